@@ -1,0 +1,299 @@
+/*
+ * Prints what is kept in the repository but made from ctl.def and counters.def:
+ *
+ *   gen protocol   docs/protocol.md
+ *   gen hrl        src/meerkat_ctl.hrl
+ *
+ * and, for the test that holds the two codecs against each other, hex, one frame a line:
+ *
+ *   gen sample     each message once, its values made by the rule at fill_sample()
+ *   gen echo       stdin, each line decoded and encoded again, or the name of what is wrong
+ */
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ctl.h"
+
+static const char *way_name(enum ctl_way way)
+{
+    return way == CTL_E2R ? "e2r" : "r2e";
+}
+
+static bool is_status(const char *field)
+{
+    return strncmp(field, "status", 6) == 0;
+}
+
+/* On these pages a status is a type of its own. */
+static const char *type_name(const struct ctl_field_desc *f)
+{
+    return is_status(f->name) ? "status" : f->type;
+}
+
+/* --- docs/protocol.md --- */
+
+/* A cell must not hold the character that ends it. */
+static void print_cell(const char *text)
+{
+    for (; *text; text++) {
+        if (*text == '|')
+            putchar('\\');
+        putchar(*text);
+    }
+}
+
+static void print_message(const struct ctl_message_desc *m)
+{
+    printf("\n### %s\n\n", m->name);
+    printf("Code 0x%02x, %s.\n\n", m->code, m->way == CTL_E2R ? "to the relay" : "to Erlang");
+    printf("%c%s.\n", toupper((unsigned char)m->meaning[0]), m->meaning + 1);
+    if (!m->fields[0].name) {
+        puts("\nNo fields.");
+        return;
+    }
+    puts("\n| field | type |\n|---|---|");
+    for (const struct ctl_field_desc *f = m->fields; f->name; f++)
+        printf("| `%s` | %s |\n", f->name, type_name(f));
+}
+
+static void print_protocol(void)
+{
+    puts("# Protocol between Erlang and the relay\n\n"
+         "Made from `c_src/ctl/ctl.def` and `c_src/ctl/counters.def` by `make gen`; change "
+         "those.\n");
+    printf("Version %d, table hash `%016" PRIx64 "`, magic `0x%08x`.\n\n", CTL_VERSION,
+           ctl_table_hash(), CTL_MAGIC);
+    puts("The relay is a port program. Frames travel on its fds 3 (from Erlang) and 4 (to Erlang), "
+         "each\nafter its length in 32 bits (`{packet, 4}`). Everything is big endian.\n\n"
+         "| part of a frame | type |\n|---|---|\n"
+         "| code | u8 |\n| zero | u8 |\n| zero | u16 |\n| ref | u32 |\n"
+         "| fields of the message, in order | |\n\n"
+         "Nothing follows the last field. A command's `ref` comes back in its reply; events carry "
+         "0.\n\n"
+         "| type | on the wire |\n|---|---|\n"
+         "| u8, u16, u32, u64 | unsigned integer of so many bits |\n"
+         "| addr | u8 family: 0 none, 4, 6; then, unless 0, u16 port and 4 or 16 bytes of IP |\n"
+         "| bytes | u32 length, then so many bytes |\n"
+         "| status | u16, a code of the table [Statuses](#statuses) |\n");
+
+    puts("## Messages\n\n| message | code | way |\n|---|---|---|");
+    for (size_t i = 0; i < CTL_MESSAGE_COUNT; i++)
+        printf("| [%s](#%s) | 0x%02x | %s |\n", ctl_messages[i].name, ctl_messages[i].name,
+               ctl_messages[i].code, ctl_messages[i].way == CTL_E2R ? "to the relay" : "to Erlang");
+    for (size_t i = 0; i < CTL_MESSAGE_COUNT; i++)
+        print_message(&ctl_messages[i]);
+
+    puts("\n## Statuses\n\n| status | code | meaning |\n|---|---|---|");
+    for (size_t i = 0; i < CTL_STATUS_COUNT; i++) {
+        printf("| %s | %u | ", ctl_statuses[i].name, ctl_statuses[i].code);
+        print_cell(ctl_statuses[i].meaning);
+        puts(" |");
+    }
+
+    puts("\n## Counters\n\nIn the order in which `stats_reply` lists them, u64 each. A drop is a "
+         "packet that went no further.\n\n| counter | kind | counts |\n|---|---|---|");
+    for (size_t i = 0; i < COUNTER_COUNT; i++) {
+        printf("| %s | %s | ", ctl_counters[i].name, ctl_counters[i].is_drop ? "drop" : "counter");
+        print_cell(ctl_counters[i].help);
+        puts(" |");
+    }
+}
+
+/* --- src/meerkat_ctl.hrl --- */
+
+static void print_string(const char *text)
+{
+    putchar('"');
+    for (; *text; text++) {
+        if (*text == '"' || *text == '\\')
+            putchar('\\');
+        putchar(*text);
+    }
+    putchar('"');
+}
+
+static void print_hrl(void)
+{
+    puts("%% Made from c_src/ctl/ctl.def and c_src/ctl/counters.def by `make gen`; change those.\n"
+         "%% The frame protocol as terms: what meerkat_ctl interprets. Holds no code.\n");
+    printf("-define(CTL_MAGIC, 16#%08x).\n", CTL_MAGIC);
+    printf("-define(CTL_VERSION, %d).\n", CTL_VERSION);
+    printf("-define(CTL_TABLE_HASH, 16#%016" PRIx64 ").\n", ctl_table_hash());
+
+    puts("\n%% {Name, Code, Way, [{Field, Type}]}\n-define(CTL_MESSAGES, [");
+    for (size_t i = 0; i < CTL_MESSAGE_COUNT; i++) {
+        const struct ctl_message_desc *m = &ctl_messages[i];
+        printf("    {%s, 16#%02x, %s, [", m->name, m->code, way_name(m->way));
+        for (const struct ctl_field_desc *f = m->fields; f->name; f++)
+            printf("%s\n        {%s, %s}", f == m->fields ? "" : ",", f->name, type_name(f));
+        printf("]}%s\n", i + 1 < CTL_MESSAGE_COUNT ? "," : "");
+    }
+
+    puts("]).\n\n%% {Status, Code}\n-define(CTL_STATUSES, [");
+    for (size_t i = 0; i < CTL_STATUS_COUNT; i++)
+        printf("    {%s, %u}%s\n", ctl_statuses[i].name, ctl_statuses[i].code,
+               i + 1 < CTL_STATUS_COUNT ? "," : "");
+
+    puts("]).\n\n%% {Name, counter | drop, Help}, in the order of stats_reply\n"
+         "-define(CTL_COUNTERS, [");
+    for (size_t i = 0; i < COUNTER_COUNT; i++) {
+        printf("    {%s, %s,\n        ", ctl_counters[i].name,
+               ctl_counters[i].is_drop ? "drop" : "counter");
+        print_string(ctl_counters[i].help);
+        printf("}%s\n", i + 1 < COUNTER_COUNT ? "," : "");
+    }
+    puts("]).");
+}
+
+/* --- samples --- */
+
+/*
+ * The rule: n counts fields from 1 through the whole table. An integer is n repeated in every
+ * byte; a status is row n mod CTL_STATUS_COUNT; an address is, by n mod 3, none, n.n.n.n or the
+ * byte n sixteen times, with port n as an integer; bytes are n mod 7 times the byte n. The frame's
+ * ref is the number of its first field as a u32.
+ */
+static void sample_u8(uint8_t n, bool status, uint8_t *v)
+{
+    (void)status;
+    *v = n;
+}
+
+static void sample_u16(uint8_t n, bool status, uint16_t *v)
+{
+    *v = status ? ctl_statuses[n % CTL_STATUS_COUNT].code : (uint16_t)(n * 0x0101u);
+}
+
+static void sample_u32(uint8_t n, bool status, uint32_t *v)
+{
+    (void)status;
+    *v = n * 0x01010101u;
+}
+
+static void sample_u64(uint8_t n, bool status, uint64_t *v)
+{
+    (void)status;
+    *v = n * 0x0101010101010101u;
+}
+
+static void sample_addr(uint8_t n, bool status, struct addr *v)
+{
+    uint8_t ip[16];
+
+    (void)status;
+    memset(ip, n, sizeof(ip));
+    switch (n % 3) {
+    case 0:
+        *v = (struct addr){0};
+        return;
+    case 1:
+        *v = addr_from_v4(ip, (uint16_t)(n * 0x0101u));
+        return;
+    default:
+        *v = addr_from_v6(ip, (uint16_t)(n * 0x0101u));
+    }
+}
+
+static void sample_bytes(uint8_t n, bool status, struct ctl_bytes *v)
+{
+    static uint8_t data[256][6];
+
+    (void)status;
+    memset(data[n], n, sizeof(data[n]));
+    *v = ctl_bytes_of(data[n], n % 7u);
+}
+
+#define F(type, name) sample_##type(++n, is_status(#name), &m->name);
+#define MSG(NAME, name, code, way, fields, meaning)                                                \
+    static uint8_t fill_##name(uint8_t n, struct ctl_##name *m)                                    \
+    {                                                                                              \
+        (void)m;                                                                                   \
+        fields return n;                                                                           \
+    }
+#include "ctl.def"
+
+/* Fills the members of u that f->code names; returns the number of its last field. */
+static uint8_t fill_sample(uint8_t n, struct ctl_frame *f)
+{
+    f->ref = (n + 1u) * 0x01010101u;
+    switch (f->code) {
+#define MSG(NAME, name, code, way, fields, meaning)                                                \
+    case CTL_##NAME:                                                                               \
+        return fill_##name(n, &f->u.name);
+#include "ctl.def"
+    default:
+        abort();
+    }
+}
+
+static void print_hex(const uint8_t *data, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        printf("%02x", data[i]);
+    putchar('\n');
+}
+
+static void print_samples(void)
+{
+    uint8_t buf[CTL_PLAIN_MAX + 64];
+    uint8_t n = 0;
+
+    for (size_t i = 0; i < CTL_MESSAGE_COUNT; i++) {
+        struct ctl_frame f = {.code = ctl_messages[i].code};
+        n = fill_sample(n, &f);
+        print_hex(buf, ctl_encode(&f, buf, sizeof(buf)));
+    }
+}
+
+/* --- echo --- */
+
+static size_t parse_hex(const char *line, uint8_t *out, size_t cap)
+{
+    size_t n = 0;
+    unsigned byte;
+
+    while (n < cap && sscanf(line + 2 * n, "%2x", &byte) == 1)
+        out[n++] = (uint8_t)byte;
+    return n;
+}
+
+static void echo(void)
+{
+    static char line[8192];
+    static uint8_t in[sizeof(line) / 2], out[sizeof(line) / 2];
+    struct ctl_frame f;
+    enum ctl_err err;
+
+    while (fgets(line, sizeof(line), stdin)) {
+        size_t len = parse_hex(line, in, sizeof(in));
+        if ((err = ctl_decode(&f, in, len)) != CTL_ERR_NONE)
+            puts(ctl_err_name(err));
+        else
+            print_hex(out, ctl_encode(&f, out, sizeof(out)));
+    }
+}
+
+int main(int argc, char **argv)
+{
+    const char *what = argc == 2 ? argv[1] : "";
+
+    if (strcmp(what, "protocol") == 0)
+        print_protocol();
+    else if (strcmp(what, "hrl") == 0)
+        print_hrl();
+    else if (strcmp(what, "sample") == 0)
+        print_samples();
+    else if (strcmp(what, "echo") == 0)
+        echo();
+    else {
+        fprintf(stderr, "usage: gen protocol | hrl\n");
+        return 2;
+    }
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        perror("gen");
+        return 1;
+    }
+    return 0;
+}

@@ -1,0 +1,162 @@
+%% Frames between Erlang and the relay: terms to bytes and back, by the table that `make gen`
+%% derives from c_src/ctl/ctl.def. Pure: knows no port, keeps no state, and has no idea what a
+%% message does. A frame here is what {packet, 4} delimits, without its length.
+-module(meerkat_ctl).
+
+-export([encode/2, decode/1, peers/1, encode_peers/1]).
+-export([worker/1, way/1]).
+-export([magic/0, version/0, table_hash/0, messages/0, statuses/0, counters/0]).
+
+-export_type([message/0, ref/0, address/0, status/0, way/0, type/0, counter/0]).
+
+-include("meerkat_ctl.hrl").
+
+%% Name and fields of a row of ctl.def, in lower case: {alloc_delete, #{session => 1}}.
+%%   u8 u16 u32 u64   non_neg_integer()
+%%   addr             address()
+%%   status           status()
+%%   bytes            binary(); encode/2 takes iodata()
+-type message() :: {Name :: atom(), Fields :: #{atom() => term()}}.
+%% A command's number, repeated in its reply; 0 in events.
+-type ref() :: 0..16#ffffffff.
+-type address() :: undefined | {inet:ip_address(), inet:port_number()}.
+-type status() :: ok | gone | full | conflict | forbidden | family | no_ports | bad_token
+                | failed | refused.
+%% To the relay, to Erlang.
+-type way() :: e2r | r2e.
+-type type() :: u8 | u16 | u32 | u64 | addr | status | bytes.
+-type counter() :: {Name :: atom(), counter | drop, Help :: string()}.
+
+%% A frame. Exits with badarg unless the message is in the table and each of its fields is there,
+%% in range, and no other.
+-spec encode(ref(), message()) -> iodata().
+encode(Ref, {Name, Fields}) when is_integer(Ref), Ref >= 0, Ref =< 16#ffffffff, is_map(Fields) ->
+    case lists:keyfind(Name, 1, ?CTL_MESSAGES) of
+        {Name, Code, _Way, Types} when length(Types) =:= map_size(Fields) ->
+            [<<Code, 0:24, Ref:32>> | [put_field(Type, Field, Fields) || {Field, Type} <- Types]];
+        _ ->
+            error(badarg)
+    end;
+encode(_Ref, _Message) ->
+    error(badarg).
+
+%% The message in a frame. Binaries in it are parts of Frame: copy those that outlive it.
+-spec decode(binary()) -> {ok, ref(), message()} | {error, malformed | unknown_code}.
+decode(<<Code, 0:24, Ref:32, Rest/binary>>) ->
+    case lists:keyfind(Code, 2, ?CTL_MESSAGES) of
+        {Name, Code, _Way, Types} ->
+            case get_fields(Types, Rest, #{}) of
+                error -> {error, malformed};
+                Fields -> {ok, Ref, {Name, Fields}}
+            end;
+        false ->
+            {error, unknown_code}
+    end;
+decode(Frame) when is_binary(Frame) ->
+    {error, malformed}.
+
+%% The addresses in the field `peers` of permit; badarg if it holds anything else.
+-spec peers(binary()) -> [address()].
+peers(<<>>) ->
+    [];
+peers(Binary) ->
+    case get_value(addr, Binary) of
+        {Address, Rest} -> [Address | peers(Rest)];
+        error -> error(badarg)
+    end.
+
+%% That field; badarg if one is no address.
+-spec encode_peers([address()]) -> binary().
+encode_peers(Addresses) ->
+    << <<(put_value(addr, Address))/binary>> || Address <- Addresses >>.
+
+%% The worker that a flow or a session belongs to.
+-spec worker(FlowOrSession :: 0..16#ffffffffffffffff) -> 0..255.
+worker(Id) when is_integer(Id), Id >= 0, Id =< 16#ffffffffffffffff ->
+    Id bsr 56.
+
+%% Which way a message travels; badarg if there is none of that name.
+-spec way(Name :: atom()) -> way().
+way(Name) ->
+    case lists:keyfind(Name, 1, ?CTL_MESSAGES) of
+        {Name, _Code, Way, _Types} -> Way;
+        false -> error(badarg)
+    end.
+
+%% What the relay's HELLO must say.
+-spec magic() -> non_neg_integer().
+magic() -> ?CTL_MAGIC.
+
+-spec version() -> pos_integer().
+version() -> ?CTL_VERSION.
+
+-spec table_hash() -> non_neg_integer().
+table_hash() -> ?CTL_TABLE_HASH.
+
+%% The tables, in the order of their files; that of counters/0 is the order of stats_reply.
+-spec messages() -> [{Name :: atom(), Code :: byte(), way(), [{Field :: atom(), type()}]}].
+messages() -> ?CTL_MESSAGES.
+
+-spec statuses() -> [{status(), non_neg_integer()}].
+statuses() -> ?CTL_STATUSES.
+
+-spec counters() -> [counter()].
+counters() -> ?CTL_COUNTERS.
+
+%%% Fields
+
+put_field(Type, Field, Fields) ->
+    case Fields of
+        #{Field := Value} -> put_value(Type, Value);
+        #{} -> error(badarg)
+    end.
+
+put_value(u8, V) when is_integer(V), V >= 0, V < 1 bsl 8 -> <<V>>;
+put_value(u16, V) when is_integer(V), V >= 0, V < 1 bsl 16 -> <<V:16>>;
+put_value(u32, V) when is_integer(V), V >= 0, V < 1 bsl 32 -> <<V:32>>;
+put_value(u64, V) when is_integer(V), V >= 0, V < 1 bsl 64 -> <<V:64>>;
+put_value(addr, undefined) ->
+    <<0>>;
+put_value(addr, {IP, Port}) when tuple_size(IP) =:= 4 ->
+    iolist_to_binary([4, put_value(u16, Port) | [put_value(u8, N) || N <- tuple_to_list(IP)]]);
+put_value(addr, {IP, Port}) when tuple_size(IP) =:= 8 ->
+    iolist_to_binary([6, put_value(u16, Port) | [put_value(u16, N) || N <- tuple_to_list(IP)]]);
+put_value(status, V) ->
+    case lists:keyfind(V, 1, ?CTL_STATUSES) of
+        {V, Code} -> <<Code:16>>;
+        false -> error(badarg)
+    end;
+put_value(bytes, V) ->
+    [put_value(u32, iolist_size(V)), V];
+put_value(_Type, _Value) ->
+    error(badarg).
+
+get_fields([{Field, Type} | More], Binary, Fields) ->
+    case get_value(Type, Binary) of
+        {Value, Rest} -> get_fields(More, Rest, Fields#{Field => Value});
+        error -> error
+    end;
+get_fields([], <<>>, Fields) ->
+    Fields;
+get_fields([], _Trailing, _Fields) ->
+    error.
+
+get_value(u8, <<V, Rest/binary>>) -> {V, Rest};
+get_value(u16, <<V:16, Rest/binary>>) -> {V, Rest};
+get_value(u32, <<V:32, Rest/binary>>) -> {V, Rest};
+get_value(u64, <<V:64, Rest/binary>>) -> {V, Rest};
+get_value(addr, <<0, Rest/binary>>) ->
+    {undefined, Rest};
+get_value(addr, <<4, Port:16, A, B, C, D, Rest/binary>>) ->
+    {{{A, B, C, D}, Port}, Rest};
+get_value(addr, <<6, Port:16, A:16, B:16, C:16, D:16, E:16, F:16, G:16, H:16, Rest/binary>>) ->
+    {{{A, B, C, D, E, F, G, H}, Port}, Rest};
+get_value(status, <<Code:16, Rest/binary>>) ->
+    case lists:keyfind(Code, 2, ?CTL_STATUSES) of
+        {Status, Code} -> {Status, Rest};
+        false -> error
+    end;
+get_value(bytes, <<Length:32, V:Length/binary, Rest/binary>>) ->
+    {V, Rest};
+get_value(_Type, _Binary) ->
+    error.
