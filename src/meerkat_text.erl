@@ -1,0 +1,47 @@
+%% Text for logs: addresses, networks, and what strangers sent. Pure. Whatever comes from the
+%% network passes escape/1 first, so that a log line stays one line and no terminal obeys it.
+-module(meerkat_text).
+
+-export([escape/1, ip/1, address/1, network/1, duration/1]).
+
+%% Bytes of a stranger's text that a log shows; USERNAME may have 763.
+-define(SHOWN, 128).
+
+%% Printable UTF-8 as it is, everything else (control characters, broken UTF-8, line separators,
+%% the backslash) as \xHH per byte. Cut after 128 bytes.
+-spec escape(binary()) -> unicode:chardata().
+escape(Text) when byte_size(Text) > ?SHOWN ->
+    [escape_all(binary:part(Text, 0, ?SHOWN)), "..."];
+escape(Text) ->
+    escape_all(Text).
+
+-spec ip(inet:ip_address()) -> string().
+ip(Ip) ->
+    inet:ntoa(Ip).
+
+%% "192.0.2.1:80", "[2001:db8::1]:80", "none".
+-spec address(meerkat_ctl:address()) -> string().
+address(undefined) ->
+    "none";
+address({Ip, Port}) when tuple_size(Ip) =:= 4 ->
+    inet:ntoa(Ip) ++ ":" ++ integer_to_list(Port);
+address({Ip, Port}) ->
+    "[" ++ inet:ntoa(Ip) ++ "]:" ++ integer_to_list(Port).
+
+%% "10.0.0.0/8".
+-spec network({inet:ip_address(), 0..128}) -> string().
+network({Ip, Bits}) ->
+    inet:ntoa(Ip) ++ "/" ++ integer_to_list(Bits).
+
+%% Milliseconds as "12.345 s".
+-spec duration(non_neg_integer()) -> string().
+duration(Ms) ->
+    lists:flatten(io_lib:format("~b.~3..0b s", [Ms div 1000, Ms rem 1000])).
+
+escape_all(<<C/utf8, Rest/binary>>) when C >= 16#20, C =/= $\\, C < 16#7f;
+                                         C >= 16#a0, C =/= 16#2028, C =/= 16#2029 ->
+    [C | escape_all(Rest)];
+escape_all(<<Byte, Rest/binary>>) ->
+    [io_lib:format("\\x~2.16.0b", [Byte]) | escape_all(Rest)];
+escape_all(<<>>) ->
+    [].
