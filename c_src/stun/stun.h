@@ -20,6 +20,7 @@ enum {
     STUN_NONCE_KEY_LEN = 32,
     STUN_NONCE_LEN = 37,   /* 13 of cookie and feature bits, 24 opaque */
     STUN_UNKNOWN_MAX = 16, /* unknown types a view remembers, and a 420 lists */
+    STUN_LEN_MAX = 65532,  /* a whole message: offsets in a view have 16 bits */
     CHANNEL_HEADER_LEN = 4,
 };
 
@@ -55,7 +56,8 @@ enum stun_err {
     STUN_ERR_TOO_SHORT,       /* fewer than 20 bytes */
     STUN_ERR_NOT_STUN,        /* top bits of the type not zero */
     STUN_ERR_BAD_COOKIE,      /* RFC 3489 or chance */
-    STUN_ERR_BAD_LENGTH,      /* header length is not the datagram's, or no multiple of 4 */
+    STUN_ERR_BAD_LENGTH,      /* header length is not the datagram's, or no multiple of 4; or the
+                                 whole passes STUN_LEN_MAX */
     STUN_ERR_BAD_ATTRIBUTE,   /* an attribute passes the end, or stray bytes follow the last */
     STUN_ERR_BAD_FINGERPRINT, /* wrong, malformed or not last */
     STUN_ERR_ABSENT,          /* getter: the message has no such attribute */
@@ -124,12 +126,14 @@ struct stun_view {
     uint8_t cls; /* enum stun_class */
     uint8_t unknown_count;
     bool has_fingerprint;
-    uint16_t unknown[STUN_UNKNOWN_MAX]; /* comprehension-required types nobody here knows */
+    uint16_t unknown[STUN_UNKNOWN_MAX]; /* comprehension-required types nobody here knows: each
+                                           once, the first so many (X27) */
     uint16_t counted_end;               /* offset behind the last attribute that counts */
     uint16_t at[STUN_ATTR_COUNT];
 };
 
-/* STUN_OK, or why the bytes are not a message; *v is then undefined. Never reads past len. */
+/* STUN_OK, or why the bytes are not a message; *v is then undefined. Never reads past len.
+ * Of several faults the leftmost is named. */
 enum stun_err stun_parse(struct stun_view *v, const uint8_t *data, size_t len);
 
 static inline bool stun_has(const struct stun_view *v, enum stun_attr_id id)
@@ -139,23 +143,40 @@ static inline bool stun_has(const struct stun_view *v, enum stun_attr_id id)
 
 /*
  * Typed getters of the first attribute of a row. STUN_OK, STUN_ERR_ABSENT, STUN_ERR_MALFORMED or
- * (addresses) STUN_ERR_BAD_FAMILY; *out is untouched unless STUN_OK. Calling one on a row of
- * another kind is a bug (asserted).
+ * (addresses, ADDRERR) STUN_ERR_BAD_FAMILY; *out is untouched unless STUN_OK. Calling one on a
+ * row of another kind is a bug (asserted).
  */
+/* BYTES; also TYPES, ALG, ALGS and ICMP, undivided, once their shape is right. */
 enum stun_err stun_get_bytes(const struct stun_view *v, enum stun_attr_id id,
                              const uint8_t **value, size_t *len);
 /* FLAG, EVEN (1 when the R bit is set), U8, U8RFFU3, U16, U16RFFU, U32, U64. */
 enum stun_err stun_get_uint(const struct stun_view *v, enum stun_attr_id id, uint64_t *out);
 /* ADDR and XADDR. */
 enum stun_err stun_get_addr(const struct stun_view *v, enum stun_attr_id id, struct addr *out);
-/* ERROR and ADDRERR (family: 0 for ERROR). The reason is not NUL-terminated. */
+/* ERROR and ADDRERR. Code is 300..699 (RFC 8489 14.8), anything else malformed; family is 1 or 2
+ * for ADDRERR, 0 for ERROR. The reason is not NUL-terminated. */
 enum stun_err stun_get_error(const struct stun_view *v, enum stun_attr_id id, uint16_t *code,
                              uint8_t *family, const uint8_t **reason, size_t *reason_len);
+
+/* The same readers for a value wherever it lies; value_check does size and shape of any kind. */
+enum stun_err stun_value_check(enum stun_attr_id id, const uint8_t *value, size_t len);
+enum stun_err stun_value_uint(enum stun_attr_id id, const uint8_t *value, size_t len,
+                              uint64_t *out);
+enum stun_err stun_value_addr(enum stun_attr_id id, const uint8_t *value, size_t len,
+                              const uint8_t txid[STUN_TXID_LEN], struct addr *out);
+enum stun_err stun_value_error(enum stun_attr_id id, const uint8_t *value, size_t len,
+                               uint16_t *code, uint8_t *family, const uint8_t **reason,
+                               size_t *reason_len);
+
+/* Takes one algorithm and its parameters off an ALG or ALGS value (RFC 8489 14.11): true, or
+ * false at the end and at a cut entry; the difference is bytes left in *list. Padding behind the
+ * last entry may be missing. */
+bool stun_alg_next(struct bytes *list, uint16_t *algorithm, const uint8_t **params, size_t *len);
 
 /* Walks every attribute that counts, in the order of the message, duplicates included. */
 struct stun_iter {
     const struct stun_view *view;
-    size_t offset;
+    size_t offset; /* of what follows */
     uint16_t code;
     int id; /* row, or -1 */
     const uint8_t *value;
@@ -171,8 +192,9 @@ enum stun_err stun_iter_addr(const struct stun_iter *it, struct addr *out);
 /* --------------------------------------------------------------------------------- builder */
 
 /*
- * Builds into the caller's buffer. Whatever does not fit makes the builder fail, which only
- * stun_build_end reports (0 bytes), so calls need no checks between. Padding is zero (X55).
+ * Builds into the caller's buffer. Whatever does not fit it, or STUN_LEN_MAX, makes the builder
+ * fail, and so does an address without family; only stun_build_end reports it (0 bytes), so calls
+ * need no checks between. Padding is zero (X55).
  * Signatures go last, in this order: integrity, fingerprint.
  */
 struct stun_builder {
@@ -185,12 +207,19 @@ void stun_build_start(struct stun_builder *b, void *buf, size_t cap, enum stun_c
 /* Starts the success or error response to the request in v. */
 void stun_build_response(struct stun_builder *b, void *buf, size_t cap, enum stun_class cls,
                          const struct stun_view *v);
+/* Reserves the value of an attribute for the caller to fill; NULL when it does not fit. */
+uint8_t *stun_put_room(struct stun_builder *b, uint16_t code, size_t len);
 void stun_put_raw(struct stun_builder *b, uint16_t code, const void *value, size_t len);
+/* The value as it lies, whatever the row's kind. */
 void stun_put_bytes(struct stun_builder *b, enum stun_attr_id id, const void *value, size_t len);
+/* The kinds of stun_get_uint; a value too wide for its kind is a bug (asserted). */
 void stun_put_uint(struct stun_builder *b, enum stun_attr_id id, uint64_t value);
+/* ADDR and XADDR. */
 void stun_put_addr(struct stun_builder *b, enum stun_attr_id id, const struct addr *a);
-/* reason may be NULL: an empty phrase (X21). */
+/* Code is 300..699; reason may be NULL: an empty phrase (X21). */
 void stun_put_error(struct stun_builder *b, uint16_t code, const char *reason);
+/* ADDRESS-ERROR-CODE (RFC 8656 18.12): family 1 or 2, and an empty phrase. */
+void stun_put_address_error(struct stun_builder *b, uint8_t family, uint16_t code);
 void stun_put_unknown(struct stun_builder *b, const uint16_t *codes, size_t n);
 void stun_put_integrity(struct stun_builder *b, const void *key, size_t key_len);
 void stun_put_integrity_sha256(struct stun_builder *b, const void *key, size_t key_len);
@@ -201,9 +230,11 @@ size_t stun_build_end(struct stun_builder *b);
 /*
  * A Data indication around a payload that already lies in memory (RFC 8656 11.3): writes header,
  * XOR-PEER-ADDRESS and the DATA header into the STUN_DATA_ROOM(family) bytes before the payload,
- * and up to 3 zero bytes behind it. Returns the start of the message and its length in *len.
+ * and up to 3 zero bytes behind it. Returns the start of the message and its length in *len, or
+ * NULL when payload_len passes STUN_DATA_MAX.
  */
 enum { STUN_DATA_ROOM_V4 = 36, STUN_DATA_ROOM_V6 = 48, STUN_DATA_TAIL = 3 };
+enum { STUN_DATA_MAX = STUN_LEN_MAX - STUN_DATA_ROOM_V6 };
 uint8_t *stun_wrap_data(uint8_t *payload, size_t payload_len, const struct addr *peer,
                         const uint8_t txid[STUN_TXID_LEN], size_t *len);
 
