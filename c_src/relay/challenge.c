@@ -1,0 +1,62 @@
+/*
+ * The first half of RFC 8489 9.2.4, which needs no secret and keeps no state: a request without
+ * integrity earns 401 with realm and nonce; one that lacks what integrity needs, 400; one whose
+ * nonce is not ours, not this client's or too old, 438 with a fresh one. Whether the signature is
+ * right is for Erlang, and only requests that passed here cost it anything.
+ *
+ * The nonce is looked at before the signature, the other way round than 9.2.4 lists them: a
+ * request with both wrong earns 438 and not 401. In exchange a flood of forged signatures never
+ * reaches Erlang without a nonce fetched from the forger's own address.
+ */
+#include "input.h"
+
+enum { CHALLENGE_MAX = STUN_HEADER_LEN + 8 + 4 + REALM_MAX + 4 + STUN_NONCE_LEN + 3 + 8 };
+
+static void challenge(struct worker *w, const struct flow *f, const struct stun_view *v,
+                      uint16_t code)
+{
+    char nonce[STUN_NONCE_LEN];
+    stun_nonce_make(nonce, w->config.nonce_key, w->time.wall_s, w->config.nonce_features,
+                    &f->client);
+    struct stun_builder b;
+    uint8_t *buf = io_scratch(w->io, CHALLENGE_MAX);
+    stun_build_response(&b, buf, CHALLENGE_MAX, STUN_ERROR, v);
+    stun_put_error(&b, code, NULL);
+    stun_put_bytes(&b, A_realm, f->listener->realm, f->listener->realm_len);
+    stun_put_bytes(&b, A_nonce, nonce, sizeof(nonce));
+    if (v->has_fingerprint)
+        stun_put_fingerprint(&b);
+    size_t len = stun_build_end(&b);
+    if (len)
+        f->transport->send(w, f, buf, len);
+    count(w, code == 401 ? CTR_challenges : CTR_stale_nonces);
+}
+
+static bool has_text(const struct stun_view *v, enum stun_attr_id id)
+{
+    const uint8_t *value;
+    size_t len;
+    return stun_get_bytes(v, id, &value, &len) == STUN_OK;
+}
+
+bool challenge_passed(struct worker *w, const struct flow *f, const struct stun_view *v)
+{
+    if (!stun_has(v, A_message_integrity) && !stun_has(v, A_message_integrity_sha256)) {
+        challenge(w, f, v, 401);
+        return false;
+    }
+    bool named = has_text(v, A_username) || has_text(v, A_userhash);
+    if (!named || !has_text(v, A_realm) || !has_text(v, A_nonce)) {
+        respond_error(w, f, v, 400);
+        return false;
+    }
+    const uint8_t *nonce;
+    size_t len;
+    stun_get_bytes(v, A_nonce, &nonce, &len);
+    if (!stun_nonce_check(nonce, len, w->config.nonce_key, w->time.wall_s,
+                          w->config.nonce_lifetime_s, w->config.nonce_features, &f->client)) {
+        challenge(w, f, v, 438);
+        return false;
+    }
+    return true;
+}

@@ -1,0 +1,349 @@
+/*
+ * What Erlang decided, carried out: sessions made and ended, permissions and channels installed,
+ * policy replaced. Each command has exactly one reply, posted after it took effect, in the order
+ * the commands came; a command waits in the mailbox until there is room for its reply.
+ */
+#include "input.h"
+
+#include <string.h>
+#include <unistd.h>
+
+enum { REPLY_ROOM = 1024 };
+
+static uint64_t in_ms(const struct worker *w, uint32_t ms)
+{
+    return w->time.now + ms * NS_PER_MS;
+}
+
+static void reply(struct worker *w, const struct ctl_frame *to, uint64_t session,
+                  enum ctl_status status, const char *detail)
+{
+    struct ctl_frame f = {.code = CTL_REPLY,
+                          .ref = to->ref,
+                          .u.reply = {.command = to->code,
+                                      .status = status,
+                                      .session = session,
+                                      .detail = ctl_bytes_of(detail, strlen(detail))}};
+    worker_post(w, &f, false);
+}
+
+/* ---------------------------------------------------------------------------- an allocation's end
+ */
+
+static void post_port_free(struct worker *w, const struct port *port)
+{
+    struct mail_port m = {port->pool, port->port};
+    uint8_t *record = mailbox_reserve(&w->out, 1 + sizeof(m));
+    record[0] = MAIL_PORT_FREE; /* room was asked for before */
+    memcpy(record + 1, &m, sizeof(m));
+    mailbox_commit(&w->out, record, 1 + sizeof(m));
+    w->rang = true;
+}
+
+static bool sockets_closed(const struct session *s)
+{
+    return !s->relayed[0].open && !s->relayed[1].open;
+}
+
+void command_end(struct worker *w, struct session *s, enum gone_reason reason)
+{
+    session_kill(&w->sessions, s, reason);
+    if (reason == GONE_EXPIRED)
+        count(w, CTR_sessions_expired);
+    for (int i = 0; i < 2; i++)
+        if (s->relayed[i].open)
+            io_remove(w->io, &s->relayed[i].io);
+    if (sockets_closed(s))
+        list_add_tail(&w->sessions.gone, &s->in_gone);
+}
+
+void command_socket_closed(struct worker *w, struct relayed *r)
+{
+    r->open = false;
+    if (sockets_closed(r->session))
+        list_add_tail(&w->sessions.gone, &r->session->in_gone);
+}
+
+void command_report_gone(struct worker *w)
+{
+    while (!list_empty(&w->sessions.gone) && mailbox_room(&w->out) > REPLY_ROOM) {
+        struct session *s = container_of(w->sessions.gone.next, struct session, in_gone);
+        list_del(&s->in_gone);
+        /* Ports first: whoever hears of the end may count on them. */
+        for (int i = 0; i < 2; i++)
+            if (s->relayed[i].pool)
+                post_port_free(w, &(struct port){s->relayed[i].pool, s->relayed[i].port, -1});
+        struct ctl_frame f = {.code = CTL_SESSION_GONE,
+                              .u.session_gone = {.session = s->id,
+                                                 .reason = s->reason,
+                                                 .client_packets = s->client_packets,
+                                                 .client_bytes = s->client_bytes,
+                                                 .peer_packets = s->peer_packets,
+                                                 .peer_bytes = s->peer_bytes,
+                                                 .dropped = s->dropped}};
+        worker_post(w, &f, false);
+        session_free(&w->sessions, s);
+    }
+}
+
+/* ---------------------------------------------------------------------------- an allocation's
+ * start */
+
+static struct listener *find_listener(struct worker *w, uint32_t id)
+{
+    for (size_t i = 0; i < LISTENERS_MAX; i++)
+        if (w->listeners[i].in_use && w->listeners[i].id == id)
+            return &w->listeners[i];
+    return NULL;
+}
+
+static enum ctl_status open_relayed(struct worker *w, struct session *s, int family,
+                                    const struct port *port)
+{
+    struct relayed *r = &s->relayed[family];
+    r->pool = port->pool;
+    r->port = port->port;
+    r->io = (struct io_socket){.fd = port->fd, .kind = 1};
+    if (io_add(w->io, &r->io) != 0) {
+        close(port->fd);
+        post_port_free(w, port);
+        r->pool = NULL;
+        return CTL_FULL;
+    }
+    r->open = true;
+    return CTL_OK;
+}
+
+static enum ctl_status make_session(struct worker *w, const struct mail_alloc *m,
+                                    struct session **out)
+{
+    struct flow f = {.listener = find_listener(w, m->listener),
+                     .client = m->client,
+                     .server = m->server,
+                     .transport = &transport_udp};
+    if (!f.listener || m->transport != transport_udp.protocol)
+        return CTL_GONE;
+    if (session_find(&w->sessions, &f) || session_by_id(&w->sessions, m->session))
+        return CTL_CONFLICT;
+    struct session *s = session_create(&w->sessions, m->session, &f, in_ms(w, m->lifetime_ms));
+    if (!s)
+        return CTL_FULL;
+    count(w, CTR_sessions_created);
+    *out = s;
+    return CTL_OK;
+}
+
+bool command_alloc(struct worker *w, const struct mail_alloc *m)
+{
+    if (mailbox_room(&w->out) < REPLY_ROOM)
+        return false;
+    struct session *s = NULL;
+    struct ctl_frame f = {.code = CTL_ALLOC_CREATED, .ref = m->ref};
+    struct ctl_alloc_created *created = &f.u.alloc_created;
+    created->session = m->session;
+    created->status_v4 = m->status[0];
+    created->status_v6 = m->status[1];
+    created->status = make_session(w, m, &s);
+    for (int i = 0; i < 2; i++) {
+        const struct port *port = &m->relayed[i];
+        uint16_t *status = i ? &created->status_v6 : &created->status_v4;
+        if (!port->pool)
+            continue;
+        if (!s) {
+            close(port->fd);
+            post_port_free(w, port);
+            continue;
+        }
+        *status = open_relayed(w, s, i, port);
+        if (*status == CTL_OK)
+            *(i ? &created->relayed_v6 : &created->relayed_v4) = relayed_local(&s->relayed[i]);
+    }
+    if (s && sockets_closed(s)) { /* not one would open */
+        created->status = CTL_FULL;
+        session_kill(&w->sessions, s, GONE_SOCKET);
+        session_free(&w->sessions, s);
+    }
+    if (created->status == CTL_OK)
+        created->token = m->token;
+    worker_post(w, &f, false);
+    return true;
+}
+
+/* ------------------------------------------------------------------------ permissions and channels
+ */
+
+/* The checks every peer passes before anything is installed for it. */
+static enum ctl_status check_peer(struct worker *w, struct session *s, const struct addr *peer,
+                                  char why_not[POLICY_TEXT_MAX])
+{
+    if (!session_relayed(s, peer->family))
+        return CTL_FAMILY;
+    if (!w->policy || !policy_allows_ip(w->policy, w->config.ports, peer, why_not))
+        return CTL_FORBIDDEN;
+    return CTL_OK;
+}
+
+static void permit_one(struct worker *w, struct session *s, const struct addr *peer,
+                       uint64_t deadline)
+{
+    struct permission *p = permission_set(&w->sessions, s, peer, deadline);
+    p->is_own = policy_is_own(w->policy, w->config.ports, peer);
+}
+
+static bool room_for(const struct slab *slab, uint32_t n)
+{
+    return slab->max - slab->live >= n;
+}
+
+static void permit(struct worker *w, const struct ctl_frame *f)
+{
+    const struct ctl_permit *m = &f->u.permit;
+    struct session *s = session_by_id(&w->sessions, m->session);
+    struct bytes cur = ctl_cursor(m->peers);
+    char why_not[POLICY_TEXT_MAX] = "";
+    struct addr peer;
+    uint32_t n = 0;
+    enum ctl_status status = s ? CTL_OK : CTL_GONE;
+    while (status == CTL_OK && ctl_next_addr(&cur, &peer)) {
+        status = check_peer(w, s, &peer, why_not);
+        n++;
+    }
+    if (status == CTL_OK && bytes_left(&cur))
+        status = CTL_REFUSED;
+    if (status == CTL_OK && !room_for(&w->sessions.permission_slab, n))
+        status = CTL_FULL;
+    if (status == CTL_OK) {
+        cur = ctl_cursor(m->peers);
+        while (ctl_next_addr(&cur, &peer))
+            permit_one(w, s, &peer, in_ms(w, m->lifetime_ms));
+    }
+    reply(w, f, m->session, status, why_not);
+}
+
+static enum ctl_status bind_channel(struct worker *w, struct session *s,
+                                    const struct ctl_channel *m, char why_not[POLICY_TEXT_MAX])
+{
+    enum ctl_status status = check_peer(w, s, &m->peer, why_not);
+    if (status)
+        return status;
+    if (m->number < CHANNEL_MIN || m->number > w->config.channel_max || m->peer.port == 0)
+        return CTL_REFUSED;
+    struct addr self = relayed_local(session_relayed(s, m->peer.family));
+    if (policy_is_own(w->policy, w->config.ports, &m->peer) &&
+        !policy_allows_port(w->policy, w->config.ports, &m->peer, &self)) {
+        memcpy(why_not, "a port of this host", sizeof("a port of this host"));
+        return CTL_FORBIDDEN;
+    }
+    uint64_t now = w->time.now;
+    struct channel *same_number = channel_by_number(&w->sessions, s, m->number, now);
+    struct channel *same_peer = channel_by_peer(&w->sessions, s, &m->peer, now);
+    if (same_number != same_peer)
+        return CTL_CONFLICT; /* RFC 8656 12.2: either is bound to another */
+    if (!room_for(&w->sessions.permission_slab, 1) ||
+        !channel_set(&w->sessions, s, m->number, &m->peer, in_ms(w, m->lifetime_ms)))
+        return CTL_FULL;
+    permit_one(w, s, &m->peer, in_ms(w, m->permission_ms));
+    return CTL_OK;
+}
+
+static void channel(struct worker *w, const struct ctl_frame *f)
+{
+    struct session *s = session_by_id(&w->sessions, f->u.channel.session);
+    char why_not[POLICY_TEXT_MAX] = "";
+    enum ctl_status status = s ? bind_channel(w, s, &f->u.channel, why_not) : CTL_GONE;
+    reply(w, f, f->u.channel.session, status, why_not);
+}
+
+/* Whatever the new lists forbid stops now (threat X16). */
+void command_policy(struct worker *w, struct policy *p)
+{
+    char why_not[POLICY_TEXT_MAX];
+    policy_free(w->policy);
+    w->policy = p;
+    for (uint32_t i = 0; i < w->sessions.permission_slab.touched; i++) {
+        struct permission *perm = slab_at(&w->sessions.permission_slab, i);
+        if (!perm->by_ip.link)
+            continue; /* free */
+        if (!policy_allows_ip(p, w->config.ports, &perm->ip, why_not))
+            permission_remove(&w->sessions, perm);
+        else
+            perm->is_own = policy_is_own(p, w->config.ports, &perm->ip);
+    }
+}
+
+/* ----------------------------------------------------------------------------------------- the
+ * rest */
+
+static void refresh(struct worker *w, const struct ctl_frame *f)
+{
+    struct session *s = session_by_id(&w->sessions, f->u.alloc_refresh.session);
+    if (s)
+        timer_set(&w->sessions.timers, &s->timer, in_ms(w, f->u.alloc_refresh.lifetime_ms));
+    reply(w, f, f->u.alloc_refresh.session, s ? CTL_OK : CTL_GONE, "");
+}
+
+static void session_info(struct worker *w, const struct ctl_frame *f)
+{
+    const struct session *s = session_by_id(&w->sessions, f->u.session_info.session);
+    if (!s) {
+        reply(w, f, f->u.session_info.session, CTL_GONE, "");
+        return;
+    }
+    struct ctl_frame out = {.code = CTL_SESSION_STATS,
+                            .ref = f->ref,
+                            .u.session_stats = {.session = s->id,
+                                                .client_packets = s->client_packets,
+                                                .client_bytes = s->client_bytes,
+                                                .peer_packets = s->peer_packets,
+                                                .peer_bytes = s->peer_bytes,
+                                                .dropped = s->dropped}};
+    worker_post(w, &out, false);
+}
+
+static void unlisten(struct worker *w, const struct ctl_frame *f)
+{
+    struct listener *l = find_listener(w, f->u.unlisten.listener);
+    if (l)
+        l->open = false; /* closed by the worker once nobody needs it */
+}
+
+bool command_frame(struct worker *w, const uint8_t *data, size_t len)
+{
+    struct ctl_frame f;
+    if (ctl_decode(&f, data, len) != CTL_ERR_NONE)
+        return true; /* the control thread has decoded it before */
+    if (f.code == CTL_ANSWER) {
+        request_answer(w, f.u.answer.flow, f.u.answer.packet.data, f.u.answer.packet.len);
+        return true;
+    }
+    if (mailbox_room(&w->out) < REPLY_ROOM)
+        return false;
+    switch (f.code) {
+    case CTL_PERMIT:
+        permit(w, &f);
+        break;
+    case CTL_CHANNEL:
+        channel(w, &f);
+        break;
+    case CTL_ALLOC_REFRESH:
+        refresh(w, &f);
+        break;
+    case CTL_ALLOC_DELETE: {
+        struct session *s = session_by_id(&w->sessions, f.u.alloc_delete.session);
+        if (s)
+            command_end(w, s, GONE_DELETED);
+        else
+            reply(w, &f, f.u.alloc_delete.session, CTL_GONE, "");
+        break;
+    }
+    case CTL_SESSION_INFO:
+        session_info(w, &f);
+        break;
+    case CTL_UNLISTEN:
+        unlisten(w, &f);
+        break;
+    default:
+        break;
+    }
+    return true;
+}

@@ -1,0 +1,130 @@
+/*
+ * The relaying itself: client to peer (ChannelData, Send), peer to client (ChannelData, Data).
+ * The payload is never moved: headers are stripped by sending from further in, and added in the
+ * room before it. RFC 8656 11.2, 11.3, 12.5, 12.6. No check here asks anybody else.
+ */
+#include "input.h"
+
+static void drop(struct worker *w, struct session *s, enum counter reason)
+{
+    s->dropped++;
+    count(w, reason);
+}
+
+/* Out of the relayed socket. The permission has been found alive. */
+static void to_peer(struct worker *w, struct session *s, const struct permission *perm,
+                    const struct addr *peer, const uint8_t *payload, size_t len)
+{
+    struct relayed *r = session_relayed(s, peer->family);
+    if (UNLIKELY(!r)) {
+        drop(w, s, CTR_peer_family);
+        return;
+    }
+    struct addr to = *peer;
+    if (UNLIKELY(perm->is_own)) {
+        struct addr self = relayed_local(r);
+        if (!policy_allows_port(w->policy, w->config.ports, peer, &self)) {
+            drop(w, s, CTR_forbidden_peer);
+            return;
+        }
+        /* Another client's relayed address: bound here perhaps under another name (1:1 NAT). */
+        const struct pool *pool = ports_by_ip(w->config.ports, peer);
+        if (pool && port_is_live(pool, peer->port)) {
+            to = pool->local;
+            to.port = peer->port;
+        }
+    }
+    s->client_packets++;
+    s->client_bytes += len;
+    count(w, CTR_peer_sent_packets);
+    count_n(w, CTR_peer_sent_bytes, len);
+    io_send(w->io, &r->io, payload, len, &to, NULL);
+}
+
+void forward_channel(struct worker *w, struct session *s, uint8_t *data, size_t len)
+{
+    uint16_t number;
+    const uint8_t *payload;
+    size_t payload_len;
+    if (!channel_parse(data, len, &number, &payload, &payload_len) ||
+        number > w->config.channel_max) {
+        drop(w, s, CTR_bad_channel);
+        return;
+    }
+    struct channel *c = channel_by_number(&w->sessions, s, number, w->time.now);
+    if (!c) {
+        drop(w, s, CTR_no_channel);
+        return;
+    }
+    struct permission *perm = permission_find(&w->sessions, s, &c->peer, w->time.now);
+    if (!perm) {
+        drop(w, s, CTR_no_permission);
+        return;
+    }
+    to_peer(w, s, perm, &c->peer, payload, payload_len);
+}
+
+void forward_send(struct worker *w, struct session *s, const struct stun_view *v)
+{
+    struct addr peer;
+    const uint8_t *payload;
+    size_t len;
+    if (stun_get_addr(v, A_xor_peer_address, &peer) != STUN_OK ||
+        stun_get_bytes(v, A_data, &payload, &len) != STUN_OK || peer.port == 0 ||
+        stun_has(v, A_dont_fragment)) {
+        drop(w, s, CTR_bad_indication);
+        return;
+    }
+    struct permission *perm = permission_find(&w->sessions, s, &peer, w->time.now);
+    if (!perm) {
+        drop(w, s, CTR_no_permission);
+        return;
+    }
+    to_peer(w, s, perm, &peer, payload, len);
+}
+
+/* Where a relayed packet of another session of ours comes from, as its own client knows it. */
+static void name_as_advertised(const struct worker *w, struct addr *from)
+{
+    const struct pool *pool = ports_by_ip(w->config.ports, from);
+    if (pool && port_is_live(pool, from->port)) {
+        uint16_t port = from->port;
+        *from = pool->advertised;
+        from->port = port;
+    }
+}
+
+void forward_peer(struct worker *w, struct relayed *r, struct io_packet *p)
+{
+    struct session *s = r->session;
+    count(w, CTR_peer_packets);
+    count_n(w, CTR_peer_bytes, p->len);
+    if (UNLIKELY(p->truncated)) {
+        drop(w, s, CTR_truncated);
+        return;
+    }
+    if (!session_alive(s, w->time.now)) {
+        count(w, CTR_no_allocation);
+        return;
+    }
+    name_as_advertised(w, &p->from);
+    if (!permission_find(&w->sessions, s, &p->from, w->time.now)) {
+        drop(w, s, CTR_no_permission);
+        return;
+    }
+    s->peer_packets++;
+    s->peer_bytes += p->len;
+
+    struct channel *c = channel_by_peer(&w->sessions, s, &p->from, w->time.now);
+    if (c) {
+        channel_put_header(p->data, c->number, p->len);
+        s->flow.transport->send(w, &s->flow, p->data - CHANNEL_HEADER_LEN,
+                                p->len + CHANNEL_HEADER_LEN);
+        return;
+    }
+    uint8_t txid[STUN_TXID_LEN];
+    size_t len;
+    worker_random(w, txid, sizeof(txid));
+    const uint8_t *message = stun_wrap_data(p->data, p->len, &p->from, txid, &len);
+    s->flow.transport->send(w, &s->flow, message, len);
+}

@@ -1,0 +1,120 @@
+/*
+ * The seam between the relay and the kernel: datagrams in, datagrams out, wake-ups, and nothing
+ * about what they mean. A worker owns one `struct io`; behind it stands io_uring (uring.c), and in
+ * tests a script with a clock of its own (test/c/fake_io.c).
+ *
+ * One turn of a worker: io_wait() submits what was prepared and sleeps; io_dispatch() calls
+ * on_packet for each datagram received; whatever is sent meanwhile goes out at the next io_wait().
+ */
+#ifndef MEERKAT_IO_H
+#define MEERKAT_IO_H
+
+#include "addr.h"
+
+enum {
+    IO_HEADROOM = 64, /* writable bytes before a received payload */
+    IO_TAILROOM = 8,  /* and behind it */
+};
+
+/* A socket known to an io. Embedded in its owner, who fills fd and cookie before io_add and finds
+ * itself again by container_of. Belongs to the io until on_closed. */
+struct io_socket {
+    int fd;
+    uint32_t slot;   /* the io's own */
+    uint8_t kind;    /* the owner's: which handler */
+    bool wants_dest; /* report where datagrams were sent to, and obey `from` when sending */
+    bool removing;
+    bool armed;
+};
+
+/* A received datagram. data may be changed in place, with the room around it, until the next
+ * io_wait(); it may be sent from without a copy. */
+struct io_packet {
+    uint8_t *data;
+    size_t len;
+    struct addr from;
+    struct addr dest; /* local IP it was sent to, port 0; no address unless wants_dest */
+    bool truncated;
+};
+
+struct io;
+
+struct io_events {
+    void *ctx;
+    void (*on_packet)(void *ctx, struct io_socket *s, struct io_packet *p);
+    /* After io_remove: the descriptor is closed, no packet will come, the owner may go. */
+    void (*on_closed)(void *ctx, struct io_socket *s);
+    /* A send the kernel refused, or receive buffers that ran out (err ENOBUFS, s NULL). */
+    void (*on_error)(void *ctx, struct io_socket *s, int err);
+};
+
+struct io_ops {
+    void (*destroy)(struct io *io);
+    int (*add)(struct io *io, struct io_socket *s);
+    void (*remove)(struct io *io, struct io_socket *s);
+    void (*send)(struct io *io, struct io_socket *s, const uint8_t *data, size_t len,
+                 const struct addr *to, const struct addr *from);
+    uint8_t *(*scratch)(struct io *io, size_t len);
+    void (*wait)(struct io *io, uint64_t timeout_ns);
+    void (*dispatch)(struct io *io);
+    void (*wake)(struct io *io);
+};
+
+struct io {
+    const struct io_ops *ops;
+    struct io_events events;
+};
+
+/* io_uring. To be called by the thread that will use it. 0 or -errno. */
+int uring_create(struct io **out, const struct io_events *events, uint32_t sockets_max);
+
+static inline void io_destroy(struct io *io)
+{
+    io->ops->destroy(io);
+}
+
+/* Starts receiving on s->fd, which the io closes in the end. 0 or -errno: then the fd is still
+ * the caller's. */
+static inline int io_add(struct io *io, struct io_socket *s)
+{
+    return io->ops->add(io, s);
+}
+
+/* Two-phase: on_packet is not called for s any more from now on, on_closed once, later. */
+static inline void io_remove(struct io *io, struct io_socket *s)
+{
+    io->ops->remove(io, s);
+}
+
+/* Sends a datagram. data lies in the packet being handled or in io_scratch. `from`, where it is
+ * not NULL and s->wants_dest, is the local IP it leaves from. Failure is reported by on_error. */
+static inline void io_send(struct io *io, struct io_socket *s, const uint8_t *data, size_t len,
+                           const struct addr *to, const struct addr *from)
+{
+    io->ops->send(io, s, data, len, to, from);
+}
+
+/* Room for a datagram of up to 64 KiB to be built and sent; good until the next io_wait. */
+static inline uint8_t *io_scratch(struct io *io, size_t len)
+{
+    return io->ops->scratch(io, len);
+}
+
+/* Submits, then sleeps until something is there, timeout_ns passed or io_wake was called. */
+static inline void io_wait(struct io *io, uint64_t timeout_ns)
+{
+    io->ops->wait(io, timeout_ns);
+}
+
+static inline void io_dispatch(struct io *io)
+{
+    io->ops->dispatch(io);
+}
+
+/* Ends the io_wait that runs, or the next. From any thread. */
+static inline void io_wake(struct io *io)
+{
+    io->ops->wake(io);
+}
+
+#endif

@@ -1,0 +1,92 @@
+/*
+ * Records are { u32 length, bytes, padding to 8 } and never wrap: where the rest of the ring is too
+ * short a record of length SKIP fills it. head and tail count bytes for ever, modulo 2^32.
+ */
+#include "mailbox.h"
+
+#include <string.h>
+
+#include "slab.h"
+
+#define SKIP 0xffffffffu
+
+static uint32_t record_size(uint32_t len)
+{
+    return (uint32_t)((sizeof(uint32_t) + (size_t)len + 7) & ~(size_t)7);
+}
+
+bool mailbox_init(struct mailbox *m, uint32_t size)
+{
+    *m = (struct mailbox){.buf = memory_reserve(size), .size = size};
+    return m->buf != NULL;
+}
+
+void mailbox_destroy(struct mailbox *m)
+{
+    memory_release(m->buf, m->size);
+    m->buf = NULL;
+}
+
+uint32_t mailbox_room(struct mailbox *m)
+{
+    uint32_t tail = atomic_load_explicit(&m->tail, memory_order_relaxed);
+    uint32_t head = atomic_load_explicit(&m->head, memory_order_acquire);
+    uint32_t free_bytes = m->size - (tail - head);
+    /* The worst case: a record that just fails to fit before the end starts at the beginning. */
+    return free_bytes / 2 > 16 ? free_bytes / 2 - 16 : 0;
+}
+
+uint8_t *mailbox_reserve(struct mailbox *m, uint32_t len)
+{
+    uint32_t tail = atomic_load_explicit(&m->tail, memory_order_relaxed);
+    uint32_t head = atomic_load_explicit(&m->head, memory_order_acquire);
+    uint32_t free_bytes = m->size - (tail - head);
+    uint32_t need = record_size(len);
+    uint32_t to_end = m->size - (tail & (m->size - 1));
+    if (len >= m->size || free_bytes < need)
+        return NULL;
+    m->reserved = 0;
+    if (to_end < need) {
+        if (free_bytes < to_end + need)
+            return NULL;
+        uint32_t skip = SKIP;
+        memcpy(m->buf + (tail & (m->size - 1)), &skip, sizeof(skip));
+        m->reserved = to_end;
+        tail += to_end;
+    }
+    return m->buf + (tail & (m->size - 1)) + sizeof(uint32_t);
+}
+
+void mailbox_commit(struct mailbox *m, uint8_t *record, uint32_t len)
+{
+    memcpy(record - sizeof(uint32_t), &len, sizeof(len));
+    uint32_t tail = atomic_load_explicit(&m->tail, memory_order_relaxed);
+    atomic_store_explicit(&m->tail, tail + m->reserved + record_size(len), memory_order_release);
+}
+
+const uint8_t *mailbox_peek(struct mailbox *m, uint32_t *len)
+{
+    uint32_t head = atomic_load_explicit(&m->head, memory_order_relaxed);
+    uint32_t tail = atomic_load_explicit(&m->tail, memory_order_acquire);
+    if (head == tail)
+        return NULL;
+    const uint8_t *p = m->buf + (head & (m->size - 1));
+    memcpy(len, p, sizeof(*len));
+    if (*len == SKIP) {
+        head += m->size - (head & (m->size - 1));
+        atomic_store_explicit(&m->head, head, memory_order_release);
+        if (head == tail)
+            return NULL;
+        p = m->buf + (head & (m->size - 1));
+        memcpy(len, p, sizeof(*len));
+    }
+    return p + sizeof(uint32_t);
+}
+
+void mailbox_consume(struct mailbox *m)
+{
+    uint32_t head = atomic_load_explicit(&m->head, memory_order_relaxed);
+    uint32_t len;
+    memcpy(&len, m->buf + (head & (m->size - 1)), sizeof(len));
+    atomic_store_explicit(&m->head, head + record_size(len), memory_order_release);
+}

@@ -1,0 +1,42 @@
+/*
+ * meerkat_relay: moves packets for the Erlang node that started it, and ends with it.
+ *
+ *   meerkat_relay                  serves on fds 3 and 4 (a port program: nouse_stdio, {packet,4})
+ *   meerkat_relay --dump-protocol  prints the words it speaks there
+ *
+ * It takes no configuration of its own: everything comes by command.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "control.h"
+#include "ctl.h"
+
+/* Each relayed address is a descriptor. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit l;
+    if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur < l.rlim_max) {
+        l.rlim_cur = l.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &l);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 2 && strcmp(argv[1], "--dump-protocol") == 0) {
+        ctl_dump(stdout);
+        return 0;
+    }
+    if (argc != 1) {
+        fprintf(stderr, "usage: %s [--dump-protocol]\n", argv[0]);
+        return 64;
+    }
+    /* The terminal's Ctrl-C is for Erlang, who then closes our door in order. */
+    signal(SIGINT, SIG_IGN);
+    signal(SIGPIPE, SIG_IGN);
+    raise_descriptor_limit();
+    return control_run(CONTROL_IN, CONTROL_OUT);
+}

@@ -1,0 +1,149 @@
+#include "policy.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bytes.h"
+
+static const uint8_t v4_mapped[16] = {[10] = 0xff, [11] = 0xff};
+
+/* IPv4 prefixes come as ::ffff:0:0/96 and more; what else has bits is of IPv6 alone, though an
+ * IPv4 address in its canonical form might match it too. */
+static uint8_t rule_family(const uint8_t prefix[16], unsigned bits)
+{
+    if (bits == 0)
+        return ADDR_NONE;
+    return bits >= 96 && addr_in_prefix(prefix, v4_mapped, 96) ? ADDR_V4 : ADDR_V6;
+}
+
+struct policy *policy_make(const uint8_t *rules, size_t len, const struct addr *own,
+                           uint32_t own_count, const struct addr *listeners,
+                           uint32_t listener_count)
+{
+    if (len % POLICY_RULE_LEN != 0 || len / POLICY_RULE_LEN > POLICY_RULES_MAX)
+        return NULL;
+    uint32_t n = (uint32_t)(len / POLICY_RULE_LEN);
+    struct policy *p = calloc(1, sizeof(*p));
+    if (!p)
+        return NULL;
+    p->rules = calloc(n + 1u, sizeof(*p->rules));
+    p->own = calloc(own_count + 1u, sizeof(*p->own));
+    p->listeners = calloc(listener_count + 1u, sizeof(*p->listeners));
+    if (!p->rules || !p->own || !p->listeners)
+        goto err;
+    for (; p->rule_count < n; p->rule_count++) {
+        const uint8_t *r = rules + (size_t)p->rule_count * POLICY_RULE_LEN;
+        struct policy_rule *rule = &p->rules[p->rule_count];
+        if (r[0] > 2 || r[1] > 128)
+            goto err;
+        rule->allow = r[0] == 1;
+        rule->bits = r[1];
+        memcpy(rule->prefix, r + 2, 16);
+        rule->family = rule_family(rule->prefix, rule->bits);
+    }
+    for (; p->own_count < own_count; p->own_count++)
+        p->own[p->own_count] = own[p->own_count];
+    for (; p->listener_count < listener_count; p->listener_count++)
+        p->listeners[p->listener_count] = listeners[p->listener_count];
+    return p;
+
+err:
+    policy_free(p);
+    return NULL;
+}
+
+void policy_free(struct policy *p)
+{
+    if (!p)
+        return;
+    free(p->rules);
+    free(p->own);
+    free(p->listeners);
+    free(p);
+}
+
+static bool is_own_interface(const struct policy *p, const struct addr *peer)
+{
+    for (uint32_t i = 0; i < p->own_count; i++)
+        if (addr_ip_equal(&p->own[i], peer))
+            return true;
+    return false;
+}
+
+static bool is_loopback(const struct addr *a)
+{
+    static const uint8_t v6[16] = {[15] = 1};
+    return a->family == ADDR_V4 ? addr_v4(a)[0] == 127 : memcmp(a->ip, v6, 16) == 0;
+}
+
+/* ::ffff:a.b.c.d said as an IPv6 address is a disguise, whatever the rules say of a.b.c.d. */
+static bool is_disguised_v4(const struct addr *a)
+{
+    return a->family == ADDR_V6 && addr_in_prefix(a->ip, v4_mapped, 96);
+}
+
+static void name_rule(const struct policy_rule *rule, char out[POLICY_TEXT_MAX])
+{
+    bool v4 = rule->family == ADDR_V4;
+    struct addr a = v4 ? addr_from_v4(rule->prefix + 12, 0) : addr_from_v6(rule->prefix, 0);
+    char text[ADDR_TEXT_MAX];
+    snprintf(out, POLICY_TEXT_MAX, "%s/%u", addr_format_ip(&a, text),
+             v4 ? rule->bits - 96u : rule->bits);
+}
+
+bool policy_allows_ip(const struct policy *p, const struct ports *ports, const struct addr *peer,
+                      char why_not[POLICY_TEXT_MAX])
+{
+    if (is_disguised_v4(peer)) {
+        snprintf(why_not, POLICY_TEXT_MAX, "::ffff:0:0/96");
+        return false;
+    }
+    for (uint32_t i = 0; i < p->rule_count; i++) {
+        const struct policy_rule *rule = &p->rules[i];
+        if (rule->family != ADDR_NONE && rule->family != peer->family)
+            continue;
+        if (!addr_in_prefix(peer->ip, rule->prefix, rule->bits))
+            continue;
+        if (!rule->allow) {
+            name_rule(rule, why_not);
+            return false;
+        }
+        /* An address of this host is of use only where we relay, or on loopback where that is
+         * allowed at all. */
+        if (is_own_interface(p, peer) && !is_loopback(peer) && !ports_by_ip(ports, peer)) {
+            snprintf(why_not, POLICY_TEXT_MAX, "an address of this host");
+            return false;
+        }
+        return true;
+    }
+    snprintf(why_not, POLICY_TEXT_MAX, "no rule allows it");
+    return false;
+}
+
+bool policy_is_own(const struct policy *p, const struct ports *ports, const struct addr *peer)
+{
+    return is_loopback(peer) || is_own_interface(p, peer) || ports_by_ip(ports, peer);
+}
+
+static bool is_listener(const struct policy *p, const struct addr *peer)
+{
+    for (uint32_t i = 0; i < p->listener_count; i++) {
+        const struct addr *l = &p->listeners[i];
+        if (l->port == peer->port && (addr_is_any(l) || addr_ip_equal(l, peer)))
+            return true;
+    }
+    return false;
+}
+
+bool policy_allows_port(const struct policy *p, const struct ports *ports, const struct addr *peer,
+                        const struct addr *self)
+{
+    const struct pool *pool = ports_by_ip(ports, peer);
+    if (pool && port_is_live(pool, peer->port)) {
+        bool itself = self->port == peer->port &&
+                      (addr_ip_equal(self, &pool->local) || addr_ip_equal(self, &pool->advertised));
+        return !itself;
+    }
+    return is_loopback(peer) && !is_listener(p, peer);
+}

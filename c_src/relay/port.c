@@ -1,0 +1,262 @@
+#include "port.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "crypto.h"
+#include "socket.h"
+
+enum port_state { PORT_FREE = 0, PORT_LIVE, PORT_HELD };
+
+enum { TRIES_MAX = 128 }; /* ports others may hold before we give up */
+
+void ports_init(struct ports *p, uint32_t receive_buffer)
+{
+    memset(p, 0, sizeof(*p));
+    p->receive_buffer = receive_buffer;
+}
+
+void ports_destroy(struct ports *p)
+{
+    for (size_t i = 0; i < RESERVATIONS_MAX; i++)
+        if (p->reservations[i].token)
+            close(p->reservations[i].fd);
+    for (uint32_t i = 0; i < atomic_load(&p->pool_count); i++) {
+        free(p->pools[i].free[0]);
+        free(p->pools[i].free[1]);
+        free(p->pools[i].position);
+        free(p->pools[i].state);
+    }
+}
+
+struct pool *ports_find(struct ports *p, uint32_t id)
+{
+    for (uint32_t i = 0; i < atomic_load(&p->pool_count); i++)
+        if (p->pools[i].id == id)
+            return &p->pools[i];
+    return NULL;
+}
+
+/* ------------------------------------------------------------------------------- the free lists */
+
+static void put_free(struct pool *pool, uint16_t port)
+{
+    unsigned odd = port & 1;
+    pool->position[port - pool->min] = (uint16_t)pool->free_count[odd];
+    pool->free[odd][pool->free_count[odd]++] = port;
+    atomic_store_explicit(&pool->state[port - pool->min], PORT_FREE, memory_order_relaxed);
+}
+
+static void take_free(struct pool *pool, uint16_t port, enum port_state state)
+{
+    unsigned odd = port & 1;
+    uint16_t hole = pool->position[port - pool->min];
+    uint16_t last = pool->free[odd][--pool->free_count[odd]];
+    pool->free[odd][hole] = last;
+    pool->position[last - pool->min] = hole;
+    atomic_store_explicit(&pool->state[port - pool->min], state, memory_order_relaxed);
+}
+
+static bool is_free(const struct pool *pool, uint32_t port)
+{
+    return port >= pool->min && port <= pool->max &&
+           atomic_load_explicit(&pool->state[port - pool->min], memory_order_relaxed) == PORT_FREE;
+}
+
+int ports_add(struct ports *p, uint32_t id, const struct addr *local, const struct addr *advertised,
+              uint16_t min, uint16_t max)
+{
+    uint32_t n = atomic_load(&p->pool_count);
+    if (min == 0 || min > max || local->family == ADDR_NONE || local->family != advertised->family)
+        return -EINVAL;
+    if (ports_find(p, id))
+        return -EEXIST;
+    if (n == POOLS_MAX)
+        return -ENOSPC;
+    size_t count = (size_t)max - min + 1;
+    struct pool *pool = &p->pools[n];
+    *pool =
+        (struct pool){.id = id, .local = *local, .advertised = *advertised, .min = min, .max = max};
+    pool->local.port = pool->advertised.port = 0;
+    pool->free[0] = malloc(count * sizeof(uint16_t));
+    pool->free[1] = malloc(count * sizeof(uint16_t));
+    pool->position = malloc(count * sizeof(uint16_t));
+    pool->state = calloc(count, sizeof(*pool->state));
+    if (!pool->free[0] || !pool->free[1] || !pool->position || !pool->state) {
+        free(pool->free[0]);
+        free(pool->free[1]);
+        free(pool->position);
+        free(pool->state);
+        return -ENOMEM;
+    }
+    for (uint32_t port = min; port <= max; port++)
+        put_free(pool, (uint16_t)port);
+    atomic_store_explicit(&p->pool_count, n + 1, memory_order_release);
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------- taking a port */
+
+static uint32_t random_below(uint32_t n)
+{
+    uint32_t r, limit = UINT32_MAX - UINT32_MAX % n;
+    do
+        crypto_random(&r, sizeof(r));
+    while (r >= limit);
+    return r % n;
+}
+
+/* A free port at random; for a pair, an even one whose successor is free. 0 when there is none. */
+static uint16_t choose(const struct pool *pool, enum port_even even)
+{
+    uint32_t evens = pool->free_count[0], odds = pool->free_count[1];
+    if (even == PORT_ANY) {
+        if (evens + odds == 0)
+            return 0;
+        uint32_t i = random_below(evens + odds);
+        return i < evens ? pool->free[0][i] : pool->free[1][i - evens];
+    }
+    if (evens == 0)
+        return 0;
+    uint32_t start = random_below(evens);
+    if (even == PORT_EVEN)
+        return pool->free[0][start];
+    for (uint32_t i = 0; i < evens; i++) {
+        uint16_t port = pool->free[0][(start + i) % evens];
+        if (is_free(pool, (uint32_t)port + 1))
+            return port;
+    }
+    return 0;
+}
+
+static int bind_port(struct ports *p, const struct pool *pool, uint16_t port)
+{
+    struct addr a = pool->local;
+    a.port = port;
+    return socket_open_relayed(&a, p->receive_buffer);
+}
+
+static struct reservation *free_reservation(struct ports *p)
+{
+    if (p->reserved == RESERVATIONS_MAX)
+        return NULL;
+    for (size_t i = 0; i < RESERVATIONS_MAX; i++)
+        if (!p->reservations[i].token)
+            return &p->reservations[i];
+    return NULL;
+}
+
+static void hold(struct ports *p, struct reservation *r, struct pool *pool, uint16_t port, int fd,
+                 uint64_t now)
+{
+    take_free(pool, port, PORT_HELD);
+    *r = (struct reservation){
+        .expires = now + RESERVATION_S * NS_PER_S, .pool = pool, .port = port, .fd = fd};
+    do
+        crypto_random(&r->token, sizeof(r->token));
+    while (r->token == 0);
+    p->reserved++;
+}
+
+int port_take(struct ports *p, struct pool *pool, uint16_t wanted, enum port_even even,
+              uint64_t now, struct port *out, uint64_t *token)
+{
+    struct reservation *r = NULL;
+    *token = 0;
+    if (even == PORT_EVEN_PAIR && !(r = free_reservation(p)))
+        return -EADDRINUSE;
+    for (int tries = 0; tries < TRIES_MAX; tries++) {
+        uint16_t port = wanted ? wanted : choose(pool, even);
+        if (port == 0 || !is_free(pool, port))
+            return -EADDRINUSE;
+        int fd = bind_port(p, pool, port);
+        int next_fd = fd >= 0 && r ? bind_port(p, pool, (uint16_t)(port + 1)) : fd;
+        if (fd >= 0 && next_fd >= 0) {
+            take_free(pool, port, PORT_LIVE);
+            *out = (struct port){pool, port, fd};
+            if (r) {
+                hold(p, r, pool, (uint16_t)(port + 1), next_fd, now);
+                *token = r->token;
+            }
+            return 0;
+        }
+        int err = fd < 0 ? fd : next_fd;
+        if (fd >= 0)
+            close(fd);
+        if (err != -EADDRINUSE || wanted)
+            return err;
+        /* Somebody else's; another one then. */
+    }
+    return -EADDRINUSE;
+}
+
+bool port_redeem(struct ports *p, uint64_t token, uint64_t now, struct port *out)
+{
+    if (token == 0 || p->reserved == 0)
+        return false;
+    for (size_t i = 0; i < RESERVATIONS_MAX; i++) {
+        struct reservation *r = &p->reservations[i];
+        if (r->token != token || r->expires <= now)
+            continue;
+        atomic_store_explicit(&r->pool->state[r->port - r->pool->min], PORT_LIVE,
+                              memory_order_relaxed);
+        *out = (struct port){r->pool, r->port, r->fd};
+        *r = (struct reservation){0};
+        p->reserved--;
+        return true;
+    }
+    return false;
+}
+
+void port_release(struct pool *pool, uint16_t port)
+{
+    put_free(pool, port);
+}
+
+uint64_t ports_expire(struct ports *p, uint64_t now)
+{
+    uint64_t next = UINT64_MAX;
+    for (size_t i = 0; p->reserved && i < RESERVATIONS_MAX; i++) {
+        struct reservation *r = &p->reservations[i];
+        if (!r->token)
+            continue;
+        if (r->expires > now) {
+            next = MIN(next, r->expires);
+            continue;
+        }
+        close(r->fd);
+        put_free(r->pool, r->port);
+        *r = (struct reservation){0};
+        p->reserved--;
+    }
+    return next;
+}
+
+uint32_t ports_free(const struct ports *p)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < atomic_load(&p->pool_count); i++)
+        n += p->pools[i].free_count[0] + p->pools[i].free_count[1];
+    return n;
+}
+
+/* ------------------------------------------------------------------------------- for the workers
+ */
+
+const struct pool *ports_by_ip(const struct ports *p, const struct addr *a)
+{
+    uint32_t n = atomic_load_explicit(&p->pool_count, memory_order_acquire);
+    for (uint32_t i = 0; i < n; i++)
+        if (addr_ip_equal(&p->pools[i].local, a) || addr_ip_equal(&p->pools[i].advertised, a))
+            return &p->pools[i];
+    return NULL;
+}
+
+bool port_is_live(const struct pool *pool, uint16_t port)
+{
+    return port >= pool->min && port <= pool->max &&
+           atomic_load_explicit(&pool->state[port - pool->min], memory_order_relaxed) == PORT_LIVE;
+}

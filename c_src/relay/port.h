@@ -1,0 +1,88 @@
+/*
+ * Relayed ports: which are free, which live, which are held for a reservation token. Belongs to
+ * the control thread, who opens and binds the sockets, so that workers never wait for it; workers
+ * only ask whether a port of ours is live.
+ */
+#ifndef MEERKAT_PORT_H
+#define MEERKAT_PORT_H
+
+#include <stdatomic.h>
+
+#include "addr.h"
+
+enum {
+    POOLS_MAX = 16,
+    RESERVATIONS_MAX = 1024,
+    RESERVATION_S = 30, /* RFC 8656 7.2: at least */
+};
+
+enum port_even { PORT_ANY = 0, PORT_EVEN = 1, PORT_EVEN_PAIR = 2 };
+
+struct pool {
+    uint32_t id;
+    struct addr local;      /* bound; port 0 */
+    struct addr advertised; /* what clients are told, and what peers of ours may call it; port 0 */
+    uint16_t min, max;
+    uint32_t free_count[2]; /* by parity of the port */
+    uint16_t *free[2];      /* free ports, in no order */
+    uint16_t *position;     /* of a free port in its array, by port - min */
+    _Atomic uint8_t *state; /* enum port_state, by port - min */
+};
+
+struct reservation {
+    uint64_t token; /* 0: unused */
+    uint64_t expires;
+    struct pool *pool;
+    uint16_t port;
+    int fd;
+};
+
+struct ports {
+    struct pool pools[POOLS_MAX];
+    _Atomic uint32_t pool_count; /* workers read it; pools below it are complete */
+    struct reservation reservations[RESERVATIONS_MAX];
+    uint32_t reserved;
+    uint32_t receive_buffer; /* SO_RCVBUF of relayed sockets */
+};
+
+/* A port taken from a pool with the socket bound to it. */
+struct port {
+    struct pool *pool; /* NULL: none */
+    uint16_t port;
+    int fd;
+};
+
+void ports_init(struct ports *p, uint32_t receive_buffer);
+void ports_destroy(struct ports *p);
+
+/* 0; -EEXIST for an id there is; -ENOSPC; -ENOMEM; -EINVAL for an empty range or a family mix. */
+int ports_add(struct ports *p, uint32_t id, const struct addr *local, const struct addr *advertised,
+              uint16_t min, uint16_t max);
+struct pool *ports_find(struct ports *p, uint32_t id);
+
+/*
+ * Takes a port and binds a socket to it: `wanted` if not 0, else one at random. With
+ * PORT_EVEN_PAIR the next port is bound too and held under *token for RESERVATION_S.
+ * 0, -EADDRINUSE when none is free that fits, or another -errno of the system.
+ */
+int port_take(struct ports *p, struct pool *pool, uint16_t wanted, enum port_even even,
+              uint64_t now, struct port *out, uint64_t *token);
+
+/* Turns a held port into a taken one. False when the token is unknown, used or over. */
+bool port_redeem(struct ports *p, uint64_t token, uint64_t now, struct port *out);
+
+/* Puts a port back whose socket is closed. */
+void port_release(struct pool *pool, uint16_t port);
+
+/* Frees reservations that are over; the time of the next one, UINT64_MAX without. */
+uint64_t ports_expire(struct ports *p, uint64_t now);
+
+/* Ports free in all pools together. */
+uint32_t ports_free(const struct ports *p);
+
+/* Any thread: the pool whose address, as bound or as advertised, this is; NULL if none. */
+const struct pool *ports_by_ip(const struct ports *p, const struct addr *a);
+/* Any thread: is this port of the pool relayed by a live allocation? */
+bool port_is_live(const struct pool *pool, uint16_t port);
+
+#endif

@@ -1,0 +1,124 @@
+/*
+ * Allocations as a worker keeps them, by 5-tuple and by id, with their relayed sockets; and what
+ * hangs on one: permissions by peer IP, channels by number and by peer (RFC 8656 9, 12).
+ *
+ * Everything has a deadline that whoever uses it compares with `now`; the wheel sweeps later.
+ * Belongs to one worker. Knows no messages and sends nothing.
+ */
+#ifndef MEERKAT_SESSION_H
+#define MEERKAT_SESSION_H
+
+#include "list.h"
+#include "policy.h"
+#include "slab.h"
+#include "table.h"
+#include "timer.h"
+#include "transport.h"
+
+enum timer_kind { TIMER_SESSION, TIMER_PERMISSION, TIMER_CHANNEL };
+enum gone_reason { GONE_DELETED = 0, GONE_EXPIRED = 1, GONE_SOCKET = 2 };
+
+/* One relayed address. */
+struct relayed {
+    struct io_socket io;
+    struct session *session;
+    struct pool *pool; /* NULL: this family is not relayed */
+    uint16_t port;
+    bool open; /* the io has it */
+};
+
+struct session {
+    struct table_node by_tuple;
+    struct table_node by_id;
+    struct timer timer; /* its deadline is the allocation's */
+    uint64_t id;
+    struct flow flow;
+    struct relayed relayed[2]; /* IPv4, IPv6 */
+    struct list permissions;
+    struct list channels;
+    struct list in_gone; /* ended, and Erlang not told yet */
+    bool dying;
+    uint8_t reason;
+    uint64_t client_packets, client_bytes; /* from the client, relayed */
+    uint64_t peer_packets, peer_bytes;     /* from peers, relayed */
+    uint64_t dropped;
+};
+
+struct permission {
+    struct table_node by_ip;
+    struct timer timer;
+    struct list in_session;
+    struct session *session;
+    struct addr ip; /* port 0 */
+    bool is_own;    /* an address of this host: every port must be asked for */
+};
+
+struct channel {
+    struct table_node by_number;
+    struct table_node by_peer;
+    struct timer timer;
+    struct list in_session;
+    struct session *session;
+    struct addr peer;
+    uint16_t number;
+};
+
+struct sessions {
+    struct slab session_slab, permission_slab, channel_slab;
+    struct table by_tuple, by_id, permissions, channel_numbers, channel_peers;
+    struct timers timers;
+    struct list gone;
+};
+
+/* False without address space. Room for the totals, though memory only for what is used. */
+bool sessions_init(struct sessions *t, uint32_t sessions_max, uint32_t peers_max, uint64_t now);
+void sessions_destroy(struct sessions *t);
+
+/* NULL when there is none; a dying one is not found. */
+struct session *session_find(const struct sessions *t, const struct flow *f);
+struct session *session_by_id(const struct sessions *t, uint64_t id);
+
+/* NULL when the table is full. The caller has seen that neither id nor 5-tuple is taken. */
+struct session *session_create(struct sessions *t, uint64_t id, const struct flow *f,
+                               uint64_t deadline);
+
+/* First step of the end: no packet finds it, nor its permissions and channels, any more. The
+ * caller closes the sockets and then calls session_free. */
+void session_kill(struct sessions *t, struct session *s, enum gone_reason reason);
+void session_free(struct sessions *t, struct session *s);
+
+static inline bool session_alive(const struct session *s, uint64_t now)
+{
+    return !s->dying && s->timer.deadline > now;
+}
+
+/* The relayed address for peers of a family, or NULL. */
+static inline struct relayed *session_relayed(struct session *s, uint8_t family)
+{
+    struct relayed *r = &s->relayed[family == ADDR_V6];
+    return r->pool ? r : NULL;
+}
+
+/* As bound, and as clients and peers of ours know it. */
+struct addr relayed_local(const struct relayed *r);
+struct addr relayed_advertised(const struct relayed *r);
+
+/* NULL unless it lives at `now`. */
+struct permission *permission_find(const struct sessions *t, const struct session *s,
+                                   const struct addr *peer, uint64_t now);
+/* Installs or renews; NULL when the table is full. */
+struct permission *permission_set(struct sessions *t, struct session *s, const struct addr *peer,
+                                  uint64_t deadline);
+void permission_remove(struct sessions *t, struct permission *p);
+
+/* NULL unless it lives at `now`. */
+struct channel *channel_by_number(const struct sessions *t, const struct session *s,
+                                  uint16_t number, uint64_t now);
+struct channel *channel_by_peer(const struct sessions *t, const struct session *s,
+                                const struct addr *peer, uint64_t now);
+/* Binds or renews; NULL when the table is full. The caller has ruled out a conflict. */
+struct channel *channel_set(struct sessions *t, struct session *s, uint16_t number,
+                            const struct addr *peer, uint64_t deadline);
+void channel_remove(struct sessions *t, struct channel *c);
+
+#endif

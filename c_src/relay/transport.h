@@ -1,0 +1,50 @@
+/*
+ * The seam between what a client says and how it travels. A transport takes bytes off its sockets,
+ * finds the messages in them and hands each to input.c as a flow; send() goes the other way.
+ * UDP stands (udp.c); TCP, TLS and DTLS fill in the same table.
+ */
+#ifndef MEERKAT_TRANSPORT_H
+#define MEERKAT_TRANSPORT_H
+
+#include "io.h"
+
+struct worker;
+struct listener;
+struct flow;
+
+struct transport {
+    const char *name;
+    uint8_t protocol; /* IANA number of what clients speak to us: 17 UDP, 6 TCP */
+    /* A datagram, or a piece of a stream, came in on a listener's socket. */
+    void (*input)(struct worker *w, struct listener *l, struct io_packet *p);
+    /* One whole message to the client. data as for io_send. */
+    void (*send)(struct worker *w, const struct flow *f, const uint8_t *data, size_t len);
+};
+
+/* Who is talking, and how to answer: the 5-tuple (RFC 8656 3.2) and its way back. */
+struct flow {
+    const struct transport *transport;
+    struct listener *listener;
+    struct addr client;
+    struct addr server; /* where the client sent to: replies leave from there */
+};
+
+/* A listener as one worker has it. */
+enum { LISTENERS_MAX = 32, REALM_MAX = 128 };
+
+struct listener {
+    struct io_socket io;
+    uint32_t id;
+    bool open;    /* takes new clients */
+    bool closing; /* its socket is on its way out */
+    bool in_use;
+    uint32_t sessions; /* that answer through it: it is closed after the last */
+    const struct transport *transport;
+    struct addr local; /* as bound, perhaps a wildcard */
+    size_t realm_len;
+    char realm[REALM_MAX];
+};
+
+extern const struct transport transport_udp;
+
+#endif

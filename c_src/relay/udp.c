@@ -1,0 +1,32 @@
+/*
+ * UDP clients: a datagram is a message (RFC 8489 6.2.1).
+ */
+#include "input.h"
+
+static void udp_input(struct worker *w, struct listener *l, struct io_packet *p)
+{
+    struct flow f = {.transport = &transport_udp, .listener = l, .client = p->from};
+    count(w, CTR_client_packets);
+    count_n(w, CTR_client_bytes, p->len);
+    if (UNLIKELY(p->truncated)) {
+        count(w, CTR_truncated);
+        return;
+    }
+    f.server = p->dest.family != ADDR_NONE ? p->dest : l->local;
+    f.server.port = l->local.port;
+    input_message(w, &f, p->data, p->len);
+}
+
+static void udp_send(struct worker *w, const struct flow *f, const uint8_t *data, size_t len)
+{
+    count(w, CTR_client_sent_packets);
+    count_n(w, CTR_client_sent_bytes, len);
+    io_send(w->io, &f->listener->io, data, len, &f->client, &f->server);
+}
+
+const struct transport transport_udp = {
+    .name = "udp",
+    .protocol = IPPROTO_UDP,
+    .input = udp_input,
+    .send = udp_send,
+};

@@ -1,0 +1,263 @@
+#include "worker.h"
+
+#include <errno.h>
+#include <semaphore.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "input.h"
+#include "log.h"
+
+enum socket_kind { SOCKET_LISTENER = 0, SOCKET_RELAYED = 1 };
+
+/* With nothing to sweep there is nothing to wake for; this is only a bound on surprises. */
+#define SLEEP_MAX_NS (60 * NS_PER_S)
+
+int worker_init(struct worker *w, const struct worker_config *config, struct clock_time start)
+{
+    memset(w, 0, sizeof(*w));
+    w->config = *config;
+    w->time = start;
+    list_init(&w->pending);
+    if (!sessions_init(&w->sessions, config->sessions_max, config->peers_max, start.now) ||
+        !slab_init(&w->pending_slab, sizeof(struct pending), config->credits) ||
+        !mailbox_init(&w->in, MAIL_SIZE) || !mailbox_init(&w->out, MAIL_SIZE)) {
+        worker_destroy(w);
+        return -ENOMEM;
+    }
+    return 0;
+}
+
+void worker_destroy(struct worker *w)
+{
+    sessions_destroy(&w->sessions);
+    slab_destroy(&w->pending_slab);
+    mailbox_destroy(&w->in);
+    mailbox_destroy(&w->out);
+    policy_free(w->policy);
+    w->policy = NULL;
+    crypto_zero(&w->config.nonce_key, sizeof(w->config.nonce_key));
+}
+
+void worker_random(struct worker *w, void *out, size_t len)
+{
+    if (w->random_left < len) {
+        crypto_random(w->random, sizeof(w->random));
+        w->random_left = sizeof(w->random);
+    }
+    w->random_left -= len;
+    memcpy(out, w->random + w->random_left, len);
+}
+
+bool worker_post(struct worker *w, const struct ctl_frame *f, bool request)
+{
+    uint32_t max = 1 + CTL_PLAIN_MAX + (request ? REQUEST_MAX : 256);
+    if (request && mailbox_room(&w->out) < max + MAIL_RESERVE)
+        return false;
+    uint8_t *record = mailbox_reserve(&w->out, max);
+    if (!record)
+        return false;
+    record[0] = MAIL_FRAME;
+    size_t len = ctl_encode(f, record + 1, max - 1);
+    mailbox_commit(&w->out, record, (uint32_t)(1 + len));
+    w->rang = true;
+    return true;
+}
+
+/* -------------------------------------------------------------------------------------------
+ * events */
+
+static void on_packet(void *ctx, struct io_socket *s, struct io_packet *p)
+{
+    struct worker *w = ctx;
+    if (s->kind == SOCKET_RELAYED) {
+        forward_peer(w, container_of(s, struct relayed, io), p);
+    } else {
+        struct listener *l = container_of(s, struct listener, io);
+        l->transport->input(w, l, p);
+    }
+}
+
+static void on_closed(void *ctx, struct io_socket *s)
+{
+    struct worker *w = ctx;
+    if (s->kind == SOCKET_RELAYED)
+        command_socket_closed(w, container_of(s, struct relayed, io));
+    else
+        container_of(s, struct listener, io)->in_use = false;
+}
+
+static void on_error(void *ctx, struct io_socket *s, int err)
+{
+    (void)s;
+    count(ctx, err == ENOBUFS ? CTR_no_buffers : CTR_send_failed);
+}
+
+struct io_events worker_events(struct worker *w)
+{
+    return (struct io_events){w, on_packet, on_closed, on_error};
+}
+
+static void on_due(void *ctx, struct timer *t)
+{
+    struct worker *w = ctx;
+    switch (t->kind) {
+    case TIMER_SESSION:
+        command_end(w, container_of(t, struct session, timer), GONE_EXPIRED);
+        break;
+    case TIMER_PERMISSION:
+        permission_remove(&w->sessions, container_of(t, struct permission, timer));
+        break;
+    case TIMER_CHANNEL:
+        channel_remove(&w->sessions, container_of(t, struct channel, timer));
+        break;
+    }
+}
+
+/* ---------------------------------------------------------------------------------------------
+ * mail */
+
+static void add_listener(struct worker *w, const struct mail_listen *m)
+{
+    for (size_t i = 0; i < LISTENERS_MAX; i++) {
+        struct listener *l = &w->listeners[i];
+        if (l->in_use)
+            continue;
+        *l = (struct listener){
+            .id = m->id,
+            .open = true,
+            .in_use = true,
+            .transport = &transport_udp,
+            .local = m->local,
+            .realm_len = m->realm_len,
+            .io = {.fd = m->fd, .kind = SOCKET_LISTENER, .wants_dest = addr_is_any(&m->local)},
+        };
+        memcpy(l->realm, m->realm, m->realm_len);
+        int ret = io_add(w->io, &l->io);
+        if (ret == 0)
+            return;
+        l->in_use = false;
+        log_error("worker %u cannot listen: %s", w->config.index, strerror(-ret));
+        break;
+    }
+    close(m->fd);
+}
+
+/* False when the mail must wait. */
+static bool open_mail(struct worker *w, const uint8_t *record, uint32_t len)
+{
+    switch ((enum mail)record[0]) {
+    case MAIL_FRAME:
+        return command_frame(w, record + 1, len - 1);
+    case MAIL_ALLOC: {
+        struct mail_alloc m;
+        memcpy(&m, record + 1, sizeof(m));
+        return command_alloc(w, &m);
+    }
+    case MAIL_LISTEN: {
+        struct mail_listen m;
+        memcpy(&m, record + 1, sizeof(m));
+        add_listener(w, &m);
+        return true;
+    }
+    case MAIL_POLICY: {
+        struct policy *p;
+        memcpy(&p, record + 1, sizeof(p));
+        command_policy(w, p);
+        return true;
+    }
+    case MAIL_PORT_FREE:
+        break;
+    }
+    return true;
+}
+
+/* False when some is left, for want of room on the way out. */
+static bool read_mail(struct worker *w)
+{
+    uint32_t len;
+    const uint8_t *record;
+    while ((record = mailbox_peek(&w->in, &len))) {
+        if (!open_mail(w, record, len))
+            return false;
+        mailbox_consume(&w->in);
+    }
+    return true;
+}
+
+/* A listener no longer wanted goes when nobody answers through it any more. */
+static void close_listeners(struct worker *w)
+{
+    for (size_t i = 0; i < LISTENERS_MAX; i++) {
+        struct listener *l = &w->listeners[i];
+        if (l->in_use && !l->open && !l->closing && !l->sessions && !request_pending_on(w, l)) {
+            l->closing = true;
+            io_remove(w->io, &l->io);
+        }
+    }
+}
+
+/* ---------------------------------------------------------------------------------------------
+ * loop */
+
+void worker_turn(struct worker *w)
+{
+    io_dispatch(w->io);
+    bool read_all = read_mail(w);
+    timers_run(&w->sessions.timers, w->time.now, on_due, w);
+    close_listeners(w);
+    command_report_gone(w);
+    atomic_store(&w->starved, !read_all || !list_empty(&w->sessions.gone));
+    atomic_store_explicit(&w->sessions_live, w->sessions.session_slab.live, memory_order_relaxed);
+    atomic_store_explicit(&w->peers_live, w->sessions.permission_slab.live, memory_order_relaxed);
+    if (w->rang) {
+        uint64_t one = 1;
+        w->rang = false;
+        ssize_t ignored = write(w->config.doorbell, &one, sizeof(one));
+        (void)ignored;
+    }
+}
+
+struct start {
+    struct worker *worker;
+    sem_t up;
+    int result;
+};
+
+static void *run(void *arg)
+{
+    struct start *start = arg;
+    struct worker *w = start->worker;
+    struct io_events events = worker_events(w);
+    uint32_t sockets_max = 2 * w->config.sessions_max + LISTENERS_MAX;
+    int ret = uring_create(&w->io, &events, sockets_max);
+    start->result = ret;
+    sem_post(&start->up); /* start is not ours any more */
+    if (ret)
+        return NULL;
+    while (!atomic_load(&w->stopping)) {
+        uint64_t sleep = timers_sleep(&w->sessions.timers, w->time.now);
+        io_wait(w->io, MIN(sleep, SLEEP_MAX_NS));
+        w->time = clock_read();
+        worker_turn(w);
+    }
+    io_destroy(w->io);
+    return NULL;
+}
+
+int worker_start(struct worker *w)
+{
+    struct start start = {.worker = w};
+    sem_init(&start.up, 0, 0);
+    int ret = -pthread_create(&w->thread, NULL, run, &start);
+    if (ret == 0) {
+        while (sem_wait(&start.up) != 0 && errno == EINTR)
+            ;
+        ret = start.result;
+        if (ret)
+            pthread_join(w->thread, NULL);
+    }
+    sem_destroy(&start.up);
+    return ret;
+}

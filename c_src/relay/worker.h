@@ -1,0 +1,134 @@
+/*
+ * A worker: one thread, one io, its own tables. Everything that concerns one client happens in one
+ * worker, so nothing here is locked. It hears from the control thread by mail and answers by mail.
+ */
+#ifndef MEERKAT_WORKER_H
+#define MEERKAT_WORKER_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "clock.h"
+#include "ctl.h"
+#include "mailbox.h"
+#include "session.h"
+#include "stun.h"
+
+enum {
+    MAIL_SIZE = 1 << 20,      /* each way, each worker */
+    MAIL_RESERVE = 64 * 1024, /* of the way out, kept free of requests */
+    REQUEST_MAX = 4096,       /* bytes a request may have */
+    RANDOM_POOL = 4096,
+};
+
+/* What workers and the control thread say to each other: the first byte of a mail. */
+enum mail {
+    MAIL_FRAME = 1, /* both ways: a frame of ctl.def */
+    MAIL_LISTEN,    /* to the worker: struct mail_listen */
+    MAIL_ALLOC,     /* to the worker: struct mail_alloc */
+    MAIL_POLICY,    /* to the worker: struct policy *, which it then owns */
+    MAIL_PORT_FREE, /* to the control thread: struct mail_port, whose socket is closed */
+};
+
+struct mail_listen {
+    uint32_t id;
+    int fd;
+    uint8_t transport;
+    struct addr local;
+    size_t realm_len;
+    char realm[REALM_MAX];
+};
+
+struct mail_alloc {
+    uint32_t ref;
+    uint64_t session;
+    uint32_t listener;
+    uint8_t transport;
+    struct addr client, server;
+    struct port relayed[2]; /* by family; pool NULL where there is none */
+    uint16_t status[2];
+    uint64_t token;
+    uint32_t lifetime_ms;
+};
+
+struct mail_port {
+    struct pool *pool;
+    uint16_t port;
+};
+
+struct worker_config {
+    unsigned index;
+    uint32_t sessions_max, peers_max, credits;
+    uint32_t nonce_lifetime_s, nonce_features;
+    uint8_t nonce_key[STUN_NONCE_KEY_LEN];
+    uint16_t channel_max;
+    struct ports *ports;
+    int doorbell; /* eventfd of the control thread */
+};
+
+/* A request Erlang has and has not answered. */
+struct pending {
+    struct list in_order;
+    uint64_t since;
+    uint32_t generation;
+    struct flow flow;
+};
+
+struct worker {
+    struct worker_config config;
+    struct clock_time time;
+    struct io *io;
+    struct sessions sessions;
+    struct policy *policy;
+    struct listener listeners[LISTENERS_MAX];
+    struct mailbox in, out;
+    bool rang;             /* something was posted since the doorbell was last rung */
+    _Atomic bool starved;  /* work waits for room on the way out: wake when there is some */
+    _Atomic bool stopping; /* set by the control thread, then a wake */
+    struct slab pending_slab;
+    struct list pending; /* oldest first */
+    uint32_t pending_generation;
+    _Atomic uint64_t counters[COUNTER_COUNT]; /* written here, read by anyone */
+    _Atomic uint32_t sessions_live, peers_live;
+    uint8_t random[RANDOM_POOL];
+    size_t random_left;
+    pthread_t thread;
+};
+
+/* Everything but the io and the thread. 0 or -errno. */
+int worker_init(struct worker *w, const struct worker_config *config, struct clock_time start);
+void worker_destroy(struct worker *w);
+
+/* Starts the thread with an io_uring of its own; returns once that stands. 0 or -errno. */
+int worker_start(struct worker *w);
+
+/* What an io must call. */
+struct io_events worker_events(struct worker *w);
+
+/* One turn but for the waiting: mail, packets, sweeping, doorbell. */
+void worker_turn(struct worker *w);
+
+/* Control thread: rings the worker. */
+static inline void worker_wake(struct worker *w)
+{
+    io_wake(w->io);
+}
+
+static inline void count_n(struct worker *w, enum counter c, uint64_t n)
+{
+    uint64_t v = atomic_load_explicit(&w->counters[c], memory_order_relaxed);
+    atomic_store_explicit(&w->counters[c], v + n, memory_order_relaxed);
+}
+
+static inline void count(struct worker *w, enum counter c)
+{
+    count_n(w, c, 1);
+}
+
+/* Bytes for transaction ids, from the kernel's generator by the page. */
+void worker_random(struct worker *w, void *out, size_t len);
+
+/* Posts a frame to Erlang. False when the way out is full, or, for a request, nearly so. */
+bool worker_post(struct worker *w, const struct ctl_frame *f, bool request);
+
+#endif
