@@ -1,0 +1,579 @@
+%% An allocation as RFC 8656 describes it, without a process, a clock or a socket: events and the
+%% time in, state and effects out. Requests arrive authenticated. Whether ports are free and peers
+%% permitted only the relay knows; until it has said so, no further request may be handed in.
+-module(meerkat_alloc_core).
+
+-export([admit/2, new/4, handle/3, info/2]).
+
+-export_type([alloc/0, limits/0, request/0, plan/0, event/0, effect/0, response/0, place/0,
+              ending/0]).
+
+-type address() :: {inet:ip_address(), inet:port_number()}.
+-type family() :: 4 | 6.
+%% Milliseconds of a monotonic clock.
+-type now() :: integer().
+
+%% What the configuration allows. Pools are the relayed addresses there are: the relay's number
+%% for each and the IP that clients are told. Lifetimes in seconds.
+-type limits() :: #{default_lifetime := pos_integer(),
+                    max_lifetime := pos_integer(),
+                    max_peers := pos_integer(),
+                    channel_max := 16#4fff | 16#7fff,
+                    pools := #{family() => {Pool :: pos_integer(), inet:ip_address()}},
+                    _ => _}.
+
+%% `held`: who reserved the port behind the request's RESERVATION-TOKEN, and its family.
+-type request() :: #{message := meerkat_stun:message(),
+                     user := binary(),
+                     client := address(),
+                     held => {User :: binary(), family()}}.
+
+%% An Allocate request that may become an allocation.
+-type plan() :: #{user := binary(),
+                  client := address(),
+                  transaction_id := <<_:96>>,
+                  families := [family()],
+                  address_errors := [{Family :: 1 | 2, Code :: 440 | 508}],
+                  additional := boolean(),
+                  even := 0 | 1 | 2,
+                  token := non_neg_integer(),
+                  lifetime := pos_integer()}.
+
+%% Where the request came in.
+-type place() :: #{listener := non_neg_integer(), transport := byte(), client := address(),
+                   server := address(), _ => _}.
+
+-type event() ::
+    %% From the client. Never while a reply is awaited.
+    {request, request()}
+    %% From the relay: replies and SESSION_GONE.
+    | {relay, meerkat_ctl:ref(), meerkat_ctl:message()}
+    %% A reply did not come in time.
+    | relay_silent
+    %% The relay is no more.
+    | relay_down
+    %% The time asked for with {wake, _} has come.
+    | wake.
+
+%% Everything an allocation can do to the world.
+-type effect() ::
+    %% A command whose outcome does not matter.
+    {tell, meerkat_ctl:message()}
+    %% A command whose reply decides; no request until it is there.
+    | {ask, meerkat_ctl:ref(), meerkat_ctl:message()}
+    %% To the request last handed in; `none` leaves the client without an answer. Every request
+    %% earns exactly one of these.
+    | {answer, response() | none}
+    %% From here on the 5-tuple is free for another allocation.
+    | forget
+    %% This user, and no other, may redeem the token for a port of that family.
+    | {hold, Token :: pos_integer(), family()}
+    %% Nobody may any more.
+    | {release, Token :: pos_integer()}
+    %% Send `wake` after so many milliseconds; replaces an earlier one.
+    | {wake, non_neg_integer()}
+    | {log, logger:level(), io:format(), [term()]}
+    %% The end; the last effect.
+    | {stop, ending()}.
+
+-type response() :: {success, attributes()} | {error, 400..599, attributes()}.
+-type attributes() :: [{meerkat_stun:attribute_name(), term()}].
+%% Why it is over, with the relay's final counters where there are any. `never_made`: the relay
+%% could not make it.
+-type ending() :: {deleted | expired | socket_error, Counters :: map()}
+                | relay_down | relay_silent | {never_made, meerkat_ctl:status()}.
+
+-type awaiting() :: none
+                  | create
+                  | {refresh, [family()], Lifetime :: pos_integer()}
+                  | {permit, [inet:ip_address()]}
+                  | {bind, Number :: char(), Peer :: address()}
+                  | deleted.
+
+-record(alloc, {
+    limits :: limits(),
+    session :: non_neg_integer(),
+    plan :: plan(),
+    relayed = [] :: [{family(), address()}],    % as the client was told
+    token = 0 :: non_neg_integer(),             % reserved for a second allocation
+    expires = #{} :: #{family() => now()},      % families alive
+    permissions = #{} :: #{inet:ip_address() => now()},
+    channels = #{} :: #{char() => {address(), now()}},
+    ref = 0 :: meerkat_ctl:ref(),
+    awaiting = none :: awaiting()
+}).
+-opaque alloc() :: #alloc{}.
+
+-define(PERMISSION_MS, 300000).     % RFC 8656 9: MUST be 300 s
+-define(CHANNEL_MS, 600000).        % RFC 8656 12: 10 minutes
+-define(CHANNEL_MIN, 16#4000).
+-define(UDP, 17).
+
+%%% A request whose 5-tuple has no allocation
+
+%% Only an Allocate that passes RFC 8656 7.2 may have one; everything else is answered here.
+-spec admit(request(), limits()) -> {create, plan()} | {answer, response()}.
+admit(#{message := #{unknown := [_ | _] = Unknown}}, _Limits) ->
+    {answer, unknown_attributes(Unknown)};
+admit(#{message := #{method := allocate}} = Request, Limits) ->
+    case allocate_fault(Request, Limits) of
+        none -> {create, plan(Request, Limits)};
+        Response -> {answer, Response}
+    end;
+admit(_Request, _Limits) ->
+    {answer, refused(437)}.
+
+%% The checks of RFC 8656 7.2 in its order, by its numbers; the rest is the relay's to find out.
+allocate_fault(#{message := Message, client := {Ip, _}} = Request, Limits) ->
+    first_fault([
+        fun() -> transport_fault(Message) end,                              % 3
+        fun() -> dont_fragment_fault(Message) end,                          % 4
+        fun() -> malformed_fault(allocate, Message) end,
+        fun() -> token_fault(Request, Message) end,                         % 5
+        fun() -> family_fault(Message, Limits) end,                         % 6-9
+        fun() -> meerkat_policy:is_tunnel(Ip) andalso refused(403) end      % 21.4
+    ]).
+
+first_fault([Check | Checks]) ->
+    case Check() of
+        false -> first_fault(Checks);
+        Response -> Response
+    end;
+first_fault([]) ->
+    none.
+
+transport_fault(Message) ->
+    case meerkat_stun:get(requested_transport, Message) of
+        {ok, ?UDP} -> false;
+        {ok, _} -> refused(442);
+        error -> refused(400)
+    end.
+
+%% The relay does not set DF, so the attribute is unknown here.
+dont_fragment_fault(Message) ->
+    (has(dont_fragment, Message) orelse is_malformed(dont_fragment, Message))
+        andalso unknown_attributes([16#001a]).
+
+token_fault(Request, Message) ->
+    Alone = not lists:any(fun(Name) -> has(Name, Message) end,
+                          [even_port, requested_address_family, additional_address_family]),
+    case {meerkat_stun:get(reservation_token, Message), Request} of
+        {error, _} -> false;
+        {{ok, _}, _} when not Alone -> refused(400);
+        {{ok, _}, #{user := User, held := {User, _}}} -> false;
+        {{ok, _}, _} -> refused(508)
+    end.
+
+family_fault(Message, #{pools := Pools}) ->
+    Requested = meerkat_stun:get(requested_address_family, Message),
+    Additional = meerkat_stun:get(additional_address_family, Message),
+    case {Requested, Additional, meerkat_stun:get(even_port, Message)} of
+        {{ok, _}, {ok, _}, _} ->
+            refused(400);
+        {{ok, Number}, error, _} ->
+            not is_map_key(family(Number), Pools) andalso refused(440);
+        {error, {ok, Number}, Even} when Number =/= 2; Even =:= {ok, true} ->
+            refused(400);
+        {error, _, _} ->
+            %% A token brings its family along.
+            not (is_map_key(4, Pools) orelse has(reservation_token, Message))
+                andalso refused(440)
+    end.
+
+plan(#{message := Message, user := User, client := Client} = Request, Limits) ->
+    Additional = has(additional_address_family, Message),
+    {Families, Errors} = families(Request, Additional, Limits),
+    #{user => User,
+      client => Client,
+      transaction_id => binary:copy(maps:get(transaction_id, Message)),
+      families => Families,
+      address_errors => Errors,
+      additional => Additional,
+      even => case meerkat_stun:get(even_port, Message) of
+                  error -> 0;
+                  {ok, false} -> 1;
+                  {ok, true} -> 2
+              end,
+      token => get(reservation_token, Message, 0),
+      lifetime => lifetime(Message, Limits)}.
+
+families(_Request, true, #{pools := #{4 := _, 6 := _}}) -> {[4, 6], []};
+families(_Request, true, _Limits) -> {[4], [{2, 440}]};
+families(#{held := {_, Family}}, false, _Limits) -> {[Family], []};
+families(#{message := Message}, false, _Limits) ->
+    {[family(get(requested_address_family, Message, 1))], []}.
+
+%%% The life of one
+
+%% Starts making the allocation that admit/2 allowed, under a session id of the worker's.
+-spec new(plan(), Session :: non_neg_integer(), place(), limits()) -> {alloc(), [effect()]}.
+new(Plan, Session, Place, Limits) ->
+    #{families := Families, even := Even, token := Token, lifetime := Lifetime} = Plan,
+    Command = {alloc_create,
+               (maps:with([listener, transport, client, server], Place))#{
+                   session => Session,
+                   pool_v4 => pool(4, Families, Limits),
+                   pool_v6 => pool(6, Families, Limits),
+                   port => 0,
+                   even => Even,
+                   token => Token,
+                   lifetime_ms => Lifetime * 1000}},
+    ask(Command, create, #alloc{limits = Limits, session = Session, plan = Plan}).
+
+pool(Family, Families, #{pools := Pools}) ->
+    case {lists:member(Family, Families), Pools} of
+        {true, #{Family := {Pool, _}}} -> Pool;
+        _ -> 0
+    end.
+
+-spec handle(event(), now(), alloc()) -> {alloc(), [effect()]}.
+handle({request, Request}, Now, #alloc{awaiting = none} = Alloc) ->
+    request(Request, Now, prune(Now, Alloc));
+handle({relay, Ref, {alloc_created, Created}}, Now, #alloc{awaiting = create, ref = Ref} = Alloc) ->
+    created(Created, Now, Alloc#alloc{awaiting = none});
+handle({relay, Ref, {reply, #{status := Status, detail := Detail}}}, Now,
+       #alloc{awaiting = Awaiting, ref = Ref} = Alloc)
+  when Awaiting =/= none, Awaiting =/= deleted ->
+    reply(Awaiting, Status, Detail, Now, Alloc#alloc{awaiting = none});
+handle({relay, _Ref, {session_gone, Gone}}, _Now, Alloc) ->
+    Ending = {gone_reason(maps:get(reason, Gone)), maps:without([session, reason], Gone)},
+    stop(refused(437), [], Ending, Alloc);
+handle({relay, _Ref, _Late}, _Now, Alloc) ->
+    {Alloc, []};
+handle(relay_silent, _Now, #alloc{awaiting = deleted} = Alloc) ->
+    stop(none, [], {deleted, #{}}, Alloc);
+handle(relay_silent, _Now, Alloc) ->
+    stop(none, [delete(Alloc)], relay_silent, Alloc);
+handle(relay_down, _Now, Alloc) ->
+    stop(none, [], relay_down, Alloc);
+handle(wake, Now, Alloc) ->
+    drop_expired_families(Now, Alloc).
+
+gone_reason(0) -> deleted;
+gone_reason(1) -> expired;
+gone_reason(_) -> socket_error.
+
+%% What an administrator may see.
+-spec info(alloc(), now()) ->
+    #{user := binary(), client := address(), relayed := [address()], expires_ms := integer(),
+      permissions := [inet:ip_address()], channels := [{char(), address()}]}.
+info(#alloc{plan = #{user := User, client := Client}} = Alloc0, Now) ->
+    Alloc = prune(Now, Alloc0),
+    #{user => User,
+      client => Client,
+      relayed => [Address || {_, Address} <- Alloc#alloc.relayed],
+      expires_ms => lists:max([0 | [Until - Now || Until <- maps:values(Alloc#alloc.expires)]]),
+      permissions => maps:keys(Alloc#alloc.permissions),
+      channels => [{Number, Peer} || {Number, {Peer, _}} <- maps:to_list(Alloc#alloc.channels)]}.
+
+%%% Requests
+
+request(#{user := User}, _Now, #alloc{plan = #{user := Owner}} = Alloc) when User =/= Owner ->
+    {Alloc, [{answer, refused(441)}]};
+request(#{message := #{unknown := [_ | _] = Unknown}}, _Now, Alloc) ->
+    {Alloc, [{answer, unknown_attributes(Unknown)}]};
+request(#{message := #{method := Method} = Message}, Now, Alloc) ->
+    case malformed_fault(Method, Message) of
+        false -> method(Method, Message, Now, Alloc);
+        %% A second Allocate earns 437 whatever it says (K9).
+        _ when Method =:= allocate -> method(Method, Message, Now, Alloc);
+        Response -> {Alloc, [{answer, Response}]}
+    end.
+
+%% Allocate again: the same transaction is answered the same, byte for byte (RFC 8656 7.2).
+method(allocate, #{transaction_id := Id}, _Now, #alloc{plan = #{transaction_id := Id}} = Alloc) ->
+    {Alloc, [{answer, allocated(Alloc)}]};
+method(allocate, _Message, _Now, Alloc) ->
+    {Alloc, [{answer, refused(437)}]};
+method(refresh, Message, Now, Alloc) ->
+    Alive = maps:keys(Alloc#alloc.expires),
+    Meant = case meerkat_stun:get(requested_address_family, Message) of
+        error -> Alive;
+        {ok, Number} -> [F || F <- Alive, F =:= family(Number)]
+    end,
+    case {Meant, meerkat_stun:get(lifetime, Message)} of
+        {[], _} -> {Alloc, [{answer, refused(443)}]};
+        {Alive, {ok, 0}} -> delete_all(Alloc);
+        {_, {ok, 0}} -> delete_families(Meant, Alloc);
+        {_, _} -> refresh(Meant, lifetime(Message, Alloc#alloc.limits), Now, Alloc)
+    end;
+method(create_permission, Message, _Now, Alloc) ->
+    Peers = meerkat_stun:get_all(xor_peer_address, Message),
+    Ips = lists:usort([Ip || {Ip, _Port} <- Peers]),
+    case create_permission_fault(Ips, Alloc) of
+        false -> permit(Ips, Alloc);
+        Response -> {Alloc, [{answer, Response}]}
+    end;
+method(channel_bind, Message, _Now, Alloc) ->
+    Number = get(channel_number, Message, none),
+    Peer = get(xor_peer_address, Message, none),
+    case channel_bind_fault(Number, Peer, Alloc) of
+        false -> bind(Number, Peer, Alloc);
+        Response -> {Alloc, [{answer, Response}]}
+    end;
+method(_Method, _Message, _Now, Alloc) ->
+    {Alloc, [{answer, refused(400)}]}.
+
+%%% Allocate
+
+created(#{status := ok, token := Token} = Created, Now, #alloc{plan = Plan0} = Alloc0) ->
+    Bound = [{Family, Port} || {Family, Field} <- [{4, relayed_v4}, {6, relayed_v6}],
+                               {_, Port} <- [maps:get(Field, Created)]],
+    #{lifetime := Lifetime, token := Redeemed} = Plan = address_errors(Bound, Plan0),
+    #alloc{limits = #{pools := Pools}} = Alloc0,
+    Expires = Now + Lifetime * 1000,
+    Alloc = Alloc0#alloc{
+        plan = Plan,
+        relayed = [{Family, {element(2, maps:get(Family, Pools)), Port}} || {Family, Port} <- Bound],
+        token = Token,
+        expires = maps:from_list([{Family, Expires} || {Family, _} <- Bound])},
+    %% Held before the answer tells of it: a client may redeem at once.
+    {Alloc, [{hold, Token, Family} || Token =/= 0, [{Family, _}] <- [Bound]]
+         ++ [{release, Redeemed} || Redeemed =/= 0]
+         ++ [{answer, allocated(Alloc)}]};
+created(#{status := Status}, _Now, #alloc{plan = #{token := Token}} = Alloc) ->
+    Response = case Status of
+        conflict -> refused(437);
+        _ -> refused(508)
+    end,
+    Useless = [{release, Token} || Status =:= bad_token],
+    stop(Response, Useless, {never_made, Status}, Alloc#alloc{awaiting = create}).
+
+%% Of two addresses wanted the relay may have found one (RFC 8656 7.2, 9).
+address_errors(Bound, #{additional := true, families := Families} = Plan) ->
+    Missing = [{number(F), 508} || F <- Families, not lists:keymember(F, 1, Bound)],
+    Plan#{address_errors := maps:get(address_errors, Plan) ++ Missing};
+address_errors(_Bound, Plan) ->
+    Plan.
+
+%% K21: these attributes and no others.
+allocated(#alloc{plan = Plan, relayed = Relayed, token = Token}) ->
+    #{lifetime := Lifetime, client := Client, address_errors := Errors} = Plan,
+    {success, [{xor_relayed_address, Address} || {_, Address} <- Relayed]
+           ++ [{lifetime, Lifetime}]
+           ++ [{reservation_token, Token} || Token =/= 0]
+           ++ [{xor_mapped_address, Client}]
+           ++ [{address_error_code, {Family, Code, <<>>}} || {Family, Code} <- Errors]}.
+
+%%% Refresh (RFC 8656 8.2). The relay knows one deadline, that of the family that lives longest.
+
+refresh(Families, Lifetime, Now, #alloc{session = Session, expires = Expires} = Alloc) ->
+    Untouched = maps:values(maps:without(Families, Expires)),
+    Longest = lists:max([Lifetime * 1000 | [Until - Now || Until <- Untouched]]),
+    Command = {alloc_refresh, #{session => Session, lifetime_ms => Longest}},
+    ask(Command, {refresh, Families, Lifetime}, Alloc).
+
+%% Awaits SESSION_GONE, which brings the counters; the 5-tuple is free at once.
+delete_all(Alloc) ->
+    {Alloc#alloc{awaiting = deleted},
+     [delete(Alloc), forget] ++ release(Alloc) ++ [{answer, {success, [{lifetime, 0}]}}]}.
+
+delete_families(Families, Alloc0) ->
+    {Alloc, Effects} = drop_families(Families, Alloc0),
+    {Alloc, Effects ++ [{answer, {success, [{lifetime, 0}]}}]}.
+
+%% Takes one address of a dual allocation away, with its permissions and channels and no others
+%% (RFC 8656 8.1). The relay keeps the port until the other goes too, but relays nothing there.
+drop_families(Families, #alloc{session = Session} = Alloc) ->
+    Gone = fun({Ip, _}) -> lists:member(ip_family(Ip), Families) end,
+    Permissions = [Ip || {Ip, _} = P <- maps:to_list(Alloc#alloc.permissions), Gone(P)],
+    Channels = [{Number, Peer} || {Number, {Peer, _}} <- maps:to_list(Alloc#alloc.channels),
+                                  Gone(Peer)],
+    {Alloc#alloc{expires = maps:without(Families, Alloc#alloc.expires),
+                 permissions = maps:without(Permissions, Alloc#alloc.permissions),
+                 channels = maps:without([Number || {Number, _} <- Channels],
+                                         Alloc#alloc.channels)},
+     [{tell, channel(Session, Number, Peer, 0, 0)} || {Number, Peer} <- Channels]
+     ++ [{tell, permit(Session, Permissions, 0)} || Permissions =/= []]}.
+
+drop_expired_families(_Now, #alloc{awaiting = Awaiting} = Alloc) when Awaiting =/= none ->
+    {Alloc, [{wake, 1000}]};
+drop_expired_families(Now, #alloc{expires = Expires} = Alloc) ->
+    case maps:keys(maps:filter(fun(_, Until) -> Until =< Now end, Expires)) of
+        %% When all have expired the relay is about to say so.
+        Expired when length(Expired) < map_size(Expires) -> drop_families(Expired, Alloc);
+        _ -> {Alloc, []}
+    end.
+
+%%% CreatePermission (RFC 8656 10.2): all of its peers or none
+
+create_permission_fault([], _Alloc) ->
+    refused(400);
+create_permission_fault(Ips, #alloc{permissions = Permissions} = Alloc) ->
+    Fresh = [Ip || Ip <- Ips, not is_map_key(Ip, Permissions)],
+    #alloc{limits = #{max_peers := Max}} = Alloc,
+    first_of([
+        {not lists:all(fun(Ip) -> relays_to(Ip, Alloc) end, Ips), refused(443)},
+        {Fresh =/= [] andalso map_size(Permissions) + length(Fresh) > Max, refused(508)}
+    ]).
+
+permit(Ips, #alloc{session = Session} = Alloc) ->
+    ask(permit(Session, Ips, ?PERMISSION_MS), {permit, Ips}, Alloc).
+
+permit(Session, Ips, LifetimeMs) ->
+    {permit, #{session => Session,
+               lifetime_ms => LifetimeMs,
+               peers => meerkat_ctl:encode_peers([{Ip, 0} || Ip <- Ips])}}.
+
+%%% ChannelBind (RFC 8656 12.2)
+
+channel_bind_fault(Number, Peer, _Alloc) when Number =:= none; Peer =:= none ->
+    refused(400);
+channel_bind_fault(Number, {Ip, Port} = Peer, #alloc{channels = Channels} = Alloc) ->
+    #alloc{limits = #{channel_max := Last, max_peers := Max}} = Alloc,
+    first_of([
+        {Number < ?CHANNEL_MIN orelse Number > Last, refused(400)},
+        {Port =:= 0, refused(400)},
+        {is_conflict(Number, Peer, Channels), refused(400)},
+        {not relays_to(Ip, Alloc), refused(443)},
+        {not is_map_key(Number, Channels) andalso map_size(Channels) >= Max, refused(508)}
+    ]).
+
+%% Bound to another peer, or the peer to another number.
+is_conflict(Number, Peer, Channels) ->
+    case Channels of
+        #{Number := {Peer, _}} -> false;
+        #{Number := _} -> true;
+        #{} -> lists:keymember(Peer, 1, maps:values(Channels))
+    end.
+
+bind(Number, Peer, #alloc{session = Session} = Alloc) ->
+    ask(channel(Session, Number, Peer, ?CHANNEL_MS, ?PERMISSION_MS), {bind, Number, Peer}, Alloc).
+
+channel(Session, Number, Peer, LifetimeMs, PermissionMs) ->
+    {channel, #{session => Session, number => Number, peer => Peer,
+                lifetime_ms => LifetimeMs, permission_ms => PermissionMs}}.
+
+%%% What the relay replied
+
+reply({refresh, Families, Lifetime}, ok, _Detail, Now, #alloc{expires = Old} = Alloc) ->
+    Until = Now + Lifetime * 1000,
+    Expires = maps:merge(Old, maps:from_list([{Family, Until} || Family <- Families])),
+    {Alloc#alloc{expires = Expires},
+     wake(Now, Expires) ++ [{answer, {success, [{lifetime, Lifetime}]}}]};
+reply({permit, Ips}, ok, _Detail, Now, Alloc) ->
+    {permitted(Ips, Now, Alloc), [{answer, {success, []}}]};
+reply({bind, Number, {Ip, _} = Peer}, ok, _Detail, Now, #alloc{channels = Channels} = Alloc) ->
+    Bound = Alloc#alloc{channels = Channels#{Number => {Peer, Now + ?CHANNEL_MS}}},
+    {permitted([Ip], Now, Bound), [{answer, {success, []}}]};
+reply(create, Status, _Detail, Now, Alloc) ->
+    created(#{status => Status}, Now, Alloc);
+reply(_Awaiting, gone, _Detail, _Now, Alloc) ->
+    %% It has just ended; SESSION_GONE says how.
+    {Alloc#alloc{awaiting = deleted}, [forget] ++ release(Alloc) ++ [{answer, refused(437)}]};
+reply(Awaiting, forbidden, Detail, _Now, Alloc) ->
+    {Alloc, [log_forbidden(Awaiting, Detail, Alloc), {answer, refused(403)}]};
+reply(_Awaiting, full, _Detail, _Now, Alloc) ->
+    {Alloc, [{answer, refused(508)}]};
+reply(_Awaiting, family, _Detail, _Now, Alloc) ->
+    {Alloc, [{answer, refused(443)}]};
+reply(_Awaiting, conflict, _Detail, _Now, Alloc) ->
+    {Alloc, [{answer, refused(400)}]};
+reply(Awaiting, Status, Detail, _Now, Alloc) ->
+    {Alloc, [{log, warning, "relay refused ~tp: ~ts, ~ts",
+              [Awaiting, Status, meerkat_text:escape(Detail)]},
+             {answer, refused(500)}]}.
+
+permitted(Ips, Now, #alloc{permissions = Permissions} = Alloc) ->
+    Until = Now + ?PERMISSION_MS,
+    Alloc#alloc{permissions = lists:foldl(fun(Ip, P) -> P#{Ip => Until} end, Permissions, Ips)}.
+
+%% Only while one address of two will end before the other.
+wake(Now, Expires) ->
+    case lists:usort(maps:values(Expires)) of
+        [First, _ | _] -> [{wake, First - Now}];
+        _ -> []
+    end.
+
+%% K29: every 403 with the network that earned it.
+log_forbidden(Awaiting, Network, #alloc{plan = #{user := User, client := Client}}) ->
+    Peers = case Awaiting of
+        {permit, Ips} -> lists:join(", ", [meerkat_text:ip(Ip) || Ip <- Ips]);
+        {bind, _, Peer} -> meerkat_text:address(Peer)
+    end,
+    {log, notice, "403 for peer ~ts (~ts, see allowed_peers): user ~ts, client ~ts",
+     [Peers, meerkat_text:escape(Network), meerkat_text:escape(User),
+      meerkat_text:address(Client)]}.
+
+%%% Effects
+
+ask(Command, Awaiting, #alloc{ref = Last} = Alloc) ->
+    Ref = Last + 1,
+    {Alloc#alloc{ref = Ref, awaiting = Awaiting}, [{ask, Ref, Command}]}.
+
+delete(#alloc{session = Session}) ->
+    {tell, {alloc_delete, #{session => Session}}}.
+
+release(#alloc{token = 0}) -> [];
+release(#alloc{token = Token}) -> [{release, Token}].
+
+%% The end. A request still unanswered gets Response. After delete_all/1 the 5-tuple may already
+%% be somebody else's.
+stop(_Response, Effects, Ending, #alloc{awaiting = deleted} = Alloc) ->
+    {Alloc, Effects ++ [{stop, Ending}]};
+stop(Response, Effects, Ending, #alloc{awaiting = Awaiting} = Alloc) ->
+    {Alloc, Effects ++ [forget] ++ release(Alloc)
+         ++ [{answer, Response} || Awaiting =/= none] ++ [{stop, Ending}]}.
+
+%%% Answers and attributes
+
+refused(Code) ->
+    {error, Code, []}.
+
+unknown_attributes(Types) ->
+    {error, 420, [{unknown_attributes, Types}]}.
+
+%% The desired lifetime of RFC 8656 7.2 and 8.2, seconds.
+lifetime(Message, #{default_lifetime := Default, max_lifetime := Max}) ->
+    max(Default, min(get(lifetime, Message, Default), Max)).
+
+%% A value of the wrong size or shape, in an attribute that the method reads (X52, X53).
+malformed_fault(Method, Message) ->
+    lists:any(fun(Name) -> is_malformed(Name, Message) end, reads(Method)) andalso refused(400).
+
+reads(allocate) ->
+    [requested_transport, lifetime, requested_address_family, additional_address_family,
+     even_port, reservation_token];
+reads(refresh) ->
+    [lifetime, requested_address_family];
+reads(create_permission) ->
+    [xor_peer_address];
+reads(channel_bind) ->
+    [channel_number, xor_peer_address];
+reads(_) ->
+    [].
+
+is_malformed(Name, Message) ->
+    lists:member(Name, maps:get(malformed, Message, [])).
+
+has(Name, Message) ->
+    meerkat_stun:get(Name, Message) =/= error.
+
+get(Name, Message, Default) ->
+    case meerkat_stun:get(Name, Message) of
+        {ok, Value} -> Value;
+        error -> Default
+    end.
+
+first_of([{true, Response} | _]) -> Response;
+first_of([{false, _} | Checks]) -> first_of(Checks);
+first_of([]) -> false.
+
+%% Families as RFC 8656 18.6 numbers them, and as we do.
+family(1) -> 4;
+family(2) -> 6;
+family(_) -> none.
+
+number(4) -> 1;
+number(6) -> 2.
+
+ip_family(Ip) when tuple_size(Ip) =:= 4 -> 4;
+ip_family(_Ip) -> 6.
+
+relays_to(Ip, #alloc{expires = Expires}) ->
+    is_map_key(ip_family(Ip), Expires).
+
+%% Forgets what the relay has forgotten.
+prune(Now, #alloc{permissions = Permissions, channels = Channels} = Alloc) ->
+    Alloc#alloc{permissions = maps:filter(fun(_, Until) -> Until > Now end, Permissions),
+                channels = maps:filter(fun(_, {_, Until}) -> Until > Now end, Channels)}.

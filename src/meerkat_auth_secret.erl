@@ -1,0 +1,14 @@
+%% The shared secret as the password of any username, as MongooseICE has it. Several secrets may
+%% be good at a time, so that one can be changed without a break.
+-module(meerkat_auth_secret).
+-behaviour(meerkat_auth).
+
+-export([init/1, candidates/3]).
+
+-spec init(map()) -> {ok, fun(() -> [binary(), ...])} | ignore.
+init(#{secrets := [_ | _] = Secrets}) -> {ok, fun() -> Secrets end};
+init(#{}) -> ignore.
+
+-spec candidates(binary(), integer(), fun(() -> [binary()])) -> meerkat_auth:verdict().
+candidates(_User, _NowS, Secrets) ->
+    {also, [{password, Secret} || Secret <- Secrets()]}.

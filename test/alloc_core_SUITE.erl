@@ -1,0 +1,823 @@
+%% RFC 8656 as meerkat_alloc_core answers it: events in, state and effects out, nothing running.
+-module(alloc_core_SUITE).
+
+-include_lib("stdlib/include/assert.hrl").
+
+-compile([export_all, nowarn_export_all]).
+
+-define(NOW, -576460000000).
+-define(SESSION, 16#0100000000000007).
+-define(CLIENT, {{192, 0, 2, 9}, 40000}).
+-define(SERVER, {{203, 0, 113, 1}, 3478}).
+-define(RELAY4, {203, 0, 113, 5}).
+-define(RELAY6, {16#2001, 16#db8, 0, 0, 0, 0, 0, 5}).
+-define(PEER, {{8, 8, 8, 8}, 5000}).
+-define(PEER6, {{16#2a00, 0, 0, 0, 0, 0, 0, 8}, 5000}).
+-define(TXID, <<"abcdefghijkl">>).
+-define(OTHER_TXID, <<"ABCDEFGHIJKL">>).
+-define(TOKEN, 16#1122334455667788).
+
+all() ->
+    [{group, allocate}, {group, made}, {group, refresh}, {group, permission}, {group, channel},
+     {group, dual}, {group, ending}].
+
+groups() ->
+    [{allocate, [], [
+        rfc8656_7_2_plain, requested_transport_missing_400, requested_transport_malformed_400,
+        requested_transport_not_udp_442, dont_fragment_420_lists_it,
+        check_order_of_rfc8656_7_2, malformed_attributes_400, unknown_attributes_420_before_437,
+        no_allocation_437_before_400, reservation_token_not_alone_400,
+        reservation_token_unknown_508, reservation_token_of_another_user_508,
+        reservation_token_redeemed, family_requested, family_not_relayed_440,
+        family_unknown_440, no_family_means_ipv4, no_family_and_no_ipv4_440,
+        requested_and_additional_family_400, additional_family_1_400,
+        additional_family_and_even_port_r_400, even_port, lifetime_clamped,
+        tunnelled_source_403, first_duplicate_counts]},
+     {made, [], [
+        success_has_exactly_these_attributes, advertised_ip_and_bound_port,
+        reservation_token_held_and_told, retransmission_answered_the_same,
+        second_allocate_437, second_allocate_malformed_437, other_user_441, method_unknown_400,
+        no_ports_508, token_refused_by_relay_508, five_tuple_taken_437, late_reply_ignored]},
+     {refresh, [], [
+        refresh_default, refresh_clamped, refresh_zero_deletes, refresh_family_of_it,
+        refresh_other_family_443, refresh_unknown_family_443, refresh_malformed_400,
+        refresh_gone_437]},
+     {permission, [], [
+        no_peer_400, malformed_peer_400, one_malformed_of_two_400, several_peers_one_frame,
+        port_is_ignored, family_443, one_of_wrong_family_443_none_installed, forbidden_403_logged,
+        relay_full_508, too_many_508, renewal_when_full, permission_lasts_300_s, relay_refusal_500]},
+     {channel, [], [
+        bind, channel_missing_400, peer_missing_400, malformed_channel_400, out_of_range_400,
+        rfc5766_numbers_when_asked_for, port_0_400, number_bound_to_other_peer_400,
+        peer_bound_to_other_number_400, same_pair_renews, channel_lasts_600_s,
+        expired_channel_blocks_nothing, channel_family_443, channel_forbidden_403,
+        channel_forbidden_leaves_nothing, channel_conflict_in_relay_400, channel_full_508,
+        too_many_channels_508, other_port_of_a_peer]},
+     {dual, [], [
+        dual_both, dual_without_ipv6_pool_440, dual_with_one_family_full_508, dual_none_508,
+        dual_without_ipv4_440, dual_peers_of_both, dual_delete_one_leaves_other,
+        dual_delete_both_in_turn, dual_refresh_one, dual_refresh_none_means_both,
+        dual_family_expires_alone, dual_wake_while_awaiting]},
+     {ending, [], [
+        gone_expired, gone_while_awaiting_437, gone_after_delete, delete_never_confirmed,
+        relay_silent_leaves_unanswered, relay_down_leaves_unanswered, relay_down_idle,
+        token_released_with_allocation, info]}].
+
+%%% Allocate (RFC 8656 7.2)
+
+rfc8656_7_2_plain(_) ->
+    {create, Plan} = admit([]),
+    {_, Effects} = new(Plan),
+    ?assertEqual([{ask, 1, {alloc_create,
+                            #{session => ?SESSION, listener => 1, transport => 17,
+                              client => ?CLIENT, server => ?SERVER, pool_v4 => 40, pool_v6 => 0,
+                              port => 0, even => 0, token => 0, lifetime_ms => 600000}}}],
+                 Effects).
+
+requested_transport_missing_400(_) ->
+    ?assertEqual(refused(400), admit_only([])).
+
+requested_transport_malformed_400(_) ->
+    ?assertEqual(refused(400), answer(meerkat_alloc_core:admit(
+        malformed([requested_transport], request(allocate, [])), limits()))).
+
+requested_transport_not_udp_442(_) ->
+    ?assertEqual(refused(442), admit_only([{requested_transport, 6}])),
+    ?assertEqual(refused(442), admit_only([{requested_transport, 132}])).
+
+dont_fragment_420_lists_it(_) ->
+    ?assertEqual({error, 420, [{unknown_attributes, [16#001a]}]},
+                 answer(admit([{dont_fragment, true}]))).
+
+%% Each request violates two checks; the one that comes first in 7.2 answers.
+check_order_of_rfc8656_7_2(_) ->
+    [?assertMatch({error, Code, _}, answer(admit(Attributes)), Attributes)
+     || {Code, Attributes} <- [
+            {420, [{dont_fragment, true}, {reservation_token, 1}, {even_port, true}]},
+            {400, [{reservation_token, 1}, {even_port, true}]},
+            {400, [{reservation_token, 1}, {requested_address_family, 3}]},
+            {400, [{requested_address_family, 3}, {additional_address_family, 2}]},
+            {440, [{requested_address_family, 3}, {even_port, true}]}]],
+    ?assertEqual(refused(442), admit_only([{requested_transport, 6}, {dont_fragment, true}])).
+
+malformed_attributes_400(_) ->
+    [?assertEqual(refused(400), answer(meerkat_alloc_core:admit(
+         malformed([Name], request(allocate, [{requested_transport, 17}])), limits())), Name)
+     || Name <- [lifetime, requested_address_family, additional_address_family, even_port,
+                 reservation_token]],
+    ?assertMatch({create, _}, meerkat_alloc_core:admit(
+        malformed([software, channel_number], request(allocate, [{requested_transport, 17}])),
+        limits())).
+
+%% Authentication, then 420, then what the method says (RFC 8489 6.3.1).
+unknown_attributes_420_before_437(_) ->
+    Unknown = fun(Method) -> unknown([16#7fff, 16#7ffe], request(Method, [])) end,
+    [?assertEqual({error, 420, [{unknown_attributes, [16#7fff, 16#7ffe]}]},
+                  answer(meerkat_alloc_core:admit(Unknown(Method), limits())))
+     || Method <- [allocate, refresh, create_permission, channel_bind]],
+    {_, Effects} = request_to(made(), Unknown(refresh)),
+    ?assertEqual({error, 420, [{unknown_attributes, [16#7fff, 16#7ffe]}]}, answered(Effects)).
+
+%% K8: without an allocation nothing else is looked at.
+no_allocation_437_before_400(_) ->
+    [?assertEqual(refused(437), answer(meerkat_alloc_core:admit(request(Method, []), limits())))
+     || Method <- [refresh, create_permission, channel_bind]].
+
+reservation_token_not_alone_400(_) ->
+    [?assertEqual(refused(400), answer(admit([{reservation_token, ?TOKEN}, Attribute])))
+     || Attribute <- [{even_port, false}, {even_port, true}, {requested_address_family, 1},
+                      {additional_address_family, 2}]].
+
+reservation_token_unknown_508(_) ->
+    ?assertEqual(refused(508), answer(admit([{reservation_token, ?TOKEN}]))).
+
+%% X74: a token is its user's.
+reservation_token_of_another_user_508(_) ->
+    Request = request(allocate, [{requested_transport, 17}, {reservation_token, ?TOKEN}]),
+    ?assertEqual(refused(508), answer(meerkat_alloc_core:admit(
+        Request#{held => {<<"bob">>, 4}}, limits()))).
+
+reservation_token_redeemed(_) ->
+    Request = request(allocate, [{requested_transport, 17}, {reservation_token, ?TOKEN}]),
+    {create, Plan} = meerkat_alloc_core:admit(Request#{held => {<<"alice">>, 6}}, limits()),
+    {Alloc, [{ask, 1, {alloc_create, Create}}]} = new(Plan),
+    ?assertMatch(#{token := ?TOKEN, pool_v4 := 0, pool_v6 := 60, even := 0}, Create),
+    {_, Effects} = relay(Alloc, created(#{relayed_v4 => undefined,
+                                          relayed_v6 => {?RELAY6, 50001}})),
+    ?assertEqual([{release, ?TOKEN}], [E || {release, _} = E <- Effects]),
+    {success, Attributes} = answered(Effects),
+    ?assertEqual(error, find(reservation_token, Attributes)),
+    ?assertEqual({?RELAY6, 50001}, find(xor_relayed_address, Attributes)).
+
+family_requested(_) ->
+    {create, #{families := [6]} = Plan} = admit([{requested_address_family, 2}]),
+    ?assertMatch({_, [{ask, 1, {alloc_create, #{pool_v4 := 0, pool_v6 := 60}}}]}, new(Plan)),
+    ?assertMatch({create, #{families := [4]}}, admit([{requested_address_family, 1}])).
+
+family_not_relayed_440(_) ->
+    Request = request(allocate, [{requested_transport, 17}, {requested_address_family, 2}]),
+    ?assertEqual(refused(440), answer(meerkat_alloc_core:admit(Request, only(4)))).
+
+family_unknown_440(_) ->
+    ?assertEqual(refused(440), answer(admit([{requested_address_family, 3}]))),
+    ?assertEqual(refused(440), answer(admit([{requested_address_family, 0}]))).
+
+no_family_means_ipv4(_) ->
+    ?assertMatch({create, #{families := [4]}}, admit([])).
+
+no_family_and_no_ipv4_440(_) ->
+    Request = request(allocate, [{requested_transport, 17}]),
+    ?assertEqual(refused(440), answer(meerkat_alloc_core:admit(Request, only(6)))).
+
+requested_and_additional_family_400(_) ->
+    ?assertEqual(refused(400), answer(admit([{requested_address_family, 1},
+                                             {additional_address_family, 2}]))).
+
+additional_family_1_400(_) ->
+    ?assertEqual(refused(400), answer(admit([{additional_address_family, 1}]))).
+
+additional_family_and_even_port_r_400(_) ->
+    ?assertEqual(refused(400), answer(admit([{additional_address_family, 2},
+                                             {even_port, true}]))),
+    ?assertMatch({create, #{even := 1}}, admit([{additional_address_family, 2},
+                                                {even_port, false}])).
+
+even_port(_) ->
+    ?assertMatch({create, #{even := 0}}, admit([])),
+    ?assertMatch({create, #{even := 1}}, admit([{even_port, false}])),
+    ?assertMatch({create, #{even := 2}}, admit([{even_port, true}])).
+
+%% X76, T29: max(default, min(asked, maximum)).
+lifetime_clamped(_) ->
+    [begin
+         {create, #{lifetime := Lifetime}} = admit([{lifetime, Asked}]),
+         ?assertEqual(Given, Lifetime)
+     end || {Asked, Given} <- [{0, 600}, {1, 600}, {599, 600}, {600, 600}, {700, 700},
+                               {3600, 3600}, {3601, 3600}, {16#ffffffff, 3600}]].
+
+%% RFC 8656 21.4, X12.
+tunnelled_source_403(_) ->
+    Request = request(allocate, [{requested_transport, 17}]),
+    [?assertEqual(refused(403), answer(meerkat_alloc_core:admit(
+         Request#{client => {Ip, 4000}}, limits())))
+     || Ip <- [{16#2002, 1, 2, 3, 0, 0, 0, 1}, {16#2001, 0, 1, 2, 3, 4, 5, 6}]].
+
+%% RFC 8489 14, K10.
+first_duplicate_counts(_) ->
+    ?assertMatch({create, #{lifetime := 700}},
+                 admit([{requested_transport, 6}, {lifetime, 700}, {lifetime, 900}])).
+
+%%% What comes of it
+
+%% K21.
+success_has_exactly_these_attributes(_) ->
+    {_, Effects} = make([]),
+    ?assertEqual([{answer, {success, [{xor_relayed_address, {?RELAY4, 50000}},
+                                      {lifetime, 600},
+                                      {xor_mapped_address, ?CLIENT}]}}], Effects).
+
+advertised_ip_and_bound_port(_) ->
+    {create, Plan} = admit([]),
+    {Alloc, _} = new(Plan),
+    {_, Effects} = relay(Alloc, created(#{relayed_v4 => {{10, 0, 0, 5}, 50002}})),
+    {success, Attributes} = answered(Effects),
+    ?assertEqual({?RELAY4, 50002}, find(xor_relayed_address, Attributes)).
+
+%% The token is known before the answer that tells it has left.
+reservation_token_held_and_told(_) ->
+    {create, Plan} = admit([{even_port, true}]),
+    {Alloc, [{ask, 1, {alloc_create, #{even := 2}}}]} = new(Plan),
+    {_, Effects} = relay(Alloc, created(#{token => ?TOKEN})),
+    ?assertEqual([{hold, ?TOKEN, 4},
+                  {answer, {success, [{xor_relayed_address, {?RELAY4, 50000}},
+                                      {lifetime, 600},
+                                      {reservation_token, ?TOKEN},
+                                      {xor_mapped_address, ?CLIENT}]}}], Effects).
+
+%% RFC 8656 7.2 note, F9, X70: also after a Refresh, and with its token.
+retransmission_answered_the_same(_) ->
+    {create, Plan} = admit([{even_port, true}, {lifetime, 700}]),
+    {Alloc0, _} = new(Plan),
+    {Alloc1, Effects} = relay(Alloc0, created(#{token => ?TOKEN})),
+    Again = request(allocate, [{requested_transport, 17}, {even_port, true}, {lifetime, 700}]),
+    ?assertEqual({Alloc1, [{answer, answered(Effects)}]}, request_to(Alloc1, Again)),
+    Alloc2 = refreshed(Alloc1, 3600),
+    ?assertEqual([{answer, answered(Effects)}], element(2, request_to(Alloc2, Again))).
+
+second_allocate_437(_) ->
+    Other = with_txid(?OTHER_TXID, request(allocate, [{requested_transport, 17}])),
+    ?assertEqual([{answer, refused(437)}], element(2, request_to(made(), Other))).
+
+%% K9: 437 and nothing else.
+second_allocate_malformed_437(_) ->
+    Other = with_txid(?OTHER_TXID, malformed([lifetime], request(allocate, []))),
+    ?assertEqual([{answer, refused(437)}], element(2, request_to(made(), Other))).
+
+%% X40, K3: on every method, and nothing changes.
+other_user_441(_) ->
+    Alloc = made(),
+    [?assertEqual({Alloc, [{answer, refused(441)}]},
+                  request_to(Alloc, (request(Method, Attributes))#{user => <<"bob">>}))
+     || {Method, Attributes} <- [{allocate, [{requested_transport, 17}]},
+                                 {refresh, [{lifetime, 0}]},
+                                 {create_permission, [{xor_peer_address, ?PEER}]},
+                                 {channel_bind, [{channel_number, 16#4000},
+                                                 {xor_peer_address, ?PEER}]}]].
+
+method_unknown_400(_) ->
+    ?assertEqual(refused(400), answered(element(2, request_to(made(), request(connect, []))))).
+
+no_ports_508(_) ->
+    ?assertEqual([forget, {answer, refused(508)}, {stop, {never_made, no_ports}}],
+                 made_with_status(no_ports)),
+    ?assertEqual([forget, {answer, refused(508)}, {stop, {never_made, full}}],
+                 made_with_status(full)).
+
+token_refused_by_relay_508(_) ->
+    Request = request(allocate, [{requested_transport, 17}, {reservation_token, ?TOKEN}]),
+    {create, Plan} = meerkat_alloc_core:admit(Request#{held => {<<"alice">>, 4}}, limits()),
+    {Alloc, _} = new(Plan),
+    {_, Effects} = relay(Alloc, created(#{status => bad_token, relayed_v4 => undefined})),
+    ?assertEqual([{release, ?TOKEN}, forget, {answer, refused(508)},
+                  {stop, {never_made, bad_token}}], Effects).
+
+five_tuple_taken_437(_) ->
+    ?assertEqual([forget, {answer, refused(437)}, {stop, {never_made, conflict}}],
+                 made_with_status(conflict)).
+
+late_reply_ignored(_) ->
+    Alloc = made(),
+    [?assertEqual({Alloc, []}, meerkat_alloc_core:handle({relay, Ref, Message}, ?NOW, Alloc))
+     || {Ref, Message} <- [{0, reply(ok)}, {1, reply(ok)}, {7, reply(gone)},
+                           {1, created(#{})}]].
+
+%%% Refresh (RFC 8656 8.2)
+
+refresh_default(_) ->
+    {Alloc, Effects} = request_to(made(), request(refresh, [])),
+    ?assertEqual([{ask, 2, {alloc_refresh, #{session => ?SESSION, lifetime_ms => 600000}}}],
+                 Effects),
+    ?assertEqual([{answer, {success, [{lifetime, 600}]}}], element(2, relay(Alloc, reply(ok)))).
+
+refresh_clamped(_) ->
+    [begin
+         {Alloc, [{ask, 2, {alloc_refresh, #{lifetime_ms := Ms}}}]} =
+             request_to(made(), request(refresh, [{lifetime, Asked}])),
+         ?assertEqual(Given * 1000, Ms),
+         ?assertEqual([{answer, {success, [{lifetime, Given}]}}],
+                      element(2, relay(Alloc, reply(ok))))
+     end || {Asked, Given} <- [{1, 600}, {17, 600}, {700, 700}, {7200, 3600},
+                               {16#ffffffff, 3600}]].
+
+%% F7: LIFETIME 0 and nothing else; the 5-tuple is free before the answer leaves.
+refresh_zero_deletes(_) ->
+    {_, Effects} = request_to(made(), request(refresh, [{lifetime, 0}])),
+    ?assertEqual([{tell, {alloc_delete, #{session => ?SESSION}}},
+                  forget,
+                  {answer, {success, [{lifetime, 0}]}}], Effects).
+
+refresh_family_of_it(_) ->
+    {_, Effects} = request_to(made(), request(refresh, [{requested_address_family, 1}])),
+    ?assertMatch([{ask, 2, {alloc_refresh, _}}], Effects).
+
+refresh_other_family_443(_) ->
+    [?assertEqual([{answer, refused(443)}],
+                  element(2, request_to(made(), request(refresh, [{requested_address_family, 2}
+                                                                  | More]))))
+     || More <- [[], [{lifetime, 0}]]].
+
+refresh_unknown_family_443(_) ->
+    ?assertEqual([{answer, refused(443)}],
+                 element(2, request_to(made(), request(refresh, [{requested_address_family, 3}])))).
+
+refresh_malformed_400(_) ->
+    [?assertEqual([{answer, refused(400)}],
+                  element(2, request_to(made(), malformed([Name], request(refresh, [])))))
+     || Name <- [lifetime, requested_address_family]].
+
+%% The relay's clock was faster: the client learns that it has no allocation any more.
+refresh_gone_437(_) ->
+    {Alloc0, _} = request_to(made(), request(refresh, [])),
+    {Alloc1, Effects} = relay(Alloc0, reply(gone)),
+    ?assertEqual([forget, {answer, refused(437)}], Effects),
+    ?assertMatch({_, [{stop, {expired, #{}}}]}, gone(Alloc1, 1)).
+
+%%% CreatePermission (RFC 8656 10.2)
+
+no_peer_400(_) ->
+    ?assertEqual([{answer, refused(400)}],
+                 element(2, request_to(made(), request(create_permission, [])))).
+
+malformed_peer_400(_) ->
+    Request = malformed([xor_peer_address], request(create_permission, [])),
+    ?assertEqual([{answer, refused(400)}], element(2, request_to(made(), Request))).
+
+%% X14: none of them.
+one_malformed_of_two_400(_) ->
+    Request = malformed([xor_peer_address],
+                        request(create_permission, [{xor_peer_address, ?PEER}])),
+    ?assertEqual([{answer, refused(400)}], element(2, request_to(made(), Request))).
+
+%% One frame for all, so that the relay takes all or none (T36).
+several_peers_one_frame(_) ->
+    {Alloc, Effects} = request_to(made(), permission([{8, 8, 8, 8}, {9, 9, 9, 9}, {8, 8, 8, 8}])),
+    [{ask, 2, {permit, #{session := ?SESSION, lifetime_ms := 300000, peers := Peers}}}] = Effects,
+    ?assertEqual([{{8, 8, 8, 8}, 0}, {{9, 9, 9, 9}, 0}], meerkat_ctl:peers(Peers)),
+    ?assertEqual([{answer, {success, []}}], element(2, relay(Alloc, reply(ok)))).
+
+%% K11.
+port_is_ignored(_) ->
+    [?assertMatch({_, [{ask, _, {permit, _}}]},
+                  request_to(made(), request(create_permission, [{xor_peer_address,
+                                                                  {{8, 8, 8, 8}, Port}}])))
+     || Port <- [0, 1, 65535]].
+
+family_443(_) ->
+    Request = request(create_permission, [{xor_peer_address, ?PEER6}]),
+    ?assertEqual([{answer, refused(443)}], element(2, request_to(made(), Request))).
+
+one_of_wrong_family_443_none_installed(_) ->
+    Request = request(create_permission, [{xor_peer_address, ?PEER}, {xor_peer_address, ?PEER6}]),
+    {Alloc, Effects} = request_to(made(), Request),
+    ?assertEqual([{answer, refused(443)}], Effects),
+    ?assertMatch(#{permissions := []}, info_of(Alloc, 0)).
+
+%% K29: with the network that earned it.
+forbidden_403_logged(_) ->
+    {Alloc0, _} = request_to(made(), permission([{10, 0, 0, 1}])),
+    {Alloc, Effects} = relay(Alloc0, reply(forbidden, <<"10.0.0.0/8">>)),
+    [{log, notice, Format, Args}, {answer, Answer}] = Effects,
+    ?assertEqual(refused(403), Answer),
+    Line = unicode:characters_to_list(io_lib:format(Format, Args)),
+    [?assertNotEqual(nomatch, string:find(Line, Part), {Line, Part})
+     || Part <- ["403", "10.0.0.1", "10.0.0.0/8", "alice", "192.0.2.9:40000"]],
+    ?assertMatch(#{permissions := []}, info_of(Alloc, 0)).
+
+relay_full_508(_) ->
+    {Alloc, _} = request_to(made(), permission([{8, 8, 8, 8}])),
+    ?assertEqual([{answer, refused(508)}], element(2, relay(Alloc, reply(full)))).
+
+%% X77.
+too_many_508(_) ->
+    Peers = [{8, 8, 8, N} || N <- lists:seq(1, 4)],
+    Full = permitted(made(), Peers),
+    ?assertEqual([{answer, refused(508)}],
+                 element(2, request_to(Full, permission([{9, 9, 9, 9}])))),
+    ?assertEqual([{answer, refused(508)}],
+                 element(2, request_to(made(), permission([{9, 9, 9, 9} | Peers])))).
+
+renewal_when_full(_) ->
+    Peers = [{8, 8, 8, N} || N <- lists:seq(1, 4)],
+    Full = permitted(made(), Peers),
+    ?assertMatch([{ask, _, {permit, _}}], element(2, request_to(Full, permission(Peers)))).
+
+permission_lasts_300_s(_) ->
+    Alloc = permitted(made(), [{8, 8, 8, 8}]),
+    ?assertMatch(#{permissions := [{8, 8, 8, 8}]}, info_of(Alloc, 299999)),
+    ?assertMatch(#{permissions := []}, info_of(Alloc, 300000)).
+
+relay_refusal_500(_) ->
+    {Alloc, _} = request_to(made(), permission([{8, 8, 8, 8}])),
+    ?assertMatch([{log, warning, _, _}, {answer, {error, 500, []}}],
+                 element(2, relay(Alloc, reply(refused, <<"why">>)))).
+
+%%% ChannelBind (RFC 8656 12.2)
+
+bind(_) ->
+    {Alloc, Effects} = request_to(made(), channel(16#4000, ?PEER)),
+    ?assertEqual([{ask, 2, {channel, #{session => ?SESSION, number => 16#4000, peer => ?PEER,
+                                       lifetime_ms => 600000, permission_ms => 300000}}}],
+                 Effects),
+    {Bound, Answer} = relay(Alloc, reply(ok)),
+    ?assertEqual([{answer, {success, []}}], Answer),
+    ?assertMatch(#{channels := [{16#4000, ?PEER}], permissions := [{8, 8, 8, 8}]},
+                 info_of(Bound, 0)).
+
+channel_missing_400(_) ->
+    Request = request(channel_bind, [{xor_peer_address, ?PEER}]),
+    ?assertEqual([{answer, refused(400)}], element(2, request_to(made(), Request))).
+
+peer_missing_400(_) ->
+    Request = request(channel_bind, [{channel_number, 16#4000}]),
+    ?assertEqual([{answer, refused(400)}], element(2, request_to(made(), Request))).
+
+malformed_channel_400(_) ->
+    [?assertEqual([{answer, refused(400)}],
+                  element(2, request_to(made(), malformed([Name], channel(16#4000, ?PEER)))))
+     || Name <- [channel_number, xor_peer_address]].
+
+%% X79, T40.
+out_of_range_400(_) ->
+    [?assertEqual([{answer, refused(400)}],
+                  element(2, request_to(made(), channel(Number, ?PEER))), Number)
+     || Number <- [0, 16#3fff, 16#5000, 16#7fff, 16#8000, 16#ffff]],
+    [?assertMatch([{ask, _, _}], element(2, request_to(made(), channel(Number, ?PEER))), Number)
+     || Number <- [16#4000, 16#4fff]].
+
+%% K12.
+rfc5766_numbers_when_asked_for(_) ->
+    Alloc = made([], (limits())#{channel_max => 16#7fff}),
+    [?assertMatch([{ask, _, _}], element(2, request_to(Alloc, channel(Number, ?PEER))), Number)
+     || Number <- [16#4000, 16#5000, 16#7fff]],
+    ?assertEqual([{answer, refused(400)}],
+                 element(2, request_to(Alloc, channel(16#8000, ?PEER)))).
+
+port_0_400(_) ->
+    ?assertEqual([{answer, refused(400)}],
+                 element(2, request_to(made(), channel(16#4000, {{8, 8, 8, 8}, 0})))).
+
+number_bound_to_other_peer_400(_) ->
+    Alloc = bound(made(), 16#4000, ?PEER),
+    [?assertEqual([{answer, refused(400)}],
+                  element(2, request_to(Alloc, channel(16#4000, Other))))
+     || Other <- [{{9, 9, 9, 9}, 5000}, {{8, 8, 8, 8}, 5001}]],
+    ?assertMatch(#{channels := [{16#4000, ?PEER}]}, info_of(Alloc, 0)).
+
+peer_bound_to_other_number_400(_) ->
+    Alloc = bound(made(), 16#4000, ?PEER),
+    ?assertEqual([{answer, refused(400)}], element(2, request_to(Alloc, channel(16#4001, ?PEER)))).
+
+same_pair_renews(_) ->
+    Alloc0 = bound(made(), 16#4000, ?PEER),
+    {Alloc1, [{ask, _, {channel, _}}]} =
+        meerkat_alloc_core:handle({request, channel(16#4000, ?PEER)}, ?NOW + 599000, Alloc0),
+    {Alloc2, [{answer, {success, []}}]} =
+        meerkat_alloc_core:handle({relay, 3, reply(ok)}, ?NOW + 599000, Alloc1),
+    ?assertMatch(#{channels := [_]}, info_of(Alloc2, 1198999)),
+    ?assertMatch(#{channels := []}, info_of(Alloc2, 1199000)).
+
+%% T35, T40, X78: the permission goes first.
+channel_lasts_600_s(_) ->
+    Alloc = bound(made(), 16#4000, ?PEER),
+    ?assertMatch(#{channels := [_], permissions := [_]}, info_of(Alloc, 299999)),
+    ?assertMatch(#{channels := [_], permissions := []}, info_of(Alloc, 300000)),
+    ?assertMatch(#{channels := [_]}, info_of(Alloc, 599999)),
+    ?assertMatch(#{channels := []}, info_of(Alloc, 600000)).
+
+%% F11.
+expired_channel_blocks_nothing(_) ->
+    Alloc = bound(made(), 16#4000, ?PEER),
+    [?assertMatch({_, [{ask, _, {channel, _}}]},
+                  meerkat_alloc_core:handle({request, Request}, ?NOW + 600000, Alloc))
+     || Request <- [channel(16#4000, {{9, 9, 9, 9}, 9}), channel(16#4001, ?PEER)]].
+
+channel_family_443(_) ->
+    ?assertEqual([{answer, refused(443)}],
+                 element(2, request_to(made(), channel(16#4000, ?PEER6)))).
+
+channel_forbidden_403(_) ->
+    {Alloc, _} = request_to(made(), channel(16#4000, {{127, 0, 0, 1}, 80})),
+    ?assertMatch([{log, notice, _, _}, {answer, {error, 403, []}}],
+                 element(2, relay(Alloc, reply(forbidden, <<"127.0.0.0/8">>)))).
+
+channel_forbidden_leaves_nothing(_) ->
+    {Alloc0, _} = request_to(made(), channel(16#4000, {{127, 0, 0, 1}, 80})),
+    {Alloc, _} = relay(Alloc0, reply(forbidden, <<"127.0.0.0/8">>)),
+    ?assertMatch(#{channels := [], permissions := []}, info_of(Alloc, 0)).
+
+channel_conflict_in_relay_400(_) ->
+    {Alloc, _} = request_to(made(), channel(16#4000, ?PEER)),
+    ?assertEqual([{answer, refused(400)}], element(2, relay(Alloc, reply(conflict)))).
+
+channel_full_508(_) ->
+    {Alloc, _} = request_to(made(), channel(16#4000, ?PEER)),
+    ?assertEqual([{answer, refused(508)}], element(2, relay(Alloc, reply(full)))).
+
+too_many_channels_508(_) ->
+    Full = lists:foldl(fun(N, Alloc) -> bound(Alloc, 16#4000 + N, {{8, 8, 8, 8}, 5000 + N}) end,
+                       made(), lists:seq(1, 4)),
+    ?assertEqual([{answer, refused(508)}], element(2, request_to(Full, channel(16#4100, ?PEER)))),
+    ?assertMatch([{ask, _, _}],
+                 element(2, request_to(Full, channel(16#4001, {{8, 8, 8, 8}, 5001})))).
+
+other_port_of_a_peer(_) ->
+    Alloc = bound(bound(made(), 16#4000, ?PEER), 16#4001, {{8, 8, 8, 8}, 5001}),
+    ?assertMatch(#{channels := [_, _], permissions := [_]}, info_of(Alloc, 0)).
+
+%%% Dual allocations (RFC 8656 7.2 check 9, 8.1)
+
+dual_both(_) ->
+    {create, Plan} = admit([{additional_address_family, 2}]),
+    {Alloc, [{ask, 1, {alloc_create, #{pool_v4 := 40, pool_v6 := 60}}}]} = new(Plan),
+    {_, Effects} = relay(Alloc, created(#{relayed_v6 => {?RELAY6, 50006}})),
+    ?assertEqual({success, [{xor_relayed_address, {?RELAY4, 50000}},
+                            {xor_relayed_address, {?RELAY6, 50006}},
+                            {lifetime, 600},
+                            {xor_mapped_address, ?CLIENT}]}, answered(Effects)).
+
+dual_without_ipv6_pool_440(_) ->
+    {Alloc, Effects} = make([{additional_address_family, 2}], only(4), created(#{})),
+    ?assertEqual({success, [{xor_relayed_address, {?RELAY4, 50000}},
+                            {lifetime, 600},
+                            {xor_mapped_address, ?CLIENT},
+                            {address_error_code, {2, 440, <<>>}}]}, answered(Effects)),
+    ?assertEqual([{answer, refused(443)}],
+                 element(2, request_to(Alloc, request(create_permission,
+                                                      [{xor_peer_address, ?PEER6}])))).
+
+dual_with_one_family_full_508(_) ->
+    [begin
+         {_, Effects} = make([{additional_address_family, 2}], limits(), created(Created)),
+         {success, Attributes} = answered(Effects),
+         ?assertEqual({Family, 508, <<>>}, find(address_error_code, Attributes)),
+         ?assertEqual([Address], [A || {xor_relayed_address, A} <- Attributes])
+     end || {Family, Address, Created} <- [
+                {2, {?RELAY4, 50000}, #{status_v6 => no_ports}},
+                {1, {?RELAY6, 50006}, #{status_v4 => no_ports, relayed_v4 => undefined,
+                                        relayed_v6 => {?RELAY6, 50006}}}]].
+
+dual_none_508(_) ->
+    {_, Effects} = make([{additional_address_family, 2}], limits(),
+                        created(#{status => no_ports, relayed_v4 => undefined})),
+    ?assertEqual(refused(508), answered(Effects)).
+
+%% 7.2 check 7: without REQUESTED-ADDRESS-FAMILY there must be IPv4.
+dual_without_ipv4_440(_) ->
+    Request = request(allocate, [{requested_transport, 17}, {additional_address_family, 2}]),
+    ?assertEqual(refused(440), answer(meerkat_alloc_core:admit(Request, only(6)))).
+
+dual_peers_of_both(_) ->
+    Request = request(create_permission, [{xor_peer_address, ?PEER}, {xor_peer_address, ?PEER6}]),
+    ?assertMatch([{ask, _, {permit, _}}], element(2, request_to(dual(), Request))),
+    ?assertMatch([{ask, _, {channel, _}}],
+                 element(2, request_to(dual(), channel(16#4000, ?PEER6)))).
+
+%% T34: the other family's permissions and channels stay.
+dual_delete_one_leaves_other(_) ->
+    Alloc0 = bound(bound(dual(), 16#4000, ?PEER), 16#4006, ?PEER6),
+    {Alloc1, Effects} = request_to(Alloc0, request(refresh, [{lifetime, 0},
+                                                             {requested_address_family, 2}])),
+    {Ip6, _} = ?PEER6,
+    ?assertEqual([{tell, {channel, #{session => ?SESSION, number => 16#4006, peer => ?PEER6,
+                                     lifetime_ms => 0, permission_ms => 0}}},
+                  {tell, {permit, #{session => ?SESSION, lifetime_ms => 0,
+                                    peers => meerkat_ctl:encode_peers([{Ip6, 0}])}}},
+                  {answer, {success, [{lifetime, 0}]}}], Effects),
+    ?assertMatch(#{channels := [{16#4000, ?PEER}], permissions := [{8, 8, 8, 8}]},
+                 info_of(Alloc1, 0)),
+    ?assertEqual([{answer, refused(443)}],
+                 element(2, request_to(Alloc1, channel(16#4007, ?PEER6)))),
+    ?assertEqual([{answer, refused(443)}],
+                 element(2, request_to(Alloc1, request(refresh, [{requested_address_family, 2}])))),
+    ?assertMatch([{ask, _, {channel, _}}],
+                 element(2, request_to(Alloc1, channel(16#4000, ?PEER)))).
+
+dual_delete_both_in_turn(_) ->
+    {Alloc, _} = request_to(dual(), request(refresh, [{lifetime, 0},
+                                                      {requested_address_family, 1}])),
+    {_, Effects} = request_to(Alloc, request(refresh, [{lifetime, 0},
+                                                       {requested_address_family, 2}])),
+    ?assertMatch([{tell, {alloc_delete, _}}, forget, {answer, {success, [{lifetime, 0}]}}],
+                 Effects).
+
+%% The relay's deadline is the later one; the earlier is kept here.
+dual_refresh_one(_) ->
+    {Alloc0, Effects} = request_to(dual(), request(refresh, [{lifetime, 3600},
+                                                             {requested_address_family, 1}])),
+    ?assertMatch([{ask, _, {alloc_refresh, #{lifetime_ms := 3600000}}}], Effects),
+    {Alloc1, Answer} = relay(Alloc0, reply(ok)),
+    ?assertEqual([{wake, 600000}, {answer, {success, [{lifetime, 3600}]}}], Answer),
+    {_, Shorter} = request_to(Alloc1, request(refresh, [{lifetime, 700},
+                                                        {requested_address_family, 2}])),
+    ?assertMatch([{ask, _, {alloc_refresh, #{lifetime_ms := 3600000}}}], Shorter).
+
+dual_refresh_none_means_both(_) ->
+    {Alloc, _} = request_to(dual(), request(refresh, [{lifetime, 3600}])),
+    ?assertEqual([{answer, {success, [{lifetime, 3600}]}}], element(2, relay(Alloc, reply(ok)))).
+
+dual_family_expires_alone(_) ->
+    {Alloc0, _} = request_to(bound(dual(), 16#4006, ?PEER6),
+                             request(refresh, [{lifetime, 3600}, {requested_address_family, 1}])),
+    {Alloc1, _} = relay(Alloc0, reply(ok)),
+    {Alloc2, Effects} = meerkat_alloc_core:handle(wake, ?NOW + 600000, Alloc1),
+    ?assertMatch([{tell, {channel, #{lifetime_ms := 0}}}, {tell, {permit, #{lifetime_ms := 0}}}],
+                 Effects),
+    ?assertEqual([{answer, refused(443)}],
+                 element(2, request_to(Alloc2, channel(16#4006, ?PEER6)))).
+
+dual_wake_while_awaiting(_) ->
+    {Alloc, _} = request_to(dual(), channel(16#4006, ?PEER6)),
+    ?assertEqual({Alloc, [{wake, 1000}]},
+                 meerkat_alloc_core:handle(wake, ?NOW + 600000, Alloc)).
+
+%%% The end
+
+gone_expired(_) ->
+    {_, Effects} = gone(made(), 1),
+    ?assertMatch([forget, {stop, {expired, #{client_bytes := 20, peer_bytes := 40}}}], Effects),
+    ?assertMatch({_, [forget, {stop, {socket_error, _}}]}, gone(made(), 2)).
+
+gone_while_awaiting_437(_) ->
+    {Alloc, _} = request_to(made(), permission([{8, 8, 8, 8}])),
+    ?assertMatch({_, [forget, {answer, {error, 437, []}}, {stop, {expired, _}}]}, gone(Alloc, 1)).
+
+%% The 5-tuple may be somebody else's by then: no second `forget`.
+gone_after_delete(_) ->
+    {Alloc, _} = request_to(made(), request(refresh, [{lifetime, 0}])),
+    ?assertMatch({_, [{stop, {deleted, #{client_bytes := 20}}}]}, gone(Alloc, 0)).
+
+delete_never_confirmed(_) ->
+    {Alloc, _} = request_to(made(), request(refresh, [{lifetime, 0}])),
+    ?assertMatch({_, [{stop, {deleted, #{}}}]},
+                 meerkat_alloc_core:handle(relay_silent, ?NOW, Alloc)).
+
+relay_silent_leaves_unanswered(_) ->
+    {Alloc, _} = request_to(made(), permission([{8, 8, 8, 8}])),
+    {_, Effects} = meerkat_alloc_core:handle(relay_silent, ?NOW, Alloc),
+    ?assertEqual([{tell, {alloc_delete, #{session => ?SESSION}}}, forget, {answer, none},
+                  {stop, relay_silent}], Effects).
+
+relay_down_leaves_unanswered(_) ->
+    {create, Plan} = admit([]),
+    {Alloc, _} = new(Plan),
+    ?assertMatch({_, [forget, {answer, none}, {stop, relay_down}]},
+                 meerkat_alloc_core:handle(relay_down, ?NOW, Alloc)).
+
+relay_down_idle(_) ->
+    ?assertMatch({_, [forget, {stop, relay_down}]},
+                 meerkat_alloc_core:handle(relay_down, ?NOW, made())).
+
+%% K15: a reservation ends with the allocation that made it, whichever way that ends.
+token_released_with_allocation(_) ->
+    {Alloc, _} = make([{even_port, true}], limits(), created(#{token => ?TOKEN})),
+    Ends = [gone(Alloc, 1),
+            request_to(Alloc, request(refresh, [{lifetime, 0}])),
+            meerkat_alloc_core:handle(relay_down, ?NOW, Alloc)],
+    [?assertEqual([{release, ?TOKEN}], [E || {release, _} = E <- Effects])
+     || {_, Effects} <- Ends].
+
+info(_) ->
+    ?assertEqual(#{user => <<"alice">>, client => ?CLIENT, relayed => [{?RELAY4, 50000}],
+                   expires_ms => 599000, permissions => [], channels => []},
+                 info_of(made(), 1000)).
+
+%%% Helpers
+
+limits() ->
+    #{default_lifetime => 600, max_lifetime => 3600, max_peers => 4, channel_max => 16#4fff,
+      pools => #{4 => {40, ?RELAY4}, 6 => {60, ?RELAY6}}}.
+
+only(Family) ->
+    #{pools := Pools} = Limits = limits(),
+    Limits#{pools => maps:with([Family], Pools)}.
+
+request(Method, Attributes) ->
+    #{message => #{class => request, method => Method, transaction_id => ?TXID,
+                   attributes => Attributes, unknown => [], malformed => [],
+                   integrity => sha1, fingerprint => false},
+      user => <<"alice">>,
+      client => ?CLIENT}.
+
+malformed(Names, #{message := Message} = Request) ->
+    Request#{message => Message#{malformed => Names}}.
+
+unknown(Types, #{message := Message} = Request) ->
+    Request#{message => Message#{unknown => Types}}.
+
+with_txid(Id, #{message := Message} = Request) ->
+    Request#{message => Message#{transaction_id => Id}}.
+
+permission(Ips) ->
+    request(create_permission, [{xor_peer_address, {Ip, 0}} || Ip <- Ips]).
+
+channel(Number, Peer) ->
+    request(channel_bind, [{channel_number, Number}, {xor_peer_address, Peer}]).
+
+refused(Code) ->
+    {error, Code, []}.
+
+admit(Attributes) ->
+    meerkat_alloc_core:admit(request(allocate, [{requested_transport, 17} | Attributes]),
+                             limits()).
+
+admit_only(Attributes) ->
+    answer(meerkat_alloc_core:admit(request(allocate, Attributes), limits())).
+
+answer({answer, Response}) -> Response.
+
+answered(Effects) ->
+    [Response] = [R || {answer, R} <- Effects],
+    Response.
+
+find(Name, Attributes) ->
+    proplists:get_value(Name, Attributes, error).
+
+new(Plan) ->
+    new(Plan, limits()).
+
+new(Plan, Limits) ->
+    meerkat_alloc_core:new(Plan, ?SESSION, #{listener => 1, transport => 17, client => ?CLIENT,
+                                             server => ?SERVER, flow => 99}, Limits).
+
+created(Fields) ->
+    {alloc_created, maps:merge(#{session => ?SESSION, status => ok,
+                                 relayed_v4 => {?RELAY4, 50000}, relayed_v6 => undefined,
+                                 status_v4 => ok, status_v6 => ok, token => 0}, Fields)}.
+
+reply(Status) ->
+    reply(Status, <<>>).
+
+reply(Status, Detail) ->
+    {reply, #{command => 0, status => Status, session => ?SESSION, detail => Detail}}.
+
+%% The reply to the last command, whatever its number.
+relay(Alloc, Message) ->
+    relay(Alloc, Message, 1).
+
+relay(Alloc, Message, Ref) ->
+    case meerkat_alloc_core:handle({relay, Ref, Message}, ?NOW, Alloc) of
+        {Alloc, []} when Ref < 20 -> relay(Alloc, Message, Ref + 1);
+        Result -> Result
+    end.
+
+request_to(Alloc, Request) ->
+    meerkat_alloc_core:handle({request, Request}, ?NOW, Alloc).
+
+gone(Alloc, Reason) ->
+    meerkat_alloc_core:handle({relay, 0, {session_gone, #{session => ?SESSION, reason => Reason,
+                                                          client_packets => 2, client_bytes => 20,
+                                                          peer_packets => 4, peer_bytes => 40,
+                                                          dropped => 0}}}, ?NOW, Alloc).
+
+make(Attributes) ->
+    make(Attributes, limits(), created(#{})).
+
+make(Attributes, Limits, Created) ->
+    Request = request(allocate, [{requested_transport, 17} | Attributes]),
+    {create, Plan} = meerkat_alloc_core:admit(Request, Limits),
+    {Alloc, _} = new(Plan, Limits),
+    relay(Alloc, Created).
+
+made() ->
+    made([], limits()).
+
+made(Attributes, Limits) ->
+    {Alloc, _} = make(Attributes, Limits, created(#{})),
+    Alloc.
+
+dual() ->
+    {Alloc, _} = make([{additional_address_family, 2}], limits(),
+                      created(#{relayed_v6 => {?RELAY6, 50006}})),
+    Alloc.
+
+made_with_status(Status) ->
+    {_, Effects} = make([], limits(), created(#{status => Status, relayed_v4 => undefined})),
+    Effects.
+
+permitted(Alloc0, Ips) ->
+    {Alloc1, [{ask, _, _}]} = request_to(Alloc0, permission(Ips)),
+    {Alloc2, [{answer, {success, []}}]} = relay(Alloc1, reply(ok)),
+    Alloc2.
+
+bound(Alloc0, Number, Peer) ->
+    {Alloc1, [{ask, _, _}]} = request_to(Alloc0, channel(Number, Peer)),
+    {Alloc2, [{answer, {success, []}}]} = relay(Alloc1, reply(ok)),
+    Alloc2.
+
+refreshed(Alloc0, Lifetime) ->
+    {Alloc1, [{ask, _, _}]} = request_to(Alloc0, request(refresh, [{lifetime, Lifetime}])),
+    {Alloc2, [{answer, {success, _}}]} = relay(Alloc1, reply(ok)),
+    Alloc2.
+
+info_of(Alloc, After) ->
+    meerkat_alloc_core:info(Alloc, ?NOW + After).
