@@ -5,7 +5,8 @@
 #include <unistd.h>
 
 /* One write per line, so lines of several threads do not mix. */
-static void log_line(const char *level, const char *fmt, va_list args)
+__attribute__((format(printf, 2, 0))) static void log_line(const char *level, const char *fmt,
+                                                           va_list args)
 {
     char line[512];
     int n = snprintf(line, sizeof(line), "%s: ", level);

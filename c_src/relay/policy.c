@@ -39,7 +39,10 @@ struct policy *policy_make(const uint8_t *rules, size_t len, const struct addr *
             goto err;
         rule->allow = r[0] == 1;
         rule->bits = r[1];
-        memcpy(rule->prefix, r + 2, 16);
+        for (unsigned byte = 0; byte < (rule->bits + 7u) / 8; byte++)
+            rule->prefix[byte] = r[2 + byte];
+        if (rule->bits % 8) /* bits behind the prefix say nothing: it is named without them */
+            rule->prefix[rule->bits / 8] &= (uint8_t)(0xff00 >> rule->bits % 8);
         rule->family = rule_family(rule->prefix, rule->bits);
     }
     for (; p->own_count < own_count; p->own_count++)

@@ -206,8 +206,8 @@ void worker_turn(struct worker *w)
     io_dispatch(w->io);
     bool read_all = read_mail(w);
     timers_run(&w->sessions.timers, w->time.now, on_due, w);
-    close_listeners(w);
     command_report_gone(w);
+    close_listeners(w);
     atomic_store(&w->starved, !read_all || !list_empty(&w->sessions.gone));
     atomic_store_explicit(&w->sessions_live, w->sessions.session_slab.live, memory_order_relaxed);
     atomic_store_explicit(&w->peers_live, w->sessions.permission_slab.live, memory_order_relaxed);

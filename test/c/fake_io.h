@@ -1,0 +1,30 @@
+/*
+ * io.h without a kernel: the test delivers datagrams and looks at what was sent, and the clock is
+ * whatever the test says. What is delivered waits for io_dispatch; what is removed is closed there.
+ */
+#ifndef MEERKAT_FAKE_IO_H
+#define MEERKAT_FAKE_IO_H
+
+#include "io.h"
+
+struct fake_sent {
+    struct io_socket *socket;
+    struct addr to;
+    struct addr from; /* family 0: left to the kernel */
+    size_t len;
+    uint8_t data[2048];
+};
+
+struct io *fake_io_create(const struct io_events *events);
+
+/* The socket must be known to the io. */
+void fake_io_deliver(struct io *io, struct io_socket *s, const struct addr *from,
+                     const struct addr *dest, const void *data, size_t len);
+
+/* The oldest datagram sent and not yet taken; false when there is none. */
+bool fake_io_take(struct io *io, struct fake_sent *out);
+
+/* Sockets added and not closed yet. */
+unsigned fake_io_sockets(struct io *io);
+
+#endif

@@ -1,0 +1,205 @@
+#include "relay_kit.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+static void must(bool ok)
+{
+    if (!ok)
+        abort();
+}
+
+static void post(struct kit *k, enum mail kind, const void *data, size_t len)
+{
+    uint8_t *record = mailbox_reserve(&k->worker.in, (uint32_t)(1 + len));
+    must(record);
+    record[0] = (uint8_t)kind;
+    memcpy(record + 1, data, len);
+    mailbox_commit(&k->worker.in, record, (uint32_t)(1 + len));
+}
+
+void kit_start(struct kit *k)
+{
+    memset(k, 0, sizeof(*k));
+    ports_init(&k->ports, 0);
+    struct worker_config config = {.sessions_max = 64,
+                                   .peers_max = 128,
+                                   .credits = 4,
+                                   .nonce_lifetime_s = 3600,
+                                   .channel_max = CHANNEL_MAX,
+                                   .ports = &k->ports,
+                                   .doorbell = eventfd(0, EFD_NONBLOCK)};
+    memset(config.nonce_key, 0x5a, sizeof(config.nonce_key));
+    struct clock_time start = {.now = 1000 * NS_PER_S, .wall_s = 1700000000};
+    must(worker_init(&k->worker, &config, start) == 0);
+    struct io_events events = worker_events(&k->worker);
+    k->io = k->worker.io = fake_io_create(&events);
+
+    struct addr v4, v6;
+    must(addr_parse(&v4, "127.0.0.1", 0) && addr_parse(&v6, "::1", 0));
+    must(ports_add(&k->ports, 1, &v4, &v4, 40000, 48999) == 0);
+    must(ports_add(&k->ports, 2, &v6, &v6, 40000, 48999) == 0);
+    must(addr_parse(&k->server, "127.0.0.1", 3478) && addr_parse(&k->client, "192.0.2.9", 5000) &&
+         addr_parse(&k->peer, "198.51.100.7", 7000));
+    struct mail_listen ml = {.id = 1,
+                             .fd = eventfd(0, 0),
+                             .transport = 17,
+                             .local = k->server,
+                             .realm_len = 11,
+                             .realm = "example.org"};
+    post(k, MAIL_LISTEN, &ml, sizeof(ml));
+    kit_policy(k, NULL, 0);
+    k->listener = &k->worker.listeners[0];
+}
+
+void kit_stop(struct kit *k)
+{
+    for (uint32_t i = 0; i < k->worker.sessions.session_slab.touched; i++) {
+        struct session *s = slab_at(&k->worker.sessions.session_slab, i);
+        if (s->by_tuple.link)
+            command_end(&k->worker, s, GONE_DELETED);
+    }
+    k->listener->open = false;
+    kit_turn(k, 0);
+    kit_turn(k, 0);
+    struct ctl_frame f;
+    while (kit_frame(k, &f))
+        ;
+    kit_turn(k, 0);
+    close(k->worker.config.doorbell);
+    worker_destroy(&k->worker);
+    ports_destroy(&k->ports);
+    io_destroy(k->io);
+}
+
+void kit_turn(struct kit *k, uint64_t forward_ms)
+{
+    io_wait(k->io, 0);
+    k->worker.time.now += forward_ms * NS_PER_MS;
+    k->worker.time.wall_s += (uint32_t)(forward_ms / 1000);
+    worker_turn(&k->worker);
+}
+
+void kit_policy(struct kit *k, const struct addr *deny, unsigned bits)
+{
+    uint8_t rules[2 * POLICY_RULE_LEN] = {0};
+    size_t n = 0;
+    if (deny) {
+        rules[1] = (uint8_t)bits;
+        memcpy(rules + 2, deny->ip, 16);
+        n += POLICY_RULE_LEN;
+    }
+    rules[n] = 1; /* allow ::/0 */
+    struct addr own[2];
+    must(addr_parse(&own[0], "127.0.0.1", 0) && addr_parse(&own[1], "203.0.113.5", 0));
+    struct policy *p = policy_make(rules, n + POLICY_RULE_LEN, own, ARRAY_SIZE(own), &k->server, 1);
+    must(p);
+    post(k, MAIL_POLICY, &p, sizeof(p));
+    kit_turn(k, 0);
+}
+
+void kit_command(struct kit *k, struct ctl_frame *f)
+{
+    uint8_t buf[4096];
+    f->ref = ++k->ref;
+    size_t len = ctl_encode(f, buf, sizeof(buf));
+    must(len);
+    post(k, MAIL_FRAME, buf, len);
+    kit_turn(k, 0);
+}
+
+bool kit_frame(struct kit *k, struct ctl_frame *out)
+{
+    static uint8_t copy[8192];
+    const uint8_t *record;
+    uint32_t len;
+    while ((record = mailbox_peek(&k->worker.out, &len))) {
+        must(len <= sizeof(copy));
+        memcpy(copy, record, len);
+        mailbox_consume(&k->worker.out);
+        if (copy[0] == MAIL_PORT_FREE) {
+            struct mail_port m;
+            memcpy(&m, copy + 1, sizeof(m));
+            port_release(m.pool, m.port);
+            continue;
+        }
+        must(ctl_decode(out, copy + 1, len - 1) == CTL_ERR_NONE);
+        return true;
+    }
+    return false;
+}
+
+uint16_t kit_ask(struct kit *k, struct ctl_frame *f)
+{
+    struct ctl_frame reply;
+    kit_command(k, f);
+    must(kit_frame(k, &reply) && reply.code == CTL_REPLY && reply.ref == f->ref);
+    return reply.u.reply.status;
+}
+
+struct session *kit_allocate(struct kit *k, uint64_t id, bool v4, bool v6, uint32_t lifetime_ms)
+{
+    struct mail_alloc m = {.ref = ++k->ref,
+                           .session = id,
+                           .listener = 1,
+                           .transport = 17,
+                           .client = k->client,
+                           .server = k->server,
+                           .lifetime_ms = lifetime_ms};
+    uint64_t token;
+    if (v4)
+        must(port_take(&k->ports, ports_find(&k->ports, 1), 0, PORT_ANY, k->worker.time.now,
+                       &m.relayed[0], &token) == 0);
+    if (v6)
+        must(port_take(&k->ports, ports_find(&k->ports, 2), 0, PORT_ANY, k->worker.time.now,
+                       &m.relayed[1], &token) == 0);
+    post(k, MAIL_ALLOC, &m, sizeof(m));
+    kit_turn(k, 0);
+    struct ctl_frame reply;
+    must(kit_frame(k, &reply) && reply.code == CTL_ALLOC_CREATED);
+    return reply.u.alloc_created.status == CTL_OK ? session_by_id(&k->worker.sessions, id) : NULL;
+}
+
+uint16_t kit_permit(struct kit *k, uint64_t session, const struct addr *peer, uint32_t ms)
+{
+    uint8_t buf[32];
+    struct wbytes w = wbytes_of(buf, sizeof(buf));
+    ctl_put_addr(&w, peer);
+    struct ctl_frame f = {.code = CTL_PERMIT,
+                          .u.permit = {.session = session,
+                                       .lifetime_ms = ms,
+                                       .peers = ctl_bytes_of(buf, wbytes_len(&w))}};
+    return kit_ask(k, &f);
+}
+
+uint16_t kit_channel(struct kit *k, uint64_t session, uint16_t number, const struct addr *peer,
+                     uint32_t channel_ms, uint32_t permission_ms)
+{
+    struct ctl_frame f = {.code = CTL_CHANNEL,
+                          .u.channel = {.session = session,
+                                        .number = number,
+                                        .peer = *peer,
+                                        .lifetime_ms = channel_ms,
+                                        .permission_ms = permission_ms}};
+    return kit_ask(k, &f);
+}
+
+void kit_from_client(struct kit *k, const void *data, size_t len)
+{
+    fake_io_deliver(k->io, &k->listener->io, &k->client, NULL, data, len);
+    kit_turn(k, 0);
+}
+
+void kit_from_peer(struct kit *k, struct relayed *r, const struct addr *from, const void *data,
+                   size_t len)
+{
+    fake_io_deliver(k->io, &r->io, from, NULL, data, len);
+    kit_turn(k, 0);
+}
+
+uint64_t kit_count(struct kit *k, enum counter c)
+{
+    return atomic_load(&k->worker.counters[c]);
+}

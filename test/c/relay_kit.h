@@ -1,0 +1,52 @@
+/*
+ * A worker on the fake io and a clock the test turns: commands in, frames out, datagrams both ways.
+ */
+#ifndef MEERKAT_RELAY_KIT_H
+#define MEERKAT_RELAY_KIT_H
+
+#include "fake_io.h"
+#include "input.h"
+#include "worker.h"
+
+struct kit {
+    struct worker worker;
+    struct ports ports;
+    struct io *io;
+    struct listener *listener;
+    struct addr server, client, peer;
+    uint32_t ref;
+};
+
+/* A worker with one listener at server (127.0.0.1:3478) and, in pools 1 and 2, relay addresses
+ * 127.0.0.1 and ::1 of real ports; policy allows everything the relay itself does not forbid. */
+void kit_start(struct kit *k);
+void kit_stop(struct kit *k);
+
+/* Moves the clock and lets the worker turn. */
+void kit_turn(struct kit *k, uint64_t forward_ms);
+
+/* Allow (bits 0) or one rule of deny before it. */
+void kit_policy(struct kit *k, const struct addr *deny, unsigned bits);
+
+/* Mails a command and turns; the ref is set. */
+void kit_command(struct kit *k, struct ctl_frame *f);
+/* The next frame for Erlang; bytes fields lie in memory that is good until the next call. Port
+ * releases are carried out on the way. */
+bool kit_frame(struct kit *k, struct ctl_frame *out);
+/* Command, then its reply, whose status is returned. */
+uint16_t kit_ask(struct kit *k, struct ctl_frame *f);
+
+/* Allocates for k->client: IPv4, IPv6 or both; the session as the worker has it, or NULL. */
+struct session *kit_allocate(struct kit *k, uint64_t id, bool v4, bool v6, uint32_t lifetime_ms);
+uint16_t kit_permit(struct kit *k, uint64_t session, const struct addr *peer, uint32_t ms);
+uint16_t kit_channel(struct kit *k, uint64_t session, uint16_t number, const struct addr *peer,
+                     uint32_t channel_ms, uint32_t permission_ms);
+
+/* A datagram from the client, from a peer to a relayed address; the worker turns. */
+void kit_from_client(struct kit *k, const void *data, size_t len);
+void kit_from_peer(struct kit *k, struct relayed *r, const struct addr *from, const void *data,
+                   size_t len);
+
+uint64_t kit_count(struct kit *k, enum counter c);
+
+#endif

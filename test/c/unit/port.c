@@ -1,0 +1,211 @@
+/*
+ * Relayed ports with real sockets on loopback: nothing lost, nothing twice; and the spread of
+ * clients over a group of listening sockets, the kernel's choice against ours.
+ */
+#include "port.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "socket.h"
+#include "test.h"
+
+static struct ports ports;
+static struct addr v4;
+
+static void start(uint16_t min, uint16_t max)
+{
+    ports_init(&ports, 0);
+    CHECK(addr_parse(&v4, "127.0.0.1", 0));
+    CHECK_EQ(ports_add(&ports, 1, &v4, &v4, min, max), 0);
+}
+
+static void x72_exhaustion_is_an_error_and_a_port_freed_is_found(void)
+{
+    struct port p[5];
+    uint64_t token;
+    start(21000, 21003);
+    struct pool *pool = ports_find(&ports, 1);
+    for (int i = 0; i < 4; i++)
+        CHECK_EQ(port_take(&ports, pool, 0, PORT_ANY, 0, &p[i], &token), 0);
+    CHECK_EQ(port_take(&ports, pool, 0, PORT_ANY, 0, &p[4], &token), -EADDRINUSE);
+    CHECK_EQ(ports_free(&ports), 0);
+    CHECK(port_is_live(pool, 21002));
+    close(p[2].fd);
+    port_release(pool, p[2].port);
+    CHECK(!port_is_live(pool, p[2].port));
+    CHECK_EQ(port_take(&ports, pool, 0, PORT_ANY, 0, &p[4], &token), 0);
+    CHECK_EQ(p[4].port, p[2].port);
+    for (int i = 0; i < 5; i++)
+        if (i != 2)
+            close(p[i].fd);
+    ports_destroy(&ports);
+}
+
+static void x73_even_ports_leak_nothing(void)
+{
+    struct port p[8];
+    uint64_t token;
+    start(21000, 21007);
+    struct pool *pool = ports_find(&ports, 1);
+    for (int i = 0; i < 4; i++) {
+        CHECK_EQ(port_take(&ports, pool, 0, PORT_EVEN, 0, &p[i], &token), 0);
+        CHECK_EQ(p[i].port % 2, 0);
+        CHECK_EQ(token, 0);
+    }
+    for (int i = 4; i < 8; i++)
+        CHECK_EQ(port_take(&ports, pool, 0, PORT_ANY, 0, &p[i], &token), 0);
+    for (int i = 0; i < 8; i++) {
+        close(p[i].fd);
+        port_release(pool, p[i].port);
+    }
+    CHECK_EQ(ports_free(&ports), 8);
+    ports_destroy(&ports);
+}
+
+static void t27_a_pair_is_held_and_redeemed_once_within_its_time(void)
+{
+    struct port even, odd, none;
+    uint64_t token, other;
+    start(21000, 21001);
+    struct pool *pool = ports_find(&ports, 1);
+    CHECK_EQ(port_take(&ports, pool, 0, PORT_EVEN_PAIR, 5, &even, &token), 0);
+    CHECK_EQ(even.port, 21000);
+    CHECK(token != 0);
+    CHECK_EQ(port_take(&ports, pool, 0, PORT_ANY, 5, &none, &other), -EADDRINUSE);
+    CHECK(!port_is_live(pool, 21001));
+    CHECK(!port_redeem(&ports, token + 1, 5, &odd));
+    CHECK(port_redeem(&ports, token, 5 + 29 * NS_PER_S, &odd));
+    CHECK_EQ(odd.port, 21001);
+    CHECK(port_is_live(pool, 21001));
+    CHECK(!port_redeem(&ports, token, 5, &none));
+    close(even.fd);
+    close(odd.fd);
+    port_release(pool, even.port);
+    port_release(pool, odd.port);
+
+    CHECK_EQ(port_take(&ports, pool, 0, PORT_EVEN_PAIR, 5, &even, &token), 0);
+    CHECK_EQ(ports_expire(&ports, 6), 5 + 30 * NS_PER_S);
+    CHECK_EQ(ports_expire(&ports, 5 + 30 * NS_PER_S), UINT64_MAX);
+    CHECK(!port_redeem(&ports, token, 6, &odd));
+    CHECK_EQ(ports_free(&ports), 1);
+    close(even.fd);
+    ports_destroy(&ports);
+}
+
+static void ports_of_others_are_passed_over(void)
+{
+    start(21000, 21001);
+    struct pool *pool = ports_find(&ports, 1);
+    struct addr taken = v4;
+    taken.port = 21000;
+    int fd = socket_open_relayed(&taken, 0);
+    CHECK(fd >= 0);
+    struct port p;
+    uint64_t token;
+    CHECK_EQ(port_take(&ports, pool, 0, PORT_ANY, 0, &p, &token), 0);
+    CHECK_EQ(p.port, 21001);
+    close(p.fd);
+    port_release(pool, p.port);
+    CHECK_EQ(port_take(&ports, pool, 0, PORT_EVEN_PAIR, 0, &p, &token), -EADDRINUSE);
+    CHECK_EQ(ports_free(&ports), 2);
+    close(fd);
+    CHECK_EQ(port_take(&ports, pool, 21001, PORT_ANY, 0, &p, &token), 0); /* by name */
+    CHECK_EQ(port_take(&ports, pool, 21001, PORT_ANY, 0, &p, &token), -EADDRINUSE);
+    close(p.fd);
+    ports_destroy(&ports);
+}
+
+static void x75_ports_come_from_all_over_the_range(void)
+{
+    enum { N = 200 };
+    static struct port p[N];
+    uint64_t token;
+    unsigned high = 0, neighbours = 0;
+    start(24000, 27999);
+    struct pool *pool = ports_find(&ports, 1);
+    for (int i = 0; i < N; i++) {
+        CHECK_EQ(port_take(&ports, pool, 0, PORT_ANY, 0, &p[i], &token), 0);
+        high += p[i].port >= 26000;
+        neighbours += i > 0 && p[i].port == p[i - 1].port + 1;
+    }
+    CHECK(high > N / 4 && high < N * 3 / 4); /* 7 sigma */
+    CHECK(neighbours < 10);
+    for (int i = 0; i < N; i++)
+        close(p[i].fd);
+    ports_destroy(&ports);
+}
+
+/* Sends from many ports; each datagram must arrive where socket_spread says. */
+static void spread(const char *ip)
+{
+    enum { N = 4, CLIENTS = 200 };
+    int fds[N];
+    struct addr local, from;
+    CHECK(addr_parse(&local, ip, 0));
+    CHECK_EQ(socket_open_group(&local, N, 0, fds), 0);
+    CHECK(local.port != 0);
+    struct sockaddr_storage to;
+    socklen_t to_len = addr_to_sockaddr(&local, &to);
+    unsigned seen[N] = {0}, wrong = 0;
+    for (int i = 0; i < CLIENTS; i++) {
+        int fd = socket(to.ss_family, SOCK_DGRAM, 0);
+        CHECK_EQ(sendto(fd, "x", 1, 0, (struct sockaddr *)&to, to_len), 1);
+        struct pollfd p[N];
+        for (int j = 0; j < N; j++)
+            p[j] = (struct pollfd){.fd = fds[j], .events = POLLIN};
+        CHECK_EQ(poll(p, N, 5000), 1);
+        for (unsigned j = 0; j < N; j++) {
+            struct sockaddr_storage ss;
+            socklen_t len = sizeof(ss);
+            char byte;
+            if (!(p[j].revents & POLLIN))
+                continue;
+            CHECK_EQ(recvfrom(fds[j], &byte, 1, 0, (struct sockaddr *)&ss, &len), 1);
+            CHECK(addr_from_sockaddr(&from, (struct sockaddr *)&ss, len));
+            wrong += socket_spread(&from, N) != j;
+            seen[j]++;
+        }
+        close(fd);
+    }
+    CHECK_EQ(wrong, 0);
+    for (int j = 0; j < N; j++) {
+        CHECK(seen[j] > CLIENTS / N / 4);
+        close(fds[j]);
+    }
+}
+
+static void clients_are_spread_as_computed(void)
+{
+    spread("127.0.0.1");
+    spread("::1");
+    spread("0.0.0.0");
+}
+
+static void a_group_shares_its_port_with_nobody(void)
+{
+    struct addr local;
+    int fds[2], again[2];
+    CHECK(addr_parse(&local, "127.0.0.1", 0));
+    CHECK_EQ(socket_open_group(&local, 2, 0, fds), 0);
+    struct addr same = local;
+    CHECK_EQ(socket_open_group(&same, 2, 0, again), -EADDRINUSE);
+    close(fds[0]);
+    close(fds[1]);
+}
+
+#define RUN(f) (test_begin(#f), f())
+
+int main(void)
+{
+    RUN(x72_exhaustion_is_an_error_and_a_port_freed_is_found);
+    RUN(x73_even_ports_leak_nothing);
+    RUN(t27_a_pair_is_held_and_redeemed_once_within_its_time);
+    RUN(ports_of_others_are_passed_over);
+    RUN(x75_ports_come_from_all_over_the_range);
+    RUN(clients_are_spread_as_computed);
+    RUN(a_group_shares_its_port_with_nobody);
+    return test_end("port");
+}

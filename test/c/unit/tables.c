@@ -1,0 +1,161 @@
+/*
+ * The relay's own containers: slab, table, list, timer wheel.
+ */
+#include "slab.h"
+#include "table.h"
+#include "test.h"
+#include "timer.h"
+
+struct item {
+    struct table_node node;
+    struct timer timer;
+    uint32_t key;
+};
+
+static void slab_hands_out_zeroed_objects_until_it_is_full(void)
+{
+    struct slab s;
+    CHECK(slab_init(&s, sizeof(struct item), 3));
+    struct item *a = slab_alloc(&s), *b = slab_alloc(&s), *c = slab_alloc(&s);
+    CHECK(a && b && c && a != b && b != c);
+    CHECK(!slab_alloc(&s));
+    b->key = 7;
+    slab_free(&s, b);
+    CHECK_EQ(s.live, 2);
+    struct item *d = slab_alloc(&s);
+    CHECK(d == b);
+    CHECK_EQ(d->key, 0);
+    CHECK_EQ(slab_index(&s, d), 1);
+    CHECK(slab_at(&s, 1) == d);
+    slab_destroy(&s);
+}
+
+static struct item *find(struct table *t, uint32_t key)
+{
+    uint32_t h = table_hash(t, &key, sizeof(key));
+    struct table_node *n;
+    table_for_each(n, t, h)
+    {
+        struct item *i = container_of(n, struct item, node);
+        if (i->key == key)
+            return i;
+    }
+    return NULL;
+}
+
+static void table_finds_what_is_in_it_and_nothing_else(void)
+{
+    enum { N = 5000 }; /* far more than buckets: chains work */
+    static struct item items[N];
+    struct table t;
+    CHECK(table_init(&t, 100));
+    for (uint32_t i = 0; i < N; i++) {
+        items[i].key = i;
+        table_insert(&t, &items[i].node, table_hash(&t, &i, sizeof(i)));
+    }
+    CHECK_EQ(t.count, N);
+    for (uint32_t i = 0; i < N; i += 2)
+        table_remove(&t, &items[i].node);
+    table_remove(&t, &items[0].node); /* twice is harmless */
+    CHECK_EQ(t.count, N / 2);
+    unsigned wrong = 0;
+    for (uint32_t i = 0; i < N + 100; i++)
+        wrong += find(&t, i) != (i < N && i % 2 ? &items[i] : NULL);
+    CHECK_EQ(wrong, 0);
+    table_destroy(&t);
+}
+
+static void tables_hash_by_keys_of_their_own(void)
+{
+    struct table a, b;
+    CHECK(table_init(&a, 1) && table_init(&b, 1));
+    CHECK(table_hash(&a, "x", 1) != table_hash(&b, "x", 1) ||
+          table_hash(&a, "y", 1) != table_hash(&b, "y", 1));
+    table_destroy(&a);
+    table_destroy(&b);
+}
+
+static unsigned due_count;
+static struct timer *due_last;
+
+static void due(void *ctx, struct timer *t)
+{
+    (void)ctx;
+    due_count++;
+    due_last = t;
+}
+
+#define S (4 * TIMER_TICK_NS)
+
+static void timers_run_when_due_and_not_before(void)
+{
+    static struct timers w;
+    struct item a = {0}, b = {0}, c = {0};
+    timers_init(&w, 100 * S);
+    CHECK_EQ(timers_sleep(&w, 100 * S), UINT64_MAX);
+    timer_set(&w, &a.timer, 101 * S);
+    timer_set(&w, &b.timer, 4000 * S); /* many turns of the wheel away */
+    timer_set(&w, &c.timer, 102 * S);
+    CHECK(timers_sleep(&w, 100 * S) <= TIMER_TICK_NS);
+    due_count = 0;
+    timers_run(&w, 101 * S - 1, due, NULL);
+    CHECK_EQ(due_count, 0);
+    timers_run(&w, 101 * S + TIMER_TICK_NS, due, NULL);
+    CHECK_EQ(due_count, 1);
+    CHECK(due_last == &a.timer);
+    timer_set(&w, &c.timer, 200 * S); /* prolonged: left where it is, moved when found */
+    timers_run(&w, 150 * S, due, NULL);
+    CHECK_EQ(due_count, 1);
+    timers_run(&w, 200 * S + TIMER_TICK_NS, due, NULL);
+    CHECK_EQ(due_count, 2);
+    CHECK(due_last == &c.timer);
+    for (uint64_t s = 201; s < 4000; s++)
+        timers_run(&w, s * S, due, NULL);
+    CHECK_EQ(due_count, 2);
+    timers_run(&w, 4000 * S + TIMER_TICK_NS, due, NULL);
+    CHECK_EQ(due_count, 3);
+    CHECK_EQ(w.count, 0);
+}
+
+static void timers_may_be_brought_forward_and_cleared(void)
+{
+    static struct timers w;
+    struct item a = {0}, b = {0};
+    timers_init(&w, 0);
+    timer_set(&w, &a.timer, 900 * S);
+    timer_set(&w, &a.timer, 5 * S);
+    timer_set(&w, &b.timer, 5 * S);
+    timer_clear(&w, &b.timer);
+    timer_clear(&w, &b.timer);
+    due_count = 0;
+    timers_run(&w, 6 * S, due, NULL);
+    CHECK_EQ(due_count, 1);
+    CHECK(due_last == &a.timer);
+    CHECK_EQ(w.count, 0);
+}
+
+static void timers_survive_a_sleep_longer_than_the_wheel(void)
+{
+    static struct timers w;
+    static struct item items[100];
+    timers_init(&w, 0);
+    for (unsigned i = 0; i < ARRAY_SIZE(items); i++)
+        timer_set(&w, &items[i].timer, (i * 97 + 1) * S);
+    due_count = 0;
+    timers_run(&w, 100000 * S, due, NULL);
+    CHECK_EQ(due_count, ARRAY_SIZE(items));
+    CHECK_EQ(w.count, 0);
+}
+
+#define RUN(f) (test_begin(#f), f())
+
+int main(void)
+{
+    RUN(slab_hands_out_zeroed_objects_until_it_is_full);
+    RUN(table_finds_what_is_in_it_and_nothing_else);
+    RUN(tables_hash_by_keys_of_their_own);
+    RUN(timers_run_when_due_and_not_before);
+    RUN(timers_may_be_brought_forward_and_cleared);
+    RUN(timers_survive_a_sleep_longer_than_the_wheel);
+    return test_end("tables");
+}

@@ -1,0 +1,591 @@
+/*
+ * A worker's whole life on a clock of ours: what comes in, what goes out, what ends when. Row
+ * numbers are those of the conformance (T), threat (X) and compatibility (K) tables.
+ */
+#include "relay_kit.h"
+#include "test.h"
+
+#define ID 42u
+
+static struct kit k;
+
+static bool took(struct fake_sent *out)
+{
+    return fake_io_take(k.io, out);
+}
+
+static bool nothing_sent(void)
+{
+    struct fake_sent s;
+    return !fake_io_take(k.io, &s);
+}
+
+static size_t send_indication(uint8_t *buf, size_t cap, const struct addr *peer, const char *text)
+{
+    struct stun_builder b;
+    uint8_t txid[STUN_TXID_LEN] = {1};
+    stun_build_start(&b, buf, cap, STUN_INDICATION, STUN_SEND, txid);
+    stun_put_addr(&b, A_xor_peer_address, peer);
+    stun_put_bytes(&b, A_data, text, strlen(text));
+    return stun_build_end(&b);
+}
+
+static size_t channel_data(uint8_t *buf, uint16_t number, const char *text)
+{
+    size_t len = strlen(text);
+    memcpy(buf + 4, text, len);
+    channel_put_header(buf + 4, number, len);
+    return len + 4;
+}
+
+static size_t bare_request(uint8_t *buf, size_t cap, uint16_t method)
+{
+    struct stun_builder b;
+    uint8_t txid[STUN_TXID_LEN] = {2};
+    stun_build_start(&b, buf, cap, STUN_REQUEST, method, txid);
+    return stun_build_end(&b);
+}
+
+static struct fake_sent sent;
+static uint8_t buf[2048];
+
+static void x20_binding_is_answered_small(void)
+{
+    kit_start(&k);
+    kit_from_client(&k, buf, bare_request(buf, sizeof(buf), STUN_BINDING));
+    CHECK(took(&sent));
+    CHECK_EQ(sent.len, 32);
+    CHECK(addr_equal(&sent.to, &k.client));
+    struct stun_view v;
+    struct addr mapped;
+    CHECK_EQ(stun_parse(&v, sent.data, sent.len), STUN_OK);
+    CHECK_EQ(stun_get_addr(&v, A_xor_mapped_address, &mapped), STUN_OK);
+    CHECK(addr_equal(&mapped, &k.client));
+    kit_stop(&k);
+}
+
+/* A request as a client makes it after a challenge; the signature is for Erlang to judge. */
+static size_t signed_request(uint8_t *out, const char *nonce, size_t nonce_len)
+{
+    struct stun_builder b;
+    uint8_t txid[STUN_TXID_LEN] = {3};
+    stun_build_start(&b, out, 1024, STUN_REQUEST, STUN_ALLOCATE, txid);
+    stun_put_bytes(&b, A_username, "u", 1);
+    stun_put_bytes(&b, A_realm, "example.org", 11);
+    stun_put_bytes(&b, A_nonce, nonce, nonce_len);
+    stun_put_integrity(&b, "key", 3);
+    return stun_build_end(&b);
+}
+
+static uint16_t error_code(const struct fake_sent *s)
+{
+    struct stun_view v;
+    uint16_t code = 0;
+    uint8_t family;
+    const uint8_t *reason;
+    size_t len;
+    if (stun_parse(&v, s->data, s->len) == STUN_OK)
+        stun_get_error(&v, A_error_code, &code, &family, &reason, &len);
+    return code;
+}
+
+static size_t nonce_of(const struct fake_sent *s, char *nonce)
+{
+    struct stun_view v;
+    const uint8_t *value;
+    size_t len = 0;
+    if (stun_parse(&v, s->data, s->len) == STUN_OK &&
+        stun_get_bytes(&v, A_nonce, &value, &len) == STUN_OK)
+        memcpy(nonce, value, len);
+    return len;
+}
+
+static void s22_challenge_then_request_reaches_erlang(void)
+{
+    char nonce[128];
+    struct ctl_frame f;
+    kit_start(&k);
+    kit_from_client(&k, buf, bare_request(buf, sizeof(buf), STUN_ALLOCATE));
+    CHECK(took(&sent));
+    CHECK_EQ(error_code(&sent), 401);
+    CHECK(sent.len <= 112); /* X21 */
+    size_t n = nonce_of(&sent, nonce);
+    CHECK_EQ(n, STUN_NONCE_LEN);
+    CHECK(!kit_frame(&k, &f));
+
+    size_t len = signed_request(buf, nonce, n);
+    kit_from_client(&k, buf, len);
+    CHECK(nothing_sent());
+    CHECK(kit_frame(&k, &f));
+    CHECK_EQ(f.code, CTL_REQUEST);
+    CHECK_EQ(f.u.request.session, 0);
+    CHECK(addr_equal(&f.u.request.client, &k.client));
+    CHECK(addr_equal(&f.u.request.server, &k.server));
+    CHECK_EQ(f.u.request.packet.len, len);
+    CHECK_MEM(f.u.request.packet.data, buf, len);
+
+    struct ctl_frame answer = {
+        .code = CTL_ANSWER,
+        .u.answer = {.flow = f.u.request.flow, .packet = ctl_bytes_of("answer", 6)}};
+    kit_command(&k, &answer);
+    CHECK(took(&sent));
+    CHECK_EQ(sent.len, 6);
+    CHECK(addr_equal(&sent.to, &k.client));
+    kit_command(&k, &answer); /* the credit is back: a second answer finds nobody */
+    CHECK(nothing_sent());
+    CHECK_EQ(kit_count(&k, CTR_late_answer), 1);
+    kit_stop(&k);
+}
+
+static void x30_x32_nonces_of_others_and_of_yesterday_earn_438(void)
+{
+    char nonce[128];
+    kit_start(&k);
+    kit_from_client(&k, buf, bare_request(buf, sizeof(buf), STUN_ALLOCATE));
+    CHECK(took(&sent));
+    size_t n = nonce_of(&sent, nonce);
+    size_t len = signed_request(buf, nonce, n);
+    k.client.port++;
+    kit_from_client(&k, buf, len);
+    CHECK(took(&sent));
+    CHECK_EQ(error_code(&sent), 438);
+    k.client.port--;
+    kit_turn(&k, 3601 * 1000);
+    kit_from_client(&k, buf, len);
+    CHECK(took(&sent));
+    CHECK_EQ(error_code(&sent), 438);
+    CHECK_EQ(nonce_of(&sent, nonce), STUN_NONCE_LEN);
+    struct ctl_frame f;
+    CHECK(!kit_frame(&k, &f));
+    kit_stop(&k);
+}
+
+static void x108_without_credit_requests_are_dropped(void)
+{
+    char nonce[128];
+    struct ctl_frame f;
+    kit_start(&k);
+    kit_from_client(&k, buf, bare_request(buf, sizeof(buf), STUN_ALLOCATE));
+    CHECK(took(&sent));
+    size_t len = signed_request(buf, nonce, nonce_of(&sent, nonce));
+    for (int i = 0; i < 5; i++)
+        kit_from_client(&k, buf, len);
+    CHECK_EQ(kit_count(&k, CTR_requests), 4);
+    CHECK_EQ(kit_count(&k, CTR_erlang_behind), 1);
+    while (kit_frame(&k, &f))
+        ;
+    /* An answer that never came gives its credit back in the end. */
+    kit_turn(&k, 11 * 1000);
+    kit_from_client(&k, buf, len);
+    CHECK_EQ(kit_count(&k, CTR_requests), 5);
+    kit_stop(&k);
+}
+
+static void s25_integrity_without_its_companions_earns_400(void)
+{
+    kit_start(&k);
+    struct stun_builder b;
+    uint8_t txid[STUN_TXID_LEN] = {4};
+    stun_build_start(&b, buf, sizeof(buf), STUN_REQUEST, STUN_REFRESH, txid);
+    stun_put_bytes(&b, A_username, "u", 1);
+    stun_put_bytes(&b, A_realm, "example.org", 11);
+    stun_put_integrity(&b, "key", 3);
+    kit_from_client(&k, buf, stun_build_end(&b));
+    CHECK(took(&sent));
+    CHECK_EQ(error_code(&sent), 400);
+    char nonce[128];
+    CHECK_EQ(nonce_of(&sent, nonce), 0);
+    kit_stop(&k);
+}
+
+static void x24_x63_noise_and_wrong_classes_are_dropped(void)
+{
+    static const struct {
+        uint16_t type;
+        enum counter reason;
+    } rows[] = {
+        {0x0002, CTR_unknown_method}, {0x0013, CTR_unknown_method}, /* Allocate indication */
+        {0x0006, CTR_unknown_method},                               /* Send request */
+        {0x0017, CTR_unknown_method},                               /* Data from a client */
+        {0x0101, CTR_response_class}, {0x0111, CTR_response_class}, {0x0113, CTR_response_class},
+    };
+    kit_start(&k);
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        uint64_t before = kit_count(&k, rows[i].reason);
+        bare_request(buf, sizeof(buf), STUN_BINDING);
+        store16(buf, rows[i].type);
+        kit_from_client(&k, buf, 20);
+        CHECK(nothing_sent());
+        CHECK_EQ(kit_count(&k, rows[i].reason), before + 1);
+    }
+    kit_from_client(&k, "\x80garbage", 8);
+    CHECK_EQ(kit_count(&k, CTR_not_stun), 1);
+    kit_from_client(&k, buf, 0);
+    kit_from_client(&k, buf, 19);
+    CHECK_EQ(kit_count(&k, CTR_too_short), 2);
+    CHECK(nothing_sent());
+    kit_stop(&k);
+}
+
+static void t37_send_and_data(void)
+{
+    kit_start(&k);
+    struct session *s = kit_allocate(&k, ID, true, false, 600000);
+    CHECK(s);
+    size_t len = send_indication(buf, sizeof(buf), &k.peer, "hello");
+    kit_from_client(&k, buf, len);
+    CHECK(nothing_sent());
+    CHECK_EQ(kit_count(&k, CTR_no_permission), 1);
+
+    CHECK_EQ(kit_permit(&k, ID, &k.peer, 300000), CTL_OK);
+    kit_from_client(&k, buf, len);
+    CHECK(took(&sent));
+    CHECK(sent.socket == &s->relayed[0].io);
+    CHECK(addr_equal(&sent.to, &k.peer));
+    CHECK_EQ(sent.len, 5);
+    CHECK_MEM(sent.data, "hello", 5);
+
+    /* T37: no bytes are a payload too */
+    kit_from_client(&k, buf, send_indication(buf, sizeof(buf), &k.peer, ""));
+    CHECK(took(&sent));
+    CHECK_EQ(sent.len, 0);
+
+    kit_from_peer(&k, &s->relayed[0], &k.peer, "back!", 5);
+    CHECK(took(&sent));
+    struct stun_view v;
+    struct addr from;
+    const uint8_t *data;
+    size_t data_len;
+    CHECK_EQ(stun_parse(&v, sent.data, sent.len), STUN_OK);
+    CHECK_EQ(v.method, STUN_DATA);
+    CHECK_EQ(v.cls, STUN_INDICATION);
+    CHECK_EQ(stun_get_addr(&v, A_xor_peer_address, &from), STUN_OK);
+    CHECK(addr_equal(&from, &k.peer));
+    CHECK_EQ(stun_get_bytes(&v, A_data, &data, &data_len), STUN_OK);
+    CHECK_EQ(data_len, 5);
+    CHECK_MEM(data, "back!", 5);
+
+    struct addr stranger = k.peer;
+    stranger.ip[15]++;
+    kit_from_peer(&k, &s->relayed[0], &stranger, "x", 1);
+    CHECK(nothing_sent());
+    kit_stop(&k);
+}
+
+static void t42_t43_channel_data(void)
+{
+    kit_start(&k);
+    struct session *s = kit_allocate(&k, ID, true, false, 600000);
+    CHECK_EQ(kit_channel(&k, ID, 0x4001, &k.peer, 600000, 300000), CTL_OK);
+    kit_from_client(&k, buf, channel_data(buf, 0x4001, "hello"));
+    CHECK(took(&sent));
+    CHECK(addr_equal(&sent.to, &k.peer));
+    CHECK_EQ(sent.len, 5);
+
+    kit_from_peer(&k, &s->relayed[0], &k.peer, "back!", 5);
+    CHECK(took(&sent));
+    CHECK_EQ(sent.len, 9); /* K18: no padding over UDP */
+    CHECK_MEM(sent.data,
+              "\x40\x01\x00\x05"
+              "back!",
+              9);
+
+    /* K19: another port of the peer comes as Data */
+    struct addr other_port = k.peer;
+    other_port.port++;
+    kit_from_peer(&k, &s->relayed[0], &other_port, "hey", 3);
+    CHECK(took(&sent));
+    CHECK_EQ(load16(sent.data), 0x0017);
+
+    kit_from_client(&k, buf, channel_data(buf, 0x4002, "x"));
+    CHECK_EQ(kit_count(&k, CTR_no_channel), 1);
+    size_t len = channel_data(buf, 0x4001, "hello");
+    kit_from_client(&k, buf, len - 1); /* shorter than it claims */
+    CHECK_EQ(kit_count(&k, CTR_bad_channel), 1);
+    buf[len] = buf[len + 1] = 0; /* padded: tolerated */
+    kit_from_client(&k, buf, len + 2);
+    CHECK(took(&sent));
+    CHECK_EQ(sent.len, 5);
+    CHECK(nothing_sent());
+    kit_stop(&k);
+}
+
+static void t40_numbers_above_4fff_are_no_channels(void)
+{
+    kit_start(&k);
+    kit_allocate(&k, ID, true, false, 600000);
+    CHECK_EQ(kit_channel(&k, ID, 0x5000, &k.peer, 600000, 300000), CTL_REFUSED);
+    kit_from_client(&k, buf, channel_data(buf, 0x5000, "x"));
+    CHECK_EQ(kit_count(&k, CTR_bad_channel), 1);
+    CHECK(nothing_sent());
+    kit_stop(&k);
+}
+
+static void x79_channel_conflicts(void)
+{
+    kit_start(&k);
+    kit_allocate(&k, ID, true, false, 600000);
+    struct addr other = k.peer;
+    other.port++;
+    CHECK_EQ(kit_channel(&k, ID, 0x4001, &k.peer, 600000, 300000), CTL_OK);
+    CHECK_EQ(kit_channel(&k, ID, 0x4001, &k.peer, 600000, 300000), CTL_OK);
+    CHECK_EQ(kit_channel(&k, ID, 0x4001, &other, 600000, 300000), CTL_CONFLICT);
+    CHECK_EQ(kit_channel(&k, ID, 0x4002, &k.peer, 600000, 300000), CTL_CONFLICT);
+    kit_turn(&k, 600001);
+    CHECK_EQ(kit_channel(&k, ID, 0x4002, &other, 600000, 300000), CTL_GONE);
+    kit_stop(&k);
+}
+
+/* X78, K16, K17: everything ends on time by itself, while packets flow and Erlang is silent. */
+static void x78_deadlines_hold_without_erlang(void)
+{
+    kit_start(&k);
+    struct session *s = kit_allocate(&k, ID, true, false, 900000);
+    CHECK_EQ(kit_channel(&k, ID, 0x4001, &k.peer, 600000, 300000), CTL_OK);
+    int passed = 0;
+    size_t len = channel_data(buf, 0x4001, "x");
+    for (int second = 1; second <= 310; second++) {
+        kit_turn(&k, 1000);
+        kit_from_client(&k, buf, len);
+        kit_from_peer(&k, &s->relayed[0], &k.peer, "y", 1);
+        while (took(&sent))
+            passed++;
+    }
+    CHECK_EQ(passed, 2 * 299); /* over at 300 s to the second, data or no data */
+    CHECK_EQ(kit_permit(&k, ID, &k.peer, 300000), CTL_OK);
+    kit_from_peer(&k, &s->relayed[0], &k.peer, "y", 1);
+    CHECK(took(&sent));
+    CHECK_EQ(load16(sent.data), 0x4001); /* the channel is still bound */
+    kit_turn(&k, 290 * 1000);
+    kit_from_peer(&k, &s->relayed[0], &k.peer, "y", 1);
+    CHECK(took(&sent));
+    CHECK_EQ(load16(sent.data), 0x0017); /* K17: channel over at 600 s, permission not */
+    kit_from_client(&k, buf, len);
+    CHECK(nothing_sent());
+
+    struct ctl_frame f;
+    CHECK(!kit_frame(&k, &f));
+    kit_turn(&k, 299 * 1000);
+    CHECK(session_by_id(&k.worker.sessions, ID));
+    kit_turn(&k, 1250); /* 900 s and a sweep */
+    kit_turn(&k, 0);
+    CHECK(kit_frame(&k, &f));
+    CHECK_EQ(f.code, CTL_SESSION_GONE);
+    CHECK_EQ(f.u.session_gone.session, ID);
+    CHECK_EQ(f.u.session_gone.reason, GONE_EXPIRED);
+    CHECK_EQ(fake_io_sockets(k.io), 1); /* the listener's alone */
+    CHECK_EQ(ports_free(&k.ports), 2 * 9000);
+    CHECK_EQ(k.worker.sessions.permission_slab.live, 0);
+    CHECK_EQ(k.worker.sessions.channel_slab.live, 0);
+    kit_stop(&k);
+}
+
+static void t33_refresh_moves_the_deadline_both_ways(void)
+{
+    kit_start(&k);
+    kit_allocate(&k, ID, true, false, 600000);
+    struct ctl_frame refresh = {.code = CTL_ALLOC_REFRESH,
+                                .u.alloc_refresh = {.session = ID, .lifetime_ms = 5000}};
+    CHECK_EQ(kit_ask(&k, &refresh), CTL_OK);
+    kit_turn(&k, 5500);
+    kit_turn(&k, 0);
+    struct ctl_frame f;
+    CHECK(kit_frame(&k, &f));
+    CHECK_EQ(f.code, CTL_SESSION_GONE);
+    CHECK_EQ(kit_ask(&k, &refresh), CTL_GONE);
+
+    kit_allocate(&k, ID + 1, true, false, 5000);
+    refresh.u.alloc_refresh = (struct ctl_alloc_refresh){.session = ID + 1, .lifetime_ms = 600000};
+    CHECK_EQ(kit_ask(&k, &refresh), CTL_OK);
+    kit_turn(&k, 599 * 1000);
+    CHECK(session_by_id(&k.worker.sessions, ID + 1));
+    kit_stop(&k);
+}
+
+static void x81_nothing_of_the_old_session_is_left_for_the_new(void)
+{
+    kit_start(&k);
+    kit_allocate(&k, ID, true, false, 600000);
+    CHECK_EQ(kit_channel(&k, ID, 0x4001, &k.peer, 600000, 300000), CTL_OK);
+    struct ctl_frame del = {.code = CTL_ALLOC_DELETE, .u.alloc_delete = {.session = ID}};
+    struct ctl_frame f;
+    kit_command(&k, &del);
+    kit_from_client(&k, buf, channel_data(buf, 0x4001, "late"));
+    CHECK(nothing_sent());
+    CHECK(kit_frame(&k, &f));
+    CHECK_EQ(f.code, CTL_SESSION_GONE);
+    CHECK_EQ(f.u.session_gone.reason, GONE_DELETED);
+    struct session *s = kit_allocate(&k, ID + 1, true, false, 600000);
+    kit_from_client(&k, buf, channel_data(buf, 0x4001, "x"));
+    kit_from_peer(&k, &s->relayed[0], &k.peer, "y", 1);
+    CHECK(nothing_sent());
+    kit_stop(&k);
+}
+
+static void t15_a_taken_tuple_is_a_conflict(void)
+{
+    kit_start(&k);
+    CHECK(kit_allocate(&k, ID, true, false, 600000));
+    CHECK(!kit_allocate(&k, ID + 1, true, false, 600000));
+    CHECK_EQ(fake_io_sockets(k.io), 2);
+    k.client.port++;
+    CHECK(kit_allocate(&k, ID + 1, true, false, 600000));
+    kit_stop(&k);
+}
+
+static void t36_permit_is_all_or_none(void)
+{
+    kit_start(&k);
+    kit_allocate(&k, ID, true, false, 600000);
+    struct addr bad = k.peer, v6;
+    CHECK(addr_parse(&bad, "10.0.0.1", 1) && addr_parse(&v6, "2001:db8::1", 1));
+    kit_policy(&k, &bad, 96 + 8);
+    uint8_t list[128];
+    struct wbytes w = wbytes_of(list, sizeof(list));
+    ctl_put_addr(&w, &k.peer);
+    ctl_put_addr(&w, &bad);
+    struct ctl_frame f = {.code = CTL_PERMIT,
+                          .u.permit = {.session = ID,
+                                       .lifetime_ms = 300000,
+                                       .peers = ctl_bytes_of(list, wbytes_len(&w))}};
+    struct ctl_frame reply;
+    kit_command(&k, &f);
+    CHECK(kit_frame(&k, &reply));
+    CHECK_EQ(reply.u.reply.status, CTL_FORBIDDEN);
+    CHECK_EQ(reply.u.reply.detail.len, 10);
+    CHECK_MEM(reply.u.reply.detail.data, "10.0.0.0/8", 10);
+    CHECK_EQ(k.worker.sessions.permission_slab.live, 0);
+    CHECK_EQ(kit_permit(&k, ID, &v6, 300000), CTL_FAMILY);
+    kit_stop(&k);
+}
+
+static void x16_a_new_policy_ends_live_permissions(void)
+{
+    kit_start(&k);
+    struct session *s = kit_allocate(&k, ID, true, false, 600000);
+    CHECK_EQ(kit_channel(&k, ID, 0x4001, &k.peer, 600000, 300000), CTL_OK);
+    kit_policy(&k, &k.peer, 128);
+    kit_from_client(&k, buf, channel_data(buf, 0x4001, "x"));
+    kit_from_peer(&k, &s->relayed[0], &k.peer, "y", 1);
+    CHECK(nothing_sent());
+    CHECK_EQ(kit_permit(&k, ID, &k.peer, 300000), CTL_FORBIDDEN);
+    kit_stop(&k);
+}
+
+/* X09, X10 and trap 6: own addresses only where another allocation relays. */
+static void x09_x10_own_addresses(void)
+{
+    kit_start(&k);
+    struct session *a = kit_allocate(&k, ID, true, false, 600000);
+    struct addr a_addr = relayed_local(&a->relayed[0]);
+    k.client.port++;
+    struct session *b = kit_allocate(&k, ID + 1, true, false, 600000);
+    struct addr b_addr = relayed_local(&b->relayed[0]);
+
+    CHECK_EQ(kit_permit(&k, ID + 1, &a_addr, 300000), CTL_OK);
+    CHECK_EQ(kit_channel(&k, ID + 1, 0x4001, &b_addr, 600000, 300000), CTL_FORBIDDEN); /* itself */
+    CHECK_EQ(kit_channel(&k, ID + 1, 0x4001, &k.server, 600000, 300000), CTL_FORBIDDEN);
+    CHECK_EQ(kit_channel(&k, ID + 1, 0x4001, &a_addr, 600000, 300000), CTL_OK);
+    struct addr interface;
+    CHECK(addr_parse(&interface, "203.0.113.5", 22));
+    CHECK_EQ(kit_permit(&k, ID + 1, &interface, 300000), CTL_FORBIDDEN);
+
+    kit_from_client(&k, buf, send_indication(buf, sizeof(buf), &k.server, "STUN to itself"));
+    kit_from_client(&k, buf, send_indication(buf, sizeof(buf), &b_addr, "loop"));
+    CHECK(nothing_sent());
+    CHECK_EQ(kit_count(&k, CTR_forbidden_peer), 2);
+    kit_from_client(&k, buf, send_indication(buf, sizeof(buf), &a_addr, "to the other"));
+    CHECK(took(&sent));
+    CHECK(addr_equal(&sent.to, &a_addr));
+    kit_stop(&k);
+}
+
+static void t22_two_families_in_one_allocation(void)
+{
+    kit_start(&k);
+    struct session *s = kit_allocate(&k, ID, true, true, 600000);
+    struct addr v6;
+    CHECK(addr_parse(&v6, "2001:db8::7", 9));
+    CHECK_EQ(kit_channel(&k, ID, 0x4001, &k.peer, 600000, 300000), CTL_OK);
+    CHECK_EQ(kit_channel(&k, ID, 0x4002, &v6, 600000, 300000), CTL_OK);
+    kit_from_client(&k, buf, channel_data(buf, 0x4002, "six"));
+    CHECK(took(&sent));
+    CHECK(sent.socket == &s->relayed[1].io);
+    CHECK(addr_equal(&sent.to, &v6));
+    kit_from_client(&k, buf, channel_data(buf, 0x4001, "four"));
+    CHECK(took(&sent));
+    CHECK(sent.socket == &s->relayed[0].io);
+    /* Data indications of IPv6 peers are longer; the room before the payload must do. */
+    v6.port++;
+    kit_from_peer(&k, &s->relayed[1], &v6, "hello", 5);
+    CHECK(took(&sent));
+    struct stun_view v;
+    CHECK_EQ(stun_parse(&v, sent.data, sent.len), STUN_OK);
+    kit_stop(&k);
+}
+
+static void full_tables_say_so(void)
+{
+    kit_start(&k);
+    kit_allocate(&k, ID, true, false, 600000);
+    struct addr peer = k.peer;
+    uint16_t status = CTL_OK;
+    int installed = 0;
+    for (int i = 0; i < 200 && status == CTL_OK; i++) {
+        store16(peer.ip + 14, (uint16_t)(i + 1));
+        status = kit_permit(&k, ID, &peer, 300000);
+        installed += status == CTL_OK;
+    }
+    CHECK_EQ(status, CTL_FULL);
+    CHECK_EQ(installed, 128);
+    kit_turn(&k, 301 * 1000);
+    CHECK_EQ(k.worker.sessions.permission_slab.live, 0);
+    CHECK_EQ(kit_permit(&k, ID, &peer, 300000), CTL_OK);
+    kit_stop(&k);
+}
+
+static void an_unlistened_listener_serves_its_sessions_to_the_end(void)
+{
+    kit_start(&k);
+    struct session *s = kit_allocate(&k, ID, true, false, 600000);
+    CHECK_EQ(kit_channel(&k, ID, 0x4001, &k.peer, 600000, 300000), CTL_OK);
+    struct ctl_frame f = {.code = CTL_UNLISTEN, .u.unlisten = {.listener = 1}};
+    kit_command(&k, &f);
+    kit_from_peer(&k, &s->relayed[0], &k.peer, "y", 1);
+    CHECK(took(&sent));
+    k.client.port++;
+    kit_from_client(&k, buf, bare_request(buf, sizeof(buf), STUN_BINDING));
+    CHECK(nothing_sent());
+    kit_turn(&k, 601 * 1000);
+    kit_turn(&k, 0);
+    kit_turn(&k, 0);
+    CHECK_EQ(fake_io_sockets(k.io), 0);
+    kit_stop(&k);
+}
+
+#define RUN(f) (test_begin(#f), f())
+
+int main(void)
+{
+    RUN(x20_binding_is_answered_small);
+    RUN(s22_challenge_then_request_reaches_erlang);
+    RUN(x30_x32_nonces_of_others_and_of_yesterday_earn_438);
+    RUN(x108_without_credit_requests_are_dropped);
+    RUN(s25_integrity_without_its_companions_earns_400);
+    RUN(x24_x63_noise_and_wrong_classes_are_dropped);
+    RUN(t37_send_and_data);
+    RUN(t42_t43_channel_data);
+    RUN(t40_numbers_above_4fff_are_no_channels);
+    RUN(x79_channel_conflicts);
+    RUN(x78_deadlines_hold_without_erlang);
+    RUN(t33_refresh_moves_the_deadline_both_ways);
+    RUN(x81_nothing_of_the_old_session_is_left_for_the_new);
+    RUN(t15_a_taken_tuple_is_a_conflict);
+    RUN(t36_permit_is_all_or_none);
+    RUN(x16_a_new_policy_ends_live_permissions);
+    RUN(x09_x10_own_addresses);
+    RUN(t22_two_families_in_one_allocation);
+    RUN(full_tables_say_so);
+    RUN(an_unlistened_listener_serves_its_sessions_to_the_end);
+    return test_end("worker");
+}
