@@ -147,8 +147,8 @@ static inline bool stun_has(const struct stun_view *v, enum stun_attr_id id)
  * row of another kind is a bug (asserted).
  */
 /* BYTES; also TYPES, ALG, ALGS and ICMP, undivided, once their shape is right. */
-enum stun_err stun_get_bytes(const struct stun_view *v, enum stun_attr_id id,
-                             const uint8_t **value, size_t *len);
+enum stun_err stun_get_bytes(const struct stun_view *v, enum stun_attr_id id, const uint8_t **value,
+                             size_t *len);
 /* FLAG, EVEN (1 when the R bit is set), U8, U8RFFU3, U16, U16RFFU, U32, U64. */
 enum stun_err stun_get_uint(const struct stun_view *v, enum stun_attr_id id, uint64_t *out);
 /* ADDR and XADDR. */
