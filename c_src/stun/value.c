@@ -86,17 +86,17 @@ enum stun_err stun_value_addr(enum stun_attr_id id, const uint8_t *value, size_t
     if (len != (family == 1 ? 8u : 20u))
         return STUN_ERR_MALFORMED;
 
-    uint8_t mask[16] = {0};
-    if (kind == STUN_KIND_XADDR) {
-        store32(mask, STUN_MAGIC_COOKIE);
-        memcpy(mask + 4, txid, STUN_TXID_LEN);
-    }
-    uint16_t port = load16(value + 2) ^ load16(mask);
+    uint32_t cookie = kind == STUN_KIND_XADDR ? STUN_MAGIC_COOKIE : 0;
+    uint16_t port = (uint16_t)(load16(value + 2) ^ cookie >> 16);
     uint8_t ip[16];
-    size_t ip_len = len - 4;
-    for (size_t i = 0; i < ip_len; i++)
-        ip[i] = value[4 + i] ^ mask[i];
-    *out = family == 1 ? addr_from_v4(ip, port) : addr_from_v6(ip, port);
+    store32(ip, load32(value + 4) ^ cookie);
+    if (family == 1) {
+        *out = addr_from_v4(ip, port);
+        return STUN_OK;
+    }
+    for (size_t i = 0; i < STUN_TXID_LEN; i++)
+        ip[4 + i] = value[8 + i] ^ (kind == STUN_KIND_XADDR ? txid[i] : 0);
+    *out = addr_from_v6(ip, port);
     return STUN_OK;
 }
 
