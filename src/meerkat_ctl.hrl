@@ -3,7 +3,7 @@
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
--define(CTL_TABLE_HASH, 16#4cf5770b5ed67569).
+-define(CTL_TABLE_HASH, 16#8a79ac67d9bdbec2).
 
 %% {Name, Code, Way, [{Field, Type}]}
 -define(CTL_MESSAGES, [
@@ -168,6 +168,8 @@
         "allocations made"},
     {sessions_expired, counter,
         "allocations ended by their deadline"},
+    {icmp_errors, counter,
+        "ICMP errors received for datagrams sent to peers"},
     {too_short, drop,
         "datagram of fewer bytes than any message has"},
     {not_stun, drop,

@@ -103,7 +103,7 @@ static enum ctl_status open_relayed(struct worker *w, struct session *s, int fam
     struct relayed *r = &s->relayed[family];
     r->pool = port->pool;
     r->port = port->port;
-    r->io = (struct io_socket){.fd = port->fd, .kind = 1};
+    r->io = (struct io_socket){.fd = port->fd, .kind = SOCKET_RELAYED, .wants_errors = true};
     if (io_add(w->io, &r->io) != 0) {
         close(port->fd);
         post_port_free(w, port);

@@ -13,7 +13,7 @@ static void drop(struct worker *w, struct session *s, enum counter reason)
 
 /* Out of the relayed socket. The permission has been found alive. */
 static void to_peer(struct worker *w, struct session *s, const struct permission *perm,
-                    const struct addr *peer, const uint8_t *payload, size_t len)
+                    const struct addr *peer, const uint8_t *payload, size_t len, unsigned flags)
 {
     struct relayed *r = session_relayed(s, peer->family);
     if (UNLIKELY(!r)) {
@@ -38,7 +38,7 @@ static void to_peer(struct worker *w, struct session *s, const struct permission
     s->client_bytes += len;
     count(w, CTR_peer_sent_packets);
     count_n(w, CTR_peer_sent_bytes, len);
-    io_send(w->io, &r->io, payload, len, &to, NULL);
+    io_send(w->io, &r->io, payload, len, &to, NULL, flags);
 }
 
 void forward_channel(struct worker *w, struct session *s, uint8_t *data, size_t len)
@@ -61,7 +61,7 @@ void forward_channel(struct worker *w, struct session *s, uint8_t *data, size_t 
         drop(w, s, CTR_no_permission);
         return;
     }
-    to_peer(w, s, perm, &c->peer, payload, payload_len);
+    to_peer(w, s, perm, &c->peer, payload, payload_len, 0);
 }
 
 void forward_send(struct worker *w, struct session *s, const struct stun_view *v)
@@ -70,8 +70,7 @@ void forward_send(struct worker *w, struct session *s, const struct stun_view *v
     const uint8_t *payload;
     size_t len;
     if (stun_get_addr(v, A_xor_peer_address, &peer) != STUN_OK ||
-        stun_get_bytes(v, A_data, &payload, &len) != STUN_OK || peer.port == 0 ||
-        stun_has(v, A_dont_fragment)) {
+        stun_get_bytes(v, A_data, &payload, &len) != STUN_OK || peer.port == 0) {
         drop(w, s, CTR_bad_indication);
         return;
     }
@@ -80,7 +79,7 @@ void forward_send(struct worker *w, struct session *s, const struct stun_view *v
         drop(w, s, CTR_no_permission);
         return;
     }
-    to_peer(w, s, perm, &peer, payload, len);
+    to_peer(w, s, perm, &peer, payload, len, stun_has(v, A_dont_fragment) ? IO_DONT_FRAGMENT : 0);
 }
 
 /* Where a relayed packet of another session of ours comes from, as its own client knows it. */
@@ -127,4 +126,31 @@ void forward_peer(struct worker *w, struct relayed *r, struct io_packet *p)
     worker_random(w, txid, sizeof(txid));
     const uint8_t *message = stun_wrap_data(p->data, p->len, &p->from, txid, &len);
     s->flow.transport->send(w, &s->flow, message, len);
+}
+
+/* A Data indication that carries no data but what became of it (RFC 8656 11.5). Who sent the ICMP
+ * message is nobody's business; whom the datagram was meant for must be permitted. */
+void forward_icmp(struct worker *w, struct relayed *r, const struct io_icmp *icmp)
+{
+    struct session *s = r->session;
+    struct addr peer = icmp->peer;
+    count(w, CTR_icmp_errors);
+    if (!session_alive(s, w->time.now))
+        return;
+    name_as_advertised(w, &peer);
+    if (!permission_find(&w->sessions, s, &peer, w->time.now)) {
+        drop(w, s, CTR_no_permission);
+        return;
+    }
+    uint8_t txid[STUN_TXID_LEN], value[8] = {0, 0, icmp->type, icmp->code};
+    store32(value + 4, icmp->mtu);
+    worker_random(w, txid, sizeof(txid));
+    struct stun_builder b;
+    uint8_t *buf = io_scratch(w->io, 128);
+    stun_build_start(&b, buf, 128, STUN_INDICATION, STUN_DATA, txid);
+    stun_put_addr(&b, A_xor_peer_address, &peer);
+    stun_put_bytes(&b, A_icmp, value, sizeof(value));
+    size_t len = stun_build_end(&b);
+    if (len)
+        s->flow.transport->send(w, &s->flow, buf, len);
 }

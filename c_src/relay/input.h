@@ -20,10 +20,11 @@ void binding_request(struct worker *w, const struct flow *f, const struct stun_v
  * 438 (RFC 8489 9.2.4). */
 bool challenge_passed(struct worker *w, const struct flow *f, const struct stun_view *v);
 
-/* ChannelData from a client; Send indication; datagram from a peer. */
+/* ChannelData from a client; Send indication; datagram from a peer; what ICMP said of one to it. */
 void forward_channel(struct worker *w, struct session *s, uint8_t *data, size_t len);
 void forward_send(struct worker *w, struct session *s, const struct stun_view *v);
 void forward_peer(struct worker *w, struct relayed *r, struct io_packet *p);
+void forward_icmp(struct worker *w, struct relayed *r, const struct io_icmp *icmp);
 
 /* Takes a credit and hands the request to Erlang, or drops it. */
 void request_forward(struct worker *w, const struct flow *f, const uint8_t *data, size_t len);

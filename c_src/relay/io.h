@@ -20,9 +20,10 @@ enum {
  * itself again by container_of. Belongs to the io until on_closed. */
 struct io_socket {
     int fd;
-    uint32_t slot;   /* the io's own */
-    uint8_t kind;    /* the owner's: which handler */
-    bool wants_dest; /* report where datagrams were sent to, and obey `from` when sending */
+    uint32_t slot;     /* the io's own */
+    uint8_t kind;      /* the owner's: which handler */
+    bool wants_dest;   /* report where datagrams were sent to, and obey `from` when sending */
+    bool wants_errors; /* report ICMP errors (IP_RECVERR is set); they cost no datagram */
     bool removing;
     bool armed;
 };
@@ -37,11 +38,21 @@ struct io_packet {
     bool truncated;
 };
 
+/* What the network said of a datagram sent: ICMP of the peer's family. */
+struct io_icmp {
+    struct addr peer; /* where the datagram was going */
+    uint8_t type, code;
+    uint32_t mtu; /* of "too big" messages, else 0 */
+};
+
+enum io_send_flags { IO_DONT_FRAGMENT = 1 };
+
 struct io;
 
 struct io_events {
     void *ctx;
     void (*on_packet)(void *ctx, struct io_socket *s, struct io_packet *p);
+    void (*on_icmp)(void *ctx, struct io_socket *s, const struct io_icmp *icmp);
     /* After io_remove: the descriptor is closed, no packet will come, the owner may go. */
     void (*on_closed)(void *ctx, struct io_socket *s);
     /* A send the kernel refused, or receive buffers that ran out (err ENOBUFS, s NULL). */
@@ -53,7 +64,7 @@ struct io_ops {
     int (*add)(struct io *io, struct io_socket *s);
     void (*remove)(struct io *io, struct io_socket *s);
     void (*send)(struct io *io, struct io_socket *s, const uint8_t *data, size_t len,
-                 const struct addr *to, const struct addr *from);
+                 const struct addr *to, const struct addr *from, unsigned flags);
     uint8_t *(*scratch)(struct io *io, size_t len);
     void (*wait)(struct io *io, uint64_t timeout_ns);
     void (*dispatch)(struct io *io);
@@ -87,11 +98,12 @@ static inline void io_remove(struct io *io, struct io_socket *s)
 }
 
 /* Sends a datagram. data lies in the packet being handled or in io_scratch. `from`, where it is
- * not NULL and s->wants_dest, is the local IP it leaves from. Failure is reported by on_error. */
+ * not NULL and s->wants_dest, is the local IP it leaves from. Failure is reported by on_error. With
+ * IO_DONT_FRAGMENT it leaves whole or not at all, which costs two system calls more. */
 static inline void io_send(struct io *io, struct io_socket *s, const uint8_t *data, size_t len,
-                           const struct addr *to, const struct addr *from)
+                           const struct addr *to, const struct addr *from, unsigned flags)
 {
-    io->ops->send(io, s, data, len, to, from);
+    io->ops->send(io, s, data, len, to, from, flags);
 }
 
 /* Room for a datagram of up to 64 KiB to be built and sent; good until the next io_wait. */

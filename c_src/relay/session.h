@@ -16,6 +16,7 @@
 #include "transport.h"
 
 enum timer_kind { TIMER_SESSION, TIMER_PERMISSION, TIMER_CHANNEL };
+enum socket_kind { SOCKET_LISTENER, SOCKET_RELAYED };
 enum gone_reason { GONE_DELETED = 0, GONE_EXPIRED = 1, GONE_SOCKET = 2 };
 
 /* One relayed address. */

@@ -55,12 +55,27 @@ static int bind_addr(int fd, const struct addr *a)
     return bind(fd, (struct sockaddr *)&ss, len) == 0 ? 0 : -errno;
 }
 
+int socket_dont_fragment(int fd, uint8_t family, bool on)
+{
+    return family == ADDR_V4
+               ? set_int(fd, IPPROTO_IP, IP_MTU_DISCOVER, on ? IP_PMTUDISC_DO : IP_PMTUDISC_DONT)
+               : set_int(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER,
+                         on ? IPV6_PMTUDISC_DO : IPV6_PMTUDISC_DONT);
+}
+
 int socket_open_relayed(const struct addr *a, uint32_t receive_buffer)
 {
     int fd = open_udp(a->family, receive_buffer);
     if (fd < 0)
         return fd;
-    int ret = bind_addr(fd, a);
+    /* ICMP errors are reported (RFC 8656 11.5). DF is set when a client asks for it, and only then
+     * (RFC 8656 15); the kernel fragments otherwise. */
+    int ret = a->family == ADDR_V4 ? set_int(fd, IPPROTO_IP, IP_RECVERR, 1)
+                                   : set_int(fd, IPPROTO_IPV6, IPV6_RECVERR, 1);
+    if (ret == 0)
+        ret = socket_dont_fragment(fd, a->family, false);
+    if (ret == 0)
+        ret = bind_addr(fd, a);
     if (ret) {
         close(fd);
         return ret;

@@ -12,6 +12,9 @@ enum { WORKERS_MAX = 64 };
 /* A nonblocking socket bound to exactly a; or -errno. */
 int socket_open_relayed(const struct addr *a, uint32_t receive_buffer);
 
+/* Whether what is sent from now on may be fragmented, here or on its way. 0 or -errno. */
+int socket_dont_fragment(int fd, uint8_t family, bool on);
+
 /*
  * Binds n sockets to *local (port 0: any, filled in) and makes the kernel hand every datagram of
  * one client to socket number socket_spread(client, n). None receives before all stand.

@@ -21,7 +21,7 @@ static void udp_send(struct worker *w, const struct flow *f, const uint8_t *data
 {
     count(w, CTR_client_sent_packets);
     count_n(w, CTR_client_sent_bytes, len);
-    io_send(w->io, &f->listener->io, data, len, &f->client, &f->server);
+    io_send(w->io, &f->listener->io, data, len, &f->client, &f->server, 0);
 }
 
 const struct transport transport_udp = {

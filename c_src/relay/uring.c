@@ -4,7 +4,7 @@
  *
  * A receive buffer, so that headers are added and removed without moving the payload:
  *
- *   | io_uring_recvmsg_out 16 | name 28 | control 72 | payload ...            | tail 8 |
+ *   | io_uring_recvmsg_out 16 | name 32 | control 72 | payload ...            | tail 8 |
  *                             '---- read first, then IO_HEADROOM -----'
  *
  * Its stride is no multiple of a page, so that small packets do not all meet in the same cache
@@ -20,6 +20,9 @@
 
 #include <errno.h>
 #include <liburing.h>
+#include <linux/errqueue.h>
+#include <linux/icmpv6.h>
+#include <netinet/ip_icmp.h>
 #include <stdalign.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,13 +32,14 @@
 #include "clock.h"
 #include "log.h"
 #include "slab.h"
+#include "socket.h"
 
 enum {
     SQ_ENTRIES = 1024,
     CQ_ENTRIES = 8192,
     BUFFERS = 1024, /* a power of two */
     BUFFER_GROUP = 0,
-    NAME_LEN = sizeof(struct sockaddr_in6),
+    NAME_LEN = 32,    /* a sockaddr_in6, and control behind it aligned */
     CONTROL_LEN = 72, /* pktinfo of either family needs at most 40; the rest is headroom */
     PAYLOAD_MAX = 65535,
     PAYLOAD_OFFSET = sizeof(struct io_uring_recvmsg_out) + NAME_LEN + CONTROL_LEN,
@@ -43,25 +47,39 @@ enum {
     STRIDE = (BUFFER_LEN + IO_TAILROOM + 63) / 64 * 64 + 64 * 9,
     SCRATCH_LEN = 256 * 1024,
     SEND_CONTROL_LEN = 64,
+    REPORTS = 64, /* ICMP errors kept between two dispatches; beyond it they are only drained */
 };
 
+_Static_assert(NAME_LEN >= sizeof(struct sockaddr_in6) && NAME_LEN % 8 == 0, "name, then cmsghdr");
 _Static_assert(NAME_LEN + CONTROL_LEN >= IO_HEADROOM, "headroom comes out of name and control");
 _Static_assert(STRIDE % 4096 != 0, "buffers must not all start in the same cache sets");
 
-/* user_data: operation in the top byte, generation in the next three, slot below. */
-enum op { OP_RECV = 1, OP_SEND, OP_CANCEL, OP_WAKE };
+/* user_data, from the top: operation (4 bits), generation (18), send (10), slot (32). */
+enum op { OP_NONE = 0, OP_RECV, OP_SEND, OP_CANCEL, OP_WAKE };
+enum { GEN_MASK = 0x3ffff, SEND_MASK = SQ_ENTRIES - 1 };
 
 static uint64_t tag(enum op op, uint32_t gen, uint32_t slot)
 {
-    return (uint64_t)op << 56 | (uint64_t)(gen & 0xffffff) << 32 | slot;
+    return (uint64_t)op << 60 | (uint64_t)(gen & GEN_MASK) << 42 | slot;
+}
+
+static enum op tag_op(uint64_t tag)
+{
+    return (enum op)(tag >> 60);
 }
 
 /* What the kernel reads while it submits one send. */
 struct send {
     struct sockaddr_storage name;
     struct msghdr msg;
+    struct io_socket *socket;
     struct iovec iov;
     alignas(struct cmsghdr) uint8_t control[SEND_CONTROL_LEN];
+};
+
+struct report {
+    uint32_t slot, gen;
+    struct io_icmp icmp;
 };
 
 struct slot {
@@ -80,6 +98,8 @@ struct uring {
     uint32_t slots_max, slots_used, free_slot;
     struct send *sends; /* one for each submission that may be pending */
     uint32_t sends_used;
+    struct report reports[REPORTS]; /* told at the next dispatch: whoever hears may send */
+    uint32_t report_count;
     uint8_t *scratch;
     size_t scratch_used;
     uint16_t *consumed; /* buffers to give back after the next submission */
@@ -95,6 +115,70 @@ struct uring {
 static struct uring *uring_of(struct io *io)
 {
     return container_of(io, struct uring, io);
+}
+
+/* ------------------------------------------------------------------------------------- ICMP */
+
+static void read_error(struct uring *u, struct io_socket *s, const struct sock_extended_err *e,
+                       const struct addr *peer)
+{
+    struct io_icmp icmp = {.peer = *peer, .type = e->ee_type, .code = e->ee_code};
+    bool v4 = peer->family == ADDR_V4;
+    if (e->ee_errno == EMSGSIZE) {
+        icmp.mtu = e->ee_info;
+        if (e->ee_origin == SO_EE_ORIGIN_LOCAL) { /* our own route's: as a router would say it */
+            icmp.type = v4 ? ICMP_DEST_UNREACH : ICMPV6_PKT_TOOBIG;
+            icmp.code = v4 ? ICMP_FRAG_NEEDED : 0;
+        }
+    } else if (e->ee_origin != SO_EE_ORIGIN_ICMP && e->ee_origin != SO_EE_ORIGIN_ICMP6) {
+        return;
+    }
+    bool reported = v4 ? icmp.type == ICMP_DEST_UNREACH || icmp.type == ICMP_TIME_EXCEEDED
+                       : icmp.type >= ICMPV6_DEST_UNREACH && icmp.type <= ICMPV6_TIME_EXCEED;
+    if (reported && u->report_count < REPORTS)
+        u->reports[u->report_count++] = (struct report){s->slot, u->slots[s->slot].gen, icmp};
+}
+
+static void tell_reports(struct uring *u)
+{
+    for (uint32_t i = 0; i < u->report_count; i++) {
+        const struct report *r = &u->reports[i];
+        struct slot *slot = &u->slots[r->slot];
+        if (slot->gen == r->gen && slot->socket && !slot->socket->removing)
+            u->io.events.on_icmp(u->io.events.ctx, slot->socket, &r->icmp);
+    }
+    u->report_count = 0;
+}
+
+/* Empties the socket's error queue; a few at a time, should somebody pour into it. */
+static void drain_errors(struct uring *u, struct io_socket *s)
+{
+    for (int i = 0; i < 16; i++) {
+        struct sockaddr_storage name;
+        alignas(struct cmsghdr) uint8_t control[256];
+        uint8_t payload[1];
+        struct iovec iov = {payload, sizeof(payload)};
+        struct msghdr msg = {.msg_name = &name,
+                             .msg_namelen = sizeof(name),
+                             .msg_iov = &iov,
+                             .msg_iovlen = 1,
+                             .msg_control = control,
+                             .msg_controllen = sizeof(control)};
+        struct addr peer;
+        if (recvmsg(s->fd, &msg, MSG_ERRQUEUE | MSG_DONTWAIT) < 0)
+            return;
+        if (!addr_from_sockaddr(&peer, (struct sockaddr *)&name, msg.msg_namelen))
+            continue;
+        for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c)) {
+            bool v4 = c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_RECVERR;
+            bool v6 = c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_RECVERR;
+            struct sock_extended_err e;
+            if ((v4 || v6) && c->cmsg_len >= CMSG_LEN(sizeof(e))) {
+                memcpy(&e, CMSG_DATA(c), sizeof(e));
+                read_error(u, s, &e, &peer);
+            }
+        }
+    }
 }
 
 /* --------------------------------------------------------------------------- submission side */
@@ -114,6 +198,36 @@ static void give_back(struct uring *u, uint32_t keep)
     u->consumed_count = keep;
 }
 
+/* The errors that ICMP leaves on a socket for whatever call comes next. */
+static bool may_be_old(int err)
+{
+    return err == ECONNREFUSED || err == EHOSTUNREACH || err == ENETUNREACH || err == EHOSTDOWN ||
+           err == ENOPROTOOPT || err == EPROTO || err == EMSGSIZE || err == EACCES ||
+           err == EOPNOTSUPP || err == ENETDOWN;
+}
+
+/*
+ * A send may fail for what became of an earlier one: the kernel says ICMP errors to the next call,
+ * whichever it is (threat X29). Such a datagram is sent again, while it still lies in its buffer;
+ * and what was said is read.
+ */
+static void resend_failed(struct uring *u)
+{
+    struct io_uring_cqe *cqe;
+    unsigned head;
+    io_uring_for_each_cqe(&u->ring, head, cqe)
+    {
+        if (tag_op(cqe->user_data) != OP_SEND || !may_be_old(-cqe->res))
+            continue;
+        struct send *send = &u->sends[(cqe->user_data >> 32) & SEND_MASK];
+        if (!send->socket->wants_errors || send->socket->fd < 0)
+            continue;
+        drain_errors(u, send->socket);
+        if (sendmsg(send->socket->fd, &send->msg, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
+            cqe->user_data = tag(OP_NONE, 0, 0);
+    }
+}
+
 /* Everything prepared is with the kernel afterwards. `keep` buffers, the latest, stay ours: the
  * packet being handled. */
 static void flush(struct uring *u, uint32_t keep)
@@ -124,6 +238,8 @@ static void flush(struct uring *u, uint32_t keep)
     while (ret == -EINTR || ret == -EAGAIN || ret == -EBUSY);
     if (ret < 0)
         log_error("io_uring_submit: %s", strerror(-ret));
+    if (u->sends_used)
+        resend_failed(u);
     u->sends_used = 0;
     give_back(u, keep);
 }
@@ -177,30 +293,56 @@ static void put_pktinfo(struct send *send, const struct addr *from)
     }
 }
 
+/* Apart from the ring, for the option must stand while the kernel builds the packet; what was
+ * prepared goes first, so that nothing is overtaken. */
+static void send_unfragmented(struct uring *u, struct io_socket *s, const struct send *send,
+                              uint8_t family)
+{
+    flush(u, u->consumed_count ? 1 : 0);
+    socket_dont_fragment(s->fd, family, true);
+    int sent = (int)sendmsg(s->fd, &send->msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent < 0 && may_be_old(errno)) {
+        drain_errors(u, s);
+        sent = (int)sendmsg(s->fd, &send->msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+    }
+    if (sent < 0) {
+        int err = errno;
+        drain_errors(u, s); /* too long for the path: the kernel says so as ICMP would */
+        u->io.events.on_error(u->io.events.ctx, s, err);
+    }
+    socket_dont_fragment(s->fd, family, false);
+}
+
 static void uring_send(struct io *io, struct io_socket *s, const uint8_t *data, size_t len,
-                       const struct addr *to, const struct addr *from)
+                       const struct addr *to, const struct addr *from, unsigned flags)
 {
     struct uring *u = uring_of(io);
-    struct io_uring_sqe *sqe = sqe_get(u);
-    struct send *send = &u->sends[u->sends_used++];
-    socklen_t name_len = addr_to_sockaddr(to, &send->name);
     bool named = s->wants_dest && from && from->family != ADDR_NONE;
-
+    struct io_uring_sqe *sqe = flags & IO_DONT_FRAGMENT ? NULL : sqe_get(u);
+    uint32_t index = u->sends_used;
+    struct send *send = &u->sends[index];
+    send->socket = s;
+    send->iov = (struct iovec){(void *)(uintptr_t)data, len};
+    send->msg = (struct msghdr){.msg_name = &send->name,
+                                .msg_namelen = addr_to_sockaddr(to, &send->name),
+                                .msg_iov = &send->iov,
+                                .msg_iovlen = 1};
+    if (named)
+        put_pktinfo(send, from);
+    if (!sqe) {
+        send_unfragmented(u, s, send, to->family);
+        return;
+    }
+    u->sends_used++;
     if (!named && u->plain_send) {
         io_uring_prep_send(sqe, s->fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
-        io_uring_prep_send_set_addr(sqe, (const struct sockaddr *)&send->name, (uint16_t)name_len);
+        io_uring_prep_send_set_addr(sqe, (const struct sockaddr *)&send->name,
+                                    (uint16_t)send->msg.msg_namelen);
     } else {
-        send->iov = (struct iovec){(void *)(uintptr_t)data, len};
-        send->msg = (struct msghdr){.msg_name = &send->name,
-                                    .msg_namelen = name_len,
-                                    .msg_iov = &send->iov,
-                                    .msg_iovlen = 1};
-        if (named)
-            put_pktinfo(send, from);
         io_uring_prep_sendmsg(sqe, s->fd, &send->msg, MSG_DONTWAIT | MSG_NOSIGNAL);
     }
     sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
-    sqe->user_data = tag(OP_SEND, u->slots[s->slot].gen, s->slot);
+    sqe->user_data = tag(OP_SEND, u->slots[s->slot].gen, s->slot) | (uint64_t)index << 32;
 }
 
 static uint8_t *uring_scratch(struct io *io, size_t len)
@@ -319,6 +461,8 @@ static void on_recv(struct uring *u, const struct io_uring_cqe *cqe, uint32_t in
     }
     if (cqe->res == -ENOBUFS)
         u->io.events.on_error(u->io.events.ctx, NULL, ENOBUFS);
+    else if (cqe->res < 0 && s->wants_errors)
+        drain_errors(u, s);
     else if (cqe->res < 0)
         u->io.events.on_error(u->io.events.ctx, s, -cqe->res);
     u->rearm[u->rearm_count++] = index;
@@ -336,11 +480,12 @@ static void on_send_error(struct uring *u, const struct io_uring_cqe *cqe, struc
 static void handle(struct uring *u, const struct io_uring_cqe *cqe)
 {
     uint32_t index = (uint32_t)cqe->user_data;
-    uint32_t gen = (uint32_t)(cqe->user_data >> 32) & 0xffffff;
-    enum op op = (enum op)(cqe->user_data >> 56);
+    uint32_t gen = (uint32_t)(cqe->user_data >> 42) & GEN_MASK;
     bool stale =
-        index >= u->slots_max || (u->slots[index].gen & 0xffffff) != gen || !u->slots[index].socket;
-    switch (op) {
+        index >= u->slots_max || (u->slots[index].gen & GEN_MASK) != gen || !u->slots[index].socket;
+    switch (tag_op(cqe->user_data)) {
+    case OP_NONE:
+        break;
     case OP_RECV:
         if (!stale)
             on_recv(u, cqe, index);
@@ -388,6 +533,8 @@ static void uring_wait(struct io *io, uint64_t timeout_ns)
         log_error("io_uring wait: %s", strerror(-ret));
     if (io_uring_sq_ready(&u->ring))
         return; /* not all submitted yet: their buffers stay */
+    if (u->sends_used)
+        resend_failed(u);
     u->sends_used = 0;
     u->scratch_used = 0;
     give_back(u, 0);
@@ -404,6 +551,7 @@ static void uring_dispatch(struct io *io)
         n++;
     }
     io_uring_cq_advance(&u->ring, n);
+    tell_reports(u);
 }
 
 static void uring_wake(struct io *io)

@@ -9,8 +9,6 @@
 #include "input.h"
 #include "log.h"
 
-enum socket_kind { SOCKET_LISTENER = 0, SOCKET_RELAYED = 1 };
-
 /* With nothing to sweep there is nothing to wake for; this is only a bound on surprises. */
 #define SLEEP_MAX_NS (60 * NS_PER_S)
 
@@ -79,6 +77,12 @@ static void on_packet(void *ctx, struct io_socket *s, struct io_packet *p)
     }
 }
 
+static void on_icmp(void *ctx, struct io_socket *s, const struct io_icmp *icmp)
+{
+    if (s->kind == SOCKET_RELAYED)
+        forward_icmp(ctx, container_of(s, struct relayed, io), icmp);
+}
+
 static void on_closed(void *ctx, struct io_socket *s)
 {
     struct worker *w = ctx;
@@ -96,7 +100,7 @@ static void on_error(void *ctx, struct io_socket *s, int err)
 
 struct io_events worker_events(struct worker *w)
 {
-    return (struct io_events){w, on_packet, on_closed, on_error};
+    return (struct io_events){w, on_packet, on_icmp, on_closed, on_error};
 }
 
 static void on_due(void *ctx, struct timer *t)

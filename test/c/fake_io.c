@@ -53,7 +53,7 @@ static void fake_remove(struct io *io, struct io_socket *s)
 }
 
 static void fake_send(struct io *io, struct io_socket *s, const uint8_t *data, size_t len,
-                      const struct addr *to, const struct addr *from)
+                      const struct addr *to, const struct addr *from, unsigned flags)
 {
     struct fake_io *f = fake_of(io);
     if (f->out_count == QUEUE) { /* nobody looks: forget the oldest */
@@ -61,7 +61,7 @@ static void fake_send(struct io *io, struct io_socket *s, const uint8_t *data, s
         f->out_count--;
     }
     struct fake_sent *out = &f->out[(f->out_first + f->out_count++) % QUEUE];
-    *out = (struct fake_sent){.socket = s, .to = *to, .len = len};
+    *out = (struct fake_sent){.socket = s, .to = *to, .len = len, .flags = flags};
     if (from)
         out->from = *from;
     memcpy(out->data, data, len < sizeof(out->data) ? len : sizeof(out->data));
@@ -149,6 +149,11 @@ void fake_io_deliver(struct io *io, struct io_socket *s, const struct addr *from
         p->dest = *dest;
     if (len)
         memcpy(p->data, data, len);
+}
+
+void fake_io_icmp(struct io *io, struct io_socket *s, const struct io_icmp *icmp)
+{
+    io->events.on_icmp(io->events.ctx, s, icmp);
 }
 
 bool fake_io_take(struct io *io, struct fake_sent *out)

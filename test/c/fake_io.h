@@ -11,6 +11,7 @@ struct fake_sent {
     struct io_socket *socket;
     struct addr to;
     struct addr from; /* family 0: left to the kernel */
+    unsigned flags;
     size_t len;
     uint8_t data[2048];
 };
@@ -20,6 +21,9 @@ struct io *fake_io_create(const struct io_events *events);
 /* The socket must be known to the io. */
 void fake_io_deliver(struct io *io, struct io_socket *s, const struct addr *from,
                      const struct addr *dest, const void *data, size_t len);
+
+/* ICMP says something of a datagram sent; heard at once. */
+void fake_io_icmp(struct io *io, struct io_socket *s, const struct io_icmp *icmp);
 
 /* The oldest datagram sent and not yet taken; false when there is none. */
 bool fake_io_take(struct io *io, struct fake_sent *out);

@@ -524,6 +524,53 @@ static void t22_two_families_in_one_allocation(void)
     kit_stop(&k);
 }
 
+static void t39_icmp_is_told_for_permitted_peers_only(void)
+{
+    kit_start(&k);
+    struct session *s = kit_allocate(&k, ID, true, false, 600000);
+    struct io_icmp icmp = {.peer = k.peer, .type = 3, .code = 4, .mtu = 1280};
+    fake_io_icmp(k.io, &s->relayed[0].io, &icmp);
+    CHECK(nothing_sent());
+    CHECK_EQ(kit_channel(&k, ID, 0x4001, &k.peer, 600000, 300000), CTL_OK);
+    fake_io_icmp(k.io, &s->relayed[0].io, &icmp);
+    CHECK(took(&sent));
+    struct stun_view v;
+    struct addr peer;
+    const uint8_t *value;
+    size_t len;
+    CHECK_EQ(stun_parse(&v, sent.data, sent.len), STUN_OK);
+    CHECK_EQ(v.method, STUN_DATA); /* MUST, even with a channel */
+    CHECK_EQ(v.cls, STUN_INDICATION);
+    CHECK(!stun_has(&v, A_data));
+    CHECK_EQ(stun_get_addr(&v, A_xor_peer_address, &peer), STUN_OK);
+    CHECK(addr_equal(&peer, &k.peer));
+    value = v.data + v.at[A_icmp] + STUN_ATTR_HEADER_LEN;
+    len = load16(value - 2);
+    CHECK_EQ(len, 8);
+    CHECK_MEM(value, "\0\0\3\4\0\0\5\0", 8);
+    kit_stop(&k);
+}
+
+static void x80_dont_fragment_is_honoured_for_send(void)
+{
+    kit_start(&k);
+    kit_allocate(&k, ID, true, false, 600000);
+    CHECK_EQ(kit_permit(&k, ID, &k.peer, 300000), CTL_OK);
+    struct stun_builder b;
+    uint8_t txid[STUN_TXID_LEN] = {1};
+    stun_build_start(&b, buf, sizeof(buf), STUN_INDICATION, STUN_SEND, txid);
+    stun_put_addr(&b, A_xor_peer_address, &k.peer);
+    stun_put_bytes(&b, A_dont_fragment, "", 0);
+    stun_put_bytes(&b, A_data, "whole", 5);
+    kit_from_client(&k, buf, stun_build_end(&b));
+    CHECK(took(&sent));
+    CHECK_EQ(sent.flags, IO_DONT_FRAGMENT);
+    kit_from_client(&k, buf, send_indication(buf, sizeof(buf), &k.peer, "any"));
+    CHECK(took(&sent));
+    CHECK_EQ(sent.flags, 0);
+    kit_stop(&k);
+}
+
 static void full_tables_say_so(void)
 {
     kit_start(&k);
@@ -585,6 +632,8 @@ int main(void)
     RUN(x16_a_new_policy_ends_live_permissions);
     RUN(x09_x10_own_addresses);
     RUN(t22_two_families_in_one_allocation);
+    RUN(t39_icmp_is_told_for_permitted_peers_only);
+    RUN(x80_dont_fragment_is_honoured_for_send);
     RUN(full_tables_say_so);
     RUN(an_unlistened_listener_serves_its_sessions_to_the_end);
     return test_end("worker");

@@ -1,0 +1,328 @@
+/*
+ * io.h on the real io_uring and real sockets of loopback: what is sent arrives, from where it
+ * should; reception survives whatever ends a multishot; ICMP is heard and costs nothing.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "io.h"
+#include "socket.h"
+#include "test.h"
+
+struct heard {
+    unsigned packets, closed, errors, icmps;
+    size_t len;
+    uint8_t data[65536];
+    struct addr from, dest;
+    struct io_icmp icmp;
+    bool echo;
+};
+
+static struct io *io;
+static struct heard h;
+
+static void on_packet(void *ctx, struct io_socket *s, struct io_packet *p)
+{
+    (void)ctx;
+    h.packets++;
+    h.len = p->len;
+    h.from = p->from;
+    h.dest = p->dest;
+    memcpy(h.data, p->data, p->len);
+    memset(p->data - IO_HEADROOM, 0xee, IO_HEADROOM); /* it is ours to write */
+    memset(p->data + p->len, 0xee, IO_TAILROOM);
+    if (h.echo)
+        io_send(io, s, p->data, p->len, &p->from, &p->dest, 0);
+}
+
+static void on_icmp(void *ctx, struct io_socket *s, const struct io_icmp *icmp)
+{
+    (void)ctx;
+    (void)s;
+    h.icmps++;
+    h.icmp = *icmp;
+}
+
+static void on_closed(void *ctx, struct io_socket *s)
+{
+    (void)ctx;
+    (void)s;
+    h.closed++;
+}
+
+static void on_error(void *ctx, struct io_socket *s, int err)
+{
+    (void)ctx;
+    (void)s;
+    (void)err;
+    h.errors++;
+}
+
+static void start(void)
+{
+    const struct io_events events = {NULL, on_packet, on_icmp, on_closed, on_error};
+    memset(&h, 0, sizeof(h));
+    CHECK_EQ(uring_create(&io, &events, 16), 0);
+}
+
+/* Turns until the counter has the value; the bound only ends a test that fails. */
+static void turn_until(const unsigned *counter, unsigned value)
+{
+    for (int i = 0; i < 500 && *counter < value; i++) {
+        io_wait(io, 10000000);
+        io_dispatch(io);
+    }
+    CHECK_EQ(*counter, value);
+}
+
+static struct addr bound(int fd)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof(ss);
+    struct addr a = {0};
+    CHECK_EQ(getsockname(fd, (struct sockaddr *)&ss, &len), 0);
+    CHECK(addr_from_sockaddr(&a, (struct sockaddr *)&ss, len));
+    return a;
+}
+
+static int open_at(const char *ip)
+{
+    struct addr a = {0};
+    CHECK(addr_parse(&a, ip, 0));
+    int fd = socket_open_relayed(&a, 0);
+    CHECK(fd >= 0);
+    return fd;
+}
+
+static void send_from(int fd, const struct addr *to, const void *data, size_t len)
+{
+    struct sockaddr_storage ss;
+    socklen_t ss_len = addr_to_sockaddr(to, &ss);
+    CHECK_EQ(sendto(fd, data, len, 0, (struct sockaddr *)&ss, ss_len), (ssize_t)len);
+}
+
+static void close_socket(struct io_socket *s)
+{
+    unsigned before = h.closed;
+    io_remove(io, s);
+    turn_until(&h.closed, before + 1);
+    CHECK_EQ(s->fd, -1);
+}
+
+static void echo(const char *ip)
+{
+    start();
+    h.echo = true;
+    struct io_socket s = {.fd = open_at(ip)};
+    struct addr here = bound(s.fd);
+    int peer = open_at(ip);
+    CHECK_EQ(io_add(io, &s), 0);
+    static uint8_t out[60000], back[65536];
+    static const size_t sizes[] = {1, 0, 160, 1200, 0, 9000, 60000};
+    unsigned n = 0;
+    for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+        memset(out, (int)i + 1, sizes[i]);
+        send_from(peer, &here, out, sizes[i]);
+        turn_until(&h.packets,
+                   ++n); /* an empty datagram ends a multishot: it goes on all the same */
+        CHECK_EQ(h.len, sizes[i]);
+        CHECK_MEM(h.data, out, sizes[i]);
+        io_wait(io, 0);
+        io_dispatch(io);
+        struct pollfd p = {.fd = peer, .events = POLLIN};
+        CHECK_EQ(poll(&p, 1, 5000), 1);
+        CHECK_EQ(recv(peer, back, sizeof(back), 0), (ssize_t)sizes[i]);
+        CHECK_MEM(back, out, sizes[i]);
+    }
+    CHECK_EQ(h.errors, 0);
+    close_socket(&s);
+    close(peer);
+    io_destroy(io);
+}
+
+static void echo_over_both_families(void)
+{
+    echo("127.0.0.1");
+    echo("::1");
+}
+
+static void s15_a_wildcard_answers_from_where_it_was_asked(void)
+{
+    start();
+    h.echo = true;
+    struct addr any;
+    int fd;
+    CHECK(addr_parse(&any, "0.0.0.0", 0));
+    CHECK_EQ(socket_open_group(&any, 1, 0, &fd), 0);
+    struct io_socket s = {.fd = fd, .wants_dest = true};
+    CHECK_EQ(io_add(io, &s), 0);
+    int peer = open_at("127.0.0.1");
+    struct addr asked, answered;
+    CHECK(addr_parse(&asked, "127.0.0.77", any.port));
+    send_from(peer, &asked, "hello", 5);
+    turn_until(&h.packets, 1);
+    CHECK(addr_ip_equal(&h.dest, &asked));
+    io_wait(io, 0);
+    io_dispatch(io);
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof(ss);
+    char buf[16];
+    struct pollfd p = {.fd = peer, .events = POLLIN};
+    CHECK_EQ(poll(&p, 1, 5000), 1);
+    CHECK_EQ(recvfrom(peer, buf, sizeof(buf), 0, (struct sockaddr *)&ss, &len), 5);
+    CHECK(addr_from_sockaddr(&answered, (struct sockaddr *)&ss, len));
+    CHECK(addr_equal(&answered, &asked));
+    close_socket(&s);
+    close(peer);
+    io_destroy(io);
+}
+
+/* More in one turn than there are submission entries, scratch or receive buffers for. */
+static void a_burst_larger_than_every_table_gets_through(void)
+{
+    enum { N = 3000, LEN = 1000 };
+    start();
+    struct io_socket s = {.fd = open_at("127.0.0.1")};
+    CHECK_EQ(io_add(io, &s), 0);
+    int value = 8 << 20, peer = open_at("127.0.0.1");
+    setsockopt(peer, SOL_SOCKET, SO_RCVBUFFORCE, &value, sizeof(value));
+    struct addr to = bound(peer);
+    for (uint32_t i = 0; i < N; i++) {
+        uint8_t *p = io_scratch(io, LEN);
+        memset(p, 0, LEN);
+        memcpy(p, &i, sizeof(i));
+        io_send(io, &s, p, LEN, &to, NULL, 0);
+    }
+    io_wait(io, 0);
+    io_dispatch(io);
+    unsigned got = 0, wrong = 0;
+    uint32_t number;
+    uint8_t buf[LEN];
+    while (recv(peer, buf, sizeof(buf), MSG_DONTWAIT) == LEN) {
+        memcpy(&number, buf, sizeof(number));
+        wrong += number != got++;
+    }
+    CHECK_EQ(got, N);
+    CHECK_EQ(wrong, 0);
+    close_socket(&s);
+    close(peer);
+    io_destroy(io);
+}
+
+static void received_bursts_use_every_buffer_and_go_on(void)
+{
+    enum { N = 5000 };
+    start();
+    struct io_socket s = {.fd = open_at("127.0.0.1")};
+    int value = 16 << 20, peer = open_at("127.0.0.1");
+    setsockopt(s.fd, SOL_SOCKET, SO_RCVBUFFORCE, &value, sizeof(value));
+    struct addr here = bound(s.fd);
+    CHECK_EQ(io_add(io, &s), 0);
+    io_wait(io, 0);
+    for (unsigned i = 0; i < N; i++)
+        send_from(peer, &here, &i, sizeof(i));
+    turn_until(&h.packets, N);
+    unsigned last;
+    memcpy(&last, h.data, sizeof(last));
+    CHECK_EQ(last, N - 1);
+    close_socket(&s);
+    close(peer);
+    io_destroy(io);
+}
+
+/* X29: what ICMP says of one datagram is heard, and takes no other along. */
+static void x29_icmp_is_heard_and_costs_nothing(const char *ip, uint8_t type, uint8_t code)
+{
+    start();
+    struct io_socket s = {.fd = open_at(ip), .wants_errors = true};
+    int peer = open_at(ip), gone = open_at(ip);
+    struct addr here = bound(s.fd), there = bound(peer), nobody = bound(gone);
+    close(gone);
+    CHECK_EQ(io_add(io, &s), 0);
+    for (unsigned i = 1; i <= 100; i++) {
+        memcpy(io_scratch(io, 4), "lost", 4);
+        io_send(io, &s, (const uint8_t *)"lost", 4, &nobody, NULL, 0);
+        io_wait(io, 0); /* the error is on the socket now */
+        io_send(io, &s, (const uint8_t *)"good", 4, &there, NULL, 0);
+        turn_until(&h.icmps, i);
+        io_wait(io, 0);
+        char buf[8];
+        CHECK_EQ(recv(peer, buf, sizeof(buf), MSG_DONTWAIT), 4);
+    }
+    CHECK(addr_equal(&h.icmp.peer, &nobody));
+    CHECK_EQ(h.icmp.type, type);
+    CHECK_EQ(h.icmp.code, code);
+    CHECK_EQ(h.icmp.mtu, 0);
+    CHECK_EQ(h.errors, 0);
+    send_from(peer, &here, "still here", 10);
+    turn_until(&h.packets, 1);
+    close_socket(&s);
+    close(peer);
+    io_destroy(io);
+}
+
+static void x29_both_families(void)
+{
+    x29_icmp_is_heard_and_costs_nothing("127.0.0.1", 3, 3);
+    x29_icmp_is_heard_and_costs_nothing("::1", 1, 4);
+}
+
+static void x80_a_datagram_too_long_for_its_path_is_reported_not_cut(void)
+{
+    start();
+    struct io_socket s = {.fd = open_at("127.0.0.1"), .wants_errors = true};
+    int peer = open_at("127.0.0.1");
+    struct addr there = bound(peer);
+    CHECK_EQ(io_add(io, &s), 0);
+    uint8_t *p = io_scratch(io, 1000), buf[2000];
+    memset(p, 1, 1000);
+    io_send(io, &s, p, 1000, &there, NULL, IO_DONT_FRAGMENT);
+    CHECK_EQ(recv(peer, buf, sizeof(buf), MSG_DONTWAIT), 1000);
+    int df;
+    socklen_t len = sizeof(df);
+    CHECK_EQ(getsockopt(s.fd, IPPROTO_IP, IP_MTU_DISCOVER, &df, &len), 0);
+    CHECK_EQ(df, IP_PMTUDISC_DONT); /* for the next one */
+    close_socket(&s);
+    close(peer);
+    io_destroy(io);
+}
+
+static void sockets_are_closed_once_and_slots_used_again(void)
+{
+    start();
+    int peer = open_at("127.0.0.1");
+    for (int round = 0; round < 20; round++) {
+        struct io_socket s[16];
+        for (int i = 0; i < 16; i++) {
+            s[i] = (struct io_socket){.fd = open_at("127.0.0.1")};
+            CHECK_EQ(io_add(io, &s[i]), 0);
+        }
+        struct io_socket one_too_many = {.fd = peer};
+        CHECK_EQ(io_add(io, &one_too_many), -ENOSPC);
+        struct addr to = bound(s[3].fd);
+        send_from(peer, &to, "x", 1);
+        unsigned before = h.closed;
+        for (int i = 0; i < 16; i++)
+            io_remove(io, &s[i]);
+        turn_until(&h.closed, before + 16);
+    }
+    CHECK_EQ(h.packets, 0); /* none after io_remove */
+    close(peer);
+    io_destroy(io);
+}
+
+#define RUN(f) (test_begin(#f), f())
+
+int main(void)
+{
+    RUN(echo_over_both_families);
+    RUN(s15_a_wildcard_answers_from_where_it_was_asked);
+    RUN(a_burst_larger_than_every_table_gets_through);
+    RUN(received_bursts_use_every_buffer_and_go_on);
+    RUN(x29_both_families);
+    RUN(x80_a_datagram_too_long_for_its_path_is_reported_not_cut);
+    RUN(sockets_are_closed_once_and_slots_used_again);
+    return test_end("uring");
+}
