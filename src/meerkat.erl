@@ -1,0 +1,132 @@
+%% The public interface: servers come and go here, or stand in somebody else's supervision tree
+%% by child_spec/2. What a server is told and what it tells; how it works is not for here.
+-module(meerkat).
+
+-export([child_spec/2, start_server/2, stop_server/1]).
+-export([info/1, allocations/1]).
+-export([credentials/2, credentials/3]).
+
+-export_type([name/0, config/0, error/0]).
+
+%% A server's name: free to choose, one server of a name at a time.
+-type name() :: atom().
+%% As meerkat_config:load/1 makes it; keys left out take their defaults (docs/configuration.md).
+-type config() :: map().
+%% One sentence, or what OTP says.
+-type error() :: string() | term().
+
+%% What makes a credential for a day at most.
+-define(TTL_S, 86400).
+
+%% For a supervisor of one's own. The start fails with {shutdown, Sentence} somewhere in the
+%% reason when a listener cannot be bound or the relay program does not fit.
+-spec child_spec(name(), config()) -> supervisor:child_spec().
+child_spec(Name, Config) ->
+    #{id => {meerkat, Name},
+      start => {meerkat_server_sup, start_link, [Name, fun() -> Config end]},
+      type => supervisor}.
+
+%% Starts a server under the application, which must be running. It serves when this returns.
+-spec start_server(name(), config()) -> {ok, pid()} | {error, error()}.
+start_server(Name, Config) ->
+    try supervisor:start_child(meerkat_sup, child_spec(Name, Config)) of
+        {ok, Pid} when is_pid(Pid) -> {ok, Pid};
+        {error, Reason} -> {error, sentence(Reason)}
+    catch
+        exit:{noproc, _} -> {error, "the application meerkat is not running"}
+    end.
+
+%% Ends it and all of its allocations.
+-spec stop_server(name()) -> ok | {error, not_found}.
+stop_server(Name) ->
+    Id = {meerkat, Name},
+    case supervisor:terminate_child(meerkat_sup, Id) of
+        ok -> supervisor:delete_child(meerkat_sup, Id);
+        {error, not_found} -> {error, not_found}
+    end.
+
+%% The one sentence in the reason a supervisor gives.
+sentence({shutdown, {failed_to_start_child, _Child, Reason}}) -> sentence(Reason);
+sentence({failed_to_start_child, _Child, Reason}) -> sentence(Reason);
+sentence({shutdown, [C | _] = Sentence}) when is_integer(C) -> Sentence;
+sentence({already_started, _Pid}) -> "a server of this name is running";
+sentence(already_present) -> "a server of this name is there, stopped";
+sentence({Reason, Child}) when is_tuple(Child), element(1, Child) =:= child -> sentence(Reason);
+sentence(Reason) -> Reason.
+
+%% What a running server is up to; badarg if there is none of that name.
+%%   listeners     addresses as bound
+%%   relays        what is bound, what is told to clients, and the range of ports
+%%   own_kinds     kinds of peers allowed because the relay is of that kind itself
+%%   allocations   how many there are
+%%   answers       responses to authenticated requests and 401s, by outcome, since the start
+%%   relay         the relay program's tables and counters (c_src/ctl/counters.def), or why not
+-spec info(name()) -> #{listeners := [{inet:ip_address(), inet:port_number()}],
+                        relays := [map()],
+                        own_kinds := [meerkat_policy:kind()],
+                        allocations := non_neg_integer(),
+                        answers := #{success | none | 400..599 => non_neg_integer()},
+                        relay := {ok, map()} | {error, relay_down | busy}}.
+info(Name) ->
+    #{relays := Relays, own_kinds := Kinds} = meerkat_registry:settings(Name),
+    #{listeners => bound(Name),
+      relays => [maps:with([local, advertised, min_port, max_port], Relay) || Relay <- Relays],
+      own_kinds => Kinds,
+      allocations => meerkat_registry:count(Name),
+      answers => meerkat_registry:counted(Name),
+      relay => meerkat_relay:stats(Name)}.
+
+bound(Name) ->
+    case meerkat_registry:note(Name, listening) of
+        none -> [];
+        Bound -> [Address || {_Id, Address} <- lists:sort(maps:to_list(Bound))]
+    end.
+
+%% The allocations of a running server, in no order: session, user, client, relayed addresses,
+%% milliseconds to live, permissions, channels.
+-spec allocations(name()) -> [map()].
+allocations(Name) ->
+    [Info || {_Session, Pid} <- meerkat_registry:sessions(Name),
+             {ok, Info} <- [meerkat_alloc:info(Pid)]].
+
+%% Time-limited credentials for User, good for a day.
+-spec credentials(name(), User :: binary()) ->
+    #{username := binary(), password := binary(), ttl := pos_integer(), uris := [binary()]}.
+credentials(Name, User) ->
+    credentials(Name, User, ?TTL_S).
+
+%% Credentials that Name accepts for TtlS seconds, made of its first secret (REST credentials; what
+%% WebRTC clients take), and the URIs (RFC 7065) to use them with. badarg without a secret, or
+%% with a user too long to be a USERNAME (RFC 8489 14.3).
+-spec credentials(name(), User :: binary(), TtlS :: pos_integer()) ->
+    #{username := binary(), password := binary(), ttl := pos_integer(), uris := [binary()]}.
+credentials(Name, User, TtlS) when is_binary(User), is_integer(TtlS), TtlS > 0 ->
+    #{secrets := Secrets, relays := Relays} = meerkat_registry:settings(Name),
+    case Secrets() of
+        [Secret | _] when byte_size(User) < 480 ->
+            {Username, Password} =
+                meerkat_auth_rest:credentials(Secret, User, TtlS, erlang:system_time(second)),
+            #{username => Username,
+              password => Password,
+              ttl => TtlS,
+              uris => lists:usort([uri(Ip, Port) || {Local, Port} <- bound(Name),
+                                                    Ip <- told(Local, Relays)])};
+        _ ->
+            error(badarg)
+    end.
+
+%% Where clients find a listener: a wildcard, or the address relayed from, at the address they are
+%% told; any other at itself.
+told(Local, Relays) ->
+    Same = [Told || #{local := Ip, advertised := Told} <- Relays,
+                    Ip =:= Local orelse is_wildcard(Local) andalso size(Ip) =:= size(Local)],
+    case Same of
+        [] when not (Local =:= {0, 0, 0, 0} orelse Local =:= {0, 0, 0, 0, 0, 0, 0, 0}) -> [Local];
+        _ -> Same
+    end.
+
+is_wildcard(Ip) ->
+    lists:all(fun(Part) -> Part =:= 0 end, tuple_to_list(Ip)).
+
+uri(Ip, Port) ->
+    iolist_to_binary(["turn:", meerkat_text:address({Ip, Port}), "?transport=udp"]).

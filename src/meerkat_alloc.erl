@@ -1,0 +1,210 @@
+%% The process around one meerkat_alloc_core: runs its effects, keeps its timers, and sees to it
+%% that whatever ends it, the relay forgets the session and the request in hand is not left over.
+%%
+%%   awaiting   a command is with the relay; requests wait
+%%   serving    nothing to do until a request comes: asleep
+%%   leaving    the 5-tuple is free; SESSION_GONE is due, or only what came late is left to do
+-module(meerkat_alloc).
+-behaviour(gen_statem).
+
+-include_lib("kernel/include/logger.hrl").
+
+-export([start_link/4, info/1]).
+-export([callback_mode/0, init/1, terminate/3]).
+-export([awaiting/3, serving/3, leaving/3]).
+
+-record(data, {
+    name :: atom(),
+    session :: non_neg_integer(),
+    five_tuple :: meerkat_registry:five_tuple(),
+    port :: port(),
+    core :: meerkat_alloc_core:alloc(),
+    job :: meerkat_request:job() | undefined,   % the request in hand
+    started :: integer(),
+    over = false :: boolean()                   % the core has said stop
+}).
+
+%% A relay that takes longer is stuck; the client has retransmitted five times by then.
+-define(REPLY_MS, 5000).
+%% Long enough for the requests that follow an Allocate.
+-define(HIBERNATE_MS, 1000).
+
+-spec start_link(Name :: atom(), Session :: non_neg_integer(), meerkat_alloc_core:plan(),
+                 meerkat_request:job()) -> {ok, pid()} | {error, term()}.
+start_link(Name, Session, Plan, Job) ->
+    gen_statem:start_link(?MODULE, {Name, Session, Plan, Job},
+                          [{hibernate_after, ?HIBERNATE_MS}]).
+
+%% meerkat_alloc_core:info/2 of a process found in meerkat_registry, and its session.
+-spec info(pid()) -> {ok, map()} | {error, gone}.
+info(Pid) ->
+    try
+        {ok, gen_statem:call(Pid, info, ?REPLY_MS)}
+    catch
+        exit:_ -> {error, gone}
+    end.
+
+-spec callback_mode() -> gen_statem:callback_mode_result().
+callback_mode() ->
+    state_functions.
+
+-spec init(tuple()) -> {ok, awaiting, #data{}, [gen_statem:action()]}.
+init({Name, Session, Plan, #{port := Port, place := Place} = Job}) ->
+    _ = erlang:monitor(port, Port),
+    FiveTuple = meerkat_registry:five_tuple(Place),
+    ok = meerkat_registry:enter(Name, FiveTuple, Session, self()),
+    #{limits := Limits} = meerkat_registry:settings(Name),
+    {Core, Effects} = meerkat_alloc_core:new(Plan, Session, Place, Limits),
+    Data = #data{name = Name, session = Session, five_tuple = FiveTuple, port = Port, core = Core,
+                 job = Job, started = now_ms()},
+    %% The effects run once the supervisor has its answer: a busy port may take a while.
+    {ok, awaiting, Data, [{next_event, internal, {effects, Effects}}]}.
+
+-spec awaiting(gen_statem:event_type(), term(), #data{}) -> gen_statem:event_handler_result(atom()).
+awaiting(internal, {effects, Effects}, Data) ->
+    run(awaiting, Effects, Data);
+awaiting(info, {request, _}, _Data) ->
+    {keep_state_and_data, postpone};
+awaiting(state_timeout, silent, Data) ->
+    step(awaiting, relay_silent, Data);
+awaiting(Type, Event, Data) ->
+    common(awaiting, Type, Event, Data).
+
+-spec serving(gen_statem:event_type(), term(), #data{}) -> gen_statem:event_handler_result(atom()).
+serving(info, {request, #{request := Request} = Job}, Data) ->
+    step(serving, {request, Request}, Data#data{job = Job});
+serving(Type, Event, Data) ->
+    common(serving, Type, Event, Data).
+
+%% Requests that found us are sent back, to find whoever has the 5-tuple now.
+-spec leaving(gen_statem:event_type(), term(), #data{}) -> gen_statem:event_handler_result(atom()).
+leaving(info, {request, Job}, _Data) ->
+    ok = meerkat_request:again(Job),
+    keep_state_and_data;
+leaving(state_timeout, over, _Data) ->
+    send_back_all(),
+    stop;
+leaving(state_timeout, silent, Data) ->
+    step(leaving, relay_silent, Data);
+leaving(_Type, _Event, #data{over = true}) ->
+    keep_state_and_data;
+leaving(Type, Event, Data) ->
+    common(leaving, Type, Event, Data).
+
+common(State, info, {relay, Ref, Message}, Data) ->
+    step(State, {relay, Ref, Message}, Data);
+common(State, info, {'DOWN', _, port, Port, _}, #data{port = Port} = Data) ->
+    step(State, relay_down, Data);
+common(State, {timeout, wake}, wake, Data) ->
+    step(State, wake, Data);
+common(_State, {call, From}, info, #data{core = Core, session = Session}) ->
+    Info = (meerkat_alloc_core:info(Core, now_ms()))#{session => Session},
+    {keep_state_and_data, {reply, From, Info}};
+common(_State, _Type, _Event, _Data) ->
+    keep_state_and_data.
+
+%%% Effects
+
+step(State, Event, #data{core = Core0} = Data) ->
+    {Core, Effects} = meerkat_alloc_core:handle(Event, now_ms(), Core0),
+    run(State, Effects, Data#data{core = Core}).
+
+run(State, Effects, Data0) ->
+    {Data, Timers} = lists:foldl(fun effect/2, {Data0, []}, Effects),
+    case next(State, Effects) of
+        _ when Data#data.over -> {next_state, leaving, Data, [{state_timeout, 0, over}]};
+        State -> {keep_state, Data, Timers};
+        serving -> {next_state, serving, Data, Timers};
+        Next -> {next_state, Next, Data, [{state_timeout, ?REPLY_MS, silent} | Timers]}
+    end.
+
+next(State, Effects) ->
+    Has = fun(Tag) -> lists:any(fun(E) -> E =:= Tag orelse element(1, E) =:= Tag end, Effects) end,
+    case {Has(ask), lists:member(forget, Effects), Has(answer)} of
+        {true, _, _} -> awaiting;
+        {_, true, _} -> leaving;
+        {_, _, true} -> serving;
+        _ -> State
+    end.
+
+effect({tell, Message}, {#data{port = Port} = Data, Timers}) ->
+    _ = meerkat_relay:command(Port, 0, Message),
+    {Data, Timers};
+effect({ask, Ref, Message}, {#data{port = Port} = Data, Timers}) ->
+    %% Were the relay gone, its port's 'DOWN' would be here soon.
+    _ = meerkat_relay:command(Port, Ref, Message),
+    {Data, Timers};
+effect({answer, Response}, {#data{name = Name, job = Job} = Data, Timers}) ->
+    ok = meerkat_request:answer(Name, Job, Response),
+    {Data#data{job = undefined}, Timers};
+effect(forget, {#data{name = Name, five_tuple = FiveTuple, session = Session} = Data, Timers}) ->
+    ok = meerkat_registry:forget(Name, FiveTuple, Session),
+    {Data, Timers};
+effect({hold, Token, Family}, {#data{name = Name, job = Job} = Data, Timers}) ->
+    #{request := #{user := User}} = Job,
+    ok = meerkat_registry:hold(Name, Token, User, Family),
+    {Data, Timers};
+effect({release, Token}, {#data{name = Name} = Data, Timers}) ->
+    ok = meerkat_registry:release(Name, Token),
+    {Data, Timers};
+effect({wake, Ms}, {Data, Timers}) ->
+    {Data, [{{timeout, wake}, Ms, wake} | Timers]};
+effect({log, Level, Format, Args}, {Data, Timers}) ->
+    ?LOG(Level, Format, Args, meta(Data)),
+    {Data, Timers};
+effect({stop, Ending}, {Data, Timers}) ->
+    ok = leave(Data),
+    report(Ending, Data),
+    {Data#data{over = true}, Timers}.
+
+meta(#data{session = Session}) ->
+    #{domain => [meerkat], session => Session}.
+
+leave(#data{name = Name, five_tuple = FiveTuple, session = Session}) ->
+    meerkat_registry:leave(Name, FiveTuple, Session).
+
+send_back_all() ->
+    receive
+        {request, Job} ->
+            ok = meerkat_request:again(Job),
+            send_back_all()
+    after 0 ->
+        ok
+    end.
+
+%% Only after a crash is anything left to do here.
+-spec terminate(term(), atom(), #data{}) -> ok.
+terminate(_Reason, _State, #data{over = true}) ->
+    ok;
+terminate(_Reason, _State, #data{name = Name, job = Job, session = Session, port = Port} = Data) ->
+    _ = meerkat_relay:command(Port, 0, {alloc_delete, #{session => Session}}),
+    ok = leave(Data),
+    _ = Job =/= undefined andalso meerkat_request:answer(Name, Job, none),
+    send_back_all().
+
+%%% The one line an allocation leaves behind (RFC 8656 21.3.2)
+
+report({never_made, Status}, Data) ->
+    ?LOG_INFO("no allocation (~ts): ~ts", [Status, who(Data)], meta(Data));
+report({Reason, Counters}, Data) ->
+    ?LOG_INFO("allocation ~ts: ~ts~ts", [Reason, who(Data), traffic(Counters)], meta(Data));
+report(Reason, Data) ->
+    ?LOG_INFO("allocation ended (~ts): ~ts", [Reason, who(Data)], meta(Data)).
+
+who(#data{core = Core, started = Started}) ->
+    Now = now_ms(),
+    #{user := User, client := Client, relayed := Relayed} = meerkat_alloc_core:info(Core, Now),
+    ["user ", meerkat_text:escape(User),
+     ", client ", meerkat_text:address(Client),
+     [[", relayed ", meerkat_text:address(Address)] || Address <- Relayed],
+     ", lived ", meerkat_text:duration(Now - Started)].
+
+traffic(#{client_packets := ClientPackets, client_bytes := ClientBytes,
+          peer_packets := PeerPackets, peer_bytes := PeerBytes, dropped := Dropped}) ->
+    io_lib:format(", from client ~b packets ~b bytes, from peers ~b packets ~b bytes, dropped ~b",
+                  [ClientPackets, ClientBytes, PeerPackets, PeerBytes, Dropped]);
+traffic(#{}) ->
+    "".
+
+now_ms() ->
+    erlang:monotonic_time(millisecond).

@@ -1,0 +1,32 @@
+%% Allocations, one process each. One that dies is not started anew: what it knew is gone, and its
+%% client allocates again.
+-module(meerkat_alloc_sup).
+-behaviour(supervisor).
+
+-export([start_link/1, start_alloc/4]).
+-export([init/1]).
+
+-spec start_link(Name :: atom()) -> {ok, pid()} | {error, term()}.
+start_link(Name) ->
+    case supervisor:start_link(?MODULE, Name) of
+        {ok, Pid} -> {ok, Pid};
+        {error, Reason} -> {error, Reason}
+    end.
+
+%% Starts the process that makes the allocation of Plan and answers the Allocate in Job.
+-spec start_alloc(Name :: atom(), Session :: non_neg_integer(), meerkat_alloc_core:plan(),
+                  meerkat_request:job()) -> ok | {error, term()}.
+start_alloc(Name, Session, Plan, Job) ->
+    case supervisor:start_child(meerkat_registry:note(Name, alloc_sup), [Session, Plan, Job]) of
+        {ok, _Pid} -> ok;
+        {error, Reason} -> {error, Reason}
+    end.
+
+-spec init(atom()) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
+init(Name) ->
+    ok = meerkat_registry:put_note(Name, alloc_sup, self()),
+    {ok, {#{strategy => simple_one_for_one, intensity => 1, period => 1},
+          [#{id => alloc,
+             start => {meerkat_alloc, start_link, [Name]},
+             restart => temporary,
+             shutdown => brutal_kill}]}}.

@@ -1,0 +1,49 @@
+%% Starts the application. It opens no socket unless its environment has `autostart`; then it
+%% serves what configuration file and environment say, as the release and `make run` want it.
+-module(meerkat_app).
+-behaviour(application).
+
+-include_lib("kernel/include/logger.hrl").
+
+-export([start/2, stop/1]).
+
+%% Application environment: {autostart, boolean()}, default false; {config_file, Path}, default
+%% what CONFIG_FILE of the process environment says. The server's name is `default`.
+-spec start(application:start_type(), term()) -> {ok, pid()} | {error, term()}.
+start(_Type, _Args) ->
+    case meerkat_sup:start_link() of
+        {ok, Sup} ->
+            case autostart(application:get_env(meerkat, autostart, false)) of
+                ok -> {ok, Sup};
+                {error, Reason} -> {error, Reason}
+            end;
+        {error, Reason} ->
+            {error, Reason}
+    end.
+
+-spec stop(term()) -> ok.
+stop(_State) ->
+    ok.
+
+autostart(false) ->
+    ok;
+autostart(true) ->
+    Options = case application:get_env(meerkat, config_file) of
+        {ok, File} -> #{file => File};
+        undefined -> #{}
+    end,
+    case meerkat_config:load(Options) of
+        {ok, #{log_level := Level} = Config, Warnings} ->
+            ok = logger:set_application_level(meerkat, Level),
+            [?LOG_WARNING("~ts", [Warning], #{domain => [meerkat]}) || Warning <- Warnings],
+            started(meerkat:start_server(default, Config));
+        {error, Mistakes} ->
+            [?LOG_ERROR("~ts", [Mistake], #{domain => [meerkat]}) || Mistake <- Mistakes],
+            {error, configuration}
+    end.
+
+started({ok, _Pid}) ->
+    ok;
+started({error, Sentence}) ->
+    ?LOG_ERROR("~tp", [Sentence], #{domain => [meerkat]}),
+    {error, Sentence}.

@@ -1,0 +1,171 @@
+%% Who is who in one server: its settings, and tables from 5-tuple and session id to processes.
+%% This process owns the tables and does nothing else, so that nothing can happen to them; reading
+%% and writing is done by whoever calls, without it.
+-module(meerkat_registry).
+-behaviour(gen_server).
+
+-export([start_link/2]).
+-export([settings/1, is_running/1, count/1, sessions/1]).
+-export([five_tuple/1, enter/4, forget/3, leave/3, find/2, pid/2]).
+-export([hold/4, release/2, holder/2]).
+-export([put_note/3, note/2, counted/1, count_answer/2]).
+-export([init/1, handle_call/3, handle_cast/2, terminate/2]).
+
+-export_type([five_tuple/0]).
+
+%% Transport, client and server address, packed.
+-type five_tuple() :: binary().
+-type session() :: non_neg_integer().
+
+%% What answers are counted by: success, or the code of the error.
+-define(ANSWERS, [success, 400, 401, 403, 420, 437, 440, 441, 442, 443, 486, 500, 508, none]).
+
+-spec start_link(Name :: atom(), meerkat_settings:settings()) -> {ok, pid()} | {error, term()}.
+start_link(Name, Settings) ->
+    gen_server:start_link(?MODULE, {Name, Settings}, []).
+
+%% The settings of a running server; badarg if there is none of that name.
+-spec settings(Name :: atom()) -> meerkat_settings:settings().
+settings(Name) ->
+    maps:get(settings, here(Name)).
+
+-spec is_running(Name :: atom()) -> boolean().
+is_running(Name) ->
+    persistent_term:get({meerkat, Name}, none) =/= none.
+
+%% Allocations there are, those coming and going included.
+-spec count(Name :: atom()) -> non_neg_integer().
+count(Name) ->
+    ets:info(maps:get(sessions, here(Name)), size).
+
+-spec sessions(Name :: atom()) -> [{session(), pid()}].
+sessions(Name) ->
+    ets:tab2list(maps:get(sessions, here(Name))).
+
+%% RFC 8656 2: the 5-tuple as the server sees it.
+-spec five_tuple(meerkat_alloc_core:place()) -> five_tuple().
+five_tuple(#{transport := Transport, client := {ClientIp, ClientPort},
+             server := {ServerIp, ServerPort}}) ->
+    <<Transport, ClientPort:16, ServerPort:16, (ip(ClientIp))/binary, (ip(ServerIp))/binary>>.
+
+ip({A, B, C, D}) -> <<A, B, C, D>>;
+ip({A, B, C, D, E, F, G, H}) -> <<A:16, B:16, C:16, D:16, E:16, F:16, G:16, H:16>>.
+
+%% The allocation's process is Pid from here on.
+-spec enter(Name :: atom(), five_tuple(), session(), pid()) -> ok.
+enter(Name, FiveTuple, Session, Pid) ->
+    #{sessions := Sessions, tuples := Tuples} = here(Name),
+    true = ets:insert(Sessions, {Session, Pid}),
+    true = ets:insert(Tuples, {FiveTuple, Session, Pid}),
+    ok.
+
+%% The 5-tuple is free, unless it is another session's by now; the session is still known.
+-spec forget(Name :: atom(), five_tuple(), session()) -> ok.
+forget(Name, FiveTuple, Session) ->
+    _ = ets:select_delete(maps:get(tuples, here(Name)), [{{FiveTuple, Session, '_'}, [], [true]}]),
+    ok.
+
+-spec leave(Name :: atom(), five_tuple(), session()) -> ok.
+leave(Name, FiveTuple, Session) ->
+    true = ets:delete(maps:get(sessions, here(Name)), Session),
+    forget(Name, FiveTuple, Session).
+
+%% A process that was killed leaves its rows behind: they end here.
+-spec find(Name :: atom(), five_tuple()) -> {session(), pid()} | none.
+find(Name, FiveTuple) ->
+    case ets:lookup(maps:get(tuples, here(Name)), FiveTuple) of
+        [{_, Session, Pid}] ->
+            case is_process_alive(Pid) of
+                true ->
+                    {Session, Pid};
+                false ->
+                    ok = leave(Name, FiveTuple, Session),
+                    none
+            end;
+        [] ->
+            none
+    end.
+
+-spec pid(Name :: atom(), session()) -> pid() | none.
+pid(Name, Session) ->
+    case ets:lookup(maps:get(sessions, here(Name)), Session) of
+        [{_, Pid}] -> Pid;
+        [] -> none
+    end.
+
+%% Reservation tokens: who may redeem one, and for which family. How long, the relay knows.
+-spec hold(Name :: atom(), Token :: pos_integer(), User :: binary(), 4 | 6) -> ok.
+hold(Name, Token, User, Family) ->
+    put_note(Name, {token, Token}, {User, Family}).
+
+-spec release(Name :: atom(), Token :: pos_integer()) -> ok.
+release(Name, Token) ->
+    true = ets:delete(maps:get(notes, here(Name)), {token, Token}),
+    ok.
+
+-spec holder(Name :: atom(), Token :: non_neg_integer()) -> {User :: binary(), 4 | 6} | none.
+holder(Name, Token) ->
+    note(Name, {token, Token}).
+
+%% What the processes of a server tell each other: where they are, which addresses were bound.
+-spec put_note(Name :: atom(), Key :: term(), Value :: term()) -> ok.
+put_note(Name, Key, Value) ->
+    true = ets:insert(maps:get(notes, here(Name)), {Key, Value}),
+    ok.
+
+-spec note(Name :: atom(), Key :: term()) -> Value :: term() | none.
+note(Name, Key) ->
+    case ets:lookup(maps:get(notes, here(Name)), Key) of
+        [{_, Value}] -> Value;
+        [] -> none
+    end.
+
+%% Counts a response by its outcome: success, the error's code, or `none` for a request left
+%% without an answer.
+-spec count_answer(Name :: atom(), success | none | 400..599) -> ok.
+count_answer(Name, Outcome) ->
+    counters:add(maps:get(answers, here(Name)), index(Outcome, ?ANSWERS, 1), 1).
+
+index(Outcome, [Outcome | _], N) -> N;
+index(Outcome, [_ | Outcomes], N) -> index(Outcome, Outcomes, N + 1).
+
+-spec counted(Name :: atom()) -> #{success | none | 400..599 => non_neg_integer()}.
+counted(Name) ->
+    #{answers := Answers} = here(Name),
+    maps:from_list([{Outcome, counters:get(Answers, index(Outcome, ?ANSWERS, 1))}
+                    || Outcome <- ?ANSWERS]).
+
+here(Name) ->
+    persistent_term:get({meerkat, Name}).
+
+%% gen_server.
+
+-spec init({atom(), meerkat_settings:settings()}) -> {ok, atom()} | {stop, term()}.
+init({Name, Settings}) ->
+    _ = process_flag(trap_exit, true),
+    case is_running(Name) andalso is_process_alive(maps:get(owner, here(Name))) of
+        true -> {stop, {shutdown, "a server of this name is running"}};
+        false ->
+            Options = [public, {read_concurrency, true}, {write_concurrency, true}],
+            persistent_term:put({meerkat, Name},
+                                #{settings => Settings,
+                                  owner => self(),
+                                  sessions => ets:new(meerkat_sessions, Options),
+                                  tuples => ets:new(meerkat_tuples, Options),
+                                  notes => ets:new(meerkat_notes, Options),
+                                  answers => counters:new(length(?ANSWERS), [])}),
+            {ok, Name}
+    end.
+
+-spec handle_call(term(), gen_server:from(), atom()) -> {reply, ok, atom()}.
+handle_call(_Request, _From, Name) ->
+    {reply, ok, Name}.
+
+-spec handle_cast(term(), atom()) -> {noreply, atom()}.
+handle_cast(_Request, Name) ->
+    {noreply, Name}.
+
+-spec terminate(term(), atom()) -> ok.
+terminate(_Reason, Name) ->
+    _ = persistent_term:erase({meerkat, Name}),
+    ok.

@@ -1,0 +1,295 @@
+%% Owns the port to the relay program: starts it, tells it the configuration, and hands what it
+%% says to whom it concerns. It decides nothing and never waits once it is up: commands are sent
+%% to the port by whoever has one, and a relay that dies takes this process along.
+-module(meerkat_relay).
+-behaviour(gen_server).
+
+-include_lib("kernel/include/logger.hrl").
+
+-export([start_link/1, command/3, stats/1]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
+
+-record(state, {
+    name :: atom(),
+    port :: port(),
+    requests :: pos_integer(),                          % processes to choose from
+    request_code = code(request) :: byte(),
+    calls = #{} :: #{meerkat_ctl:ref() => gen_server:from()},
+    ref :: meerkat_ctl:ref()
+}).
+
+%% For a relay under a sanitizer; a healthy one takes milliseconds.
+-define(START_MS, 20000).
+-define(STATS_MS, 5000).
+%% Refs from here on are this process's own; those of allocations are small.
+-define(FIRST_REF, 16#80000000).
+%% After a crash the kernel may still be tearing down the sockets of the relay before.
+-define(BIND_AGAIN, 30).
+-define(BIND_AGAIN_MS, 100).
+
+%% Returns once every listener is bound. Error: {shutdown, Sentence}.
+-spec start_link(Name :: atom()) -> {ok, pid()} | {error, term()}.
+start_link(Name) ->
+    gen_server:start_link(?MODULE, Name, []).
+
+%% Sends a command from the calling process, which is suspended while the port is busy. `closed`:
+%% the relay that had this port is gone, and with it all that the command could have meant.
+-spec command(port(), meerkat_ctl:ref(), meerkat_ctl:message()) -> ok | closed.
+command(Port, Ref, Message) ->
+    Frame = meerkat_ctl:encode(Ref, Message),
+    try erlang:port_command(Port, Frame) of
+        true -> ok
+    catch
+        error:badarg -> closed
+    end.
+
+%% The relay's counters and tables: workers, sessions, peers, ports_free, counters by name.
+-spec stats(Name :: atom()) ->
+    {ok, #{workers := non_neg_integer(), sessions := non_neg_integer(),
+           peers := non_neg_integer(), ports_free := non_neg_integer(),
+           counters := #{atom() => non_neg_integer()}}}
+    | {error, relay_down | busy}.
+stats(Name) ->
+    try gen_server:call(meerkat_registry:note(Name, relay), stats, ?STATS_MS) of
+        {ok, Stats} -> {ok, named_counters(Stats)};
+        {error, busy} -> {error, busy}
+    catch
+        exit:_ -> {error, relay_down}
+    end.
+
+named_counters(#{counters := Values} = Stats) ->
+    Names = [Name || {Name, _, _} <- meerkat_ctl:counters()],
+    Stats#{counters := maps:from_list(lists:zip(Names, [V || <<V:64>> <= Values]))}.
+
+code(Name) ->
+    {_, Code, _, _} = lists:keyfind(Name, 1, meerkat_ctl:messages()),
+    Code.
+
+%%% Start. Whatever goes wrong ends it with one sentence for the operator.
+
+-spec init(atom()) -> {ok, #state{}} | {stop, {shutdown, string()}}.
+init(Name) ->
+    _ = process_flag(trap_exit, true),
+    _ = process_flag(message_queue_data, off_heap),
+    Settings = meerkat_registry:settings(Name),
+    try
+        State = introduce(open(Name, Settings), Settings),
+        Ready = configure(State, Settings),
+        ok = meerkat_registry:put_note(Name, relay, self()),
+        {ok, listen(Ready, Settings)}
+    catch
+        throw:{sentence, Format, Args} ->
+            {stop, {shutdown, lists:flatten(io_lib:format(Format, Args))}}
+    end.
+
+-spec fail(io:format(), [term()]) -> no_return().
+fail(Format, Args) ->
+    throw({sentence, Format, Args}).
+
+open(Name, Settings) ->
+    Program = program(Settings),
+    Options = [{packet, 4}, binary, exit_status, nouse_stdio, {args, []}],
+    try open_port({spawn_executable, Program}, Options) of
+        Port -> #state{name = Name, port = Port, ref = ?FIRST_REF,
+                       requests = meerkat_request_sup:size()}
+    catch
+        error:Reason -> fail("the relay program ~ts cannot be started: ~ts",
+                             [Program, file:format_error(Reason)])
+    end.
+
+program(#{relay_program := default}) ->
+    case code:priv_dir(meerkat) of
+        {error, bad_name} -> fail("the relay program is not there: no priv directory", []);
+        Dir -> filename:join(Dir, "meerkat_relay")
+    end;
+program(#{relay_program := Program}) ->
+    Program.
+
+%% Only the part of HELLO that every version has is read before the versions agree.
+introduce(#state{port = Port} = State, Settings) ->
+    Hello = code(hello),
+    Magic = meerkat_ctl:magic(),
+    case frame(State, any) of
+        <<Hello, 0:24, 0:32, Magic:32, Version:16, Hash:64, _/binary>> ->
+            Ours = {meerkat_ctl:version(), meerkat_ctl:table_hash()},
+            agree({Version, Hash}, Ours, program(Settings)),
+            State;
+        _ ->
+            true = port_close(Port),
+            fail("~ts is not a Meerkat relay: it does not begin with HELLO", [program(Settings)])
+    end.
+
+agree(Both, Both, _Program) ->
+    ok;
+agree({Same, Theirs}, {Same, Ours}, Program) ->
+    fail("relay program and Erlang are of different builds: ~ts has protocol table ~16.16.0b, "
+         "Erlang ~16.16.0b; build both from one tree", [Program, Theirs, Ours]);
+agree({Theirs, _}, {Ours, _}, Program) when Theirs < Ours ->
+    fail("the relay program ~ts is the older side: it speaks protocol version ~b, Erlang ~b",
+         [Program, Theirs, Ours]);
+agree({Theirs, _}, {Ours, _}, Program) ->
+    fail("Erlang is the older side: it speaks protocol version ~b, the relay program ~ts ~b",
+         [Ours, Program, Theirs]).
+
+configure(State0, #{relay_config := Config, nonce_key := NonceKey, rules := Rules,
+                    relays := Relays}) ->
+    State1 = told(State0, {config, Config#{nonce_key => NonceKey()}}, "the relay does not start"),
+    State2 = lists:foldl(fun relay_address/2, State1, Relays),
+    told(State2, {policy, #{rules => meerkat_policy:encode(Rules)}}, "the peer rules are refused").
+
+relay_address(#{pool := Pool, local := Local, advertised := Advertised, min_port := Min,
+                max_port := Max}, State) ->
+    told(State, {relay_address, #{pool => Pool, local => {Local, 0}, advertised => {Advertised, 0},
+                                  min_port => Min, max_port => Max}},
+         ["cannot relay from ", meerkat_text:ip(Local)]).
+
+told(State, Message, Complaint) ->
+    case ask(State, Message) of
+        {{reply, #{status := ok}}, Next} ->
+            Next;
+        {{reply, #{status := Status, detail := Detail}}, _} ->
+            fail("~ts: ~ts (~ts)", [Complaint, meerkat_text:escape(Detail), Status])
+    end.
+
+%% Last, when all that stands behind a listener is there.
+listen(#state{name = Name} = State0, #{listeners := Listeners} = Settings) ->
+    Before = case meerkat_registry:note(Name, listening) of
+        none -> #{};
+        Addresses -> Addresses
+    end,
+    {Bound, State} = lists:foldl(
+        fun(#{id := Id, local := Wanted} = Listener, {Bound, State}) ->
+            Local = maps:get(Id, Before, Wanted),
+            Tries = case Before of #{Id := _} -> ?BIND_AGAIN; #{} -> 0 end,
+            bind(Listener#{local := Local}, Tries, Bound, State)
+        end, {#{}, State0}, Listeners),
+    ok = meerkat_registry:put_note(Name, listening, Bound),
+    report(Bound, Settings),
+    State.
+
+bind(#{id := Id, transport := Transport, local := Local, realm := Realm} = Listener, Tries, Bound,
+     State) ->
+    Message = {listen, #{listener => Id, transport => Transport, local => Local, realm => Realm}},
+    case ask(State, Message) of
+        {{listening, #{status := ok, local := Address}}, Next} ->
+            {Bound#{Id => Address}, Next};
+        {_, Next} when Tries > 0 ->
+            receive after ?BIND_AGAIN_MS -> ok end,
+            bind(Listener, Tries - 1, Bound, Next);
+        {{listening, #{detail := Detail}}, Next} ->
+            Complaint = [meerkat_text:address(Local), meerkat_text:escape(Detail)],
+            maps:get(optional, Listener) orelse fail("cannot listen on udp ~ts: ~ts", Complaint),
+            ?LOG_WARNING("not listening on udp ~ts: ~ts", Complaint, #{domain => [meerkat]}),
+            {Bound, Next}
+    end.
+
+report(Bound, #{relays := Relays, own_kinds := Kinds}) ->
+    Meta = #{domain => [meerkat]},
+    [?LOG_NOTICE("listening on udp ~ts", [meerkat_text:address(Address)], Meta)
+     || {_, Address} <- lists:sort(maps:to_list(Bound))],
+    [?LOG_NOTICE("relaying from ~ts, ports ~b-~b~ts",
+                 [meerkat_text:ip(Local), Min, Max,
+                  [[", told to clients as ", meerkat_text:ip(Advertised)]
+                   || Advertised =/= Local]], Meta)
+     || #{local := Local, advertised := Advertised, min_port := Min, max_port := Max} <- Relays],
+    [?LOG_NOTICE("peers on ~ts addresses are allowed, for the relay's own is one", [Kind], Meta)
+     || Kind <- Kinds],
+    ok.
+
+%% A command and its reply. Requests that come in between wait in the mailbox.
+ask(#state{port = Port, ref = Ref} = State, Message) ->
+    closed =/= command(Port, Ref, Message) orelse fail("the relay program has ended", []),
+    {ok, Ref, Reply} = meerkat_ctl:decode(frame(State, Ref)),
+    {Reply, State#state{ref = next(Ref)}}.
+
+frame(#state{port = Port}, any) ->
+    receive
+        {Port, {data, Frame}} -> Frame;
+        {Port, {exit_status, Status}} -> fail("the relay program ended: ~ts", [status(Status)]);
+        {'EXIT', Port, Reason} -> fail("the relay program ended: ~tp", [Reason])
+    after ?START_MS ->
+        fail("the relay program says nothing for ~b s", [?START_MS div 1000])
+    end;
+frame(#state{port = Port}, Ref) ->
+    receive
+        {Port, {data, <<_:32, Ref:32, _/binary>> = Frame}} -> Frame;
+        {Port, {exit_status, Status}} -> fail("the relay program ended: ~ts", [status(Status)]);
+        {'EXIT', Port, Reason} -> fail("the relay program ended: ~tp", [Reason])
+    after ?START_MS ->
+        fail("the relay program says nothing for ~b s", [?START_MS div 1000])
+    end.
+
+status(Status) when Status > 128 -> io_lib:format("killed by signal ~b", [Status - 128]);
+status(Status) -> io_lib:format("exit status ~b", [Status]).
+
+next(16#ffffffff) -> ?FIRST_REF;
+next(Ref) -> Ref + 1.
+
+%%% Life
+
+-spec handle_call(stats, gen_server:from(), #state{}) ->
+    {noreply, #state{}} | {reply, {error, busy}, #state{}}.
+handle_call(stats, From, #state{port = Port, ref = Ref, calls = Calls} = State) ->
+    %% This process alone must not be suspended: it is the one that empties the pipe.
+    case erlang:port_command(Port, meerkat_ctl:encode(Ref, {stats, #{}}), [nosuspend]) of
+        true -> {noreply, State#state{ref = next(Ref), calls = Calls#{Ref => From}}};
+        false -> {reply, {error, busy}, State}
+    end.
+
+-spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
+handle_cast(_Request, State) ->
+    {noreply, State}.
+
+-spec handle_info(term(), #state{}) -> {noreply, #state{}} | {stop, term(), #state{}}.
+handle_info({Port, {data, <<Code, _:56, _Flow:64, _Listener:32, _Transport, Family, Rest/binary>>
+                          = Frame}},
+            #state{port = Port, request_code = Code} = State) ->
+    request(client(Family, Rest), Frame, State),
+    {noreply, State};
+handle_info({Port, {data, Frame}}, #state{port = Port} = State) ->
+    case meerkat_ctl:decode(Frame) of
+        {ok, Ref, {Name, _} = Message} ->
+            case meerkat_ctl:way(Name) of
+                r2e -> {noreply, deliver(Ref, Message, State)};
+                e2r -> stop("the relay program sent ~ts, which is for it to hear", [Name], State)
+            end;
+        {error, Reason} ->
+            stop("the relay program sent a frame that is not in the protocol: ~ts", [Reason],
+                 State)
+    end;
+handle_info({Port, {exit_status, Status}}, #state{port = Port} = State) ->
+    stop("the relay program ended: ~ts", [status(Status)], State);
+handle_info({'EXIT', Port, Reason}, #state{port = Port} = State) ->
+    stop("the relay program ended: ~tp", [Reason], State);
+handle_info({'EXIT', _Parent, Reason}, State) ->
+    {stop, Reason, State};
+handle_info(_Other, State) ->
+    {noreply, State}.
+
+%% The supervisor starts another; allocations learn of it by their monitors of the port.
+stop(Format, Args, State) ->
+    ?LOG_ERROR(Format, Args, #{domain => [meerkat]}),
+    {stop, {shutdown, lists:flatten(io_lib:format(Format, Args))}, State}.
+
+%% Requests of one client go to one process, so that they stay in order.
+request(Client, Frame, #state{name = Name, port = Port, requests = N}) ->
+    case meerkat_registry:note(Name, {request, erlang:phash2(Client, N)}) of
+        none -> ok;
+        Pid -> Pid ! {request, Port, Frame}, ok
+    end.
+
+client(4, <<Client:6/binary, _/binary>>) -> Client;
+client(6, <<Client:18/binary, _/binary>>) -> Client;
+client(_, _) -> <<>>.
+
+deliver(Ref, {_, Fields} = Message, #state{name = Name, calls = Calls} = State) ->
+    case Calls of
+        #{Ref := From} ->
+            gen_server:reply(From, {ok, Fields}),
+            State#state{calls = maps:remove(Ref, Calls)};
+        #{} ->
+            case meerkat_registry:pid(Name, maps:get(session, Fields, 0)) of
+                none -> State;
+                Pid -> Pid ! {relay, Ref, Message}, State
+            end
+    end.

@@ -1,0 +1,192 @@
+%% Where a request goes: decode, authenticate, then to the allocation of its 5-tuple, or to a new
+%% one, or back with an error. A process of a fixed pool; all requests of a client pass the same
+%% one. It keeps nothing between requests.
+-module(meerkat_request).
+-behaviour(gen_server).
+
+-include_lib("kernel/include/logger.hrl").
+
+-export([start_link/2, answer/3, again/1]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
+
+-export_type([job/0]).
+
+%% An authenticated request on its way to an answer: exactly one call of answer/3.
+-type job() :: #{port := port(),
+                 flow := non_neg_integer(),
+                 %% The process that took it in.
+                 from := pid(),
+                 place := meerkat_alloc_core:place(),
+                 %% The session the relay has for this 5-tuple, 0 for none.
+                 session := non_neg_integer(),
+                 request := meerkat_alloc_core:request(),
+                 seal := meerkat_auth:seal()}.
+
+-spec start_link(Name :: atom(), N :: non_neg_integer()) -> {ok, pid()} | {error, term()}.
+start_link(Name, N) ->
+    gen_server:start_link(?MODULE, {Name, N}, []).
+
+%% Sends the signed response and returns the request's credit; `none` does only the latter.
+%% SOFTWARE goes out only where it is configured, FINGERPRINT only where the request had one.
+-spec answer(Name :: atom(), job(), meerkat_alloc_core:response() | none) -> ok.
+answer(Name, #{port := Port, flow := Flow}, none) ->
+    send(Name, Port, Flow, none, <<>>);
+answer(Name, #{port := Port, flow := Flow, request := #{message := Asked}, seal := Seal},
+       Response) ->
+    {Class, Outcome, Attributes} = class(Response),
+    Software = case meerkat_registry:settings(Name) of
+        #{software := undefined} -> [];
+        #{software := Text} -> [{software, Text}]
+    end,
+    send(Name, Port, Flow, Outcome, Seal(response(Class, Asked, Attributes ++ Software))).
+
+%% Takes up a request anew that reached an allocation which has just ended.
+-spec again(job()) -> ok.
+again(#{from := From} = Job) ->
+    From ! {again, Job},
+    ok.
+
+%%% gen_server
+
+-spec init({atom(), non_neg_integer()}) -> {ok, atom()}.
+init({Name, N}) ->
+    ok = meerkat_registry:put_note(Name, {request, N}, self()),
+    {ok, Name}.
+
+-spec handle_call(term(), gen_server:from(), atom()) -> {reply, ok, atom()}.
+handle_call(_Request, _From, Name) ->
+    {reply, ok, Name}.
+
+-spec handle_cast(term(), atom()) -> {noreply, atom()}.
+handle_cast(_Request, Name) ->
+    {noreply, Name}.
+
+%% A request that trips over a fault of ours costs its client an answer and nobody else anything.
+-spec handle_info(term(), atom()) -> {noreply, atom()}.
+handle_info({request, Port, Frame}, Name) ->
+    try
+        {ok, 0, {request, Fields}} = meerkat_ctl:decode(Frame),
+        take(Name, Port, Fields)
+    catch
+        Class:Reason:Stack ->
+            complain(Class, Reason, Stack),
+            <<_:64, Flow:64, _/binary>> = Frame,
+            send(Name, Port, Flow, none, <<>>)
+    end,
+    {noreply, Name};
+handle_info({again, Job}, Name) ->
+    try
+        route(Name, Job)
+    catch
+        Class:Reason:Stack ->
+            complain(Class, Reason, Stack),
+            answer(Name, Job, none)
+    end,
+    {noreply, Name};
+handle_info(_Other, Name) ->
+    {noreply, Name}.
+
+%% Where it happened, but not with which arguments: they may be passwords.
+complain(Class, Reason, Stack) ->
+    Where = [{M, F, if is_list(A) -> length(A); true -> A end, proplists:get_value(line, Info)}
+             || {M, F, A, Info} <- lists:sublist(Stack, 8)],
+    What = if is_atom(Reason) -> Reason; true -> element(1, Reason) end,
+    ?LOG_ERROR("a request was left without an answer: ~tp ~tp in ~tp", [Class, What, Where],
+               #{domain => [meerkat]}).
+
+%%% The way of a request
+
+take(Name, Port, #{packet := Packet, flow := Flow, listener := Listener} = Fields) ->
+    {ok, Message} = meerkat_stun:decode(Packet),
+    #{auth := Auth, realms := #{Listener := Realm}} = meerkat_registry:settings(Name),
+    case meerkat_auth:authenticate(Packet, Message, Realm, Auth) of
+        {ok, Identity} ->
+            route(Name, job(Name, Port, Fields, Message, Identity));
+        {error, Code} ->
+            Challenge = challenge(Code, Message, Realm),
+            send(Name, Port, Flow, Code, meerkat_stun:encode(response(error, Message, Challenge)))
+    end.
+
+job(Name, Port, #{flow := Flow, client := Client, session := Session} = Fields, Message,
+    #{user := User, seal := Seal}) ->
+    Request = #{message => Message, user => User, client => Client},
+    #{port => Port,
+      flow => Flow,
+      from => self(),
+      place => maps:with([listener, transport, client, server], Fields),
+      session => Session,
+      request => held(Name, Request),
+      seal => Seal}.
+
+held(Name, #{message := Message} = Request) ->
+    case meerkat_stun:get(reservation_token, Message) of
+        {ok, Token} ->
+            case meerkat_registry:holder(Name, Token) of
+                none -> Request;
+                Holder -> Request#{held => Holder}
+            end;
+        error ->
+            Request
+    end.
+
+route(Name, #{place := Place} = Job) ->
+    case meerkat_registry:find(Name, meerkat_registry:five_tuple(Place)) of
+        {_Session, Pid} ->
+            Pid ! {request, Job},
+            ok;
+        none ->
+            forsake(Job),
+            admit(Name, Job)
+    end.
+
+%% A session of the relay's that no process governs, for its own was killed, is ended. One whose
+%% end is under way is told twice, which does no harm.
+forsake(#{session := 0}) ->
+    ok;
+forsake(#{session := Session, port := Port}) ->
+    _ = meerkat_relay:command(Port, 0, {alloc_delete, #{session => Session}}),
+    ok.
+
+admit(Name, #{request := Request, flow := Flow} = Job) ->
+    #{limits := Limits} = meerkat_registry:settings(Name),
+    case meerkat_alloc_core:admit(Request, Limits) of
+        {create, Plan} ->
+            case meerkat_alloc_sup:start_alloc(Name, session(Flow), Plan, Job) of
+                ok -> ok;
+                {error, Reason} -> error({no_process, Reason})
+            end;
+        {answer, Response} ->
+            answer(Name, Job, Response)
+    end.
+
+%% The worker's number, then one that this VM never gives twice.
+session(Flow) ->
+    Number = erlang:unique_integer([positive, monotonic]) band 16#ffffffffffffff,
+    meerkat_ctl:worker(Flow) bsl 56 bor Number.
+
+%%% Responses
+
+%% RFC 8489 9.2.4: a 401 comes with REALM and a nonce that is good; the request's own is, the relay
+%% has seen to it. Nothing that is not signed says what we are.
+challenge(401, Message, Realm) ->
+    [{error_code, {401, <<>>}}, {realm, Realm}]
+        ++ [{nonce, Nonce} || {ok, Nonce} <- [meerkat_stun:get(nonce, Message)]];
+challenge(Code, _Message, _Realm) ->
+    [{error_code, {Code, <<>>}}].
+
+class({success, Attributes}) -> {success, success, Attributes};
+class({error, Code, Attributes}) -> {error, Code, [{error_code, {Code, <<>>}} | Attributes]}.
+
+response(Class, #{method := Method, transaction_id := Id, fingerprint := Fingerprint}, Attributes) ->
+    Response = #{class => Class, method => Method, transaction_id => Id,
+                 attributes => Attributes},
+    case Fingerprint of
+        true -> Response#{fingerprint => true};
+        false -> Response
+    end.
+
+%% When the relay that asked is gone there is nobody to answer.
+send(Name, Port, Flow, Outcome, Packet) ->
+    ok = meerkat_registry:count_answer(Name, Outcome),
+    _ = meerkat_relay:command(Port, 0, {answer, #{flow => Flow, packet => Packet}}),
+    ok.

@@ -1,0 +1,163 @@
+%% A configuration map made into what the processes of one server need to know. Opens
+%% nothing that serves, and keeps no secret where a crash report could print it.
+-module(meerkat_settings).
+
+-export([new/2]).
+
+-export_type([settings/0, listener/0, relay/0]).
+
+-type listener() :: #{id := pos_integer(),
+                      transport := byte(),
+                      local := {inet:ip_address(), inet:port_number()},
+                      realm := binary(),
+                      %% Half of `any`: the machine may lack the family.
+                      optional := boolean()}.
+-type relay() :: #{pool := pos_integer(),
+                   local := inet:ip_address(),
+                   advertised := inet:ip_address(),
+                   min_port := inet:port_number(),
+                   max_port := inet:port_number(),
+                   _ => _}.
+%% The two funs give the key nonces are made with and the secrets that credentials are made from.
+-type settings() :: #{name := atom(),
+                      auth := meerkat_auth:auth(),
+                      limits := meerkat_alloc_core:limits(),
+                      listeners := [listener()],
+                      realms := #{Listener :: pos_integer() => binary()},
+                      relays := [relay()],
+                      rules := [meerkat_policy:rule()],
+                      own_kinds := [meerkat_policy:kind()],
+                      software := undefined | binary(),
+                      relay_program := default | file:name_all(),
+                      relay_config := map(),
+                      nonce_key := fun(() -> <<_:256>>),
+                      secrets := fun(() -> [binary()])}.
+
+-define(UDP, 17).
+%% Requests the relay may have waiting for us, per worker.
+-define(CREDITS, 1024).
+%% SO_RCVBUF of every socket, bytes: 30 ms of 1 Gbit/s.
+-define(RECEIVE_BUFFER, 4194304).
+%% Peers of one allocation; max_permissions is the average over all.
+-define(PEERS_PER_ALLOCATION, 1024).
+
+%% Settings of the server Name, or what is wrong with Config in one sentence. Keys that are
+%% missing take the defaults of docs/configuration.md, the environment is not looked at; besides
+%% those of meerkat_config there are
+%%   relay_program   path of another relay program than the one in priv
+%%   receive_buffer  SO_RCVBUF, bytes
+%% and a listener may have a `realm` of its own.
+-spec new(Name :: atom(), map()) -> {ok, settings()} | {error, string()}.
+new(Name, Given) ->
+    {ok, Defaults, _Warnings} = meerkat_config:load(#{file => none, env => []}),
+    Config = maps:merge(Defaults, Given),
+    case [Key || {Key, Value} <- lists:sort(maps:to_list(Config)), not is_valid(Key, Value)] of
+        [] -> {ok, settings(Name, Config)};
+        [Key | _] -> {error, lists:flatten(io_lib:format("configuration: ~tp is unknown or has a "
+                                                         "value it cannot have", [Key]))}
+    end.
+
+settings(Name, Config) ->
+    #{realm := Realm, nonce_lifetime := NonceLifetime, workers := Workers,
+      max_allocations := Allocations, max_permissions := Permissions, secrets := Secrets} = Config,
+    Listeners = listeners(maps:get(listeners, Config), Realm),
+    Relays = [Relay#{pool => pool(Ip)} || #{local := Ip} = Relay <- maps:get(relays, Config)],
+    ChannelMax = case maps:get(rfc5766_channel_numbers, Config) of
+        true -> 16#7fff;
+        false -> 16#4fff
+    end,
+    NonceKey = crypto:strong_rand_bytes(32),
+    #{name => Name,
+      auth => meerkat_auth:new(Config),
+      limits => (maps:with([default_lifetime, max_lifetime], Config))#{
+          max_peers => ?PEERS_PER_ALLOCATION,
+          channel_max => ChannelMax,
+          pools => maps:from_list([{pool(Ip), {Pool, Ip}}
+                                   || #{pool := Pool, advertised := Ip} <- Relays])},
+      listeners => Listeners,
+      realms => maps:from_list([{Id, R} || #{id := Id, realm := R} <- Listeners]),
+      relays => Relays,
+      rules => meerkat_policy:rules(Config),
+      own_kinds => meerkat_policy:own_kinds(Relays),
+      software => maps:get(software, Config),
+      relay_program => maps:get(relay_program, Config, default),
+      relay_config => #{workers => Workers,
+                        sessions_max => Allocations,
+                        peers_max => min(Allocations * Permissions, 16#ffffffff),
+                        credits => ?CREDITS,
+                        nonce_lifetime_s => NonceLifetime,
+                        nonce_features => 0,
+                        channel_max => ChannelMax,
+                        receive_buffer => maps:get(receive_buffer, Config, ?RECEIVE_BUFFER)},
+      nonce_key => fun() -> NonceKey end,
+      secrets => fun() -> Secrets end}.
+
+%% One relay address per family: the family is the pool's number.
+pool(Ip) when tuple_size(Ip) =:= 4 -> 4;
+pool(_Ip) -> 6.
+
+listeners(Listeners, Realm) ->
+    Locals = [{Ip, L, Optional} || #{ip := Where} = L <- Listeners, {Ip, Optional} <- ips(Where)],
+    [#{id => Id, transport => ?UDP, local => {Ip, maps:get(port, L)},
+       realm => maps:get(realm, L, Realm), optional => Optional}
+     || {Id, {Ip, L, Optional}} <- lists:zip(lists:seq(1, length(Locals)), Locals)].
+
+ips(any) -> [{{0, 0, 0, 0}, false}, {{0, 0, 0, 0, 0, 0, 0, 0}, true}];
+ips(Ip) -> [{Ip, false}].
+
+%%% What a key may hold. Files and environments have passed meerkat_config with better words; this
+%%% is for maps written by hand.
+
+is_valid(realm, Realm) ->
+    is_binary(Realm) andalso Realm =/= <<>> andalso byte_size(Realm) < 128;
+is_valid(secrets, Secrets) ->
+    is_list(Secrets) andalso lists:all(fun(S) -> is_binary(S) andalso S =/= <<>> end, Secrets);
+is_valid(users, Users) ->
+    is_map(Users) andalso lists:all(fun is_user/1, maps:to_list(Users));
+is_valid(listeners, Listeners) ->
+    is_list(Listeners) andalso lists:all(fun is_listener/1, Listeners);
+is_valid(relays, Relays) ->
+    is_list(Relays) andalso lists:all(fun is_relay/1, Relays)
+        andalso length(Relays) =:= length(lists:usort([pool(Ip) || #{local := Ip} <- Relays]));
+is_valid(Peers, Prefixes) when Peers =:= allowed_peers; Peers =:= denied_peers ->
+    is_list(Prefixes) andalso lists:all(fun is_prefix/1, Prefixes);
+is_valid(Flag, Value) when Flag =:= strict_realm; Flag =:= rfc5766_channel_numbers ->
+    is_boolean(Value);
+is_valid(Number, Value) when Number =:= max_allocations; Number =:= max_permissions;
+                             Number =:= default_lifetime; Number =:= max_lifetime;
+                             Number =:= nonce_lifetime; Number =:= receive_buffer ->
+    is_integer(Value) andalso Value > 0 andalso Value < 1 bsl 32;
+is_valid(workers, Value) ->
+    is_integer(Value) andalso Value >= 0 andalso Value < 256;
+is_valid(software, Value) ->
+    Value =:= undefined orelse is_binary(Value) andalso byte_size(Value) =< 763;
+is_valid(relay_program, Value) ->
+    is_list(Value) orelse is_binary(Value);
+is_valid(Key, _Value) ->
+    %% Not of our trade.
+    lists:member(Key, [log_level, settings]).
+
+is_user({User, {password, Password}}) -> is_binary(User) andalso is_binary(Password);
+is_user({User, {key, <<_:128>>}}) -> is_binary(User);
+is_user(_) -> false.
+
+is_listener(#{transport := udp, ip := Ip, port := Port} = Listener) ->
+    (Ip =:= any orelse is_ip(Ip)) andalso is_port_number(Port)
+        andalso is_valid(realm, maps:get(realm, Listener, <<"default">>));
+is_listener(_) ->
+    false.
+
+is_relay(#{local := Local, advertised := Advertised, min_port := Min, max_port := Max}) ->
+    is_ip(Local) andalso is_ip(Advertised) andalso pool(Local) =:= pool(Advertised)
+        andalso is_port_number(Min) andalso is_port_number(Max) andalso Min > 0 andalso Min =< Max;
+is_relay(_) ->
+    false.
+
+is_prefix({Ip, Bits}) when is_integer(Bits), Bits >= 0 ->
+    is_ip(Ip) andalso Bits =< case pool(Ip) of 4 -> 32; 6 -> 128 end;
+is_prefix(_) ->
+    false.
+
+is_ip(Ip) -> inet:is_ip_address(Ip).
+
+is_port_number(Port) -> is_integer(Port) andalso Port >= 0 andalso Port =< 65535.
