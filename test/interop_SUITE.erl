@@ -1,0 +1,128 @@
+%% Clients that others wrote, against a server of ours: coturn's turnutils_uclient, aioice, and two
+%% RTCPeerConnections in Chromium. The programs of test/interop do the work and judge it; their own
+%% exit status and last line decide.
+-module(interop_SUITE).
+
+-include_lib("stdlib/include/assert.hrl").
+
+-export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
+-export([uclient_send/1, uclient_channel/1, uclient_channel_one_socket/1, uclient_padded/1,
+         uclient_large/1, uclient_ipv6_client/1, uclient_ipv6_relay/1, uclient_between_clients/1,
+         uclient_rest_credentials/1, uclient_without_permission_relays_nothing/1,
+         uclient_strict_channel_numbers/1, aioice_relay/1, browser_relay/1,
+         a_wrong_password_fails/1]).
+
+suite() -> [{timetrap, {minutes, 3}}].
+
+all() ->
+    [uclient_send, uclient_channel, uclient_channel_one_socket, uclient_padded, uclient_large,
+     uclient_ipv6_client, uclient_ipv6_relay, uclient_between_clients, uclient_rest_credentials,
+     uclient_without_permission_relays_nothing, uclient_strict_channel_numbers, aioice_relay,
+     browser_relay, a_wrong_password_fails].
+
+%% Debian's uclient chooses channel numbers up to 0x7FFF (K12).
+init_per_suite(Config) ->
+    [{server, turn_kit:start_server(#{rfc5766_channel_numbers => true})} | Config].
+
+end_per_suite(Config) ->
+    turn_kit:stop_server(server(Config)).
+
+server(Config) -> proplists:get_value(server, Config).
+
+uclient_send(Config) -> uclient(Config, "send", []).
+
+%% Two allocations a client, the second at the odd port held by the first (EVEN-PORT).
+uclient_channel(Config) -> uclient(Config, "channel", []).
+
+uclient_channel_one_socket(Config) -> uclient(Config, "channel", ["-c"]).
+
+%% ChannelData padded to four bytes, as pjnath sends it over UDP.
+uclient_padded(Config) -> uclient(Config, "channel", ["-c", "-D"]).
+
+uclient_large(Config) -> uclient(Config, "channel", ["-c", "-l", "1400", "-n", "100", "-z", "5"]).
+
+uclient_ipv6_client(Config) -> uclient("::1", Config, "channel", ["-c"]).
+
+uclient_ipv6_relay(Config) -> uclient(Config, "channel", ["-c", "-x", "-e", "::1"]).
+
+uclient_between_clients(Config) -> uclient(Config, "channel", ["-y", "-c"]).
+
+%% username = expiry:name, password = HMAC of it, made by uclient from the secret.
+uclient_rest_credentials(Config) ->
+    #{secret := Secret} = server(Config),
+    uclient(Config, "channel", ["-c", "-W", binary_to_list(Secret)]).
+
+%% Without permissions all must be lost, and the harness must say so.
+uclient_without_permission_relays_nothing(Config) ->
+    {Status, Output} = run_uclient("127.0.0.1", server(Config), "send", ["-I", "-c"]),
+    ?assertEqual(1, Status),
+    ?assertMatch({match, _}, re:run(Output, "FAILED")).
+
+%% A server that keeps to RFC 8656 refuses the numbers that this client likes; it says 400.
+uclient_strict_channel_numbers(_Config) ->
+    turn_kit:with_server(#{}, fun(Server) ->
+        Runs = [run_uclient("127.0.0.1", Server, "channel", ["-c"]) || _ <- lists:seq(1, 4)],
+        ?assert(lists:any(fun({Status, Output}) ->
+                              Status =:= 1 andalso re:run(Output, "error 400") =/= nomatch
+                          end, Runs))
+    end).
+
+aioice_relay(Config) ->
+    #{ip := Ip, port := Port, users := Users} = server(Config),
+    {Status, Output} = run("aioice_relay.py", [inet:ntoa(Ip), integer_to_list(Port), "alice",
+                                               maps:get(<<"alice">>, Users)]),
+    ?assertEqual({0, match}, {Status, re:run(Output, "aioice relay: ok", [{capture, none}])}).
+
+browser_relay(Config) ->
+    #{ip := Ip, port := Port, users := Users} = server(Config),
+    {0, _} = npm_ci(),
+    {Status, Output} = exec(os:find_executable("node"),
+                            [path(["browser", "relay_call.mjs"]), inet:ntoa(Ip),
+                             integer_to_list(Port), "alice", maps:get(<<"alice">>, Users)]),
+    ?assertEqual(0, Status),
+    ?assertMatch({match, _}, re:run(Output, "frames decoded [0-9]+, local relay")).
+
+a_wrong_password_fails(Config) ->
+    #{ip := Ip, port := Port} = server(Config),
+    Args = [inet:ntoa(Ip), integer_to_list(Port), "alice", "not hers"],
+    {1, _} = run("uclient.sh", Args ++ ["send"]),
+    {1, Output} = run("aioice_relay.py", Args),
+    ?assertMatch({match, _}, re:run(Output, "401")).
+
+%%% Running them
+
+uclient(Config, Mode, Options) -> uclient("127.0.0.1", Config, Mode, Options).
+
+uclient(Host, Config, Mode, Options) ->
+    {Status, Output} = run_uclient(Host, server(Config), Mode, Options),
+    ?assertEqual(0, Status),
+    ?assertMatch({match, _}, re:run(Output, "uclient " ++ Mode ++ ": sent [1-9][0-9]* .*lost 0")).
+
+run_uclient(Host, #{listeners := Listeners, users := Users}, Mode, Options) ->
+    {ok, Ip} = inet:parse_address(Host),
+    {Ip, Port} = lists:keyfind(Ip, 1, Listeners),
+    run("uclient.sh", [Host, integer_to_list(Port), "alice", maps:get(<<"alice">>, Users), Mode
+                       | Options]).
+
+npm_ci() ->
+    exec(os:find_executable("npm"), ["ci", "--silent", "--no-audit", "--no-fund", "--prefix",
+                                     path(["browser"])]).
+
+run(Program, Args) -> exec(path([Program]), Args).
+
+path(Parts) ->
+    Root = filename:join([code:lib_dir(meerkat), "..", "..", "..", ".."]),
+    filename:join([Root, "test", "interop" | Parts]).
+
+exec(Program, Args) ->
+    Port = open_port({spawn_executable, Program},
+                     [{args, Args}, exit_status, binary, stderr_to_stdout, hide]),
+    {Status, Output} = collect(Port, []),
+    ct:log("~ts ~p~nstatus ~b~n~ts", [Program, Args, Status, Output]),
+    {Status, Output}.
+
+collect(Port, Acc) ->
+    receive
+        {Port, {data, Data}} -> collect(Port, [Acc, Data]);
+        {Port, {exit_status, Status}} -> {Status, iolist_to_binary(Acc)}
+    end.
