@@ -2,7 +2,7 @@
 %% by child_spec/2. What a server is told and what it tells; how it works is not for here.
 -module(meerkat).
 
--export([child_spec/2, start_server/2, stop_server/1]).
+-export([child_spec/2, start_server/2, stop_server/1, format_error/1]).
 -export([info/1, allocations/1]).
 -export([credentials/2, credentials/3]).
 
@@ -12,8 +12,8 @@
 -type name() :: atom().
 %% As meerkat_config:load/1 makes it; keys left out take their defaults (docs/configuration.md).
 -type config() :: map().
-%% One sentence, or what OTP says.
--type error() :: string() | term().
+%% For format_error/1.
+-type error() :: term().
 
 %% What makes a credential for a day at most.
 -define(TTL_S, 86400).
@@ -45,13 +45,17 @@ stop_server(Name) ->
         {error, not_found} -> {error, not_found}
     end.
 
-%% The one sentence in the reason a supervisor gives.
+%% Why start_server/2 failed, as a sentence.
+-spec format_error(error()) -> unicode:chardata().
+format_error([C | _] = Sentence) when is_integer(C) -> Sentence;
+format_error(Reason) -> io_lib:format("~tp", [Reason]).
+
+%% The one sentence in the reason a supervisor gives, where there is one.
 sentence({shutdown, {failed_to_start_child, _Child, Reason}}) -> sentence(Reason);
 sentence({failed_to_start_child, _Child, Reason}) -> sentence(Reason);
+sentence({{shutdown, _} = Reason, Child}) when element(1, Child) =:= child -> sentence(Reason);
 sentence({shutdown, [C | _] = Sentence}) when is_integer(C) -> Sentence;
 sentence({already_started, _Pid}) -> "a server of this name is running";
-sentence(already_present) -> "a server of this name is there, stopped";
-sentence({Reason, Child}) when is_tuple(Child), element(1, Child) =:= child -> sentence(Reason);
 sentence(Reason) -> Reason.
 
 %% What a running server is up to; badarg if there is none of that name.
@@ -109,8 +113,9 @@ credentials(Name, User, TtlS) when is_binary(User), is_integer(TtlS), TtlS > 0 -
             #{username => Username,
               password => Password,
               ttl => TtlS,
-              uris => lists:usort([uri(Ip, Port) || {Local, Port} <- bound(Name),
-                                                    Ip <- told(Local, Relays)])};
+              uris => lists:usort([Uri || {Local, Port} <- bound(Name),
+                                          Ip <- told(Local, Relays),
+                                          Uri <- uris(Ip, Port)])};
         _ ->
             error(badarg)
     end.
@@ -118,15 +123,18 @@ credentials(Name, User, TtlS) when is_binary(User), is_integer(TtlS), TtlS > 0 -
 %% Where clients find a listener: a wildcard, or the address relayed from, at the address they are
 %% told; any other at itself.
 told(Local, Relays) ->
-    Same = [Told || #{local := Ip, advertised := Told} <- Relays,
-                    Ip =:= Local orelse is_wildcard(Local) andalso size(Ip) =:= size(Local)],
-    case Same of
-        [] when not (Local =:= {0, 0, 0, 0} orelse Local =:= {0, 0, 0, 0, 0, 0, 0, 0}) -> [Local];
-        _ -> Same
+    Told = [Advertised || #{local := Ip, advertised := Advertised} <- Relays,
+                          Ip =:= Local orelse is_wildcard(Local) andalso size(Ip) =:= size(Local)],
+    case {Told, is_wildcard(Local)} of
+        {[], false} -> [Local];
+        _ -> Told
     end.
 
 is_wildcard(Ip) ->
     lists:all(fun(Part) -> Part =:= 0 end, tuple_to_list(Ip)).
 
-uri(Ip, Port) ->
-    iolist_to_binary(["turn:", meerkat_text:address({Ip, Port}), "?transport=udp"]).
+%% RFC 7064, RFC 7065.
+uris(Ip, Port) ->
+    Address = meerkat_text:address({Ip, Port}),
+    [iolist_to_binary(["stun:", Address]),
+     iolist_to_binary(["turn:", Address, "?transport=udp"])].

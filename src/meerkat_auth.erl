@@ -24,7 +24,7 @@
     strict_realm :: boolean(),
     dummy :: candidate()
 }).
--opaque auth() :: #auth{}.
+-opaque auth() :: fun(() -> #auth{}).
 
 %% `ignore`: nothing is configured for this backend.
 -callback init(Config :: map()) -> {ok, State :: term()} | ignore.
@@ -45,10 +45,11 @@
 %% (for their realms) and `strict_realm`.
 -spec new(map()) -> auth().
 new(Config) ->
-    #auth{backends = [{Backend, State} || Backend <- ?BACKENDS,
-                                          {ok, State} <- [Backend:init(Config)]],
-          strict_realm = maps:get(strict_realm, Config, false),
-          dummy = dummy()}.
+    Auth = #auth{backends = [{Backend, State} || Backend <- ?BACKENDS,
+                                                 {ok, State} <- [Backend:init(Config)]],
+                 strict_realm = maps:get(strict_realm, Config, false),
+                 dummy = dummy()},
+    fun() -> Auth end.
 
 %% A password nobody has.
 dummy() ->
@@ -61,7 +62,8 @@ dummy() ->
 %% USERHASH are both there, USERNAME decides.
 -spec authenticate(Packet :: binary(), meerkat_stun:message(), Realm :: binary(), auth()) ->
     {ok, identity()} | {error, 400 | 401}.
-authenticate(Packet, Message, Realm, #auth{} = Auth) ->
+authenticate(Packet, Message, Realm, GetAuth) ->
+    Auth = GetAuth(),
     case {user(Message, Auth), meerkat_stun:get(realm, Message), algorithm(Message)} of
         {{ok, User}, {ok, Sent}, {ok, Algorithm}} ->
             Known = not Auth#auth.strict_realm orelse Sent =:= Realm,

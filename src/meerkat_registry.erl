@@ -20,7 +20,9 @@
 %% What answers are counted by: success, or the code of the error.
 -define(ANSWERS, [success, 400, 401, 403, 420, 437, 440, 441, 442, 443, 486, 500, 508, none]).
 
--spec start_link(Name :: atom(), meerkat_settings:settings()) -> {ok, pid()} | {error, term()}.
+%% The settings come in a fun: supervisors print arguments.
+-spec start_link(Name :: atom(), fun(() -> meerkat_settings:settings())) ->
+    {ok, pid()} | {error, term()}.
 start_link(Name, Settings) ->
     gen_server:start_link(?MODULE, {Name, Settings}, []).
 
@@ -140,7 +142,7 @@ here(Name) ->
 
 %% gen_server.
 
--spec init({atom(), meerkat_settings:settings()}) -> {ok, atom()} | {stop, term()}.
+-spec init({atom(), fun(() -> meerkat_settings:settings())}) -> {ok, atom()} | {stop, term()}.
 init({Name, Settings}) ->
     _ = process_flag(trap_exit, true),
     case is_running(Name) andalso is_process_alive(maps:get(owner, here(Name))) of
@@ -148,7 +150,7 @@ init({Name, Settings}) ->
         false ->
             Options = [public, {read_concurrency, true}, {write_concurrency, true}],
             persistent_term:put({meerkat, Name},
-                                #{settings => Settings,
+                                #{settings => Settings(),
                                   owner => self(),
                                   sessions => ets:new(meerkat_sessions, Options),
                                   tuples => ets:new(meerkat_tuples, Options),

@@ -25,7 +25,7 @@ start_link(Name, Config) ->
 init({Name, Settings}) ->
     {ok, {#{strategy => rest_for_one, intensity => 5, period => 10},
           [#{id => meerkat_registry,
-             start => {meerkat_registry, start_link, [Name, Settings()]}},
+             start => {meerkat_registry, start_link, [Name, Settings]}},
            #{id => meerkat_alloc_sup,
              start => {meerkat_alloc_sup, start_link, [Name]},
              type => supervisor},
