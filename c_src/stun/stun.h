@@ -133,7 +133,7 @@ struct stun_view {
 };
 
 /* STUN_OK, or why the bytes are not a message; *v is then undefined. Never reads past len.
- * Of several faults the leftmost is named. */
+ * Of several faults the first of enum stun_err is named. */
 enum stun_err stun_parse(struct stun_view *v, const uint8_t *data, size_t len);
 
 static inline bool stun_has(const struct stun_view *v, enum stun_attr_id id)
@@ -169,8 +169,7 @@ enum stun_err stun_value_error(enum stun_attr_id id, const uint8_t *value, size_
                                size_t *reason_len);
 
 /* Takes one algorithm and its parameters off an ALG or ALGS value (RFC 8489 14.11): true, or
- * false at the end and at a cut entry; the difference is bytes left in *list. Padding behind the
- * last entry may be missing. */
+ * false at the end and at a cut entry or padding; the difference is bytes left in *list. */
 bool stun_alg_next(struct bytes *list, uint16_t *algorithm, const uint8_t **params, size_t *len);
 
 /* Walks every attribute that counts, in the order of the message, duplicates included. */

@@ -157,9 +157,8 @@ bool stun_alg_next(struct bytes *list, uint16_t *algorithm, const uint8_t **para
     uint16_t alg, params_len;
     const uint8_t *p, *padding;
     if (!bytes_get16(&rest, &alg) || !bytes_get16(&rest, &params_len) ||
-        !bytes_take(&rest, params_len, &p))
+        !bytes_take(&rest, params_len, &p) || !bytes_take(&rest, -(size_t)params_len & 3, &padding))
         return false;
-    (void)bytes_take(&rest, MIN(-(size_t)params_len & 3, bytes_left(&rest)), &padding);
     *list = rest;
     *algorithm = alg;
     *params = p;

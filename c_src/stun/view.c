@@ -126,13 +126,9 @@ enum stun_err stun_parse(struct stun_view *v, const uint8_t *data, size_t len)
         if (next > len)
             return STUN_ERR_BAD_ATTRIBUTE;
         int id = find(code);
-        if (id == A_fingerprint) {
-            if (!fingerprint_ok(data, len, offset))
-                return STUN_ERR_BAD_FINGERPRINT;
-        } else if (gate != GATE_ALL &&
-                   !(gate == GATE_SHA256_OR_FINGERPRINT && id == A_message_integrity_sha256)) {
+        if (gate != GATE_ALL && id != A_fingerprint &&
+            !(gate == GATE_SHA256_OR_FINGERPRINT && id == A_message_integrity_sha256))
             continue;
-        }
         v->counted_end = (uint16_t)next;
         if (id < 0) {
             if (stun_is_comprehension_required(code))
@@ -147,6 +143,8 @@ enum stun_err stun_parse(struct stun_view *v, const uint8_t *data, size_t len)
             gate = GATE_FINGERPRINT;
     }
     v->has_fingerprint = v->at[A_fingerprint] != 0;
+    if (v->has_fingerprint && !fingerprint_ok(data, len, v->at[A_fingerprint]))
+        return STUN_ERR_BAD_FINGERPRINT;
     return STUN_OK;
 }
 

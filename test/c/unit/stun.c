@@ -525,6 +525,8 @@ static bool size_allowed(const struct stun_attr_info *row, size_t len, uint8_t f
         return len == (family == 1 ? 8u : 20u);
     if (row->kind == STUN_KIND_TYPES)
         return len % 2 == 0;
+    if (row->kind == STUN_KIND_ALG || row->kind == STUN_KIND_ALGS)
+        return len >= row->min && len % 4 == 0;
     return len >= row->min && len <= row->max;
 }
 
@@ -661,7 +663,7 @@ static void algorithms(void)
         {"0002000000010000", 2},
         {"00020003616263000001000461626364", 2},
         {"0002000361626300", 1},
-        {"00020003616263", 1}, /* no padding behind the last */
+        {"00020003616263", 0}, /* padding is part of the list */
         {"00020001610000000001", 0},
         {"000200", 0},
         {"00020001", 0},
@@ -862,6 +864,13 @@ static void fingerprints(void)
     raw_fingerprint(0);
     raw_sign(false);
     CHECK_EQ(verdict(), STUN_ERR_BAD_FINGERPRINT);
+
+    test_begin("X60 FINGERPRINT not last, and a fault behind it");
+    raw_start(0x0001);
+    raw_fingerprint(0);
+    raw_attr(0x8022, "abc", 3);
+    store16(raw.bytes + raw.len - 6, 5);
+    CHECK_EQ(verdict(), STUN_ERR_BAD_ATTRIBUTE);
 
     test_begin("X60 FINGERPRINT twice");
     raw_start(0x0001);
