@@ -1,0 +1,39 @@
+%% Runs the properties of prop_stun, some thousand cases each, and shows the smallest case that
+%% fails. Knows nothing of what they say.
+-module(prop_SUITE).
+
+-export([all/0, suite/0]).
+-export([encode/1, decode/1, mutated/1, noise/1, verify/1, keys/1, channel/1]).
+
+-spec all() -> [atom()].
+all() -> [encode, decode, mutated, noise, verify, keys, channel].
+
+-spec suite() -> [tuple()].
+suite() -> [{timetrap, {minutes, 5}}].
+
+-spec encode(turn_kit:config()) -> ok.
+encode(_Config) -> holds(prop_stun:prop_encode(), 5000).
+
+-spec decode(turn_kit:config()) -> ok.
+decode(_Config) -> holds(prop_stun:prop_decode(), 10000).
+
+-spec mutated(turn_kit:config()) -> ok.
+mutated(_Config) -> holds(prop_stun:prop_mutated(), 10000).
+
+-spec noise(turn_kit:config()) -> ok.
+noise(_Config) -> holds(prop_stun:prop_noise(), 5000).
+
+-spec verify(turn_kit:config()) -> ok.
+verify(_Config) -> holds(prop_stun:prop_verify(), 5000).
+
+-spec keys(turn_kit:config()) -> ok.
+keys(_Config) -> holds(prop_stun:prop_keys(), 1000).
+
+-spec channel(turn_kit:config()) -> ok.
+channel(_Config) -> holds(prop_stun:prop_channel(), 1000).
+
+holds(Property, Cases) ->
+    case proper:quickcheck(Property, [{numtests, Cases}, {max_size, 20}, quiet, long_result]) of
+        true -> ok;
+        Counterexample -> ct:fail(Counterexample)
+    end.

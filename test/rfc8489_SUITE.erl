@@ -1,0 +1,637 @@
+%% RFC 8489 (STUN) seen from a client's socket: one case per rule a server over UDP can be held to,
+%% named after the row of the conformance table (s14_... is row S14). Knows nothing of the server
+%% but its addresses, its users and the names of its counters.
+-module(rfc8489_SUITE).
+
+-include_lib("stdlib/include/assert.hrl").
+
+-export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
+-export([s1_first_bits/1, s1_too_short/1, s1_empty_datagram/1, s1_cookie/1, s1_length/1,
+         s2_transaction_id/1, s3_all_types/1, s8_response_class/1, s8_unknown_method/1,
+         s8_bad_fingerprint/1, s9_unknown_optional/1, s9_known_unexpected/1,
+         s10_binding_unknown_required/1, s10_signed_unknown_required/1,
+         s10_authentication_first/1, s10_ice_attributes/1, s10_nat_discovery_off/1,
+         s11_binding_indication/1, s11_unknown_required/1, s12_retransmitted_binding/1,
+         s13_errors_are_signed/1, s14_binding_xor_mapped_v4/1, s14_binding_xor_mapped_v6/1,
+         s15_answer_from_the_address_asked/1, s16_fingerprint_last/1,
+         s16_fingerprint_behind_integrity/1, s16_no_fingerprint_unasked/1,
+         s18_behind_integrity_ignored/1, s18_behind_integrity_sha256_ignored/1,
+         s18_integrity_behind_sha256_ignored/1, s19_nonce_cookie/1, s21_long_term_key/1,
+         s22_challenge/1, s22_challenge_in_spite_of_names/1, s23_nonce_for_one_client/1,
+         s23_nonce_of_another_client/1, s25_signed_without_identity/1, s28_unknown_user/1,
+         s29_wrong_password/1, s29_one_bit_wrong/1, s30_sha256_decides/1, s31_stale_nonce/1,
+         s32_success_is_signed/1, s37_padding_ignored/1, s37_first_duplicate_counts/1,
+         s38_reserved_byte_ignored/1, s39_long_usernames/1, s41_integrity_before_fingerprint/1,
+         s42_truncated_sha256/1, s43_error_code_bits/1, s44_realm_and_nonce/1,
+         s46_unknown_attributes_list/1, s47_binding_is_open/1]).
+
+-import(turn_kit, [doc/1, open/1, open/2, ask/2, silent/2, dropped/3, request/2, request/3,
+                   challenged/1, signed/3, signed/4, call/3, call/4, allocated/1, allocate/1,
+                   allocate/2, permit/2, peer/0, peer_next/1, peer_same/2, send/2, fence/1,
+                   get/2, get_all/2, code/1, names/1, success/1, expect/2, patch/3]).
+
+-define(COOKIE, 16#2112A442).
+
+-spec all() -> [atom()].
+all() -> turn_kit:cases(?MODULE).
+
+-spec suite() -> [tuple()].
+suite() -> [{timetrap, {seconds, 60}}].
+
+-spec init_per_suite(turn_kit:config()) -> turn_kit:config().
+init_per_suite(Config) -> [{server, turn_kit:start_server()} | Config].
+
+-spec end_per_suite(turn_kit:config()) -> _.
+end_per_suite(Config) -> turn_kit:stop_server(server(Config)).
+
+server(Config) -> proplists:get_value(server, Config).
+
+%% What a server that asks for credentials is asked for in turn.
+methods() -> [allocate, refresh, create_permission, channel_bind].
+
+udp() -> {requested_transport, 17}.
+
+%% ------------------------------------------------------------------------------- 5: framing
+
+-spec s1_first_bits(turn_kit:config()) -> _.
+s1_first_bits(Config) ->
+    doc("the first two bits are zero, else it is not STUN (RFC 8489 5, RFC 7983)"),
+    Client = open(server(Config)),
+    <<_, Rest/binary>> = request(binding, []),
+    [dropped(Client, not_stun, <<First, Rest/binary>>)
+     || First <- [4, 15, 16, 19, 20, 22, 63, 128, 191, 192, 255]].
+
+-spec s1_too_short(turn_kit:config()) -> _.
+s1_too_short(Config) ->
+    doc("fewer than 20 bytes are no message (RFC 8489 5)"),
+    Client = open(server(Config)),
+    Binding = request(binding, []),
+    [dropped(Client, too_short, binary:part(Binding, 0, N)) || N <- lists:seq(1, 19)].
+
+-spec s1_empty_datagram(turn_kit:config()) -> _.
+s1_empty_datagram(Config) ->
+    doc("a datagram without a byte is no message (RFC 8489 5)"),
+    dropped(open(server(Config)), too_short, <<>>).
+
+-spec s1_cookie(turn_kit:config()) -> _.
+s1_cookie(Config) ->
+    doc("without the magic cookie it is not STUN of our time (RFC 8489 5, 6.3)"),
+    Client = open(server(Config)),
+    Binding = request(binding, []),
+    [dropped(Client, bad_cookie, patch(Binding, 4, <<Cookie:32>>))
+     || Cookie <- [0, ?COOKIE bxor 1, ?COOKIE bxor 16#80000000, 16#42A41221]].
+
+-spec s1_length(turn_kit:config()) -> _.
+s1_length(Config) ->
+    doc("the length is a multiple of 4 and that of the datagram (RFC 8489 5)"),
+    Client = open(server(Config)),
+    Binding = request(binding, [{software, <<"abcd">>}]),
+    [dropped(Client, bad_length, patch(Binding, 2, <<Length:16>>))
+     || Length <- [0, 4, 7, 9, 12, 16#FFFC, 16#FFFF]],
+    [dropped(Client, bad_length, <<(patch(Binding, 2, <<(8 + N):16>>))/binary, 0:(8 * N)>>)
+     || N <- [1, 2, 3]].
+
+-spec s2_transaction_id(turn_kit:config()) -> _.
+s2_transaction_id(Config) ->
+    doc("a response carries the transaction id of its request (RFC 8489 5)"),
+    Client = open(server(Config)),
+    [begin
+         Request = stun_model:encode(#{class => request, method => binding, attributes => [],
+                                       transaction_id => Txid}),
+         #{bytes := <<_:64, Txid:12/binary, _/binary>>} = ask(Client, Request)
+     end || Txid <- [<<0:96>>, <<-1:96>>, <<?COOKIE:32, ?COOKIE:32, ?COOKIE:32>>]].
+
+-spec s3_all_types(turn_kit:config()) -> _.
+s3_all_types(Config) ->
+    doc("of the 16384 types only five requests are answered (RFC 8489 5, 6.3; RFC 8656 17)"),
+    Server = server(Config),
+    Client = open(Server),
+    Answered = [16#0001, 16#0003, 16#0004, 16#0008, 16#0009],
+    Ignored = [16#0011, 16#0016],
+    Others = lists:seq(0, 16#3FFF) -- (Answered ++ Ignored),
+    <<_:16, Rest/binary>> = request(binding, []),
+    Count = fun() ->
+        turn_kit:counter(Server, unknown_method) + turn_kit:counter(Server, response_class)
+    end,
+    Before = Count(),
+    in_batches(64, fun(Type) -> send(Client, <<Type:16, Rest/binary>>) end,
+               fun() -> fence(Client) end, Others),
+    turn_kit:is_foreign(Server) orelse ?assertEqual(length(Others), Count() - Before),
+    [silent(Client, <<Type:16, Rest/binary>>) || Type <- Ignored],
+    [begin
+         Request = <<Type:16, Rest/binary>>,
+         #{bytes := <<Got:16, _/binary>>} = ask(Client, Request),
+         ?assertEqual(case Type of 1 -> 16#0101; _ -> 16#0110 bor Type end, Got)
+     end || Type <- Answered].
+
+in_batches(_, _, _, []) -> ok;
+in_batches(N, Each, Between, List) ->
+    {Batch, Rest} = lists:split(min(N, length(List)), List),
+    lists:foreach(Each, Batch),
+    Between(),
+    in_batches(N, Each, Between, Rest).
+
+%% ----------------------------------------------------------------------- 6: what is answered
+
+-spec s8_response_class(turn_kit:config()) -> _.
+s8_response_class(Config) ->
+    doc("a response to nothing is dropped (RFC 8489 6.3.3, 6.3.4)"),
+    Client = open(server(Config)),
+    [dropped(Client, response_class, request(Class, binding, Items))
+     || Class <- [success, error],
+        Items <- [[], [{error_code, {400, <<>>}}], [{xor_mapped_address, {{127, 0, 0, 1}, 9}}]]].
+
+-spec s8_unknown_method(turn_kit:config()) -> _.
+s8_unknown_method(Config) ->
+    doc("a method nobody knows is dropped, signed or not (RFC 8489 6.3)"),
+    Client = challenged(open(server(Config))),
+    [begin
+         dropped(Client, unknown_method, request(Method, [])),
+         dropped(Client, unknown_method, signed(Client, Method, []))
+     end || Method <- [16#002, 16#00E, 16#07F, 16#080, 16#FFF]].
+
+-spec s8_bad_fingerprint(turn_kit:config()) -> _.
+s8_bad_fingerprint(Config) ->
+    doc("a wrong FINGERPRINT makes it no STUN (RFC 8489 6.3, 7)"),
+    Client = open(server(Config)),
+    Binding = request(binding, [fingerprint]),
+    Size = byte_size(Binding),
+    [dropped(Client, bad_fingerprint, patch(Binding, Size - N, <<Byte>>))
+     || N <- [1, 4], Byte <- [binary:at(Binding, Size - N) bxor 16#01]].
+
+-spec s9_unknown_optional(turn_kit:config()) -> _.
+s9_unknown_optional(Config) ->
+    doc("unknown comprehension-optional attributes are ignored (RFC 8489 6.3)"),
+    Client = open(server(Config)),
+    success(ask(Client, request(binding, [{16#8FFF, <<"abc">>}, {16#FFFF, <<>>}]))),
+    Signed = challenged(Client),
+    success(allocate(Signed, [{16#8FFF, <<"abc">>}])).
+
+-spec s9_known_unexpected(turn_kit:config()) -> _.
+s9_known_unexpected(Config) ->
+    doc("known attributes where nobody expects them are ignored (RFC 8489 6.3)"),
+    Client = open(server(Config)),
+    success(ask(Client, request(binding, [{lifetime, 5}, {channel_number, 16#4000},
+                                          {data, <<"x">>}, {error_code, {420, <<>>}},
+                                          {xor_peer_address, {{127, 0, 0, 1}, 7}}]))).
+
+-spec s10_binding_unknown_required(turn_kit:config()) -> _.
+s10_binding_unknown_required(Config) ->
+    doc("an unknown comprehension-required attribute: 420, listing it (RFC 8489 6.3.1, 6.3.1.1)"),
+    Client = open(server(Config)),
+    Answer = expect(420, ask(Client, request(binding, [{16#7FFF, <<"who am I">>}]))),
+    ?assertEqual([16#7FFF], get(unknown_attributes, Answer)),
+    ?assertEqual([error_code, unknown_attributes], names(Answer)).
+
+-spec s10_signed_unknown_required(turn_kit:config()) -> _.
+s10_signed_unknown_required(Config) ->
+    doc("420 on every authenticated method (RFC 8489 6.3.1, 9.2.4)"),
+    Client = challenged(open(server(Config))),
+    [begin
+         Answer = expect(420, call(Client, Method, [udp(), {16#7FFF, <<>>}])),
+         ?assertEqual([16#7FFF], get(unknown_attributes, Answer)),
+         ?assertEqual([error_code, message_integrity, unknown_attributes], names(Answer))
+     end || Method <- methods()],
+    success(allocate(Client)).
+
+-spec s10_authentication_first(turn_kit:config()) -> _.
+s10_authentication_first(Config) ->
+    doc("unauthenticated and unknown attribute: 401, not 420 (RFC 8489 6.3.1, 9.2.4)"),
+    Client = open(server(Config)),
+    [expect(401, ask(Client, request(Method, [udp(), {16#7FFF, <<>>}]))) || Method <- methods()],
+    Signed = challenged(Client),
+    expect(401, call(Signed, allocate, [udp(), {16#7FFF, <<>>}], #{key => <<"wrong">>})).
+
+-spec s10_ice_attributes(turn_kit:config()) -> _.
+s10_ice_attributes(Config) ->
+    doc("the request of RFC 5769 2.1 carries PRIORITY, which a server that speaks no ICE does not "
+        "know: 420 (RFC 8489 6.3.1)"),
+    Client = open(server(Config)),
+    Vector = binary:decode_hex(
+        <<"000100582112a442b7e7a701bc34d686fa87dfae802200105354554e207465737420636c69656e74"
+          "002400046e0001ff80290008932ff9b151263b36000600096576746a3a68367659202020000800149a"
+          "eaa70cbfd8cb56781ef2b5b2d3f249c1b571a280280004e57a3bcf">>),
+    ?assertEqual([16#0024], get(unknown_attributes, expect(420, ask(Client, Vector)))).
+
+-spec s10_nat_discovery_off(turn_kit:config()) -> _.
+s10_nat_discovery_off(Config) ->
+    doc("a server with one address knows no CHANGE-REQUEST, PADDING, RESPONSE-PORT: 420 "
+        "(RFC 5780 6)"),
+    Client = open(server(Config)),
+    [begin
+         Answer = expect(420, ask(Client, request(binding, [Attribute]))),
+         ?assertEqual([Code], get(unknown_attributes, Answer))
+     end || {Code, Attribute} <- [{16#0003, {change_request, 6}}, {16#0026, {padding, <<0:64>>}},
+                                  {16#0027, {response_port, {raw, <<4000:16>>}}}]].
+
+-spec s11_binding_indication(turn_kit:config()) -> _.
+s11_binding_indication(Config) ->
+    doc("an indication is never answered (RFC 8489 6.3.2)"),
+    Client = open(server(Config)),
+    silent(Client, request(indication, binding, [])),
+    silent(Client, request(indication, binding, [{software, <<"x">>}, fingerprint])).
+
+-spec s11_unknown_required(turn_kit:config()) -> _.
+s11_unknown_required(Config) ->
+    doc("an indication with an unknown comprehension-required attribute is dropped "
+        "(RFC 8489 6.3.2)"),
+    Server = server(Config),
+    dropped(open(Server), unknown_attribute, request(indication, binding, [{16#7FFF, <<>>}])),
+    Client = allocated(Server),
+    #{address := Address} = Peer = peer(),
+    success(permit(Client, [Peer])),
+    dropped(Client, unknown_attribute,
+            request(indication, send, [{xor_peer_address, Address}, {data, <<"lost">>},
+                                       {16#7FFF, <<>>}])),
+    peer_same(Client, Peer).
+
+-spec s12_retransmitted_binding(turn_kit:config()) -> _.
+s12_retransmitted_binding(Config) ->
+    doc("the same request again gets the same response (RFC 8489 6.3.1)"),
+    Client = open(server(Config)),
+    Request = request(binding, []),
+    #{bytes := Bytes} = ask(Client, Request),
+    ?assertMatch(#{bytes := Bytes}, ask(Client, Request)).
+
+-spec s13_errors_are_signed(turn_kit:config()) -> _.
+s13_errors_are_signed(Config) ->
+    doc("an error after authentication has ERROR-CODE, the same method and integrity "
+        "(RFC 8489 6.3.1.1)"),
+    Client = challenged(open(server(Config))),
+    [?assertEqual([error_code, message_integrity],
+                  names(expect(437, call(Client, Method, []))))
+     || Method <- [refresh, create_permission, channel_bind]],
+    ?assertEqual([error_code, message_integrity], names(expect(400, call(Client, allocate, [])))).
+
+-spec s14_binding_xor_mapped_v4(turn_kit:config()) -> _.
+s14_binding_xor_mapped_v4(Config) ->
+    doc("XOR-MAPPED-ADDRESS is where the request came from, byte by byte (RFC 8489 14.2)"),
+    Server = server(Config),
+    [begin
+         #{here := {{A, B, C, D} = Ip, Port}} = Client = open(Server, #{ip => Ip}),
+         <<_:64, Txid:12/binary>> = Request = request(binding, []),
+         <<X:32>> = <<A, B, C, D>>,
+         ?assertEqual(<<16#0101:16, 12:16, ?COOKIE:32, Txid/binary, 16#0020:16, 8:16, 0, 1,
+                        (Port bxor 16#2112):16, (X bxor ?COOKIE):32>>,
+                      maps:get(bytes, ask(Client, Request)))
+     end || Ip <- [{127, 0, 0, 1}, {127, 255, 1, 2}]].
+
+-spec s14_binding_xor_mapped_v6(turn_kit:config()) -> _.
+s14_binding_xor_mapped_v6(Config) ->
+    doc("the same over IPv6: masked by cookie and transaction id (RFC 8489 14.2)"),
+    #{here := {_, Port}} = Client = open(server(Config), #{family => v6}),
+    <<_:64, Txid:12/binary>> = Request = request(binding, []),
+    <<Mask:128>> = <<?COOKIE:32, Txid/binary>>,
+    ?assertEqual(<<16#0101:16, 24:16, ?COOKIE:32, Txid/binary, 16#0020:16, 20:16, 0, 2,
+                   (Port bxor 16#2112):16, (1 bxor Mask):128>>,
+                 maps:get(bytes, ask(Client, Request))).
+
+-spec s15_answer_from_the_address_asked(turn_kit:config()) -> _.
+s15_answer_from_the_address_asked(_Config) ->
+    doc("on a wildcard listener each answer leaves from the address that was asked "
+        "(RFC 8489 6.3.1.2)"),
+    turn_kit:with_server(#{listeners => [#{transport => udp, ip => any, port => 0}]}, fun(Server) ->
+        #{listeners := Listeners} = Server,
+        [Port] = [P || {Ip, P} <- Listeners, tuple_size(Ip) =:= 4],
+        [Port6] = [P || {Ip, P} <- Listeners, tuple_size(Ip) =:= 8],
+        [begin
+             Client = open(Server, #{to => To}),
+             success(ask(Client, request(binding, []))),
+             Signed = challenged(Client),
+             success(allocate(Signed)),
+             expect(400, ask(Client, signed(Signed, refresh, [], #{nonce => undefined})))
+         end || To <- [{{127, 0, 0, 1}, Port}, {{127, 0, 0, 2}, Port}, {{127, 9, 8, 7}, Port},
+                       {{0, 0, 0, 0, 0, 0, 0, 1}, Port6}]]
+    end).
+
+%% --------------------------------------------------------------------------- 7: FINGERPRINT
+
+-spec s16_fingerprint_last(turn_kit:config()) -> _.
+s16_fingerprint_last(Config) ->
+    doc("who is asked with FINGERPRINT answers with it, last and right (RFC 8489 7, 14.7)"),
+    Client = open(server(Config)),
+    Answer = success(ask(Client, request(binding, [fingerprint]))),
+    #{bytes := Bytes, fingerprint := true} = Answer,
+    Size = byte_size(Bytes) - 8,
+    <<Covered:Size/binary, 16#8028:16, 4:16, Crc:32>> = Bytes,
+    ?assertEqual(erlang:crc32(Covered) bxor 16#5354554E, Crc),
+    Challenge = expect(401, ask(Client, request(allocate, [udp(), fingerprint]))),
+    ?assertMatch(#{fingerprint := true}, Challenge).
+
+-spec s16_fingerprint_behind_integrity(turn_kit:config()) -> _.
+s16_fingerprint_behind_integrity(Config) ->
+    doc("attributes, integrity, fingerprint: in this order (RFC 8489 14.5, 14.7)"),
+    Client = challenged(open(server(Config))),
+    Answer = success(call(Client, allocate, [udp()], #{fingerprint => true})),
+    Codes = stun_model:codes(maps:get(bytes, Answer)),
+    ?assertEqual([16#0008, 16#8028], lists:nthtail(length(Codes) - 2, Codes)),
+    Other = success(call(Client, refresh, [], #{fingerprint => true, hash => sha256})),
+    OtherCodes = stun_model:codes(maps:get(bytes, Other)),
+    ?assertEqual([16#001C, 16#8028], lists:nthtail(length(OtherCodes) - 2, OtherCodes)).
+
+-spec s16_no_fingerprint_unasked(turn_kit:config()) -> _.
+s16_no_fingerprint_unasked(Config) ->
+    doc("who asks without FINGERPRINT is answered without (RFC 8489 7)"),
+    Client = challenged(open(server(Config))),
+    ?assertMatch(#{fingerprint := false}, ask(Client, request(binding, []))),
+    ?assertMatch(#{fingerprint := false}, success(allocate(Client))).
+
+%% ---------------------------------------------------------------------------- 9: credentials
+
+-spec s18_behind_integrity_ignored(turn_kit:config()) -> _.
+s18_behind_integrity_ignored(Config) ->
+    doc("attributes behind MESSAGE-INTEGRITY do not exist (RFC 8489 9)"),
+    Client = challenged(open(server(Config))),
+    expect(400, call(Client, allocate, [], #{trailing => [udp()]})),
+    success(call(Client, allocate, [udp()], #{trailing => [{16#7FFF, <<>>}]})),
+    Answer = success(call(Client, refresh, [{lifetime, 900}],
+                          #{trailing => [{lifetime, 0}], fingerprint => true})),
+    ?assertEqual(900, get(lifetime, Answer)).
+
+-spec s18_behind_integrity_sha256_ignored(turn_kit:config()) -> _.
+s18_behind_integrity_sha256_ignored(Config) ->
+    doc("nor do those behind MESSAGE-INTEGRITY-SHA256 (RFC 8489 9)"),
+    Client = challenged(open(server(Config))),
+    Trailing = #{hash => sha256, trailing => [udp(), {16#7FFF, <<>>}], fingerprint => true},
+    expect(400, call(Client, allocate, [], Trailing)),
+    success(call(Client, allocate, [udp()], Trailing)).
+
+-spec s18_integrity_behind_sha256_ignored(turn_kit:config()) -> _.
+s18_integrity_behind_sha256_ignored(Config) ->
+    doc("a MESSAGE-INTEGRITY behind MESSAGE-INTEGRITY-SHA256 does not count (RFC 8489 9)"),
+    #{key := Key} = Client = challenged(open(server(Config))),
+    success(call(Client, allocate, [udp()],
+                 #{hash => sha256, trailing => [{sign, sha1, <<"wrong">>}]})),
+    expect(401, call(Client, refresh, [], #{hash => sha256, key => <<"wrong">>,
+                                            trailing => [{sign, sha1, Key}]})).
+
+-spec s19_nonce_cookie(turn_kit:config()) -> _.
+s19_nonce_cookie(Config) ->
+    doc("a nonce begins with the cookie and the feature bits, all zero (RFC 8489 9.2, "
+        "erratum 6290)"),
+    Server = server(Config),
+    #{nonce := Nonce} = Client = challenged(open(Server)),
+    ?assertMatch(<<"obMatJos2AAAA", _, _/binary>>, Nonce),
+    Stale = expect(438, call(Client, allocate, [udp()], #{nonce => <<"obMatJos2AAAAstale">>})),
+    ?assertMatch(<<"obMatJos2AAAA", _, _/binary>>, get(nonce, Stale)),
+    ?assertEqual(undefined, get(password_algorithms, Stale)).          % row S24: bit 0 is not set
+
+-spec s21_long_term_key(turn_kit:config()) -> _.
+s21_long_term_key(Config) ->
+    doc("the key is MD5 of user, realm, password (RFC 8489 9.2.2)"),
+    ?assertEqual(binary:decode_hex(<<"8493fbc53ba582fb4c044c456bdc40eb">>),
+                 stun_model:key("user", "realm", "pass")),
+    [success(allocate(challenged(open(server(Config), #{user => User}))))
+     || User <- [<<"alice">>, <<"bob">>]].
+
+-spec s22_challenge(turn_kit:config()) -> _.
+s22_challenge(Config) ->
+    doc("no integrity: 401 with REALM and NONCE and nothing of the user (RFC 8489 9.2.4)"),
+    Server = server(Config),
+    Client = open(Server),
+    [begin
+         Answer = turn_kit:counted(Server, challenges, fun() ->
+             expect(401, ask(Client, request(Method, [udp()])))
+         end),
+         ?assertEqual([error_code, nonce, realm], names(Answer)),
+         ?assertEqual(maps:get(realm, Server), get(realm, Answer))
+     end || Method <- methods()].
+
+-spec s22_challenge_in_spite_of_names(turn_kit:config()) -> _.
+s22_challenge_in_spite_of_names(Config) ->
+    doc("USERNAME, REALM and NONCE without integrity: still 401 (RFC 8489 9.2.4)"),
+    Client = challenged(open(server(Config))),
+    #{realm := Realm, nonce := Nonce} = Client,
+    [?assertEqual([error_code, nonce, realm],
+                  names(expect(401, ask(Client, request(allocate, [udp() | Given])))))
+     || Given <- [[{username, <<"alice">>}, {realm, Realm}, {nonce, Nonce}],
+                  [{username, <<"alice">>}, {realm, Realm}, {nonce, <<"bad">>}],
+                  [{username, <<"alice">>}], [{nonce, Nonce}]]].
+
+-spec s23_nonce_for_one_client(turn_kit:config()) -> _.
+s23_nonce_for_one_client(Config) ->
+    doc("no two source addresses get the same nonce (RFC 8489 9.2.4)"),
+    Server = server(Config),
+    Nonces = [maps:get(nonce, challenged(open(Server, Options)))
+              || Options <- [#{}, #{}, #{ip => {127, 0, 0, 2}}, #{family => v6}, #{family => v6}]],
+    ?assertEqual(5, length(lists:usort(Nonces))).
+
+-spec s23_nonce_of_another_client(turn_kit:config()) -> _.
+s23_nonce_of_another_client(Config) ->
+    doc("a nonce made for another port or address is stale (RFC 8489 9.2.4)"),
+    Server = server(Config),
+    #{nonce := Nonce, here := {_, Port}} = challenged(open(Server)),
+    [begin
+         Client = challenged(open(Server, Options)),
+         expect(438, call(Client, allocate, [udp()], #{nonce => Nonce})),
+         success(allocate(Client))
+     end || Options <- [#{}, #{ip => {127, 0, 0, 2}, port => Port}]].
+
+-spec s25_signed_without_identity(turn_kit:config()) -> _.
+s25_signed_without_identity(Config) ->
+    doc("integrity, but USERNAME, REALM or NONCE missing: 400 and no challenge (RFC 8489 9.2.4)"),
+    Client = challenged(open(server(Config))),
+    [?assertEqual([error_code],
+                  names(expect(400, call(Client, Method, [udp()],
+                                         (maps:from_keys(Missing, undefined))#{hash => Hash}))))
+     || Missing <- [[user], [realm], [nonce], [user, realm, nonce]],
+        Method <- methods(), Hash <- [sha1, sha256]],
+    success(allocate(Client)).
+
+-spec s28_unknown_user(turn_kit:config()) -> _.
+s28_unknown_user(Config) ->
+    doc("a user nobody knows: 401 with REALM and NONCE (RFC 8489 9.2.4)"),
+    Client = challenged(open(server(Config), #{user => <<"mallory">>, password => <<"guess">>})),
+    Answer = expect(401, allocate(Client)),
+    ?assertEqual([error_code, nonce, realm], names(Answer)).
+
+-spec s29_wrong_password(turn_kit:config()) -> _.
+s29_wrong_password(Config) ->
+    doc("a wrong password: 401 with REALM and NONCE, unsigned (RFC 8489 9.2.4)"),
+    Client = challenged(open(server(Config), #{password => <<"guess">>})),
+    [?assertEqual([error_code, nonce, realm],
+                  names(expect(401, call(Client, Method, [udp()], #{hash => Hash}))))
+     || Method <- methods(), Hash <- [sha1, sha256]].
+
+-spec s29_one_bit_wrong(turn_kit:config()) -> _.
+s29_one_bit_wrong(Config) ->
+    doc("an integrity that is wrong in one bit, or covers changed bytes: 401 (RFC 8489 9.2.4)"),
+    Client = challenged(open(server(Config))),
+    Signed = signed(Client, allocate, [udp(), {lifetime, 900}]),
+    Size = byte_size(Signed),
+    [expect(401, ask(Client, patch(Signed, Offset, <<(binary:at(Signed, Offset) bxor 1)>>)))
+     || Offset <- [Size - 20, Size - 10, Size - 1, 35]],
+    success(ask(Client, Signed)).
+
+-spec s30_sha256_decides(turn_kit:config()) -> _.
+s30_sha256_decides(Config) ->
+    doc("with both, MESSAGE-INTEGRITY-SHA256 decides (RFC 8489 9.2.4)"),
+    #{key := Key} = Client = challenged(open(server(Config))),
+    Answer = success(call(Client, allocate, [udp()],
+                          #{key => Key, before => [{sign, sha1, <<"wrong">>}], hash => sha256})),
+    ?assertMatch(#{integrity := sha256}, Answer),
+    expect(401, call(Client, refresh, [], #{before => [{sign, sha1, Key}], hash => sha256,
+                                            key => <<"wrong">>})).
+
+-spec s31_stale_nonce(turn_kit:config()) -> _.
+s31_stale_nonce(Config) ->
+    doc("a nonce that is not ours: 438 with REALM and a nonce that works (RFC 8489 9.2.4)"),
+    Server = server(Config),
+    #{nonce := Nonce} = Client = challenged(open(Server)),
+    Last = byte_size(Nonce) - 1,
+    Forged = [<<"x">>, <<"obMatJos2AAAA">>, binary:part(Nonce, 0, Last), <<Nonce/binary, "A">>,
+              patch(Nonce, Last, <<(flip(binary:at(Nonce, Last)))>>),
+              patch(Nonce, 13, <<(flip(binary:at(Nonce, 13)))>>),
+              patch(Nonce, 12, <<"B">>), binary:copy(<<"n">>, 763), <<16#C3, 16#A9, 0, 255>>,
+              <<"f//499k954d6OL34oL9FSTvy64sA">>],
+    [begin
+         Answer = turn_kit:counted(Server, stale_nonces, fun() ->
+             expect(438, call(Client, Method, [udp()], #{nonce => Bad, hash => Hash}))
+         end),
+         ?assertEqual([], names(Answer) -- [error_code, nonce, realm, message_integrity,
+                                            message_integrity_sha256]),
+         ?assertEqual(maps:get(realm, Server), get(realm, Answer)),
+         Fresh = get(nonce, Answer),
+         expect(437, call(Client, refresh, [], #{nonce => Fresh}))
+     end || Bad <- Forged, {Method, Hash} <- [{allocate, sha1}, {refresh, sha256}]].
+
+flip($A) -> $B;
+flip(_) -> $A.
+
+-spec s32_success_is_signed(turn_kit:config()) -> _.
+s32_success_is_signed(Config) ->
+    doc("what answers a signed request is signed alike, without REALM, NONCE, USERNAME "
+        "(RFC 8489 9.2.4)"),
+    Server = server(Config),
+    [begin
+         Client = challenged(open(Server)),
+         Answers = [call(Client, refresh, [], #{hash => Hash}),
+                    call(Client, allocate, [udp()], #{hash => Hash}),
+                    call(Client, refresh, [], #{hash => Hash})],
+         [begin
+              ?assertMatch(#{integrity := Hash}, A),
+              ?assertEqual([], [N || N <- [realm, nonce, username], get(N, A) =/= undefined])
+          end || A <- Answers]
+     end || Hash <- [sha1, sha256]].
+
+%% ----------------------------------------------------------------------------- 14: attributes
+
+-spec s37_padding_ignored(turn_kit:config()) -> _.
+s37_padding_ignored(Config) ->
+    doc("the bytes of padding may be anything (RFC 8489 14)"),
+    #{realm := Realm, nonce := Nonce, key := Key} = Client = challenged(open(server(Config))),
+    Txid = crypto:strong_rand_bytes(12),
+    Items = [udp(), {pad, 16#20, {software, <<"odd">>}}, {pad, 255, {username, <<"alice">>}},
+             {pad, 16#20, {realm, Realm}}, {pad, 1, {nonce, Nonce}}, {sign, sha1, Key}],
+    success(ask(Client, stun_model:encode(#{class => request, method => allocate,
+                                            transaction_id => Txid, attributes => Items,
+                                            fingerprint => true}))).
+
+-spec s37_first_duplicate_counts(turn_kit:config()) -> _.
+s37_first_duplicate_counts(Config) ->
+    doc("of an attribute that comes twice the first counts (RFC 8489 14)"),
+    Client = challenged(open(server(Config))),
+    Answer = success(allocate(Client, [{lifetime, 1200}, {lifetime, 1800}])),
+    ?assertEqual(1200, get(lifetime, Answer)),
+    Again = success(call(Client, refresh, [{lifetime, 1500}, {lifetime, 0}])),
+    ?assertEqual(1500, get(lifetime, Again)).
+
+-spec s38_reserved_byte_ignored(turn_kit:config()) -> _.
+s38_reserved_byte_ignored(Config) ->
+    doc("the first byte of an address is ignored (RFC 8489 14.1, 14.2)"),
+    Client = allocated(server(Config)),
+    #{address := {_, Port}} = Peer = peer(),
+    Raw = <<16#FF, 1, (Port bxor 16#2112):16, (16#7F000001 bxor ?COOKIE):32>>,
+    success(call(Client, create_permission, [{xor_peer_address, {raw, Raw}}])),
+    peer_same(Client, Peer),
+    turn_kit:send_indication(Client, [{xor_peer_address, {raw, Raw}}, {data, <<"hi">>}]),
+    ?assertMatch({_, <<"hi">>}, peer_next(Peer)).
+
+-spec s39_long_usernames(turn_kit:config()) -> _.
+s39_long_usernames(Config) ->
+    doc("a USERNAME may have up to 763 bytes (RFC 8489 14.3)"),
+    Server = server(Config),
+    [begin
+         User = binary:copy(<<"u">>, Size),
+         success(allocate(challenged(open(Server, #{user => User}))))
+     end || Size <- [1, 2, 3, 508, 509, 762, 763]].
+
+-spec s41_integrity_before_fingerprint(turn_kit:config()) -> _.
+s41_integrity_before_fingerprint(Config) ->
+    doc("integrity counts a length that ends with itself, whatever follows (RFC 8489 14.5)"),
+    Client = challenged(open(server(Config))),
+    success(call(Client, allocate, [udp()], #{fingerprint => true})),
+    success(call(Client, refresh, [], #{fingerprint => true, hash => sha256})),
+    #{key := Key} = Client,
+    success(call(Client, refresh, [], #{trailing => [{sign, sha256, Key}], fingerprint => true})).
+
+-spec s42_truncated_sha256(turn_kit:config()) -> _.
+s42_truncated_sha256(Config) ->
+    doc("a truncated MESSAGE-INTEGRITY-SHA256 is no proof: TURN does not allow it "
+        "(RFC 8489 14.6)"),
+    #{realm := Realm, nonce := Nonce, key := Key} = Client = challenged(open(server(Config))),
+    [begin
+         Request = request(allocate, [udp(), {username, <<"alice">>}, {realm, Realm},
+                                      {nonce, Nonce}, {sign, sha256, Key, Size}]),
+         expect([400, 401], ask(Client, Request))
+     end || Size <- [0, 4, 16, 20, 28]].
+
+-spec s43_error_code_bits(turn_kit:config()) -> _.
+s43_error_code_bits(Config) ->
+    doc("ERROR-CODE: 21 zero bits, class, number, short UTF-8 (RFC 8489 14.8)"),
+    Client = challenged(open(server(Config))),
+    Answers = [{401, ask(Client, request(allocate, [udp()]))},
+               {420, ask(Client, request(binding, [{16#7FFF, <<>>}]))},
+               {437, call(Client, refresh, [])},
+               {400, call(Client, allocate, [])},
+               {442, call(Client, allocate, [{requested_transport, 6}])}],
+    [begin
+         #{bytes := Bytes} = expect(Code, Answer),
+         Class = Code div 100,
+         Number = Code rem 100,
+         {At, _} = binary:match(Bytes, <<16#0009:16>>),
+         <<_:At/binary, _:16, Size:16, Value:Size/binary, _/binary>> = Bytes,
+         ?assertMatch(<<0:21, Class:3, Number, _/binary>>, Value),
+         ?assert(Size =< 4 + 509)
+     end || {Code, Answer} <- Answers].
+
+-spec s44_realm_and_nonce(turn_kit:config()) -> _.
+s44_realm_and_nonce(Config) ->
+    doc("REALM and NONCE have 1 to 127 characters that need no quoting (RFC 8489 14.9, 14.10)"),
+    Client = open(server(Config)),
+    Challenge = expect(401, ask(Client, request(refresh, []))),
+    Stale = expect(438, call(challenged(Client), refresh, [], #{nonce => <<"old">>})),
+    [begin
+         [Value] = get_all(Name, Answer),
+         ?assert(byte_size(Value) > 0 andalso byte_size(Value) < 128),
+         ?assertMatch({match, _}, re:run(Value, "^[!#-\\[\\]-~ ]+$"))
+     end || Answer <- [Challenge, Stale], Name <- [realm, nonce]].
+
+-spec s46_unknown_attributes_list(turn_kit:config()) -> _.
+s46_unknown_attributes_list(Config) ->
+    doc("UNKNOWN-ATTRIBUTES: its length is that of the list, padding is not a type "
+        "(RFC 8489 14.13)"),
+    Client = open(server(Config)),
+    [begin
+         Types = lists:seq(16#7F00, 16#7EFF + N),
+         Request = request(binding, [{T, <<>>} || T <- Types]),
+         #{bytes := Bytes} = Answer = expect(420, ask(Client, Request)),
+         ?assertEqual(Types, get(unknown_attributes, Answer)),
+         Size = 2 * N,
+         {At, _} = binary:match(Bytes, <<16#000A:16, Size:16>>),
+         ?assertEqual(0, At rem 4)
+     end || N <- [1, 2, 3, 4]].
+
+-spec s47_binding_is_open(turn_kit:config()) -> _.
+s47_binding_is_open(Config) ->
+    doc("Binding needs no credentials and no FINGERPRINT, and ignores them (RFC 8489 12)"),
+    Client = challenged(open(server(Config))),
+    [begin
+         Answer = success(ask(Client, Request)),
+         ?assertEqual([xor_mapped_address], names(Answer) -- [fingerprint])
+     end || Request <- [request(binding, []), request(binding, [fingerprint]),
+                        signed(Client, binding, []),
+                        signed(Client, binding, [], #{key => <<"wrong">>}),
+                        signed(Client, binding, [], #{nonce => <<"stale">>, fingerprint => true}),
+                        signed(Client, binding, [], #{user => undefined})]],
+    ?assertEqual(success, code(ask(Client, request(binding, [{software, <<"client">>}])))).

@@ -1,0 +1,502 @@
+%% A TURN client as raw as a suite needs it: bytes out, bytes in, every answer checked for what no
+%% answer may lack. Also starts and stops servers and plays the peer. Knows the wire through
+%% stun_model only, and the server through meerkat's public API and its sockets.
+%%
+%% Nothing here waits for silence: that a datagram was dropped is shown by a later one, sent on the
+%% same way, being answered first. Time-outs only end a test that has failed.
+-module(turn_kit).
+
+-include_lib("stdlib/include/assert.hrl").
+
+-export([cases/1, doc/1]).
+-export([start_server/0, start_server/1, stop_server/1, with_server/2, free_ports/1]).
+-export([is_foreign/1, counter/2, counted/3, counted/4]).
+-export([open/1, open/2, close/1, send/2, next/1, ask/2, ask/3, await/2, fence/1]).
+-export([silent/2, dropped/3, alive/1]).
+-export([request/2, request/3, challenged/1, signed/3, signed/4, call/3, call/4]).
+-export([allocated/1, allocated/2, allocated/3, allocate/1, allocate/2, delete/1]).
+-export([permit/2, bind/3, send_to/3, send_indication/2, channel/3, data/1]).
+-export([peer/0, peer/1, peer_send/3, peer_next/1, peer_same/2]).
+-export([get/2, get_all/2, code/1, names/1, success/1, expect/2, patch/3]).
+
+-export_type([config/0, server/0, client/0, answer/0, peer/0]).
+
+-define(TIMEOUT, 10000).
+-define(V6_LOOPBACK, {0, 0, 0, 0, 0, 0, 0, 1}).
+
+%% What Common Test hands to a case.
+-type config() :: [{atom(), term()}].
+%% A running server. `listeners`: where it listens, in the order of its configuration.
+-type server() :: #{name := atom(), foreign := boolean(), realm := binary(), secret := binary(),
+                    ip := inet:ip_address(), port := inet:port_number(),
+                    listeners := [stun_model:address()], users := #{binary() => binary()}}.
+%% A client: a socket, and after challenged/1 what it may sign with; after allocated/1 also
+%% `relayed` (v4 or the only one), `answer`.
+-type client() :: #{socket := gen_udp:socket(), server := server(), to := stun_model:address(),
+                    here := stun_model:address(), user := binary(), password := binary(),
+                    realm => binary(), nonce => binary(), key => binary(),
+                    relayed => stun_model:address(), answer => answer()}.
+%% A decoded answer; `bytes` are those received.
+-type answer() :: #{class := success | error, method := stun_model:method(), bytes := binary(),
+                    transaction_id := <<_:96>>, attributes := [stun_model:item()], atom() => _}.
+-type peer() :: #{socket := gen_udp:socket(), address := stun_model:address()}.
+
+%% ----------------------------------------------------------------------------------- suites
+
+%% The cases of a suite: whatever it exports with one argument under the name of a row, such as
+%% s14_... or x38_..., in the order of the rows.
+-spec cases(module()) -> [atom()].
+cases(Suite) ->
+    Rows = [{list_to_integer(N), F}
+            || {F, 1} <- Suite:module_info(exports),
+               {match, [N]} <- [re:run(atom_to_list(F), "^[a-z]([0-9]+)_",
+                                       [{capture, all_but_first, list}])]],
+    [F || {_, F} <- lists:sort(Rows)].
+
+%% First line of every case: what it shows, and where that is written.
+-spec doc(string()) -> ok.
+doc(Text) -> ct:comment("~ts", [Text]).
+
+%% ---------------------------------------------------------------------------------- servers
+
+-spec start_server() -> server().
+start_server() -> start_server(#{}).
+
+%% A server on 127.0.0.1 and ::1, ports chosen by the system, relaying on both, with loopback peers
+%% allowed; Overrides replace keys of its configuration.
+-spec start_server(map()) -> server().
+start_server(Overrides) ->
+    case os:getenv("MEERKAT_TEST_TARGET") of
+        false -> start_meerkat(maps:merge(config(), Overrides));
+        Target when Overrides =:= #{} -> foreign(Target);
+        _ -> throw({skip, "needs a configuration of its own"})
+    end.
+
+%% A relay program built otherwise (sanitizers) comes in by the environment.
+config() ->
+    Relays = [#{local => Ip, advertised => Ip, min_port => 49152, max_port => 65535}
+              || Ip <- [{127, 0, 0, 1}, ?V6_LOOPBACK]],
+    Listeners = [#{transport => udp, ip => Ip, port => 0}
+                 || Ip <- [{127, 0, 0, 1}, ?V6_LOOPBACK]],
+    Config = #{realm => <<"example.org">>, secrets => [<<"s3cret">>],
+               users => maps:map(fun(_, P) -> {password, P} end, users()),
+               listeners => Listeners, relays => Relays, workers => 2,
+               allowed_peers => [{{127, 0, 0, 0}, 8}, {?V6_LOOPBACK, 128}]},
+    case os:getenv("MEERKAT_RELAY_PROGRAM") of
+        false -> Config;
+        Program -> Config#{relay_program => Program}
+    end.
+
+users() -> #{<<"alice">> => <<"wonderland">>, <<"bob">> => <<"builder">>}.
+
+start_meerkat(#{realm := Realm, secrets := [Secret | _]} = Config) ->
+    {ok, _} = application:ensure_all_started(meerkat),
+    Name = list_to_atom("turn_kit_" ++ integer_to_list(erlang:unique_integer([positive]))),
+    {ok, _} = meerkat:start_server(Name, Config),
+    #{listeners := [{Ip, Port} | _] = Bound} = meerkat:info(Name),
+    #{name => Name, foreign => false, realm => Realm, secret => Secret, ip => Ip, port => Port,
+      listeners => Bound, users => users()}.
+
+%% Another server, to debug the suites themselves: host:port, both loopback addresses.
+foreign(Target) ->
+    [Host, Port] = string:split(Target, ":", trailing),
+    {ok, Ip} = inet:parse_address(Host),
+    P = list_to_integer(Port),
+    #{name => foreign, foreign => true, realm => <<"example.org">>, secret => <<"s3cret">>,
+      ip => Ip, port => P, listeners => [{Ip, P}, {?V6_LOOPBACK, P}], users => users()}.
+
+-spec stop_server(server()) -> ok.
+stop_server(#{foreign := true}) -> ok;
+stop_server(#{name := Name}) -> ok = meerkat:stop_server(Name).
+
+%% Runs Fun with a server of its own.
+-spec with_server(map(), fun((server()) -> Result)) -> Result.
+with_server(Overrides, Fun) ->
+    Server = start_server(Overrides),
+    try Fun(Server) after stop_server(Server) end.
+
+%% The first of N neighbouring ports, starting at an even one, free on both loopback addresses and
+%% outside of what the system hands out by itself.
+-spec free_ports(pos_integer()) -> inet:port_number().
+free_ports(N) ->
+    First = 20000 + 2 * rand:uniform(6000),
+    Opened = [gen_udp:open(Port, [{ip, Ip} | [inet6 || tuple_size(Ip) =:= 8]])
+              || Port <- lists:seq(First, First + N - 1),
+                 Ip <- [{127, 0, 0, 1}, ?V6_LOOPBACK]],
+    [gen_udp:close(S) || {ok, S} <- Opened],
+    case length([S || {ok, S} <- Opened]) of
+        All when All =:= 2 * N -> First;
+        _ -> free_ports(N)
+    end.
+
+%% Is this not Meerkat, so that what the RFCs leave open may be otherwise?
+-spec is_foreign(server()) -> boolean().
+is_foreign(#{foreign := Foreign}) -> Foreign.
+
+%% The sum over all workers of a counter named in counters.def.
+-spec counter(server(), atom()) -> non_neg_integer().
+counter(#{foreign := true}, _) -> 0;
+counter(#{name := Name}, Counter) ->
+    #{relay := {ok, #{counters := #{Counter := Value}}}} = meerkat:info(Name),
+    Value.
+
+%% Runs Fun and sees the counter rise by exactly one, or by exactly N, through it.
+-spec counted(server(), atom(), fun(() -> Result)) -> Result.
+counted(Server, Counter, Fun) -> counted(Server, Counter, 1, Fun).
+
+-spec counted(server(), atom(), non_neg_integer(), fun(() -> Result)) -> Result.
+counted(Server, Counter, N, Fun) ->
+    Before = counter(Server, Counter),
+    Result = Fun(),
+    case Server of
+        #{foreign := true} -> ok;
+        #{} -> ?assertEqual({Counter, N}, {Counter, counter(Server, Counter) - Before})
+    end,
+    Result.
+
+%% ---------------------------------------------------------------------------------- clients
+
+-spec open(server()) -> client().
+open(Server) -> open(Server, #{}).
+
+%% Options: user; password (default: that of a known user, else the secret); to (a listener's
+%% address, default the first one); family (v6: the first listener with an IPv6 address);
+%% ip, port (of the client).
+-spec open(server(), map()) -> client().
+open(#{listeners := Listeners, users := Users, secret := Secret} = Server, Options) ->
+    [First | _] = case Options of
+                      #{to := Given} -> [Given];
+                      #{family := v6} -> [L || {Ip, _} = L <- Listeners, tuple_size(Ip) =:= 8];
+                      #{} -> Listeners
+                  end,
+    Ip = maps:get(ip, Options, loopback(First)),
+    Socket = case Options of
+                 #{port := Port} -> socket(Ip, Port);
+                 #{} -> client_socket(Ip)
+             end,
+    {ok, Here} = inet:sockname(Socket),
+    User = maps:get(user, Options, <<"alice">>),
+    Password = maps:get(password, Options, maps:get(User, Users, Secret)),
+    #{socket => Socket, server => Server, to => First, here => Here, user => User,
+      password => Password}.
+
+loopback({Ip, _}) when tuple_size(Ip) =:= 8 -> ?V6_LOOPBACK;
+loopback(_) -> {127, 0, 0, 1}.
+
+%% A port no client had before: the system would give one again whose allocation still lives.
+client_socket(Ip) ->
+    Port = 10000 + erlang:unique_integer([positive, monotonic]) rem 10000,
+    case gen_udp:open(Port, socket_options(Ip)) of
+        {ok, Socket} -> Socket;
+        {error, eaddrinuse} -> client_socket(Ip)
+    end.
+
+socket(Ip, Port) ->
+    {ok, Socket} = gen_udp:open(Port, socket_options(Ip)),
+    Socket.
+
+socket_options(Ip) ->
+    Family = case tuple_size(Ip) of 4 -> inet; 8 -> inet6 end,
+    [binary, Family, {ip, Ip}, {active, true}, {recbuf, 1 bsl 20}].
+
+-spec close(client() | peer()) -> ok.
+close(#{socket := Socket}) -> gen_udp:close(Socket).
+
+-spec send(client(), iodata()) -> ok.
+send(#{socket := Socket, to := {Ip, Port}}, Bytes) ->
+    ok = gen_udp:send(Socket, Ip, Port, Bytes).
+
+%% The next datagram, whatever it is, from where the client sends to (RFC 8489 6.3.1.2).
+-spec next(client()) -> binary().
+next(#{socket := Socket, to := {Ip, Port}}) ->
+    receive
+        {udp, Socket, FromIp, FromPort, Bytes} ->
+            ?assertEqual({Ip, Port}, {FromIp, FromPort}),
+            Bytes
+    after ?TIMEOUT -> error(no_answer)
+    end.
+
+%% The answer to the transaction, leaving other datagrams where they are.
+-spec await(client(), <<_:96>>) -> binary().
+await(#{socket := Socket, to := {Ip, Port}}, Txid) ->
+    receive
+        {udp, Socket, FromIp, FromPort, <<_:64, Txid:12/binary, _/binary>> = Bytes} ->
+            ?assertEqual({Ip, Port}, {FromIp, FromPort}),
+            Bytes
+    after ?TIMEOUT -> error(no_answer)
+    end.
+
+%% Sends a request, returns its answer, checked for what is true of every answer.
+-spec ask(client(), binary()) -> answer().
+ask(Client, Request) -> ask(Client, Request, Request).
+
+%% The same, where the bytes sent are not quite those of Request (whose header is right).
+-spec ask(client(), binary(), iodata()) -> answer().
+ask(Client, <<_:64, Txid:12/binary, _/binary>> = Request, Sent) ->
+    send(Client, Sent),
+    checked(Request, await(Client, Txid)).
+
+checked(<<Type:16, _:48, Txid:12/binary, _/binary>>, Bytes) ->
+    {ok, #{class := Class} = Answer} = stun_model:decode(Bytes),
+    <<AnswerType:16, _/binary>> = Bytes,
+    ?assert(lists:member(Class, [success, error])),                      % RFC 8489 6.3.1
+    ?assertEqual(Type, AnswerType band 16#3EEF),                         % 6.3.1.1 same method
+    ?assertMatch(#{transaction_id := Txid, malformed := [], unknown := []}, Answer),
+    ?assertEqual(0, binary:decode_unsigned(<<0, (stun_model:padding(Bytes))/binary>>)), % 14
+    ?assert(byte_size(Bytes) =< 548),                                    % 6.1
+    ?assertEqual(Class =:= error, get(error_code, Answer) =/= undefined),
+    check_error(Answer),
+    Answer#{bytes => Bytes}.
+
+%% RFC 8489 14.8-14.10: shapes of what errors carry.
+check_error(Answer) ->
+    case get(error_code, Answer) of
+        undefined -> ok;
+        {_, Reason} ->
+            Text = unicode:characters_to_list(Reason),
+            ?assert(is_list(Text) andalso length(Text) < 128)
+    end,
+    [?assert(byte_size(V) < 128) || N <- [realm, nonce], V <- get_all(N, Answer)],
+    [?assertEqual(nomatch, binary:match(V, [<<"\"">>, <<"\\">>])) || V <- get_all(nonce, Answer)],
+    ok.
+
+%% A Binding transaction whose answer must be the very next datagram: nothing else was sent to
+%% this client since it last listened. Signed requests wait behind other signed requests, so a
+%% client that can sign is fenced by one of those too; it asks for nothing and changes nothing.
+-spec fence(client()) -> ok.
+fence(Client) ->
+    Binding = request(binding, []),
+    send(Client, Binding),
+    {ok, #{class := success, attributes := [{xor_mapped_address, Here}]}} = first(Client, Binding),
+    ?assertEqual(maps:get(here, Client), Here),
+    case Client of
+        #{key := _} ->
+            Nothing = signed(Client, create_permission, []),
+            send(Client, Nothing),
+            {ok, #{class := error}} = first(Client, Nothing),
+            ok;
+        #{} -> ok
+    end.
+
+first(#{server := Server} = Client, <<_:64, Txid:12/binary, _/binary>>) ->
+    Bytes = next(Client),
+    case Bytes of
+        <<_:64, Txid:12/binary, _/binary>> -> ok;
+        _ -> error({not_silent, Bytes})
+    end,
+    {ok, #{attributes := Attributes} = Answer} = stun_model:decode(Bytes),
+    case Server of
+        #{foreign := false} -> {ok, Answer};
+        #{} -> {ok, Answer#{attributes := [A || {xor_mapped_address, _} = A <- Attributes]}}
+    end.
+
+%% Sends what must not be answered.
+-spec silent(client(), iodata()) -> ok.
+silent(Client, Bytes) ->
+    send(Client, Bytes),
+    fence(Client).
+
+%% Sends what must be dropped for a reason, and see that it was counted under it.
+-spec dropped(client(), atom(), iodata()) -> ok.
+dropped(#{server := Server} = Client, Reason, Bytes) ->
+    counted(Server, Reason, fun() -> silent(Client, Bytes) end).
+
+%% Does the server answer a stranger?
+-spec alive(server()) -> ok.
+alive(Server) ->
+    Client = open(Server),
+    fence(Client),
+    close(Client).
+
+%% --------------------------------------------------------------------------------- requests
+
+%% An unsigned request.
+-spec request(stun_model:method(), [stun_model:item()]) -> binary().
+request(Method, Items) -> request(request, Method, Items).
+
+%% A message of any class, with a random transaction id.
+-spec request(stun_model:class(), stun_model:method(), [stun_model:item()]) -> binary().
+request(Class, Method, Items) ->
+    stun_model:encode(#{class => Class, method => Method, attributes => Items,
+                        transaction_id => crypto:strong_rand_bytes(12)}).
+
+%% Learns realm and nonce from a 401 (RFC 8489 9.2.3).
+-spec challenged(client()) -> client().
+challenged(#{user := User, password := Password} = Client) ->
+    Answer = ask(Client, request(allocate, [{requested_transport, 17}])),
+    401 = code(Answer),
+    Realm = get(realm, Answer),
+    Client#{realm => Realm, nonce => get(nonce, Answer),
+            key => stun_model:key(User, Realm, Password)}.
+
+%% A signed request. Options: transaction_id; hash (sha1, sha256); user, realm, nonce (undefined:
+%% left out); key; before (items between NONCE and the signature); trailing (items behind it);
+%% fingerprint.
+-spec signed(client(), stun_model:method(), [stun_model:item()]) -> binary().
+signed(Client, Method, Items) -> signed(Client, Method, Items, #{}).
+
+-spec signed(client(), stun_model:method(), [stun_model:item()], map()) -> binary().
+signed(#{password := Password} = Client, Method, Items, Options) ->
+    #{user := User, realm := Realm, nonce := Nonce} = Given =
+        maps:merge(maps:with([user, realm, nonce], Client), Options),
+    Key = case Given of
+              #{key := K} -> K;
+              #{} when is_binary(User), is_binary(Realm) -> stun_model:key(User, Realm, Password);
+              #{} -> maps:get(key, Client)
+          end,
+    Identity = [{N, V} || {N, V} <- [{username, User}, {realm, Realm}, {nonce, Nonce}],
+                          V =/= undefined],
+    stun_model:encode(#{class => request, method => Method,
+                        transaction_id => maps:get(transaction_id, Options,
+                                                   crypto:strong_rand_bytes(12)),
+                        attributes => Items ++ Identity ++ maps:get(before, Options, [])
+                            ++ [{sign, maps:get(hash, Options, sha1), Key}]
+                            ++ maps:get(trailing, Options, []),
+                        fingerprint => maps:get(fingerprint, Options, false)}).
+
+%% A signed request and its answer, which is signed likewise unless it is a 400, 401 or 438, whose
+%% sender may not know the key (RFC 8489 9.2.4).
+-spec call(client(), stun_model:method(), [stun_model:item()]) -> answer().
+call(Client, Method, Items) -> call(Client, Method, Items, #{}).
+
+-spec call(client(), stun_model:method(), [stun_model:item()], map()) -> answer().
+call(#{key := Key} = Client, Method, Items, Options) ->
+    Answer = ask(Client, signed(Client, Method, Items, Options)),
+    case {Answer, Options} of
+        {#{integrity := none}, _} -> ?assert(lists:member(code(Answer), [400, 401, 438]));
+        {#{}, #{key := Other}} -> ok = stun_model:verify(maps:get(bytes, Answer), Other);
+        {#{}, #{user := _}} -> ok;
+        {#{}, #{realm := _}} -> ok;
+        {#{}, #{}} -> ok = stun_model:verify(maps:get(bytes, Answer), Key)
+    end,
+    Answer.
+
+%% ------------------------------------------------------------------------------------- TURN
+
+-spec allocated(server()) -> client().
+allocated(Server) -> allocated(Server, []).
+
+%% A client with an allocation made with these attributes besides REQUESTED-TRANSPORT.
+-spec allocated(server(), [stun_model:item()]) -> client().
+allocated(Server, Items) -> allocated(Server, Items, #{}).
+
+-spec allocated(server(), [stun_model:item()], map()) -> client().
+allocated(Server, Items, Options) ->
+    Client = challenged(open(Server, Options)),
+    Answer = success(allocate(Client, Items)),
+    Client#{answer => Answer, relayed => get(xor_relayed_address, Answer)}.
+
+-spec allocate(client()) -> answer().
+allocate(Client) -> allocate(Client, []).
+
+-spec allocate(client(), [stun_model:item()]) -> answer().
+allocate(Client, Items) -> call(Client, allocate, [{requested_transport, 17} | Items]).
+
+%% Ends the allocation.
+-spec delete(client()) -> ok.
+delete(Client) ->
+    Answer = success(call(Client, refresh, [{lifetime, 0}])),
+    ?assertEqual(0, get(lifetime, Answer)).
+
+-spec permit(client(), [peer() | stun_model:address()]) -> answer().
+permit(Client, Peers) ->
+    call(Client, create_permission, [{xor_peer_address, address(P)} || P <- Peers]).
+
+-spec bind(client(), 0..65535, peer() | stun_model:address()) -> answer().
+bind(Client, Number, Peer) ->
+    call(Client, channel_bind, [{channel_number, Number}, {xor_peer_address, address(Peer)}]).
+
+address(#{address := Address}) -> Address;
+address(Address) -> Address.
+
+-spec send_to(client(), peer() | stun_model:address(), binary()) -> ok.
+send_to(Client, Peer, Data) ->
+    send_indication(Client, [{xor_peer_address, address(Peer)}, {data, Data}]).
+
+-spec send_indication(client(), [stun_model:item()]) -> ok.
+send_indication(Client, Items) -> send(Client, request(indication, send, Items)).
+
+-spec channel(client(), 0..65535, iodata()) -> ok.
+channel(Client, Number, Data) -> send(Client, stun_model:encode_channel(Number, Data)).
+
+%% The next datagram, which is a Data indication and nothing more (RFC 8656 11.3).
+-spec data(client()) -> {stun_model:address(), binary()}.
+data(Client) ->
+    Bytes = next(Client),
+    {ok, #{class := indication, method := data, attributes := Attributes, integrity := none}} =
+        stun_model:decode(Bytes),
+    ?assertEqual(0, binary:decode_unsigned(<<0, (stun_model:padding(Bytes))/binary>>)),
+    [{data, Data}, {xor_peer_address, From}] = lists:sort(Attributes),
+    {From, Data}.
+
+%% ------------------------------------------------------------------------------------ peers
+
+-spec peer() -> peer().
+peer() -> peer({127, 0, 0, 1}).
+
+-spec peer(inet:ip_address()) -> peer().
+peer(Ip) ->
+    Socket = socket(Ip, 0),
+    {ok, Address} = inet:sockname(Socket),
+    #{socket => Socket, address => Address}.
+
+-spec peer_send(peer(), stun_model:address(), iodata()) -> ok.
+peer_send(#{socket := Socket}, {Ip, Port}, Data) -> ok = gen_udp:send(Socket, Ip, Port, Data).
+
+%% The next datagram the peer got, and whom it came from.
+-spec peer_next(peer()) -> {stun_model:address(), binary()}.
+peer_next(#{socket := Socket}) ->
+    receive
+        {udp, Socket, Ip, Port, Data} -> {{Ip, Port}, Data}
+    after ?TIMEOUT -> error(nothing_relayed)
+    end.
+
+%% Sees that the next datagram the peer gets is this one, sent now by the client (which has a
+%% permission): whatever the client sent before went nowhere.
+-spec peer_same(client(), peer()) -> ok.
+peer_same(#{relayed := Relayed} = Client, Peer) ->
+    Mark = crypto:strong_rand_bytes(9),
+    send_to(Client, Peer, Mark),
+    ?assertEqual({Relayed, Mark}, peer_next(Peer)).
+
+%% ---------------------------------------------------------------------------------- answers
+
+%% The first value under the name, or undefined.
+-spec get(atom(), answer() | stun_model:message()) -> stun_model:value() | undefined.
+get(Name, #{attributes := Attributes}) -> proplists:get_value(Name, Attributes).
+
+-spec get_all(atom(), answer() | stun_model:message()) -> [stun_model:value()].
+get_all(Name, #{attributes := Attributes}) -> proplists:get_all_values(Name, Attributes).
+
+%% The number of an error, or success.
+-spec code(answer()) -> 300..699 | success.
+code(#{class := success}) -> success;
+code(Answer) ->
+    {Code, _} = get(error_code, Answer),
+    Code.
+
+%% The names of all attributes, sorted, integrity and fingerprint among them.
+-spec names(answer()) -> [atom() | 0..65535].
+names(#{bytes := Bytes}) ->
+    Names = maps:from_list([{Code, Name} || {Name, Code, _, _, _} <- stun_model:table()]),
+    lists:sort([maps:get(Code, Names, Code) || Code <- stun_model:codes(Bytes)]).
+
+-spec success(answer()) -> answer().
+success(#{class := success} = Answer) -> Answer;
+success(Answer) -> error({not_success, code(Answer), Answer}).
+
+%% Sees that the answer is an error of this number, or of one of these.
+-spec expect(300..699 | [300..699], answer()) -> answer().
+expect(Code, Answer) when is_integer(Code) -> expect([Code], Answer);
+expect(Codes, Answer) ->
+    case lists:member(code(Answer), Codes) of
+        true -> Answer;
+        false -> error({expected, Codes, got, code(Answer), Answer})
+    end.
+
+%% The bytes with those at Offset replaced.
+-spec patch(binary(), non_neg_integer(), binary()) -> binary().
+patch(Bytes, Offset, New) ->
+    After = Offset + byte_size(New),
+    <<(binary:part(Bytes, 0, Offset))/binary, New/binary,
+      (binary:part(Bytes, After, byte_size(Bytes) - After))/binary>>.
