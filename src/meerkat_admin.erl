@@ -1,0 +1,37 @@
+%% What an administrator may ask of a running server: the verbs, their arguments and answers. How
+%% a question travels is for others (meerkat_admin_socket).
+-module(meerkat_admin).
+
+-export([handle/2]).
+-export_type([question/0, answer/0]).
+
+-type question() :: {Verb :: atom(), Args :: [term()]}.
+%% The error is a sentence for the person who asked.
+-type answer() :: {ok, term()} | {error, binary()}.
+
+%% Longest life of credentials that may be asked for, in seconds.
+-define(TTL_MAX, 30 * 86400).
+
+%% {ping, []}                  #{version, os_pid}: binaries
+%% {credentials, [User, Ttl]}  meerkat:credentials/3; User a binary without ':', Ttl in seconds
+%% {info, []}                  meerkat:info/1
+-spec handle(question(), Server :: atom()) -> answer().
+handle({ping, []}, _) ->
+    {ok, Version} = application:get_key(meerkat, vsn),
+    {ok, #{version => list_to_binary(Version), os_pid => list_to_binary(os:getpid())}};
+handle({credentials, [User, Ttl]}, Server) when is_binary(User), is_integer(Ttl) ->
+    case {is_user(User), Ttl >= 1 andalso Ttl =< ?TTL_MAX} of
+        {true, true} ->
+            {ok, meerkat:credentials(Server, User, Ttl)};
+        {false, _} ->
+            {error, <<"a user has 1 to 128 bytes, none of them a colon or a control character">>};
+        {true, false} ->
+            {error, iolist_to_binary(io_lib:format("a lifetime has 1 to ~b seconds", [?TTL_MAX]))}
+    end;
+handle({info, []}, Server) ->
+    {ok, meerkat:info(Server)};
+handle(_, _) ->
+    {error, <<"the server does not know this question; is it older than meerkatctl?">>}.
+
+is_user(User) ->
+    re:run(User, "^[^:\\x00-\\x1f]{1,128}$", [dollar_endonly]) =/= nomatch.

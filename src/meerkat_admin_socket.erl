@@ -1,0 +1,211 @@
+%% The way from meerkatctl to the server it stands beside: a unix socket that only the server's own
+%% user can reach. Both ends are here; what is asked and answered is meerkat_admin's.
+%%
+%% One question per connection: {packet, 4}, a meerkat_admin:question() in external term format,
+%% then the answer likewise.
+-module(meerkat_admin_socket).
+-behaviour(gen_server).
+
+%% API.
+-export([child_spec/2, start_link/2, call/1, directory/0]).
+%% gen_server.
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
+
+-include_lib("kernel/include/file.hrl").
+
+-define(FILE_NAME, "admin.sock").
+-define(QUESTION_MAX, 65536).
+%% Milliseconds either end waits for the other.
+-define(PATIENCE, 5000).
+%% sun_path of Linux has 108 bytes, the last of them zero.
+-define(PATH_MAX, 107).
+
+-record(state, {path :: file:filename(), socket :: gen_tcp:socket()}).
+
+%% Answers for Server on a socket in Directory.
+-spec child_spec(Directory :: file:filename(), Server :: atom()) -> supervisor:child_spec().
+child_spec(Directory, Server) ->
+    #{id => ?MODULE, start => {?MODULE, start_link, [Directory, Server]}}.
+
+%% `ignore`, after a line in the log, when another server answers there already or no socket can be
+%% made: the server serves without.
+-spec start_link(Directory :: file:filename(), Server :: atom()) -> {ok, pid()} | ignore.
+start_link(Directory, Server) ->
+    gen_server:start_link(?MODULE, {Directory, Server}, []).
+
+%% Asks the server that runs on this machine under this user, wherever its socket is.
+-spec call(meerkat_admin:question()) -> meerkat_admin:answer() | {error, no_server}.
+call(Question) ->
+    Paths = [filename:join(Dir, ?FILE_NAME) || Dir <- directories(), trusted(Dir) =:= ok],
+    call(Paths, Question).
+
+call([Path | Paths], Question) ->
+    case ask(Path, term_to_binary(Question)) of
+        {ok, Bytes} -> binary_to_term(Bytes);
+        {error, timeout} -> {error, <<"the server does not answer">>};
+        {error, _} -> call(Paths, Question)
+    end;
+call([], _) ->
+    {error, no_server}.
+
+ask(Path, Question) ->
+    case gen_tcp:connect({local, Path}, 0, [binary, {packet, 4}, {active, false}], ?PATIENCE) of
+        {ok, Socket} ->
+            Answer =
+                case gen_tcp:send(Socket, Question) of
+                    ok -> gen_tcp:recv(Socket, 0, ?PATIENCE);
+                    {error, _} = Error -> Error
+                end,
+            ok = gen_tcp:close(Socket),
+            Answer;
+        {error, _} = Error ->
+            Error
+    end.
+
+%% Where a server started now puts its socket: $MEERKAT_RUN_DIR, else $XDG_RUNTIME_DIR/meerkat,
+%% else /run/meerkat, else /tmp/meerkat-<uid>; the first that is there, or can be made, and that
+%% nobody else can enter. MEERKAT_RUN_DIR, when set, is the only one.
+-spec directory() -> {ok, file:filename()} | {error, unicode:chardata()}.
+directory() ->
+    directory(directories(), []).
+
+directory([Dir | Dirs], _) ->
+    case prepare(Dir) of
+        ok -> {ok, Dir};
+        {error, Sentence} -> directory(Dirs, Sentence)
+    end;
+directory([], Sentence) ->
+    {error, Sentence}.
+
+directories() ->
+    case {set("MEERKAT_RUN_DIR"), set("XDG_RUNTIME_DIR")} of
+        {{ok, Dir}, _} -> [Dir];
+        {none, {ok, Dir}} -> [filename:join(Dir, "meerkat") | everybodys()];
+        {none, none} -> everybodys()
+    end.
+
+everybodys() ->
+    ["/run/meerkat", "/tmp/meerkat-" ++ integer_to_list(uid())].
+
+set(Name) ->
+    case os:getenv(Name, "") of
+        "" -> none;
+        Value -> {ok, Value}
+    end.
+
+uid() ->
+    {ok, #file_info{uid = Uid}} = file:read_file_info("/proc/self"),
+    Uid.
+
+prepare(Dir) ->
+    case file:make_dir(Dir) of
+        ok ->
+            ok = file:change_mode(Dir, 8#700),
+            trusted(Dir);
+        {error, eexist} ->
+            trusted(Dir);
+        {error, Reason} ->
+            {error, [Dir, ": ", file:format_error(Reason)]}
+    end.
+
+%% Ours, no link, and closed to everybody else: in /tmp somebody may have been there before us.
+trusted(Dir) ->
+    Uid = uid(),
+    case file:read_link_info(Dir) of
+        {ok, #file_info{type = directory, uid = Uid, mode = Mode}} when Mode band 8#077 =:= 0 ->
+            ok;
+        {ok, _} ->
+            Owner = integer_to_list(Uid),
+            {error, [Dir, " must be a directory of user ", Owner, " with mode 0700"]};
+        {error, Reason} ->
+            {error, [Dir, ": ", file:format_error(Reason)]}
+    end.
+
+%%
+%% gen_server.
+%%
+
+-spec init({file:filename(), atom()}) -> {ok, #state{}} | ignore.
+init({Directory, Server}) ->
+    _ = process_flag(trap_exit, true),
+    %% Its atoms are the verbs; a question is not decoded into any that are not there.
+    {module, _} = code:ensure_loaded(meerkat_admin),
+    Path = filename:join(Directory, ?FILE_NAME),
+    case listen(Path) of
+        {ok, Socket} ->
+            %% No window: nobody else can enter the directory.
+            ok = file:change_mode(Path, 8#600),
+            _ = spawn_link(fun() -> accept(Socket, Server) end),
+            {ok, #state{path = Path, socket = Socket}};
+        {error, Sentence} ->
+            logger:warning("meerkatctl cannot ask this server: ~ts", [Sentence]),
+            ignore
+    end.
+
+listen(Path) when length(Path) > ?PATH_MAX ->
+    {error, [Path, " is too long for the name of a socket"]};
+listen(Path) ->
+    Framing = [binary, {packet, 4}, {packet_size, ?QUESTION_MAX}, {active, false}],
+    Options = [{ip, {local, Path}} | Framing],
+    case gen_tcp:listen(0, Options) of
+        {ok, Socket} -> {ok, Socket};
+        {error, eaddrinuse} -> replace(Path, Options);
+        {error, Reason} -> {error, [Path, ": ", inet:format_error(Reason)]}
+    end.
+
+%% A file nobody listens behind is what a server left that could not clean up.
+replace(Path, Options) ->
+    case gen_tcp:connect({local, Path}, 0, [binary, {active, false}], ?PATIENCE) of
+        {ok, Other} ->
+            ok = gen_tcp:close(Other),
+            {error, ["another server answers at ", Path, "; MEERKAT_RUN_DIR sets another place"]};
+        {error, _} ->
+            _ = file:delete(Path),
+            case gen_tcp:listen(0, Options) of
+                {ok, Socket} -> {ok, Socket};
+                {error, Reason} -> {error, [Path, ": ", inet:format_error(Reason)]}
+            end
+    end.
+
+-spec handle_call(term(), gen_server:from(), #state{}) -> {noreply, #state{}}.
+handle_call(_, _, State) ->
+    {noreply, State}.
+
+-spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
+handle_cast(_, State) ->
+    {noreply, State}.
+
+-spec handle_info(term(), #state{}) -> {stop, term(), #state{}} | {noreply, #state{}}.
+handle_info({'EXIT', _, Reason}, State) ->
+    {stop, Reason, State};
+handle_info(_, State) ->
+    {noreply, State}.
+
+-spec terminate(term(), #state{}) -> ok.
+terminate(_, #state{path = Path, socket = Socket}) ->
+    ok = gen_tcp:close(Socket),
+    _ = file:delete(Path),
+    ok.
+
+%% Answers are given by a process of their own each, so that a slow or broken question holds up
+%% nobody and ends nothing.
+accept(Socket, Server) ->
+    case gen_tcp:accept(Socket) of
+        {ok, Connection} ->
+            Pid = proc_lib:spawn(fun() -> receive accepted -> answer(Connection, Server) end end),
+            ok = gen_tcp:controlling_process(Connection, Pid),
+            Pid ! accepted,
+            accept(Socket, Server);
+        {error, Reason} ->
+            exit(Reason)
+    end.
+
+answer(Connection, Server) ->
+    case gen_tcp:recv(Connection, 0, ?PATIENCE) of
+        {ok, Bytes} ->
+            Answer = meerkat_admin:handle(binary_to_term(Bytes, [safe]), Server),
+            _ = gen_tcp:send(Connection, term_to_binary(Answer)),
+            gen_tcp:close(Connection);
+        {error, _} ->
+            gen_tcp:close(Connection)
+    end.

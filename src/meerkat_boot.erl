@@ -1,0 +1,108 @@
+%% A server in the foreground: reads the configuration, starts the application and one server, and
+%% prints what a person needs to use it. Log lines go to stderr, this to stdout. Embedders do not
+%% need it; they have meerkat:child_spec/2.
+-module(meerkat_boot).
+
+-export([start/0, credentials/1]).
+
+-define(SERVER, default).
+%% Who the printed credentials are for, and for how many seconds.
+-define(USER, <<"guest">>).
+-define(TTL, 86400).
+
+%% Called by `erl -s meerkat_boot -extra [-c FILE]`. Ends the node with status 1 when the server
+%% cannot be started, 2 when the arguments make no sense; a sentence on stderr says why.
+-spec start() -> ok.
+start() ->
+    case meerkat_config:load(options(init:get_plain_arguments())) of
+        {ok, Config, Warnings} -> start(Config, Warnings);
+        {error, Mistakes} -> give_up(1, Mistakes)
+    end.
+
+options([]) ->
+    #{};
+options(["-c", File]) ->
+    #{file => File};
+options(_) ->
+    give_up(2, ["usage: meerkatctl foreground [-c FILE]"]).
+
+start(#{log_level := Level, secrets := Secrets} = Config, Warnings) ->
+    ok = meerkat_log:start(Level, Secrets),
+    _ = [logger:warning("~ts", [Warning]) || Warning <- Warnings],
+    {ok, _} = application:ensure_all_started(meerkat, permanent),
+    case meerkat:start_server(?SERVER, Config) of
+        {ok, _} ->
+            open_admin_socket(),
+            io:put_chars(banner(meerkat:credentials(?SERVER, ?USER, ?TTL)));
+        {error, Reason} ->
+            give_up(1, [meerkat:format_error(Reason)])
+    end.
+
+-spec give_up(1 | 2, [unicode:chardata()]) -> no_return().
+give_up(Status, Sentences) ->
+    _ = [io:format(standard_error, "~ts~n", [Sentence]) || Sentence <- Sentences],
+    halt(Status).
+
+%% The server serves without it; only meerkatctl cannot ask it then.
+open_admin_socket() ->
+    case meerkat_admin_socket:directory() of
+        {ok, Directory} ->
+            Spec = meerkat_admin_socket:child_spec(Directory, ?SERVER),
+            {ok, _} = supervisor:start_child(meerkat_sup, Spec),
+            ok;
+        {error, Sentence} ->
+            logger:warning("meerkatctl cannot ask this server: ~ts", [Sentence])
+    end.
+
+banner(#{username := User, password := Password, uris := Uris} = Credentials) ->
+    {ok, Version} = application:get_key(meerkat, vsn),
+    Command = os:getenv("MEERKATCTL", "meerkatctl"),
+    [Turn | _] = of_kind("turn:", Uris),
+    [
+        "\nMeerkat ", Version, " is serving.\n\n",
+        credentials(Credentials),
+        "\n"
+        "  test it     ", Command, " check\n"
+        "  from afar   ", Command, " check '", Turn, "' --user '", User, "' --password '", Password,
+        "'\n"
+        "  stop it     Ctrl-C\n\n"
+    ].
+
+%% Credentials as a person may paste them: URIs, user, password, and RTCPeerConnection's iceServers.
+-spec credentials(#{
+    username := binary(), password := binary(), ttl := pos_integer(), uris := [binary()]
+}) -> unicode:chardata().
+credentials(#{username := User, password := Password, ttl := Ttl, uris := Uris}) ->
+    Stun = of_kind("stun:", Uris),
+    Turn = of_kind("turn:", Uris),
+    [
+        [["  STUN        ", Uri, "\n"] || Uri <- Stun],
+        [["  TURN        ", Uri, "\n"] || Uri <- Turn],
+        "  username    ", User, "\n",
+        "  password    ", Password, "\n",
+        "  until       ", until(Ttl), "\n",
+        "  iceServers  ", ice_servers(Stun, Turn, User, Password), "\n"
+    ].
+
+of_kind(Scheme, Uris) ->
+    [Uri || Uri <- Uris, string:prefix(Uri, Scheme) =/= nomatch].
+
+until(Ttl) ->
+    End = erlang:system_time(second) + Ttl,
+    calendar:system_time_to_rfc3339(End, [{offset, "Z"}]).
+
+%% JSON by hand: OTP 25 has no encoder.
+ice_servers(Stun, Turn, User, Password) ->
+    StunServers = [["{\"urls\":", json(Stun), "},"] || Stun =/= []],
+    [
+        $[, StunServers, "{\"urls\":", json(Turn), ",\"username\":", json(User),
+        ",\"credential\":", json(Password), "}]"
+    ].
+
+json(List) when is_list(List) ->
+    [$[, lists:join($,, [json(Text) || Text <- List]), $]];
+json(Text) ->
+    [$", [json_char(C) || C <- unicode:characters_to_list(Text)], $"].
+
+json_char(C) when C < 32; C =:= $"; C =:= $\\ -> io_lib:format("\\u~4.16.0b", [C]);
+json_char(C) -> C.

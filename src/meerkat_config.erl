@@ -1,0 +1,428 @@
+%% The configuration of a server: defaults, then a file, then the environment, made into the one
+%% map that the rest works with. Everything doubtful ends here, in sentences for the operator.
+%% It opens nothing that serves and starts nothing.
+-module(meerkat_config).
+
+-export([load/1, effective/1, environment/0]).
+-export_type([config/0, options/0, host/0, relay/0, listener/0]).
+
+-type listener() :: #{
+    transport := udp,
+    ip := any | inet:ip_address(),
+    port := inet:port_number(),
+    %% Of its own, in place of the server's.
+    realm => binary()
+}.
+%% `local` is bound, `advertised` is what clients are told; they differ behind a 1:1 NAT.
+-type relay() :: #{
+    local := inet:ip_address(),
+    advertised := inet:ip_address(),
+    min_port := inet:port_number(),
+    max_port := inet:port_number()
+}.
+%% Lifetimes in seconds. `settings` holds each key with its value and origin as text, secrets
+%% masked, for effective/1.
+-type config() :: #{
+    realm := binary(),
+    strict_realm := boolean(),
+    secrets := [binary(), ...],
+    users := #{binary() => {password, binary()} | {key, <<_:128>>}},
+    listeners := [listener(), ...],
+    relays := [relay(), ...],
+    workers := 0..255,
+    max_allocations := pos_integer(),
+    max_permissions := pos_integer(),
+    default_lifetime := pos_integer(),
+    max_lifetime := pos_integer(),
+    nonce_lifetime := pos_integer(),
+    rfc5766_channel_numbers := boolean(),
+    allowed_peers := [meerkat_policy:prefix()],
+    denied_peers := [meerkat_policy:prefix()],
+    software := undefined | binary(),
+    log_level := logger:level(),
+    settings := [setting()]
+}.
+-type setting() :: {Key :: atom(), Value :: binary(), Origin :: binary()}.
+%% What is asked of the machine; the functions of meerkat_host but in tests.
+-type host() :: #{
+    route := fun((inet | inet6) -> {ok, inet:ip_address()} | none),
+    first := fun((inet | inet6) -> {ok, inet:ip_address()} | none),
+    bindable := fun((inet:ip_address()) -> boolean())
+}.
+%% file: the default is what CONFIG_FILE of the environment says, if anything; env: the default is
+%% environment/0.
+-type options() :: #{
+    file => none | file:name_all(),
+    env => [{Name :: unicode:chardata(), Value :: unicode:chardata()}],
+    host => host()
+}.
+
+-type origin() :: default | mongooseice | {env, binary()} | {file, meerkat_config_value:place()}.
+-type resolved() :: #{atom() => {meerkat_config_value:value(), origin()}}.
+
+-define(MONGOOSEICE, "MONGOOSEICE_").
+-define(TCP_ENABLED, <<?MONGOOSEICE "TCP_ENABLED">>).
+%% MongooseICE read these and did nothing with them.
+-define(WITHOUT_EFFECT, [
+    <<?MONGOOSEICE "TCP_BIND_IP">>,
+    <<?MONGOOSEICE "TCP_PORT">>,
+    <<?MONGOOSEICE "TCP_REALM">>,
+    <<?MONGOOSEICE "TCP_RELAY_IP">>
+]).
+
+%% Reads it all. Warnings and errors are sentences, each one line without its end; errors name
+%% every mistake found, with its place. Secrets are in neither.
+-spec load(options()) ->
+    {ok, config(), Warnings :: [unicode:chardata()]} | {error, [unicode:chardata(), ...]}.
+load(Options) ->
+    Env = env_map(maps:get(env, Options, environment())),
+    Host = maps:get(host, Options, host()),
+    case leaves(file(Options, Env)) of
+        {ok, Leaves} ->
+            {Resolved, Errors} = resolve(Env, Leaves),
+            {Tcp, TcpErrors} = tcp(Env),
+            case Errors ++ unknown_keys(Leaves) ++ TcpErrors ++ conflicts(Resolved) of
+                [] -> derive(Resolved, Host, Tcp ++ unknown_names(Env));
+                Mistakes -> {error, Mistakes}
+            end;
+        {error, Mistake} ->
+            {error, [Mistake]}
+    end.
+
+%% Each key with its value and where that came from, as text, in the order of the schema.
+-spec effective(config()) -> [setting()].
+effective(#{settings := Settings}) ->
+    Settings.
+
+%% The environment of this process, as bytes.
+-spec environment() -> [{binary(), binary()}].
+environment() ->
+    [{os_bytes(Name), os_bytes(Value)} || {Name, Value} <- os:env()].
+
+os_bytes(Text) ->
+    case unicode:characters_to_binary(Text, unicode, file:native_name_encoding()) of
+        Bytes when is_binary(Bytes) -> Bytes;
+        _ -> unicode:characters_to_binary(Text)
+    end.
+
+host() ->
+    #{
+        route => fun meerkat_host:route/1,
+        first => fun meerkat_host:first/1,
+        bindable => fun meerkat_host:bindable/1
+    }.
+
+%% A variable that is empty counts as unset.
+env_map(Env) ->
+    maps:from_list([
+        {bytes(Name), Text}
+     || {Name, Value} <- Env,
+        Text <- [bytes(Value)],
+        re:run(Text, "\\S") =/= nomatch
+    ]).
+
+bytes(Bytes) when is_binary(Bytes) -> Bytes;
+bytes(Text) -> unicode:characters_to_binary(Text).
+
+%%
+%% The file
+%%
+
+file(#{file := File}, _) -> File;
+file(_, #{<<"CONFIG_FILE">> := File}) -> File;
+file(_, _) -> none.
+
+leaves(none) ->
+    {ok, #{}};
+leaves(File) ->
+    case meerkat_conf_nif:read(File) of
+        {ok, Scalars} ->
+            {ok, maps:groups_from_list(
+                fun({[Key | _], _, _}) -> Key end,
+                fun({[_ | Path], Value, Place}) -> {Path, Value, Place} end,
+                Scalars
+            )};
+        {error, {Name, Line, Reason}} ->
+            {error, [at(#{file => Name, line => Line}), ": ", Reason]}
+    end.
+
+unknown_keys(Leaves) ->
+    Known = meerkat_config_schema:keys(),
+    [
+        [
+            at(Place), ": there is no key ", meerkat_config_value:quote(Key),
+            meant(Key, Known, "; docs/configuration.md lists them")
+        ]
+     || {Key, [{_, _, Place} | _]} <- lists:sort(maps:to_list(Leaves)),
+        not lists:member(Key, Known)
+    ].
+
+meant(Name, Known, Otherwise) ->
+    case meerkat_config_schema:nearest(Name, Known) of
+        {ok, Near} -> ["; did you mean ", Near, "?"];
+        error -> Otherwise
+    end.
+
+at(#{file := File, line := 0}) -> File;
+at(#{file := File, line := Line}) -> [File, $:, integer_to_list(Line)].
+
+%%
+%% One value for each key
+%%
+
+%% A mistake in the file is one even where the environment wins.
+-spec resolve(map(), map()) -> {resolved(), [unicode:chardata()]}.
+resolve(Env, Leaves) ->
+    lists:foldl(
+        fun(#{key := Key} = Row, {Resolved, Errors}) ->
+            Found = [from_env(Row, Env), from_file(Row, Leaves)],
+            Mistakes = [Mistake || {error, Mistake} <- Found],
+            [First | _] = [Value || {ok, Value} <- Found] ++ [from_defaults(Row, Env)],
+            {Resolved#{Key => First}, Errors ++ Mistakes}
+        end,
+        {#{}, []},
+        meerkat_config_schema:rows()
+    ).
+
+from_env(#{type := Type, env := Names}, Env) ->
+    case [Name || Name <- Names, is_map_key(Name, Env)] of
+        [Name | _] ->
+            case meerkat_config_value:parse_text(Type, maps:get(Name, Env)) of
+                {ok, Value} -> {ok, {Value, {env, Name}}};
+                {error, Failure} -> {error, mistake(Name, Failure)}
+            end;
+        [] ->
+            none
+    end.
+
+from_file(#{key := Key, type := Type}, Leaves) ->
+    Name = atom_to_binary(Key),
+    case Leaves of
+        #{Name := Found} ->
+            case meerkat_config_value:parse_leaves(Type, Found) of
+                {ok, Value} -> {ok, {Value, {file, element(3, hd(Found))}}};
+                {error, Failure, Place} -> {error, mistake([at(Place), ": ", Name], Failure)}
+            end;
+        #{} ->
+            none
+    end.
+
+mistake(Where, {Shown, Allowed}) ->
+    [Where, " is ", Shown, "; it must be ", Allowed].
+
+%% MongooseICE's clients draw channel numbers up to 0x7FFF, so whoever comes with its variables
+%% gets them accepted without asking.
+from_defaults(#{key := rfc5766_channel_numbers, default := Default}, Env) ->
+    Known = [?TCP_ENABLED | ?WITHOUT_EFFECT] ++ meerkat_config_schema:environment(),
+    case [Name || <<?MONGOOSEICE, _/binary>> = Name <- Known, is_map_key(Name, Env)] of
+        [_ | _] -> {true, mongooseice};
+        [] -> {Default, default}
+    end;
+from_defaults(#{default := Default}, _) ->
+    {Default, default}.
+
+%%
+%% MongooseICE's other variables
+%%
+
+tcp(#{?TCP_ENABLED := Text}) ->
+    case meerkat_config_value:parse_text(boolean, Text) of
+        {ok, true} ->
+            {[[?TCP_ENABLED, " is true, but TCP is not served yet: clients reach UDP only"]], []};
+        {ok, false} ->
+            {[], []};
+        {error, Failure} ->
+            {[], [mistake(?TCP_ENABLED, Failure)]}
+    end;
+tcp(_) ->
+    {[], []}.
+
+unknown_names(Env) ->
+    All = [?TCP_ENABLED | ?WITHOUT_EFFECT] ++ meerkat_config_schema:environment(),
+    Known = [Name || <<?MONGOOSEICE, _/binary>> = Name <- All],
+    [
+        [meerkat_text:escape(Name), " is not a variable Meerkat knows; it has no effect",
+            meant(Name, Known, "")]
+     || <<?MONGOOSEICE, _/binary>> = Name <- lists:sort(maps:keys(Env)),
+        not lists:member(Name, Known)
+    ].
+
+%%
+%% What must hold between keys
+%%
+
+conflicts(Resolved) ->
+    too_large(min_port, max_port, Resolved) ++
+        too_large(default_lifetime, max_lifetime, Resolved) ++
+        listening_twice(Resolved) ++
+        nothing_to_serve(Resolved).
+
+too_large(Low, High, Resolved) ->
+    case Resolved of
+        #{Low := {A, _}, High := {B, _}} when A > B ->
+            [
+                io_lib:format("~ts is ~b and ~ts is ~b; the first must not be the larger", [
+                    named(Low, Resolved), A, named(High, Resolved), B
+                ])
+            ];
+        #{} ->
+            []
+    end.
+
+listening_twice(Resolved) ->
+    Where = [{Ip, Port} || #{ip := Ip, port := Port} <- listeners(Resolved), Port =/= 0],
+    [
+        [named(extra_listeners, Resolved), " has ",
+            meerkat_config_value:render(listeners, [#{ip => Ip, port => Port}]),
+            ", which is listened on already"]
+     || {Ip, Port} <- lists:usort(Where -- lists:usort(Where))
+    ].
+
+nothing_to_serve(#{udp_enabled := {false, _}} = Resolved) ->
+    [
+        [named(udp_enabled, Resolved),
+            " is false; UDP is the only transport so far, so there is nothing to serve"]
+    ];
+nothing_to_serve(_) ->
+    [].
+
+%% A key as its origin calls it.
+named(Key, Resolved) ->
+    case maps:get(Key, Resolved) of
+        {_, {env, Name}} -> Name;
+        {_, {file, Place}} -> [at(Place), ": ", atom_to_binary(Key)];
+        {_, _} -> [atom_to_binary(Key), " (default)"]
+    end.
+
+%%
+%% The map
+%%
+
+derive(Resolved, Host, Warnings) ->
+    case relays(Resolved, Host) of
+        {ok, Relays, RelayWarnings} ->
+            {Secrets, SecretWarnings} = secrets(Resolved),
+            Config = maps:merge(maps:with(plain(), values(Resolved)), #{
+                secrets => Secrets,
+                listeners => listeners(Resolved),
+                relays => Relays,
+                settings => settings(Resolved, Relays)
+            }),
+            {ok, Config, Warnings ++ RelayWarnings ++ SecretWarnings};
+        {error, Mistakes} ->
+            {error, Mistakes}
+    end.
+
+values(Resolved) ->
+    maps:map(fun(_, {Value, _}) -> Value end, Resolved).
+
+%% The keys whose values are taken over as they are.
+plain() ->
+    [
+        realm, strict_realm, users, workers, max_allocations, max_permissions, default_lifetime,
+        max_lifetime, nonce_lifetime, rfc5766_channel_numbers, allowed_peers, denied_peers,
+        software, log_level
+    ].
+
+%% Drawn at each start and never part of what is built or shipped.
+secrets(#{secret := {random, default}}) ->
+    Warning = "no secret is set: drew one for this run; STUN_SECRET or the key secret sets one "
+        "that lasts",
+    {[base64:encode(crypto:strong_rand_bytes(24))], [Warning]};
+secrets(#{secret := {Secrets, _}} = Resolved) ->
+    Padded = [
+        [named(secret, Resolved), " begins or ends with white space, which counts"]
+     || Secret <- Secrets,
+        re:run(Secret, "^\\s|\\s$") =/= nomatch
+    ],
+    {Secrets, lists:usort(Padded)}.
+
+listeners(#{listen_ip := {Ips, _}, listen_port := {Port, _}, extra_listeners := {Extra, _}}) ->
+    [Listener#{transport => udp} || Listener <- [#{ip => Ip, port => Port} || Ip <- Ips] ++ Extra].
+
+relays(#{relay_ip := {auto, default}} = Resolved, #{route := Route, first := First}) ->
+    Found = [Ip || {ok, Ip} <- [either(Route, First, inet), Route(inet6)]],
+    Ips = case Found of [] -> [{127, 0, 0, 1}]; _ -> Found end,
+    {ok, [relay(Ip, Ip, Resolved) || Ip <- Ips], lists:append([unreachable(Ip) || Ip <- Ips])};
+relays(#{relay_ip := {Ips, _}} = Resolved, Host) ->
+    Found = [chosen(Ip, Resolved, Host) || Ip <- Ips],
+    case [Mistake || {error, Mistake} <- Found] of
+        [] -> {ok, [R || {R, _} <- Found], lists:append([Warnings || {_, Warnings} <- Found])};
+        Mistakes -> {error, Mistakes}
+    end.
+
+relay(Local, Advertised, #{min_port := {Min, _}, max_port := {Max, _}}) ->
+    #{local => Local, advertised => Advertised, min_port => Min, max_port => Max}.
+
+%% An address that is not ours is what a 1:1 NAT shows of us: the default route's leads there.
+chosen(Ip, Resolved, #{bindable := Bindable, route := Route, first := First}) ->
+    case Bindable(Ip) of
+        true ->
+            {relay(Ip, Ip, Resolved), []};
+        false ->
+            Shown = [named(relay_ip, Resolved), " is ", meerkat_text:ip(Ip)],
+            case in_its_place(Ip, Route, First) of
+                {ok, Local} ->
+                    Warning = [
+                        Shown, ", which is no address of this machine: relaying from ",
+                        meerkat_text:ip(Local), " and telling clients ", meerkat_text:ip(Ip)
+                    ],
+                    {relay(Local, Ip, Resolved), [Warning]};
+                none ->
+                    {error, [
+                        Shown, ", which is no address of this machine, and it has no address of "
+                        "that family to relay from in its place"
+                    ]}
+            end
+    end.
+
+in_its_place(Ip, Route, First) when tuple_size(Ip) =:= 4 ->
+    case either(Route, First, inet) of
+        {ok, Local} -> {ok, Local};
+        none -> {ok, {127, 0, 0, 1}}
+    end;
+in_its_place(_, Route, First) ->
+    either(Route, First, inet6).
+
+either(Route, First, Family) ->
+    case Route(Family) of
+        {ok, Ip} -> {ok, Ip};
+        none -> First(Family)
+    end.
+
+unreachable(Ip) ->
+    case meerkat_policy:kind(Ip) of
+        public ->
+            [];
+        Kind ->
+            [[
+                "relaying from ", meerkat_text:ip(Ip), ", a ", kind(Kind), " address that clients "
+                "elsewhere cannot reach; RELAY_IP or the key relay_ip sets another"
+            ]]
+    end.
+
+kind(link_local) -> "link-local";
+kind(Kind) -> atom_to_list(Kind).
+
+settings(Resolved, Relays) ->
+    [
+        {Key, unicode:characters_to_binary(shown(Row, Value, Relays)),
+            unicode:characters_to_binary(origin(Origin))}
+     || #{key := Key} = Row <- meerkat_config_schema:rows(),
+        {Value, Origin} <- [maps:get(Key, Resolved)]
+    ].
+
+shown(#{key := relay_ip}, _, Relays) ->
+    lists:join(", ", [shown_relay(Relay) || Relay <- Relays]);
+shown(#{type := Type}, Value, _) ->
+    meerkat_config_value:render(Type, Value).
+
+shown_relay(#{local := Ip, advertised := Ip}) ->
+    meerkat_text:ip(Ip);
+shown_relay(#{local := Local, advertised := Advertised}) ->
+    [meerkat_text:ip(Advertised), " (bound: ", meerkat_text:ip(Local), ")"].
+
+origin(default) -> <<"default">>;
+origin(mongooseice) -> <<"default beside MONGOOSEICE_ variables">>;
+origin({env, Name}) -> Name;
+origin({file, Place}) -> at(Place).

@@ -1,0 +1,231 @@
+%% Every configuration key, one row each. The reader, the example file, the reference page and the
+%% tests go by this table. It knows neither how a value is read nor what it is used for.
+-module(meerkat_config_schema).
+
+-export([rows/0, find/1, keys/0, environment/0, nearest/2]).
+-export([example/0, markdown/0]).
+-export_type([row/0]).
+
+%% A reloadable key may take a new value while allocations live.
+%% `example` stands in the example file, in libconfig syntax, where the default cannot be written.
+-type row() :: #{
+    key := atom(),
+    type := meerkat_config_value:type(),
+    default := meerkat_config_value:value(),
+    env := [Name :: binary()],
+    reloadable := boolean(),
+    example := undefined | binary(),
+    doc := binary()
+}.
+
+-define(LOG_LEVELS, [
+    {<<"debug">>, debug},
+    {<<"info">>, info},
+    {<<"notice">>, notice},
+    {<<"warning">>, warning},
+    {<<"warn">>, warning},
+    {<<"error">>, error}
+]).
+
+%% The table. Own environment name first, MongooseICE's second; both count when not empty.
+-spec rows() -> [row()].
+rows() ->
+    [
+        row(listen_ip, {list, listen_address}, [any], ["LISTEN_IP", "MONGOOSEICE_UDP_BIND_IP"], no,
+            "Addresses to listen on: `any` (0.0.0.0 and ::), or one or more IP addresses."),
+        row(listen_port, {integer, 0, 65535}, 3478, ["LISTEN_PORT", "MONGOOSEICE_UDP_PORT"], no,
+            "UDP port to listen on. 0 lets the system choose one; the start prints it."),
+        row(extra_listeners, listeners, [], [], no,
+            <<"( { port = 3479; realm = \"elsewhere\"; }, { port = 443; ip = \"127.0.0.1\"; } )">>,
+            "More to listen on, besides listen_ip and listen_port: a UDP port each and, as wanted, "
+            "one IP address (default any) and a realm of its own. Secret, users and relay "
+            "addresses are the same for all."),
+        row(udp_enabled, boolean, true, ["UDP_ENABLED", "MONGOOSEICE_UDP_ENABLED"], no,
+            "Whether to serve UDP. It is the only transport so far, so `false` leaves nothing to "
+            "serve and the server does not start."),
+        row(relay_ip, {list, relay_address}, auto, ["RELAY_IP", "MONGOOSEICE_UDP_RELAY_IP"], no,
+            <<"\"203.0.113.5\"">>,
+            "The address peers see, at most one IPv4 and one IPv6. It is bound and told to "
+            "clients. Where it is no address of this machine (1:1 NAT), the default route's "
+            "address of its family is bound and this one is told to clients. Without it: the "
+            "address of the IPv4 default route, and of the IPv6 one where there is one."),
+        row(min_port, {integer, 1, 65535}, 49152, ["MIN_PORT"], no,
+            "First port of the range relayed addresses are taken from."),
+        row(max_port, {integer, 1, 65535}, 65535, ["MAX_PORT"], no,
+            "Last port of that range."),
+        row(secret, {list, secret}, random, ["STUN_SECRET", "MONGOOSEICE_STUN_SECRET"], yes,
+            <<"\"change me\"">>,
+            "The shared secret. It is the password of any username, and it signs REST "
+            "credentials (username `expiry:name`, password HMAC-SHA1 of it). A file may give "
+            "several, `(\"new\", \"old\")`, to change it without a break. Without it: a random "
+            "one, drawn afresh at each start."),
+        row(users, users, #{}, [], yes,
+            <<"( { name = \"alice\"; password = \"secret of alice\"; },\n"
+              "#          { name = \"bob\"; key = \"00112233445566778899aabbccddeeff\"; } )">>,
+            "Users with a password of their own, which then is the only one that fits. `key`, in "
+            "place of `password`, is MD5(name:realm:password) in 32 hexadecimal digits."),
+        row(realm, {text, 127}, <<"udp.localhost.local">>, ["REALM", "MONGOOSEICE_UDP_REALM"], no,
+            "The realm sent with every challenge. Clients answer with what they were told, so "
+            "any text does; the default is MongooseICE's."),
+        row(strict_realm, boolean, false, ["STRICT_REALM"], yes,
+            "Refuse requests whose REALM is not ours. Off: a request is checked with the realm "
+            "it carries, as MongooseICE does."),
+        row(default_lifetime, {integer, 60, 86400}, 600, ["DEFAULT_LIFETIME"], yes,
+            "Seconds an allocation lives when its client asks for less, or for nothing."),
+        row(max_lifetime, {integer, 600, 86400}, 3600, ["MAX_LIFETIME"], yes,
+            "Most seconds a client may ask for."),
+        row(nonce_lifetime, {integer, 60, 86400}, 3600, ["NONCE_LIFETIME"], no,
+            "Seconds a nonce is good for, after which clients are challenged again (438)."),
+        row(rfc5766_channel_numbers, boolean, false, ["RFC5766_CHANNEL_NUMBERS"], no,
+            "Accept channel numbers 0x5000-0x7FFF too, which RFC 8656 took away and older "
+            "clients use. On by default when a MONGOOSEICE_ variable is set: its clients do."),
+        row(allowed_peers, {list, network}, [], ["ALLOWED_PEERS"], no,
+            <<"( \"10.0.0.0/8\" )">>,
+            "Networks clients may reach although they are forbidden otherwise: by `denied_peers`, "
+            "or because they are private, loopback, link-local or reserved. A relay whose own "
+            "address is of such a kind may reach that kind anyway."),
+        row(denied_peers, {list, network}, [], ["DENIED_PEERS"], no,
+            <<"( \"203.0.113.0/24\" )">>,
+            "Networks clients may not reach, unless `allowed_peers` has them."),
+        row(max_allocations, {integer, 1, 131072}, 16384, ["MAX_ALLOCATIONS"], no,
+            "Most allocations at a time; the memory for them is taken at start."),
+        row(max_permissions, {integer, 1, 1024}, 16, ["MAX_PERMISSIONS"], no,
+            "Most peers per allocation, on average over all of them."),
+        row(workers, {integer, 0, 255}, 0, ["WORKERS"], no,
+            "Threads that move packets; 0 is one per CPU."),
+        row(software, {text, 127}, undefined, ["SOFTWARE"], yes, <<"\"Meerkat\"">>,
+            "Text of the SOFTWARE attribute in answers; without it there is none."),
+        row(log_level, {choice, ?LOG_LEVELS}, info, ["LOG_LEVEL", "MONGOOSEICE_LOGLEVEL"], yes,
+            "Least severe lines to log.")
+    ].
+
+row(Key, Type, Default, Env, Reloadable, Doc) ->
+    row(Key, Type, Default, Env, Reloadable, undefined, Doc).
+
+row(Key, Type, Default, Env, Reloadable, Example, Doc) ->
+    #{
+        key => Key,
+        type => Type,
+        default => Default,
+        env => [list_to_binary(Name) || Name <- Env],
+        reloadable => Reloadable =:= yes,
+        example => Example,
+        doc => list_to_binary(Doc)
+    }.
+
+%% The row of a key, by the name a file gives it.
+-spec find(Name :: binary()) -> {ok, row()} | error.
+find(Name) ->
+    case [Row || #{key := Key} = Row <- rows(), atom_to_binary(Key) =:= Name] of
+        [Row] -> {ok, Row};
+        [] -> error
+    end.
+
+-spec keys() -> [binary()].
+keys() ->
+    [atom_to_binary(Key) || #{key := Key} <- rows()].
+
+%% Every environment name of the table.
+-spec environment() -> [binary()].
+environment() ->
+    lists:append([Names || #{env := Names} <- rows()]).
+
+%% The candidate that is spelled most like Name, when one is close enough to be meant.
+-spec nearest(Name :: binary(), Candidates :: [binary()]) -> {ok, binary()} | error.
+nearest(Name, Candidates) ->
+    Word = string:lowercase(unicode:characters_to_list(Name)),
+    Near = lists:sort([
+        {Distance, Candidate}
+     || is_list(Word),
+        Candidate <- Candidates,
+        Distance <- [distance(Word, string:lowercase(binary_to_list(Candidate)))],
+        Distance =< max(2, byte_size(Candidate) div 3)
+    ]),
+    case Near of
+        [{_, Best} | _] -> {ok, Best};
+        [] -> error
+    end.
+
+%% Edit distance (insertions, deletions, replacements), one row of the matrix at a time.
+distance(A, B) when length(A) > 80 ->
+    distance(lists:sublist(A, 80), B);
+distance(A, B) ->
+    First = lists:seq(0, length(B)),
+    lists:last(lists:foldl(fun(C, Row) -> distance_row(C, B, Row) end, First, A)).
+
+distance_row(C, B, [Corner | Above]) ->
+    {Row, _, _} = lists:foldl(
+        fun({D, Up}, {[Left | _] = Acc, Diagonal, _}) ->
+            Step = min(min(Left, Up) + 1, Diagonal + replacement(C, D)),
+            {[Step | Acc], Up, D}
+        end,
+        {[Corner + 1], Corner, none},
+        lists:zip(B, Above)
+    ),
+    lists:reverse(Row).
+
+replacement(C, C) -> 0;
+replacement(_, _) -> 1.
+
+%% config/meerkat.cfg: every key with its default, or an example, commented out.
+-spec example() -> unicode:chardata().
+example() ->
+    [
+        "# Meerkat's configuration (libconfig). Every key may be left out; the environment wins\n"
+        "# over this file. Remove the # before a key to set it.\n"
+        "#   rel/bin/meerkatctl config check FILE    says what is wrong with a file\n"
+        "#   rel/bin/meerkatctl config show FILE     shows what it comes to\n"
+        "# docs/configuration.md tells more. Made by `make gen` from meerkat_config_schema.erl.\n",
+        [example(Row) || Row <- rows()]
+    ].
+
+example(#{key := Key, doc := Doc, env := Env} = Row) ->
+    [
+        "\n",
+        [["# ", Line, "\n"] || Line <- wrap(Doc, 96)],
+        [["# Environment: ", lists:join(", ", Env), "\n"] || Env =/= []],
+        ["#", atom_to_binary(Key), " = ", example_value(Row), ";\n"]
+    ].
+
+example_value(#{example := Example}) when Example =/= undefined -> Example;
+example_value(#{type := {integer, _, _}, default := N}) -> integer_to_binary(N);
+example_value(#{type := boolean, default := Flag}) -> atom_to_binary(Flag);
+example_value(#{type := {text, _}, default := Text}) -> [$", Text, $"];
+example_value(#{type := Type, default := Default}) -> [$", shown(Type, Default), $"].
+
+wrap(Text, Width) ->
+    {Lines, Last} = lists:foldl(
+        fun
+            (Word, {Lines, []}) -> {Lines, Word};
+            (Word, {Lines, Line}) when length(Line) + length(Word) + 1 =< Width ->
+                {Lines, Line ++ " " ++ Word};
+            (Word, {Lines, Line}) -> {[Line | Lines], Word}
+        end,
+        {[], []},
+        string:lexemes(binary_to_list(Text), " ")
+    ),
+    lists:reverse(Lines, [Last]).
+
+%% The table of docs/configuration.md.
+-spec markdown() -> unicode:chardata().
+markdown() ->
+    [
+        "| Key | Value | Default | Environment | |\n|---|---|---|---|---|\n",
+        [markdown(Row) || Row <- rows()]
+    ].
+
+markdown(#{key := Key, type := Type, env := Env, doc := Doc} = Row) ->
+    Allowed = meerkat_config_value:allowed(Type),
+    Names = lists:join(", ", [code(Name) || Name <- Env]),
+    Cells = [code(atom_to_binary(Key)), Allowed, markdown_default(Row), Names, Doc],
+    ["| ", lists:join(" | ", Cells), " |\n"].
+
+markdown_default(#{default := auto}) -> "the default route's";
+markdown_default(#{default := random}) -> "random";
+markdown_default(#{default := undefined}) -> "none";
+markdown_default(#{type := {text, _}, default := Text}) -> code(Text);
+markdown_default(#{type := Type, default := Default}) -> code(shown(Type, Default)).
+
+code(Text) -> [$`, Text, $`].
+
+shown(Type, Value) -> meerkat_config_value:render(Type, Value).

@@ -1,0 +1,367 @@
+%% The types of configuration values: how each is read from an environment variable or from a
+%% file, what it allows in words, how it is shown. Pure; knows no key, no file name, no machine.
+%% What is secret is never part of an error or of a rendering.
+-module(meerkat_config_value).
+
+-export([parse_text/2, parse_leaves/2, allowed/1, render/2, quote/1]).
+-export_type([type/0, value/0, scalar/0, leaf/0, place/0, failure/0]).
+
+-type type() ::
+    boolean
+    | {integer, Min :: integer(), Max :: integer()}
+    | {choice, [{Spelling :: binary(), Value :: atom()}]}
+    | {text, MaxCharacters :: pos_integer()}
+    | secret
+    | listen_address
+    | relay_address
+    | network
+    | key
+    | {list, type()}
+    | users
+    | listeners.
+%% boolean(), integer(), an atom of the choice, binary(), `any` or an address, {address, bits}, a
+%% list of these; users: a map of name => {password, binary()} | {key, <<_:128>>}; listeners: a
+%% list of #{port := integer(), ip := any | address, realm => binary()}.
+-type value() :: term().
+-type scalar() :: boolean() | integer() | float() | binary().
+%% One scalar of a file: its path below the key, its value, where it stands.
+-type leaf() :: {Path :: [binary() | non_neg_integer()], scalar(), place()}.
+-type place() :: #{file := unicode:chardata(), line := non_neg_integer()}.
+%% What was wrong, as it may be shown; what would have been right.
+-type failure() :: {Shown :: unicode:chardata(), Allowed :: unicode:chardata()}.
+
+%% A value as the environment gives it. Lists are separated by commas, but for secrets, which may
+%% contain one.
+-spec parse_text(type(), binary()) -> {ok, value()} | {error, failure()}.
+parse_text({list, secret}, Text) ->
+    {ok, [Text]};
+parse_text({list, Type}, Text) ->
+    elements(Type, [scalar(Type, trim(Part)) || Part <- binary:split(Text, <<",">>, [global])]);
+parse_text(Type, Text) ->
+    scalar(Type, trim(Text)).
+
+trim(Text) ->
+    re:replace(Text, "^\\s+|\\s+$", "", [global, {return, binary}]).
+
+%% A value as a file gives it: the scalars found below its key. What failed comes with its place.
+-spec parse_leaves(type(), [leaf(), ...]) ->
+    {ok, value()} | {error, failure(), place()}.
+parse_leaves({list, _}, [{[], [], _}]) ->
+    {ok, []};
+parse_leaves(Type, Leaves) when Type =:= users; Type =:= listeners ->
+    parse_groups(Type, Leaves);
+parse_leaves({list, Type} = List, Leaves) ->
+    case lists:dropwhile(fun({Path, _, _}) -> element_path(Path) end, Leaves) of
+        [{_, _, Place} | _] ->
+            {error, {<<"a group">>, allowed(List)}, Place};
+        [] ->
+            Parsed = [{scalar(Type, Value), Place} || {_, Value, Place} <- Leaves],
+            case [{Failure, Place} || {{error, Failure}, Place} <- Parsed] of
+                [{Failure, Place} | _] ->
+                    {error, Failure, Place};
+                [] ->
+                    [{_, Place} | _] = Parsed,
+                    place(elements(Type, [Value || {Value, _} <- Parsed]), Place)
+            end
+    end;
+parse_leaves(Type, [{[], Value, Place}]) ->
+    place(scalar(Type, Value), Place);
+parse_leaves(Type, [{_, _, Place} | _]) ->
+    {error, {<<"a list or a group">>, allowed(Type)}, Place}.
+
+element_path([]) -> true;
+element_path([Index]) -> is_integer(Index);
+element_path(_) -> false.
+
+place({ok, Value}, _) -> {ok, Value};
+place({error, Failure}, Place) -> {error, Failure, Place}.
+
+%% What holds for a list as a whole, once each element is known to be right.
+elements(Type, Parsed) ->
+    case [Failure || {error, Failure} <- Parsed] of
+        [Failure | _] -> {error, Failure};
+        [] -> whole(Type, [Value || {ok, Value} <- Parsed])
+    end.
+
+whole(relay_address, Ips) ->
+    case {[Ip || Ip <- Ips, tuple_size(Ip) =:= 4], [Ip || Ip <- Ips, tuple_size(Ip) =:= 8]} of
+        {[_, _ | _], _} -> {error, two_of_a_family(Ips)};
+        {_, [_, _ | _]} -> {error, two_of_a_family(Ips)};
+        {V4, V6} -> {ok, V4 ++ V6}
+    end;
+whole(listen_address, [_, _ | _] = Ips) ->
+    case lists:member(any, Ips) of
+        true -> {error, {render({list, listen_address}, Ips), allowed({list, listen_address})}};
+        false -> {ok, unique(Ips)}
+    end;
+whole(_, Values) ->
+    {ok, unique(Values)}.
+
+two_of_a_family(Ips) ->
+    {render({list, relay_address}, Ips), <<"at most one Ipv4 and one Ipv6 address">>}.
+
+unique([]) -> [];
+unique([Value | Rest]) -> [Value | unique([Other || Other <- Rest, Other =/= Value])].
+
+%% A scalar of a file, or a text: numbers and booleans may also be written as text.
+scalar(boolean, Value) when is_boolean(Value) -> {ok, Value};
+scalar(boolean, 1) -> {ok, true};
+scalar(boolean, 0) -> {ok, false};
+scalar({integer, Min, Max}, Value) when is_integer(Value), Value >= Min, Value =< Max ->
+    {ok, Value};
+scalar(Type, Text) when is_binary(Text) ->
+    %% The functions of `string` below take nothing but UTF-8; a secret is just bytes.
+    Readable = Type =:= secret orelse is_list(unicode:characters_to_list(Text)),
+    case Readable andalso text(Type, Text) of
+        {ok, Value} -> {ok, Value};
+        _ -> {error, {show(Type, Text), allowed(Type)}}
+    end;
+scalar(Type, Value) ->
+    {error, {show(Type, Value), allowed(Type)}}.
+
+text(boolean, Text) ->
+    Spellings = [
+        {<<"true">>, true}, {<<"1">>, true}, {<<"yes">>, true},
+        {<<"false">>, false}, {<<"0">>, false}, {<<"no">>, false}
+    ],
+    text({choice, Spellings}, Text);
+text({integer, Min, Max}, Text) ->
+    case string:to_integer(Text) of
+        {N, <<>>} when is_integer(N), N >= Min, N =< Max -> {ok, N};
+        _ -> error
+    end;
+text({choice, Choices}, Text) ->
+    case lists:keyfind(string:lowercase(Text), 1, Choices) of
+        {_, Value} -> {ok, Value};
+        false -> error
+    end;
+text({text, Max}, Text) ->
+    Chars = unicode:characters_to_list(Text),
+    Fits = Chars =/= [] andalso length(Chars) =< Max,
+    case Fits andalso not lists:any(fun unquotable/1, Chars) of
+        true -> {ok, Text};
+        false -> error
+    end;
+text(secret, Text) when Text =/= <<>> ->
+    {ok, Text};
+text(listen_address, <<"any">>) ->
+    {ok, any};
+text(listen_address, Text) ->
+    address(Text, fun(_) -> true end);
+text(relay_address, Text) ->
+    address(Text, fun relayable/1);
+text(network, Text) ->
+    network(string:split(Text, "/"));
+text(key, <<Hex:32/binary>>) ->
+    case re:run(Hex, "^[0-9a-fA-F]{32}$") of
+        {match, _} -> {ok, <<(binary_to_integer(Hex, 16)):128>>};
+        nomatch -> error
+    end;
+text(_, _) ->
+    error.
+
+%% What RFC 8489 14.9 keeps out of a REALM, and 14.14 does well to keep out of SOFTWARE.
+unquotable(C) ->
+    C < 32 orelse C =:= 127 orelse C =:= $" orelse C =:= $\\.
+
+%% An IP literal; `inet` also takes octal, hexadecimal and scoped ones, which nobody means.
+address(Text, Fits) ->
+    String = unicode:characters_to_list(Text),
+    case inet:parse_strict_address(String) of
+        {ok, {0, 0, 0, 0, 0, 16#ffff, A, B}} ->
+            fits({A bsr 8, A band 255, B bsr 8, B band 255}, Fits);
+        {ok, Ip} when tuple_size(Ip) =:= 4 ->
+            case inet:ntoa(Ip) of
+                String -> fits(Ip, Fits);
+                _ -> error
+            end;
+        {ok, Ip} ->
+            case lists:member($%, String) of
+                true -> error;
+                false -> fits(Ip, Fits)
+            end;
+        _ ->
+            error
+    end.
+
+fits(Ip, Fits) ->
+    case Fits(Ip) of
+        true -> {ok, Ip};
+        false -> error
+    end.
+
+%% No wildcard, multicast, broadcast or link-local address can be told to a client.
+relayable({A, _, _, _}) -> A =/= 0 andalso A < 224;
+relayable({0, 0, 0, 0, 0, 0, 0, 0}) -> false;
+relayable({A, _, _, _, _, _, _, _}) -> A < 16#fe80 orelse (A >= 16#fec0 andalso A < 16#ff00).
+
+network([Address]) ->
+    case address(Address, fun(_) -> true end) of
+        {ok, Ip} -> {ok, {Ip, width(Ip)}};
+        error -> error
+    end;
+network([Address, Length]) ->
+    case {address(Address, fun(_) -> true end), string:to_integer(Length)} of
+        {{ok, Ip}, {Bits, <<>>}} when is_integer(Bits), Bits >= 0 ->
+            case Bits =< width(Ip) andalso host_bits(Ip, Bits) =:= 0 of
+                true -> {ok, {Ip, Bits}};
+                false -> error
+            end;
+        _ ->
+            error
+    end.
+
+width(Ip) when tuple_size(Ip) =:= 4 -> 32;
+width(_) -> 128.
+
+host_bits(Ip, Bits) ->
+    Width = width(Ip),
+    Part = Width div tuple_size(Ip),
+    Number = lists:foldl(fun(N, Acc) -> (Acc bsl Part) bor N end, 0, tuple_to_list(Ip)),
+    Number band ((1 bsl (Width - Bits)) - 1).
+
+%%
+%% Lists of groups
+%%
+
+%% Field, its type, whether a group must have it.
+fields(users) ->
+    [
+        {<<"name">>, {text, 508}, required},
+        {<<"password">>, secret, optional},
+        {<<"key">>, key, optional}
+    ];
+fields(listeners) ->
+    [
+        {<<"port">>, {integer, 0, 65535}, required},
+        {<<"ip">>, listen_address, optional},
+        {<<"realm">>, {text, 127}, optional}
+    ].
+
+parse_groups(Type, [{[], [], _}]) ->
+    finish(Type, []);
+parse_groups(Type, Leaves) ->
+    [{_, _, First} | _] = Leaves,
+    Indexed = maps:groups_from_list(fun index/1, Leaves),
+    Parsed = [parse_group(Type, Group) || {_, Group} <- lists:sort(maps:to_list(Indexed))],
+    case [Failed || Failed <- Parsed, element(1, Failed) =:= error] of
+        [Failed | _] -> Failed;
+        [] -> place(finish(Type, [Group || {ok, Group} <- Parsed]), First)
+    end.
+
+index({[Index | _], _, _}) -> Index;
+index({[], _, _}) -> none.
+
+parse_group(Type, [{_, _, Place} | _] = Leaves) ->
+    Parsed = [{parse_field(Type, Path, Value), At} || {Path, Value, At} <- Leaves],
+    Group = maps:from_list([Field || {{ok, Field}, _} <- Parsed]),
+    Missing = [Field || {Field, _, required} <- fields(Type), not is_map_key(Field, Group)],
+    case {[{error, Failure, At} || {{error, Failure}, At} <- Parsed], Missing} of
+        {[Failed | _], _} -> Failed;
+        {[], [Field | _]} -> {error, {[<<"a group without ">>, Field], allowed(Type)}, Place};
+        {[], []} -> {ok, Group}
+    end.
+
+parse_field(Type, [_, Field], Value) when is_binary(Field) ->
+    case lists:keyfind(Field, 1, fields(Type)) of
+        {_, FieldType, _} -> named(Field, scalar(FieldType, Value));
+        false -> {error, {[<<"a group with ">>, quote(Field)], allowed(Type)}}
+    end;
+parse_field(Type, _, _) ->
+    {error, {<<"something else">>, allowed(Type)}}.
+
+named(Field, {ok, Value}) ->
+    {ok, {Field, Value}};
+named(Field, {error, {Shown, Allowed}}) ->
+    {error, {where(Field, Shown), where(Field, Allowed)}}.
+
+where(Field, Is) ->
+    [<<"a list where ">>, Field, <<" is ">>, Is].
+
+finish(listeners, Groups) ->
+    {ok, [listener(Group) || Group <- Groups]};
+finish(users, Groups) ->
+    Names = [Name || #{<<"name">> := Name} <- Groups],
+    Users = [{Name, How} || #{<<"name">> := Name} = Group <- Groups, How <- proof(Group)],
+    case {length(Names) - length(Users), Names -- lists:usort(Names)} of
+        {0, []} -> {ok, maps:from_list(Users)};
+        {0, [Twice | _]} -> {error, {[quote(Twice), <<" twice">>], allowed(users)}};
+        _ -> {error, {<<"a group without password and key, or with both">>, allowed(users)}}
+    end.
+
+listener(#{<<"port">> := Port} = Group) ->
+    Ip = maps:get(<<"ip">>, Group, any),
+    maps:from_list([{port, Port}, {ip, Ip}] ++ [{realm, R} || #{<<"realm">> := R} <- [Group]]).
+
+proof(#{<<"password">> := _, <<"key">> := _}) -> [];
+proof(#{<<"password">> := Password}) -> [{password, Password}];
+proof(#{<<"key">> := Key}) -> [{key, Key}];
+proof(#{}) -> [].
+
+%% What a type takes, as the end of a sentence that begins "it must be".
+-spec allowed(type()) -> unicode:chardata().
+allowed(boolean) ->
+    <<"true, 1 or yes, or false, 0 or no">>;
+allowed({integer, Min, Max}) ->
+    io_lib:format("a whole number from ~b to ~b", [Min, Max]);
+allowed({choice, Choices}) ->
+    [<<"one of ">> | lists:join(<<", ">>, [Name || {Name, _} <- Choices])];
+allowed({text, Max}) ->
+    io_lib:format(
+        "text of 1 to ~b characters in UTF-8, without control characters, \" or \\", [Max]
+    );
+allowed({list, secret}) ->
+    <<"text that is not empty, or in a file a list of such texts">>;
+allowed({list, listen_address}) ->
+    <<"any, or IP addresses (in a file a list of texts, in the environment separated by commas)">>;
+allowed({list, relay_address}) ->
+    <<"one Ipv4 address, one Ipv6 address or both (in a file a list of texts, in the environment "
+      "separated by a comma)">>;
+allowed({list, network}) ->
+    <<"networks like 10.0.0.0/8 (in a file a list of texts, in the environment separated by "
+      "commas)">>;
+allowed(users) ->
+    <<"a list of groups { name = \"...\"; password = \"...\"; } or { name = \"...\"; key = "
+      "\"...\"; }, each name once">>;
+allowed(listeners) ->
+    <<"a list of groups { port = ...; ip = \"...\"; realm = \"...\"; }, ip and realm as wanted">>;
+allowed(key) ->
+    <<"32 hexadecimal digits">>;
+allowed(secret) ->
+    <<"text that is not empty">>;
+allowed(listen_address) ->
+    <<"an IP address like 192.0.2.7 or 2001:db8::7 (no name), or any">>;
+allowed(relay_address) ->
+    <<"an IP address like 192.0.2.7 or 2001:db8::7 that clients and peers can reach: no name, "
+      "wildcard, multicast or link-local address">>;
+allowed(network) ->
+    <<"a network like 10.0.0.0/8, 2001:db8::/32 or 192.0.2.7, its host bits zero">>.
+
+%% A value as text for people; secrets are masked.
+-spec render(type(), value()) -> unicode:chardata().
+render(_, Word) when is_atom(Word) -> atom_to_binary(Word);
+render({list, secret}, Secrets) -> io_lib:format("(~b, not shown)", [length(Secrets)]);
+render(users, Users) when map_size(Users) =:= 0 -> <<"none">>;
+render(users, Users) -> lists:join(", ", [quote(Name) || Name <- maps:keys(Users)]);
+render(listeners, []) -> <<"none">>;
+render(listeners, Groups) -> lists:join(", ", [shown_listener(Group) || Group <- Groups]);
+render({list, _}, []) -> <<"none">>;
+render({list, Type}, Values) -> lists:join(", ", [render(Type, Value) || Value <- Values]);
+render({integer, _, _}, Number) -> integer_to_binary(Number);
+render({text, _}, Text) -> quote(Text);
+render(network, Network) -> meerkat_text:network(Network);
+render(_, Ip) -> meerkat_text:ip(Ip).
+
+shown_listener(#{ip := Ip, port := Port} = Group) ->
+    Realm = [[<<" ">>, quote(R)] || #{realm := R} <- [Group]],
+    [render(listen_address, Ip), <<" port ">>, integer_to_binary(Port), Realm].
+
+show(Secret, _) when Secret =:= secret; Secret =:= key -> <<"a value not shown">>;
+show(_, Text) when is_binary(Text) -> quote(Text);
+show(_, []) -> <<"an empty list">>;
+show(_, Value) -> io_lib:format("~tp", [Value]).
+
+%% A text in quotes, fit for one line of a log.
+-spec quote(binary()) -> unicode:chardata().
+quote(Text) ->
+    [$", meerkat_text:escape(Text), $"].

@@ -1,0 +1,60 @@
+%% The addresses of this machine, as far as a server that chooses one needs them. It asks the
+%% kernel and sends no packet; it knows nothing of the configuration.
+-module(meerkat_host).
+
+-export([route/1, first/1, bindable/1]).
+
+-type family() :: inet | inet6.
+
+%% The address packets to strangers leave from: that of the default route. Connecting a UDP socket
+%% makes the kernel choose it; the target is of a documentation network (RFC 5737, RFC 3849).
+-spec route(family()) -> {ok, inet:ip_address()} | none.
+route(Family) ->
+    case gen_udp:open(0, [Family]) of
+        {ok, Socket} ->
+            Chosen = connected(Socket, stranger(Family)),
+            ok = gen_udp:close(Socket),
+            Chosen;
+        {error, _} ->
+            none
+    end.
+
+connected(Socket, Stranger) ->
+    case gen_udp:connect(Socket, Stranger, 9) of
+        ok ->
+            {ok, {Ip, _Port}} = inet:sockname(Socket),
+            useful([Ip]);
+        {error, _} ->
+            none
+    end.
+
+stranger(inet) -> {198, 51, 100, 1};
+stranger(inet6) -> {16#2001, 16#db8, 0, 0, 0, 0, 0, 1}.
+
+%% The first address of an interface that is not the loopback one.
+-spec first(family()) -> {ok, inet:ip_address()} | none.
+first(Family) ->
+    {ok, Interfaces} = inet:getifaddrs(),
+    Size = size_of(Family),
+    useful([Ip || {_, Options} <- Interfaces, {addr, Ip} <- Options, tuple_size(Ip) =:= Size]).
+
+size_of(inet) -> 4;
+size_of(inet6) -> 8.
+
+useful(Ips) ->
+    case lists:filter(fun is_useful/1, Ips) of
+        [Ip | _] -> {ok, Ip};
+        [] -> none
+    end.
+
+is_useful(Ip) ->
+    not lists:member(meerkat_policy:kind(Ip), [loopback, link_local, metadata]).
+
+%% Whether a socket can have this address: then it is ours, whatever the interfaces are called.
+-spec bindable(inet:ip_address()) -> boolean().
+bindable(Ip) ->
+    Family = case tuple_size(Ip) of 4 -> inet; 8 -> inet6 end,
+    case gen_udp:open(0, [Family, {ip, Ip}]) of
+        {ok, Socket} -> gen_udp:close(Socket) =:= ok;
+        {error, _} -> false
+    end.
