@@ -119,7 +119,7 @@ run(State, Effects, Data0) ->
     end.
 
 next(State, Effects) ->
-    Has = fun(Tag) -> lists:any(fun(E) -> E =:= Tag orelse element(1, E) =:= Tag end, Effects) end,
+    Has = fun(Tag) -> lists:keymember(Tag, 1, Effects) end,
     case {Has(ask), lists:member(forget, Effects), Has(answer)} of
         {true, _, _} -> awaiting;
         {_, true, _} -> leaving;

@@ -108,26 +108,31 @@
 -define(CHANNEL_MS, 600000).        % RFC 8656 12: 10 minutes
 -define(CHANNEL_MIN, 16#4000).
 -define(UDP, 17).
+-define(FOREIGN, #{change_request => 16#0003, priority => 16#0024, use_candidate => 16#0025,
+                   padding => 16#0026, response_port => 16#0027}).
 
 %%% A request whose 5-tuple has no allocation
 
 %% Only an Allocate that passes RFC 8656 7.2 may have one; everything else is answered here.
 -spec admit(request(), limits()) -> {create, plan()} | {answer, response()}.
-admit(#{message := #{unknown := [_ | _] = Unknown}}, _Limits) ->
-    {answer, unknown_attributes(Unknown)};
-admit(#{message := #{method := allocate}} = Request, Limits) ->
-    case allocate_fault(Request, Limits) of
-        none -> {create, plan(Request, Limits)};
-        Response -> {answer, Response}
-    end;
-admit(_Request, _Limits) ->
-    {answer, refused(437)}.
+admit(#{message := #{method := Method} = Message} = Request, Limits) ->
+    case {unknown(Message), Method} of
+        {[_ | _] = Unknown, _} ->
+            {answer, unknown_attributes(Unknown)};
+        {[], allocate} ->
+            case allocate_fault(Request, Limits) of
+                none -> {create, plan(Request, Limits)};
+                Response -> {answer, Response}
+            end;
+        {[], _} ->
+            {answer, refused(437)}
+    end.
 
 %% The checks of RFC 8656 7.2 in its order, by its numbers; the rest is the relay's to find out.
+%% DONT-FRAGMENT (4) is fine: the relay can set DF.
 allocate_fault(#{message := Message, client := {Ip, _}} = Request, Limits) ->
     first_fault([
         fun() -> transport_fault(Message) end,                              % 3
-        fun() -> dont_fragment_fault(Message) end,                          % 4
         fun() -> malformed_fault(allocate, Message) end,
         fun() -> token_fault(Request, Message) end,                         % 5
         fun() -> family_fault(Message, Limits) end,                         % 6-9
@@ -149,11 +154,6 @@ transport_fault(Message) ->
         error -> refused(400)
     end.
 
-%% The relay does not set DF, so the attribute is unknown here.
-dont_fragment_fault(Message) ->
-    (has(dont_fragment, Message) orelse is_malformed(dont_fragment, Message))
-        andalso unknown_attributes([16#001a]).
-
 token_fault(Request, Message) ->
     Alone = not lists:any(fun(Name) -> has(Name, Message) end,
                           [even_port, requested_address_family, additional_address_family]),
@@ -174,6 +174,9 @@ family_fault(Message, #{pools := Pools}) ->
             not is_map_key(family(Number), Pools) andalso refused(440);
         {error, {ok, Number}, Even} when Number =/= 2; Even =:= {ok, true} ->
             refused(400);
+        {error, {ok, 2}, _} ->
+            %% Whoever wants both is content with one (9).
+            map_size(Pools) =:= 0 andalso refused(440);
         {error, _, _} ->
             %% A token brings its family along.
             not (is_map_key(4, Pools) orelse has(reservation_token, Message))
@@ -198,7 +201,8 @@ plan(#{message := Message, user := User, client := Client} = Request, Limits) ->
       lifetime => lifetime(Message, Limits)}.
 
 families(_Request, true, #{pools := #{4 := _, 6 := _}}) -> {[4, 6], []};
-families(_Request, true, _Limits) -> {[4], [{2, 440}]};
+families(_Request, true, #{pools := #{4 := _}}) -> {[4], [{2, 440}]};
+families(_Request, true, #{pools := #{6 := _}}) -> {[6], [{1, 440}]};
 families(#{held := {_, Family}}, false, _Limits) -> {[Family], []};
 families(#{message := Message}, false, _Limits) ->
     {[family(get(requested_address_family, Message, 1))], []}.
@@ -270,14 +274,13 @@ info(#alloc{plan = #{user := User, client := Client}} = Alloc0, Now) ->
 
 request(#{user := User}, _Now, #alloc{plan = #{user := Owner}} = Alloc) when User =/= Owner ->
     {Alloc, [{answer, refused(441)}]};
-request(#{message := #{unknown := [_ | _] = Unknown}}, _Now, Alloc) ->
-    {Alloc, [{answer, unknown_attributes(Unknown)}]};
 request(#{message := #{method := Method} = Message}, Now, Alloc) ->
-    case malformed_fault(Method, Message) of
-        false -> method(Method, Message, Now, Alloc);
+    case {unknown(Message), malformed_fault(Method, Message)} of
+        {[_ | _] = Unknown, _} -> {Alloc, [{answer, unknown_attributes(Unknown)}]};
+        {[], false} -> method(Method, Message, Now, Alloc);
         %% A second Allocate earns 437 whatever it says (K9).
-        _ when Method =:= allocate -> method(Method, Message, Now, Alloc);
-        Response -> {Alloc, [{answer, Response}]}
+        {[], _} when Method =:= allocate -> method(Method, Message, Now, Alloc);
+        {[], Response} -> {Alloc, [{answer, Response}]}
     end.
 
 %% Allocate again: the same transaction is answered the same, byte for byte (RFC 8656 7.2).
@@ -324,7 +327,7 @@ created(#{status := ok, token := Token} = Created, Now, #alloc{plan = Plan0} = A
     Expires = Now + Lifetime * 1000,
     Alloc = Alloc0#alloc{
         plan = Plan,
-        relayed = [{Family, {element(2, maps:get(Family, Pools)), Port}} || {Family, Port} <- Bound],
+        relayed = [{Family, {advertised(Family, Pools), Port}} || {Family, Port} <- Bound],
         token = Token,
         expires = maps:from_list([{Family, Expires} || {Family, _} <- Bound])},
     %% Held before the answer tells of it: a client may redeem at once.
@@ -338,6 +341,10 @@ created(#{status := Status}, _Now, #alloc{plan = #{token := Token}} = Alloc) ->
     end,
     Useless = [{release, Token} || Status =:= bad_token],
     stop(Response, Useless, {never_made, Status}, Alloc#alloc{awaiting = create}).
+
+advertised(Family, Pools) ->
+    {_Pool, Ip} = maps:get(Family, Pools),
+    Ip.
 
 %% Of two addresses wanted the relay may have found one (RFC 8656 7.2, 9).
 address_errors(Bound, #{additional := true, families := Families} = Plan) ->
@@ -523,6 +530,12 @@ refused(Code) ->
 unknown_attributes(Types) ->
     {error, 420, [{unknown_attributes, Types}]}.
 
+%% Comprehension-required types that a TURN server does not comprehend: those nobody here knows,
+%% and those of RFC 5780 and of ICE that the codec can read (X26, X56).
+unknown(#{attributes := Attributes} = Message) ->
+    Foreign = [Type || {Name, _} <- Attributes, {ok, Type} <- [maps:find(Name, ?FOREIGN)]],
+    maps:get(unknown, Message, []) ++ lists:usort(Foreign).
+
 %% The desired lifetime of RFC 8656 7.2 and 8.2, seconds.
 lifetime(Message, #{default_lifetime := Default, max_lifetime := Max}) ->
     max(Default, min(get(lifetime, Message, Default), Max)).
@@ -532,8 +545,8 @@ malformed_fault(Method, Message) ->
     lists:any(fun(Name) -> is_malformed(Name, Message) end, reads(Method)) andalso refused(400).
 
 reads(allocate) ->
-    [requested_transport, lifetime, requested_address_family, additional_address_family,
-     even_port, reservation_token];
+    [requested_transport, dont_fragment, lifetime, requested_address_family,
+     additional_address_family, even_port, reservation_token];
 reads(refresh) ->
     [lifetime, requested_address_family];
 reads(create_permission) ->

@@ -177,7 +177,8 @@ challenge(Code, _Message, _Realm) ->
 class({success, Attributes}) -> {success, success, Attributes};
 class({error, Code, Attributes}) -> {error, Code, [{error_code, {Code, <<>>}} | Attributes]}.
 
-response(Class, #{method := Method, transaction_id := Id, fingerprint := Fingerprint}, Attributes) ->
+response(Class, #{method := Method, transaction_id := Id, fingerprint := Fingerprint},
+         Attributes) ->
     Response = #{class => Class, method => Method, transaction_id => Id,
                  attributes => Attributes},
     case Fingerprint of

@@ -24,8 +24,9 @@ all() ->
 groups() ->
     [{allocate, [], [
         rfc8656_7_2_plain, requested_transport_missing_400, requested_transport_malformed_400,
-        requested_transport_not_udp_442, dont_fragment_420_lists_it,
+        requested_transport_not_udp_442, dont_fragment_is_known,
         check_order_of_rfc8656_7_2, malformed_attributes_400, unknown_attributes_420_before_437,
+        foreign_attributes_420,
         no_allocation_437_before_400, reservation_token_not_alone_400,
         reservation_token_unknown_508, reservation_token_of_another_user_508,
         reservation_token_redeemed, family_requested, family_not_relayed_440,
@@ -45,7 +46,8 @@ groups() ->
      {permission, [], [
         no_peer_400, malformed_peer_400, one_malformed_of_two_400, several_peers_one_frame,
         port_is_ignored, family_443, one_of_wrong_family_443_none_installed, forbidden_403_logged,
-        relay_full_508, too_many_508, renewal_when_full, permission_lasts_300_s, relay_refusal_500]},
+        relay_full_508, too_many_508, renewal_when_full, permission_lasts_300_s,
+        relay_refusal_500]},
      {channel, [], [
         bind, channel_missing_400, peer_missing_400, malformed_channel_400, out_of_range_400,
         rfc5766_numbers_when_asked_for, port_0_400, number_bound_to_other_peer_400,
@@ -85,20 +87,21 @@ requested_transport_not_udp_442(_) ->
     ?assertEqual(refused(442), admit_only([{requested_transport, 6}])),
     ?assertEqual(refused(442), admit_only([{requested_transport, 132}])).
 
-dont_fragment_420_lists_it(_) ->
-    ?assertEqual({error, 420, [{unknown_attributes, [16#001a]}]},
-                 answer(admit([{dont_fragment, true}]))).
+dont_fragment_is_known(_) ->
+    ?assertMatch({create, _}, admit([{dont_fragment, true}])),
+    ?assertEqual(refused(400), answer(meerkat_alloc_core:admit(
+        malformed([dont_fragment], request(allocate, [{requested_transport, 17}])), limits()))).
 
 %% Each request violates two checks; the one that comes first in 7.2 answers.
 check_order_of_rfc8656_7_2(_) ->
     [?assertMatch({error, Code, _}, answer(admit(Attributes)), Attributes)
      || {Code, Attributes} <- [
-            {420, [{dont_fragment, true}, {reservation_token, 1}, {even_port, true}]},
             {400, [{reservation_token, 1}, {even_port, true}]},
             {400, [{reservation_token, 1}, {requested_address_family, 3}]},
             {400, [{requested_address_family, 3}, {additional_address_family, 2}]},
             {440, [{requested_address_family, 3}, {even_port, true}]}]],
-    ?assertEqual(refused(442), admit_only([{requested_transport, 6}, {dont_fragment, true}])).
+    ?assertEqual(refused(442), admit_only([{requested_transport, 6}, {reservation_token, 1},
+                                           {even_port, true}])).
 
 malformed_attributes_400(_) ->
     [?assertEqual(refused(400), answer(meerkat_alloc_core:admit(
@@ -117,6 +120,13 @@ unknown_attributes_420_before_437(_) ->
      || Method <- [allocate, refresh, create_permission, channel_bind]],
     {_, Effects} = request_to(made(), Unknown(refresh)),
     ?assertEqual({error, 420, [{unknown_attributes, [16#7fff, 16#7ffe]}]}, answered(Effects)).
+
+%% X26: NAT discovery and ICE are not spoken here, though the codec reads them.
+foreign_attributes_420(_) ->
+    Request = unknown([16#7fff], request(refresh, [{priority, 1}, {change_request, 6},
+                                                   {software, <<"x">>}])),
+    ?assertEqual([{answer, {error, 420, [{unknown_attributes, [16#7fff, 16#0003, 16#0024]}]}}],
+                 element(2, request_to(made(), Request))).
 
 %% K8: without an allocation nothing else is looked at.
 no_allocation_437_before_400(_) ->
@@ -571,10 +581,16 @@ dual_none_508(_) ->
                         created(#{status => no_ports, relayed_v4 => undefined})),
     ?assertEqual(refused(508), answered(Effects)).
 
-%% 7.2 check 7: without REQUESTED-ADDRESS-FAMILY there must be IPv4.
 dual_without_ipv4_440(_) ->
+    {_, Effects} = make([{additional_address_family, 2}], only(6),
+                        created(#{relayed_v4 => undefined, relayed_v6 => {?RELAY6, 50006}})),
+    ?assertEqual({success, [{xor_relayed_address, {?RELAY6, 50006}},
+                            {lifetime, 600},
+                            {xor_mapped_address, ?CLIENT},
+                            {address_error_code, {1, 440, <<>>}}]}, answered(Effects)),
     Request = request(allocate, [{requested_transport, 17}, {additional_address_family, 2}]),
-    ?assertEqual(refused(440), answer(meerkat_alloc_core:admit(Request, only(6)))).
+    ?assertEqual(refused(440),
+                 answer(meerkat_alloc_core:admit(Request, (limits())#{pools => #{}}))).
 
 dual_peers_of_both(_) ->
     Request = request(create_permission, [{xor_peer_address, ?PEER}, {xor_peer_address, ?PEER6}]),
