@@ -16,6 +16,9 @@ static void challenge(struct worker *w, const struct flow *f, const struct stun_
                       uint16_t code)
 {
     char nonce[STUN_NONCE_LEN];
+    count(w, code == 401 ? CTR_challenges : CTR_stale_nonces);
+    if (!may_answer(w, f))
+        return;
     stun_nonce_make(nonce, w->config.nonce_key, w->time.wall_s, w->config.nonce_features,
                     &f->client);
     struct stun_builder b;
@@ -29,7 +32,6 @@ static void challenge(struct worker *w, const struct flow *f, const struct stun_
     size_t len = stun_build_end(&b);
     if (len)
         f->transport->send(w, f, buf, len);
-    count(w, code == 401 ? CTR_challenges : CTR_stale_nonces);
 }
 
 static bool has_text(const struct stun_view *v, enum stun_attr_id id)

@@ -27,17 +27,12 @@ static void reply(struct worker *w, const struct ctl_frame *to, uint64_t session
     worker_post(w, &f, false);
 }
 
-/* ---------------------------------------------------------------------------- an allocation's end
- */
+/* ------------------------------------------------------------------------------- the end */
 
 static void post_port_free(struct worker *w, const struct port *port)
 {
     struct mail_port m = {port->pool, port->port};
-    uint8_t *record = mailbox_reserve(&w->out, 1 + sizeof(m));
-    record[0] = MAIL_PORT_FREE; /* room was asked for before */
-    memcpy(record + 1, &m, sizeof(m));
-    mailbox_commit(&w->out, record, 1 + sizeof(m));
-    w->rang = true;
+    worker_mail(w, MAIL_PORT_FREE, &m, sizeof(m), NULL, 0, 0); /* room was asked for before */
 }
 
 static bool sockets_closed(const struct session *s)
@@ -45,23 +40,70 @@ static bool sockets_closed(const struct session *s)
     return !s->relayed[0].open && !s->relayed[1].open;
 }
 
+static void report_later(struct worker *w, struct session *s)
+{
+    if (list_empty(&s->in_gone))
+        list_add_tail(&w->sessions.gone, &s->in_gone);
+}
+
+/* Both steps of the end of one relayed address begin here. */
+static void close_relayed(struct worker *w, struct session *s, struct relayed *r, uint8_t family)
+{
+    if (!r->open || r->io.removing)
+        return;
+    io_remove(w->io, &r->io);
+    session_forget_family(&w->sessions, s, family);
+}
+
 void command_end(struct worker *w, struct session *s, enum gone_reason reason)
 {
+    move_forget(w, s);
     session_kill(&w->sessions, s, reason);
     if (reason == GONE_EXPIRED)
         count(w, CTR_sessions_expired);
-    for (int i = 0; i < 2; i++)
-        if (s->relayed[i].open)
-            io_remove(w->io, &s->relayed[i].io);
+    close_relayed(w, s, &s->relayed[0], ADDR_V4);
+    close_relayed(w, s, &s->relayed[1], ADDR_V6);
     if (sockets_closed(s))
-        list_add_tail(&w->sessions.gone, &s->in_gone);
+        report_later(w, s);
+}
+
+/* Ends the families whose time has come, and with the last one the session. */
+static void end_what_is_over(struct worker *w, struct session *s, enum gone_reason reason)
+{
+    static const uint8_t families[2] = {ADDR_V4, ADDR_V6};
+    session_set_timer(&w->sessions, s);
+    if (!session_alive(s, w->time.now)) {
+        command_end(w, s, reason);
+        return;
+    }
+    for (int i = 0; i < 2; i++)
+        if (s->relayed[i].deadline <= w->time.now)
+            close_relayed(w, s, &s->relayed[i], families[i]);
+    session_set_timer(&w->sessions, s);
+}
+
+void command_expire(struct worker *w, struct session *s)
+{
+    end_what_is_over(w, s, GONE_EXPIRED);
 }
 
 void command_socket_closed(struct worker *w, struct relayed *r)
 {
     r->open = false;
-    if (sockets_closed(r->session))
-        list_add_tail(&w->sessions.gone, &r->session->in_gone);
+    report_later(w, r->session);
+}
+
+static void post_gone(struct worker *w, const struct session *s)
+{
+    struct ctl_frame f = {.code = CTL_SESSION_GONE,
+                          .u.session_gone = {.session = s->id,
+                                             .reason = s->reason,
+                                             .client_packets = s->client_packets,
+                                             .client_bytes = s->client_bytes,
+                                             .peer_packets = s->peer_packets,
+                                             .peer_bytes = s->peer_bytes,
+                                             .dropped = s->dropped}};
+    worker_post(w, &f, false);
 }
 
 void command_report_gone(struct worker *w)
@@ -70,35 +112,24 @@ void command_report_gone(struct worker *w)
         struct session *s = container_of(w->sessions.gone.next, struct session, in_gone);
         list_del(&s->in_gone);
         /* Ports first: whoever hears of the end may count on them. */
-        for (int i = 0; i < 2; i++)
-            if (s->relayed[i].pool)
-                post_port_free(w, &(struct port){s->relayed[i].pool, s->relayed[i].port, -1});
-        struct ctl_frame f = {.code = CTL_SESSION_GONE,
-                              .u.session_gone = {.session = s->id,
-                                                 .reason = s->reason,
-                                                 .client_packets = s->client_packets,
-                                                 .client_bytes = s->client_bytes,
-                                                 .peer_packets = s->peer_packets,
-                                                 .peer_bytes = s->peer_bytes,
-                                                 .dropped = s->dropped}};
-        worker_post(w, &f, false);
-        session_free(&w->sessions, s);
+        for (int i = 0; i < 2; i++) {
+            struct relayed *r = &s->relayed[i];
+            if (!r->pool || r->open)
+                continue;
+            post_port_free(w, &(struct port){r->pool, r->port, -1});
+            r->pool = NULL;
+        }
+        if (s->dying && sockets_closed(s)) {
+            post_gone(w, s);
+            session_free(&w->sessions, s);
+        }
     }
 }
 
-/* ---------------------------------------------------------------------------- an allocation's
- * start */
-
-static struct listener *find_listener(struct worker *w, uint32_t id)
-{
-    for (size_t i = 0; i < LISTENERS_MAX; i++)
-        if (w->listeners[i].in_use && w->listeners[i].id == id)
-            return &w->listeners[i];
-    return NULL;
-}
+/* ----------------------------------------------------------------------------- the start */
 
 static enum ctl_status open_relayed(struct worker *w, struct session *s, int family,
-                                    const struct port *port)
+                                    const struct port *port, uint64_t deadline)
 {
     struct relayed *r = &s->relayed[family];
     r->pool = port->pool;
@@ -111,13 +142,14 @@ static enum ctl_status open_relayed(struct worker *w, struct session *s, int fam
         return CTL_FULL;
     }
     r->open = true;
+    r->deadline = deadline;
     return CTL_OK;
 }
 
 static enum ctl_status make_session(struct worker *w, const struct mail_alloc *m,
                                     struct session **out)
 {
-    struct flow f = {.listener = find_listener(w, m->listener),
+    struct flow f = {.listener = worker_listener(w, m->listener),
                      .client = m->client,
                      .server = m->server,
                      .transport = &transport_udp};
@@ -125,9 +157,13 @@ static enum ctl_status make_session(struct worker *w, const struct mail_alloc *m
         return CTL_GONE;
     if (session_find(&w->sessions, &f) || session_by_id(&w->sessions, m->session))
         return CTL_CONFLICT;
-    struct session *s = session_create(&w->sessions, m->session, &f, in_ms(w, m->lifetime_ms));
+    struct session *s = session_create(&w->sessions, m->session, &f);
     if (!s)
         return CTL_FULL;
+    s->flow_home = w->config.index;
+    s->rate = bandwidth(m->bytes_per_s);
+    if (m->bucket && m->bucket < w->config.limits->users_max)
+        s->user = &w->config.limits->users[m->bucket];
     count(w, CTR_sessions_created);
     *out = s;
     return CTL_OK;
@@ -154,10 +190,12 @@ bool command_alloc(struct worker *w, const struct mail_alloc *m)
             post_port_free(w, port);
             continue;
         }
-        *status = open_relayed(w, s, i, port);
+        *status = open_relayed(w, s, i, port, in_ms(w, m->lifetime_ms));
         if (*status == CTL_OK)
             *(i ? &created->relayed_v6 : &created->relayed_v4) = relayed_local(&s->relayed[i]);
     }
+    if (s)
+        session_set_timer(&w->sessions, s);
     if (s && sockets_closed(s)) { /* not one would open */
         created->status = CTL_FULL;
         session_kill(&w->sessions, s, GONE_SOCKET);
@@ -176,7 +214,7 @@ bool command_alloc(struct worker *w, const struct mail_alloc *m)
 static enum ctl_status check_peer(struct worker *w, struct session *s, const struct addr *peer,
                                   char why_not[POLICY_TEXT_MAX])
 {
-    if (!session_relayed(s, peer->family))
+    if (!session_relayed(s, peer->family, w->time.now))
         return CTL_FAMILY;
     if (!w->policy || !policy_allows_ip(w->policy, w->config.ports, peer, why_not))
         return CTL_FORBIDDEN;
@@ -228,7 +266,7 @@ static enum ctl_status bind_channel(struct worker *w, struct session *s,
         return status;
     if (m->number < CHANNEL_MIN || m->number > w->config.channel_max || m->peer.port == 0)
         return CTL_REFUSED;
-    struct addr self = relayed_local(session_relayed(s, m->peer.family));
+    struct addr self = relayed_local(session_relayed(s, m->peer.family, w->time.now));
     if (policy_is_own(w->policy, w->config.ports, &m->peer) &&
         !policy_allows_port(w->policy, w->config.ports, &m->peer, &self)) {
         memcpy(why_not, "a port of this host", sizeof("a port of this host"));
@@ -276,10 +314,20 @@ void command_policy(struct worker *w, struct policy *p)
 
 static void refresh(struct worker *w, const struct ctl_frame *f)
 {
-    struct session *s = session_by_id(&w->sessions, f->u.alloc_refresh.session);
+    const struct ctl_alloc_refresh *m = &f->u.alloc_refresh;
+    struct session *s = session_by_id(&w->sessions, m->session);
+    enum ctl_status status = s ? CTL_FAMILY : CTL_GONE;
+    for (int i = 0; s && i < 2; i++) {
+        bool meant = m->family == 0 || (m->family == ADDR_V6) == i;
+        struct relayed *r = &s->relayed[i];
+        if (!meant || !r->open || r->io.removing)
+            continue;
+        r->deadline = in_ms(w, m->lifetime_ms);
+        status = CTL_OK;
+    }
     if (s)
-        timer_set(&w->sessions.timers, &s->timer, in_ms(w, f->u.alloc_refresh.lifetime_ms));
-    reply(w, f, f->u.alloc_refresh.session, s ? CTL_OK : CTL_GONE, "");
+        end_what_is_over(w, s, GONE_DELETED);
+    reply(w, f, m->session, status, "");
 }
 
 static void session_info(struct worker *w, const struct ctl_frame *f)
@@ -302,7 +350,7 @@ static void session_info(struct worker *w, const struct ctl_frame *f)
 
 static void unlisten(struct worker *w, const struct ctl_frame *f)
 {
-    struct listener *l = find_listener(w, f->u.unlisten.listener);
+    struct listener *l = worker_listener(w, f->u.unlisten.listener);
     if (l)
         l->open = false; /* closed by the worker once nobody needs it */
 }

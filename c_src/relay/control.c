@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ifaddrs.h>
+#include <net/if.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +33,7 @@ struct control {
     struct worker *workers;
     unsigned worker_count;
     struct ports ports;
+    struct limits limits;
     uint32_t receive_buffer;
     struct clock_time time;
     uint64_t next_expiry; /* of a reservation */
@@ -42,6 +44,8 @@ struct control {
     bool has_rules;
     struct addr own[OWN_MAX];
     uint32_t own_count;
+    struct addr broadcast[OWN_MAX];
+    uint32_t broadcast_count;
     struct {
         uint32_t id;
         struct addr local;
@@ -164,13 +168,19 @@ static void config(struct control *c, const struct ctl_frame *f)
                                .nonce_lifetime_s = m->nonce_lifetime_s,
                                .nonce_features = m->nonce_features,
                                .channel_max = m->channel_max,
+                               .rfc3489 = m->rfc3489 != 0,
+                               .limits = &c->limits,
                                .ports = &c->ports,
                                .doorbell = c->doorbell};
     memcpy(wc.nonce_key, m->nonce_key.data, STUN_NONCE_KEY_LEN);
     c->receive_buffer = m->receive_buffer;
     ports_init(&c->ports, m->receive_buffer);
+    ratelimit_init(&c->limits.unauthenticated, m->unauthenticated_rate, m->unauthenticated_burst);
+    shared_bucket_set(&c->limits.total, bandwidth(m->bytes_per_s));
+    c->limits.users_max = m->sessions_max + 1;
+    c->limits.users = memory_reserve(c->limits.users_max * sizeof(*c->limits.users));
     c->workers = calloc(n, sizeof(*c->workers));
-    int ret = c->workers ? 0 : -ENOMEM;
+    int ret = c->workers && c->limits.users ? 0 : -ENOMEM;
     for (unsigned i = 0; ret == 0 && i < n; i++) {
         wc.index = i;
         ret = worker_init(&c->workers[i], &wc, c->time);
@@ -191,8 +201,10 @@ static void spread_policy(struct control *c)
     for (size_t i = 0; i < LISTENERS_MAX; i++)
         if (c->listeners[i].used)
             listeners[n++] = c->listeners[i].local;
+    const struct policy_host host = {
+        c->own, c->own_count, c->broadcast, c->broadcast_count, listeners, n};
     for (unsigned i = 0; c->has_rules && i < c->worker_count; i++) {
-        struct policy *p = policy_make(c->rules, c->rules_len, c->own, c->own_count, listeners, n);
+        struct policy *p = policy_make(c->rules, c->rules_len, &host);
         if (p)
             mail(c, i, MAIL_POLICY, &p, sizeof(p));
     }
@@ -201,7 +213,7 @@ static void spread_policy(struct control *c)
 static void policy(struct control *c, const struct ctl_frame *f)
 {
     struct ctl_bytes rules = f->u.policy.rules;
-    struct policy *probe = policy_make(rules.data, rules.len, NULL, 0, NULL, 0);
+    struct policy *probe = policy_make(rules.data, rules.len, &(struct policy_host){0});
     uint8_t *copy = malloc(rules.len + 1u);
     if (!probe || !copy) {
         policy_free(probe);
@@ -220,30 +232,44 @@ static void policy(struct control *c, const struct ctl_frame *f)
     reply(c, f, CTL_OK, "");
 }
 
+static bool read_ifaddr(struct addr *out, const struct sockaddr *sa)
+{
+    if (!sa || (sa->sa_family != AF_INET && sa->sa_family != AF_INET6))
+        return false;
+    return addr_from_sockaddr(out, sa,
+                              sa->sa_family == AF_INET ? sizeof(struct sockaddr_in)
+                                                       : sizeof(struct sockaddr_in6));
+}
+
+static bool same_addrs(const struct addr *a, const struct addr *b, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (!addr_ip_equal(&a[i], &b[i]))
+            return false;
+    return true;
+}
+
 static void scan_own_addresses(struct control *c)
 {
     struct ifaddrs *all;
-    struct addr own[OWN_MAX];
-    uint32_t n = 0;
+    struct addr own[OWN_MAX], broadcast[OWN_MAX];
+    uint32_t n = 0, m = 0;
     c->next_scan = c->time.now + RESCAN_MS * NS_PER_MS;
     if (getifaddrs(&all) != 0)
         return;
     for (struct ifaddrs *i = all; i && n < OWN_MAX; i = i->ifa_next) {
-        socklen_t len = !i->ifa_addr                         ? 0
-                        : i->ifa_addr->sa_family == AF_INET  ? sizeof(struct sockaddr_in)
-                        : i->ifa_addr->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6)
-                                                             : 0;
-        if (len && addr_from_sockaddr(&own[n], i->ifa_addr, len))
-            n++;
+        n += read_ifaddr(&own[n], i->ifa_addr);
+        if (i->ifa_flags & IFF_BROADCAST && m < OWN_MAX)
+            m += read_ifaddr(&broadcast[m], i->ifa_broadaddr);
     }
     freeifaddrs(all);
-    bool same = n == c->own_count;
-    for (uint32_t i = 0; same && i < n; i++)
-        same = addr_ip_equal(&own[i], &c->own[i]);
-    if (same)
+    if (n == c->own_count && m == c->broadcast_count && same_addrs(own, c->own, n) &&
+        same_addrs(broadcast, c->broadcast, m))
         return;
     memcpy(c->own, own, n * sizeof(own[0]));
+    memcpy(c->broadcast, broadcast, m * sizeof(broadcast[0]));
     c->own_count = n;
+    c->broadcast_count = m;
     spread_policy(c);
 }
 
@@ -292,8 +318,11 @@ static void listen_on(struct control *c, const struct ctl_frame *f)
     c->listeners[slot].local = local;
     c->listeners[slot].used = true;
     spread_policy(c); /* before the first packet: our own port is no peer */
-    struct mail_listen ml = {
-        .id = m->listener, .transport = m->transport, .local = local, .realm_len = m->realm.len};
+    struct mail_listen ml = {.id = m->listener,
+                             .transport = m->transport,
+                             .local = local,
+                             .other = m->other,
+                             .realm_len = m->realm.len};
     memcpy(ml.realm, m->realm.data, m->realm.len);
     for (unsigned i = 0; i < c->worker_count; i++) {
         ml.fd = fds[i];
@@ -349,8 +378,11 @@ static void alloc_create(struct control *c, const struct ctl_frame *f)
                             .transport = m->transport,
                             .client = m->client,
                             .server = m->server,
-                            .lifetime_ms = m->lifetime_ms};
+                            .lifetime_ms = m->lifetime_ms,
+                            .bytes_per_s = m->bytes_per_s,
+                            .bucket = m->bucket};
     const uint32_t pools[2] = {m->pool_v4, m->pool_v6};
+    const uint16_t wanted[2] = {m->port_v4, m->port_v6};
     enum ctl_status status = CTL_GONE;
     if (index >= c->worker_count) {
         alloc_refused(c, f, CTL_REFUSED, &ma);
@@ -368,7 +400,7 @@ static void alloc_create(struct control *c, const struct ctl_frame *f)
         if (!pool)
             continue;
         uint64_t token = 0;
-        int ret = port_take(&c->ports, pool, m->port, (enum port_even)m->even, c->time.now,
+        int ret = port_take(&c->ports, pool, wanted[i], (enum port_even)m->even, c->time.now,
                             &ma.relayed[i], &token);
         ma.token = token ? token : ma.token;
         ma.status[i] = ret ? status_of(ret) : CTL_OK;
@@ -417,6 +449,28 @@ static void unlisten(struct control *c, const struct ctl_frame *f, const uint8_t
     reply(c, f, CTL_GONE, "");
 }
 
+static void bucket(struct control *c, const struct ctl_frame *f)
+{
+    const struct ctl_bucket *m = &f->u.bucket;
+    if (m->bucket && m->bucket < c->limits.users_max)
+        shared_bucket_set(&c->limits.users[m->bucket], bandwidth(m->bytes_per_s));
+}
+
+static void alloc_move(struct control *c, const struct ctl_frame *f)
+{
+    const struct ctl_alloc_move *m = &f->u.alloc_move;
+    unsigned index = (unsigned)(m->session >> 56);
+    if (index >= c->worker_count) {
+        reply(c, f, CTL_GONE, "");
+        return;
+    }
+    struct mail_move mm = {.ref = f->ref,
+                           .session = m->session,
+                           .flow = {m->listener, m->transport, m->client, m->server},
+                           .home = socket_spread(&m->client, c->worker_count)};
+    mail(c, index, MAIL_MOVE, &mm, sizeof(mm));
+}
+
 /* The worker a command is for is the top byte of its session or flow, its first field. */
 static void forward_to_worker(struct control *c, const struct ctl_frame *f, const uint8_t *frame,
                               size_t len)
@@ -457,6 +511,12 @@ static void command(struct control *c, const uint8_t *frame, size_t len)
         break;
     case CTL_ALLOC_CREATE:
         alloc_create(c, &f);
+        break;
+    case CTL_BUCKET:
+        bucket(c, &f);
+        break;
+    case CTL_ALLOC_MOVE:
+        alloc_move(c, &f);
         break;
     case CTL_STATS:
         stats(c, &f);
@@ -499,20 +559,48 @@ static void read_in(struct control *c)
         c->finished = true; /* Erlang is gone: no relaying without a governor */
 }
 
+/* A mail for another worker, named first in it. What it carries of a client is dropped rather than
+ * waited for. */
+static void pass_on(struct control *c, const uint8_t *record, uint32_t len)
+{
+    unsigned to;
+    memcpy(&to, record + 1, sizeof(to));
+    if (to >= c->worker_count ||
+        (record[0] == MAIL_CARRY && mailbox_room(&c->workers[to].in) < MAIL_SIZE / 4))
+        return;
+    mail(c, to, (enum mail)record[0], record + 1, len - 1);
+}
+
+/* Takes the oldest mail of a worker. What is passed on leaves its box first: finding room for it
+ * may lead back here. */
+static void take_mail(struct control *c, struct worker *w, const uint8_t *record, uint32_t len)
+{
+    static uint8_t copy[sizeof(struct mail_carry) + 65536]; /* of this thread alone */
+    struct mail_port port;
+    switch ((enum mail)record[0]) {
+    case MAIL_PORT_FREE:
+        memcpy(&port, record + 1, sizeof(port));
+        mailbox_consume(&w->out);
+        port_release(port.pool, port.port);
+        break;
+    case MAIL_ROAM:
+    case MAIL_CARRY:
+        memcpy(copy, record, MIN(len, sizeof(copy)));
+        mailbox_consume(&w->out);
+        pass_on(c, copy, len);
+        break;
+    default:
+        put_frame(c, record + 1, len - 1);
+        mailbox_consume(&w->out);
+    }
+}
+
 static void read_mail(struct control *c, struct worker *w)
 {
     uint32_t len;
     const uint8_t *record;
-    while (has_room(c) && (record = mailbox_peek(&w->out, &len))) {
-        if (record[0] == MAIL_PORT_FREE) {
-            struct mail_port m;
-            memcpy(&m, record + 1, sizeof(m));
-            port_release(m.pool, m.port);
-        } else {
-            put_frame(c, record + 1, len - 1);
-        }
-        mailbox_consume(&w->out);
-    }
+    while (has_room(c) && (record = mailbox_peek(&w->out, &len)))
+        take_mail(c, w, record, len);
     if (atomic_load(&w->starved))
         worker_wake(w);
 }
@@ -623,6 +711,7 @@ int control_run(int in_fd, int out_fd)
             turn(&c);
         stop_workers(&c);
         ports_destroy(&c.ports);
+        memory_release(c.limits.users, c.limits.users_max * sizeof(*c.limits.users));
     } else {
         c.exit_status = EXIT_SYSTEM;
     }

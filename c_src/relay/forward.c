@@ -11,11 +11,22 @@ static void drop(struct worker *w, struct session *s, enum counter reason)
     count(w, reason);
 }
 
+/* Is there bandwidth left for the allocation, its user and the server? Checked in this order; what
+ * a later one refuses an earlier one has paid for, so that nobody gains by trying. */
+static bool has_bandwidth(struct worker *w, struct session *s, enum direction d, size_t len)
+{
+    uint64_t now = w->time.now;
+    uint32_t units = (uint32_t)len;
+    return bucket_take(&s->own[d], s->rate, now, units) &&
+           (!s->user || shared_bucket_take(s->user, d, now, units)) &&
+           shared_bucket_take(&w->config.limits->total, d, now, units);
+}
+
 /* Out of the relayed socket. The permission has been found alive. */
 static void to_peer(struct worker *w, struct session *s, const struct permission *perm,
                     const struct addr *peer, const uint8_t *payload, size_t len, unsigned flags)
 {
-    struct relayed *r = session_relayed(s, peer->family);
+    struct relayed *r = session_relayed(s, peer->family, w->time.now);
     if (UNLIKELY(!r)) {
         drop(w, s, CTR_peer_family);
         return;
@@ -33,6 +44,10 @@ static void to_peer(struct worker *w, struct session *s, const struct permission
             to = pool->local;
             to.port = peer->port;
         }
+    }
+    if (!has_bandwidth(w, s, TO_PEER, len)) {
+        drop(w, s, CTR_over_bandwidth);
+        return;
     }
     s->client_packets++;
     s->client_bytes += len;
@@ -102,13 +117,17 @@ void forward_peer(struct worker *w, struct relayed *r, struct io_packet *p)
         drop(w, s, CTR_truncated);
         return;
     }
-    if (!session_alive(s, w->time.now)) {
+    if (s->dying || r->deadline <= w->time.now) {
         count(w, CTR_no_allocation);
         return;
     }
     name_as_advertised(w, &p->from);
     if (!permission_find(&w->sessions, s, &p->from, w->time.now)) {
         drop(w, s, CTR_no_permission);
+        return;
+    }
+    if (!has_bandwidth(w, s, TO_CLIENT, p->len)) {
+        drop(w, s, CTR_over_bandwidth);
         return;
     }
     s->peer_packets++;

@@ -1,7 +1,7 @@
 /*
  * Where a packet goes.
  *
- *   first byte 0x40-0x7f   ChannelData                       -> forward.c
+ *   first byte 0x40-0x7f   ChannelData                       -> forward.c (or move.c)
  *   first byte 0-3         STUN, by class and method:
  *                            Binding request, indication      -> binding.c
  *                            Allocate, Refresh, CreatePermission, ChannelBind request
@@ -32,10 +32,30 @@ static enum counter drop_reason(enum stun_err err)
     }
 }
 
-static void input_request(struct worker *w, const struct flow *f, const struct stun_view *v)
+/* A loop in the making (RFC 8656 21.1.7, threat X11). */
+static bool is_relayed_by_us(const struct worker *w, const struct addr *client)
+{
+    const struct pool *pool = ports_by_ip(w->config.ports, client);
+    return pool && port_is_live(pool, client->port);
+}
+
+/* Answers without credentials come out of the asker's budget, where his address proves nothing. */
+bool may_answer(struct worker *w, const struct flow *f)
+{
+    if (ratelimit_take(&w->config.limits->unauthenticated, &f->client, w->time.now))
+        return true;
+    count(w, CTR_over_rate);
+    return false;
+}
+
+static void input_request(struct worker *w, const struct flow *f, struct stun_view *v)
 {
     if (UNLIKELY(!f->listener->open) && !session_find(&w->sessions, f)) {
         count(w, CTR_no_allocation); /* the listener stays for those who have one */
+        return;
+    }
+    if (UNLIKELY(v->method == STUN_ALLOCATE && is_relayed_by_us(w, &f->client))) {
+        count(w, CTR_relayed_source);
         return;
     }
     switch (v->method) {
@@ -54,7 +74,8 @@ static void input_request(struct worker *w, const struct flow *f, const struct s
     }
 }
 
-static void input_indication(struct worker *w, const struct flow *f, const struct stun_view *v)
+static void input_indication(struct worker *w, const struct flow *f, const struct stun_view *v,
+                             uint8_t *data)
 {
     if (v->method != STUN_SEND && v->method != STUN_BINDING) {
         count(w, CTR_unknown_method);
@@ -67,19 +88,19 @@ static void input_indication(struct worker *w, const struct flow *f, const struc
     if (v->method == STUN_BINDING)
         return; /* a keepalive */
     struct session *s = session_find(&w->sessions, f);
-    if (!s || !session_alive(s, w->time.now)) {
+    if (LIKELY(s && session_alive(s, w->time.now)))
+        forward_send(w, s, v);
+    else if (!move_carry(w, f, data, v->len))
         count(w, CTR_no_allocation);
-        return;
-    }
-    forward_send(w, s, v);
 }
 
-static void input_stun(struct worker *w, const struct flow *f, const uint8_t *data, size_t len)
+static void input_stun(struct worker *w, const struct flow *f, uint8_t *data, size_t len)
 {
     struct stun_view v;
     enum stun_err err = stun_parse(&v, data, len);
     if (err) {
-        count(w, drop_reason(err));
+        if (err != STUN_ERR_BAD_COOKIE || !binding_classic(w, f, data, len))
+            count(w, drop_reason(err));
         return;
     }
     switch (v.cls) {
@@ -87,7 +108,7 @@ static void input_stun(struct worker *w, const struct flow *f, const uint8_t *da
         input_request(w, f, &v);
         break;
     case STUN_INDICATION:
-        input_indication(w, f, &v);
+        input_indication(w, f, &v, data);
         break;
     default:
         count(w, CTR_response_class);
@@ -105,7 +126,7 @@ void input_message(struct worker *w, const struct flow *f, uint8_t *data, size_t
         struct session *s = session_find(&w->sessions, f);
         if (LIKELY(s && session_alive(s, w->time.now)))
             forward_channel(w, s, data, len);
-        else
+        else if (!move_carry(w, f, data, len))
             count(w, CTR_no_allocation);
         break;
     }
@@ -121,6 +142,9 @@ void input_message(struct worker *w, const struct flow *f, uint8_t *data, size_t
 void respond_error(struct worker *w, const struct flow *f, const struct stun_view *v, uint16_t code)
 {
     struct stun_builder b;
+    count(w, CTR_bad_requests);
+    if (!may_answer(w, f))
+        return;
     uint8_t *buf = io_scratch(w->io, 128);
     stun_build_response(&b, buf, 128, STUN_ERROR, v);
     stun_put_error(&b, code, NULL);
@@ -131,5 +155,4 @@ void respond_error(struct worker *w, const struct flow *f, const struct stun_vie
     size_t len = stun_build_end(&b);
     if (len)
         f->transport->send(w, f, buf, len);
-    count(w, CTR_bad_requests);
 }

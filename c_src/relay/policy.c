@@ -17,9 +17,30 @@ static uint8_t rule_family(const uint8_t prefix[16], unsigned bits)
     return bits >= 96 && addr_in_prefix(prefix, v4_mapped, 96) ? ADDR_V4 : ADDR_V6;
 }
 
-struct policy *policy_make(const uint8_t *rules, size_t len, const struct addr *own,
-                           uint32_t own_count, const struct addr *listeners,
-                           uint32_t listener_count)
+static struct addr *copy(const struct addr *from, uint32_t n)
+{
+    struct addr *to = calloc(n + 1u, sizeof(*to));
+    for (uint32_t i = 0; to && i < n; i++)
+        to[i] = from[i];
+    return to;
+}
+
+/* False for a rule that says nothing. */
+static bool read_rule(struct policy_rule *rule, const uint8_t *r)
+{
+    if (r[0] > 2 || r[1] > 128)
+        return false;
+    rule->allow = r[0] == 1;
+    rule->bits = r[1];
+    for (unsigned byte = 0; byte < (rule->bits + 7u) / 8; byte++)
+        rule->prefix[byte] = r[2 + byte];
+    if (rule->bits % 8) /* bits behind the prefix say nothing: it is named without them */
+        rule->prefix[rule->bits / 8] &= (uint8_t)(0xff00 >> rule->bits % 8);
+    rule->family = rule_family(rule->prefix, rule->bits);
+    return true;
+}
+
+struct policy *policy_make(const uint8_t *rules, size_t len, const struct policy_host *host)
 {
     if (len % POLICY_RULE_LEN != 0 || len / POLICY_RULE_LEN > POLICY_RULES_MAX)
         return NULL;
@@ -28,27 +49,14 @@ struct policy *policy_make(const uint8_t *rules, size_t len, const struct addr *
     if (!p)
         return NULL;
     p->rules = calloc(n + 1u, sizeof(*p->rules));
-    p->own = calloc(own_count + 1u, sizeof(*p->own));
-    p->listeners = calloc(listener_count + 1u, sizeof(*p->listeners));
-    if (!p->rules || !p->own || !p->listeners)
+    p->own = copy(host->own, p->own_count = host->own_count);
+    p->broadcast = copy(host->broadcast, p->broadcast_count = host->broadcast_count);
+    p->listeners = copy(host->listeners, p->listener_count = host->listener_count);
+    if (!p->rules || !p->own || !p->broadcast || !p->listeners)
         goto err;
-    for (; p->rule_count < n; p->rule_count++) {
-        const uint8_t *r = rules + (size_t)p->rule_count * POLICY_RULE_LEN;
-        struct policy_rule *rule = &p->rules[p->rule_count];
-        if (r[0] > 2 || r[1] > 128)
+    for (; p->rule_count < n; p->rule_count++)
+        if (!read_rule(&p->rules[p->rule_count], rules + (size_t)p->rule_count * POLICY_RULE_LEN))
             goto err;
-        rule->allow = r[0] == 1;
-        rule->bits = r[1];
-        for (unsigned byte = 0; byte < (rule->bits + 7u) / 8; byte++)
-            rule->prefix[byte] = r[2 + byte];
-        if (rule->bits % 8) /* bits behind the prefix say nothing: it is named without them */
-            rule->prefix[rule->bits / 8] &= (uint8_t)(0xff00 >> rule->bits % 8);
-        rule->family = rule_family(rule->prefix, rule->bits);
-    }
-    for (; p->own_count < own_count; p->own_count++)
-        p->own[p->own_count] = own[p->own_count];
-    for (; p->listener_count < listener_count; p->listener_count++)
-        p->listeners[p->listener_count] = listeners[p->listener_count];
     return p;
 
 err:
@@ -62,16 +70,22 @@ void policy_free(struct policy *p)
         return;
     free(p->rules);
     free(p->own);
+    free(p->broadcast);
     free(p->listeners);
     free(p);
 }
 
-static bool is_own_interface(const struct policy *p, const struct addr *peer)
+static bool has_ip(const struct addr *all, uint32_t n, const struct addr *ip)
 {
-    for (uint32_t i = 0; i < p->own_count; i++)
-        if (addr_ip_equal(&p->own[i], peer))
+    for (uint32_t i = 0; i < n; i++)
+        if (addr_ip_equal(&all[i], ip))
             return true;
     return false;
+}
+
+static bool is_own_interface(const struct policy *p, const struct addr *peer)
+{
+    return has_ip(p->own, p->own_count, peer);
 }
 
 static bool is_loopback(const struct addr *a)
@@ -100,6 +114,10 @@ bool policy_allows_ip(const struct policy *p, const struct ports *ports, const s
 {
     if (is_disguised_v4(peer)) {
         snprintf(why_not, POLICY_TEXT_MAX, "::ffff:0:0/96");
+        return false;
+    }
+    if (has_ip(p->broadcast, p->broadcast_count, peer)) {
+        snprintf(why_not, POLICY_TEXT_MAX, "a broadcast address of this host");
         return false;
     }
     for (uint32_t i = 0; i < p->rule_count; i++) {

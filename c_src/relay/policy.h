@@ -21,18 +21,27 @@ struct policy_rule {
 
 struct policy {
     uint32_t rule_count;
-    uint32_t own_count;      /* addresses of this host's interfaces */
-    uint32_t listener_count; /* ours, with port; a wildcard IP means every own address */
+    uint32_t own_count;       /* addresses of this host's interfaces */
+    uint32_t broadcast_count; /* and where they broadcast to */
+    uint32_t listener_count;  /* ours, with port; a wildcard IP means every own address */
     struct policy_rule *rules;
     struct addr *own;
+    struct addr *broadcast;
     struct addr *listeners;
 };
 
-/* From the bytes of POLICY (ctl.def), the host's addresses and our listeners. NULL when the bytes
- * are malformed or memory is out. */
-struct policy *policy_make(const uint8_t *rules, size_t len, const struct addr *own,
-                           uint32_t own_count, const struct addr *listeners,
-                           uint32_t listener_count);
+/* What the host is, as far as the verdict depends on it. */
+struct policy_host {
+    const struct addr *own;
+    uint32_t own_count;
+    const struct addr *broadcast;
+    uint32_t broadcast_count;
+    const struct addr *listeners;
+    uint32_t listener_count;
+};
+
+/* From the bytes of POLICY (ctl.def). NULL when they are malformed or memory is out. */
+struct policy *policy_make(const uint8_t *rules, size_t len, const struct policy_host *host);
 void policy_free(struct policy *p);
 
 /* May this IP, whatever the port, be permitted? When not, why_not says which network. */

@@ -51,6 +51,7 @@ void request_forward(struct worker *w, const struct flow *f, const uint8_t *data
         return;
     }
     const struct session *s = session_find(&w->sessions, f);
+    const struct roamer *roamed = s ? NULL : roamer_find(&w->sessions, f);
     struct pending *p = take_credit(w);
     if (!p) {
         count(w, CTR_erlang_behind);
@@ -63,7 +64,9 @@ void request_forward(struct worker *w, const struct flow *f, const uint8_t *data
                                             .transport = f->transport->protocol,
                                             .client = f->client,
                                             .server = f->server,
-                                            .session = s ? s->id : 0,
+                                            .session = s        ? s->id
+                                                       : roamed ? roamed->session
+                                                                : 0,
                                             .packet = ctl_bytes_of(data, len)}};
     if (!worker_post(w, &frame, true)) {
         release(w, p);

@@ -10,9 +10,10 @@ bool sessions_init(struct sessions *t, uint32_t sessions_max, uint32_t peers_max
     return slab_init(&t->session_slab, sizeof(struct session), sessions_max) &&
            slab_init(&t->permission_slab, sizeof(struct permission), peers_max) &&
            slab_init(&t->channel_slab, sizeof(struct channel), peers_max) &&
-           table_init(&t->by_tuple, sessions_max) && table_init(&t->by_id, sessions_max) &&
-           table_init(&t->permissions, peers_max) && table_init(&t->channel_numbers, peers_max) &&
-           table_init(&t->channel_peers, peers_max);
+           slab_init(&t->roamer_slab, sizeof(struct roamer), sessions_max) &&
+           table_init(&t->roamers, sessions_max) && table_init(&t->by_tuple, sessions_max) &&
+           table_init(&t->by_id, sessions_max) && table_init(&t->permissions, peers_max) &&
+           table_init(&t->channel_numbers, peers_max) && table_init(&t->channel_peers, peers_max);
 }
 
 void sessions_destroy(struct sessions *t)
@@ -20,6 +21,8 @@ void sessions_destroy(struct sessions *t)
     slab_destroy(&t->session_slab);
     slab_destroy(&t->permission_slab);
     slab_destroy(&t->channel_slab);
+    slab_destroy(&t->roamer_slab);
+    table_destroy(&t->roamers);
     table_destroy(&t->by_tuple);
     table_destroy(&t->by_id);
     table_destroy(&t->permissions);
@@ -36,7 +39,7 @@ struct tuple_key {
     uint8_t zero[2];
 };
 
-static uint32_t tuple_hash(const struct sessions *t, const struct flow *f)
+static uint32_t tuple_hash(const struct table *t, const struct flow *f)
 {
     struct tuple_key key = {.client_port = f->client.port,
                             .server_port = f->server.port,
@@ -44,7 +47,7 @@ static uint32_t tuple_hash(const struct sessions *t, const struct flow *f)
                             .protocol = f->transport->protocol};
     memcpy(key.client, f->client.ip, 16);
     memcpy(key.server, f->server.ip, 16);
-    return table_hash(&t->by_tuple, &key, sizeof(key));
+    return table_hash(t, &key, sizeof(key));
 }
 
 static uint32_t id_hash(const struct sessions *t, uint64_t id)
@@ -52,15 +55,20 @@ static uint32_t id_hash(const struct sessions *t, uint64_t id)
     return table_hash(&t->by_id, &id, sizeof(id));
 }
 
+bool flow_equal(const struct flow *a, const struct flow *b)
+{
+    return addr_equal(&a->client, &b->client) && addr_equal(&a->server, &b->server) &&
+           a->transport->protocol == b->transport->protocol;
+}
+
 struct session *session_find(const struct sessions *t, const struct flow *f)
 {
-    uint32_t h = tuple_hash(t, f);
+    uint32_t h = tuple_hash(&t->by_tuple, f);
     struct table_node *n;
     table_for_each(n, &t->by_tuple, h)
     {
         struct session *s = container_of(n, struct session, by_tuple);
-        if (addr_equal(&s->flow.client, &f->client) && addr_equal(&s->flow.server, &f->server) &&
-            s->flow.transport->protocol == f->transport->protocol)
+        if (flow_equal(&s->flow, f))
             return s;
     }
     return NULL;
@@ -79,8 +87,7 @@ struct session *session_by_id(const struct sessions *t, uint64_t id)
     return NULL;
 }
 
-struct session *session_create(struct sessions *t, uint64_t id, const struct flow *f,
-                               uint64_t deadline)
+struct session *session_create(struct sessions *t, uint64_t id, const struct flow *f)
 {
     struct session *s = slab_alloc(&t->session_slab);
     if (!s)
@@ -93,8 +100,7 @@ struct session *session_create(struct sessions *t, uint64_t id, const struct flo
     for (int i = 0; i < 2; i++)
         s->relayed[i].session = s;
     s->timer.kind = TIMER_SESSION;
-    timer_set(&t->timers, &s->timer, deadline);
-    table_insert(&t->by_tuple, &s->by_tuple, tuple_hash(t, f));
+    table_insert(&t->by_tuple, &s->by_tuple, tuple_hash(&t->by_tuple, f));
     table_insert(&t->by_id, &s->by_id, id_hash(t, id));
     f->listener->sessions++;
     return s;
@@ -118,6 +124,88 @@ void session_free(struct sessions *t, struct session *s)
     s->flow.listener->sessions--;
     slab_free(&t->session_slab, s);
 }
+
+void session_set_timer(struct sessions *t, struct session *s)
+{
+    uint64_t next = UINT64_MAX;
+    s->expires = 0;
+    for (int i = 0; i < 2; i++) {
+        const struct relayed *r = &s->relayed[i];
+        if (!r->open || r->io.removing)
+            continue;
+        next = MIN(next, r->deadline);
+        s->expires = MAX(s->expires, r->deadline);
+    }
+    if (s->expires)
+        timer_set(&t->timers, &s->timer, next);
+    else
+        timer_clear(&t->timers, &s->timer);
+}
+
+void session_commit_move(struct sessions *t, struct session *s)
+{
+    table_remove(&t->by_tuple, &s->by_tuple);
+    s->flow.listener->sessions--;
+    s->flow = s->move;
+    s->flow.listener->sessions++;
+    s->moving = false;
+    table_insert(&t->by_tuple, &s->by_tuple, tuple_hash(&t->by_tuple, &s->flow));
+}
+
+void session_forget_family(struct sessions *t, struct session *s, uint8_t family)
+{
+    struct list *at, *next;
+    list_for_each_safe (at, next, &s->channels) {
+        struct channel *c = container_of(at, struct channel, in_session);
+        if (c->peer.family == family)
+            channel_remove(t, c);
+    }
+    list_for_each_safe (at, next, &s->permissions) {
+        struct permission *p = container_of(at, struct permission, in_session);
+        if (p->ip.family == family)
+            permission_remove(t, p);
+    }
+}
+
+/* ------------------------------------------------------------------------------------- roamers */
+
+struct roamer *roamer_find(const struct sessions *t, const struct flow *f)
+{
+    uint32_t h = tuple_hash(&t->roamers, f);
+    struct table_node *n;
+    table_for_each(n, &t->roamers, h)
+    {
+        struct roamer *r = container_of(n, struct roamer, by_tuple);
+        if (flow_equal(&r->flow, f))
+            return r;
+    }
+    return NULL;
+}
+
+struct roamer *roamer_set(struct sessions *t, const struct flow *f, uint64_t session, unsigned home)
+{
+    struct roamer *r = roamer_find(t, f);
+    if (!r) {
+        r = slab_alloc(&t->roamer_slab);
+        if (!r)
+            return NULL;
+        r->flow = *f;
+        f->listener->sessions++;
+        table_insert(&t->roamers, &r->by_tuple, tuple_hash(&t->roamers, f));
+    }
+    r->session = session;
+    r->home = home;
+    return r;
+}
+
+void roamer_remove(struct sessions *t, struct roamer *r)
+{
+    table_remove(&t->roamers, &r->by_tuple);
+    r->flow.listener->sessions--;
+    slab_free(&t->roamer_slab, r);
+}
+
+/* ---------------------------------------------------------------------------------- relayed */
 
 static struct addr with_port(struct addr a, uint16_t port)
 {

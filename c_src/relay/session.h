@@ -8,6 +8,7 @@
 #ifndef MEERKAT_SESSION_H
 #define MEERKAT_SESSION_H
 
+#include "bucket.h"
 #include "list.h"
 #include "policy.h"
 #include "slab.h"
@@ -17,6 +18,7 @@
 
 enum timer_kind { TIMER_SESSION, TIMER_PERMISSION, TIMER_CHANNEL };
 enum socket_kind { SOCKET_LISTENER, SOCKET_RELAYED };
+enum direction { TO_PEER = 0, TO_CLIENT = 1 };
 enum gone_reason { GONE_DELETED = 0, GONE_EXPIRED = 1, GONE_SOCKET = 2 };
 
 /* One relayed address. */
@@ -25,21 +27,30 @@ struct relayed {
     struct session *session;
     struct pool *pool; /* NULL: this family is not relayed */
     uint16_t port;
-    bool open; /* the io has it */
+    bool open;         /* the io has it */
+    uint64_t deadline; /* of this family */
 };
 
 struct session {
     struct table_node by_tuple;
     struct table_node by_id;
-    struct timer timer; /* its deadline is the allocation's */
+    struct timer timer; /* the next deadline of a family */
+    uint64_t expires;   /* the last */
     uint64_t id;
     struct flow flow;
     struct relayed relayed[2]; /* IPv4, IPv6 */
     struct list permissions;
     struct list channels;
-    struct list in_gone; /* ended, and Erlang not told yet */
+    struct list in_gone; /* a socket of it is closed, and that not reported yet */
     bool dying;
+    bool moving; /* move below is pending */
     uint8_t reason;
+    struct flow move;   /* RFC 8016: where its client may appear next */
+    unsigned move_home; /* the worker that client's datagrams come to, for either flow */
+    unsigned flow_home;
+    struct rate rate;     /* of this allocation alone */
+    struct bucket own[2]; /* by direction */
+    struct shared_bucket *user;
     uint64_t client_packets, client_bytes; /* from the client, relayed */
     uint64_t peer_packets, peer_bytes;     /* from peers, relayed */
     uint64_t dropped;
@@ -65,8 +76,8 @@ struct channel {
 };
 
 struct sessions {
-    struct slab session_slab, permission_slab, channel_slab;
-    struct table by_tuple, by_id, permissions, channel_numbers, channel_peers;
+    struct slab session_slab, permission_slab, channel_slab, roamer_slab;
+    struct table by_tuple, by_id, permissions, channel_numbers, channel_peers, roamers;
     struct timers timers;
     struct list gone;
 };
@@ -75,13 +86,15 @@ struct sessions {
 bool sessions_init(struct sessions *t, uint32_t sessions_max, uint32_t peers_max, uint64_t now);
 void sessions_destroy(struct sessions *t);
 
+bool flow_equal(const struct flow *a, const struct flow *b);
+
 /* NULL when there is none; a dying one is not found. */
 struct session *session_find(const struct sessions *t, const struct flow *f);
 struct session *session_by_id(const struct sessions *t, uint64_t id);
 
-/* NULL when the table is full. The caller has seen that neither id nor 5-tuple is taken. */
-struct session *session_create(struct sessions *t, uint64_t id, const struct flow *f,
-                               uint64_t deadline);
+/* NULL when the table is full. The caller has seen that neither id nor 5-tuple is taken, fills in
+ * what is relayed and calls session_set_timer. */
+struct session *session_create(struct sessions *t, uint64_t id, const struct flow *f);
 
 /* First step of the end: no packet finds it, nor its permissions and channels, any more. The
  * caller closes the sockets and then calls session_free. */
@@ -90,15 +103,39 @@ void session_free(struct sessions *t, struct session *s);
 
 static inline bool session_alive(const struct session *s, uint64_t now)
 {
-    return !s->dying && s->timer.deadline > now;
+    return !s->dying && s->expires > now;
 }
 
-/* The relayed address for peers of a family, or NULL. */
-static inline struct relayed *session_relayed(struct session *s, uint8_t family)
+/* The relayed address for peers of a family, or NULL unless it lives. */
+static inline struct relayed *session_relayed(struct session *s, uint8_t family, uint64_t now)
 {
     struct relayed *r = &s->relayed[family == ADDR_V6];
-    return r->pool ? r : NULL;
+    return r->open && !r->io.removing && r->deadline > now ? r : NULL;
 }
+
+/* Sets what session_alive and the sweep go by, after a deadline of a family changed. */
+void session_set_timer(struct sessions *t, struct session *s);
+
+/* Takes the 5-tuple the session was moved to as its only one. */
+void session_commit_move(struct sessions *t, struct session *s);
+
+/* Permissions and channels of a family, gone with its relayed address. */
+void session_forget_family(struct sessions *t, struct session *s, uint8_t family);
+
+/* A 5-tuple that belongs to a session by way of a move, where it is not the session's own: kept by
+ * the worker its datagrams come to. */
+struct roamer {
+    struct table_node by_tuple;
+    struct flow flow;
+    uint64_t session;
+    unsigned home; /* worker of the session */
+};
+
+struct roamer *roamer_find(const struct sessions *t, const struct flow *f);
+/* Makes or replaces; NULL when the table is full. */
+struct roamer *roamer_set(struct sessions *t, const struct flow *f, uint64_t session,
+                          unsigned home);
+void roamer_remove(struct sessions *t, struct roamer *r);
 
 /* As bound, and as clients and peers of ours know it. */
 struct addr relayed_local(const struct relayed *r);

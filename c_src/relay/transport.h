@@ -41,6 +41,7 @@ struct listener {
     uint32_t sessions; /* that answer through it: it is closed after the last */
     const struct transport *transport;
     struct addr local; /* as bound, perhaps a wildcard */
+    struct addr other; /* RFC 5780: the other IP and port; no address where that is off */
     size_t realm_len;
     char realm[REALM_MAX];
 };

@@ -108,7 +108,7 @@ static void on_due(void *ctx, struct timer *t)
     struct worker *w = ctx;
     switch (t->kind) {
     case TIMER_SESSION:
-        command_end(w, container_of(t, struct session, timer), GONE_EXPIRED);
+        command_expire(w, container_of(t, struct session, timer));
         break;
     case TIMER_PERMISSION:
         permission_remove(&w->sessions, container_of(t, struct permission, timer));
@@ -134,6 +134,7 @@ static void add_listener(struct worker *w, const struct mail_listen *m)
             .in_use = true,
             .transport = &transport_udp,
             .local = m->local,
+            .other = m->other,
             .realm_len = m->realm_len,
             .io = {.fd = m->fd, .kind = SOCKET_LISTENER, .wants_dest = addr_is_any(&m->local)},
         };
@@ -169,6 +170,23 @@ static bool open_mail(struct worker *w, const uint8_t *record, uint32_t len)
         struct policy *p;
         memcpy(&p, record + 1, sizeof(p));
         command_policy(w, p);
+        return true;
+    }
+    case MAIL_MOVE: {
+        struct mail_move m;
+        memcpy(&m, record + 1, sizeof(m));
+        return move_session(w, &m);
+    }
+    case MAIL_ROAM: {
+        struct mail_roam m;
+        memcpy(&m, record + 1, sizeof(m));
+        move_roamer(w, &m);
+        return true;
+    }
+    case MAIL_CARRY: {
+        struct mail_carry m;
+        memcpy(&m, record + 1, sizeof(m));
+        move_carried(w, &m, record + 1 + sizeof(m));
         return true;
     }
     case MAIL_PORT_FREE:

@@ -11,6 +11,7 @@
 #include "clock.h"
 #include "ctl.h"
 #include "mailbox.h"
+#include "ratelimit.h"
 #include "session.h"
 #include "stun.h"
 
@@ -27,6 +28,9 @@ enum mail {
     MAIL_LISTEN,    /* to the worker: struct mail_listen */
     MAIL_ALLOC,     /* to the worker: struct mail_alloc */
     MAIL_POLICY,    /* to the worker: struct policy *, which it then owns */
+    MAIL_MOVE,      /* to the session's worker: struct mail_move */
+    MAIL_ROAM,      /* to the control thread, who passes it to roam.to: struct mail_roam */
+    MAIL_CARRY,     /* likewise, to carry.to: struct mail_carry and a client's datagram */
     MAIL_PORT_FREE, /* to the control thread: struct mail_port, whose socket is closed */
 };
 
@@ -34,7 +38,7 @@ struct mail_listen {
     uint32_t id;
     int fd;
     uint8_t transport;
-    struct addr local;
+    struct addr local, other;
     size_t realm_len;
     char realm[REALM_MAX];
 };
@@ -49,11 +53,53 @@ struct mail_alloc {
     uint16_t status[2];
     uint64_t token;
     uint32_t lifetime_ms;
+    uint64_t bytes_per_s;
+    uint32_t bucket;
 };
 
 struct mail_port {
     struct pool *pool;
     uint16_t port;
+};
+
+/* A flow without what only one worker can know. */
+struct mail_flow {
+    uint32_t listener;
+    uint8_t transport;
+    struct addr client, server;
+};
+
+struct mail_move {
+    uint32_t ref;
+    uint64_t session;
+    struct mail_flow flow;
+    unsigned home; /* where that client's datagrams come in */
+};
+
+struct mail_roam {
+    unsigned to;
+    bool add; /* or remove */
+    uint64_t session;
+    unsigned home; /* the session's worker */
+    struct mail_flow flow;
+};
+
+struct mail_carry {
+    unsigned to;
+    uint64_t session;
+    struct mail_flow flow;
+    uint32_t len; /* bytes that follow */
+};
+
+_Static_assert(offsetof(struct mail_roam, to) == 0 && offsetof(struct mail_carry, to) == 0,
+               "whoever passes them on reads this much");
+
+/* What all workers take from. */
+struct limits {
+    struct ratelimit unauthenticated;
+    struct shared_bucket total;
+    struct shared_bucket *users; /* by the number of BUCKET; sessions_max + 1 of them */
+    uint32_t users_max;
 };
 
 struct worker_config {
@@ -62,6 +108,8 @@ struct worker_config {
     uint32_t nonce_lifetime_s, nonce_features;
     uint8_t nonce_key[STUN_NONCE_KEY_LEN];
     uint16_t channel_max;
+    bool rfc3489;
+    struct limits *limits;
     struct ports *ports;
     int doorbell; /* eventfd of the control thread */
 };
@@ -127,6 +175,13 @@ static inline void count(struct worker *w, enum counter c)
 
 /* Bytes for transaction ids, from the kernel's generator by the page. */
 void worker_random(struct worker *w, void *out, size_t len);
+
+/* Posts a mail to the control thread. False without room, of which `reserve` bytes must stay. */
+bool worker_mail(struct worker *w, enum mail kind, const void *data, size_t len, const void *more,
+                 size_t more_len, uint32_t reserve);
+
+/* The listener of that id, or NULL. */
+struct listener *worker_listener(struct worker *w, uint32_t id);
 
 /* Posts a frame to Erlang. False when the way out is full, or, for a request, nearly so. */
 bool worker_post(struct worker *w, const struct ctl_frame *f, bool request);

@@ -1,0 +1,21 @@
+#include "ratelimit.h"
+
+#include <string.h>
+
+#include "crypto.h"
+
+void ratelimit_init(struct ratelimit *r, uint32_t per_second, uint32_t burst)
+{
+    memset(r, 0, sizeof(*r));
+    r->rate = rate_of(per_second, burst);
+    crypto_random(r->key, sizeof(r->key));
+}
+
+bool ratelimit_take(struct ratelimit *r, const struct addr *source, uint64_t now)
+{
+    if (r->rate.unit == 0)
+        return true;
+    size_t prefix = source->family == ADDR_V6 ? 8 : 16; /* IPv4 ends in its four bytes */
+    uint64_t hash = crypto_siphash(r->key, source->ip, prefix);
+    return bucket_take(&r->buckets[hash % RATELIMIT_BUCKETS], r->rate, now, 1);
+}

@@ -1,0 +1,27 @@
+/*
+ * How many answers strangers get: a budget per source prefix (IPv4 /32, IPv6 /64, whatever the
+ * port) for everything that is answered without credentials, so that a spoofed flood makes no
+ * reflector of us (threat X22). A table of fixed size under a secret hash: prefixes that collide
+ * share a budget, and nobody is remembered.
+ */
+#ifndef MEERKAT_RATELIMIT_H
+#define MEERKAT_RATELIMIT_H
+
+#include "addr.h"
+#include "bucket.h"
+
+enum { RATELIMIT_BUCKETS = 4096 };
+
+struct ratelimit {
+    struct rate rate;
+    uint8_t key[16];
+    struct bucket buckets[RATELIMIT_BUCKETS];
+};
+
+/* per_second 0: no limit. */
+void ratelimit_init(struct ratelimit *r, uint32_t per_second, uint32_t burst);
+
+/* May this source be given one more answer? Any thread. */
+bool ratelimit_take(struct ratelimit *r, const struct addr *source, uint64_t now);
+
+#endif
