@@ -3,7 +3,7 @@
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
--define(CTL_TABLE_HASH, 16#8a79ac67d9bdbec2).
+-define(CTL_TABLE_HASH, 16#9e610eee244c19f6).
 
 %% {Name, Code, Way, [{Field, Type}]}
 -define(CTL_MESSAGES, [
@@ -27,11 +27,16 @@
         {nonce_features, u32},
         {nonce_key, bytes},
         {channel_max, u16},
-        {receive_buffer, u32}]},
+        {receive_buffer, u32},
+        {unauthenticated_rate, u32},
+        {unauthenticated_burst, u32},
+        {bytes_per_s, u64},
+        {rfc3489, u8}]},
     {listen, 16#11, e2r, [
         {listener, u32},
         {transport, u8},
         {local, addr},
+        {other, addr},
         {realm, bytes}]},
     {listening, 16#12, r2e, [
         {listener, u32},
@@ -48,6 +53,9 @@
         {max_port, u16}]},
     {policy, 16#15, e2r, [
         {rules, bytes}]},
+    {bucket, 16#16, e2r, [
+        {bucket, u32},
+        {bytes_per_s, u64}]},
     {request, 16#20, r2e, [
         {flow, u64},
         {listener, u32},
@@ -67,10 +75,13 @@
         {server, addr},
         {pool_v4, u32},
         {pool_v6, u32},
-        {port, u16},
+        {port_v4, u16},
+        {port_v6, u16},
         {even, u8},
         {token, u64},
-        {lifetime_ms, u32}]},
+        {lifetime_ms, u32},
+        {bytes_per_s, u64},
+        {bucket, u32}]},
     {alloc_created, 16#31, r2e, [
         {session, u64},
         {status, status},
@@ -81,6 +92,7 @@
         {token, u64}]},
     {alloc_refresh, 16#32, e2r, [
         {session, u64},
+        {family, u8},
         {lifetime_ms, u32}]},
     {alloc_delete, 16#33, e2r, [
         {session, u64}]},
@@ -94,6 +106,12 @@
         {peer, addr},
         {lifetime_ms, u32},
         {permission_ms, u32}]},
+    {alloc_move, 16#37, e2r, [
+        {session, u64},
+        {listener, u32},
+        {transport, u8},
+        {client, addr},
+        {server, addr}]},
     {session_gone, 16#36, r2e, [
         {session, u64},
         {reason, u8},
@@ -168,6 +186,8 @@
         "allocations made"},
     {sessions_expired, counter,
         "allocations ended by their deadline"},
+    {moves, counter,
+        "allocations that took a new 5-tuple (RFC 8016)"},
     {icmp_errors, counter,
         "ICMP errors received for datagrams sent to peers"},
     {too_short, drop,
@@ -210,6 +230,14 @@
         "answer from Erlang to a request forgotten meanwhile"},
     {truncated, drop,
         "datagram longer than the receive buffer"},
+    {over_rate, drop,
+        "answer to a stranger whose source had its share"},
+    {over_bandwidth, drop,
+        "payload over the bandwidth of its allocation, user or server"},
+    {relayed_source, drop,
+        "Allocate from a relayed address of this server"},
+    {carry_full, drop,
+        "payload of a client that moved, lost between two workers"},
     {send_failed, drop,
         "the kernel refused to send"},
     {no_buffers, drop,

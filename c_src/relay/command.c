@@ -27,7 +27,7 @@ static void reply(struct worker *w, const struct ctl_frame *to, uint64_t session
     worker_post(w, &f, false);
 }
 
-/* ------------------------------------------------------------------------------- the end */
+/* ------------------------------------------------------------------------------------- the end */
 
 static void post_port_free(struct worker *w, const struct port *port)
 {
@@ -126,7 +126,7 @@ void command_report_gone(struct worker *w)
     }
 }
 
-/* ----------------------------------------------------------------------------- the start */
+/* ----------------------------------------------------------------------------------- the start */
 
 static enum ctl_status open_relayed(struct worker *w, struct session *s, int family,
                                     const struct port *port, uint64_t deadline)
@@ -207,8 +207,7 @@ bool command_alloc(struct worker *w, const struct mail_alloc *m)
     return true;
 }
 
-/* ------------------------------------------------------------------------ permissions and channels
- */
+/* -------------------------------------------------------------------- permissions and channels */
 
 /* The checks every peer passes before anything is installed for it. */
 static enum ctl_status check_peer(struct worker *w, struct session *s, const struct addr *peer,
@@ -309,8 +308,7 @@ void command_policy(struct worker *w, struct policy *p)
     }
 }
 
-/* ----------------------------------------------------------------------------------------- the
- * rest */
+/* ------------------------------------------------------------------------------------ the rest */
 
 static void refresh(struct worker *w, const struct ctl_frame *f)
 {

@@ -55,8 +55,7 @@ struct control {
     int exit_status;
 };
 
-/* ------------------------------------------------------------------------------------- towards
- * Erlang */
+/* ------------------------------------------------------------------------------ towards Erlang */
 
 /* Half the buffer is kept for the replies of this thread: nothing more is taken in below that. */
 static bool has_room(const struct control *c)
@@ -112,8 +111,7 @@ static void flush_out(struct control *c)
     c->out_len = c->out_sent = 0;
 }
 
-/* ------------------------------------------------------------------------------------ towards
- * workers */
+/* ----------------------------------------------------------------------------- towards workers */
 
 static void read_mail(struct control *c, struct worker *w);
 
@@ -148,8 +146,7 @@ static void mail(struct control *c, unsigned index, enum mail kind, const void *
     worker_wake(w);
 }
 
-/* -------------------------------------------------------------------------------------------
- * commands */
+/* ------------------------------------------------------------------------------------ commands */
 
 static void config(struct control *c, const struct ctl_frame *f)
 {
@@ -252,7 +249,7 @@ static bool same_addrs(const struct addr *a, const struct addr *b, uint32_t n)
 static void scan_own_addresses(struct control *c)
 {
     struct ifaddrs *all;
-    struct addr own[OWN_MAX], broadcast[OWN_MAX];
+    static struct addr own[OWN_MAX], broadcast[OWN_MAX]; /* of this thread alone */
     uint32_t n = 0, m = 0;
     c->next_scan = c->time.now + RESCAN_MS * NS_PER_MS;
     if (getifaddrs(&all) != 0)
@@ -526,8 +523,7 @@ static void command(struct control *c, const uint8_t *frame, size_t len)
     }
 }
 
-/* -----------------------------------------------------------------------------------------------
- * loop */
+/* ---------------------------------------------------------------------------------------- loop */
 
 /* All whole frames in the buffer, as long as their replies have room. */
 static void read_frames(struct control *c)
@@ -571,28 +567,29 @@ static void pass_on(struct control *c, const uint8_t *record, uint32_t len)
     mail(c, to, (enum mail)record[0], record + 1, len - 1);
 }
 
-/* Takes the oldest mail of a worker. What is passed on leaves its box first: finding room for it
- * may lead back here. */
+/* Takes the oldest mail of a worker. A roam leaves its box before it is passed on, for finding room
+ * for it may lead back here; a carry never waits for room. */
 static void take_mail(struct control *c, struct worker *w, const uint8_t *record, uint32_t len)
 {
-    static uint8_t copy[sizeof(struct mail_carry) + 65536]; /* of this thread alone */
+    uint8_t roam[1 + sizeof(struct mail_roam)];
     struct mail_port port;
     switch ((enum mail)record[0]) {
+    case MAIL_ROAM:
+        memcpy(roam, record, sizeof(roam));
+        mailbox_consume(&w->out);
+        pass_on(c, roam, sizeof(roam));
+        return;
+    case MAIL_CARRY:
+        pass_on(c, record, len);
+        break;
     case MAIL_PORT_FREE:
         memcpy(&port, record + 1, sizeof(port));
-        mailbox_consume(&w->out);
         port_release(port.pool, port.port);
-        break;
-    case MAIL_ROAM:
-    case MAIL_CARRY:
-        memcpy(copy, record, MIN(len, sizeof(copy)));
-        mailbox_consume(&w->out);
-        pass_on(c, copy, len);
         break;
     default:
         put_frame(c, record + 1, len - 1);
-        mailbox_consume(&w->out);
     }
+    mailbox_consume(&w->out);
 }
 
 static void read_mail(struct control *c, struct worker *w)

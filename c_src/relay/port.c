@@ -40,7 +40,7 @@ struct pool *ports_find(struct ports *p, uint32_t id)
     return NULL;
 }
 
-/* ------------------------------------------------------------------------------- the free lists */
+/* ------------------------------------------------------------------------------ the free lists */
 
 static void put_free(struct pool *pool, uint16_t port)
 {
@@ -243,8 +243,7 @@ uint32_t ports_free(const struct ports *p)
     return n;
 }
 
-/* ------------------------------------------------------------------------------- for the workers
- */
+/* ----------------------------------------------------------------------------- for the workers */
 
 const struct pool *ports_by_ip(const struct ports *p, const struct addr *a)
 {

@@ -30,7 +30,7 @@ void sessions_destroy(struct sessions *t)
     table_destroy(&t->channel_peers);
 }
 
-/* ------------------------------------------------------------------------------------- sessions */
+/* ------------------------------------------------------------------------------------ sessions */
 
 struct tuple_key {
     uint8_t client[16], server[16];
@@ -205,7 +205,7 @@ void roamer_remove(struct sessions *t, struct roamer *r)
     slab_free(&t->roamer_slab, r);
 }
 
-/* ---------------------------------------------------------------------------------- relayed */
+/* ------------------------------------------------------------------------------------- relayed */
 
 static struct addr with_port(struct addr a, uint16_t port)
 {
@@ -223,7 +223,7 @@ struct addr relayed_advertised(const struct relayed *r)
     return with_port(r->pool->advertised, r->port);
 }
 
-/* ---------------------------------------------------------------------------------- permissions */
+/* --------------------------------------------------------------------------------- permissions */
 
 struct peer_key {
     uint64_t session;
@@ -292,7 +292,7 @@ void permission_remove(struct sessions *t, struct permission *p)
     slab_free(&t->permission_slab, p);
 }
 
-/* ------------------------------------------------------------------------------------- channels */
+/* ------------------------------------------------------------------------------------ channels */
 
 struct number_key {
     uint64_t session;

@@ -117,7 +117,7 @@ static struct uring *uring_of(struct io *io)
     return container_of(io, struct uring, io);
 }
 
-/* ------------------------------------------------------------------------------------- ICMP */
+/* ---------------------------------------------------------------------------------------- ICMP */
 
 static void read_error(struct uring *u, struct io_socket *s, const struct sock_extended_err *e,
                        const struct addr *peer)
@@ -181,7 +181,7 @@ static void drain_errors(struct uring *u, struct io_socket *s)
     }
 }
 
-/* --------------------------------------------------------------------------- submission side */
+/* ----------------------------------------------------------------------------- submission side */
 
 static void give_back(struct uring *u, uint32_t keep)
 {
@@ -357,8 +357,7 @@ static uint8_t *uring_scratch(struct io *io, size_t len)
     return p;
 }
 
-/* ------------------------------------------------------------------------------- life of sockets
- */
+/* ----------------------------------------------------------------------------- life of sockets */
 
 static int uring_add(struct io *io, struct io_socket *s)
 {
@@ -405,7 +404,7 @@ static void closed(struct uring *u, uint32_t index)
     u->io.events.on_closed(u->io.events.ctx, s);
 }
 
-/* --------------------------------------------------------------------------- completion side */
+/* ----------------------------------------------------------------------------- completion side */
 
 static void read_dest(struct addr *dest, struct io_uring_recvmsg_out *out, struct msghdr *template)
 {
@@ -561,8 +560,7 @@ static void uring_wake(struct io *io)
     (void)ignored; /* a full counter wakes as well */
 }
 
-/* -------------------------------------------------------------------------------- life of a ring
- */
+/* ------------------------------------------------------------------------------ life of a ring */
 
 static void uring_destroy(struct io *io)
 {

@@ -63,8 +63,32 @@ bool worker_post(struct worker *w, const struct ctl_frame *f, bool request)
     return true;
 }
 
-/* -------------------------------------------------------------------------------------------
- * events */
+bool worker_mail(struct worker *w, enum mail kind, const void *data, size_t len, const void *more,
+                 size_t more_len, uint32_t reserve)
+{
+    uint32_t need = (uint32_t)(1 + len + more_len);
+    uint8_t *record =
+        mailbox_room(&w->out) < need + reserve ? NULL : mailbox_reserve(&w->out, need);
+    if (!record)
+        return false;
+    record[0] = (uint8_t)kind;
+    memcpy(record + 1, data, len);
+    if (more_len)
+        memcpy(record + 1 + len, more, more_len);
+    mailbox_commit(&w->out, record, need);
+    w->rang = true;
+    return true;
+}
+
+struct listener *worker_listener(struct worker *w, uint32_t id)
+{
+    for (size_t i = 0; i < LISTENERS_MAX; i++)
+        if (w->listeners[i].in_use && w->listeners[i].id == id)
+            return &w->listeners[i];
+    return NULL;
+}
+
+/* -------------------------------------------------------------------------------------- events */
 
 static void on_packet(void *ctx, struct io_socket *s, struct io_packet *p)
 {
@@ -119,8 +143,7 @@ static void on_due(void *ctx, struct timer *t)
     }
 }
 
-/* ---------------------------------------------------------------------------------------------
- * mail */
+/* ---------------------------------------------------------------------------------------- mail */
 
 static void add_listener(struct worker *w, const struct mail_listen *m)
 {
@@ -220,8 +243,7 @@ static void close_listeners(struct worker *w)
     }
 }
 
-/* ---------------------------------------------------------------------------------------------
- * loop */
+/* ---------------------------------------------------------------------------------------- loop */
 
 void worker_turn(struct worker *w)
 {

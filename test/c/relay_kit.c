@@ -24,12 +24,16 @@ void kit_start(struct kit *k)
 {
     memset(k, 0, sizeof(*k));
     ports_init(&k->ports, 0);
+    k->limits.users = k->users;
+    k->limits.users_max = ARRAY_SIZE(k->users);
     struct worker_config config = {.sessions_max = 64,
                                    .peers_max = 128,
                                    .credits = 4,
                                    .nonce_lifetime_s = 3600,
                                    .channel_max = CHANNEL_MAX,
                                    .ports = &k->ports,
+                                   .limits = &k->limits,
+                                   .rfc3489 = true,
                                    .doorbell = eventfd(0, EFD_NONBLOCK)};
     memset(config.nonce_key, 0x5a, sizeof(config.nonce_key));
     struct clock_time start = {.now = 1000 * NS_PER_S, .wall_s = 1700000000};
@@ -43,15 +47,35 @@ void kit_start(struct kit *k)
     must(ports_add(&k->ports, 2, &v6, &v6, 40000, 48999) == 0);
     must(addr_parse(&k->server, "127.0.0.1", 3478) && addr_parse(&k->client, "192.0.2.9", 5000) &&
          addr_parse(&k->peer, "198.51.100.7", 7000));
-    struct mail_listen ml = {.id = 1,
+    k->listener = kit_listen(k, 1, &k->server, NULL);
+    kit_policy(k, NULL, 0);
+}
+
+struct listener *kit_listen(struct kit *k, uint32_t id, const struct addr *local,
+                            const struct addr *other)
+{
+    struct mail_listen ml = {.id = id,
                              .fd = eventfd(0, 0),
                              .transport = 17,
-                             .local = k->server,
+                             .local = *local,
                              .realm_len = 11,
                              .realm = "example.org"};
+    if (other)
+        ml.other = *other;
     post(k, MAIL_LISTEN, &ml, sizeof(ml));
-    kit_policy(k, NULL, 0);
-    k->listener = &k->worker.listeners[0];
+    kit_turn(k, 0);
+    return worker_listener(&k->worker, id);
+}
+
+uint16_t kit_move(struct kit *k, uint64_t session, unsigned home)
+{
+    struct mail_move m = {
+        .ref = ++k->ref, .session = session, .flow = {1, 17, k->client, k->server}, .home = home};
+    post(k, MAIL_MOVE, &m, sizeof(m));
+    kit_turn(k, 0);
+    struct ctl_frame reply;
+    must(kit_frame(k, &reply) && reply.code == CTL_REPLY && reply.ref == m.ref);
+    return reply.u.reply.status;
 }
 
 void kit_stop(struct kit *k)
@@ -61,7 +85,8 @@ void kit_stop(struct kit *k)
         if (s->by_tuple.link)
             command_end(&k->worker, s, GONE_DELETED);
     }
-    k->listener->open = false;
+    for (size_t i = 0; i < LISTENERS_MAX; i++)
+        k->worker.listeners[i].open = false;
     kit_turn(k, 0);
     kit_turn(k, 0);
     struct ctl_frame f;
@@ -94,7 +119,10 @@ void kit_policy(struct kit *k, const struct addr *deny, unsigned bits)
     rules[n] = 1; /* allow ::/0 */
     struct addr own[2];
     must(addr_parse(&own[0], "127.0.0.1", 0) && addr_parse(&own[1], "203.0.113.5", 0));
-    struct policy *p = policy_make(rules, n + POLICY_RULE_LEN, own, ARRAY_SIZE(own), &k->server, 1);
+    struct addr broadcast;
+    must(addr_parse(&broadcast, "203.0.113.255", 0));
+    const struct policy_host host = {own, ARRAY_SIZE(own), &broadcast, 1, &k->server, 1};
+    struct policy *p = policy_make(rules, n + POLICY_RULE_LEN, &host);
     must(p);
     post(k, MAIL_POLICY, &p, sizeof(p));
     kit_turn(k, 0);
@@ -125,6 +153,8 @@ bool kit_frame(struct kit *k, struct ctl_frame *out)
             port_release(m.pool, m.port);
             continue;
         }
+        if (copy[0] != MAIL_FRAME) /* for another worker: the test looks for it before */
+            continue;
         must(ctl_decode(out, copy + 1, len - 1) == CTL_ERR_NONE);
         return true;
     }

@@ -11,6 +11,8 @@
 struct kit {
     struct worker worker;
     struct ports ports;
+    struct limits limits;
+    struct shared_bucket users[8];
     struct io *io;
     struct listener *listener;
     struct addr server, client, peer;
@@ -38,6 +40,11 @@ uint16_t kit_ask(struct kit *k, struct ctl_frame *f);
 
 /* Allocates for k->client: IPv4, IPv6 or both; the session as the worker has it, or NULL. */
 struct session *kit_allocate(struct kit *k, uint64_t id, bool v4, bool v6, uint32_t lifetime_ms);
+/* Moves the session to where k->client is now, as if that came to worker `home`. */
+uint16_t kit_move(struct kit *k, uint64_t session, unsigned home);
+/* A second listener, for RFC 5780; both know each other. */
+struct listener *kit_listen(struct kit *k, uint32_t id, const struct addr *local,
+                            const struct addr *other);
 uint16_t kit_permit(struct kit *k, uint64_t session, const struct addr *peer, uint32_t ms);
 uint16_t kit_channel(struct kit *k, uint64_t session, uint16_t number, const struct addr *peer,
                      uint32_t channel_ms, uint32_t permission_ms);

@@ -6,6 +6,7 @@
 #include "test.h"
 
 static struct ports none; /* no relayed address */
+static const struct policy_host nothing;
 
 struct rule_text {
     int verdict;
@@ -24,7 +25,7 @@ static struct policy *make(const struct rule_text *rules, size_t n)
         r[1] = (uint8_t)(rules[i].bits + (a.family == ADDR_V4 ? 96 : 0));
         memcpy(r + 2, a.ip, 16);
     }
-    struct policy *p = policy_make(bytes, n * POLICY_RULE_LEN, NULL, 0, NULL, 0);
+    struct policy *p = policy_make(bytes, n * POLICY_RULE_LEN, &nothing);
     CHECK(p);
     return p;
 }
@@ -101,12 +102,12 @@ static void the_reason_names_the_network(void)
 static void malformed_rules_are_refused(void)
 {
     uint8_t rule[POLICY_RULE_LEN] = {1, 129};
-    CHECK(!policy_make(rule, sizeof(rule), NULL, 0, NULL, 0));
+    CHECK(!policy_make(rule, sizeof(rule), &nothing));
     rule[1] = 128;
-    CHECK(!policy_make(rule, sizeof(rule) - 1, NULL, 0, NULL, 0));
+    CHECK(!policy_make(rule, sizeof(rule) - 1, &nothing));
     rule[0] = 3;
-    CHECK(!policy_make(rule, sizeof(rule), NULL, 0, NULL, 0));
-    struct policy *p = policy_make(rule, 0, NULL, 0, NULL, 0);
+    CHECK(!policy_make(rule, sizeof(rule), &nothing));
+    struct policy *p = policy_make(rule, 0, &nothing);
     CHECK(p && !allows(p, "8.8.8.8"));
     policy_free(p);
 }

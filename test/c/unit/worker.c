@@ -571,6 +571,342 @@ static void x80_dont_fragment_is_honoured_for_send(void)
     kit_stop(&k);
 }
 
+static void t34_one_family_ends_without_the_other(void)
+{
+    kit_start(&k);
+    struct session *s = kit_allocate(&k, ID, true, true, 600000);
+    struct addr v6 = {0};
+    CHECK(addr_parse(&v6, "2001:db8::7", 9));
+    CHECK_EQ(kit_channel(&k, ID, 0x4001, &k.peer, 600000, 300000), CTL_OK);
+    CHECK_EQ(kit_channel(&k, ID, 0x4002, &v6, 600000, 300000), CTL_OK);
+    struct ctl_frame refresh = {.code = CTL_ALLOC_REFRESH,
+                                .u.alloc_refresh = {.session = ID, .family = 6, .lifetime_ms = 0}};
+    CHECK_EQ(kit_ask(&k, &refresh), CTL_OK);
+    kit_turn(&k, 0);
+    struct ctl_frame f;
+    CHECK(!kit_frame(&k, &f));
+    CHECK_EQ(ports_free(&k.ports), 2 * 9000 - 1); /* the IPv6 port is back */
+    kit_from_client(&k, buf, channel_data(buf, 0x4002, "six"));
+    CHECK(nothing_sent());
+    kit_from_client(&k, buf, channel_data(buf, 0x4001, "four"));
+    CHECK(took(&sent));
+    CHECK(sent.socket == &s->relayed[0].io);
+    CHECK_EQ(kit_permit(&k, ID, &v6, 300000), CTL_FAMILY);
+    CHECK_EQ(kit_ask(&k, &refresh), CTL_FAMILY);
+    /* The last one takes the allocation along. */
+    refresh.u.alloc_refresh.family = 4;
+    CHECK_EQ(kit_ask(&k, &refresh), CTL_OK);
+    kit_turn(&k, 0);
+    CHECK(kit_frame(&k, &f));
+    CHECK_EQ(f.code, CTL_SESSION_GONE);
+    CHECK_EQ(f.u.session_gone.reason, GONE_DELETED);
+
+    /* Deadlines of their own as well. */
+    s = kit_allocate(&k, ID + 1, true, true, 600000);
+    refresh.u.alloc_refresh =
+        (struct ctl_alloc_refresh){.session = ID + 1, .family = 4, .lifetime_ms = 900000};
+    CHECK_EQ(kit_ask(&k, &refresh), CTL_OK);
+    kit_turn(&k, 601 * 1000);
+    kit_turn(&k, 0);
+    CHECK(session_by_id(&k.worker.sessions, ID + 1));
+    CHECK(s->relayed[0].open && !s->relayed[1].open);
+    kit_turn(&k, 300 * 1000);
+    kit_turn(&k, 0);
+    CHECK(kit_frame(&k, &f));
+    CHECK_EQ(f.u.session_gone.reason, GONE_EXPIRED);
+    kit_stop(&k);
+}
+
+static void x22_strangers_get_their_share_and_no_more(void)
+{
+    kit_start(&k);
+    ratelimit_init(&k.limits.unauthenticated, 10, 20);
+    size_t len = bare_request(buf, sizeof(buf), STUN_ALLOCATE);
+    unsigned answered = 0;
+    for (int i = 0; i < 1000; i++) { /* a second's worth, from many ports */
+        k.client.port = (uint16_t)(10000 + i);
+        kit_from_client(&k, buf, len);
+        answered += took(&sent);
+        kit_turn(&k, 1);
+    }
+    CHECK(answered >= 29 && answered <= 30);
+    CHECK_EQ(kit_count(&k, CTR_over_rate), 1000 - answered);
+    struct addr first = k.client;
+    k.client.ip[15]++; /* somebody else is not concerned */
+    kit_from_client(&k, buf, len);
+    CHECK(took(&sent));
+    k.client = first; /* nor is what needs credentials */
+    CHECK(kit_allocate(&k, ID, true, false, 600000));
+    CHECK_EQ(kit_channel(&k, ID, 0x4001, &k.peer, 600000, 300000), CTL_OK);
+    for (int i = 0; i < 50; i++) {
+        kit_from_client(&k, buf, channel_data(buf, 0x4001, "x"));
+        CHECK(took(&sent));
+    }
+    kit_stop(&k);
+}
+
+/* Bytes that pass in ten seconds when 500 bytes come every millisecond. */
+static size_t through(struct session *s, bool to_peer)
+{
+    static uint8_t payload[504];
+    size_t passed = 0;
+    channel_put_header(payload + 4, 0x4001, 500);
+    for (int ms = 0; ms < 10000; ms++) {
+        kit_turn(&k, 1);
+        if (to_peer)
+            kit_from_client(&k, payload, sizeof(payload));
+        else
+            kit_from_peer(&k, &s->relayed[0], &k.peer, payload, 500);
+        while (took(&sent))
+            passed += 500;
+    }
+    return passed;
+}
+
+static void x83_bandwidth_is_kept_within_five_per_cent(void)
+{
+    kit_start(&k);
+    struct session *s = kit_allocate(&k, ID, true, false, 600000);
+    CHECK_EQ(kit_channel(&k, ID, 0x4001, &k.peer, 600000, 300000), CTL_OK);
+    CHECK_EQ(through(s, true), 5000000); /* no limit, nothing lost */
+    s->rate = bandwidth(50000);
+    size_t burst = 2 * 65536, up = through(s, true);
+    CHECK(up >= 475000 && up <= 525000 + burst);
+    up = through(s, true); /* the burst is spent */
+    CHECK(up >= 475000 && up <= 525000);
+    size_t down = through(s, false); /* the other direction is by itself */
+    CHECK(down >= 475000 && down <= 525000 + burst);
+    s->rate = bandwidth(0);
+    s->user = &k.users[1]; /* shared by the user's allocations */
+    shared_bucket_set(s->user, bandwidth(100000));
+    through(s, true);
+    up = through(s, true);
+    CHECK(up >= 950000 && up <= 1050000);
+    s->user = NULL;
+    shared_bucket_set(&k.limits.total, bandwidth(100000));
+    through(s, true);
+    up = through(s, true);
+    CHECK(up >= 950000 && up <= 1050000);
+    CHECK(kit_count(&k, CTR_over_bandwidth) > 0);
+    kit_stop(&k);
+}
+
+/* M5: the old 5-tuple serves both ways until data comes from the new one. */
+static void m5_a_client_moves_when_it_speaks_from_its_new_address(void)
+{
+    kit_start(&k);
+    struct session *s = kit_allocate(&k, ID, true, false, 600000);
+    struct addr old = k.client;
+    CHECK_EQ(kit_channel(&k, ID, 0x4001, &k.peer, 600000, 300000), CTL_OK);
+    k.client.port = 6000;
+    struct addr new = k.client;
+    CHECK_EQ(kit_move(&k, ID, 0), CTL_OK);
+    kit_from_peer(&k, &s->relayed[0], &k.peer, "a", 1);
+    CHECK(took(&sent));
+    CHECK(addr_equal(&sent.to, &old));
+    k.client = old;
+    kit_from_client(&k, buf, channel_data(buf, 0x4001, "old"));
+    CHECK(took(&sent));
+    CHECK(addr_equal(&sent.to, &k.peer));
+
+    k.client = new;
+    kit_from_client(&k, buf, channel_data(buf, 0x4001, "new"));
+    CHECK(took(&sent));
+    CHECK(addr_equal(&sent.to, &k.peer));
+    CHECK_EQ(kit_count(&k, CTR_moves), 1);
+    kit_from_peer(&k, &s->relayed[0], &k.peer, "b", 1);
+    CHECK(took(&sent));
+    CHECK(addr_equal(&sent.to, &new));
+    k.client = old;
+    kit_from_client(&k, buf, channel_data(buf, 0x4001, "late"));
+    CHECK(nothing_sent());
+    CHECK_EQ(k.worker.sessions.roamers.count, 0);
+    kit_stop(&k);
+}
+
+static void m5_a_client_that_lands_at_another_worker_is_carried(void)
+{
+    kit_start(&k);
+    struct session *s = kit_allocate(&k, ID, true, false, 600000);
+    CHECK_EQ(kit_permit(&k, ID, &k.peer, 300000), CTL_OK);
+    k.client.port = 6000;
+    CHECK_EQ(kit_move(&k, ID, 1), CTL_OK);
+    CHECK_EQ(k.worker.sessions.roamers.count, 0); /* worker 1 has it */
+
+    /* What worker 1 would carry over. */
+    size_t len = send_indication(buf, sizeof(buf), &k.peer, "hello");
+    struct mail_carry carry = {
+        .session = ID, .flow = {1, 17, k.client, k.server}, .len = (uint32_t)len};
+    move_carried(&k.worker, &carry, buf);
+    CHECK(took(&sent));
+    CHECK(addr_equal(&sent.to, &k.peer));
+    CHECK_EQ(sent.len, 5);
+    CHECK_EQ(kit_count(&k, CTR_moves), 1);
+    CHECK(addr_equal(&s->flow.client, &k.client));
+    kit_stop(&k);
+
+    /* And how worker 1 does it. */
+    kit_start(&k);
+    struct mail_roam roam = {
+        .add = true, .session = 7, .home = 1, .flow = {1, 17, k.client, k.server}};
+    move_roamer(&k.worker, &roam);
+    kit_from_client(&k, buf, len);
+    CHECK(nothing_sent());
+    uint32_t mail_len;
+    const uint8_t *record = mailbox_peek(&k.worker.out, &mail_len);
+    CHECK(record && record[0] == MAIL_CARRY);
+    memcpy(&carry, record + 1, sizeof(carry));
+    CHECK_EQ(carry.to, 1);
+    CHECK_EQ(carry.session, 7);
+    CHECK_EQ(carry.len, len);
+    CHECK_MEM(record + 1 + sizeof(carry), buf, len);
+    mailbox_consume(&k.worker.out);
+    roam.add = false;
+    move_roamer(&k.worker, &roam);
+    kit_from_client(&k, buf, len);
+    CHECK_EQ(kit_count(&k, CTR_no_allocation), 1);
+    kit_stop(&k);
+}
+
+static void x104_a_later_move_replaces_the_pending_one(void)
+{
+    kit_start(&k);
+    kit_allocate(&k, ID, true, false, 600000);
+    CHECK_EQ(kit_channel(&k, ID, 0x4001, &k.peer, 600000, 300000), CTL_OK);
+    for (uint16_t port = 6000; port < 6020; port++) {
+        k.client.port = port;
+        CHECK_EQ(kit_move(&k, ID, 0), CTL_OK);
+        CHECK_EQ(k.worker.sessions.roamers.count, 1);
+    }
+    k.client.port = 6000;
+    kit_from_client(&k, buf, channel_data(buf, 0x4001, "x"));
+    CHECK(nothing_sent());
+    struct ctl_frame del = {.code = CTL_ALLOC_DELETE, .u.alloc_delete = {.session = ID}};
+    kit_command(&k, &del);
+    CHECK_EQ(k.worker.sessions.roamers.count, 0);
+    kit_stop(&k);
+}
+
+static size_t discovery_request(uint64_t change, uint64_t port, size_t padding)
+{
+    static const uint8_t zeros[1000];
+    struct stun_builder b;
+    uint8_t txid[STUN_TXID_LEN] = {5};
+    stun_build_start(&b, buf, sizeof(buf), STUN_REQUEST, STUN_BINDING, txid);
+    if (change)
+        stun_put_uint(&b, A_change_request, change);
+    if (port)
+        stun_put_uint(&b, A_response_port, port);
+    if (padding)
+        stun_put_bytes(&b, A_padding, zeros, padding);
+    return stun_build_end(&b);
+}
+
+static void b3_answers_come_from_where_they_were_asked_to(void)
+{
+    kit_start(&k);
+    struct addr all[4] = {k.server, k.server, k.server, k.server}, origin, other;
+    struct listener *l[4];
+    for (int i = 0; i < 4; i++) { /* bit 0: other port, bit 1: other IP */
+        all[i].ip[15] = i & 2 ? 9 : 1;
+        all[i].port = i & 1 ? 4479 : 4478;
+    }
+    for (int i = 0; i < 4; i++)
+        l[i] = kit_listen(&k, 10u + (unsigned)i, &all[i], &all[3 - i]);
+    static const uint64_t flags[4] = {0, 2, 4, 6};
+    struct stun_view v;
+    for (int i = 0; i < 4; i++) {
+        fake_io_deliver(k.io, &l[0]->io, &k.client, NULL, buf, discovery_request(flags[i], 0, 0));
+        kit_turn(&k, 0);
+        CHECK(took(&sent));
+        CHECK(sent.socket == &l[i]->io);
+        CHECK(addr_equal(&sent.to, &k.client));
+        CHECK_EQ(stun_parse(&v, sent.data, sent.len), STUN_OK);
+        CHECK(stun_has(&v, A_mapped_address) && stun_has(&v, A_xor_mapped_address)); /* B2 */
+        CHECK_EQ(stun_get_addr(&v, A_response_origin, &origin), STUN_OK);            /* B4 */
+        CHECK(addr_equal(&origin, &all[i]));
+        CHECK_EQ(stun_get_addr(&v, A_other_address, &other), STUN_OK);
+        CHECK(addr_equal(&other, &all[3]));
+    }
+    fake_io_deliver(k.io, &l[0]->io, &k.client, NULL, buf, discovery_request(0, 2000, 0));
+    kit_turn(&k, 0);
+    CHECK(took(&sent)); /* B6 */
+    CHECK_EQ(sent.to.port, 2000);
+    fake_io_deliver(k.io, &l[0]->io, &k.client, NULL, buf, discovery_request(0, 2000, 8));
+    fake_io_deliver(k.io, &l[0]->io, &k.client, NULL, buf, discovery_request(0, 80, 0)); /* X26 */
+    kit_turn(&k, 0);
+    CHECK(took(&sent)); /* B5 */
+    CHECK_EQ(error_code(&sent), 400);
+    CHECK(took(&sent));
+    CHECK_EQ(error_code(&sent), 400);
+    size_t asked = discovery_request(0, 0, 600);
+    fake_io_deliver(k.io, &l[0]->io, &k.client, NULL, buf, asked);
+    kit_turn(&k, 0);
+    CHECK(took(&sent));
+    CHECK(sent.len > 600 && sent.len <= asked + 64);
+    kit_stop(&k);
+}
+
+static void x26_discovery_is_unknown_where_it_is_off(void)
+{
+    static const enum stun_attr_id ids[] = {A_change_request, A_response_port, A_padding};
+    kit_start(&k);
+    for (int i = 0; i < 3; i++) {
+        kit_from_client(&k, buf,
+                        discovery_request(i == 0 ? 2 : 0, i == 1 ? 2000 : 0, i == 2 ? 8 : 0));
+        CHECK(took(&sent));
+        CHECK_EQ(error_code(&sent), 420);
+        struct stun_view v;
+        CHECK_EQ(stun_parse(&v, sent.data, sent.len), STUN_OK);
+        const uint8_t *types;
+        types = v.data + v.at[A_unknown_attributes];
+        CHECK_EQ(load16(types + 2), 2);
+        CHECK_EQ(load16(types + 4), stun_attr_table[ids[i]].code);
+    }
+    kit_stop(&k);
+}
+
+static void s36_rfc_3489_clients_where_they_are_allowed(void)
+{
+    kit_start(&k);
+    bare_request(buf, sizeof(buf), STUN_BINDING);
+    store32(buf + 4, 0x01020304);
+    kit_from_client(&k, buf, 20);
+    CHECK(took(&sent));
+    CHECK_EQ(sent.len, 32);
+    CHECK_EQ(load16(sent.data), 0x0101);
+    CHECK_MEM(sent.data + 4, buf + 4, 16);
+    CHECK_EQ(load16(sent.data + 20), 0x0001);
+    CHECK_EQ(load16(sent.data + 26), k.client.port);
+    CHECK_MEM(sent.data + 28, addr_v4(&k.client), 4);
+    k.worker.config.rfc3489 = false;
+    kit_from_client(&k, buf, 20);
+    CHECK(nothing_sent());
+    CHECK_EQ(kit_count(&k, CTR_bad_cookie), 1);
+    kit_stop(&k);
+}
+
+static void x08_broadcast_addresses_of_this_host_are_denied(void)
+{
+    kit_start(&k);
+    kit_allocate(&k, ID, true, false, 600000);
+    struct addr peer;
+    CHECK(addr_parse(&peer, "203.0.113.255", 9));
+    CHECK_EQ(kit_permit(&k, ID, &peer, 300000), CTL_FORBIDDEN);
+    kit_stop(&k);
+}
+
+static void x11_an_allocate_out_of_a_relayed_address_is_dropped(void)
+{
+    kit_start(&k);
+    struct session *s = kit_allocate(&k, ID, true, false, 600000);
+    k.client = relayed_local(&s->relayed[0]);
+    kit_from_client(&k, buf, bare_request(buf, sizeof(buf), STUN_ALLOCATE));
+    CHECK(nothing_sent());
+    CHECK_EQ(kit_count(&k, CTR_relayed_source), 1);
+    kit_stop(&k);
+}
+
 static void full_tables_say_so(void)
 {
     kit_start(&k);
@@ -634,6 +970,17 @@ int main(void)
     RUN(t22_two_families_in_one_allocation);
     RUN(t39_icmp_is_told_for_permitted_peers_only);
     RUN(x80_dont_fragment_is_honoured_for_send);
+    RUN(t34_one_family_ends_without_the_other);
+    RUN(x22_strangers_get_their_share_and_no_more);
+    RUN(x83_bandwidth_is_kept_within_five_per_cent);
+    RUN(m5_a_client_moves_when_it_speaks_from_its_new_address);
+    RUN(m5_a_client_that_lands_at_another_worker_is_carried);
+    RUN(x104_a_later_move_replaces_the_pending_one);
+    RUN(b3_answers_come_from_where_they_were_asked_to);
+    RUN(x26_discovery_is_unknown_where_it_is_off);
+    RUN(s36_rfc_3489_clients_where_they_are_allowed);
+    RUN(x08_broadcast_addresses_of_this_host_are_denied);
+    RUN(x11_an_allocate_out_of_a_relayed_address_is_dropped);
     RUN(full_tables_say_so);
     RUN(an_unlistened_listener_serves_its_sessions_to_the_end);
     return test_end("worker");
