@@ -83,7 +83,8 @@
 %% message; a reason other than `normal` is a failure of the socket or an exit of a linked process.
 -type message() :: {meerkat_client, pid(),
                     {data, Peer :: address(), Payload :: binary(), Via :: channel | indication}
-                    | {icmp, Peer :: address(), {Type :: byte(), Code :: byte(), Data :: 0..16#ffffffff}}
+                    | {icmp, Peer :: address(),
+                       {Type :: byte(), Code :: byte(), Data :: 0..16#ffffffff}}
                     | {lost, meerkat_client_core:lost()}
                     | {closed, Reason :: term()}}.
 
@@ -480,7 +481,7 @@ open(info, {'DOWN', Monitor, process, _, _}, #shell{monitor = Monitor}) ->
     {stop, normal};
 open(info, {'EXIT', Socket, Reason}, #shell{socket = Socket}) ->
     {stop, {socket, Reason}};
-open(info, {'EXIT', Pid, Reason}, _) when is_pid(Pid) ->
+open(info, {'EXIT', Pid, Reason}, _) when is_pid(Pid), Reason =/= normal ->
     {stop, Reason};
 open(info, _, _) ->
     keep_state_and_data.    % what a socket left behind still had to say
