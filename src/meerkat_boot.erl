@@ -33,8 +33,10 @@ start(#{log_level := Level, secrets := Secrets} = Config, Warnings) ->
     case meerkat:start_server(?SERVER, Config) of
         {ok, _} ->
             open_admin_socket(),
+            ok = meerkat_log:flush(),
             io:put_chars(banner(meerkat:credentials(?SERVER, ?USER, ?TTL)));
         {error, Reason} ->
+            ok = meerkat_log:flush(),
             give_up(1, [meerkat:format_error(Reason)])
     end.
 

@@ -5,6 +5,7 @@
 
 %% API.
 -export([main/1]).
+-export([main/3]).
 -export([run/1]).
 -export([format_step/1]).
 -export([format_summary/2]).
@@ -51,23 +52,27 @@
 %% failed. 2: the arguments make no sense, which is said on standard error.
 -spec main([string()]) -> 0 | 1 | 2.
 main(Args) ->
-    try arguments(Args, #{}) of
+    main(Args, standard_io, standard_error).
+
+%% The same on other devices than the standard ones.
+-spec main([string()], io:device(), io:device()) -> 0 | 1 | 2.
+main(Args, Out, Err) ->
+    try options(arguments(Args, #{})) of
         help ->
-            io:put_chars(usage()),
+            ok = io:put_chars(Out, usage()),
             0;
-        Given ->
-            Options = options(Given),
-            io:format("~ts~n", [heading(Options)]),
-            Report = fun(Step) -> io:put_chars([format_step(Step), $\n]) end,
+        Options ->
+            ok = io:put_chars(Out, [heading(Options), $\n]),
+            Report = fun(Step) -> ok = io:put_chars(Out, [format_step(Step), $\n]) end,
             {Result, Steps} = run(Options#{report => Report}),
-            io:put_chars([format_summary(Result, Steps), $\n]),
+            ok = io:put_chars(Out, [format_summary(Result, Steps), $\n]),
             case Result of
                 ok -> 0;
                 error -> 1
             end
     catch
         throw:{usage, Problem} ->
-            io:put_chars(standard_error, ["check: ", Problem, "\nMore: --help\n"]),
+            ok = io:put_chars(Err, ["check: ", Problem, "\nMore: --help\n"]),
             2
     end.
 
@@ -435,8 +440,8 @@ heading(#{server := Server} = Options) ->
 %% ----------------------------------------------------------------------------------- arguments
 
 usage() ->
-    "usage: check [turn:HOST[:PORT]] [--user NAME --password PASSWORD | --secret SECRET]\n"
-    "             [--family 4|6]\n"
+    "usage: meerkatctl check [turn:HOST[:PORT]] [--user NAME --password PASSWORD | --secret SECRET]\n"
+    "                        [--family 4|6]\n"
     "\n"
     "Checks step by step that the TURN server works from here.\n"
     "\n"
@@ -486,6 +491,8 @@ family("4") -> inet;
 family("6") -> inet6;
 family(Other) -> wrong(["--family is 4 or 6, not \"", Other, "\""]).
 
+options(help) ->
+    help;
 options(Given) ->
     maps:merge(maps:merge(server(Given), maps:with([family], Given)), credentials(Given)).
 

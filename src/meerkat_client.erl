@@ -72,7 +72,7 @@
 %% put in words by format_error/1.
 -type error() :: meerkat_client_core:error()
                | closed
-               | {unresolved, Host :: string(), inet:posix()}
+               | {unresolved, Host :: string(), timeout | inet:posix()}
                | {bad_uri, unicode:chardata(), meerkat_client_uri:problem()}
                | {unsupported_uri, unicode:chardata(), tls | tcp | string()}
                | {bad_option, atom()}.
@@ -83,7 +83,8 @@
 %% message; a reason other than `normal` is a failure of the socket or an exit of a linked process.
 -type message() :: {meerkat_client, pid(),
                     {data, Peer :: address(), Payload :: binary(), Via :: channel | indication}
-                    | {icmp, Peer :: address(), {Type :: 0..127, Code :: 0..511, Data :: integer()}}
+                    | {icmp, Peer :: address(),
+                       {Type :: byte(), Code :: byte(), Data :: 0..16#ffffffff}}
                     | {lost, meerkat_client_core:lost()}
                     | {closed, Reason :: term()}}.
 
@@ -217,8 +218,10 @@ format_error(timeout, Server) ->
     ["no answer from ", Server, ": a firewall, the wrong port, or the server is down"];
 format_error(econnrefused, Server) ->
     ["nothing listens at ", Server, ": the wrong port, or the server is down"];
-format_error(Unreachable, Server) when Unreachable =:= enetunreach; Unreachable =:= ehostunreach ->
-    ["no route to ", Server];
+format_error(enetunreach, Server) ->
+    ["this machine has no route to ", Server];
+format_error(ehostunreach, Server) ->
+    ["the network cannot deliver to the host of ", Server];
 format_error(eperm, Server) ->
     ["a firewall on this machine forbids packets to ", Server];
 format_error(nxdomain, _) ->
@@ -248,6 +251,8 @@ format_error({bad_response, What}, Server) ->
     ["the answer of ", Server, " to ", atom_to_list(What), " lacks what it must have"];
 format_error({unresolved, Host, nxdomain}, _) ->
     ["there is no host called ", Host];
+format_error({unresolved, Host, timeout}, _) ->
+    ["the name ", Host, " cannot be looked up: no resolver answers"];
 format_error({unresolved, Host, Reason}, _) ->
     ["the name ", Host, " cannot be looked up: ", inet:format_error(Reason)];
 format_error({bad_uri, Uri, Problem}, _) ->
@@ -476,7 +481,7 @@ open(info, {'DOWN', Monitor, process, _, _}, #shell{monitor = Monitor}) ->
     {stop, normal};
 open(info, {'EXIT', Socket, Reason}, #shell{socket = Socket}) ->
     {stop, {socket, Reason}};
-open(info, {'EXIT', Pid, Reason}, _) when is_pid(Pid) ->
+open(info, {'EXIT', Pid, Reason}, _) when is_pid(Pid), Reason =/= normal ->
     {stop, Reason};
 open(info, _, _) ->
     keep_state_and_data.    % what a socket left behind still had to say

@@ -54,7 +54,7 @@
                 | {connect, address()}.
 
 -type owner_event() :: {data, address(), binary(), channel | indication}
-                     | {icmp, address(), {Type :: 0..127, Code :: 0..511, Data :: 0..16#ffffffff}}
+                     | {icmp, address(), {Type :: byte(), Code :: byte(), Data :: 0..16#ffffffff}}
                      | {lost, lost()}.
 -type lost() :: {allocation, error()}
               | {permissions, [inet:ip_address()], error()}
@@ -211,11 +211,9 @@ info(#core{server = Server, ignored = Ignored, allocation = Allocation}) ->
 
 call(binding, From, S) ->
     request(binding, [], {binding, From}, S);
-call({allocate, Options}, From, #core{allocation = none, family = Family} = S) ->
-    %% Without the attribute the server chooses IPv4 (RFC 8656 7.2); so may a caller who names no
-    %% family, and old servers which do not know the attribute stay usable.
-    Wanted = maps:merge(#{family => Family}, Options),
-    request(allocate, allocate_attributes(Wanted), {allocate, From, Wanted, 0, false},
+call({allocate, Options0}, From, #core{allocation = none} = S) ->
+    Options = with_family(Options0, S),
+    request(allocate, allocate_attributes(Options), {allocate, From, Options, 0, false},
             S#core{allocation = pending});
 call({allocate, _}, From, S) ->
     {S, [{reply, From, {error, already_allocated}}]};
@@ -241,12 +239,17 @@ call(release, From, #core{allocation = #allocation{}} = S0) ->
 call(_, From, S) ->
     {S, [{reply, From, {error, no_allocation}}]}.
 
+%% Who names no family sends no attribute, and so gets along with servers that do not know it. What
+%% a token stands for has its family already (RFC 8656 7.1).
+with_family(#{reservation_token := _} = Options, _) -> Options;
+with_family(Options, #core{family = undefined}) -> Options;
+with_family(Options, #core{family = Family}) -> maps:merge(#{family => Family}, Options).
+
 allocate_attributes(Options) ->
     [{requested_transport, ?UDP} | lists:append([allocate_attribute(Option)
                                                  || Option <- maps:to_list(Options)])].
 
 allocate_attribute({lifetime, Seconds}) -> [{lifetime, Seconds}];
-allocate_attribute({family, undefined}) -> [];
 allocate_attribute({family, inet}) -> [{requested_address_family, 1}];
 allocate_attribute({family, inet6}) -> [{requested_address_family, 2}];
 allocate_attribute({even_port, Kind}) -> [{even_port, Kind =:= reserve}];
@@ -293,11 +296,12 @@ refresh(Who, #core{allocation = #allocation{wanted = Wanted}} = S) ->
                  end,
     request(refresh, Attributes, {refresh, Who}, S).
 
-%% Sent once and not waited for: a server that misses it lets the allocation expire.
-goodbye(#core{allocation = #allocation{}, auth = Auth}) ->
-    [{transmit, encode(meerkat_stun:transaction_id(), refresh, [{lifetime, 0}], Auth)}];
-goodbye(_) ->
-    [].
+%% Sent once and not waited for: a server that misses it lets the allocation expire. One asked for
+%% a moment ago may exist already.
+goodbye(#core{allocation = none}) ->
+    [];
+goodbye(#core{auth = Auth}) ->
+    [{transmit, encode(meerkat_stun:transaction_id(), refresh, [{lifetime, 0}], Auth)}].
 
 %% -------------------------------------------------------------------------------- transactions
 
@@ -447,12 +451,15 @@ stale(Message, _, Id, #tx{auth = #auth{}, stale = false} = Tx, S) ->
 stale(_, Error, Id, _, S) ->
     finish(Id, {error, Error}, S).
 
-%% The challenge's realm, nonce and algorithms, made into what signs the next requests.
+%% The challenge's realm, nonce and algorithms, made into what signs the next requests: copies, as
+%% they outlive the packet they came in.
 learn(Message, #core{username = User, password = Password}) ->
     case {meerkat_stun:get(realm, Message), meerkat_stun:get(nonce, Message), bid_down(Message)} of
         {_, _, true} ->
             {error, bid_down};
-        {{ok, Realm}, {ok, Nonce}, false} ->
+        {{ok, Realm0}, {ok, Nonce0}, false} ->
+            Realm = binary:copy(Realm0),
+            Nonce = binary:copy(Nonce0),
             Identity = case features(Nonce) of
                            #{anonymity := true} -> {userhash, meerkat_stun:userhash(User, Realm)};
                            _ -> {username, User}
@@ -605,7 +612,7 @@ allocated(From, Options, Message, S0) ->
                      end,
             S = S0#core{allocation = #allocation{relayed = Relayed, mapped = Mapped,
                                                  lifetime = Lifetime, wanted = Wanted}},
-            case of_family(Relayed, maps:get(family, Options)) of
+            case of_family(Relayed, Options) of
                 true ->
                     Result = allocation(Message, Relayed, Mapped, Lifetime, S),
                     {S, lifetime_timers(Lifetime) ++ [{reply, From, {ok, Result}}]};
@@ -624,9 +631,9 @@ allocation(Message, Relayed, Mapped, Lifetime, #core{server = Server}) ->
         error -> Result
     end.
 
-of_family(_, undefined) -> true;
-of_family({Ip, _}, inet) -> tuple_size(Ip) =:= 4;
-of_family({Ip, _}, inet6) -> tuple_size(Ip) =:= 8.
+of_family({Ip, _}, #{family := inet}) -> tuple_size(Ip) =:= 4;
+of_family({Ip, _}, #{family := inet6}) -> tuple_size(Ip) =:= 8;
+of_family(_, _) -> true.
 
 lifetime_timers(Seconds) ->
     Ms = min(Seconds * 1000, 16#7fffffff),

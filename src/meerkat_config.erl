@@ -61,6 +61,7 @@
 -type resolved() :: #{atom() => {meerkat_config_value:value(), origin()}}.
 
 -define(MONGOOSEICE, "MONGOOSEICE_").
+-define(FILE_NAME_MAX, 1023).
 -define(TCP_ENABLED, <<?MONGOOSEICE "TCP_ENABLED">>).
 %% MongooseICE read these and did nothing with them.
 -define(WITHOUT_EFFECT, [
@@ -99,6 +100,7 @@ effective(#{settings := Settings}) ->
 environment() ->
     [{os_bytes(Name), os_bytes(Value)} || {Name, Value} <- os:env()].
 
+%% Undoes what Erlang did to bytes of the system.
 os_bytes(Text) ->
     case unicode:characters_to_binary(Text, unicode, file:native_name_encoding()) of
         Bytes when is_binary(Bytes) -> Bytes;
@@ -135,7 +137,7 @@ file(_, _) -> none.
 leaves(none) ->
     {ok, #{}};
 leaves(File) ->
-    case meerkat_conf_nif:read(File) of
+    case read(name(File)) of
         {ok, Scalars} ->
             {ok, maps:groups_from_list(
                 fun({[Key | _], _, _}) -> Key end,
@@ -145,6 +147,15 @@ leaves(File) ->
         {error, {Name, Line, Reason}} ->
             {error, [at(#{file => Name, line => Line}), ": ", Reason]}
     end.
+
+name(File) when is_binary(File) -> File;
+name(File) -> os_bytes(filename:flatten(File)).
+
+%% Longer names no file has, and the reader takes for a mistake of ours.
+read(File) when byte_size(File) > ?FILE_NAME_MAX ->
+    {error, {meerkat_text:escape(File), 0, "this is too long for the name of a file"}};
+read(File) ->
+    meerkat_conf_nif:read(File).
 
 unknown_keys(Leaves) ->
     Known = meerkat_config_schema:keys(),

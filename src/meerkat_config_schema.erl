@@ -60,8 +60,7 @@ rows() ->
             "several, `(\"new\", \"old\")`, to change it without a break. Without it: a random "
             "one, drawn afresh at each start."),
         row(users, users, #{}, [], yes,
-            <<"( { name = \"alice\"; password = \"secret of alice\"; },\n"
-              "#          { name = \"bob\"; key = \"00112233445566778899aabbccddeeff\"; } )">>,
+            <<"( { name = \"alice\"; password = \"wonderland\"; } )">>,
             "Users with a password of their own, which then is the only one that fits. `key`, in "
             "place of `password`, is MD5(name:realm:password) in 32 hexadecimal digits."),
         row(realm, {text, 127}, <<"udp.localhost.local">>, ["REALM", "MONGOOSEICE_UDP_REALM"], no,

@@ -4,7 +4,7 @@
 -module(meerkat_config_value).
 
 -export([parse_text/2, parse_leaves/2, allowed/1, render/2, quote/1]).
--export_type([type/0, value/0, scalar/0, leaf/0, place/0, failure/0]).
+-export_type([type/0, value/0, leaf/0, place/0, failure/0]).
 
 -type type() ::
     boolean
@@ -23,10 +23,9 @@
 %% list of these; users: a map of name => {password, binary()} | {key, <<_:128>>}; listeners: a
 %% list of #{port := integer(), ip := any | address, realm => binary()}.
 -type value() :: term().
--type scalar() :: boolean() | integer() | float() | binary().
-%% One scalar of a file: its path below the key, its value, where it stands.
--type leaf() :: {Path :: [binary() | non_neg_integer()], scalar(), place()}.
--type place() :: #{file := unicode:chardata(), line := non_neg_integer()}.
+%% What meerkat_conf_nif:read/1 found below a key: the rest of its path, its value, its place.
+-type leaf() :: {meerkat_conf_nif:path() | [], meerkat_conf_nif:value(), place()}.
+-type place() :: meerkat_conf_nif:place().
 %% What was wrong, as it may be shown; what would have been right.
 -type failure() :: {Shown :: unicode:chardata(), Allowed :: unicode:chardata()}.
 
@@ -46,7 +45,7 @@ trim(Text) ->
 %% A value as a file gives it: the scalars found below its key. What failed comes with its place.
 -spec parse_leaves(type(), [leaf(), ...]) ->
     {ok, value()} | {error, failure(), place()}.
-parse_leaves({list, _}, [{[], [], _}]) ->
+parse_leaves({list, _}, [{[], empty_list, _}]) ->
     {ok, []};
 parse_leaves(Type, Leaves) when Type =:= users; Type =:= listeners ->
     parse_groups(Type, Leaves);
@@ -98,7 +97,7 @@ whole(_, Values) ->
     {ok, unique(Values)}.
 
 two_of_a_family(Ips) ->
-    {render({list, relay_address}, Ips), <<"at most one Ipv4 and one Ipv6 address">>}.
+    {render({list, relay_address}, Ips), <<"at most one IPv4 and one IPv6 address">>}.
 
 unique([]) -> [];
 unique([Value | Rest]) -> [Value | unique([Other || Other <- Rest, Other =/= Value])].
@@ -238,7 +237,7 @@ fields(listeners) ->
         {<<"realm">>, {text, 127}, optional}
     ].
 
-parse_groups(Type, [{[], [], _}]) ->
+parse_groups(Type, [{[], empty_list, _}]) ->
     finish(Type, []);
 parse_groups(Type, Leaves) ->
     [{_, _, First} | _] = Leaves,
@@ -315,7 +314,7 @@ allowed({list, secret}) ->
 allowed({list, listen_address}) ->
     <<"any, or IP addresses (in a file a list of texts, in the environment separated by commas)">>;
 allowed({list, relay_address}) ->
-    <<"one Ipv4 address, one Ipv6 address or both (in a file a list of texts, in the environment "
+    <<"one IPv4 address, one IPv6 address or both (in a file a list of texts, in the environment "
       "separated by a comma)">>;
 allowed({list, network}) ->
     <<"networks like 10.0.0.0/8 (in a file a list of texts, in the environment separated by "
@@ -358,7 +357,8 @@ shown_listener(#{ip := Ip, port := Port} = Group) ->
 
 show(Secret, _) when Secret =:= secret; Secret =:= key -> <<"a value not shown">>;
 show(_, Text) when is_binary(Text) -> quote(Text);
-show(_, []) -> <<"an empty list">>;
+show(_, empty_list) -> <<"an empty list">>;
+show(_, empty_group) -> <<"an empty group">>;
 show(_, Value) -> io_lib:format("~tp", [Value]).
 
 %% A text in quotes, fit for one line of a log.

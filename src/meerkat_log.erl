@@ -2,7 +2,7 @@
 %% struck out wherever they turn up. It decides nothing about what is logged.
 -module(meerkat_log).
 
--export([start/2, format/2]).
+-export([start/2, flush/0, format/2]).
 
 %% A secret shorter than this would strike out half of every line.
 -define(SHORTEST_STRUCK_OUT, 4).
@@ -18,6 +18,11 @@ start(Level, Secrets) ->
         formatter => {?MODULE, #{secrets => [S || S <- Secrets, long_enough(S)]}}
     }),
     logger:set_primary_config(level, Level).
+
+%% Returns once every line logged before it is on stderr.
+-spec flush() -> ok.
+flush() ->
+    logger_std_h:filesync(default).
 
 long_enough(Secret) ->
     byte_size(Secret) >= ?SHORTEST_STRUCK_OUT.

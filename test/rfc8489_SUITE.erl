@@ -11,13 +11,14 @@
          s8_bad_fingerprint/1, s9_unknown_optional/1, s9_known_unexpected/1,
          s10_binding_unknown_required/1, s10_signed_unknown_required/1,
          s10_authentication_first/1, s10_ice_attributes/1, s10_nat_discovery_off/1,
-         s11_binding_indication/1, s11_unknown_required/1, s12_retransmitted_binding/1,
-         s13_errors_are_signed/1, s14_binding_xor_mapped_v4/1, s14_binding_xor_mapped_v6/1,
-         s15_answer_from_the_address_asked/1, s16_fingerprint_last/1,
-         s16_fingerprint_behind_integrity/1, s16_no_fingerprint_unasked/1,
-         s18_behind_integrity_ignored/1, s18_behind_integrity_sha256_ignored/1,
-         s18_integrity_behind_sha256_ignored/1, s19_nonce_cookie/1, s21_long_term_key/1,
-         s22_challenge/1, s22_challenge_in_spite_of_names/1, s23_nonce_for_one_client/1,
+         s10_signed_ice_and_discovery/1, s11_binding_indication/1, s11_unknown_required/1,
+         s12_retransmitted_binding/1, s13_errors_are_signed/1, s14_binding_xor_mapped_v4/1,
+         s14_binding_xor_mapped_v6/1, s15_answer_from_the_address_asked/1,
+         s16_fingerprint_last/1, s16_fingerprint_behind_integrity/1,
+         s16_no_fingerprint_unasked/1, s18_behind_integrity_ignored/1,
+         s18_behind_integrity_sha256_ignored/1, s18_integrity_behind_sha256_ignored/1,
+         s19_nonce_cookie/1, s21_long_term_key/1, s22_challenge/1,
+         s22_challenge_in_spite_of_names/1, s23_nonce_for_one_client/1,
          s23_nonce_of_another_client/1, s25_signed_without_identity/1, s28_unknown_user/1,
          s29_wrong_password/1, s29_one_bit_wrong/1, s30_sha256_decides/1, s31_stale_nonce/1,
          s32_success_is_signed/1, s37_padding_ignored/1, s37_first_duplicate_counts/1,
@@ -111,7 +112,8 @@ s3_all_types(Config) ->
     Others = lists:seq(0, 16#3FFF) -- (Answered ++ Ignored),
     <<_:16, Rest/binary>> = request(binding, []),
     Count = fun() ->
-        turn_kit:counter(Server, unknown_method) + turn_kit:counter(Server, response_class)
+        lists:sum([turn_kit:counter(Server, C)
+                   || C <- [not_stun, unknown_method, response_class]])
     end,
     Before = Count(),
     in_batches(64, fun(Type) -> send(Client, <<Type:16, Rest/binary>>) end,
@@ -148,7 +150,8 @@ s8_unknown_method(Config) ->
     [begin
          dropped(Client, unknown_method, request(Method, [])),
          dropped(Client, unknown_method, signed(Client, Method, []))
-     end || Method <- [16#002, 16#00E, 16#07F, 16#080, 16#FFF]].
+     end || Method <- [16#002, 16#00E, 16#07F, 16#080, 16#0FF]],
+    dropped(Client, not_stun, request(16#FFF, [])).            % first byte above 3 (RFC 7983)
 
 -spec s8_bad_fingerprint(turn_kit:config()) -> _.
 s8_bad_fingerprint(Config) ->
@@ -223,6 +226,19 @@ s10_nat_discovery_off(Config) ->
          ?assertEqual([Code], get(unknown_attributes, Answer))
      end || {Code, Attribute} <- [{16#0003, {change_request, 6}}, {16#0026, {padding, <<0:64>>}},
                                   {16#0027, {response_port, {raw, <<4000:16>>}}}]].
+
+-spec s10_signed_ice_and_discovery(turn_kit:config()) -> _.
+s10_signed_ice_and_discovery(Config) ->
+    doc("nor does it know them on a signed request (RFC 8489 6.3.1)"),
+    Client = challenged(open(server(Config))),
+    [begin
+         Answer = expect(420, call(Client, Method, [udp(), Attribute])),
+         ?assertEqual([Code], get(unknown_attributes, Answer))
+     end || Method <- [allocate, refresh],
+            {Code, Attribute} <- [{16#0003, {change_request, 6}}, {16#0024, {priority, 1}},
+                                  {16#0025, {use_candidate, true}}, {16#0026, {padding, <<>>}},
+                                  {16#0027, {response_port, {raw, <<4000:16>>}}}]],
+    success(allocate(Client)).
 
 -spec s11_binding_indication(turn_kit:config()) -> _.
 s11_binding_indication(Config) ->

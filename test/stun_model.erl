@@ -274,7 +274,14 @@ read(Counting, #{transaction_id := Txid} = M) ->
     M#{integrity => Integrity,
        attributes => [A || {_, {value, {Name, _} = A}} <- Read, not lists:member(Name, Apart)],
        malformed => [Name || {_, {malformed, Name}} <- Read],
-       unknown => [Code || {Code, {value, {Code, _}}} <- Read, Code < 16#8000]}.
+       unknown => first_of_each([Code || {Code, {value, {Code, _}}} <- Read, Code < 16#8000])}.
+
+%% What a 420 lists: each type once, and not more than 16.
+first_of_each(Codes) ->
+    lists:sublist(distinct(Codes), 16).
+
+distinct([Code | Others]) -> [Code | distinct([C || C <- Others, C =/= Code])];
+distinct([]) -> [].
 
 read_one(Code, Value, Txid) ->
     case lists:keyfind(Code, 2, table()) of
@@ -306,7 +313,7 @@ meaning(error, <<_:21, Class:3, Number, Reason/binary>>, _)
   when Class >= 3, Class =< 6, Number =< 99 ->
     {ok, {Class * 100 + Number, Reason}};
 meaning(addrerr, <<Family, _:13, Class:3, Number, Reason/binary>>, _)
-  when Class >= 3, Class =< 6, Number =< 99 ->
+  when Family >= 1, Family =< 2, Class >= 3, Class =< 6, Number =< 99 ->
     {ok, {Family, Class * 100 + Number, Reason}};
 meaning(icmp, <<_:16, Type, Code, Data:32>>, _) -> {ok, {Type, Code, Data}};
 meaning(types, Bytes, _) when byte_size(Bytes) rem 2 =:= 0 ->

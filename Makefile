@@ -1,0 +1,59 @@
+# The commands of the house; `make help` tells them.
+
+ARGS ?=
+SUITE ?=
+T ?= 60
+
+.PHONY: all build help run test unit ct check fuzz asan tsan gen clean
+
+all: build
+
+## make                build all that serves (and install what that needs, as root on Debian)
+build:
+	@.ci/deps run
+	@rebar3 compile
+
+## make run            build, then serve in the foreground; ARGS='-c FILE' or variables configure it
+run: build
+	@exec rel/bin/meerkatctl foreground $(ARGS)
+
+## make test           everything below; ends with the number of tests passed and failed
+test: test-deps
+	@test/run.sh
+
+## make unit           the C test programs
+unit: test-deps
+	@test/run.sh unit
+
+## make ct             the Common Test suites, or those of SUITE='a_SUITE b_SUITE'
+ct: test-deps
+	@test/run.sh ct $(SUITE)
+
+## make fuzz           each fuzzer for T seconds (60)
+fuzz: test-deps
+	@FUZZ_SECONDS=$(T) test/run.sh fuzz
+
+## make asan | tsan    C tests and the suites of the RFCs, C built with that sanitizer
+asan tsan: test-deps
+	@test/run.sh $@
+
+## make check          format, cross references, types, who includes what, generated files
+check: test-deps
+	@.ci/check
+
+## make gen            make again what is generated from tables
+gen: build
+	@.ci/gen
+
+## make clean          remove all that was built
+clean:
+	@rm -rf _build
+	@$(MAKE) -s -C c_src clean
+
+help:
+	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: test-deps
+test-deps:
+	@.ci/deps test
+	@rebar3 compile

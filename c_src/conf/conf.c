@@ -1,0 +1,140 @@
+/*
+ * See conf.h. source.c joins the files into one text, libconfig parses it, and here its tree is
+ * visited.
+ */
+#include "conf.h"
+
+#include <errno.h>
+#include <libconfig.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "source.h"
+
+struct walk {
+    const struct source *s;
+    conf_visit *visit; /* NULL: only look whether all can be visited */
+    void *ctx;
+    struct conf_step path[CONF_NESTING_MAX + 1];
+    unsigned depth;
+};
+
+static bool walk_group(struct walk *w, const config_setting_t *group);
+
+static bool walk_setting(struct walk *w, const config_setting_t *cs)
+{
+    struct conf_setting s = {.path = w->path, .depth = w->depth};
+
+    s.file = source_find(w->s, cs->line, &s.line);
+    switch (config_setting_type(cs)) {
+    case CONFIG_TYPE_INT:
+        s.type = CONF_INTEGER;
+        s.u.integer = config_setting_get_int(cs);
+        break;
+    case CONFIG_TYPE_INT64:
+        s.type = CONF_INTEGER;
+        s.u.integer = config_setting_get_int64(cs);
+        break;
+    case CONFIG_TYPE_FLOAT:
+        s.type = CONF_FLOAT;
+        s.u.number = config_setting_get_float(cs);
+        if (!isfinite(s.u.number))
+            return conf_fail(w->s->err, s.file, s.line, "number out of range");
+        break;
+    case CONFIG_TYPE_BOOL:
+        s.type = CONF_BOOLEAN;
+        s.u.boolean = config_setting_get_bool(cs);
+        break;
+    case CONFIG_TYPE_STRING:
+        s.type = CONF_STRING;
+        s.u.string = config_setting_get_string(cs);
+        break;
+    default: /* group, list, array */
+        if (config_setting_length(cs) > 0)
+            return walk_group(w, cs);
+        s.type = config_setting_is_group(cs) ? CONF_EMPTY_GROUP : CONF_EMPTY_LIST;
+    }
+    if (w->visit)
+        w->visit(w->ctx, &s);
+    return true;
+}
+
+static bool walk_group(struct walk *w, const config_setting_t *group)
+{
+    int n = config_setting_length(group);
+    bool ok = true;
+
+    for (int i = 0; ok && i < n; i++) {
+        const config_setting_t *cs = config_setting_get_elem(group, (unsigned)i);
+        w->path[w->depth++] = (struct conf_step){config_setting_name(cs), (unsigned)i};
+        ok = walk_setting(w, cs);
+        w->depth--;
+    }
+    return ok;
+}
+
+static bool parse(struct source *s, conf_visit *visit, void *ctx)
+{
+    config_t config;
+    unsigned line;
+    bool ok;
+
+    config_init(&config);
+    /* Should it see an @include where source.c saw none, it must find nothing to open. */
+    config_set_include_dir(&config, "/dev/null");
+    ok = config_read_string(&config, s->text);
+    if (!ok) {
+        const char *file = source_find(s, (unsigned)config_error_line(&config), &line);
+        conf_fail(s->err, file, line, "%s", config_error_text(&config));
+    } else {
+        struct walk look = {.s = s}, w = {.s = s, .visit = visit, .ctx = ctx};
+        ok = walk_group(&look, config_root_setting(&config)) &&
+             walk_group(&w, config_root_setting(&config));
+    }
+    config_destroy(&config);
+    return ok;
+}
+
+bool conf_read_file(const char *name, conf_visit *visit, void *ctx, struct conf_error *err)
+{
+    struct source s = {.lines = 1, .may_include = true, .err = err};
+    bool ok = source_add_file(&s, name) && parse(&s, visit, ctx);
+
+    source_free(&s);
+    return ok;
+}
+
+bool conf_read_string(const char *name, const char *text, size_t len, conf_visit *visit, void *ctx,
+                      struct conf_error *err)
+{
+    struct source s = {.lines = 1, .err = err};
+    char *copy;
+    bool ok;
+
+    if (len > CONF_SIZE_MAX)
+        return conf_fail(err, name, 0, "more than %d bytes", CONF_SIZE_MAX);
+    if (len > 0 && memchr(text, '\0', len))
+        return conf_fail(err, name, 0, "holds a NUL byte");
+    if (!(copy = strndup(len > 0 ? text : "", len)))
+        return conf_fail_errno(err, name, ENOMEM);
+    ok = source_add_text(&s, name, copy) && parse(&s, visit, ctx);
+    free(copy);
+    source_free(&s);
+    return ok;
+}
+
+const char *conf_path(const struct conf_setting *s, char *buf, size_t cap)
+{
+    size_t len = 0;
+
+    buf[0] = '\0';
+    for (unsigned i = 0; i < s->depth && len < cap; i++) {
+        const struct conf_step *step = &s->path[i];
+        int n = step->name ? snprintf(buf + len, cap - len, "%s%s", i ? "." : "", step->name)
+                           : snprintf(buf + len, cap - len, "[%u]", step->index);
+        len += n > 0 ? (size_t)n : 0;
+    }
+    return buf;
+}

@@ -1,0 +1,400 @@
+%% Who may come in: long-term credentials (RFC 8489 9.2) from each backend, with the vectors of the
+%% RFCs and passwords as MongooseIM, ejabberd and prosody make them.
+-module(auth_SUITE).
+
+-include_lib("stdlib/include/assert.hrl").
+
+-compile([export_all, nowarn_export_all]).
+
+-define(REALM, <<"turn1.localhost">>).
+-define(NONCE, <<"obMatJos2AAAAnonce">>).
+
+all() ->
+    [keys_of_mongooseice, key_of_rfc8489_9_2_2, rest_passwords, rest_expiry_grammar,
+     rest_credentials_made_and_taken, rest_expired_401, rest_checked_at_every_request,
+     rest_strange_names_401, rest_several_secrets, rest_needs_its_own_password,
+     secret_is_password_of_any_user, several_secrets, secret_of_any_realm, strict_realm,
+     users_password, users_key, users_key_is_no_sha256_key, user_has_only_its_own_password,
+     user_beside_secret, nobody_configured, wrong_password_401, unknown_user_costs_the_same,
+     unknown_userhash_costs_the_same, empty_username_is_nobody, rfc5769_2_4, rfc8489_b_1,
+     rfc8489_b_1_other_bits, userhash_of_a_listeners_realm, username_beside_userhash,
+     sha256_decides, sha256_response_for_sha256_request, sha256_response_for_algorithms,
+     sha1_response_for_legacy_request, password_algorithm_sha256, password_algorithm_unknown_400,
+     nothing_to_sign_with_400, sealed_is_verified, nothing_secret_is_printed].
+
+%%% Keys and passwords
+
+%% Keys of a deployment of MongooseICE: MD5(username ":" REALM as sent ":" secret).
+keys_of_mongooseice(_) ->
+    [?assertEqual(Key, meerkat_stun:key(User, Realm, Secret))
+     || {User, Realm, Secret, Key} <- [
+            {<<"user">>, <<"turn1.localhost">>, <<"abc">>,
+             <<16#d6b9a8a470737a9f70827c1237b45381:128>>},
+            {<<"user">>, <<"foo">>, <<"abc">>,
+             <<16#cb71cce9d36f81a328d52c47deb9e936:128>>},
+            {<<"ignored">>, <<"myrelay">>, <<"secret">>,
+             <<16#64486993ca44fe870e4568ba2abe5ba3:128>>},
+            {<<"username">>, <<"udp.localhost.local">>, <<"very_secret">>,
+             <<16#6bb824d9cdeaecd013c53cb2e380c419:128>>}]].
+
+key_of_rfc8489_9_2_2(_) ->
+    ?assertEqual(<<16#8493fbc53ba582fb4c044c456bdc40eb:128>>,
+                 meerkat_stun:key(<<"user">>, <<"realm">>, <<"pass">>)).
+
+%% As MongooseIM checks itself; then ejabberd's, prosody's and other shapes of the name.
+rest_passwords(_) ->
+    [?assertEqual(Password, meerkat_auth_rest:password(Secret, User), User)
+     || {Secret, User, Password} <- [
+            {<<"my shared secret">>, <<"100:dummy_user">>, <<"aBGRg1t/TGlc9+gkWObW2Li97Ew=">>},
+            {<<"secret123">>, <<"10000:dummy_user@example.org">>,
+             <<"CKDrp61KWUnSXKusLAMKmL0qcQo=">>},
+            {<<"super#secret">>, <<"1772853308:example.org">>,
+             <<"+THIMe4fdg70xzgyfQe1sXwl8ys=">>},
+            {<<"super#secret">>, <<"5318549598:example.org">>,
+             <<"D8j9h+xPoWi8AL7Q5AfGywcRy10=">>},
+            {<<"sharedsecret">>, <<"1795190888:alice@localhost">>,
+             <<"tYUn+DlWjcA93uBAl3X5pEtpSu0=">>},
+            {<<"sharedsecret">>, <<"1795190888">>, <<"sOwQ6TV8OeMoV+ddSTdFE+EkBcw=">>},
+            {<<"sharedsecret">>, <<"1795190888:relay">>, <<"vAwj34gFvt4blmEoQ22NRhzFTMc=">>},
+            {<<"sharedsecret">>, <<"1795190888:0123456789abcdef">>,
+             <<"nDhpUveH+2Zo30M0y9UnKvY67Tc=">>},
+            {<<"sharedsecret">>, <<"1795190888:åsa@exämple.org"/utf8>>,
+             <<"G1O/VXxwnIkzqRWUU3Wm2I4BcNs=">>}]].
+
+%% X44: strictly decimal, 64 bits, ends at the first colon or with the name.
+rest_expiry_grammar(_) ->
+    [?assertEqual({ok, Expiry}, meerkat_auth_rest:expiry(User), User)
+     || {User, Expiry} <- [{<<"1795190888">>, 1795190888},
+                           {<<"1795190888:">>, 1795190888},
+                           {<<"1795190888:a:b@c/d">>, 1795190888},
+                           {<<"5318549598:example.org">>, 5318549598},
+                           {<<"0:x">>, 0},
+                           {<<"9223372036854775807">>, 16#7fffffffffffffff}]],
+    [?assertEqual(error, meerkat_auth_rest:expiry(User), User)
+     || User <- [<<>>, <<":">>, <<":alice">>, <<"alice">>, <<"-1:u">>, <<"+1:u">>, <<"1e9:u">>,
+                 <<" 1795190888:u">>, <<"1795190888 :u">>, <<"0x10:u">>, <<"17951908.8:u">>,
+                 <<"9223372036854775808">>, <<"18446744073709551615:u">>,
+                 <<"99999999999999999999:u">>, <<"00000000001795190888:u">>,
+                 <<"1795190888\n">>]].
+
+%%% Time-limited credentials
+
+rest_credentials_made_and_taken(_) ->
+    {User, Password} = fresh(<<"s3cret">>, <<"alice">>, 60),
+    ?assertEqual({ok, User}, authenticated(User, Password, #{secrets => [<<"s3cret">>]})).
+
+rest_expired_401(_) ->
+    [begin
+         {User, Password} = fresh(<<"s3cret">>, <<"alice">>, Ttl),
+         ?assertEqual({error, 401}, authenticated(User, Password, #{secrets => [<<"s3cret">>]}))
+     end || Ttl <- [-1, -3600]].
+
+%% The same signed request, once the time has come.
+rest_checked_at_every_request(_) ->
+    Secret = <<"s3cret">>,
+    {User, Password} = meerkat_auth_rest:credentials(Secret, <<"alice">>, 100, 1000),
+    {ok, State} = meerkat_auth_rest:init(#{secrets => [Secret]}),
+    [?assertEqual({also, Expected}, meerkat_auth_rest:candidates(User, Now, State), Now)
+     || {Now, Expected} <- [{1000, [{password, Password}]}, {1100, [{password, Password}]},
+                            {1101, []}, {1 bsl 40, []}]].
+
+rest_strange_names_401(_) ->
+    [?assertEqual({error, 401},
+                  authenticated(User, meerkat_auth_rest:password(<<"s3cret">>, User),
+                                #{secrets => [<<"s3cret">>]}), User)
+     || User <- [<<"-1:u">>, <<"1e9:u">>, <<"99999999999999999999:u">>, <<"alice">>,
+                 <<" 4000000000:u">>]].
+
+rest_several_secrets(_) ->
+    [begin
+         {User, Password} = fresh(Secret, <<"alice">>, 60),
+         ?assertEqual(Outcome, outcome(User, Password, #{secrets => [<<"new">>, <<"old">>]}))
+     end || {Secret, Outcome} <- [{<<"new">>, ok}, {<<"old">>, ok}, {<<"older">>, 401}]].
+
+rest_needs_its_own_password(_) ->
+    {User, _} = fresh(<<"s3cret">>, <<"alice">>, 60),
+    {_, Other} = fresh(<<"s3cret">>, <<"bob">>, 60),
+    ?assertEqual(401, outcome(User, Other, #{secrets => [<<"s3cret">>]})).
+
+%%% The shared secret (K1, K2)
+
+secret_is_password_of_any_user(_) ->
+    [?assertEqual({ok, User}, authenticated(User, <<"abc">>, #{secrets => [<<"abc">>]}))
+     || User <- [<<"user">>, <<"ignored">>, <<"åsa"/utf8>>, <<0, 255>>, <<"100:expired">>,
+                 binary:copy(<<"x">>, 508)]].
+
+several_secrets(_) ->
+    Config = #{secrets => [<<"new">>, <<"old">>]},
+    ?assertEqual([ok, ok, 401],
+                 [outcome(<<"u">>, Password, Config) || Password <- [<<"new">>, <<"old">>, <<"x">>]]).
+
+%% K1: hashed with the REALM that was sent, compared with none.
+secret_of_any_realm(_) ->
+    Config = #{secrets => [<<"abc">>]},
+    [?assertEqual({ok, <<"user">>}, authenticate(sign(#{realm => Realm}, <<"user">>, <<"abc">>),
+                                                 Config))
+     || Realm <- [?REALM, <<"foo">>, <<"é"/utf8>>]].
+
+strict_realm(_) ->
+    Config = #{secrets => [<<"abc">>], strict_realm => true},
+    ?assertEqual({ok, <<"user">>}, authenticate(sign(#{}, <<"user">>, <<"abc">>), Config)),
+    ?assertEqual({error, 401}, authenticate(sign(#{realm => <<"foo">>}, <<"user">>, <<"abc">>),
+                                            Config)).
+
+%%% Static users
+
+users_password(_) ->
+    Config = #{users => #{<<"alice">> => {password, <<"wonderland">>}}},
+    ?assertEqual(ok, outcome(<<"alice">>, <<"wonderland">>, Config)),
+    ?assertEqual(401, outcome(<<"alice">>, <<"wonder">>, Config)),
+    ?assertEqual(401, outcome(<<"bob">>, <<"wonderland">>, Config)).
+
+users_key(_) ->
+    Key = meerkat_stun:key(<<"alice">>, ?REALM, <<"wonderland">>),
+    Config = #{users => #{<<"alice">> => {key, Key}}},
+    ?assertEqual(ok, outcome(<<"alice">>, <<"wonderland">>, Config)),
+    ?assertEqual(401, outcome(<<"alice">>, <<"wonder">>, Config)).
+
+users_key_is_no_sha256_key(_) ->
+    Key = meerkat_stun:key(<<"alice">>, ?REALM, <<"wonderland">>),
+    Config = #{users => #{<<"alice">> => {key, Key}}},
+    [?assertEqual({error, 401}, authenticate(sign(#{attributes => [{password_algorithm, {2, <<>>}}],
+                                                    integrity => {sha256, K}},
+                                                  <<"alice">>, <<>>), Config))
+     || K <- [Key, meerkat_stun:key(sha256, <<"alice">>, ?REALM, <<"wonderland">>)]].
+
+user_has_only_its_own_password(_) ->
+    Config = #{users => #{<<"alice">> => {password, <<"wonderland">>}}, secrets => [<<"abc">>]},
+    ?assertEqual(ok, outcome(<<"alice">>, <<"wonderland">>, Config)),
+    ?assertEqual(401, outcome(<<"alice">>, <<"abc">>, Config)).
+
+user_beside_secret(_) ->
+    Config = #{users => #{<<"alice">> => {password, <<"wonderland">>}}, secrets => [<<"abc">>]},
+    ?assertEqual(ok, outcome(<<"bob">>, <<"abc">>, Config)),
+    {User, Password} = fresh(<<"abc">>, <<"alice">>, 60),
+    ?assertEqual(ok, outcome(User, Password, Config)).
+
+nobody_configured(_) ->
+    ?assertEqual(401, outcome(<<"alice">>, <<"abc">>, #{secrets => [], users => #{}})).
+
+wrong_password_401(_) ->
+    ?assertEqual({error, 401}, authenticated(<<"u">>, <<"no">>, #{secrets => [<<"abc">>]})).
+
+%%% No oracle (X34, X35)
+
+%% As many signatures are computed for a name that is there as for one that is not.
+unknown_user_costs_the_same(_) ->
+    [begin
+         Auth = auth(Config),
+         Costs = [cost(sign(#{}, User, <<"wrong">>), Auth) || User <- [<<"alice">>, <<"mallory">>]],
+         ?assertMatch([N, N] when N > 0, Costs, Config)
+     end || Secrets <- [[], [<<"abc">>], [<<"abc">>, <<"def">>]],
+            Known <- [{password, <<"wonderland">>}, {key, <<0:128>>}],
+            Config <- [#{users => #{<<"alice">> => Known}, secrets => Secrets}]].
+
+unknown_userhash_costs_the_same(_) ->
+    Auth = auth(#{users => #{<<"alice">> => {password, <<"wonderland">>}}, secrets => [<<"abc">>]}),
+    Costs = [cost(sign(#{user => {userhash, meerkat_stun:userhash(User, ?REALM)}}, User,
+                       <<"wrong">>), Auth)
+             || User <- [<<"alice">>, <<"mallory">>]],
+    ?assertMatch([N, N] when N > 0, Costs).
+
+%% The name that stands for no name must not open by the secret.
+empty_username_is_nobody(_) ->
+    Request = sign(#{user => {userhash, <<0:256>>}}, <<>>, <<"abc">>),
+    ?assertEqual({error, 401}, authenticate(Request, #{secrets => [<<"abc">>]})).
+
+%%% Vectors
+
+rfc5769_2_4(_) ->
+    Config = #{users => #{<<"マトリックス"/utf8>> => {password, <<"TheMatrIX">>}}},
+    ?assertEqual({ok, <<"マトリックス"/utf8>>}, authenticate(vector("5769-2.4"), Config)),
+    ?assertEqual({ok, <<"マトリックス"/utf8>>},
+                 authenticate(vector("5769-2.4"), #{secrets => [<<"TheMatrIX">>]})).
+
+%% USERHASH, PASSWORD-ALGORITHM SHA-256, MESSAGE-INTEGRITY-SHA256; as corrected by erratum 6268.
+rfc8489_b_1(_) ->
+    Config = #{users => #{<<"マトリックス"/utf8>> => {password, <<"TheMatrIX">>}},
+               realm => <<"example.org">>},
+    ?assertEqual({ok, <<"マトリックス"/utf8>>}, authenticate(vector("8489-B.1"), Config)).
+
+rfc8489_b_1_other_bits(_) ->
+    Config = #{users => #{<<"マトリックス"/utf8>> => {password, <<"TheMatrIX">>}},
+               realm => <<"example.org">>},
+    Packet = vector("8489-B.1"),
+    Size = byte_size(Packet) - 1,
+    <<Most:Size/binary, Last>> = Packet,
+    ?assertEqual({error, 401}, authenticate(<<Most/binary, (Last bxor 1)>>, Config)).
+
+%%% USERHASH (RFC 8489 9.2, X42)
+
+userhash_of_a_listeners_realm(_) ->
+    Config = #{users => #{<<"alice">> => {password, <<"wonderland">>}}, realm => <<"one">>,
+               listeners => [#{transport => udp, ip => any, port => 0},
+                             #{transport => udp, ip => any, port => 0, realm => <<"two">>}]},
+    [?assertEqual(Outcome, authenticate(
+         sign(#{realm => Realm, user => {userhash, meerkat_stun:userhash(<<"alice">>, Realm)}},
+              <<"alice">>, <<"wonderland">>), Config))
+     || {Realm, Outcome} <- [{<<"one">>, {ok, <<"alice">>}}, {<<"two">>, {ok, <<"alice">>}},
+                             {<<"three">>, {error, 401}}]].
+
+username_beside_userhash(_) ->
+    Config = #{users => #{<<"alice">> => {password, <<"wonderland">>},
+                          <<"bob">> => {password, <<"builder">>}}},
+    Hash = {userhash, meerkat_stun:userhash(<<"alice">>, ?REALM)},
+    ?assertEqual({ok, <<"bob">>},
+                 authenticate(sign(#{attributes => [Hash]}, <<"bob">>, <<"builder">>), Config)).
+
+%%% Algorithms (RFC 8489 9.2.4)
+
+%% X43: where both are there, SHA-1 is not looked at.
+sha256_decides(_) ->
+    Config = #{secrets => [<<"abc">>]},
+    Good = meerkat_stun:key(<<"u">>, ?REALM, <<"abc">>),
+    Bad = <<0:128>>,
+    [?assertEqual(Outcome, authenticate(both(Sha1, Sha256), Config))
+     || {Sha1, Sha256, Outcome} <- [{Good, Good, {ok, <<"u">>}}, {Bad, Good, {ok, <<"u">>}},
+                                    {Good, Bad, {error, 401}}]].
+
+sha256_response_for_sha256_request(_) ->
+    Key = meerkat_stun:key(<<"u">>, ?REALM, <<"abc">>),
+    [?assertEqual(sha256, signed_as(Packet, #{secrets => [<<"abc">>]}))
+     || Packet <- [sign(#{integrity => {sha256, Key}}, <<"u">>, <<"abc">>), both(Key, Key)]].
+
+sha256_response_for_algorithms(_) ->
+    [?assertEqual(sha256, signed_as(sign(#{attributes => Attributes}, <<"u">>, <<"abc">>),
+                                    #{secrets => [<<"abc">>]}))
+     || Attributes <- [[{password_algorithm, {1, <<>>}}],
+                       [{password_algorithms, [{2, <<>>}, {1, <<>>}]},
+                        {password_algorithm, {1, <<>>}}]]].
+
+sha1_response_for_legacy_request(_) ->
+    ?assertEqual(sha1, signed_as(sign(#{}, <<"u">>, <<"abc">>), #{secrets => [<<"abc">>]})).
+
+password_algorithm_sha256(_) ->
+    Key = meerkat_stun:key(sha256, <<"u">>, ?REALM, <<"abc">>),
+    Request = sign(#{attributes => [{password_algorithm, {2, <<>>}}], integrity => {sha256, Key}},
+                   <<"u">>, <<"abc">>),
+    ?assertEqual({ok, <<"u">>}, authenticate(Request, #{secrets => [<<"abc">>]})),
+    ?assertEqual(sha256, signed_as(Request, #{secrets => [<<"abc">>]})).
+
+password_algorithm_unknown_400(_) ->
+    Request = sign(#{attributes => [{password_algorithm, {7, <<>>}}]}, <<"u">>, <<"abc">>),
+    ?assertEqual({error, 400}, authenticate(Request, #{secrets => [<<"abc">>]})).
+
+%% The relay refuses these before; should it not, they earn the same here.
+nothing_to_sign_with_400(_) ->
+    Config = #{secrets => [<<"abc">>]},
+    ?assertEqual({error, 400}, authenticate(sign(#{user => none}, <<"u">>, <<"abc">>), Config)),
+    ?assertEqual({error, 400}, authenticate(sign(#{realm => none}, <<"u">>, <<"abc">>), Config)),
+    ?assertEqual({error, 401}, authenticate(sign(#{integrity => none}, <<"u">>, <<"abc">>),
+                                            Config)).
+
+sealed_is_verified(_) ->
+    {ok, #{seal := Seal}} = identify(sign(#{}, <<"u">>, <<"abc">>), auth(#{secrets => [<<"abc">>]})),
+    Sealed = Seal(#{class => success, method => refresh, transaction_id => <<1:96>>,
+                    attributes => [{lifetime, 600}], fingerprint => true}),
+    ?assertEqual(ok, meerkat_stun:verify(Sealed, meerkat_stun:key(<<"u">>, ?REALM, <<"abc">>))),
+    ?assertMatch({ok, #{fingerprint := true}}, meerkat_stun:decode(Sealed)).
+
+%% X46: whatever is printed of it, in a shell or a crash report, no secret or key is in it.
+nothing_secret_is_printed(_) ->
+    Secret = <<"s3cret">>,
+    Auth = auth(#{secrets => [Secret], users => #{<<"alice">> => {password, Secret}}}),
+    {ok, Identity} = identify(sign(#{}, <<"u">>, Secret), Auth),
+    {ok, Settings} = meerkat_settings:new(server, #{secrets => [Secret], listeners => [],
+                                                    users => #{<<"alice">> => {password, Secret}}}),
+    [?assertEqual(nomatch, string:find(io_lib:format("~p", [Term]), Needle))
+     || Term <- [Auth, Identity, Settings, meerkat:child_spec(server, #{secrets => [Secret]})],
+        Needle <- ["s3cret", io_lib:format("~w", [Secret]),
+                   io_lib:format("~p", [meerkat_stun:key(<<"u">>, ?REALM, Secret)])]].
+
+%%% Helpers
+
+auth(Config) ->
+    meerkat_auth:new(maps:merge(#{secrets => [], users => #{}, realm => ?REALM}, Config)).
+
+identify(Packet, Auth) ->
+    {ok, Message} = meerkat_stun:decode(Packet),
+    meerkat_auth:authenticate(Packet, Message, ?REALM, Auth).
+
+authenticate(Packet, Config) ->
+    case identify(Packet, auth(Config)) of
+        {ok, #{user := User}} -> {ok, User};
+        {error, Code} -> {error, Code}
+    end.
+
+authenticated(User, Password, Config) ->
+    authenticate(sign(#{}, User, Password), Config).
+
+outcome(User, Password, Config) ->
+    case authenticated(User, Password, Config) of
+        {ok, User} -> ok;
+        {error, Code} -> Code
+    end.
+
+fresh(Secret, User, Ttl) ->
+    meerkat_auth_rest:credentials(Secret, User, Ttl, erlang:system_time(second)).
+
+%% A Refresh request. Options: realm, user (another attribute than USERNAME, or none), attributes
+%% (more of them), integrity ({Algorithm, Key}, or none).
+sign(Options, User, Password) ->
+    Realm = maps:get(realm, Options, ?REALM),
+    Key = meerkat_stun:key(User, case Realm of none -> ?REALM; _ -> Realm end, Password),
+    Named = [A || A <- [maps:get(user, Options, {username, User})], A =/= none],
+    Attributes = maps:get(attributes, Options, []) ++ Named ++ [{realm, R} || R <- [Realm], R =/= none]
+        ++ [{nonce, ?NONCE}],
+    Message = #{class => request, method => refresh, transaction_id => <<7:96>>,
+                attributes => Attributes},
+    case maps:get(integrity, Options, {sha1, Key}) of
+        none -> meerkat_stun:encode(Message);
+        Integrity -> meerkat_stun:encode(Message#{integrity => Integrity})
+    end.
+
+%% Both integrities, each with a key of its own: the second is appended by hand, over the first.
+both(Sha1Key, Sha256Key) ->
+    <<Type:16, Length:16, Rest/binary>> = sign(#{integrity => {sha1, Sha1Key}}, <<"u">>, <<"abc">>),
+    Signed = <<Type:16, (Length + 36):16, Rest/binary>>,
+    Mac = crypto:mac(hmac, sha256, Sha256Key, Signed),
+    <<Signed/binary, 16#001c:16, 32:16, Mac/binary>>.
+
+signed_as(Packet, Config) ->
+    {ok, #{seal := Seal}} = identify(Packet, auth(Config)),
+    {ok, #{integrity := Integrity}} = meerkat_stun:decode(
+        Seal(#{class => success, method => refresh, transaction_id => <<1:96>>, attributes => []})),
+    Integrity.
+
+%% How many keys are tried on a request.
+cost(Packet, Auth) ->
+    Self = self(),
+    Pid = spawn_link(fun() ->
+        receive go -> ok end,
+        {error, 401} = identify(Packet, Auth),
+        Self ! {self(), done}
+    end),
+    1 = erlang:trace_pattern({meerkat_stun, verify, 2}, true, [global]),
+    1 = erlang:trace(Pid, true, [call]),
+    Pid ! go,
+    receive {Pid, done} -> ok end,
+    Ref = erlang:trace_delivered(Pid),
+    receive {trace_delivered, Pid, Ref} -> ok end,
+    _ = erlang:trace_pattern({meerkat_stun, verify, 2}, false, [global]),
+    calls(Pid, 0).
+
+calls(Pid, N) ->
+    receive {trace, Pid, call, {meerkat_stun, verify, _}} -> calls(Pid, N + 1)
+    after 0 -> N
+    end.
+
+%% RFC 5769 2.4, and RFC 8489 B.1 with erratum 6268.
+vector("5769-2.4") ->
+    binary:decode_hex(<<
+        "000100602112a44278ad3433c6ad72c029da412e00060012e3839ee38388e383aae38383e382afe382b9"
+        "00000015001c662f2f3439396b39353464364f4c33346f4c394653547679363473410014000b6578616d"
+        "706c652e6f72670000080014f67024656dd64a3e02b8e0712e85c9a28ca89666">>);
+vector("8489-B.1") ->
+    binary:decode_hex(<<
+        "000100902112a44278ad3433c6ad72c029da412e001e00204a3cf38fef6992bda952c6780417da0f2481"
+        "9415569e60b205c46e41407f1704001500296f624d61744a6f733241414143662f2f3439396b39353464"
+        "364f4c33346f4c394653547679363473410000000014000b6578616d706c652e6f726700001d00040002"
+        "0000001c0020b5c7bf005b6c52a21c51c5e892f81924136296cb927c43149309278cc6518e65">>).

@@ -1,0 +1,646 @@
+%% What an operator may write and what becomes of it: every source of a value, every way to get one
+%% wrong, and what MongooseICE's operators rely on. The machine's addresses are played, but in the
+%% cases that ask for them.
+-module(config_SUITE).
+
+-include_lib("stdlib/include/assert.hrl").
+
+-export([all/0, init_per_testcase/2, end_per_testcase/2]).
+-export([defaults/1, file_then_mongooseice_then_own_name/1, every_variable_is_read/1,
+         every_key_is_read_from_a_file/1, empty_is_unset/1, spellings_of_booleans/1,
+         lists_in_both_sources/1, values_become_terms/1, a_file_may_be_named_by_a_variable/1]).
+-export([wrong_variables/1, wrong_settings/1, wrong_together/1, all_mistakes_at_once/1,
+         a_mistake_in_the_file_counts_though_overridden/1, broken_files/1, unknown_keys/1,
+         any_text_is_survived/1, errors_are_one_line/1]).
+-export([secrets_are_never_shown/1, secret_is_drawn_at_each_start/1,
+         secret_with_white_space_is_pointed_out/1]).
+-export([relay_is_the_default_route/1, relay_that_clients_cannot_reach_is_pointed_out/1,
+         relay_behind_nat/1, this_machine/1, relay_ports/1]).
+-export([k27_names_and_defaults/1, k27_unknown_names_are_warnings/1, k27_own_names_win/1,
+         k28_relay_ip/1, k29_peers_as_before/1, k30_listeners_with_realms/1,
+         k12_channel_numbers/1, f16_tcp/1]).
+-export([effective_tells_origins/1, example_is_the_schema/1, example_means_the_defaults/1,
+         example_can_be_uncommented/1, reference_is_the_schema/1]).
+
+all() ->
+    lists:sort([F || {F, 1} <- ?MODULE:module_info(exports), F =/= module_info]).
+
+init_per_testcase(Case, Config) ->
+    File = filename:join(proplists:get_value(priv_dir, Config), atom_to_list(Case) ++ ".cfg"),
+    [{file, File} | Config].
+
+end_per_testcase(_, _) ->
+    ok.
+
+%%% Where values come from
+
+defaults(_) ->
+    {ok, Config, _} = load([]),
+    ?assertMatch(#{realm := <<"udp.localhost.local">>, strict_realm := false,
+                   listeners := [#{transport := udp, ip := any, port := 3478}],
+                   relays := [#{local := {192, 0, 2, 7}, advertised := {192, 0, 2, 7},
+                                min_port := 49152, max_port := 65535}],
+                   workers := 0, max_allocations := 16384, max_permissions := 16,
+                   default_lifetime := 600, max_lifetime := 3600, nonce_lifetime := 3600,
+                   rfc5766_channel_numbers := false, allowed_peers := [], denied_peers := [],
+                   software := undefined, log_level := info, secrets := [_]}, Config),
+    ?assertEqual(#{}, maps:get(users, Config)).
+
+file_then_mongooseice_then_own_name(Config) ->
+    File = file(Config, "realm = \"file\";"),
+    Realm = fun(Env) ->
+        {ok, #{realm := Realm}, _} = load(File, Env),
+        Realm
+    end,
+    ?assertEqual(<<"file">>, Realm([])),
+    ?assertEqual(<<"theirs">>, Realm([{"MONGOOSEICE_UDP_REALM", "theirs"}])),
+    ?assertEqual(<<"ours">>, Realm([{"MONGOOSEICE_UDP_REALM", "theirs"}, {"REALM", "ours"}])),
+    ?assertEqual(<<"file">>, Realm([{"MONGOOSEICE_UDP_REALM", ""}, {"REALM", " "}])).
+
+%% No name of the table is there for nothing.
+every_variable_is_read(_) ->
+    Names = [{Key, Name} || #{key := Key, env := Names} <- meerkat_config_schema:rows(),
+                            Name <- Names],
+    ?assert(length(Names) > 20),
+    [begin
+         {ok, Config, _} = load([{Name, variable(Key)}]),
+         {Key, Shown, Origin} = setting(Key, Config),
+         ?assertEqual({Name, Name, shown(Key)}, {Name, Origin, Shown})
+     end || {Key, Name} <- Names, Key =/= udp_enabled],
+    [?assertMatch({error, [_]}, load([{Name, "false"}])) || {udp_enabled, Name} <- Names].
+
+every_key_is_read_from_a_file(Config) ->
+    [begin
+         File = file(Config, ["\n", Key, " = ", in_file(binary_to_existing_atom(Key)), ";\n"]),
+         {ok, Loaded, _} = load(File, []),
+         {_, Shown, Origin} = setting(binary_to_existing_atom(Key), Loaded),
+         ?assertEqual({Key, shown(binary_to_existing_atom(Key))}, {Key, Shown}),
+         ?assertEqual(iolist_to_binary([File, ":2"]), Origin)
+     end || Key <- meerkat_config_schema:keys(), Key =/= <<"udp_enabled">>].
+
+variable(allowed_peers) -> "10.0.0.0/8,::1";
+variable(denied_peers) -> "10.0.0.0/8,::1";
+variable(listen_ip) -> "127.0.0.1,::1";
+variable(secret) -> "sesame";
+variable(Key) -> binary_to_list(iolist_to_binary(string:trim(in_file(Key), both, "\""))).
+
+in_file(listen_ip) -> "( \"127.0.0.1\", \"::1\" )";
+in_file(listen_port) -> "3479";
+in_file(extra_listeners) -> "( { port = 1; }, { port = 2; ip = \"::1\"; realm = \"r\"; } )";
+in_file(relay_ip) -> "\"198.51.100.9\"";
+in_file(min_port) -> "50000";
+in_file(max_port) -> "60000";
+in_file(secret) -> "\"sesame\"";
+in_file(users) -> "( { name = \"alice\"; password = \"x\"; } )";
+in_file(realm) -> "\"here\"";
+in_file(default_lifetime) -> "700";
+in_file(max_lifetime) -> "1200";
+in_file(nonce_lifetime) -> "61";
+in_file(allowed_peers) -> "[ \"10.0.0.0/8\", \"::1\" ]";
+in_file(denied_peers) -> "( \"10.0.0.0/8\", \"::1\" )";
+in_file(max_allocations) -> "7";
+in_file(max_permissions) -> "8";
+in_file(workers) -> "2";
+in_file(software) -> "\"S\"";
+in_file(log_level) -> "\"error\"";
+in_file(strict_realm) -> "true";
+in_file(rfc5766_channel_numbers) -> "true".
+
+shown(listen_ip) -> <<"127.0.0.1, ::1">>;
+shown(extra_listeners) -> <<"any port 1, ::1 port 2 \"r\"">>;
+shown(relay_ip) -> <<"198.51.100.9">>;
+shown(secret) -> <<"(1, not shown)">>;
+shown(users) -> <<"\"alice\"">>;
+shown(Key) when Key =:= allowed_peers; Key =:= denied_peers -> <<"10.0.0.0/8, ::1/128">>;
+shown(Key) when Key =:= realm; Key =:= software -> iolist_to_binary(in_file(Key));
+shown(Key) -> iolist_to_binary(string:trim(in_file(Key), both, "\"")).
+
+empty_is_unset(_) ->
+    All = [{Name, ""} || Name <- meerkat_config_schema:environment()],
+    {ok, Config, _} = load(All),
+    Defaults = [{Key, <<"default">>} || #{key := Key} <- meerkat_config_schema:rows()],
+    ?assertEqual(Defaults, [{K, O} || {K, _, O} <- meerkat_config:effective(Config)]).
+
+spellings_of_booleans(Config) ->
+    Strict = fun(File, Env) ->
+        {ok, #{strict_realm := Strict}, _} = load(File, Env),
+        Strict
+    end,
+    [?assertEqual({Text, true}, {Text, Strict(none, [{"STRICT_REALM", Text}])})
+     || Text <- ["true", "TRUE", "1", "yes", "Yes", " true "]],
+    [?assertEqual({Text, false}, {Text, Strict(none, [{"STRICT_REALM", Text}])})
+     || Text <- ["false", "False", "0", "no", "NO"]],
+    [?assertEqual({Text, true}, {Text, Strict(file(Config, ["strict_realm = ", Text, ";"]), [])})
+     || Text <- ["true", "TRUE", "1", "\"yes\""]].
+
+lists_in_both_sources(Config) ->
+    Peers = fun(File, Env) ->
+        {ok, #{allowed_peers := Peers}, _} = load(File, Env),
+        Peers
+    end,
+    Two = [{{10, 0, 0, 0}, 8}, {{16#2001, 16#db8, 0, 0, 0, 0, 0, 0}, 32}],
+    ?assertEqual(Two, Peers(none, [{"ALLOWED_PEERS", "10.0.0.0/8 ,2001:db8::/32,10.0.0.0/8"}])),
+    File = file(Config, "allowed_peers = ( \"10.0.0.0/8\", \"2001:db8::/32\" );"),
+    ?assertEqual(Two, Peers(File, [])),
+    ?assertEqual([hd(Two)], Peers(file(Config, "allowed_peers = \"10.0.0.0/8\";"), [])),
+    ?assertEqual([], Peers(file(Config, "allowed_peers = ();"), [])).
+
+values_become_terms(Config) ->
+    File = file(Config,
+                "users = ( { name = \"alice\"; password = \"x, y\"; },\n"
+                "          { key = \"000102030405060708090A0b0c0d0e0f\"; name = \"bob\"; } );\n"
+                "secret = ( \"new\", \"old\" );\n"
+                "listen_ip = \"any\"; listen_port = \"3479\";\n"
+                "extra_listeners = ( { port = 443; realm = \"other\"; } );\n"
+                "software = \"M\";\n"),
+    {ok, Loaded, _} = load(File, [{"DENIED_PEERS", "0.0.0.0/0,192.0.2.1,::ffff:192.0.2.2"}]),
+    ?assertEqual(#{users => #{<<"alice">> => {password, <<"x, y">>},
+                              <<"bob">> => {key, list_to_binary(lists:seq(0, 15))}},
+                   secrets => [<<"new">>, <<"old">>],
+                   software => <<"M">>,
+                   listeners => [#{transport => udp, ip => any, port => 3479},
+                                 #{transport => udp, ip => any, port => 443,
+                                   realm => <<"other">>}],
+                   denied_peers => [{{0, 0, 0, 0}, 0}, {{192, 0, 2, 1}, 32},
+                                    {{192, 0, 2, 2}, 32}]},
+                 maps:with([users, secrets, software, listeners, denied_peers], Loaded)).
+
+a_file_may_be_named_by_a_variable(Config) ->
+    File = file(Config, "realm = \"file\";"),
+    Load = fun(Options) ->
+        {ok, #{realm := Realm}, _} = meerkat_config:load(Options#{host => host()}),
+        Realm
+    end,
+    ?assertEqual(<<"file">>, Load(#{env => [{"CONFIG_FILE", File}]})),
+    ?assertEqual(<<"udp.localhost.local">>, Load(#{env => [{"CONFIG_FILE", ""}]})),
+    ?assertEqual(<<"udp.localhost.local">>, Load(#{file => none, env => [{"CONFIG_FILE", File}]})).
+
+%%% What can be wrong
+
+wrong_variables(_) ->
+    [?assertEqual({error, [Sentence]}, load([{Name, Text}])) || {Name, Text, Sentence} <- [
+        {"LISTEN_PORT", "http",
+         "LISTEN_PORT is \"http\"; it must be a whole number from 0 to 65535"},
+        {"MONGOOSEICE_UDP_PORT", "65536",
+         "MONGOOSEICE_UDP_PORT is \"65536\"; it must be a whole number from 0 to 65535"},
+        {"MIN_PORT", "-1", "MIN_PORT is \"-1\"; it must be a whole number from 1 to 65535"},
+        {"MAX_PORT", "5e3", "MAX_PORT is \"5e3\"; it must be a whole number from 1 to 65535"},
+        {"MAX_LIFETIME", "10m",
+         "MAX_LIFETIME is \"10m\"; it must be a whole number from 600 to 86400"},
+        {"STRICT_REALM", "on",
+         "STRICT_REALM is \"on\"; it must be true, 1 or yes, or false, 0 or no"},
+        {"LOG_LEVEL", "loud",
+         "LOG_LEVEL is \"loud\"; it must be one of debug, info, notice, warning, warn, error"},
+        {"LISTEN_IP", "localhost",
+         "LISTEN_IP is \"localhost\"; it must be an IP address like 192.0.2.7 or 2001:db8::7 (no "
+         "name), or any"},
+        {"LISTEN_IP", "192.0.2.1,192.0.2.010",
+         "LISTEN_IP is \"192.0.2.010\"; it must be an IP address like 192.0.2.7 or 2001:db8::7 "
+         "(no name), or any"},
+        {"LISTEN_IP", "any,127.0.0.1",
+         "LISTEN_IP is any, 127.0.0.1; it must be any, or IP addresses (in a file a list of "
+         "texts, in the environment separated by commas)"},
+        {"RELAY_IP", "turn.example.org", not_relayable("turn.example.org")},
+        {"RELAY_IP", "0.0.0.0", not_relayable("0.0.0.0")},
+        {"RELAY_IP", "::", not_relayable("::")},
+        {"RELAY_IP", "224.0.0.1", not_relayable("224.0.0.1")},
+        {"RELAY_IP", "ff02::1", not_relayable("ff02::1")},
+        {"RELAY_IP", "fe80::1", not_relayable("fe80::1")},
+        {"RELAY_IP", "fe80::1%eth0", not_relayable("fe80::1%eth0")},
+        {"RELAY_IP", "0x7f.0.0.1", not_relayable("0x7f.0.0.1")},
+        {"RELAY_IP", "192.0.2.1,", not_relayable("")},
+        {"RELAY_IP", "192.0.2.1,192.0.2.2",
+         "RELAY_IP is 192.0.2.1, 192.0.2.2; it must be at most one IPv4 and one IPv6 address"},
+        {"ALLOWED_PEERS", "10.0.0.1/8", no_network("10.0.0.1/8")},
+        {"ALLOWED_PEERS", "10.0.0.0/33", no_network("10.0.0.0/33")},
+        {"DENIED_PEERS", "2001:db8::/-1", no_network("2001:db8::/-1")},
+        {"DENIED_PEERS", "10.0.0.0-10.0.0.9", no_network("10.0.0.0-10.0.0.9")},
+        {"DENIED_PEERS", "2001:db8::1/64", no_network("2001:db8::1/64")},
+        {"REALM", lists:duplicate(128, $x), "REALM is \"" ++ lists:duplicate(128, $x) ++ "\"; it "
+         "must be text of 1 to 127 characters in UTF-8, without control characters, \" or \\"},
+        {"REALM", <<"a", 255>>, "REALM is \"a\\xff\"; it must be text of 1 to 127 characters in "
+         "UTF-8, without control characters, \" or \\"},
+        {"SOFTWARE", "a\nb", "SOFTWARE is \"a\\x0ab\"; it must be text of 1 to 127 characters in "
+         "UTF-8, without control characters, \" or \\"},
+        {"UDP_ENABLED", "no", "UDP_ENABLED is false; UDP is the only transport so far, so there "
+         "is nothing to serve"}
+    ]].
+
+not_relayable(Text) ->
+    "RELAY_IP is \"" ++ Text ++ "\"; it must be an IP address like 192.0.2.7 or 2001:db8::7 that "
+    "clients and peers can reach: no name, wildcard, multicast or link-local address".
+
+no_network(Text) ->
+    Name = case Text of "10.0.0." ++ [_, $/ | _] -> "ALLOWED_PEERS"; _ -> "DENIED_PEERS" end,
+    Name ++ " is \"" ++ Text ++ "\"; it must be a network like 10.0.0.0/8, 2001:db8::/32 or "
+    "192.0.2.7, its host bits zero".
+
+wrong_settings(Config) ->
+    Listeners = "a list of groups { port = ...; ip = \"...\"; realm = \"...\"; }, ip and realm as "
+        "wanted",
+    Users = "a list of groups { name = \"...\"; password = \"...\"; } or { name = \"...\"; key = "
+        "\"...\"; }, each name once",
+    [begin
+         File = file(Config, ["# a line before\n", Text, "\n"]),
+         Place = File ++ ":" ++ integer_to_list(Line) ++ ": ",
+         ?assertEqual({Text, {error, [Place ++ Sentence]}}, {Text, load(File, [])})
+     end || {Text, Line, Sentence} <- [
+        {"listen_port = 70000;", 2,
+         "listen_port is 70000; it must be a whole number from 0 to 65535"},
+        {"listen_port = 3478.5;", 2,
+         "listen_port is 3478.5; it must be a whole number from 0 to 65535"},
+        {"listen_port = true;", 2,
+         "listen_port is true; it must be a whole number from 0 to 65535"},
+        {"listen_port = (1, 2);", 2,
+         "listen_port is a list or a group; it must be a whole number from 0 to 65535"},
+        {"listen_port = { udp = 1; };", 2,
+         "listen_port is a list or a group; it must be a whole number from 0 to 65535"},
+        {"listen_port = ();", 2,
+         "listen_port is an empty list; it must be a whole number from 0 to 65535"},
+        {"strict_realm = 2;", 2,
+         "strict_realm is 2; it must be true, 1 or yes, or false, 0 or no"},
+        {"log_level = \"all\";", 2,
+         "log_level is \"all\"; it must be one of debug, info, notice, warning, warn, error"},
+        {"denied_peers = ( \"10.0.0.0/8\",\n\"10.1\" );", 3,
+         "denied_peers is \"10.1\"; it must be a network like 10.0.0.0/8, 2001:db8::/32 or "
+         "192.0.2.7, its host bits zero"},
+        {"denied_peers = ( { a = 1; } );", 2,
+         "denied_peers is a group; it must be networks like 10.0.0.0/8 (in a file a list of "
+         "texts, in the environment separated by commas)"},
+        {"secret = 5;", 2, "secret is a value not shown; it must be text that is not empty"},
+        {"secret = \"\";", 2, "secret is a value not shown; it must be text that is not empty"},
+        {"extra_listeners = ( { ip = \"::1\"; } );", 2,
+         "extra_listeners is a group without port; it must be " ++ Listeners},
+        {"extra_listeners = ( { port = 1; },\n{ port = 2; host = \"::1\"; } );", 3,
+         "extra_listeners is a group with \"host\"; it must be " ++ Listeners},
+        {"extra_listeners = ( { port = 1;\nip = \"localhost\"; } );", 3,
+         "extra_listeners is a list where ip is \"localhost\"; it must be a list where ip is an "
+         "IP address like 192.0.2.7 or 2001:db8::7 (no name), or any"},
+        {"extra_listeners = ( 1 );", 2,
+         "extra_listeners is something else; it must be " ++ Listeners},
+        {"extra_listeners = { port = 1; };", 2,
+         "extra_listeners is something else; it must be " ++ Listeners},
+        {"extra_listeners = ( { port = 3478; } );", 2,
+         "extra_listeners has any port 3478, which is listened on already"},
+        {"users = ( { name = \"a\"; } );", 2,
+         "users is a group without password and key, or with both; it must be " ++ Users},
+        {"users = ( { name = \"a\"; password = \"b\"; key = \"00112233445566778899aabbccddeeff\"; "
+         "} );", 2,
+         "users is a group without password and key, or with both; it must be " ++ Users},
+        {"users = ( { password = \"b\"; } );", 2,
+         "users is a group without name; it must be " ++ Users},
+        {"users = ( { name = \"a\"; password = \"b\"; }, { name = \"a\"; password = \"c\"; } );", 2,
+         "users is \"a\" twice; it must be " ++ Users},
+        {"users = ( { name = \"a\"; key = \"0011\"; } );", 2,
+         "users is a list where key is a value not shown; it must be a list where key is 32 "
+         "hexadecimal digits"},
+        {"min_port = 50000; max_port = 49999;", 2,
+         "min_port is 50000 and " ++ proplists:get_value(file, Config) ++ ":2: max_port is 49999; "
+         "the first must not be the larger"}
+    ]].
+
+wrong_together(Config) ->
+    ?assertEqual({error, ["MIN_PORT is 60000 and MAX_PORT is 50000; the first must not be the "
+                          "larger"]},
+                 load([{"MIN_PORT", "60000"}, {"MAX_PORT", "50000"}])),
+    ?assertEqual({error, ["min_port (default) is 49152 and MAX_PORT is 40000; the first must not "
+                          "be the larger"]},
+                 load([{"MAX_PORT", "40000"}])),
+    ?assertEqual({error, ["DEFAULT_LIFETIME is 4000 and max_lifetime (default) is 3600; the first "
+                          "must not be the larger"]},
+                 load([{"DEFAULT_LIFETIME", "4000"}])),
+    File = file(Config, "listen_ip = \"::1\";\n"
+                        "extra_listeners = ( { port = 3478; ip = \"::1\"; } );"),
+    ?assertEqual({error, [File ++ ":2: extra_listeners has ::1 port 3478, which is listened on "
+                          "already"]}, load(File, [])).
+
+all_mistakes_at_once(Config) ->
+    File = file(Config, "listen_prot = 1;\nmax_lifetime = 1;\n"),
+    {error, Mistakes} = load(File, [{"MIN_PORT", "x"}, {"MONGOOSEICE_TCP_ENABLED", "x"}]),
+    ?assertMatch([_, _, _, _], Mistakes),
+    [?assertMatch({match, _}, re:run(lists:join("\n", Mistakes), Part))
+     || Part <- ["listen_prot", "max_lifetime", "MIN_PORT", "MONGOOSEICE_TCP_ENABLED"]].
+
+a_mistake_in_the_file_counts_though_overridden(Config) ->
+    File = file(Config, "listen_port = 70000;"),
+    ?assertMatch({error, [_]}, load(File, [{"LISTEN_PORT", "3479"}])).
+
+broken_files(Config) ->
+    Missing = filename:join(proplists:get_value(priv_dir, Config), "missing.cfg"),
+    {error, [Sentence]} = load(Missing, []),
+    ?assertMatch([_ | _], string:prefix(Sentence, Missing ++ ": ")),
+    File = file(Config, "realm = \"a\";\nmin_port = ;\n"),
+    {error, [Syntax]} = load(File, []),
+    ?assertMatch([_ | _], string:prefix(Syntax, File ++ ":2: ")),
+    {error, ["aaa" ++ _]} = load(lists:duplicate(2000, $a), []),
+    Twice = file(Config, "realm = \"a\";\nrealm = \"b\";\n"),
+    ?assertMatch({error, [_]}, load(Twice, [])).
+
+unknown_keys(Config) ->
+    [begin
+         File = file(Config, Text),
+         ?assertEqual({error, [File ++ ":1: " ++ Sentence]}, load(File, []))
+     end || {Text, Sentence} <- [
+        {"listen_prot = 1;", "there is no key \"listen_prot\"; did you mean listen_port?"},
+        {"RelayIP = \"::1\";", "there is no key \"RelayIP\"; did you mean relay_ip?"},
+        {"secrets = (\"a\");", "there is no key \"secrets\"; did you mean secret?"},
+        {"turn = { port = 1; };",
+         "there is no key \"turn\"; docs/configuration.md lists them"},
+        {"verbose = true;", "there is no key \"verbose\"; docs/configuration.md lists them"}
+    ]].
+
+%% Whatever an environment holds ends in a configuration or in sentences.
+any_text_is_survived(_) ->
+    Texts = [<<255, 254>>, <<"é"/utf8>>, <<0>>, <<",">>, <<"/">>, <<"1/">>, <<"%s%n">>,
+             <<"::/129">>, <<"99999999999999999999">>, <<" , ">>, binary:copy(<<"9">>, 10000),
+             binary:copy(<<"a,">>, 10000), <<"\e[2J">>, <<16#2028/utf8>>],
+    [case load([{Name, Text}]) of
+         {ok, #{}, Warnings} -> one_line_each(Warnings);
+         {error, Mistakes} -> one_line_each(Mistakes)
+     end || Name <- [<<"MONGOOSEICE_X">>, <<"MONGOOSEICE_TCP_ENABLED">>
+                     | meerkat_config_schema:environment()], Text <- Texts].
+
+errors_are_one_line(Config) ->
+    File = file(Config, "realm = \"a\\nb\\x1b[2J\";"),
+    {error, Mistakes} = load(File, []),
+    one_line_each(Mistakes),
+    ?assertMatch({match, _}, re:run(Mistakes, "a\\\\x0ab\\\\x1b\\[2J")).
+
+one_line_each(Sentences) ->
+    [?assertEqual(nomatch, re:run(unicode:characters_to_binary(Sentence), "[\\x00-\\x1f\\x7f]"))
+     || Sentence <- Sentences].
+
+%%% Secrets
+
+secrets_are_never_shown(Config) ->
+    Secret = "hunter2hunter2",
+    Texts = [
+        ["secret = \"", Secret, "\"; bad = 1;"],
+        ["secret = ( \"", Secret, "\", 1 );"],
+        ["secret = { a = \"", Secret, "\"; };"],
+        ["users = ( { name = \"a\"; password = \"", Secret, "\"; key = \"", Secret, "\"; } );"],
+        ["users = ( { name = \"a\"; key = \"", Secret, "\"; } );"],
+        ["users = ( { name = \"a\"; pass = \"", Secret, "\"; } );"],
+        ["users = ( { password = \"", Secret, "\"; } );"],
+        ["users = \"", Secret, "\";"],
+        ["users = ( \"", Secret, "\" );"]
+    ],
+    [begin
+         {error, Mistakes} = load(file(Config, Text), [{"STUN_SECRET", Secret}]),
+         ?assertEqual(nomatch, re:run(lists:join("\n", Mistakes), Secret))
+     end || Text <- Texts],
+    File = file(Config, ["users = ( { name = \"a\"; password = \"", Secret, "\"; } );"]),
+    {ok, Loaded, Warnings} = load(File, [{"STUN_SECRET", " " ++ Secret}]),
+    Shown = io_lib:format("~tp ~tp", [Warnings, meerkat_config:effective(Loaded)]),
+    ?assertEqual(nomatch, re:run(Shown, Secret)).
+
+%% F18: never the same twice, and enough of it.
+secret_is_drawn_at_each_start(_) ->
+    {ok, #{secrets := [First]}, Warnings} = load([]),
+    {ok, #{secrets := [Second]}, _} = load([]),
+    ?assertNotEqual(First, Second),
+    ?assert(byte_size(base64:decode(First)) >= 16),
+    ?assertMatch({match, _}, re:run(lists:join("\n", Warnings), "no secret is set")),
+    {ok, #{secrets := [<<"abc">>]}, []} = load([{"STUN_SECRET", "abc"}, {"RELAY_IP", "8.8.8.8"}]).
+
+secret_with_white_space_is_pointed_out(_) ->
+    {ok, #{secrets := [<<"abc\n">>]}, [Warning]} =
+        load([{"STUN_SECRET", "abc\n"}, {"RELAY_IP", "8.8.8.8"}]),
+    ?assertEqual("STUN_SECRET begins or ends with white space, which counts", Warning).
+
+%%% The relay's addresses
+
+relay_is_the_default_route(_) ->
+    Relays = fun(Host) ->
+        {ok, #{relays := Relays}, _} = load(none, [], Host),
+        [Ip || #{local := Ip, advertised := Ip} <- Relays]
+    end,
+    None = fun(_) -> none end,
+    V6 = {16#2001, 16#db8, 0, 0, 0, 0, 0, 7},
+    Both = fun(inet) -> {ok, {192, 0, 2, 7}}; (inet6) -> {ok, V6} end,
+    Only6 = fun(inet) -> none; (inet6) -> {ok, V6} end,
+    ?assertEqual([{192, 0, 2, 7}, V6], Relays(#{route => Both})),
+    ?assertEqual([V6], Relays(#{route => Only6, first => None})),
+    ?assertEqual([{192, 0, 2, 9}], Relays(#{route => None,
+                                            first => fun(inet) -> {ok, {192, 0, 2, 9}} end})),
+    ?assertEqual([{127, 0, 0, 1}], Relays(#{route => None, first => None})).
+
+relay_that_clients_cannot_reach_is_pointed_out(_) ->
+    Warnings = fun(Ip) ->
+        {ok, _, Warnings} = load(none, [{"STUN_SECRET", "abc"}],
+                                 #{route => fun(inet) -> {ok, Ip}; (inet6) -> none end}),
+        Warnings
+    end,
+    ?assertEqual([], Warnings({8, 8, 8, 8})),
+    ?assertEqual(["relaying from 10.1.2.3, a private address that clients elsewhere cannot reach; "
+                  "RELAY_IP or the key relay_ip sets another"], Warnings({10, 1, 2, 3})).
+
+%% K28, for both families and both names: what cannot be bound is advertised.
+relay_behind_nat(Config) ->
+    Local6 = {16#2001, 16#db8, 0, 0, 0, 0, 0, 7},
+    Host = #{bindable => fun(_) -> false end,
+             route => fun(inet) -> {ok, {10, 0, 0, 5}}; (inet6) -> {ok, Local6} end},
+    File = file(Config, "relay_ip = ( \"203.0.113.9\", \"2001:db8::9\" );"),
+    {ok, #{relays := Relays}, Warnings} = load(File, [{"STUN_SECRET", "abc"}], Host),
+    ?assertMatch([#{local := {10, 0, 0, 5}, advertised := {203, 0, 113, 9}},
+                  #{local := Local6, advertised := {16#2001, 16#db8, 0, 0, 0, 0, 0, 9}}], Relays),
+    ?assertEqual([File ++ ":1: relay_ip is 203.0.113.9, which is no address of this machine: "
+                  "relaying from 10.0.0.5 and telling clients 203.0.113.9",
+                  File ++ ":1: relay_ip is 2001:db8::9, which is no address of this machine: "
+                  "relaying from 2001:db8::7 and telling clients 2001:db8::9"], Warnings),
+    Nowhere = Host#{route := fun(_) -> none end, first => fun(_) -> none end},
+    ?assertEqual({error, ["RELAY_IP is 2001:db8::9, which is no address of this machine, and it "
+                          "has no address of that family to relay from in its place"]},
+                 load(none, [{"RELAY_IP", "2001:db8::9"}], Nowhere)),
+    {ok, #{relays := [#{local := {127, 0, 0, 1}}]}, _} =
+        load(none, [{"RELAY_IP", "203.0.113.9"}], Nowhere).
+
+this_machine(_) ->
+    ?assert(meerkat_host:bindable({127, 0, 0, 1})),
+    ?assertNot(meerkat_host:bindable({203, 0, 113, 77})),
+    [?assert(meerkat_host:bindable(Ip)) || Family <- [inet, inet6],
+                                           {ok, Ip} <- [meerkat_host:route(Family),
+                                                        meerkat_host:first(Family)]],
+    {ok, #{relays := [_ | _] = Relays}, _} = meerkat_config:load(#{file => none, env => []}),
+    [?assert(meerkat_host:bindable(Ip)) || #{local := Ip} <- Relays].
+
+relay_ports(_) ->
+    {ok, #{relays := Relays}, _} =
+        load([{"RELAY_IP", "::1,8.8.8.8"}, {"MIN_PORT", "50000"}, {"MAX_PORT", "50000"}]),
+    ?assertMatch([#{local := {8, 8, 8, 8}, min_port := 50000, max_port := 50000},
+                  #{local := {0, 0, 0, 0, 0, 0, 0, 1}, min_port := 50000, max_port := 50000}],
+                 Relays).
+
+%%% MongooseICE's operators
+
+%% The variables of its documentation, with their defaults and with the values it shows.
+k27_names_and_defaults(_) ->
+    Defaults = [{"MONGOOSEICE_LOGLEVEL", "info"}, {"MONGOOSEICE_UDP_ENABLED", "true"},
+                {"MONGOOSEICE_TCP_ENABLED", "false"}, {"MONGOOSEICE_STUN_SECRET", "very_secret"},
+                {"MONGOOSEICE_UDP_BIND_IP", "0.0.0.0"}, {"MONGOOSEICE_UDP_PORT", "3478"},
+                {"MONGOOSEICE_UDP_REALM", "udp.localhost.local"},
+                {"MONGOOSEICE_UDP_RELAY_IP", "127.0.0.1"},
+                {"MONGOOSEICE_TCP_BIND_IP", "0.0.0.0"}, {"MONGOOSEICE_TCP_PORT", "3479"},
+                {"MONGOOSEICE_TCP_REALM", "tcp.localhost.local"},
+                {"MONGOOSEICE_TCP_RELAY_IP", "127.0.0.1"}],
+    {ok, Config, []} = load(Defaults),
+    ?assertMatch(#{log_level := info, secrets := [<<"very_secret">>],
+                   realm := <<"udp.localhost.local">>,
+                   listeners := [#{ip := {0, 0, 0, 0}, port := 3478}],
+                   relays := [#{local := {127, 0, 0, 1}, advertised := {127, 0, 0, 1}}]}, Config),
+    {ok, #{log_level := warning}, _} = load([{"MONGOOSEICE_LOGLEVEL", "warn"}]),
+    {ok, #{realm := <<"myrelay">>, relays := [#{advertised := {1, 1, 1, 1}}]}, _} =
+        load([{"MONGOOSEICE_UDP_RELAY_IP", "1.1.1.1"}, {"MONGOOSEICE_STUN_SECRET", "secret"},
+              {"MONGOOSEICE_UDP_REALM", "myrelay"}]).
+
+k27_unknown_names_are_warnings(_) ->
+    {ok, _, Warnings} = load([{"STUN_SECRET", "abc"}, {"RELAY_IP", "8.8.8.8"},
+                              {"MONGOOSEICE_UDP_PROT", "1"}, {"MONGOOSEICE_QUIC", "1"}]),
+    ?assertEqual(["MONGOOSEICE_QUIC is not a variable Meerkat knows; it has no effect",
+                  "MONGOOSEICE_UDP_PROT is not a variable Meerkat knows; it has no effect; did "
+                  "you mean MONGOOSEICE_UDP_PORT?"], Warnings).
+
+%% Even when theirs could not be read.
+k27_own_names_win(_) ->
+    {ok, #{listeners := [#{port := 5000}]}, _} =
+        load([{"LISTEN_PORT", "5000"}, {"MONGOOSEICE_UDP_PORT", "6000"}]),
+    {ok, #{listeners := [#{port := 5000}]}, _} =
+        load([{"LISTEN_PORT", "5000"}, {"MONGOOSEICE_UDP_PORT", "x"}]).
+
+k28_relay_ip(_) ->
+    Bindable = #{bindable => fun(Ip) -> Ip =:= {10, 0, 0, 5} end},
+    Env = fun(Ip) -> [{"STUN_SECRET", "abc"}, {"MONGOOSEICE_UDP_RELAY_IP", Ip}] end,
+    {ok, #{relays := [#{local := {10, 0, 0, 5}, advertised := {10, 0, 0, 5}}]}, []} =
+        load(none, Env("10.0.0.5"), Bindable),
+    {ok, #{relays := [#{local := {192, 0, 2, 7}, advertised := {1, 1, 1, 1}}]}, [Warning]} =
+        load(none, Env("1.1.1.1"), Bindable),
+    ?assertEqual("MONGOOSEICE_UDP_RELAY_IP is 1.1.1.1, which is no address of this machine: "
+                 "relaying from 192.0.2.7 and telling clients 1.1.1.1", Warning).
+
+%% The option that docs/configuration.md names.
+k29_peers_as_before(_) ->
+    Peers = [{10, 0, 0, 1}, {127, 0, 0, 1}, {192, 168, 1, 1}, {16#fd00, 0, 0, 0, 0, 0, 0, 1}],
+    Verdicts = fun(Env) ->
+        {ok, Config, _} = load([{"RELAY_IP", "8.8.8.8"} | Env]),
+        Rules = meerkat_policy:rules(Config),
+        lists:usort([Verdict || Ip <- Peers, {Verdict, _} <- [meerkat_policy:check(Ip, Rules)]])
+    end,
+    ?assertEqual([deny], Verdicts([])),
+    ?assertEqual([allow], Verdicts([{"ALLOWED_PEERS", "0.0.0.0/0,::/0"}])),
+    ?assertMatch({match, _}, re:run(page("docs/configuration.md"),
+                                    "ALLOWED_PEERS=0\\.0\\.0\\.0/0,::/0")).
+
+%% Its two development listeners: each its realm, one secret for both.
+k30_listeners_with_realms(Config) ->
+    File = file(Config, "secret = \"abc\"; realm = \"turn1.localhost\";\n"
+                        "listen_ip = \"127.0.0.1\"; listen_port = 12100;\n"
+                        "extra_listeners = ( { ip = \"127.0.0.1\"; port = 12200;\n"
+                        "                      realm = \"turn2.localhost\"; } );\n"),
+    {ok, #{listeners := Listeners, realm := Realm, secrets := Secrets}, _} = load(File, []),
+    ?assertEqual({<<"turn1.localhost">>, [<<"abc">>]}, {Realm, Secrets}),
+    ?assertEqual([#{transport => udp, ip => {127, 0, 0, 1}, port => 12100},
+                  #{transport => udp, ip => {127, 0, 0, 1}, port => 12200,
+                    realm => <<"turn2.localhost">>}], Listeners).
+
+k12_channel_numbers(Config) ->
+    Accepted = fun(File, Env) ->
+        {ok, #{rfc5766_channel_numbers := Accepted}, _} = load(File, Env),
+        Accepted
+    end,
+    Theirs = {"MONGOOSEICE_STUN_SECRET", "abc"},
+    ?assertNot(Accepted(none, [{"STUN_SECRET", "abc"}])),
+    ?assertNot(Accepted(none, [{"MONGOOSEICE_STUN_SECRET", ""}])),
+    ?assert(Accepted(none, [Theirs])),
+    ?assertNot(Accepted(none, [Theirs, {"RFC5766_CHANNEL_NUMBERS", "no"}])),
+    ?assertNot(Accepted(file(Config, "rfc5766_channel_numbers = false;"), [Theirs])).
+
+%% TCP is not served, and that is no reason to crash.
+f16_tcp(_) ->
+    Quiet = [{"STUN_SECRET", "abc"}, {"RELAY_IP", "8.8.8.8"}],
+    {ok, _, [Warning]} = load([{"MONGOOSEICE_TCP_ENABLED", "true"} | Quiet]),
+    ?assertEqual("MONGOOSEICE_TCP_ENABLED is true, but TCP is not served yet: clients reach UDP "
+                 "only", Warning),
+    {ok, _, []} = load([{"MONGOOSEICE_TCP_ENABLED", "No"} | Quiet]),
+    {error, [_]} = load([{"MONGOOSEICE_TCP_ENABLED", "on"} | Quiet]),
+    {error, [_]} = load([{"MONGOOSEICE_TCP_ENABLED", "1"}, {"MONGOOSEICE_UDP_ENABLED", "0"}]).
+
+%%% What is made from the schema
+
+effective_tells_origins(Config) ->
+    File = file(Config, "\n\nmax_lifetime = 1200;"),
+    {ok, Loaded, _} = load(File, [{"REALM", "r"}, {"MONGOOSEICE_UDP_PORT", "1"}]),
+    Effective = meerkat_config:effective(Loaded),
+    ?assertEqual([Key || #{key := Key} <- meerkat_config_schema:rows()],
+                 [Key || {Key, _, _} <- Effective]),
+    [?assert(lists:member(Setting, Effective)) || Setting <- [
+        {realm, <<"\"r\"">>, <<"REALM">>},
+        {listen_port, <<"1">>, <<"MONGOOSEICE_UDP_PORT">>},
+        {max_lifetime, <<"1200">>, iolist_to_binary([File, ":3"])},
+        {secret, <<"random">>, <<"default">>},
+        {rfc5766_channel_numbers, <<"true">>, <<"default beside MONGOOSEICE_ variables">>}]].
+
+example_is_the_schema(_) ->
+    ?assertEqual(unicode:characters_to_binary(meerkat_config_schema:example()),
+                 page("config/meerkat.cfg")).
+
+example_means_the_defaults(_) ->
+    {ok, Defaults, _} = load([]),
+    {ok, Example, _} = load(path("config/meerkat.cfg"), []),
+    ?assertEqual(maps:remove(secrets, Defaults), maps:remove(secrets, Example)).
+
+%% Its keys and values are right, and the defaults shown are those.
+example_can_be_uncommented(Config) ->
+    Lines = binary:split(page("config/meerkat.cfg"), <<"\n">>, [global]),
+    File = file(Config, lists:join("\n", [uncommented(Line) || Line <- Lines])),
+    {ok, Loaded, _} = load(File, []),
+    {ok, Defaults, _} = load([]),
+    Set = [Key || {Key, _, Origin} <- meerkat_config:effective(Loaded), Origin =/= <<"default">>],
+    ?assertEqual([Key || #{key := Key} <- meerkat_config_schema:rows()], Set),
+    ByDefault = [Key || #{key := Key, example := undefined} <- meerkat_config_schema:rows()],
+    ?assertEqual([setting(Key, Defaults) || Key <- ByDefault],
+                 [{K, V, <<"default">>} || {K, V, _} <- meerkat_config:effective(Loaded),
+                                           lists:member(K, ByDefault)]).
+
+uncommented(<<"# ", _/binary>> = Prose) -> Prose;
+uncommented(<<"#", Setting/binary>>) -> Setting;
+uncommented(Line) -> Line.
+
+reference_is_the_schema(_) ->
+    Table = unicode:characters_to_binary(meerkat_config_schema:markdown()),
+    ?assertMatch([_, _], binary:split(page("docs/configuration.md"), Table)).
+
+%%% The machine that is played, and files
+
+load(Env) ->
+    load(none, Env).
+
+load(File, Env) ->
+    load(File, Env, #{}).
+
+load(File, Env, Host) ->
+    Options = #{file => File, env => Env, host => maps:merge(host(), Host)},
+    case meerkat_config:load(Options) of
+        {ok, Config, Warnings} -> {ok, Config, [unicode:characters_to_list(W) || W <- Warnings]};
+        {error, Mistakes} -> {error, [unicode:characters_to_list(M) || M <- Mistakes]}
+    end.
+
+host() ->
+    #{route => fun(inet) -> {ok, {192, 0, 2, 7}}; (inet6) -> none end,
+      first => fun(_) -> none end,
+      bindable => fun(_) -> true end}.
+
+setting(Key, Config) ->
+    lists:keyfind(Key, 1, meerkat_config:effective(Config)).
+
+file(Config, Text) ->
+    File = proplists:get_value(file, Config),
+    ok = file:write_file(File, unicode:characters_to_binary(Text)),
+    File.
+
+page(Name) ->
+    {ok, Bytes} = file:read_file(path(Name)),
+    Bytes.
+
+%% The suite is compiled from a link to the checkout.
+path(Name) ->
+    filename:join([code:lib_dir(meerkat), "..", "..", "..", "..", Name]).

@@ -1,0 +1,229 @@
+%% The server as a person meets it: started by rel/bin/meerkatctl in a process of its own, asked,
+%% checked with a client, stopped; and everything that can keep it from starting. What it prints is
+%% taken at its word: the checks use the credentials and the command it shows.
+-module(foreground_SUITE).
+
+-include_lib("stdlib/include/assert.hrl").
+-include_lib("kernel/include/file.hrl").
+
+-export([all/0, suite/0, init_per_testcase/2, end_per_testcase/2]).
+-export([serves_what_it_prints/1, answers_its_command/1, command_shows_configuration/1,
+         stops_on_signals/1, bad_configuration_starts_nothing/1, bad_arguments/1,
+         port_in_use/1, second_server_says_so/1, dead_server_leaves_no_harm/1,
+         socket_is_nobody_elses/1, warnings_come_with_the_log/1, secrets_stay_out_of_the_log/1]).
+
+suite() -> [{timetrap, {minutes, 1}}].
+
+all() ->
+    lists:sort([F || {F, 1} <- ?MODULE:module_info(exports), F =/= module_info]).
+
+%% Names of sockets are short; those of Common Test's directories are not.
+init_per_testcase(_, Config) ->
+    Unique = integer_to_list(erlang:unique_integer([positive])),
+    Dir = filename:join("/tmp", lists:join("-", ["meerkat", os:getpid(), Unique])),
+    [{run_dir, lists:flatten(Dir)} | Config].
+
+end_per_testcase(_, Config) ->
+    Dir = proplists:get_value(run_dir, Config),
+    _ = file:delete(filename:join(Dir, "admin.sock")),
+    _ = file:del_dir(Dir),
+    ok.
+
+%% A person pastes the block; every part of it must hold.
+serves_what_it_prints(Config) ->
+    {Server, Block} = start(Config, []),
+    Turn = line("TURN", Block),
+    ?assertMatch({match, _}, re:run(Turn, "^turn:127\\.0\\.0\\.1:[0-9]+\\?transport=udp$")),
+    ?assertEqual("stun" ++ string:slice(hd(string:split(Turn, "?")), 4), line("STUN", Block)),
+    {User, Password} = {line("username", Block), line("password", Block)},
+    ?assertEqual("[{\"urls\":[\"" ++ line("STUN", Block) ++ "\"]},{\"urls\":[\"" ++ Turn ++
+                 "\"],\"username\":\"" ++ User ++ "\",\"credential\":\"" ++ Password ++ "\"}]",
+                 line("iceServers", Block)),
+    {0, Checked} = run(Config, ["check", Turn, "--user", User, "--password", Password]),
+    ?assertMatch({match, _}, re:run(Checked, "the server is usable from here")),
+    {1, _} = run(Config, ["check", Turn, "--user", User, "--password", "wrong"]),
+    stop(Server, "TERM").
+
+%% Without URI and credentials the command finds both.
+answers_its_command(Config) ->
+    {Server, Block} = start(Config, []),
+    {0, Checked} = run(Config, ["check"]),
+    ?assertMatch({match, _}, re:run(Checked, "the server is usable from here")),
+    {0, Credentials} = run(Config, ["credentials", "carol"]),
+    ?assertEqual(line("TURN", Block), line("TURN", Credentials)),
+    ?assertMatch({match, _}, re:run(line("username", Credentials), "^[0-9]+:carol$")),
+    {0, _} = run(Config, ["check", line("TURN", Credentials),
+                          "--user", line("username", Credentials),
+                          "--password", line("password", Credentials)]),
+    {1, Refused} = run(Config, ["credentials", "a:b"]),
+    ?assertMatch({match, _}, re:run(Refused, "none of them a colon")),
+    {0, Info} = run(Config, ["info"]),
+    ?assertMatch({match, _}, re:run(Info, "allocations => 0")),
+    stop(Server, "TERM"),
+    {1, NoServer} = run(Config, ["credentials"]),
+    ?assertMatch({match, _}, re:run(NoServer, "no server was started here")).
+
+command_shows_configuration(Config) ->
+    File = filename:join(proplists:get_value(priv_dir, Config), "shown.cfg"),
+    ok = file:write_file(File, "realm = \"r\";\nsecret = \"hunter2\";\nmax_prot = 1;\n"),
+    {1, Wrong} = run(Config, ["config", "check", File]),
+    ?assertEqual(File ++ ":3: there is no key \"max_prot\"; did you mean max_port?\n", Wrong),
+    {1, Wrong} = run(Config, ["config", "show", File]),
+    ok = file:write_file(File, "realm = \"r\";\nsecret = \"hunter2\";\n"),
+    {0, _} = run(Config, ["config", "check", File]),
+    {0, Shown} = run(Config, ["config", "show", File]),
+    ?assertMatch({match, _}, re:run(Shown, "realm +\"r\" +" ++ File ++ ":1\n")),
+    ?assertMatch({match, _}, re:run(Shown, "listen_ip +127\\.0\\.0\\.1 +LISTEN_IP\n")),
+    ?assertEqual(nomatch, re:run(Shown, "hunter2")),
+    {2, Usage} = run(Config, ["frobnicate"]),
+    ?assertMatch({match, _}, re:run(Usage, "usage: meerkatctl")),
+    {0, Usage} = run(Config, ["help"]).
+
+%% In order: the socket is gone, the status is 0, the port is free.
+stops_on_signals(Config) ->
+    [begin
+         {Server, Block} = start(Config, []),
+         stop(Server, Signal),
+         ?assertEqual({error, enoent}, file:read_link_info(socket(Config))),
+         {ok, Socket} = gen_udp:open(port(line("TURN", Block)), [{ip, {127, 0, 0, 1}}]),
+         ok = gen_udp:close(Socket)
+     end || Signal <- ["TERM", "INT", "HUP"]].
+
+bad_configuration_starts_nothing(Config) ->
+    {Status, Output} = run(Config, ["foreground"], [{"LISTEN_PORT", "x"}, {"RELAY_IP", "::"}]),
+    ?assertEqual(1, Status),
+    ?assertMatch([_, _], string:lexemes(Output, "\n")),
+    ?assertMatch({match, _}, re:run(Output, "^LISTEN_PORT is \"x\"; it must be")),
+    ?assertMatch({match, _}, re:run(Output, "\nRELAY_IP is \"::\"; it must be")),
+    ?assertEqual({error, enoent}, file:read_link_info(socket(Config))),
+    {1, Missing} = run(Config, ["foreground", "-c", "/nowhere/at/all.cfg"]),
+    ?assertMatch({match, _}, re:run(Missing, "^/nowhere/at/all\\.cfg: ")).
+
+bad_arguments(Config) ->
+    {2, Output} = run(Config, ["foreground", "--config", "x"]),
+    ?assertEqual("usage: meerkatctl foreground [-c FILE]\n", Output).
+
+%% The sentence comes last and names the address.
+port_in_use(Config) ->
+    {ok, Socket} = gen_udp:open(0, [{ip, {127, 0, 0, 1}}]),
+    {ok, Port} = inet:port(Socket),
+    {1, Output} = run(Config, ["foreground"], [{"LISTEN_PORT", integer_to_list(Port)}]),
+    ?assertMatch({match, _}, re:run(lists:last(string:lexemes(Output, "\n")),
+                                    "127\\.0\\.0\\.1:" ++ integer_to_list(Port))),
+    ?assertEqual(nomatch, re:run(Output, "is serving")),
+    ok = gen_udp:close(Socket).
+
+%% It serves, but leaves the command to the first.
+second_server_says_so(Config) ->
+    {First, FirstBlock} = start(Config, []),
+    {Second, SecondBlock} = start(Config, []),
+    ?assertMatch({match, _}, re:run(SecondBlock, "another server answers at " ++ socket(Config))),
+    {0, Credentials} = run(Config, ["credentials"]),
+    ?assertEqual(line("TURN", FirstBlock), line("TURN", Credentials)),
+    stop(Second, "TERM"),
+    {0, _} = run(Config, ["credentials"]),
+    stop(First, "TERM").
+
+%% A socket that a killed server left behind is replaced.
+dead_server_leaves_no_harm(Config) ->
+    Dir = proplists:get_value(run_dir, Config),
+    ok = file:make_dir(Dir),
+    ok = file:change_mode(Dir, 8#700),
+    {ok, Dead} = gen_tcp:listen(0, [{ip, {local, socket(Config)}}]),
+    ok = gen_tcp:close(Dead),
+    {ok, _} = file:read_link_info(socket(Config)),
+    {1, _} = run(Config, ["credentials"]),
+    {Server, _} = start(Config, []),
+    {0, _} = run(Config, ["credentials"]),
+    stop(Server, "TERM").
+
+socket_is_nobody_elses(Config) ->
+    {Server, _} = start(Config, []),
+    {ok, #file_info{mode = Socket}} = file:read_link_info(socket(Config)),
+    ?assertEqual(8#600, Socket band 8#777),
+    {ok, #file_info{mode = Directory}} = file:read_link_info(filename:dirname(socket(Config))),
+    ?assertEqual(8#700, Directory band 8#777),
+    stop(Server, "TERM"),
+    %% Others could enter: no socket there, and the server says why.
+    ok = file:change_mode(filename:dirname(socket(Config)), 8#755),
+    {Careful, Block} = start(Config, []),
+    ?assertMatch({match, _}, re:run(Block, "with mode 0700")),
+    ?assertEqual({error, enoent}, file:read_link_info(socket(Config))),
+    stop(Careful, "TERM").
+
+warnings_come_with_the_log(Config) ->
+    {Server, Block} = start(Config, [{"MONGOOSEICE_TCP_ENABLED", "true"}]),
+    ?assertMatch({match, _}, re:run(Block, "warning: MONGOOSEICE_TCP_ENABLED is true, but TCP")),
+    stop(Server, "TERM").
+
+%% Whatever a report prints, configured secrets are struck out of it.
+secrets_stay_out_of_the_log(_) ->
+    Format = fun(Report) ->
+        Event = #{level => error, msg => Report, meta => #{time => 0}},
+        unicode:characters_to_binary(meerkat_log:format(Event, #{secrets => [<<"hunter2">>]}))
+    end,
+    [?assertEqual(nomatch, re:run(Format(Report), "hunter2"))
+     || Report <- [{"~p", [#{secrets => [<<"hunter2">>]}]},
+                   {string, <<"the secret is hunter2.">>},
+                   {report, #{state => {secret, "hunter2"}}}]],
+    ?assertMatch(<<_:32/binary, " error: a\\x1b[2J, b\n">>, Format({"~ts", ["a\e[2J\nb"]})).
+
+%%% Processes
+
+%% A server on a port of the system's choice, once it serves; what it printed until then.
+start(Config, Env) ->
+    Port = command(Config, ["foreground"], [{"STUN_SECRET", "hunter2"} | Env]),
+    {Port, read(Port, "stop it +Ctrl-C\n\n", <<>>)}.
+
+read(Port, Until, Read) ->
+    case re:run(Read, Until) of
+        {match, _} ->
+            unicode:characters_to_list(Read);
+        nomatch ->
+            receive
+                {Port, {data, Data}} -> read(Port, Until, <<Read/binary, Data/binary>>);
+                {Port, {exit_status, Status}} -> error({ended, Status, Read})
+            end
+    end.
+
+stop(Port, Signal) ->
+    {os_pid, Pid} = erlang:port_info(Port, os_pid),
+    "" = os:cmd(lists:flatten(["kill -", Signal, " ", integer_to_list(Pid)])),
+    ?assertMatch({0, _}, ended(Port, <<>>)).
+
+run(Config, Args) ->
+    run(Config, Args, []).
+
+run(Config, Args, Env) ->
+    ended(command(Config, Args, Env), <<>>).
+
+ended(Port, Read) ->
+    receive
+        {Port, {data, Data}} -> ended(Port, <<Read/binary, Data/binary>>);
+        {Port, {exit_status, Status}} -> {Status, unicode:characters_to_list(Read)}
+    end.
+
+%% Nothing of this machine's configuration gets through but what a case sets.
+command(Config, Args, Env) ->
+    Unset = [{binary_to_list(Name), false}
+             || Name <- [<<"CONFIG_FILE">> | meerkat_config_schema:environment()]],
+    Set = [{"LISTEN_IP", "127.0.0.1"}, {"LISTEN_PORT", "0"}, {"RELAY_IP", "127.0.0.1"},
+           {"MEERKAT_RUN_DIR", proplists:get_value(run_dir, Config)}, {"REBAR_PROFILE", "test"}],
+    All = maps:to_list(maps:from_list(Unset ++ Set ++ Env)),
+    Root = filename:join([code:lib_dir(meerkat), "..", "..", "..", ".."]),
+    Program = filename:join([Root, "rel", "bin", "meerkatctl"]),
+    open_port({spawn_executable, Program},
+              [{args, Args}, {env, All}, binary, exit_status, stderr_to_stdout]).
+
+socket(Config) ->
+    filename:join(proplists:get_value(run_dir, Config), "admin.sock").
+
+%% What stands behind a word of the block.
+line(Word, Block) ->
+    {match, [Text]} = re:run(Block, "^  " ++ Word ++ " +(.*)$",
+                             [multiline, {capture, all_but_first, list}]),
+    Text.
+
+port(Uri) ->
+    {match, [Port]} = re:run(Uri, ":([0-9]+)\\?", [{capture, all_but_first, list}]),
+    list_to_integer(Port).

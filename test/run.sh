@@ -1,0 +1,164 @@
+#!/bin/bash
+# Runs the tests, in the steps named (all of them without a name), and ends with the line
+# `N passed, N failed`; the exit status is 0 only if none failed and some passed. What counts as
+# one: a check of .ci/check, a C test program, a fuzzer, a case of Common Test.
+#
+#   check           format, cross references, types, who may include what, generated files
+#   unit            the C test programs
+#   ct [SUITE...]   the Common Test suites (no more steps after this one)
+#   fuzz            each fuzzer for FUZZ_SECONDS (30), two at a time
+#   asan, tsan      the C test programs and the suites of the RFCs, C built with that sanitizer
+set -u
+cd "$(dirname "$0")/.." || exit 2
+root=$PWD
+build=$root/_build/c
+logs=$root/_build/test-logs
+results=$logs/results
+rm -rf "$logs"
+mkdir -p "$logs"
+: >"$results"
+
+say() { printf '\n== %s\n' "$*"; }
+passed() { echo "pass $*" >>"$results"; }
+failed() { echo "FAIL $*" | tee -a "$results"; }
+
+names() {
+    for file in "$root"/test/c/"$1"/*.c; do basename "$file" .c; done
+}
+
+# Sanitizers write a report for each process here instead of to its stderr; one is a failure,
+# whatever the process's own exit status was.
+export ASAN_OPTIONS="log_path=$logs/sanitizer:detect_leaks=1"
+export UBSAN_OPTIONS="log_path=$logs/sanitizer:print_stacktrace=1"
+export TSAN_OPTIONS="log_path=$logs/sanitizer:second_deadlock_stack=1"
+
+no_reports() {
+    local report status=0
+    for report in "$logs"/sanitizer.*; do
+        [ -e "$report" ] || continue
+        cat "$report"
+        mv "$report" "$logs/seen-${report##*/}"
+        status=1
+    done
+    return $status
+}
+
+# ThreadSanitizer of gcc 12 cannot live with much randomness in addresses; without it, it can.
+without_randomness() {
+    if setarch "$(uname -m)" -R true 2>/dev/null; then
+        setarch "$(uname -m)" -R "$@"
+    else
+        "$@"
+    fi
+}
+
+units() { # VARIANT
+    say "C test programs ($1)"
+    local name targets=()
+    for name in $(names unit); do targets+=("$build/$1/unit/$name"); done
+    if ! make -s -k -j2 -C c_src VARIANT="$1" "${targets[@]}"; then
+        failed "C test programs ($1): build"
+    fi
+    for name in $(names unit); do
+        [ -x "$build/$1/unit/$name" ] || continue
+        if without_randomness timeout 120 "$build/$1/unit/$name" && no_reports; then
+            passed "$name ($1)"
+        else
+            failed "$name ($1)"
+        fi
+    done
+}
+
+fuzz_one() { # NAME
+    local log=$logs/fuzz-$1 found=$logs/corpus-$1 seeds=$root/test/c/fuzz/corpus/$1
+    mkdir -p "$found"
+    [ -d "$seeds" ] || seeds=
+    # Reports of a fuzzer belong to its own log.
+    if env -u ASAN_OPTIONS -u UBSAN_OPTIONS "$build/fuzz/fuzz_$1" -timeout=10 -rss_limit_mb=2048 \
+        -max_total_time="${FUZZ_SECONDS:-30}" -artifact_prefix="$logs/crash-$1-" \
+        "$found" $seeds >"$log" 2>&1; then
+        tail -n 1 "$log" | sed "s/^/$1: /"
+        passed "fuzz $1"
+    else
+        tail -n 40 "$log"
+        failed "fuzz $1 ($logs/crash-$1-*)"
+    fi
+}
+
+fuzz() {
+    say "Fuzzers, ${FUZZ_SECONDS:-30} s each"
+    make -s -j2 -C c_src fuzzers || { failed "fuzzers: build"; return; }
+    local name
+    for name in $(names fuzz); do
+        while [ "$(jobs -rp | wc -l)" -ge 2 ]; do wait -n; done
+        fuzz_one "$name" &
+    done
+    wait
+}
+
+# Counts by what rebar3 says at the end; skipped for want of something is not passed, and skipped
+# because a suite could not be prepared has failed.
+common_test() { # TITLE, SUITES...
+    local title=$1 log=$logs/ct-${1// /-} status
+    shift
+    say "Common Test: $title"
+    rebar3 ct ${1:+--suite "$(IFS=,; echo "$*")"} 2>&1 | tee "$log"
+    status=${PIPESTATUS[0]}
+    awk -v title="$title" -v status="$status" '
+        { gsub(/\033\[[0-9;]*m/, "") }
+        /^All [0-9]+ tests passed/ { pass = $2 }
+        match($0, /Passed [0-9]+ tests/) { split(substr($0, RSTART, RLENGTH), w, " "); pass = w[2] }
+        match($0, /Failed [0-9]+ tests/) { split(substr($0, RSTART, RLENGTH), w, " "); fail = w[2] }
+        match($0, /Skipped [0-9]+ \([0-9]+, [0-9]+\)/) {
+            split(substr($0, RSTART, RLENGTH), w, /[ (),]+/); skip = w[3]; fail += w[4]
+        }
+        END {
+            if (status != 0 && fail == 0) fail = 1
+            for (i = 0; i < pass; i++) print "pass " title
+            for (i = 0; i < fail; i++) print "FAIL " title ": a case, see above"
+            for (i = 0; i < skip; i++) print "skip " title ": a case, see above"
+        }' "$log" >>"$results"
+}
+
+# The suites that talk to a server, with a relay built with a sanitizer.
+sanitized_suites() { # VARIANT
+    local relay=$build/$1/meerkat_relay
+    make -s -j2 -C c_src VARIANT="$1" relay || { failed "relay ($1): build"; return; }
+    if [ "$1" = tsan ] && setarch "$(uname -m)" -R true 2>/dev/null; then
+        printf '#!/bin/sh\nexec setarch %s -R %s "$@"\n' "$(uname -m)" "$relay" >"$logs/relay"
+        chmod +x "$logs/relay"
+        relay=$logs/relay
+    fi
+    export MEERKAT_RELAY_PROGRAM=$relay
+    common_test "servers with $1" $(cd test && ls -1 rfc*_SUITE.erl threats_SUITE.erl \
+        mongooseice_SUITE.erl 2>/dev/null | sed 's/\.erl$//')
+    unset MEERKAT_RELAY_PROGRAM
+    if no_reports; then passed "no report ($1)"; else failed "reports of the relay ($1)"; fi
+}
+
+check() {
+    say "Checks"
+    .ci/check | tee "$logs/check"
+    sed -n 's/^ok: /pass /p; s/^FAILED: /FAIL /p' "$logs/check" >>"$results"
+}
+
+[ $# -gt 0 ] || set -- check unit asan tsan fuzz ct
+while [ $# -gt 0 ]; do
+    step=$1
+    shift
+    case $step in
+        check) check ;;
+        unit) units release ;;
+        asan | tsan) units "$step"; sanitized_suites "$step" ;;
+        fuzz) fuzz ;;
+        ct) common_test "${*:-all suites}" "$@"; break ;;
+        *) echo "test/run.sh: no step called $step" >&2; exit 2 ;;
+    esac
+done
+
+say "Result"
+grep -E '^(FAIL|skip)' "$results" | sort | uniq -c
+pass=$(grep -c '^pass' "$results")
+fail=$(grep -c '^FAIL' "$results")
+echo "$pass passed, $fail failed"
+[ "$fail" = 0 ] && [ "$pass" != 0 ]
