@@ -95,8 +95,6 @@ common(State, info, {relay, Ref, Message}, Data) ->
     step(State, {relay, Ref, Message}, Data);
 common(State, info, {'DOWN', _, port, Port, _}, #data{port = Port} = Data) ->
     step(State, relay_down, Data);
-common(State, {timeout, wake}, wake, Data) ->
-    step(State, wake, Data);
 common(_State, {call, From}, info, #data{core = Core, session = Session}) ->
     Info = (meerkat_alloc_core:info(Core, now_ms()))#{session => Session},
     {keep_state_and_data, {reply, From, Info}};
@@ -110,12 +108,12 @@ step(State, Event, #data{core = Core0} = Data) ->
     run(State, Effects, Data#data{core = Core}).
 
 run(State, Effects, Data0) ->
-    {Data, Timers} = lists:foldl(fun effect/2, {Data0, []}, Effects),
+    Data = lists:foldl(fun effect/2, Data0, Effects),
     case next(State, Effects) of
         _ when Data#data.over -> {next_state, leaving, Data, [{state_timeout, 0, over}]};
-        State -> {keep_state, Data, Timers};
-        serving -> {next_state, serving, Data, Timers};
-        Next -> {next_state, Next, Data, [{state_timeout, ?REPLY_MS, silent} | Timers]}
+        State -> {keep_state, Data};
+        serving -> {next_state, serving, Data};
+        Next -> {next_state, Next, Data, {state_timeout, ?REPLY_MS, silent}}
     end.
 
 next(State, Effects) ->
@@ -127,35 +125,33 @@ next(State, Effects) ->
         _ -> State
     end.
 
-effect({tell, Message}, {#data{port = Port} = Data, Timers}) ->
+effect({tell, Message}, #data{port = Port} = Data) ->
     _ = meerkat_relay:command(Port, 0, Message),
-    {Data, Timers};
-effect({ask, Ref, Message}, {#data{port = Port} = Data, Timers}) ->
+    Data;
+effect({ask, Ref, Message}, #data{port = Port} = Data) ->
     %% Were the relay gone, its port's 'DOWN' would be here soon.
     _ = meerkat_relay:command(Port, Ref, Message),
-    {Data, Timers};
-effect({answer, Response}, {#data{name = Name, job = Job} = Data, Timers}) ->
+    Data;
+effect({answer, Response}, #data{name = Name, job = Job} = Data) ->
     ok = meerkat_request:answer(Name, Job, Response),
-    {Data#data{job = undefined}, Timers};
-effect(forget, {#data{name = Name, five_tuple = FiveTuple, session = Session} = Data, Timers}) ->
+    Data#data{job = undefined};
+effect(forget, #data{name = Name, five_tuple = FiveTuple, session = Session} = Data) ->
     ok = meerkat_registry:forget(Name, FiveTuple, Session),
-    {Data, Timers};
-effect({hold, Token, Family}, {#data{name = Name, job = Job} = Data, Timers}) ->
+    Data;
+effect({hold, Token, Family}, #data{name = Name, job = Job} = Data) ->
     #{request := #{user := User}} = Job,
     ok = meerkat_registry:hold(Name, Token, User, Family),
-    {Data, Timers};
-effect({release, Token}, {#data{name = Name} = Data, Timers}) ->
+    Data;
+effect({release, Token}, #data{name = Name} = Data) ->
     ok = meerkat_registry:release(Name, Token),
-    {Data, Timers};
-effect({wake, Ms}, {Data, Timers}) ->
-    {Data, [{{timeout, wake}, Ms, wake} | Timers]};
-effect({log, Level, Format, Args}, {Data, Timers}) ->
+    Data;
+effect({log, Level, Format, Args}, Data) ->
     ?LOG(Level, Format, Args, meta(Data)),
-    {Data, Timers};
-effect({stop, Ending}, {Data, Timers}) ->
+    Data;
+effect({stop, Ending}, Data) ->
     ok = leave(Data),
     report(Ending, Data),
-    {Data#data{over = true}, Timers}.
+    Data#data{over = true}.
 
 meta(#data{session = Session}) ->
     #{domain => [meerkat], session => Session}.

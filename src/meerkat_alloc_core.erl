@@ -51,9 +51,7 @@
     %% A reply did not come in time.
     | relay_silent
     %% The relay is no more.
-    | relay_down
-    %% The time asked for with {wake, _} has come.
-    | wake.
+    | relay_down.
 
 %% Everything an allocation can do to the world.
 -type effect() ::
@@ -70,8 +68,6 @@
     | {hold, Token :: pos_integer(), family()}
     %% Nobody may any more.
     | {release, Token :: pos_integer()}
-    %% Send `wake` after so many milliseconds; replaces an earlier one.
-    | {wake, non_neg_integer()}
     | {log, logger:level(), io:format(), [term()]}
     %% The end; the last effect.
     | {stop, ending()}.
@@ -218,10 +214,13 @@ new(Plan, Session, Place, Limits) ->
                    session => Session,
                    pool_v4 => pool(4, Families, Limits),
                    pool_v6 => pool(6, Families, Limits),
-                   port => 0,
+                   port_v4 => 0,
+                   port_v6 => 0,
                    even => Even,
                    token => Token,
-                   lifetime_ms => Lifetime * 1000}},
+                   lifetime_ms => Lifetime * 1000,
+                   bytes_per_s => 0,
+                   bucket => 0}},
     ask(Command, create, #alloc{limits = Limits, session = Session, plan = Plan}).
 
 pool(Family, Families, #{pools := Pools}) ->
@@ -249,9 +248,7 @@ handle(relay_silent, _Now, #alloc{awaiting = deleted} = Alloc) ->
 handle(relay_silent, _Now, Alloc) ->
     stop(none, [delete(Alloc)], relay_silent, Alloc);
 handle(relay_down, _Now, Alloc) ->
-    stop(none, [], relay_down, Alloc);
-handle(wake, Now, Alloc) ->
-    drop_expired_families(Now, Alloc).
+    stop(none, [], relay_down, Alloc).
 
 gone_reason(0) -> deleted;
 gone_reason(1) -> expired;
@@ -288,7 +285,7 @@ method(allocate, #{transaction_id := Id}, _Now, #alloc{plan = #{transaction_id :
     {Alloc, [{answer, allocated(Alloc)}]};
 method(allocate, _Message, _Now, Alloc) ->
     {Alloc, [{answer, refused(437)}]};
-method(refresh, Message, Now, Alloc) ->
+method(refresh, Message, _Now, Alloc) ->
     Alive = maps:keys(Alloc#alloc.expires),
     Meant = case meerkat_stun:get(requested_address_family, Message) of
         error -> Alive;
@@ -297,8 +294,8 @@ method(refresh, Message, Now, Alloc) ->
     case {Meant, meerkat_stun:get(lifetime, Message)} of
         {[], _} -> {Alloc, [{answer, refused(443)}]};
         {Alive, {ok, 0}} -> delete_all(Alloc);
-        {_, {ok, 0}} -> delete_families(Meant, Alloc);
-        {_, _} -> refresh(Meant, lifetime(Message, Alloc#alloc.limits), Now, Alloc)
+        {_, {ok, 0}} -> refresh(Meant, 0, Alloc);
+        {_, _} -> refresh(Meant, lifetime(Message, Alloc#alloc.limits), Alloc)
     end;
 method(create_permission, Message, _Now, Alloc) ->
     Peers = meerkat_stun:get_all(xor_peer_address, Message),
@@ -362,12 +359,15 @@ allocated(#alloc{plan = Plan, relayed = Relayed, token = Token}) ->
            ++ [{xor_mapped_address, Client}]
            ++ [{address_error_code, {Family, Code, <<>>}} || {Family, Code} <- Errors]}.
 
-%%% Refresh (RFC 8656 8.2). The relay knows one deadline, that of the family that lives longest.
+%%% Refresh (RFC 8656 8.2). Each relayed address of a dual allocation has a deadline of its own.
 
-refresh(Families, Lifetime, Now, #alloc{session = Session, expires = Expires} = Alloc) ->
-    Untouched = maps:values(maps:without(Families, Expires)),
-    Longest = lists:max([Lifetime * 1000 | [Until - Now || Until <- Untouched]]),
-    Command = {alloc_refresh, #{session => Session, lifetime_ms => Longest}},
+refresh(Families, Lifetime, #alloc{session = Session, expires = Expires} = Alloc) ->
+    Which = case Families of
+        [Family] when map_size(Expires) > 1 -> Family;
+        _ -> 0
+    end,
+    Command = {alloc_refresh, #{session => Session, family => Which,
+                                lifetime_ms => Lifetime * 1000}},
     ask(Command, {refresh, Families, Lifetime}, Alloc).
 
 %% Awaits SESSION_GONE, which brings the counters; the 5-tuple is free at once.
@@ -375,32 +375,15 @@ delete_all(Alloc) ->
     {Alloc#alloc{awaiting = deleted},
      [delete(Alloc), forget] ++ release(Alloc) ++ [{answer, {success, [{lifetime, 0}]}}]}.
 
-delete_families(Families, Alloc0) ->
-    {Alloc, Effects} = drop_families(Families, Alloc0),
-    {Alloc, Effects ++ [{answer, {success, [{lifetime, 0}]}}]}.
-
-%% Takes one address of a dual allocation away, with its permissions and channels and no others
-%% (RFC 8656 8.1). The relay keeps the port until the other goes too, but relays nothing there.
-drop_families(Families, #alloc{session = Session} = Alloc) ->
-    Gone = fun({Ip, _}) -> lists:member(ip_family(Ip), Families) end,
-    Permissions = [Ip || {Ip, _} = P <- maps:to_list(Alloc#alloc.permissions), Gone(P)],
-    Channels = [{Number, Peer} || {Number, {Peer, _}} <- maps:to_list(Alloc#alloc.channels),
-                                  Gone(Peer)],
-    {Alloc#alloc{expires = maps:without(Families, Alloc#alloc.expires),
-                 permissions = maps:without(Permissions, Alloc#alloc.permissions),
-                 channels = maps:without([Number || {Number, _} <- Channels],
-                                         Alloc#alloc.channels)},
-     [{tell, channel(Session, Number, Peer, 0, 0)} || {Number, Peer} <- Channels]
-     ++ [{tell, permit(Session, Permissions, 0)} || Permissions =/= []]}.
-
-drop_expired_families(_Now, #alloc{awaiting = Awaiting} = Alloc) when Awaiting =/= none ->
-    {Alloc, [{wake, 1000}]};
-drop_expired_families(Now, #alloc{expires = Expires} = Alloc) ->
-    case maps:keys(maps:filter(fun(_, Until) -> Until =< Now end, Expires)) of
-        %% When all have expired the relay is about to say so.
-        Expired when length(Expired) < map_size(Expires) -> drop_families(Expired, Alloc);
-        _ -> {Alloc, []}
-    end.
+%% One address of a dual allocation is gone, with its permissions and channels and no others
+%% (RFC 8656 8.1). The relay did the same.
+drop_families([], Alloc) ->
+    Alloc;
+drop_families(Families, #alloc{permissions = Permissions, channels = Channels} = Alloc) ->
+    Stays = fun(Ip) -> not lists:member(ip_family(Ip), Families) end,
+    Alloc#alloc{expires = maps:without(Families, Alloc#alloc.expires),
+                permissions = maps:filter(fun(Ip, _) -> Stays(Ip) end, Permissions),
+                channels = maps:filter(fun(_, {{Ip, _}, _}) -> Stays(Ip) end, Channels)}.
 
 %%% CreatePermission (RFC 8656 10.2): all of its peers or none
 
@@ -453,11 +436,12 @@ channel(Session, Number, Peer, LifetimeMs, PermissionMs) ->
 
 %%% What the relay replied
 
+reply({refresh, Families, 0}, ok, _Detail, _Now, Alloc) ->
+    {drop_families(Families, Alloc), [{answer, {success, [{lifetime, 0}]}}]};
 reply({refresh, Families, Lifetime}, ok, _Detail, Now, #alloc{expires = Old} = Alloc) ->
     Until = Now + Lifetime * 1000,
     Expires = maps:merge(Old, maps:from_list([{Family, Until} || Family <- Families])),
-    {Alloc#alloc{expires = Expires},
-     wake(Now, Expires) ++ [{answer, {success, [{lifetime, Lifetime}]}}]};
+    {Alloc#alloc{expires = Expires}, [{answer, {success, [{lifetime, Lifetime}]}}]};
 reply({permit, Ips}, ok, _Detail, Now, Alloc) ->
     {permitted(Ips, Now, Alloc), [{answer, {success, []}}]};
 reply({bind, Number, {Ip, _} = Peer}, ok, _Detail, Now, #alloc{channels = Channels} = Alloc) ->
@@ -484,13 +468,6 @@ reply(Awaiting, Status, Detail, _Now, Alloc) ->
 permitted(Ips, Now, #alloc{permissions = Permissions} = Alloc) ->
     Until = Now + ?PERMISSION_MS,
     Alloc#alloc{permissions = lists:foldl(fun(Ip, P) -> P#{Ip => Until} end, Permissions, Ips)}.
-
-%% Only while one address of two will end before the other.
-wake(Now, Expires) ->
-    case lists:usort(maps:values(Expires)) of
-        [First, _ | _] -> [{wake, First - Now}];
-        _ -> []
-    end.
 
 %% K29: every 403 with the network that earned it.
 log_forbidden(Awaiting, Network, #alloc{plan = #{user := User, client := Client}}) ->
@@ -586,7 +563,11 @@ ip_family(_Ip) -> 6.
 relays_to(Ip, #alloc{expires = Expires}) ->
     is_map_key(ip_family(Ip), Expires).
 
-%% Forgets what the relay has forgotten.
-prune(Now, #alloc{permissions = Permissions, channels = Channels} = Alloc) ->
+%% Forgets what the relay has forgotten. Of the families the last is left: its end is the relay's
+%% to tell.
+prune(Now, #alloc{expires = Expires} = Alloc0) ->
+    Over = [Family || {Family, Until} <- maps:to_list(Expires), Until =< Now],
+    #alloc{permissions = Permissions, channels = Channels} = Alloc =
+        drop_families([F || F <- Over, length(Over) < map_size(Expires)], Alloc0),
     Alloc#alloc{permissions = maps:filter(fun(_, Until) -> Until > Now end, Permissions),
                 channels = maps:filter(fun(_, {_, Until}) -> Until > Now end, Channels)}.

@@ -169,7 +169,8 @@ listen(#state{name = Name} = State0, #{listeners := Listeners} = Settings) ->
 
 bind(#{id := Id, transport := Transport, local := Local, realm := Realm} = Listener, Tries, Bound,
      State) ->
-    Message = {listen, #{listener => Id, transport => Transport, local => Local, realm => Realm}},
+    Message = {listen, #{listener => Id, transport => Transport, local => Local,
+                         other => undefined, realm => Realm}},
     case ask(State, Message) of
         {{listening, #{status := ok, local := Address}}, Next} ->
             {Bound#{Id => Address}, Next};

@@ -88,7 +88,11 @@ settings(Name, Config) ->
                         nonce_lifetime_s => NonceLifetime,
                         nonce_features => 0,
                         channel_max => ChannelMax,
-                        receive_buffer => maps:get(receive_buffer, Config, ?RECEIVE_BUFFER)},
+                        receive_buffer => maps:get(receive_buffer, Config, ?RECEIVE_BUFFER),
+                        unauthenticated_rate => 0,
+                        unauthenticated_burst => 0,
+                        bytes_per_s => 0,
+                        rfc3489 => 0},
       nonce_key => fun() -> NonceKey end,
       secrets => fun() -> Secrets end}.
 

@@ -59,7 +59,7 @@ groups() ->
         dual_both, dual_without_ipv6_pool_440, dual_with_one_family_full_508, dual_none_508,
         dual_without_ipv4_440, dual_peers_of_both, dual_delete_one_leaves_other,
         dual_delete_both_in_turn, dual_refresh_one, dual_refresh_none_means_both,
-        dual_family_expires_alone, dual_wake_while_awaiting]},
+        dual_family_expires_alone]},
      {ending, [], [
         gone_expired, gone_while_awaiting_437, gone_after_delete, delete_never_confirmed,
         relay_silent_leaves_unanswered, relay_down_leaves_unanswered, relay_down_idle,
@@ -73,7 +73,8 @@ rfc8656_7_2_plain(_) ->
     ?assertEqual([{ask, 1, {alloc_create,
                             #{session => ?SESSION, listener => 1, transport => 17,
                               client => ?CLIENT, server => ?SERVER, pool_v4 => 40, pool_v6 => 0,
-                              port => 0, even => 0, token => 0, lifetime_ms => 600000}}}],
+                              port_v4 => 0, port_v6 => 0, even => 0, token => 0,
+                              lifetime_ms => 600000, bytes_per_s => 0, bucket => 0}}}],
                  Effects).
 
 requested_transport_missing_400(_) ->
@@ -305,7 +306,8 @@ late_reply_ignored(_) ->
 
 refresh_default(_) ->
     {Alloc, Effects} = request_to(made(), request(refresh, [])),
-    ?assertEqual([{ask, 2, {alloc_refresh, #{session => ?SESSION, lifetime_ms => 600000}}}],
+    ?assertEqual([{ask, 2, {alloc_refresh, #{session => ?SESSION, family => 0,
+                                              lifetime_ms => 600000}}}],
                  Effects),
     ?assertEqual([{answer, {success, [{lifetime, 600}]}}], element(2, relay(Alloc, reply(ok)))).
 
@@ -601,14 +603,12 @@ dual_peers_of_both(_) ->
 %% T34: the other family's permissions and channels stay.
 dual_delete_one_leaves_other(_) ->
     Alloc0 = bound(bound(dual(), 16#4000, ?PEER), 16#4006, ?PEER6),
-    {Alloc1, Effects} = request_to(Alloc0, request(refresh, [{lifetime, 0},
+    {Asking, Effects} = request_to(Alloc0, request(refresh, [{lifetime, 0},
                                                              {requested_address_family, 2}])),
-    {Ip6, _} = ?PEER6,
-    ?assertEqual([{tell, {channel, #{session => ?SESSION, number => 16#4006, peer => ?PEER6,
-                                     lifetime_ms => 0, permission_ms => 0}}},
-                  {tell, {permit, #{session => ?SESSION, lifetime_ms => 0,
-                                    peers => meerkat_ctl:encode_peers([{Ip6, 0}])}}},
-                  {answer, {success, [{lifetime, 0}]}}], Effects),
+    ?assertMatch([{ask, _, {alloc_refresh, #{session := ?SESSION, family := 6,
+                                             lifetime_ms := 0}}}], Effects),
+    {Alloc1, Answer} = relay(Asking, reply(ok)),
+    ?assertEqual([{answer, {success, [{lifetime, 0}]}}], Answer),
     ?assertMatch(#{channels := [{16#4000, ?PEER}], permissions := [{8, 8, 8, 8}]},
                  info_of(Alloc1, 0)),
     ?assertEqual([{answer, refused(443)}],
@@ -619,23 +619,23 @@ dual_delete_one_leaves_other(_) ->
                  element(2, request_to(Alloc1, channel(16#4000, ?PEER)))).
 
 dual_delete_both_in_turn(_) ->
-    {Alloc, _} = request_to(dual(), request(refresh, [{lifetime, 0},
-                                                      {requested_address_family, 1}])),
+    {Asking, _} = request_to(dual(), request(refresh, [{lifetime, 0},
+                                                       {requested_address_family, 1}])),
+    {Alloc, _} = relay(Asking, reply(ok)),
     {_, Effects} = request_to(Alloc, request(refresh, [{lifetime, 0},
                                                        {requested_address_family, 2}])),
     ?assertMatch([{tell, {alloc_delete, _}}, forget, {answer, {success, [{lifetime, 0}]}}],
                  Effects).
 
-%% The relay's deadline is the later one; the earlier is kept here.
 dual_refresh_one(_) ->
     {Alloc0, Effects} = request_to(dual(), request(refresh, [{lifetime, 3600},
                                                              {requested_address_family, 1}])),
-    ?assertMatch([{ask, _, {alloc_refresh, #{lifetime_ms := 3600000}}}], Effects),
+    ?assertMatch([{ask, _, {alloc_refresh, #{family := 4, lifetime_ms := 3600000}}}], Effects),
     {Alloc1, Answer} = relay(Alloc0, reply(ok)),
-    ?assertEqual([{wake, 600000}, {answer, {success, [{lifetime, 3600}]}}], Answer),
+    ?assertEqual([{answer, {success, [{lifetime, 3600}]}}], Answer),
     {_, Shorter} = request_to(Alloc1, request(refresh, [{lifetime, 700},
                                                         {requested_address_family, 2}])),
-    ?assertMatch([{ask, _, {alloc_refresh, #{lifetime_ms := 3600000}}}], Shorter).
+    ?assertMatch([{ask, _, {alloc_refresh, #{family := 6, lifetime_ms := 700000}}}], Shorter).
 
 dual_refresh_none_means_both(_) ->
     {Alloc, _} = request_to(dual(), request(refresh, [{lifetime, 3600}])),
@@ -645,16 +645,8 @@ dual_family_expires_alone(_) ->
     {Alloc0, _} = request_to(bound(dual(), 16#4006, ?PEER6),
                              request(refresh, [{lifetime, 3600}, {requested_address_family, 1}])),
     {Alloc1, _} = relay(Alloc0, reply(ok)),
-    {Alloc2, Effects} = meerkat_alloc_core:handle(wake, ?NOW + 600000, Alloc1),
-    ?assertMatch([{tell, {channel, #{lifetime_ms := 0}}}, {tell, {permit, #{lifetime_ms := 0}}}],
-                 Effects),
-    ?assertEqual([{answer, refused(443)}],
-                 element(2, request_to(Alloc2, channel(16#4006, ?PEER6)))).
-
-dual_wake_while_awaiting(_) ->
-    {Alloc, _} = request_to(dual(), channel(16#4006, ?PEER6)),
-    ?assertEqual({Alloc, [{wake, 1000}]},
-                 meerkat_alloc_core:handle(wake, ?NOW + 600000, Alloc)).
+    ?assertMatch({_, [{answer, {error, 443, _}}]},
+                 request_at(600000, Alloc1, channel(16#4006, ?PEER6))).
 
 %%% The end
 
@@ -787,7 +779,10 @@ relay(Alloc, Message, Ref) ->
     end.
 
 request_to(Alloc, Request) ->
-    meerkat_alloc_core:handle({request, Request}, ?NOW, Alloc).
+    request_at(0, Alloc, Request).
+
+request_at(Ms, Alloc, Request) ->
+    meerkat_alloc_core:handle({request, Request}, ?NOW + Ms, Alloc).
 
 gone(Alloc, Reason) ->
     meerkat_alloc_core:handle({relay, 0, {session_gone, #{session => ?SESSION, reason => Reason,
