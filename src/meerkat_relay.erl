@@ -74,9 +74,9 @@ init(Name) ->
     Settings = meerkat_registry:settings(Name),
     try
         State = introduce(open(Name, Settings), Settings),
-        Ready = configure(State, Settings),
+        Ready = listen(configure(State, Settings), Settings),
         ok = meerkat_registry:put_note(Name, relay, self()),
-        {ok, listen(Ready, Settings)}
+        {ok, Ready}
     catch
         throw:{sentence, Format, Args} ->
             {stop, {shutdown, lists:flatten(io_lib:format(Format, Args))}}

@@ -58,7 +58,7 @@
 %%   unknown        comprehension-required types that nobody here knows (RFC 8489 14), each once,
 %%                  at most 16: what an error 420 lists. Decoded only.
 %%   malformed      names of attributes whose value has the wrong size or shape, in wire order;
-%%                  they are not in `attributes`. Decoded only.
+%%                  they are not in `attributes'. Decoded only.
 %%   integrity      decoded: which signatures are there, right or wrong: ask verify/2.
 %%                  Encoded: {sha1 | sha256, Key} signs, anything that decode/1 says does not.
 %%   fingerprint    decoded: there is one, and it is right. Encoded: true adds one.

@@ -126,13 +126,14 @@ secret_is_password_of_any_user(_) ->
 several_secrets(_) ->
     Config = #{secrets => [<<"new">>, <<"old">>]},
     ?assertEqual([ok, ok, 401],
-                 [outcome(<<"u">>, Password, Config) || Password <- [<<"new">>, <<"old">>, <<"x">>]]).
+                 [outcome(<<"u">>, Password, Config)
+                  || Password <- [<<"new">>, <<"old">>, <<"x">>]]).
 
 %% K1: hashed with the REALM that was sent, compared with none.
 secret_of_any_realm(_) ->
     Config = #{secrets => [<<"abc">>]},
-    [?assertEqual({ok, <<"user">>}, authenticate(sign(#{realm => Realm}, <<"user">>, <<"abc">>),
-                                                 Config))
+    [?assertEqual({ok, <<"user">>},
+                  authenticate(sign(#{realm => Realm}, <<"user">>, <<"abc">>), Config))
      || Realm <- [?REALM, <<"foo">>, <<"é"/utf8>>]].
 
 strict_realm(_) ->
@@ -291,7 +292,8 @@ nothing_to_sign_with_400(_) ->
                                             Config)).
 
 sealed_is_verified(_) ->
-    {ok, #{seal := Seal}} = identify(sign(#{}, <<"u">>, <<"abc">>), auth(#{secrets => [<<"abc">>]})),
+    Auth = auth(#{secrets => [<<"abc">>]}),
+    {ok, #{seal := Seal}} = identify(sign(#{}, <<"u">>, <<"abc">>), Auth),
     Sealed = Seal(#{class => success, method => refresh, transaction_id => <<1:96>>,
                     attributes => [{lifetime, 600}], fingerprint => true}),
     ?assertEqual(ok, meerkat_stun:verify(Sealed, meerkat_stun:key(<<"u">>, ?REALM, <<"abc">>))),
@@ -342,8 +344,8 @@ sign(Options, User, Password) ->
     Realm = maps:get(realm, Options, ?REALM),
     Key = meerkat_stun:key(User, case Realm of none -> ?REALM; _ -> Realm end, Password),
     Named = [A || A <- [maps:get(user, Options, {username, User})], A =/= none],
-    Attributes = maps:get(attributes, Options, []) ++ Named ++ [{realm, R} || R <- [Realm], R =/= none]
-        ++ [{nonce, ?NONCE}],
+    Attributes = maps:get(attributes, Options, []) ++ Named
+        ++ [{realm, R} || R <- [Realm], R =/= none] ++ [{nonce, ?NONCE}],
     Message = #{class => request, method => refresh, transaction_id => <<7:96>>,
                 attributes => Attributes},
     case maps:get(integrity, Options, {sha1, Key}) of

@@ -311,6 +311,12 @@ redirected_once(_) ->
     [_, _, {transmit, Second}, _] = Effects,
     ?assertMatch(#{integrity := none}, decoded(Second)),
     ?assertMatch(#{server := Alternate}, meerkat_client_core:info(S1)),
+    %% The one server's nonce is nothing to the other.
+    {S2, Signed} = signed_allocate(),
+    {_, [_, _, {transmit, Unsigned}, _]} =
+        datagram(answer(Signed, error, [{error_code, {300, <<>>}}, {alternate_server, Alternate}],
+                        {sha1, key()}), S2),
+    ?assertMatch(#{integrity := none}, decoded(Unsigned)),
     ?assertMatch({_, [_, {reply, me, {error, {300, _}}}]}, datagram(Redirect(Second), S1)),
     ?assertMatch({_, [_, {reply, me, {error, {300, _}}}]},
                  datagram(failure(First, 300, [{alternate_server, {?V6, 3479}}]), S0)),
@@ -486,7 +492,9 @@ data_in(_) ->
              {Data([{xor_peer_address, {{198, 51, 100, 8}, 6000}}, {data, <<"x">>}]), []}],
     [?assertEqual({Packet, Effects}, {Packet, element(2, datagram(Packet, S1))})
      || {Packet, Effects} <- Early],
-    ok.
+    {S2, [{transmit, Bind} | _]} = call({bind_channel, ?PEER}, S0),
+    {S3, [_, {reply, me, {error, _}}]} = datagram(failed(Bind, 403), S2),
+    ?assertMatch({_, []}, datagram(<<16#4000:16, 1:16, "x">>, S3)).
 
 data_out(_) ->
     doc("ChannelData once the channel is confirmed, Send indications before (RFC8656 11.1, 12)"),
@@ -512,6 +520,7 @@ unreachable(_) ->
                   {start_timer, _, 500}], Effects),
     [_, _, {transmit, Refresh}, _] = Effects,
     ?assertMatch(#{method := refresh}, decoded(Refresh)),
+    ?assertMatch({_, []}, handle({timeout, refresh}, S2)),    % it is being asked already
     ?assertMatch({_, [_, {start_timer, refresh, _}, {start_timer, expire, _}]},
                  datagram(succeeded(Refresh, [{lifetime, 600}]), S2)),
     {S3, Lost} = handle({unreachable, econnrefused}, S2),

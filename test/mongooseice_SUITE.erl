@@ -19,9 +19,9 @@
          f10_lifetime_of_allocate/1, f12_ipv6_peer_of_an_ipv4_relay/1]).
 
 -import(turn_kit, [doc/1, open/1, open/2, ask/2, dropped/3, request/2, request/3, challenged/1,
-                   signed/3, call/3, call/4, allocated/3, allocate/1,
-                   allocate/2, delete/1, permit/2, bind/3, channel/3, data/1, peer/0, peer_send/3,
-                   peer_next/1, peer_same/2, send/2, next/1, fence/1, get/2, code/1, names/1,
+                   signed/3, call/3, call/4, allocated/3, allocate/1, allocate/2, delete/1,
+                   permit/2, bind/3, channel/3, data/1, peer/0, peer_send/3, peer_next/1,
+                   peer_same/2, unheard/4, send/2, next/1, fence/1, get/2, code/1, names/1,
                    success/1, expect/2, with_server/2]).
 
 -spec all() -> [atom()].
@@ -298,8 +298,7 @@ k20_dropped_in_silence(Config) ->
     dropped(Client, no_permission, Send),
     dropped(Client, no_channel, stun_model:encode_channel(16#4000, <<"x">>)),
     #{relayed := Relayed} = Client,
-    peer_send(Peer, Relayed, <<"x">>),
-    fence(Client),
+    unheard(Client, Peer, Relayed, <<"x">>),
     success(permit(Client, [Peer])),
     peer_same(Client, Peer).
 

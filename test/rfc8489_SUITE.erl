@@ -28,8 +28,8 @@
 
 -import(turn_kit, [doc/1, open/1, open/2, ask/2, silent/2, dropped/3, request/2, request/3,
                    challenged/1, signed/3, signed/4, call/3, call/4, allocated/1, allocate/1,
-                   allocate/2, permit/2, peer/0, peer_next/1, peer_same/2, send/2, fence/1,
-                   get/2, get_all/2, code/1, names/1, success/1, expect/2, patch/3]).
+                   allocate/2, permit/2, peer/0, peer_next/1, peer_same/2, send/2, fence/1, get/2,
+                   get_all/2, code/1, names/1, success/1, expect/2, patch/3]).
 
 -define(COOKIE, 16#2112A442).
 

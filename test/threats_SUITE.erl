@@ -22,12 +22,11 @@
          x61_transaction_ids/1, x63_classes_of_others/1, x64_usernames/1]).
 -export([end_per_testcase/2]).
 
--import(turn_kit, [doc/1, open/1, open/2, ask/2, silent/2, dropped/3, counted/3, request/2,
-                   request/3, challenged/1, signed/3, signed/4, call/3, call/4, allocated/1,
-                   allocated/2, allocate/1, allocate/2, delete/1, permit/2, bind/3, send_to/3,
-                   channel/3, data/1, peer/0, peer/1, peer_send/3, peer_next/1, peer_same/2,
-                   send/2, fence/1, get/2, code/1, success/1, expect/2, patch/3,
-                   with_server/2]).
+-import(turn_kit, [doc/1, open/1, open/2, ask/2, silent/2, dropped/3, request/2, request/3,
+                   challenged/1, signed/3, signed/4, call/3, call/4, allocated/1, allocated/2,
+                   allocate/1, allocate/2, delete/1, permit/2, bind/3, send_to/3, channel/3,
+                   data/1, peer/0, peer/1, peer_send/3, peer_next/1, peer_same/2, unheard/4,
+                   send/2, get/2, code/1, success/1, expect/2, patch/3, with_server/2]).
 
 -define(V6, {0, 0, 0, 0, 0, 0, 0, 1}).
 -define(RAF6, {requested_address_family, 2}).
@@ -274,10 +273,7 @@ x14_all_or_nothing(Config) ->
     expect(400, call(Client, create_permission, [{xor_peer_address, Address},
                                                  {xor_peer_address, {raw, <<0, 1, 0, 9>>}}])),
     expect(443, permit(Client, [Peer, {{16#2600, 0, 0, 0, 0, 0, 0, 1}, 9}])),
-    counted(public(Config), no_permission, fun() ->
-        peer_send(Peer, {{127, 0, 0, 1}, Port}, <<"too early">>),
-        fence(Client)
-    end),
+    unheard(Client, Peer, {{127, 0, 0, 1}, Port}, <<"too early">>),
     dropped(Client, no_permission, send_request(Address, <<"too early">>)),
     success(permit(Client, [Peer])),
     peer_send(Peer, {{127, 0, 0, 1}, Port}, <<"now">>),
@@ -363,10 +359,7 @@ x25_relayed_address_is_no_server(Config) ->
     #{relayed := Relayed} = Client = allocated(Server),
     #{address := Address} = Peer = peer(),
     Requests = [request(binding, []), request(allocate, [udp()])],
-    [counted(Server, no_permission, fun() ->
-        peer_send(Peer, Relayed, R),
-        fence(Client)
-    end) || R <- Requests],
+    [unheard(Client, Peer, Relayed, R) || R <- Requests],
     success(permit(Client, [Peer])),
     [begin
          peer_send(Peer, Relayed, R),
@@ -457,10 +450,7 @@ x38_appended_attributes(Config) ->
          expect(400, call(Client, create_permission, [], Append#{hash => Hash}))
      end || Hash <- [sha1, sha256]],
     dropped(Client, no_permission, send_request(Two, <<"x">>)),
-    counted(server(Config), no_permission, fun() ->
-        peer_send(Other, Relayed, <<"x">>),
-        fence(Client)
-    end),
+    unheard(Client, Other, Relayed, <<"x">>),
     Answer = success(call(Client, refresh, [], Append)),
     ?assertEqual(600, get(lifetime, Answer)),
     success(call(Client, refresh, [])).

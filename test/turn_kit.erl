@@ -16,7 +16,7 @@
 -export([request/2, request/3, challenged/1, signed/3, signed/4, call/3, call/4]).
 -export([allocated/1, allocated/2, allocated/3, allocate/1, allocate/2, delete/1]).
 -export([permit/2, bind/3, send_to/3, send_indication/2, channel/3, data/1]).
--export([peer/0, peer/1, peer_send/3, peer_next/1, peer_same/2]).
+-export([peer/0, peer/1, peer_send/3, peer_next/1, peer_same/2, unheard/4]).
 -export([get/2, get_all/2, code/1, names/1, success/1, expect/2, patch/3]).
 
 -export_type([config/0, server/0, client/0, answer/0, peer/0]).
@@ -140,19 +140,29 @@ counter(#{name := Name}, Counter) ->
     #{relay := {ok, #{counters := #{Counter := Value}}}} = meerkat:info(Name),
     Value.
 
-%% Runs Fun and sees the counter rise by exactly one, or by exactly N, through it.
+%% Runs Fun and sees the counter rise by one, or by N, and no further. What was sent to another
+%% socket may be counted after Fun is done: the counter is awaited.
 -spec counted(server(), atom(), fun(() -> Result)) -> Result.
 counted(Server, Counter, Fun) -> counted(Server, Counter, 1, Fun).
 
 -spec counted(server(), atom(), non_neg_integer(), fun(() -> Result)) -> Result.
+counted(#{foreign := true}, _, _, Fun) -> Fun();
 counted(Server, Counter, N, Fun) ->
     Before = counter(Server, Counter),
     Result = Fun(),
-    case Server of
-        #{foreign := true} -> ok;
-        #{} -> ?assertEqual({Counter, N}, {Counter, counter(Server, Counter) - Before})
-    end,
+    Deadline = erlang:monotonic_time(millisecond) + ?TIMEOUT,
+    ?assertEqual({Counter, N}, {Counter, reached(Server, Counter, Before + N, Deadline) - Before}),
     Result.
+
+reached(Server, Counter, Wanted, Deadline) ->
+    case counter(Server, Counter) of
+        Value when Value >= Wanted -> Value;
+        Value ->
+            case erlang:monotonic_time(millisecond) < Deadline of
+                true -> reached(Server, Counter, Wanted, Deadline);
+                false -> Value
+            end
+    end.
 
 %% ---------------------------------------------------------------------------------- clients
 
@@ -450,6 +460,13 @@ peer_next(#{socket := Socket}) ->
         {udp, Socket, Ip, Port, Data} -> {{Ip, Port}, Data}
     after ?TIMEOUT -> error(nothing_relayed)
     end.
+
+%% Sends from a peer without permission to the client's relayed address: the datagram is dropped
+%% for that reason, and once it has been the client has got nothing.
+-spec unheard(client(), peer(), stun_model:address(), iodata()) -> ok.
+unheard(#{server := Server} = Client, Peer, Relayed, Data) ->
+    counted(Server, no_permission, fun() -> peer_send(Peer, Relayed, Data) end),
+    fence(Client).
 
 %% Sees that the next datagram the peer gets is this one, sent now by the client (which has a
 %% permission): whatever the client sent before went nowhere.
