@@ -16,7 +16,8 @@
 
 -type setting() :: {path(), value(), place()}.
 %% From the root to the setting: names of a group's members, and indexes from 0 in lists and
-%% arrays. `listeners = ( { port = 3478; } );' has the one path [<<"listeners">>, 0, <<"port">>].
+%% arrays: `listeners = ( { port = 3478; } );' has the one path
+%% `[<<"listeners">>, 0, <<"port">>]'.
 -type path() :: [binary() | non_neg_integer(), ...].
 %% Strings are the bytes of the file, escapes undone; integers have 64 bits. A group, list or
 %% array appears in the paths of what is in it, and as a value only if nothing is.

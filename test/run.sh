@@ -61,7 +61,8 @@ units() { # VARIANT
     fi
     for name in $(names unit); do
         [ -x "$build/$1/unit/$name" ] || continue
-        if without_randomness timeout 120 "$build/$1/unit/$name" && no_reports; then
+        # Where `make unit` of c_src runs them: some read files.
+        if (cd c_src && without_randomness timeout 120 "$build/$1/unit/$name") && no_reports; then
             passed "$name ($1)"
         else
             failed "$name ($1)"
@@ -106,6 +107,7 @@ common_test() { # TITLE, SUITES...
     status=${PIPESTATUS[0]}
     awk -v title="$title" -v status="$status" '
         { gsub(/\033\[[0-9;]*m/, "") }
+        /^%%% .* ==> .*: FAILED/ { sub(/^%%% /, ""); sub(/: FAILED.*/, ""); name[++named] = $0 }
         /^All [0-9]+ tests passed/ { pass = $2 }
         match($0, /Passed [0-9]+ tests/) { split(substr($0, RSTART, RLENGTH), w, " "); pass = w[2] }
         match($0, /Failed [0-9]+ tests/) { split(substr($0, RSTART, RLENGTH), w, " "); fail = w[2] }
@@ -115,8 +117,8 @@ common_test() { # TITLE, SUITES...
         END {
             if (status != 0 && fail == 0) fail = 1
             for (i = 0; i < pass; i++) print "pass " title
-            for (i = 0; i < fail; i++) print "FAIL " title ": a case, see above"
-            for (i = 0; i < skip; i++) print "skip " title ": a case, see above"
+            for (i = 1; i <= fail; i++) print "FAIL " title ": " (i in name ? name[i] : "see above")
+            for (i = 0; i < skip; i++) print "skip " title ": see above"
         }' "$log" >>"$results"
 }
 
