@@ -38,8 +38,6 @@
 -define(CREDITS, 1024).
 %% SO_RCVBUF of every socket, bytes: 30 ms of 1 Gbit/s.
 -define(RECEIVE_BUFFER, 4194304).
-%% Peers of one allocation; max_permissions is the average over all.
--define(PEERS_PER_ALLOCATION, 1024).
 
 %% Settings of the server Name, or what is wrong with Config in one sentence. Keys that are
 %% missing take the defaults of docs/configuration.md, the environment is not looked at; besides
@@ -70,7 +68,7 @@ settings(Name, Config) ->
     #{name => Name,
       auth => meerkat_auth:new(Config),
       limits => (maps:with([default_lifetime, max_lifetime], Config))#{
-          max_peers => ?PEERS_PER_ALLOCATION,
+          max_peers => Permissions,
           channel_max => ChannelMax,
           pools => maps:from_list([{pool(Ip), {Pool, Ip}}
                                    || #{pool := Pool, advertised := Ip} <- Relays])},

@@ -40,7 +40,7 @@ defaults(_) ->
                    listeners := [#{transport := udp, ip := any, port := 3478}],
                    relays := [#{local := {192, 0, 2, 7}, advertised := {192, 0, 2, 7},
                                 min_port := 49152, max_port := 65535}],
-                   workers := 0, max_allocations := 16384, max_permissions := 16,
+                   workers := 0, max_allocations := 16384, max_permissions := 64,
                    default_lifetime := 600, max_lifetime := 3600, nonce_lifetime := 3600,
                    rfc5766_channel_numbers := false, allowed_peers := [], denied_peers := [],
                    software := undefined, log_level := info, secrets := [_]}, Config),

@@ -101,6 +101,8 @@ static void discover(struct worker *w, const struct flow *f, struct stun_view *v
 void binding_request(struct worker *w, const struct flow *f, struct stun_view *v)
 {
     bool discovery = f->listener->other.family != ADDR_NONE;
+    disown(v, A_priority); /* of ICE, which is spoken between clients */
+    disown(v, A_use_candidate);
     if (!discovery) {
         disown(v, A_change_request);
         disown(v, A_padding);

@@ -243,7 +243,7 @@ static void permit(struct worker *w, const struct ctl_frame *f)
     enum ctl_status status = s ? CTL_OK : CTL_GONE;
     while (status == CTL_OK && ctl_next_addr(&cur, &peer)) {
         status = check_peer(w, s, &peer, why_not);
-        n++;
+        n += !permission_exists(&w->sessions, s, &peer);
     }
     if (status == CTL_OK && bytes_left(&cur))
         status = CTL_REFUSED;
@@ -276,7 +276,8 @@ static enum ctl_status bind_channel(struct worker *w, struct session *s,
     struct channel *same_peer = channel_by_peer(&w->sessions, s, &m->peer, now);
     if (same_number != same_peer)
         return CTL_CONFLICT; /* RFC 8656 12.2: either is bound to another */
-    if (!room_for(&w->sessions.permission_slab, 1) ||
+    bool renews = permission_exists(&w->sessions, s, &m->peer);
+    if (!room_for(&w->sessions.permission_slab, renews ? 0 : 1) ||
         !channel_set(&w->sessions, s, m->number, &m->peer, in_ms(w, m->lifetime_ms)))
         return CTL_FULL;
     permit_one(w, s, &m->peer, in_ms(w, m->permission_ms));

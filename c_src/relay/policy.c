@@ -100,6 +100,18 @@ static bool is_disguised_v4(const struct addr *a)
     return a->family == ADDR_V6 && addr_in_prefix(a->ip, v4_mapped, 96);
 }
 
+/* ISATAP (RFC 5214) hides an IPv4 address in the interface identifier of any prefix; what lies
+ * behind the tunnel is as forbidden as it is in the open (threat X04). */
+static bool unwrap_isatap(const struct addr *a, struct addr *v4)
+{
+    static const uint8_t id[4] = {0x00, 0x00, 0x5e, 0xfe};
+    const uint8_t *p = a->ip + 8;
+    if (a->family != ADDR_V6 || (p[0] & ~0x02) != id[0] || memcmp(p + 1, id + 1, 3) != 0)
+        return false;
+    *v4 = addr_from_v4(a->ip + 12, a->port);
+    return true;
+}
+
 static void name_rule(const struct policy_rule *rule, char out[POLICY_TEXT_MAX])
 {
     bool v4 = rule->family == ADDR_V4;
@@ -116,6 +128,9 @@ bool policy_allows_ip(const struct policy *p, const struct ports *ports, const s
         snprintf(why_not, POLICY_TEXT_MAX, "::ffff:0:0/96");
         return false;
     }
+    struct addr inside;
+    if (unwrap_isatap(peer, &inside) && !policy_allows_ip(p, ports, &inside, why_not))
+        return false;
     if (has_ip(p->broadcast, p->broadcast_count, peer)) {
         snprintf(why_not, POLICY_TEXT_MAX, "a broadcast address of this host");
         return false;

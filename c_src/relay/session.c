@@ -263,6 +263,11 @@ struct permission *permission_find(const struct sessions *t, const struct sessio
     return p && p->timer.deadline > now ? p : NULL;
 }
 
+bool permission_exists(const struct sessions *t, const struct session *s, const struct addr *peer)
+{
+    return permission_lookup(t, s, peer, peer_hash(&t->permissions, s, peer, false)) != NULL;
+}
+
 struct permission *permission_set(struct sessions *t, struct session *s, const struct addr *peer,
                                   uint64_t deadline)
 {

@@ -144,6 +144,8 @@ struct addr relayed_advertised(const struct relayed *r);
 /* NULL unless it lives at `now`. */
 struct permission *permission_find(const struct sessions *t, const struct session *s,
                                    const struct addr *peer, uint64_t now);
+/* Has it a place in the table, alive or not swept yet? Then permission_set cannot fail. */
+bool permission_exists(const struct sessions *t, const struct session *s, const struct addr *peer);
 /* Installs or renews; NULL when the table is full. */
 struct permission *permission_set(struct sessions *t, struct session *s, const struct addr *peer,
                                   uint64_t deadline);

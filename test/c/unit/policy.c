@@ -86,6 +86,17 @@ static void x04_mapped_addresses_said_as_ipv6_are_denied_whatever_the_rules(void
     policy_free(p);
 }
 
+static void x04_isatap_is_judged_by_what_it_hides(void)
+{
+    static const struct rule_text rules[] = {{0, "10.0.0.0", 8}, {1, "::", 0}};
+    struct policy *p = make(rules, 2);
+    CHECK(!allows(p, "2a00:1450::5efe:10.0.0.1"));
+    CHECK(!allows(p, "2a00:1450::200:5efe:10.0.0.1"));
+    CHECK(allows(p, "2a00:1450::200:5efe:11.0.0.1"));
+    CHECK(allows(p, "2a00:1450::100:5efe:10.0.0.1")); /* no ISATAP identifier */
+    policy_free(p);
+}
+
 static void the_reason_names_the_network(void)
 {
     static const struct rule_text rules[] = {{0, "10.9.8.7", 8}, {0, "fd00::1", 8}};
@@ -120,6 +131,7 @@ int main(void)
     RUN(x05_prefixes_compare_as_integers);
     RUN(families_do_not_match_each_others_rules);
     RUN(x04_mapped_addresses_said_as_ipv6_are_denied_whatever_the_rules);
+    RUN(x04_isatap_is_judged_by_what_it_hides);
     RUN(the_reason_names_the_network);
     RUN(malformed_rules_are_refused);
     return test_end("policy");

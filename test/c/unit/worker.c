@@ -921,6 +921,10 @@ static void full_tables_say_so(void)
     }
     CHECK_EQ(status, CTL_FULL);
     CHECK_EQ(installed, 128);
+    store16(peer.ip + 14, 1); /* what is there is renewed all the same */
+    CHECK_EQ(kit_permit(&k, ID, &peer, 300000), CTL_OK);
+    peer.port = 99;
+    CHECK_EQ(kit_channel(&k, ID, 0x4001, &peer, 600000, 300000), CTL_OK);
     kit_turn(&k, 301 * 1000);
     CHECK_EQ(k.worker.sessions.permission_slab.live, 0);
     CHECK_EQ(kit_permit(&k, ID, &peer, 300000), CTL_OK);
