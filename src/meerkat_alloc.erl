@@ -158,7 +158,7 @@ effect({stop, Ending}, {Data, Timers}) ->
     {Data#data{over = true}, Timers}.
 
 meta(#data{session = Session}) ->
-    #{domain => [meerkat], session => Session}.
+    #{session => Session}.
 
 leave(#data{name = Name, five_tuple = FiveTuple, session = Session}) ->
     meerkat_registry:leave(Name, FiveTuple, Session).
