@@ -39,7 +39,7 @@ groups() ->
         address_not_ours, unknown_key, two_of_a_name, application_not_running, listeners_told,
         credentials, killed_program_comes_back, nonce_outlives_the_program,
         killed_owner_ends_program, stopped_server_ends_program, crash_loop_ends_server,
-        embedded, autostart_off]}].
+        embedded, autostart_off, autostart_on, autostart_with_mistakes]}].
 
 init_per_suite(Config) ->
     Level = maps:get(level, logger:get_primary_config()),
@@ -694,6 +694,32 @@ init(ChildSpec) ->
 autostart_off(_Config) ->
     ?assertEqual(undefined, application:get_env(meerkat, autostart)),
     ?assertEqual([], [C || {{meerkat, _}, _, _, _} = C <- supervisor:which_children(meerkat_sup)]).
+
+autostart_on(Config) ->
+    ok = restarted_with(Config, "listen_ip = \"127.0.0.1\"; listen_port = 0;\n"
+                                "relay_ip = \"127.0.0.1\"; secret = \"s3cret\";\n"),
+    #{listeners := [{{127, 0, 0, 1}, Port}]} = meerkat:info(default),
+    ?assertMatch(#{class := success}, binding(Port)),
+    ok = restarted_without(),
+    ?assertNot(meerkat_registry:is_running(default)).
+
+autostart_with_mistakes(Config) ->
+    ?assertMatch({error, {configuration, _}}, restarted_with(Config, "listen_prt = 0;\n")),
+    ok = restarted_without().
+
+restarted_with(Config, Text) ->
+    File = filename:join(proplists:get_value(priv_dir, Config), "meerkat.cfg"),
+    ok = file:write_file(File, Text),
+    ok = application:stop(meerkat),
+    ok = application:set_env([{meerkat, [{autostart, true}, {config_file, File}]}]),
+    application:start(meerkat).
+
+restarted_without() ->
+    _ = application:stop(meerkat),
+    ok = application:unset_env(meerkat, autostart),
+    ok = application:unset_env(meerkat, config_file),
+    ok = logger:unset_application_level(meerkat),
+    application:start(meerkat).
 
 %%% The bridge: an escript between the frames and a TCP connection to the test
 
