@@ -154,7 +154,7 @@ effect({stop, Ending}, Data) ->
     Data#data{over = true}.
 
 meta(#data{session = Session}) ->
-    #{domain => [meerkat], session => Session}.
+    #{session => Session}.
 
 leave(#data{name = Name, five_tuple = FiveTuple, session = Session}) ->
     meerkat_registry:leave(Name, FiveTuple, Session).

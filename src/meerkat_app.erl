@@ -35,15 +35,15 @@ autostart(true) ->
     case meerkat_config:load(Options) of
         {ok, #{log_level := Level} = Config, Warnings} ->
             ok = logger:set_application_level(meerkat, Level),
-            [?LOG_WARNING("~ts", [Warning], #{domain => [meerkat]}) || Warning <- Warnings],
+            _ = [?LOG_WARNING("~ts", [Warning]) || Warning <- Warnings],
             started(meerkat:start_server(default, Config));
         {error, Mistakes} ->
-            [?LOG_ERROR("~ts", [Mistake], #{domain => [meerkat]}) || Mistake <- Mistakes],
+            _ = [?LOG_ERROR("~ts", [Mistake]) || Mistake <- Mistakes],
             {error, configuration}
     end.
 
 started({ok, _Pid}) ->
     ok;
 started({error, Sentence}) ->
-    ?LOG_ERROR("~tp", [Sentence], #{domain => [meerkat]}),
+    ?LOG_ERROR("~tp", [Sentence]),
     {error, Sentence}.

@@ -180,21 +180,21 @@ bind(#{id := Id, transport := Transport, local := Local, realm := Realm} = Liste
         {{listening, #{detail := Detail}}, Next} ->
             Complaint = [meerkat_text:address(Local), meerkat_text:escape(Detail)],
             maps:get(optional, Listener) orelse fail("cannot listen on udp ~ts: ~ts", Complaint),
-            ?LOG_WARNING("not listening on udp ~ts: ~ts", Complaint, #{domain => [meerkat]}),
+            ?LOG_WARNING("not listening on udp ~ts: ~ts", Complaint),
             {Bound, Next}
     end.
 
 report(Bound, #{relays := Relays, own_kinds := Kinds}) ->
-    Meta = #{domain => [meerkat]},
-    [?LOG_NOTICE("listening on udp ~ts", [meerkat_text:address(Address)], Meta)
-     || {_, Address} <- lists:sort(maps:to_list(Bound))],
-    [?LOG_NOTICE("relaying from ~ts, ports ~b-~b~ts",
-                 [meerkat_text:ip(Local), Min, Max,
-                  [[", told to clients as ", meerkat_text:ip(Advertised)]
-                   || Advertised =/= Local]], Meta)
-     || #{local := Local, advertised := Advertised, min_port := Min, max_port := Max} <- Relays],
-    [?LOG_NOTICE("peers on ~ts addresses are allowed, for the relay's own is one", [Kind], Meta)
-     || Kind <- Kinds],
+    _ = [?LOG_NOTICE("listening on udp ~ts", [meerkat_text:address(Address)])
+         || {_, Address} <- lists:sort(maps:to_list(Bound))],
+    _ = [?LOG_NOTICE("relaying from ~ts, ports ~b-~b~ts",
+                     [meerkat_text:ip(Local), Min, Max,
+                      [[", told to clients as ", meerkat_text:ip(Advertised)]
+                       || Advertised =/= Local]])
+         || #{local := Local, advertised := Advertised, min_port := Min, max_port := Max}
+                <- Relays],
+    _ = [?LOG_NOTICE("peers on ~ts addresses are allowed, for the relay's own address is one", [Kind])
+         || Kind <- Kinds],
     ok.
 
 %% A command and its reply. Requests that come in between wait in the mailbox.
@@ -203,17 +203,11 @@ ask(#state{port = Port, ref = Ref} = State, Message) ->
     {ok, Ref, Reply} = meerkat_ctl:decode(frame(State, Ref)),
     {Reply, State#state{ref = next(Ref)}}.
 
-frame(#state{port = Port}, any) ->
+%% The frame with this ref, or the first one there is.
+frame(#state{port = Port}, Wanted) ->
     receive
-        {Port, {data, Frame}} -> Frame;
-        {Port, {exit_status, Status}} -> fail("the relay program ended: ~ts", [status(Status)]);
-        {'EXIT', Port, Reason} -> fail("the relay program ended: ~tp", [Reason])
-    after ?START_MS ->
-        fail("the relay program says nothing for ~b s", [?START_MS div 1000])
-    end;
-frame(#state{port = Port}, Ref) ->
-    receive
-        {Port, {data, <<_:32, Ref:32, _/binary>> = Frame}} -> Frame;
+        {Port, {data, <<_:32, Ref:32, _/binary>> = Frame}} when Ref =:= Wanted -> Frame;
+        {Port, {data, Frame}} when Wanted =:= any -> Frame;
         {Port, {exit_status, Status}} -> fail("the relay program ended: ~ts", [status(Status)]);
         {'EXIT', Port, Reason} -> fail("the relay program ended: ~tp", [Reason])
     after ?START_MS ->
@@ -269,7 +263,7 @@ handle_info(_Other, State) ->
 
 %% The supervisor starts another; allocations learn of it by their monitors of the port.
 stop(Format, Args, State) ->
-    ?LOG_ERROR(Format, Args, #{domain => [meerkat]}),
+    ?LOG_ERROR(Format, Args),
     {stop, {shutdown, lists:flatten(io_lib:format(Format, Args))}, State}.
 
 %% Requests of one client go to one process, so that they stay in order.

@@ -91,8 +91,7 @@ complain(Class, Reason, Stack) ->
     Where = [{M, F, if is_list(A) -> length(A); true -> A end, proplists:get_value(line, Info)}
              || {M, F, A, Info} <- lists:sublist(Stack, 8)],
     What = if is_atom(Reason) -> Reason; true -> element(1, Reason) end,
-    ?LOG_ERROR("a request was left without an answer: ~tp ~tp in ~tp", [Class, What, Where],
-               #{domain => [meerkat]}).
+    ?LOG_ERROR("a request was left without an answer: ~tp ~tp in ~tp", [Class, What, Where]).
 
 %%% The way of a request
 

@@ -32,13 +32,14 @@ groups() ->
         late_request_finds_new_allocation, expired_session, relay_silent,
         killed_allocation_is_ended, crashed_allocation_is_ended, token_is_its_users,
         token_ends_with_its_allocation, forbidden_peer_403, every_request_one_answer,
-        bridge_gone_ends_allocations, stats]},
+        bridge_gone_ends_allocations, stats, one_line_for_an_allocation,
+        forbidden_peer_logged, strangers_text_escaped, crash_prints_no_secret]},
      {program, [], [
         binding_answered, program_missing, program_is_something_else, port_taken,
         address_not_ours, unknown_key, two_of_a_name, application_not_running, listeners_told,
         credentials, killed_program_comes_back, nonce_outlives_the_program,
         killed_owner_ends_program, stopped_server_ends_program, crash_loop_ends_server,
-        embedded, autostart_off]}].
+        embedded, autostart_off, autostart_on, autostart_with_mistakes]}].
 
 init_per_suite(Config) ->
     Level = maps:get(level, logger:get_primary_config()),
@@ -463,6 +464,87 @@ stats(Config) ->
                            counters := #{client_packets := 1, client_bytes := 2}}, Stats)
     end.
 
+%%% What is logged
+
+one_line_for_an_allocation(Config) ->
+    Lines = logged(fun() ->
+        Bridge = serving(Config, #{}),
+        Session = allocated(Bridge),
+        [{Session, Pid}] = meerkat_registry:sessions(name(Config)),
+        gone(Bridge, Session, 1),
+        over(Pid)
+    end),
+    [Line] = [L || L <- Lines, string:prefix(L, "allocation ") =/= nomatch],
+    [?assertNotEqual(nomatch, string:find(Line, Part), {Line, Part})
+     || Part <- ["expired", "user alice", "client 192.0.2.9:40000", "relayed 203.0.113.5:50000",
+                 "from client 1 packets 2 bytes", "from peers 3 packets 4 bytes", "dropped 5"]].
+
+%% K29.
+forbidden_peer_logged(Config) ->
+    Lines = logged(fun() -> forbidden_peer_403(Config) end),
+    ?assertMatch([_], [L || L <- Lines, string:find(L, "403") =/= nomatch,
+                            string:find(L, "10.0.0.0/8") =/= nomatch,
+                            string:find(L, "10.0.0.1:5000") =/= nomatch]).
+
+%% X46.
+strangers_text_escaped(Config) ->
+    Lines = logged(fun() ->
+        Bridge = serving(Config, #{}),
+        Session = allocated(Bridge, ?FLOW, #{user => <<"%n%s\r\n\e[2J", 0, 255>>}),
+        [{Session, Pid}] = meerkat_registry:sessions(name(Config)),
+        gone(Bridge, Session, 1),
+        over(Pid)
+    end),
+    [Line] = [L || L <- Lines, string:prefix(L, "allocation ") =/= nomatch],
+    ?assertNotEqual(nomatch, string:find(Line, "user %n%s\\x0d\\x0a\\x1b[2J\\x00\\xff,")),
+    ?assert(lists:all(fun(C) -> C >= 32 end, Line)).
+
+%% A crash prints state, mailbox and what was in hand: no key and no secret among it.
+crash_prints_no_secret(Config) ->
+    Lines = logged(fun() ->
+        Bridge = serving(Config, #{}),
+        _ = asked(Bridge, ?FLOW, allocate, [{requested_transport, 17}], #{}),
+        {Ref, {alloc_create, #{session := Session}}} = command(Bridge),
+        [{Session, Pid}] = meerkat_registry:sessions(name(Config)),
+        created(Bridge, Ref, Session, #{relayed_v6 => {{0, 0, 0, 0, 0, 0, 0, 1}, 50000}}),
+        over(Pid)
+    end),
+    Crash = lists:append(Lines),
+    [?assertNotEqual(nomatch, string:find(Crash, Part))
+     || Part <- ["State machine", "crasher:", "alice"]],
+    Key = meerkat_stun:key(<<"alice">>, ?REALM, ?SECRET),
+    [?assertEqual(nomatch, string:find(Crash, Secret))
+     || Secret <- [binary_to_list(?SECRET), inner(io_lib:format("~w", [?SECRET])),
+                   inner(io_lib:format("~w", [Key]))]].
+
+%% <<1,2,3>> without its brackets: it may be part of a longer one.
+inner(Text) ->
+    string:trim(lists:flatten(Text), both, "<>").
+
+%% What the application and OTP log, formatted, while Fun runs.
+logged(Fun) ->
+    Level = maps:get(level, logger:get_primary_config()),
+    ok = logger:add_handler(?MODULE, ?MODULE, #{config => #{to => self()}}),
+    ok = logger:set_primary_config(level, info),
+    try
+        _ = Fun(),
+        lines()
+    after
+        ok = logger:set_primary_config(level, Level),
+        ok = logger:remove_handler(?MODULE)
+    end.
+
+lines() ->
+    receive {log, Line} -> [Line | lines()]
+    after 0 -> []
+    end.
+
+%% logger's handler callback, called in the process that logs.
+log(Event, #{config := #{to := Pid}}) ->
+    Line = logger_formatter:format(Event, #{single_line => true, template => [msg]}),
+    Pid ! {log, unicode:characters_to_list(Line)},
+    ok.
+
 %%% The real program
 
 binding_answered(Config) ->
@@ -613,6 +695,32 @@ init(ChildSpec) ->
 autostart_off(_Config) ->
     ?assertEqual(undefined, application:get_env(meerkat, autostart)),
     ?assertEqual([], [C || {{meerkat, _}, _, _, _} = C <- supervisor:which_children(meerkat_sup)]).
+
+autostart_on(Config) ->
+    ok = restarted_with(Config, "listen_ip = \"127.0.0.1\"; listen_port = 0;\n"
+                                "relay_ip = \"127.0.0.1\"; secret = \"s3cret\";\n"),
+    #{listeners := [{{127, 0, 0, 1}, Port}]} = meerkat:info(default),
+    ?assertMatch(#{class := success}, binding(Port)),
+    ok = restarted_without(),
+    ?assertNot(meerkat_registry:is_running(default)).
+
+autostart_with_mistakes(Config) ->
+    ?assertMatch({error, {configuration, _}}, restarted_with(Config, "listen_prt = 0;\n")),
+    ok = restarted_without().
+
+restarted_with(Config, Text) ->
+    File = filename:join(proplists:get_value(priv_dir, Config), "meerkat.cfg"),
+    ok = file:write_file(File, Text),
+    ok = application:stop(meerkat),
+    ok = application:set_env([{meerkat, [{autostart, true}, {config_file, File}]}]),
+    application:start(meerkat).
+
+restarted_without() ->
+    _ = application:stop(meerkat),
+    ok = application:unset_env(meerkat, autostart),
+    ok = application:unset_env(meerkat, config_file),
+    ok = logger:unset_application_level(meerkat),
+    application:start(meerkat).
 
 %%% The bridge: an escript between the frames and a TCP connection to the test
 
