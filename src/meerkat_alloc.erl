@@ -56,7 +56,7 @@ init({Name, Session, Plan, #{port := Port, place := Place} = Job}) ->
     #{limits := Limits} = meerkat_registry:settings(Name),
     {Core, Effects} = meerkat_alloc_core:new(Plan, Session, Place, Limits),
     Data = #data{name = Name, session = Session, five_tuple = FiveTuple, port = Port, core = Core,
-                 job = Job, started = now_ms()},
+                 job = Job, started = meerkat_clock:now_ms()},
     %% The effects run once the supervisor has its answer: a busy port may take a while.
     {ok, awaiting, Data, [{next_event, internal, {effects, Effects}}]}.
 
@@ -96,7 +96,7 @@ common(State, info, {relay, Ref, Message}, Data) ->
 common(State, info, {'DOWN', _, port, Port, _}, #data{port = Port} = Data) ->
     step(State, relay_down, Data);
 common(_State, {call, From}, info, #data{core = Core, session = Session}) ->
-    Info = (meerkat_alloc_core:info(Core, now_ms()))#{session => Session},
+    Info = (meerkat_alloc_core:info(Core, meerkat_clock:now_ms()))#{session => Session},
     {keep_state_and_data, {reply, From, Info}};
 common(_State, _Type, _Event, _Data) ->
     keep_state_and_data.
@@ -104,7 +104,7 @@ common(_State, _Type, _Event, _Data) ->
 %%% Effects
 
 step(State, Event, #data{core = Core0} = Data) ->
-    {Core, Effects} = meerkat_alloc_core:handle(Event, now_ms(), Core0),
+    {Core, Effects} = meerkat_alloc_core:handle(Event, meerkat_clock:now_ms(), Core0),
     run(State, Effects, Data#data{core = Core}).
 
 run(State, Effects, Data0) ->
@@ -188,7 +188,7 @@ report(Reason, Data) ->
     ?LOG_INFO("allocation ended (~ts): ~ts", [Reason, who(Data)], meta(Data)).
 
 who(#data{core = Core, started = Started}) ->
-    Now = now_ms(),
+    Now = meerkat_clock:now_ms(),
     #{user := User, client := Client, relayed := Relayed} = meerkat_alloc_core:info(Core, Now),
     ["user ", meerkat_text:escape(User),
      ", client ", meerkat_text:address(Client),
@@ -201,6 +201,3 @@ traffic(#{client_packets := ClientPackets, client_bytes := ClientBytes,
                   [ClientPackets, ClientBytes, PeerPackets, PeerBytes, Dropped]);
 traffic(#{}) ->
     "".
-
-now_ms() ->
-    erlang:monotonic_time(millisecond).

@@ -621,7 +621,7 @@ static int poll_timeout(struct control *c)
     if (work_left(c))
         return 0;
     uint64_t next = MIN(c->next_expiry, c->next_scan);
-    return next <= c->time.now ? 0 : (int)((next - c->time.now) / NS_PER_MS) + 1;
+    return next <= c->time.now ? 0 : (int)(clock_wait(next - c->time.now) / NS_PER_MS) + 1;
 }
 
 static void turn(struct control *c)
@@ -656,7 +656,7 @@ static void turn(struct control *c)
 
 static void hello(struct control *c)
 {
-    static const char build[] = __VERSION__;
+    static const char build[] = __VERSION__ CLOCK_NAME;
     struct ctl_frame f = {.code = CTL_HELLO,
                           .u.hello = {.magic = CTL_MAGIC,
                                       .version = CTL_VERSION,

@@ -524,8 +524,9 @@ static void uring_wait(struct io *io, uint64_t timeout_ns)
         flush(u, 0); /* buffers back first, or the receive would end again at once */
         rearm_all(u);
     }
-    struct __kernel_timespec ts = {.tv_sec = (long long)(timeout_ns / NS_PER_S),
-                                   .tv_nsec = (long long)(timeout_ns % NS_PER_S)};
+    uint64_t wait = clock_wait(timeout_ns);
+    struct __kernel_timespec ts = {.tv_sec = (long long)(wait / NS_PER_S),
+                                   .tv_nsec = (long long)(wait % NS_PER_S)};
     struct io_uring_cqe *cqe;
     int ret = io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, &ts, NULL);
     if (ret < 0 && ret != -ETIME && ret != -EINTR && ret != -EAGAIN && ret != -EBUSY)
