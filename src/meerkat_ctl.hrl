@@ -3,7 +3,7 @@
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
--define(CTL_TABLE_HASH, 16#9e610eee244c19f6).
+-define(CTL_TABLE_HASH, 16#9beaab5ea00d5227).
 
 %% {Name, Code, Way, [{Field, Type}]}
 -define(CTL_MESSAGES, [
@@ -112,6 +112,9 @@
         {transport, u8},
         {client, addr},
         {server, addr}]},
+    {session_moved, 16#38, r2e, [
+        {session, u64},
+        {client, addr}]},
     {session_gone, 16#36, r2e, [
         {session, u64},
         {reason, u8},

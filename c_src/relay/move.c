@@ -5,7 +5,7 @@
  * The session stays in its worker. If the kernel brings the new client's datagrams to another one,
  * that worker keeps a roamer, which says whose they are, and carries them over by way of the
  * control thread: a detour of one direction of clients that moved. Erlang has seen to it that the
- * mover is the owner.
+ * mover is the owner, and hears when the move is done.
  */
 #include "input.h"
 
@@ -88,9 +88,12 @@ bool move_session(struct worker *w, const struct mail_move *m)
     return true;
 }
 
-/* The new 5-tuple has spoken. */
-static void commit(struct worker *w, struct session *s)
+/* The new 5-tuple has spoken. False when Erlang cannot be told now: then it has not, and may say it
+ * again. */
+static bool commit(struct worker *w, struct session *s)
 {
+    if (mailbox_room(&w->out) < REPLY_ROOM)
+        return false;
     struct flow old = s->flow;
     unsigned old_home = s->flow_home;
     session_commit_move(&w->sessions, s);
@@ -99,7 +102,11 @@ static void commit(struct worker *w, struct session *s)
         tell_roamer(w, old_home, false, s, &old);
     if (s->flow_home == w->config.index)
         tell_roamer(w, s->flow_home, false, s, &s->flow); /* found by its own 5-tuple now */
+    struct ctl_frame moved = {.code = CTL_SESSION_MOVED,
+                              .u.session_moved = {.session = s->id, .client = s->flow.client}};
+    worker_post(w, &moved, false);
     count(w, CTR_moves);
+    return true;
 }
 
 /* Payload of a client that moved, in the session's own worker. */
@@ -117,10 +124,14 @@ static void take(struct worker *w, uint64_t session, const struct flow *f, uint8
         count(w, CTR_bad_indication);
         return;
     }
-    if (s->moving && flow_equal(&s->move, f))
-        commit(w, s);
-    else if (!flow_equal(&s->flow, f))
+    if (s->moving && flow_equal(&s->move, f)) {
+        if (!commit(w, s)) {
+            count(w, CTR_carry_full);
+            return;
+        }
+    } else if (!flow_equal(&s->flow, f)) {
         return; /* of a 5-tuple left behind */
+    }
     if (channel)
         forward_channel(w, s, data, len);
     else

@@ -691,6 +691,13 @@ static void x83_bandwidth_is_kept_within_five_per_cent(void)
     kit_stop(&k);
 }
 
+static bool told_of_move(void)
+{
+    struct ctl_frame f;
+    return kit_frame(&k, &f) && f.code == CTL_SESSION_MOVED && f.u.session_moved.session == ID &&
+           addr_equal(&f.u.session_moved.client, &k.client);
+}
+
 /* M5: the old 5-tuple serves both ways until data comes from the new one. */
 static void m5_a_client_moves_when_it_speaks_from_its_new_address(void)
 {
@@ -714,6 +721,7 @@ static void m5_a_client_moves_when_it_speaks_from_its_new_address(void)
     CHECK(took(&sent));
     CHECK(addr_equal(&sent.to, &k.peer));
     CHECK_EQ(kit_count(&k, CTR_moves), 1);
+    CHECK(told_of_move());
     kit_from_peer(&k, &s->relayed[0], &k.peer, "b", 1);
     CHECK(took(&sent));
     CHECK(addr_equal(&sent.to, &new));
@@ -742,6 +750,7 @@ static void m5_a_client_that_lands_at_another_worker_is_carried(void)
     CHECK(addr_equal(&sent.to, &k.peer));
     CHECK_EQ(sent.len, 5);
     CHECK_EQ(kit_count(&k, CTR_moves), 1);
+    CHECK(told_of_move());
     CHECK(addr_equal(&s->flow.client, &k.client));
     kit_stop(&k);
 
@@ -765,6 +774,31 @@ static void m5_a_client_that_lands_at_another_worker_is_carried(void)
     move_roamer(&k.worker, &roam);
     kit_from_client(&k, buf, len);
     CHECK_EQ(kit_count(&k, CTR_no_allocation), 1);
+    kit_stop(&k);
+}
+
+/* Erlang must hear of every move: one that it cannot be told of waits for the next datagram. */
+static void m5_no_move_without_a_word(void)
+{
+    kit_start(&k);
+    struct session *s = kit_allocate(&k, ID, true, false, 600000);
+    struct addr old = k.client;
+    CHECK_EQ(kit_permit(&k, ID, &k.peer, 300000), CTL_OK);
+    k.client.port = 6000;
+    CHECK_EQ(kit_move(&k, ID, 0), CTL_OK);
+    enum { FILLER = 512 };
+    while (mailbox_room(&k.worker.out) > FILLER)
+        mailbox_commit(&k.worker.out, mailbox_reserve(&k.worker.out, FILLER), FILLER);
+    kit_from_client(&k, buf, send_indication(buf, sizeof(buf), &k.peer, "hello"));
+    CHECK(nothing_sent());
+    CHECK_EQ(kit_count(&k, CTR_carry_full), 1);
+    CHECK(addr_equal(&s->flow.client, &old));
+    uint32_t len;
+    while (mailbox_peek(&k.worker.out, &len))
+        mailbox_consume(&k.worker.out);
+    kit_from_client(&k, buf, send_indication(buf, sizeof(buf), &k.peer, "hello"));
+    CHECK(took(&sent));
+    CHECK(told_of_move());
     kit_stop(&k);
 }
 
@@ -979,6 +1013,7 @@ int main(void)
     RUN(x83_bandwidth_is_kept_within_five_per_cent);
     RUN(m5_a_client_moves_when_it_speaks_from_its_new_address);
     RUN(m5_a_client_that_lands_at_another_worker_is_carried);
+    RUN(m5_no_move_without_a_word);
     RUN(x104_a_later_move_replaces_the_pending_one);
     RUN(b3_answers_come_from_where_they_were_asked_to);
     RUN(x26_discovery_is_unknown_where_it_is_off);
