@@ -81,7 +81,7 @@
 
 -type awaiting() :: none
                   | create
-                  | {refresh, [family()], Lifetime :: pos_integer()}
+                  | {refresh, [family()], Lifetime :: non_neg_integer()}
                   | {permit, [inet:ip_address()]}
                   | {bind, Number :: char(), Peer :: address()}
                   | deleted.

@@ -441,8 +441,8 @@ heading(#{server := Server} = Options) ->
 %% ----------------------------------------------------------------------------------- arguments
 
 usage() ->
-    "usage: meerkatctl check [turn:HOST[:PORT]] [--user NAME --password PASSWORD | --secret SECRET]\n"
-    "                        [--family 4|6]\n"
+    "usage: meerkatctl check [turn:HOST[:PORT]] [--user NAME --password PASSWORD |\n"
+    "                        --secret SECRET] [--family 4|6]\n"
     "\n"
     "Checks step by step that the TURN server works from here.\n"
     "\n"

@@ -193,7 +193,8 @@ report(Bound, #{relays := Relays, own_kinds := Kinds}) ->
                        || Advertised =/= Local]])
          || #{local := Local, advertised := Advertised, min_port := Min, max_port := Max}
                 <- Relays],
-    _ = [?LOG_NOTICE("peers on ~ts addresses are allowed, for the relay's own address is one", [Kind])
+    _ = [?LOG_NOTICE("peers on ~ts addresses are allowed, for the relay's own address is one",
+                     [Kind])
          || Kind <- Kinds],
     ok.
 

@@ -216,7 +216,8 @@ allocate_refresh_delete(Config) ->
     ?assertMatch([#{user := <<"alice">>, session := Session, relayed := [{?RELAY, 50000}]}],
                  meerkat:allocations(name(Config))),
     _ = asked(Bridge, ?FLOW + 1, refresh, [{lifetime, 1200}], #{session => Session}),
-    {Ref2, {alloc_refresh, #{session := Session, family := 0, lifetime_ms := 1200000}}} = command(Bridge),
+    {Ref2, {alloc_refresh, #{session := Session, family := 0, lifetime_ms := 1200000}}} =
+        command(Bridge),
     replied(Bridge, Ref2, Session, ok),
     ?assertMatch(#{class := success, attributes := [{lifetime, 1200}]},
                  answer(Bridge, ?FLOW + 1)),

@@ -674,6 +674,7 @@ static void stop_workers(struct control *c)
     }
     for (unsigned i = 0; i < c->worker_count; i++) {
         pthread_join(c->workers[i].thread, NULL);
+        io_destroy(c->workers[i].io);
         worker_destroy(&c->workers[i]);
     }
     free(c->workers);

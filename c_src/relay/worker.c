@@ -286,8 +286,7 @@ static void *run(void *arg)
         w->time = clock_read();
         worker_turn(w);
     }
-    io_destroy(w->io);
-    return NULL;
+    return NULL; /* the io is the control thread's to end: it may be waking it just now */
 }
 
 int worker_start(struct worker *w)

@@ -147,7 +147,8 @@ struct worker {
 int worker_init(struct worker *w, const struct worker_config *config, struct clock_time start);
 void worker_destroy(struct worker *w);
 
-/* Starts the thread with an io_uring of its own; returns once that stands. 0 or -errno. */
+/* Starts the thread with an io_uring of its own; returns once that stands. 0 or -errno. Who joins
+ * the thread ends the io. */
 int worker_start(struct worker *w);
 
 /* What an io must call. */
