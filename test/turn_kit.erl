@@ -16,7 +16,7 @@
 -export([request/2, request/3, challenged/1, signed/3, signed/4, call/3, call/4]).
 -export([allocated/1, allocated/2, allocated/3, allocate/1, allocate/2, delete/1]).
 -export([permit/2, bind/3, send_to/3, send_indication/2, channel/3, data/1]).
--export([peer/0, peer/1, peer_send/3, peer_next/1, peer_same/2, unheard/4]).
+-export([peer/0, peer/1, peer/2, peer_send/3, peer_next/1, peer_same/2, unheard/4]).
 -export([get/2, get_all/2, code/1, names/1, success/1, expect/2, patch/3]).
 
 -export_type([config/0, server/0, client/0, answer/0, peer/0]).
@@ -171,7 +171,7 @@ open(Server) -> open(Server, #{}).
 
 %% Options: user; password (default: that of a known user, else the secret); to (a listener's
 %% address, default the first one); family (v6: the first listener with an IPv6 address);
-%% ip, port (of the client).
+%% ip, port (of the client); netns (the file of the network namespace it lives in).
 -spec open(server(), map()) -> client().
 open(#{listeners := Listeners, users := Users, secret := Secret} = Server, Options) ->
     [First | _] = case Options of
@@ -181,8 +181,8 @@ open(#{listeners := Listeners, users := Users, secret := Secret} = Server, Optio
                   end,
     Ip = maps:get(ip, Options, loopback(First)),
     Socket = case Options of
-                 #{port := Port} -> socket(Ip, Port);
-                 #{} -> client_socket(Ip)
+                 #{port := Port} -> socket(Ip, Port, Options);
+                 #{} -> client_socket(Ip, Options)
              end,
     {ok, Here} = inet:sockname(Socket),
     User = maps:get(user, Options, <<"alice">>),
@@ -194,20 +194,21 @@ loopback({Ip, _}) when tuple_size(Ip) =:= 8 -> ?V6_LOOPBACK;
 loopback(_) -> {127, 0, 0, 1}.
 
 %% A port no client had before: the system would give one again whose allocation still lives.
-client_socket(Ip) ->
+client_socket(Ip, Options) ->
     Port = 10000 + erlang:unique_integer([positive, monotonic]) rem 10000,
-    case gen_udp:open(Port, socket_options(Ip)) of
+    case gen_udp:open(Port, socket_options(Ip, Options)) of
         {ok, Socket} -> Socket;
-        {error, eaddrinuse} -> client_socket(Ip)
+        {error, eaddrinuse} -> client_socket(Ip, Options)
     end.
 
-socket(Ip, Port) ->
-    {ok, Socket} = gen_udp:open(Port, socket_options(Ip)),
+socket(Ip, Port, Options) ->
+    {ok, Socket} = gen_udp:open(Port, socket_options(Ip, Options)),
     Socket.
 
-socket_options(Ip) ->
+socket_options(Ip, Options) ->
     Family = case tuple_size(Ip) of 4 -> inet; 8 -> inet6 end,
-    [binary, Family, {ip, Ip}, {active, true}, {recbuf, 1 bsl 20}].
+    [binary, Family, {ip, Ip}, {active, true}, {recbuf, 1 bsl 20}]
+        ++ maps:to_list(maps:with([netns], Options)).
 
 -spec close(client() | peer()) -> ok.
 close(#{socket := Socket}) -> gen_udp:close(Socket).
@@ -445,8 +446,12 @@ data(Client) ->
 peer() -> peer({127, 0, 0, 1}).
 
 -spec peer(inet:ip_address()) -> peer().
-peer(Ip) ->
-    Socket = socket(Ip, 0),
+peer(Ip) -> peer(Ip, #{}).
+
+%% Options: netns, as for open/2.
+-spec peer(inet:ip_address(), map()) -> peer().
+peer(Ip, Options) ->
+    Socket = socket(Ip, 0, Options),
     {ok, Address} = inet:sockname(Socket),
     #{socket => Socket, address => Address}.
 
