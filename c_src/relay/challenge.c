@@ -10,7 +10,14 @@
  */
 #include "input.h"
 
-enum { CHALLENGE_MAX = STUN_HEADER_LEN + 8 + 4 + REALM_MAX + 4 + STUN_NONCE_LEN + 3 + 8 };
+/* SHA-256, then MD5, none with parameters: the order we like them in (RFC 8489 9.2.4, 18.5.1).
+ * meerkat_auth.erl has the same list, to compare it with what requests send back. */
+static const uint8_t password_algorithms[] = {0, 2, 0, 0, 0, 1, 0, 0};
+
+enum {
+    CHALLENGE_MAX = STUN_HEADER_LEN + 8 + 4 + REALM_MAX + 4 + STUN_NONCE_LEN + 3 + 4 +
+                    sizeof(password_algorithms) + 8
+};
 
 static void challenge(struct worker *w, const struct flow *f, const struct stun_view *v,
                       uint16_t code)
@@ -27,6 +34,8 @@ static void challenge(struct worker *w, const struct flow *f, const struct stun_
     stun_put_error(&b, code, NULL);
     stun_put_bytes(&b, A_realm, f->listener->realm, f->listener->realm_len);
     stun_put_bytes(&b, A_nonce, nonce, sizeof(nonce));
+    if (w->config.nonce_features & STUN_FEATURE_PASSWORD_ALGORITHMS)
+        stun_put_bytes(&b, A_password_algorithms, password_algorithms, sizeof(password_algorithms));
     if (v->has_fingerprint)
         stun_put_fingerprint(&b);
     size_t len = stun_build_end(&b);

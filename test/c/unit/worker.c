@@ -160,6 +160,71 @@ static void x30_x32_nonces_of_others_and_of_yesterday_earn_438(void)
     kit_stop(&k);
 }
 
+/* Erratum 6290: bit 0 of the features is the least significant. A nonce under other features than
+ * ours is somebody's who bids down (X41). */
+static void s19_s24_challenges_offer_what_the_nonce_says(void)
+{
+    static const char *const cookies[] = {"obMatJos2AAAA", "obMatJos2AAAB", "obMatJos2AAAC",
+                                          "obMatJos2AAAD"};
+    static const uint8_t offered[] = {0, 2, 0, 0, 0, 1, 0, 0};
+    char nonce[128];
+    struct ctl_frame f;
+    kit_start(&k);
+    for (uint32_t features = 0; features < ARRAY_SIZE(cookies); features++) {
+        k.worker.config.nonce_features = features;
+        kit_from_client(&k, buf, bare_request(buf, sizeof(buf), STUN_ALLOCATE));
+        for (uint16_t code = 401; code; code = code == 401 ? 438 : 0) {
+            struct stun_view v;
+            const uint8_t *value;
+            size_t len;
+            CHECK(took(&sent));
+            CHECK_EQ(error_code(&sent), code);
+            CHECK(sent.len <= 112); /* X21 */
+            CHECK_EQ(nonce_of(&sent, nonce), STUN_NONCE_LEN);
+            CHECK_MEM(nonce, cookies[features], 13);
+            CHECK_EQ(stun_parse(&v, sent.data, sent.len), STUN_OK);
+            CHECK(!stun_has(&v, A_username) && !stun_has(&v, A_userhash));
+            if (features & STUN_FEATURE_PASSWORD_ALGORITHMS) {
+                CHECK_EQ(stun_get_bytes(&v, A_password_algorithms, &value, &len), STUN_OK);
+                CHECK_EQ(len, sizeof(offered));
+                CHECK_MEM(value, offered, sizeof(offered));
+            } else {
+                CHECK(!stun_has(&v, A_password_algorithms));
+            }
+            kit_from_client(&k, buf, signed_request(buf, nonce, STUN_NONCE_LEN));
+            CHECK(nothing_sent());
+            CHECK(kit_frame(&k, &f));
+            k.worker.config.nonce_features = features ^ 1;
+            kit_from_client(&k, buf, signed_request(buf, nonce, STUN_NONCE_LEN));
+            CHECK(took(&sent));
+            CHECK_EQ(error_code(&sent), 438);
+            k.worker.config.nonce_features = features;
+            nonce[12] ^= 1;
+            kit_from_client(&k, buf, signed_request(buf, nonce, STUN_NONCE_LEN));
+            if (code == 438)
+                CHECK(took(&sent));
+        }
+        kit_turn(&k, 11 * 1000); /* what Erlang was asked is over */
+    }
+    kit_stop(&k);
+}
+
+static void x21_the_longest_realm_fits_a_challenge(void)
+{
+    kit_start(&k);
+    k.worker.config.nonce_features = STUN_FEATURE_PASSWORD_ALGORITHMS;
+    memset(k.listener->realm, 'r', REALM_MAX - 1);
+    k.listener->realm_len = REALM_MAX - 1;
+    struct stun_builder b;
+    uint8_t txid[STUN_TXID_LEN] = {2};
+    stun_build_start(&b, buf, sizeof(buf), STUN_REQUEST, STUN_ALLOCATE, txid);
+    stun_put_fingerprint(&b);
+    kit_from_client(&k, buf, stun_build_end(&b));
+    CHECK(took(&sent));
+    CHECK_EQ(sent.len, 20 + 8 + 4 + 128 + 4 + 40 + 12 + 8);
+    kit_stop(&k);
+}
+
 static void x108_without_credit_requests_are_dropped(void)
 {
     char nonce[128];
@@ -991,6 +1056,8 @@ int main(void)
     RUN(x20_binding_is_answered_small);
     RUN(s22_challenge_then_request_reaches_erlang);
     RUN(x30_x32_nonces_of_others_and_of_yesterday_earn_438);
+    RUN(s19_s24_challenges_offer_what_the_nonce_says);
+    RUN(x21_the_longest_realm_fits_a_challenge);
     RUN(x108_without_credit_requests_are_dropped);
     RUN(s25_integrity_without_its_companions_earns_400);
     RUN(x24_x63_noise_and_wrong_classes_are_dropped);
