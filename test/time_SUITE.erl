@@ -1,0 +1,532 @@
+%% What takes seconds to hours (RFC 8656 5 to 12, RFC 8489 9.2, and what MongooseICE did), told by
+%% real packets in a hundredth of the time: the relay is one built with a fast clock, Erlang's own
+%% is set to the same speed. Named after the rows of the conformance table. Every case has a server
+%% to itself and all run at once.
+%%
+%% That something is over is awaited, by trying again; that something else is not yet over, the
+%% other's time being much longer, is seen then. No case looks at a clock.
+-module(time_SUITE).
+
+-include_lib("stdlib/include/assert.hrl").
+
+-export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1]).
+-export([t3_nonce_within_the_hour/1, t13_data_prolongs_nothing/1, t27_reservation_lapses/1,
+         t29_lifetimes_are_kept/1, t33_refresh_prolongs/1, t34_families_end_apart/1,
+         t35_permission_lapses/1, t35_permission_renewed/1, t37_send_renews_nothing/1,
+         t40_channel_lapses/1, t41_bind_renews_channel_and_permission/1,
+         t43_channel_data_renews_nothing/1, k6_nonce_of_an_idle_client/1,
+         k15_reservation_lapses_with_its_allocation/1, k16_each_permission_by_itself/1,
+         k17_channel_without_permission/1, k17_permission_without_channel/1,
+         x30_stale_nonce/1, x73_held_port_comes_back/1, x78_traffic_keeps_nothing_alive/1,
+         x81_next_user_of_a_5_tuple/1]).
+-export([nothing_of_it_ships/1]).
+
+-import(turn_kit, [doc/1, open/1, ask/2, dropped/3, request/3, challenged/1, call/3, allocated/1,
+                   allocated/2, allocate/1, allocate/2, permit/2, bind/3, send_to/3, channel/3,
+                   peer/0, peer/1, peer_send/3, peer_next/1, unheard/4, fence/1, get/2,
+                   get_all/2, code/1, names/1, success/1, expect/2]).
+
+%% As VARIANT=fast of c_src/Makefile.
+-define(SPEED, 100).
+-define(V6, {0, 0, 0, 0, 0, 0, 0, 1}).
+-define(RAF4, {requested_address_family, 1}).
+-define(RAF6, {requested_address_family, 2}).
+-define(BOTH, {additional_address_family, 2}).
+
+-spec all() -> [atom() | {group, atom()}].
+all() -> [nothing_of_it_ships, {group, rows}].
+
+-spec groups() -> [tuple()].
+groups() -> [{rows, [parallel], turn_kit:cases(?MODULE)}].
+
+-spec suite() -> [tuple()].
+suite() -> [{timetrap, {seconds, 120}}].
+
+-spec init_per_suite(turn_kit:config()) -> turn_kit:config() | {skip, string()}.
+init_per_suite(Config) ->
+    os:getenv("MEERKAT_TEST_TARGET") =:= false orelse throw({skip, "needs a clock of its own"}),
+    Root = root(proplists:get_value(data_dir, Config)),
+    Built = os:cmd("env -u MAKEFLAGS make -s -C '" ++ Root ++ "/c_src' VARIANT=fast relay 2>&1 "
+                   "&& echo built"),
+    {_, "built"} = {Built, lists:last(string:lexemes("no\n" ++ Built, "\n"))},
+    Relay = filename:join(Root, "_build/c/fast/meerkat_relay"),
+    ok = meerkat_clock:set_speed(?SPEED),
+    [{root, Root}, {relay, Relay} | Config].
+
+-spec end_per_suite(turn_kit:config()) -> _.
+end_per_suite(_Config) -> ok = meerkat_clock:set_speed(1).
+
+root("/") -> error(no_source_tree);
+root(Dir) ->
+    case filelib:is_regular(filename:join(Dir, "c_src/ctl/ctl.def")) of
+        true -> Dir;
+        false -> root(filename:dirname(Dir))
+    end.
+
+%% Runs Fun with a server whose time flies.
+flying(Config, Fun) -> flying(Config, #{}, Fun).
+
+flying(Config, Overrides, Fun) ->
+    Program = #{relay_program => proplists:get_value(relay, Config), workers => 1},
+    turn_kit:with_server(maps:merge(Program, Overrides), Fun).
+
+%% A client with an allocation that lasts, and a peer at that address it may talk to.
+pair(Server, Ip) ->
+    Client = allocated(Server, [{lifetime, 3600}]),
+    Peer = peer(Ip),
+    success(permit(Client, [Peer])),
+    {Client, Peer}.
+
+%% Tries again until it is so; the suite's time trap is the bound.
+until(Fun) ->
+    case Fun() of
+        true -> ok;
+        false ->
+            receive after 10 -> until(Fun) end
+    end.
+
+%% Is there an allocation? A request that changes nothing and asks for nothing.
+lives(Client) ->
+    case code(call(Client, create_permission, [])) of
+        400 -> true;
+        437 -> false
+    end.
+
+%% Does what Send leaves with the client come to the peer? What is sent straight to the peer
+%% afterwards comes behind it.
+reaches(Client, #{address := Address} = Peer) ->
+    Mark = crypto:strong_rand_bytes(8),
+    send_to(Client, Peer, Mark),
+    came(Client, Peer, Address, Mark).
+
+%% The same by channel.
+reaches(Client, Number, #{address := Address} = Peer) ->
+    Mark = crypto:strong_rand_bytes(8),
+    channel(Client, Number, Mark),
+    came(Client, Peer, Address, Mark).
+
+came(Client, #{socket := Socket} = Peer, {Ip, Port}, Mark) ->
+    fence(Client),
+    ok = gen_udp:send(Socket, Ip, Port, <<"end">>),
+    case peer_next(Peer) of
+        {_, Mark} -> {{Ip, Port}, <<"end">>} = peer_next(Peer), true;
+        {{Ip, Port}, <<"end">>} -> false
+    end.
+
+%% What becomes of a datagram from the peer: data, {channel, Number}, or the name of the counter
+%% that was counted when it was dropped.
+from_peer(#{server := Server, socket := Socket, relayed := Relayed} = Client, Peer) ->
+    Mark = crypto:strong_rand_bytes(8),
+    Drops = fun() -> [turn_kit:counter(Server, C) || C <- [no_permission, no_allocation]] end,
+    Before = Drops(),
+    peer_send(Peer, Relayed, Mark),
+    until(fun() ->
+        {messages, Messages} = process_info(self(), messages),
+        Drops() =/= Before orelse [M || {udp, S, _, _, _} = M <- Messages, S =:= Socket] =/= []
+    end),
+    case Drops() of
+        Before ->
+            case turn_kit:next(Client) of
+                <<16#0017:16, _/binary>> = Data ->
+                    {_, _} = binary:match(Data, Mark),
+                    data;
+                <<Number:16, 8:16, Mark/binary>> ->
+                    {channel, Number}
+            end;
+        After ->
+            fence(Client),
+            [Reason] = [C || {C, true} <- lists:zip([no_permission, no_allocation],
+                                                    lists:zipwith(fun erlang:'<'/2, Before,
+                                                                  After))],
+            Reason
+    end.
+
+lapsed_send(Client, #{address := Address}) ->
+    dropped(Client, no_permission,
+            request(indication, send, [{xor_peer_address, Address}, {data, <<"late">>}])).
+
+%% ---------------------------------------------------------------------------------- nonces
+
+-spec t3_nonce_within_the_hour(turn_kit:config()) -> _.
+t3_nonce_within_the_hour(Config) ->
+    doc("unless told otherwise a nonce is stale after an hour at the latest, used or not "
+        "(RFC 8656 5)"),
+    flying(Config, fun(Server) ->
+        #{nonce := Nonce} = Client = challenged(open(Server)),
+        expect(437, call(Client, refresh, [])),
+        until(fun() -> maps:get(nonce, challenged(Client)) =/= Nonce end),
+        Hour = allocated(Server, [{lifetime, 3600}]),
+        until(fun() -> not lives(challenged(Hour)) end),
+        expect(438, call(Client, refresh, []))
+    end).
+
+-spec x30_stale_nonce(turn_kit:config()) -> _.
+x30_stale_nonce(Config) ->
+    doc("a nonce past its time: 438 with realm and a fresh one, nothing of the user, and with "
+        "that one the same request succeeds (RFC 8489 9.2.4, RFC 8656 5)"),
+    flying(Config, #{nonce_lifetime => 300}, fun(Server) ->
+        #{nonce := Nonce} = Client = allocated(Server, [{lifetime, 3600}]),
+        until(fun() -> code(call(Client, refresh, [{lifetime, 3600}])) =:= 438 end),
+        Answer = expect(438, call(Client, refresh, [{lifetime, 3600}])),
+        ?assertEqual([], names(Answer) -- [error_code, nonce, realm, password_algorithms,
+                                           message_integrity, message_integrity_sha256]),
+        ?assertEqual(maps:get(realm, Server), get(realm, Answer)),
+        ?assertNotEqual(Nonce, get(nonce, Answer)),
+        Renewed = Client#{nonce => get(nonce, Answer)},
+        success(call(Renewed, refresh, [{lifetime, 3600}])),
+        expect(438, call(Client, refresh, []))
+    end).
+
+-spec k6_nonce_of_an_idle_client(turn_kit:config()) -> _.
+k6_nonce_of_an_idle_client(Config) ->
+    doc("a nonce is good for all its life, whatever was issued since and however idle its "
+        "client; then 438 once"),
+    flying(Config, fun(Server) ->
+        Idle = challenged(open(Server)),
+        Short = allocated(Server),
+        until(fun() ->
+            expect(401, ask(Idle, request(request, refresh, []))),
+            not lives(Short)
+        end),
+        success(allocate(Idle))
+    end).
+
+%% ----------------------------------------------------------------------------- allocations
+
+-spec t13_data_prolongs_nothing(turn_kit:config()) -> _.
+t13_data_prolongs_nothing(Config) ->
+    doc("an allocation ends after the ten minutes it was given, whatever it relays meanwhile and "
+        "whatever else is renewed (RFC 8656 6)"),
+    flying(Config, fun(Server) ->
+        Client = allocated(Server),
+        ?assertEqual(600, get(lifetime, maps:get(answer, Client))),
+        Peer = peer(),
+        until(fun() ->
+            Bound = code(bind(Client, 16#4000, Peer)),
+            Bound =:= success andalso reaches(Client, 16#4000, Peer),
+            Bound =:= 437
+        end),
+        dropped(Client, no_allocation, stun_model:encode_channel(16#4000, <<"late">>)),
+        expect(437, call(Client, refresh, []))
+    end).
+
+-spec t29_lifetimes_are_kept(turn_kit:config()) -> _.
+t29_lifetimes_are_kept(Config) ->
+    doc("each allocation ends when its own LIFETIME is over, and its port is free again "
+        "(RFC 8656 7.2)"),
+    flying(Config, fun(Server) ->
+        [Short, Long] = [allocated(Server, [{lifetime, S}]) || S <- [1, 1800]],
+        ?assertEqual([600, 1800], [get(lifetime, A) || #{answer := A} <- [Short, Long]]),
+        until(fun() -> not lives(Short) end),
+        ?assert(lives(Long)),
+        {Ip, Port} = maps:get(relayed, Short),
+        until(fun() ->
+            case gen_udp:open(Port, [{ip, Ip}]) of
+                {ok, Socket} -> gen_udp:close(Socket) =:= ok;
+                {error, eaddrinuse} -> false
+            end
+        end),
+        success(allocate(Short)),
+        until(fun() -> not lives(Long) end)
+    end).
+
+-spec t33_refresh_prolongs(turn_kit:config()) -> _.
+t33_refresh_prolongs(Config) ->
+    doc("a Refresh sets the time that is left anew, longer or shorter (RFC 8656 8.2)"),
+    flying(Config, fun(Server) ->
+        [Longer, Shorter] = [allocated(Server, [{lifetime, S}]) || S <- [600, 3600]],
+        Same = allocated(Server, [{lifetime, 3600}]),
+        ?assertEqual(2400, get(lifetime, success(call(Longer, refresh, [{lifetime, 2400}])))),
+        ?assertEqual(600, get(lifetime, success(call(Shorter, refresh, [{lifetime, 1}])))),
+        until(fun() -> not lives(Shorter) end),
+        ?assertEqual([true, true], [lives(C) || C <- [Longer, Same]]),
+        until(fun() -> not lives(Longer) end)
+    end).
+
+-spec t34_families_end_apart(turn_kit:config()) -> _.
+t34_families_end_apart(Config) ->
+    doc("of a dual allocation the family that was not refreshed ends alone, with what is its "
+        "own (RFC 8656 8.2)"),
+    flying(Config, fun(Server) ->
+        #{answer := Answer} = Client = allocated(Server, [?BOTH]),
+        [Relayed6] = [A || {?V6, _} = A <- get_all(xor_relayed_address, Answer)],
+        [Peer4, Peer6] = [peer(), peer(?V6)],
+        success(call(Client, refresh, [?RAF6, {lifetime, 3000}])),
+        until(fun() -> code(permit(Client, [Peer4])) =:= 443 end),
+        expect(443, call(Client, refresh, [?RAF4])),
+        success(bind(Client, 16#4000, Peer6)),
+        ?assert(reaches(Client, 16#4000, Peer6)),
+        ?assertEqual({channel, 16#4000}, from_peer(Client#{relayed => Relayed6}, Peer6)),
+        until(fun() -> not lives(Client) end)
+    end).
+
+-spec x81_next_user_of_a_5_tuple(turn_kit:config()) -> _.
+x81_next_user_of_a_5_tuple(Config) ->
+    doc("whoever has the 5-tuple after an allocation has expired finds nothing of it"),
+    flying(Config, fun(Server) ->
+        Alice = allocated(Server),
+        Peer = peer(),
+        until(fun() -> code(bind(Alice, 16#4000, Peer)) =:= 437 end),
+        dropped(Alice, no_allocation, stun_model:encode_channel(16#4000, <<"late">>)),
+        Bob = Alice#{user => <<"bob">>, password => <<"builder">>,
+                     key => stun_model:key("bob", maps:get(realm, Alice), "builder")},
+        Answer = success(allocate(Bob)),
+        Next = Bob#{relayed => get(xor_relayed_address, Answer)},
+        lapsed_send(Next, Peer),
+        dropped(Next, no_channel, stun_model:encode_channel(16#4000, <<"whose">>)),
+        unheard(Next, Peer, maps:get(relayed, Next), <<"hello">>),
+        expect(441, call(Alice, refresh, [])),
+        success(bind(Next, 16#4001, Peer)),
+        ?assert(reaches(Next, 16#4001, Peer))
+    end).
+
+%% ---------------------------------------------------------------------------- reservations
+
+%% A server with two ports, an allocation on the even one, and the token for the other.
+reserving(Config, Items, Fun) ->
+    Even = turn_kit:free_ports(2),
+    Relay = #{local => {127, 0, 0, 1}, advertised => {127, 0, 0, 1},
+              min_port => Even, max_port => Even + 1},
+    flying(Config, #{relays => [Relay]}, fun(Server) ->
+        #{answer := Answer} = Client = allocated(Server, [{even_port, true} | Items]),
+        Fun(Server, Client, Even, {reservation_token, get(reservation_token, Answer)})
+    end).
+
+-spec t27_reservation_lapses(turn_kit:config()) -> _.
+t27_reservation_lapses(Config) ->
+    doc("a reservation nobody redeems ends after half a minute, long before its allocation: the "
+        "token is worth nothing then (RFC 8656 7.2)"),
+    reserving(Config, [], fun(Server, First, Even, Token) ->
+        Late = challenged(open(Server)),
+        until(fun() -> code(allocate(Late)) =:= success end),
+        ?assert(lives(First)),
+        expect(437, allocate(Late)),
+        expect(508, allocate(challenged(open(Server)), [Token])),
+        turn_kit:delete(Late),
+        expect(508, allocate(Late, [Token])),
+        Answer = success(allocate(Late)),
+        ?assertMatch({_, Port} when Port =:= Even + 1, get(xor_relayed_address, Answer))
+    end).
+
+-spec x73_held_port_comes_back(turn_kit:config()) -> _.
+x73_held_port_comes_back(Config) ->
+    doc("ports held in reserve come back, one after the other: none is lost"),
+    Even = turn_kit:free_ports(2),
+    Relay = #{local => {127, 0, 0, 1}, advertised => {127, 0, 0, 1},
+              min_port => Even, max_port => Even + 1},
+    flying(Config, #{relays => [Relay]}, fun(Server) ->
+        Client = challenged(open(Server)),
+        [begin
+             until(fun() -> code(allocate(Client, [{even_port, true}])) =:= success end),
+             turn_kit:delete(Client)
+         end || _ <- lists:seq(1, 3)],
+        Others = [challenged(open(Server)) || _ <- [1, 2]],
+        [until(fun() -> code(allocate(Other)) =:= success end) || Other <- Others],
+        expect(508, allocate(Client))
+    end).
+
+-spec k15_reservation_lapses_with_its_allocation(turn_kit:config()) -> _.
+k15_reservation_lapses_with_its_allocation(Config) ->
+    doc("a token lives half a minute at most, and not longer than the allocation it came with"),
+    reserving(Config, [{lifetime, 3600}], fun(Server, First, _Even, Token) ->
+        Other = challenged(open(Server)),
+        turn_kit:delete(First),
+        expect(508, allocate(Other, [Token])),
+        Again = challenged(open(Server)),
+        until(fun() -> code(allocate(Again, [{even_port, true}])) =:= success end)
+    end).
+
+%% ----------------------------------------------------------------------------- permissions
+
+-spec t35_permission_lapses(turn_kit:config()) -> _.
+t35_permission_lapses(Config) ->
+    doc("a permission ends after five minutes, both ways and in silence; its allocation goes on "
+        "and can have it again (RFC 8656 9)"),
+    flying(Config, fun(Server) ->
+        {Client, Peer} = pair(Server, {127, 0, 0, 2}),
+        ?assertEqual(data, from_peer(Client, Peer)),
+        until(fun() -> not reaches(Client, Peer) end),
+        lapsed_send(Client, Peer),
+        unheard(Client, Peer, maps:get(relayed, Client), <<"late">>),
+        ?assert(lives(Client)),
+        success(permit(Client, [Peer])),
+        ?assert(reaches(Client, Peer)),
+        ?assertEqual(data, from_peer(Client, Peer))
+    end).
+
+-spec t35_permission_renewed(turn_kit:config()) -> _.
+t35_permission_renewed(Config) ->
+    doc("CreatePermission gives a permission five minutes more, several at once too "
+        "(RFC 8656 9, 10.2)"),
+    flying(Config, fun(Server) ->
+        {Client, Witness} = pair(Server, {127, 0, 0, 2}),
+        Kept = [peer({127, 0, 0, N}) || N <- [3, 4]],
+        until(fun() ->
+            success(permit(Client, Kept)),
+            not reaches(Client, Witness)
+        end),
+        [?assert(reaches(Client, Peer)) || Peer <- Kept],
+        [?assertEqual(data, from_peer(Client, Peer)) || Peer <- Kept],
+        until(fun() -> [] =:= [P || P <- Kept, reaches(Client, P)] end)
+    end).
+
+-spec k16_each_permission_by_itself(turn_kit:config()) -> _.
+k16_each_permission_by_itself(Config) ->
+    doc("each permission has a time of its own: one lapses, the one made later does not yet"),
+    flying(Config, fun(Server) ->
+        {Client, First} = pair(Server, {127, 0, 0, 2}),
+        Second = peer({127, 0, 0, 3}),
+        until(fun() ->
+            success(permit(Client, [Second])),
+            not reaches(Client, First)
+        end),
+        ?assert(reaches(Client, Second)),
+        lapsed_send(Client, First),
+        until(fun() -> not reaches(Client, Second) end)
+    end).
+
+-spec t37_send_renews_nothing(turn_kit:config()) -> _.
+t37_send_renews_nothing(Config) ->
+    doc("Send, and what peers send, give a permission no more time (RFC 8656 9, 11.2)"),
+    flying(Config, fun(Server) ->
+        {Client, Peer} = pair(Server, {127, 0, 0, 2}),
+        until(fun() ->
+            reaches(Client, Peer) =:= false
+                orelse from_peer(Client, Peer) =:= no_permission
+        end),
+        lapsed_send(Client, Peer),
+        ?assertEqual(no_permission, from_peer(Client, Peer))
+    end).
+
+%% -------------------------------------------------------------------------------- channels
+
+-spec t40_channel_lapses(turn_kit:config()) -> _.
+t40_channel_lapses(Config) ->
+    doc("a channel ends after ten minutes if it is not bound again; number and peer are then "
+        "free for others (RFC 8656 12)"),
+    flying(Config, fun(Server) ->
+        {Client, Peer} = pair(Server, {127, 0, 0, 2}),
+        success(bind(Client, 16#4000, Peer)),
+        until(fun() ->
+            success(permit(Client, [Peer])),
+            not reaches(Client, 16#4000, Peer)
+        end),
+        dropped(Client, no_channel, stun_model:encode_channel(16#4000, <<"late">>)),
+        Other = peer({127, 0, 0, 2}),
+        success(bind(Client, 16#4000, Other)),
+        success(bind(Client, 16#4001, Peer)),
+        [begin
+             ?assert(reaches(Client, Number, P)),
+             ?assertEqual({channel, Number}, from_peer(Client, P))
+         end || {Number, P} <- [{16#4000, Other}, {16#4001, Peer}]]
+    end).
+
+-spec t41_bind_renews_channel_and_permission(turn_kit:config()) -> _.
+t41_bind_renews_channel_and_permission(Config) ->
+    doc("the same ChannelBind again gives channel and permission their whole time "
+        "(RFC 8656 12.2)"),
+    flying(Config, fun(Server) ->
+        {Client, Once} = pair(Server, {127, 0, 0, 2}),
+        Again = peer({127, 0, 0, 3}),
+        success(bind(Client, 16#4000, Once)),
+        until(fun() ->
+            success(bind(Client, 16#4001, Again)),
+            success(permit(Client, [Once])),
+            not reaches(Client, 16#4000, Once)
+        end),
+        ?assert(reaches(Client, 16#4001, Again)),
+        ?assertEqual({channel, 16#4001}, from_peer(Client, Again)),
+        until(fun() -> not reaches(Client, 16#4001, Again) end)
+    end).
+
+-spec t43_channel_data_renews_nothing(turn_kit:config()) -> _.
+t43_channel_data_renews_nothing(Config) ->
+    doc("ChannelData gives neither permission nor channel more time (RFC 8656 12.6)"),
+    flying(Config, fun(Server) ->
+        {Client, Peer} = pair(Server, {127, 0, 0, 2}),
+        success(bind(Client, 16#4000, Peer)),
+        until(fun() -> not reaches(Client, 16#4000, Peer) end),
+        dropped(Client, no_permission, stun_model:encode_channel(16#4000, <<"late">>)),
+        until(fun() ->
+            success(permit(Client, [Peer])),
+            not reaches(Client, 16#4000, Peer)
+        end),
+        dropped(Client, no_channel, stun_model:encode_channel(16#4000, <<"late">>))
+    end).
+
+-spec k17_channel_without_permission(turn_kit:config()) -> _.
+k17_channel_without_permission(Config) ->
+    doc("a channel whose permission has lapsed carries nothing, either way, until it is renewed"),
+    flying(Config, fun(Server) ->
+        Client = allocated(Server, [{lifetime, 3600}]),
+        Peer = peer({127, 0, 0, 2}),
+        success(bind(Client, 16#4000, Peer)),
+        until(fun() -> not reaches(Client, 16#4000, Peer) end),
+        ?assertEqual(no_permission, from_peer(Client, Peer)),
+        dropped(Client, no_permission, stun_model:encode_channel(16#4000, <<"late">>)),
+        success(permit(Client, [Peer])),
+        ?assert(reaches(Client, 16#4000, Peer)),
+        ?assertEqual({channel, 16#4000}, from_peer(Client, Peer))
+    end).
+
+-spec k17_permission_without_channel(turn_kit:config()) -> _.
+k17_permission_without_channel(Config) ->
+    doc("where the channel has lapsed and the permission not, peers come as Data again"),
+    flying(Config, fun(Server) ->
+        {Client, Peer} = pair(Server, {127, 0, 0, 2}),
+        success(bind(Client, 16#4000, Peer)),
+        ?assertEqual({channel, 16#4000}, from_peer(Client, Peer)),
+        until(fun() ->
+            success(permit(Client, [Peer])),
+            from_peer(Client, Peer) =:= data
+        end),
+        ?assert(reaches(Client, Peer)),
+        dropped(Client, no_channel, stun_model:encode_channel(16#4000, <<"late">>))
+    end).
+
+-spec x78_traffic_keeps_nothing_alive(turn_kit:config()) -> _.
+x78_traffic_keeps_nothing_alive(Config) ->
+    doc("traffic of every kind and no request: the permission dies, both ways, with the channel "
+        "still bound; then the channel, though the permission is back"),
+    flying(Config, fun(Server) ->
+        {Client, Peer} = pair(Server, {127, 0, 0, 2}),
+        success(bind(Client, 16#4000, Peer)),
+        until(fun() ->
+            _ = reaches(Client, Peer),
+            _ = from_peer(Client, Peer),
+            not reaches(Client, 16#4000, Peer)
+        end),
+        lapsed_send(Client, Peer),
+        dropped(Client, no_permission, stun_model:encode_channel(16#4000, <<"late">>)),
+        unheard(Client, Peer, maps:get(relayed, Client), <<"late">>),
+        success(permit(Client, [Peer])),
+        ?assertEqual({channel, 16#4000}, from_peer(Client, Peer)),
+        until(fun() ->
+            success(permit(Client, [Peer])),
+            ?assert(reaches(Client, Peer)),
+            not reaches(Client, 16#4000, Peer)
+        end),
+        ?assertEqual(data, from_peer(Client, Peer))
+    end).
+
+%% ----------------------------------------------------------------------------------- alone
+
+-spec nothing_of_it_ships(turn_kit:config()) -> _.
+nothing_of_it_ships(Config) ->
+    doc("neither Erlang nor the relay can be told to run fast unless they were built for it"),
+    Source = filename:join(proplists:get_value(root, Config), "src/meerkat_clock.erl"),
+    {Shipped, Tested} = {compiled(Source, []), compiled(Source, [{d, 'TEST'}])},
+    ?assertMatch({[_ | _], _}, {Tested -- Shipped, Shipped}),
+    ?assertEqual([], Shipped -- [meerkat_clock, now_ms, erlang, monotonic_time, millisecond,
+                                 module_info, get_module_info]),
+    {ok, Slow} = file:read_file(filename:join(code:priv_dir(meerkat), "meerkat_relay")),
+    {ok, Fast} = file:read_file(proplists:get_value(relay, Config)),
+    ?assertMatch({nomatch, {_, _}}, {binary:match(Slow, <<"with a fast clock">>),
+                                     binary:match(Fast, <<"with a fast clock">>)}),
+    ?assertEqual(nomatch, binary:match(Slow, <<"CLOCK_SPEED">>)).
+
+%% All atoms of the module.
+compiled(Source, Options) ->
+    {ok, meerkat_clock, Beam} = compile:file(Source, [binary | Options]),
+    {ok, {_, [{atoms, Atoms}]}} = beam_lib:chunks(Beam, [atoms]),
+    [Atom || {_, Atom} <- Atoms].
