@@ -6,7 +6,7 @@
 %% line or shell prints one.
 -module(meerkat_auth).
 
--export([new/1, authenticate/4]).
+-export([new/1, authenticate/4, algorithms/1, name/1, why/3]).
 
 -export_type([auth/0, identity/0, candidate/0, verdict/0, seal/0]).
 
@@ -22,6 +22,9 @@
 -record(auth, {
     backends :: [{module(), term()}],
     strict_realm :: boolean(),
+    %% What our challenges offer; none: nothing.
+    algorithms :: [meerkat_stun:value()],
+    require_sha256 :: boolean(),
     dummy :: candidate()
 }).
 -opaque auth() :: fun(() -> #auth{}).
@@ -33,6 +36,9 @@
 -callback candidates(User :: binary(), NowS :: integer(), State :: term()) -> verdict().
 %% The username behind a USERHASH (RFC 8489 14.4).
 -callback username(UserHash :: <<_:256>>, State :: term()) -> {ok, binary()} | error.
+%% For a log: what is to be said of a user whose signature fits nothing.
+-callback why(User :: binary(), NowS :: integer(), State :: term()) ->
+    wrong_password | {expired, AgoS :: pos_integer()} | unknown.
 -optional_callbacks([username/2]).
 
 %% Stands for the name behind an unknown USERHASH: nobody has it, for USERNAME is never empty.
@@ -41,13 +47,21 @@
 %% Static users come first: theirs is the only password of their name.
 -define(BACKENDS, [meerkat_auth_users, meerkat_auth_rest, meerkat_auth_secret]).
 
+%% SHA-256 before MD5: the order we like them in (RFC 8489 9.2.4). As in challenge.c of the relay.
+-define(ALGORITHMS, [{2, <<>>}, {1, <<>>}]).
+
 %% The pipeline for an instance's configuration: keys `secrets`, `users`, `realm`, `listeners`
-%% (for their realms) and `strict_realm`.
+%% (for their realms), `strict_realm`, `password_algorithms` (offer them?) and `require_sha256`.
 -spec new(map()) -> auth().
 new(Config) ->
     Auth = #auth{backends = [{Backend, State} || Backend <- ?BACKENDS,
                                                  {ok, State} <- [Backend:init(Config)]],
                  strict_realm = maps:get(strict_realm, Config, false),
+                 algorithms = case maps:get(password_algorithms, Config, false) of
+                     true -> ?ALGORITHMS;
+                     false -> []
+                 end,
+                 require_sha256 = maps:get(require_sha256, Config, false),
                  dummy = dummy()},
     fun() -> Auth end.
 
@@ -55,31 +69,51 @@ new(Config) ->
 dummy() ->
     {password, base64:encode(crypto:strong_rand_bytes(24))}.
 
+%% The PASSWORD-ALGORITHMS of our challenges; empty: they have none.
+-spec algorithms(auth()) -> [{0..65535, binary()}].
+algorithms(GetAuth) ->
+    (GetAuth())#auth.algorithms.
+
+%% The name a request gives, as it gives it: USERNAME, else USERHASH. When both are there,
+%% USERNAME counts.
+-spec name(meerkat_stun:message()) -> {username | userhash, binary()} | error.
+name(Message) ->
+    case {meerkat_stun:get(username, Message), meerkat_stun:get(userhash, Message)} of
+        {{ok, User}, _} -> {username, User};
+        {error, {ok, Hash}} -> {userhash, Hash};
+        {error, error} -> error
+    end.
+
 %% Who sent the request (Packet as received, Message as decoded from it), or why not: 400 when it
 %% cannot be authenticated as it stands, 401 when its signature fits nothing known, be it for the
 %% user or for the password: both do the same work. Realm is the listener's; it counts only when
-%% realms are strict, otherwise the key is made with the REALM that was sent. When USERNAME and
-%% USERHASH are both there, USERNAME decides.
+%% realms are strict, otherwise the key is made with the REALM that was sent.
 -spec authenticate(Packet :: binary(), meerkat_stun:message(), Realm :: binary(), auth()) ->
     {ok, identity()} | {error, 400 | 401}.
 authenticate(Packet, Message, Realm, GetAuth) ->
     Auth = GetAuth(),
-    case {user(Message, Auth), meerkat_stun:get(realm, Message), algorithm(Message)} of
-        {{ok, User}, {ok, Sent}, {ok, Algorithm}} ->
-            Known = not Auth#auth.strict_realm orelse Sent =:= Realm,
-            authenticate(Packet, Message, Algorithm, {User, Sent, Known}, Auth);
+    case {name(Message), meerkat_stun:get(realm, Message), algorithm(Message, Auth)} of
+        {{_, _} = Name, {ok, Sent}, {ok, Algorithm}} ->
+            Allowed = is_realm(Sent, Realm, Auth) andalso is_strong(Algorithm, Auth),
+            authenticate(Packet, Message, Algorithm, {user(Name, Auth), Sent, Allowed}, Auth);
         _ ->
             {error, 400}
     end.
 
-authenticate(Packet, Message, Algorithm, {User, Realm, Known}, Auth) ->
+authenticate(Packet, Message, Algorithm, {User, Realm, Allowed}, Auth) ->
     Keys = [key(Algorithm, User, Realm, C, Auth) || C <- candidates(User, Auth)],
     case fitting(Packet, Keys) of
-        {ok, Key} when Known, User =/= ?NOBODY ->
+        {ok, Key} when Allowed, User =/= ?NOBODY ->
             {ok, #{user => binary:copy(User), seal => seal(integrity(Message), Key)}};
         _ ->
             {error, 401}
     end.
+
+is_realm(Sent, Realm, #auth{strict_realm = Strict}) ->
+    not Strict orelse Sent =:= Realm.
+
+is_strong(Algorithm, #auth{require_sha256 = Required}) ->
+    not Required orelse Algorithm =:= sha256.
 
 %% The first key that fits; a request that fits none has cost one verification for each.
 fitting(Packet, [Key | Keys]) ->
@@ -116,13 +150,8 @@ key(sha256, User, Realm, {key, _}, #auth{dummy = Dummy} = Auth) ->
     %% An MD5 key says nothing about the SHA-256 one.
     key(sha256, User, Realm, Dummy, Auth).
 
-%% USERNAME, or what USERHASH stands for.
-user(Message, Auth) ->
-    case {meerkat_stun:get(username, Message), meerkat_stun:get(userhash, Message)} of
-        {{ok, User}, _} -> {ok, User};
-        {error, {ok, Hash}} -> {ok, resolve(Hash, Auth#auth.backends)};
-        {error, error} -> error
-    end.
+user({username, User}, _Auth) -> User;
+user({userhash, Hash}, Auth) -> resolve(Hash, Auth#auth.backends).
 
 resolve(Hash, [{Backend, State} | Backends]) ->
     case erlang:function_exported(Backend, username, 2) andalso Backend:username(Hash, State) of
@@ -132,27 +161,87 @@ resolve(Hash, [{Backend, State} | Backends]) ->
 resolve(_Hash, []) ->
     ?NOBODY.
 
-%% RFC 8489 9.2.4: MD5 unless the request names another. We offer no choice in our challenges, so
-%% there is no list of ours that PASSWORD-ALGORITHMS could be compared with.
-algorithm(Message) ->
-    case meerkat_stun:get(password_algorithm, Message) of
-        {ok, {1, _}} -> {ok, md5};
-        {ok, {2, _}} -> {ok, sha256};
-        {ok, _} -> error;
-        error -> {ok, md5}
+%% RFC 8489 9.2.4: where algorithms are offered, a request names one of them and repeats the offer,
+%% so that nobody on its way can have shortened it; or it does neither and means MD5. Where none
+%% are, PASSWORD-ALGORITHM is what it says it is.
+algorithm(#{malformed := Malformed} = Message, #auth{algorithms = Offered}) ->
+    One = meerkat_stun:get(password_algorithm, Message),
+    All = meerkat_stun:get(password_algorithms, Message),
+    case lists:any(fun(Name) -> lists:member(Name, Malformed) end,
+                   [password_algorithm, password_algorithms]) of
+        true -> error;
+        false when Offered =:= [] -> algorithm(One);
+        false when One =:= error, All =:= error -> {ok, md5};
+        false when All =:= {ok, Offered} -> one_of(Offered, One);
+        false -> error
     end.
 
-%% A response is signed as its request was; with SHA-256 also when the request names password
-%% algorithms (RFC 8489 9.2.4).
-integrity(#{integrity := sha1} = Message) ->
+one_of(Offered, {ok, Algorithm}) ->
+    case lists:member(Algorithm, Offered) of
+        true -> algorithm({ok, Algorithm});
+        false -> error
+    end;
+one_of(_Offered, error) ->
+    error.
+
+algorithm({ok, {1, _}}) -> {ok, md5};
+algorithm({ok, {2, _}}) -> {ok, sha256};
+algorithm({ok, _}) -> error;
+algorithm(error) -> {ok, md5}.
+
+%% RFC 8489 9.2.4: with SHA-256 when the request speaks of password algorithms, be it of MD5;
+%% with SHA-1 when it does not, for its sender may not know better.
+integrity(Message) ->
     case {meerkat_stun:get(password_algorithm, Message),
           meerkat_stun:get(password_algorithms, Message)} of
         {error, error} -> sha1;
         _ -> sha256
-    end;
-integrity(_Message) ->
-    sha256.
+    end.
 
 -spec seal(sha1 | sha256, binary()) -> seal().
 seal(Integrity, Key) ->
     fun(Message) -> meerkat_stun:encode(Message#{integrity => {Integrity, Key}}) end.
+
+%%% Reasons
+
+%% Why authenticate/4 refused this request, in words for a log, which may be read by whoever may
+%% know which users there are. No client is told.
+-spec why(meerkat_stun:message(), Realm :: binary(), auth()) -> unicode:chardata().
+why(Message, Realm, GetAuth) ->
+    Auth = GetAuth(),
+    case {name(Message), meerkat_stun:get(realm, Message), algorithm(Message, Auth)} of
+        {error, _, _} -> "it names no user";
+        {_, error, _} -> "it has no REALM";
+        {_, _, error} -> "its password algorithms are not those it was offered";
+        {Name, {ok, Sent}, {ok, Algorithm}} ->
+            case {is_realm(Sent, Realm, Auth), is_strong(Algorithm, Auth)} of
+                {false, _} -> ["realm ", quoted(Sent), " is not ours"];
+                {_, false} -> "it uses MD5 where SHA-256 is required";
+                {true, true} -> why(Algorithm, user(Name, Auth), Auth#auth.backends, none)
+            end
+    end.
+
+why(_Algorithm, ?NOBODY, _Backends, _Otherwise) ->
+    "nobody is known by that USERHASH";
+why(Algorithm, User, [{Backend, State} | Backends], Otherwise) ->
+    Now = erlang:system_time(second),
+    case {Backend:why(User, Now, State), Backend:candidates(User, Now, State)} of
+        {wrong_password, {only, [{key, _}]}} when Algorithm =:= sha256 ->
+            ["user ", quoted(User), " is known by an MD5 key, which SHA-256 cannot use"];
+        {wrong_password, {only, _}} -> wrong_password(User);
+        {unknown, _} -> why(Algorithm, User, Backends, Otherwise);
+        {Reason, _} when Otherwise =:= none -> why(Algorithm, User, Backends, Reason);
+        {_, _} -> why(Algorithm, User, Backends, Otherwise)
+    end;
+why(_Algorithm, User, [], none) ->
+    ["there is no user ", quoted(User)];
+why(_Algorithm, User, [], wrong_password) ->
+    wrong_password(User);
+why(_Algorithm, User, [], {expired, AgoS}) ->
+    ["the credentials of ", quoted(User), " expired ", integer_to_list(AgoS), " s ago"].
+
+wrong_password(User) ->
+    ["wrong password of user ", quoted(User)].
+
+quoted(Text) ->
+    [$", meerkat_text:escape(Text), $"].

@@ -6,7 +6,7 @@
 -module(meerkat_auth_rest).
 -behaviour(meerkat_auth).
 
--export([init/1, candidates/3]).
+-export([init/1, candidates/3, why/3]).
 -export([credentials/4, password/2, expiry/1]).
 
 %% 19 digits may pass it, 20 always do.
@@ -23,6 +23,16 @@ candidates(User, NowS, Secrets) ->
             {also, [{password, password(Secret, User)} || Secret <- Secrets()]};
         _ ->
             {also, []}
+    end.
+
+%% Names that have no time are of no concern here.
+-spec why(binary(), integer(), fun(() -> [binary()])) ->
+    wrong_password | {expired, pos_integer()} | unknown.
+why(User, NowS, _Secrets) ->
+    case expiry(User) of
+        {ok, Expiry} when Expiry >= NowS -> wrong_password;
+        {ok, Expiry} -> {expired, NowS - Expiry};
+        error -> unknown
     end.
 
 %% Username and password for User, good for TtlS seconds from NowS (Unix time).

@@ -3,7 +3,7 @@
 -module(meerkat_auth_secret).
 -behaviour(meerkat_auth).
 
--export([init/1, candidates/3]).
+-export([init/1, candidates/3, why/3]).
 
 -spec init(map()) -> {ok, fun(() -> [binary(), ...])} | ignore.
 init(#{secrets := [_ | _] = Secrets}) -> {ok, fun() -> Secrets end};
@@ -12,3 +12,7 @@ init(#{}) -> ignore.
 -spec candidates(binary(), integer(), fun(() -> [binary()])) -> meerkat_auth:verdict().
 candidates(_User, _NowS, Secrets) ->
     {also, [{password, Secret} || Secret <- Secrets()]}.
+
+-spec why(binary(), integer(), fun(() -> [binary()])) -> wrong_password.
+why(_User, _NowS, _Secrets) ->
+    wrong_password.

@@ -3,7 +3,7 @@
 -module(meerkat_auth_users).
 -behaviour(meerkat_auth).
 
--export([init/1, candidates/3, username/2]).
+-export([init/1, candidates/3, username/2, why/3]).
 
 -export_type([state/0]).
 
@@ -41,3 +41,10 @@ candidates(User, _NowS, State) ->
 username(Hash, State) ->
     #users{hashes = Hashes} = State(),
     maps:find(Hash, Hashes).
+
+-spec why(binary(), integer(), state()) -> wrong_password | unknown.
+why(User, _NowS, State) ->
+    case State() of
+        #users{all = #{User := _}} -> wrong_password;
+        #users{} -> unknown
+    end.

@@ -1,0 +1,69 @@
+%% How often may a source be wrong about a username? A budget for each pair of source prefix (IPv4
+%% /32, IPv6 /64) and name (threat X36): whoever has spent it is not even checked until it has
+%% grown again, while the same name from elsewhere, and other names from there, go on. A table of
+%% fixed size under a secret hash: pairs that collide share a budget, and nobody is remembered.
+%%
+%% Any process may ask and count; two that do so at a time may let one more pass.
+-module(meerkat_auth_failures).
+
+-export([new/1, too_many/4, count/4, now_us/0]).
+
+-export_type([failures/0]).
+
+%% 128 KiB.
+-define(BUCKETS, 16384).
+%% Failures at once, as seconds of the rate.
+-define(BURST_S, 2).
+
+%% Per bucket the time at which it will be empty again (GCRA).
+-record(failures, {
+    buckets :: atomics:atomics_ref(),
+    key :: binary(),
+    step :: pos_integer(),                     % microseconds a failure costs
+    most :: pos_integer()                      % microseconds a bucket holds
+}).
+-opaque failures() :: #failures{} | none.
+
+%% Failures per second; 0 for no limit.
+-spec new(PerSecond :: non_neg_integer()) -> failures().
+new(0) ->
+    none;
+new(PerSecond) ->
+    #failures{buckets = atomics:new(?BUCKETS, []),
+              key = crypto:strong_rand_bytes(16),
+              step = max(1, 1000000 div PerSecond),
+              most = ?BURST_S * PerSecond * max(1, 1000000 div PerSecond)}.
+
+%% Has this source no failure left to make with this name, or its USERHASH?
+-spec too_many(failures(), inet:ip_address(), Name :: binary(), NowUs :: non_neg_integer()) ->
+    boolean().
+too_many(none, _Ip, _Name, _NowUs) ->
+    false;
+too_many(#failures{buckets = Buckets, step = Step, most = Most} = Failures, Ip, Name, NowUs) ->
+    atomics:get(Buckets, bucket(Failures, Ip, Name)) + Step > NowUs + Most.
+
+-spec count(failures(), inet:ip_address(), Name :: binary(), NowUs :: non_neg_integer()) -> ok.
+count(none, _Ip, _Name, _NowUs) ->
+    ok;
+count(#failures{buckets = Buckets} = Failures, Ip, Name, NowUs) ->
+    Bucket = bucket(Failures, Ip, Name),
+    add(Failures, Bucket, atomics:get(Buckets, Bucket), NowUs).
+
+add(#failures{buckets = Buckets, step = Step} = Failures, Bucket, Old, NowUs) ->
+    case atomics:compare_exchange(Buckets, Bucket, Old, max(Old, NowUs) + Step) of
+        ok -> ok;
+        Other -> add(Failures, Bucket, Other, NowUs)
+    end.
+
+bucket(#failures{key = Key}, Ip, Name) ->
+    <<Hash:64, _/binary>> = crypto:mac(hmac, sha256, Key, [prefix(Ip), Name]),
+    Hash rem ?BUCKETS + 1.
+
+prefix({A, B, C, D}) -> <<4, A, B, C, D>>;
+prefix({A, B, C, D, _, _, _, _}) -> <<6, A:16, B:16, C:16, D:16>>.
+
+%% Microseconds since this VM started.
+-spec now_us() -> non_neg_integer().
+now_us() ->
+    Native = erlang:monotonic_time() - erlang:system_info(start_time),
+    erlang:convert_time_unit(Native, native, microsecond).
