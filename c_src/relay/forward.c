@@ -94,7 +94,10 @@ void forward_send(struct worker *w, struct session *s, const struct stun_view *v
         drop(w, s, CTR_no_permission);
         return;
     }
-    to_peer(w, s, perm, &peer, payload, len, stun_has(v, A_dont_fragment) ? IO_DONT_FRAGMENT : 0);
+    /* Between IPv4 and IPv4 alone: elsewhere DONT-FRAGMENT MUST be ignored (RFC 8656 13). */
+    bool whole =
+        stun_has(v, A_dont_fragment) && peer.family == ADDR_V4 && s->flow.client.family == ADDR_V4;
+    to_peer(w, s, perm, &peer, payload, len, whole ? IO_DONT_FRAGMENT : 0);
 }
 
 /* Where a relayed packet of another session of ours comes from, as its own client knows it. */

@@ -172,6 +172,8 @@ static int open_member(const struct addr *local, uint32_t receive_buffer)
     if (ret == 0 && addr_is_any(local))
         ret = local->family == ADDR_V4 ? set_int(fd, IPPROTO_IP, IP_PKTINFO, 1)
                                        : set_int(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
+    if (ret == 0) /* data for clients may be cut (RFC 8656 14), whatever ICMP says of the path */
+        ret = socket_dont_fragment(fd, local->family, false);
     if (ret == 0)
         ret = shut(fd);
     if (ret == 0)

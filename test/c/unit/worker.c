@@ -636,6 +636,25 @@ static void x80_dont_fragment_is_honoured_for_send(void)
     kit_stop(&k);
 }
 
+static void t44_dont_fragment_is_ignored_towards_ipv6(void)
+{
+    kit_start(&k);
+    kit_allocate(&k, ID, false, true, 600000);
+    struct addr v6 = {0};
+    CHECK(addr_parse(&v6, "2001:db8::7", 9));
+    CHECK_EQ(kit_permit(&k, ID, &v6, 300000), CTL_OK);
+    struct stun_builder b;
+    uint8_t txid[STUN_TXID_LEN] = {1};
+    stun_build_start(&b, buf, sizeof(buf), STUN_INDICATION, STUN_SEND, txid);
+    stun_put_addr(&b, A_xor_peer_address, &v6);
+    stun_put_bytes(&b, A_dont_fragment, "", 0);
+    stun_put_bytes(&b, A_data, "any", 3);
+    kit_from_client(&k, buf, stun_build_end(&b));
+    CHECK(took(&sent));
+    CHECK_EQ(sent.flags, 0);
+    kit_stop(&k);
+}
+
 static void t34_one_family_ends_without_the_other(void)
 {
     kit_start(&k);
@@ -1075,6 +1094,7 @@ int main(void)
     RUN(t22_two_families_in_one_allocation);
     RUN(t39_icmp_is_told_for_permitted_peers_only);
     RUN(x80_dont_fragment_is_honoured_for_send);
+    RUN(t44_dont_fragment_is_ignored_towards_ipv6);
     RUN(t34_one_family_ends_without_the_other);
     RUN(x22_strangers_get_their_share_and_no_more);
     RUN(x83_bandwidth_is_kept_within_five_per_cent);
