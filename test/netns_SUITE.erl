@@ -335,20 +335,21 @@ x22_spoofed_flood_v6(Config) ->
 
 flood(Config, Ip, Room, Source) ->
     {Rate, Burst} = {10, 20},
-    Overrides = (routed())#{listeners => [#{transport => udp, ip => any, port => ?PORT + 1}],
+    Overrides = (routed())#{listeners => [#{transport => udp, ip => any, port => 0}],
                             unauthenticated_rate => Rate, unauthenticated_burst => Burst,
                             workers => 1},
     Server = start("routed", Config, Overrides),
     try
-        flood(Server, {Ip, ?PORT + 1}, Room, Source, Rate, Burst)
+        flood(Server, Ip, Room, Source, Rate, Burst)
     after
         turn_kit:stop_server(Server)
     end.
 
-flood(Server, To, Room, Source, Rate, Burst) ->
+flood(#{listeners := [{_, Port}, {_, Port6}]} = Server, Ip, Room, Source, Rate, Burst) ->
     Requests = 1000,
+    To = {Ip, case tuple_size(Ip) of 4 -> Port; 8 -> Port6 end},
     Client = challenged(open(Server, #{netns => netns("routed", "client"), ip => ?CLIENT,
-                                       to => {?SERVER, ?PORT + 1}})),
+                                       to => {?SERVER, Port}})),
     Allocated = relayed(Client, []),
     Sniffer = sniff(netns("routed", Room)),
     Before = state(Server),
