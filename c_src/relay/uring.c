@@ -20,9 +20,6 @@
 
 #include <errno.h>
 #include <liburing.h>
-#include <linux/errqueue.h>
-#include <linux/icmpv6.h>
-#include <netinet/ip_icmp.h>
 #include <stdalign.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +27,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "errqueue.h"
 #include "log.h"
 #include "slab.h"
 #include "socket.h"
@@ -119,24 +117,13 @@ static struct uring *uring_of(struct io *io)
 
 /* ---------------------------------------------------------------------------------------- ICMP */
 
-static void read_error(struct uring *u, struct io_socket *s, const struct sock_extended_err *e,
-                       const struct addr *peer)
+/* Takes what ICMP said out of the socket; it is told at the next dispatch. */
+static void drain_errors(struct uring *u, struct io_socket *s)
 {
-    struct io_icmp icmp = {.peer = *peer, .type = e->ee_type, .code = e->ee_code};
-    bool v4 = peer->family == ADDR_V4;
-    if (e->ee_errno == EMSGSIZE) {
-        icmp.mtu = e->ee_info;
-        if (e->ee_origin == SO_EE_ORIGIN_LOCAL) { /* our own route's: as a router would say it */
-            icmp.type = v4 ? ICMP_DEST_UNREACH : ICMPV6_PKT_TOOBIG;
-            icmp.code = v4 ? ICMP_FRAG_NEEDED : 0;
-        }
-    } else if (e->ee_origin != SO_EE_ORIGIN_ICMP && e->ee_origin != SO_EE_ORIGIN_ICMP6) {
-        return;
-    }
-    bool reported = v4 ? icmp.type == ICMP_DEST_UNREACH || icmp.type == ICMP_TIME_EXCEEDED
-                       : icmp.type >= ICMPV6_DEST_UNREACH && icmp.type <= ICMPV6_TIME_EXCEED;
-    if (reported && u->report_count < REPORTS)
-        u->reports[u->report_count++] = (struct report){s->slot, u->slots[s->slot].gen, icmp};
+    struct io_icmp said[ERRQUEUE_MAX];
+    unsigned n = errqueue_read(s->fd, said);
+    for (unsigned i = 0; i < n && u->report_count < REPORTS; i++)
+        u->reports[u->report_count++] = (struct report){s->slot, u->slots[s->slot].gen, said[i]};
 }
 
 static void tell_reports(struct uring *u)
@@ -148,37 +135,6 @@ static void tell_reports(struct uring *u)
             u->io.events.on_icmp(u->io.events.ctx, slot->socket, &r->icmp);
     }
     u->report_count = 0;
-}
-
-/* Empties the socket's error queue; a few at a time, should somebody pour into it. */
-static void drain_errors(struct uring *u, struct io_socket *s)
-{
-    for (int i = 0; i < 16; i++) {
-        struct sockaddr_storage name;
-        alignas(struct cmsghdr) uint8_t control[256];
-        uint8_t payload[1];
-        struct iovec iov = {payload, sizeof(payload)};
-        struct msghdr msg = {.msg_name = &name,
-                             .msg_namelen = sizeof(name),
-                             .msg_iov = &iov,
-                             .msg_iovlen = 1,
-                             .msg_control = control,
-                             .msg_controllen = sizeof(control)};
-        struct addr peer;
-        if (recvmsg(s->fd, &msg, MSG_ERRQUEUE | MSG_DONTWAIT) < 0)
-            return;
-        if (!addr_from_sockaddr(&peer, (struct sockaddr *)&name, msg.msg_namelen))
-            continue;
-        for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c)) {
-            bool v4 = c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_RECVERR;
-            bool v6 = c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_RECVERR;
-            struct sock_extended_err e;
-            if ((v4 || v6) && c->cmsg_len >= CMSG_LEN(sizeof(e))) {
-                memcpy(&e, CMSG_DATA(c), sizeof(e));
-                read_error(u, s, &e, &peer);
-            }
-        }
-    }
 }
 
 /* ----------------------------------------------------------------------------- submission side */
@@ -198,14 +154,6 @@ static void give_back(struct uring *u, uint32_t keep)
     u->consumed_count = keep;
 }
 
-/* The errors that ICMP leaves on a socket for whatever call comes next. */
-static bool may_be_old(int err)
-{
-    return err == ECONNREFUSED || err == EHOSTUNREACH || err == ENETUNREACH || err == EHOSTDOWN ||
-           err == ENOPROTOOPT || err == EPROTO || err == EMSGSIZE || err == EACCES ||
-           err == EOPNOTSUPP || err == ENETDOWN;
-}
-
 /*
  * A send may fail for what became of an earlier one: the kernel says ICMP errors to the next call,
  * whichever it is (threat X29). Such a datagram is sent again, while it still lies in its buffer;
@@ -217,7 +165,7 @@ static void resend_failed(struct uring *u)
     unsigned head;
     io_uring_for_each_cqe(&u->ring, head, cqe)
     {
-        if (tag_op(cqe->user_data) != OP_SEND || !may_be_old(-cqe->res))
+        if (tag_op(cqe->user_data) != OP_SEND || !errqueue_may_hold(-cqe->res))
             continue;
         struct send *send = &u->sends[(cqe->user_data >> 32) & SEND_MASK];
         if (!send->socket->wants_errors || send->socket->fd < 0)
@@ -301,7 +249,7 @@ static void send_unfragmented(struct uring *u, struct io_socket *s, const struct
     flush(u, u->consumed_count ? 1 : 0);
     socket_dont_fragment(s->fd, family, true);
     int sent = (int)sendmsg(s->fd, &send->msg, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (sent < 0 && may_be_old(errno)) {
+    if (sent < 0 && errqueue_may_hold(errno)) {
         drain_errors(u, s);
         sent = (int)sendmsg(s->fd, &send->msg, MSG_DONTWAIT | MSG_NOSIGNAL);
     }

@@ -1,0 +1,20 @@
+/*
+ * What ICMP says of datagrams a socket sent, as the kernel keeps it in the socket's error queue
+ * (IP_RECVERR). Plain system calls: it is rare. Knows no ring and no session.
+ */
+#ifndef MEERKAT_ERRQUEUE_H
+#define MEERKAT_ERRQUEUE_H
+
+#include "io.h"
+
+/* Read at a time, should somebody pour into it: the rest comes with the next error. */
+enum { ERRQUEUE_MAX = 16 };
+
+/* Empties the queue of fd and returns how many of its entries RFC 8656 11.5 reports: ICMPv4 types
+ * 3 and 11, ICMPv6 1 to 3; and a datagram too long for our own route, as a router would say it. */
+unsigned errqueue_read(int fd, struct io_icmp out[ERRQUEUE_MAX]);
+
+/* May this error of a call be what ICMP said of an earlier datagram, rather than of this one? */
+bool errqueue_may_hold(int err);
+
+#endif
