@@ -2,7 +2,8 @@
 %% by child_spec/2. What a server is told and what it tells; how it works is not for here.
 -module(meerkat).
 
--export([child_spec/2, start_server/2, stop_server/1, format_error/1]).
+-export([child_spec/2, start_server/2, stop_server/1, reload/2, format_error/1]).
+-export([drain/1, undrain/1, redirect/2]).
 -export([info/1, allocations/1]).
 -export([credentials/2, credentials/3]).
 
@@ -45,6 +46,32 @@ stop_server(Name) ->
         {error, not_found} -> {error, not_found}
     end.
 
+%% Gives a running server another configuration, all of it or, with a sentence that names the key,
+%% nothing. Live allocations keep what they have but for peers that are forbidden now; users and
+%% secrets that are gone fail with their next request. Which keys may change docs/configuration.md
+%% tells; keys left out take their defaults, but a secret that was drawn stays. badarg if there is
+%% no server of that name. A supervisor that has to start it again uses what it was started with.
+-spec reload(name(), config()) -> ok | {error, error()}.
+reload(Name, Config) ->
+    meerkat_reload:reload(Name, Config).
+
+%% Takes no more allocations: clients are sent to the servers of the key alternate_server, if there
+%% are any. The allocations there are go on to their end.
+-spec drain(name()) -> ok.
+drain(Name) ->
+    meerkat_drain:drain(Name).
+
+%% The same, with these servers in place of the key's. None of them may be this one.
+-spec redirect(name(), [{inet:ip_address(), inet:port_number()}, ...]) ->
+    ok | {error, own_address}.
+redirect(Name, [_ | _] = Servers) ->
+    meerkat_drain:redirect(Name, Servers).
+
+%% Takes allocations again.
+-spec undrain(name()) -> ok.
+undrain(Name) ->
+    meerkat_drain:undrain(Name).
+
 %% Why start_server/2 failed, as a sentence.
 -spec format_error(error()) -> unicode:chardata().
 format_error([C | _] = Sentence) when is_integer(C) -> Sentence;
@@ -63,13 +90,17 @@ sentence(Reason) -> Reason.
 %%   relays        what is bound, what is told to clients, and the range of ports
 %%   own_kinds     kinds of peers allowed because the relay is of that kind itself
 %%   allocations   how many there are
-%%   answers       responses to authenticated requests and 401s, by outcome, since the start
+%%   draining      whether there will be no more
+%%   answers       responses to authenticated requests and 401s, by outcome, since the start;
+%%                 `throttled' had none, for failed_authentication_rate was used up
 %%   relay         the relay program's tables and counters (c_src/ctl/counters.def), or why not
 -spec info(name()) -> #{listeners := [{inet:ip_address(), inet:port_number()}],
                         relays := [map()],
                         own_kinds := [meerkat_policy:kind()],
                         allocations := non_neg_integer(),
-                        answers := #{success | none | 400..599 => non_neg_integer()},
+                        draining := boolean(),
+                        answers := #{success | none | throttled | 300 | 400..599 =>
+                                         non_neg_integer()},
                         relay := {ok, map()} | {error, relay_down | busy}}.
 info(Name) ->
     #{relays := Relays, own_kinds := Kinds} = meerkat_registry:settings(Name),
@@ -77,6 +108,7 @@ info(Name) ->
       relays => [maps:with([local, advertised, min_port, max_port], Relay) || Relay <- Relays],
       own_kinds => Kinds,
       allocations => meerkat_registry:count(Name),
+      draining => meerkat_drain:is_draining(Name),
       answers => meerkat_registry:counted(Name),
       relay => meerkat_relay:stats(Name)}.
 

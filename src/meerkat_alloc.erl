@@ -48,17 +48,31 @@ info(Pid) ->
 callback_mode() ->
     state_functions.
 
--spec init(tuple()) -> {ok, awaiting, #data{}, [gen_statem:action()]}.
-init({Name, Session, Plan, #{port := Port, place := Place} = Job}) ->
+%% Without a place nothing is made, and there is nothing to watch over.
+-spec init(tuple()) -> {ok, awaiting, #data{}, [gen_statem:action()]} | ignore.
+init({Name, Session, Plan, #{port := Port} = Job}) ->
+    case meerkat_quota:take(Name, Session, Port, Plan) of
+        {ok, Bucket} ->
+            start(Name, Session, Plan#{bucket => Bucket}, Job);
+        {error, Code} ->
+            ok = meerkat_request:answer(Name, Job, {error, Code, []}),
+            ignore
+    end.
+
+start(Name, Session, #{bucket := Bucket} = Plan, #{port := Port, place := Place} = Job) ->
     _ = erlang:monitor(port, Port),
     FiveTuple = meerkat_registry:five_tuple(Place),
     ok = meerkat_registry:enter(Name, FiveTuple, Session, self()),
-    #{limits := Limits} = meerkat_registry:settings(Name),
-    {Core, Effects} = meerkat_alloc_core:new(Plan, Session, Place, Limits),
+    #{limits := Limits, bandwidth := #{allocation := OfOne, user := OfUser}} =
+        meerkat_registry:settings(Name),
+    {Core, Effects} =
+        meerkat_alloc_core:new(Plan#{bytes_per_s => OfOne}, Session, Place, Limits),
+    %% Told each time: a relay that was started anew knows of no user.
+    Rate = {tell, {bucket, #{bucket => Bucket, bytes_per_s => OfUser}}},
     Data = #data{name = Name, session = Session, five_tuple = FiveTuple, port = Port, core = Core,
                  job = Job, started = meerkat_clock:now_ms()},
     %% The effects run once the supervisor has its answer: a busy port may take a while.
-    {ok, awaiting, Data, [{next_event, internal, {effects, Effects}}]}.
+    {ok, awaiting, Data, [{next_event, internal, {effects, [Rate | Effects]}}]}.
 
 -spec awaiting(gen_statem:event_type(), term(), #data{}) -> gen_statem:event_handler_result(atom()).
 awaiting(internal, {effects, Effects}, Data) ->
@@ -71,8 +85,10 @@ awaiting(Type, Event, Data) ->
     common(awaiting, Type, Event, Data).
 
 -spec serving(gen_statem:event_type(), term(), #data{}) -> gen_statem:event_handler_result(atom()).
-serving(info, {request, #{request := Request} = Job}, Data) ->
-    step(serving, {request, Request}, Data#data{job = Job});
+serving(info, {request, #{request := Request} = Job}, #data{name = Name, core = Core} = Data) ->
+    #{limits := Limits} = meerkat_registry:settings(Name),
+    step(serving, {request, Request},
+         Data#data{job = Job, core = meerkat_alloc_core:limits(Limits, Core)});
 serving(Type, Event, Data) ->
     common(serving, Type, Event, Data).
 
@@ -137,6 +153,7 @@ effect({answer, Response}, #data{name = Name, job = Job} = Data) ->
     Data#data{job = undefined};
 effect(forget, #data{name = Name, five_tuple = FiveTuple, session = Session} = Data) ->
     ok = meerkat_registry:forget(Name, FiveTuple, Session),
+    ok = meerkat_quota:release(Name, Session),
     Data;
 effect({hold, Token, Family}, #data{name = Name, job = Job} = Data) ->
     #{request := #{user := User}} = Job,
@@ -175,6 +192,7 @@ terminate(_Reason, _State, #data{over = true}) ->
 terminate(_Reason, _State, #data{name = Name, job = Job, session = Session, port = Port} = Data) ->
     _ = meerkat_relay:command(Port, 0, {alloc_delete, #{session => Session}}),
     ok = leave(Data),
+    ok = meerkat_quota:release(Name, Session),
     _ = Job =/= undefined andalso meerkat_request:answer(Name, Job, none),
     send_back_all().
 

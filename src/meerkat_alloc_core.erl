@@ -3,7 +3,7 @@
 %% permitted only the relay knows; until it has said so, no further request may be handed in.
 -module(meerkat_alloc_core).
 
--export([admit/2, new/4, handle/3, info/2]).
+-export([admit/2, new/4, handle/3, limits/2, info/2]).
 
 -export_type([alloc/0, limits/0, request/0, plan/0, event/0, effect/0, response/0, place/0,
               ending/0]).
@@ -37,7 +37,10 @@
                   additional := boolean(),
                   even := 0 | 1 | 2,
                   token := non_neg_integer(),
-                  lifetime := pos_integer()}.
+                  lifetime := pos_integer(),
+                  %% As ctl.def has them in ALLOC_CREATE.
+                  bytes_per_s => non_neg_integer(),
+                  bucket => pos_integer()}.
 
 %% Where the request came in.
 -type place() :: #{listener := non_neg_integer(), transport := byte(), client := address(),
@@ -72,7 +75,7 @@
     %% The end; the last effect.
     | {stop, ending()}.
 
--type response() :: {success, attributes()} | {error, 400..599, attributes()}.
+-type response() :: {success, attributes()} | {error, 300 | 400..599, attributes()}.
 -type attributes() :: [{meerkat_stun:attribute_name(), term()}].
 %% Why it is over, with the relay's final counters where there are any. `never_made`: the relay
 %% could not make it.
@@ -219,8 +222,8 @@ new(Plan, Session, Place, Limits) ->
                    even => Even,
                    token => Token,
                    lifetime_ms => Lifetime * 1000,
-                   bytes_per_s => 0,
-                   bucket => 0}},
+                   bytes_per_s => maps:get(bytes_per_s, Plan, 0),
+                   bucket => maps:get(bucket, Plan, 0)}},
     ask(Command, create, #alloc{limits = Limits, session = Session, plan = Plan}).
 
 pool(Family, Families, #{pools := Pools}) ->
@@ -249,6 +252,11 @@ handle(relay_silent, _Now, Alloc) ->
     stop(none, [delete(Alloc)], relay_silent, Alloc);
 handle(relay_down, _Now, Alloc) ->
     stop(none, [], relay_down, Alloc).
+
+%% Other limits, for the requests that come from now on.
+-spec limits(limits(), alloc()) -> alloc().
+limits(Limits, Alloc) ->
+    Alloc#alloc{limits = Limits}.
 
 gone_reason(0) -> deleted;
 gone_reason(1) -> expired;

@@ -13,12 +13,13 @@ start_link(Name) ->
         {error, Reason} -> {error, Reason}
     end.
 
-%% Starts the process that makes the allocation of Plan and answers the Allocate in Job.
+%% Starts the process that makes the allocation of Plan and answers the Allocate in Job; where
+%% there may be no more of them, it does no more than answer.
 -spec start_alloc(Name :: atom(), Session :: non_neg_integer(), meerkat_alloc_core:plan(),
                   meerkat_request:job()) -> ok | {error, term()}.
 start_alloc(Name, Session, Plan, Job) ->
     case supervisor:start_child(meerkat_registry:note(Name, alloc_sup), [Session, Plan, Job]) of
-        {ok, _Pid} -> ok;
+        {ok, _PidOrUndefined} -> ok;
         {error, Reason} -> {error, Reason}
     end.
 

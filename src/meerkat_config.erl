@@ -31,6 +31,19 @@
     relays := [relay(), ...],
     workers := 0..255,
     max_allocations := pos_integer(),
+    password_algorithms := boolean(),
+    require_sha256 := boolean(),
+    username_anonymity := boolean(),
+    failed_authentication_rate := non_neg_integer(),
+    total_quota := non_neg_integer(),
+    user_quota := non_neg_integer(),
+    max_allocations_per_address := non_neg_integer(),
+    max_bps := non_neg_integer(),
+    user_bps := non_neg_integer(),
+    bps_capacity := non_neg_integer(),
+    unauthenticated_rate := non_neg_integer(),
+    unauthenticated_burst := pos_integer(),
+    alternate_server := [{inet:ip_address(), inet:port_number()}],
     max_permissions := pos_integer(),
     default_lifetime := pos_integer(),
     max_lifetime := pos_integer(),
@@ -266,6 +279,7 @@ conflicts(Resolved) ->
     too_large(min_port, max_port, Resolved) ++
         too_large(default_lifetime, max_lifetime, Resolved) ++
         listening_twice(Resolved) ++
+        nothing_required(Resolved) ++
         nothing_to_serve(Resolved).
 
 too_large(Low, High, Resolved) ->
@@ -288,6 +302,14 @@ listening_twice(Resolved) ->
             ", which is listened on already"]
      || {Ip, Port} <- lists:usort(Where -- lists:usort(Where))
     ].
+
+nothing_required(#{require_sha256 := {true, _}, password_algorithms := {false, _}} = Resolved) ->
+    [
+        [named(require_sha256, Resolved), " is true, but ", named(password_algorithms, Resolved),
+            " is false: no client will know that it may use SHA-256"]
+    ];
+nothing_required(_) ->
+    [].
 
 nothing_to_serve(#{udp_enabled := {false, _}} = Resolved) ->
     [
@@ -332,7 +354,9 @@ plain() ->
     [
         realm, strict_realm, users, workers, max_allocations, max_permissions, default_lifetime,
         max_lifetime, nonce_lifetime, rfc5766_channel_numbers, allowed_peers, denied_peers,
-        software, log_level
+        software, log_level, total_quota, user_quota, max_allocations_per_address, max_bps,
+        user_bps, bps_capacity, unauthenticated_rate, unauthenticated_burst, alternate_server,
+        password_algorithms, require_sha256, username_anonymity, failed_authentication_rate
     ].
 
 %% Drawn at each start and never part of what is built or shipped.

@@ -62,13 +62,33 @@ rows() ->
         row(users, users, #{}, [], yes,
             <<"( { name = \"alice\"; password = \"wonderland\"; } )">>,
             "Users with a password of their own, which then is the only one that fits. `key`, in "
-            "place of `password`, is MD5(name:realm:password) in 32 hexadecimal digits."),
-        row(realm, {text, 127}, <<"udp.localhost.local">>, ["REALM", "MONGOOSEICE_UDP_REALM"], no,
+            "place of `password`, is MD5(name:realm:password) in 32 hexadecimal digits; such a "
+            "user cannot come in by SHA-256, which clients choose that know it. Names, passwords "
+            "and realms are prepared as RFC 8265 (OpaqueString) has it."),
+        row(realm, {opaque_string, 127}, <<"udp.localhost.local">>,
+            ["REALM", "MONGOOSEICE_UDP_REALM"], no,
             "The realm sent with every challenge. Clients answer with what they were told, so "
             "any text does; the default is MongooseICE's."),
         row(strict_realm, boolean, false, ["STRICT_REALM"], yes,
             "Refuse requests whose REALM is not ours. Off: a request is checked with the realm "
             "it carries, as MongooseICE does."),
+        row(password_algorithms, boolean, true, ["PASSWORD_ALGORITHMS"], no,
+            "Offer to hash passwords with SHA-256, or MD5 (RFC 8489). Clients that do not know "
+            "the offer use MD5."),
+        row(require_sha256, boolean, false, ["REQUIRE_SHA256"], yes,
+            "Refuse passwords hashed with MD5, and so every client that knows nothing else, "
+            "browsers among them."),
+        row(username_anonymity, boolean, true, ["USERNAME_ANONYMITY"], no,
+            "Ask clients that can to send a hash in place of their username (USERHASH). This is "
+            "done only where there are `users` at the start and no `secret` is set: who is "
+            "behind a hash can be found among users, but not among all names that the secret "
+            "lets in, and earns 401."),
+        row(failed_authentication_rate, {integer, 0, 1000000}, 10,
+            ["FAILED_AUTHENTICATION_RATE"], yes,
+            "Failed attempts per second to come in under one username from one source address "
+            "(IPv4) or /64 network (IPv6); twice as many may come at once. Beyond that such "
+            "requests are not looked at and get no answer. The user from elsewhere and other "
+            "users from there are not affected. 0 is no limit."),
         row(default_lifetime, {integer, 60, 86400}, 600, ["DEFAULT_LIFETIME"], yes,
             "Seconds an allocation lives when its client asks for less, or for nothing."),
         row(max_lifetime, {integer, 600, 86400}, 3600, ["MAX_LIFETIME"], yes,
@@ -78,16 +98,48 @@ rows() ->
         row(rfc5766_channel_numbers, boolean, false, ["RFC5766_CHANNEL_NUMBERS"], no,
             "Accept channel numbers 0x5000-0x7FFF too, which RFC 8656 took away and older "
             "clients use. On by default when a MONGOOSEICE_ variable is set: its clients do."),
-        row(allowed_peers, {list, network}, [], ["ALLOWED_PEERS"], no,
+        row(allowed_peers, {list, network}, [], ["ALLOWED_PEERS"], yes,
             <<"( \"10.0.0.0/8\" )">>,
             "Networks clients may reach although they are forbidden otherwise: by `denied_peers`, "
             "or because they are private, loopback, link-local or reserved. A relay whose own "
             "address is of such a kind may reach that kind anyway."),
-        row(denied_peers, {list, network}, [], ["DENIED_PEERS"], no,
+        row(denied_peers, {list, network}, [], ["DENIED_PEERS"], yes,
             <<"( \"203.0.113.0/24\" )">>,
             "Networks clients may not reach, unless `allowed_peers` has them."),
         row(max_allocations, {integer, 1, 131072}, 16384, ["MAX_ALLOCATIONS"], no,
             "Most allocations at a time; the memory for them is taken at start."),
+        row(total_quota, {integer, 0, 131072}, 0, ["TOTAL_QUOTA"], yes,
+            "Fewer allocations than max_allocations, for now; 0 is no less than that. Beyond "
+            "either, Allocate is answered 508."),
+        row(user_quota, {integer, 0, 131072}, 0, ["USER_QUOTA"], yes,
+            "Most allocations of one user, beyond which Allocate is answered 486; 0 is no limit. "
+            "Of a time-limited username `expiry:name` only the name counts, so the credentials "
+            "of a day share one quota, and so do all users of a service that gives everybody the "
+            "same name. An expiry without a name is a user by itself."),
+        row(max_allocations_per_address, {integer, 0, 131072}, 0,
+            ["MAX_ALLOCATIONS_PER_ADDRESS"], yes,
+            "Most allocations from one source address (IPv4) or /64 network (IPv6), whoever the "
+            "users are, beyond which Allocate is answered 486; 0 is no limit. Many users may "
+            "share an address."),
+        row(max_bps, {integer, 0, 1000000000000}, 0, ["MAX_BPS"], yes,
+            "Bytes per second that one allocation may relay, each direction by itself; what is "
+            "more is dropped. 0 is no limit. A new value holds for new allocations."),
+        row(user_bps, {integer, 0, 1000000000000}, 0, ["USER_BPS"], yes,
+            "Bytes per second that all allocations of one user, as user_quota knows users, may "
+            "relay together, each direction by itself; 0 is no limit."),
+        row(bps_capacity, {integer, 0, 1000000000000}, 0, ["BPS_CAPACITY"], yes,
+            "Bytes per second that all allocations may relay together, each direction by itself; "
+            "0 is no limit."),
+        row(unauthenticated_rate, {integer, 0, 1000000}, 100, ["UNAUTHENTICATED_RATE"], no,
+            "Answers per second to requests without good credentials (Binding, and the challenge "
+            "that comes before every allocation) for one source address (IPv4) or /64 network "
+            "(IPv6), so that nobody uses this server to flood a third party. 0 is no limit."),
+        row(unauthenticated_burst, {integer, 1, 1000000}, 1000, ["UNAUTHENTICATED_BURST"], no,
+            "How many of those answers may go out at once."),
+        row(alternate_server, {list, server}, [], ["ALTERNATE_SERVER"], yes,
+            <<"( \"192.0.2.7:3478\", \"[2001:db8::7]:3478\" )">>,
+            "Servers that clients are sent to (300) while this one is drained; without one of the "
+            "client's family they are refused (508). Servers of one family share the clients."),
         row(max_permissions, {integer, 1, 1024}, 64, ["MAX_PERMISSIONS"], no,
             "Most permissions, and most channels, of one allocation."),
         row(workers, {integer, 0, 255}, 0, ["WORKERS"], no,
@@ -189,7 +241,7 @@ example(#{key := Key, doc := Doc, env := Env} = Row) ->
 example_value(#{example := Example}) when Example =/= undefined -> Example;
 example_value(#{type := {integer, _, _}, default := N}) -> integer_to_binary(N);
 example_value(#{type := boolean, default := Flag}) -> atom_to_binary(Flag);
-example_value(#{type := {text, _}, default := Text}) -> [$", Text, $"];
+example_value(#{type := {opaque_string, _}, default := Text}) -> [$", Text, $"];
 example_value(#{type := Type, default := Default}) -> [$", shown(Type, Default), $"].
 
 wrap(Text, Width) ->
@@ -222,7 +274,7 @@ markdown(#{key := Key, type := Type, env := Env, doc := Doc} = Row) ->
 markdown_default(#{default := auto}) -> "the default route's";
 markdown_default(#{default := random}) -> "random";
 markdown_default(#{default := undefined}) -> "none";
-markdown_default(#{type := {text, _}, default := Text}) -> code(Text);
+markdown_default(#{type := {opaque_string, _}, default := Text}) -> code(Text);
 markdown_default(#{type := Type, default := Default}) -> code(shown(Type, Default)).
 
 code(Text) -> [$`, Text, $`].

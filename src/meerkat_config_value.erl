@@ -11,16 +11,20 @@
     | {integer, Min :: integer(), Max :: integer()}
     | {choice, [{Spelling :: binary(), Value :: atom()}]}
     | {text, MaxCharacters :: pos_integer()}
+    %% As RFC 8265 4.2 (OpaqueString) prepares it, like a password.
+    | {opaque_string, MaxCharacters :: pos_integer()}
+    | password
     | secret
     | listen_address
     | relay_address
     | network
+    | server
     | key
     | {list, type()}
     | users
     | listeners.
-%% boolean(), integer(), an atom of the choice, binary(), `any` or an address, {address, bits}, a
-%% list of these; users: a map of name => {password, binary()} | {key, <<_:128>>}; listeners: a
+%% boolean(), integer(), an atom of the choice, binary(), `any` or an address, {address, bits},
+%% {address, port}, a list of these; users: a map of name => {password, binary()} | {key, <<_:128>>}; listeners: a
 %% list of #{port := integer(), ip := any | address, realm => binary()}.
 -type value() :: term().
 %% What meerkat_conf_nif:read/1 found below a key: the rest of its path, its value, its place.
@@ -141,6 +145,13 @@ text({text, Max}, Text) ->
         true -> {ok, Text};
         false -> error
     end;
+text({opaque_string, Max}, Text) ->
+    case text({text, Max}, Text) of
+        {ok, Text} -> meerkat_opaque_string:prepare(Text);
+        error -> error
+    end;
+text(password, Text) ->
+    meerkat_opaque_string:prepare(Text);
 text(secret, Text) when Text =/= <<>> ->
     {ok, Text};
 text(listen_address, <<"any">>) ->
@@ -151,6 +162,9 @@ text(relay_address, Text) ->
     address(Text, fun relayable/1);
 text(network, Text) ->
     network(string:split(Text, "/"));
+text(server, Text) ->
+    server(re:run(Text, "^(?:\\[([0-9a-fA-F:.]+)\\]|([0-9.]+)):([0-9]{1,5})$",
+                  [dollar_endonly, {capture, all_but_first, binary}]));
 text(key, <<Hex:32/binary>>) ->
     case re:run(Hex, "^[0-9a-fA-F]{32}$") of
         {match, _} -> {ok, <<(binary_to_integer(Hex, 16)):128>>};
@@ -210,6 +224,17 @@ network([Address, Length]) ->
             error
     end.
 
+%% The brackets are for IPv6 and for nothing else.
+server({match, [V6, V4, Port]}) ->
+    Size = case V4 of <<>> -> 8; _ -> 4 end,
+    Fits = fun(Ip) -> tuple_size(Ip) =:= Size andalso relayable(Ip) end,
+    case {address(<<V6/binary, V4/binary>>, Fits), binary_to_integer(Port)} of
+        {{ok, Ip}, Number} when Number > 0, Number < 65536 -> {ok, {Ip, Number}};
+        _ -> error
+    end;
+server(nomatch) ->
+    error.
+
 width(Ip) when tuple_size(Ip) =:= 4 -> 32;
 width(_) -> 128.
 
@@ -226,15 +251,15 @@ host_bits(Ip, Bits) ->
 %% Field, its type, whether a group must have it.
 fields(users) ->
     [
-        {<<"name">>, {text, 508}, required},
-        {<<"password">>, secret, optional},
+        {<<"name">>, {opaque_string, 508}, required},
+        {<<"password">>, password, optional},
         {<<"key">>, key, optional}
     ];
 fields(listeners) ->
     [
         {<<"port">>, {integer, 0, 65535}, required},
         {<<"ip">>, listen_address, optional},
-        {<<"realm">>, {text, 127}, optional}
+        {<<"realm">>, {opaque_string, 127}, optional}
     ].
 
 parse_groups(Type, [{[], empty_list, _}]) ->
@@ -309,6 +334,8 @@ allowed({text, Max}) ->
     io_lib:format(
         "text of 1 to ~b characters in UTF-8, without control characters, \" or \\", [Max]
     );
+allowed({opaque_string, Max}) ->
+    [allowed({text, Max}), <<", and without what RFC 8265 (OpaqueString) disallows">>];
 allowed({list, secret}) ->
     <<"text that is not empty, or in a file a list of such texts">>;
 allowed({list, listen_address}) ->
@@ -319,6 +346,9 @@ allowed({list, relay_address}) ->
 allowed({list, network}) ->
     <<"networks like 10.0.0.0/8 (in a file a list of texts, in the environment separated by "
       "commas)">>;
+allowed({list, server}) ->
+    <<"addresses with ports like 192.0.2.7:3478 or [2001:db8::7]:3478 (in a file a list of texts, "
+      "in the environment separated by commas)">>;
 allowed(users) ->
     <<"a list of groups { name = \"...\"; password = \"...\"; } or { name = \"...\"; key = "
       "\"...\"; }, each name once">>;
@@ -326,6 +356,9 @@ allowed(listeners) ->
     <<"a list of groups { port = ...; ip = \"...\"; realm = \"...\"; }, ip and realm as wanted">>;
 allowed(key) ->
     <<"32 hexadecimal digits">>;
+allowed(password) ->
+    <<"text in UTF-8 that is not empty, without control characters, characters that Unicode has "
+      "not assigned and whatever else RFC 8265 (OpaqueString) disallows">>;
 allowed(secret) ->
     <<"text that is not empty">>;
 allowed(listen_address) ->
@@ -333,6 +366,9 @@ allowed(listen_address) ->
 allowed(relay_address) ->
     <<"an IP address like 192.0.2.7 or 2001:db8::7 that clients and peers can reach: no name, "
       "wildcard, multicast or link-local address">>;
+allowed(server) ->
+    <<"an IP address that clients can reach and a port, like 192.0.2.7:3478 or "
+      "[2001:db8::7]:3478">>;
 allowed(network) ->
     <<"a network like 10.0.0.0/8, 2001:db8::/32 or 192.0.2.7, its host bits zero">>.
 
@@ -348,14 +384,17 @@ render({list, _}, []) -> <<"none">>;
 render({list, Type}, Values) -> lists:join(", ", [render(Type, Value) || Value <- Values]);
 render({integer, _, _}, Number) -> integer_to_binary(Number);
 render({text, _}, Text) -> quote(Text);
+render({opaque_string, _}, Text) -> quote(Text);
 render(network, Network) -> meerkat_text:network(Network);
+render(server, Address) -> meerkat_text:address(Address);
 render(_, Ip) -> meerkat_text:ip(Ip).
 
 shown_listener(#{ip := Ip, port := Port} = Group) ->
     Realm = [[<<" ">>, quote(R)] || #{realm := R} <- [Group]],
     [render(listen_address, Ip), <<" port ">>, integer_to_binary(Port), Realm].
 
-show(Secret, _) when Secret =:= secret; Secret =:= key -> <<"a value not shown">>;
+show(Secret, _) when Secret =:= secret; Secret =:= password; Secret =:= key ->
+    <<"a value not shown">>;
 show(_, Text) when is_binary(Text) -> quote(Text);
 show(_, empty_list) -> <<"an empty list">>;
 show(_, empty_group) -> <<"an empty group">>;

@@ -5,7 +5,7 @@
 -behaviour(gen_server).
 
 -export([start_link/2]).
--export([settings/1, is_running/1, count/1, sessions/1]).
+-export([settings/1, replace/2, is_running/1, count/1, sessions/1, quota/1]).
 -export([five_tuple/1, enter/4, forget/3, leave/3, find/2, pid/2]).
 -export([hold/4, release/2, holder/2]).
 -export([put_note/3, note/2, counted/1, count_answer/2]).
@@ -18,7 +18,8 @@
 -type session() :: non_neg_integer().
 
 %% What answers are counted by: success, or the code of the error.
--define(ANSWERS, [success, 400, 401, 403, 420, 437, 440, 441, 442, 443, 486, 500, 508, none]).
+-define(ANSWERS, [success, 300, 400, 401, 403, 420, 437, 440, 441, 442, 443, 486, 500, 508, none,
+                  throttled]).
 
 %% The settings come in a fun: supervisors print arguments.
 -spec start_link(Name :: atom(), fun(() -> meerkat_settings:settings())) ->
@@ -30,6 +31,12 @@ start_link(Name, Settings) ->
 -spec settings(Name :: atom()) -> meerkat_settings:settings().
 settings(Name) ->
     maps:get(settings, here(Name)).
+
+%% Other settings, seen by everybody from the next look on.
+-spec replace(Name :: atom(), meerkat_settings:settings()) -> ok.
+replace(Name, Settings) ->
+    #{owner := Owner} = here(Name),
+    gen_server:call(Owner, {settings, fun() -> Settings end}).
 
 -spec is_running(Name :: atom()) -> boolean().
 is_running(Name) ->
@@ -43,6 +50,11 @@ count(Name) ->
 -spec sessions(Name :: atom()) -> [{session(), pid()}].
 sessions(Name) ->
     ets:tab2list(maps:get(sessions, here(Name))).
+
+%% The table of meerkat_quota.
+-spec quota(Name :: atom()) -> ets:table().
+quota(Name) ->
+    maps:get(quota, here(Name)).
 
 %% RFC 8656 2: the 5-tuple as the server sees it.
 -spec five_tuple(meerkat_alloc_core:place()) -> five_tuple().
@@ -122,16 +134,17 @@ note(Name, Key) ->
         [] -> none
     end.
 
-%% Counts a response by its outcome: success, the error's code, or `none` for a request left
-%% without an answer.
--spec count_answer(Name :: atom(), success | none | 400..599) -> ok.
+%% Counts a response by its outcome: success, the error's code, `none` for a request left without
+%% an answer, or `throttled` for one whose sender was wrong too often to be heard.
+-spec count_answer(Name :: atom(), success | none | throttled | 300 | 400..599) -> ok.
 count_answer(Name, Outcome) ->
     counters:add(maps:get(answers, here(Name)), index(Outcome, ?ANSWERS, 1), 1).
 
 index(Outcome, [Outcome | _], N) -> N;
 index(Outcome, [_ | Outcomes], N) -> index(Outcome, Outcomes, N + 1).
 
--spec counted(Name :: atom()) -> #{success | none | 400..599 => non_neg_integer()}.
+-spec counted(Name :: atom()) ->
+    #{success | none | throttled | 300 | 400..599 => non_neg_integer()}.
 counted(Name) ->
     #{answers := Answers} = here(Name),
     maps:from_list([{Outcome, counters:get(Answers, index(Outcome, ?ANSWERS, 1))}
@@ -155,11 +168,15 @@ init({Name, Settings}) ->
                                   sessions => ets:new(meerkat_sessions, Options),
                                   tuples => ets:new(meerkat_tuples, Options),
                                   notes => ets:new(meerkat_notes, Options),
+                                  quota => ets:new(meerkat_quota, Options),
                                   answers => counters:new(length(?ANSWERS), [])}),
             {ok, Name}
     end.
 
 -spec handle_call(term(), gen_server:from(), atom()) -> {reply, ok, atom()}.
+handle_call({settings, Settings}, _From, Name) ->
+    ok = persistent_term:put({meerkat, Name}, (here(Name))#{settings := Settings()}),
+    {reply, ok, Name};
 handle_call(_Request, _From, Name) ->
     {reply, ok, Name}.
 

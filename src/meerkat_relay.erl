@@ -6,7 +6,7 @@
 
 -include_lib("kernel/include/logger.hrl").
 
--export([start_link/1, command/3, stats/1]).
+-export([start_link/1, command/3, call/2, stats/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
 -record(state, {
@@ -20,7 +20,7 @@
 
 %% For a relay under a sanitizer; a healthy one takes milliseconds.
 -define(START_MS, 20000).
--define(STATS_MS, 5000).
+-define(CALL_MS, 5000).
 %% Refs from here on are this process's own; those of allocations are small.
 -define(FIRST_REF, 16#80000000).
 %% After a crash the kernel may still be tearing down the sockets of the relay before.
@@ -50,9 +50,16 @@ command(Port, Ref, Message) ->
            counters := #{atom() => non_neg_integer()}}}
     | {error, relay_down | busy}.
 stats(Name) ->
-    try gen_server:call(meerkat_registry:note(Name, relay), stats, ?STATS_MS) of
+    case call(Name, {stats, #{}}) of
         {ok, Stats} -> {ok, named_counters(Stats)};
-        {error, busy} -> {error, busy}
+        {error, Reason} -> {error, Reason}
+    end.
+
+%% A command and the fields of its reply.
+-spec call(Name :: atom(), meerkat_ctl:message()) -> {ok, map()} | {error, relay_down | busy}.
+call(Name, Message) ->
+    try
+        gen_server:call(meerkat_registry:note(Name, relay), {call, Message}, ?CALL_MS)
     catch
         exit:_ -> {error, relay_down}
     end.
@@ -75,8 +82,9 @@ init(Name) ->
     try
         State = introduce(open(Name, Settings), Settings),
         Ready = listen(configure(State, Settings), Settings),
+        ok = meerkat_registry:put_note(Name, port, Ready#state.port),
         ok = meerkat_registry:put_note(Name, relay, self()),
-        {ok, Ready}
+        {ok, reloaded(Ready, Settings)}
     catch
         throw:{sentence, Format, Args} ->
             {stop, {shutdown, lists:flatten(io_lib:format(Format, Args))}}
@@ -151,6 +159,17 @@ told(State, Message, Complaint) ->
             fail("~ts: ~ts (~ts)", [Complaint, meerkat_text:escape(Detail), Status])
     end.
 
+%% A reload that came while we were busy found nobody to tell.
+reloaded(#state{name = Name} = State, #{rules := Before, bandwidth := Bandwidth}) ->
+    case meerkat_registry:settings(Name) of
+        #{rules := Before, bandwidth := Bandwidth} ->
+            State;
+        #{rules := Rules, bandwidth := #{total := Total}} ->
+            _ = command(State#state.port, 0, {bucket, #{bucket => 0, bytes_per_s => Total}}),
+            told(State, {policy, #{rules => meerkat_policy:encode(Rules)}},
+                 "the peer rules are refused")
+    end.
+
 %% Last, when all that stands behind a listener is there.
 listen(#state{name = Name} = State0, #{listeners := Listeners} = Settings) ->
     Before = case meerkat_registry:note(Name, listening) of
@@ -223,11 +242,11 @@ next(Ref) -> Ref + 1.
 
 %%% Life
 
--spec handle_call(stats, gen_server:from(), #state{}) ->
+-spec handle_call({call, meerkat_ctl:message()}, gen_server:from(), #state{}) ->
     {noreply, #state{}} | {reply, {error, busy}, #state{}}.
-handle_call(stats, From, #state{port = Port, ref = Ref, calls = Calls} = State) ->
+handle_call({call, Message}, From, #state{port = Port, ref = Ref, calls = Calls} = State) ->
     %% This process alone must not be suspended: it is the one that empties the pipe.
-    case erlang:port_command(Port, meerkat_ctl:encode(Ref, {stats, #{}}), [nosuspend]) of
+    case erlang:port_command(Port, meerkat_ctl:encode(Ref, Message), [nosuspend]) of
         true -> {noreply, State#state{ref = next(Ref), calls = Calls#{Ref => From}}};
         false -> {reply, {error, busy}, State}
     end.

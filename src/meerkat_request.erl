@@ -95,15 +95,40 @@ complain(Class, Reason, Stack) ->
 
 %%% The way of a request
 
-take(Name, Port, #{packet := Packet, flow := Flow, listener := Listener} = Fields) ->
+take(Name, Port, #{packet := Packet, flow := Flow, client := {Ip, _} = Client} = Fields) ->
     {ok, Message} = meerkat_stun:decode(Packet),
-    #{auth := Auth, realms := #{Listener := Realm}} = meerkat_registry:settings(Name),
+    #{failures := Failures} = meerkat_registry:settings(Name),
+    User = user(Message),
+    case meerkat_auth_failures:too_many(Failures, Ip, User, meerkat_auth_failures:now_us()) of
+        false ->
+            take(Name, Port, Fields, Message);
+        true ->
+            ?LOG_DEBUG("a request of \"~ts\" from ~ts was not checked: too many failed",
+                       [meerkat_text:escape(User), meerkat_text:address(Client)]),
+            send(Name, Port, Flow, throttled, <<>>)
+    end.
+
+take(Name, Port, #{packet := Packet, flow := Flow, client := {Ip, _} = Client,
+                   listener := Listener} = Fields, Message) ->
+    #{auth := Auth, failures := Failures, realms := #{Listener := Realm}} =
+        meerkat_registry:settings(Name),
     case meerkat_auth:authenticate(Packet, Message, Realm, Auth) of
         {ok, Identity} ->
             route(Name, job(Name, Port, Fields, Message, Identity));
         {error, Code} ->
-            Challenge = challenge(Code, Message, Realm),
+            ?LOG_DEBUG("~b to ~ts: ~ts", [Code, meerkat_text:address(Client),
+                                          meerkat_auth:why(Message, Realm, Auth)]),
+            Code =:= 401 andalso meerkat_auth_failures:count(Failures, Ip, user(Message),
+                                                             meerkat_auth_failures:now_us()),
+            Challenge = challenge(Code, Message, Realm, meerkat_auth:algorithms(Auth)),
             send(Name, Port, Flow, Code, meerkat_stun:encode(response(error, Message, Challenge)))
+    end.
+
+%% As the request says it, be it a hash.
+user(Message) ->
+    case meerkat_auth:name(Message) of
+        {_, User} -> User;
+        error -> <<>>
     end.
 
 job(Name, Port, #{flow := Flow, client := Client, session := Session} = Fields, Message,
@@ -146,10 +171,16 @@ forsake(#{session := Session, port := Port}) ->
     _ = meerkat_relay:command(Port, 0, {alloc_delete, #{session => Session}}),
     ok.
 
-admit(Name, #{request := Request, flow := Flow} = Job) ->
+admit(Name, #{request := Request} = Job) ->
     #{limits := Limits} = meerkat_registry:settings(Name),
     case meerkat_alloc_core:admit(Request, Limits) of
-        {create, Plan} ->
+        {create, Plan} -> create(Name, Plan, Job);
+        {answer, Response} -> answer(Name, Job, Response)
+    end.
+
+create(Name, Plan, #{flow := Flow, place := Place} = Job) ->
+    case meerkat_drain:verdict(Name, Place) of
+        go_on ->
             case meerkat_alloc_sup:start_alloc(Name, session(Flow), Plan, Job) of
                 ok -> ok;
                 {error, Reason} -> error({no_process, Reason})
@@ -165,12 +196,13 @@ session(Flow) ->
 
 %%% Responses
 
-%% RFC 8489 9.2.4: a 401 comes with REALM and a nonce that is good; the request's own is, the relay
-%% has seen to it. Nothing that is not signed says what we are.
-challenge(401, Message, Realm) ->
+%% RFC 8489 9.2.4: a 401 comes with REALM, a nonce that is good (the request's own is, the relay has
+%% seen to it) and the algorithms on offer. Nothing that is not signed says what we are.
+challenge(401, Message, Realm, Algorithms) ->
     [{error_code, {401, <<>>}}, {realm, Realm}]
-        ++ [{nonce, Nonce} || {ok, Nonce} <- [meerkat_stun:get(nonce, Message)]];
-challenge(Code, _Message, _Realm) ->
+        ++ [{nonce, Nonce} || {ok, Nonce} <- [meerkat_stun:get(nonce, Message)]]
+        ++ [{password_algorithms, Algorithms} || Algorithms =/= []];
+challenge(Code, _Message, _Realm, _Algorithms) ->
     [{error_code, {Code, <<>>}}].
 
 class({success, Attributes}) -> {success, success, Attributes};

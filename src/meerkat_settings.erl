@@ -2,7 +2,7 @@
 %% nothing that serves, and keeps no secret where a crash report could print it.
 -module(meerkat_settings).
 
--export([new/2]).
+-export([new/2, renew/2]).
 
 -export_type([settings/0, listener/0, relay/0]).
 
@@ -21,6 +21,7 @@
 %% The two funs give the key nonces are made with and the secrets that credentials are made from.
 -type settings() :: #{name := atom(),
                       auth := meerkat_auth:auth(),
+                      failures := meerkat_auth_failures:failures(),
                       limits := meerkat_alloc_core:limits(),
                       listeners := [listener()],
                       realms := #{Listener :: pos_integer() => binary()},
@@ -28,12 +29,20 @@
                       rules := [meerkat_policy:rule()],
                       own_kinds := [meerkat_policy:kind()],
                       software := undefined | binary(),
+                      quota := meerkat_quota:limits(),
+                      %% Bytes per second in each direction.
+                      bandwidth := #{allocation | user | total => non_neg_integer()},
+                      alternate_server := [{inet:ip_address(), inet:port_number()}],
                       relay_program := default | file:name_all(),
                       relay_config := map(),
                       nonce_key := fun(() -> <<_:256>>),
-                      secrets := fun(() -> [binary()])}.
+                      secrets := fun(() -> [binary()]),
+                      %% What all this was made of; has secrets in it.
+                      config := fun(() -> map())}.
 
 -define(UDP, 17).
+%% Of the rules a relay takes; ours and the other list's are as many again.
+-define(NETWORKS_MAX, 1024).
 %% Requests the relay may have waiting for us, per worker.
 -define(CREDITS, 1024).
 %% SO_RCVBUF of every socket, bytes: 30 ms of 1 Gbit/s.
@@ -50,12 +59,60 @@ new(Name, Given) ->
     {ok, Defaults, _Warnings} = meerkat_config:load(#{file => none, env => []}),
     Config = maps:merge(Defaults, Given),
     case [Key || {Key, Value} <- lists:sort(maps:to_list(Config)), not is_valid(Key, Value)] of
-        [] -> {ok, settings(Name, Config)};
+        [] -> {ok, settings(Name, prepared(Config), is_drawn(Given))};
         [Key | _] -> {error, lists:flatten(io_lib:format("configuration: ~tp is unknown or has a "
                                                          "value it cannot have", [Key]))}
     end.
 
-settings(Name, Config) ->
+%% Settings to take the place of Old while the server runs, or why that needs a restart: only keys
+%% that the table calls reloadable may have changed. A secret that was drawn is not drawn again.
+-spec renew(map(), settings()) -> {ok, settings()} | {error, string()}.
+renew(Given, #{name := Name, nonce_key := NonceKey, config := OldConfig}) ->
+    Old = OldConfig(),
+    Kept = case is_drawn(Given) andalso is_drawn(Old) of
+        true -> Given#{secrets => maps:get(secrets, Old)};
+        false -> Given
+    end,
+    case new(Name, Kept) of
+        {ok, #{config := NewConfig} = New} ->
+            case changed(Old, NewConfig()) of
+                [] -> {ok, New#{nonce_key := NonceKey}};
+                [Key | _] -> {error, needs_restart(Key)}
+            end;
+        {error, Sentence} ->
+            {error, Sentence}
+    end.
+
+%% Were the secrets nobody's choice?
+is_drawn(#{secrets := _, settings := Settings}) ->
+    lists:keyfind(secret, 1, Settings) =:= {secret, <<"random">>, <<"default">>};
+is_drawn(Config) ->
+    not is_map_key(secrets, Config).
+
+changed(Old, New) ->
+    [Key || Key <- lists:usort(maps:keys(Old) ++ maps:keys(New)),
+            maps:find(Key, Old) =/= maps:find(Key, New), not is_reloadable(Key)].
+
+%% The keys of the table, by the names they have in the map; what is not in it came by hand.
+is_reloadable(settings) ->
+    true;
+is_reloadable(secrets) ->
+    is_reloadable(secret);
+is_reloadable(Key) ->
+    case meerkat_config_schema:find(atom_to_binary(Key)) of
+        {ok, #{reloadable := Reloadable}} -> Reloadable;
+        error -> false
+    end.
+
+needs_restart(Key) ->
+    Names = case Key of
+        listeners -> "listeners (listen_ip, listen_port, extra_listeners)";
+        relays -> "relays (relay_ip, min_port, max_port)";
+        _ -> atom_to_list(Key)
+    end,
+    Names ++ " cannot change while the server runs: nothing was changed; stop it and start it anew".
+
+settings(Name, Config, IsDrawn) ->
     #{realm := Realm, nonce_lifetime := NonceLifetime, workers := Workers,
       max_allocations := Allocations, max_permissions := Permissions, secrets := Secrets} = Config,
     Listeners = listeners(maps:get(listeners, Config), Realm),
@@ -67,6 +124,7 @@ settings(Name, Config) ->
     NonceKey = crypto:strong_rand_bytes(32),
     #{name => Name,
       auth => meerkat_auth:new(Config),
+      failures => meerkat_auth_failures:new(maps:get(failed_authentication_rate, Config)),
       limits => (maps:with([default_lifetime, max_lifetime], Config))#{
           max_peers => Permissions,
           channel_max => ChannelMax,
@@ -78,21 +136,59 @@ settings(Name, Config) ->
       rules => meerkat_policy:rules(Config),
       own_kinds => meerkat_policy:own_kinds(Relays),
       software => maps:get(software, Config),
+      quota => quota(Config),
+      bandwidth => #{allocation => maps:get(max_bps, Config),
+                     user => maps:get(user_bps, Config),
+                     total => maps:get(bps_capacity, Config)},
+      alternate_server => maps:get(alternate_server, Config),
       relay_program => maps:get(relay_program, Config, default),
       relay_config => #{workers => Workers,
                         sessions_max => Allocations,
                         peers_max => min(Allocations * Permissions, 16#ffffffff),
                         credits => ?CREDITS,
                         nonce_lifetime_s => NonceLifetime,
-                        nonce_features => 0,
+                        nonce_features => nonce_features(Config, IsDrawn),
                         channel_max => ChannelMax,
                         receive_buffer => maps:get(receive_buffer, Config, ?RECEIVE_BUFFER),
-                        unauthenticated_rate => 0,
-                        unauthenticated_burst => 0,
-                        bytes_per_s => 0,
+                        unauthenticated_rate => maps:get(unauthenticated_rate, Config),
+                        unauthenticated_burst => maps:get(unauthenticated_burst, Config),
+                        bytes_per_s => maps:get(bps_capacity, Config),
                         rfc3489 => 0},
       nonce_key => fun() -> NonceKey end,
-      secrets => fun() -> Secrets end}.
+      secrets => fun() -> Secrets end,
+      config => fun() -> Config end}.
+
+%% RFC 8489 18.1, erratum 6290. A name that is hashed can only be found among the users there are:
+%% where the shared secret lets in any name, none is asked to be.
+nonce_features(#{password_algorithms := Algorithms} = Config, IsDrawn) ->
+    Anonymity = takes_hashes(Config, IsDrawn),
+    lists:sum([1 || Algorithms] ++ [2 || Anonymity]).
+
+takes_hashes(#{username_anonymity := Wanted, users := Users, secrets := Secrets}, IsDrawn) ->
+    Wanted andalso Users =/= #{} andalso (IsDrawn orelse Secrets =:= []).
+
+%% Names, passwords and realms as they are hashed (RFC 8489 9.2.2). All of them can be.
+prepared(#{users := Users, realm := Realm, listeners := Listeners} = Config) ->
+    Config#{users := maps:from_list([{prepared_text(User), prepared_proof(Proof)}
+                                     || {User, Proof} <- maps:to_list(Users)]),
+            realm := prepared_text(Realm),
+            listeners := [prepared_listener(Listener) || Listener <- Listeners]}.
+
+prepared_text(Text) ->
+    {ok, Prepared} = meerkat_opaque_string:prepare(Text),
+    Prepared.
+
+prepared_proof({password, Password}) -> {password, prepared_text(Password)};
+prepared_proof({key, Key}) -> {key, Key}.
+
+prepared_listener(#{realm := Realm} = Listener) -> Listener#{realm := prepared_text(Realm)};
+prepared_listener(Listener) -> Listener.
+
+quota(#{user_quota := User, max_allocations_per_address := Source, total_quota := Total,
+        max_allocations := Max}) ->
+    #{user => User,
+      source => Source,
+      total => case Total of 0 -> Max; _ -> min(Total, Max) end}.
 
 %% One relay address per family: the family is the pool's number.
 pool(Ip) when tuple_size(Ip) =:= 4 -> 4;
@@ -111,7 +207,7 @@ ips(Ip) -> [{Ip, false}].
 %%% is for maps written by hand.
 
 is_valid(realm, Realm) ->
-    is_binary(Realm) andalso Realm =/= <<>> andalso byte_size(Realm) < 128;
+    is_opaque_string(Realm) andalso byte_size(Realm) < 128;
 is_valid(secrets, Secrets) ->
     is_list(Secrets) andalso lists:all(fun(S) -> is_binary(S) andalso S =/= <<>> end, Secrets);
 is_valid(users, Users) ->
@@ -122,13 +218,27 @@ is_valid(relays, Relays) ->
     is_list(Relays) andalso lists:all(fun is_relay/1, Relays)
         andalso length(Relays) =:= length(lists:usort([pool(Ip) || #{local := Ip} <- Relays]));
 is_valid(Peers, Prefixes) when Peers =:= allowed_peers; Peers =:= denied_peers ->
-    is_list(Prefixes) andalso lists:all(fun is_prefix/1, Prefixes);
-is_valid(Flag, Value) when Flag =:= strict_realm; Flag =:= rfc5766_channel_numbers ->
+    is_list(Prefixes) andalso lists:all(fun is_prefix/1, Prefixes)
+        andalso length(Prefixes) =< ?NETWORKS_MAX;
+is_valid(Flag, Value) when Flag =:= strict_realm; Flag =:= rfc5766_channel_numbers;
+                           Flag =:= password_algorithms; Flag =:= username_anonymity;
+                           Flag =:= require_sha256 ->
     is_boolean(Value);
 is_valid(Number, Value) when Number =:= max_allocations; Number =:= max_permissions;
                              Number =:= default_lifetime; Number =:= max_lifetime;
                              Number =:= nonce_lifetime; Number =:= receive_buffer ->
     is_integer(Value) andalso Value > 0 andalso Value < 1 bsl 32;
+is_valid(Number, Value) when Number =:= user_quota; Number =:= total_quota;
+                             Number =:= max_allocations_per_address;
+                             Number =:= unauthenticated_rate;
+                             Number =:= failed_authentication_rate ->
+    is_integer(Value) andalso Value >= 0 andalso Value < 1 bsl 32;
+is_valid(unauthenticated_burst, Value) ->
+    is_integer(Value) andalso Value > 0 andalso Value < 1 bsl 32;
+is_valid(Rate, Value) when Rate =:= max_bps; Rate =:= user_bps; Rate =:= bps_capacity ->
+    is_integer(Value) andalso Value >= 0 andalso Value < 1 bsl 63;
+is_valid(alternate_server, Servers) ->
+    is_list(Servers) andalso lists:all(fun is_server/1, Servers);
 is_valid(workers, Value) ->
     is_integer(Value) andalso Value >= 0 andalso Value < 256;
 is_valid(software, Value) ->
@@ -139,9 +249,12 @@ is_valid(Key, _Value) ->
     %% Not of our trade.
     lists:member(Key, [log_level, settings]).
 
-is_user({User, {password, Password}}) -> is_binary(User) andalso is_binary(Password);
-is_user({User, {key, <<_:128>>}}) -> is_binary(User);
+is_user({User, {password, Password}}) -> is_opaque_string(User) andalso is_opaque_string(Password);
+is_user({User, {key, <<_:128>>}}) -> is_opaque_string(User);
 is_user(_) -> false.
+
+is_opaque_string(Text) ->
+    is_binary(Text) andalso meerkat_opaque_string:prepare(Text) =/= error.
 
 is_listener(#{transport := udp, ip := Ip, port := Port} = Listener) ->
     (Ip =:= any orelse is_ip(Ip)) andalso is_port_number(Port)
@@ -159,6 +272,9 @@ is_prefix({Ip, Bits}) when is_integer(Bits), Bits >= 0 ->
     is_ip(Ip) andalso Bits =< case pool(Ip) of 4 -> 32; 6 -> 128 end;
 is_prefix(_) ->
     false.
+
+is_server({Ip, Port}) -> is_ip(Ip) andalso is_port_number(Port) andalso Port > 0;
+is_server(_) -> false.
 
 is_ip(Ip) -> inet:is_ip_address(Ip).
 

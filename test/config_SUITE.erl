@@ -43,6 +43,11 @@ defaults(_) ->
                    workers := 0, max_allocations := 16384, max_permissions := 64,
                    default_lifetime := 600, max_lifetime := 3600, nonce_lifetime := 3600,
                    rfc5766_channel_numbers := false, allowed_peers := [], denied_peers := [],
+                   total_quota := 0, user_quota := 0, max_allocations_per_address := 0,
+                   max_bps := 0, user_bps := 0, bps_capacity := 0, unauthenticated_rate := 100,
+                   unauthenticated_burst := 1000, alternate_server := [],
+                   password_algorithms := true, require_sha256 := false,
+                   username_anonymity := true, failed_authentication_rate := 10,
                    software := undefined, log_level := info, secrets := [_]}, Config),
     ?assertEqual(#{}, maps:get(users, Config)).
 
@@ -81,6 +86,7 @@ every_key_is_read_from_a_file(Config) ->
 variable(allowed_peers) -> "10.0.0.0/8,::1";
 variable(denied_peers) -> "10.0.0.0/8,::1";
 variable(listen_ip) -> "127.0.0.1,::1";
+variable(alternate_server) -> "192.0.2.7:3478, [2001:db8::7]:3479";
 variable(secret) -> "sesame";
 variable(Key) -> binary_to_list(iolist_to_binary(string:trim(in_file(Key), both, "\""))).
 
@@ -100,15 +106,26 @@ in_file(allowed_peers) -> "[ \"10.0.0.0/8\", \"::1\" ]";
 in_file(denied_peers) -> "( \"10.0.0.0/8\", \"::1\" )";
 in_file(max_allocations) -> "7";
 in_file(max_permissions) -> "8";
+in_file(Quota) when Quota =:= total_quota; Quota =:= user_quota;
+                    Quota =:= max_allocations_per_address -> "9";
+in_file(Rate) when Rate =:= max_bps; Rate =:= user_bps; Rate =:= bps_capacity -> "1000000";
+in_file(unauthenticated_rate) -> "11";
+in_file(unauthenticated_burst) -> "12";
+in_file(alternate_server) -> "( \"192.0.2.7:3478\", \"[2001:db8::7]:3479\" )";
 in_file(workers) -> "2";
 in_file(software) -> "\"S\"";
 in_file(log_level) -> "\"error\"";
+in_file(password_algorithms) -> "false";
+in_file(username_anonymity) -> "false";
+in_file(require_sha256) -> "true";
+in_file(failed_authentication_rate) -> "13";
 in_file(strict_realm) -> "true";
 in_file(rfc5766_channel_numbers) -> "true".
 
 shown(listen_ip) -> <<"127.0.0.1, ::1">>;
 shown(extra_listeners) -> <<"any port 1, ::1 port 2 \"r\"">>;
 shown(relay_ip) -> <<"198.51.100.9">>;
+shown(alternate_server) -> <<"192.0.2.7:3478, [2001:db8::7]:3479">>;
 shown(secret) -> <<"(1, not shown)">>;
 shown(users) -> <<"\"alice\"">>;
 shown(Key) when Key =:= allowed_peers; Key =:= denied_peers -> <<"10.0.0.0/8, ::1/128">>;

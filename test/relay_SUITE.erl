@@ -30,7 +30,8 @@ groups() ->
         requests_wait_for_the_relay, fingerprint_only_if_asked, software_if_configured,
         sha256_for_sha256, other_user_441, no_allocation_437, allocate_after_delete,
         late_request_finds_new_allocation, expired_session, relay_silent,
-        killed_allocation_is_ended, crashed_allocation_is_ended, token_is_its_users,
+        killed_allocation_is_ended, crashed_allocation_is_ended, bandwidth_is_told,
+        reload_refused_by_the_relay, reload_tells_the_relay, token_is_its_users,
         token_ends_with_its_allocation, forbidden_peer_403, every_request_one_answer,
         bridge_gone_ends_allocations, stats, one_line_for_an_allocation,
         forbidden_peer_logged, strangers_text_escaped, crash_prints_no_secret]},
@@ -360,9 +361,60 @@ killed_allocation_is_ended(Config) ->
     Session = allocated(Bridge),
     [{Session, Pid}] = meerkat_registry:sessions(name(Config)),
     kill(Pid),
+    ?assertEqual({0, {alloc_delete, #{session => Session}}}, command(Bridge)),
+    %% Whether the relay has heard it by then, a request cannot know.
     _ = asked(Bridge, ?FLOW + 1, refresh, [], #{session => Session}),
     ?assertEqual({0, {alloc_delete, #{session => Session}}}, command(Bridge)),
     ?assertMatch(#{attributes := [{error_code, {437, <<>>}}]}, answer(Bridge, ?FLOW + 1)).
+
+%% X83: what an allocation, its user and all together may relay is in the frames.
+bandwidth_is_told(Config) ->
+    Bridge = serving(Config, #{max_bps => 1001, user_bps => 1002, bps_capacity => 1003}),
+    _ = asked(Bridge, ?FLOW, allocate, [{requested_transport, 17}], #{}),
+    {0, {bucket, #{bucket := Bucket, bytes_per_s := 1002}}} = any_command(Bridge),
+    {Ref, {alloc_create, #{session := Session, bucket := Bucket, bytes_per_s := 1001}}} =
+        any_command(Bridge),
+    created(Bridge, Ref, Session, #{}),
+    #{class := success} = answer(Bridge, ?FLOW),
+    ?assert(Bucket > 0),
+    Other = {{192, 0, 2, 1}, 1000},
+    _ = asked(Bridge, ?FLOW + 1, allocate, [{requested_transport, 17}], #{client => Other}),
+    {0, {bucket, #{bucket := Bucket}}} = any_command(Bridge),
+    {_, {alloc_create, #{bucket := Bucket}}} = any_command(Bridge).
+
+%% A relay that refuses new rules keeps the server as it was.
+reload_refused_by_the_relay(Config) ->
+    Bridge = serving(Config, #{}),
+    Before = meerkat_registry:settings(name(Config)),
+    Reload = reload(Config, #{software => <<"new">>}),
+    {Ref, {policy, _}} = command(Bridge),
+    reply(Bridge, Ref, refused, <<"too many">>),
+    ?assertEqual({error, "the peer rules are refused: too many (refused)"}, reloaded(Reload)),
+    ?assertEqual(Before, meerkat_registry:settings(name(Config))).
+
+%% The bandwidths that are shared change for those who have them.
+reload_tells_the_relay(Config) ->
+    Bridge = serving(Config, #{}),
+    _ = allocated(Bridge),
+    Reload = reload(Config, #{user_bps => 7000, bps_capacity => 9000,
+                              denied_peers => [{{8, 8, 8, 8}, 32}]}),
+    {Ref, {policy, #{rules := Rules}}} = any_command(Bridge),
+    ?assertMatch({_, _}, binary:match(Rules, <<0, 128, 0:80, 16#ffff:16, 8, 8, 8, 8>>)),
+    reply(Bridge, Ref, ok),
+    {0, {bucket, #{bucket := 0, bytes_per_s := 9000}}} = any_command(Bridge),
+    {0, {bucket, #{bucket := Bucket, bytes_per_s := 7000}}} = any_command(Bridge),
+    ?assert(Bucket > 0),
+    ?assertEqual(ok, reloaded(Reload)).
+
+reload(Config, Overrides) ->
+    #{config := Running} = meerkat_registry:settings(name(Config)),
+    Self = self(),
+    spawn_link(fun() ->
+        Self ! {self(), meerkat:reload(name(Config), maps:merge(Running(), Overrides))}
+    end).
+
+reloaded(Pid) ->
+    receive {Pid, Result} -> Result after ?TIMEOUT -> error(no_end_of_reload) end.
 
 %% A fault of ours, here a relayed address that was never asked for.
 crashed_allocation_is_ended(Config) ->
@@ -772,7 +824,14 @@ send_raw(#{socket := Socket}, Bytes) ->
 tell(Bridge, Ref, Message) ->
     send_raw(Bridge, meerkat_ctl:encode(Ref, Message)).
 
-command(#{socket := Socket}) ->
+%% But for BUCKET, which comes before every ALLOC_CREATE; any_command/1 leaves it in.
+command(Bridge) ->
+    case any_command(Bridge) of
+        {0, {bucket, _}} -> command(Bridge);
+        Command -> Command
+    end.
+
+any_command(#{socket := Socket}) ->
     {ok, Frame} = gen_tcp:recv(Socket, 0, ?TIMEOUT),
     {ok, Ref, Message} = meerkat_ctl:decode(Frame),
     {Ref, Message}.

@@ -81,7 +81,9 @@ config() ->
     Config = #{realm => <<"example.org">>, secrets => [<<"s3cret">>],
                users => maps:map(fun(_, P) -> {password, P} end, users()),
                listeners => Listeners, relays => Relays, workers => 2,
-               allowed_peers => [{{127, 0, 0, 0}, 8}, {?V6_LOOPBACK, 128}]},
+               allowed_peers => [{{127, 0, 0, 0}, 8}, {?V6_LOOPBACK, 128}],
+               %% All clients of a suite share one address; quota_SUITE has the default.
+               unauthenticated_rate => 0, failed_authentication_rate => 0},
     case os:getenv("MEERKAT_RELAY_PROGRAM") of
         false -> Config;
         Program -> Config#{relay_program => Program}

@@ -449,7 +449,9 @@ static void unlisten(struct control *c, const struct ctl_frame *f, const uint8_t
 static void bucket(struct control *c, const struct ctl_frame *f)
 {
     const struct ctl_bucket *m = &f->u.bucket;
-    if (m->bucket && m->bucket < c->limits.users_max)
+    if (m->bucket == 0)
+        shared_bucket_set(&c->limits.total, bandwidth(m->bytes_per_s));
+    else if (m->bucket < c->limits.users_max)
         shared_bucket_set(&c->limits.users[m->bucket], bandwidth(m->bytes_per_s));
 }
 

@@ -1,0 +1,198 @@
+%% How many allocations there are: by user, by source address, in all; and whether there may be
+%% one more. An allocation's process takes a place before the relay is asked for anything, and
+%% gives it back when the allocation is gone; one that dies without is found out by a monitor.
+%%
+%% The rows are in a table of meerkat_registry's, so none is lost with this process. It writes
+%% them alone; counts are made from the places, and anew when it starts.
+%%
+%%   {{session, Id}, #place{}}     the places
+%%   {{user, Key}, N, Bucket}      Bucket: what the relay calls the user's bandwidth
+%%   {{source, Prefix}, N}         {total, N}
+-module(meerkat_quota).
+-behaviour(gen_server).
+
+-export([start_link/1, take/4, release/2, count/2, buckets/1]).
+-export([user_key/1, source/1]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
+
+-export_type([limits/0, counted/0]).
+
+%% What the configuration allows; 0 is no limit.
+-type limits() :: #{user := non_neg_integer(),
+                    source := non_neg_integer(),
+                    total := pos_integer()}.
+-type counted() :: {user, binary()} | {source, binary()} | total.
+-type session() :: non_neg_integer().
+
+-record(place, {
+    pid :: pid(),
+    port :: port(),
+    user :: binary(),
+    source :: binary(),
+    bucket :: pos_integer()
+}).
+-record(state, {
+    name :: atom(),
+    monitors = #{} :: #{reference() => session(), session() => reference()},
+    free = [] :: [pos_integer()],       % buckets that had a user
+    next = 1 :: pos_integer()           % and the first that had none
+}).
+
+-spec start_link(Name :: atom()) -> {ok, pid()} | {error, term()}.
+start_link(Name) ->
+    gen_server:start_link(?MODULE, Name, []).
+
+%% A place for the allocation of the calling process, and the bucket its user's bandwidth comes
+%% from; or the code of the answer. 486 says that this client has too many, 508 that all have
+%% (RFC 8656 7.2, 19).
+-spec take(Name :: atom(), session(), port(), meerkat_alloc_core:plan()) ->
+    {ok, Bucket :: pos_integer()} | {error, 486 | 508}.
+take(Name, Session, Port, #{user := User, client := {Ip, _}}) ->
+    gen_server:call(process(Name), {take, Session, Port, user_key(User), source(Ip)}).
+
+%% Gives it back, if it is still held. When this returns another may take it.
+-spec release(Name :: atom(), session()) -> ok.
+release(Name, Session) ->
+    try
+        gen_server:call(process(Name), {release, Session})
+    catch
+        %% It is being started again, and learns of the caller's end by itself.
+        exit:_ -> ok
+    end.
+
+process(Name) ->
+    meerkat_registry:note(Name, quota).
+
+%% Places held.
+-spec count(Name :: atom(), counted()) -> non_neg_integer().
+count(Name, Key) ->
+    counted(meerkat_registry:quota(Name), Key).
+
+%% The buckets in use.
+-spec buckets(Name :: atom()) -> [pos_integer()].
+buckets(Name) ->
+    ets:select(meerkat_registry:quota(Name), [{{{user, '_'}, '_', '$1'}, [], ['$1']}]).
+
+%% Who a username counts for. A time-limited one is another at every fetch: what stands behind its
+%% expiry is the user. Where nothing does, it stands for itself.
+-spec user_key(User :: binary()) -> binary().
+user_key(User) ->
+    case {meerkat_auth_rest:expiry(User), binary:split(User, <<":">>)} of
+        {{ok, _}, [_, Name]} when Name =/= <<>> -> Name;
+        _ -> User
+    end.
+
+%% IPv4 /32, IPv6 /64: what one subscriber has.
+-spec source(inet:ip_address()) -> binary().
+source({A, B, C, D}) -> <<A, B, C, D>>;
+source({A, B, C, D, _, _, _, _}) -> <<A:16, B:16, C:16, D:16>>.
+
+%%% gen_server
+
+-spec init(atom()) -> {ok, #state{}}.
+init(Name) ->
+    Table = meerkat_registry:quota(Name),
+    Places = [{Session, Place} || {{session, Session}, Place} <- ets:tab2list(Table)],
+    _ = ets:select_delete(Table, [{{{user, '_'}, '_', '_'}, [], [true]},
+                                  {{{source, '_'}, '_'}, [], [true]},
+                                  {{total, '_'}, [], [true]}]),
+    _ = [add(Table, Place) || {_, Place} <- Places],
+    Used = lists:usort([Bucket || {_, #place{bucket = Bucket}} <- Places]),
+    Next = lists:max([0 | Used]) + 1,
+    State = lists:foldl(fun({Session, #place{pid = Pid}}, S) -> watch(Session, Pid, S) end,
+                        #state{name = Name, next = Next, free = lists:seq(1, Next - 1) -- Used},
+                        Places),
+    ok = meerkat_registry:put_note(Name, quota, self()),
+    {ok, State}.
+
+-spec handle_call(term(), gen_server:from(), #state{}) -> {reply, term(), #state{}}.
+handle_call({take, Session, Port, User, Source}, {Pid, _}, #state{name = Name} = State) ->
+    Table = meerkat_registry:quota(Name),
+    #{quota := Limits} = meerkat_registry:settings(Name),
+    case refusal(Table, User, Source, Limits) of
+        none ->
+            {Bucket, Next} = bucket(Table, User, State),
+            Place = #place{pid = Pid, port = Port, user = User, source = Source, bucket = Bucket},
+            true = ets:insert(Table, {{session, Session}, Place}),
+            ok = add(Table, Place),
+            {reply, {ok, Bucket}, watch(Session, Pid, Next)};
+        Code ->
+            {reply, {error, Code}, State}
+    end;
+handle_call({release, Session}, _From, State) ->
+    {_, Next} = give_back(Session, State),
+    {reply, ok, Next}.
+
+-spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
+handle_cast(_Request, State) ->
+    {noreply, State}.
+
+%% What is left in the relay of an allocation whose process was killed ends too: it would be one
+%% more than was counted.
+-spec handle_info(term(), #state{}) -> {noreply, #state{}}.
+handle_info({'DOWN', Monitor, process, _, _}, #state{monitors = Monitors} = State) ->
+    #{Monitor := Session} = Monitors,
+    {#place{port = Port}, Next} = give_back(Session, State),
+    _ = meerkat_relay:command(Port, 0, {alloc_delete, #{session => Session}}),
+    {noreply, Next};
+handle_info(_Other, State) ->
+    {noreply, State}.
+
+%%% Places
+
+refusal(Table, User, Source, #{user := OfUser, source := OfSource, total := Total}) ->
+    Full = [Code || {Key, Max, Code} <- [{{user, User}, OfUser, 486},
+                                         {{source, Source}, OfSource, 486},
+                                         {total, Total, 508}],
+                    Max > 0, counted(Table, Key) >= Max],
+    case Full of
+        [] -> none;
+        [Code | _] -> Code
+    end.
+
+counted(Table, Key) ->
+    case ets:lookup(Table, Key) of
+        [Row] -> element(2, Row);
+        [] -> 0
+    end.
+
+add(Table, #place{user = User, source = Source, bucket = Bucket}) ->
+    _ = ets:update_counter(Table, {user, User}, 1, {{user, User}, 0, Bucket}),
+    _ = ets:update_counter(Table, {source, Source}, 1, {{source, Source}, 0}),
+    _ = ets:update_counter(Table, total, 1, {total, 0}),
+    ok.
+
+give_back(Session, #state{name = Name} = State) ->
+    Table = meerkat_registry:quota(Name),
+    case ets:take(Table, {session, Session}) of
+        [{_, #place{user = User, source = Source, bucket = Bucket} = Place}] ->
+            Free = [Bucket || remove(Table, {user, User}) =:= 0],
+            _ = remove(Table, {source, Source}),
+            _ = remove(Table, total),
+            Next = unwatch(Session, State),
+            {Place, Next#state{free = Free ++ Next#state.free}};
+        [] ->
+            {none, State}
+    end.
+
+remove(Table, Key) ->
+    Left = ets:update_counter(Table, Key, -1),
+    _ = Left =:= 0 andalso ets:delete(Table, Key),
+    Left.
+
+%% As many users have allocations as there are allocations at most, so there always is one.
+bucket(Table, User, #state{free = Free, next = New} = State) ->
+    case {ets:lookup(Table, {user, User}), Free} of
+        {[{_, _, Bucket}], _} -> {Bucket, State};
+        {[], [Bucket | Rest]} -> {Bucket, State#state{free = Rest}};
+        {[], []} -> {New, State#state{next = New + 1}}
+    end.
+
+watch(Session, Pid, #state{monitors = Monitors} = State) ->
+    Monitor = erlang:monitor(process, Pid),
+    State#state{monitors = Monitors#{Monitor => Session, Session => Monitor}}.
+
+unwatch(Session, #state{monitors = Monitors} = State) ->
+    #{Session := Monitor} = Monitors,
+    true = erlang:demonitor(Monitor, [flush]),
+    State#state{monitors = maps:without([Session, Monitor], Monitors)}.
