@@ -500,10 +500,10 @@ bid_down(Message) ->
             false
     end.
 
-%% The nonce cookie's security features (RFC 8489 9.2, 18.1).
+%% The nonce cookie's security features (RFC 8489 9.2, 18.1; by erratum 6290 bit 0 is the last one).
 features(<<"obMatJos2", Encoded:4/binary, _/binary>>) ->
     try base64:decode(Encoded) of
-        <<Algorithms:1, Anonymity:1, _:22>> ->
+        <<_:22, Anonymity:1, Algorithms:1>> ->
             #{algorithms => Algorithms =:= 1, anonymity => Anonymity =:= 1};
         _ ->
             #{}

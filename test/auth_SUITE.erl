@@ -18,9 +18,14 @@ all() ->
      user_beside_secret, nobody_configured, wrong_password_401, unknown_user_costs_the_same,
      unknown_userhash_costs_the_same, empty_username_is_nobody, rfc5769_2_4, rfc8489_b_1,
      rfc8489_b_1_other_bits, userhash_of_a_listeners_realm, username_beside_userhash,
-     sha256_decides, sha256_response_for_sha256_request, sha256_response_for_algorithms,
+     sha256_decides, sha1_response_for_sha256_without_algorithm, sha256_response_for_algorithms,
      sha1_response_for_legacy_request, password_algorithm_sha256, password_algorithm_unknown_400,
-     nothing_to_sign_with_400, sealed_is_verified, nothing_secret_is_printed].
+     algorithms_as_offered_or_400, algorithms_with_parameters_400, no_algorithms_mean_md5,
+     sha256_for_every_backend, sha256_required, nothing_to_sign_with_400, sealed_is_verified,
+     nothing_secret_is_printed, reasons_for_a_log, reasons_of_strangers_are_escaped,
+     failures_are_limited, failures_are_forgiven, failures_of_others, failures_without_limit,
+     failures_take_no_memory, opaque_strings, opaque_strings_refused, opaque_strings_in_context,
+     opaque_strings_stay].
 
 %%% Keys and passwords
 
@@ -257,9 +262,11 @@ sha256_decides(_) ->
      || {Sha1, Sha256, Outcome} <- [{Good, Good, {ok, <<"u">>}}, {Bad, Good, {ok, <<"u">>}},
                                     {Good, Bad, {error, 401}}]].
 
-sha256_response_for_sha256_request(_) ->
+%% S32: a request that names no algorithm was processed as MD5, and "in that case, the
+%% MESSAGE-INTEGRITY attribute MUST be used", whatever its own was.
+sha1_response_for_sha256_without_algorithm(_) ->
     Key = meerkat_stun:key(<<"u">>, ?REALM, <<"abc">>),
-    [?assertEqual(sha256, signed_as(Packet, #{secrets => [<<"abc">>]}))
+    [?assertEqual(sha1, signed_as(Packet, #{secrets => [<<"abc">>]}))
      || Packet <- [sign(#{integrity => {sha256, Key}}, <<"u">>, <<"abc">>), both(Key, Key)]].
 
 sha256_response_for_algorithms(_) ->
@@ -282,6 +289,74 @@ password_algorithm_sha256(_) ->
 password_algorithm_unknown_400(_) ->
     Request = sign(#{attributes => [{password_algorithm, {7, <<>>}}]}, <<"u">>, <<"abc">>),
     ?assertEqual({error, 400}, authenticate(Request, #{secrets => [<<"abc">>]})).
+
+-define(OFFER, [{2, <<>>}, {1, <<>>}]).
+
+%% S27, X41: both attributes, the list as it was sent, the choice in it. A bid-down is a 400, and
+%% comes before a look at who asks.
+algorithms_as_offered_or_400(_) ->
+    Config = #{secrets => [<<"abc">>], password_algorithms => true},
+    [begin
+         Algorithm = case One of {2, _} -> sha256; _ -> md5 end,
+         Key = meerkat_stun:key(Algorithm, User, ?REALM, <<"abc">>),
+         Attributes = [{password_algorithms, All} || All =/= none]
+             ++ [{password_algorithm, One} || One =/= none],
+         Request = sign(#{attributes => Attributes, integrity => {Hash, Key}}, User, <<>>),
+         Expected = case Outcome of ok -> {ok, User}; _ -> {error, Outcome} end,
+         ?assertEqual({All, One, Expected}, {All, One, authenticate(Request, Config)})
+     end || {All, One, Outcome} <- [{?OFFER, {2, <<>>}, ok}, {?OFFER, {1, <<>>}, ok},
+                                    {none, none, ok},
+                                    {?OFFER, none, 400}, {none, {1, <<>>}, 400},
+                                    {none, {2, <<>>}, 400}, {?OFFER, {3, <<>>}, 400},
+                                    {?OFFER, {2, <<"p">>}, 400},
+                                    {lists:reverse(?OFFER), {2, <<>>}, 400},
+                                    {[{2, <<>>}], {2, <<>>}, 400}, {[{1, <<>>}], {1, <<>>}, 400},
+                                    {?OFFER ++ [{3, <<>>}], {3, <<>>}, 400},
+                                    {?OFFER ++ [{1, <<>>}], {1, <<>>}, 400},
+                                    {[{2, <<"p">>}, {1, <<>>}], {1, <<>>}, 400}],
+            User <- [<<"u">>, <<255>>],
+            Hash <- [sha1, sha256]].
+
+%% S45: a value of the wrong shape is no value, and no reason to go on as if there were none.
+algorithms_with_parameters_400(_) ->
+    Key = meerkat_stun:key(<<"u">>, ?REALM, <<"abc">>),
+    [?assertEqual({error, 400},
+                  authenticate(sign(#{attributes => [{Code, Value}], integrity => {sha256, Key}},
+                                    <<"u">>, <<"abc">>),
+                               #{secrets => [<<"abc">>], password_algorithms => Offered}))
+     || Offered <- [true, false],
+        {Code, Value} <- [{16#001d, <<1:16, 1:16>>}, {16#001d, <<1:16, 0:16, 1:16, 0:16>>},
+                          {16#001d, <<1:16>>}, {16#8002, <<2:16, 0:16, 1:16>>},
+                          {16#8002, <<>>}, {16#8002, <<2:16, 9:16, 0:32>>}]].
+
+%% S26.
+no_algorithms_mean_md5(_) ->
+    Config = #{secrets => [<<"abc">>], password_algorithms => true},
+    ?assertEqual({ok, <<"u">>}, authenticated(<<"u">>, <<"abc">>, Config)),
+    Key = meerkat_stun:key(sha256, <<"u">>, ?REALM, <<"abc">>),
+    ?assertEqual({error, 401},
+                 authenticate(sign(#{integrity => {sha256, Key}}, <<"u">>, <<>>), Config)).
+
+sha256_for_every_backend(_) ->
+    {Rest, Password} = fresh(<<"abc">>, <<"bob">>, 60),
+    Config = #{secrets => [<<"abc">>], users => #{<<"alice">> => {password, <<"wonderland">>}},
+               password_algorithms => true},
+    [?assertEqual({ok, User}, authenticate(sha256_signed(User, Proof), Config))
+     || {User, Proof} <- [{<<"alice">>, <<"wonderland">>}, {Rest, Password}, {<<"u">>, <<"abc">>}]].
+
+sha256_signed(User, Password) ->
+    Key = meerkat_stun:key(sha256, User, ?REALM, Password),
+    sign(#{attributes => [{password_algorithms, ?OFFER}, {password_algorithm, {2, <<>>}}],
+           integrity => {sha256, Key}}, User, Password).
+
+%% X41: whoever wants it can do without MD5.
+sha256_required(_) ->
+    Config = #{secrets => [<<"abc">>], password_algorithms => true, require_sha256 => true},
+    Md5 = sign(#{attributes => [{password_algorithms, ?OFFER}, {password_algorithm, {1, <<>>}}]},
+               <<"u">>, <<"abc">>),
+    [?assertEqual({error, 401}, authenticate(Request, Config))
+     || Request <- [sign(#{}, <<"u">>, <<"abc">>), Md5]],
+    ?assertEqual({ok, <<"u">>}, authenticate(sha256_signed(<<"u">>, <<"abc">>), Config)).
 
 %% The relay refuses these before; should it not, they earn the same here.
 nothing_to_sign_with_400(_) ->
@@ -310,6 +385,162 @@ nothing_secret_is_printed(_) ->
      || Term <- [Auth, Identity, Settings, meerkat:child_spec(server, #{secrets => [Secret]})],
         Needle <- ["s3cret", io_lib:format("~w", [Secret]),
                    io_lib:format("~p", [meerkat_stun:key(<<"u">>, ?REALM, Secret)])]].
+
+%%% Reasons, for those who may know
+
+reasons_for_a_log(_) ->
+    Now = erlang:system_time(second),
+    Key = meerkat_stun:key(<<"kay">>, ?REALM, <<"wonderland">>),
+    Users = #{users => #{<<"alice">> => {password, <<"wonderland">>}, <<"kay">> => {key, Key}},
+              password_algorithms => true},
+    Secret = Users#{secrets => [<<"abc">>]},
+    Expired = <<(integer_to_binary(Now - 100))/binary, ":bob">>,
+    Valid = <<(integer_to_binary(Now + 100))/binary, ":bob">>,
+    Hash = {userhash, crypto:strong_rand_bytes(32)},
+    [begin
+         Said = lists:flatten(io_lib:format("~ts", [why(Request, Config)])),
+         ?assertMatch({Said, {match, _}}, {Said, re:run(Said, Pattern)})
+     end || {Request, Config, Pattern} <- [
+        {sign(#{}, <<"alice">>, <<"no">>), Users, "^wrong password of user \"alice\"$"},
+        {sign(#{}, <<"alice">>, <<"no">>), Secret, "^wrong password of user \"alice\"$"},
+        {sign(#{}, <<"mallory">>, <<"no">>), Users, "^there is no user \"mallory\"$"},
+        {sign(#{}, <<"mallory">>, <<"no">>), Secret, "^wrong password of user \"mallory\"$"},
+        {sign(#{}, Valid, <<"no">>), Secret, "^wrong password of user \"[0-9]+:bob\"$"},
+        {sign(#{}, Expired, <<"no">>), Secret,
+         "^the credentials of \"[0-9]+:bob\" expired 1[0-9][0-9] s ago$"},
+        {sha256_signed(<<"kay">>, <<"wonderland">>), Users,
+         "^user \"kay\" is known by an MD5 key, which SHA-256 cannot use$"},
+        {sign(#{}, <<"kay">>, <<"no">>), Users, "^wrong password of user \"kay\"$"},
+        {sign(#{user => Hash}, <<"alice">>, <<"no">>), Secret,
+         "^nobody is known by that USERHASH$"},
+        {sign(#{}, <<"alice">>, <<"wonderland">>), Users#{require_sha256 => true},
+         "^it uses MD5 where SHA-256 is required$"},
+        {sign(#{realm => <<"foo">>}, <<"alice">>, <<"wonderland">>), Users#{strict_realm => true},
+         "^realm \"foo\" is not ours$"},
+        {sign(#{attributes => [{password_algorithms, ?OFFER}]}, <<"alice">>, <<"wonderland">>),
+         Users, "^its password algorithms are not those it was offered$"},
+        {sign(#{user => none}, <<"alice">>, <<"no">>), Users, "^it names no user$"},
+        {sign(#{realm => none}, <<"alice">>, <<"no">>), Users, "^it has no REALM$"}]].
+
+%% X46: one line, whatever a name is made of.
+reasons_of_strangers_are_escaped(_) ->
+    [begin
+         Said = io_lib:format("~ts", [why(sign(#{realm => Text}, Text, <<"s3cret">>), Config)]),
+         ?assertEqual(nomatch, re:run(Said, "[\\x00-\\x1f\\x7f]")),
+         ?assertEqual(nomatch, string:find(Said, "s3cret"))
+     end || Text <- [<<"a\r\nb">>, <<"a\0b">>, <<"\e[31m">>, <<255, 254>>, <<"%n%s~p">>],
+            Config <- [#{secrets => [<<"s3cret2">>]}, #{strict_realm => true},
+                       #{users => #{<<"x">> => {password, <<"s3cret">>}}}]].
+
+why(Packet, Config) ->
+    {ok, Message} = meerkat_stun:decode(Packet),
+    meerkat_auth:why(Message, ?REALM, auth(Config)).
+
+%%% How often one may be wrong (X36), by a clock of ours
+
+-define(S, 1000000).
+
+failures_are_limited(_) ->
+    Failures = meerkat_auth_failures:new(10),
+    Ip = {192, 0, 2, 1},
+    ?assertEqual(20, fail_until_refused(Failures, Ip, <<"alice">>, 5 * ?S)),
+    ?assertEqual(0, fail_until_refused(Failures, Ip, <<"alice">>, 5 * ?S)).
+
+%% One more every tenth of a second, and never more than the burst.
+failures_are_forgiven(_) ->
+    Failures = meerkat_auth_failures:new(10),
+    Ip = {192, 0, 2, 1},
+    _ = fail_until_refused(Failures, Ip, <<"alice">>, ?S),
+    ?assertEqual(0, fail_until_refused(Failures, Ip, <<"alice">>, ?S + 99999)),
+    ?assertEqual(1, fail_until_refused(Failures, Ip, <<"alice">>, ?S + 100000)),
+    ?assertEqual(9, fail_until_refused(Failures, Ip, <<"alice">>, 2 * ?S)),
+    ?assertEqual(20, fail_until_refused(Failures, Ip, <<"alice">>, 1000 * ?S)).
+
+failures_of_others(_) ->
+    Failures = meerkat_auth_failures:new(10),
+    V6 = {16#2001, 16#db8, 1, 2, 3, 4, 5, 6},
+    _ = [fail_until_refused(Failures, Ip, <<"alice">>, 0) || Ip <- [{192, 0, 2, 1}, V6]],
+    %% A /64 is one source, as an IPv4 address is.
+    [?assertEqual(true, meerkat_auth_failures:too_many(Failures, Ip, <<"alice">>, 0))
+     || Ip <- [{192, 0, 2, 1}, V6, {16#2001, 16#db8, 1, 2, 7, 7, 7, 7}]],
+    %% By chance two of them may share a bucket; all of them do not.
+    Others = [{{192, 0, 2, 2}, <<"alice">>}, {{192, 0, 2, 1}, <<"bob">>},
+              {{16#2001, 16#db8, 1, 3, 3, 4, 5, 6}, <<"alice">>}, {{192, 0, 3, 1}, <<"alice">>}],
+    ?assert(lists:any(fun({Ip, User}) ->
+                          not meerkat_auth_failures:too_many(Failures, Ip, User, 0)
+                      end, Others)).
+
+failures_without_limit(_) ->
+    Failures = meerkat_auth_failures:new(0),
+    [ok = meerkat_auth_failures:count(Failures, {192, 0, 2, 1}, <<"u">>, 0)
+     || _ <- lists:seq(1, 1000)],
+    ?assertEqual(false, meerkat_auth_failures:too_many(Failures, {192, 0, 2, 1}, <<"u">>, 0)).
+
+%% 100,000 names later it is as large as it was.
+failures_take_no_memory(_) ->
+    Failures = meerkat_auth_failures:new(10),
+    Size = erts_debug:flat_size(Failures),
+    [ok = meerkat_auth_failures:count(Failures, {10, 0, 0, N rem 256}, <<N:32>>, N)
+     || N <- lists:seq(1, 100000)],
+    ?assertEqual(Size, erts_debug:flat_size(Failures)).
+
+fail_until_refused(Failures, Ip, User, Now) ->
+    case meerkat_auth_failures:too_many(Failures, Ip, User, Now) of
+        true -> 0;
+        false ->
+            ok = meerkat_auth_failures:count(Failures, Ip, User, Now),
+            1 + fail_until_refused(Failures, Ip, User, Now)
+    end.
+
+%%% OpaqueString (RFC 8265 4.2), the examples of its 4.3 first
+
+opaque_strings(_) ->
+    [?assertEqual({ok, Prepared}, meerkat_opaque_string:prepare(Text), Text)
+     || {Text, Prepared} <- [
+            {<<"correct horse battery staple">>, <<"correct horse battery staple">>},
+            {<<"Correct Horse Battery Staple">>, <<"Correct Horse Battery Staple">>},
+            {<<"πßå"/utf8>>, <<"πßå"/utf8>>},
+            {<<"Jack of \x{2666}s"/utf8>>, <<"Jack of \x{2666}s"/utf8>>},
+            {<<"foo\x{1680}bar"/utf8>>, <<"foo bar">>},
+            {<<"a\x{a0}\x{2003}\x{202f}\x{3000}b"/utf8>>, <<"a    b">>},
+            {<<"e\x{301}"/utf8>>, <<"\x{e9}"/utf8>>},
+            {<<"\x{212b}"/utf8>>, <<"\x{c5}"/utf8>>},
+            {<<"\x{ff21}\x{fb01}\x{2168}"/utf8>>, <<"\x{ff21}\x{fb01}\x{2168}"/utf8>>},
+            {<<"マトリックス"/utf8>>, <<"マトリックス"/utf8>>},
+            {<<"TheMatrIX">>, <<"TheMatrIX">>}, {<<" ~!\"\\">>, <<" ~!\"\\">>}]].
+
+opaque_strings_refused(_) ->
+    [?assertEqual(error, meerkat_opaque_string:prepare(Text), Text)
+     || Text <- [<<>>, <<"my cat is a \x{9}by"/utf8>>, <<"a\n">>, <<0>>, <<127>>,
+                 <<"\x{85}"/utf8>>, <<"a\x{ad}b"/utf8>>, <<"\x{200b}"/utf8>>,
+                 <<"\x{feff}a"/utf8>>, <<"\x{2028}"/utf8>>, <<"\x{378}"/utf8>>,
+                 <<"\x{e000}"/utf8>>, <<"\x{fdd0}"/utf8>>, <<"\x{10fffd}"/utf8>>,
+                 <<"\x{115f}"/utf8>>, <<"\x{1100}\x{1161}"/utf8>>, <<"\x{640}"/utf8>>,
+                 <<"\x{fe0f}"/utf8>>, <<"\x{e0100}"/utf8>>, <<"\x{3164}"/utf8>>,
+                 <<255>>, <<"a", 16#c3>>, <<16#ed, 16#a0, 16#80>>]].
+
+%% RFC 5892 A.
+opaque_strings_in_context(_) ->
+    [?assertEqual(Allowed, meerkat_opaque_string:prepare(Text) =:= {ok, Text}, Text)
+     || {Text, Allowed} <- [
+            {<<"\x{915}\x{94d}\x{200d}"/utf8>>, true}, {<<"a\x{200d}b"/utf8>>, false},
+            {<<"\x{915}\x{94d}\x{200c}\x{937}"/utf8>>, true}, {<<"a\x{200c}b"/utf8>>, false},
+            {<<"\x{645}\x{6cc}\x{200c}\x{62e}"/utf8>>, true},
+            {<<"\x{6cc}\x{200c}"/utf8>>, false},
+            {<<"l\x{b7}l"/utf8>>, true}, {<<"a\x{b7}l"/utf8>>, false},
+            {<<"l\x{b7}"/utf8>>, false}, {<<"\x{375}\x{3b1}"/utf8>>, true},
+            {<<"\x{375}a"/utf8>>, false}, {<<"\x{5d0}\x{5f3}"/utf8>>, true},
+            {<<"a\x{5f4}"/utf8>>, false}, {<<"\x{30a2}\x{30fb}b"/utf8>>, true},
+            {<<"a\x{30fb}b"/utf8>>, false}, {<<"\x{661}\x{662}"/utf8>>, true},
+            {<<"\x{661}x\x{6f1}"/utf8>>, false}, {<<"\x{6f1}x\x{661}"/utf8>>, false}]].
+
+%% What is prepared stays as it is, whatever the characters; and it is never an error of ours.
+opaque_strings_stay(_) ->
+    [case meerkat_opaque_string:prepare(Text) of
+         {ok, Prepared} -> ?assertEqual({ok, Prepared}, meerkat_opaque_string:prepare(Prepared));
+         error -> ok
+     end || C <- lists:seq(1, 16#30000, 7), C < 16#d800 orelse C > 16#dfff,
+            Text <- [<<"a", C/utf8, "b">>]].
 
 %%% Helpers
 

@@ -8,7 +8,8 @@
 -export([all/0, init_per_testcase/2, end_per_testcase/2]).
 -export([defaults/1, file_then_mongooseice_then_own_name/1, every_variable_is_read/1,
          every_key_is_read_from_a_file/1, empty_is_unset/1, spellings_of_booleans/1,
-         lists_in_both_sources/1, values_become_terms/1, a_file_may_be_named_by_a_variable/1]).
+         lists_in_both_sources/1, values_become_terms/1, names_and_passwords_are_prepared/1,
+         a_file_may_be_named_by_a_variable/1]).
 -export([wrong_variables/1, wrong_settings/1, wrong_together/1, all_mistakes_at_once/1,
          a_mistake_in_the_file_counts_though_overridden/1, broken_files/1, unknown_keys/1,
          any_text_is_survived/1, errors_are_one_line/1]).
@@ -182,6 +183,17 @@ values_become_terms(Config) ->
                                     {{192, 0, 2, 2}, 32}]},
                  maps:with([users, secrets, software, listeners, denied_peers], Loaded)).
 
+%% RFC 8265 4.2: what is hashed is composed, its spaces are U+0020 and its letters as they are.
+names_and_passwords_are_prepared(Config) ->
+    File = file(Config, unicode:characters_to_binary(
+        "users = ( { name = \"Ame\x{301}lie\"; password = \"a\x{a0}b\x{3000}\x{ff21}\"; } );\n"
+        "realm = \"caf\x{65}\x{301}\";\n"
+        "extra_listeners = ( { port = 1; realm = \"a\x{2003}b\"; } );")),
+    {ok, Loaded, _} = load(File, []),
+    ?assertEqual(#{<<"Am\x{e9}lie"/utf8>> => {password, <<"a b \x{ff21}"/utf8>>}},
+                 maps:get(users, Loaded)),
+    ?assertMatch(#{realm := <<"caf\x{e9}"/utf8>>, listeners := [_, #{realm := <<"a b">>}]}, Loaded).
+
 a_file_may_be_named_by_a_variable(Config) ->
     File = file(Config, "realm = \"file\";"),
     Load = fun(Options) ->
@@ -195,6 +207,8 @@ a_file_may_be_named_by_a_variable(Config) ->
 %%% What can be wrong
 
 wrong_variables(_) ->
+    Realm = "text of 1 to 127 characters in UTF-8, without control characters, \" or \\, and "
+        "without what RFC 8265 (OpaqueString) disallows",
     [?assertEqual({error, [Sentence]}, load([{Name, Text}])) || {Name, Text, Sentence} <- [
         {"LISTEN_PORT", "http",
          "LISTEN_PORT is \"http\"; it must be a whole number from 0 to 65535"},
@@ -234,9 +248,9 @@ wrong_variables(_) ->
         {"DENIED_PEERS", "10.0.0.0-10.0.0.9", no_network("10.0.0.0-10.0.0.9")},
         {"DENIED_PEERS", "2001:db8::1/64", no_network("2001:db8::1/64")},
         {"REALM", lists:duplicate(128, $x), "REALM is \"" ++ lists:duplicate(128, $x) ++ "\"; it "
-         "must be text of 1 to 127 characters in UTF-8, without control characters, \" or \\"},
-        {"REALM", <<"a", 255>>, "REALM is \"a\\xff\"; it must be text of 1 to 127 characters in "
-         "UTF-8, without control characters, \" or \\"},
+         "must be " ++ Realm},
+        {"REALM", <<"a", 255>>, "REALM is \"a\\xff\"; it must be " ++ Realm},
+        {"REALM", <<"a\x{ad}b"/utf8>>, "REALM is \"a\x{ad}b\"; it must be " ++ Realm},
         {"SOFTWARE", "a\nb", "SOFTWARE is \"a\\x0ab\"; it must be text of 1 to 127 characters in "
          "UTF-8, without control characters, \" or \\"},
         {"UDP_ENABLED", "no", "UDP_ENABLED is false; UDP is the only transport so far, so there "
@@ -308,6 +322,13 @@ wrong_settings(Config) ->
          "users is a group without name; it must be " ++ Users},
         {"users = ( { name = \"a\"; password = \"b\"; }, { name = \"a\"; password = \"c\"; } );", 2,
          "users is \"a\" twice; it must be " ++ Users},
+        {"users = ( { name = \"a\";\npassword = \"x\\ty\"; } );", 3,
+         "users is a list where password is a value not shown; it must be a list where password "
+         "is text in UTF-8 that is not empty, without control characters, characters that "
+         "Unicode has not assigned and whatever else RFC 8265 (OpaqueString) disallows"},
+        {"users = ( { name = \"a b\"; password = \"x\"; },\n"
+         "{ name = \"a\x{3000}b\"; password = \"y\"; } );", 2,
+         "users is \"a b\" twice; it must be " ++ Users},
         {"users = ( { name = \"a\"; key = \"0011\"; } );", 2,
          "users is a list where key is a value not shown; it must be a list where key is 32 "
          "hexadecimal digits"},
@@ -326,6 +347,9 @@ wrong_together(Config) ->
     ?assertEqual({error, ["DEFAULT_LIFETIME is 4000 and max_lifetime (default) is 3600; the first "
                           "must not be the larger"]},
                  load([{"DEFAULT_LIFETIME", "4000"}])),
+    ?assertEqual({error, ["REQUIRE_SHA256 is true, but PASSWORD_ALGORITHMS is false: no client "
+                          "will know that it may use SHA-256"]},
+                 load([{"REQUIRE_SHA256", "yes"}, {"PASSWORD_ALGORITHMS", "no"}])),
     File = file(Config, "listen_ip = \"::1\";\n"
                         "extra_listeners = ( { port = 3478; ip = \"::1\"; } );"),
     ?assertEqual({error, [File ++ ":2: extra_listeners has ::1 port 3478, which is listened on "
