@@ -16,7 +16,7 @@
 -record(data, {
     name :: atom(),
     session :: non_neg_integer(),
-    five_tuple :: meerkat_registry:five_tuple(),
+    keys :: [meerkat_registry:key()],           % by which requests find us
     port :: port(),
     core :: meerkat_alloc_core:alloc(),
     job :: meerkat_request:job() | undefined,   % the request in hand
@@ -59,17 +59,21 @@ init({Name, Session, Plan, #{port := Port} = Job}) ->
             ignore
     end.
 
-start(Name, Session, #{bucket := Bucket} = Plan, #{port := Port, place := Place} = Job) ->
+start(Name, Session, #{bucket := Bucket, mobile := Mobile} = Plan,
+      #{port := Port, place := Place} = Job) ->
     _ = erlang:monitor(port, Port),
     FiveTuple = meerkat_registry:five_tuple(Place),
     ok = meerkat_registry:enter(Name, FiveTuple, Session, self()),
+    %% Whoever may move is found by ticket too.
+    Keys = [FiveTuple | [Session || Mobile]],
+    _ = Mobile andalso meerkat_registry:claim(Name, Session, Session, self()),
     #{limits := Limits, bandwidth := #{allocation := OfOne, user := OfUser}} =
         meerkat_registry:settings(Name),
     {Core, Effects} =
         meerkat_alloc_core:new(Plan#{bytes_per_s => OfOne}, Session, Place, Limits),
     %% Told each time: a relay that was started anew knows of no user.
     Rate = {tell, {bucket, #{bucket => Bucket, bytes_per_s => OfUser}}},
-    Data = #data{name = Name, session = Session, five_tuple = FiveTuple, port = Port, core = Core,
+    Data = #data{name = Name, session = Session, keys = Keys, port = Port, core = Core,
                  job = Job, started = meerkat_clock:now_ms()},
     %% The effects run once the supervisor has its answer: a busy port may take a while.
     {ok, awaiting, Data, [{next_event, internal, {effects, [Rate | Effects]}}]}.
@@ -87,8 +91,14 @@ awaiting(Type, Event, Data) ->
 -spec serving(gen_statem:event_type(), term(), #data{}) -> gen_statem:event_handler_result(atom()).
 serving(info, {request, #{request := Request} = Job}, #data{name = Name, core = Core} = Data) ->
     #{limits := Limits} = meerkat_registry:settings(Name),
-    step(serving, {request, Request},
-         Data#data{job = Job, core = meerkat_alloc_core:limits(Limits, Core)});
+    case is_ours(Job, Data) of
+        true ->
+            step(serving, {request, Request},
+                 Data#data{job = Job, core = meerkat_alloc_core:limits(Limits, Core)});
+        false ->
+            ok = meerkat_request:again(Job),
+            keep_state_and_data
+    end;
 serving(Type, Event, Data) ->
     common(serving, Type, Event, Data).
 
@@ -106,6 +116,12 @@ leaving(_Type, _Event, #data{over = true}) ->
     keep_state_and_data;
 leaving(Type, Event, Data) ->
     common(leaving, Type, Event, Data).
+
+%% A request may have been on its way here when its client left the 5-tuple.
+is_ours(#{request := #{move := _}}, _Data) -> true;
+is_ours(#{place := Place}, Data) -> lists:member(five_tuple(Place), Data#data.keys).
+
+five_tuple(Place) -> meerkat_registry:five_tuple(Place).
 
 common(State, info, {relay, Ref, Message}, Data) ->
     step(State, {relay, Ref, Message}, Data);
@@ -151,8 +167,14 @@ effect({ask, Ref, Message}, #data{port = Port} = Data) ->
 effect({answer, Response}, #data{name = Name, job = Job} = Data) ->
     ok = meerkat_request:answer(Name, Job, Response),
     Data#data{job = undefined};
-effect(forget, #data{name = Name, five_tuple = FiveTuple, session = Session} = Data) ->
-    ok = meerkat_registry:forget(Name, FiveTuple, Session),
+effect({meet, Place}, #data{name = Name, keys = Keys, session = Session} = Data) ->
+    ok = meerkat_registry:claim(Name, five_tuple(Place), Session, self()),
+    Data#data{keys = [five_tuple(Place) | Keys]};
+effect({part, Place}, #data{name = Name, keys = Keys, session = Session} = Data) ->
+    ok = meerkat_registry:forget(Name, five_tuple(Place), Session),
+    Data#data{keys = lists:delete(five_tuple(Place), Keys)};
+effect(forget, #data{name = Name, session = Session} = Data) ->
+    ok = forget(Data),
     ok = meerkat_quota:release(Name, Session),
     Data;
 effect({hold, Token, Family}, #data{name = Name, job = Job} = Data) ->
@@ -170,11 +192,15 @@ effect({stop, Ending}, Data) ->
     report(Ending, Data),
     Data#data{over = true}.
 
+forget(#data{name = Name, keys = Keys, session = Session}) ->
+    lists:foreach(fun(Key) -> ok = meerkat_registry:forget(Name, Key, Session) end, Keys).
+
 meta(#data{session = Session}) ->
     #{session => Session}.
 
-leave(#data{name = Name, five_tuple = FiveTuple, session = Session}) ->
-    meerkat_registry:leave(Name, FiveTuple, Session).
+leave(#data{name = Name, session = Session} = Data) ->
+    ok = forget(Data),
+    meerkat_registry:leave(Name, Session, Session).
 
 send_back_all() ->
     receive

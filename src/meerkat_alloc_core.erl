@@ -6,7 +6,7 @@
 -export([admit/2, new/4, handle/3, limits/2, info/2]).
 
 -export_type([alloc/0, limits/0, request/0, plan/0, event/0, effect/0, response/0, place/0,
-              ending/0]).
+              move/0, ending/0]).
 
 -type address() :: {inet:ip_address(), inet:port_number()}.
 -type family() :: 4 | 6.
@@ -20,13 +20,20 @@
                     max_peers := pos_integer(),
                     channel_max := 16#4fff | 16#7fff,
                     pools := #{family() => {Pool :: pos_integer(), inet:ip_address()}},
+                    %% Mobility (RFC 8016) where it is allowed.
+                    tickets => meerkat_ticket:key(),
                     _ => _}.
 
-%% `held`: who reserved the port behind the request's RESERVATION-TOKEN, and its family.
+%% `held`: who reserved the port behind the request's RESERVATION-TOKEN, and its family. `move`: the
+%% request names its allocation by a ticket.
 -type request() :: #{message := meerkat_stun:message(),
                      user := binary(),
                      client := address(),
-                     held => {User :: binary(), family()}}.
+                     held => {User :: binary(), family()},
+                     move => move()}.
+
+%% Where the ticket's holder is, and whether that 5-tuple belongs to another allocation.
+-type move() :: #{ticket := meerkat_ticket:ordinal(), place := place(), taken := boolean()}.
 
 %% An Allocate request that may become an allocation.
 -type plan() :: #{user := binary(),
@@ -37,6 +44,7 @@
                   additional := boolean(),
                   even := 0 | 1 | 2,
                   token := non_neg_integer(),
+                  mobile := boolean(),
                   lifetime := pos_integer(),
                   %% As ctl.def has them in ALLOC_CREATE.
                   bytes_per_s => non_neg_integer(),
@@ -65,7 +73,11 @@
     %% To the request last handed in; `none` leaves the client without an answer. Every request
     %% earns exactly one of these.
     | {answer, response() | none}
-    %% From here on the 5-tuple is free for another allocation.
+    %% From here on requests of this 5-tuple too are ours.
+    | {meet, place()}
+    %% From here on this 5-tuple is free for another allocation.
+    | {part, place()}
+    %% From here on all of them are, and tickets name nothing.
     | forget
     %% This user, and no other, may redeem the token for a port of that family.
     | {hold, Token :: pos_integer(), family()}
@@ -84,7 +96,9 @@
 
 -type awaiting() :: none
                   | create
-                  | {refresh, [family()], Lifetime :: non_neg_integer()}
+                  | {refresh, [family()], Lifetime :: non_neg_integer(), ticket | none}
+                  | {move, [family()], Lifetime :: non_neg_integer(), place(),
+                     meerkat_stun:transaction_id()}
                   | {permit, [inet:ip_address()]}
                   | {bind, Number :: char(), Peer :: address()}
                   | deleted.
@@ -93,6 +107,10 @@
     limits :: limits(),
     session :: non_neg_integer(),
     plan :: plan(),
+    place :: place(),
+    next = none :: none | place(),              % where the client may go
+    ticket = 0 :: meerkat_ticket:ordinal(),      % the one that is good
+    resumed = none :: none | resumed(),
     relayed = [] :: [{family(), address()}],    % as the client was told
     token = 0 :: non_neg_integer(),             % reserved for a second allocation
     expires = #{} :: #{family() => now()},      % families alive
@@ -103,8 +121,13 @@
 }).
 -opaque alloc() :: #alloc{}.
 
+%% What a retransmission of the last request that moved us looks like, and for how long.
+-type resumed() :: {meerkat_ticket:ordinal(), Client :: address(), meerkat_stun:transaction_id(),
+                    Until :: now()}.
+
 -define(PERMISSION_MS, 300000).     % RFC 8656 9: MUST be 300 s
 -define(CHANNEL_MS, 600000).        % RFC 8656 12: 10 minutes
+-define(RESUMED_MS, 40000).         % RFC 8016 3.2.2: at least 30 s; RFC 8489 6.2.1: 39.5 s
 -define(CHANNEL_MIN, 16#4000).
 -define(UDP, 17).
 -define(FOREIGN, #{change_request => 16#0003, priority => 16#0024, use_candidate => 16#0025,
@@ -124,7 +147,8 @@ admit(#{message := #{method := Method} = Message} = Request, Limits) ->
                 Response -> {answer, Response}
             end;
         {[], _} ->
-            {answer, refused(437)}
+            {answer, first_fault([fun() -> ticket_fault(Message, Limits) end,
+                                  fun() -> refused(437) end])}
     end.
 
 %% The checks of RFC 8656 7.2 in its order, by its numbers; the rest is the relay's to find out.
@@ -133,6 +157,7 @@ allocate_fault(#{message := Message, client := {Ip, _}} = Request, Limits) ->
     first_fault([
         fun() -> transport_fault(Message) end,                              % 3
         fun() -> malformed_fault(allocate, Message) end,
+        fun() -> mobility_fault(Message, Limits) end,                       % RFC 8016 3.1.2
         fun() -> token_fault(Request, Message) end,                         % 5
         fun() -> family_fault(Message, Limits) end,                         % 6-9
         fun() -> meerkat_policy:is_tunnel(Ip) andalso refused(403) end      % 21.4
@@ -152,6 +177,24 @@ transport_fault(Message) ->
         {ok, _} -> refused(442);
         error -> refused(400)
     end.
+
+mobility_fault(Message, Limits) ->
+    case meerkat_stun:get(mobility_ticket, Message) of
+        error -> false;
+        {ok, <<>>} -> not is_map_key(tickets, Limits) andalso refused(405);
+        {ok, _} -> refused(400)
+    end.
+
+%% RFC 8016 3.2.2, of a Refresh whose ticket names no allocation.
+ticket_fault(#{method := refresh} = Message, Limits) ->
+    case {meerkat_stun:get(mobility_ticket, Message), Limits} of
+        {error, _} -> false;
+        {{ok, Ticket}, #{tickets := Key}} ->
+            meerkat_ticket:open(Ticket, Key) =:= {error, forged} andalso refused(400);
+        {{ok, _}, #{}} -> refused(405)
+    end;
+ticket_fault(_Message, _Limits) ->
+    false.
 
 token_fault(Request, Message) ->
     Alone = not lists:any(fun(Name) -> has(Name, Message) end,
@@ -197,6 +240,7 @@ plan(#{message := Message, user := User, client := Client} = Request, Limits) ->
                   {ok, true} -> 2
               end,
       token => get(reservation_token, Message, 0),
+      mobile => has(mobility_ticket, Message),
       lifetime => lifetime(Message, Limits)}.
 
 families(_Request, true, #{pools := #{4 := _, 6 := _}}) -> {[4, 6], []};
@@ -224,7 +268,7 @@ new(Plan, Session, Place, Limits) ->
                    lifetime_ms => Lifetime * 1000,
                    bytes_per_s => maps:get(bytes_per_s, Plan, 0),
                    bucket => maps:get(bucket, Plan, 0)}},
-    ask(Command, create, #alloc{limits = Limits, session = Session, plan = Plan}).
+    ask(Command, create, #alloc{limits = Limits, session = Session, plan = Plan, place = Place}).
 
 pool(Family, Families, #{pools := Pools}) ->
     case {lists:member(Family, Families), Pools} of
@@ -241,6 +285,11 @@ handle({relay, Ref, {reply, #{status := Status, detail := Detail}}}, Now,
        #alloc{awaiting = Awaiting, ref = Ref} = Alloc)
   when Awaiting =/= none, Awaiting =/= deleted ->
     reply(Awaiting, Status, Detail, Now, Alloc#alloc{awaiting = none});
+handle({relay, _Ref, {session_moved, #{client := Client}}}, _Now,
+       #alloc{place = Old, next = #{client := Client} = New} = Alloc) ->
+    {Alloc#alloc{place = New, next = none},
+     [{part, Old}, {log, info, "allocation moved: client ~ts, before ~ts",
+                    [meerkat_text:address(Client), meerkat_text:address(client(Old))]}]};
 handle({relay, _Ref, {session_gone, Gone}}, _Now, Alloc) ->
     Ending = {gone_reason(maps:get(reason, Gone)), maps:without([session, reason], Gone)},
     stop(refused(437), [], Ending, Alloc);
@@ -266,10 +315,10 @@ gone_reason(_) -> socket_error.
 -spec info(alloc(), now()) ->
     #{user := binary(), client := address(), relayed := [address()], expires_ms := integer(),
       permissions := [inet:ip_address()], channels := [{char(), address()}]}.
-info(#alloc{plan = #{user := User, client := Client}} = Alloc0, Now) ->
+info(#alloc{plan = #{user := User}, place = Place} = Alloc0, Now) ->
     Alloc = prune(Now, Alloc0),
     #{user => User,
-      client => Client,
+      client => client(Place),
       relayed => [Address || {_, Address} <- Alloc#alloc.relayed],
       expires_ms => lists:max([0 | [Until - Now || Until <- maps:values(Alloc#alloc.expires)]]),
       permissions => maps:keys(Alloc#alloc.permissions),
@@ -277,6 +326,8 @@ info(#alloc{plan = #{user := User, client := Client}} = Alloc0, Now) ->
 
 %%% Requests
 
+request(#{move := _} = Request, Now, Alloc) ->
+    resume(Request, Now, Alloc);
 request(#{user := User}, _Now, #alloc{plan = #{user := Owner}} = Alloc) when User =/= Owner ->
     {Alloc, [{answer, refused(441)}]};
 request(#{message := #{method := Method} = Message}, Now, Alloc) ->
@@ -294,16 +345,10 @@ method(allocate, #{transaction_id := Id}, _Now, #alloc{plan = #{transaction_id :
 method(allocate, _Message, _Now, Alloc) ->
     {Alloc, [{answer, refused(437)}]};
 method(refresh, Message, _Now, Alloc) ->
-    Alive = maps:keys(Alloc#alloc.expires),
-    Meant = case meerkat_stun:get(requested_address_family, Message) of
-        error -> Alive;
-        {ok, Number} -> [F || F <- Alive, F =:= family(Number)]
-    end,
-    case {Meant, meerkat_stun:get(lifetime, Message)} of
-        {[], _} -> {Alloc, [{answer, refused(443)}]};
-        {Alive, {ok, 0}} -> delete_all(Alloc);
-        {_, {ok, 0}} -> refresh(Meant, 0, Alloc);
-        {_, _} -> refresh(Meant, lifetime(Message, Alloc#alloc.limits), Alloc)
+    case refreshed(Message, Alloc) of
+        none -> {Alloc, [{answer, refused(443)}]};
+        all_over -> delete_all(Alloc);
+        {Families, Lifetime} -> refresh(Families, Lifetime, none, Alloc)
     end;
 method(create_permission, Message, _Now, Alloc) ->
     Peers = meerkat_stun:get_all(xor_peer_address, Message),
@@ -358,25 +403,46 @@ address_errors(Bound, #{additional := true, families := Families} = Plan) ->
 address_errors(_Bound, Plan) ->
     Plan.
 
-%% K21: these attributes and no others.
-allocated(#alloc{plan = Plan, relayed = Relayed, token = Token}) ->
-    #{lifetime := Lifetime, client := Client, address_errors := Errors} = Plan,
+%% K21: these attributes and no others, but for what was asked for.
+allocated(#alloc{plan = Plan, relayed = Relayed, token = Token} = Alloc) ->
+    #{lifetime := Lifetime, client := Client, address_errors := Errors, mobile := Mobile} = Plan,
     {success, [{xor_relayed_address, Address} || {_, Address} <- Relayed]
            ++ [{lifetime, Lifetime}]
            ++ [{reservation_token, Token} || Token =/= 0]
+           ++ [{mobility_ticket, ticket(0, Alloc)} || Mobile]
            ++ [{xor_mapped_address, Client}]
            ++ [{address_error_code, {Family, Code, <<>>}} || {Family, Code} <- Errors]}.
 
 %%% Refresh (RFC 8656 8.2). Each relayed address of a dual allocation has a deadline of its own.
 
-refresh(Families, Lifetime, #alloc{session = Session, expires = Expires} = Alloc) ->
+%% Of the addresses that live, those a request is about and for how long.
+refreshed(Message, #alloc{expires = Expires, limits = Limits}) ->
+    Alive = maps:keys(Expires),
+    Meant = case meerkat_stun:get(requested_address_family, Message) of
+        error -> Alive;
+        {ok, Number} -> [F || F <- Alive, F =:= family(Number)]
+    end,
+    case {Meant, meerkat_stun:get(lifetime, Message)} of
+        {[], _} -> none;
+        {Alive, {ok, 0}} -> all_over;
+        {_, {ok, 0}} -> {Meant, 0};
+        {_, _} -> {Meant, lifetime(Message, Limits)}
+    end.
+
+%% `ticket`: the answer brings the one that is good now.
+refresh(Families, Lifetime, Ticket, #alloc{session = Session, expires = Expires} = Alloc) ->
     Which = case Families of
         [Family] when map_size(Expires) > 1 -> Family;
         _ -> 0
     end,
     Command = {alloc_refresh, #{session => Session, family => Which,
                                 lifetime_ms => Lifetime * 1000}},
-    ask(Command, {refresh, Families, Lifetime}, Alloc).
+    ask(Command, {refresh, Families, Lifetime, Ticket}, Alloc).
+
+refresh_success(Lifetime, none, _Alloc) ->
+    {success, [{lifetime, Lifetime}]};
+refresh_success(Lifetime, ticket, #alloc{ticket = Ticket} = Alloc) ->
+    {success, [{lifetime, Lifetime}, {mobility_ticket, ticket(Ticket, Alloc)}]}.
 
 %% Awaits SESSION_GONE, which brings the counters; the 5-tuple is free at once.
 delete_all(Alloc) ->
@@ -392,6 +458,61 @@ drop_families(Families, #alloc{permissions = Permissions, channels = Channels} =
     Alloc#alloc{expires = maps:without(Families, Alloc#alloc.expires),
                 permissions = maps:filter(fun(Ip, _) -> Stays(Ip) end, Permissions),
                 channels = maps:filter(fun(_, {{Ip, _}, _}) -> Stays(Ip) end, Channels)}.
+
+%%% Refresh with a ticket (RFC 8016 3.2.2). The last ticket given out is good, once; the one before
+%%% shows a retransmission. One move is pending at a time: the relay keeps the old 5-tuple until
+%%% the client has spoken from the new one.
+
+resume(#{message := Message, user := User, move := Move} = Request, Now, Alloc) ->
+    #{ticket := Ticket, place := Place, taken := Taken} = Move,
+    #alloc{plan = #{user := Owner}, ticket = Good} = Alloc,
+    Again = is_again(Request, Now, Alloc),
+    Fault = first_of([
+        {unknown(Message) =/= [], unknown_attributes(unknown(Message))},
+        {malformed_fault(refresh, Message) =/= false, refused(400)},
+        {not Again andalso Ticket =/= Good, refused(400)},
+        {not Again andalso is_here(Place, Alloc), refused(400)},
+        {User =/= Owner, refused(441)},
+        {Taken, refused(437)}
+    ]),
+    case {Fault, refreshed(Message, Alloc)} of
+        {false, none} -> {Alloc, [{answer, refused(443)}]};
+        {false, all_over} -> delete_all(Alloc);
+        {false, {Families, Lifetime}} when Again -> refresh(Families, Lifetime, ticket, Alloc);
+        {false, {Families, Lifetime}} -> move(Families, Lifetime, Place, Message, Alloc);
+        {Response, _} -> {Alloc, [{answer, Response}]}
+    end.
+
+is_again(_Request, _Now, #alloc{resumed = none}) ->
+    false;
+is_again(#{message := #{transaction_id := Id}, move := #{ticket := Ticket, place := Place}}, Now,
+         #alloc{resumed = {Number, Client, ItsId, Until}}) ->
+    {Ticket, client(Place), Id} =:= {Number, Client, ItsId} andalso Now < Until.
+
+%% Does the client come from where it is, or may be, already?
+is_here(Place, #alloc{place = Here, next = Next}) ->
+    client(Place) =:= client(Here)
+        orelse Next =/= none andalso client(Place) =:= client(Next).
+
+client(#{client := Client}) -> Client.
+
+%% Whatever comes from there from now on finds us, while the relay makes up its mind.
+move(Families, Lifetime, Place, #{transaction_id := Id}, #alloc{session = Session} = Alloc0) ->
+    Command = {alloc_move, (maps:with([listener, transport, client, server], Place))#{
+                   session => Session}},
+    {Alloc, Effects} = ask(Command, {move, Families, Lifetime, Place, binary:copy(Id)}, Alloc0),
+    {Alloc, [{meet, Place} | Effects]}.
+
+%% The ticket that was shown is spent. A client that waits elsewhere is left there.
+moved(Families, Lifetime, Place, Id, Now, #alloc{ticket = Spent, next = Left} = Alloc0) ->
+    Alloc1 = Alloc0#alloc{next = Place,
+                          ticket = (Spent + 1) band 16#ffff,
+                          resumed = {Spent, client(Place), Id, Now + ?RESUMED_MS}},
+    {Alloc, Effects} = refresh(Families, Lifetime, ticket, Alloc1),
+    {Alloc, [{part, Left} || Left =/= none] ++ Effects}.
+
+ticket(Number, #alloc{session = Session, limits = #{tickets := Key}}) ->
+    meerkat_ticket:seal(Session, Number, Key).
 
 %%% CreatePermission (RFC 8656 10.2): all of its peers or none
 
@@ -444,12 +565,16 @@ channel(Session, Number, Peer, LifetimeMs, PermissionMs) ->
 
 %%% What the relay replied
 
-reply({refresh, Families, 0}, ok, _Detail, _Now, Alloc) ->
-    {drop_families(Families, Alloc), [{answer, {success, [{lifetime, 0}]}}]};
-reply({refresh, Families, Lifetime}, ok, _Detail, Now, #alloc{expires = Old} = Alloc) ->
+reply({refresh, Families, 0, Ticket}, ok, _Detail, _Now, Alloc) ->
+    {drop_families(Families, Alloc), [{answer, refresh_success(0, Ticket, Alloc)}]};
+reply({refresh, Families, Lifetime, Ticket}, ok, _Detail, Now, #alloc{expires = Old} = Alloc) ->
     Until = Now + Lifetime * 1000,
     Expires = maps:merge(Old, maps:from_list([{Family, Until} || Family <- Families])),
-    {Alloc#alloc{expires = Expires}, [{answer, {success, [{lifetime, Lifetime}]}}]};
+    {Alloc#alloc{expires = Expires}, [{answer, refresh_success(Lifetime, Ticket, Alloc)}]};
+reply({move, Families, Lifetime, Place, Id}, ok, _Detail, Now, Alloc) ->
+    moved(Families, Lifetime, Place, Id, Now, Alloc);
+reply({move, _, _, Place, _}, Status, _Detail, _Now, Alloc) when Status =/= gone ->
+    {Alloc, [{part, Place}, {answer, refused(case Status of conflict -> 437; _ -> 500 end)}]};
 reply({permit, Ips}, ok, _Detail, Now, Alloc) ->
     {permitted(Ips, Now, Alloc), [{answer, {success, []}}]};
 reply({bind, Number, {Ip, _} = Peer}, ok, _Detail, Now, #alloc{channels = Channels} = Alloc) ->
@@ -478,14 +603,14 @@ permitted(Ips, Now, #alloc{permissions = Permissions} = Alloc) ->
     Alloc#alloc{permissions = lists:foldl(fun(Ip, P) -> P#{Ip => Until} end, Permissions, Ips)}.
 
 %% K29: every 403 with the network that earned it.
-log_forbidden(Awaiting, Network, #alloc{plan = #{user := User, client := Client}}) ->
+log_forbidden(Awaiting, Network, #alloc{plan = #{user := User}, place = Place}) ->
     Peers = case Awaiting of
         {permit, Ips} -> lists:join(", ", [meerkat_text:ip(Ip) || Ip <- Ips]);
         {bind, _, Peer} -> meerkat_text:address(Peer)
     end,
     {log, notice, "403 for peer ~ts (~ts, see allowed_peers): user ~ts, client ~ts",
      [Peers, meerkat_text:escape(Network), meerkat_text:escape(User),
-      meerkat_text:address(Client)]}.
+      meerkat_text:address(client(Place))]}.
 
 %%% Effects
 

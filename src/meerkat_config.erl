@@ -11,7 +11,9 @@
     ip := any | inet:ip_address(),
     port := inet:port_number(),
     %% Of its own, in place of the server's.
-    realm => binary()
+    realm => binary(),
+    %% The listener with the other address and the other port, for RFC 5780.
+    other => {inet:ip_address(), inet:port_number()}
 }.
 %% `local` is bound, `advertised` is what clients are told; they differ behind a 1:1 NAT.
 -type relay() :: #{
@@ -49,6 +51,8 @@
     max_lifetime := pos_integer(),
     nonce_lifetime := pos_integer(),
     rfc5766_channel_numbers := boolean(),
+    rfc3489_compatibility := boolean(),
+    mobility := boolean(),
     allowed_peers := [meerkat_policy:prefix()],
     denied_peers := [meerkat_policy:prefix()],
     software := undefined | binary(),
@@ -278,7 +282,7 @@ unknown_names(Env) ->
 conflicts(Resolved) ->
     too_large(min_port, max_port, Resolved) ++
         too_large(default_lifetime, max_lifetime, Resolved) ++
-        listening_twice(Resolved) ++
+        listening_doubly(Resolved) ++
         nothing_required(Resolved) ++
         nothing_to_serve(Resolved).
 
@@ -292,6 +296,46 @@ too_large(Low, High, Resolved) ->
             ];
         #{} ->
             []
+    end.
+
+%% A listener twice is a mistake once.
+listening_doubly(Resolved) ->
+    case not_discoverable(Resolved) of
+        [] -> listening_twice(Resolved);
+        Mistakes -> Mistakes
+    end.
+
+%% What RFC 5780 needs: two addresses of a family, known by name, and two ports.
+not_discoverable(#{rfc5780 := {false, _}}) ->
+    [];
+not_discoverable(#{alternate_listen_ip := {[], _}} = Resolved) ->
+    [
+        [named(rfc5780, Resolved), " is true, which needs a second address to listen on: "
+            "alternate_listen_ip"]
+    ];
+not_discoverable(#{alternate_listen_ip := {Others, _}} = Resolved) ->
+    [Mistake || Other <- Others, Mistake <- no_pair(Other, Resolved)] ++ no_ports(Resolved).
+
+no_pair(Other, #{listen_ip := {Ips, _}} = Resolved) ->
+    Shown = [named(alternate_listen_ip, Resolved), " is ", meerkat_text:ip(Other), " and ",
+        named(listen_ip, Resolved), " is ", meerkat_config_value:render({list, listen_address}, Ips)],
+    case [Ip || Ip <- Ips, Ip =/= any, tuple_size(Ip) =:= tuple_size(Other)] of
+        [Other] ->
+            [[Shown, "; the two must differ"]];
+        [Ip] when Ip =/= {0, 0, 0, 0}, Ip =/= {0, 0, 0, 0, 0, 0, 0, 0} ->
+            [];
+        _ ->
+            [[Shown, "; beside it there must be exactly one address of its family, and no "
+                "wildcard: clients are told which"]]
+    end.
+
+no_ports(#{listen_port := {Port, _}, alternate_listen_port := {Other, _}} = Resolved) ->
+    Shown = [named(listen_port, Resolved), " is ", integer_to_list(Port)],
+    case Port of
+        0 -> [[Shown, ", which rfc5780 cannot do with: clients are told the ports"]];
+        Other -> [[Shown, ", and so is ", named(alternate_listen_port, Resolved),
+            "; the two must differ"]];
+        _ -> []
     end.
 
 listening_twice(Resolved) ->
@@ -356,7 +400,8 @@ plain() ->
         max_lifetime, nonce_lifetime, rfc5766_channel_numbers, allowed_peers, denied_peers,
         software, log_level, total_quota, user_quota, max_allocations_per_address, max_bps,
         user_bps, bps_capacity, unauthenticated_rate, unauthenticated_burst, alternate_server,
-        password_algorithms, require_sha256, username_anonymity, failed_authentication_rate
+        password_algorithms, require_sha256, username_anonymity, failed_authentication_rate,
+        rfc3489_compatibility, mobility
     ].
 
 %% Drawn at each start and never part of what is built or shipped.
@@ -372,8 +417,24 @@ secrets(#{secret := {Secrets, _}} = Resolved) ->
     ],
     {Secrets, lists:usort(Padded)}.
 
-listeners(#{listen_ip := {Ips, _}, listen_port := {Port, _}, extra_listeners := {Extra, _}}) ->
-    [Listener#{transport => udp} || Listener <- [#{ip => Ip, port => Port} || Ip <- Ips] ++ Extra].
+listeners(#{listen_ip := {Ips, _}, listen_port := {Port, _}, extra_listeners := {Extra, _}} =
+              Resolved) ->
+    Listeners = lists:append([listeners(Ip, Port, Resolved) || Ip <- Ips]),
+    [Listener#{transport => udp} || Listener <- Listeners ++ Extra].
+
+%% One, or the four of RFC 5780: each knows the one it has nothing in common with.
+listeners(Ip, Port, #{rfc5780 := {true, _}, alternate_listen_ip := {Others, _}} = Resolved) ->
+    {OtherPort, _} = maps:get(alternate_listen_port, Resolved),
+    case [Other || Other <- Others, Ip =/= any, tuple_size(Other) =:= tuple_size(Ip)] of
+        [Other] ->
+            [#{ip => A, port => P, other => {B, Q}}
+             || {A, B} <- [{Ip, Other}, {Other, Ip}],
+                {P, Q} <- [{Port, OtherPort}, {OtherPort, Port}]];
+        [] ->
+            [#{ip => Ip, port => Port}]
+    end;
+listeners(Ip, Port, _Resolved) ->
+    [#{ip => Ip, port => Port}].
 
 relays(#{relay_ip := {auto, default}} = Resolved, #{route := Route, first := First}) ->
     Found = [Ip || {ok, Ip} <- [either(Route, First, inet), Route(inet6)]],

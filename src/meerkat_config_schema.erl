@@ -98,6 +98,23 @@ rows() ->
         row(rfc5766_channel_numbers, boolean, false, ["RFC5766_CHANNEL_NUMBERS"], no,
             "Accept channel numbers 0x5000-0x7FFF too, which RFC 8656 took away and older "
             "clients use. On by default when a MONGOOSEICE_ variable is set: its clients do."),
+        row(rfc5780, boolean, false, ["RFC5780"], no,
+            "Help clients discover what their NAT does (RFC 5780): answer CHANGE-REQUEST, "
+            "RESPONSE-PORT and PADDING in Binding requests. Needs a second address, see "
+            "alternate_listen_ip; no NAT may be between clients and these addresses."),
+        row(alternate_listen_ip, {list, relay_address}, [], ["ALTERNATE_LISTEN_IP"], no,
+            <<"\"203.0.113.6\"">>,
+            "With rfc5780: a second address to listen on, at most one IPv4 and one IPv6, each "
+            "beside the one address of its family in listen_ip. Both listen on listen_port and "
+            "on alternate_listen_port."),
+        row(alternate_listen_port, {integer, 1, 65535}, 3479, ["ALTERNATE_LISTEN_PORT"], no,
+            "With rfc5780: the second UDP port to listen on."),
+        row(rfc3489_compatibility, boolean, false, ["RFC3489_COMPATIBILITY"], no,
+            "Answer Binding requests of RFC 3489, which have no magic cookie, too. Such an "
+            "answer has MAPPED-ADDRESS and nothing else."),
+        row(mobility, boolean, false, ["MOBILITY"], no,
+            "Let clients that ask for it take their allocation along to another address "
+            "(RFC 8016)."),
         row(allowed_peers, {list, network}, [], ["ALLOWED_PEERS"], yes,
             <<"( \"10.0.0.0/8\" )">>,
             "Networks clients may reach although they are forbidden otherwise: by `denied_peers`, "

@@ -6,20 +6,22 @@
 
 -export([start_link/2]).
 -export([settings/1, replace/2, is_running/1, count/1, sessions/1, quota/1]).
--export([five_tuple/1, enter/4, forget/3, leave/3, find/2, pid/2]).
+-export([five_tuple/1, enter/4, claim/4, forget/3, leave/3, find/2, pid/2]).
 -export([hold/4, release/2, holder/2]).
 -export([put_note/3, note/2, counted/1, count_answer/2]).
 -export([init/1, handle_call/3, handle_cast/2, terminate/2]).
 
--export_type([five_tuple/0]).
+-export_type([five_tuple/0, key/0]).
 
 %% Transport, client and server address, packed.
 -type five_tuple() :: binary().
 -type session() :: non_neg_integer().
+%% What requests name an allocation by: a 5-tuple, or in a mobility ticket the session.
+-type key() :: five_tuple() | session().
 
 %% What answers are counted by: success, or the code of the error.
--define(ANSWERS, [success, 300, 400, 401, 403, 420, 437, 440, 441, 442, 443, 486, 500, 508, none,
-                  throttled]).
+-define(ANSWERS, [success, 300, 400, 401, 403, 405, 420, 437, 440, 441, 442, 443, 486, 500, 508,
+                  none, throttled]).
 
 %% The settings come in a fun: supervisors print arguments.
 -spec start_link(Name :: atom(), fun(() -> meerkat_settings:settings())) ->
@@ -73,27 +75,33 @@ enter(Name, FiveTuple, Session, Pid) ->
     true = ets:insert(Tuples, {FiveTuple, Session, Pid}),
     ok.
 
-%% The 5-tuple is free, unless it is another session's by now; the session is still known.
--spec forget(Name :: atom(), five_tuple(), session()) -> ok.
-forget(Name, FiveTuple, Session) ->
-    _ = ets:select_delete(maps:get(tuples, here(Name)), [{{FiveTuple, Session, '_'}, [], [true]}]),
+%% By this key too, unless it is another's.
+-spec claim(Name :: atom(), key(), session(), pid()) -> ok.
+claim(Name, Key, Session, Pid) ->
+    _ = ets:insert_new(maps:get(tuples, here(Name)), {Key, Session, Pid}),
     ok.
 
--spec leave(Name :: atom(), five_tuple(), session()) -> ok.
-leave(Name, FiveTuple, Session) ->
+%% The key is free, unless it is another session's by now; the session is still known.
+-spec forget(Name :: atom(), key(), session()) -> ok.
+forget(Name, Key, Session) ->
+    _ = ets:select_delete(maps:get(tuples, here(Name)), [{{Key, Session, '_'}, [], [true]}]),
+    ok.
+
+-spec leave(Name :: atom(), key(), session()) -> ok.
+leave(Name, Key, Session) ->
     true = ets:delete(maps:get(sessions, here(Name)), Session),
-    forget(Name, FiveTuple, Session).
+    forget(Name, Key, Session).
 
 %% A process that was killed leaves its rows behind: they end here.
--spec find(Name :: atom(), five_tuple()) -> {session(), pid()} | none.
-find(Name, FiveTuple) ->
-    case ets:lookup(maps:get(tuples, here(Name)), FiveTuple) of
+-spec find(Name :: atom(), key()) -> {session(), pid()} | none.
+find(Name, Key) ->
+    case ets:lookup(maps:get(tuples, here(Name)), Key) of
         [{_, Session, Pid}] ->
             case is_process_alive(Pid) of
                 true ->
                     {Session, Pid};
                 false ->
-                    ok = leave(Name, FiveTuple, Session),
+                    ok = leave(Name, Key, Session),
                     none
             end;
         [] ->

@@ -186,10 +186,8 @@ listen(#state{name = Name} = State0, #{listeners := Listeners} = Settings) ->
     report(Bound, Settings),
     State.
 
-bind(#{id := Id, transport := Transport, local := Local, realm := Realm} = Listener, Tries, Bound,
-     State) ->
-    Message = {listen, #{listener => Id, transport => Transport, local => Local,
-                         other => undefined, realm => Realm}},
+bind(#{id := Id, local := Local} = Listener, Tries, Bound, State) ->
+    Message = {listen, (maps:with([transport, local, other, realm], Listener))#{listener => Id}},
     case ask(State, Message) of
         {{listening, #{status := ok, local := Address}}, Next} ->
             {Bound#{Id => Address}, Next};

@@ -153,23 +153,60 @@ held(Name, #{message := Message} = Request) ->
             Request
     end.
 
-route(Name, #{place := Place} = Job) ->
-    case meerkat_registry:find(Name, meerkat_registry:five_tuple(Place)) of
-        {_Session, Pid} ->
+route(Name, #{place := Place, request := #{message := Message}} = Job) ->
+    Found = meerkat_registry:find(Name, meerkat_registry:five_tuple(Place)),
+    case {ticket(Name, Message), Found} of
+        {none, {_Session, Pid}} ->
             Pid ! {request, Job},
             ok;
-        none ->
-            forsake(Job),
-            admit(Name, Job)
+        {none, none} ->
+            forsake(Name, Job),
+            admit(Name, Job);
+        {Ticket, _} ->
+            resume(Name, Ticket, Found, Job)
     end.
 
+%% RFC 8016 3.2.2: a Refresh with a ticket is for the allocation that the ticket names.
+ticket(Name, #{method := refresh} = Message) ->
+    #{limits := Limits} = meerkat_registry:settings(Name),
+    case {meerkat_stun:get(mobility_ticket, Message), Limits} of
+        {error, _} -> none;
+        {{ok, Ticket}, #{tickets := Key}} -> meerkat_ticket:open(Ticket, Key);
+        {{ok, _}, #{}} -> {error, forbidden}
+    end;
+ticket(_Name, _Message) ->
+    none.
+
+resume(Name, {ok, Session, Number}, Found, #{place := Place, request := Request} = Job) ->
+    Taken = case Found of
+        {Session, _} -> false;
+        none -> false;
+        {_Other, _} -> true
+    end,
+    case meerkat_registry:find(Name, Session) of
+        {Session, Pid} ->
+            Move = #{ticket => Number, place => Place, taken => Taken},
+            Pid ! {request, Job#{request := Request#{move => Move}}},
+            ok;
+        none ->
+            admit(Name, Job)
+    end;
+resume(Name, {error, _}, _Found, Job) ->
+    admit(Name, Job).
+
 %% A session of the relay's that no process governs, for its own was killed, is ended. One whose
-%% end is under way is told twice, which does no harm.
-forsake(#{session := 0}) ->
+%% end is under way is told twice, which does no harm. One that lives has left this 5-tuple, or
+%% has not come to it.
+forsake(_Name, #{session := 0}) ->
     ok;
-forsake(#{session := Session, port := Port}) ->
-    _ = meerkat_relay:command(Port, 0, {alloc_delete, #{session => Session}}),
-    ok.
+forsake(Name, #{session := Session, port := Port}) ->
+    case meerkat_registry:find(Name, Session) of
+        {Session, _} ->
+            ok;
+        none ->
+            _ = meerkat_relay:command(Port, 0, {alloc_delete, #{session => Session}}),
+            ok
+    end.
 
 admit(Name, #{request := Request} = Job) ->
     #{limits := Limits} = meerkat_registry:settings(Name),

@@ -10,6 +10,7 @@
                       transport := byte(),
                       local := {inet:ip_address(), inet:port_number()},
                       realm := binary(),
+                      other := undefined | {inet:ip_address(), inet:port_number()},
                       %% Half of `any`: the machine may lack the family.
                       optional := boolean()}.
 -type relay() :: #{pool := pos_integer(),
@@ -53,7 +54,8 @@
 %% those of meerkat_config there are
 %%   relay_program   path of another relay program than the one in priv
 %%   receive_buffer  SO_RCVBUF, bytes
-%% and a listener may have a `realm` of its own.
+%% and a listener may have a `realm` of its own, and `other`: what RFC 5780 calls the alternate
+%% address, IP and port, where there is a listener for each combination of the two.
 -spec new(Name :: atom(), map()) -> {ok, settings()} | {error, string()}.
 new(Name, Given) ->
     {ok, Defaults, _Warnings} = meerkat_config:load(#{file => none, env => []}),
@@ -67,16 +69,17 @@ new(Name, Given) ->
 %% Settings to take the place of Old while the server runs, or why that needs a restart: only keys
 %% that the table calls reloadable may have changed. A secret that was drawn is not drawn again.
 -spec renew(map(), settings()) -> {ok, settings()} | {error, string()}.
-renew(Given, #{name := Name, nonce_key := NonceKey, config := OldConfig}) ->
+renew(Given, #{name := Name, nonce_key := NonceKey, config := OldConfig, limits := Limits}) ->
     Old = OldConfig(),
     Kept = case is_drawn(Given) andalso is_drawn(Old) of
         true -> Given#{secrets => maps:get(secrets, Old)};
         false -> Given
     end,
     case new(Name, Kept) of
-        {ok, #{config := NewConfig} = New} ->
+        {ok, #{config := NewConfig, limits := NewLimits} = New} ->
+            Tickets = maps:with([tickets], Limits),
             case changed(Old, NewConfig()) of
-                [] -> {ok, New#{nonce_key := NonceKey}};
+                [] -> {ok, New#{nonce_key := NonceKey, limits := maps:merge(NewLimits, Tickets)}};
                 [Key | _] -> {error, needs_restart(Key)}
             end;
         {error, Sentence} ->
@@ -106,7 +109,7 @@ is_reloadable(Key) ->
 
 needs_restart(Key) ->
     Names = case Key of
-        listeners -> "listeners (listen_ip, listen_port, extra_listeners)";
+        listeners -> "listeners (listen_ip, listen_port, extra_listeners, rfc5780)";
         relays -> "relays (relay_ip, min_port, max_port)";
         _ -> atom_to_list(Key)
     end,
@@ -125,7 +128,7 @@ settings(Name, Config, IsDrawn) ->
     #{name => Name,
       auth => meerkat_auth:new(Config),
       failures => meerkat_auth_failures:new(maps:get(failed_authentication_rate, Config)),
-      limits => (maps:with([default_lifetime, max_lifetime], Config))#{
+      limits => (limits(Config))#{
           max_peers => Permissions,
           channel_max => ChannelMax,
           pools => maps:from_list([{pool(Ip), {Pool, Ip}}
@@ -153,7 +156,10 @@ settings(Name, Config, IsDrawn) ->
                         unauthenticated_rate => maps:get(unauthenticated_rate, Config),
                         unauthenticated_burst => maps:get(unauthenticated_burst, Config),
                         bytes_per_s => maps:get(bps_capacity, Config),
-                        rfc3489 => 0},
+                        rfc3489 => case maps:get(rfc3489_compatibility, Config) of
+                            true -> 1;
+                            false -> 0
+                        end},
       nonce_key => fun() -> NonceKey end,
       secrets => fun() -> Secrets end,
       config => fun() -> Config end}.
@@ -190,6 +196,10 @@ quota(#{user_quota := User, max_allocations_per_address := Source, total_quota :
       source => Source,
       total => case Total of 0 -> Max; _ -> min(Total, Max) end}.
 
+limits(#{mobility := Mobility} = Config) ->
+    maps:merge(maps:with([default_lifetime, max_lifetime], Config),
+               maps:from_list([{tickets, meerkat_ticket:new_key()} || Mobility])).
+
 %% One relay address per family: the family is the pool's number.
 pool(Ip) when tuple_size(Ip) =:= 4 -> 4;
 pool(_Ip) -> 6.
@@ -197,7 +207,8 @@ pool(_Ip) -> 6.
 listeners(Listeners, Realm) ->
     Locals = [{Ip, L, Optional} || #{ip := Where} = L <- Listeners, {Ip, Optional} <- ips(Where)],
     [#{id => Id, transport => ?UDP, local => {Ip, maps:get(port, L)},
-       realm => maps:get(realm, L, Realm), optional => Optional}
+       realm => maps:get(realm, L, Realm), other => maps:get(other, L, undefined),
+       optional => Optional}
      || {Id, {Ip, L, Optional}} <- lists:zip(lists:seq(1, length(Locals)), Locals)].
 
 ips(any) -> [{{0, 0, 0, 0}, false}, {{0, 0, 0, 0, 0, 0, 0, 0}, true}];
@@ -222,7 +233,8 @@ is_valid(Peers, Prefixes) when Peers =:= allowed_peers; Peers =:= denied_peers -
         andalso length(Prefixes) =< ?NETWORKS_MAX;
 is_valid(Flag, Value) when Flag =:= strict_realm; Flag =:= rfc5766_channel_numbers;
                            Flag =:= password_algorithms; Flag =:= username_anonymity;
-                           Flag =:= require_sha256 ->
+                           Flag =:= require_sha256; Flag =:= rfc3489_compatibility;
+                           Flag =:= mobility ->
     is_boolean(Value);
 is_valid(Number, Value) when Number =:= max_allocations; Number =:= max_permissions;
                              Number =:= default_lifetime; Number =:= max_lifetime;
@@ -258,8 +270,19 @@ is_opaque_string(Text) ->
 
 is_listener(#{transport := udp, ip := Ip, port := Port} = Listener) ->
     (Ip =:= any orelse is_ip(Ip)) andalso is_port_number(Port)
-        andalso is_valid(realm, maps:get(realm, Listener, <<"default">>));
+        andalso is_valid(realm, maps:get(realm, Listener, <<"default">>))
+        andalso is_other(maps:get(other, Listener, none), {Ip, Port});
 is_listener(_) ->
+    false.
+
+%% Told to clients, hence known before anything is bound.
+is_other(none, _) ->
+    true;
+is_other({OtherIp, OtherPort}, {Ip, Port}) ->
+    is_ip(OtherIp) andalso is_port_number(OtherPort) andalso OtherPort > 0 andalso Port > 0
+        andalso Ip =/= any andalso pool(OtherIp) =:= pool(Ip)
+        andalso OtherIp =/= Ip andalso OtherPort =/= Port;
+is_other(_, _) ->
     false.
 
 is_relay(#{local := Local, advertised := Advertised, min_port := Min, max_port := Max}) ->

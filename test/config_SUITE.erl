@@ -8,9 +8,15 @@
 -export([all/0, init_per_testcase/2, end_per_testcase/2]).
 -export([defaults/1, file_then_mongooseice_then_own_name/1, every_variable_is_read/1,
          every_key_is_read_from_a_file/1, empty_is_unset/1, spellings_of_booleans/1,
+<<<<<<< HEAD
          lists_in_both_sources/1, values_become_terms/1, names_and_passwords_are_prepared/1,
          a_file_may_be_named_by_a_variable/1]).
 -export([wrong_variables/1, wrong_settings/1, wrong_together/1, all_mistakes_at_once/1,
+=======
+         lists_in_both_sources/1, values_become_terms/1, a_file_may_be_named_by_a_variable/1]).
+-export([wrong_variables/1, wrong_settings/1, wrong_together/1, discovery/1,
+         discovery_that_cannot_be/1, all_mistakes_at_once/1,
+>>>>>>> d581212 (mobility wip)
          a_mistake_in_the_file_counts_though_overridden/1, broken_files/1, unknown_keys/1,
          any_text_is_survived/1, errors_are_one_line/1]).
 -export([secrets_are_never_shown/1, secret_is_drawn_at_each_start/1,
@@ -43,7 +49,8 @@ defaults(_) ->
                                 min_port := 49152, max_port := 65535}],
                    workers := 0, max_allocations := 16384, max_permissions := 64,
                    default_lifetime := 600, max_lifetime := 3600, nonce_lifetime := 3600,
-                   rfc5766_channel_numbers := false, allowed_peers := [], denied_peers := [],
+                   rfc5766_channel_numbers := false, rfc3489_compatibility := false,
+                   mobility := false, allowed_peers := [], denied_peers := [],
                    total_quota := 0, user_quota := 0, max_allocations_per_address := 0,
                    max_bps := 0, user_bps := 0, bps_capacity := 0, unauthenticated_rate := 100,
                    unauthenticated_burst := 1000, alternate_server := [],
@@ -121,7 +128,12 @@ in_file(username_anonymity) -> "false";
 in_file(require_sha256) -> "true";
 in_file(failed_authentication_rate) -> "13";
 in_file(strict_realm) -> "true";
-in_file(rfc5766_channel_numbers) -> "true".
+in_file(rfc5766_channel_numbers) -> "true";
+in_file(rfc5780) -> "false";
+in_file(alternate_listen_ip) -> "\"198.51.100.6\"";
+in_file(alternate_listen_port) -> "3480";
+in_file(rfc3489_compatibility) -> "true";
+in_file(mobility) -> "true".
 
 shown(listen_ip) -> <<"127.0.0.1, ::1">>;
 shown(extra_listeners) -> <<"any port 1, ::1 port 2 \"r\"">>;
@@ -354,6 +366,58 @@ wrong_together(Config) ->
                         "extra_listeners = ( { port = 3478; ip = \"::1\"; } );"),
     ?assertEqual({error, [File ++ ":2: extra_listeners has ::1 port 3478, which is listened on "
                           "already"]}, load(File, [])).
+
+%% RFC 5780: two addresses of a family and two ports, four listeners that know each other.
+discovery(Config) ->
+    Listeners = fun(Text) ->
+        {ok, #{listeners := Listeners}, _} = load(file(Config, Text), []),
+        [{Ip, Port, maps:get(other, L, none)} || #{ip := Ip, port := Port} = L <- Listeners]
+    end,
+    {A, B} = {{192, 0, 2, 1}, {192, 0, 2, 2}},
+    V6 = {16#2001, 16#db8, 0, 0, 0, 0, 0, 1},
+    ?assertEqual([{any, 3478, none}], Listeners("alternate_listen_ip = \"192.0.2.2\";")),
+    ?assertEqual([{A, 3478, {B, 3479}}, {A, 3479, {B, 3478}},
+                  {B, 3478, {A, 3479}}, {B, 3479, {A, 3478}}],
+                 Listeners("rfc5780 = true; listen_ip = \"192.0.2.1\";\n"
+                           "alternate_listen_ip = \"192.0.2.2\";")),
+    ?assertEqual([{A, 5000, {B, 6000}}, {A, 6000, {B, 5000}},
+                  {B, 5000, {A, 6000}}, {B, 6000, {A, 5000}},
+                  {V6, 5000, none}, {any, 443, none}],
+                 Listeners("rfc5780 = true; listen_ip = ( \"192.0.2.1\", \"2001:db8::1\" );\n"
+                           "alternate_listen_ip = \"192.0.2.2\"; listen_port = 5000;\n"
+                           "alternate_listen_port = 6000; extra_listeners = ( { port = 443; } );")).
+
+discovery_that_cannot_be(Config) ->
+    Beside = "; beside it there must be exactly one address of its family, and no wildcard: "
+        "clients are told which",
+    [begin
+         File = file(Config, "\nrfc5780 = true;\n" ++ Text),
+         Told = [string:replace(S, "FILE", File, all) || S <- Sentences],
+         ?assertEqual({error, [lists:flatten(S) || S <- Told]}, load(File, []))
+     end || {Text, Sentences} <- [
+        {"", ["FILE:2: rfc5780 is true, which needs a second address to listen on: "
+              "alternate_listen_ip"]},
+        {"alternate_listen_ip = \"192.0.2.2\";",
+         ["FILE:3: alternate_listen_ip is 192.0.2.2 and listen_ip (default) is any" ++ Beside]},
+        {"alternate_listen_ip = \"192.0.2.2\"; listen_ip = \"0.0.0.0\";",
+         ["FILE:3: alternate_listen_ip is 192.0.2.2 and FILE:3: listen_ip is 0.0.0.0" ++ Beside]},
+        {"alternate_listen_ip = \"192.0.2.2\"; listen_ip = \"::1\";",
+         ["FILE:3: alternate_listen_ip is 192.0.2.2 and FILE:3: listen_ip is ::1" ++ Beside]},
+        {"alternate_listen_ip = \"192.0.2.2\"; listen_ip = ( \"192.0.2.1\", \"192.0.2.3\" );",
+         ["FILE:3: alternate_listen_ip is 192.0.2.2 and FILE:3: listen_ip is 192.0.2.1, 192.0.2.3"
+          ++ Beside]},
+        {"alternate_listen_ip = \"192.0.2.2\"; listen_ip = \"192.0.2.2\";",
+         ["FILE:3: alternate_listen_ip is 192.0.2.2 and FILE:3: listen_ip is 192.0.2.2; the two "
+          "must differ"]},
+        {"alternate_listen_ip = \"192.0.2.2\"; listen_ip = \"192.0.2.1\"; listen_port = 0;",
+         ["FILE:3: listen_port is 0, which rfc5780 cannot do with: clients are told the ports"]},
+        {"alternate_listen_ip = \"192.0.2.2\"; listen_ip = \"192.0.2.1\"; listen_port = 3479;",
+         ["FILE:3: listen_port is 3479, and so is alternate_listen_port (default); the two must "
+          "differ"]},
+        {"alternate_listen_ip = \"192.0.2.2\"; listen_ip = \"192.0.2.1\";\n"
+         "extra_listeners = ( { port = 3479; ip = \"192.0.2.2\"; } );",
+         ["FILE:4: extra_listeners has 192.0.2.2 port 3479, which is listened on already"]}
+    ]].
 
 all_mistakes_at_once(Config) ->
     File = file(Config, "listen_prot = 1;\nmax_lifetime = 1;\n"),

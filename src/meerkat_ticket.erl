@@ -1,0 +1,78 @@
+%% Mobility tickets (RFC 8016 3.3, 5): who holds one and is the user it was made for may take the
+%% allocation to another address. Pure.
+%%
+%% A ticket is the session's id and the ticket's number in it, enciphered and authenticated as in
+%% RFC 5297: what the digest of the plain text makes is both proof and initialisation vector. No two
+%% tickets have the same plain text, so none needs a nonce, and everything fits into 32 characters,
+%% the most that coturn's client can keep. Nothing is stored for one: a ticket that opens is ours,
+%% and what it names is there or gone.
+-module(meerkat_ticket).
+
+-export([new_key/0, seal/3, open/2]).
+
+-export_type([key/0, ordinal/0]).
+
+%% In a fun, so that no crash report prints it.
+-opaque key() :: fun(() -> {Digest :: <<_:256>>, Cipher :: <<_:256>>}).
+%% Of the tickets that one allocation has had; counts round.
+-type ordinal() :: 0..16#ffff.
+
+-define(PROOF, 14).     % bytes
+
+%% Drawn at each start: sessions do not outlive their server, neither need tickets.
+-spec new_key() -> key().
+new_key() ->
+    Keys = {crypto:strong_rand_bytes(32), crypto:strong_rand_bytes(32)},
+    fun() -> Keys end.
+
+-spec seal(Session :: non_neg_integer(), ordinal(), key()) -> Ticket :: binary().
+seal(Session, Number, Key) ->
+    Plain = <<Session:64, Number:16>>,
+    Proof = proof(Plain, Key),
+    base64url(<<Proof/binary, (cipher(Proof, Plain, Key))/binary>>).
+
+-spec open(Ticket :: binary(), key()) ->
+    {ok, Session :: non_neg_integer(), ordinal()} | {error, forged}.
+open(Ticket, Key) ->
+    case bytes(Ticket) of
+        <<Proof:?PROOF/binary, Text:10/binary>> ->
+            <<Session:64, Number:16>> = Plain = cipher(Proof, Text, Key),
+            case crypto:hash_equals(Proof, proof(Plain, Key)) of
+                true -> {ok, Session, Number};
+                false -> {error, forged}
+            end;
+        _ ->
+            {error, forged}
+    end.
+
+proof(Plain, Key) ->
+    {Digest, _} = Key(),
+    crypto:macN(hmac, sha256, Digest, Plain, ?PROOF).
+
+%% Its own inverse.
+cipher(Proof, Text, Key) ->
+    {_, Cipher} = Key(),
+    crypto:crypto_one_time(aes_256_ctr, Cipher, <<Proof/binary, 0:16>>, Text, true).
+
+%% 24 bytes are 32 characters without padding; anything else is no ticket.
+base64url(Bytes) ->
+    << <<(url(C))>> || <<C>> <= base64:encode(Bytes) >>.
+
+url($+) -> $-;
+url($/) -> $_;
+url(C) -> C.
+
+bytes(<<Ticket:32/binary>>) ->
+    try
+        base64:decode(<< <<(plain(C))>> || <<C>> <= Ticket >>)
+    catch
+        error:_ -> <<>>
+    end;
+bytes(_Ticket) ->
+    <<>>.
+
+%% One text for each ticket: what base64 alone would take is not ours.
+plain($-) -> $+;
+plain($_) -> $/;
+plain(C) when C =:= $+; C =:= $/ -> 0;
+plain(C) -> C.
