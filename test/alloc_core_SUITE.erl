@@ -38,7 +38,8 @@ groups() ->
         success_has_exactly_these_attributes, advertised_ip_and_bound_port,
         reservation_token_held_and_told, retransmission_answered_the_same,
         second_allocate_437, second_allocate_malformed_437, other_user_441, method_unknown_400,
-        no_ports_508, token_refused_by_relay_508, five_tuple_taken_437, late_reply_ignored]},
+        no_ports_508, token_refused_by_relay_508, five_tuple_taken_437, late_reply_ignored,
+        reply_to_another_command_ignored]},
      {refresh, [], [
         refresh_default, refresh_clamped, refresh_zero_deletes, refresh_family_of_it,
         refresh_other_family_443, refresh_unknown_family_443, refresh_malformed_400,
@@ -301,6 +302,17 @@ late_reply_ignored(_) ->
     [?assertEqual({Alloc, []}, meerkat_alloc_core:handle({relay, Ref, Message}, ?NOW, Alloc))
      || {Ref, Message} <- [{0, reply(ok)}, {1, reply(ok)}, {7, reply(gone)},
                            {1, created(#{})}]].
+
+reply_to_another_command_ignored(_) ->
+    {create, Plan} = admit([]),
+    {Making, [{ask, 1, _}]} = new(Plan),
+    {Asking, [{ask, 2, _}]} = request_to(made(), permission([{8, 8, 8, 8}])),
+    {Asked, _} = relay(Asking, reply(ok)),
+    {Deleted, _} = request_to(Asked, request(refresh, [{lifetime, 0}])),
+    [?assertEqual({Alloc, []}, meerkat_alloc_core:handle({relay, Ref, Message}, ?NOW, Alloc))
+     || {Alloc, Ref, Message} <- [{Making, 0, created(#{})}, {Making, 2, created(#{})},
+                                  {Asking, 0, reply(ok)}, {Asking, 1, reply(ok)},
+                                  {Deleted, 0, reply(gone)}, {Deleted, 2, reply(ok)}]].
 
 %%% Refresh (RFC 8656 8.2)
 
