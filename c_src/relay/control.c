@@ -2,8 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ifaddrs.h>
-#include <net/if.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,49 +9,8 @@
 #include <unistd.h>
 
 #include "log.h"
-#include "socket.h"
-#include "worker.h"
 
-enum {
-    FRAME_MAX = 256 * 1024,
-    OUT_SIZE = 512 * 1024,
-    OWN_MAX = 256,
-    EXIT_PROTOCOL = 64,
-    EXIT_SYSTEM = 71,
-    /* Addresses of the host are read again so often: they may come and go. */
-    RESCAN_MS = 10000,
-};
-
-struct control {
-    int in_fd, out_fd, doorbell;
-    uint8_t *in;
-    size_t in_len;
-    uint8_t *out;
-    size_t out_len, out_sent;
-    struct worker *workers;
-    unsigned worker_count;
-    struct ports ports;
-    struct limits limits;
-    uint32_t receive_buffer;
-    struct clock_time time;
-    uint64_t next_expiry; /* of a reservation */
-    uint64_t next_scan;
-    /* What the current policy is made of. */
-    uint8_t *rules;
-    size_t rules_len;
-    bool has_rules;
-    struct addr own[OWN_MAX];
-    uint32_t own_count;
-    struct addr broadcast[OWN_MAX];
-    uint32_t broadcast_count;
-    struct {
-        uint32_t id;
-        struct addr local;
-        bool used;
-    } listeners[LISTENERS_MAX];
-    bool finished;
-    int exit_status;
-};
+enum { FRAME_MAX = 256 * 1024, OUT_SIZE = 512 * 1024 };
 
 /* ------------------------------------------------------------------------------ towards Erlang */
 
@@ -76,22 +33,11 @@ static void put_frame(struct control *c, const uint8_t *frame, size_t len)
     c->out_len += len + 4;
 }
 
-static void send_frame(struct control *c, const struct ctl_frame *f)
+void control_send(struct control *c, const struct ctl_frame *f)
 {
     static uint8_t buf[64 * 1024]; /* of this thread alone */
     size_t len = ctl_encode(f, buf, sizeof(buf));
     put_frame(c, buf, len);
-}
-
-static void reply(struct control *c, const struct ctl_frame *to, enum ctl_status status,
-                  const char *detail)
-{
-    struct ctl_frame f = {.code = CTL_REPLY,
-                          .ref = to->ref,
-                          .u.reply = {.command = to->code,
-                                      .status = status,
-                                      .detail = ctl_bytes_of(detail, strlen(detail))}};
-    send_frame(c, &f);
 }
 
 /* Writes what the pipe takes. */
@@ -133,7 +79,7 @@ static uint8_t *post_room(struct control *c, struct worker *w, uint32_t len)
     return record;
 }
 
-static void mail(struct control *c, unsigned index, enum mail kind, const void *data, size_t len)
+void control_mail(struct control *c, unsigned index, enum mail kind, const void *data, size_t len)
 {
     struct worker *w = &c->workers[index];
     uint8_t *record = post_room(c, w, (uint32_t)(1 + len));
@@ -144,385 +90,6 @@ static void mail(struct control *c, unsigned index, enum mail kind, const void *
         memcpy(record + 1, data, len);
     mailbox_commit(&w->in, record, (uint32_t)(1 + len));
     worker_wake(w);
-}
-
-/* ------------------------------------------------------------------------------------ commands */
-
-static void config(struct control *c, const struct ctl_frame *f)
-{
-    const struct ctl_config *m = &f->u.config;
-    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    unsigned n = m->workers ? m->workers : (unsigned)MAX(cpus, 1);
-    if (c->workers || n > WORKERS_MAX || m->nonce_key.len != STUN_NONCE_KEY_LEN ||
-        m->sessions_max == 0 || m->peers_max == 0 || m->credits == 0 ||
-        m->channel_max < CHANNEL_MIN || m->channel_max > CHANNEL_MAX_WIDE) {
-        reply(c, f, CTL_REFUSED, c->workers ? "CONFIG came before" : "CONFIG value out of range");
-        return;
-    }
-    struct worker_config wc = {.sessions_max = m->sessions_max,
-                               .peers_max = m->peers_max,
-                               .credits = m->credits,
-                               .nonce_lifetime_s = m->nonce_lifetime_s,
-                               .nonce_features = m->nonce_features,
-                               .channel_max = m->channel_max,
-                               .rfc3489 = m->rfc3489 != 0,
-                               .limits = &c->limits,
-                               .ports = &c->ports,
-                               .doorbell = c->doorbell};
-    memcpy(wc.nonce_key, m->nonce_key.data, STUN_NONCE_KEY_LEN);
-    c->receive_buffer = m->receive_buffer;
-    ports_init(&c->ports, m->receive_buffer);
-    ratelimit_init(&c->limits.unauthenticated, m->unauthenticated_rate, m->unauthenticated_burst);
-    shared_bucket_set(&c->limits.total, bandwidth(m->bytes_per_s));
-    c->limits.users_max = m->sessions_max + 1;
-    c->limits.users = memory_reserve(c->limits.users_max * sizeof(*c->limits.users));
-    c->workers = calloc(n, sizeof(*c->workers));
-    int ret = c->workers && c->limits.users ? 0 : -ENOMEM;
-    for (unsigned i = 0; ret == 0 && i < n; i++) {
-        wc.index = i;
-        ret = worker_init(&c->workers[i], &wc, c->time);
-        if (ret == 0 && (ret = worker_start(&c->workers[i])) != 0)
-            worker_destroy(&c->workers[i]);
-        if (ret == 0)
-            c->worker_count++;
-    }
-    crypto_zero(wc.nonce_key, sizeof(wc.nonce_key));
-    reply(c, f, ret ? CTL_FAILED : CTL_OK, ret ? strerror(-ret) : "");
-}
-
-/* Every worker gets its own copy, for it frees the one before by itself. */
-static void spread_policy(struct control *c)
-{
-    struct addr listeners[LISTENERS_MAX];
-    uint32_t n = 0;
-    for (size_t i = 0; i < LISTENERS_MAX; i++)
-        if (c->listeners[i].used)
-            listeners[n++] = c->listeners[i].local;
-    const struct policy_host host = {
-        c->own, c->own_count, c->broadcast, c->broadcast_count, listeners, n};
-    for (unsigned i = 0; c->has_rules && i < c->worker_count; i++) {
-        struct policy *p = policy_make(c->rules, c->rules_len, &host);
-        if (p)
-            mail(c, i, MAIL_POLICY, &p, sizeof(p));
-    }
-}
-
-static void policy(struct control *c, const struct ctl_frame *f)
-{
-    struct ctl_bytes rules = f->u.policy.rules;
-    struct policy *probe = policy_make(rules.data, rules.len, &(struct policy_host){0});
-    uint8_t *copy = malloc(rules.len + 1u);
-    if (!probe || !copy) {
-        policy_free(probe);
-        free(copy);
-        reply(c, f, CTL_REFUSED, "malformed rules");
-        return;
-    }
-    policy_free(probe);
-    if (rules.len)
-        memcpy(copy, rules.data, rules.len);
-    free(c->rules);
-    c->rules = copy;
-    c->rules_len = rules.len;
-    c->has_rules = true;
-    spread_policy(c);
-    reply(c, f, CTL_OK, "");
-}
-
-static bool read_ifaddr(struct addr *out, const struct sockaddr *sa)
-{
-    if (!sa || (sa->sa_family != AF_INET && sa->sa_family != AF_INET6))
-        return false;
-    return addr_from_sockaddr(out, sa,
-                              sa->sa_family == AF_INET ? sizeof(struct sockaddr_in)
-                                                       : sizeof(struct sockaddr_in6));
-}
-
-static bool same_addrs(const struct addr *a, const struct addr *b, uint32_t n)
-{
-    for (uint32_t i = 0; i < n; i++)
-        if (!addr_ip_equal(&a[i], &b[i]))
-            return false;
-    return true;
-}
-
-static void scan_own_addresses(struct control *c)
-{
-    struct ifaddrs *all;
-    static struct addr own[OWN_MAX], broadcast[OWN_MAX]; /* of this thread alone */
-    uint32_t n = 0, m = 0;
-    c->next_scan = c->time.now + RESCAN_MS * NS_PER_MS;
-    if (getifaddrs(&all) != 0)
-        return;
-    for (struct ifaddrs *i = all; i && n < OWN_MAX; i = i->ifa_next) {
-        n += read_ifaddr(&own[n], i->ifa_addr);
-        if (i->ifa_flags & IFF_BROADCAST && m < OWN_MAX)
-            m += read_ifaddr(&broadcast[m], i->ifa_broadaddr);
-    }
-    freeifaddrs(all);
-    if (n == c->own_count && m == c->broadcast_count && same_addrs(own, c->own, n) &&
-        same_addrs(broadcast, c->broadcast, m))
-        return;
-    memcpy(c->own, own, n * sizeof(own[0]));
-    memcpy(c->broadcast, broadcast, m * sizeof(broadcast[0]));
-    c->own_count = n;
-    c->broadcast_count = m;
-    spread_policy(c);
-}
-
-static void listening(struct control *c, const struct ctl_frame *f, enum ctl_status status,
-                      const struct addr *local, const char *detail)
-{
-    struct ctl_frame out = {.code = CTL_LISTENING,
-                            .ref = f->ref,
-                            .u.listening = {.listener = f->u.listen.listener,
-                                            .status = status,
-                                            .detail = ctl_bytes_of(detail, strlen(detail))}};
-    if (local)
-        out.u.listening.local = *local;
-    send_frame(c, &out);
-}
-
-static int free_listener(const struct control *c, uint32_t id)
-{
-    int found = -1;
-    for (int i = LISTENERS_MAX - 1; i >= 0; i--) {
-        if (c->listeners[i].used && c->listeners[i].id == id)
-            return -1;
-        if (!c->listeners[i].used)
-            found = i;
-    }
-    return found;
-}
-
-static void listen_on(struct control *c, const struct ctl_frame *f)
-{
-    const struct ctl_listen *m = &f->u.listen;
-    struct addr local = m->local;
-    int fds[WORKERS_MAX];
-    int slot = free_listener(c, m->listener);
-    if (!c->workers || slot < 0 || m->transport != IPPROTO_UDP || local.family == ADDR_NONE ||
-        m->realm.len == 0 || m->realm.len >= REALM_MAX) {
-        listening(c, f, CTL_REFUSED, NULL, "no CONFIG yet, id in use, or value out of range");
-        return;
-    }
-    int ret = socket_open_group(&local, c->worker_count, c->receive_buffer, fds);
-    if (ret) {
-        listening(c, f, CTL_FAILED, NULL, strerror(-ret));
-        return;
-    }
-    c->listeners[slot].id = m->listener;
-    c->listeners[slot].local = local;
-    c->listeners[slot].used = true;
-    spread_policy(c); /* before the first packet: our own port is no peer */
-    struct mail_listen ml = {.id = m->listener,
-                             .transport = m->transport,
-                             .local = local,
-                             .other = m->other,
-                             .realm_len = m->realm.len};
-    memcpy(ml.realm, m->realm.data, m->realm.len);
-    for (unsigned i = 0; i < c->worker_count; i++) {
-        ml.fd = fds[i];
-        mail(c, i, MAIL_LISTEN, &ml, sizeof(ml));
-    }
-    listening(c, f, CTL_OK, &local, "");
-}
-
-static void relay_address(struct control *c, const struct ctl_frame *f)
-{
-    const struct ctl_relay_address *m = &f->u.relay_address;
-    if (!c->workers) {
-        reply(c, f, CTL_REFUSED, "no CONFIG yet");
-        return;
-    }
-    int ret = ports_add(&c->ports, m->pool, &m->local, &m->advertised, m->min_port, m->max_port);
-    if (ret == 0) { /* can it be bound at all? better said now than at the first Allocate */
-        int fd = socket_open_relayed(&m->local, 0);
-        if (fd >= 0)
-            close(fd);
-        else
-            ret = fd;
-    }
-    reply(c, f, ret ? CTL_FAILED : CTL_OK, ret ? strerror(-ret) : "");
-    spread_policy(c);
-}
-
-static enum ctl_status status_of(int err)
-{
-    return err == -EADDRINUSE ? CTL_NO_PORTS : CTL_FAILED;
-}
-
-static void alloc_refused(struct control *c, const struct ctl_frame *f, enum ctl_status status,
-                          const struct mail_alloc *m)
-{
-    struct ctl_frame out = {.code = CTL_ALLOC_CREATED,
-                            .ref = f->ref,
-                            .u.alloc_created = {.session = f->u.alloc_create.session,
-                                                .status = status,
-                                                .status_v4 = m->status[0],
-                                                .status_v6 = m->status[1]}};
-    send_frame(c, &out);
-}
-
-/* Ports are chosen and sockets bound here; the worker does the rest, and replies. */
-static void alloc_create(struct control *c, const struct ctl_frame *f)
-{
-    const struct ctl_alloc_create *m = &f->u.alloc_create;
-    unsigned index = (unsigned)(m->session >> 56);
-    struct mail_alloc ma = {.ref = f->ref,
-                            .session = m->session,
-                            .listener = m->listener,
-                            .transport = m->transport,
-                            .client = m->client,
-                            .server = m->server,
-                            .lifetime_ms = m->lifetime_ms,
-                            .bytes_per_s = m->bytes_per_s,
-                            .bucket = m->bucket};
-    const uint32_t pools[2] = {m->pool_v4, m->pool_v6};
-    const uint16_t wanted[2] = {m->port_v4, m->port_v6};
-    enum ctl_status status = CTL_GONE;
-    if (index >= c->worker_count) {
-        alloc_refused(c, f, CTL_REFUSED, &ma);
-        return;
-    }
-    struct port held;
-    if (m->token && !port_redeem(&c->ports, m->token, c->time.now, &held)) {
-        alloc_refused(c, f, CTL_BAD_TOKEN, &ma);
-        return;
-    }
-    if (m->token)
-        ma.relayed[held.pool->local.family == ADDR_V6] = held;
-    for (int i = 0; !m->token && i < 2; i++) {
-        struct pool *pool = pools[i] ? ports_find(&c->ports, pools[i]) : NULL;
-        if (!pool)
-            continue;
-        uint64_t token = 0;
-        int ret = port_take(&c->ports, pool, wanted[i], (enum port_even)m->even, c->time.now,
-                            &ma.relayed[i], &token);
-        ma.token = token ? token : ma.token;
-        ma.status[i] = ret ? status_of(ret) : CTL_OK;
-        status = ma.status[i];
-    }
-    if (!ma.relayed[0].pool && !ma.relayed[1].pool) {
-        alloc_refused(c, f, status, &ma);
-        return;
-    }
-    mail(c, index, MAIL_ALLOC, &ma, sizeof(ma));
-}
-
-static void stats(struct control *c, const struct ctl_frame *f)
-{
-    uint8_t counters[COUNTER_COUNT * 8];
-    struct ctl_frame out = {.code = CTL_STATS_REPLY, .ref = f->ref};
-    struct ctl_stats_reply *r = &out.u.stats_reply;
-    for (size_t i = 0; i < COUNTER_COUNT; i++) {
-        uint64_t sum = 0;
-        for (unsigned w = 0; w < c->worker_count; w++)
-            sum += atomic_load_explicit(&c->workers[w].counters[i], memory_order_relaxed);
-        store64(counters + i * 8, sum);
-    }
-    for (unsigned w = 0; w < c->worker_count; w++) {
-        r->sessions += atomic_load_explicit(&c->workers[w].sessions_live, memory_order_relaxed);
-        r->peers += atomic_load_explicit(&c->workers[w].peers_live, memory_order_relaxed);
-    }
-    r->workers = (uint16_t)c->worker_count;
-    r->ports_free = ports_free(&c->ports);
-    r->counters = ctl_bytes_of(counters, sizeof(counters));
-    send_frame(c, &out);
-}
-
-static void unlisten(struct control *c, const struct ctl_frame *f, const uint8_t *frame, size_t len)
-{
-    for (size_t i = 0; i < LISTENERS_MAX; i++) {
-        if (!c->listeners[i].used || c->listeners[i].id != f->u.unlisten.listener)
-            continue;
-        c->listeners[i].used = false;
-        for (unsigned w = 0; w < c->worker_count; w++)
-            mail(c, w, MAIL_FRAME, frame, len);
-        spread_policy(c);
-        reply(c, f, CTL_OK, "");
-        return;
-    }
-    reply(c, f, CTL_GONE, "");
-}
-
-static void bucket(struct control *c, const struct ctl_frame *f)
-{
-    const struct ctl_bucket *m = &f->u.bucket;
-    if (m->bucket == 0)
-        shared_bucket_set(&c->limits.total, bandwidth(m->bytes_per_s));
-    else if (m->bucket < c->limits.users_max)
-        shared_bucket_set(&c->limits.users[m->bucket], bandwidth(m->bytes_per_s));
-}
-
-static void alloc_move(struct control *c, const struct ctl_frame *f)
-{
-    const struct ctl_alloc_move *m = &f->u.alloc_move;
-    unsigned index = (unsigned)(m->session >> 56);
-    if (index >= c->worker_count) {
-        reply(c, f, CTL_GONE, "");
-        return;
-    }
-    struct mail_move mm = {.ref = f->ref,
-                           .session = m->session,
-                           .flow = {m->listener, m->transport, m->client, m->server},
-                           .home = socket_spread(&m->client, c->worker_count)};
-    mail(c, index, MAIL_MOVE, &mm, sizeof(mm));
-}
-
-/* The worker a command is for is the top byte of its session or flow, its first field. */
-static void forward_to_worker(struct control *c, const struct ctl_frame *f, const uint8_t *frame,
-                              size_t len)
-{
-    unsigned index = frame[CTL_HEADER_LEN];
-    if (index < c->worker_count)
-        mail(c, index, MAIL_FRAME, frame, len);
-    else if (f->code != CTL_ANSWER)
-        reply(c, f, CTL_GONE, "");
-}
-
-static void command(struct control *c, const uint8_t *frame, size_t len)
-{
-    struct ctl_frame f;
-    enum ctl_err err = ctl_decode(&f, frame, len);
-    if (err != CTL_ERR_NONE || ctl_code_way(f.code) != CTL_E2R) {
-        log_error("frame from Erlang is not in the protocol: %s",
-                  err ? ctl_err_name(err) : ctl_code_name(f.code));
-        c->finished = true;
-        c->exit_status = EXIT_PROTOCOL;
-        return;
-    }
-    switch (f.code) {
-    case CTL_CONFIG:
-        config(c, &f);
-        break;
-    case CTL_LISTEN:
-        listen_on(c, &f);
-        break;
-    case CTL_UNLISTEN:
-        unlisten(c, &f, frame, len);
-        break;
-    case CTL_RELAY_ADDRESS:
-        relay_address(c, &f);
-        break;
-    case CTL_POLICY:
-        policy(c, &f);
-        break;
-    case CTL_ALLOC_CREATE:
-        alloc_create(c, &f);
-        break;
-    case CTL_BUCKET:
-        bucket(c, &f);
-        break;
-    case CTL_ALLOC_MOVE:
-        alloc_move(c, &f);
-        break;
-    case CTL_STATS:
-        stats(c, &f);
-        break;
-    default:
-        forward_to_worker(c, &f, frame, len);
-    }
 }
 
 /* ---------------------------------------------------------------------------------------- loop */
@@ -541,7 +108,7 @@ static void read_frames(struct control *c)
         }
         if (c->in_len - at - 4 < len)
             break;
-        command(c, c->in + at + 4, len);
+        order_frame(c, c->in + at + 4, len);
         at += 4 + len;
     }
     memmove(c->in, c->in + at, c->in_len - at);
@@ -566,7 +133,7 @@ static void pass_on(struct control *c, const uint8_t *record, uint32_t len)
     if (to >= c->worker_count ||
         (record[0] == MAIL_CARRY && mailbox_room(&c->workers[to].in) < MAIL_SIZE / 4))
         return;
-    mail(c, to, (enum mail)record[0], record + 1, len - 1);
+    control_mail(c, to, (enum mail)record[0], record + 1, len - 1);
 }
 
 /* Takes the oldest mail of a worker. A roam leaves its box before it is passed on, for finding room
@@ -652,7 +219,7 @@ static void turn(struct control *c)
         read_mail(c, &c->workers[i]);
     c->next_expiry = ports_expire(&c->ports, c->time.now);
     if (c->time.now >= c->next_scan)
-        scan_own_addresses(c);
+        order_scan_host(c);
     flush_out(c);
 }
 
@@ -665,7 +232,7 @@ static void hello(struct control *c)
                                       .table_hash = ctl_table_hash(),
                                       .cpus = (uint16_t)sysconf(_SC_NPROCESSORS_ONLN),
                                       .build = ctl_bytes_of(build, sizeof(build) - 1)}};
-    send_frame(c, &f);
+    control_send(c, &f);
 }
 
 static void stop_workers(struct control *c)
@@ -704,7 +271,7 @@ int control_run(int in_fd, int out_fd)
     c = (struct control){.in_fd = in_fd, .out_fd = out_fd, .doorbell = -1, .time = clock_read()};
     c.next_expiry = UINT64_MAX;
     if (open_ends(&c)) {
-        scan_own_addresses(&c);
+        order_scan_host(&c);
         hello(&c);
         flush_out(&c);
         while (!c.finished)

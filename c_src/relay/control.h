@@ -2,14 +2,66 @@
  * The control thread: reads frames from Erlang on fd 3, writes to it on fd 4, owns what workers
  * share (ports, the host's addresses, the list of listeners) and mails each command to the worker
  * it concerns. It opens every socket, so that no worker waits for the kernel.
+ *
+ * control.c moves frames and mail; order.c carries the commands out.
  */
 #ifndef MEERKAT_CONTROL_H
 #define MEERKAT_CONTROL_H
 
-enum { CONTROL_IN = 3, CONTROL_OUT = 4 };
+#include "worker.h"
+
+enum {
+    CONTROL_IN = 3,
+    CONTROL_OUT = 4,
+    EXIT_PROTOCOL = 64,
+    EXIT_SYSTEM = 71,
+    OWN_MAX = 256, /* addresses of the host that are known */
+};
+
+struct control {
+    int in_fd, out_fd, doorbell;
+    uint8_t *in;
+    size_t in_len;
+    uint8_t *out;
+    size_t out_len, out_sent;
+    struct worker *workers;
+    unsigned worker_count;
+    struct ports ports;
+    struct limits limits;
+    uint32_t receive_buffer;
+    struct clock_time time;
+    uint64_t next_expiry; /* of a reservation */
+    uint64_t next_scan;
+    /* What the current policy is made of. */
+    uint8_t *rules;
+    size_t rules_len;
+    bool has_rules;
+    struct addr own[OWN_MAX];
+    uint32_t own_count;
+    struct addr broadcast[OWN_MAX];
+    uint32_t broadcast_count;
+    struct {
+        uint32_t id;
+        struct addr local;
+        bool used;
+    } listeners[LISTENERS_MAX];
+    bool finished;
+    int exit_status;
+};
 
 /* Says HELLO, then serves until Erlang is gone (end of file on in_fd). Returns the program's exit
  * status: 0 then, 64 after a frame that is not in ctl.def, 71 when the system failed. */
 int control_run(int in_fd, int out_fd);
+
+/* Queues a frame for Erlang. */
+void control_send(struct control *c, const struct ctl_frame *f);
+/* Mails a worker and wakes it; waits until its box has room. */
+void control_mail(struct control *c, unsigned worker, enum mail kind, const void *data, size_t len);
+
+/* One frame from Erlang: done here, or mailed to the worker it is for. A frame that is not in
+ * ctl.def ends the program. */
+void order_frame(struct control *c, const uint8_t *frame, size_t len);
+/* Reads the host's addresses again; workers get a new policy if they changed. */
+void order_scan_host(struct control *c);
 
 #endif

@@ -27,8 +27,24 @@ int worker_init(struct worker *w, const struct worker_config *config, struct clo
     return 0;
 }
 
+/* A policy that lies in the box is nobody's yet; descriptors end with the program. */
+static void discard_mail(struct worker *w)
+{
+    const uint8_t *record;
+    uint32_t len;
+    while (w->in.buf && (record = mailbox_peek(&w->in, &len))) {
+        if (record[0] == MAIL_POLICY) {
+            struct policy *p;
+            memcpy(&p, record + 1, sizeof(p));
+            policy_free(p);
+        }
+        mailbox_consume(&w->in);
+    }
+}
+
 void worker_destroy(struct worker *w)
 {
+    discard_mail(w);
     sessions_destroy(&w->sessions);
     slab_destroy(&w->pending_slab);
     mailbox_destroy(&w->in);
