@@ -20,6 +20,13 @@ static void post(struct kit *k, enum mail kind, const void *data, size_t len)
     mailbox_commit(&k->worker.in, record, (uint32_t)(1 + len));
 }
 
+static const struct clock_time start = {.now = 1000 * NS_PER_S, .wall_s = 1700000000};
+
+static void place_clients(struct kit *k)
+{
+    must(addr_parse(&k->client, "192.0.2.9", 5000) && addr_parse(&k->peer, "198.51.100.7", 7000));
+}
+
 void kit_start(struct kit *k)
 {
     memset(k, 0, sizeof(*k));
@@ -36,7 +43,6 @@ void kit_start(struct kit *k)
                                    .rfc3489 = true,
                                    .doorbell = eventfd(0, EFD_NONBLOCK)};
     memset(config.nonce_key, 0x5a, sizeof(config.nonce_key));
-    struct clock_time start = {.now = 1000 * NS_PER_S, .wall_s = 1700000000};
     must(worker_init(&k->worker, &config, start) == 0);
     struct io_events events = worker_events(&k->worker);
     k->io = k->worker.io = fake_io_create(&events);
@@ -45,8 +51,8 @@ void kit_start(struct kit *k)
     must(addr_parse(&v4, "127.0.0.1", 0) && addr_parse(&v6, "::1", 0));
     must(ports_add(&k->ports, 1, &v4, &v4, 40000, 48999) == 0);
     must(ports_add(&k->ports, 2, &v6, &v6, 40000, 48999) == 0);
-    must(addr_parse(&k->server, "127.0.0.1", 3478) && addr_parse(&k->client, "192.0.2.9", 5000) &&
-         addr_parse(&k->peer, "198.51.100.7", 7000));
+    must(addr_parse(&k->server, "127.0.0.1", 3478));
+    place_clients(k);
     k->listener = kit_listen(k, 1, &k->server, NULL);
     kit_policy(k, NULL, 0);
 }
@@ -78,25 +84,83 @@ uint16_t kit_move(struct kit *k, uint64_t session, unsigned home)
     return reply.u.reply.status;
 }
 
-void kit_stop(struct kit *k)
+static void end_sessions(struct kit *k)
 {
     for (uint32_t i = 0; i < k->worker.sessions.session_slab.touched; i++) {
         struct session *s = slab_at(&k->worker.sessions.session_slab, i);
         if (s->by_tuple.link)
             command_end(&k->worker, s, GONE_DELETED);
     }
-    for (size_t i = 0; i < LISTENERS_MAX; i++)
-        k->worker.listeners[i].open = false;
+}
+
+static void let_go(struct kit *k)
+{
     kit_turn(k, 0);
     kit_turn(k, 0);
     struct ctl_frame f;
     while (kit_frame(k, &f))
         ;
     kit_turn(k, 0);
+}
+
+void kit_stop(struct kit *k)
+{
+    end_sessions(k);
+    for (size_t i = 0; i < LISTENERS_MAX; i++)
+        k->worker.listeners[i].open = false;
+    let_go(k);
     close(k->worker.config.doorbell);
     worker_destroy(&k->worker);
     ports_destroy(&k->ports);
     io_destroy(k->io);
+}
+
+/* Erlang gives up on every request it has. */
+static void return_credits(struct kit *k)
+{
+    struct worker *w = &k->worker;
+    while (!list_empty(&w->pending)) {
+        const struct pending *p = container_of(w->pending.next, struct pending, in_order);
+        uint64_t flow = (uint64_t)p->generation << 32 | slab_index(&w->pending_slab, p);
+        struct ctl_frame f = {.code = CTL_ANSWER, .u.answer = {.flow = flow}};
+        kit_command(k, &f);
+    }
+}
+
+bool kit_reset(struct kit *k)
+{
+    struct worker *w = &k->worker;
+    return_credits(k);
+    end_sessions(k);
+    let_go(k);
+    struct fake_sent sent;
+    while (fake_io_take(k->io, &sent))
+        ;
+    unsigned listeners = 0;
+    for (size_t i = 0; i < LISTENERS_MAX; i++) {
+        w->listeners[i].other = (struct addr){0};
+        listeners += w->listeners[i].in_use;
+        if (w->listeners[i].sessions)
+            return false;
+    }
+    const struct sessions *t = &w->sessions;
+    bool clean = !t->session_slab.live && !t->permission_slab.live && !t->channel_slab.live &&
+                 !t->roamer_slab.live && !w->pending_slab.live && !t->timers.count &&
+                 fake_io_sockets(k->io) == listeners && ports_free(&k->ports) == 2 * 9000;
+    if (!worker_listener(w, 1))
+        k->listener = kit_listen(k, 1, &k->server, NULL);
+    place_clients(k);
+    w->time = start;
+    w->sessions.timers.tick = start.now / TIMER_TICK_NS;
+    w->pending_generation = 0;
+    memset(k->users, 0, sizeof(k->users));
+    memset(&k->limits.total, 0, sizeof(k->limits.total));
+    if (k->limits.unauthenticated.rate.unit)
+        ratelimit_init(&k->limits.unauthenticated, 0, 0);
+    for (size_t i = 0; i < COUNTER_COUNT; i++)
+        atomic_store(&w->counters[i], 0);
+    kit_policy(k, NULL, 0);
+    return clean;
 }
 
 void kit_turn(struct kit *k, uint64_t forward_ms)

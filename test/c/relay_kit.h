@@ -23,6 +23,9 @@ struct kit {
  * 127.0.0.1 and ::1 of real ports; policy allows everything the relay itself does not forbid. */
 void kit_start(struct kit *k);
 void kit_stop(struct kit *k);
+/* Ends whatever there is, as kit_stop does, and is back at the start without making all of it
+ * anew. False when something was left behind: an object, a timer, a port, a socket, a credit. */
+bool kit_reset(struct kit *k);
 
 /* Moves the clock and lets the worker turn. */
 void kit_turn(struct kit *k, uint64_t forward_ms);
