@@ -318,7 +318,8 @@ not_discoverable(#{alternate_listen_ip := {Others, _}} = Resolved) ->
 
 no_pair(Other, #{listen_ip := {Ips, _}} = Resolved) ->
     Shown = [named(alternate_listen_ip, Resolved), " is ", meerkat_text:ip(Other), " and ",
-        named(listen_ip, Resolved), " is ", meerkat_config_value:render({list, listen_address}, Ips)],
+        named(listen_ip, Resolved), " is ",
+        meerkat_config_value:render({list, listen_address}, Ips)],
     case [Ip || Ip <- Ips, Ip =/= any, tuple_size(Ip) =:= tuple_size(Other)] of
         [Other] ->
             [[Shown, "; the two must differ"]];

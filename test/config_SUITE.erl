@@ -8,15 +8,10 @@
 -export([all/0, init_per_testcase/2, end_per_testcase/2]).
 -export([defaults/1, file_then_mongooseice_then_own_name/1, every_variable_is_read/1,
          every_key_is_read_from_a_file/1, empty_is_unset/1, spellings_of_booleans/1,
-<<<<<<< HEAD
          lists_in_both_sources/1, values_become_terms/1, names_and_passwords_are_prepared/1,
          a_file_may_be_named_by_a_variable/1]).
--export([wrong_variables/1, wrong_settings/1, wrong_together/1, all_mistakes_at_once/1,
-=======
-         lists_in_both_sources/1, values_become_terms/1, a_file_may_be_named_by_a_variable/1]).
 -export([wrong_variables/1, wrong_settings/1, wrong_together/1, discovery/1,
          discovery_that_cannot_be/1, all_mistakes_at_once/1,
->>>>>>> d581212 (mobility wip)
          a_mistake_in_the_file_counts_though_overridden/1, broken_files/1, unknown_keys/1,
          any_text_is_survived/1, errors_are_one_line/1]).
 -export([secrets_are_never_shown/1, secret_is_drawn_at_each_start/1,
