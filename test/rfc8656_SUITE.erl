@@ -1,13 +1,14 @@
 %% RFC 8656 (TURN) over UDP seen from the sockets of clients and peers: one case per rule, named
-%% after the row of the conformance table (t15_... is row T15). What takes minutes (300 s, 600 s)
-%% is not here, nor are quotas (T23) and redirection (T24), which nothing configures yet.
+%% after the row of the conformance table (t15_... is row T15). What takes minutes is in time_SUITE.
 -module(rfc8656_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
 -export([t2_realm_and_long_term/1, t4_wrong_credentials/1, t4_allocate_by_another_user/1,
-         t5_no_allocation/1, t5_data_without_allocation/1, t9_retransmissions/1,
+         t5_no_allocation/1, t5_data_without_allocation/1, t7_not_without_cookie/1,
+         t8_default_port/1, t9_retransmissions/1, t11_relayed_addresses_differ/1,
+         t12_no_password_kept/1,
          t13_reflexive_address_and_default/1, t13_five_tuple_has_the_server_address/1,
          t14_authentication/1, t15_second_allocate_437/1, t16_transport_missing/1,
          t16_transport_unsupported/1, t17_dont_fragment/1, t18_token_with_others/1,
@@ -23,20 +24,25 @@
          t35_permission_is_of_an_allocation/1, t36_permission_needs_an_address/1,
          t36_several_at_once/1, t36_too_many/1, t36_another_family/1, t36_forbidden/1,
          t37_send/1, t37_send_from_ipv6_client/1, t37_send_incomplete/1,
-         t37_send_without_permission/1, t37_relay_to_relay/1, t38_data_indication/1,
-         t38_data_bytes/1, t38_channel_when_bound/1, t40_first_byte/1, t41_channel_range/1,
-         t41_wide_channel_range/1, t41_incomplete/1, t41_conflicts/1, t41_installs_permission/1,
-         t41_family_and_policy/1, t41_too_many/1, t42_no_padding_from_server/1,
-         t43_bad_channel_data/1, t43_channel_is_of_an_allocation/1, t46_classes/1,
-         t47_reserved_bits/1, t47_padding_after_even_port/1, t49_tunnels/1,
+         t37_send_without_permission/1, t37_relay_to_relay/1, t37_whole_or_not_at_all/1,
+         t38_data_indication/1, t38_data_bytes/1, t38_channel_when_bound/1,
+         t39_closed_port/1, t39_whoever_sent_it/1, t39_other_types/1, t40_first_byte/1,
+         t41_channel_range/1, t41_wide_channel_range/1, t41_incomplete/1, t41_conflicts/1,
+         t41_installs_permission/1, t41_family_and_policy/1, t41_too_many/1,
+         t42_no_padding_from_server/1, t43_bad_channel_data/1,
+         t43_channel_is_of_an_allocation/1,
+         t44_translated_headers/1, t45_headers_to_peers/1, t45_headers_to_clients/1, t46_classes/1,
+         t47_reserved_bits/1, t47_padding_after_even_port/1, t48_address_error_code/1,
+         t49_tunnels/1, t51_logged/1,
          t6_software_where_configured/1]).
+-export([log/2]).
 
 -import(turn_kit, [doc/1, open/1, ask/2, silent/2, dropped/3, counted/3, request/2, request/3,
                    challenged/1, signed/3, call/3, allocated/1, allocated/2, allocated/3,
                    allocate/1, allocate/2, delete/1, permit/2, bind/3, send_to/3,
-                   send_indication/2, channel/3, data/1, peer/0, peer/1, peer_send/3, peer_next/1,
-                   peer_same/2, unheard/4, send/2, next/1, fence/1, get/2, get_all/2, code/1,
-                   names/1, success/1, expect/2, with_server/2]).
+                   send_indication/2, channel/3, data/1, peer/0, peer/1, peer/2, peer_send/3,
+                   peer_next/1, peer_same/2, unheard/4, send/2, next/1, fence/1, get/2,
+                   get_all/2, code/1, names/1, success/1, expect/2, with_server/2]).
 
 -define(V6, {0, 0, 0, 0, 0, 0, 0, 1}).
 -define(RAF4, {requested_address_family, 1}).
@@ -149,6 +155,21 @@ t5_data_without_allocation(Config) ->
     dropped(Client, no_allocation, stun_model:encode_channel(16#4000, <<"x">>)),
     success(allocate(challenged(Client))).
 
+-spec t7_not_without_cookie(turn_kit:config()) -> _.
+t7_not_without_cookie(Config) ->
+    doc("a TURN request without the magic cookie is none, signed or not (RFC 8656 5)"),
+    Client = fresh(server(Config)),
+    [dropped(Client, bad_cookie, turn_kit:patch(Request, 4, <<0:32>>))
+     || Method <- methods(),
+        Request <- [request(Method, [udp()]), signed(Client, Method, [udp()])]],
+    success(allocate(Client)).
+
+-spec t8_default_port(turn_kit:config()) -> _.
+t8_default_port(_Config) ->
+    doc("unless told otherwise the server listens on UDP port 3478 (RFC 8656 5, RFC 8489 8)"),
+    {ok, Defaults, _} = meerkat_config:load(#{file => none, env => []}),
+    ?assertMatch([#{transport := udp, ip := any, port := 3478}], maps:get(listeners, Defaults)).
+
 -spec t9_retransmissions(turn_kit:config()) -> _.
 t9_retransmissions(Config) ->
     doc("a request that comes twice has its effect once and the same answer (RFC 8656 5)"),
@@ -174,6 +195,39 @@ t9_retransmissions(Config) ->
     expect(437, ask(Client, Last)).
 
 %% --------------------------------------------------------------------- 6, 7: new allocations
+
+-spec t11_relayed_addresses_differ(turn_kit:config()) -> _.
+t11_relayed_addresses_differ(_Config) ->
+    doc("no two allocations have a relayed address in common, whoever asks and however "
+        "(RFC 8656 6)"),
+    First = turn_kit:free_ports(16),
+    with_server(ports(First, First + 15, First, First + 15), fun(Server) ->
+        Answers = [begin
+                       Client = challenged(turn_kit:open(Server, Options)),
+                       success(allocate(Client, Items))
+                   end || Options <- [#{}, #{user => <<"bob">>}, #{family => v6}],
+                          Items <- [[], [?RAF6], [?BOTH], [{even_port, false}]]],
+        Relayed = lists:append([get_all(xor_relayed_address, A) || A <- Answers]),
+        ?assertEqual(15, length(Relayed)),
+        ?assertEqual(lists:sort(Relayed), lists:usort(Relayed))
+    end).
+
+-spec t12_no_password_kept(turn_kit:config()) -> _.
+t12_no_password_kept(Config) ->
+    doc("an allocation keeps its user's name and no password (RFC 8656 6)"),
+    #{name := Name} = Server = server(Config),
+    turn_kit:is_foreign(Server) andalso throw({skip, "looks inside"}),
+    #{here := Here} = Client = allocated(Server),
+    [Kept] = [State || {_, Pid} <- meerkat_registry:sessions(Name), is_process_alive(Pid),
+                       State <- [term_to_binary(sys:get_state(Pid))],
+                       binary:match(State, term_to_external(Here)) =/= nomatch],
+    ?assertNotEqual(nomatch, binary:match(Kept, maps:get(user, Client))),
+    ?assertEqual(nomatch, binary:match(Kept, maps:get(password, Client))).
+
+%% As a part of another term.
+term_to_external(Term) ->
+    <<131, External/binary>> = term_to_binary(Term),
+    External.
 
 -spec t13_reflexive_address_and_default(turn_kit:config()) -> _.
 t13_reflexive_address_and_default(Config) ->
@@ -206,7 +260,7 @@ t14_authentication(Config) ->
     Server = server(Config),
     [begin
          Answer = expect(401, ask(Client, request(Method, [udp()]))),
-         ?assertEqual([error_code, nonce, realm], names(Answer))
+         ?assertEqual([error_code, nonce, realm], names(Answer) -- [password_algorithms])
      end || Client <- [open(Server), allocated(Server)], Method <- methods()].
 
 -spec t15_second_allocate_437(turn_kit:config()) -> _.
@@ -837,6 +891,34 @@ t37_relay_to_relay(Config) ->
          ?assertEqual({B, <<"hello alice">>}, data(Alice))
      end || Family <- [?RAF4, ?RAF6]].
 
+-spec t37_whole_or_not_at_all(turn_kit:config()) -> _.
+t37_whole_or_not_at_all(Config) ->
+    doc("with DONT-FRAGMENT a datagram goes out with DF set, or, too long for the link, not at "
+        "all and is reported as such with the MTU; without it, in pieces (RFC 8656 11.2, 11.5)"),
+    narrow(Config, fun(Netns, Server) ->
+        #{relayed := Relayed} = Client = allocated(Server, [], #{netns => Netns}),
+        #{address := Address} = Peer = peer({127, 0, 0, 1}, #{netns => Netns}),
+        success(permit(Client, [Peer])),
+        Sniffer = sniffer(Netns),
+        Send = fun(Size, More) ->
+            Data = binary:copy(<<"d">>, Size),
+            send_indication(Client, [{xor_peer_address, Address}, {data, Data} | More]),
+            Data
+        end,
+        Whole = Send(1000, [{dont_fragment, true}]),
+        ?assertEqual({Relayed, Whole}, peer_next(Peer)),
+        ?assertMatch(#{df := 1}, seen(Sniffer, Relayed, Address)),
+        _ = Send(1473, [{dont_fragment, true}]),
+        ?assertEqual({Address, {3, 4, 1500}}, icmp(Client)),
+        Last = Send(1472, [{dont_fragment, true}]),
+        ?assertEqual({Relayed, Last}, peer_next(Peer)),
+        ?assertMatch(#{df := 1}, seen(Sniffer, Relayed, Address)),
+        Pieces = Send(4000, []),
+        ?assertEqual({Relayed, Pieces}, peer_next(Peer)),
+        ?assertMatch(#{df := 0}, seen(Sniffer, Relayed, Address)),
+        fence(Client)
+    end).
+
 -spec t38_data_indication(turn_kit:config()) -> _.
 t38_data_indication(Config) ->
     doc("a peer's datagram comes as Data with its address and bytes, nothing more "
@@ -871,6 +953,101 @@ t38_channel_when_bound(Config) ->
     ?assertEqual(<<16#4123:16, 3:16, "abc">>, next(Client)),
     send_to(Client, Peer, <<"Send still works">>),
     ?assertEqual({Relayed, <<"Send still works">>}, peer_next(Peer)).
+
+%% -------------------------------------------------------------------------------- 11.5: ICMP
+
+%% The next datagram, a Data indication that tells of an ICMP message and carries no data.
+icmp(Client) ->
+    {ok, #{class := indication, method := data, attributes := Attributes}} =
+        stun_model:decode(next(Client)),
+    [{icmp, Icmp}, {xor_peer_address, Peer}] = lists:sort(Attributes),
+    {Peer, Icmp}.
+
+%% A peer's address nobody listens at any more.
+closed(Ip) ->
+    #{address := Address} = Peer = peer(Ip),
+    turn_kit:close(Peer),
+    Address.
+
+-spec t39_closed_port(turn_kit:config()) -> _.
+t39_closed_port(Config) ->
+    doc("port unreachable, from a peer that is permitted: a Data indication with its address and "
+        "the ICMP attribute, with a channel bound too; the allocation goes on (RFC 8656 11.5)"),
+    Server = server(Config),
+    [begin
+         Client = allocated(Server, [Family]),
+         {Ip, Port} = Closed = closed(PeerIp),
+         success(permit(Client, [Closed])),
+         send_to(Client, Closed, <<"anybody home">>),
+         ?assertEqual({Closed, {Type, Code, 0}}, icmp(Client)),
+         success(bind(Client, 16#4000, Closed)),
+         channel(Client, 16#4000, <<"anybody home">>),
+         ?assertEqual({Closed, {Type, Code, 0}}, icmp(Client)),
+         %% X29: what was refused once is not refused for ever.
+         {ok, Socket} = gen_udp:open(Port, [binary, {ip, Ip}, {active, true}
+                                            | [inet6 || tuple_size(Ip) =:= 8]]),
+         channel(Client, 16#4000, <<"back again">>),
+         ?assertMatch({_, <<"back again">>}, peer_next(#{socket => Socket, address => Closed})),
+         success(call(Client, refresh, []))
+     end || {Family, PeerIp, Type, Code} <- [{?RAF4, {127, 0, 0, 1}, 3, 3}, {?RAF6, ?V6, 1, 4}]].
+
+-spec t39_whoever_sent_it(turn_kit:config()) -> _.
+t39_whoever_sent_it(Config) ->
+    doc("who an ICMP message comes from does not matter, only whom the datagram in it was meant "
+        "for: without permission nothing is reported (RFC 8656 11.5)"),
+    Server = server(Config),
+    {#{relayed := Relayed} = Client, #{address := Address} = Peer} = pair(Config),
+    Router = router(),
+    [begin
+         forge(Router, Type, Code, Rest, Relayed, Address),
+         ?assertEqual({Address, {Type, Code, Expected}}, icmp(Client))
+     end || {Type, Code, Rest, Expected} <- [{11, 0, 0, 0}, {11, 0, 16#12345678, 0}, {3, 1, 0, 0},
+                                             {3, 4, 1280, 1280}]],
+    counted(Server, no_permission, fun() ->
+        forge(Router, 3, 3, 0, Relayed, {{127, 0, 0, 77}, 9})
+    end),
+    fence(Client),
+    peer_same(Client, Peer).
+
+-spec t39_other_types(turn_kit:config()) -> _.
+t39_other_types(Config) ->
+    doc("of ICMP only types 3 and 11 are reported, and only of UDP (RFC 8656 11.5)"),
+    {#{relayed := Relayed} = Client, #{address := Address} = Peer} = pair(Config),
+    Router = router(),
+    [forge(Router, Type, 0, 0, Relayed, Address) || Type <- [4, 12]],
+    forge(Router, 3, 3, 0, 6, Relayed, Address),
+    forge(Router, 11, 0, 0, Relayed, Address),
+    ?assertEqual({Address, {11, 0, 0}}, icmp(Client)),
+    fence(Client),
+    peer_same(Client, Peer).
+
+%% Somebody else's address, to send ICMP messages from.
+router() ->
+    case socket:open(inet, raw, icmp) of
+        {ok, Socket} ->
+            ok = socket:bind(Socket, #{family => inet, addr => {127, 0, 0, 9}, port => 0}),
+            Socket;
+        {error, _} ->
+            throw({skip, "only root may send ICMP"})
+    end.
+
+forge(Router, Type, Code, Rest, From, To) -> forge(Router, Type, Code, Rest, 17, From, To).
+
+%% The message that a datagram From one address To another, of that protocol, would have earned.
+forge(Router, Type, Code, Rest, Protocol, {FromIp, FromPort}, {ToIp, ToPort}) ->
+    Ip = checked_sum(fun(Sum) -> <<16#4500:16, 28:16, 1:16, 0:16, 64, Protocol, Sum:16,
+                                   (ip4(FromIp))/binary, (ip4(ToIp))/binary>> end),
+    Message = checked_sum(fun(Sum) -> <<Type, Code, Sum:16, Rest:32, Ip/binary, FromPort:16,
+                                        ToPort:16, 8:16, 0:16>> end),
+    ok = socket:sendto(Router, Message, #{family => inet, addr => FromIp, port => 0}).
+
+ip4({A, B, C, D}) -> <<A, B, C, D>>.
+
+%% RFC 1071
+checked_sum(Make) ->
+    Sum = lists:sum([Word || <<Word:16>> <= Make(0)]),
+    Folded = (Sum band 16#FFFF) + (Sum bsr 16),
+    Make(bnot (Folded + (Folded bsr 16)) band 16#FFFF).
 
 %% ----------------------------------------------------------------------------- 12: channels
 
@@ -1022,6 +1199,116 @@ t43_channel_is_of_an_allocation(Config) ->
          ?assertEqual({Relayed, <<"whose">>}, peer_next(Peer))
      end || #{relayed := Relayed} = Client <- Clients].
 
+%% --------------------------------------------------------------------- 13, 14: IP headers
+
+%% Runs Fun with a server in a network of its own, whose links take 1500 bytes.
+narrow(Config, Fun) ->
+    string:trim(os:cmd("id -u")) =:= "0" orelse throw({skip, "only root may make a network"}),
+    Name = "mknarrow-" ++ os:getpid() ++ integer_to_list(erlang:unique_integer([positive])),
+    Program = filename:join(proplists:get_value(priv_dir, Config), Name),
+    Relay = os:getenv("MEERKAT_RELAY_PROGRAM",
+                      filename:join(code:priv_dir(meerkat), "meerkat_relay")),
+    ok = file:write_file(Program, ["#!/bin/sh\nexec ip netns exec ", Name, " ", Relay, "\n"]),
+    ok = file:change_mode(Program, 8#755),
+    "" = os:cmd("ip netns add " ++ Name ++ " && ip -n " ++ Name ++ " link set lo mtu 1500 up"),
+    try
+        with_server(#{relay_program => Program}, fun(Server) ->
+            Fun("/run/netns/" ++ Name, Server)
+        end)
+    after
+        os:cmd("ip netns del " ++ Name)
+    end.
+
+%% Hears every packet of UDP over IPv4, whole again if it came in pieces.
+sniffer(Netns) ->
+    {ok, Socket} = socket:open(inet, raw, udp, #{netns => Netns}),
+    Socket.
+
+%% The IP header of the next datagram between these two.
+seen(Sniffer, {_, FromPort} = From, {_, ToPort} = To) ->
+    {ok, <<4:4, 5:4, Tos, _:16, _:16, 0:1, Df:1, _:14, Ttl, 17, _:80, FromUdp:16, ToUdp:16,
+           _/binary>>} = socket:recv(Sniffer, 0, 10000),
+    case {FromUdp, ToUdp} of
+        {FromPort, ToPort} -> #{tos => Tos, df => Df, ttl => Ttl};
+        _ -> seen(Sniffer, From, To)
+    end.
+
+default_ttl() ->
+    {ok, Text} = file:read_file("/proc/sys/net/ipv4/ip_default_ttl"),
+    binary_to_integer(string:trim(Text)).
+
+%% What no sender may pass on: expedited forwarding, congestion experienced, a short way to go.
+marked(#{socket := Socket}) ->
+    ok = inet:setopts(Socket, [{tos, 16#BB}, {ttl, 7}]).
+
+-spec t45_headers_to_peers(turn_kit:config()) -> _.
+t45_headers_to_peers(Config) ->
+    doc("towards peers: best effort, Not-ECT, the system's TTL, no DF, whatever the client's "
+        "packets had (RFC 8656 14, alternate behaviour)"),
+    narrow(Config, fun(Netns, Server) ->
+        #{relayed := Relayed} = Client = allocated(Server, [], #{netns => Netns}),
+        #{address := Address} = Peer = peer({127, 0, 0, 1}, #{netns => Netns}),
+        marked(Client),
+        success(bind(Client, 16#4000, Peer)),
+        Sniffer = sniffer(Netns),
+        Plain = #{tos => 0, df => 0, ttl => default_ttl()},
+        channel(Client, 16#4000, <<"by channel">>),
+        ?assertEqual(Plain, seen(Sniffer, Relayed, Address)),
+        send_to(Client, Peer, <<"by Send">>),
+        ?assertEqual(Plain, seen(Sniffer, Relayed, Address))
+    end).
+
+-spec t45_headers_to_clients(turn_kit:config()) -> _.
+t45_headers_to_clients(Config) ->
+    doc("towards clients: the same, for data as for answers (RFC 8656 14)"),
+    narrow(Config, fun(Netns, Server) ->
+        #{relayed := Relayed, here := Here, to := There} = Client =
+            allocated(Server, [], #{netns => Netns}),
+        Peer = peer({127, 0, 0, 1}, #{netns => Netns}),
+        marked(Peer),
+        success(permit(Client, [Peer])),
+        Sniffer = sniffer(Netns),
+        Plain = #{tos => 0, df => 0, ttl => default_ttl()},
+        peer_send(Peer, Relayed, <<"as Data">>),
+        ?assertEqual(Plain, seen(Sniffer, There, Here)),
+        success(bind(Client, 16#4000, Peer)),
+        ?assertEqual(Plain, seen(Sniffer, There, Here)),
+        peer_send(Peer, Relayed, <<"as ChannelData">>),
+        ?assertEqual(Plain, seen(Sniffer, There, Here))
+    end).
+
+-spec t44_translated_headers(turn_kit:config()) -> _.
+t44_translated_headers(Config) ->
+    doc("between the families traffic class and hop limit are the system's, and DONT-FRAGMENT is "
+        "ignored (RFC 8656 13)"),
+    narrow(Config, fun(Netns, Server) ->
+        Options = #{family => v6, netns => Netns},
+        #{relayed := Relayed, socket := Socket} = Client = allocated(Server, [], Options),
+        #{address := Address} = Peer = peer({127, 0, 0, 1}, #{netns => Netns}),
+        ok = inet:setopts(Socket, [{tclass, 16#BB}]),
+        success(permit(Client, [Peer])),
+        Sniffer = sniffer(Netns),
+        send_indication(Client, [{xor_peer_address, Address}, {dont_fragment, true},
+                                 {data, <<"small">>}]),
+        ?assertEqual({Relayed, <<"small">>}, peer_next(Peer)),
+        ?assertEqual(#{tos => 0, df => 0, ttl => default_ttl()}, seen(Sniffer, Relayed, Address)),
+        Long = binary:copy(<<"l">>, 3000),
+        send_indication(Client, [{xor_peer_address, Address}, {dont_fragment, true},
+                                 {data, Long}]),
+        ?assertEqual({Relayed, Long}, peer_next(Peer)),
+        #{relayed := Relayed6} = Client6 = allocated(Server, [?RAF6], #{netns => Netns}),
+        #{address := Address6, socket := Socket6} = Peer6 = peer(?V6, #{netns => Netns}),
+        ok = inet:setopts(Socket6, [{recvtclass, true}]),
+        marked(Client6),
+        success(permit(Client6, [Peer6])),
+        send_indication(Client6, [{xor_peer_address, Address6}, {dont_fragment, true},
+                                  {data, Long}]),
+        receive
+            {udp, Socket6, Ip, Port, Ancillary, Data} ->
+                ?assertEqual({Relayed6, Long, [{tclass, 0}]}, {{Ip, Port}, Data, Ancillary})
+        end
+    end).
+
 %% ------------------------------------------------------------------- 17, 18, 21: the rest
 
 -spec t46_classes(turn_kit:config()) -> _.
@@ -1061,6 +1348,59 @@ t47_padding_after_even_port(Config) ->
     ?assert(is_integer(get(reservation_token, Answer))),
     Other = fresh(server(Config)),
     expect(400, allocate(Other, [{even_port, {raw, <<128, 0>>}}])).
+
+-spec t48_address_error_code(turn_kit:config()) -> _.
+t48_address_error_code(_Config) ->
+    doc("ADDRESS-ERROR-CODE: family, 13 bits of zero, class and number (RFC 8656 18.12)"),
+    with_server(v4_only(), fun(Server) ->
+        #{bytes := Bytes} = success(allocate(fresh(Server), [?BOTH])),
+        {At, _} = binary:match(Bytes, <<16#8001:16>>),
+        <<_:At/binary, _:16, Size:16, Value:Size/binary, _/binary>> = Bytes,
+        ?assertMatch(<<2, 0:13, 4:3, 40, _/binary>>, Value),
+        ?assert(Size - 4 < 128)
+    end).
+
+-spec t51_logged(turn_kit:config()) -> _.
+t51_logged(Config) ->
+    doc("an allocation leaves a line that names user, client and relayed address, a forbidden "
+        "peer another (RFC 8656 21.3.2)"),
+    Server = server(Config),
+    turn_kit:is_foreign(Server) andalso throw({skip, "reads the log"}),
+    Level = maps:get(level, logger:get_primary_config()),
+    ok = logger:add_handler(?MODULE, ?MODULE, #{config => #{to => self()}}),
+    ok = logger:set_primary_config(level, info),
+    try
+        #{here := Here, relayed := Relayed} = Client = allocated(Server),
+        Told = fun(What, Parts) ->
+            Line = logged(What, unicode:characters_to_list(meerkat_text:address(Here))),
+            [?assertMatch({match, _}, {re:run(Line, Part) =/= nomatch andalso match, Part})
+             || Part <- ["user alice" | Parts]]
+        end,
+        expect(403, permit(Client, [{{10, 1, 2, 3}, 0}])),
+        Told("403 for peer", ["10\\.1\\.2\\.3"]),
+        delete(Client),
+        Told("allocation deleted", [unicode:characters_to_list(meerkat_text:address(Relayed))])
+    after
+        ok = logger:set_primary_config(level, Level),
+        ok = logger:remove_handler(?MODULE)
+    end.
+
+%% The line with both texts, once it is there.
+logged(What, Who) ->
+    receive
+        {log, Line} ->
+            case string:find(Line, What) =/= nomatch andalso string:find(Line, Who) =/= nomatch of
+                true -> Line;
+                false -> logged(What, Who)
+            end
+    end.
+
+%% logger's handler callback, called in the process that logs.
+-spec log(logger:log_event(), #{config := #{to := pid()}, _ => _}) -> ok.
+log(Event, #{config := #{to := Pid}}) ->
+    Line = logger_formatter:format(Event, #{single_line => true, template => [msg]}),
+    Pid ! {log, unicode:characters_to_list(Line)},
+    ok.
 
 -spec t49_tunnels(turn_kit:config()) -> _.
 t49_tunnels(Config) ->

@@ -11,7 +11,8 @@
 enum { ERRQUEUE_MAX = 16 };
 
 /* Empties the queue of fd and returns how many of its entries RFC 8656 11.5 reports: ICMPv4 types
- * 3 and 11, ICMPv6 1 to 3; and a datagram too long for our own route, as a router would say it. */
+ * 3 and 11, ICMPv6 1 to 3; and a datagram too long for our own route, as a router would say it, but
+ * without the port of its peer, which the kernel does not keep. */
 unsigned errqueue_read(int fd, struct io_icmp out[ERRQUEUE_MAX]);
 
 /* May this error of a call be what ICMP said of an earlier datagram, rather than of this one? */

@@ -55,10 +55,12 @@ static int bind_addr(int fd, const struct addr *a)
     return bind(fd, (struct sockaddr *)&ss, len) == 0 ? 0 : -errno;
 }
 
+/* For IPv4 the opposite of DO is OMIT: with DONT the kernel would not report what ICMP says of a
+ * datagram that was sent with DF a moment ago. In IPv6 only we may fragment, so we must learn. */
 int socket_dont_fragment(int fd, uint8_t family, bool on)
 {
     return family == ADDR_V4
-               ? set_int(fd, IPPROTO_IP, IP_MTU_DISCOVER, on ? IP_PMTUDISC_DO : IP_PMTUDISC_DONT)
+               ? set_int(fd, IPPROTO_IP, IP_MTU_DISCOVER, on ? IP_PMTUDISC_DO : IP_PMTUDISC_OMIT)
                : set_int(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER,
                          on ? IPV6_PMTUDISC_DO : IPV6_PMTUDISC_DONT);
 }

@@ -118,12 +118,16 @@ static struct uring *uring_of(struct io *io)
 /* ---------------------------------------------------------------------------------------- ICMP */
 
 /* Takes what ICMP said out of the socket; it is told at the next dispatch. */
-static void drain_errors(struct uring *u, struct io_socket *s)
+/* `to` is where the datagram of this moment was to go, NULL if there is none. */
+static void drain_errors(struct uring *u, struct io_socket *s, const struct addr *to)
 {
     struct io_icmp said[ERRQUEUE_MAX];
     unsigned n = errqueue_read(s->fd, said);
-    for (unsigned i = 0; i < n && u->report_count < REPORTS; i++)
+    for (unsigned i = 0; i < n && u->report_count < REPORTS; i++) {
+        if (to && said[i].peer.port == 0 && addr_ip_equal(&said[i].peer, to))
+            said[i].peer.port = to->port;
         u->reports[u->report_count++] = (struct report){s->slot, u->slots[s->slot].gen, said[i]};
+    }
 }
 
 static void tell_reports(struct uring *u)
@@ -170,7 +174,7 @@ static void resend_failed(struct uring *u)
         struct send *send = &u->sends[(cqe->user_data >> 32) & SEND_MASK];
         if (!send->socket->wants_errors || send->socket->fd < 0)
             continue;
-        drain_errors(u, send->socket);
+        drain_errors(u, send->socket, NULL);
         if (sendmsg(send->socket->fd, &send->msg, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
             cqe->user_data = tag(OP_NONE, 0, 0);
     }
@@ -244,21 +248,21 @@ static void put_pktinfo(struct send *send, const struct addr *from)
 /* Apart from the ring, for the option must stand while the kernel builds the packet; what was
  * prepared goes first, so that nothing is overtaken. */
 static void send_unfragmented(struct uring *u, struct io_socket *s, const struct send *send,
-                              uint8_t family)
+                              const struct addr *to)
 {
+    int old = 0; /* what ICMP said of earlier datagrams: not to be taken for this one's fate */
+    socklen_t len = sizeof(old);
     flush(u, u->consumed_count ? 1 : 0);
-    socket_dont_fragment(s->fd, family, true);
-    int sent = (int)sendmsg(s->fd, &send->msg, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (sent < 0 && errqueue_may_hold(errno)) {
-        drain_errors(u, s);
-        sent = (int)sendmsg(s->fd, &send->msg, MSG_DONTWAIT | MSG_NOSIGNAL);
-    }
-    if (sent < 0) {
+    getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &old, &len);
+    if (old)
+        drain_errors(u, s, NULL);
+    socket_dont_fragment(s->fd, to->family, true);
+    if (sendmsg(s->fd, &send->msg, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
         int err = errno;
-        drain_errors(u, s); /* too long for the path: the kernel says so as ICMP would */
+        drain_errors(u, s, to); /* too long for the path: the kernel says so as ICMP would */
         u->io.events.on_error(u->io.events.ctx, s, err);
     }
-    socket_dont_fragment(s->fd, family, false);
+    socket_dont_fragment(s->fd, to->family, false);
 }
 
 static void uring_send(struct io *io, struct io_socket *s, const uint8_t *data, size_t len,
@@ -278,7 +282,7 @@ static void uring_send(struct io *io, struct io_socket *s, const uint8_t *data, 
     if (named)
         put_pktinfo(send, from);
     if (!sqe) {
-        send_unfragmented(u, s, send, to->family);
+        send_unfragmented(u, s, send, to);
         return;
     }
     u->sends_used++;
@@ -409,7 +413,7 @@ static void on_recv(struct uring *u, const struct io_uring_cqe *cqe, uint32_t in
     if (cqe->res == -ENOBUFS)
         u->io.events.on_error(u->io.events.ctx, NULL, ENOBUFS);
     else if (cqe->res < 0 && s->wants_errors)
-        drain_errors(u, s);
+        drain_errors(u, s, NULL);
     else if (cqe->res < 0)
         u->io.events.on_error(u->io.events.ctx, s, -cqe->res);
     u->rearm[u->rearm_count++] = index;
