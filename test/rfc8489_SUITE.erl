@@ -31,6 +31,8 @@
                    allocate/2, permit/2, peer/0, peer_next/1, peer_same/2, send/2, fence/1, get/2,
                    get_all/2, code/1, names/1, success/1, expect/2, patch/3]).
 
+-export([s36_rfc3489_off/1, s36_rfc3489_on/1, s36_rfc3489_binding_only/1]).
+
 -define(COOKIE, 16#2112A442).
 
 -spec all() -> [atom()].
@@ -531,6 +533,55 @@ s32_success_is_signed(Config) ->
      end || Hash <- [sha1, sha256]].
 
 %% ----------------------------------------------------------------------------- 14: attributes
+
+-spec s36_rfc3489_off(turn_kit:config()) -> _.
+s36_rfc3489_off(Config) ->
+    doc("a Binding request of RFC 3489, without the cookie, is dropped by default "
+        "(RFC 8489 12)"),
+    Server = server(Config),
+    [dropped(open(Server, Options), bad_cookie, classic(16#0001, <<>>))
+     || Options <- [#{}, #{family => v6}]].
+
+-spec s36_rfc3489_on(turn_kit:config()) -> _.
+s36_rfc3489_on(_Config) ->
+    doc("where the key allows it, such a request is answered with MAPPED-ADDRESS and nothing "
+        "else; others are answered as ever (RFC 8489 12, RFC 3489 8.1)"),
+    ChangeRequest = <<16#0003:16, 4:16, 0:32>>,
+    turn_kit:with_server(#{rfc3489_compatibility => true}, fun(Server) ->
+        [begin
+             #{here := {Ip, Port}} = Client = open(Server, Options),
+             <<_:32, Id:16/binary, _/binary>> = Request = classic(16#0001, Attributes),
+             send(Client, Request),
+             Address = list_to_binary([<<N:Bits>> || N <- tuple_to_list(Ip)]),
+             Value = <<0, Family, Port:16, Address/binary>>,
+             Size = byte_size(Value),
+             ?assertEqual(<<16#0101:16, (4 + Size):16, Id/binary, 16#0001:16, Size:16,
+                            Value/binary>>, turn_kit:next(Client)),
+             fence(Client)
+         end || {Options, Family, Bits} <- [{#{}, 1, 8}, {#{family => v6}, 2, 16}],
+                Attributes <- [<<>>, ChangeRequest]]
+    end).
+
+-spec s36_rfc3489_binding_only(turn_kit:config()) -> _.
+s36_rfc3489_binding_only(_Config) ->
+    doc("nothing else without the cookie: other methods and classes and what is not quite a "
+        "message are dropped (RFC 8489 12, RFC 8656 5)"),
+    turn_kit:with_server(#{rfc3489_compatibility => true}, fun(Server) ->
+        Client = open(Server),
+        Good = classic(16#0001, <<>>),
+        [dropped(Client, bad_cookie, Bytes)
+         || Bytes <- [classic(Type, <<>>) || Type <- [16#0002, 16#0003, 16#0004, 16#0008, 16#0011,
+                                                      16#0101, 16#0111]]],
+        [dropped(Client, Reason, Bytes)
+         || {Reason, Bytes} <- [{too_short, binary:part(Good, 0, 19)},
+                                {bad_cookie, <<Good/binary, 0:32>>},
+                                {bad_cookie, patch(Good, 2, <<4:16>>)}]]
+    end).
+
+%% A message of RFC 3489: 16 bytes of transaction id where the cookie is now.
+classic(Type, Attributes) ->
+    <<Type:16, (byte_size(Attributes)):16, 0, (crypto:strong_rand_bytes(15))/binary,
+      Attributes/binary>>.
 
 -spec s37_padding_ignored(turn_kit:config()) -> _.
 s37_padding_ignored(Config) ->
