@@ -122,7 +122,7 @@ k4_authentication_first(Config) ->
     doc("unsigned: 401 with REALM and NONCE, with or without an allocation, complete or not"),
     Server = server(Config),
     [?assertEqual([error_code, nonce, realm],
-                  names(expect(401, ask(Client, request(Method, Items)))))
+                  names(expect(401, ask(Client, request(Method, Items)))) -- [password_algorithms])
      || Client <- [open(Server), mine(Server)], Items <- [[], [udp()]],
         Method <- [allocate, refresh, create_permission, channel_bind]].
 

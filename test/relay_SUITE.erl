@@ -95,7 +95,7 @@ setup_in_order(Config) ->
     hello(Bridge),
     {Ref, {config, Given}} = command(Bridge),
     ?assertMatch(#{workers := 4, sessions_max := 100, peers_max := 500, nonce_lifetime_s := 1800,
-                   nonce_features := 0, channel_max := 16#7fff}, Given),
+                   nonce_features := 1, channel_max := 16#7fff}, Given),
     ?assertEqual(32, byte_size(maps:get(nonce_key, Given))),
     reply(Bridge, Ref, ok),
     {Ref2, {relay_address, Address}} = command(Bridge),
@@ -282,7 +282,8 @@ software_if_configured(Config) ->
 
 sha256_for_sha256(Config) ->
     Bridge = serving(Config, #{}),
-    Key = asked(Bridge, ?FLOW, refresh, [], #{integrity => sha256}),
+    Algorithms = [{password_algorithms, [{2, <<>>}, {1, <<>>}]}, {password_algorithm, {1, <<>>}}],
+    Key = asked(Bridge, ?FLOW, refresh, Algorithms, #{integrity => sha256}),
     {Packet, Answer} = answer_bytes(Bridge, ?FLOW),
     ?assertMatch(#{integrity := sha256}, Answer),
     ?assertEqual(ok, meerkat_stun:verify(Packet, Key)).

@@ -17,14 +17,20 @@
          s16_fingerprint_last/1, s16_fingerprint_behind_integrity/1,
          s16_no_fingerprint_unasked/1, s18_behind_integrity_ignored/1,
          s18_behind_integrity_sha256_ignored/1, s18_integrity_behind_sha256_ignored/1,
-         s19_nonce_cookie/1, s21_long_term_key/1, s22_challenge/1,
-         s22_challenge_in_spite_of_names/1, s23_nonce_for_one_client/1,
-         s23_nonce_of_another_client/1, s25_signed_without_identity/1, s28_unknown_user/1,
-         s29_wrong_password/1, s29_one_bit_wrong/1, s30_sha256_decides/1, s31_stale_nonce/1,
-         s32_success_is_signed/1, s37_padding_ignored/1, s37_first_duplicate_counts/1,
-         s38_reserved_byte_ignored/1, s39_long_usernames/1, s41_integrity_before_fingerprint/1,
+         s19_nonce_cookie/1, s20_secrets_hard_to_guess/1, s21_long_term_key/1,
+         s21_opaque_string/1, s22_challenge/1, s22_challenge_in_spite_of_names/1,
+         s23_nonce_for_one_client/1, s23_nonce_of_another_client/1, s24_offers_and_their_bits/1,
+         s25_signed_without_identity/1, s26_no_algorithm_means_md5/1, s27_algorithms_as_offered/1,
+         s27_algorithms_not_as_offered/1, s28_unknown_user/1, s29_wrong_password/1,
+         s29_one_bit_wrong/1, s29_wrong_by_every_algorithm/1, s30_sha256_decides/1,
+         s31_stale_nonce/1, s32_success_is_signed/1, s32_algorithms_are_answered_by_sha256/1,
+         s37_padding_ignored/1, s37_first_duplicate_counts/1,
+         s38_reserved_byte_ignored/1, s39_long_usernames/1, s40_userhash/1,
+         s40_userhash_of_another_length/1, s40_no_userhash_for_the_secret/1,
+         s41_integrity_before_fingerprint/1,
          s42_truncated_sha256/1, s43_error_code_bits/1, s44_realm_and_nonce/1,
-         s46_unknown_attributes_list/1, s47_binding_is_open/1]).
+         s45_algorithms_on_the_wire/1, s46_unknown_attributes_list/1, s47_binding_is_open/1,
+         s48_md5_for_legacy_only/1]).
 
 -import(turn_kit, [doc/1, open/1, open/2, ask/2, silent/2, dropped/3, request/2, request/3,
                    challenged/1, signed/3, signed/4, call/3, call/4, allocated/1, allocate/1,
@@ -53,6 +59,18 @@ server(Config) -> proplists:get_value(server, Config).
 methods() -> [allocate, refresh, create_permission, channel_bind].
 
 udp() -> {requested_transport, 17}.
+
+%% What a challenge has.
+challenge(Server) ->
+    [error_code, nonce] ++ [password_algorithms || not turn_kit:is_foreign(Server)] ++ [realm].
+
+%% The server of the suite, for what only Meerkat has.
+ours(Config) ->
+    turn_kit:is_foreign(server(Config)) andalso throw({skip, "no RFC 8489 9.2 there"}),
+    server(Config).
+
+%% No secret, so that every name is a user's and may be hashed.
+users_only() -> #{secrets => []}.
 
 %% ------------------------------------------------------------------------------- 5: framing
 
@@ -343,7 +361,11 @@ s16_fingerprint_behind_integrity(Config) ->
     Answer = success(call(Client, allocate, [udp()], #{fingerprint => true})),
     Codes = stun_model:codes(maps:get(bytes, Answer)),
     ?assertEqual([16#0008, 16#8028], lists:nthtail(length(Codes) - 2, Codes)),
-    Other = success(call(Client, refresh, [], #{fingerprint => true, hash => sha256})),
+    Algorithm = case turn_kit:is_foreign(server(Config)) of
+        true -> #{hash => sha256};
+        false -> #{algorithm => sha256}
+    end,
+    Other = success(call(Client, refresh, [], Algorithm#{fingerprint => true})),
     OtherCodes = stun_model:codes(maps:get(bytes, Other)),
     ?assertEqual([16#001C, 16#8028], lists:nthtail(length(OtherCodes) - 2, OtherCodes)).
 
@@ -385,14 +407,31 @@ s18_integrity_behind_sha256_ignored(Config) ->
 
 -spec s19_nonce_cookie(turn_kit:config()) -> _.
 s19_nonce_cookie(Config) ->
-    doc("a nonce begins with the cookie and the feature bits, all zero (RFC 8489 9.2, "
-        "erratum 6290)"),
-    Server = server(Config),
-    #{nonce := Nonce} = Client = challenged(open(Server)),
-    ?assertMatch(<<"obMatJos2AAAA", _, _/binary>>, Nonce),
-    Stale = expect(438, call(Client, allocate, [udp()], #{nonce => <<"obMatJos2AAAAstale">>})),
-    ?assertMatch(<<"obMatJos2AAAA", _, _/binary>>, get(nonce, Stale)),
-    ?assertEqual(undefined, get(password_algorithms, Stale)).          % row S24: bit 0 is not set
+    doc("a nonce begins with the cookie and the feature bits: password algorithms, the last bit "
+        "(RFC 8489 9.2, erratum 6290)"),
+    #{nonce := Nonce} = Client = challenged(open(ours(Config))),
+    ?assertMatch(<<"obMatJos2AAAB", _, _/binary>>, Nonce),
+    Stale = expect(438, call(Client, allocate, [udp()], #{nonce => <<"obMatJos2AAABstale">>})),
+    ?assertMatch(<<"obMatJos2AAAB", _, _/binary>>, get(nonce, Stale)).
+
+-spec s20_secrets_hard_to_guess(turn_kit:config()) -> _.
+s20_secrets_hard_to_guess(Config) ->
+    doc("a secret that is drawn has 128 bits or more, and so have passwords made of one "
+        "(RFC 8489 9.2)"),
+    #{name := Name} = ours(Config),
+    Drawn = fun() ->
+        {ok, #{secrets := [Secret]}, _} = meerkat_config:load(#{file => none, env => []}),
+        base64:decode(Secret)
+    end,
+    Made = fun() ->
+        User = integer_to_binary(erlang:unique_integer([positive])),
+        base64:decode(maps:get(password, meerkat:credentials(Name, User)))
+    end,
+    [begin
+         Secrets = [Make() || _ <- lists:seq(1, 8)],
+         ?assertEqual(8, length(lists:usort(Secrets))),
+         [?assert(bit_size(Secret) >= 128) || Secret <- Secrets]
+     end || Make <- [Drawn, Made]].
 
 -spec s21_long_term_key(turn_kit:config()) -> _.
 s21_long_term_key(Config) ->
@@ -401,6 +440,23 @@ s21_long_term_key(Config) ->
                  stun_model:key("user", "realm", "pass")),
     [success(allocate(challenged(open(server(Config), #{user => User}))))
      || User <- [<<"alice">>, <<"bob">>]].
+
+-spec s21_opaque_string(turn_kit:config()) -> _.
+s21_opaque_string(_Config) ->
+    doc("what is configured is prepared as clients prepare it: composed, with plain spaces "
+        "(RFC 8489 9.2.2, RFC 8265 4.2)"),
+    Configured = #{<<"Ame\x{301}lie"/utf8>> => {password, <<"pass\x{a0}po\x{308}rt"/utf8>>}},
+    Realm = #{users => Configured, realm => <<"cafe\x{301}\x{3000}x"/utf8>>},
+    turn_kit:with_server(Realm, fun(Server) ->
+        Prepared = #{user => <<"Am\x{e9}lie"/utf8>>, password => <<"pass p\x{f6}rt"/utf8>>},
+        Client = challenged(open(Server, Prepared)),
+        ?assertMatch(#{realm := <<"caf\x{e9} x"/utf8>>}, Client),
+        success(allocate(Client)),
+        success(call(Client, refresh, [], #{algorithm => sha256})),
+        As = fun(Options) -> allocate(challenged(open(Server, maps:merge(Prepared, Options)))) end,
+        expect(401, As(#{password => <<"pass po\x{308}rt"/utf8>>})),
+        expect(401, As(#{user => <<"amelie">>, password => <<"pass port">>}))
+    end).
 
 -spec s22_challenge(turn_kit:config()) -> _.
 s22_challenge(Config) ->
@@ -411,7 +467,7 @@ s22_challenge(Config) ->
          Answer = turn_kit:counted(Server, challenges, fun() ->
              expect(401, ask(Client, request(Method, [udp()])))
          end),
-         ?assertEqual([error_code, nonce, realm], names(Answer)),
+         ?assertEqual(challenge(Server), names(Answer)),
          ?assertEqual(maps:get(realm, Server), get(realm, Answer))
      end || Method <- methods()].
 
@@ -420,7 +476,7 @@ s22_challenge_in_spite_of_names(Config) ->
     doc("USERNAME, REALM and NONCE without integrity: still 401 (RFC 8489 9.2.4)"),
     Client = challenged(open(server(Config))),
     #{realm := Realm, nonce := Nonce} = Client,
-    [?assertEqual([error_code, nonce, realm],
+    [?assertEqual(challenge(server(Config)),
                   names(expect(401, ask(Client, request(allocate, [udp() | Given])))))
      || Given <- [[{username, <<"alice">>}, {realm, Realm}, {nonce, Nonce}],
                   [{username, <<"alice">>}, {realm, Realm}, {nonce, <<"bad">>}],
@@ -445,6 +501,33 @@ s23_nonce_of_another_client(Config) ->
          success(allocate(Client))
      end || Options <- [#{}, #{ip => {127, 0, 0, 2}, port => Port}]].
 
+-spec s24_offers_and_their_bits(turn_kit:config()) -> _.
+s24_offers_and_their_bits(_Config) ->
+    doc("PASSWORD-ALGORITHMS comes if, and only if, bit 0 is set; bit 1 says that USERHASH is "
+        "taken, as it is where every name is a user's (RFC 8489 9.2.4, 18.1)"),
+    Off = #{password_algorithms => false},
+    [turn_kit:with_server(Overrides, fun(Server) ->
+         Client = open(Server),
+         Stale = call(challenged(Client), allocate, [udp()], #{nonce => <<"stale">>}),
+         Wrong = call(challenged(Client), allocate, [udp()], #{key => <<"wrong">>}),
+         [begin
+              ?assertMatch({Cookie, <<Cookie:13/binary, _/binary>>}, {Cookie, get(nonce, Answer)}),
+              ?assertEqual({Cookie, Offered}, {Cookie, get(password_algorithms, Answer)})
+          end || Answer <- [expect(401, ask(Client, request(allocate, [udp()]))),
+                            expect(438, Stale), expect(401, Wrong)]],
+         Anonymous = call(challenged(Client), allocate, [udp()], #{anonymous => true}),
+         Taken =:= yes andalso success(Anonymous)
+     end) || {Overrides, Cookie, Offered, Taken} <-
+                 [{Off, <<"obMatJos2AAAA">>, undefined, '_'},
+                  {#{}, <<"obMatJos2AAAB">>, [{2, <<>>}, {1, <<>>}], '_'},
+                  {(users_only())#{password_algorithms => false}, <<"obMatJos2AAAC">>, undefined,
+                   yes},
+                  {users_only(), <<"obMatJos2AAAD">>, [{2, <<>>}, {1, <<>>}], yes},
+                  {(users_only())#{username_anonymity => false}, <<"obMatJos2AAAB">>,
+                   [{2, <<>>}, {1, <<>>}], '_'},
+                  {(users_only())#{users => #{}}, <<"obMatJos2AAAB">>, [{2, <<>>}, {1, <<>>}],
+                   '_'}]].
+
 -spec s25_signed_without_identity(turn_kit:config()) -> _.
 s25_signed_without_identity(Config) ->
     doc("integrity, but USERNAME, REALM or NONCE missing: 400 and no challenge (RFC 8489 9.2.4)"),
@@ -456,18 +539,68 @@ s25_signed_without_identity(Config) ->
         Method <- methods(), Hash <- [sha1, sha256]],
     success(allocate(Client)).
 
+-spec s26_no_algorithm_means_md5(turn_kit:config()) -> _.
+s26_no_algorithm_means_md5(Config) ->
+    doc("an offer that the client passes over means MD5 (RFC 8489 9.2.4)"),
+    #{realm := Realm, offered := [_ | _]} = Client = challenged(open(ours(Config))),
+    success(allocate(Client)),
+    Key = stun_model:key(sha256, <<"alice">>, Realm, <<"wonderland">>),
+    [expect(401, call(Client, refresh, [], #{key => Key, hash => Hash})) || Hash <- [sha1, sha256]],
+    success(call(Client, refresh, [])).
+
+-spec s27_algorithms_as_offered(turn_kit:config()) -> _.
+s27_algorithms_as_offered(Config) ->
+    doc("either algorithm of the offer, for a user, for the shared secret, for REST credentials "
+        "(RFC 8489 9.2.4)"),
+    #{name := Name} = Server = ours(Config),
+    #{username := User, password := Password} = meerkat:credentials(Name, <<"bob">>),
+    [begin
+         Client = challenged(open(Server, Who)),
+         [success(call(Client, Method, Items, #{algorithm => Algorithm}))
+          || {Method, Items} <- [{allocate, [udp()]},
+                                 {create_permission, [{xor_peer_address, {{127, 0, 0, 1}, 9}}]},
+                                 {channel_bind, [{channel_number, 16#4000},
+                                                 {xor_peer_address, {{127, 0, 0, 1}, 9}}]},
+                                 {refresh, []}]]
+     end || Who <- [#{user => <<"alice">>}, #{user => <<"anybody">>},
+                    #{user => User, password => Password}],
+            Algorithm <- [md5, sha256]].
+
+-spec s27_algorithms_not_as_offered(turn_kit:config()) -> _.
+s27_algorithms_not_as_offered(Config) ->
+    doc("only one of the two attributes, another list, a choice that is not in it: 400, unsigned, "
+        "whoever asks (RFC 8489 9.2.4)"),
+    #{realm := Realm, offered := Offered} = Client = challenged(open(ours(Config))),
+    List = fun(Algorithms) -> {password_algorithms, Algorithms} end,
+    One = fun(Number) -> {password_algorithm, {Number, <<>>}} end,
+    Key = stun_model:key(sha256, <<"alice">>, Realm, <<"wonderland">>),
+    [?assertEqual({Items, User, [error_code]},
+                  {Items, User, names(expect(400, call(Client, Method, [udp()],
+                                                       #{before => Items, hash => sha256,
+                                                         user => User, key => Key})))})
+     || Items <- [[List(Offered)], [One(1)], [One(2)], [List(lists:reverse(Offered)), One(2)],
+                  [List([{2, <<>>}]), One(2)], [List([{1, <<>>}]), One(1)],
+                  [List(Offered ++ [{3, <<>>}]), One(2)], [List(Offered), One(3)],
+                  [List(Offered), {password_algorithm, {2, <<"x">>}}],
+                  [List(Offered), {password_algorithm, {raw, <<2:16, 4:16>>}}]],
+        {Method, User} <- [{allocate, <<"alice">>}, {refresh, <<"mallory">>}]],
+    success(call(Client, allocate, [udp()], #{algorithm => sha256})).
+
 -spec s28_unknown_user(turn_kit:config()) -> _.
 s28_unknown_user(Config) ->
-    doc("a user nobody knows: 401 with REALM and NONCE (RFC 8489 9.2.4)"),
-    Client = challenged(open(server(Config), #{user => <<"mallory">>, password => <<"guess">>})),
+    doc("a user nobody knows: 401 with REALM, NONCE and PASSWORD-ALGORITHMS (RFC 8489 9.2.4)"),
+    Server = server(Config),
+    Client = challenged(open(Server, #{user => <<"mallory">>, password => <<"guess">>})),
     Answer = expect(401, allocate(Client)),
-    ?assertEqual([error_code, nonce, realm], names(Answer)).
+    ?assertEqual(challenge(Server), names(Answer)).
 
 -spec s29_wrong_password(turn_kit:config()) -> _.
 s29_wrong_password(Config) ->
-    doc("a wrong password: 401 with REALM and NONCE, unsigned (RFC 8489 9.2.4)"),
-    Client = challenged(open(server(Config), #{password => <<"guess">>})),
-    [?assertEqual([error_code, nonce, realm],
+    doc("a wrong password: 401 with REALM, NONCE and PASSWORD-ALGORITHMS, unsigned "
+        "(RFC 8489 9.2.4)"),
+    Server = server(Config),
+    Client = challenged(open(Server, #{password => <<"guess">>})),
+    [?assertEqual(challenge(Server),
                   names(expect(401, call(Client, Method, [udp()], #{hash => Hash}))))
      || Method <- methods(), Hash <- [sha1, sha256]].
 
@@ -481,13 +614,27 @@ s29_one_bit_wrong(Config) ->
      || Offset <- [Size - 20, Size - 10, Size - 1, 35]],
     success(ask(Client, Signed)).
 
+-spec s29_wrong_by_every_algorithm(turn_kit:config()) -> _.
+s29_wrong_by_every_algorithm(Config) ->
+    doc("the same whatever the algorithm; a user known by an MD5 key has no other "
+        "(RFC 8489 9.2.4, 18.5.1)"),
+    #{realm := Realm} = ours(Config),
+    Users = #{<<"alice">> => {key, stun_model:key("alice", Realm, "wonderland")}},
+    turn_kit:with_server(#{users => Users}, fun(Server) ->
+        Wrong = challenged(open(Server, #{password => <<"guess">>})),
+        Right = challenged(open(Server, #{password => <<"wonderland">>})),
+        [?assertEqual(challenge(Server), names(expect(401, call(Client, allocate, [udp()],
+                                                                #{algorithm => Algorithm}))))
+         || {Client, Algorithm} <- [{Wrong, md5}, {Wrong, sha256}, {Right, sha256}]],
+        success(call(Right, allocate, [udp()], #{algorithm => md5}))
+    end).
+
 -spec s30_sha256_decides(turn_kit:config()) -> _.
 s30_sha256_decides(Config) ->
     doc("with both, MESSAGE-INTEGRITY-SHA256 decides (RFC 8489 9.2.4)"),
     #{key := Key} = Client = challenged(open(server(Config))),
-    Answer = success(call(Client, allocate, [udp()],
-                          #{key => Key, before => [{sign, sha1, <<"wrong">>}], hash => sha256})),
-    ?assertMatch(#{integrity := sha256}, Answer),
+    success(call(Client, allocate, [udp()],
+                 #{key => Key, before => [{sign, sha1, <<"wrong">>}], hash => sha256})),
     expect(401, call(Client, refresh, [], #{before => [{sign, sha1, Key}], hash => sha256,
                                             key => <<"wrong">>})).
 
@@ -500,14 +647,14 @@ s31_stale_nonce(Config) ->
     Forged = [<<"x">>, <<"obMatJos2AAAA">>, binary:part(Nonce, 0, Last), <<Nonce/binary, "A">>,
               patch(Nonce, Last, <<(flip(binary:at(Nonce, Last)))>>),
               patch(Nonce, 13, <<(flip(binary:at(Nonce, 13)))>>),
-              patch(Nonce, 12, <<"B">>), binary:copy(<<"n">>, 763), <<16#C3, 16#A9, 0, 255>>,
+              patch(Nonce, 12, <<"C">>), binary:copy(<<"n">>, 763), <<16#C3, 16#A9, 0, 255>>,
               <<"f//499k954d6OL34oL9FSTvy64sA">>],
     [begin
          Answer = turn_kit:counted(Server, stale_nonces, fun() ->
              expect(438, call(Client, Method, [udp()], #{nonce => Bad, hash => Hash}))
          end),
-         ?assertEqual([], names(Answer) -- [error_code, nonce, realm, message_integrity,
-                                            message_integrity_sha256]),
+         ?assertEqual(challenge(Server), names(Answer) -- [message_integrity,
+                                                           message_integrity_sha256]),
          ?assertEqual(maps:get(realm, Server), get(realm, Answer)),
          Fresh = get(nonce, Answer),
          expect(437, call(Client, refresh, [], #{nonce => Fresh}))
@@ -518,8 +665,8 @@ flip(_) -> $A.
 
 -spec s32_success_is_signed(turn_kit:config()) -> _.
 s32_success_is_signed(Config) ->
-    doc("what answers a signed request is signed alike, without REALM, NONCE, USERNAME "
-        "(RFC 8489 9.2.4)"),
+    doc("what answers a signed request is signed, without REALM, NONCE, USERNAME: where no "
+        "algorithm was chosen by MESSAGE-INTEGRITY, whatever the request's was (RFC 8489 9.2.4)"),
     Server = server(Config),
     [begin
          Client = challenged(open(Server)),
@@ -527,10 +674,32 @@ s32_success_is_signed(Config) ->
                     call(Client, allocate, [udp()], #{hash => Hash}),
                     call(Client, refresh, [], #{hash => Hash})],
          [begin
-              ?assertMatch(#{integrity := Hash}, A),
+              ?assertMatch(#{integrity := sha1}, A),
               ?assertEqual([], [N || N <- [realm, nonce, username], get(N, A) =/= undefined])
           end || A <- Answers]
      end || Hash <- [sha1, sha256]].
+
+-spec s32_algorithms_are_answered_by_sha256(turn_kit:config()) -> _.
+s32_algorithms_are_answered_by_sha256(Config) ->
+    doc("where an algorithm was chosen, MD5 too, by MESSAGE-INTEGRITY-SHA256 and nothing else "
+        "(RFC 8489 9.2.4)"),
+    Server = ours(Config),
+    [begin
+         Client = challenged(open(Server)),
+         Options = #{algorithm => Algorithm, hash => Hash, fingerprint => Hash =:= sha1},
+         [begin
+              Answer = expect_code(Code, call(Client, Method, Items, Options)),
+              Given = names(Answer),
+              ?assert(lists:member(message_integrity_sha256, Given)),
+              ?assertEqual([], [N || N <- [message_integrity, realm, nonce, username, userhash,
+                                           password_algorithms], lists:member(N, Given)])
+          end || {Method, Items, Code} <- [{refresh, [], 437}, {allocate, [], 400},
+                                           {allocate, [udp(), {16#7FFF, <<>>}], 420},
+                                           {allocate, [udp()], success}, {refresh, [], success}]]
+     end || Algorithm <- [md5, sha256], Hash <- [sha1, sha256]].
+
+expect_code(success, Answer) -> success(Answer);
+expect_code(Code, Answer) -> expect(Code, Answer).
 
 %% ----------------------------------------------------------------------------- 14: attributes
 
@@ -623,6 +792,51 @@ s39_long_usernames(Config) ->
          success(allocate(challenged(open(Server, #{user => User}))))
      end || Size <- [1, 2, 3, 508, 509, 762, 763]].
 
+-spec s40_userhash(turn_kit:config()) -> _.
+s40_userhash(_Config) ->
+    doc("USERHASH, SHA-256 of user:realm, in place of USERNAME (RFC 8489 14.4, 9.2.4)"),
+    turn_kit:with_server(users_only(), fun(#{name := Name} = Server) ->
+        [begin
+             Client = challenged(open(Server, #{user => User})),
+             success(call(Client, allocate, [udp()], Options#{anonymous => true})),
+             ?assertMatch([#{user := User}], meerkat:allocations(Name)),
+             %% It is the same user by another name.
+             success(call(Client, refresh, [], Options)),
+             success(call(Client, refresh, [{lifetime, 0}], Options#{anonymous => true})),
+             expect(437, call(Client, refresh, [], Options#{anonymous => true}))
+         end || User <- [<<"alice">>, <<"bob">>],
+                Options <- [#{}, #{hash => sha256}, #{algorithm => md5}, #{algorithm => sha256}]],
+        [begin
+             Client = challenged(open(Server, #{user => User, password => <<"guess">>})),
+             ?assertEqual(challenge(Server),
+                          names(expect(401, call(Client, allocate, [udp()],
+                                                 #{anonymous => true, algorithm => sha256}))))
+         end || User <- [<<"alice">>, <<"mallory">>]]
+    end).
+
+-spec s40_userhash_of_another_length(turn_kit:config()) -> _.
+s40_userhash_of_another_length(Config) ->
+    doc("a USERHASH has 32 bytes, or it is none: 400 (RFC 8489 14.4)"),
+    #{realm := Realm} = Client = challenged(open(ours(Config))),
+    Hash = stun_model:userhash(<<"alice">>, Realm),
+    [?assertEqual([error_code],
+                  names(expect(400, call(Client, allocate, [{userhash, {raw, Given}}, udp()],
+                                         #{user => undefined}))))
+     || Given <- [<<>>, binary:part(Hash, 0, 31), <<Hash/binary, 0>>, <<Hash/binary, 0:256>>]],
+    %% USERNAME decides where both are, whatever the other says.
+    [success(call(Client, Method, [{userhash, {raw, Given}}, udp()]))
+     || {Method, Given} <- [{allocate, stun_model:userhash(<<"bob">>, Realm)},
+                            {refresh, <<0:256>>}]].
+
+-spec s40_no_userhash_for_the_secret(turn_kit:config()) -> _.
+s40_no_userhash_for_the_secret(Config) ->
+    doc("a name the secret lets in cannot be told from its hash: 401, and nobody is asked for one "
+        "(RFC 8489 9.2.4)"),
+    Server = ours(Config),
+    Client = challenged(open(Server, #{user => <<"anybody">>})),
+    expect(401, call(Client, allocate, [udp()], #{anonymous => true})),
+    success(allocate(Client)).
+
 -spec s41_integrity_before_fingerprint(turn_kit:config()) -> _.
 s41_integrity_before_fingerprint(Config) ->
     doc("integrity counts a length that ends with itself, whatever follows (RFC 8489 14.5)"),
@@ -641,7 +855,15 @@ s42_truncated_sha256(Config) ->
          Request = request(allocate, [udp(), {username, <<"alice">>}, {realm, Realm},
                                       {nonce, Nonce}, {sign, sha256, Key, Size}]),
          expect([400, 401], ask(Client, Request))
-     end || Size <- [0, 4, 16, 20, 28]].
+     end || Size <- [0, 4, 16, 20, 28]],
+    Sha256 = stun_model:key(sha256, <<"alice">>, Realm, <<"wonderland">>),
+    [begin
+         Algorithms = [{password_algorithms, Offered}, {password_algorithm, {2, <<>>}}],
+         Request = request(allocate, [udp(), {username, <<"alice">>}, {realm, Realm},
+                                      {nonce, Nonce}] ++ Algorithms
+                                     ++ [{sign, sha256, Sha256, Size}]),
+         expect([400, 401], ask(Client, Request))
+     end || Offered <- [maps:get(offered, Client)], Offered =/= [], Size <- [0, 16, 20, 28]].
 
 -spec s43_error_code_bits(turn_kit:config()) -> _.
 s43_error_code_bits(Config) ->
@@ -674,6 +896,26 @@ s44_realm_and_nonce(Config) ->
          ?assertMatch({match, _}, re:run(Value, "^[!#-\\[\\]-~ ]+$"))
      end || Answer <- [Challenge, Stale], Name <- [realm, nonce]].
 
+-spec s45_algorithms_on_the_wire(turn_kit:config()) -> _.
+s45_algorithms_on_the_wire(Config) ->
+    doc("PASSWORD-ALGORITHMS: SHA-256 (2), then MD5 (1), neither with parameters; what has some, "
+        "or is cut short, is not what was offered (RFC 8489 14.11, 14.12, 18.5.1)"),
+    Client = challenged(open(ours(Config))),
+    Offer = <<16#8002:16, 8:16, 2:16, 0:16, 1:16, 0:16>>,
+    [?assertMatch({_, 12}, binary:match(Bytes, Offer))
+     || #{bytes := Bytes} <- [expect(401, ask(Client, request(allocate, [udp()]))),
+                              expect(438, call(Client, allocate, [], #{nonce => <<"old">>})),
+                              expect(401, call(Client, allocate, [], #{key => <<"wrong">>}))]],
+    [expect(400, call(Client, allocate, [udp()],
+                      #{hash => sha256, before => [{password_algorithms, {raw, List}},
+                                                   {password_algorithm, {raw, One}}]}))
+     || {List, One} <- [{<<2:16, 0:16, 1:16, 0:16>>, <<1:16, 1:16, 0:32>>},
+                        {<<2:16, 0:16, 1:16, 0:16>>, <<1:16, 1:16>>},
+                        {<<2:16, 0:16, 1:16>>, <<1:16, 0:16>>},
+                        {<<2:16, 0:16, 1:16, 0:16, 0:16>>, <<1:16, 0:16>>},
+                        {<<2:16, 4:16, 0:32, 1:16, 0:16>>, <<1:16, 0:16>>}]],
+    success(call(Client, allocate, [udp()], #{algorithm => md5})).
+
 -spec s46_unknown_attributes_list(turn_kit:config()) -> _.
 s46_unknown_attributes_list(Config) ->
     doc("UNKNOWN-ATTRIBUTES: its length is that of the list, padding is not a type "
@@ -702,3 +944,15 @@ s47_binding_is_open(Config) ->
                         signed(Client, binding, [], #{nonce => <<"stale">>, fingerprint => true}),
                         signed(Client, binding, [], #{user => undefined})]],
     ?assertEqual(success, code(ask(Client, request(binding, [{software, <<"client">>}])))).
+
+-spec s48_md5_for_legacy_only(turn_kit:config()) -> _.
+s48_md5_for_legacy_only(_Config) ->
+    doc("MD5 is for those who know nothing else, and can be done without (RFC 8489 16, 18.5.1.1)"),
+    turn_kit:with_server(#{require_sha256 => true}, fun(Server) ->
+        Client = challenged(open(Server)),
+        ?assertMatch(#{offered := [{2, <<>>} | _]}, Client),
+        [?assertEqual(challenge(Server),
+                      names(expect(401, call(Client, allocate, [udp()], Options))))
+         || Options <- [#{}, #{hash => sha256}, #{algorithm => md5}]],
+        success(call(Client, allocate, [udp()], #{algorithm => sha256}))
+    end).

@@ -13,14 +13,19 @@
          x13_family_before_policy/1, x14_all_or_nothing/1, x17_port_zero/1, x18_never/1,
          x20_binding_amplification/1, x21_challenge_amplification/1,
          x23_answers_are_not_answered/1, x24_noise/1, x25_relayed_address_is_no_server/1,
-         x27_list_of_unknown_attributes/1, x31_forged_nonce/1, x33_replayed_elsewhere/1,
-         x34_unknown_user_or_wrong_password/1, x37_order_of_checks/1, x38_appended_attributes/1,
-         x38_appended_to_a_signed_request/1, x40_hijack/1, x43_mixed_integrity/1, x50_lengths/1,
+         x27_list_of_unknown_attributes/1, x31_forged_nonce/1, x32_nonce_of_another_client/1,
+         x33_replayed_elsewhere/1, x34_unknown_user_or_wrong_password/1, x34_unknown_userhash/1,
+         x36_brute_force/1, x37_order_of_checks/1, x38_appended_attributes/1,
+         x38_appended_to_a_signed_request/1, x40_hijack/1, x41_bid_down/1,
+         x41_bid_down_of_the_nonce/1, x42_userhash_or_username/1, x42_userhash_after_reload/1,
+         x43_mixed_integrity/1, x43_mixed_integrity_by_algorithm/1, x46_names_in_logs/1, x50_lengths/1,
          x51_attributes_past_the_end/1, x52_empty_values/1, x53_wrong_sizes/1,
          x55_response_padding/1, x55_data_padding/1, x56_known_where_unexpected/1,
          x57_duplicates/1, x58_many_attributes/1, x59_unaligned/1, x60_fingerprint/1,
          x61_transaction_ids/1, x63_classes_of_others/1, x64_usernames/1]).
 -export([end_per_testcase/2]).
+%% Of a handler of logger.
+-export([log/2]).
 
 -import(turn_kit, [doc/1, open/1, open/2, ask/2, silent/2, dropped/3, request/2, request/3,
                    challenged/1, signed/3, signed/4, call/3, call/4, allocated/1, allocated/2,
@@ -325,6 +330,7 @@ x21_challenge_amplification(Config) ->
     [?assert(byte_size(Bytes) =< 112)
      || #{bytes := Bytes} <- [expect(401, ask(Client, request(allocate, [udp()]))),
                               expect(401, ask(Client, request(allocate, []))),
+                              expect(401, call(Client, allocate, [], #{key => <<"wrong">>})),
                               expect(438, call(Client, allocate, [], #{nonce => <<"x">>}))]].
 
 -spec x23_answers_are_not_answered(turn_kit:config()) -> _.
@@ -390,6 +396,18 @@ x31_forged_nonce(Config) ->
      || Nonce <- [crypto:strong_rand_bytes(N) || N <- [1, 36, 37, 38, 127, 128, 763]]],
     expect(437, call(Client, refresh, [])).
 
+-spec x32_nonce_of_another_client(turn_kit:config()) -> _.
+x32_nonce_of_another_client(Config) ->
+    doc("a nonce is of use to whom it was made for: an address and a port"),
+    Server = server(Config),
+    #{here := {_, Port}, nonce := Nonce} = Owner = fresh(Server),
+    [begin
+         Other = challenged(open(Server, Options)),
+         expect(438, call(Other, allocate, [udp()], #{nonce => Nonce, hash => Hash})),
+         turn_kit:close(Other)
+     end || Options <- [#{}, #{ip => {127, 0, 0, 2}, port => Port}], Hash <- [sha1, sha256]],
+    success(allocate(Owner)).
+
 -spec x33_replayed_elsewhere(turn_kit:config()) -> _.
 x33_replayed_elsewhere(Config) ->
     doc("a captured request from another port is stale, and its target unharmed"),
@@ -415,9 +433,55 @@ x34_unknown_user_or_wrong_password(Config) ->
          ?assertEqual(A, B)
      end || Hash <- [sha1, sha256]].
 
+-spec x34_unknown_userhash(turn_kit:config()) -> _.
+x34_unknown_userhash(_Config) ->
+    doc("nor does a hash tell whether there is a user of that name, by any algorithm"),
+    with_server(#{secrets => []}, fun(Server) ->
+        [begin
+             Answers = [begin
+                            Who = #{user => User, password => <<"guess">>},
+                            Client = challenged(open(Server, Who)),
+                            #{bytes := Bytes} = Answer = expect(401, call(Client, allocate, [udp()],
+                                                                          Options)),
+                            anonymous(Bytes, get(nonce, Answer))
+                        end || User <- [<<"alice">>, <<"mallory">>]],
+             ?assertMatch([Same, Same], Answers)
+         end || Anonymous <- [#{anonymous => true}, #{}],
+                Options <- [Anonymous, Anonymous#{hash => sha256}, Anonymous#{algorithm => md5},
+                            Anonymous#{algorithm => sha256}]]
+    end).
+
 %% An answer without its transaction id and nonce.
 anonymous(Bytes, Nonce) ->
     binary:replace(patch(Bytes, 8, <<0:96>>), Nonce, binary:copy(<<"n">>, byte_size(Nonce))).
+
+-spec x36_brute_force(turn_kit:config()) -> _.
+x36_brute_force(_Config) ->
+    doc("a thousand wrong passwords: few are looked at. The user from elsewhere and another user "
+        "from there come in meanwhile"),
+    with_server(#{failed_authentication_rate => 1}, fun(#{name := Name} = Server) ->
+        Thieves = [fresh(Server) || _ <- lists:seq(1, 4)],
+        Heard = fun() ->
+            #{answers := #{401 := Refused, throttled := Throttled}} = meerkat:info(Name),
+            {Refused, Throttled}
+        end,
+        [begin
+             [turn_kit:send(Thief, signed(Thief, allocate, [udp()], #{key => <<N:32>>}))
+              || Thief <- Thieves, N <- lists:seq(1, 10)],
+             until(fun() -> {R, T} = Heard(), R + T >= 40 * Round end)
+         end || Round <- lists:seq(1, 25)],
+        {Refused, Throttled} = Heard(),
+        ?assert(Refused >= 2),
+        ?assert(Throttled >= 900),
+        success(allocate(challenged(open(Server, #{ip => {127, 0, 0, 2}})))),
+        success(allocate(challenged(open(Server, #{user => <<"bob">>}))))
+    end).
+
+until(Fun) ->
+    case Fun() of
+        true -> ok;
+        false -> until(Fun)
+    end.
 
 -spec x37_order_of_checks(turn_kit:config()) -> _.
 x37_order_of_checks(Config) ->
@@ -489,6 +553,73 @@ x40_hijack(Config) ->
     ?assertMatch({_, <<"still mine">>}, peer_next(Peer)),
     delete(Alice).
 
+-spec x41_bid_down(turn_kit:config()) -> _.
+x41_bid_down(Config) ->
+    doc("whoever takes away, shortens or turns round what was offered earns 400, without a look at "
+        "the signature"),
+    #{realm := Realm, offered := [Strong, Weak] = Offered} = Client = fresh(server(Config)),
+    Key = stun_model:key("alice", Realm, "wonderland"),
+    [begin
+         Before = [{password_algorithms, All} || All =/= none]
+             ++ [{password_algorithm, One} || One =/= none],
+         Answer = call(Client, allocate, [udp()], #{before => Before, key => K, hash => Hash}),
+         ?assertEqual({All, One, 400}, {All, One, code(Answer)}),
+         ?assertEqual(undefined, get(nonce, Answer))
+     end || {All, One} <- [{Offered, none}, {none, Weak}, {none, Strong}, {[Weak], Weak},
+                           {[Strong], Strong}, {[Weak, Strong], Weak}, {Offered, {9, <<>>}}],
+            K <- [Key, <<"wrong">>], Hash <- [sha1, sha256]],
+    success(call(Client, allocate, [udp()], #{algorithm => md5})),
+    with_server(#{require_sha256 => true}, fun(Strict) ->
+        [expect(401, call(fresh(Strict), allocate, [udp()], Options))
+         || Options <- [#{}, #{algorithm => md5}]]
+    end).
+
+-spec x41_bid_down_of_the_nonce(turn_kit:config()) -> _.
+x41_bid_down_of_the_nonce(Config) ->
+    doc("the features in the nonce cannot be changed: they are part of what it proves"),
+    #{nonce := <<"obMatJos2AAAB", Rest/binary>>} = Client = fresh(server(Config)),
+    [expect(438, call(Client, allocate, [udp()],
+                      Options#{nonce => <<"obMatJos2", Bits/binary, Rest/binary>>}))
+     || Bits <- [<<"AAAA">>, <<"AAAC">>, <<"AAAD">>, <<"gAAA">>, <<"QAAA">>],
+        Options <- [#{}, #{algorithm => md5}, #{algorithm => sha256}]],
+    success(call(Client, allocate, [udp()], #{algorithm => sha256})).
+
+-spec x42_userhash_or_username(turn_kit:config()) -> _.
+x42_userhash_or_username(_Config) ->
+    doc("one hash, one user, and USERNAME decides where both are; what is no hash is nobody's"),
+    with_server(#{secrets => []}, fun(#{name := Name, realm := Realm} = Server) ->
+        Client = fresh(Server),
+        Hash = stun_model:userhash("alice", Realm),
+        Foreign = [<<0:256>>, stun_model:userhash("alice", "elsewhere"),
+                   stun_model:userhash("alice:example.org", ""), crypto:hash(sha256, "alice")],
+        [expect(401, call(Client, allocate, [{userhash, H}, udp()], #{user => undefined}))
+         || H <- Foreign],
+        [expect(400, call(Client, allocate, [{userhash, {raw, H}}, udp()], #{user => undefined}))
+         || H <- [binary:part(Hash, 0, 31), <<Hash/binary, 0>>]],
+        success(call(Client, allocate, [{userhash, stun_model:userhash("bob", Realm)}, udp()])),
+        ?assertMatch([#{user := <<"alice">>}], meerkat:allocations(Name)),
+        Bob = open(Server, #{user => <<"bob">>}),
+        expect(401, call(challenged(Bob), allocate, [{userhash, Hash}, udp()],
+                         #{key => stun_model:key("alice", Realm, "wonderland")}))
+    end).
+
+-spec x42_userhash_after_reload(turn_kit:config()) -> _.
+x42_userhash_after_reload(_Config) ->
+    doc("when the users change, so do the hashes by which they are found"),
+    with_server(#{secrets => []}, fun(#{name := Name} = Server) ->
+        Anonymous = fun(User, Password) ->
+            Client = challenged(open(Server, #{user => User, password => Password})),
+            code(call(Client, allocate, [udp()], #{anonymous => true, algorithm => sha256}))
+        end,
+        ?assertEqual([success, 401], [Anonymous(<<"alice">>, <<"wonderland">>),
+                                      Anonymous(<<"carol">>, <<"christmas">>)]),
+        #{config := Running} = meerkat_registry:settings(Name),
+        ok = meerkat:reload(Name, (Running())#{users => #{<<"carol">> =>
+                                                              {password, <<"christmas">>}}}),
+        ?assertEqual([401, success], [Anonymous(<<"alice">>, <<"wonderland">>),
+                                      Anonymous(<<"carol">>, <<"christmas">>)])
+    end).
+
 -spec x43_mixed_integrity(turn_kit:config()) -> _.
 x43_mixed_integrity(Config) ->
     doc("a good SHA-1 does not heal a bad SHA-256, nor does a bad SHA-1 harm a good one"),
@@ -497,6 +628,65 @@ x43_mixed_integrity(Config) ->
                                                   key => <<"wrong">>})),
     success(call(Client, allocate, [udp()], #{before => [{sign, sha1, <<"wrong">>}],
                                               hash => sha256, key => Key})).
+
+-spec x43_mixed_integrity_by_algorithm(turn_kit:config()) -> _.
+x43_mixed_integrity_by_algorithm(Config) ->
+    doc("nor where an algorithm was chosen; and neither digest does for the other's key"),
+    #{realm := Realm} = Client = fresh(server(Config)),
+    [Md5, Sha256] = [stun_model:key(A, "alice", Realm, "wonderland") || A <- [md5, sha256]],
+    Offer = fun(Number) ->
+        [{password_algorithms, maps:get(offered, Client)}, {password_algorithm, {Number, <<>>}}]
+    end,
+    [?assertEqual({Number, Code},
+                  {Number, code(call(Client, allocate, [udp()],
+                                     #{before => Offer(Number) ++ [{sign, sha1, First}],
+                                       hash => sha256, key => Second}))})
+     || {Number, First, Second, Code} <-
+            [{1, Md5, <<"wrong">>, 401}, {2, Sha256, <<"wrong">>, 401}, {2, Sha256, Md5, 401},
+             {1, Md5, Sha256, 401}, {2, <<"wrong">>, Sha256, success}]],
+    delete(Client),
+    success(call(Client, allocate, [udp()], #{before => Offer(1) ++ [{sign, sha1, <<"wrong">>}],
+                                              hash => sha256, key => Md5})).
+
+-spec x46_names_in_logs(turn_kit:config()) -> _.
+x46_names_in_logs(Config) ->
+    doc("whatever a stranger calls itself: one line without control characters, no password or "
+        "secret in it; and it says what was wrong"),
+    #{secret := Secret} = Server = server(Config),
+    Past = <<"1000000000:eve">>,
+    Odd = [<<"%n%s~p">>, <<"a\r\nb">>, <<"a", 0, "b">>, <<"'; --">>, <<"{{}}">>, <<"\e[2J">>,
+           <<16#FF, 16#FE>>, <<"\x{2028}"/utf8>>, binary:copy(<<16#C3, 16#A9>>, 381)],
+    with_log(fun() ->
+        [begin
+             Client = challenged(open(Server, #{user => User, password => <<"gu3ss">>})),
+             expect(401, call(Client, allocate, [udp(), {software, User}], Options)),
+             Line = receive {line, L} -> unicode:characters_to_binary(L) end,
+             ?assertMatch({_, {match, _}}, {Line, re:run(Line, Reason)}),
+             ?assertEqual({Line, nomatch}, {Line, re:run(Line, "[\\x00-\\x1f\\x7f]")}),
+             ?assertEqual({Line, nomatch}, {Line, re:run(Line, ["gu3ss|wonderland|", Secret])})
+         end || {User, Reason, Options} <-
+                    [{<<"alice">>, "wrong password of user \"alice\"$", #{}},
+                     {Past, "the credentials of \"1000000000:eve\" expired [0-9]+ s ago$", #{}},
+                     {<<"alice">>, "nobody is known by that USERHASH$",
+                      #{user => <<"mallory">>, anonymous => true}}]
+                    ++ [{User, "^401 to 127\\.0\\.0\\.1:[0-9]+: ", #{}} || User <- Odd]]
+    end).
+
+with_log(Fun) ->
+    ok = logger:add_handler(?MODULE, ?MODULE, #{config => #{to => self()}}),
+    ok = logger:set_module_level(meerkat_request, debug),
+    try Fun()
+    after
+        ok = logger:unset_module_level(meerkat_request),
+        ok = logger:remove_handler(?MODULE)
+    end.
+
+-spec log(logger:log_event(), logger:handler_config()) -> _.
+log(#{meta := #{mfa := {meerkat_request, _, _}}, msg := {Format, Args}},
+    #{config := #{to := Pid}}) ->
+    Pid ! {line, io_lib:format(Format, Args)};
+log(_Event, _Config) ->
+    ok.
 
 %% ------------------------------------------------------------------------------- 2.4: parser
 

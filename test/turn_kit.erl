@@ -35,6 +35,7 @@
 -type client() :: #{socket := gen_udp:socket(), server := server(), to := stun_model:address(),
                     here := stun_model:address(), user := binary(), password := binary(),
                     realm => binary(), nonce => binary(), key => binary(),
+                    offered => [{0..65535, binary()}],
                     relayed => stun_model:address(), answer => answer()}.
 %% A decoded answer; `bytes` are those received.
 -type answer() :: #{class := success | error, method := stun_model:method(), bytes := binary(),
@@ -91,13 +92,16 @@ config() ->
 
 users() -> #{<<"alice">> => <<"wonderland">>, <<"bob">> => <<"builder">>}.
 
-start_meerkat(#{realm := Realm, secrets := [Secret | _]} = Config) ->
+start_meerkat(#{realm := Realm, secrets := Secrets, users := Users} = Config) ->
+    [Secret | _] = Secrets ++ [<<"none is set">>],
     {ok, _} = application:ensure_all_started(meerkat),
     Name = list_to_atom("turn_kit_" ++ integer_to_list(erlang:unique_integer([positive]))),
     {ok, _} = meerkat:start_server(Name, Config),
     #{listeners := [{Ip, Port} | _] = Bound} = meerkat:info(Name),
     #{name => Name, foreign => false, realm => Realm, secret => Secret, ip => Ip, port => Port,
-      listeners => Bound, users => users()}.
+      listeners => Bound, users => maps:merge(users(), known(Users))}.
+
+known(Users) -> maps:from_list([{User, P} || {User, {password, P}} <- maps:to_list(Users)]).
 
 %% Another server, to debug the suites themselves: host:port, both loopback addresses.
 foreign(Target) ->
@@ -333,18 +337,20 @@ request(Class, Method, Items) ->
     stun_model:encode(#{class => Class, method => Method, attributes => Items,
                         transaction_id => crypto:strong_rand_bytes(12)}).
 
-%% Learns realm and nonce from a 401 (RFC 8489 9.2.3).
+%% Learns realm, nonce and password algorithms from a 401 (RFC 8489 9.2.3).
 -spec challenged(client()) -> client().
 challenged(#{user := User, password := Password} = Client) ->
     Answer = ask(Client, request(allocate, [{requested_transport, 17}])),
     401 = code(Answer),
     Realm = get(realm, Answer),
-    Client#{realm => Realm, nonce => get(nonce, Answer),
+    Offered = case get(password_algorithms, Answer) of undefined -> []; Some -> Some end,
+    Client#{realm => Realm, nonce => get(nonce, Answer), offered => Offered,
             key => stun_model:key(User, Realm, Password)}.
 
 %% A signed request. Options: transaction_id; hash (sha1, sha256); user, realm, nonce (undefined:
 %% left out); key; before (items between NONCE and the signature); trailing (items behind it);
-%% fingerprint.
+%% fingerprint; algorithm (md5, sha256: as a client of RFC 8489 does it that was offered some, the
+%% signature SHA-256); anonymous (true: USERHASH in place of USERNAME).
 -spec signed(client(), stun_model:method(), [stun_model:item()]) -> binary().
 signed(Client, Method, Items) -> signed(Client, Method, Items, #{}).
 
@@ -352,20 +358,34 @@ signed(Client, Method, Items) -> signed(Client, Method, Items, #{}).
 signed(#{password := Password} = Client, Method, Items, Options) ->
     #{user := User, realm := Realm, nonce := Nonce} = Given =
         maps:merge(maps:with([user, realm, nonce], Client), Options),
+    Algorithm = maps:get(algorithm, Options, md5),
     Key = case Given of
               #{key := K} -> K;
-              #{} when is_binary(User), is_binary(Realm) -> stun_model:key(User, Realm, Password);
+              #{} when is_binary(User), is_binary(Realm) ->
+                  stun_model:key(Algorithm, User, Realm, Password);
               #{} -> maps:get(key, Client)
           end,
-    Identity = [{N, V} || {N, V} <- [{username, User}, {realm, Realm}, {nonce, Nonce}],
-                          V =/= undefined],
+    Name = case Options of
+               #{anonymous := true} -> {userhash, stun_model:userhash(User, Realm)};
+               #{} -> {username, User}
+           end,
+    Identity = [{N, V} || {N, V} <- [Name, {realm, Realm}, {nonce, Nonce}], V =/= undefined]
+        ++ chosen(Client, Options),
     stun_model:encode(#{class => request, method => Method,
                         transaction_id => maps:get(transaction_id, Options,
                                                    crypto:strong_rand_bytes(12)),
                         attributes => Items ++ Identity ++ maps:get(before, Options, [])
-                            ++ [{sign, maps:get(hash, Options, sha1), Key}]
+                            ++ [{sign, maps:get(hash, Options, hash(Options)), Key}]
                             ++ maps:get(trailing, Options, []),
                         fingerprint => maps:get(fingerprint, Options, false)}).
+
+chosen(#{offered := Offered}, #{algorithm := Algorithm}) ->
+    Number = case Algorithm of md5 -> 1; sha256 -> 2 end,
+    [{password_algorithms, Offered}, {password_algorithm, {Number, <<>>}}];
+chosen(_, _) -> [].
+
+hash(#{algorithm := _}) -> sha256;
+hash(#{}) -> sha1.
 
 %% A signed request and its answer, which is signed likewise unless it is a 400, 401 or 438, whose
 %% sender may not know the key (RFC 8489 9.2.4).
@@ -380,6 +400,11 @@ call(#{key := Key} = Client, Method, Items, Options) ->
         {#{}, #{key := Other}} -> ok = stun_model:verify(maps:get(bytes, Answer), Other);
         {#{}, #{user := _}} -> ok;
         {#{}, #{realm := _}} -> ok;
+        {#{}, #{algorithm := Algorithm}} ->
+            #{user := User, realm := Realm, password := Password} = Client,
+            ?assertMatch(#{integrity := sha256}, Answer),
+            ok = stun_model:verify(maps:get(bytes, Answer),
+                                   stun_model:key(Algorithm, User, Realm, Password));
         {#{}, #{}} -> ok = stun_model:verify(maps:get(bytes, Answer), Key)
     end,
     Answer.
