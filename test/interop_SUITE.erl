@@ -9,16 +9,17 @@
 -export([uclient_send/1, uclient_channel/1, uclient_channel_one_socket/1, uclient_padded/1,
          uclient_large/1, uclient_ipv6_client/1, uclient_ipv6_relay/1, uclient_between_clients/1,
          uclient_rest_credentials/1, uclient_without_permission_relays_nothing/1,
-         uclient_strict_channel_numbers/1, aioice_relay/1, browser_relay/1,
-         a_wrong_password_fails/1]).
+         uclient_strict_channel_numbers/1, uclient_mobility/1, natdiscovery/1, stunclient/1,
+         aioice_relay/1, browser_relay/1, a_wrong_password_fails/1]).
 
 suite() -> [{timetrap, {minutes, 3}}].
 
 all() ->
     [uclient_send, uclient_channel, uclient_channel_one_socket, uclient_padded, uclient_large,
      uclient_ipv6_client, uclient_ipv6_relay, uclient_between_clients, uclient_rest_credentials,
-     uclient_without_permission_relays_nothing, uclient_strict_channel_numbers, aioice_relay,
-     browser_relay, a_wrong_password_fails].
+     uclient_without_permission_relays_nothing, uclient_strict_channel_numbers,
+     uclient_mobility, natdiscovery, stunclient, aioice_relay, browser_relay,
+     a_wrong_password_fails].
 
 %% Debian's uclient chooses channel numbers up to 0x7FFF (K12).
 init_per_suite(Config) ->
@@ -66,6 +67,53 @@ uclient_strict_channel_numbers(_Config) ->
                               Status =:= 1 andalso re:run(Output, "error 400") =/= nomatch
                           end, Runs))
     end).
+
+%% It moves to another socket in the middle of a run, and not one message may be lost.
+uclient_mobility(_Config) ->
+    Settings = #{rfc5766_channel_numbers => true, mobility => true},
+    turn_kit:with_server(Settings, fun(Server) ->
+        [begin
+             counted_moves(Server, fun() ->
+                 {Status, Output} = run_uclient(Host, Server, Mode, ["-M", "-c"]),
+                 ?assertEqual({0, match}, {Status, re:run(Output, "lost 0", [{capture, none}])})
+             end)
+         end || Host <- ["127.0.0.1", "::1"], Mode <- ["channel", "send"]]
+    end).
+
+counted_moves(Server, Run) ->
+    Before = turn_kit:counter(Server, moves),
+    Run(),
+    ?assert(turn_kit:counter(Server, moves) > Before).
+
+%% coturn's discovery sees the loopback for what it is: no NAT.
+natdiscovery(_Config) ->
+    discoverable(fun(Port) ->
+        [begin
+             {Status, Output} = exec(os:find_executable("turnutils_natdiscovery"),
+                                     Options ++ ["-p", Port, "-L", "127.0.0.1", "127.0.0.1"]),
+             ?assertEqual(0, Status),
+             [?assertMatch({{match, _}, _}, {re:run(Output, Line), Line})
+              || Line <- ["NAT with Endpoint Independent Mapping!",
+                          "NAT with Endpoint Independent Filtering!"]]
+         end || Options <- [["-m", "-f"], ["-m", "-f", "-P"]]]
+    end).
+
+stunclient(_Config) ->
+    discoverable(fun(Port) ->
+        {Status, Output} = exec(os:find_executable("turnutils_stunclient"),
+                                ["-f", "-p", Port, "-L", "127.0.0.1", "127.0.0.1"]),
+        ?assertEqual(0, Status),
+        [?assertMatch({{match, _}, _}, {re:run(Output, Line), Line})
+         || Line <- ["RFC 5780 response", "Other addr: : 127.0.0.2:"]]
+    end).
+
+%% Runs Fun with the first port of a server that has what RFC 5780 asks for.
+discoverable(Fun) ->
+    Port = turn_kit:free_ports(2),
+    Listeners = [#{transport => udp, ip => {127, 0, 0, Ip}, port => P,
+                   other => {{127, 0, 0, 3 - Ip}, 2 * Port + 1 - P}}
+                 || Ip <- [1, 2], P <- [Port, Port + 1]],
+    turn_kit:with_server(#{listeners => Listeners}, fun(_) -> Fun(integer_to_list(Port)) end).
 
 aioice_relay(Config) ->
     #{ip := Ip, port := Port, users := Users} = server(Config),
