@@ -46,7 +46,7 @@ groups() ->
      {alone, [], [options_refused, silence, lost_in_words, every_reason_in_words]},
      {arguments, [], [wrong_arguments, environment, credentials_from_secret]},
      {coturn, [], Server ++ [alternate_server, check_by_secret, check_outside]},
-     {meerkat, [], Server ++ [check_by_secret]}].
+     {meerkat, [], Server ++ [check_by_secret, sha256_and_hashed_name]}].
 
 init_per_group(Kind, Config) when Kind =:= coturn; Kind =:= meerkat ->
     [{kind, Kind}, {server, start(Kind)} | Config];
@@ -890,6 +890,65 @@ check_by_secret(Config) ->
         ?assertEqual(8, length([ok || #{result := ok, ms := Ms} <- Steps, Ms >= 0]))
     after
         ok = stop(Server)
+    end.
+
+sha256_and_hashed_name(_) ->
+    doc("every request to a server that offers both has a hash for a name and a key by SHA-256, "
+        "without being told to (RFC8489 9.2.5)"),
+    turn_kit:with_server(#{secrets => [], require_sha256 => true}, fun(Server) ->
+        #{ip := Ip, port := Port, name := Name} = Server,
+        Between = listener_between({Ip, Port}),
+        {ok, Client} = meerkat_client:start_link(#{server => Between, username => ?USER,
+                                                   password => ?PASSWORD}),
+        {ok, _} = meerkat_client:allocate(Client),
+        ?assertMatch([#{user := ?USER}], meerkat:allocations(Name)),
+        {_, Peer} = peer(inet),
+        ok = meerkat_client:permit(Client, Peer),
+        {ok, _} = meerkat_client:bind_channel(Client, Peer),
+        {ok, _} = meerkat_client:refresh(Client),
+        ok = meerkat_client:release(Client),
+        ok = meerkat_client:close(Client),
+        [#{integrity := none} | Signed] = overheard(),
+        ?assert(length(Signed) >= 5),
+        Hash = stun_model:userhash(?USER, ?REALM),
+        [begin
+             ?assertMatch(#{integrity := sha256}, Request),
+             ?assertEqual([Hash, undefined, {2, <<>>}, [{2, <<>>}, {1, <<>>}]],
+                          [turn_kit:get(Attribute, Request)
+                           || Attribute <- [userhash, username, password_algorithm,
+                                            password_algorithms]])
+         end || Request <- Signed]
+    end).
+
+%% An address that passes on to the server what comes to it, and back; the caller overhears.
+listener_between({Ip, Port}) ->
+    Self = self(),
+    Pid = spawn_link(fun() ->
+        [Near, Far] = [element(2, gen_udp:open(0, [binary, {ip, loopback(inet)}]))
+                       || _ <- [near, far]],
+        Self ! {self(), inet:sockname(Near)},
+        pass_on(Self, Near, Far, {Ip, Port}, none)
+    end),
+    receive {Pid, {ok, Address}} -> Address end.
+
+pass_on(Listener, Near, Far, {Ip, Port} = Server, Client) ->
+    receive
+        {udp, Near, FromIp, FromPort, Bytes} ->
+            Listener ! {overheard, Bytes},
+            ok = gen_udp:send(Far, Ip, Port, Bytes),
+            pass_on(Listener, Near, Far, Server, {FromIp, FromPort});
+        {udp, Far, Ip, Port, Bytes} ->
+            {ClientIp, ClientPort} = Client,
+            ok = gen_udp:send(Near, ClientIp, ClientPort, Bytes),
+            pass_on(Listener, Near, Far, Server, Client)
+    end.
+
+overheard() ->
+    receive
+        {overheard, Bytes} ->
+            {ok, #{class := request} = Request} = stun_model:decode(Bytes),
+            [Request | overheard()]
+    after 0 -> []
     end.
 
 check_outside(_) ->

@@ -10,7 +10,7 @@
 -define(TIMEOUT, 20000).
 -define(REALM, <<"example.org">>).
 -define(SECRET, <<"s3cret">>).
--define(NONCE, <<"obMatJos2AAAAnonce">>).
+-define(NONCE, <<"obMatJos2AAABnonce">>).
 -define(CLIENT, {{192, 0, 2, 9}, 40000}).
 -define(SERVER, {{203, 0, 113, 1}, 3478}).
 -define(RELAY, {203, 0, 113, 5}).
@@ -187,7 +187,8 @@ wrong_password_401(Config) ->
     Bridge = serving(Config, #{software => <<"Meerkat">>}),
     _ = asked(Bridge, ?FLOW, refresh, [], #{password => <<"wrong">>}),
     ?assertMatch(#{class := error, method := refresh, integrity := none, fingerprint := false,
-                   attributes := [{error_code, {401, <<>>}}, {realm, ?REALM}, {nonce, ?NONCE}]},
+                   attributes := [{error_code, {401, <<>>}}, {realm, ?REALM}, {nonce, ?NONCE},
+                                   {password_algorithms, [{2, <<>>}, {1, <<>>}]}]},
                  answer(Bridge, ?FLOW)).
 
 missing_credentials_400(Config) ->

@@ -18,11 +18,12 @@
          x36_brute_force/1, x37_order_of_checks/1, x38_appended_attributes/1,
          x38_appended_to_a_signed_request/1, x40_hijack/1, x41_bid_down/1,
          x41_bid_down_of_the_nonce/1, x42_userhash_or_username/1, x42_userhash_after_reload/1,
-         x43_mixed_integrity/1, x43_mixed_integrity_by_algorithm/1, x46_names_in_logs/1, x50_lengths/1,
-         x51_attributes_past_the_end/1, x52_empty_values/1, x53_wrong_sizes/1,
+         x43_mixed_integrity/1, x43_mixed_integrity_by_algorithm/1, x46_names_in_logs/1,
+         x50_lengths/1, x51_attributes_past_the_end/1, x52_empty_values/1, x53_wrong_sizes/1,
          x55_response_padding/1, x55_data_padding/1, x56_known_where_unexpected/1,
          x57_duplicates/1, x58_many_attributes/1, x59_unaligned/1, x60_fingerprint/1,
-         x61_transaction_ids/1, x63_classes_of_others/1, x64_usernames/1]).
+         x61_transaction_ids/1, x63_classes_of_others/1, x64_usernames/1,
+         x109_nothing_to_connect_to/1]).
 -export([end_per_testcase/2]).
 %% Of a handler of logger.
 -export([log/2]).
@@ -920,3 +921,28 @@ x64_usernames(Config) ->
                      <<"%n%s%p">>, <<"a\r\nb">>, <<"'; --">>, <<"{{}}">>, <<"../../etc">>,
                      binary:copy(<<16#C3, 16#A9>>, 381)]],
     success(allocate(Client)).
+
+%% -------------------------------------------------------------------- 2.7: the two programs
+
+-spec x109_nothing_to_connect_to(turn_kit:config()) -> _.
+x109_nothing_to_connect_to(Config) ->
+    doc("the relay has pipes to Erlang and sockets of UDP, and nothing anybody could connect to"),
+    turn_kit:is_foreign(server(Config)) andalso throw({skip, "looks at its own relay"}),
+    Relays = [integer_to_list(Pid)
+              || Port <- erlang:ports(), {name, Name} <- [erlang:port_info(Port, name)],
+                 string:find(Name, "meerkat_relay") =/= nomatch,
+                 {os_pid, Pid} <- [erlang:port_info(Port, os_pid)]],
+    ?assert(length(Relays) >= 2),
+    [begin
+         Fds = filelib:wildcard("/proc/" ++ Pid ++ "/fd/*"),
+         Links = [Link || Fd <- Fds, {ok, Link} <- [file:read_link(Fd)]],
+         Sockets = ["socket:[" ++ Inode ++ "]"
+                    || Table <- ["udp", "udp6"], Line <- tl(table(Pid, Table)),
+                       Inode <- [lists:nth(10, string:lexemes(Line, " "))]],
+         ?assert(length([L || L <- Links, lists:member(L, Sockets)]) >= 4),
+         ?assertEqual([], [L || "socket:" ++ _ = L <- Links, not lists:member(L, Sockets)])
+     end || Pid <- Relays].
+
+table(Pid, Name) ->
+    {ok, Text} = file:read_file("/proc/" ++ Pid ++ "/net/" ++ Name),
+    string:lexemes(binary_to_list(Text), "\n").
