@@ -29,7 +29,7 @@
          s40_userhash_of_another_length/1, s40_no_userhash_for_the_secret/1,
          s41_integrity_before_fingerprint/1,
          s42_truncated_sha256/1, s43_error_code_bits/1, s44_realm_and_nonce/1,
-         s45_algorithms_on_the_wire/1, s46_unknown_attributes_list/1, s47_binding_is_open/1,
+         s45_algorithms_on_the_wire/1, s46_unknown_attributes_list/1, s47_binding_has_no_state/1,
          s48_md5_for_legacy_only/1]).
 
 -import(turn_kit, [doc/1, open/1, open/2, ask/2, silent/2, dropped/3, request/2, request/3,
@@ -37,7 +37,8 @@
                    allocate/2, permit/2, peer/0, peer_next/1, peer_same/2, send/2, fence/1, get/2,
                    get_all/2, code/1, names/1, success/1, expect/2, patch/3]).
 
--export([s36_rfc3489_off/1, s36_rfc3489_on/1, s36_rfc3489_binding_only/1]).
+-export([s4_short_messages/1, s5_software/1, s36_binding_is_open/1, s36_rfc3489_off/1,
+         s36_rfc3489_on/1, s36_rfc3489_binding_only/1]).
 
 -define(COOKIE, 16#2112A442).
 
@@ -154,6 +155,39 @@ in_batches(N, Each, Between, List) ->
     in_batches(N, Each, Between, Rest).
 
 %% ----------------------------------------------------------------------- 6: what is answered
+
+-spec s4_short_messages(turn_kit:config()) -> _.
+s4_short_messages(_Config) ->
+    doc("the longest answers fit 548 bytes, which every path takes (RFC 8489 6.1)"),
+    Text = binary:copy(<<"x">>, 127),
+    turn_kit:with_server(#{realm => Text, software => Text}, fun(Server) ->
+        Client = challenged(open(Server)),
+        Many = [{T, <<>>} || T <- lists:seq(16#7F00, 16#7F40)],
+        Fingerprint = #{fingerprint => true},
+        Answers = [expect(401, ask(Client, request(allocate, [udp(), fingerprint]))),
+                   expect(438, call(Client, allocate, [udp()], Fingerprint#{nonce => <<"n">>})),
+                   expect(420, ask(Client, request(binding, Many ++ [fingerprint]))),
+                   expect(420, call(Client, allocate, [udp() | Many], Fingerprint)),
+                   success(call(Client, allocate, [udp(), {additional_address_family, 2}],
+                                Fingerprint)),
+                   success(ask(Client, request(binding, [fingerprint])))],
+        ?assertEqual([], [S || #{bytes := B} <- Answers, S <- [byte_size(B)], S > 548])
+    end).
+
+-spec s5_software(turn_kit:config()) -> _.
+s5_software(Config) ->
+    doc("SOFTWARE is said by who is told to, and not unless (RFC 8489 6.1, 16.1.2)"),
+    Said = fun(Server) ->
+        Client = challenged(open(Server)),
+        [get(software, Answer)
+         || Answer <- [call(Client, refresh, []), allocate(Client), call(Client, refresh, [])]]
+    end,
+    ?assertEqual([undefined, undefined, undefined], Said(server(Config))),
+    turn_kit:with_server(#{software => <<"Meerkat 1">>}, fun(Server) ->
+        ?assertEqual([<<"Meerkat 1">>, <<"Meerkat 1">>, <<"Meerkat 1">>], Said(Server)),
+        %% Strangers are told nothing (X21).
+        ?assertEqual(undefined, get(software, ask(open(Server), request(allocate, [udp()]))))
+    end).
 
 -spec s8_response_class(turn_kit:config()) -> _.
 s8_response_class(Config) ->
@@ -703,6 +737,20 @@ expect_code(Code, Answer) -> expect(Code, Answer).
 
 %% ----------------------------------------------------------------------------- 14: attributes
 
+-spec s36_binding_is_open(turn_kit:config()) -> _.
+s36_binding_is_open(Config) ->
+    doc("Binding needs no credentials and no FINGERPRINT, and ignores them (RFC 8489 12)"),
+    Client = challenged(open(server(Config))),
+    [begin
+         Answer = success(ask(Client, Request)),
+         ?assertEqual([xor_mapped_address], names(Answer) -- [fingerprint])
+     end || Request <- [request(binding, []), request(binding, [fingerprint]),
+                        signed(Client, binding, []),
+                        signed(Client, binding, [], #{key => <<"wrong">>}),
+                        signed(Client, binding, [], #{nonce => <<"stale">>, fingerprint => true}),
+                        signed(Client, binding, [], #{user => undefined})]],
+    ?assertEqual(success, code(ask(Client, request(binding, [{software, <<"client">>}])))).
+
 -spec s36_rfc3489_off(turn_kit:config()) -> _.
 s36_rfc3489_off(Config) ->
     doc("a Binding request of RFC 3489, without the cookie, is dropped by default "
@@ -931,19 +979,18 @@ s46_unknown_attributes_list(Config) ->
          ?assertEqual(0, At rem 4)
      end || N <- [1, 2, 3, 4]].
 
--spec s47_binding_is_open(turn_kit:config()) -> _.
-s47_binding_is_open(Config) ->
-    doc("Binding needs no credentials and no FINGERPRINT, and ignores them (RFC 8489 12)"),
-    Client = challenged(open(server(Config))),
-    [begin
-         Answer = success(ask(Client, Request)),
-         ?assertEqual([xor_mapped_address], names(Answer) -- [fingerprint])
-     end || Request <- [request(binding, []), request(binding, [fingerprint]),
-                        signed(Client, binding, []),
-                        signed(Client, binding, [], #{key => <<"wrong">>}),
-                        signed(Client, binding, [], #{nonce => <<"stale">>, fingerprint => true}),
-                        signed(Client, binding, [], #{user => undefined})]],
-    ?assertEqual(success, code(ask(Client, request(binding, [{software, <<"client">>}])))).
+-spec s47_binding_has_no_state(turn_kit:config()) -> _.
+s47_binding_has_no_state(Config) ->
+    doc("Binding is one datagram each way and nothing remembered: whichever server of an anycast "
+        "address gets it says the same (RFC 8489 15)"),
+    Server = server(Config),
+    turn_kit:with_server(#{}, fun(#{listeners := [Other | _]}) ->
+        #{here := {Ip, Port}} = Client = open(Server),
+        Request = request(binding, [fingerprint]),
+        #{bytes := Bytes} = ask(Client, Request),
+        ?assertMatch(#{bytes := Bytes}, ask(Client#{to := Other}, Request)),
+        ?assertEqual({Ip, Port}, maps:get(here, Client))
+    end).
 
 -spec s48_md5_for_legacy_only(turn_kit:config()) -> _.
 s48_md5_for_legacy_only(_Config) ->

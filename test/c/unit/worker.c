@@ -729,6 +729,25 @@ static void x22_strangers_get_their_share_and_no_more(void)
     kit_stop(&k);
 }
 
+static void x82_strangers_leave_nothing_behind(void)
+{
+    kit_start(&k);
+    size_t len = bare_request(buf, sizeof(buf), STUN_ALLOCATE);
+    for (uint32_t i = 0; i < 100000; i++) {
+        store32(k.client.ip + 12, 0x0b000000 + i * 2654435761u % 0x01000000);
+        k.client.port = (uint16_t)(1024 + i % 60000);
+        kit_from_client(&k, buf, len);
+        CHECK(took(&sent));
+    }
+    struct ctl_frame f;
+    CHECK(!kit_frame(&k, &f));
+    CHECK_EQ(k.worker.sessions.session_slab.live, 0);
+    CHECK_EQ(k.worker.pending_slab.live, 0);
+    CHECK_EQ(k.worker.sessions.timers.count, 0);
+    CHECK_EQ(kit_count(&k, CTR_challenges), 100000);
+    kit_stop(&k);
+}
+
 /* Bytes that pass in ten seconds when 500 bytes come every millisecond. */
 static size_t through(struct session *s, bool to_peer)
 {
@@ -1097,6 +1116,7 @@ int main(void)
     RUN(t44_dont_fragment_is_ignored_towards_ipv6);
     RUN(t34_one_family_ends_without_the_other);
     RUN(x22_strangers_get_their_share_and_no_more);
+    RUN(x82_strangers_leave_nothing_behind);
     RUN(x83_bandwidth_is_kept_within_five_per_cent);
     RUN(m5_a_client_moves_when_it_speaks_from_its_new_address);
     RUN(m5_a_client_that_lands_at_another_worker_is_carried);
