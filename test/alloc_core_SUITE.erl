@@ -19,7 +19,7 @@
 
 all() ->
     [{group, allocate}, {group, made}, {group, refresh}, {group, permission}, {group, channel},
-     {group, dual}, {group, ending}].
+     {group, dual}, {group, mobility}, {group, ending}].
 
 groups() ->
     [{allocate, [], [
@@ -61,6 +61,14 @@ groups() ->
         dual_without_ipv4_440, dual_peers_of_both, dual_delete_one_leaves_other,
         dual_delete_both_in_turn, dual_refresh_one, dual_refresh_none_means_both,
         dual_family_expires_alone]},
+     {mobility, [], [
+        allocate_asks_for_a_ticket, ticket_without_allocation, ticket_told_with_allocation, resumed,
+        resume_sets_the_lifetime, resume_deletes, resume_of_one_family, resume_from_here_400,
+        resume_with_spent_ticket_400, resume_by_another_441, resume_faults_in_order,
+        resume_into_a_five_tuple_taken_437, resume_refused_by_relay, resume_when_gone_437,
+        retransmission_for_30_s, later_resume_replaces_pending, moved,
+        moved_while_another_is_asked_for, moved_to_nowhere_we_know, forgotten_with_all_places,
+        tickets_count_round, ticket_texts, ticket_opens_with_its_key_alone]},
      {ending, [], [
         gone_expired, gone_while_awaiting_437, gone_after_delete, delete_never_confirmed,
         relay_silent_leaves_unanswered, relay_down_leaves_unanswered, relay_down_idle,
@@ -711,7 +719,279 @@ info(_) ->
                    expires_ms => 599000, permissions => [], channels => []},
                  info_of(made(), 1000)).
 
+%%% Mobility (RFC 8016)
+
+allocate_asks_for_a_ticket(_) ->
+    Admit = fun(Ticket, Limits) ->
+        Request = request(allocate, [{requested_transport, 17}, {mobility_ticket, Ticket}]),
+        meerkat_alloc_core:admit(Request, Limits)
+    end,
+    ?assertMatch({create, #{mobile := true}}, Admit(<<>>, mobile())),
+    ?assertMatch({create, #{mobile := false}}, admit([])),
+    ?assertEqual(refused(405), answer(Admit(<<>>, limits()))),
+    [?assertEqual(refused(400), answer(Admit(<<"x">>, L))) || L <- [limits(), mobile()]].
+
+ticket_without_allocation(_) ->
+    Limits = #{tickets := Key} = mobile(),
+    Admit = fun(Ticket, L) ->
+        answer(meerkat_alloc_core:admit(request(refresh, [{mobility_ticket, Ticket}]), L))
+    end,
+    Good = meerkat_ticket:seal(?SESSION, 0, Key),
+    ?assertEqual(refused(437), Admit(Good, Limits)),
+    [?assertEqual(refused(400), Admit(T, Limits)) || T <- [<<>>, <<"x">>, <<Good/binary, "x">>]],
+    [?assertEqual(refused(405), Admit(T, limits())) || T <- [<<>>, Good]],
+    %% Only Refresh has a ticket.
+    Request = request(channel_bind, [{mobility_ticket, <<"x">>}]),
+    ?assertEqual(refused(437), answer(meerkat_alloc_core:admit(Request, Limits))).
+
+ticket_told_with_allocation(_) ->
+    #{tickets := Key} = Limits = mobile(),
+    {_, Effects} = make([{mobility_ticket, <<>>}], Limits, created(#{})),
+    {success, Attributes} = answered(Effects),
+    ?assertEqual({ok, ?SESSION, 0},
+                 meerkat_ticket:open(find(mobility_ticket, Attributes), Key)),
+    {success, Plain} = answered(element(2, make([], Limits, created(#{})))),
+    ?assertEqual(error, find(mobility_ticket, Plain)).
+
+%% The 5-tuple is known before the relay is asked, and the ticket told when all is done.
+resumed(_) ->
+    #{tickets := Key} = Limits = mobile(),
+    {Alloc1, Effects} = request_to(made_mobile(Limits), resume(there(), 0, [])),
+    ?assertEqual([{meet, there()},
+                  {ask, 2, {alloc_move, (there())#{session => ?SESSION}}}],
+                 Effects),
+    {Alloc2, [{ask, 3, {alloc_refresh, #{lifetime_ms := 600000, family := 0}}}]} =
+        relay(Alloc1, reply(ok)),
+    {Alloc3, [{answer, {success, Attributes}}]} = relay(Alloc2, reply(ok)),
+    ?assertMatch([{lifetime, 600}, {mobility_ticket, _}], Attributes),
+    ?assertEqual({ok, ?SESSION, 1},
+                 meerkat_ticket:open(find(mobility_ticket, Attributes), Key)),
+    %% Not there yet.
+    ?assertMatch(#{client := ?CLIENT}, info_of(Alloc3, 0)).
+
+resume_sets_the_lifetime(_) ->
+    {Alloc1, _} = request_to(made_mobile(), resume(there(), 0, [{lifetime, 1800}])),
+    {Alloc2, [{ask, _, {alloc_refresh, #{lifetime_ms := 1800000}}}]} = relay(Alloc1, reply(ok)),
+    {Alloc3, [{answer, {success, [{lifetime, 1800}, _]}}]} = relay(Alloc2, reply(ok)),
+    ?assertMatch(#{expires_ms := 1800000}, info_of(Alloc3, 0)).
+
+resume_deletes(_) ->
+    {_, Effects} = request_to(made_mobile(), resume(there(), 0, [{lifetime, 0}])),
+    ?assertEqual([{tell, {alloc_delete, #{session => ?SESSION}}}, forget,
+                  {answer, {success, [{lifetime, 0}]}}], Effects).
+
+resume_of_one_family(_) ->
+    {Dual, _} = make([{additional_address_family, 2}, {mobility_ticket, <<>>}], mobile(),
+                     created(#{relayed_v6 => {?RELAY6, 50006}})),
+    V6 = {requested_address_family, 2},
+    {Alloc1, _} = request_to(Dual, resume(there(), 0, [V6, {lifetime, 0}])),
+    {Alloc2, [{ask, _, {alloc_refresh, #{family := 6, lifetime_ms := 0}}}]} =
+        relay(Alloc1, reply(ok)),
+    {Alloc3, [{answer, {success, [{lifetime, 0}, {mobility_ticket, _}]}}]} =
+        relay(Alloc2, reply(ok)),
+    {_, Effects} = request_to(Alloc3, resume(elsewhere(), 1, [V6])),
+    ?assertEqual([{answer, refused(443)}], Effects).
+
+resume_from_here_400(_) ->
+    Alloc = made_mobile(),
+    {_, Effects} = request_to(Alloc, resume(here(), 0, [])),
+    ?assertEqual([{answer, refused(400)}], Effects),
+    %% Nor from another address of the server's.
+    {_, AtOther} = request_to(Alloc, resume((here())#{server := ?PEER, listener := 2}, 0, [])),
+    ?assertEqual([{answer, refused(400)}], AtOther),
+    Pending = resumed_to(there(), 0, Alloc),
+    [?assertEqual([{answer, refused(400)}],
+                  element(2, request_to(Pending, with_txid(?OTHER_TXID, resume(Place, 1, [])))))
+     || Place <- [here(), there()]].
+
+resume_with_spent_ticket_400(_) ->
+    Pending = resumed_to(there(), 0, made_mobile()),
+    [?assertEqual([{answer, refused(400)}], element(2, request_to(Pending, Request)))
+     || Request <- [resume(elsewhere(), 0, []), resume(elsewhere(), 2, []),
+                    resume(elsewhere(), 16#ffff, []),
+                    with_txid(?OTHER_TXID, resume(there(), 0, []))]].
+
+resume_by_another_441(_) ->
+    Bob = fun(Request) -> Request#{user := <<"bob">>} end,
+    Alloc = made_mobile(),
+    [?assertEqual([{answer, refused(441)}],
+                  element(2, request_to(Alloc, Bob(resume(there(), 0, Attributes)))))
+     || Attributes <- [[], [{lifetime, 0}]]],
+    %% What she did he cannot repeat.
+    Pending = resumed_to(there(), 0, Alloc),
+    ?assertEqual([{answer, refused(441)}],
+                 element(2, request_to(Pending, Bob(resume(there(), 0, []))))).
+
+%% Each request violates two checks.
+resume_faults_in_order(_) ->
+    Alloc = made_mobile(),
+    Bob = #{user => <<"bob">>},
+    [?assertMatch({_, [{answer, {error, Code, _}}]}, request_to(Alloc, Request), Code)
+     || {Code, Request} <- [
+            {420, unknown([16#7fff], resume(there(), 7, []))},
+            {400, malformed([lifetime], maps:merge(resume(there(), 0, []), Bob))},
+            {400, maps:merge(resume(here(), 0, []), Bob)},
+            {441, maps:merge(taken(resume(there(), 0, [])), Bob)},
+            {437, taken(resume(there(), 0, [{requested_address_family, 2}]))}]].
+
+resume_into_a_five_tuple_taken_437(_) ->
+    {Alloc, Effects} = request_to(made_mobile(), taken(resume(there(), 0, []))),
+    ?assertEqual([{answer, refused(437)}], Effects),
+    %% The ticket was not spent.
+    resumed_to(elsewhere(), 0, Alloc).
+
+resume_refused_by_relay(_) ->
+    [begin
+         {Alloc1, _} = request_to(made_mobile(), resume(there(), 0, [])),
+         {Alloc2, Effects} = relay(Alloc1, reply(Status)),
+         ?assertEqual([{part, there()}, {answer, refused(Code)}], Effects),
+         resumed_to(elsewhere(), 0, Alloc2)
+     end || {Status, Code} <- [{conflict, 437}, {full, 500}, {refused, 500}]].
+
+resume_when_gone_437(_) ->
+    {Alloc, _} = request_to(made_mobile(), resume(there(), 0, [])),
+    {_, Effects} = relay(Alloc, reply(gone)),
+    ?assertEqual([forget, {answer, refused(437)}], Effects),
+    {_, Ended} = gone(Alloc, 1),
+    ?assertMatch([forget, {answer, {error, 437, []}}, {stop, {expired, _}}], Ended).
+
+%% RFC 8016 3.2.2: at least 30 s; a transaction is over after 39.5 s (RFC 8489 6.2.1).
+retransmission_for_30_s(_) ->
+    Pending = resumed_to(there(), 0, made_mobile()),
+    Here = move_done(there(), Pending),
+    [begin
+         {Alloc1, [{ask, _, {alloc_refresh, _}}]} =
+             request_at(Ms, Alloc, resume(there(), 0, [])),
+         {_, [{answer, {success, Attributes}}]} = relay(Alloc1, reply(ok)),
+         ?assertEqual(find(mobility_ticket, Attributes), ticket(1))
+     end || Alloc <- [Pending, Here], Ms <- [0, 30000, 39500]],
+    [?assertEqual([{answer, refused(400)}],
+                  element(2, request_at(60000, Alloc, resume(there(), 0, []))))
+     || Alloc <- [Pending, Here]].
+
+later_resume_replaces_pending(_) ->
+    Pending = resumed_to(there(), 0, made_mobile()),
+    {There, Elsewhere} = {there(), elsewhere()},
+    {Alloc1, [{meet, Elsewhere}, {ask, _, {alloc_move, _}}]} =
+        request_to(Pending, resume(Elsewhere, 1, [])),
+    {Alloc2, Effects} = relay(Alloc1, reply(ok)),
+    ?assertMatch([{part, There}, {ask, _, {alloc_refresh, _}}], Effects),
+    {Alloc3, [{answer, {success, _}}]} = relay(Alloc2, reply(ok)),
+    %% The first is nobody's now.
+    {_, Nothing} = relay_says_moved(there(), Alloc3),
+    ?assertEqual([], Nothing),
+    {Alloc4, Spent} = request_to(Alloc3, resume(there(), 0, [])),
+    ?assertEqual([{answer, refused(400)}], Spent),
+    ?assertMatch(#{client := ?CLIENT}, info_of(Alloc4, 0)).
+
+moved(_) ->
+    {Here, #{client := Client} = There} = {here(), there()},
+    Pending = resumed_to(There, 0, made_mobile()),
+    {Alloc, [{part, Here}, {log, info, _, _}]} = relay_says_moved(There, Pending),
+    ?assertMatch(#{client := Client}, info_of(Alloc, 0)),
+    ?assertEqual([{answer, refused(400)}],
+                 element(2, request_to(Alloc, with_txid(?OTHER_TXID, resume(there(), 1, []))))),
+    %% And back.
+    move_done(here(), resumed_to(here(), 1, Alloc)).
+
+%% The relay speaks of the move that was pending when it took the next one.
+moved_while_another_is_asked_for(_) ->
+    {Here, There} = {here(), there()},
+    Pending = resumed_to(There, 0, made_mobile()),
+    {Alloc1, _} = request_to(Pending, resume(elsewhere(), 1, [])),
+    {Alloc2, [{part, Here}, {log, _, _, _}]} = relay_says_moved(There, Alloc1),
+    {Alloc3, [{ask, _, {alloc_refresh, _}}]} = relay(Alloc2, reply(ok)),
+    {Alloc4, [{answer, {success, _}}]} = relay(Alloc3, reply(ok)),
+    {_, [{part, There}, {log, _, _, _}]} = relay_says_moved(elsewhere(), Alloc4).
+
+moved_to_nowhere_we_know(_) ->
+    [?assertMatch({Alloc, []}, relay_says_moved(elsewhere(), Alloc))
+     || Alloc <- [made(), made_mobile(), resumed_to(there(), 0, made_mobile())]].
+
+%% `forget` is for every 5-tuple: no `part` besides.
+forgotten_with_all_places(_) ->
+    Pending = resumed_to(there(), 0, made_mobile()),
+    [?assertEqual({[forget], []}, {[E || E = forget <- Effects], [E || {part, _} = E <- Effects]})
+     || {_, Effects} <- [gone(Pending, 1), request_to(Pending, request(refresh, [{lifetime, 0}])),
+                         meerkat_alloc_core:handle(relay_down, ?NOW, Pending)]].
+
+tickets_count_round(_) ->
+    lists:foldl(fun(N, Alloc) ->
+        Place = (there())#{client := {{192, 0, 2, 1}, N}},
+        resumed_to(Place, (N - 1) band 16#ffff, Alloc)
+    end, made_mobile(), lists:seq(1, 16#10003)).
+
+%% 32 characters, the most that coturn's client keeps; as different as chance makes them.
+ticket_texts(_) ->
+    #{tickets := Key} = mobile(),
+    Tickets = [meerkat_ticket:seal(Session, Number, Key)
+               || Session <- lists:seq(?SESSION, ?SESSION + 30), Number <- [0, 1, 16#ffff]],
+    ?assertEqual(length(Tickets), length(lists:usort(Tickets))),
+    [?assertMatch({match, _}, re:run(T, "^[A-Za-z0-9_-]{32}$")) || T <- Tickets],
+    %% Each of the places sees many characters.
+    [?assert(length(lists:usort([binary:at(T, N) || T <- Tickets])) > 20)
+     || N <- lists:seq(0, 31)].
+
+ticket_opens_with_its_key_alone(_) ->
+    #{tickets := Key} = mobile(),
+    [begin
+         Ticket = meerkat_ticket:seal(Session, Number, Key),
+         ?assertEqual({ok, Session, Number}, meerkat_ticket:open(Ticket, Key)),
+         ?assertEqual({error, forged}, meerkat_ticket:open(Ticket, meerkat_ticket:new_key())),
+         [?assertEqual({error, forged}, meerkat_ticket:open(T, Key))
+          || N <- lists:seq(0, 31), Bit <- lists:seq(0, 7),
+             <<Before:N/binary, C, After/binary>> <- [Ticket],
+             T <- [<<Before/binary, (C bxor (1 bsl Bit)), After/binary>>]]
+     end || Session <- [0, ?SESSION, 16#ffffffffffffffff], Number <- [0, 16#ffff]].
+
 %%% Helpers
+
+%% One key for all cases of a run, as a server has one.
+mobile() ->
+    Key = case persistent_term:get(?MODULE, none) of
+        none ->
+            New = meerkat_ticket:new_key(),
+            ok = persistent_term:put(?MODULE, New),
+            New;
+        Known ->
+            Known
+    end,
+    (limits())#{tickets => Key}.
+
+made_mobile() ->
+    made_mobile(mobile()).
+
+made_mobile(Limits) ->
+    made([{mobility_ticket, <<>>}], Limits).
+
+ticket(Number) ->
+    #{tickets := Key} = mobile(),
+    meerkat_ticket:seal(?SESSION, Number, Key).
+
+%% What meerkat_request makes of a Refresh with that ticket.
+resume(#{client := Client} = Place, Number, Attributes) ->
+    (request(refresh, [{mobility_ticket, ticket(Number)} | Attributes]))#{
+        client := Client,
+        move => #{ticket => Number, place => Place, taken => false}}.
+
+taken(#{move := Move} = Request) ->
+    Request#{move := Move#{taken := true}}.
+
+resumed_to(Place, Number, Alloc0) ->
+    {Alloc1, [{meet, Place}, {ask, Move, {alloc_move, _}}]} =
+        request_to(Alloc0, resume(Place, Number, [])),
+    {Alloc2, Effects} = relay(Alloc1, reply(ok), Move),
+    {ask, Refresh, {alloc_refresh, _}} = lists:last(Effects),
+    {Alloc3, [{answer, {success, _}}]} = relay(Alloc2, reply(ok), Refresh),
+    Alloc3.
+
+relay_says_moved(#{client := Client}, Alloc) ->
+    meerkat_alloc_core:handle({relay, 0, {session_moved, #{session => ?SESSION,
+                                                           client => Client}}}, ?NOW, Alloc).
+
+move_done(Place, Alloc0) ->
+    {Alloc, [{part, _}, {log, _, _, _}]} = relay_says_moved(Place, Alloc0),
+    Alloc.
 
 limits() ->
     #{default_lifetime => 600, max_lifetime => 3600, max_peers => 4, channel_max => 16#4fff,
@@ -766,8 +1046,18 @@ new(Plan) ->
     new(Plan, limits()).
 
 new(Plan, Limits) ->
-    meerkat_alloc_core:new(Plan, ?SESSION, #{listener => 1, transport => 17, client => ?CLIENT,
-                                             server => ?SERVER, flow => 99}, Limits).
+    meerkat_alloc_core:new(Plan, ?SESSION, here(), Limits).
+
+here() ->
+    #{listener => 1, transport => 17, client => ?CLIENT, server => ?SERVER, flow => 99}.
+
+there() ->
+    #{listener => 1, transport => 17, client => {{192, 0, 2, 77}, 50007}, server => ?SERVER}.
+
+%% With another family, hence another listener.
+elsewhere() ->
+    #{listener => 3, transport => 17, client => {{16#2001, 16#db8, 0, 0, 0, 0, 0, 77}, 50008},
+      server => {{16#2001, 16#db8, 0, 0, 0, 0, 0, 1}, 3478}}.
 
 created(Fields) ->
     {alloc_created, maps:merge(#{session => ?SESSION, status => ok,
