@@ -1,6 +1,6 @@
-%% RFC 5780 (NAT behaviour discovery) over UDP from the sockets of a client: one case per rule, named
-%% after the row of the conformance or of the threat table (b3_... is row B3). TCP and TLS, of which
-%% B1 speaks too, are not served; SRV records are for the operator to publish.
+%% RFC 5780 (NAT behaviour discovery) over UDP from the sockets of a client: one case per rule,
+%% named after the row of the conformance or of the threat table (b3_... is row B3). TCP and TLS, of
+%% which B1 speaks too, are not served; SRV records are for the operator to publish.
 -module(rfc5780_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -108,7 +108,7 @@ b2_mapped_addresses(Config) ->
 -spec b3_source(turn_kit:config()) -> _.
 b3_source(Config) ->
     doc("the flags decide where the answer comes from, at each of the four addresses: Da:Dp, "
-        "Ca:Dp, Da:Cp or Ca:Cp (RFC 5780 6.1); more than once, whichever thread it is that answers"),
+        "Ca:Dp, Da:Cp or Ca:Cp (RFC 5780 6.1); more than once, whichever thread answers"),
     #{listeners := Listeners} = Server = server(Config),
     [begin
          Client = open(Server, #{to => To}),

@@ -8,7 +8,7 @@
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
 -export([m1_off/1, m1_ticket_with_allocation/1, m1_only_who_asks/1, m1_ticket_in_allocate/1,
          m2_off/1, m3_allocation_gone/1, m3_not_a_ticket/1, m3_same_source/1,
-         m3_not_mobile/1, m3_five_tuple_in_use/1, m3_tickets_of_another_server/1,
+         m3_five_tuple_in_use/1, m3_tickets_of_another_server/1,
          m4_new_ticket/1, m5_old_address_until_data/1, m5_data_from_old_while_pending/1,
          m5_requests_from_both/1, m5_send_commits/1, m5_empty_channel_data_commits/1,
          m5_requests_do_not_commit/1,
@@ -17,7 +17,8 @@
          m5_dual_allocation/1, m6_retransmission/1, m6_retransmission_after_data/1,
          m6_old_ticket_for_nothing_else/1, m7_opaque/1, m7_credentials/1,
          x103_ticket_of_another_user/1, x103_tampered/1, x104_one_pending/1,
-         x104_one_ticket_many_addresses/1, x104_killed/1]).
+         x104_one_ticket_many_addresses/1, x104_quota/1, x104_killed/1,
+         x104_left_is_not_taken_for_lost/1, m6_reload/1]).
 
 -import(turn_kit, [doc/1, open/1, open/2, ask/2, challenged/1, signed/3, call/3, call/4,
                    allocated/1, allocated/3, allocate/1, allocate/2, delete/1,
@@ -184,15 +185,6 @@ m3_same_source(Config) ->
     peer_same(New, Peer),
     expect(400, resume(New)),
     heard(New, Peer).
-
--spec m3_not_mobile(turn_kit:config()) -> _.
-m3_not_mobile(Config) ->
-    doc("a ticket is for its own allocation, whatever the 5-tuple has: an allocation of the "
-        "mover's own stays as it is (RFC 8016 3.2.2)"),
-    Server = server(Config),
-    Plain = allocated(Server),
-    expect(400, resume(Plain, <<"ticket">>)),
-    success(call(Plain, refresh, [])).
 
 -spec m3_five_tuple_in_use(turn_kit:config()) -> _.
 m3_five_tuple_in_use(Config) ->
@@ -445,6 +437,16 @@ m6_old_ticket_for_nothing_else(Config) ->
     heard(Client, Peer),
     moved(New#{ticket := get(mobility_ticket, Answer)}, Peer).
 
+-spec m6_reload(turn_kit:config()) -> _.
+m6_reload(_Config) ->
+    doc("tickets are good for as long as the server runs, whatever it is told meanwhile"),
+    with_server(#{mobility => true}, fun(#{name := Name} = Server) ->
+        {Client, Peer} = pair(Server),
+        #{config := Config} = meerkat_registry:settings(Name),
+        ok = meerkat:reload(Name, (Config())#{software => <<"new">>}),
+        moved(Client, Peer)
+    end).
+
 %% ------------------------------------------------------------------------------- 5: security
 
 -spec m7_opaque(turn_kit:config()) -> _.
@@ -548,6 +550,50 @@ x104_one_ticket_many_addresses(Config) ->
     heard(Client, Peer),
     peer_same(New, Peer),
     moved(New#{ticket := get(mobility_ticket, Answer)}, Peer).
+
+-spec x104_quota(turn_kit:config()) -> _.
+x104_quota(_Config) ->
+    doc("a resume takes no second place in the quotas and gives none back, pending or done; the "
+        "place is free with the allocation"),
+    Limits = #{mobility => true, user_quota => 1, max_allocations_per_address => 1},
+    with_server(Limits, fun(Server) ->
+        {Client, Peer} = pair(Server),
+        Refused = fun() -> expect(486, allocate(challenged(open(Server)))) end,
+        Refused(),
+        {New, _} = lists:foldl(fun(_, {At, _}) ->
+            Next = resumed(At),
+            {Next, Refused()}
+        end, {Client, none}, lists:seq(1, 10)),
+        counted(Server, moves, fun() -> peer_same(New, Peer) end),
+        Refused(),
+        expect(486, allocate(Client)),
+        delete(New),
+        Second = mobile(Server),
+        Refused(),
+        delete(Second)
+    end).
+
+-spec x104_left_is_not_taken_for_lost(turn_kit:config()) -> _.
+x104_left_is_not_taken_for_lost(Config) ->
+    doc("requests from a 5-tuple that was just left, while the relay still has it: 437, and the "
+        "allocation lives"),
+    {Client, Peer} = pair(server(Config)),
+    Last = lists:foldl(fun(_, At) ->
+        New = elsewhere(At),
+        Request = signed(New, refresh, [{mobility_ticket, maps:get(ticket, New)}]),
+        %% All at once: the resume, and what the place left has to say.
+        turn_kit:send(New, Request),
+        Left = signed(At, refresh, []),
+        turn_kit:send(At, Left),
+        <<_:64, Id:12/binary, _/binary>> = Request,
+        {ok, Answer} = stun_model:decode(turn_kit:await(New, Id)),
+        <<_:64, LeftId:12/binary, _/binary>> = Left,
+        {ok, _} = stun_model:decode(turn_kit:await(At, LeftId)),
+        New#{ticket := get(mobility_ticket, success(Answer))}
+    end, Client, lists:seq(1, 50)),
+    heard(Client, Peer),
+    peer_same(Last, Peer),
+    heard(Last, Peer).
 
 -spec x104_killed(turn_kit:config()) -> _.
 x104_killed(Config) ->
