@@ -25,12 +25,14 @@ new_key() ->
     Keys = {crypto:strong_rand_bytes(32), crypto:strong_rand_bytes(32)},
     fun() -> Keys end.
 
+%% 32 characters of base64url, the same for the same arguments.
 -spec seal(Session :: non_neg_integer(), ordinal(), key()) -> Ticket :: binary().
 seal(Session, Number, Key) ->
     Plain = <<Session:64, Number:16>>,
     Proof = proof(Plain, Key),
     base64url(<<Proof/binary, (cipher(Proof, Plain, Key))/binary>>).
 
+%% What seal/3 was given; anything it did not make with this key is forged.
 -spec open(Ticket :: binary(), key()) ->
     {ok, Session :: non_neg_integer(), ordinal()} | {error, forged}.
 open(Ticket, Key) ->
