@@ -99,15 +99,19 @@ more("as: " ++ References) -> {as, string:lexemes(References, " ,")}.
 judge(#{id := Id, more := More} = Row, ByRow, Tests) ->
     Own = maps:get(Id, ByRow, []),
     References = lists:append([R || {as, R} <- More]),
-    Others = lists:append([referred(R, ByRow, Tests) || R <- References]),
-    Shown = lists:usort(Own ++ Others),
+    Named = lists:append([referred(R, ByRow, Tests) || R <- References, is_name(R)]),
+    Shown = lists:usort(Own ++ Named),
+    Others = [R || R <- References, not is_name(R)],
     Reasons = [R || R <- More, R =:= stream orelse is_tuple(R) andalso element(1, R) =:= not_met],
     Lost = [R || R <- References, referred(R, ByRow, Tests) =:= []],
-    Faults = [[Id, " has neither a test nor a reason\n"] || Shown =:= [], Reasons =:= []]
+    Faults = [[Id, " has neither a test nor a reason\n"] || Shown ++ Others =:= [], Reasons =:= []]
           ++ [[Id, " is said to be shown by ", R, ", where there is no test\n"] || R <- Lost]
           ++ [[Id, " has tests and is said not to be met\n"] || Shown =/= [], Reasons =/= []],
-    Row#{tests => Shown, status => status(Reasons), faults => Faults,
+    Row#{tests => Shown, others => Others, status => status(Reasons), faults => Faults,
          notes => [N || {note, N} <- More]}.
+
+%% The name of a test, or that of a row?
+is_name(Reference) -> lists:member($:, Reference).
 
 referred(Reference, ByRow, Tests) ->
     case string:split(Reference, ":") of
@@ -134,9 +138,10 @@ page(Judged) ->
 entry({title, Title}) ->
     ["\n## ", Title, "\n\n| Row | Section | Asked for | Status | Tests |\n|---|---|---|---|---|\n"];
 entry(#{id := Id, section := Section, rule := Rule, status := Status, notes := Notes,
-        tests := Tests}) ->
+        tests := Tests, others := Others}) ->
     Groups = maps:groups_from_list(fun({Where, _}) -> Where end, fun({_, Case}) -> Case end, Tests),
     Cells = [Id, Section, Rule, lists:join("; ", [Status | Notes]),
              lists:join("; ", [[Where, ": ", lists:join(", ", [["`", C, "`"] || C <- Cases])]
-                               || {Where, Cases} <- lists:sort(maps:to_list(Groups))])],
+                               || {Where, Cases} <- lists:sort(maps:to_list(Groups))]
+                              ++ [["as ", lists:join(", ", Others)] || Others =/= []])],
     ["| ", lists:join(" | ", Cells), " |\n"].

@@ -17,13 +17,14 @@
          t43_channel_data_renews_nothing/1, k6_nonce_of_an_idle_client/1,
          k15_reservation_lapses_with_its_allocation/1, k16_each_permission_by_itself/1,
          k17_channel_without_permission/1, k17_permission_without_channel/1,
-         x30_stale_nonce/1, x73_held_port_comes_back/1, x78_traffic_keeps_nothing_alive/1,
+         m6_spent_ticket_lapses/1, x30_stale_nonce/1, x73_held_port_comes_back/1,
+         x78_traffic_keeps_nothing_alive/1,
          x81_next_user_of_a_5_tuple/1]).
 -export([nothing_of_it_ships/1]).
 
--import(turn_kit, [doc/1, open/1, ask/2, dropped/3, request/3, challenged/1, call/3, allocated/1,
-                   allocated/2, allocate/1, allocate/2, permit/2, bind/3, send_to/3, channel/3,
-                   peer/0, peer/1, peer_send/3, peer_next/1, unheard/4, fence/1, get/2,
+-import(turn_kit, [doc/1, open/1, ask/2, dropped/3, request/3, challenged/1, signed/3, call/3,
+                   allocated/1, allocated/2, allocate/1, allocate/2, permit/2, bind/3, send_to/3,
+                   channel/3, peer/0, peer/1, peer_send/3, peer_next/1, unheard/4, fence/1, get/2,
                    get_all/2, code/1, names/1, success/1, expect/2]).
 
 %% As VARIANT=fast of c_src/Makefile.
@@ -334,6 +335,26 @@ k15_reservation_lapses_with_its_allocation(Config) ->
         expect(508, allocate(Other, [Token])),
         Again = challenged(open(Server)),
         until(fun() -> code(allocate(Again, [{even_port, true}])) =:= success end)
+    end).
+
+%% -------------------------------------------------------------------------------- mobility
+
+-spec m6_spent_ticket_lapses(turn_kit:config()) -> _.
+m6_spent_ticket_lapses(Config) ->
+    doc("a ticket that was shown answers retransmissions for half a minute and somewhat, then "
+        "400; the allocation goes on (RFC 8016 3.2.2)"),
+    flying(Config, #{mobility => true}, fun(Server) ->
+        Ticket = {mobility_ticket, <<>>},
+        #{answer := Answer} = Client = allocated(Server, [Ticket, {lifetime, 3600}]),
+        New = challenged(open(Server)),
+        Request = signed(New, refresh, [{mobility_ticket, get(mobility_ticket, Answer)},
+                                        {lifetime, 3600}]),
+        success(ask(New, Request)),
+        until(fun() -> code(expect([success, 400], ask(New, Request))) =:= 400 end),
+        Peer = peer(),
+        success(bind(New, 16#4000, Peer)),
+        ?assert(reaches(New, 16#4000, Peer)),
+        expect(437, call(Client, refresh, []))
     end).
 
 %% ----------------------------------------------------------------------------- permissions
