@@ -14,8 +14,9 @@
 %% cannot be started, 2 when the arguments make no sense; a sentence on stderr says why.
 -spec start() -> ok.
 start() ->
-    case meerkat_config:load(options(init:get_plain_arguments())) of
-        {ok, Config, Warnings} -> start(Config, Warnings);
+    Options = options(init:get_plain_arguments()),
+    case meerkat_config:load(Options) of
+        {ok, Config, Warnings} -> start(Options, Config, Warnings);
         {error, Mistakes} -> give_up(1, Mistakes)
     end.
 
@@ -26,12 +27,13 @@ options(["-c", File]) ->
 options(_) ->
     give_up(2, ["usage: meerkatctl foreground [-c FILE]"]).
 
-start(#{log_level := Level, secrets := Secrets} = Config, Warnings) ->
+start(Options, #{log_level := Level, secrets := Secrets} = Config, Warnings) ->
     ok = meerkat_log:start(Level, Secrets),
     _ = [logger:warning("~ts", [Warning]) || Warning <- Warnings],
     {ok, _} = application:ensure_all_started(meerkat, permanent),
     case meerkat:start_server(?SERVER, Config) of
         {ok, _} ->
+            ok = meerkat_registry:put_note(?SERVER, options, Options),
             open_admin_socket(),
             ok = meerkat_log:flush(),
             io:put_chars(banner(meerkat:credentials(?SERVER, ?USER, ?TTL)));

@@ -1,5 +1,5 @@
 %% The commands of rel/bin/meerkatctl. It knows how to ask a server that runs here, how to read a
-%% configuration and how to say what came of it; it changes nothing.
+%% configuration and how to say what came of it; it changes nothing by itself.
 -module(meerkat_cli).
 
 -export([main/1, run/1]).
@@ -48,6 +48,20 @@ run(["info"]) ->
         {error, Reason} ->
             failed(Reason)
     end;
+run(["reload"]) ->
+    case meerkat_admin_socket:call({reload, []}) of
+        {ok, Warnings} ->
+            _ = [io:format(standard_error, "warning: ~ts~n", [Warning]) || Warning <- Warnings],
+            0;
+        {error, Reason} ->
+            failed(Reason)
+    end;
+run(["drain"]) ->
+    told({drain, []});
+run(["drain", Servers]) ->
+    told({redirect, [text(Servers)]});
+run(["undrain"]) ->
+    told({undrain, []});
 run([Help]) when Help =:= "help"; Help =:= "--help"; Help =:= "-h" ->
     io:put_chars(usage()),
     0;
@@ -63,8 +77,19 @@ usage() ->
     "                             was started here. check --help tells the options\n"
     "  credentials [USER]         credentials for a day from the server started here\n"
     "  info                       what the server started here is doing\n"
+    "  reload                     read file and environment again; what cannot change while the\n"
+    "                             server runs is named, and then nothing changes\n"
+    "  drain [IP:PORT[,...]]      no new allocations; send clients to the key alternate_server,\n"
+    "                             or to these servers\n"
+    "  undrain                    take allocations again\n"
     "  config check FILE          what is wrong with a configuration file\n"
     "  config show [FILE]         what each key comes to, and whence\n".
+
+told(Question) ->
+    case meerkat_admin_socket:call(Question) of
+        {ok, done} -> 0;
+        {error, Reason} -> failed(Reason)
+    end.
 
 %% Without a URI the server that was started here is meant, if there is one; what is then not given
 %% it is asked for.

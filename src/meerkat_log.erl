@@ -2,7 +2,7 @@
 %% struck out wherever they turn up. It decides nothing about what is logged.
 -module(meerkat_log).
 
--export([start/2, flush/0, format/2]).
+-export([start/2, change/2, flush/0, format/2]).
 
 %% A secret shorter than this would strike out half of every line.
 -define(SHORTEST_STRUCK_OUT, 4).
@@ -17,6 +17,14 @@ start(Level, Secrets) ->
         filters => [{progress, {fun logger_filters:progress/2, stop}}],
         formatter => {?MODULE, #{secrets => [S || S <- Secrets, long_enough(S)]}}
     }),
+    logger:set_primary_config(level, Level).
+
+%% Another level, and other secrets; those that were are struck out as before.
+-spec change(logger:level(), Secrets :: [binary()]) -> ok.
+change(Level, Secrets) ->
+    {ok, #{formatter := {_, #{secrets := Known}}}} = logger:get_handler_config(default),
+    Fresh = [S || S <- Secrets, long_enough(S), not lists:member(S, Known)],
+    ok = logger:update_formatter_config(default, secrets, Fresh ++ Known),
     logger:set_primary_config(level, Level).
 
 %% Returns once every line logged before it is on stderr.

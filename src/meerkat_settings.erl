@@ -38,6 +38,8 @@
                       relay_config := map(),
                       nonce_key := fun(() -> <<_:256>>),
                       secrets := fun(() -> [binary()]),
+                      %% Whether the secret was nobody's choice.
+                      is_drawn := boolean(),
                       %% What all this was made of; has secrets in it.
                       config := fun(() -> map())}.
 
@@ -58,10 +60,13 @@
 %% address, IP and port, where there is a listener for each combination of the two.
 -spec new(Name :: atom(), map()) -> {ok, settings()} | {error, string()}.
 new(Name, Given) ->
+    new(Name, Given, is_drawn(Given)).
+
+new(Name, Given, IsDrawn) ->
     {ok, Defaults, _Warnings} = meerkat_config:load(#{file => none, env => []}),
-    Config = maps:merge(Defaults, Given),
+    Config = maps:merge(maps:remove(settings, Defaults), Given),
     case [Key || {Key, Value} <- lists:sort(maps:to_list(Config)), not is_valid(Key, Value)] of
-        [] -> {ok, settings(Name, prepared(Config), is_drawn(Given))};
+        [] -> {ok, settings(Name, prepared(Config), IsDrawn)};
         [Key | _] -> {error, lists:flatten(io_lib:format("configuration: ~tp is unknown or has a "
                                                          "value it cannot have", [Key]))}
     end.
@@ -69,22 +74,28 @@ new(Name, Given) ->
 %% Settings to take the place of Old while the server runs, or why that needs a restart: only keys
 %% that the table calls reloadable may have changed. A secret that was drawn is not drawn again.
 -spec renew(map(), settings()) -> {ok, settings()} | {error, string()}.
-renew(Given, #{name := Name, nonce_key := NonceKey, config := OldConfig, limits := Limits}) ->
-    Old = OldConfig(),
-    Kept = case is_drawn(Given) andalso is_drawn(Old) of
-        true -> Given#{secrets => maps:get(secrets, Old)};
+renew(Given, #{name := Name, config := OldConfig, is_drawn := WasDrawn} = Old) ->
+    IsDrawn = is_drawn(Given),
+    Kept = case IsDrawn andalso WasDrawn of
+        true -> Given#{secrets => maps:get(secrets, OldConfig())};
         false -> Given
     end,
-    case new(Name, Kept) of
-        {ok, #{config := NewConfig, limits := NewLimits} = New} ->
-            Tickets = maps:with([tickets], Limits),
-            case changed(Old, NewConfig()) of
-                [] -> {ok, New#{nonce_key := NonceKey, limits := maps:merge(NewLimits, Tickets)}};
+    case new(Name, Kept, IsDrawn) of
+        {ok, #{config := NewConfig} = New} ->
+            case changed(OldConfig(), NewConfig()) of
+                [] -> {ok, kept(New, Old)};
                 [Key | _] -> {error, needs_restart(Key)}
             end;
         {error, Sentence} ->
             {error, Sentence}
     end.
+
+%% Keys that clients hold something made with, and what the relay was told once.
+kept(#{limits := Limits, relay_config := #{bytes_per_s := OfAll}} = New,
+     #{limits := OldLimits, relay_config := RelayConfig, nonce_key := NonceKey}) ->
+    New#{nonce_key := NonceKey,
+         limits := maps:merge(Limits, maps:with([tickets], OldLimits)),
+         relay_config := RelayConfig#{bytes_per_s := OfAll}}.
 
 %% Were the secrets nobody's choice?
 is_drawn(#{secrets := _, settings := Settings}) ->
@@ -162,6 +173,7 @@ settings(Name, Config, IsDrawn) ->
                         end},
       nonce_key => fun() -> NonceKey end,
       secrets => fun() -> Secrets end,
+      is_drawn => IsDrawn,
       config => fun() -> Config end}.
 
 %% RFC 8489 18.1, erratum 6290. A name that is hashed can only be found among the users there are:

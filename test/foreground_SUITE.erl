@@ -7,8 +7,8 @@
 -include_lib("kernel/include/file.hrl").
 
 -export([all/0, suite/0, init_per_testcase/2, end_per_testcase/2]).
--export([serves_what_it_prints/1, answers_its_command/1, command_shows_configuration/1,
-         stops_on_signals/1, bad_configuration_starts_nothing/1, bad_arguments/1,
+-export([serves_what_it_prints/1, answers_its_command/1, takes_another_configuration/1,
+         drains_when_told/1, command_shows_configuration/1, stops_on_signals/1, bad_configuration_starts_nothing/1, bad_arguments/1,
          port_in_use/1, second_server_says_so/1, dead_server_leaves_no_harm/1,
          socket_is_nobody_elses/1, warnings_come_with_the_log/1, secrets_stay_out_of_the_log/1]).
 
@@ -62,6 +62,45 @@ answers_its_command(Config) ->
     stop(Server, "TERM"),
     {1, NoServer} = run(Config, ["credentials"]),
     ?assertMatch({match, _}, re:run(NoServer, "no server was started here")).
+
+%% What may change is changed by a word; the rest is named, and then nothing is.
+takes_another_configuration(Config) ->
+    File = filename:join(proplists:get_value(priv_dir, Config), "reloaded.cfg"),
+    ok = file:write_file(File, "user_quota = 1;\n"),
+    {Server, Block} = start(Config, [{"CONFIG_FILE", File}]),
+    Credentials = ["--user", line("username", Block), "--password", line("password", Block)],
+    Check = ["check", line("TURN", Block) | Credentials],
+    {0, _} = run(Config, ["reload"]),
+    ok = file:write_file(File, "user_quota = 2;\nsecret = \"sesame and more\";\n"),
+    {0, _} = run(Config, ["reload"]),
+    ok = file:write_file(File, "users = ( { name = \"guest\"; password = \"other\"; } );\n"
+                               "workers = 7;\n"),
+    {1, Refused} = run(Config, ["reload"]),
+    ?assertMatch({match, _}, re:run(Refused, "^workers cannot change while the server runs")),
+    ok = file:write_file(File, "user_quoat = 3;\n"),
+    {1, Wrong} = run(Config, ["reload"]),
+    ?assertEqual(File ++ ":1: there is no key \"user_quoat\"; did you mean user_quota?\n", Wrong),
+    {0, _} = run(Config, Check),
+    stop(Server, "TERM").
+
+drains_when_told(Config) ->
+    {Server, Block} = start(Config, []),
+    Credentials = ["--user", line("username", Block), "--password", line("password", Block)],
+    Check = ["check", line("TURN", Block) | Credentials],
+    {0, ""} = run(Config, ["drain"]),
+    {1, Full} = run(Config, Check),
+    ?assertMatch({match, _}, re:run(Full, "508")),
+    {0, ""} = run(Config, ["drain", "192.0.2.7:3478"]),
+    {0, Info} = run(Config, ["info"]),
+    ?assertMatch({match, _}, re:run(Info, "draining => true")),
+    {1, NoAddress} = run(Config, ["drain", "example.org"]),
+    ?assertMatch({match, _}, re:run(NoAddress, "must be an IP address")),
+    Here = "127.0.0.1:" ++ integer_to_list(port(line("TURN", Block))),
+    {1, Itself} = run(Config, ["drain", Here]),
+    ?assertMatch({match, _}, re:run(Itself, "an address of this server itself")),
+    {0, ""} = run(Config, ["undrain"]),
+    {0, _} = run(Config, Check),
+    stop(Server, "TERM").
 
 command_shows_configuration(Config) ->
     File = filename:join(proplists:get_value(priv_dir, Config), "shown.cfg"),

@@ -1,0 +1,366 @@
+%% Another configuration while the server runs: what clients and peers see of it, that it is all or
+%% nothing, and that the table of keys tells the truth about which may change. Cases named after
+%% rows of the tables of threats and conformance where there is one.
+-module(reload_SUITE).
+
+-include_lib("stdlib/include/assert.hrl").
+
+-export([all/0, suite/0]).
+-export([x16_denied_peers/1, x16_allowed_peers/1, x16_deleted_user/1, x16_another_password/1,
+         secrets_change_without_a_break/1, limits_hold_at_once/1, quota_below_what_there_is/1,
+         x83_bandwidth_of_live_allocations/1, what_needs_a_restart_is_refused/1,
+         what_cannot_be_is_refused/1, keys_left_out_take_their_defaults/1, the_table_is_right/1,
+         the_next_relay_has_the_new_rules/1, many_at_once/1, allocations_while_reloading/1]).
+
+-import(turn_kit, [doc/1, open/2, challenged/1, call/3, allocated/1, allocated/3,
+                   allocate/1, permit/2, bind/3, send/2, send_to/3, channel/3, peer/1,
+                   peer_send/3, peer_next/1, peer_same/2, get/2, request/3, success/1, expect/2,
+                   counter/2, counted/3, with_server/2]).
+
+-define(TIMEOUT, 10000).
+-define(FOE, {127, 0, 0, 2}).
+-define(FRIEND, {127, 0, 0, 3}).
+
+all() ->
+    lists:sort([F || {F, 1} <- ?MODULE:module_info(exports), F =/= module_info]).
+
+suite() -> [{timetrap, {seconds, 60}}].
+
+%% The configuration of a server with some keys replaced.
+running(#{name := Name}, Overrides) ->
+    #{config := Config} = meerkat_registry:settings(Name),
+    maps:merge(Config(), Overrides).
+
+reload(#{name := Name} = Server, Overrides) ->
+    meerkat:reload(Name, running(Server, Overrides)).
+
+fresh(Server) -> fresh(Server, #{}).
+
+fresh(Server, Options) -> challenged(open(Server, Options)).
+
+eventually(Fun) ->
+    eventually(Fun, erlang:monotonic_time(millisecond) + ?TIMEOUT).
+
+eventually(Fun, Deadline) ->
+    Fun() orelse begin
+                     ?assert(erlang:monotonic_time(millisecond) < Deadline),
+                     eventually(Fun, Deadline)
+                 end.
+
+%% ------------------------------------------------------------------------------ revocation
+
+x16_denied_peers(_Config) ->
+    doc("a network that is denied now: permissions and channels end, both ways, and no others"),
+    with_server(#{allowed_peers => []}, fun(Server) ->
+        #{relayed := Relayed} = Client = allocated(Server),
+        [#{address := Foe} = Bad, Good] = [peer(?FOE), peer(?FRIEND)],
+        success(bind(Client, 16#4000, Bad)),
+        success(bind(Client, 16#4001, Good)),
+        channel(Client, 16#4000, <<"before">>),
+        ?assertEqual({Relayed, <<"before">>}, peer_next(Bad)),
+        ok = reload(Server, #{denied_peers => [{?FOE, 32}]}),
+        %% Each worker has the new rules once it has forgotten the permission.
+        Mark = fun() -> counter(Server, no_channel) + counter(Server, no_permission)
+                            + counter(Server, forbidden_peer) end,
+        Before = Mark(),
+        eventually(fun() -> channel(Client, 16#4000, <<"?">>), Mark() > Before end),
+        drain_socket(Bad),
+        counted(Server, no_permission, fun() -> peer_send(Bad, Relayed, <<"never">>) end),
+        expect(403, permit(Client, [Bad])),
+        expect(403, bind(Client, 16#4000, Bad)),
+        send(Client, request(indication, send, [{xor_peer_address, Foe}, {data, <<"never">>}])),
+        channel(Client, 16#4001, <<"still">>),
+        ?assertEqual({Relayed, <<"still">>}, peer_next(Good)),
+        peer_send(Good, Relayed, <<"and back">>),
+        ?assertEqual(<<16#4001:16, 8:16, "and back">>, turn_kit:next(Client)),
+        ok = reload(Server, #{denied_peers => []}),
+        eventually(fun() -> turn_kit:code(permit(Client, [Bad])) =:= success end),
+        peer_same(Client, Bad)
+    end).
+
+%% What arrived before the rules changed.
+drain_socket(#{socket := Socket} = Peer) ->
+    receive {udp, Socket, _, _, <<"?">>} -> drain_socket(Peer) after 0 -> ok end.
+
+x16_allowed_peers(_Config) ->
+    doc("a network that is allowed now may be reached, by allocations of before as well"),
+    with_server(#{allowed_peers => [], denied_peers => [{?FOE, 32}]}, fun(Server) ->
+        Client = allocated(Server),
+        Peer = peer(?FOE),
+        expect(403, permit(Client, [Peer])),
+        ok = reload(Server, #{allowed_peers => [{?FOE, 32}]}),
+        eventually(fun() -> turn_kit:code(permit(Client, [Peer])) =:= success end),
+        peer_same(Client, Peer)
+    end).
+
+x16_deleted_user(_Config) ->
+    doc("a user that is gone: Refresh and everything else 401; others are not concerned"),
+    with_server(#{}, fun(Server) ->
+        [Alice, Bob] = [allocated(Server, [], #{user => User})
+                        || User <- [<<"alice">>, <<"bob">>]],
+        ok = reload(Server, #{users => #{<<"bob">> => {password, <<"builder">>}}}),
+        Peer = peer(?FRIEND),
+        [expect(401, Answer) || Answer <- [call(Alice, refresh, []), permit(Alice, [Peer]),
+                                           call(Alice, refresh, [{lifetime, 0}]),
+                                           bind(Alice, 16#4000, Peer)]],
+        success(call(Bob, refresh, [])),
+        success(permit(Bob, [Peer])),
+        peer_same(Bob, Peer),
+        expect(401, allocate(challenged(Alice)))
+    end).
+
+x16_another_password(_Config) ->
+    doc("a password that was changed: the old one is refused at once, the new one goes on"),
+    with_server(#{}, fun(Server) ->
+        Alice = allocated(Server),
+        ok = reload(Server, #{users => #{<<"alice">> => {password, <<"changed">>}}}),
+        expect(401, call(Alice, refresh, [])),
+        Key = stun_model:key("alice", maps:get(realm, Alice), "changed"),
+        success(call(Alice#{key := Key, password := <<"changed">>}, refresh, []))
+    end).
+
+secrets_change_without_a_break(_Config) ->
+    doc("new secret first, then the old one as well, then no more"),
+    with_server(#{}, fun(#{name := Name} = Server) ->
+        Old = fresh(Server, #{user => <<"carol">>, password => <<"s3cret">>}),
+        success(allocate(Old)),
+        ok = reload(Server, #{secrets => [<<"n3w">>, <<"s3cret">>]}),
+        success(call(Old, refresh, [])),
+        #{username := User, password := Password} = meerkat:credentials(Name, <<"dave">>),
+        ?assertEqual(meerkat_auth_rest:password(<<"n3w">>, User), Password),
+        success(allocate(fresh(Server, #{user => User, password => Password}))),
+        ok = reload(Server, #{secrets => [<<"n3w">>]}),
+        expect(401, call(Old, refresh, []))
+    end).
+
+%% ---------------------------------------------------------------------------------- limits
+
+limits_hold_at_once(_Config) ->
+    doc("quotas, lifetimes and SOFTWARE of the new configuration, live allocations included"),
+    with_server(#{}, fun(Server) ->
+        Client = allocated(Server),
+        ok = reload(Server, #{user_quota => 1, default_lifetime => 900, max_lifetime => 1000,
+                              software => <<"new">>}),
+        Answer = success(call(Client, refresh, [{lifetime, 5000}])),
+        ?assertEqual({1000, <<"new">>}, {get(lifetime, Answer), get(software, Answer)}),
+        Late = fresh(Server),
+        expect(486, allocate(Late)),
+        ok = reload(Server, #{user_quota => 2}),
+        ?assertEqual(900, get(lifetime, success(allocate(Late)))),
+        expect(486, allocate(fresh(Server)))
+    end).
+
+quota_below_what_there_is(_Config) ->
+    doc("allocations beyond a lowered quota live; there are no more until enough have ended"),
+    with_server(#{}, fun(Server) ->
+        [One, Two, Three] = [allocated(Server) || _ <- [1, 2, 3]],
+        ok = reload(Server, #{user_quota => 1}),
+        [success(call(Client, refresh, [])) || Client <- [One, Two, Three]],
+        turn_kit:delete(One),
+        turn_kit:delete(Two),
+        expect(486, allocate(One)),
+        turn_kit:delete(Three),
+        success(allocate(One))
+    end).
+
+x83_bandwidth_of_live_allocations(_Config) ->
+    doc("user_bps and bps_capacity change for allocations that live; max_bps for new ones"),
+    with_server(#{}, fun(Server) ->
+        Peer = peer(?FRIEND),
+        Flood = fun(Client) ->
+            Before = counter(Server, over_bandwidth),
+            [send_to(Client, Peer, <<0:8000>>) || _ <- lists:seq(1, 200)],
+            success(call(Client, create_permission,
+                         [{xor_peer_address, maps:get(address, Peer)}])),
+            counter(Server, over_bandwidth) > Before
+        end,
+        Of = fun(User) ->
+            Client = allocated(Server, [], #{user => User}),
+            success(permit(Client, [Peer])),
+            Client
+        end,
+        Alice = Of(<<"alice">>),
+        ?assertNot(Flood(Alice)),
+        Told = fun(Overrides) ->
+            %% Its outcome is known once the relay has answered what was asked behind it.
+            ok = reload(Server, Overrides),
+            #{relay := {ok, _}} = meerkat:info(maps:get(name, Server))
+        end,
+        Told(#{user_bps => 1}),
+        ?assert(Flood(Alice)),
+        Told(#{}),
+        Told(#{user_bps => 0}),
+        ?assertNot(Flood(Alice)),
+        Told(#{bps_capacity => 1}),
+        ?assert(Flood(Of(<<"bob">>))),
+        Told(#{bps_capacity => 0, max_bps => 1}),
+        ?assertNot(Flood(Alice)),
+        ?assert(Flood(Of(<<"bob">>)))
+    end).
+
+%% ---------------------------------------------------------------------------- all or nothing
+
+what_needs_a_restart_is_refused(_Config) ->
+    doc("a key that cannot change is named, and of the rest nothing is taken over either"),
+    with_server(#{}, fun(#{name := Name} = Server) ->
+        Client = allocated(Server),
+        Before = meerkat_registry:settings(Name),
+        [begin
+             {error, Sentence} = reload(Server, #{Key => Value, software => <<"new">>, users => #{},
+                                                  denied_peers => [{?FRIEND, 32}]}),
+             ?assertMatch({match, _}, re:run(Sentence, "^" ++ Word ++ ".* cannot change while")),
+             ?assertEqual(Before, meerkat_registry:settings(Name))
+         end || {Key, Value, Word} <-
+                    [{realm, <<"other">>, "realm"}, {workers, 3, "workers"},
+                     {max_allocations, 9, "max_allocations"},
+                     {max_permissions, 9, "max_permissions"},
+                     {nonce_lifetime, 100, "nonce_lifetime"},
+                     {unauthenticated_rate, 5, "unauthenticated_rate"},
+                     {receive_buffer, 100000, "receive_buffer"},
+                     {listeners, [#{transport => udp, ip => {127, 0, 0, 1}, port => 0}],
+                      "listeners \\(listen_ip, "},
+                     {relays, [], "relays \\(relay_ip, "}]],
+        Answer = success(call(Client, refresh, [])),
+        ?assertEqual(undefined, get(software, Answer)),
+        success(permit(Client, [peer(?FRIEND)]))
+    end).
+
+what_cannot_be_is_refused(_Config) ->
+    doc("a value a key cannot have is named likewise"),
+    with_server(#{}, fun(#{name := Name} = Server) ->
+        Before = meerkat_registry:settings(Name),
+        [begin
+             {error, Sentence} = reload(Server, #{Key => Value, software => <<"new">>}),
+             ?assertNotEqual(nomatch, string:find(Sentence, atom_to_list(Key))),
+             ?assertEqual(Before, meerkat_registry:settings(Name))
+         end || {Key, Value} <- [{user_quota, -1}, {users, []}, {alternate_server, [{1, 2}]},
+                                 {max_bps, 1.5}, {denied_peers, [{?FOE, 33}]}, {relam, <<"r">>},
+                                 {allowed_peers, lists:duplicate(1025, {?FOE, 32})}]],
+        ?assertError(badarg, meerkat:reload(nobody, #{}))
+    end).
+
+keys_left_out_take_their_defaults(_Config) ->
+    doc("a configuration is a whole one; only a secret that was drawn stays"),
+    Given = maps:without([users, secrets, realm], running_without(#{software => <<"old">>})),
+    Name = ?FUNCTION_NAME,
+    {ok, _} = application:ensure_all_started(meerkat),
+    {ok, _} = meerkat:start_server(Name, Given),
+    try
+        #{secrets := Drawn} = meerkat_registry:settings(Name),
+        ok = meerkat:reload(Name, maps:remove(software, Given)),
+        #{software := undefined, secrets := Kept} = meerkat_registry:settings(Name),
+        ?assertEqual(Drawn(), Kept()),
+        ok = meerkat:reload(Name, Given#{secrets => [<<"chosen">>]}),
+        #{secrets := Chosen} = meerkat_registry:settings(Name),
+        ?assertEqual([<<"chosen">>], Chosen()),
+        ok = meerkat:reload(Name, Given),
+        #{secrets := Anew} = meerkat_registry:settings(Name),
+        ?assertNotEqual(Chosen(), Anew()),
+        ?assertNotEqual(Drawn(), Anew())
+    after
+        ok = meerkat:stop_server(Name)
+    end.
+
+%% A configuration to start with, as turn_kit makes it.
+running_without(Overrides) ->
+    with_server(Overrides, fun(#{name := Name}) ->
+        #{config := Config} = meerkat_registry:settings(Name),
+        maps:without([settings], Config())
+    end).
+
+%% Every row of the table, changed by itself, as a file or the environment would.
+the_table_is_right(_Config) ->
+    doc("keys called reloadable can be reloaded, the others cannot"),
+    Load = fun(Env) ->
+        {ok, Config, _} = meerkat_config:load(#{file => none, env => base() ++ Env}),
+        Config
+    end,
+    {ok, _} = application:ensure_all_started(meerkat),
+    [begin
+         Name = ?FUNCTION_NAME,
+         {ok, _} = meerkat:start_server(Name, Load([])),
+         Outcome = try meerkat:reload(Name, Load([{Variable, changed(Key)}]))
+                   after ok = meerkat:stop_server(Name)
+                   end,
+         ?assertEqual({Key, Reloadable}, {Key, Outcome =:= ok})
+     end || #{key := Key, env := [Variable | _], reloadable := Reloadable}
+                <- meerkat_config_schema:rows(),
+            %% They are nothing without others.
+            not lists:member(Key, [udp_enabled, rfc5780, alternate_listen_ip,
+                                   alternate_listen_port])].
+
+base() ->
+    [{"LISTEN_IP", "127.0.0.1"}, {"LISTEN_PORT", "0"}, {"RELAY_IP", "127.0.0.1"}].
+
+changed(listen_ip) -> "127.0.0.2";
+changed(listen_port) -> integer_to_list(turn_kit:free_ports(1));
+changed(relay_ip) -> "127.0.0.2";
+changed(log_level) -> "error";
+changed(alternate_server) -> "192.0.2.7:3478";
+changed(Key) ->
+    {ok, #{type := Type, default := Default}} =
+        meerkat_config_schema:find(atom_to_binary(Key)),
+    other(Type, Default).
+
+other(boolean, Default) -> atom_to_list(not Default);
+other({integer, Min, _}, Min) -> integer_to_list(Min + 1);
+other({integer, _, _}, Default) -> integer_to_list(Default - 1);
+other({list, network}, _) -> "10.0.0.0/8";
+other({list, secret}, _) -> "sesame";
+other({list, relay_address}, _) -> "127.0.0.3";
+other({Text, _}, _) when Text =:= text; Text =:= opaque_string -> "other".
+
+%% ------------------------------------------------------------------------------- robustness
+
+the_next_relay_has_the_new_rules(_Config) ->
+    doc("a relay program that is started anew after a reload goes by what was reloaded"),
+    with_server(#{allowed_peers => []}, fun(#{name := Name} = Server) ->
+        ok = reload(Server, #{denied_peers => [{?FOE, 32}], bps_capacity => 1}),
+        Port = meerkat_registry:note(Name, port),
+        {os_pid, Program} = erlang:port_info(Port, os_pid),
+        [] = os:cmd("kill -9 " ++ integer_to_list(Program)),
+        eventually(fun() -> meerkat_registry:note(Name, port) =/= Port end),
+        eventually(fun() -> element(1, maps:get(relay, meerkat:info(Name))) =:= ok end),
+        Client = allocated(Server),
+        expect(403, permit(Client, [peer(?FOE)])),
+        Peer = peer(?FRIEND),
+        success(permit(Client, [Peer])),
+        counted(Server, over_bandwidth, fun() ->
+            [send_to(Client, Peer, <<0:(40000 * 8)>>) || _ <- lists:seq(1, 4)]
+        end)
+    end).
+
+many_at_once(_Config) ->
+    doc("reloads wait for each other: each is done, and the last one holds for all"),
+    with_server(#{allowed_peers => []}, fun(#{name := Name} = Server) ->
+        Self = self(),
+        Pids = [spawn_link(fun() ->
+                    Denied = [{{127, 0, 1, N}, 32}],
+                    Self ! {self(), reload(Server, #{denied_peers => Denied})}
+                end) || N <- lists:seq(1, 20)],
+        [receive {Pid, Result} -> ?assertEqual(ok, Result) end || Pid <- Pids],
+        #{config := Config} = meerkat_registry:settings(Name),
+        #{denied_peers := [{Denied, 32}]} = Config(),
+        Client = allocated(Server),
+        Permitted = fun(Ip) -> turn_kit:code(permit(Client, [{Ip, 9}])) =:= success end,
+        [?assertEqual({Ip, Ip =/= Denied}, {Ip, Permitted(Ip)})
+         || N <- lists:seq(1, 20), Ip <- [{127, 0, 1, N}]]
+    end).
+
+allocations_while_reloading(_Config) ->
+    doc("clients notice nothing of reloads that do not concern them"),
+    with_server(#{}, fun(Server) ->
+        Self = self(),
+        Pid = spawn_link(fun() ->
+            [ok = reload(Server, #{software => integer_to_binary(N)}) || N <- lists:seq(1, 50)],
+            Self ! {self(), done}
+        end),
+        Client = allocated(Server),
+        Peer = peer(?FRIEND),
+        success(permit(Client, [Peer])),
+        [begin
+             success(call(Client, refresh, [])),
+             peer_same(Client, Peer)
+         end || _ <- lists:seq(1, 50)],
+        receive {Pid, done} -> ok end
+    end).
