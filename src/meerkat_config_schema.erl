@@ -278,14 +278,15 @@ wrap(Text, Width) ->
 -spec markdown() -> unicode:chardata().
 markdown() ->
     [
-        "| Key | Value | Default | Environment | |\n|---|---|---|---|---|\n",
+        "| Key | Value | Default | Environment | Reload | |\n|---|---|---|---|---|---|\n",
         [markdown(Row) || Row <- rows()]
     ].
 
-markdown(#{key := Key, type := Type, env := Env, doc := Doc} = Row) ->
+markdown(#{key := Key, type := Type, env := Env, reloadable := Reloadable, doc := Doc} = Row) ->
     Allowed = meerkat_config_value:allowed(Type),
     Names = lists:join(", ", [code(Name) || Name <- Env]),
-    Cells = [code(atom_to_binary(Key)), Allowed, markdown_default(Row), Names, Doc],
+    Reload = case Reloadable of true -> "yes"; false -> "" end,
+    Cells = [code(atom_to_binary(Key)), Allowed, markdown_default(Row), Names, Reload, Doc],
     ["| ", lists:join(" | ", Cells), " |\n"].
 
 markdown_default(#{default := auto}) -> "the default route's";

@@ -24,8 +24,9 @@
     | users
     | listeners.
 %% boolean(), integer(), an atom of the choice, binary(), `any` or an address, {address, bits},
-%% {address, port}, a list of these; users: a map of name => {password, binary()} | {key, <<_:128>>}; listeners: a
-%% list of #{port := integer(), ip := any | address, realm => binary()}.
+%% {address, port}, a list of these; users: a map of name => {password, binary()} |
+%% {key, <<_:128>>}; listeners: a list of #{port := integer(), ip := any | address,
+%% realm => binary()}.
 -type value() :: term().
 %% What meerkat_conf_nif:read/1 found below a key: the rest of its path, its value, its place.
 -type leaf() :: {meerkat_conf_nif:path() | [], meerkat_conf_nif:value(), place()}.

@@ -8,9 +8,10 @@
 
 -export([all/0, suite/0, init_per_testcase/2, end_per_testcase/2]).
 -export([serves_what_it_prints/1, answers_its_command/1, takes_another_configuration/1,
-         drains_when_told/1, command_shows_configuration/1, stops_on_signals/1, bad_configuration_starts_nothing/1, bad_arguments/1,
-         port_in_use/1, second_server_says_so/1, dead_server_leaves_no_harm/1,
-         socket_is_nobody_elses/1, warnings_come_with_the_log/1, secrets_stay_out_of_the_log/1]).
+         drains_when_told/1, command_shows_configuration/1, stops_on_signals/1,
+         bad_configuration_starts_nothing/1, bad_arguments/1, port_in_use/1,
+         second_server_says_so/1, dead_server_leaves_no_harm/1, socket_is_nobody_elses/1,
+         warnings_come_with_the_log/1, secrets_stay_out_of_the_log/1]).
 
 suite() -> [{timetrap, {minutes, 1}}].
 
