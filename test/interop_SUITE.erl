@@ -1,6 +1,6 @@
-%% Clients that others wrote, against a server of ours: coturn's turnutils_uclient, aioice, and two
-%% RTCPeerConnections in Chromium. The programs of test/interop do the work and judge it; their own
-%% exit status and last line decide.
+%% Clients that others wrote, against a server of ours: coturn's turnutils_uclient, aioice, libnice,
+%% and two RTCPeerConnections in Chromium. The programs of test/interop do the work and judge it;
+%% their own exit status and last line decide.
 -module(interop_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -10,7 +10,9 @@
          uclient_large/1, uclient_ipv6_client/1, uclient_ipv6_relay/1, uclient_between_clients/1,
          uclient_rest_credentials/1, uclient_without_permission_relays_nothing/1,
          uclient_strict_channel_numbers/1, uclient_mobility/1, natdiscovery/1, stunclient/1,
-         aioice_relay/1, browser_relay/1, a_wrong_password_fails/1]).
+         uclient_sends_between_clients/1, uclient_dont_fragment/1, uclient_extra_requests/1,
+         uclient_negative/1, uclient_disconnecting/1, uclient_hasty/1, uclient_malformed/1,
+         aioice_relay/1, nice_relay/1, browser_relay/1, a_wrong_password_fails/1]).
 
 suite() -> [{timetrap, {minutes, 3}}].
 
@@ -18,7 +20,9 @@ all() ->
     [uclient_send, uclient_channel, uclient_channel_one_socket, uclient_padded, uclient_large,
      uclient_ipv6_client, uclient_ipv6_relay, uclient_between_clients, uclient_rest_credentials,
      uclient_without_permission_relays_nothing, uclient_strict_channel_numbers,
-     uclient_mobility, natdiscovery, stunclient, aioice_relay, browser_relay,
+     uclient_mobility, natdiscovery, stunclient, uclient_sends_between_clients,
+     uclient_dont_fragment, uclient_extra_requests, uclient_negative, uclient_disconnecting,
+     uclient_hasty, uclient_malformed, aioice_relay, nice_relay, browser_relay,
      a_wrong_password_fails].
 
 %% Debian's uclient chooses channel numbers up to 0x7FFF (K12).
@@ -47,6 +51,50 @@ uclient_ipv6_client(Config) -> uclient("::1", Config, "channel", ["-c"]).
 uclient_ipv6_relay(Config) -> uclient(Config, "channel", ["-c", "-x", "-e", "::1"]).
 
 uclient_between_clients(Config) -> uclient(Config, "channel", ["-y", "-c"]).
+
+%% With RTCP: two allocations a client.
+uclient_sends_between_clients(Config) -> uclient(Config, "send", ["-y"]).
+
+uclient_dont_fragment(Config) ->
+    [uclient(Config, Mode, ["-c", "-g"]) || Mode <- ["send", "channel"]].
+
+%% Permissions and channels for peers it has no use for, some of a family it did not ask for.
+uclient_extra_requests(Config) ->
+    [uclient(Config, Mode, ["-c", "-G"]) || Mode <- ["send", "channel"]].
+
+%% Wrong channel numbers and ports on the way, which it wants refused.
+uclient_negative(Config) -> uclient(Config, "send", ["-N"]).
+
+%% Leaves its sockets at random and comes again, and loses what was on its way by then.
+uclient_disconnecting(Config) ->
+    unharmed(Config, fun(Server) ->
+        [ends(run_uclient("127.0.0.1", Server, Mode, ["-c", "-B"])) || Mode <- ["send", "channel"]]
+    end).
+
+%% Allocates and runs, many times, without ever looking back.
+uclient_hasty(Config) ->
+    unharmed(Config, fun(Server) ->
+        ends(run_uclient("127.0.0.1", Server, "channel", ["-O", "-G", "-m", "10"]))
+    end).
+
+%% By itself, with everything lost or nothing.
+ends({_, Output}) -> ?assertEqual(nomatch, re:run(Output, "no end after")).
+
+%% Its requests have bytes changed at random. Those that are no STUN any more are not answered, and
+%% since it sends the same bytes until they are, it may not come to an end by itself.
+uclient_malformed(Config) ->
+    unharmed(Config, fun(Server) ->
+        [run_uclient("127.0.0.1", Server, Mode, ["-c", "-R"], [{"LIMIT", "5"}])
+         || Mode <- ["send", "channel"]]
+    end).
+
+%% The relay that was there before still serves, and loses nothing.
+unharmed(Config, Fun) ->
+    #{name := Name} = Server = server(Config),
+    Relay = meerkat_registry:note(Name, relay),
+    _ = Fun(Server),
+    uclient(Config, "channel", ["-c"]),
+    ?assertEqual(Relay, meerkat_registry:note(Name, relay)).
 
 %% username = expiry:name, password = HMAC of it, made by uclient from the secret.
 uclient_rest_credentials(Config) ->
@@ -121,6 +169,21 @@ aioice_relay(Config) ->
                                                maps:get(<<"alice">>, Users)]),
     ?assertEqual({0, match}, {Status, re:run(Output, "aioice relay: ok", [{capture, none}])}).
 
+%% Two agents of libnice; afterwards both have given their allocations back.
+nice_relay(Config) ->
+    Program = filename:join(proplists:get_value(priv_dir, Config), "nice_relay"),
+    Flags = string:lexemes(os:cmd("pkg-config --cflags --libs nice"), " \n"),
+    {0, _} = exec(os:find_executable("cc"), ["-o", Program, path(["nice_relay.c"]) | Flags]),
+    turn_kit:with_server(#{}, fun(#{name := Name, ip := Ip, port := Port, users := Users}) ->
+        Args = [inet:ntoa(Ip), integer_to_list(Port), "alice"],
+        {Status, Output} = exec(Program, Args ++ [maps:get(<<"alice">>, Users)]),
+        ?assertEqual({0, match}, {Status, re:run(Output, "nice relay: ok", [{capture, none}])}),
+        ?assertMatch(#{allocations := 0, answers := #{success := Answers}} when Answers > 0,
+                     meerkat:info(Name)),
+        {1, Refused} = exec(Program, Args ++ ["not hers"]),
+        ?assertMatch({match, _}, re:run(Refused, "got no allocation"))
+    end).
+
 browser_relay(Config) ->
     #{ip := Ip, port := Port, users := Users} = server(Config),
     {0, _} = npm_ci(),
@@ -146,11 +209,13 @@ uclient(Host, Config, Mode, Options) ->
     ?assertEqual(0, Status),
     ?assertMatch({match, _}, re:run(Output, "uclient " ++ Mode ++ ": sent [1-9][0-9]* .*lost 0")).
 
-run_uclient(Host, #{listeners := Listeners, users := Users}, Mode, Options) ->
+run_uclient(Host, Server, Mode, Options) -> run_uclient(Host, Server, Mode, Options, []).
+
+run_uclient(Host, #{listeners := Listeners, users := Users}, Mode, Options, Env) ->
     {ok, Ip} = inet:parse_address(Host),
     {Ip, Port} = lists:keyfind(Ip, 1, Listeners),
-    run("uclient.sh", [Host, integer_to_list(Port), "alice", maps:get(<<"alice">>, Users), Mode
-                       | Options]).
+    exec(path(["uclient.sh"]), [Host, integer_to_list(Port), "alice", maps:get(<<"alice">>, Users),
+                                Mode | Options], Env).
 
 npm_ci() ->
     exec(os:find_executable("npm"), ["ci", "--silent", "--no-audit", "--no-fund", "--prefix",
@@ -162,9 +227,11 @@ path(Parts) ->
     Root = filename:join([code:lib_dir(meerkat), "..", "..", "..", ".."]),
     filename:join([Root, "test", "interop" | Parts]).
 
-exec(Program, Args) ->
+exec(Program, Args) -> exec(Program, Args, []).
+
+exec(Program, Args, Env) ->
     Port = open_port({spawn_executable, Program},
-                     [{args, Args}, exit_status, binary, stderr_to_stdout, hide]),
+                     [{args, Args}, {env, Env}, exit_status, binary, stderr_to_stdout, hide]),
     {Status, Output} = collect(Port, []),
     ct:log("~ts ~p~nstatus ~b~n~ts", [Program, Args, Status, Output]),
     {Status, Output}.
