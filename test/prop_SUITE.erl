@@ -1,12 +1,13 @@
-%% Runs the properties of prop_stun, some thousand cases each, and shows the smallest case that
-%% fails. Knows nothing of what they say.
+%% Runs the properties of prop_stun and prop_request, some thousand cases each, and shows the
+%% smallest case that fails. Knows nothing of what they say.
 -module(prop_SUITE).
 
 -export([all/0, suite/0]).
--export([encode/1, decode/1, mutated/1, noise/1, verify/1, keys/1, channel/1]).
+-export([encode/1, decode/1, mutated/1, noise/1, verify/1, keys/1, channel/1,
+         answered/1]).
 
 -spec all() -> [atom()].
-all() -> [encode, decode, mutated, noise, verify, keys, channel].
+all() -> [encode, decode, mutated, noise, verify, keys, channel, answered].
 
 -spec suite() -> [tuple()].
 suite() -> [{timetrap, {minutes, 5}}].
@@ -31,6 +32,16 @@ keys(_Config) -> holds(prop_stun:prop_keys(), 1000).
 
 -spec channel(turn_kit:config()) -> ok.
 channel(_Config) -> holds(prop_stun:prop_channel(), 1000).
+
+-spec answered(turn_kit:config()) -> ok.
+answered(_Config) ->
+    {ok, _} = application:ensure_all_started(crypto),
+    Fixture = prop_request:start(),
+    try
+        holds(prop_request:prop_answered(Fixture), 3000)
+    after
+        prop_request:stop(Fixture)
+    end.
 
 holds(Property, Cases) ->
     case proper:quickcheck(Property, [{numtests, Cases}, {max_size, 20}, quiet, long_result]) of

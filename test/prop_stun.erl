@@ -6,6 +6,8 @@
 
 -export([prop_encode/0, prop_decode/0, prop_mutated/0, prop_noise/0, prop_verify/0, prop_keys/0,
          prop_channel/0]).
+%% For other properties: attributes, and what happens to bytes on their way.
+-export([good/0, mutation/0, mutate/2]).
 
 -define(FORALL(Var, Type, Property), proper:forall(Type, fun(Var) -> Property end)).
 -define(LET(Var, Type, Result), proper_types:bind(Type, fun(Var) -> Result end, false)).
@@ -134,6 +136,7 @@ row() -> oneof(stun_model:table()).
 sized() -> ?LET(Size, oneof([range(0, 24), 31, 32, 33, 763, 764]), binary(Size)).
 
 %% A right attribute, known or not.
+-spec good() -> proper_types:type().
 good() ->
     Apart = [message_integrity, message_integrity_sha256, fingerprint],
     Known = [Row || {Name, _, _, _, _} = Row <- stun_model:table(), not lists:member(Name, Apart)],
@@ -192,9 +195,11 @@ tlv() ->
 %% -------------------------------------------------------------------------------- mutations
 
 %% Where: a number that is taken modulo the size of what it hits.
+-spec mutation() -> proper_types:type().
 mutation() ->
     {oneof([flip, set, cut, double, grow, attribute_length]), range(0, 4000), range(0, 255)}.
 
+-spec mutate({atom(), non_neg_integer(), byte()}, binary()) -> binary().
 mutate(_, <<>>) -> <<>>;
 mutate({flip, Where, Bit}, Bytes) ->
     change(Bytes, Where, fun(B) -> B bxor (1 bsl (Bit rem 8)) end);
