@@ -4,7 +4,7 @@ ARGS ?=
 SUITE ?=
 T ?= 60
 
-.PHONY: all build help run test unit ct check fuzz asan tsan gen clean
+.PHONY: all build help run test unit ct check fuzz asan tsan gen clean flood
 
 all: build
 
@@ -36,6 +36,10 @@ fuzz: test-deps
 ## make asan | tsan    C tests and the suites of the RFCs, C built with that sanitizer
 asan tsan: test-deps
 	@test/run.sh $@
+
+## make flood          a million spoofed requests against a server, as root (bench/README.md); RATE=N
+flood: build
+	@$(MAKE) -s -C bench flood
 
 ## make check          format, cross references, types, who includes what, generated files
 check: test-deps
