@@ -3,7 +3,7 @@
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
--define(CTL_TABLE_HASH, 16#9beaab5ea00d5227).
+-define(CTL_TABLE_HASH, 16#cc9f860a4b341402).
 
 %% {Name, Code, Way, [{Field, Type}]}
 -define(CTL_MESSAGES, [
@@ -56,6 +56,7 @@
     {bucket, 16#16, e2r, [
         {bucket, u32},
         {bytes_per_s, u64}]},
+    {stop, 16#17, e2r, []},
     {request, 16#20, r2e, [
         {flow, u64},
         {listener, u32},

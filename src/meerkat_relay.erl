@@ -7,7 +7,7 @@
 -include_lib("kernel/include/logger.hrl").
 
 -export([start_link/1, command/3, call/2, stats/1]).
--export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -record(state, {
     name :: atom(),
@@ -21,6 +21,8 @@
 %% For a relay under a sanitizer; a healthy one takes milliseconds.
 -define(START_MS, 20000).
 -define(CALL_MS, 5000).
+%% Less than a supervisor waits for its child.
+-define(STOP_MS, 3000).
 %% Refs from here on are this process's own; those of allocations are small.
 -define(FIRST_REF, 16#80000000).
 %% After a crash the kernel may still be tearing down the sockets of the relay before.
@@ -278,6 +280,24 @@ handle_info({'EXIT', _Parent, Reason}, State) ->
     {stop, Reason, State};
 handle_info(_Other, State) ->
     {noreply, State}.
+
+%% In order: when this returns every port is free for whoever starts next.
+-spec terminate(term(), #state{}) -> ok.
+terminate(_Reason, #state{port = Port, ref = Ref}) ->
+    case command(Port, Ref, {stop, #{}}) of
+        closed -> ok;
+        ok -> await_exit(Port)
+    end.
+
+await_exit(Port) ->
+    receive
+        {Port, {exit_status, _}} -> ok;
+        {'EXIT', Port, _} -> ok
+    after ?STOP_MS ->
+        %% It sees the end of file, if it sees anything.
+        _ = catch port_close(Port),
+        ok
+    end.
 
 %% The supervisor starts another; allocations learn of it by their monitors of the port.
 stop(Format, Args, State) ->

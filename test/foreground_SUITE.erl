@@ -252,8 +252,10 @@ command(Config, Args, Env) ->
     All = maps:to_list(maps:from_list(Unset ++ Set ++ Env)),
     Root = filename:join([code:lib_dir(meerkat), "..", "..", "..", ".."]),
     Program = filename:join([Root, "rel", "bin", "meerkatctl"]),
-    open_port({spawn_executable, Program},
-              [{args, Args}, {env, All}, binary, exit_status, stderr_to_stdout]).
+    %% Whoever runs the tests in the background may have told them to ignore signals.
+    open_port({spawn_executable, os:find_executable("env")},
+              [{args, ["--default-signal", Program | Args]}, {env, All}, binary, exit_status,
+               stderr_to_stdout]).
 
 socket(Config) ->
     filename:join(proplists:get_value(run_dir, Config), "admin.sock").

@@ -39,7 +39,8 @@ groups() ->
         binding_answered, program_missing, program_is_something_else, port_taken,
         address_not_ours, unknown_key, two_of_a_name, application_not_running, listeners_told,
         credentials, killed_program_comes_back, nonce_outlives_the_program,
-        killed_owner_ends_program, stopped_server_ends_program, crash_loop_ends_server,
+        killed_owner_ends_program, stopped_server_ends_program,
+        stopped_server_frees_its_ports, crash_loop_ends_server,
         embedded, autostart_off, autostart_on, autostart_with_mistakes]}].
 
 init_per_suite(Config) ->
@@ -712,6 +713,18 @@ stopped_server_ends_program(Config) ->
     ?assertNot(meerkat_registry:is_running(name(Config))),
     ?assertEqual({error, not_found}, meerkat:stop_server(name(Config))).
 
+%% Listeners and relayed ports: whoever starts next gets the same ones.
+stopped_server_frees_its_ports(Config) ->
+    Fixed = turn_kit:free_ports(2),
+    [begin
+         Listeners = [#{transport => udp, ip => {127, 0, 0, 1}, port => Fixed}],
+         Fixed = real(Config, #{listeners => Listeners}),
+         ?assertMatch(#{class := success}, binding(Fixed)),
+         ok = meerkat:stop_server(name(Config)),
+         {ok, Socket} = gen_udp:open(Fixed, [{ip, {127, 0, 0, 1}}]),
+         ok = gen_udp:close(Socket)
+     end || _ <- lists:seq(1, 10)].
+
 %% A program that dies again and again takes the server along.
 crash_loop_ends_server(Config) ->
     Flag = process_flag(trap_exit, true),
@@ -807,11 +820,16 @@ bridge(Port) ->
         "    loop(S, open_port({fd, 3, 4}, [{packet, 4}, binary])).\n"
         "loop(S, P) ->\n"
         "    receive\n"
+        "        {P, {data, <<~b, _/binary>>}} -> halt(0);\n"
         "        {P, {data, D}} -> ok = gen_tcp:send(S, D), loop(S, P);\n"
         "        {tcp, S, D} -> true = port_command(P, D), loop(S, P);\n"
         "        {tcp_closed, S} -> halt(7);\n"
         "        {'EXIT', P, _} -> halt(0)\n"
-        "    end.\n", [Port]).
+        "    end.\n", [Port, stop_code()]).
+
+stop_code() ->
+    {stop, Code, _, _} = lists:keyfind(stop, 1, meerkat_ctl:messages()),
+    Code.
 
 started(#{starter := Starter}) ->
     receive {Starter, Result} -> Result

@@ -60,6 +60,7 @@ struct io_events {
 };
 
 struct io_ops {
+    void (*stop)(struct io *io);
     void (*destroy)(struct io *io);
     int (*add)(struct io *io, struct io_socket *s);
     void (*remove)(struct io *io, struct io_socket *s);
@@ -78,6 +79,13 @@ struct io {
 
 /* io_uring. To be called by the thread that will use it. 0 or -errno. */
 int uring_create(struct io **out, const struct io_events *events, uint32_t sockets_max);
+
+/* Closes every socket, so that their ports are free when this returns. By the thread that used the
+ * io, and the last it does with it but for io_wake. */
+static inline void io_stop(struct io *io)
+{
+    io->ops->stop(io);
+}
 
 static inline void io_destroy(struct io *io)
 {

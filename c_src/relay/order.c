@@ -397,6 +397,9 @@ void order_frame(struct control *c, const uint8_t *frame, size_t len)
     case CTL_ALLOC_MOVE:
         alloc_move(c, &f);
         break;
+    case CTL_STOP:
+        c->finished = true;
+        break;
     case CTL_STATS:
         stats(c, &f);
         break;

@@ -515,6 +515,29 @@ static void uring_wake(struct io *io)
 
 /* ------------------------------------------------------------------------------ life of a ring */
 
+static unsigned open_sockets(const struct uring *u)
+{
+    unsigned n = 0;
+    for (uint32_t i = 0; i < u->slots_used; i++)
+        n += u->slots[i].socket != NULL;
+    return n;
+}
+
+/* A receive holds its socket open behind the descriptor's back, and the kernel takes its time with
+ * a ring that is only closed: so each goes the way it goes in service. The bound is for a kernel
+ * that does not answer. */
+static void uring_stop(struct io *io)
+{
+    struct uring *u = uring_of(io);
+    for (uint32_t i = 0; i < u->slots_used; i++)
+        if (u->slots[i].socket && !u->slots[i].socket->removing)
+            uring_remove(io, u->slots[i].socket);
+    for (int turns = 0; turns < 200 && open_sockets(u) > 0; turns++) {
+        uring_wait(io, 10 * NS_PER_MS);
+        uring_dispatch(io);
+    }
+}
+
 static void uring_destroy(struct io *io)
 {
     struct uring *u = uring_of(io);
@@ -565,6 +588,7 @@ static int register_buffers(struct uring *u)
 }
 
 static const struct io_ops uring_ops = {
+    .stop = uring_stop,
     .destroy = uring_destroy,
     .add = uring_add,
     .remove = uring_remove,

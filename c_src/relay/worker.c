@@ -302,6 +302,7 @@ static void *run(void *arg)
         w->time = clock_read();
         worker_turn(w);
     }
+    io_stop(w->io);
     return NULL; /* the io is the control thread's to end: it may be waking it just now */
 }
 

@@ -31,6 +31,11 @@ static struct fake_io *fake_of(struct io *io)
     return container_of(io, struct fake_io, io);
 }
 
+static void fake_stop(struct io *io)
+{
+    (void)io; /* its sockets are the test's */
+}
+
 static void fake_destroy(struct io *io)
 {
     free(fake_of(io));
@@ -118,6 +123,7 @@ static void fake_wake(struct io *io)
 }
 
 static const struct io_ops fake_ops = {
+    .stop = fake_stop,
     .destroy = fake_destroy,
     .add = fake_add,
     .remove = fake_remove,

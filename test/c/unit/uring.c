@@ -313,6 +313,30 @@ static void sockets_are_closed_once_and_slots_used_again(void)
     io_destroy(io);
 }
 
+/* Whoever starts again at once finds his ports free. */
+static void a_stopped_io_has_let_go_of_every_port(void)
+{
+    for (int round = 0; round < 20; round++) {
+        struct io_socket s[8];
+        struct addr at[8];
+        start();
+        for (int i = 0; i < 8; i++) {
+            s[i] = (struct io_socket){.fd = open_at("127.0.0.1")};
+            at[i] = bound(s[i].fd);
+            CHECK_EQ(io_add(io, &s[i]), 0);
+        }
+        io_wait(io, 0);
+        io_dispatch(io);
+        io_stop(io);
+        for (int i = 0; i < 8; i++) {
+            int again = socket_open_relayed(&at[i], 0);
+            CHECK(again >= 0);
+            close(again);
+        }
+        io_destroy(io);
+    }
+}
+
 #define RUN(f) (test_begin(#f), f())
 
 int main(void)
@@ -324,5 +348,6 @@ int main(void)
     RUN(x29_both_families);
     RUN(x80_a_datagram_too_long_for_its_path_is_reported_not_cut);
     RUN(sockets_are_closed_once_and_slots_used_again);
+    RUN(a_stopped_io_has_let_go_of_every_port);
     return test_end("uring");
 }
