@@ -585,7 +585,8 @@ reply(create, Status, _Detail, Now, Alloc) ->
 reply(_Awaiting, gone, _Detail, _Now, Alloc) ->
     %% It has just ended; SESSION_GONE says how.
     {Alloc#alloc{awaiting = deleted}, [forget] ++ release(Alloc) ++ [{answer, refused(437)}]};
-reply(Awaiting, forbidden, Detail, _Now, Alloc) ->
+reply(Awaiting, forbidden, Detail, _Now, Alloc)
+  when element(1, Awaiting) =:= permit; element(1, Awaiting) =:= bind ->
     {Alloc, [log_forbidden(Awaiting, Detail, Alloc), {answer, refused(403)}]};
 reply(_Awaiting, full, _Detail, _Now, Alloc) ->
     {Alloc, [{answer, refused(508)}]};

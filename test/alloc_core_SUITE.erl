@@ -43,7 +43,7 @@ groups() ->
      {refresh, [], [
         refresh_default, refresh_clamped, refresh_zero_deletes, refresh_family_of_it,
         refresh_other_family_443, refresh_unknown_family_443, refresh_malformed_400,
-        refresh_gone_437]},
+        refresh_gone_437, refresh_refused_500]},
      {permission, [], [
         no_peer_400, malformed_peer_400, one_malformed_of_two_400, several_peers_one_frame,
         port_is_ignored, family_443, one_of_wrong_family_443_none_installed, forbidden_403_logged,
@@ -373,6 +373,13 @@ refresh_gone_437(_) ->
     {Alloc1, Effects} = relay(Alloc0, reply(gone)),
     ?assertEqual([forget, {answer, refused(437)}], Effects),
     ?assertMatch({_, [{stop, {expired, #{}}}]}, gone(Alloc1, 1)).
+
+%% Nothing a relay says should end an allocation, even what it has no reason to say.
+refresh_refused_500(_) ->
+    {Alloc, [{ask, _, _}]} = request_to(made(), request(refresh, [{lifetime, 700}])),
+    [?assertMatch({_, [{log, warning, _, _}, {answer, {error, 500, _}}]},
+                  relay(Alloc, reply(Status)))
+     || Status <- [forbidden, failed, refused, no_ports]].
 
 %%% CreatePermission (RFC 8656 10.2)
 
