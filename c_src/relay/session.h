@@ -137,9 +137,8 @@ struct roamer *roamer_set(struct sessions *t, const struct flow *f, uint64_t ses
                           unsigned home);
 void roamer_remove(struct sessions *t, struct roamer *r);
 
-/* As bound, and as clients and peers of ours know it. */
+/* As bound. */
 struct addr relayed_local(const struct relayed *r);
-struct addr relayed_advertised(const struct relayed *r);
 
 /* NULL unless it lives at `now`. */
 struct permission *permission_find(const struct sessions *t, const struct session *s,

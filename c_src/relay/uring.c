@@ -117,8 +117,8 @@ static struct uring *uring_of(struct io *io)
 
 /* ---------------------------------------------------------------------------------------- ICMP */
 
-/* Takes what ICMP said out of the socket; it is told at the next dispatch. */
-/* `to` is where the datagram of this moment was to go, NULL if there is none. */
+/* Takes what ICMP said out of the socket; it is told at the next dispatch. `to` is where the
+ * datagram of this moment was to go, NULL if there is none. */
 static void drain_errors(struct uring *u, struct io_socket *s, const struct addr *to)
 {
     struct io_icmp said[ERRQUEUE_MAX];
