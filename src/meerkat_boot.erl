@@ -95,18 +95,7 @@ until(Ttl) ->
     End = erlang:system_time(second) + Ttl,
     calendar:system_time_to_rfc3339(End, [{offset, "Z"}]).
 
-%% JSON by hand: OTP 25 has no encoder.
 ice_servers(Stun, Turn, User, Password) ->
-    StunServers = [["{\"urls\":", json(Stun), "},"] || Stun =/= []],
-    [
-        $[, StunServers, "{\"urls\":", json(Turn), ",\"username\":", json(User),
-        ",\"credential\":", json(Password), "}]"
-    ].
-
-json(List) when is_list(List) ->
-    [$[, lists:join($,, [json(Text) || Text <- List]), $]];
-json(Text) ->
-    [$", [json_char(C) || C <- unicode:characters_to_list(Text)], $"].
-
-json_char(C) when C < 32; C =:= $"; C =:= $\\ -> io_lib:format("\\u~4.16.0b", [C]);
-json_char(C) -> C.
+    meerkat_json:encode(
+        [#{urls => Stun} || Stun =/= []] ++
+            [#{urls => Turn, username => User, credential => Password}]).
