@@ -3,7 +3,7 @@
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
--define(CTL_TABLE_HASH, 16#cc9f860a4b341402).
+-define(CTL_TABLE_HASH, 16#8c94d49ada1bd3cb).
 
 %% {Name, Code, Way, [{Field, Type}]}
 -define(CTL_MESSAGES, [
@@ -129,7 +129,11 @@
         {workers, u16},
         {sessions, u32},
         {peers, u32},
+        {requests, u32},
+        {mail_in, u32},
+        {mail_out, u32},
         {ports_free, u32},
+        {pools, bytes},
         {counters, bytes}]},
     {session_info, 16#42, e2r, [
         {session, u64}]},

@@ -45,10 +45,13 @@ command(Port, Ref, Message) ->
         error:badarg -> closed
     end.
 
-%% The relay's counters and tables: workers, sessions, peers, ports_free, counters by name.
+%% The relay's counters and tables: workers, sessions, peers (permissions), requests it waits for
+%% our answer to, bytes of mail on its way, ports free (in all, and by pool), counters by name.
 -spec stats(Name :: atom()) ->
     {ok, #{workers := non_neg_integer(), sessions := non_neg_integer(),
-           peers := non_neg_integer(), ports_free := non_neg_integer(),
+           peers := non_neg_integer(), requests := non_neg_integer(),
+           mail_in := non_neg_integer(), mail_out := non_neg_integer(),
+           ports_free := non_neg_integer(), pools := #{pos_integer() => non_neg_integer()},
            counters := #{atom() => non_neg_integer()}}}
     | {error, relay_down | busy}.
 stats(Name) ->
@@ -66,9 +69,10 @@ call(Name, Message) ->
         exit:_ -> {error, relay_down}
     end.
 
-named_counters(#{counters := Values} = Stats) ->
+named_counters(#{counters := Values, pools := Pools} = Stats) ->
     Names = [Name || {Name, _, _} <- meerkat_ctl:counters()],
-    Stats#{counters := maps:from_list(lists:zip(Names, [V || <<V:64>> <= Values]))}.
+    Stats#{pools := maps:from_list([{Pool, Free} || <<Pool:32, Free:32>> <= Pools]),
+           counters := maps:from_list(lists:zip(Names, [V || <<V:64>> <= Values]))}.
 
 code(Name) ->
     {_, Code, _, _} = lists:keyfind(Name, 1, meerkat_ctl:messages()),

@@ -36,6 +36,13 @@ uint32_t mailbox_room(struct mailbox *m)
     return free_bytes / 2 > 16 ? free_bytes / 2 - 16 : 0;
 }
 
+uint32_t mailbox_waiting(struct mailbox *m)
+{
+    /* head first: tail never falls behind a head that was read before it. */
+    uint32_t head = atomic_load_explicit(&m->head, memory_order_acquire);
+    return atomic_load_explicit(&m->tail, memory_order_relaxed) - head;
+}
+
 uint8_t *mailbox_reserve(struct mailbox *m, uint32_t len)
 {
     uint32_t tail = atomic_load_explicit(&m->tail, memory_order_relaxed);

@@ -235,11 +235,16 @@ uint64_t ports_expire(struct ports *p, uint64_t now)
     return next;
 }
 
+uint32_t pool_free(const struct pool *pool)
+{
+    return pool->free_count[0] + pool->free_count[1];
+}
+
 uint32_t ports_free(const struct ports *p)
 {
     uint32_t n = 0;
     for (uint32_t i = 0; i < atomic_load(&p->pool_count); i++)
-        n += p->pools[i].free_count[0] + p->pools[i].free_count[1];
+        n += pool_free(&p->pools[i]);
     return n;
 }
 

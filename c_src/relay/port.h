@@ -77,7 +77,8 @@ void port_release(struct pool *pool, uint16_t port);
 /* Frees reservations that are over; the time of the next one, UINT64_MAX without. */
 uint64_t ports_expire(struct ports *p, uint64_t now);
 
-/* Ports free in all pools together. */
+/* Ports free in a pool, and in all pools together. */
+uint32_t pool_free(const struct pool *pool);
 uint32_t ports_free(const struct ports *p);
 
 /* Any thread: the pool whose address, as bound or as advertised, this is; NULL if none. */

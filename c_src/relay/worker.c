@@ -271,6 +271,7 @@ void worker_turn(struct worker *w)
     atomic_store(&w->starved, !read_all || !list_empty(&w->sessions.gone));
     atomic_store_explicit(&w->sessions_live, w->sessions.session_slab.live, memory_order_relaxed);
     atomic_store_explicit(&w->peers_live, w->sessions.permission_slab.live, memory_order_relaxed);
+    atomic_store_explicit(&w->requests_live, w->pending_slab.live, memory_order_relaxed);
     if (w->rang) {
         uint64_t one = 1;
         w->rang = false;

@@ -137,7 +137,7 @@ struct worker {
     struct list pending; /* oldest first */
     uint32_t pending_generation;
     _Atomic uint64_t counters[COUNTER_COUNT]; /* written here, read by anyone */
-    _Atomic uint32_t sessions_live, peers_live;
+    _Atomic uint32_t sessions_live, peers_live, requests_live;
     uint8_t random[RANDOM_POOL];
     size_t random_left;
     pthread_t thread;
