@@ -7,8 +7,10 @@
 
 -export([start/2, stop/1]).
 
-%% Application environment: {autostart, boolean()}, default false; {config_file, Path}, default
-%% what CONFIG_FILE of the process environment says. The server's name is `default`.
+%% Application environment: {autostart, false | true | node}, default false; {config_file, Path},
+%% default what CONFIG_FILE of the process environment says. The server's name is `default`. `node`
+%% is for a release: the node is Meerkat's own, with its log and meerkatctl's socket, and ends when
+%% the server cannot start.
 -spec start(application:start_type(), term()) -> {ok, pid()} | {error, term()}.
 start(_Type, _Args) ->
     case meerkat_sup:start_link() of
@@ -27,12 +29,10 @@ stop(_State) ->
 
 autostart(false) ->
     ok;
+autostart(node) ->
+    meerkat_boot:serve(options());
 autostart(true) ->
-    Options = case application:get_env(meerkat, config_file) of
-        {ok, File} -> #{file => File};
-        undefined -> #{}
-    end,
-    case meerkat_config:load(Options) of
+    case meerkat_config:load(options()) of
         {ok, #{log_level := Level} = Config, Warnings} ->
             ok = logger:set_application_level(meerkat, Level),
             _ = [?LOG_WARNING("~ts", [Warning]) || Warning <- Warnings],
@@ -40,6 +40,12 @@ autostart(true) ->
         {error, Mistakes} ->
             _ = [?LOG_ERROR("~ts", [Mistake]) || Mistake <- Mistakes],
             {error, configuration}
+    end.
+
+options() ->
+    case application:get_env(meerkat, config_file) of
+        {ok, File} -> #{file => File};
+        undefined -> #{}
     end.
 
 started({ok, _Pid}) ->

@@ -1,9 +1,9 @@
-%% A server in the foreground: reads the configuration, starts the application and one server, and
-%% prints what a person needs to use it. Log lines go to stderr, this to stdout. Embedders do not
-%% need it; they have meerkat:child_spec/2.
+%% A node that is Meerkat's own: reads the configuration, sets up the log, starts the one server and
+%% opens the socket for meerkatctl. In the foreground it also prints what a person needs to use the
+%% server; log lines go to stderr, this to stdout. Embedders have meerkat:child_spec/2.
 -module(meerkat_boot).
 
--export([start/0, credentials/1]).
+-export([start/0, serve/1, credentials/1]).
 
 -define(SERVER, default).
 %% Who the printed credentials are for, and for how many seconds.
@@ -15,8 +15,16 @@
 -spec start() -> ok.
 start() ->
     Options = options(init:get_plain_arguments()),
+    {ok, _} = application:ensure_all_started(meerkat, permanent),
+    ok = serve(Options),
+    io:put_chars(banner(meerkat:credentials(?SERVER, ?USER, ?TTL))).
+
+%% The same without the banner, for a release, whose application meerkat calls it (meerkat_app).
+%% Options are meerkat_config:load/1's. Ends the node with status 1 where start/0 does.
+-spec serve(#{file => file:name_all()}) -> ok.
+serve(Options) ->
     case meerkat_config:load(Options) of
-        {ok, Config, Warnings} -> start(Options, Config, Warnings);
+        {ok, Config, Warnings} -> serve(Options, Config, Warnings);
         {error, Mistakes} -> give_up(1, Mistakes)
     end.
 
@@ -27,16 +35,14 @@ options(["-c", File]) ->
 options(_) ->
     give_up(2, ["usage: meerkatctl foreground [-c FILE]"]).
 
-start(Options, #{log_level := Level, secrets := Secrets} = Config, Warnings) ->
+serve(Options, #{log_level := Level, secrets := Secrets} = Config, Warnings) ->
     ok = meerkat_log:start(Level, Secrets),
     _ = [logger:warning("~ts", [Warning]) || Warning <- Warnings],
-    {ok, _} = application:ensure_all_started(meerkat, permanent),
     case meerkat:start_server(?SERVER, Config) of
         {ok, _} ->
             ok = meerkat_registry:put_note(?SERVER, options, Options),
             open_admin_socket(),
-            ok = meerkat_log:flush(),
-            io:put_chars(banner(meerkat:credentials(?SERVER, ?USER, ?TTL)));
+            meerkat_log:flush();
         {error, Reason} ->
             ok = meerkat_log:flush(),
             give_up(1, [meerkat:format_error(Reason)])
@@ -98,4 +104,4 @@ until(Ttl) ->
 ice_servers(Stun, Turn, User, Password) ->
     meerkat_json:encode(
         [#{urls => Stun} || Stun =/= []] ++
-            [#{urls => Turn, username => User, credential => Password}]).
+            [{[{urls, Turn}, {username, User}, {credential, Password}]}]).

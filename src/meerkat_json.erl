@@ -4,10 +4,11 @@
 -export([encode/1, decode/1]).
 -export_type([value/0]).
 
-%% Objects are maps; text is UTF-8; atoms other than these three are text too.
+%% Objects are maps, or lists in a tuple where the order of their members matters to a reader; text
+%% is UTF-8; atoms other than these three are text too.
 -type value() ::
     null | true | false | atom() | number() | binary() | [value()]
-    | #{atom() | binary() => value()}.
+    | #{atom() | binary() => value()} | {[{atom() | binary(), value()}]}.
 
 %% One line without a line break, as UTF-8. Text that is not UTF-8 keeps what of it is.
 -spec encode(value()) -> binary().
