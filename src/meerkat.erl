@@ -99,8 +99,7 @@ sentence(Reason) -> Reason.
                         own_kinds := [meerkat_policy:kind()],
                         allocations := non_neg_integer(),
                         draining := boolean(),
-                        answers := #{success | none | throttled | 300 | 400..599 =>
-                                         non_neg_integer()},
+                        answers := #{meerkat_answers:outcome() => non_neg_integer()},
                         relay := {ok, map()} | {error, relay_down | busy}}.
 info(Name) ->
     #{relays := Relays, own_kinds := Kinds} = meerkat_registry:settings(Name),
@@ -109,7 +108,7 @@ info(Name) ->
       own_kinds => Kinds,
       allocations => meerkat_registry:count(Name),
       draining => meerkat_drain:is_draining(Name),
-      answers => meerkat_registry:counted(Name),
+      answers => meerkat_answers:outcomes(meerkat_registry:answers(Name)),
       relay => meerkat_relay:stats(Name)}.
 
 bound(Name) ->

@@ -8,7 +8,7 @@
 -export([settings/1, replace/2, is_running/1, count/1, sessions/1, quota/1]).
 -export([five_tuple/1, enter/4, claim/4, forget/3, leave/3, find/2, pid/2]).
 -export([hold/4, release/2, holder/2]).
--export([put_note/3, note/2, counted/1, count_answer/2]).
+-export([put_note/3, note/2, answers/1]).
 -export([init/1, handle_call/3, handle_cast/2, terminate/2]).
 
 -export_type([five_tuple/0, key/0]).
@@ -18,10 +18,6 @@
 -type session() :: non_neg_integer().
 %% What requests name an allocation by: a 5-tuple, or in a mobility ticket the session.
 -type key() :: five_tuple() | session().
-
-%% What answers are counted by: success, or the code of the error.
--define(ANSWERS, [success, 300, 400, 401, 403, 405, 420, 437, 440, 441, 442, 443, 486, 500, 508,
-                  none, throttled]).
 
 %% The settings come in a fun: supervisors print arguments.
 -spec start_link(Name :: atom(), fun(() -> meerkat_settings:settings())) ->
@@ -142,21 +138,10 @@ note(Name, Key) ->
         [] -> none
     end.
 
-%% Counts a response by its outcome: success, the error's code, `none` for a request left without
-%% an answer, or `throttled` for one whose sender was wrong too often to be heard.
--spec count_answer(Name :: atom(), success | none | throttled | 300 | 400..599) -> ok.
-count_answer(Name, Outcome) ->
-    counters:add(maps:get(answers, here(Name)), index(Outcome, ?ANSWERS, 1), 1).
-
-index(Outcome, [Outcome | _], N) -> N;
-index(Outcome, [_ | Outcomes], N) -> index(Outcome, Outcomes, N + 1).
-
--spec counted(Name :: atom()) ->
-    #{success | none | throttled | 300 | 400..599 => non_neg_integer()}.
-counted(Name) ->
-    #{answers := Answers} = here(Name),
-    maps:from_list([{Outcome, counters:get(Answers, index(Outcome, ?ANSWERS, 1))}
-                    || Outcome <- ?ANSWERS]).
+%% How requests ended.
+-spec answers(Name :: atom()) -> meerkat_answers:answers().
+answers(Name) ->
+    maps:get(answers, here(Name)).
 
 here(Name) ->
     persistent_term:get({meerkat, Name}).
@@ -177,7 +162,7 @@ init({Name, Settings}) ->
                                   tuples => ets:new(meerkat_tuples, Options),
                                   notes => ets:new(meerkat_notes, Options),
                                   quota => ets:new(meerkat_quota, Options),
-                                  answers => counters:new(length(?ANSWERS), [])}),
+                                  answers => meerkat_answers:new()}),
             {ok, Name}
     end.
 

@@ -312,7 +312,7 @@ stop(Format, Args, State) ->
 request(Client, Frame, #state{name = Name, port = Port, requests = N}) ->
     case meerkat_registry:note(Name, {request, erlang:phash2(Client, N)}) of
         none -> ok;
-        Pid -> Pid ! {request, Port, Frame}, ok
+        Pid -> Pid ! {request, Port, Frame, erlang:monotonic_time(microsecond)}, ok
     end.
 
 client(4, <<Client:6/binary, _/binary>>) -> Client;

@@ -14,6 +14,8 @@
 %% An authenticated request on its way to an answer: exactly one call of answer/3.
 -type job() :: #{port := port(),
                  flow := non_neg_integer(),
+                 %% Of its frame, on the monotonic clock, in microseconds.
+                 arrived := integer(),
                  %% The process that took it in.
                  from := pid(),
                  place := meerkat_alloc_core:place(),
@@ -29,16 +31,15 @@ start_link(Name, N) ->
 %% Sends the signed response and returns the request's credit; `none` does only the latter.
 %% SOFTWARE goes out only where it is configured, FINGERPRINT only where the request had one.
 -spec answer(Name :: atom(), job(), meerkat_alloc_core:response() | none) -> ok.
-answer(Name, #{port := Port, flow := Flow}, none) ->
-    send(Name, Port, Flow, none, <<>>);
-answer(Name, #{port := Port, flow := Flow, request := #{message := Asked}, seal := Seal},
-       Response) ->
+answer(Name, Job, none) ->
+    send(Name, Job, none, <<>>);
+answer(Name, #{request := #{message := Asked}, seal := Seal} = Job, Response) ->
     {Class, Outcome, Attributes} = class(Response),
     Software = case meerkat_registry:settings(Name) of
         #{software := undefined} -> [];
         #{software := Text} -> [{software, Text}]
     end,
-    send(Name, Port, Flow, Outcome, Seal(response(Class, Asked, Attributes ++ Software))).
+    send(Name, Job, Outcome, Seal(response(Class, Asked, Attributes ++ Software))).
 
 %% Takes up a request anew that reached an allocation which has just ended.
 -spec again(job()) -> ok.
@@ -63,15 +64,15 @@ handle_cast(_Request, Name) ->
 
 %% A request that trips over a fault of ours costs its client an answer and nobody else anything.
 -spec handle_info(term(), atom()) -> {noreply, atom()}.
-handle_info({request, Port, Frame}, Name) ->
+handle_info({request, Port, <<_:64, Flow:64, _/binary>> = Frame, Arrived}, Name) ->
+    Asker = #{port => Port, flow => Flow, arrived => Arrived},
     try
         {ok, 0, {request, Fields}} = meerkat_ctl:decode(Frame),
-        take(Name, Port, Fields)
+        take(Name, Asker, Fields)
     catch
         Class:Reason:Stack ->
             complain(Class, Reason, Stack),
-            <<_:64, Flow:64, _/binary>> = Frame,
-            send(Name, Port, Flow, none, <<>>)
+            send(Name, Asker, none, <<>>)
     end,
     {noreply, Name};
 handle_info({again, Job}, Name) ->
@@ -95,33 +96,34 @@ complain(Class, Reason, Stack) ->
 
 %%% The way of a request
 
-take(Name, Port, #{packet := Packet, flow := Flow, client := {Ip, _} = Client} = Fields) ->
+take(Name, Asker, #{packet := Packet, client := {Ip, _} = Client} = Fields) ->
     {ok, Message} = meerkat_stun:decode(Packet),
     #{failures := Failures} = meerkat_registry:settings(Name),
     User = user(Message),
     case meerkat_auth_failures:too_many(Failures, Ip, User, meerkat_auth_failures:now_us()) of
         false ->
-            take(Name, Port, Fields, Message);
+            take(Name, Asker, Fields, Message);
         true ->
             ?LOG_DEBUG("a request of \"~ts\" from ~ts was not checked: too many failed",
                        [meerkat_text:escape(User), meerkat_text:address(Client)]),
-            send(Name, Port, Flow, throttled, <<>>)
+            send(Name, Asker#{request => #{message => Message}}, throttled, <<>>)
     end.
 
-take(Name, Port, #{packet := Packet, flow := Flow, client := {Ip, _} = Client,
-                   listener := Listener} = Fields, Message) ->
+take(Name, Asker, #{packet := Packet, client := {Ip, _} = Client, listener := Listener} = Fields,
+     Message) ->
     #{auth := Auth, failures := Failures, realms := #{Listener := Realm}} =
         meerkat_registry:settings(Name),
     case meerkat_auth:authenticate(Packet, Message, Realm, Auth) of
         {ok, Identity} ->
-            route(Name, job(Name, Port, Fields, Message, Identity));
+            route(Name, job(Name, Asker, Fields, Message, Identity));
         {error, Code} ->
             ?LOG_DEBUG("~b to ~ts: ~ts", [Code, meerkat_text:address(Client),
                                           meerkat_auth:why(Message, Realm, Auth)]),
             Code =:= 401 andalso meerkat_auth_failures:count(Failures, Ip, user(Message),
                                                              meerkat_auth_failures:now_us()),
             Challenge = challenge(Code, Message, Realm, meerkat_auth:algorithms(Auth)),
-            send(Name, Port, Flow, Code, meerkat_stun:encode(response(error, Message, Challenge)))
+            send(Name, Asker#{request => #{message => Message}}, Code,
+                 meerkat_stun:encode(response(error, Message, Challenge)))
     end.
 
 %% As the request says it, be it a hash.
@@ -131,16 +133,14 @@ user(Message) ->
         error -> <<>>
     end.
 
-job(Name, Port, #{flow := Flow, client := Client, session := Session} = Fields, Message,
+job(Name, Asker, #{client := Client, session := Session} = Fields, Message,
     #{user := User, seal := Seal}) ->
     Request = #{message => Message, user => User, client => Client},
-    #{port => Port,
-      flow => Flow,
-      from => self(),
-      place => maps:with([listener, transport, client, server], Fields),
-      session => Session,
-      request => held(Name, Request),
-      seal => Seal}.
+    Asker#{from => self(),
+           place => maps:with([listener, transport, client, server], Fields),
+           session => Session,
+           request => held(Name, Request),
+           seal => Seal}.
 
 held(Name, #{message := Message} = Request) ->
     case meerkat_stun:get(reservation_token, Message) of
@@ -255,7 +255,11 @@ response(Class, #{method := Method, transaction_id := Id, fingerprint := Fingerp
     end.
 
 %% When the relay that asked is gone there is nobody to answer.
-send(Name, Port, Flow, Outcome, Packet) ->
-    ok = meerkat_registry:count_answer(Name, Outcome),
+send(Name, #{port := Port, flow := Flow, arrived := Arrived} = Asker, Outcome, Packet) ->
+    Us = erlang:monotonic_time(microsecond) - Arrived,
+    ok = meerkat_answers:count(meerkat_registry:answers(Name), method(Asker), Outcome, Us),
     _ = meerkat_relay:command(Port, 0, {answer, #{flow => Flow, packet => Packet}}),
     ok.
+
+method(#{request := #{message := #{method := Method}}}) -> Method;
+method(#{}) -> other.

@@ -76,7 +76,7 @@ send({Who, Method, Hash, Items, Mutations, Mood, Client}, #{port := Port} = Rela
                 packet => Packet}})),
             meerkat_registry:note(?NAME, {request, erlang:phash2(Address,
                                                                  meerkat_request_sup:size())})
-                ! {request, Port, Frame},
+                ! {request, Port, Frame, erlang:monotonic_time(microsecond)},
             serve(Flow, fun(Answer) -> judge(Packet, Answer, Key, Known, Plain) end,
                   Relay#{mood => Mood})
     end.

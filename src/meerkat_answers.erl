@@ -1,0 +1,80 @@
+%% What became of the requests that Erlang was asked to decide: counted by method and outcome, with
+%% the time each took. A `counters` array that any process adds to and any reads; it knows neither
+%% server nor client.
+-module(meerkat_answers).
+
+-export([new/0, count/4, outcomes/1, by_method/1, durations/1]).
+-export_type([answers/0, method/0, outcome/0, durations/0]).
+
+-opaque answers() :: counters:counters_ref().
+-type method() :: allocate | refresh | create_permission | channel_bind | other.
+%% success, the error's code, `none` for a request left without an answer, or `throttled` for one
+%% whose sender was wrong too often to be heard.
+-type outcome() :: success | none | throttled | 300 | 400..599.
+%% How many took at most so many microseconds, each bound including those before it; then all of
+%% them, and the sum of their microseconds.
+-type durations() :: #{buckets := [{Us :: pos_integer(), non_neg_integer()}],
+                       count := non_neg_integer(),
+                       sum_us := non_neg_integer()}.
+
+-define(METHODS, [allocate, refresh, create_permission, channel_bind, other]).
+-define(OUTCOMES, [success, 300, 400, 401, 403, 405, 420, 437, 440, 441, 442, 443, 486, 500, 508,
+                   none, throttled]).
+%% Microseconds. A request takes some hundred; a client sends its own again after 500 ms.
+-define(BOUNDS, [100, 250, 500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000,
+                 1000000, 5000000]).
+
+%% Per method: a counter for each outcome, one for each bound and one for what is beyond them, the
+%% sum.
+-define(ROW, (length(?OUTCOMES) + length(?BOUNDS) + 2)).
+
+-spec new() -> answers().
+new() ->
+    counters:new(length(?METHODS) * ?ROW, []).
+
+%% A request of this method, any atom, has come to its end after so many microseconds.
+-spec count(answers(), Method :: atom(), outcome(), Us :: non_neg_integer()) -> ok.
+count(Answers, Method, Outcome, Us) ->
+    Row = row(Method),
+    ok = counters:add(Answers, Row + position(Outcome, ?OUTCOMES, 1), 1),
+    ok = counters:add(Answers, Row + length(?OUTCOMES) + bucket(Us, ?BOUNDS, 1), 1),
+    counters:add(Answers, Row + ?ROW, Us).
+
+row(Method) ->
+    Known = case lists:member(Method, ?METHODS) of true -> Method; false -> other end,
+    (position(Known, ?METHODS, 1) - 1) * ?ROW.
+
+position(Item, [Item | _], N) -> N;
+position(Item, [_ | Items], N) -> position(Item, Items, N + 1).
+
+bucket(Us, [Bound | Bounds], N) when Us > Bound -> bucket(Us, Bounds, N + 1);
+bucket(_Us, _Bounds, N) -> N.
+
+%% All methods together.
+-spec outcomes(answers()) -> #{outcome() => non_neg_integer()}.
+outcomes(Answers) ->
+    lists:foldl(fun({{_, Outcome}, N}, Sums) ->
+        maps:update_with(Outcome, fun(Sum) -> Sum + N end, N, Sums)
+    end, #{}, maps:to_list(by_method(Answers))).
+
+%% Each pair there can be, those that were never seen too.
+-spec by_method(answers()) -> #{{method(), outcome()} => non_neg_integer()}.
+by_method(Answers) ->
+    maps:from_list([{{Method, Outcome},
+                     counters:get(Answers, row(Method) + position(Outcome, ?OUTCOMES, 1))}
+                    || Method <- ?METHODS, Outcome <- ?OUTCOMES]).
+
+%% The count is that of the buckets read: a request that ends meanwhile is in both or in neither.
+-spec durations(answers()) -> #{method() => durations()}.
+durations(Answers) ->
+    maps:from_list([{Method, duration(Answers, row(Method))} || Method <- ?METHODS]).
+
+duration(Answers, Row) ->
+    First = Row + length(?OUTCOMES),
+    {Buckets, Sum} = lists:mapfoldl(fun({N, Bound}, Sum0) ->
+        Sum = Sum0 + counters:get(Answers, First + N),
+        {{Bound, Sum}, Sum}
+    end, 0, lists:zip(lists:seq(1, length(?BOUNDS)), ?BOUNDS)),
+    #{buckets => Buckets,
+      count => Sum + counters:get(Answers, First + length(?BOUNDS) + 1),
+      sum_us => counters:get(Answers, Row + ?ROW)}.
