@@ -3,7 +3,7 @@
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
--define(CTL_TABLE_HASH, 16#8c94d49ada1bd3cb).
+-define(CTL_TABLE_HASH, 16#14475d2111cf7247).
 
 %% {Name, Code, Way, [{Field, Type}]}
 -define(CTL_MESSAGES, [
@@ -123,7 +123,15 @@
         {client_bytes, u64},
         {peer_packets, u64},
         {peer_bytes, u64},
-        {dropped, u64}]},
+        {dropped, u64},
+        {no_channel, u32},
+        {bad_channel, u32},
+        {bad_indication, u32},
+        {no_permission, u32},
+        {forbidden_peer, u32},
+        {peer_family, u32},
+        {truncated, u32},
+        {over_bandwidth, u32}]},
     {stats, 16#40, e2r, []},
     {stats_reply, 16#41, r2e, [
         {workers, u16},
@@ -143,7 +151,20 @@
         {client_bytes, u64},
         {peer_packets, u64},
         {peer_bytes, u64},
-        {dropped, u64}]}
+        {dropped, u64},
+        {no_channel, u32},
+        {bad_channel, u32},
+        {bad_indication, u32},
+        {no_permission, u32},
+        {forbidden_peer, u32},
+        {peer_family, u32},
+        {truncated, u32},
+        {over_bandwidth, u32}]},
+    {sessions, 16#44, e2r, [
+        {from, u64}]},
+    {session_rows, 16#45, r2e, [
+        {next, u64},
+        {rows, bytes}]}
 ]).
 
 %% {Status, Code}
@@ -230,18 +251,18 @@
         "peer denied by policy"},
     {peer_family, drop,
         "peer of a family this allocation does not relay"},
+    {truncated, drop,
+        "datagram longer than the receive buffer"},
+    {over_bandwidth, drop,
+        "payload over the bandwidth of its allocation, user or server"},
     {erlang_behind, drop,
         "request not taken: too many wait for Erlang (clients retransmit)"},
     {request_too_long, drop,
         "request longer than any request need be"},
     {late_answer, drop,
         "answer from Erlang to a request forgotten meanwhile"},
-    {truncated, drop,
-        "datagram longer than the receive buffer"},
     {over_rate, drop,
         "answer to a stranger whose source had its share"},
-    {over_bandwidth, drop,
-        "payload over the bandwidth of its allocation, user or server"},
     {relayed_source, drop,
         "Allocate from a relayed address of this server"},
     {carry_full, drop,

@@ -8,7 +8,11 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { REPLY_ROOM = 1024 };
+enum {
+    REPLY_ROOM = 1024,
+    SESSION_ROW = 6 * 8,
+    SESSION_ROWS_MAX = 64, /* in one frame */
+};
 
 static uint64_t in_ms(const struct worker *w, uint32_t ms)
 {
@@ -93,16 +97,19 @@ void command_socket_closed(struct worker *w, struct relayed *r)
     report_later(w, r->session);
 }
 
+/* What a session has counted, as SESSION_GONE and SESSION_STATS have it. */
+#define DROPPED(s, name) .name = (s)->drops[CTR_##name - CTR_no_channel]
+#define COUNTS(s)                                                                                  \
+    .client_packets = (s)->client_packets, .client_bytes = (s)->client_bytes,                      \
+    .peer_packets = (s)->peer_packets, .peer_bytes = (s)->peer_bytes, .dropped = (s)->dropped,     \
+    DROPPED(s, no_channel), DROPPED(s, bad_channel), DROPPED(s, bad_indication),                   \
+    DROPPED(s, no_permission), DROPPED(s, forbidden_peer), DROPPED(s, peer_family),                \
+    DROPPED(s, truncated), DROPPED(s, over_bandwidth)
+
 static void post_gone(struct worker *w, const struct session *s)
 {
     struct ctl_frame f = {.code = CTL_SESSION_GONE,
-                          .u.session_gone = {.session = s->id,
-                                             .reason = s->reason,
-                                             .client_packets = s->client_packets,
-                                             .client_bytes = s->client_bytes,
-                                             .peer_packets = s->peer_packets,
-                                             .peer_bytes = s->peer_bytes,
-                                             .dropped = s->dropped}};
+                          .u.session_gone = {.session = s->id, .reason = s->reason, COUNTS(s)}};
     worker_post(w, &f, false);
 }
 
@@ -336,15 +343,39 @@ static void session_info(struct worker *w, const struct ctl_frame *f)
         reply(w, f, f->u.session_info.session, CTL_GONE, "");
         return;
     }
-    struct ctl_frame out = {.code = CTL_SESSION_STATS,
-                            .ref = f->ref,
-                            .u.session_stats = {.session = s->id,
-                                                .client_packets = s->client_packets,
-                                                .client_bytes = s->client_bytes,
-                                                .peer_packets = s->peer_packets,
-                                                .peer_bytes = s->peer_bytes,
-                                                .dropped = s->dropped}};
+    struct ctl_frame out = {
+        .code = CTL_SESSION_STATS, .ref = f->ref, .u.session_stats = {.session = s->id, COUNTS(s)}};
     worker_post(w, &out, false);
+}
+
+static void put_row(uint8_t *out, const struct session *s)
+{
+    const uint64_t row[] = {s->id,           s->client_packets, s->client_bytes,
+                            s->peer_packets, s->peer_bytes,     s->dropped};
+    _Static_assert(sizeof(row) == SESSION_ROW, "as SESSION_ROWS has it");
+    for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++)
+        store64(out + i * 8, row[i]);
+}
+
+/* The cursor is a place in the slab: who comes and goes meanwhile is seen once or not at all. */
+static bool sessions(struct worker *w, const struct ctl_frame *f)
+{
+    const struct slab *slab = &w->sessions.session_slab;
+    const uint64_t worker = f->u.sessions.from >> 56 << 56;
+    uint64_t at = f->u.sessions.from & ~(0xffULL << 56);
+    uint8_t rows[SESSION_ROWS_MAX * SESSION_ROW];
+    _Static_assert(sizeof(rows) <= REQUEST_MAX, "worker_post has room");
+    size_t n = 0;
+    for (; at < slab->touched && n < SESSION_ROWS_MAX; at++) {
+        const struct session *s = slab_at(slab, (uint32_t)at);
+        if (s->id && session_by_id(&w->sessions, s->id) == s)
+            put_row(rows + n++ * SESSION_ROW, s);
+    }
+    struct ctl_frame out = {.code = CTL_SESSION_ROWS,
+                            .ref = f->ref,
+                            .u.session_rows = {.next = at < slab->touched ? worker | at : 0,
+                                               .rows = ctl_bytes_of(rows, n * SESSION_ROW)}};
+    return worker_post(w, &out, true); /* it can wait as requests can */
 }
 
 static void unlisten(struct worker *w, const struct ctl_frame *f)
@@ -386,6 +417,8 @@ bool command_frame(struct worker *w, const uint8_t *data, size_t len)
     case CTL_SESSION_INFO:
         session_info(w, &f);
         break;
+    case CTL_SESSIONS:
+        return sessions(w, &f);
     case CTL_UNLISTEN:
         unlisten(w, &f);
         break;

@@ -5,9 +5,14 @@
  */
 #include "input.h"
 
+_Static_assert(CTR_over_bandwidth - CTR_no_channel + 1 == SESSION_DROPS,
+               "what drop() is told is counted per session");
+
+/* For one of the reasons a session counts. */
 static void drop(struct worker *w, struct session *s, enum counter reason)
 {
     s->dropped++;
+    s->drops[reason - CTR_no_channel]++;
     count(w, reason);
 }
 

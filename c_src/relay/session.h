@@ -19,6 +19,7 @@
 enum timer_kind { TIMER_SESSION, TIMER_PERMISSION, TIMER_CHANNEL };
 enum socket_kind { SOCKET_LISTENER, SOCKET_RELAYED };
 enum direction { TO_PEER = 0, TO_CLIENT = 1 };
+enum { SESSION_DROPS = 8 }; /* no_channel to over_bandwidth of counters.def */
 enum gone_reason { GONE_DELETED = 0, GONE_EXPIRED = 1, GONE_SOCKET = 2 };
 
 /* One relayed address. */
@@ -54,6 +55,7 @@ struct session {
     uint64_t client_packets, client_bytes; /* from the client, relayed */
     uint64_t peer_packets, peer_bytes;     /* from peers, relayed */
     uint64_t dropped;
+    uint32_t drops[SESSION_DROPS]; /* of these, by reason */
 };
 
 struct permission {

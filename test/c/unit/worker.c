@@ -487,6 +487,52 @@ static void x81_nothing_of_the_old_session_is_left_for_the_new(void)
     kit_stop(&k);
 }
 
+/* What was relayed is told of one session in full, and of all of them in rows. */
+static void a_session_tells_what_it_relayed_and_dropped(void)
+{
+    kit_start(&k);
+    struct session *s = kit_allocate(&k, ID, true, false, 600000);
+    CHECK_EQ(kit_channel(&k, ID, 0x4001, &k.peer, 600000, 300000), CTL_OK);
+    kit_from_client(&k, buf, channel_data(buf, 0x4001, "four"));
+    kit_from_peer(&k, &s->relayed[0], &k.peer, "seven b", 7);
+    kit_from_client(&k, buf, channel_data(buf, 0x4002, "no channel"));
+    struct addr stranger = k.peer;
+    stranger.ip[0] ^= 1;
+    kit_from_peer(&k, &s->relayed[0], &stranger, "z", 1);
+    kit_from_peer(&k, &s->relayed[0], &stranger, "z", 1);
+    struct ctl_frame info = {.code = CTL_SESSION_INFO, .u.session_info = {.session = ID}};
+    struct ctl_frame f;
+    kit_command(&k, &info);
+    CHECK(kit_frame(&k, &f));
+    CHECK_EQ(f.u.session_stats.client_packets, 1);
+    CHECK_EQ(f.u.session_stats.client_bytes, 4);
+    CHECK_EQ(f.u.session_stats.peer_bytes, 7);
+    CHECK_EQ(f.u.session_stats.dropped, 3);
+    CHECK_EQ(f.u.session_stats.no_channel, 1);
+    CHECK_EQ(f.u.session_stats.no_permission, 2);
+    CHECK_EQ(f.u.session_stats.over_bandwidth, 0);
+
+    struct ctl_frame list = {.code = CTL_SESSIONS, .u.sessions = {.from = 0}};
+    kit_command(&k, &list);
+    CHECK(kit_frame(&k, &f));
+    CHECK_EQ(f.code, CTL_SESSION_ROWS);
+    CHECK_EQ(f.u.session_rows.next, 0);
+    CHECK_EQ(f.u.session_rows.rows.len, 48);
+    const uint64_t row[] = {ID, 1, 4, 1, 7, 3};
+    for (int i = 0; i < 6; i++)
+        CHECK_EQ(load64(f.u.session_rows.rows.data + i * 8), row[i]);
+
+    struct ctl_frame del = {.code = CTL_ALLOC_DELETE, .u.alloc_delete = {.session = ID}};
+    kit_command(&k, &del);
+    kit_turn(&k, 0);
+    CHECK(kit_frame(&k, &f));
+    CHECK_EQ(f.u.session_gone.no_permission, 2);
+    kit_command(&k, &list);
+    CHECK(kit_frame(&k, &f));
+    CHECK_EQ(f.u.session_rows.rows.len, 0);
+    kit_stop(&k);
+}
+
 static void t15_a_taken_tuple_is_a_conflict(void)
 {
     kit_start(&k);
@@ -1106,6 +1152,7 @@ int main(void)
     RUN(x78_deadlines_hold_without_erlang);
     RUN(t33_refresh_moves_the_deadline_both_ways);
     RUN(x81_nothing_of_the_old_session_is_left_for_the_new);
+    RUN(a_session_tells_what_it_relayed_and_dropped);
     RUN(t15_a_taken_tuple_is_a_conflict);
     RUN(t36_permit_is_all_or_none);
     RUN(x16_a_new_policy_ends_live_permissions);
