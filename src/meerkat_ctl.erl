@@ -5,7 +5,7 @@
 
 -export([encode/2, decode/1, peers/1, encode_peers/1]).
 -export([worker/1, way/1]).
--export([magic/0, version/0, table_hash/0, messages/0, statuses/0, counters/0]).
+-export([magic/0, version/0, table_hash/0, messages/0, statuses/0, counters/0, session_drops/0]).
 
 -export_type([message/0, ref/0, address/0, status/0, way/0, type/0, counter/0]).
 
@@ -102,6 +102,12 @@ statuses() -> ?CTL_STATUSES.
 
 -spec counters() -> [counter()].
 counters() -> ?CTL_COUNTERS.
+
+%% Why a session drops, as session_stats and session_gone count it: names of counters/0.
+-spec session_drops() -> [atom()].
+session_drops() ->
+    {_, _, _, Fields} = lists:keyfind(session_stats, 1, messages()),
+    [Name || {Name, u32} <- Fields].
 
 %%% Fields
 

@@ -1094,10 +1094,10 @@ request_at(Ms, Alloc, Request) ->
     meerkat_alloc_core:handle({request, Request}, ?NOW + Ms, Alloc).
 
 gone(Alloc, Reason) ->
-    meerkat_alloc_core:handle({relay, 0, {session_gone, #{session => ?SESSION, reason => Reason,
-                                                          client_packets => 2, client_bytes => 20,
-                                                          peer_packets => 4, peer_bytes => 40,
-                                                          dropped => 0}}}, ?NOW, Alloc).
+    Counted = (turn_kit:no_drops())#{client_packets => 2, client_bytes => 20, peer_packets => 4,
+                                     peer_bytes => 40},
+    Gone = Counted#{session => ?SESSION, reason => Reason},
+    meerkat_alloc_core:handle({relay, 0, {session_gone, Gone}}, ?NOW, Alloc).
 
 make(Attributes) ->
     make(Attributes, limits(), created(#{})).

@@ -188,9 +188,9 @@ reply(Session, Ref, #{mood := Mood} = Relay) ->
     end.
 
 gone(Session, Reason, #{sessions := Sessions} = Relay) ->
-    tell(Session, 0, {session_gone, #{session => Session, reason => Reason, client_packets => 0,
-                                      client_bytes => 0, peer_packets => 0, peer_bytes => 0,
-                                      dropped => 0}}),
+    Counted = (turn_kit:no_drops())#{client_packets => 0, client_bytes => 0, peer_packets => 0,
+                                     peer_bytes => 0},
+    tell(Session, 0, {session_gone, Counted#{session => Session, reason => Reason}}),
     Relay#{sessions := maps:remove(Session, Sessions)}.
 
 tell(Session, Ref, Message) ->

@@ -960,9 +960,9 @@ allocated(Bridge, Flow, Options) ->
     Session.
 
 gone(Bridge, Session, Reason) ->
-    tell(Bridge, 0, {session_gone, #{session => Session, reason => Reason, client_packets => 1,
-                                     client_bytes => 2, peer_packets => 3, peer_bytes => 4,
-                                     dropped => 5}}).
+    Counted = (turn_kit:no_drops())#{client_packets => 1, client_bytes => 2, peer_packets => 3,
+                                     peer_bytes => 4, dropped => 5},
+    tell(Bridge, 0, {session_gone, Counted#{session => Session, reason => Reason}}).
 
 peer(Ip) ->
     {xor_peer_address, {Ip, 5000}}.

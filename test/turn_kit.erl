@@ -10,7 +10,7 @@
 
 -export([cases/1, doc/1]).
 -export([start_server/0, start_server/1, stop_server/1, with_server/2, free_ports/1]).
--export([is_foreign/1, counter/2, counted/3, counted/4]).
+-export([is_foreign/1, counter/2, counted/3, counted/4, no_drops/0]).
 -export([open/1, open/2, close/1, send/2, next/1, ask/2, ask/3, await/2, fence/1]).
 -export([silent/2, dropped/3, alive/1]).
 -export([request/2, request/3, challenged/1, signed/3, signed/4, call/3, call/4]).
@@ -145,6 +145,11 @@ counter(#{foreign := true}, _) -> 0;
 counter(#{name := Name}, Counter) ->
     #{relay := {ok, #{counters := #{Counter := Value}}}} = meerkat:info(Name),
     Value.
+
+%% What the relay says of a session that dropped nothing, as far as drops go.
+-spec no_drops() -> #{atom() => 0}.
+no_drops() ->
+    maps:from_list([{Name, 0} || Name <- [dropped | meerkat_ctl:session_drops()]]).
 
 %% Runs Fun and sees the counter rise by one, or by N, and no further. What was sent to another
 %% socket may be counted after Fun is done: the counter is awaited.
