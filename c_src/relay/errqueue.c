@@ -78,3 +78,31 @@ unsigned errqueue_read(int fd, struct io_icmp out[ERRQUEUE_MAX])
     }
     return n;
 }
+
+void reports_read(struct reports *r, struct io_socket *s, const struct addr *to)
+{
+    struct io_icmp said[ERRQUEUE_MAX];
+    unsigned n = errqueue_read(s->fd, said);
+    for (unsigned i = 0; i < n && r->count < REPORTS_MAX; i++) {
+        if (to && said[i].peer.port == 0 && addr_ip_equal(&said[i].peer, to))
+            said[i].peer.port = to->port;
+        r->said[r->count++] = (struct report){s, said[i]};
+    }
+}
+
+void reports_tell(struct reports *r, const struct io_events *events)
+{
+    for (uint32_t i = 0; i < r->count; i++) {
+        struct io_socket *s = r->said[i].socket;
+        if (s && !s->removing)
+            events->on_icmp(events->ctx, s, &r->said[i].icmp);
+    }
+    r->count = 0;
+}
+
+void reports_forget(struct reports *r, const struct io_socket *s)
+{
+    for (uint32_t i = 0; i < r->count; i++)
+        if (r->said[i].socket == s)
+            r->said[i].socket = NULL;
+}

@@ -15,6 +15,24 @@ enum { ERRQUEUE_MAX = 16 };
  * without the port of its peer, which the kernel does not keep. */
 unsigned errqueue_read(int fd, struct io_icmp out[ERRQUEUE_MAX]);
 
+/* Kept between two dispatches; what comes beyond that is only read. */
+enum { REPORTS_MAX = 64 };
+
+struct reports {
+    uint32_t count;
+    struct report {
+        struct io_socket *socket; /* NULL: closed since */
+        struct io_icmp icmp;
+    } said[REPORTS_MAX];
+};
+
+/* Empties the error queue of s, to be told later: whoever hears may send. `to` is where the
+ * datagram of this moment was to go, NULL if there is none. */
+void reports_read(struct reports *r, struct io_socket *s, const struct addr *to);
+void reports_tell(struct reports *r, const struct io_events *events);
+/* The socket is closed. */
+void reports_forget(struct reports *r, const struct io_socket *s);
+
 /* May this error of a call be what ICMP said of an earlier datagram, rather than of this one? */
 bool errqueue_may_hold(int err);
 

@@ -1,9 +1,12 @@
 /*
  * The relaying itself: client to peer (ChannelData, Send), peer to client (ChannelData, Data).
- * The payload is never moved: headers are stripped by sending from further in, and added in the
- * room before it. RFC 8656 11.2, 11.3, 12.5, 12.6. No check here asks anybody else.
+ * The payload is not moved: headers are stripped by sending from further in, and added in the room
+ * before it; only a Data indication around a packet without room is built of a copy.
+ * RFC 8656 11.2, 11.3, 12.5, 12.6. No check here asks anybody else.
  */
 #include "input.h"
+
+#include <string.h>
 
 _Static_assert(CTR_over_bandwidth - CTR_no_channel + 1 == SESSION_DROPS,
                "what drop() is told is counted per session");
@@ -116,6 +119,13 @@ static void name_as_advertised(const struct worker *w, struct addr *from)
     }
 }
 
+/* A copy of a payload that may be built around. */
+static uint8_t *with_room(struct worker *w, const struct io_packet *p)
+{
+    uint8_t *room = io_scratch(w->io, IO_HEADROOM + p->len + IO_TAILROOM);
+    return memcpy(room + IO_HEADROOM, p->data, p->len);
+}
+
 void forward_peer(struct worker *w, struct relayed *r, struct io_packet *p)
 {
     struct session *s = r->session;
@@ -143,15 +153,14 @@ void forward_peer(struct worker *w, struct relayed *r, struct io_packet *p)
 
     struct channel *c = channel_by_peer(&w->sessions, s, &p->from, w->time.now);
     if (c) {
-        channel_put_header(p->data, c->number, p->len);
-        s->flow.transport->send(w, &s->flow, p->data - CHANNEL_HEADER_LEN,
-                                p->len + CHANNEL_HEADER_LEN);
+        s->flow.transport->send_channel(w, &s->flow, c->number, p);
         return;
     }
     uint8_t txid[STUN_TXID_LEN];
     size_t len;
     worker_random(w, txid, sizeof(txid));
-    const uint8_t *message = stun_wrap_data(p->data, p->len, &p->from, txid, &len);
+    const uint8_t *message =
+        stun_wrap_data(p->roomy ? p->data : with_room(w, p), p->len, &p->from, txid, &len);
     s->flow.transport->send(w, &s->flow, message, len);
 }
 

@@ -14,6 +14,7 @@
 enum {
     IO_HEADROOM = 64, /* writable bytes before a received payload */
     IO_TAILROOM = 8,  /* and behind it */
+    IO_HEAD_LEN = 4,  /* of what may be sent before a payload without room */
 };
 
 /* A socket known to an io. Embedded in its owner, who fills fd and cookie before io_add and finds
@@ -29,13 +30,15 @@ struct io_socket {
 };
 
 /* A received datagram. data may be changed in place, with the room around it, until the next
- * io_wait(); it may be sent from without a copy. */
+ * io_wait(); it may be sent from without a copy. Datagrams of one flow that came in one piece (GRO)
+ * lie back to back: they have no room, and what is around them is not theirs. */
 struct io_packet {
     uint8_t *data;
     size_t len;
     struct addr from;
     struct addr dest; /* local IP it was sent to, port 0; no address unless wants_dest */
     bool truncated;
+    bool roomy; /* IO_HEADROOM before data and IO_TAILROOM behind are there */
 };
 
 /* What the network said of a datagram sent: ICMP of the peer's family. */
@@ -55,7 +58,8 @@ struct io_events {
     void (*on_icmp)(void *ctx, struct io_socket *s, const struct io_icmp *icmp);
     /* After io_remove: the descriptor is closed, no packet will come, the owner may go. */
     void (*on_closed)(void *ctx, struct io_socket *s);
-    /* A send the kernel refused, or receive buffers that ran out (err ENOBUFS, s NULL). */
+    /* A datagram the kernel refused to send, or receive buffers that ran out (err ENOBUFS, s NULL).
+     * May come while io_send runs. */
     void (*on_error)(void *ctx, struct io_socket *s, int err);
 };
 
@@ -64,8 +68,8 @@ struct io_ops {
     void (*destroy)(struct io *io);
     int (*add)(struct io *io, struct io_socket *s);
     void (*remove)(struct io *io, struct io_socket *s);
-    void (*send)(struct io *io, struct io_socket *s, const uint8_t *data, size_t len,
-                 const struct addr *to, const struct addr *from, unsigned flags);
+    void (*send)(struct io *io, struct io_socket *s, const uint8_t *head, const uint8_t *data,
+                 size_t len, const struct addr *to, const struct addr *from, unsigned flags);
     uint8_t *(*scratch)(struct io *io, size_t len);
     void (*wait)(struct io *io, uint64_t timeout_ns);
     void (*dispatch)(struct io *io);
@@ -111,7 +115,15 @@ static inline void io_remove(struct io *io, struct io_socket *s)
 static inline void io_send(struct io *io, struct io_socket *s, const uint8_t *data, size_t len,
                            const struct addr *to, const struct addr *from, unsigned flags)
 {
-    io->ops->send(io, s, data, len, to, from, flags);
+    io->ops->send(io, s, NULL, data, len, to, from, flags);
+}
+
+/* The same with IO_HEAD_LEN bytes, which are copied, before the data: for packets without room. */
+static inline void io_send_headed(struct io *io, struct io_socket *s, const uint8_t *head,
+                                  const uint8_t *data, size_t len, const struct addr *to,
+                                  const struct addr *from)
+{
+    io->ops->send(io, s, head, data, len, to, from, 0);
 }
 
 /* Room for a datagram of up to 64 KiB to be built and sent; good until the next io_wait. */

@@ -19,6 +19,9 @@ struct transport {
     void (*input)(struct worker *w, struct listener *l, struct io_packet *p);
     /* One whole message to the client. data as for io_send. */
     void (*send)(struct worker *w, const struct flow *f, const uint8_t *data, size_t len);
+    /* A peer's datagram as ChannelData; into the room before it, where there is any. */
+    void (*send_channel)(struct worker *w, const struct flow *f, uint16_t number,
+                         const struct io_packet *p);
 };
 
 /* Who is talking, and how to answer: the 5-tuple (RFC 8656 3.2) and its way back. */

@@ -24,9 +24,27 @@ static void udp_send(struct worker *w, const struct flow *f, const uint8_t *data
     io_send(w->io, &f->listener->io, data, len, &f->client, &f->server, 0);
 }
 
+static void udp_send_channel(struct worker *w, const struct flow *f, uint16_t number,
+                             const struct io_packet *p)
+{
+    uint8_t head[CHANNEL_HEADER_LEN];
+    if (LIKELY(p->roomy)) {
+        channel_put_header(p->data, number, p->len);
+        udp_send(w, f, p->data - CHANNEL_HEADER_LEN, p->len + CHANNEL_HEADER_LEN);
+        return;
+    }
+    count(w, CTR_client_sent_packets);
+    count_n(w, CTR_client_sent_bytes, p->len + CHANNEL_HEADER_LEN);
+    channel_put_header(head + CHANNEL_HEADER_LEN, number, p->len);
+    io_send_headed(w->io, &f->listener->io, head, p->data, p->len, &f->client, &f->server);
+}
+
+_Static_assert((int)IO_HEAD_LEN == (int)CHANNEL_HEADER_LEN, "a head is ChannelData's");
+
 const struct transport transport_udp = {
     .name = "udp",
     .protocol = IPPROTO_UDP,
     .input = udp_input,
     .send = udp_send,
+    .send_channel = udp_send_channel,
 };

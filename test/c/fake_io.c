@@ -22,6 +22,7 @@ struct fake_io {
     struct io_socket *removing[SOCKETS];
     unsigned removing_count;
     unsigned sockets;
+    bool crowded;
     uint8_t scratch[1 << 17];
     size_t scratch_used;
 };
@@ -57,8 +58,8 @@ static void fake_remove(struct io *io, struct io_socket *s)
     f->removing[f->removing_count++] = s;
 }
 
-static void fake_send(struct io *io, struct io_socket *s, const uint8_t *data, size_t len,
-                      const struct addr *to, const struct addr *from, unsigned flags)
+static void fake_send(struct io *io, struct io_socket *s, const uint8_t *head, const uint8_t *data,
+                      size_t len, const struct addr *to, const struct addr *from, unsigned flags)
 {
     struct fake_io *f = fake_of(io);
     if (f->out_count == QUEUE) { /* nobody looks: forget the oldest */
@@ -67,9 +68,13 @@ static void fake_send(struct io *io, struct io_socket *s, const uint8_t *data, s
     }
     struct fake_sent *out = &f->out[(f->out_first + f->out_count++) % QUEUE];
     *out = (struct fake_sent){.socket = s, .to = *to, .len = len, .flags = flags};
+    size_t head_len = head ? IO_HEAD_LEN : 0;
     if (from)
         out->from = *from;
-    memcpy(out->data, data, len < sizeof(out->data) ? len : sizeof(out->data));
+    if (head)
+        memcpy(out->data, head, head_len);
+    out->len += head_len;
+    memcpy(out->data + head_len, data, MIN(len, sizeof(out->data) - head_len));
 }
 
 static uint8_t *fake_scratch(struct io *io, size_t len)
@@ -91,13 +96,17 @@ static void fake_wait(struct io *io, uint64_t timeout_ns)
 static void deliver(struct fake_io *f, const struct fake_packet *in)
 {
     /* Exactly the room io.h promises, so that a sanitizer sees the first byte beyond it. */
-    uint8_t *room = malloc(IO_HEADROOM + in->len + IO_TAILROOM);
+    size_t before = f->crowded ? 0 : IO_HEADROOM, behind = f->crowded ? 0 : IO_TAILROOM;
+    uint8_t *room = malloc(before + in->len + behind);
     if (!room)
         abort();
-    memset(room, 0xaa, IO_HEADROOM + in->len + IO_TAILROOM);
-    memcpy(room + IO_HEADROOM, in->data, in->len);
-    struct io_packet p = {
-        .data = room + IO_HEADROOM, .len = in->len, .from = in->from, .dest = in->dest};
+    memset(room, 0xaa, before + in->len + behind);
+    memcpy(room + before, in->data, in->len);
+    struct io_packet p = {.data = room + before,
+                          .len = in->len,
+                          .from = in->from,
+                          .dest = in->dest,
+                          .roomy = !f->crowded};
     f->io.events.on_packet(f->io.events.ctx, in->socket, &p);
     free(room);
 }
@@ -155,6 +164,11 @@ void fake_io_deliver(struct io *io, struct io_socket *s, const struct addr *from
         p->dest = *dest;
     if (len)
         memcpy(p->data, data, len);
+}
+
+void fake_io_crowd(struct io *io, bool crowded)
+{
+    fake_of(io)->crowded = crowded;
 }
 
 void fake_io_icmp(struct io *io, struct io_socket *s, const struct io_icmp *icmp)

@@ -22,6 +22,9 @@ struct io *fake_io_create(const struct io_events *events);
 void fake_io_deliver(struct io *io, struct io_socket *s, const struct addr *from,
                      const struct addr *dest, const void *data, size_t len);
 
+/* From now on datagrams come without room around them, as the segments of GRO do; or with it. */
+void fake_io_crowd(struct io *io, bool crowded);
+
 /* ICMP says something of a datagram sent; heard at once. */
 void fake_io_icmp(struct io *io, struct io_socket *s, const struct io_icmp *icmp);
 

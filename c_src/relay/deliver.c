@@ -1,0 +1,65 @@
+#include "deliver.h"
+
+#include <netinet/udp.h>
+#include <string.h>
+
+#ifndef UDP_GRO
+#define UDP_GRO 104
+#endif
+
+static void read_dest_v4(const struct cmsghdr *c, struct addr *dest)
+{
+    struct in_pktinfo info;
+    memcpy(&info, CMSG_DATA(c), sizeof(info));
+    *dest = addr_from_v4((const uint8_t *)&info.ipi_addr, 0);
+}
+
+static void read_dest_v6(const struct cmsghdr *c, struct addr *dest)
+{
+    struct in6_pktinfo info;
+    memcpy(&info, CMSG_DATA(c), sizeof(info));
+    *dest = addr_from_v6((const uint8_t *)&info.ipi6_addr, 0);
+    if (dest->ip[0] == 0xfe && (dest->ip[1] & 0xc0) == 0x80)
+        dest->scope = info.ipi6_ifindex;
+}
+
+/* Fills in dest; how long each datagram is where there are several, else 0. */
+static size_t read_control(struct msghdr *control, struct addr *dest)
+{
+    int segment = 0;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(control); c; c = CMSG_NXTHDR(control, c)) {
+        if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO)
+            read_dest_v4(c, dest);
+        else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO)
+            read_dest_v6(c, dest);
+        else if (c->cmsg_level == SOL_UDP && c->cmsg_type == UDP_GRO)
+            memcpy(&segment, CMSG_DATA(c), sizeof(segment));
+    }
+    return segment > 0 ? (size_t)segment : 0;
+}
+
+static unsigned deliver_each(const struct io_events *events, struct io_socket *s,
+                             const struct io_packet *whole, size_t segment)
+{
+    unsigned n = 0;
+    for (size_t at = 0; at < whole->len && !s->removing; at += segment, n++) {
+        struct io_packet p = *whole;
+        p.data = whole->data + at;
+        p.len = MIN(segment, whole->len - at);
+        p.roomy = false;
+        events->on_packet(events->ctx, s, &p);
+    }
+    return n;
+}
+
+unsigned deliver(const struct io_events *events, struct io_socket *s, const struct io_packet *p,
+                 struct msghdr *control)
+{
+    struct io_packet one = *p;
+    one.roomy = true;
+    size_t segment = control->msg_controllen ? read_control(control, &one.dest) : 0;
+    if (UNLIKELY(segment && segment < p->len))
+        return deliver_each(events, s, &one, segment);
+    events->on_packet(events->ctx, s, &one);
+    return 1;
+}

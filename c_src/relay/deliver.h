@@ -1,0 +1,18 @@
+/*
+ * What one receive brought, handed up: where it was sent to, and, where the kernel joined several
+ * datagrams of a flow (UDP_GRO), each by itself. For every backend of io.h; makes no system call.
+ */
+#ifndef MEERKAT_DELIVER_H
+#define MEERKAT_DELIVER_H
+
+#include "io.h"
+
+/* Room for what a receive says besides: pktinfo of either family and UDP_GRO. */
+enum { DELIVER_CONTROL = 72 };
+
+/* p holds data, len, from and truncated, and has the room of io.h around it. Only the control
+ * messages of `control` are read. How many datagrams it was. */
+unsigned deliver(const struct io_events *events, struct io_socket *s, const struct io_packet *p,
+                 struct msghdr *control);
+
+#endif

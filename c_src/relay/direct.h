@@ -1,0 +1,25 @@
+/*
+ * Sending by plain system calls, at once, which is rare: what the kernel refused as a run or for
+ * the sake of an earlier datagram, while it still lies in its buffers; and what must not be
+ * fragmented. For every backend of io.h.
+ */
+#ifndef MEERKAT_DIRECT_H
+#define MEERKAT_DIRECT_H
+
+#include "errqueue.h"
+#include "runs.h"
+
+/*
+ * The kernel refused this run with err. ICMP errors are said to the next call, whichever it is
+ * (threat X29): they are read, and the datagrams sent again. A run it does not want as one goes
+ * datagram by datagram. What still fails is told by on_error, each.
+ */
+void direct_again(struct runs *r, struct run *run, int err, struct reports *reports,
+                  const struct io_events *events);
+
+/* Sends the one datagram of a run so that it leaves whole or not at all. All that was prepared
+ * before has been sent. */
+void direct_unfragmented(struct runs *r, struct run *run, struct reports *reports,
+                         const struct io_events *events);
+
+#endif

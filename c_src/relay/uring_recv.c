@@ -1,0 +1,176 @@
+/*
+ * Receiving on io_uring: buffers, sockets and their multishot receives. See uring.h.
+ */
+#include "uring.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+/* ------------------------------------------------------------------------------------- buffers */
+
+int uring_register_buffers(struct uring *u)
+{
+    struct io_uring_buf_reg reg = {
+        .ring_addr = (uintptr_t)u->buf_ring, .ring_entries = BUFFERS, .bgid = BUFFER_GROUP};
+    int ret = io_uring_register_buf_ring(&u->ring, &reg, 0);
+    if (ret)
+        return ret;
+    io_uring_buf_ring_init(u->buf_ring);
+    for (unsigned i = 0; i < BUFFERS; i++)
+        io_uring_buf_ring_add(u->buf_ring, u->buffers + (size_t)i * STRIDE, BUFFER_LEN,
+                              (unsigned short)i, BUFFERS - 1, (int)i);
+    io_uring_buf_ring_advance(u->buf_ring, BUFFERS);
+    return 0;
+}
+
+void uring_give_back(struct uring *u, uint32_t keep)
+{
+    uint32_t n = u->consumed_count - keep;
+    for (uint32_t i = 0; i < n; i++) {
+        uint16_t bid = u->consumed[i];
+        io_uring_buf_ring_add(u->buf_ring, u->buffers + (size_t)bid * STRIDE, BUFFER_LEN, bid,
+                              BUFFERS - 1, (int)i);
+    }
+    if (n)
+        io_uring_buf_ring_advance(u->buf_ring, (int)n);
+    if (keep)
+        u->consumed[0] = u->consumed[n];
+    u->consumed_count = keep;
+}
+
+/* ------------------------------------------------------------------------------------- sockets */
+
+static void arm(struct uring *u, uint32_t index)
+{
+    struct slot *slot = &u->slots[index];
+    struct io_socket *s = slot->socket;
+    struct io_uring_sqe *sqe = uring_sqe(u);
+    io_uring_prep_recvmsg_multishot(sqe, s->fd, &u->recv_template, 0);
+    sqe->flags |= IOSQE_BUFFER_SELECT;
+    sqe->buf_group = BUFFER_GROUP;
+    sqe->user_data = tag(OP_RECV, slot->gen, index);
+    s->armed = true;
+}
+
+int uring_add(struct io *io, struct io_socket *s)
+{
+    struct uring *u = uring_of(io);
+    uint32_t index;
+    if (u->free_slot) {
+        index = u->free_slot - 1;
+        u->free_slot = u->slots[index].next_free;
+    } else if (u->slots_used < u->slots_max) {
+        index = u->slots_used++;
+    } else {
+        return -ENOSPC;
+    }
+    u->slots[index].socket = s;
+    s->slot = index;
+    s->removing = false;
+    arm(u, index);
+    return 0;
+}
+
+void uring_remove(struct io *io, struct io_socket *s)
+{
+    struct uring *u = uring_of(io);
+    struct slot *slot = &u->slots[s->slot];
+    s->removing = true;
+    struct io_uring_sqe *sqe = uring_sqe(u);
+    io_uring_prep_cancel64(sqe, tag(OP_RECV, slot->gen, s->slot), 0);
+    sqe->user_data = tag(OP_CANCEL, slot->gen, s->slot);
+}
+
+static void closed(struct uring *u, uint32_t index)
+{
+    struct slot *slot = &u->slots[index];
+    struct io_socket *s = slot->socket;
+    /* A send still to be submitted names the descriptor by number: let it go first. */
+    if (u->runs->datagrams)
+        uring_flush_now(u);
+    reports_forget(&u->reports, s);
+    close(s->fd);
+    s->fd = -1;
+    slot->socket = NULL;
+    slot->gen++;
+    slot->next_free = u->free_slot;
+    u->free_slot = index + 1;
+    u->io.events.on_closed(u->io.events.ctx, s);
+}
+
+void uring_rearm(struct uring *u)
+{
+    uint32_t n = u->rearm_count;
+    u->rearm_count = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        struct io_socket *s = u->slots[u->rearm[i]].socket;
+        if (s && !s->removing && !s->armed)
+            arm(u, u->rearm[i]);
+    }
+}
+
+/* --------------------------------------------------------------------------------- completions */
+
+static void received(struct uring *u, struct io_socket *s, uint8_t *buffer, int res)
+{
+    struct msghdr *template = &u->recv_template;
+    struct io_uring_recvmsg_out *out = io_uring_recvmsg_validate(buffer, res, template);
+    struct io_packet p = {0};
+    if (!out || !addr_from_sockaddr(&p.from, io_uring_recvmsg_name(out), out->namelen))
+        return;
+    struct msghdr control = {.msg_control = buffer + sizeof(*out) + NAME_LEN,
+                             .msg_controllen = MIN(out->controllen, CONTROL_LEN)};
+    p.data = buffer + PAYLOAD_OFFSET;
+    p.len = io_uring_recvmsg_payload_length(out, res, template);
+    p.truncated = (out->flags & MSG_TRUNC) != 0;
+    deliver(&u->io.events, s, &p, &control);
+}
+
+/* The slot a completion means, NULL when its socket is gone since. */
+static struct slot *slot_of(struct uring *u, uint64_t what)
+{
+    uint32_t index = (uint32_t)what, gen = (uint32_t)(what >> 42) & GEN_MASK;
+    if (index >= u->slots_max)
+        return NULL;
+    struct slot *slot = &u->slots[index];
+    return slot->socket && (slot->gen & GEN_MASK) == gen ? slot : NULL;
+}
+
+/* Cancelled, out of buffers, a datagram of length zero, or an error. */
+static void ended(struct uring *u, uint32_t index, int res)
+{
+    struct io_socket *s = u->slots[index].socket;
+    s->armed = false;
+    if (s->removing) {
+        closed(u, index);
+        return;
+    }
+    if (res == -ENOBUFS)
+        u->io.events.on_error(u->io.events.ctx, NULL, ENOBUFS);
+    else if (res < 0 && s->wants_errors)
+        reports_read(&u->reports, s, NULL);
+    else if (res < 0)
+        u->io.events.on_error(u->io.events.ctx, s, -res);
+    u->rearm[u->rearm_count++] = index;
+}
+
+void uring_on_recv(struct uring *u, const struct io_uring_cqe *cqe)
+{
+    struct slot *slot = slot_of(u, cqe->user_data);
+    if (cqe->flags & IORING_CQE_F_BUFFER) {
+        uint16_t bid = (uint16_t)(cqe->flags >> IORING_CQE_BUFFER_SHIFT);
+        u->consumed[u->consumed_count++] = bid;
+        if (slot && cqe->res >= 0 && !slot->socket->removing)
+            received(u, slot->socket, u->buffers + (size_t)bid * STRIDE, cqe->res);
+    }
+    if (slot && !(cqe->flags & IORING_CQE_F_MORE))
+        ended(u, (uint32_t)cqe->user_data, cqe->res);
+}
+
+/* Nothing to cancel: the receive had just ended and waits to be armed again. */
+void uring_on_cancel(struct uring *u, const struct io_uring_cqe *cqe)
+{
+    struct slot *slot = slot_of(u, cqe->user_data);
+    if (slot && !slot->socket->armed)
+        closed(u, (uint32_t)cqe->user_data);
+}
