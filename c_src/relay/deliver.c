@@ -3,10 +3,6 @@
 #include <netinet/udp.h>
 #include <string.h>
 
-#ifndef UDP_GRO
-#define UDP_GRO 104
-#endif
-
 static void read_dest_v4(const struct cmsghdr *c, struct addr *dest)
 {
     struct in_pktinfo info;

@@ -60,9 +60,10 @@ static bool is_flow(const struct run *run, const struct io_socket *s, const stru
     return from ? addr_ip_equal(&run->from, from) : run->from.family == ADDR_NONE;
 }
 
+/* A datagram without bytes would be lost at the end of a run. */
 static bool may_grow(struct runs *r, const struct run *run, uint32_t size)
 {
-    return run->open && size <= run->size && run->bytes + size <= RUN_BYTES &&
+    return run->open && size > 0 && size <= run->size && run->bytes + size <= RUN_BYTES &&
            !(UNLIKELY(r->refusals) && is_refused(r, &run->to, run->size));
 }
 

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
+#include <netinet/udp.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -45,6 +46,7 @@ static int open_udp(uint8_t family, uint32_t receive_buffer)
         }
     }
     set_receive_buffer(fd, receive_buffer);
+    set_int(fd, IPPROTO_UDP, UDP_GRO, 1); /* where the kernel can (5.0): deliver.h takes it apart */
     return fd;
 }
 

@@ -3,7 +3,9 @@
  * should; reception survives whatever ends a multishot; ICMP is heard and costs nothing.
  */
 #include <errno.h>
+#include <netinet/udp.h>
 #include <poll.h>
+#include <stdalign.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -11,29 +13,51 @@
 #include "socket.h"
 #include "test.h"
 
+enum { KEPT = 128 };
+
 struct heard {
-    unsigned packets, closed, errors, icmps;
+    unsigned packets, closed, errors, icmps, crowded;
     size_t len;
+    size_t lens[KEPT]; /* of the first */
+    uint32_t sums[KEPT];
     uint8_t data[65536];
     struct addr from, dest;
     struct io_icmp icmp;
     bool echo;
+    const uint8_t *head; /* of what is echoed */
 };
 
 static struct io *io;
 static struct heard h;
 
+static uint32_t sum(const uint8_t *p, size_t len)
+{
+    uint32_t x = 1;
+    while (len--)
+        x = x * 31 + *p++;
+    return x;
+}
+
 static void on_packet(void *ctx, struct io_socket *s, struct io_packet *p)
 {
     (void)ctx;
+    if (h.packets < KEPT) {
+        h.lens[h.packets] = p->len;
+        h.sums[h.packets] = sum(p->data, p->len);
+    }
     h.packets++;
+    h.crowded += !p->roomy;
     h.len = p->len;
     h.from = p->from;
     h.dest = p->dest;
     memcpy(h.data, p->data, p->len);
-    memset(p->data - IO_HEADROOM, 0xee, IO_HEADROOM); /* it is ours to write */
-    memset(p->data + p->len, 0xee, IO_TAILROOM);
-    if (h.echo)
+    if (p->roomy) { /* it is ours to write */
+        memset(p->data - IO_HEADROOM, 0xee, IO_HEADROOM);
+        memset(p->data + p->len, 0xee, IO_TAILROOM);
+    }
+    if (h.head)
+        io_send_headed(io, s, h.head, p->data, p->len, &p->from, &p->dest);
+    else if (h.echo)
         io_send(io, s, p->data, p->len, &p->from, &p->dest, 0);
 }
 
@@ -60,11 +84,16 @@ static void on_error(void *ctx, struct io_socket *s, int err)
     h.errors++;
 }
 
-static void start(void)
+static void start_with(uint32_t sockets)
 {
     const struct io_events events = {NULL, on_packet, on_icmp, on_closed, on_error};
     memset(&h, 0, sizeof(h));
-    CHECK_EQ(uring_create(&io, &events, 16), 0);
+    CHECK_EQ(uring_create(&io, &events, sockets), 0);
+}
+
+static void start(void)
+{
+    start_with(16);
 }
 
 /* Turns until the counter has the value; the bound only ends a test that fails. */
@@ -93,6 +122,20 @@ static int open_at(const char *ip)
     CHECK(addr_parse(&a, ip, 0));
     int fd = socket_open_relayed(&a, 0);
     CHECK(fd >= 0);
+    return fd;
+}
+
+/* A plain socket of the test's, which sees datagrams one by one. */
+static int plain_at(const char *ip, struct addr *bound_to)
+{
+    struct addr a = {0};
+    struct sockaddr_storage ss;
+    CHECK(addr_parse(&a, ip, 0));
+    socklen_t len = addr_to_sockaddr(&a, &ss);
+    int fd = socket(ss.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0), value = 8 << 20;
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &value, sizeof(value));
+    CHECK_EQ(bind(fd, (struct sockaddr *)&ss, len), 0);
+    *bound_to = bound(fd);
     return fd;
 }
 
@@ -186,9 +229,8 @@ static void a_burst_larger_than_every_table_gets_through(void)
     start();
     struct io_socket s = {.fd = open_at("127.0.0.1")};
     CHECK_EQ(io_add(io, &s), 0);
-    int value = 8 << 20, peer = open_at("127.0.0.1");
-    setsockopt(peer, SOL_SOCKET, SO_RCVBUFFORCE, &value, sizeof(value));
-    struct addr to = bound(peer);
+    struct addr to;
+    int peer = plain_at("127.0.0.1", &to);
     for (uint32_t i = 0; i < N; i++) {
         uint8_t *p = io_scratch(io, LEN);
         memset(p, 0, LEN);
@@ -231,6 +273,254 @@ static void received_bursts_use_every_buffer_and_go_on(void)
     close(peer);
     io_destroy(io);
 }
+
+/* Many sockets have more than there are buffers: receives end for want of them (ENOBUFS) and go on;
+ * what the sockets hold is all handed up. */
+static void x105_nothing_queued_is_lost_when_buffers_run_out(void)
+{
+    enum { SOCKETS = 200, EACH = 32 };
+    static struct io_socket s[SOCKETS];
+    struct addr there;
+    start_with(SOCKETS);
+    int peer = plain_at("127.0.0.1", &there);
+    for (int i = 0; i < SOCKETS; i++) {
+        s[i] = (struct io_socket){.fd = open_at("127.0.0.1")};
+        struct addr here = bound(s[i].fd);
+        for (int k = 0; k < EACH; k++)
+            send_from(peer, &here, "datagram", 8);
+        CHECK_EQ(io_add(io, &s[i]), 0);
+    }
+    turn_until(&h.packets, SOCKETS * EACH);
+    CHECK(h.errors > 0); /* buffers did run out, or this test shows nothing */
+    for (int i = 0; i < SOCKETS; i++)
+        close_socket(&s[i]);
+    close(peer);
+    io_destroy(io);
+}
+
+/* ---------------------------------------------------------------------------------------- runs */
+
+static void turn(void)
+{
+    io_wait(io, 0);
+    io_dispatch(io);
+}
+
+/* Sends the bytes as datagrams of `segment` each, in one call; -1 and errno as sendmsg. */
+static ssize_t send_run(int fd, const struct addr *to, const void *data, size_t len,
+                        uint16_t segment)
+{
+    struct sockaddr_storage ss;
+    struct iovec iov = {(void *)(uintptr_t)data, len};
+    alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(sizeof(segment))] = {0};
+    struct msghdr msg = {.msg_name = &ss,
+                         .msg_namelen = addr_to_sockaddr(to, &ss),
+                         .msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = control,
+                         .msg_controllen = sizeof(control)};
+    struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+    *c = (struct cmsghdr){CMSG_LEN(sizeof(segment)), SOL_UDP, UDP_SEGMENT};
+    memcpy(CMSG_DATA(c), &segment, sizeof(segment));
+    return sendmsg(fd, &msg, 0);
+}
+
+/* Whether one receive of a socket with UDP_GRO brings all of it: it left as one. */
+static void expect_one_piece(int fd, size_t len)
+{
+    static uint8_t back[65536];
+    CHECK_EQ(recv(fd, back, sizeof(back), MSG_DONTWAIT), (ssize_t)len);
+}
+
+static void a_batch_leaves_in_runs(const char *ip)
+{
+    enum { N = 20, LEN = 1000, LAST = 300 };
+    struct addr there, joined_at;
+    uint8_t buf[LEN + 1];
+    start();
+    struct io_socket s = {.fd = open_at(ip)};
+    CHECK_EQ(io_add(io, &s), 0);
+    int peer = plain_at(ip, &there), joined = open_at(ip); /* this one has UDP_GRO */
+    joined_at = bound(joined);
+    for (int i = 0; i < N; i++) { /* two flows between one another */
+        size_t len = i == N - 1 ? LAST : LEN;
+        uint8_t *p = io_scratch(io, LEN);
+        memset(p, i, len);
+        io_send(io, &s, p, len, &there, NULL, 0);
+        io_send(io, &s, p, len, &joined_at, NULL, 0);
+    }
+    turn();
+    for (int i = 0; i < N; i++) {
+        CHECK_EQ(recv(peer, buf, sizeof(buf), MSG_DONTWAIT), i == N - 1 ? LAST : LEN);
+        CHECK_EQ(buf[0], i);
+        CHECK_EQ(buf[LAST - 1], i);
+    }
+    CHECK_EQ(recv(peer, buf, sizeof(buf), MSG_DONTWAIT), -1);
+    expect_one_piece(joined, (N - 1) * LEN + LAST);
+    CHECK_EQ(h.errors, 0);
+    close_socket(&s);
+    close(peer);
+    close(joined);
+    io_destroy(io);
+}
+
+static void a_batch_leaves_in_runs_of_both_families(void)
+{
+    a_batch_leaves_in_runs("127.0.0.1");
+    a_batch_leaves_in_runs("::1");
+}
+
+/* What came as one is handed up datagram by datagram, and goes back with heads before each. */
+static void what_the_kernel_joined_is_taken_apart(const char *ip)
+{
+    enum { LEN = 1111, LAST = 77, N = 40 };
+    static uint8_t out[N * LEN];
+    static const uint8_t head[] = {0x40, 1, 2, 3};
+    struct addr there;
+    uint8_t buf[LEN + 8];
+    for (size_t i = 0; i < sizeof(out); i++)
+        out[i] = (uint8_t)(i * 7 + i / LEN);
+    start();
+    h.head = head;
+    struct io_socket s = {.fd = open_at(ip)};
+    CHECK_EQ(io_add(io, &s), 0);
+    int peer = plain_at(ip, &there);
+    struct addr here = bound(s.fd);
+    size_t len = (N - 1) * LEN + LAST;
+    CHECK_EQ(send_run(peer, &here, out, len, LEN), (ssize_t)len);
+    turn_until(&h.packets, N);
+    CHECK_EQ(h.crowded, N); /* it did come as one, or this test shows nothing */
+    for (int i = 0; i < N; i++) {
+        size_t want = i == N - 1 ? LAST : LEN;
+        CHECK_EQ(h.lens[i], want);
+        CHECK_EQ(h.sums[i], sum(out + i * LEN, want));
+    }
+    CHECK(addr_equal(&h.from, &there));
+    turn();
+    for (int i = 0; i < N; i++) {
+        size_t want = i == N - 1 ? LAST : LEN;
+        CHECK_EQ(recv(peer, buf, sizeof(buf), MSG_DONTWAIT), (ssize_t)(want + sizeof(head)));
+        CHECK_MEM(buf, head, sizeof(head));
+        CHECK_MEM(buf + sizeof(head), out + i * LEN, want);
+    }
+    close_socket(&s);
+    close(peer);
+    io_destroy(io);
+}
+
+static void joined_datagrams_of_both_families(void)
+{
+    what_the_kernel_joined_is_taken_apart("127.0.0.1");
+    what_the_kernel_joined_is_taken_apart("::1");
+}
+
+/* After the owner has had enough, the rest of a piece is not handed up. */
+static struct io_socket *unwanted;
+
+static void remove_at_first(void *ctx, struct io_socket *s, struct io_packet *p)
+{
+    on_packet(ctx, s, p);
+    io_remove(io, unwanted);
+}
+
+static void nothing_of_a_joined_piece_comes_after_removal(void)
+{
+    static uint8_t out[5000];
+    struct addr there;
+    const struct io_events events = {NULL, remove_at_first, on_icmp, on_closed, on_error};
+    memset(&h, 0, sizeof(h));
+    CHECK_EQ(uring_create(&io, &events, 16), 0);
+    struct io_socket s = {.fd = open_at("127.0.0.1")};
+    unwanted = &s;
+    CHECK_EQ(io_add(io, &s), 0);
+    int peer = plain_at("127.0.0.1", &there);
+    struct addr here = bound(s.fd);
+    CHECK_EQ(send_run(peer, &here, out, sizeof(out), 1000), (ssize_t)sizeof(out));
+    turn_until(&h.closed, 1);
+    CHECK_EQ(h.packets, 1);
+    close(peer);
+    io_destroy(io);
+}
+
+/* A socket without checksums cannot send runs (EINVAL or EIO by kernel): nothing is lost by it,
+ * and nobody else goes without. */
+static void a_refused_run_goes_datagram_by_datagram(void)
+{
+    enum { N = 10, LEN = 900 };
+    struct addr there;
+    uint8_t buf[LEN + 1], run[2 * LEN] = {0};
+    int one = 1;
+    start();
+    struct io_socket s = {.fd = open_at("127.0.0.1"), .wants_errors = true};
+    CHECK_EQ(io_add(io, &s), 0);
+    int peer = plain_at("127.0.0.1", &there);
+    CHECK_EQ(setsockopt(s.fd, SOL_SOCKET, SO_NO_CHECK, &one, sizeof(one)), 0);
+    CHECK_EQ(send_run(s.fd, &there, run, sizeof(run), LEN), -1); /* or this test shows nothing */
+    for (int round = 0; round < 2; round++) {
+        for (int i = 0; i < N; i++) {
+            uint8_t *p = io_scratch(io, LEN);
+            memset(p, i, LEN);
+            io_send(io, &s, p, LEN, &there, NULL, 0);
+        }
+        turn();
+        for (int i = 0; i < N; i++) {
+            CHECK_EQ(recv(peer, buf, sizeof(buf), MSG_DONTWAIT), LEN);
+            CHECK_EQ(buf[0], i);
+        }
+    }
+    CHECK_EQ(h.errors, 0);
+    CHECK_EQ(h.icmps, 0);
+    close_socket(&s);
+    close(peer);
+    io_destroy(io);
+}
+
+/* ICMP of an earlier datagram is said to a run: the run is sent again, whole. */
+static void x29_a_run_survives_what_was_said_of_another(void)
+{
+    enum { N = 8, LEN = 500 };
+    start();
+    struct io_socket s = {.fd = open_at("127.0.0.1"), .wants_errors = true};
+    int joined = open_at("127.0.0.1"), gone = open_at("127.0.0.1");
+    struct addr there = bound(joined), nobody = bound(gone);
+    close(gone);
+    CHECK_EQ(io_add(io, &s), 0);
+    for (unsigned round = 1; round <= 20; round++) {
+        send_from(s.fd, &nobody, "lost", 4);
+        for (int i = 0; i < N; i++)
+            io_send(io, &s, memset(io_scratch(io, LEN), i, LEN), LEN, &there, NULL, 0);
+        turn_until(&h.icmps, round);
+        expect_one_piece(joined, N * LEN);
+    }
+    CHECK_EQ(h.errors, 0);
+    close_socket(&s);
+    close(joined);
+    io_destroy(io);
+}
+
+/* An empty datagram ends a multishot: those around it are not lost, nor is their order. */
+static void empty_datagrams_between_others(void)
+{
+    enum { N = 60 };
+    struct addr there;
+    start();
+    struct io_socket s = {.fd = open_at("127.0.0.1")};
+    CHECK_EQ(io_add(io, &s), 0);
+    turn();
+    int peer = plain_at("127.0.0.1", &there);
+    struct addr here = bound(s.fd);
+    uint8_t out[N] = {0};
+    for (size_t i = 0; i < N; i++)
+        send_from(peer, &here, out, i % 3 ? i : 0);
+    turn_until(&h.packets, N);
+    for (size_t i = 0; i < N; i++)
+        CHECK_EQ(h.lens[i], i % 3 ? i : 0);
+    close_socket(&s);
+    close(peer);
+    io_destroy(io);
+}
+
+/* ---------------------------------------------------------------------------------------- ICMP */
 
 /* X29: what ICMP says of one datagram is heard, and takes no other along. */
 static void x29_icmp_is_heard_and_costs_nothing(const char *ip, uint8_t type, uint8_t code)
@@ -345,6 +635,13 @@ int main(void)
     RUN(s15_a_wildcard_answers_from_where_it_was_asked);
     RUN(a_burst_larger_than_every_table_gets_through);
     RUN(received_bursts_use_every_buffer_and_go_on);
+    RUN(x105_nothing_queued_is_lost_when_buffers_run_out);
+    RUN(a_batch_leaves_in_runs_of_both_families);
+    RUN(joined_datagrams_of_both_families);
+    RUN(nothing_of_a_joined_piece_comes_after_removal);
+    RUN(a_refused_run_goes_datagram_by_datagram);
+    RUN(x29_a_run_survives_what_was_said_of_another);
+    RUN(empty_datagrams_between_others);
     RUN(x29_both_families);
     RUN(x80_a_datagram_too_long_for_its_path_is_reported_not_cut);
     RUN(sockets_are_closed_once_and_slots_used_again);

@@ -292,9 +292,13 @@ static void x24_x63_noise_and_wrong_classes_are_dropped(void)
     kit_stop(&k);
 }
 
+/* Datagrams come as segments of GRO do, without room around them. */
+static bool crowded;
+
 static void t37_send_and_data(void)
 {
     kit_start(&k);
+    fake_io_crowd(k.io, crowded);
     struct session *s = kit_allocate(&k, ID, true, false, 600000);
     CHECK(s);
     size_t len = send_indication(buf, sizeof(buf), &k.peer, "hello");
@@ -340,6 +344,7 @@ static void t37_send_and_data(void)
 static void t42_t43_channel_data(void)
 {
     kit_start(&k);
+    fake_io_crowd(k.io, crowded);
     struct session *s = kit_allocate(&k, ID, true, false, 600000);
     CHECK_EQ(kit_channel(&k, ID, 0x4001, &k.peer, 600000, 300000), CTL_OK);
     kit_from_client(&k, buf, channel_data(buf, 0x4001, "hello"));
@@ -373,6 +378,14 @@ static void t42_t43_channel_data(void)
     CHECK_EQ(sent.len, 5);
     CHECK(nothing_sent());
     kit_stop(&k);
+}
+
+static void segments_without_room_are_relayed_alike(void)
+{
+    crowded = true;
+    t37_send_and_data();
+    t42_t43_channel_data();
+    crowded = false;
 }
 
 static void t40_numbers_above_4fff_are_no_channels(void)
@@ -1147,6 +1160,7 @@ int main(void)
     RUN(x24_x63_noise_and_wrong_classes_are_dropped);
     RUN(t37_send_and_data);
     RUN(t42_t43_channel_data);
+    RUN(segments_without_room_are_relayed_alike);
     RUN(t40_numbers_above_4fff_are_no_channels);
     RUN(x79_channel_conflicts);
     RUN(x78_deadlines_hold_without_erlang);
