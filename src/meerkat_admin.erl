@@ -52,10 +52,10 @@ handle({redirect, [Text]}, Server) when is_binary(Text) ->
 handle(_, _) ->
     {error, <<"the server does not know this question; is it older than meerkatctl?">>}.
 
-reload(Server, {ok, #{log_level := Level, secrets := Secrets} = Config, Warnings}) ->
+reload(Server, {ok, Config, Warnings}) ->
     case meerkat:reload(Server, Config) of
         ok ->
-            ok = meerkat_log:change(Level, Secrets),
+            ok = meerkat_log:change(Config),
             {ok, [unicode:characters_to_binary(Warning) || Warning <- Warnings]};
         {error, Sentence} ->
             {error, unicode:characters_to_binary(meerkat:format_error(Sentence))}

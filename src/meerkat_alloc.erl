@@ -9,7 +9,7 @@
 
 -include_lib("kernel/include/logger.hrl").
 
--export([start_link/4, info/1]).
+-export([start_link/4, info/1, infos/1, disconnect/1]).
 -export([callback_mode/0, init/1, terminate/3]).
 -export([awaiting/3, serving/3, leaving/3]).
 
@@ -35,11 +35,26 @@ start_link(Name, Session, Plan, Job) ->
     gen_statem:start_link(?MODULE, {Name, Session, Plan, Job},
                           [{hibernate_after, ?HIBERNATE_MS}]).
 
-%% meerkat_alloc_core:info/2 of a process found in meerkat_registry, and its session.
+%% meerkat_alloc_core:details/2 of a process found in meerkat_registry, its session and age_ms.
 -spec info(pid()) -> {ok, map()} | {error, gone}.
 info(Pid) ->
+    case infos([Pid]) of
+        [Info] -> {ok, Info};
+        [] -> {error, gone}
+    end.
+
+%% The same of many, in order, without those that are gone. All are asked before one is waited for.
+-spec infos([pid()]) -> [map()].
+infos(Pids) ->
+    Requests = [gen_statem:send_request(Pid, info) || Pid <- Pids],
+    [Info || Request <- Requests,
+             {reply, Info} <- [gen_statem:receive_response(Request, ?REPLY_MS)]].
+
+%% Ends the allocation; its client is not told and finds 437 at its next request.
+-spec disconnect(pid()) -> ok | {error, gone}.
+disconnect(Pid) ->
     try
-        {ok, gen_statem:call(Pid, info, ?REPLY_MS)}
+        gen_statem:call(Pid, disconnect, ?REPLY_MS)
     catch
         exit:_ -> {error, gone}
     end.
@@ -83,6 +98,8 @@ awaiting(internal, {effects, Effects}, Data) ->
     run(awaiting, Effects, Data);
 awaiting(info, {request, _}, _Data) ->
     {keep_state_and_data, postpone};
+awaiting({call, _}, disconnect, _Data) ->
+    {keep_state_and_data, postpone};
 awaiting(state_timeout, silent, Data) ->
     step(awaiting, relay_silent, Data);
 awaiting(Type, Event, Data) ->
@@ -99,6 +116,9 @@ serving(info, {request, #{request := Request} = Job}, #data{name = Name, core = 
             ok = meerkat_request:again(Job),
             keep_state_and_data
     end;
+serving({call, From}, disconnect, Data) ->
+    ok = gen_statem:reply(From, ok),
+    step(serving, disconnect, Data);
 serving(Type, Event, Data) ->
     common(serving, Type, Event, Data).
 
@@ -127,9 +147,13 @@ common(State, info, {relay, Ref, Message}, Data) ->
     step(State, {relay, Ref, Message}, Data);
 common(State, info, {'DOWN', _, port, Port, _}, #data{port = Port} = Data) ->
     step(State, relay_down, Data);
-common(_State, {call, From}, info, #data{core = Core, session = Session}) ->
-    Info = (meerkat_alloc_core:info(Core, meerkat_clock:now_ms()))#{session => Session},
+common(_State, {call, From}, info, #data{core = Core, session = Session} = Data) ->
+    Now = meerkat_clock:now_ms(),
+    Details = meerkat_alloc_core:details(Core, Now),
+    Info = Details#{session => Session, age_ms => Now - Data#data.started},
     {keep_state_and_data, {reply, From, Info}};
+common(_State, {call, From}, disconnect, _Data) ->
+    {keep_state_and_data, {reply, From, ok}};
 common(_State, _Type, _Event, _Data) ->
     keep_state_and_data.
 
@@ -222,26 +246,19 @@ terminate(_Reason, _State, #data{name = Name, job = Job, session = Session, port
     _ = Job =/= undefined andalso meerkat_request:answer(Name, Job, none),
     send_back_all().
 
-%%% The one line an allocation leaves behind (RFC 8656 21.3.2)
+%%% The one line an allocation leaves behind (RFC 8656 21.3.2), as a report: meerkat_log makes a
+%%% line or an object of it.
 
 report({never_made, Status}, Data) ->
-    ?LOG_INFO("no allocation (~ts): ~ts", [Status, who(Data)], meta(Data));
+    log_end(Status, #{}, allocation_failed, Data);
 report({Reason, Counters}, Data) ->
-    ?LOG_INFO("allocation ~ts: ~ts~ts", [Reason, who(Data), traffic(Counters)], meta(Data));
+    log_end(Reason, Counters, allocation_ended, Data);
 report(Reason, Data) ->
-    ?LOG_INFO("allocation ended (~ts): ~ts", [Reason, who(Data)], meta(Data)).
+    log_end(Reason, #{}, allocation_ended, Data).
 
-who(#data{core = Core, started = Started}) ->
+log_end(Reason, Counters, Event, #data{core = Core, started = Started} = Data) ->
     Now = meerkat_clock:now_ms(),
-    #{user := User, client := Client, relayed := Relayed} = meerkat_alloc_core:info(Core, Now),
-    ["user ", meerkat_text:escape(User),
-     ", client ", meerkat_text:address(Client),
-     [[", relayed ", meerkat_text:address(Address)] || Address <- Relayed],
-     ", lived ", meerkat_text:duration(Now - Started)].
-
-traffic(#{client_packets := ClientPackets, client_bytes := ClientBytes,
-          peer_packets := PeerPackets, peer_bytes := PeerBytes, dropped := Dropped}) ->
-    io_lib:format(", from client ~b packets ~b bytes, from peers ~b packets ~b bytes, dropped ~b",
-                  [ClientPackets, ClientBytes, PeerPackets, PeerBytes, Dropped]);
-traffic(#{}) ->
-    "".
+    Details = meerkat_alloc_core:details(Core, Now),
+    Report = maps:merge(Counters, maps:with([user, client, relayed, peers], Details)),
+    ?LOG_INFO(Report#{event => Event, reason => Reason, duration_ms => Now - Started},
+              (meta(Data))#{report_cb => fun meerkat_log:sentence/1}).

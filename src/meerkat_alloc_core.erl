@@ -3,7 +3,7 @@
 %% permitted only the relay knows; until it has said so, no further request may be handed in.
 -module(meerkat_alloc_core).
 
--export([admit/2, new/4, handle/3, limits/2, info/2]).
+-export([admit/2, new/4, handle/3, limits/2, info/2, details/2]).
 
 -export_type([alloc/0, limits/0, request/0, plan/0, event/0, effect/0, response/0, place/0,
               move/0, ending/0]).
@@ -59,6 +59,8 @@
     {request, request()}
     %% From the relay: replies and SESSION_GONE.
     | {relay, meerkat_ctl:ref(), meerkat_ctl:message()}
+    %% An administrator ends it. As requests: never while a reply is awaited.
+    | disconnect
     %% A reply did not come in time.
     | relay_silent
     %% The relay is no more.
@@ -91,7 +93,7 @@
 -type attributes() :: [{meerkat_stun:attribute_name(), term()}].
 %% Why it is over, with the relay's final counters where there are any. `never_made`: the relay
 %% could not make it.
--type ending() :: {deleted | expired | socket_error, Counters :: map()}
+-type ending() :: {deleted | expired | socket_error | admin, Counters :: map()}
                 | relay_down | relay_silent | {never_made, meerkat_ctl:status()}.
 
 -type awaiting() :: none
@@ -116,6 +118,8 @@
     expires = #{} :: #{family() => now()},      % families alive
     permissions = #{} :: #{inet:ip_address() => now()},
     channels = #{} :: #{char() => {address(), now()}},
+    peers = 0 :: non_neg_integer(),             % how often a permission was new
+    ended_by = deleted :: deleted | admin,
     ref = 0 :: meerkat_ctl:ref(),
     awaiting = none :: awaiting()
 }).
@@ -285,18 +289,20 @@ handle({relay, Ref, {reply, #{status := Status, detail := Detail}}}, Now,
        #alloc{awaiting = Awaiting, ref = Ref} = Alloc)
   when Awaiting =/= none, Awaiting =/= deleted ->
     reply(Awaiting, Status, Detail, Now, Alloc#alloc{awaiting = none});
+handle(disconnect, _Now, #alloc{awaiting = none} = Alloc) ->
+    {Alloc#alloc{awaiting = deleted, ended_by = admin}, [delete(Alloc), forget] ++ release(Alloc)};
 handle({relay, _Ref, {session_moved, #{client := Client}}}, _Now,
        #alloc{place = Old, next = #{client := Client} = New} = Alloc) ->
     {Alloc#alloc{place = New, next = none},
      [{part, Old}, {log, info, "allocation moved: client ~ts, before ~ts",
                     [meerkat_text:address(Client), meerkat_text:address(client(Old))]}]};
 handle({relay, _Ref, {session_gone, Gone}}, _Now, Alloc) ->
-    Ending = {gone_reason(maps:get(reason, Gone)), maps:without([session, reason], Gone)},
+    Ending = {gone_reason(maps:get(reason, Gone), Alloc), maps:without([session, reason], Gone)},
     stop(refused(437), [], Ending, Alloc);
 handle({relay, _Ref, _Late}, _Now, Alloc) ->
     {Alloc, []};
 handle(relay_silent, _Now, #alloc{awaiting = deleted} = Alloc) ->
-    stop(none, [], {deleted, #{}}, Alloc);
+    stop(none, [], {Alloc#alloc.ended_by, #{}}, Alloc);
 handle(relay_silent, _Now, Alloc) ->
     stop(none, [delete(Alloc)], relay_silent, Alloc);
 handle(relay_down, _Now, Alloc) ->
@@ -307,9 +313,9 @@ handle(relay_down, _Now, Alloc) ->
 limits(Limits, Alloc) ->
     Alloc#alloc{limits = Limits}.
 
-gone_reason(0) -> deleted;
-gone_reason(1) -> expired;
-gone_reason(_) -> socket_error.
+gone_reason(0, #alloc{ended_by = By}) -> By;
+gone_reason(1, _Alloc) -> expired;
+gone_reason(_, _Alloc) -> socket_error.
 
 %% What an administrator may see.
 -spec info(alloc(), now()) ->
@@ -323,6 +329,23 @@ info(#alloc{plan = #{user := User}, place = Place} = Alloc0, Now) ->
       expires_ms => lists:max([0 | [Until - Now || Until <- maps:values(Alloc#alloc.expires)]]),
       permissions => maps:keys(Alloc#alloc.permissions),
       channels => [{Number, Peer} || {Number, {Peer, _}} <- maps:to_list(Alloc#alloc.channels)]}.
+
+%% The same with the time that is left to each permission and channel, and how many peers have been
+%% permitted in all, one that was again after its permission ended counted again.
+-spec details(alloc(), now()) ->
+    #{user := binary(), client := address(), relayed := [address()], expires_ms := integer(),
+      peers := non_neg_integer(),
+      permissions := [#{peer := inet:ip_address(), expires_ms := integer()}],
+      channels := [#{number := char(), peer := address(), expires_ms := integer()}]}.
+details(Alloc0, Now) ->
+    #alloc{permissions = Permissions, channels = Channels, peers = Peers} = Alloc =
+        prune(Now, Alloc0),
+    (info(Alloc, Now))#{
+        peers => Peers,
+        permissions := [#{peer => Ip, expires_ms => Until - Now}
+                        || {Ip, Until} <- lists:sort(maps:to_list(Permissions))],
+        channels := [#{number => Number, peer => Peer, expires_ms => Until - Now}
+                     || {Number, {Peer, Until}} <- lists:sort(maps:to_list(Channels))]}.
 
 %%% Requests
 
@@ -599,9 +622,10 @@ reply(Awaiting, Status, Detail, _Now, Alloc) ->
               [Awaiting, Status, meerkat_text:escape(Detail)]},
              {answer, refused(500)}]}.
 
-permitted(Ips, Now, #alloc{permissions = Permissions} = Alloc) ->
+permitted(Ips, Now, #alloc{permissions = Permissions, peers = Peers} = Alloc) ->
     Until = Now + ?PERMISSION_MS,
-    Alloc#alloc{permissions = lists:foldl(fun(Ip, P) -> P#{Ip => Until} end, Permissions, Ips)}.
+    All = lists:foldl(fun(Ip, P) -> P#{Ip => Until} end, Permissions, Ips),
+    Alloc#alloc{permissions = All, peers = Peers + map_size(All) - map_size(Permissions)}.
 
 %% K29: every 403 with the network that earned it.
 log_forbidden(Awaiting, Network, #alloc{plan = #{user := User}, place = Place}) ->

@@ -35,12 +35,13 @@ options(["-c", File]) ->
 options(_) ->
     give_up(2, ["usage: meerkatctl foreground [-c FILE]"]).
 
-serve(Options, #{log_level := Level, secrets := Secrets} = Config, Warnings) ->
-    ok = meerkat_log:start(Level, Secrets),
+serve(Options, Config, Warnings) ->
+    ok = meerkat_log:start(Config),
     _ = [logger:warning("~ts", [Warning]) || Warning <- Warnings],
     case meerkat:start_server(?SERVER, Config) of
         {ok, _} ->
             ok = meerkat_registry:put_note(?SERVER, options, Options),
+            ok = meerkat_signals:take_over(?SERVER),
             open_admin_socket(),
             meerkat_log:flush();
         {error, Reason} ->

@@ -57,6 +57,9 @@
     denied_peers := [meerkat_policy:prefix()],
     software := undefined | binary(),
     log_level := logger:level(),
+    log_format := meerkat_log:format(),
+    drain_deadline := non_neg_integer(),
+    users_file := undefined | binary(),
     settings := [setting()]
 }.
 -type setting() :: {Key :: atom(), Value :: binary(), Origin :: binary()}.
@@ -402,7 +405,7 @@ plain() ->
         software, log_level, total_quota, user_quota, max_allocations_per_address, max_bps,
         user_bps, bps_capacity, unauthenticated_rate, unauthenticated_burst, alternate_server,
         password_algorithms, require_sha256, username_anonymity, failed_authentication_rate,
-        rfc3489_compatibility, mobility
+        rfc3489_compatibility, mobility, log_format, drain_deadline, users_file
     ].
 
 %% Drawn at each start and never part of what is built or shipped.

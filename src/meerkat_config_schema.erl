@@ -164,7 +164,20 @@ rows() ->
         row(software, {text, 127}, undefined, ["SOFTWARE"], yes, <<"\"Meerkat\"">>,
             "Text of the SOFTWARE attribute in answers; without it there is none."),
         row(log_level, {choice, ?LOG_LEVELS}, info, ["LOG_LEVEL", "MONGOOSEICE_LOGLEVEL"], yes,
-            "Least severe lines to log.")
+            "Least severe lines to log."),
+        row(log_format, {choice, [{<<"human">>, human}, {<<"json">>, json}]}, human,
+            ["LOG_FORMAT"], yes,
+            "How a line of the log looks: for people, or a JSON object each."),
+        row(drain_deadline, {integer, 0, 86400}, 8, ["DRAIN_DEADLINE"], yes,
+            "Seconds that SIGTERM leaves the allocations there are: no new ones, and an exit when "
+            "the last has ended or the time is over, or at once with the next SIGTERM. 0 is no "
+            "time. Whoever sends the signal must wait longer: `docker stop` waits 10 seconds, or "
+            "its -t; Kubernetes terminationGracePeriodSeconds."),
+        row(users_file, {text, 1023}, undefined, ["USERS_FILE"], yes,
+            <<"\"/var/lib/meerkat/users.cfg\"">>,
+            "A file with more users, in the form of the key `users` and with nothing else in it. "
+            "`meerkatctl users` keeps there who was added while the server runs; without it they "
+            "are gone with the next start. It need not be there yet.")
     ].
 
 row(Key, Type, Default, Env, Reloadable, Doc) ->

@@ -1,9 +1,11 @@
 %% A server that takes no more allocations: those it has go on, and new ones are sent elsewhere
 %% (300, RFC 8489 10) or refused (508). Only requests with good credentials come this far, and
-%% the answer is signed: nobody else can send a client away.
+%% the answer is signed: nobody else can send a client away. What is to happen once the last
+%% allocation is gone is the caller's to say (meerkat_drain_end waits for it).
 -module(meerkat_drain).
 
 -export([drain/1, undrain/1, redirect/2, is_draining/1, verdict/2]).
+-export([end_after/4, ending/1, end_node/0]).
 
 -type address() :: {inet:ip_address(), inet:port_number()}.
 
@@ -20,9 +22,49 @@ redirect(Name, Servers) ->
         false -> meerkat_registry:put_note(Name, drain, {to, Servers})
     end.
 
+%% Takes allocations again, and calls off whatever end was awaited.
 -spec undrain(Name :: atom()) -> ok.
 undrain(Name) ->
+    ok = call_off(Name),
     meerkat_registry:put_note(Name, drain, none).
+
+%% Calls Then, once, when the server has no allocation left, or Seconds from now. One that is
+%% awaited already is called off.
+-spec end_after(Name :: atom(), Seconds :: non_neg_integer() | infinity,
+                By :: operator | signal, Then :: fun(() -> term())) -> ok.
+end_after(Name, Seconds, By, Then) ->
+    ok = call_off(Name),
+    Pid = meerkat_drain_end:start(Name, Seconds, Then),
+    Until = case Seconds of
+        infinity -> infinity;
+        _ -> erlang:monotonic_time(millisecond) + Seconds * 1000
+    end,
+    meerkat_registry:put_note(Name, ending, {Pid, Until, By}).
+
+call_off(Name) ->
+    case meerkat_registry:note(Name, ending) of
+        none -> ok;
+        {Pid, _, _} -> meerkat_drain_end:stop(Pid)
+    end,
+    meerkat_registry:put_note(Name, ending, none).
+
+%% Seconds until the end that is awaited, and whose wish it is.
+-spec ending(Name :: atom()) -> none | {Seconds :: non_neg_integer() | infinity,
+                                        By :: operator | signal}.
+ending(Name) ->
+    case meerkat_registry:note(Name, ending) of
+        none ->
+            none;
+        {_, infinity, By} ->
+            {infinity, By};
+        {_, Until, By} ->
+            {max(0, Until - erlang:monotonic_time(millisecond)) div 1000, By}
+    end.
+
+%% Ends a node that is Meerkat's own, in order.
+-spec end_node() -> ok.
+end_node() ->
+    init:stop().
 
 -spec is_draining(Name :: atom()) -> boolean().
 is_draining(Name) ->

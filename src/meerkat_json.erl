@@ -1,7 +1,7 @@
 %% JSON out and in, by a library. Whoever wants JSON comes here, so that there is one door to it.
 -module(meerkat_json).
 
--export([encode/1, decode/1]).
+-export([encode/1, encode_ascii/1, decode/1]).
 -export_type([value/0]).
 
 %% Objects are maps, or lists in a tuple where the order of their members matters to a reader; text
@@ -14,6 +14,11 @@
 -spec encode(value()) -> binary().
 encode(Value) ->
     iolist_to_binary(jiffy:encode(Value, [force_utf8])).
+
+%% The same with nothing but ASCII in it: what no terminal obeys and every tool reads.
+-spec encode_ascii(value()) -> binary().
+encode_ascii(Value) ->
+    iolist_to_binary(jiffy:encode(Value, [force_utf8, uescape])).
 
 %% Objects come back as maps with binary keys.
 -spec decode(iodata()) -> {ok, value()} | error.

@@ -1,30 +1,53 @@
-%% How log lines look: one line each on stderr, control characters spelled out, configured secrets
-%% struck out wherever they turn up. It decides nothing about what is logged.
+%% How log lines look: one each on stderr, for people or as a JSON object, control characters
+%% spelled out, configured secrets struck out wherever they turn up. It decides nothing about what
+%% is logged.
+%%
+%% What has parts that a program may want is logged as a report: a map with an `event`, and
+%% sentence/1 as its report_cb. In JSON its parts are members of their own.
 -module(meerkat_log).
 
--export([start/2, change/2, flush/0, format/2]).
+-export([start/1, change/1, level/0, set_level/1, flush/0, format/2, sentence/1]).
+
+-export_type([format/0]).
+
+-type format() :: human | json.
+%% The keys of meerkat_config that count here.
+-type config() :: #{log_level := logger:level(), log_format => format(), secrets := [binary()],
+                    _ => _}.
 
 %% A secret shorter than this would strike out half of every line.
 -define(SHORTEST_STRUCK_OUT, 4).
+-define(LINE_MAX, 4096).
 
-%% Sends the log of this node to stderr in our format, from Level on. Nothing is printed by the
+%% Sends the log of this node to stderr in our format, from log_level on. Nothing is printed by the
 %% handler that was there before.
--spec start(logger:level(), Secrets :: [binary()]) -> ok.
-start(Level, Secrets) ->
+-spec start(config()) -> ok.
+start(#{log_level := Level, secrets := Secrets} = Config) ->
     _ = logger:remove_handler(default),
     ok = logger:add_handler(default, logger_std_h, #{
         config => #{type => standard_error},
         filters => [{progress, {fun logger_filters:progress/2, stop}}],
-        formatter => {?MODULE, #{secrets => [S || S <- Secrets, long_enough(S)]}}
+        formatter => {?MODULE, #{secrets => [S || S <- Secrets, long_enough(S)],
+                                 format => maps:get(log_format, Config, human)}}
     }),
-    logger:set_primary_config(level, Level).
+    set_level(Level).
 
-%% Another level, and other secrets; those that were are struck out as before.
--spec change(logger:level(), Secrets :: [binary()]) -> ok.
-change(Level, Secrets) ->
+%% Another level and form, and other secrets; those that were are struck out as before.
+-spec change(config()) -> ok.
+change(#{log_level := Level, secrets := Secrets} = Config) ->
     {ok, #{formatter := {_, #{secrets := Known}}}} = logger:get_handler_config(default),
     Fresh = [S || S <- Secrets, long_enough(S), not lists:member(S, Known)],
-    ok = logger:update_formatter_config(default, secrets, Fresh ++ Known),
+    ok = logger:update_formatter_config(default, #{secrets => Fresh ++ Known,
+                                                   format => maps:get(log_format, Config, human)}),
+    set_level(Level).
+
+%% The least severe lines that are logged.
+-spec level() -> logger:level() | all | none.
+level() ->
+    maps:get(level, logger:get_primary_config()).
+
+-spec set_level(logger:level()) -> ok.
+set_level(Level) ->
     logger:set_primary_config(level, Level).
 
 %% Returns once every line logged before it is on stderr.
@@ -36,15 +59,23 @@ long_enough(Secret) ->
     byte_size(Secret) >= ?SHORTEST_STRUCK_OUT.
 
 %% logger's formatter callback.
--spec format(logger:log_event(), #{secrets := [binary()]}) -> unicode:chardata().
+-spec format(logger:log_event(), #{secrets := [binary()], format => format()}) ->
+    unicode:chardata().
+format(Event, #{secrets := Secrets, format := json}) ->
+    [object(Event, Secrets), $\n];
 format(Event, #{secrets := Secrets}) ->
-    Line = logger_formatter:format(Event, #{
-        single_line => true,
-        depth => 30,
-        chars_limit => 4096,
-        template => [time, " ", level, ": ", {session, ["session=", session, " "], []}, msg]
-    }),
+    Line = text([time, " ", level, ": ", {session, ["session=", session, " "], []}, msg],
+                named(Event)),
     [escape(unicode:characters_to_list(strike_out(Secrets, Line))), $\n].
+
+text(Template, Event) ->
+    logger_formatter:format(Event, #{single_line => true, depth => 30, chars_limit => ?LINE_MAX,
+                                     template => Template}).
+
+named(#{meta := #{session := Session} = Meta} = Event) when is_integer(Session) ->
+    Event#{meta := Meta#{session := meerkat_text:session(Session)}};
+named(Event) ->
+    Event.
 
 strike_out(Secrets, Line) ->
     lists:foldl(
@@ -59,3 +90,71 @@ escape([C | Rest]) ->
     [C | escape(Rest)];
 escape([]) ->
     [].
+
+%%% JSON. Secrets are struck out before the encoding could hide them from us.
+
+object(#{level := Level, meta := #{time := Time} = Meta} = Event, Secrets) ->
+    Members = [
+        {time, list_to_binary(calendar:system_time_to_rfc3339(Time, [{unit, microsecond},
+                                                                     {offset, "Z"}]))},
+        {level, Level},
+        {msg, whole(strike_out(Secrets, text([msg], Event)))}
+    ],
+    Session = [{session, list_to_binary(meerkat_text:session(S))}
+               || #{session := S} <- [Meta], is_integer(S)],
+    meerkat_json:encode_ascii({Members ++ Session ++ parts(Event, Secrets)}).
+
+parts(#{msg := {report, #{event := _} = Report}}, Secrets) ->
+    [{Name, part(Value, Secrets)} || {Name, Value} <- lists:sort(maps:to_list(Report))];
+parts(_Event, _Secrets) ->
+    [].
+
+part(Value, _Secrets) when is_atom(Value); is_number(Value) -> Value;
+part({_, Port} = Address, _Secrets) when is_integer(Port) ->
+    list_to_binary(meerkat_text:address(Address));
+part(Values, Secrets) when is_list(Values) -> [part(Value, Secrets) || Value <- Values];
+part(Text, Secrets) when is_binary(Text) -> whole(strike_out(Secrets, readable(Text))).
+
+%% What a client sent need not be UTF-8.
+readable(Text) ->
+    case unicode:characters_to_binary(Text) of
+        Text -> Text;
+        _ -> unicode:characters_to_binary(meerkat_text:escape(Text))
+    end.
+
+whole(Text) ->
+    unicode:characters_to_binary(Text).
+
+%%% Reports as sentences
+
+%% For report_cb: the reports there are.
+-spec sentence(logger:report()) -> {io:format(), [term()]}.
+sentence(#{event := allocation_ended, reason := Reason} = Report) ->
+    {"allocation ~ts: ~ts~ts~ts", [ended(Reason), who(Report), traffic(Report), drops(Report)]};
+sentence(#{event := allocation_failed, reason := Reason} = Report) ->
+    {"no allocation (~ts): ~ts", [Reason, who(Report)]}.
+
+ended(Reason) when Reason =:= deleted; Reason =:= expired; Reason =:= socket_error ->
+    atom_to_list(Reason);
+ended(Reason) ->
+    ["ended (", atom_to_list(Reason), ")"].
+
+who(#{user := User, client := Client, relayed := Relayed, peers := Peers,
+      duration_ms := Duration}) ->
+    ["user ", meerkat_text:escape(User),
+     ", client ", meerkat_text:address(Client),
+     [[", relayed ", meerkat_text:address(Address)] || Address <- Relayed],
+     [[", peers ", integer_to_list(Peers)] || Peers > 0],
+     ", lived ", meerkat_text:duration(Duration)].
+
+traffic(#{client_packets := ClientPackets, client_bytes := ClientBytes,
+          peer_packets := PeerPackets, peer_bytes := PeerBytes, dropped := Dropped}) ->
+    io_lib:format(", from client ~b packets ~b bytes, from peers ~b packets ~b bytes, dropped ~b",
+                  [ClientPackets, ClientBytes, PeerPackets, PeerBytes, Dropped]);
+traffic(#{}) ->
+    "".
+
+drops(Report) ->
+    Reasons = [[atom_to_list(Name), " ", integer_to_list(N)]
+               || Name <- meerkat_ctl:session_drops(), #{Name := N} <- [Report], N > 0],
+    [[" (", lists:join(", ", Reasons), ")"] || Reasons =/= []].

@@ -269,9 +269,11 @@ is_valid(software, Value) ->
     Value =:= undefined orelse is_binary(Value) andalso byte_size(Value) =< 763;
 is_valid(relay_program, Value) ->
     is_list(Value) orelse is_binary(Value);
+is_valid(drain_deadline, Value) ->
+    is_integer(Value) andalso Value >= 0;
 is_valid(Key, _Value) ->
     %% Not of our trade.
-    lists:member(Key, [log_level, settings]).
+    lists:member(Key, [log_level, log_format, users_file, settings]).
 
 is_user({User, {password, Password}}) -> is_opaque_string(User) andalso is_opaque_string(Password);
 is_user({User, {key, <<_:128>>}}) -> is_opaque_string(User);

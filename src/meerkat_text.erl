@@ -2,7 +2,7 @@
 %% network passes escape/1 first, so that a log line stays one line and no terminal obeys it.
 -module(meerkat_text).
 
--export([escape/1, ip/1, address/1, network/1, duration/1]).
+-export([escape/1, ip/1, address/1, network/1, duration/1, session/1]).
 
 %% Bytes of a stranger's text that a log shows; USERNAME may have 763.
 -define(SHOWN, 128).
@@ -32,6 +32,11 @@ address({Ip, Port}) ->
 -spec network({inet:ip_address(), 0..128}) -> string().
 network({Ip, Bits}) ->
     inet:ntoa(Ip) ++ "/" ++ integer_to_list(Bits).
+
+%% A session as people read and type it: "1-37", its worker and its number there.
+-spec session(non_neg_integer()) -> string().
+session(Session) ->
+    lists:flatten(io_lib:format("~b-~b", [Session bsr 56, Session band 16#ffffffffffffff])).
 
 %% Milliseconds as "12.345 s".
 -spec duration(non_neg_integer()) -> string().

@@ -51,7 +51,8 @@ defaults(_) ->
                    unauthenticated_burst := 1000, alternate_server := [],
                    password_algorithms := true, require_sha256 := false,
                    username_anonymity := true, failed_authentication_rate := 10,
-                   software := undefined, log_level := info, secrets := [_]}, Config),
+                   software := undefined, log_level := info, log_format := human,
+                   drain_deadline := 8, users_file := undefined, secrets := [_]}, Config),
     ?assertEqual(#{}, maps:get(users, Config)).
 
 file_then_mongooseice_then_own_name(Config) ->
@@ -118,6 +119,9 @@ in_file(alternate_server) -> "( \"192.0.2.7:3478\", \"[2001:db8::7]:3479\" )";
 in_file(workers) -> "2";
 in_file(software) -> "\"S\"";
 in_file(log_level) -> "\"error\"";
+in_file(log_format) -> "\"json\"";
+in_file(drain_deadline) -> "14";
+in_file(users_file) -> "\"/nowhere/users.cfg\"";
 in_file(password_algorithms) -> "false";
 in_file(username_anonymity) -> "false";
 in_file(require_sha256) -> "true";
@@ -137,7 +141,8 @@ shown(alternate_server) -> <<"192.0.2.7:3478, [2001:db8::7]:3479">>;
 shown(secret) -> <<"(1, not shown)">>;
 shown(users) -> <<"\"alice\"">>;
 shown(Key) when Key =:= allowed_peers; Key =:= denied_peers -> <<"10.0.0.0/8, ::1/128">>;
-shown(Key) when Key =:= realm; Key =:= software -> iolist_to_binary(in_file(Key));
+shown(Key) when Key =:= realm; Key =:= software; Key =:= users_file ->
+    iolist_to_binary(in_file(Key));
 shown(Key) -> iolist_to_binary(string:trim(in_file(Key), both, "\"")).
 
 empty_is_unset(_) ->

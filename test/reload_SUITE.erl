@@ -305,6 +305,8 @@ changed(Key) ->
 other(boolean, Default) -> atom_to_list(not Default);
 other({integer, Min, _}, Min) -> integer_to_list(Min + 1);
 other({integer, _, _}, Default) -> integer_to_list(Default - 1);
+other({choice, Words}, Default) ->
+    hd([binary_to_list(Word) || {Word, Value} <- Words, Value =/= Default]);
 other({list, network}, _) -> "10.0.0.0/8";
 other({list, secret}, _) -> "sesame";
 other({list, relay_address}, _) -> "127.0.0.3";

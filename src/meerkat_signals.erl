@@ -1,0 +1,59 @@
+%% What signals do to a node that is Meerkat's own. It says when; how a server is drained and the
+%% node ended is for others.
+%%
+%%   SIGTERM   drain, then end: no new allocations, and the end when the last is gone or after the
+%%             key drain_deadline; the second one ends at once
+%%   SIGQUIT   end at once, in order; Ctrl-C becomes this one (rel/bin/meerkatctl)
+-module(meerkat_signals).
+-behaviour(gen_event).
+
+-include_lib("kernel/include/logger.hrl").
+
+-export([take_over/1]).
+-export([init/1, handle_event/2, handle_call/2]).
+
+%% From here on signals are for the server Name. Called again it changes nothing.
+-spec take_over(Name :: atom()) -> ok.
+take_over(Name) ->
+    _ = [ok = os:set_signal(Signal, handle) || Signal <- [sigterm, sigquit]],
+    case lists:member(?MODULE, gen_event:which_handlers(erl_signal_server)) of
+        true ->
+            ok;
+        false ->
+            gen_event:swap_handler(erl_signal_server, {erl_signal_handler, []}, {?MODULE, Name})
+    end.
+
+-spec init({atom(), term()}) -> {ok, atom()}.
+init({Name, _Before}) ->
+    {ok, Name}.
+
+-spec handle_event(term(), atom()) -> {ok, atom()}.
+handle_event(sigterm, Name) ->
+    terminate(Name),
+    {ok, Name};
+handle_event(sigquit, Name) ->
+    meerkat_drain:end_node(),
+    {ok, Name};
+handle_event(_Other, Name) ->
+    {ok, Name}.
+
+-spec handle_call(term(), atom()) -> {ok, ok, atom()}.
+handle_call(_Request, Name) ->
+    {ok, ok, Name}.
+
+%% One that is ending already was told so by a signal before, or by an operator, who may be
+%% overtaken.
+terminate(Name) ->
+    case meerkat_registry:is_running(Name) andalso meerkat_drain:ending(Name) of
+        none -> begin_drain(Name);
+        {_, operator} -> begin_drain(Name);
+        _ -> meerkat_drain:end_node()
+    end.
+
+begin_drain(Name) ->
+    #{config := Config} = meerkat_registry:settings(Name),
+    #{drain_deadline := Seconds} = Config(),
+    ?LOG_NOTICE("SIGTERM: draining ~b allocations for at most ~b s; the next one ends at once",
+                [meerkat_registry:count(Name), Seconds]),
+    ok = meerkat_drain:drain(Name),
+    meerkat_drain:end_after(Name, Seconds, signal, fun meerkat_drain:end_node/0).
