@@ -1,0 +1,297 @@
+/*
+ * The modes that ask and wait: allocations and idle.
+ */
+#include "modes.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "fleet.h"
+#include "procfs.h"
+
+#define SLEEP  (20 * NS_PER_MS)
+#define SETTLE NS_PER_S /* the kernel frees some of what was deleted later than at once */
+
+/* ---------------------------------------------------------------------------- allocations */
+
+struct cycles {
+    const struct options *o;
+    struct fleet fleet;
+    uint64_t begun, finished, well, end;
+    int first_failure;
+    uint32_t *free; /* clients between two cycles */
+    unsigned free_count;
+};
+
+/* Begun anew from the loop only: a plan that fails at once would call itself. */
+static void cycle_ended(void *ctx, struct turn_client *c, uint64_t now)
+{
+    struct cycles *s = ctx;
+    (void)now;
+    s->finished++;
+    s->well += c->code == TURN_WELL;
+    if (c->code != TURN_WELL && s->first_failure == TURN_WELL)
+        s->first_failure = c->code;
+    s->free[s->free_count++] = c->index;
+}
+
+static bool more(const struct cycles *s, uint64_t now)
+{
+    if (fleet_interrupted)
+        return false;
+    /* Nothing but failures: the rest would tell no more. */
+    if (s->finished >= s->fleet.size && s->fleet.well[STEP_ALLOCATE] == 0)
+        return false;
+    return s->o->count ? s->begun < s->o->count : now < s->end;
+}
+
+static int begin_cycle(struct cycles *s, uint64_t now)
+{
+    struct turn_client *c = &s->fleet.clients[s->free[--s->free_count]];
+    fleet_client_close(&s->fleet, c); /* a client that allocates is new to the server */
+    c->allocated = false;
+    int err = fleet_client_open(&s->fleet, c);
+    if (err) {
+        fprintf(stderr, "meerkat_bench: socket of a client: %s\n", strerror(-err));
+        return -1;
+    }
+    s->begun++;
+    fleet_begin(&s->fleet, c, plan_cycle, now);
+    return 0;
+}
+
+static void cycles_progress(const struct cycles *s, uint64_t now, uint64_t *next)
+{
+    if (!s->o->progress || now < *next)
+        return;
+    fprintf(stderr, "%s%llu cycles, %llu well%s", isatty(STDERR_FILENO) ? "\r\033[K" : "",
+            (unsigned long long)s->finished, (unsigned long long)s->well,
+            isatty(STDERR_FILENO) ? "" : "\n");
+    *next = now + NS_PER_S;
+}
+
+static int run_cycles(struct cycles *s)
+{
+    uint64_t now, next = 0;
+    while (more(s, now = fleet_now()) || s->fleet.active_count) {
+        while (s->free_count && more(s, now))
+            if (begin_cycle(s, now) != 0)
+                return -1;
+        cycles_progress(s, now, &next);
+        fleet_poll(&s->fleet, SLEEP);
+    }
+    if (next && isatty(STDERR_FILENO))
+        fputs("\r\033[K", stderr);
+    return 0;
+}
+
+static void report_steps(struct report *r, const struct fleet *f)
+{
+    static const char *const names[][3] = {
+        [STEP_ALLOCATE] = {"allocate_p50_us", "allocate_p99_us", "allocate_p999_us"},
+        [STEP_CHANNEL] = {"channel_bind_p50_us", "channel_bind_p99_us", "channel_bind_p999_us"},
+        [STEP_REFRESH] = {"refresh_p50_us", "refresh_p99_us", "refresh_p999_us"},
+        [STEP_DELETE] = {"delete_p50_us", "delete_p99_us", "delete_p999_us"},
+    };
+    static const double parts[] = {0.5, 0.99, 0.999};
+    for (unsigned step = 0; step < ARRAY_SIZE(names); step++)
+        for (unsigned i = 0; i < ARRAY_SIZE(parts) && names[step][i]; i++)
+            report_put(r, names[step][i], "%.1f",
+                       (double)histogram_percentile(&f->latency[step], parts[i]) / 1e3);
+}
+
+static void report_cycles(struct report *r, const struct cycles *s, double seconds,
+                          const struct procfs_cpu *before, const struct procfs_cpu *after)
+{
+    const struct options *o = s->o;
+    const struct fleet *f = &s->fleet;
+    double cpu = (double)(after->server_ns - before->server_ns) / 1e9;
+    double made = (double)f->well[STEP_ALLOCATE];
+    report_asked(r, o);
+    report_put(r, "in_flight", "%u", o->in_flight);
+    report_put(r, "seconds", "%.3f", seconds);
+    report_put(r, "cycles", "%llu", (unsigned long long)s->finished);
+    report_put(r, "failed", "%llu", (unsigned long long)(s->finished - s->well));
+    report_put(r, "allocations", "%.0f", made);
+    report_put(r, "answers", "%llu", (unsigned long long)f->answers);
+    report_put(r, "retransmitted", "%llu", (unsigned long long)f->retransmitted);
+    report_put(r, "operations_per_s", "%.0f", (double)f->answers / seconds);
+    report_put(r, "allocations_per_s", "%.0f", made / seconds);
+    report_figure(r, "server_cpu_s", o->pid_count, 4, cpu);
+    report_figure(r, "allocations_per_cpu_s", o->pid_count && cpu > 0, 0, made / cpu);
+    report_figure(r, "operations_per_cpu_s", o->pid_count && cpu > 0, 0, (double)f->answers / cpu);
+    report_put(r, "generator_cpu_s", "%.4f", (double)(after->self_ns - before->self_ns) / 1e9);
+    report_put(r, "steal_s", "%.2f", (double)(after->stolen_ns - before->stolen_ns) / 1e9);
+    report_steps(r, f);
+}
+
+int mode_allocations(const struct options *o)
+{
+    static struct cycles s;
+    struct report r = {0};
+    struct procfs_cpu before, after;
+    unsigned size = (unsigned)(o->count ? MIN(o->count, o->in_flight) : o->in_flight);
+    s.o = o;
+    s.free = calloc(size, sizeof(*s.free));
+    if (!s.free || fleet_open(&s.fleet, o, size) != 0)
+        return EXIT_USAGE;
+    s.fleet.ctx = &s;
+    s.fleet.on_end = cycle_ended;
+    while (s.free_count < size) {
+        s.free[s.free_count] = s.free_count;
+        s.free_count++;
+    }
+    procfs_cpu(&before, o->pids, o->pid_count);
+    uint64_t start = fleet_now();
+    s.end = start + (uint64_t)(o->duration * 1e9);
+    int status = run_cycles(&s) == 0 ? EXIT_WELL : EXIT_USAGE;
+    double seconds = (double)(fleet_now() - start) / 1e9;
+    procfs_cpu(&after, o->pids, o->pid_count);
+    s.fleet.on_end = NULL;
+    fleet_failures(&s.fleet);
+    if (status == EXIT_WELL && s.fleet.well[STEP_ALLOCATE] == 0) {
+        fprintf(stderr, "meerkat_bench: no allocation could be made\n");
+        status = EXIT_NOTHING;
+    } else if (status == EXIT_WELL) {
+        report_cycles(&r, &s, seconds, &before, &after);
+        bool bad = s.well < s.finished || fleet_interrupted;
+        status = report_finish(&r, o, bad ? EXIT_LOST : EXIT_WELL);
+    }
+    fleet_all(&s.fleet, 0, size, plan_down, true); /* what a failed step has left */
+    fleet_close(&s.fleet);
+    free(s.free);
+    return status;
+}
+
+/* ------------------------------------------------------------------------------------ idle */
+
+enum { EMPTY, FEW, MANY, DELETED, MOMENTS };
+
+struct idle {
+    const struct options *o;
+    struct fleet fleet;
+    struct procfs_memory memory[MOMENTS];
+    unsigned allocated[MOMENTS];
+    double cpu_percent;
+};
+
+/* Goes on taking in for that long, so that nothing stays in a queue. */
+static void hold(struct idle *s, uint64_t ns)
+{
+    for (uint64_t end = fleet_now() + ns; fleet_now() < end && !fleet_interrupted;)
+        fleet_poll(&s->fleet, SLEEP);
+}
+
+static void look_at(struct idle *s, unsigned moment)
+{
+    hold(s, SETTLE);
+    for (unsigned i = 0; i < s->fleet.size; i++)
+        s->allocated[moment] += s->fleet.clients[i].allocated;
+    procfs_memory(&s->memory[moment], s->o->pids, s->o->pid_count);
+}
+
+/* All sockets first: what the kernel keeps for them is ours and not the server's. */
+static int open_sockets(struct fleet *f)
+{
+    for (unsigned i = 0; i < f->size; i++) {
+        int err = fleet_client_open(f, &f->clients[i]);
+        if (err) {
+            fprintf(stderr, "meerkat_bench: socket of client %u: %s\n", i, strerror(-err));
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static void watch_cpu(struct idle *s)
+{
+    struct procfs_cpu before, after;
+    uint64_t start = fleet_now();
+    procfs_cpu(&before, s->o->pids, s->o->pid_count);
+    hold(s, (uint64_t)(s->o->duration * 1e9));
+    procfs_cpu(&after, s->o->pids, s->o->pid_count);
+    s->cpu_percent =
+        100.0 * (double)(after.server_ns - before.server_ns) / (double)MAX(1u, fleet_now() - start);
+}
+
+/* Bytes for each allocation between the two. */
+static double slope(const struct idle *s, uint64_t few, uint64_t many)
+{
+    double more = (double)s->allocated[MANY] - (double)s->allocated[FEW];
+    return more > 0 ? 1024.0 * ((double)many - (double)few) / more : 0;
+}
+
+static void report_memory(struct report *r, const struct idle *s)
+{
+    static const char *const names[MOMENTS][5] = {
+        {"allocated_0", "rss_kb_0", "pss_kb_0", "kernel_kb_0", "socket_slabs_kb_0"},
+        {"allocated_1", "rss_kb_1", "pss_kb_1", "kernel_kb_1", "socket_slabs_kb_1"},
+        {"allocated_2", "rss_kb_2", "pss_kb_2", "kernel_kb_2", "socket_slabs_kb_2"},
+        {"allocated_after", "rss_kb_after", "pss_kb_after", "kernel_kb_after",
+         "socket_slabs_kb_after"},
+    };
+    for (unsigned i = 0; i < MOMENTS; i++) {
+        const struct procfs_memory *m = &s->memory[i];
+        report_put(r, names[i][0], "%u", s->allocated[i]);
+        report_put(r, names[i][1], "%llu", (unsigned long long)m->rss_kb);
+        report_put(r, names[i][2], "%llu", (unsigned long long)m->pss_kb);
+        report_put(r, names[i][3], "%llu", (unsigned long long)m->kernel_kb);
+        report_put(r, names[i][4], "%llu", (unsigned long long)m->socket_kb);
+    }
+}
+
+static void report_idle(struct report *r, const struct idle *s)
+{
+    const struct procfs_memory *few = &s->memory[FEW], *many = &s->memory[MANY];
+    report_asked(r, s->o);
+    report_memory(r, s);
+    report_put(r, "rss_bytes_per_allocation", "%.0f", slope(s, few->rss_kb, many->rss_kb));
+    report_put(r, "pss_bytes_per_allocation", "%.0f", slope(s, few->pss_kb, many->pss_kb));
+    report_put(r, "kernel_bytes_per_allocation", "%.0f", slope(s, few->kernel_kb, many->kernel_kb));
+    report_put(r, "socket_bytes_per_allocation", "%.0f", slope(s, few->socket_kb, many->socket_kb));
+    report_put(r, "server_cpu_percent", "%.3f", s->cpu_percent);
+}
+
+/* Prolongs nothing: it is over before anything expires. */
+static int hold_both(struct idle *s)
+{
+    const struct options *o = s->o;
+    look_at(s, EMPTY);
+    int bad = fleet_all(&s->fleet, 0, o->flows, plan_up_channels, false);
+    if (s->fleet.well[STEP_ALLOCATE] == 0)
+        return bad;
+    look_at(s, FEW);
+    bad += fleet_all(&s->fleet, o->flows, o->flows_more - o->flows, plan_up_channels, false);
+    look_at(s, MANY);
+    watch_cpu(s);
+    return bad;
+}
+
+int mode_idle(const struct options *o)
+{
+    static struct idle s;
+    struct report r = {0};
+    s.o = o;
+    if (fleet_open(&s.fleet, o, o->flows_more) != 0)
+        return EXIT_USAGE;
+    int status = EXIT_USAGE;
+    if (open_sockets(&s.fleet) != 0)
+        goto close;
+    int bad = hold_both(&s);
+    fleet_all(&s.fleet, 0, o->flows_more, plan_down, true);
+    look_at(&s, DELETED);
+    bool failed = fleet_failures(&s.fleet) > 0 || bad;
+    if (s.fleet.well[STEP_ALLOCATE] == 0) {
+        fprintf(stderr, "meerkat_bench: no allocation could be made\n");
+        status = EXIT_NOTHING;
+        goto close;
+    }
+    report_idle(&r, &s);
+    status = report_finish(&r, o, failed || fleet_interrupted ? EXIT_LOST : EXIT_WELL);
+close:
+    fleet_close(&s.fleet);
+    return status;
+}
