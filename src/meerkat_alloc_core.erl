@@ -13,13 +13,13 @@
 %% Milliseconds of a monotonic clock.
 -type now() :: integer().
 
-%% What the configuration allows. Pools are the relayed addresses there are: the relay's number
-%% for each and the IP that clients are told. Lifetimes in seconds.
+%% What the configuration allows. Pools are the addresses relayed from: the relay's number for each
+%% and the IP it has on this host; a family without one is not there. Lifetimes in seconds.
 -type limits() :: #{default_lifetime := pos_integer(),
                     max_lifetime := pos_integer(),
                     max_peers := pos_integer(),
                     channel_max := 16#4fff | 16#7fff,
-                    pools := #{family() => {Pool :: pos_integer(), inet:ip_address()}},
+                    pools := #{family() => [{Pool :: pos_integer(), inet:ip_address()}, ...]},
                     %% Mobility (RFC 8016) where it is allowed.
                     tickets => meerkat_ticket:key(),
                     _ => _}.
@@ -134,6 +134,7 @@
 -define(RESUMED_MS, 40000).         % RFC 8016 3.2.2: at least 30 s; RFC 8489 6.2.1: 39.5 s
 -define(CHANNEL_MIN, 16#4000).
 -define(UDP, 17).
+-define(ANY_POOL, 16#ffffffff).     % ctl.def, ALLOC_CREATE
 -define(FOREIGN, #{change_request => 16#0003, priority => 16#0024, use_candidate => 16#0025,
                    padding => 16#0026, response_port => 16#0027}).
 
@@ -263,8 +264,8 @@ new(Plan, Session, Place, Limits) ->
     Command = {alloc_create,
                (maps:with([listener, transport, client, server], Place))#{
                    session => Session,
-                   pool_v4 => pool(4, Families, Limits),
-                   pool_v6 => pool(6, Families, Limits),
+                   pool_v4 => pool(4, Families, Place, Limits),
+                   pool_v6 => pool(6, Families, Place, Limits),
                    port_v4 => 0,
                    port_v6 => 0,
                    even => Even,
@@ -274,10 +275,15 @@ new(Plan, Session, Place, Limits) ->
                    bucket => maps:get(bucket, Plan, 0)}},
     ask(Command, create, #alloc{limits = Limits, session = Session, plan = Plan, place = Place}).
 
-pool(Family, Families, #{pools := Pools}) ->
+%% The one on the address the client came to, while it has ports; else the one with most free.
+pool(Family, Families, #{server := {Ip, _}}, #{pools := Pools}) ->
     case {lists:member(Family, Families), Pools} of
-        {true, #{Family := {Pool, _}}} -> Pool;
-        _ -> 0
+        {true, #{Family := [{Only, _}]}} ->
+            Only;
+        {true, #{Family := Those}} ->
+            hd([Pool || {Pool, Local} <- Those, Local =:= Ip] ++ [?ANY_POOL]);
+        _ ->
+            0
     end.
 
 -spec handle(event(), now(), alloc()) -> {alloc(), [effect()]}.
@@ -393,14 +399,14 @@ method(_Method, _Message, _Now, Alloc) ->
 %%% Allocate
 
 created(#{status := ok, token := Token} = Created, Now, #alloc{plan = Plan0} = Alloc0) ->
-    Bound = [{Family, Port} || {Family, Field} <- [{4, relayed_v4}, {6, relayed_v6}],
-                               {_, Port} <- [maps:get(Field, Created)]],
+    [_ | _] = Bound =
+        [{Family, Address} || {Family, Field} <- [{4, relayed_v4}, {6, relayed_v6}],
+                              {_, _} = Address <- [maps:get(Field, Created)]],
     #{lifetime := Lifetime, token := Redeemed} = Plan = address_errors(Bound, Plan0),
-    #alloc{limits = #{pools := Pools}} = Alloc0,
     Expires = Now + Lifetime * 1000,
     Alloc = Alloc0#alloc{
         plan = Plan,
-        relayed = [{Family, {advertised(Family, Pools), Port}} || {Family, Port} <- Bound],
+        relayed = Bound,
         token = Token,
         expires = maps:from_list([{Family, Expires} || {Family, _} <- Bound])},
     %% Held before the answer tells of it: a client may redeem at once.
@@ -414,10 +420,6 @@ created(#{status := Status}, _Now, #alloc{plan = #{token := Token}} = Alloc) ->
     end,
     Useless = [{release, Token} || Status =:= bad_token],
     stop(Response, Useless, {never_made, Status}, Alloc#alloc{awaiting = create}).
-
-advertised(Family, Pools) ->
-    {_Pool, Ip} = maps:get(Family, Pools),
-    Ip.
 
 %% Of two addresses wanted the relay may have found one (RFC 8656 7.2, 9).
 address_errors(Bound, #{additional := true, families := Families} = Plan) ->

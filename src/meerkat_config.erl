@@ -4,7 +4,9 @@
 -module(meerkat_config).
 
 -export([load/1, effective/1, environment/0]).
--export_type([config/0, options/0, host/0, relay/0, listener/0]).
+-import(meerkat_config_origin, [at/1, named/2]).
+
+-export_type([config/0, options/0, host/0, listener/0]).
 
 -type listener() :: #{
     transport := udp,
@@ -15,13 +17,6 @@
     %% The listener with the other address and the other port, for RFC 5780.
     other => {inet:ip_address(), inet:port_number()}
 }.
-%% `local` is bound, `advertised` is what clients are told; they differ behind a 1:1 NAT.
--type relay() :: #{
-    local := inet:ip_address(),
-    advertised := inet:ip_address(),
-    min_port := inet:port_number(),
-    max_port := inet:port_number()
-}.
 %% Lifetimes in seconds. `settings` holds each key with its value and origin as text, secrets
 %% masked, for effective/1.
 -type config() :: #{
@@ -30,7 +25,7 @@
     secrets := [binary(), ...],
     users := #{binary() => {password, binary()} | {key, <<_:128>>}},
     listeners := [listener(), ...],
-    relays := [relay(), ...],
+    relays := [meerkat_config_relays:relay(), ...],
     workers := 0..255,
     max_allocations := pos_integer(),
     password_algorithms := boolean(),
@@ -76,9 +71,6 @@
     env => [{Name :: unicode:chardata(), Value :: unicode:chardata()}],
     host => host()
 }.
-
--type origin() :: default | mongooseice | {env, binary()} | {file, meerkat_config_value:place()}.
--type resolved() :: #{atom() => {meerkat_config_value:value(), origin()}}.
 
 -define(MONGOOSEICE, "MONGOOSEICE_").
 -define(FILE_NAME_MAX, 1023).
@@ -194,15 +186,12 @@ meant(Name, Known, Otherwise) ->
         error -> Otherwise
     end.
 
-at(#{file := File, line := 0}) -> File;
-at(#{file := File, line := Line}) -> [File, $:, integer_to_list(Line)].
-
 %%
 %% One value for each key
 %%
 
 %% A mistake in the file is one even where the environment wins.
--spec resolve(map(), map()) -> {resolved(), [unicode:chardata()]}.
+-spec resolve(map(), map()) -> {meerkat_config_origin:resolved(), [unicode:chardata()]}.
 resolve(Env, Leaves) ->
     lists:foldl(
         fun(#{key := Key} = Row, {Resolved, Errors}) ->
@@ -367,26 +356,18 @@ nothing_to_serve(#{udp_enabled := {false, _}} = Resolved) ->
 nothing_to_serve(_) ->
     [].
 
-%% A key as its origin calls it.
-named(Key, Resolved) ->
-    case maps:get(Key, Resolved) of
-        {_, {env, Name}} -> Name;
-        {_, {file, Place}} -> [at(Place), ": ", atom_to_binary(Key)];
-        {_, _} -> [atom_to_binary(Key), " (default)"]
-    end.
-
 %%
 %% The map
 %%
 
 derive(Resolved, Host, Warnings) ->
-    case relays(Resolved, Host) of
+    case meerkat_config_relays:relays(Resolved, Host) of
         {ok, Relays, RelayWarnings} ->
             {Secrets, SecretWarnings} = secrets(Resolved),
             Config = maps:merge(maps:with(plain(), values(Resolved)), #{
                 secrets => Secrets,
                 listeners => listeners(Resolved),
-                relays => Relays,
+                relays => [maps:without([key, place], Relay) || Relay <- Relays],
                 settings => settings(Resolved, Relays)
             }),
             {ok, Config, Warnings ++ RelayWarnings ++ SecretWarnings};
@@ -424,7 +405,7 @@ secrets(#{secret := {Secrets, _}} = Resolved) ->
 listeners(#{listen_ip := {Ips, _}, listen_port := {Port, _}, extra_listeners := {Extra, _}} =
               Resolved) ->
     Listeners = lists:append([listeners(Ip, Port, Resolved) || Ip <- Ips]),
-    [Listener#{transport => udp} || Listener <- Listeners ++ Extra].
+    [(maps:remove(place, Listener))#{transport => udp} || Listener <- Listeners ++ Extra].
 
 %% One, or the four of RFC 5780: each knows the one it has nothing in common with.
 listeners(Ip, Port, #{rfc5780 := {true, _}, alternate_listen_ip := {Others, _}} = Resolved) ->
@@ -440,89 +421,16 @@ listeners(Ip, Port, #{rfc5780 := {true, _}, alternate_listen_ip := {Others, _}} 
 listeners(Ip, Port, _Resolved) ->
     [#{ip => Ip, port => Port}].
 
-relays(#{relay_ip := {auto, default}} = Resolved, #{route := Route, first := First}) ->
-    Found = [Ip || {ok, Ip} <- [either(Route, First, inet), Route(inet6)]],
-    Ips = case Found of [] -> [{127, 0, 0, 1}]; _ -> Found end,
-    {ok, [relay(Ip, Ip, Resolved) || Ip <- Ips], lists:append([unreachable(Ip) || Ip <- Ips])};
-relays(#{relay_ip := {Ips, _}} = Resolved, Host) ->
-    Found = [chosen(Ip, Resolved, Host) || Ip <- Ips],
-    case [Mistake || {error, Mistake} <- Found] of
-        [] -> {ok, [R || {R, _} <- Found], lists:append([Warnings || {_, Warnings} <- Found])};
-        Mistakes -> {error, Mistakes}
-    end.
-
-relay(Local, Advertised, #{min_port := {Min, _}, max_port := {Max, _}}) ->
-    #{local => Local, advertised => Advertised, min_port => Min, max_port => Max}.
-
-%% An address that is not ours is what a 1:1 NAT shows of us: the default route's leads there.
-chosen(Ip, Resolved, #{bindable := Bindable, route := Route, first := First}) ->
-    case Bindable(Ip) of
-        true ->
-            {relay(Ip, Ip, Resolved), []};
-        false ->
-            Shown = [named(relay_ip, Resolved), " is ", meerkat_text:ip(Ip)],
-            case in_its_place(Ip, Route, First) of
-                {ok, Local} ->
-                    Warning = [
-                        Shown, ", which is no address of this machine: relaying from ",
-                        meerkat_text:ip(Local), " and telling clients ", meerkat_text:ip(Ip)
-                    ],
-                    {relay(Local, Ip, Resolved), [Warning]};
-                none ->
-                    {error, [
-                        Shown, ", which is no address of this machine, and it has no address of "
-                        "that family to relay from in its place"
-                    ]}
-            end
-    end.
-
-in_its_place(Ip, Route, First) when tuple_size(Ip) =:= 4 ->
-    case either(Route, First, inet) of
-        {ok, Local} -> {ok, Local};
-        none -> {ok, {127, 0, 0, 1}}
-    end;
-in_its_place(_, Route, First) ->
-    either(Route, First, inet6).
-
-either(Route, First, Family) ->
-    case Route(Family) of
-        {ok, Ip} -> {ok, Ip};
-        none -> First(Family)
-    end.
-
-unreachable(Ip) ->
-    case meerkat_policy:kind(Ip) of
-        public ->
-            [];
-        Kind ->
-            [[
-                "relaying from ", meerkat_text:ip(Ip), ", a ", kind(Kind), " address that clients "
-                "elsewhere cannot reach; RELAY_IP or the key relay_ip sets another"
-            ]]
-    end.
-
-kind(link_local) -> "link-local";
-kind(Kind) -> atom_to_list(Kind).
-
 settings(Resolved, Relays) ->
     [
         {Key, unicode:characters_to_binary(shown(Row, Value, Relays)),
-            unicode:characters_to_binary(origin(Origin))}
+            meerkat_config_origin:text(Origin)}
      || #{key := Key} = Row <- meerkat_config_schema:rows(),
         {Value, Origin} <- [maps:get(Key, Resolved)]
     ].
 
+%% What became of it on this machine.
 shown(#{key := relay_ip}, _, Relays) ->
-    lists:join(", ", [shown_relay(Relay) || Relay <- Relays]);
+    meerkat_config_relays:shown([R || #{key := relay_ip} = R <- Relays]);
 shown(#{type := Type}, Value, _) ->
     meerkat_config_value:render(Type, Value).
-
-shown_relay(#{local := Ip, advertised := Ip}) ->
-    meerkat_text:ip(Ip);
-shown_relay(#{local := Local, advertised := Advertised}) ->
-    [meerkat_text:ip(Advertised), " (bound: ", meerkat_text:ip(Local), ")"].
-
-origin(default) -> <<"default">>;
-origin(mongooseice) -> <<"default beside MONGOOSEICE_ variables">>;
-origin({env, Name}) -> Name;
-origin({file, Place}) -> at(Place).

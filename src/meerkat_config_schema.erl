@@ -43,12 +43,20 @@ rows() ->
         row(udp_enabled, boolean, true, ["UDP_ENABLED", "MONGOOSEICE_UDP_ENABLED"], no,
             "Whether to serve UDP. It is the only transport so far, so `false` leaves nothing to "
             "serve and the server does not start."),
-        row(relay_ip, {list, relay_address}, auto, ["RELAY_IP", "MONGOOSEICE_UDP_RELAY_IP"], no,
+        row(relay_ip, {list, relay_ip}, auto, ["RELAY_IP", "MONGOOSEICE_UDP_RELAY_IP"], no,
             <<"\"203.0.113.5\"">>,
-            "The address peers see, at most one IPv4 and one IPv6. It is bound and told to "
-            "clients. Where it is no address of this machine (1:1 NAT), the default route's "
-            "address of its family is bound and this one is told to clients. Without it: the "
-            "address of the IPv4 default route, and of the IPv6 one where there is one."),
+            "The addresses peers see, bound and told to clients. Behind a 1:1 NAT either write "
+            "`ADVERTISED/BOUND`, or an address that this machine does not have: then the default "
+            "route's address of its family is bound and this one is told to clients. Of several "
+            "of a family a client gets the one it sent its request to, if it is among them and "
+            "has a port free, else the one with most ports free. Without it and without relays: "
+            "the address of the IPv4 default route, and of the IPv6 one where there is one."),
+        row(relays, relays, [], [], no,
+            <<"( { ip = \"10.0.0.6\"; advertised = \"203.0.113.6\"; max_port = 50000; } )">>,
+            "Addresses to relay from, each with what clients are told in its place (1:1 NAT; "
+            "default: itself) and ports of its own (default: min_port and max_port). They come "
+            "beside those of relay_ip, if that is set, and may share an address where their ports "
+            "do not overlap."),
         row(min_port, {integer, 1, 65535}, 49152, ["MIN_PORT"], no,
             "First port of the range relayed addresses are taken from."),
         row(max_port, {integer, 1, 65535}, 65535, ["MAX_PORT"], no,

@@ -17,22 +17,23 @@
     | secret
     | listen_address
     | relay_address
+    | relay_ip
     | network
     | server
     | key
     | {list, type()}
-    | users
-    | listeners.
+    | meerkat_config_group:type().
 %% boolean(), integer(), an atom of the choice, binary(), `any` or an address, {address, bits},
-%% {address, port}, a list of these; users: a map of name => {password, binary()} |
-%% {key, <<_:128>>}; listeners: a list of #{port := integer(), ip := any | address,
-%% realm => binary()}.
+%% {address, port}, a list of these; a relay_ip is an address or {advertised, bound}; groups are
+%% told of in meerkat_config_group.
 -type value() :: term().
 %% What meerkat_conf_nif:read/1 found below a key: the rest of its path, its value, its place.
 -type leaf() :: {meerkat_conf_nif:path() | [], meerkat_conf_nif:value(), place()}.
 -type place() :: meerkat_conf_nif:place().
 %% What was wrong, as it may be shown; what would have been right.
 -type failure() :: {Shown :: unicode:chardata(), Allowed :: unicode:chardata()}.
+
+-define(IS_GROUPS(Type), (Type =:= users orelse Type =:= listeners orelse Type =:= relays)).
 
 %% A value as the environment gives it. Lists are separated by commas, but for secrets, which may
 %% contain one.
@@ -52,8 +53,8 @@ trim(Text) ->
     {ok, value()} | {error, failure(), place()}.
 parse_leaves({list, _}, [{[], empty_list, _}]) ->
     {ok, []};
-parse_leaves(Type, Leaves) when Type =:= users; Type =:= listeners ->
-    parse_groups(Type, Leaves);
+parse_leaves(Type, Leaves) when ?IS_GROUPS(Type) ->
+    meerkat_config_group:parse(Type, Leaves);
 parse_leaves({list, Type} = List, Leaves) ->
     case lists:dropwhile(fun({Path, _, _}) -> element_path(Path) end, Leaves) of
         [{_, _, Place} | _] ->
@@ -161,6 +162,8 @@ text(listen_address, Text) ->
     address(Text, fun(_) -> true end);
 text(relay_address, Text) ->
     address(Text, fun relayable/1);
+text(relay_ip, Text) ->
+    relay_ip(binary:split(Text, <<"/">>));
 text(network, Text) ->
     network(string:split(Text, "/"));
 text(server, Text) ->
@@ -209,6 +212,16 @@ relayable({A, _, _, _}) -> A =/= 0 andalso A < 224;
 relayable({0, 0, 0, 0, 0, 0, 0, 0}) -> false;
 relayable({A, _, _, _, _, _, _, _}) -> A < 16#fe80 orelse (A >= 16#fec0 andalso A < 16#ff00).
 
+%% Advertised and bound, as coturn's external-ip has them.
+relay_ip([Address]) ->
+    address(Address, fun relayable/1);
+relay_ip([Advertised, Local]) ->
+    case {address(Advertised, fun relayable/1), address(Local, fun relayable/1)} of
+        {{ok, Ip}, {ok, Ip}} -> {ok, Ip};
+        {{ok, A}, {ok, B}} when tuple_size(A) =:= tuple_size(B) -> {ok, {A, B}};
+        _ -> error
+    end.
+
 network([Address]) ->
     case address(Address, fun(_) -> true end) of
         {ok, Ip} -> {ok, {Ip, width(Ip)}};
@@ -245,86 +258,10 @@ host_bits(Ip, Bits) ->
     Number = lists:foldl(fun(N, Acc) -> (Acc bsl Part) bor N end, 0, tuple_to_list(Ip)),
     Number band ((1 bsl (Width - Bits)) - 1).
 
-%%
-%% Lists of groups
-%%
-
-%% Field, its type, whether a group must have it.
-fields(users) ->
-    [
-        {<<"name">>, {opaque_string, 508}, required},
-        {<<"password">>, password, optional},
-        {<<"key">>, key, optional}
-    ];
-fields(listeners) ->
-    [
-        {<<"port">>, {integer, 0, 65535}, required},
-        {<<"ip">>, listen_address, optional},
-        {<<"realm">>, {opaque_string, 127}, optional}
-    ].
-
-parse_groups(Type, [{[], empty_list, _}]) ->
-    finish(Type, []);
-parse_groups(Type, Leaves) ->
-    [{_, _, First} | _] = Leaves,
-    Indexed = maps:groups_from_list(fun index/1, Leaves),
-    Parsed = [parse_group(Type, Group) || {_, Group} <- lists:sort(maps:to_list(Indexed))],
-    case [Failed || Failed <- Parsed, element(1, Failed) =:= error] of
-        [Failed | _] -> Failed;
-        [] -> place(finish(Type, [Group || {ok, Group} <- Parsed]), First)
-    end.
-
-index({[Index | _], _, _}) -> Index;
-index({[], _, _}) -> none.
-
-parse_group(Type, [{_, _, Place} | _] = Leaves) ->
-    Parsed = [{parse_field(Type, Path, Value), At} || {Path, Value, At} <- Leaves],
-    Group = maps:from_list([Field || {{ok, Field}, _} <- Parsed]),
-    Missing = [Field || {Field, _, required} <- fields(Type), not is_map_key(Field, Group)],
-    case {[{error, Failure, At} || {{error, Failure}, At} <- Parsed], Missing} of
-        {[Failed | _], _} -> Failed;
-        {[], [Field | _]} -> {error, {[<<"a group without ">>, Field], allowed(Type)}, Place};
-        {[], []} -> {ok, Group}
-    end.
-
-parse_field(Type, [_, Field], Value) when is_binary(Field) ->
-    case lists:keyfind(Field, 1, fields(Type)) of
-        {_, FieldType, _} -> named(Field, scalar(FieldType, Value));
-        false -> {error, {[<<"a group with ">>, quote(Field)], allowed(Type)}}
-    end;
-parse_field(Type, _, _) ->
-    {error, {<<"something else">>, allowed(Type)}}.
-
-named(Field, {ok, Value}) ->
-    {ok, {Field, Value}};
-named(Field, {error, {Shown, Allowed}}) ->
-    {error, {where(Field, Shown), where(Field, Allowed)}}.
-
-where(Field, Is) ->
-    [<<"a list where ">>, Field, <<" is ">>, Is].
-
-finish(listeners, Groups) ->
-    {ok, [listener(Group) || Group <- Groups]};
-finish(users, Groups) ->
-    Names = [Name || #{<<"name">> := Name} <- Groups],
-    Users = [{Name, How} || #{<<"name">> := Name} = Group <- Groups, How <- proof(Group)],
-    case {length(Names) - length(Users), Names -- lists:usort(Names)} of
-        {0, []} -> {ok, maps:from_list(Users)};
-        {0, [Twice | _]} -> {error, {[quote(Twice), <<" twice">>], allowed(users)}};
-        _ -> {error, {<<"a group without password and key, or with both">>, allowed(users)}}
-    end.
-
-listener(#{<<"port">> := Port} = Group) ->
-    Ip = maps:get(<<"ip">>, Group, any),
-    maps:from_list([{port, Port}, {ip, Ip}] ++ [{realm, R} || #{<<"realm">> := R} <- [Group]]).
-
-proof(#{<<"password">> := _, <<"key">> := _}) -> [];
-proof(#{<<"password">> := Password}) -> [{password, Password}];
-proof(#{<<"key">> := Key}) -> [{key, Key}];
-proof(#{}) -> [].
-
 %% What a type takes, as the end of a sentence that begins "it must be".
 -spec allowed(type()) -> unicode:chardata().
+allowed(Type) when ?IS_GROUPS(Type) ->
+    meerkat_config_group:allowed(Type);
 allowed(boolean) ->
     <<"true, 1 or yes, or false, 0 or no">>;
 allowed({integer, Min, Max}) ->
@@ -344,17 +281,15 @@ allowed({list, listen_address}) ->
 allowed({list, relay_address}) ->
     <<"one IPv4 address, one IPv6 address or both (in a file a list of texts, in the environment "
       "separated by a comma)">>;
+allowed({list, relay_ip}) ->
+    <<"IP addresses, or pairs ADVERTISED/BOUND of them (in a file a list of texts, in the "
+      "environment separated by commas)">>;
 allowed({list, network}) ->
     <<"networks like 10.0.0.0/8 (in a file a list of texts, in the environment separated by "
       "commas)">>;
 allowed({list, server}) ->
     <<"addresses with ports like 192.0.2.7:3478 or [2001:db8::7]:3478 (in a file a list of texts, "
       "in the environment separated by commas)">>;
-allowed(users) ->
-    <<"a list of groups { name = \"...\"; password = \"...\"; } or { name = \"...\"; key = "
-      "\"...\"; }, each name once">>;
-allowed(listeners) ->
-    <<"a list of groups { port = ...; ip = \"...\"; realm = \"...\"; }, ip and realm as wanted">>;
 allowed(key) ->
     <<"32 hexadecimal digits">>;
 allowed(password) ->
@@ -367,6 +302,10 @@ allowed(listen_address) ->
 allowed(relay_address) ->
     <<"an IP address like 192.0.2.7 or 2001:db8::7 that clients and peers can reach: no name, "
       "wildcard, multicast or link-local address">>;
+allowed(relay_ip) ->
+    <<"an IP address like 192.0.2.7 or 2001:db8::7 that clients and peers can reach, or two of one "
+      "family like 192.0.2.7/10.0.0.7, the advertised one first: no name, wildcard, multicast or "
+      "link-local address">>;
 allowed(server) ->
     <<"an IP address that clients can reach and a port, like 192.0.2.7:3478 or "
       "[2001:db8::7]:3478">>;
@@ -377,22 +316,17 @@ allowed(network) ->
 -spec render(type(), value()) -> unicode:chardata().
 render(_, Word) when is_atom(Word) -> atom_to_binary(Word);
 render({list, secret}, Secrets) -> io_lib:format("(~b, not shown)", [length(Secrets)]);
-render(users, Users) when map_size(Users) =:= 0 -> <<"none">>;
-render(users, Users) -> lists:join(", ", [quote(Name) || Name <- maps:keys(Users)]);
-render(listeners, []) -> <<"none">>;
-render(listeners, Groups) -> lists:join(", ", [shown_listener(Group) || Group <- Groups]);
+render(Type, Groups) when ?IS_GROUPS(Type) -> meerkat_config_group:render(Type, Groups);
 render({list, _}, []) -> <<"none">>;
 render({list, Type}, Values) -> lists:join(", ", [render(Type, Value) || Value <- Values]);
 render({integer, _, _}, Number) -> integer_to_binary(Number);
 render({text, _}, Text) -> quote(Text);
 render({opaque_string, _}, Text) -> quote(Text);
+render(relay_ip, {Advertised, Local}) ->
+    [meerkat_text:ip(Advertised), $/, meerkat_text:ip(Local)];
 render(network, Network) -> meerkat_text:network(Network);
 render(server, Address) -> meerkat_text:address(Address);
 render(_, Ip) -> meerkat_text:ip(Ip).
-
-shown_listener(#{ip := Ip, port := Port} = Group) ->
-    Realm = [[<<" ">>, quote(R)] || #{realm := R} <- [Group]],
-    [render(listen_address, Ip), <<" port ">>, integer_to_binary(Port), Realm].
 
 show(Secret, _) when Secret =:= secret; Secret =:= password; Secret =:= key ->
     <<"a value not shown">>;

@@ -3,7 +3,7 @@
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
--define(CTL_TABLE_HASH, 16#14475d2111cf7247).
+-define(CTL_TABLE_HASH, 16#879d853738617411).
 
 %% {Name, Code, Way, [{Field, Type}]}
 -define(CTL_MESSAGES, [
@@ -51,6 +51,8 @@
         {advertised, addr},
         {min_port, u16},
         {max_port, u16}]},
+    {pool_close, 16#18, e2r, [
+        {pool, u32}]},
     {policy, 16#15, e2r, [
         {rules, bytes}]},
     {bucket, 16#16, e2r, [
@@ -88,6 +90,8 @@
         {status, status},
         {relayed_v4, addr},
         {relayed_v6, addr},
+        {pool_v4, u32},
+        {pool_v6, u32},
         {status_v4, status},
         {status_v6, status},
         {token, u64}]},

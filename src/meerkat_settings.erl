@@ -46,6 +46,8 @@
 -define(UDP, 17).
 %% Of the rules a relay takes; ours and the other list's are as many again.
 -define(NETWORKS_MAX, 1024).
+%% Addresses to relay from that a relay knows (port.h), over its whole life.
+-define(RELAYS_MAX, 64).
 %% Requests the relay may have waiting for us, per worker.
 -define(CREDITS, 1024).
 %% SO_RCVBUF of every socket, bytes: 30 ms of 1 Gbit/s.
@@ -130,7 +132,7 @@ settings(Name, Config, IsDrawn) ->
     #{realm := Realm, nonce_lifetime := NonceLifetime, workers := Workers,
       max_allocations := Allocations, max_permissions := Permissions, secrets := Secrets} = Config,
     Listeners = listeners(maps:get(listeners, Config), Realm),
-    Relays = [Relay#{pool => pool(Ip)} || #{local := Ip} = Relay <- maps:get(relays, Config)],
+    Relays = numbered(maps:get(relays, Config)),
     ChannelMax = case maps:get(rfc5766_channel_numbers, Config) of
         true -> 16#7fff;
         false -> 16#4fff
@@ -142,8 +144,8 @@ settings(Name, Config, IsDrawn) ->
       limits => (limits(Config))#{
           max_peers => Permissions,
           channel_max => ChannelMax,
-          pools => maps:from_list([{pool(Ip), {Pool, Ip}}
-                                   || #{pool := Pool, advertised := Ip} <- Relays])},
+          pools => maps:groups_from_list(fun({_, Ip}) -> family(Ip) end,
+                                         [{Pool, Ip} || #{pool := Pool, local := Ip} <- Relays])},
       listeners => Listeners,
       realms => maps:from_list([{Id, R} || #{id := Id, realm := R} <- Listeners]),
       relays => Relays,
@@ -212,9 +214,11 @@ limits(#{mobility := Mobility} = Config) ->
     maps:merge(maps:with([default_lifetime, max_lifetime], Config),
                maps:from_list([{tickets, meerkat_ticket:new_key()} || Mobility])).
 
-%% One relay address per family: the family is the pool's number.
-pool(Ip) when tuple_size(Ip) =:= 4 -> 4;
-pool(_Ip) -> 6.
+numbered(Relays) ->
+    [Relay#{pool => Pool} || {Pool, Relay} <- lists:zip(lists:seq(1, length(Relays)), Relays)].
+
+family(Ip) when tuple_size(Ip) =:= 4 -> 4;
+family(_Ip) -> 6.
 
 listeners(Listeners, Realm) ->
     Locals = [{Ip, L, Optional} || #{ip := Where} = L <- Listeners, {Ip, Optional} <- ips(Where)],
@@ -238,8 +242,9 @@ is_valid(users, Users) ->
 is_valid(listeners, Listeners) ->
     is_list(Listeners) andalso lists:all(fun is_listener/1, Listeners);
 is_valid(relays, Relays) ->
-    is_list(Relays) andalso lists:all(fun is_relay/1, Relays)
-        andalso length(Relays) =:= length(lists:usort([pool(Ip) || #{local := Ip} <- Relays]));
+    is_list(Relays) andalso length(Relays) =< ?RELAYS_MAX
+        andalso lists:all(fun is_relay/1, Relays)
+        andalso meerkat_config_relays:overlapping(Relays) =:= [];
 is_valid(Peers, Prefixes) when Peers =:= allowed_peers; Peers =:= denied_peers ->
     is_list(Prefixes) andalso lists:all(fun is_prefix/1, Prefixes)
         andalso length(Prefixes) =< ?NETWORKS_MAX;
@@ -294,19 +299,19 @@ is_other(none, _) ->
     true;
 is_other({OtherIp, OtherPort}, {Ip, Port}) ->
     is_ip(OtherIp) andalso is_port_number(OtherPort) andalso OtherPort > 0 andalso Port > 0
-        andalso Ip =/= any andalso pool(OtherIp) =:= pool(Ip)
+        andalso Ip =/= any andalso family(OtherIp) =:= family(Ip)
         andalso OtherIp =/= Ip andalso OtherPort =/= Port;
 is_other(_, _) ->
     false.
 
 is_relay(#{local := Local, advertised := Advertised, min_port := Min, max_port := Max}) ->
-    is_ip(Local) andalso is_ip(Advertised) andalso pool(Local) =:= pool(Advertised)
+    is_ip(Local) andalso is_ip(Advertised) andalso family(Local) =:= family(Advertised)
         andalso is_port_number(Min) andalso is_port_number(Max) andalso Min > 0 andalso Min =< Max;
 is_relay(_) ->
     false.
 
 is_prefix({Ip, Bits}) when is_integer(Bits), Bits >= 0 ->
-    is_ip(Ip) andalso Bits =< case pool(Ip) of 4 -> 32; 6 -> 128 end;
+    is_ip(Ip) andalso Bits =< case family(Ip) of 4 -> 32; 6 -> 128 end;
 is_prefix(_) ->
     false.
 

@@ -35,7 +35,7 @@ groups() ->
         additional_family_and_even_port_r_400, even_port, lifetime_clamped,
         tunnelled_source_403, first_duplicate_counts]},
      {made, [], [
-        success_has_exactly_these_attributes, advertised_ip_and_bound_port,
+        success_has_exactly_these_attributes, one_of_several_relay_addresses,
         reservation_token_held_and_told, retransmission_answered_the_same,
         second_allocate_437, second_allocate_malformed_437, other_user_441, method_unknown_400,
         no_ports_508, token_refused_by_relay_508, five_tuple_taken_437, late_reply_ignored,
@@ -236,12 +236,19 @@ success_has_exactly_these_attributes(_) ->
                                       {lifetime, 600},
                                       {xor_mapped_address, ?CLIENT}]}}], Effects).
 
-advertised_ip_and_bound_port(_) ->
+%% Where there are several: where the client came to, else the relay's choice (ctl.def).
+one_of_several_relay_addresses(_) ->
     {create, Plan} = admit([]),
-    {Alloc, _} = new(Plan),
-    {_, Effects} = relay(Alloc, created(#{relayed_v4 => {{10, 0, 0, 5}, 50002}})),
-    {success, Attributes} = answered(Effects),
-    ?assertEqual({?RELAY4, 50002}, find(xor_relayed_address, Attributes)).
+    Pool = fun(Locals) ->
+        Limits = (limits())#{pools => #{4 => lists:zip([40, 41], Locals)}},
+        {_, [{ask, 1, {alloc_create, #{pool_v4 := Pool, pool_v6 := 0}}}]} =
+            meerkat_alloc_core:new(Plan, ?SESSION, here(), Limits),
+        Pool
+    end,
+    {Server, _} = ?SERVER,
+    ?assertEqual(41, Pool([?RELAY4, Server])),
+    ?assertEqual(40, Pool([Server, ?RELAY4])),
+    ?assertEqual(16#ffffffff, Pool([{10, 0, 0, 5}, {10, 0, 0, 6}])).
 
 %% The token is known before the answer that tells it has left.
 reservation_token_held_and_told(_) ->
@@ -1002,7 +1009,7 @@ move_done(Place, Alloc0) ->
 
 limits() ->
     #{default_lifetime => 600, max_lifetime => 3600, max_peers => 4, channel_max => 16#4fff,
-      pools => #{4 => {40, ?RELAY4}, 6 => {60, ?RELAY6}}}.
+      pools => #{4 => [{40, {10, 0, 0, 5}}], 6 => [{60, ?RELAY6}]}}.
 
 only(Family) ->
     #{pools := Pools} = Limits = limits(),
@@ -1069,6 +1076,7 @@ elsewhere() ->
 created(Fields) ->
     {alloc_created, maps:merge(#{session => ?SESSION, status => ok,
                                  relayed_v4 => {?RELAY4, 50000}, relayed_v6 => undefined,
+                                 pool_v4 => 40, pool_v6 => 0,
                                  status_v4 => ok, status_v6 => ok, token => 0}, Fields)}.
 
 reply(Status) ->

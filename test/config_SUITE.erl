@@ -17,7 +17,8 @@
 -export([secrets_are_never_shown/1, secret_is_drawn_at_each_start/1,
          secret_with_white_space_is_pointed_out/1]).
 -export([relay_is_the_default_route/1, relay_that_clients_cannot_reach_is_pointed_out/1,
-         relay_behind_nat/1, this_machine/1, relay_ports/1]).
+         relay_behind_nat/1, this_machine/1, relay_ports/1, several_relays/1,
+         relays_that_cannot_be/1]).
 -export([k27_names_and_defaults/1, k27_unknown_names_are_warnings/1, k27_own_names_win/1,
          k28_relay_ip/1, k29_peers_as_before/1, k30_listeners_with_realms/1,
          k12_channel_numbers/1, f16_tcp/1]).
@@ -98,6 +99,7 @@ in_file(listen_ip) -> "( \"127.0.0.1\", \"::1\" )";
 in_file(listen_port) -> "3479";
 in_file(extra_listeners) -> "( { port = 1; }, { port = 2; ip = \"::1\"; realm = \"r\"; } )";
 in_file(relay_ip) -> "\"198.51.100.9\"";
+in_file(relays) -> "( { ip = \"10.0.0.5\"; advertised = \"203.0.113.5\"; min_port = 50000; } )";
 in_file(min_port) -> "50000";
 in_file(max_port) -> "60000";
 in_file(secret) -> "\"sesame\"";
@@ -136,6 +138,7 @@ in_file(mobility) -> "true".
 
 shown(listen_ip) -> <<"127.0.0.1, ::1">>;
 shown(extra_listeners) -> <<"any port 1, ::1 port 2 \"r\"">>;
+shown(relays) -> <<"203.0.113.5 (bound: 10.0.0.5) from port 50000">>;
 shown(relay_ip) -> <<"198.51.100.9">>;
 shown(alternate_server) -> <<"192.0.2.7:3478, [2001:db8::7]:3479">>;
 shown(secret) -> <<"(1, not shown)">>;
@@ -252,8 +255,11 @@ wrong_variables(_) ->
         {"RELAY_IP", "fe80::1%eth0", not_relayable("fe80::1%eth0")},
         {"RELAY_IP", "0x7f.0.0.1", not_relayable("0x7f.0.0.1")},
         {"RELAY_IP", "192.0.2.1,", not_relayable("")},
-        {"RELAY_IP", "192.0.2.1,192.0.2.2",
-         "RELAY_IP is 192.0.2.1, 192.0.2.2; it must be at most one IPv4 and one IPv6 address"},
+        {"RELAY_IP", "192.0.2.1/::1", not_relayable("192.0.2.1/::1")},
+        {"RELAY_IP", "192.0.2.1/", not_relayable("192.0.2.1/")},
+        {"ALTERNATE_LISTEN_IP", "192.0.2.1,192.0.2.2",
+         "ALTERNATE_LISTEN_IP is 192.0.2.1, 192.0.2.2; it must be at most one IPv4 and one IPv6 "
+         "address"},
         {"ALLOWED_PEERS", "10.0.0.1/8", no_network("10.0.0.1/8")},
         {"ALLOWED_PEERS", "10.0.0.0/33", no_network("10.0.0.0/33")},
         {"DENIED_PEERS", "2001:db8::/-1", no_network("2001:db8::/-1")},
@@ -271,7 +277,8 @@ wrong_variables(_) ->
 
 not_relayable(Text) ->
     "RELAY_IP is \"" ++ Text ++ "\"; it must be an IP address like 192.0.2.7 or 2001:db8::7 that "
-    "clients and peers can reach: no name, wildcard, multicast or link-local address".
+    "clients and peers can reach, or two of one family like 192.0.2.7/10.0.0.7, the advertised one "
+    "first: no name, wildcard, multicast or link-local address".
 
 no_network(Text) ->
     Name = case Text of "10.0.0." ++ [_, $/ | _] -> "ALLOWED_PEERS"; _ -> "DENIED_PEERS" end,
@@ -572,9 +579,57 @@ this_machine(_) ->
 relay_ports(_) ->
     {ok, #{relays := Relays}, _} =
         load([{"RELAY_IP", "::1,8.8.8.8"}, {"MIN_PORT", "50000"}, {"MAX_PORT", "50000"}]),
-    ?assertMatch([#{local := {8, 8, 8, 8}, min_port := 50000, max_port := 50000},
-                  #{local := {0, 0, 0, 0, 0, 0, 0, 1}, min_port := 50000, max_port := 50000}],
+    ?assertMatch([#{local := {0, 0, 0, 0, 0, 0, 0, 1}, min_port := 50000, max_port := 50000},
+                  #{local := {8, 8, 8, 8}, min_port := 50000, max_port := 50000}],
                  Relays).
+
+%% Several of a family, each with what clients are told and ports of its own.
+several_relays(Config) ->
+    Relays = fun(Text, Env) ->
+        {ok, #{relays := Relays}, _} = load(file(Config, Text), Env),
+        [{Local, Told, Min, Max} || #{local := Local, advertised := Told, min_port := Min,
+                                      max_port := Max} <- Relays]
+    end,
+    {A, B, C} = {{10, 0, 0, 5}, {10, 0, 0, 6}, {203, 0, 113, 5}},
+    V6 = {16#2001, 16#db8, 0, 0, 0, 0, 0, 5},
+    ?assertEqual([{A, A, 49152, 65535}, {B, C, 49152, 65535}, {V6, V6, 49152, 65535}],
+                 Relays("relay_ip = ( \"10.0.0.5\", \"203.0.113.5/10.0.0.6\", \"2001:db8::5\" );",
+                        [])),
+    ?assertEqual([{A, A, 50000, 65535}, {B, C, 50000, 65535}],
+                 Relays("", [{"RELAY_IP", "10.0.0.5, 203.0.113.5/10.0.0.6"},
+                             {"MIN_PORT", "50000"}])),
+    Groups = "relays = ( { ip = \"10.0.0.5\"; max_port = 50000; },\n"
+        "           { ip = \"10.0.0.5\"; min_port = 50001; max_port = 50009; },\n"
+        "           { ip = \"10.0.0.6\"; advertised = \"203.0.113.5\"; } );",
+    ?assertEqual([{A, A, 49152, 50000}, {A, A, 50001, 50009}, {B, C, 49152, 65535}],
+                 Relays(Groups, [])),
+    ?assertEqual([{{192, 0, 2, 1}, {192, 0, 2, 1}, 49152, 60000}, {A, A, 49152, 50000},
+                  {A, A, 50001, 50009}, {B, C, 49152, 60000}],
+                 Relays(Groups, [{"RELAY_IP", "192.0.2.1"}, {"MAX_PORT", "60000"}])),
+    ?assertMatch([{{192, 0, 2, 7}, _, _, _}], Relays("relays = ();", [])).
+
+relays_that_cannot_be(Config) ->
+    [begin
+         File = file(Config, Text),
+         Whole = lists:flatten(string:replace(Sentence, "FILE", File, all)),
+         ?assertEqual({error, [Whole]}, load(File, Env))
+     end || {Text, Env, Sentence} <- [
+        {"\nrelays = ( { ip = \"10.0.0.5\"; },\n{ ip = \"10.0.0.5\"; min_port = 60000; } );", [],
+         "FILE:2: relays has 10.0.0.5 and FILE:3: relays has 10.0.0.5, and both have ports 60000 "
+         "to 65535: of one address, bound or told to clients, no port can be relayed from twice"},
+        {"relays = ( { ip = \"10.0.0.5\"; } );", [{"RELAY_IP", "10.0.0.5/10.0.0.6"}],
+         "RELAY_IP has 10.0.0.5 (bound: 10.0.0.6) and FILE:1: relays has 10.0.0.5, and both have "
+         "ports 49152 to 65535: of one address, bound or told to clients, no port can be relayed "
+         "from twice"},
+        {"relays = ( { ip = \"10.0.0.5\";\nmin_port = 60000; max_port = 50000; } );", [],
+         "FILE:1: relays has min_port 60000 and max_port 50000; the first must not be the larger"},
+        {"relays = ( { ip = \"10.0.0.5\"; max_port = 50000; } );", [{"MIN_PORT", "50001"}],
+         "FILE:1: relays has min_port 50001 and max_port 50000; the first must not be the larger"},
+        {"relays = ( { ip = \"10.0.0.5\";\nadvertised = \"::1\"; } );", [],
+         "FILE:1: relays is a group with addresses of two families; it must be a list of groups { "
+         "ip = \"...\"; advertised = \"...\"; min_port = ...; max_port = ...; }, all but ip as "
+         "wanted, both addresses of one family"}
+    ]].
 
 %%% MongooseICE's operators
 

@@ -162,6 +162,7 @@ carry_out(Ref, {alloc_create, #{session := Session, client := Client} = Fields},
     Created = #{session => Session, status => Mood, status_v4 => ok, status_v6 => ok,
                 relayed_v4 => Bound(maps:get(pool_v4, Fields), {127, 0, 0, 1}),
                 relayed_v6 => Bound(maps:get(pool_v6, Fields), {0, 0, 0, 0, 0, 0, 0, 1}),
+                pool_v4 => 1, pool_v6 => 2,
                 token => case maps:get(even, Fields) of 2 -> Port; _ -> 0 end},
     case Mood of
         ok ->

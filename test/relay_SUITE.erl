@@ -100,7 +100,7 @@ setup_in_order(Config) ->
     ?assertEqual(32, byte_size(maps:get(nonce_key, Given))),
     reply(Bridge, Ref, ok),
     {Ref2, {relay_address, Address}} = command(Bridge),
-    ?assertEqual(#{pool => 4, local => {{127, 0, 0, 1}, 0}, advertised => {?RELAY, 0},
+    ?assertEqual(#{pool => 1, local => {{127, 0, 0, 1}, 0}, advertised => {?RELAY, 0},
                    min_port => 50000, max_port => 50999}, Address),
     reply(Bridge, Ref2, ok),
     {Ref3, {policy, #{rules := Rules}}} = command(Bridge),
@@ -207,7 +207,7 @@ allocate_refresh_delete(Config) ->
     {Ref, {alloc_create, Create}} = command(Bridge),
     #{session := Session} = Create,
     ?assertMatch(#{client := ?CLIENT, server := ?SERVER, listener := 1, transport := 17,
-                   pool_v4 := 4, pool_v6 := 0, port_v4 := 0, port_v6 := 0, token := 0,
+                   pool_v4 := 1, pool_v6 := 0, port_v4 := 0, port_v6 := 0, token := 0,
                    lifetime_ms := 600000},
                  Create),
     created(Bridge, Ref, Session, #{}),
@@ -424,7 +424,7 @@ crashed_allocation_is_ended(Config) ->
     Bridge = serving(Config, #{}),
     _ = asked(Bridge, ?FLOW, allocate, [{requested_transport, 17}], #{}),
     {Ref, {alloc_create, #{session := Session}}} = command(Bridge),
-    created(Bridge, Ref, Session, #{relayed_v6 => {{0, 0, 0, 0, 0, 0, 0, 1}, 50000}}),
+    created(Bridge, Ref, Session, #{relayed_v4 => undefined}),
     ?assertEqual({0, {alloc_delete, #{session => Session}}}, command(Bridge)),
     ?assertEqual(empty, answer(Bridge, ?FLOW)).
 
@@ -442,8 +442,8 @@ token_is_its_users(Config) ->
     _ = asked(Bridge, ?FLOW + 1, allocate, Redeem, Other#{user => <<"bob">>}),
     ?assertMatch(#{attributes := [{error_code, {508, <<>>}}]}, answer(Bridge, ?FLOW + 1)),
     _ = asked(Bridge, ?FLOW + 2, allocate, Redeem, Other),
-    {Ref2, {alloc_create, #{session := Second, token := Token, pool_v4 := 4}}} = command(Bridge),
-    created(Bridge, Ref2, Second, #{relayed_v4 => {{127, 0, 0, 1}, 50001}}),
+    {Ref2, {alloc_create, #{session := Second, token := Token, pool_v4 := 1}}} = command(Bridge),
+    created(Bridge, Ref2, Second, #{relayed_v4 => {?RELAY, 50001}}),
     ?assertMatch(#{class := success}, answer(Bridge, ?FLOW + 2)),
     _ = asked(Bridge, ?FLOW + 3, allocate, Redeem, #{client => {{192, 0, 2, 11}, 5000}}),
     ?assertMatch(#{attributes := [{error_code, {508, <<>>}}]}, answer(Bridge, ?FLOW + 3)).
@@ -565,7 +565,7 @@ crash_prints_no_secret(Config) ->
         _ = asked(Bridge, ?FLOW, allocate, [{requested_transport, 17}], #{}),
         {Ref, {alloc_create, #{session := Session}}} = command(Bridge),
         [{Session, Pid}] = meerkat_registry:sessions(name(Config)),
-        created(Bridge, Ref, Session, #{relayed_v6 => {{0, 0, 0, 0, 0, 0, 0, 1}, 50000}}),
+        created(Bridge, Ref, Session, #{relayed_v4 => undefined}),
         over(Pid)
     end),
     Crash = lists:append(Lines),
@@ -946,7 +946,8 @@ answer_bytes(Bridge, Flow) ->
 created(Bridge, Ref, Session, Fields) ->
     tell(Bridge, Ref, {alloc_created,
                        maps:merge(#{session => Session, status => ok,
-                                    relayed_v4 => {{127, 0, 0, 1}, 50000}, relayed_v6 => undefined,
+                                    relayed_v4 => {?RELAY, 50000}, relayed_v6 => undefined,
+                                    pool_v4 => 1, pool_v6 => 0,
                                     status_v4 => ok, status_v6 => ok, token => 0}, Fields)}).
 
 allocated(Bridge) ->

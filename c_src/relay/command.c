@@ -198,8 +198,10 @@ bool command_alloc(struct worker *w, const struct mail_alloc *m)
             continue;
         }
         *status = open_relayed(w, s, i, port, in_ms(w, m->lifetime_ms));
-        if (*status == CTL_OK)
-            *(i ? &created->relayed_v6 : &created->relayed_v4) = relayed_local(&s->relayed[i]);
+        if (*status != CTL_OK)
+            continue;
+        *(i ? &created->relayed_v6 : &created->relayed_v4) = relayed_advertised(&s->relayed[i]);
+        *(i ? &created->pool_v6 : &created->pool_v4) = port->pool->id;
     }
     if (s)
         session_set_timer(&w->sessions, s);

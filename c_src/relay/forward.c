@@ -47,8 +47,8 @@ static void to_peer(struct worker *w, struct session *s, const struct permission
             return;
         }
         /* Another client's relayed address: bound here perhaps under another name (1:1 NAT). */
-        const struct pool *pool = ports_by_ip(w->config.ports, peer);
-        if (pool && port_is_live(pool, peer->port)) {
+        const struct pool *pool = ports_live_at(w->config.ports, peer);
+        if (pool) {
             to = pool->local;
             to.port = peer->port;
         }
@@ -111,8 +111,8 @@ void forward_send(struct worker *w, struct session *s, const struct stun_view *v
 /* Where a relayed packet of another session of ours comes from, as its own client knows it. */
 static void name_as_advertised(const struct worker *w, struct addr *from)
 {
-    const struct pool *pool = ports_by_ip(w->config.ports, from);
-    if (pool && port_is_live(pool, from->port)) {
+    const struct pool *pool = ports_live_at(w->config.ports, from);
+    if (pool) {
         uint16_t port = from->port;
         *from = pool->advertised;
         from->port = port;

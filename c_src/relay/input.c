@@ -35,8 +35,7 @@ static enum counter drop_reason(enum stun_err err)
 /* A loop in the making (RFC 8656 21.1.7, threat X11). */
 static bool is_relayed_by_us(const struct worker *w, const struct addr *client)
 {
-    const struct pool *pool = ports_by_ip(w->config.ports, client);
-    return pool && port_is_live(pool, client->port);
+    return ports_live_at(w->config.ports, client) != NULL;
 }
 
 /* Answers without credentials come out of the asker's budget, where his address proves nothing. */

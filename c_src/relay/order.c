@@ -222,9 +222,18 @@ static void relay_address(struct control *c, const struct ctl_frame *f)
             close(fd);
         else
             ret = fd;
+        ports_find(&c->ports, m->pool)->closed = ret != 0;
     }
     reply(c, f, ret ? CTL_FAILED : CTL_OK, ret ? strerror(-ret) : "");
     spread_policy(c);
+}
+
+static void pool_close(struct control *c, const struct ctl_frame *f)
+{
+    struct pool *pool = ports_find(&c->ports, f->u.pool_close.pool);
+    if (pool)
+        pool->closed = true;
+    reply(c, f, pool ? CTL_OK : CTL_GONE, "");
 }
 
 static enum ctl_status status_of(int err)
@@ -273,12 +282,11 @@ static void alloc_create(struct control *c, const struct ctl_frame *f)
     if (m->token)
         ma.relayed[held.pool->local.family == ADDR_V6] = held;
     for (int i = 0; !m->token && i < 2; i++) {
-        struct pool *pool = pools[i] ? ports_find(&c->ports, pools[i]) : NULL;
-        if (!pool)
+        uint64_t token;
+        if (!pools[i])
             continue;
-        uint64_t token = 0;
-        int ret = port_take(&c->ports, pool, wanted[i], (enum port_even)m->even, c->time.now,
-                            &ma.relayed[i], &token);
+        int ret = ports_take(&c->ports, pools[i], i ? ADDR_V6 : ADDR_V4, wanted[i],
+                             (enum port_even)m->even, c->time.now, &ma.relayed[i], &token);
         ma.token = token ? token : ma.token;
         ma.status[i] = ret ? status_of(ret) : CTL_OK;
         status = ma.status[i];
@@ -401,6 +409,9 @@ void order_frame(struct control *c, const uint8_t *frame, size_t len)
         break;
     case CTL_RELAY_ADDRESS:
         relay_address(c, &f);
+        break;
+    case CTL_POOL_CLOSE:
+        pool_close(c, &f);
         break;
     case CTL_POLICY:
         policy(c, &f);

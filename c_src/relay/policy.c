@@ -175,8 +175,8 @@ static bool is_listener(const struct policy *p, const struct addr *peer)
 bool policy_allows_port(const struct policy *p, const struct ports *ports, const struct addr *peer,
                         const struct addr *self)
 {
-    const struct pool *pool = ports_by_ip(ports, peer);
-    if (pool && port_is_live(pool, peer->port)) {
+    const struct pool *pool = ports_live_at(ports, peer);
+    if (pool) {
         bool itself = self->port == peer->port &&
                       (addr_ip_equal(self, &pool->local) || addr_ip_equal(self, &pool->advertised));
         return !itself;

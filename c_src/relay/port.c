@@ -66,14 +66,30 @@ static bool is_free(const struct pool *pool, uint32_t port)
            atomic_load_explicit(&pool->state[port - pool->min], memory_order_relaxed) == PORT_FREE;
 }
 
+static bool is_same(const struct pool *pool, const struct addr *local,
+                    const struct addr *advertised, uint16_t min, uint16_t max)
+{
+    return addr_ip_equal(&pool->local, local) && addr_ip_equal(&pool->advertised, advertised) &&
+           pool->min == min && pool->max == max;
+}
+
+static int reopen(struct pool *pool, bool same)
+{
+    if (!same)
+        return -EEXIST;
+    pool->closed = false;
+    return 0;
+}
+
 int ports_add(struct ports *p, uint32_t id, const struct addr *local, const struct addr *advertised,
               uint16_t min, uint16_t max)
 {
     uint32_t n = atomic_load(&p->pool_count);
     if (min == 0 || min > max || local->family == ADDR_NONE || local->family != advertised->family)
         return -EINVAL;
-    if (ports_find(p, id))
-        return -EEXIST;
+    struct pool *known = ports_find(p, id);
+    if (known)
+        return reopen(known, is_same(known, local, advertised, min, max));
     if (n == POOLS_MAX)
         return -ENOSPC;
     size_t count = (size_t)max - min + 1;
@@ -193,6 +209,44 @@ int port_take(struct ports *p, struct pool *pool, uint16_t wanted, enum port_eve
     return -EADDRINUSE;
 }
 
+/* The pool to try next, of those not tried; NULL when there is none left. */
+static struct pool *next_pool(struct ports *p, uint32_t id, uint8_t family,
+                              const bool tried[POOLS_MAX])
+{
+    struct pool *best = NULL;
+    uint32_t n = atomic_load(&p->pool_count);
+    for (uint32_t i = 0; i < n; i++) {
+        struct pool *pool = &p->pools[i];
+        if (pool->closed || pool->local.family != family || tried[i])
+            continue;
+        if (pool->id == id)
+            return pool;
+        if (!best || pool_free(pool) > pool_free(best))
+            best = pool;
+    }
+    return best;
+}
+
+int ports_take(struct ports *p, uint32_t id, uint8_t family, uint16_t wanted, enum port_even even,
+               uint64_t now, struct port *out, uint64_t *token)
+{
+    struct pool *pool = ports_find(p, id);
+    int ret = -EADDRINUSE;
+    bool tried[POOLS_MAX] = {false};
+    *token = 0;
+    if (wanted)
+        return pool && pool->local.family == family
+                   ? port_take(p, pool, wanted, even, now, out, token)
+                   : ret;
+    while ((pool = next_pool(p, id, family, tried))) {
+        ret = port_take(p, pool, 0, even, now, out, token);
+        if (ret == 0)
+            return 0;
+        tried[pool - p->pools] = true;
+    }
+    return ret;
+}
+
 bool port_redeem(struct ports *p, uint64_t token, uint64_t now, struct port *out)
 {
     if (token == 0 || p->reserved == 0)
@@ -237,7 +291,7 @@ uint64_t ports_expire(struct ports *p, uint64_t now)
 
 uint32_t pool_free(const struct pool *pool)
 {
-    return pool->free_count[0] + pool->free_count[1];
+    return pool->closed ? 0 : pool->free_count[0] + pool->free_count[1];
 }
 
 uint32_t ports_free(const struct ports *p)
@@ -263,4 +317,16 @@ bool port_is_live(const struct pool *pool, uint16_t port)
 {
     return port >= pool->min && port <= pool->max &&
            atomic_load_explicit(&pool->state[port - pool->min], memory_order_relaxed) == PORT_LIVE;
+}
+
+const struct pool *ports_live_at(const struct ports *p, const struct addr *a)
+{
+    uint32_t n = atomic_load_explicit(&p->pool_count, memory_order_acquire);
+    for (uint32_t i = 0; i < n; i++) {
+        const struct pool *pool = &p->pools[i];
+        if ((addr_ip_equal(&pool->local, a) || addr_ip_equal(&pool->advertised, a)) &&
+            port_is_live(pool, a->port))
+            return pool;
+    }
+    return NULL;
 }

@@ -11,7 +11,7 @@
 #include "addr.h"
 
 enum {
-    POOLS_MAX = 16,
+    POOLS_MAX = 256, /* over the life of the program */
     RESERVATIONS_MAX = 1024,
     RESERVATION_S = 30, /* RFC 8656 7.2: at least */
 };
@@ -23,6 +23,7 @@ struct pool {
     struct addr local;      /* bound; port 0 */
     struct addr advertised; /* what clients are told, and what peers of ours may call it; port 0 */
     uint16_t min, max;
+    bool closed; /* gives no more ports; a pool there was is never forgotten, workers may hold it */
     uint32_t free_count[2]; /* by parity of the port */
     uint16_t *free[2];      /* free ports, in no order */
     uint16_t *position;     /* of a free port in its array, by port - min */
@@ -55,7 +56,8 @@ struct port {
 void ports_init(struct ports *p, uint32_t receive_buffer);
 void ports_destroy(struct ports *p);
 
-/* 0; -EEXIST for an id there is; -ENOSPC; -ENOMEM; -EINVAL for an empty range or a family mix. */
+/* 0, also for a pool that is known with the same values: it is open again. -EEXIST for an id with
+ * others; -ENOSPC; -ENOMEM; -EINVAL for an empty range or a family mix. */
 int ports_add(struct ports *p, uint32_t id, const struct addr *local, const struct addr *advertised,
               uint16_t min, uint16_t max);
 struct pool *ports_find(struct ports *p, uint32_t id);
@@ -68,6 +70,11 @@ struct pool *ports_find(struct ports *p, uint32_t id);
 int port_take(struct ports *p, struct pool *pool, uint16_t wanted, enum port_even even,
               uint64_t now, struct port *out, uint64_t *token);
 
+/* The same from any open pool of the family: of the one with this id if there is one, then of those
+ * with most ports free. A port that is wanted is wanted of the pool with this id, open or not. */
+int ports_take(struct ports *p, uint32_t id, uint8_t family, uint16_t wanted, enum port_even even,
+               uint64_t now, struct port *out, uint64_t *token);
+
 /* Turns a held port into a taken one. False when the token is unknown, used or over. */
 bool port_redeem(struct ports *p, uint64_t token, uint64_t now, struct port *out);
 
@@ -77,13 +84,16 @@ void port_release(struct pool *pool, uint16_t port);
 /* Frees reservations that are over; the time of the next one, UINT64_MAX without. */
 uint64_t ports_expire(struct ports *p, uint64_t now);
 
-/* Ports free in a pool, and in all pools together. */
+/* Ports free in a pool (none while it is closed), and in all pools together. */
 uint32_t pool_free(const struct pool *pool);
 uint32_t ports_free(const struct ports *p);
 
-/* Any thread: the pool whose address, as bound or as advertised, this is; NULL if none. */
+/* Any thread: a pool whose address, as bound or as advertised, this is; NULL if none. */
 const struct pool *ports_by_ip(const struct ports *p, const struct addr *a);
 /* Any thread: is this port of the pool relayed by a live allocation? */
 bool port_is_live(const struct pool *pool, uint16_t port);
+/* Any thread: the pool where a live allocation relays at this address and port, as bound or as
+ * advertised; NULL if none. Pools may share an address and divide its ports. */
+const struct pool *ports_live_at(const struct ports *p, const struct addr *a);
 
 #endif

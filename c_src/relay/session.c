@@ -218,6 +218,11 @@ struct addr relayed_local(const struct relayed *r)
     return with_port(r->pool->local, r->port);
 }
 
+struct addr relayed_advertised(const struct relayed *r)
+{
+    return with_port(r->pool->advertised, r->port);
+}
+
 /* --------------------------------------------------------------------------------- permissions */
 
 struct peer_key {

@@ -141,6 +141,8 @@ void roamer_remove(struct sessions *t, struct roamer *r);
 
 /* As bound. */
 struct addr relayed_local(const struct relayed *r);
+/* The same as clients are told it. */
+struct addr relayed_advertised(const struct relayed *r);
 
 /* NULL unless it lives at `now`. */
 struct permission *permission_find(const struct sessions *t, const struct session *s,

@@ -138,6 +138,73 @@ static void x75_ports_come_from_all_over_the_range(void)
     ports_destroy(&ports);
 }
 
+static void pools_stand_in_for_each_other(void)
+{
+    struct addr other, v6;
+    struct port p[6];
+    uint64_t token;
+    start(21000, 21000);
+    CHECK(addr_parse(&other, "127.0.0.2", 0));
+    CHECK(addr_parse(&v6, "::1", 0));
+    CHECK_EQ(ports_add(&ports, 2, &other, &other, 22000, 22001), 0);
+    CHECK_EQ(ports_add(&ports, 3, &v6, &v6, 23000, 23001), 0);
+    CHECK_EQ(ports_take(&ports, 1, ADDR_V4, 0, PORT_ANY, 0, &p[0], &token), 0);
+    CHECK_EQ(p[0].port, 21000); /* the one that was named */
+    CHECK_EQ(ports_take(&ports, 1, ADDR_V4, 0, PORT_EVEN, 0, &p[1], &token), 0);
+    CHECK_EQ(p[1].port, 22000); /* the one that has some */
+    CHECK_EQ(ports_take(&ports, 1, ADDR_V4, 22001, PORT_ANY, 0, &p[2], &token), -EADDRINUSE);
+    CHECK_EQ(ports_take(&ports, UINT32_MAX, ADDR_V4, 0, PORT_ANY, 0, &p[2], &token), 0);
+    CHECK_EQ(ports_take(&ports, 2, ADDR_V4, 0, PORT_ANY, 0, &p[3], &token), -EADDRINUSE);
+    CHECK_EQ(ports_take(&ports, 3, ADDR_V6, 0, PORT_ANY, 0, &p[3], &token), 0);
+    for (int i = 0; i < 4; i++) {
+        close(p[i].fd);
+        port_release(p[i].pool, p[i].port);
+    }
+    CHECK_EQ(ports_free(&ports), 5);
+    ports_destroy(&ports);
+}
+
+static void a_closed_pool_gives_the_ports_that_are_named(void)
+{
+    struct port p;
+    uint64_t token;
+    start(21000, 21001);
+    struct pool *pool = ports_find(&ports, 1);
+    pool->closed = true;
+    CHECK_EQ(ports_free(&ports), 0);
+    CHECK_EQ(ports_take(&ports, 1, ADDR_V4, 0, PORT_ANY, 0, &p, &token), -EADDRINUSE);
+    CHECK_EQ(ports_take(&ports, 1, ADDR_V4, 21001, PORT_ANY, 0, &p, &token), 0);
+    CHECK(port_is_live(pool, 21001));
+    CHECK_EQ(ports_add(&ports, 1, &v4, &v4, 21000, 21002), -EEXIST);
+    CHECK(pool->closed);
+    CHECK_EQ(ports_add(&ports, 1, &v4, &v4, 21000, 21001), 0);
+    CHECK_EQ(ports_free(&ports), 1);
+    CHECK(port_is_live(pool, 21001));
+    close(p.fd);
+    ports_destroy(&ports);
+}
+
+static void a_live_port_is_found_in_its_own_range(void)
+{
+    struct addr told, at;
+    struct port p;
+    uint64_t token;
+    start(21000, 21001);
+    CHECK(addr_parse(&told, "203.0.113.2", 0));
+    CHECK_EQ(ports_add(&ports, 2, &v4, &told, 22000, 22001), 0);
+    CHECK_EQ(ports_take(&ports, 2, ADDR_V4, 22001, PORT_ANY, 0, &p, &token), 0);
+    at = v4;
+    at.port = 22001;
+    CHECK_EQ(ports_live_at(&ports, &at), p.pool);
+    at = told;
+    at.port = 22001;
+    CHECK_EQ(ports_live_at(&ports, &at), p.pool);
+    at.port = 21001;
+    CHECK(!ports_live_at(&ports, &at));
+    close(p.fd);
+    ports_destroy(&ports);
+}
+
 /* Sends from many ports; each datagram must arrive where socket_spread says. */
 static void spread(const char *ip)
 {
@@ -205,6 +272,9 @@ int main(void)
     RUN(t27_a_pair_is_held_and_redeemed_once_within_its_time);
     RUN(ports_of_others_are_passed_over);
     RUN(x75_ports_come_from_all_over_the_range);
+    RUN(pools_stand_in_for_each_other);
+    RUN(a_closed_pool_gives_the_ports_that_are_named);
+    RUN(a_live_port_is_found_in_its_own_range);
     RUN(clients_are_spread_as_computed);
     RUN(a_group_shares_its_port_with_nobody);
     return test_end("port");

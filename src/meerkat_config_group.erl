@@ -1,0 +1,154 @@
+%% Configuration values that are lists of groups: ( { port = 3479; realm = "a"; }, { ... } ). Which
+%% fields a group has, what it becomes, how it is shown. Pure, like meerkat_config_value, which
+%% reads the fields; what must hold between groups and other keys is for others.
+-module(meerkat_config_group).
+
+-export([parse/2, allowed/1, render/2]).
+-export_type([type/0, user/0]).
+
+%% users      a map of name => user()
+%% listeners  a list of #{port, ip, place} and, as given, realm
+%% relays     a list of #{local, place} and, as given, advertised, min_port, max_port
+-type type() :: users | listeners | relays.
+-type user() :: {password, binary()} | {key, <<_:128>>}.
+
+%% Field, its type, whether a group must have it.
+fields(users) ->
+    [
+        {<<"name">>, {opaque_string, 508}, required},
+        {<<"password">>, password, optional},
+        {<<"key">>, key, optional}
+    ];
+fields(listeners) ->
+    [
+        {<<"port">>, {integer, 0, 65535}, required},
+        {<<"ip">>, listen_address, optional},
+        {<<"realm">>, {opaque_string, 127}, optional}
+    ];
+fields(relays) ->
+    [
+        {<<"ip">>, relay_address, required},
+        {<<"advertised">>, relay_address, optional},
+        {<<"min_port">>, {integer, 1, 65535}, optional},
+        {<<"max_port">>, {integer, 1, 65535}, optional}
+    ].
+
+%% A value as a file gives it: the scalars found below its key. What failed comes with its place.
+-spec parse(type(), [meerkat_config_value:leaf(), ...]) ->
+    {ok, meerkat_config_value:value()}
+    | {error, meerkat_config_value:failure(), meerkat_config_value:place()}.
+parse(Type, [{[], empty_list, Place}]) ->
+    finish(Type, [], Place);
+parse(Type, [{_, _, First} | _] = Leaves) ->
+    Indexed = maps:groups_from_list(fun index/1, Leaves),
+    Parsed = [group(Type, Group) || {_, Group} <- lists:sort(maps:to_list(Indexed))],
+    case [Failed || Failed <- Parsed, element(1, Failed) =:= error] of
+        [Failed | _] -> Failed;
+        [] -> finish(Type, [Group || {ok, Group} <- Parsed], First)
+    end.
+
+index({[Index | _], _, _}) -> Index;
+index({[], _, _}) -> none.
+
+group(Type, [{_, _, Place} | _] = Leaves) ->
+    Names = [Name || {[_, Name | _], _, _} <- Leaves, is_binary(Name)],
+    Strange = [L || {Path, _, _} = L <- Leaves, not is_member(Path)],
+    Fields = [field(Type, Name, below(Name, Leaves)) || Name <- in_order(Names)],
+    Group = maps:from_list([{binary_to_atom(Name), Value} || {ok, Name, Value} <- Fields]),
+    Missing = [F || {F, _, required} <- fields(Type), not lists:member(F, Names)],
+    case {[Failed || {error, _, _} = Failed <- Fields], Strange, Missing} of
+        {_, [{_, _, At} | _], _} -> {error, {<<"something else">>, allowed(Type)}, At};
+        {[Failed | _], [], _} -> Failed;
+        {[], [], [Field | _]} ->
+            {error, {[<<"a group without ">>, Field], allowed(Type)}, Place};
+        {[], [], []} -> {ok, Group#{place => Place}}
+    end.
+
+is_member([Index, Name | _]) -> is_integer(Index) andalso is_binary(Name);
+is_member(_) -> false.
+
+in_order([Name | Names]) -> [Name | in_order([N || N <- Names, N =/= Name])];
+in_order([]) -> [].
+
+below(Name, Leaves) ->
+    [{Path, Value, Place} || {[_, Field | Path], Value, Place} <- Leaves, Field =:= Name].
+
+field(Type, Name, [{_, _, Place} | _] = Leaves) ->
+    case lists:keyfind(Name, 1, fields(Type)) of
+        {_, FieldType, _} ->
+            case meerkat_config_value:parse_leaves(FieldType, Leaves) of
+                {ok, Value} -> {ok, Name, Value};
+                {error, {Shown, Allowed}, At} ->
+                    {error, {where(Name, Shown), where(Name, Allowed)}, At}
+            end;
+        false ->
+            Quoted = meerkat_config_value:quote(Name),
+            {error, {[<<"a group with ">>, Quoted], allowed(Type)}, Place}
+    end.
+
+where(Field, Is) ->
+    [<<"a list where ">>, Field, <<" is ">>, Is].
+
+%% What holds for all groups together, and what they become.
+finish(users, Groups, Place) ->
+    Names = [Name || #{name := Name} <- Groups],
+    Users = [{Name, How} || #{name := Name} = Group <- Groups, How <- proof(Group)],
+    case {[At || #{place := At} = G <- Groups, proof(G) =:= []], Names -- lists:usort(Names)} of
+        {[], []} ->
+            {ok, maps:from_list(Users)};
+        {[], [Twice | _]} ->
+            Quoted = meerkat_config_value:quote(Twice),
+            {error, {[Quoted, <<" twice">>], allowed(users)}, Place};
+        {[At | _], _} ->
+            {error, {<<"a group without password and key, or with both">>, allowed(users)}, At}
+    end;
+finish(listeners, Groups, _) ->
+    {ok, [maps:merge(#{ip => any}, Group) || Group <- Groups]};
+finish(relays, Groups, _) ->
+    Mixed = [At || #{ip := Ip, advertised := Told, place := At} <- Groups,
+                   tuple_size(Ip) =/= tuple_size(Told)],
+    case Mixed of
+        [] -> {ok, [relay(Group) || Group <- Groups]};
+        [At | _] -> {error, {<<"a group with addresses of two families">>, allowed(relays)}, At}
+    end.
+
+relay(#{ip := Ip} = Group) ->
+    (maps:remove(ip, Group))#{local => Ip}.
+
+proof(#{password := _, key := _}) -> [];
+proof(#{password := Password}) -> [{password, Password}];
+proof(#{key := Key}) -> [{key, Key}];
+proof(#{}) -> [].
+
+%% What a type takes, as the end of a sentence that begins "it must be".
+-spec allowed(type()) -> unicode:chardata().
+allowed(users) ->
+    <<"a list of groups { name = \"...\"; password = \"...\"; } or { name = \"...\"; key = "
+      "\"...\"; }, each name once">>;
+allowed(listeners) ->
+    <<"a list of groups { port = ...; ip = \"...\"; realm = \"...\"; }, ip and realm as wanted">>;
+allowed(relays) ->
+    <<"a list of groups { ip = \"...\"; advertised = \"...\"; min_port = ...; max_port = ...; }, "
+      "all but ip as wanted, both addresses of one family">>.
+
+%% A value as text for people; secrets are masked.
+-spec render(type(), meerkat_config_value:value()) -> unicode:chardata().
+render(_, Empty) when Empty =:= []; Empty =:= #{} -> <<"none">>;
+render(users, Users) ->
+    lists:join(", ", [meerkat_config_value:quote(Name) || Name <- maps:keys(Users)]);
+render(listeners, Groups) ->
+    lists:join(", ", [listener(Group) || Group <- Groups]);
+render(relays, Groups) ->
+    lists:join(", ", [relay_text(Group) || Group <- Groups]).
+
+listener(#{ip := Ip, port := Port} = Group) ->
+    Realm = [[<<" ">>, meerkat_config_value:quote(R)] || #{realm := R} <- [Group]],
+    Address = meerkat_config_value:render(listen_address, Ip),
+    [Address, <<" port ">>, integer_to_binary(Port), Realm].
+
+relay_text(#{local := Local} = Group) ->
+    [meerkat_text:ip(maps:get(advertised, Group, Local)),
+     [[" (bound: ", meerkat_text:ip(Local), ")"]
+      || #{advertised := Told} <- [Group], Told =/= Local],
+     [[<<" from port ">>, integer_to_binary(Port)] || #{min_port := Port} <- [Group]],
+     [[<<" to port ">>, integer_to_binary(Port)] || #{max_port := Port} <- [Group]]].

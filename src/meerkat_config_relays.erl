@@ -1,0 +1,164 @@
+%% The addresses to relay from, made of the keys relay_ip and relays and of what this machine has:
+%% what is bound, what clients are told, which ports. Asks the machine through functions it is
+%% given; binds nothing.
+-module(meerkat_config_relays).
+
+-import(meerkat_config_origin, [at/1, named/2]).
+
+-export([relays/2, overlapping/1, shown/1]).
+-export_type([relay/0]).
+
+%% `local` is bound, `advertised` is what clients are told; they differ behind a 1:1 NAT.
+-type relay() :: #{
+    local := inet:ip_address(),
+    advertised := inet:ip_address(),
+    min_port := inet:port_number(),
+    max_port := inet:port_number(),
+    _ => _
+}.
+
+%% Each with its key, relay_ip or relays. Without either key: the address of the IPv4 default route,
+%% and of the IPv6 one where there is one.
+-spec relays(meerkat_config_origin:resolved(), meerkat_config:host()) ->
+    {ok, [relay(), ...], Warnings :: [unicode:chardata()]} | {error, [unicode:chardata(), ...]}.
+relays(Resolved, Host) ->
+    Found = named_ones(Resolved, Host) ++ [{ok, R, []} || R <- groups(Resolved)],
+    Relays = [Relay || {ok, Relay, _} <- Found],
+    Warnings = lists:append([W || {ok, _, W} <- Found]) ++ lone_ports(Relays, Resolved),
+    Mistakes = [Mistake || {error, Mistake} <- Found] ++ no_range(Relays)
+        ++ clashes(Relays, Resolved),
+    case Mistakes of
+        [] -> {ok, Relays, Warnings};
+        _ -> {error, Mistakes}
+    end.
+
+named_ones(#{relay_ip := {auto, _}, relays := {[_ | _], _}}, _Host) ->
+    [];
+named_ones(#{relay_ip := {auto, _}} = Resolved, #{route := Route, first := First}) ->
+    Found = [Ip || {ok, Ip} <- [either(Route, First, inet), Route(inet6)]],
+    Ips = case Found of [] -> [{127, 0, 0, 1}]; _ -> Found end,
+    [{ok, relay(Ip, Ip, Resolved), unreachable(Ip)} || Ip <- Ips];
+named_ones(#{relay_ip := {Ips, _}} = Resolved, Host) ->
+    [chosen(Ip, Resolved, Host) || Ip <- Ips].
+
+relay(Local, Advertised, #{min_port := {Min, _}, max_port := {Max, _}}) ->
+    #{key => relay_ip, local => Local, advertised => Advertised, min_port => Min, max_port => Max}.
+
+groups(#{relays := {Groups, _}, min_port := {Min, _}, max_port := {Max, _}}) ->
+    [maps:merge(#{key => relays, advertised => Local, min_port => Min, max_port => Max}, Group)
+     || #{local := Local} = Group <- Groups].
+
+%% An address that is not ours is what a 1:1 NAT shows of us: the default route's leads there.
+chosen({Advertised, Local}, Resolved, _Host) ->
+    {ok, relay(Local, Advertised, Resolved), []};
+chosen(Ip, Resolved, #{bindable := Bindable, route := Route, first := First}) ->
+    case Bindable(Ip) of
+        true ->
+            {ok, relay(Ip, Ip, Resolved), []};
+        false ->
+            Shown = [named(relay_ip, Resolved), " is ", meerkat_text:ip(Ip)],
+            case in_its_place(Ip, Route, First) of
+                {ok, Local} ->
+                    Warning = [
+                        Shown, ", which is no address of this machine: relaying from ",
+                        meerkat_text:ip(Local), " and telling clients ", meerkat_text:ip(Ip)
+                    ],
+                    {ok, relay(Local, Ip, Resolved), [Warning]};
+                none ->
+                    {error, [
+                        Shown, ", which is no address of this machine, and it has no address of "
+                        "that family to relay from in its place"
+                    ]}
+            end
+    end.
+
+in_its_place(Ip, Route, First) when tuple_size(Ip) =:= 4 ->
+    case either(Route, First, inet) of
+        {ok, Local} -> {ok, Local};
+        none -> {ok, {127, 0, 0, 1}}
+    end;
+in_its_place(_, Route, First) ->
+    either(Route, First, inet6).
+
+either(Route, First, Family) ->
+    case Route(Family) of
+        {ok, Ip} -> {ok, Ip};
+        none -> First(Family)
+    end.
+
+unreachable(Ip) ->
+    case meerkat_policy:kind(Ip) of
+        public ->
+            [];
+        Kind ->
+            [[
+                "relaying from ", meerkat_text:ip(Ip), ", a ", kind(Kind), " address that clients "
+                "elsewhere cannot reach; RELAY_IP or the key relay_ip sets another"
+            ]]
+    end.
+
+kind(link_local) -> "link-local";
+kind(Kind) -> atom_to_list(Kind).
+
+%% What cannot be together: the same ports of an address, be it the one that is bound or the one
+%% that clients are told, are relayed from once only.
+-spec overlapping([relay()]) -> [{relay(), relay()}].
+overlapping([Relay | Relays]) ->
+    [{Relay, Other} || Other <- Relays, is_shared(Relay, Other)] ++ overlapping(Relays);
+overlapping([]) ->
+    [].
+
+is_shared(#{local := Local, advertised := Advertised, min_port := Min, max_port := Max},
+          #{local := OtherLocal, advertised := OtherAdvertised, min_port := OtherMin,
+            max_port := OtherMax}) ->
+    (Local =:= OtherLocal orelse Advertised =:= OtherAdvertised)
+        andalso Min =< OtherMax andalso OtherMin =< Max.
+
+%% Of min_port and max_port themselves the larger is found elsewhere.
+no_range(Relays) ->
+    [
+        io_lib:format(
+            "~ts: relays has min_port ~b and max_port ~b; the first must not be the larger",
+            [at(Place), Min, Max]
+        )
+     || #{place := Place, min_port := Min, max_port := Max} <- Relays, Min > Max
+    ].
+
+clashes(Relays, Resolved) ->
+    [
+        [
+            origin(Relay, Resolved), " has ", shown([Relay]), " and ", origin(Other, Resolved),
+            " has ", shown([Other]), ", and both have ports ",
+            integer_to_list(max(min_port(Relay), min_port(Other))), " to ",
+            integer_to_list(min(max_port(Relay), max_port(Other))), ": of one address, bound or "
+            "told to clients, no port can be relayed from twice"
+        ]
+     || {Relay, Other} <- overlapping(Relays)
+    ].
+
+min_port(#{min_port := Port}) -> Port.
+max_port(#{max_port := Port}) -> Port.
+
+origin(#{place := Place}, _) -> [at(Place), ": relays"];
+origin(#{key := Key}, Resolved) -> named(Key, Resolved).
+
+lone_ports(Relays, Resolved) ->
+    [
+        [
+            origin(Relay, Resolved), ": there is one port of ", shown([Relay]), " alone, so no "
+            "client can reserve the next one (EVEN-PORT)"
+        ]
+     || #{min_port := Port, max_port := Port} = Relay <- Relays
+    ].
+
+%% As the operator may read them.
+-spec shown([relay()]) -> unicode:chardata().
+shown([]) ->
+    <<"none">>;
+shown(Relays) ->
+    lists:join(", ", [shown_one(Relay) || Relay <- Relays]).
+
+shown_one(#{local := Ip, advertised := Ip}) ->
+    meerkat_text:ip(Ip);
+shown_one(#{local := Local, advertised := Advertised}) ->
+    [meerkat_text:ip(Advertised), " (bound: ", meerkat_text:ip(Local), ")"].
