@@ -6,17 +6,17 @@
 
 -export([all/0, suite/0]).
 -export([two_addresses_with_ports_of_their_own/1, full_in_one_then_the_other/1,
-         t22_508_when_all_are_full/1, the_address_the_client_came_to/1, both_families_at_a_time/1, even_ports_in_any/1,
-         reserved_port_of_its_address/1, each_is_advertised_by_itself/1,
+         t22_508_when_all_are_full/1, the_address_the_client_came_to/1,
+         both_families_at_a_time/1, even_ports_in_any/1, reserved_port_of_its_address/1, each_is_advertised_by_itself/1,
          peers_by_the_address_they_are_told/1, one_address_with_two_ranges/1,
          what_the_server_tells_of_them/1]).
 
 -import(turn_kit, [doc/1, open/2, challenged/1, allocated/1, allocated/2, allocated/3, allocate/1,
-                   bind/3, channel/3, get/2, success/1, expect/2,
-                   with_server/2]).
+                   bind/3, channel/3, get/2, success/1, expect/2, with_server/2]).
 
--define(A, {127, 0, 0, 1}).
--define(B, {127, 0, 0, 2}).
+%% Of their own: a single port can be had only where nobody else is.
+-define(A, {127, 0, 77, 1}).
+-define(B, {127, 0, 77, 2}).
 -define(V6, {0, 0, 0, 0, 0, 0, 0, 1}).
 %% What nobody has, for clients are only told it.
 -define(TOLD_A, {203, 0, 113, 1}).
@@ -40,7 +40,7 @@ relayed(Server) ->
 
 two_addresses_with_ports_of_their_own(_Config) ->
     doc("each address hands out ports of its own range and no others; both are used"),
-    with_server(#{listeners => [#{transport => udp, ip => {127, 0, 0, 3}, port => 0}],
+    with_server(#{listeners => [#{transport => udp, ip => {127, 0, 77, 3}, port => 0}],
                   relays => [relay(?A, 50000, 50009), relay(?B, 51000, 51009)]}, fun(Server) ->
         Relayed = [relayed(Server) || _ <- lists:seq(1, 20)],
         ?assertEqual([{?A, Port} || Port <- lists:seq(50000, 50009)]
@@ -50,7 +50,8 @@ two_addresses_with_ports_of_their_own(_Config) ->
 %% The listener's own address comes first, see the_address_the_client_came_to/1.
 full_in_one_then_the_other(_Config) ->
     doc("an address without a port left: the next one, and back when one is free again"),
-    with_server(#{relays => [relay(?A, 50000, 50001), relay(?B, 51000, 51001)]}, fun(Server) ->
+    with_server(#{listeners => [#{transport => udp, ip => ?A, port => 0}],
+                  relays => [relay(?A, 50000, 50001), relay(?B, 51000, 51001)]}, fun(Server) ->
         [First, _] = [allocated(Server) || _ <- [1, 2]],
         [{?B, _}, {?B, _}] = [relayed(Server) || _ <- [1, 2]],
         #{relayed := {?A, Port}} = First,
@@ -68,7 +69,7 @@ t22_508_when_all_are_full(_Config) ->
 
 the_address_the_client_came_to(_Config) ->
     doc("a client is relayed from the address it sends to, where that relays"),
-    Listeners = [#{transport => udp, ip => Ip, port => 0} || Ip <- [?B, ?A, {127, 0, 0, 3}]],
+    Listeners = [#{transport => udp, ip => Ip, port => 0} || Ip <- [?B, ?A, {127, 0, 77, 3}]],
     with_server(#{listeners => Listeners,
                   relays => [relay(?A, 50000, 50009), relay(?B, 51000, 51009)]},
                 fun(#{listeners := [ToB, ToA, _]} = Server) ->
@@ -99,7 +100,7 @@ even_ports_in_any(_Config) ->
 
 reserved_port_of_its_address(_Config) ->
     doc("RESERVATION-TOKEN: the next port of the same address, however many there are"),
-    with_server(#{listeners => [#{transport => udp, ip => {127, 0, 0, 3}, port => 0}],
+    with_server(#{listeners => [#{transport => udp, ip => {127, 0, 77, 3}, port => 0}],
                   relays => [relay(?A, ?TOLD_A, 50000, 50099), relay(?B, ?TOLD_B, 51000, 51099)]},
                 fun(Server) ->
         [begin
@@ -112,7 +113,7 @@ reserved_port_of_its_address(_Config) ->
 
 each_is_advertised_by_itself(_Config) ->
     doc("1:1 NAT: clients are told what belongs to the address that is bound"),
-    with_server(#{listeners => [#{transport => udp, ip => {127, 0, 0, 3}, port => 0}],
+    with_server(#{listeners => [#{transport => udp, ip => {127, 0, 77, 3}, port => 0}],
                   relays => [relay(?A, ?TOLD_A, 50000, 50004), relay(?B, ?TOLD_B, 51000, 51004)]},
                 fun(Server) ->
         Relayed = [relayed(Server) || _ <- lists:seq(1, 10)],
