@@ -43,6 +43,7 @@ serve(Options, Config, Warnings) ->
             ok = meerkat_registry:put_note(?SERVER, options, Options),
             ok = meerkat_signals:take_over(?SERVER),
             open_admin_socket(),
+            {ok, _} = supervisor:start_child(meerkat_sup, meerkat_systemd:child_spec(?SERVER)),
             meerkat_log:flush();
         {error, Reason} ->
             ok = meerkat_log:flush(),
