@@ -1,11 +1,18 @@
 %% The public interface: servers come and go here, or stand in somebody else's supervision tree
 %% by child_spec/2. What a server is told and what it tells; how it works is not for here.
+%%
+%% In a shell the server of a node of its own is called `default`, and most functions know it without
+%% a name: meerkat:status(), meerkat:allocations(#{user => <<"alice">>}).
 -module(meerkat).
 
 -export([child_spec/2, start_server/2, stop_server/1, reload/2, format_error/1]).
--export([drain/1, undrain/1, redirect/2]).
--export([info/1, allocations/1]).
--export([credentials/2, credentials/3]).
+-export([drain/0, drain/1, drain/2, undrain/0, undrain/1, redirect/2, is_ready/0, is_ready/1]).
+-export([status/0, status/1, info/1]).
+-export([allocations/0, allocations/1, allocations/2, allocation/1, allocation/2]).
+-export([disconnect/1, disconnect/2]).
+-export([users/0, users/1, add_user/3, remove_user/2]).
+-export([credentials/1, credentials/2, credentials/3]).
+-export([loglevel/0, loglevel/1]).
 
 -export_type([name/0, config/0, error/0]).
 
@@ -16,6 +23,7 @@
 %% For format_error/1.
 -type error() :: term().
 
+-define(DEFAULT, default).
 %% What makes a credential for a day at most.
 -define(TTL_S, 86400).
 
@@ -56,10 +64,19 @@ reload(Name, Config) ->
     meerkat_reload:reload(Name, Config).
 
 %% Takes no more allocations: clients are sent to the servers of the key alternate_server, if there
-%% are any. The allocations there are go on to their end.
+%% are any. The allocations there are go on to their end, and the server does.
 -spec drain(name()) -> ok.
 drain(Name) ->
     meerkat_drain:drain(Name).
+
+-spec drain() -> ok.
+drain() -> drain(?DEFAULT).
+
+%% The same, and stop_server/1 when the last allocation has ended or so many seconds are over.
+-spec drain(name(), Seconds :: non_neg_integer() | infinity) -> ok.
+drain(Name, Seconds) when Seconds =:= infinity; is_integer(Seconds), Seconds >= 0 ->
+    ok = drain(Name),
+    meerkat_drain:end_after(Name, Seconds, operator, fun() -> stop_server(Name) end).
 
 %% The same, with these servers in place of the key's. None of them may be this one.
 -spec redirect(name(), [{inet:ip_address(), inet:port_number()}, ...]) ->
@@ -67,10 +84,20 @@ drain(Name) ->
 redirect(Name, [_ | _] = Servers) ->
     meerkat_drain:redirect(Name, Servers).
 
-%% Takes allocations again.
+%% Takes allocations again, and stays.
 -spec undrain(name()) -> ok.
 undrain(Name) ->
     meerkat_drain:undrain(Name).
+
+-spec undrain() -> ok.
+undrain() -> undrain(?DEFAULT).
+
+%% Would an Allocate be welcome? It listens, its relay runs, it is not drained, and there is room.
+-spec is_ready(name()) -> boolean().
+is_ready(Name) -> meerkat_status:is_ready(Name).
+
+-spec is_ready() -> boolean().
+is_ready() -> is_ready(?DEFAULT).
 
 %% Why start_server/2 failed, as a sentence.
 -spec format_error(error()) -> unicode:chardata().
@@ -117,18 +144,80 @@ bound(Name) ->
         Bound -> [Address || {_Id, Address} <- lists:sort(maps:to_list(Bound))]
     end.
 
-%% The allocations of a running server, in no order: session, user, client, relayed addresses,
-%% milliseconds to live, permissions, channels.
--spec allocations(name()) -> [map()].
-allocations(Name) ->
-    [Info || {_Session, Pid} <- meerkat_registry:sessions(Name),
-             {ok, Info} <- [meerkat_alloc:info(Pid)]].
+%% What an operator looks at first; meerkat_status:status/1 tells its members. badarg if there is no
+%% server of that name.
+-spec status(name()) -> map().
+status(Name) -> meerkat_status:status(Name).
+
+-spec status() -> map().
+status() -> status(?DEFAULT).
+
+%% The allocations of a running server: session, user, client, relayed addresses, age_ms and
+%% expires_ms (the time left), peers, permissions and channels with theirs, and what was relayed and
+%% dropped. A filter (meerkat_sessions) in place of the name means the server `default`.
+-spec allocations(name() | meerkat_sessions:filter()) -> [map()].
+allocations(Filter) when is_map(Filter) -> allocations(?DEFAULT, Filter);
+allocations(Name) -> allocations(Name, #{}).
+
+-spec allocations() -> [map()].
+allocations() -> allocations(?DEFAULT).
+
+-spec allocations(name(), meerkat_sessions:filter()) -> [map()].
+allocations(Name, Filter) ->
+    {_Total, Rows} = meerkat_sessions:list(Name, Filter),
+    Rows.
+
+%% One of them, and `drops`: what it dropped, by reason.
+-spec allocation(name(), meerkat_sessions:id()) -> {ok, map()} | {error, not_found}.
+allocation(Name, Id) -> meerkat_sessions:details(Name, Id).
+
+-spec allocation(meerkat_sessions:id()) -> {ok, map()} | {error, not_found}.
+allocation(Id) -> allocation(?DEFAULT, Id).
+
+%% Ends an allocation, or all of {user, User}; how many. Clients are not told: their next request
+%% is answered 437, and whoever has credentials may allocate again.
+-spec disconnect(name(), meerkat_sessions:who()) -> non_neg_integer().
+disconnect(Name, Who) -> meerkat_sessions:disconnect(Name, Who).
+
+-spec disconnect(meerkat_sessions:who()) -> non_neg_integer().
+disconnect(Who) -> disconnect(?DEFAULT, Who).
+
+%% The users that have a password of their own: configured ones, and those that were added.
+-spec users(name()) -> [map()].
+users(Name) -> meerkat_users:list(Name).
+
+-spec users() -> [map()].
+users() -> users(?DEFAULT).
+
+%% Adds a user, or gives one that was added another password; says where that is kept.
+-spec add_user(name(), User :: binary(), {password, binary()} | {key, <<_:128>>} | binary()) ->
+    {ok, meerkat_users:kept()} | {error, error()}.
+add_user(Name, User, Password) when is_binary(Password) ->
+    meerkat_users:add(Name, User, {password, Password});
+add_user(Name, User, Proof) ->
+    meerkat_users:add(Name, User, Proof).
+
+-spec remove_user(name(), User :: binary()) -> {ok, meerkat_users:kept()} | {error, error()}.
+remove_user(Name, User) -> meerkat_users:remove(Name, User).
+
+%% Least severe lines this node logs.
+-spec loglevel() -> logger:level() | all | none.
+loglevel() -> meerkat_log:level().
+
+-spec loglevel(logger:level()) -> ok.
+loglevel(Level) -> meerkat_log:set_level(Level).
 
 %% Time-limited credentials for User, good for a day.
 -spec credentials(name(), User :: binary()) ->
     #{username := binary(), password := binary(), ttl := pos_integer(), uris := [binary()]}.
 credentials(Name, User) ->
     credentials(Name, User, ?TTL_S).
+
+%% From the server `default`.
+-spec credentials(User :: binary()) ->
+    #{username := binary(), password := binary(), ttl := pos_integer(), uris := [binary()]}.
+credentials(User) ->
+    credentials(?DEFAULT, User).
 
 %% Credentials that Name accepts for TtlS seconds, made of its first secret (REST credentials; what
 %% WebRTC clients take), and the URIs (RFC 7065) to use them with. badarg without a secret, or

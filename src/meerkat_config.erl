@@ -55,6 +55,8 @@
     log_format := meerkat_log:format(),
     drain_deadline := non_neg_integer(),
     users_file := undefined | binary(),
+    %% Those of that file, where one is set.
+    added_users => meerkat_users:users(),
     settings := [setting()]
 }.
 -type setting() :: {Key :: atom(), Value :: binary(), Origin :: binary()}.
@@ -360,7 +362,17 @@ nothing_to_serve(_) ->
 %% The map
 %%
 
+derive(#{users_file := {File, _}} = Resolved, Host, Warnings) when File =/= undefined ->
+    case {meerkat_users:read(File), derived(Resolved, Host, Warnings)} of
+        {{ok, Added}, {ok, Config, All}} -> {ok, Config#{added_users => Added}, All};
+        {{ok, _}, {error, Mistakes}} -> {error, Mistakes};
+        {{error, Mistake}, {ok, _, _}} -> {error, [Mistake]};
+        {{error, Mistake}, {error, Mistakes}} -> {error, Mistakes ++ [Mistake]}
+    end;
 derive(Resolved, Host, Warnings) ->
+    derived(Resolved, Host, Warnings).
+
+derived(Resolved, Host, Warnings) ->
     case meerkat_config_relays:relays(Resolved, Host) of
         {ok, Relays, RelayWarnings} ->
             {Secrets, SecretWarnings} = secrets(Resolved),

@@ -3,13 +3,32 @@
 %% is turned down. Allocations live on under the new rules.
 -module(meerkat_reload).
 
--export([reload/2]).
+-export([reload/2, change/2]).
 
 %% The error is a sentence. Reloads of one server wait for each other.
 -spec reload(Name :: atom(), meerkat:config()) -> ok | {error, string()}.
 reload(Name, Config) ->
     %% Only within this node.
     global:trans({{?MODULE, Name}, self()}, fun() -> renew(Name, Config) end, [node()]).
+
+%% The same with what Fun makes of the configuration there is, and no other change in between.
+%% Result is for the caller.
+-spec change(Name :: atom(), fun((meerkat:config()) -> {ok, meerkat:config(), Result} |
+                                                       {error, string()})) ->
+    {ok, Result} | {error, string()}.
+change(Name, Fun) ->
+    global:trans({{?MODULE, Name}, self()}, fun() -> renewed(Name, Fun) end, [node()]).
+
+renewed(Name, Fun) ->
+    case Fun(meerkat_settings:config(meerkat_registry:settings(Name))) of
+        {ok, Config, Result} ->
+            case renew(Name, Config) of
+                ok -> {ok, Result};
+                {error, Sentence} -> {error, Sentence}
+            end;
+        {error, Sentence} ->
+            {error, Sentence}
+    end.
 
 renew(Name, Config) ->
     Old = meerkat_registry:settings(Name),

@@ -2,7 +2,7 @@
 %% nothing that serves, and keeps no secret where a crash report could print it.
 -module(meerkat_settings).
 
--export([new/2, renew/2]).
+-export([new/2, renew/2, config/1]).
 
 -export_type([settings/0, listener/0, relay/0]).
 
@@ -58,6 +58,7 @@
 %% those of meerkat_config there are
 %%   relay_program   path of another relay program than the one in priv
 %%   receive_buffer  SO_RCVBUF, bytes
+%%   added_users     users as in `users`, added while the server runs (meerkat_users)
 %% and a listener may have a `realm` of its own, and `other`: what RFC 5780 calls the alternate
 %% address, IP and port, where there is a listener for each combination of the two.
 -spec new(Name :: atom(), map()) -> {ok, settings()} | {error, string()}.
@@ -78,9 +79,10 @@ new(Name, Given, IsDrawn) ->
 -spec renew(map(), settings()) -> {ok, settings()} | {error, string()}.
 renew(Given, #{name := Name, config := OldConfig, is_drawn := WasDrawn} = Old) ->
     IsDrawn = is_drawn(Given),
+    Whole = maps:merge(maps:with([added_users], OldConfig()), Given),
     Kept = case IsDrawn andalso WasDrawn of
-        true -> Given#{secrets => maps:get(secrets, OldConfig())};
-        false -> Given
+        true -> Whole#{secrets => maps:get(secrets, OldConfig())};
+        false -> Whole
     end,
     case new(Name, Kept, IsDrawn) of
         {ok, #{config := NewConfig} = New} ->
@@ -91,6 +93,11 @@ renew(Given, #{name := Name, config := OldConfig, is_drawn := WasDrawn} = Old) -
         {error, Sentence} ->
             {error, Sentence}
     end.
+
+%% What renew/2 takes and changes nothing by. Secrets are in it.
+-spec config(settings()) -> map().
+config(#{config := Config, is_drawn := true}) -> maps:remove(secrets, Config());
+config(#{config := Config}) -> Config().
 
 %% Keys that clients hold something made with, and what the relay was told once.
 kept(#{limits := Limits, relay_config := #{bytes_per_s := OfAll}} = New,
@@ -114,6 +121,8 @@ is_reloadable(settings) ->
     true;
 is_reloadable(secrets) ->
     is_reloadable(secret);
+is_reloadable(added_users) ->
+    true;
 is_reloadable(Key) ->
     case meerkat_config_schema:find(atom_to_binary(Key)) of
         {ok, #{reloadable := Reloadable}} -> Reloadable;
@@ -139,7 +148,7 @@ settings(Name, Config, IsDrawn) ->
     end,
     NonceKey = crypto:strong_rand_bytes(32),
     #{name => Name,
-      auth => meerkat_auth:new(Config),
+      auth => meerkat_auth:new(with_added(Config)),
       failures => meerkat_auth_failures:new(maps:get(failed_authentication_rate, Config)),
       limits => (limits(Config))#{
           max_peers => Permissions,
@@ -178,6 +187,10 @@ settings(Name, Config, IsDrawn) ->
       is_drawn => IsDrawn,
       config => fun() -> Config end}.
 
+%% Who is in the configuration is what the configuration says.
+with_added(#{users := Users} = Config) ->
+    Config#{users := maps:merge(maps:get(added_users, Config, #{}), Users)}.
+
 %% RFC 8489 18.1, erratum 6290. A name that is hashed can only be found among the users there are:
 %% where the shared secret lets in any name, none is asked to be.
 nonce_features(#{password_algorithms := Algorithms} = Config, IsDrawn) ->
@@ -188,11 +201,16 @@ takes_hashes(#{username_anonymity := Wanted, users := Users, secrets := Secrets}
     Wanted andalso Users =/= #{} andalso (IsDrawn orelse Secrets =:= []).
 
 %% Names, passwords and realms as they are hashed (RFC 8489 9.2.2). All of them can be.
+prepared(#{added_users := Added} = Config) ->
+    (prepared(maps:remove(added_users, Config)))#{added_users => prepared_users(Added)};
 prepared(#{users := Users, realm := Realm, listeners := Listeners} = Config) ->
-    Config#{users := maps:from_list([{prepared_text(User), prepared_proof(Proof)}
-                                     || {User, Proof} <- maps:to_list(Users)]),
+    Config#{users := prepared_users(Users),
             realm := prepared_text(Realm),
             listeners := [prepared_listener(Listener) || Listener <- Listeners]}.
+
+prepared_users(Users) ->
+    maps:from_list([{prepared_text(User), prepared_proof(Proof)}
+                    || {User, Proof} <- maps:to_list(Users)]).
 
 prepared_text(Text) ->
     {ok, Prepared} = meerkat_opaque_string:prepare(Text),
@@ -237,7 +255,7 @@ is_valid(realm, Realm) ->
     is_opaque_string(Realm) andalso byte_size(Realm) < 128;
 is_valid(secrets, Secrets) ->
     is_list(Secrets) andalso lists:all(fun(S) -> is_binary(S) andalso S =/= <<>> end, Secrets);
-is_valid(users, Users) ->
+is_valid(Key, Users) when Key =:= users; Key =:= added_users ->
     is_map(Users) andalso lists:all(fun is_user/1, maps:to_list(Users));
 is_valid(listeners, Listeners) ->
     is_list(Listeners) andalso lists:all(fun is_listener/1, Listeners);

@@ -1,0 +1,57 @@
+%% What a person, a probe or a page wants to know of a server at a glance. It only reads.
+-module(meerkat_status).
+
+-export([status/1, is_ready/1]).
+
+%% Members:
+%%   server, version, otp, os_pid, uptime_s (of the node)
+%%   ready         would an Allocate be welcome?
+%%   draining      and ends_in_s where an end is awaited: seconds, or `infinity`
+%%   listeners, relays    as in meerkat:info/1
+%%   allocations   how many there are; max_allocations: how many there may be
+%%   relay         up | down; the rest is only there when it is up:
+%%   workers, ports_free, traffic (packets and bytes by direction), drops (by reason, those that
+%%   were)
+%%   answers       as in meerkat:info/1, those that were
+-spec status(Name :: atom()) -> map().
+status(Name) ->
+    #{relay := Relay, answers := Answers} = Info = meerkat:info(Name),
+    {ok, Version} = application:get_key(meerkat, vsn),
+    {Uptime, _} = erlang:statistics(wall_clock),
+    #{quota := #{total := Max}} = meerkat_registry:settings(Name),
+    Common = maps:with([listeners, relays, allocations, draining], Info),
+    maps:merge(relay(Relay), Common#{
+        server => Name,
+        version => list_to_binary(Version),
+        otp => list_to_binary(erlang:system_info(otp_release)),
+        os_pid => list_to_binary(os:getpid()),
+        uptime_s => Uptime div 1000,
+        ready => is_ready(Name),
+        ends_in_s => case meerkat_drain:ending(Name) of none -> null; {Seconds, _} -> Seconds end,
+        max_allocations => Max,
+        answers => maps:filter(fun(_, N) -> N > 0 end, Answers)}).
+
+relay({ok, #{counters := Counters} = Stats}) ->
+    Drops = [Counter || {Counter, drop, _} <- meerkat_ctl:counters()],
+    (maps:with([workers, ports_free], Stats))#{
+        relay => up,
+        traffic => maps:with([client_packets, client_bytes, client_sent_packets, client_sent_bytes,
+                              peer_packets, peer_bytes, peer_sent_packets, peer_sent_bytes],
+                             Counters),
+        drops => maps:filter(fun(_, N) -> N > 0 end, maps:with(Drops, Counters))};
+relay({error, _}) ->
+    #{relay => down}.
+
+-spec is_ready(Name :: atom()) -> boolean().
+is_ready(Name) ->
+    meerkat_registry:is_running(Name)
+        andalso not meerkat_drain:is_draining(Name)
+        andalso is_alive(meerkat_registry:note(Name, relay))
+        andalso has_room(Name).
+
+is_alive(none) -> false;
+is_alive(Pid) -> is_process_alive(Pid).
+
+has_room(Name) ->
+    #{quota := #{total := Max}} = meerkat_registry:settings(Name),
+    meerkat_quota:count(Name, total) < Max.

@@ -1,0 +1,167 @@
+%% Users that come and go while a server runs, beside those of its configuration. They are kept in
+%% the file of the key `users_file`, in the form of the key `users`, or until the server ends where
+%% there is none. A change is a reload of its own: it is in force with the next request, or not at
+%% all.
+-module(meerkat_users).
+
+-export([list/1, add/3, remove/2]).
+-export([read/1]).
+
+-include_lib("kernel/include/file.hrl").
+
+-type users() :: #{binary() => proof()}.
+-type proof() :: {password, binary()} | {key, <<_:128>>}.
+%% Where a change is kept: in that file, or until the server ends.
+-type kept() :: {file, binary()} | memory.
+
+-export_type([users/0, proof/0, kept/0]).
+
+%% Those there are, by name. `from`: the configuration, or here.
+-spec list(Name :: atom()) ->
+    [#{name := binary(), from := configuration | added, proof := password | key,
+       allocations := non_neg_integer()}].
+list(Name) ->
+    #{users := Configured} = Config = config(Name),
+    Added = maps:without(maps:keys(Configured), added(Config)),
+    lists:sort([row(Name, User, Proof, configuration) || {User, Proof} <- maps:to_list(Configured)]
+               ++ [row(Name, User, Proof, added) || {User, Proof} <- maps:to_list(Added)]).
+
+row(Name, User, {Proof, _}, From) ->
+    #{name => User, from => From, proof => Proof,
+      allocations => meerkat_quota:count(Name, {user, meerkat_quota:user_key(User)})}.
+
+%% Adds a user, or gives one that was added another password. Errors are sentences.
+-spec add(Name :: atom(), User :: binary(), proof()) -> {ok, kept()} | {error, string()}.
+add(Name, User, Proof) ->
+    change(Name, fun(#{users := Configured} = Config) ->
+        case {is_map_key(User, Configured), prepared(User), prepared(Proof)} of
+            {true, _, _} ->
+                {error, "this user is in the configuration; change it there"};
+            {false, {ok, Prepared}, {ok, Good}} ->
+                {ok, (added(Config))#{Prepared => Good}};
+            {false, error, _} ->
+                {error, "a name is UTF-8 that is not empty, without control characters and "
+                        "whatever else RFC 8265 (OpaqueString) disallows"};
+            {false, _, error} ->
+                {error, "a password is UTF-8 that is not empty, without control characters and "
+                        "whatever else RFC 8265 (OpaqueString) disallows"}
+        end
+    end).
+
+prepared({password, Password}) ->
+    case prepared(Password) of
+        {ok, Prepared} -> {ok, {password, Prepared}};
+        error -> error
+    end;
+prepared({key, <<_:128>>} = Key) ->
+    {ok, Key};
+prepared(Text) when is_binary(Text), byte_size(Text) =< 508 ->
+    meerkat_opaque_string:prepare(Text);
+prepared(_) ->
+    error.
+
+%% Takes one away that was added; its allocations end when they would have, at the latest.
+-spec remove(Name :: atom(), User :: binary()) -> {ok, kept()} | {error, string()}.
+remove(Name, User) ->
+    change(Name, fun(#{users := Configured} = Config) ->
+        case {added(Config), Configured} of
+            {#{User := _} = Added, _} -> {ok, maps:remove(User, Added)};
+            {_, #{User := _}} -> {error, "this user is in the configuration; remove it there"};
+            {_, _} -> {error, "there is no user of this name"}
+        end
+    end).
+
+config(Name) ->
+    #{config := Config} = meerkat_registry:settings(Name),
+    Config().
+
+added(Config) ->
+    maps:get(added_users, Config, #{}).
+
+%% The file first: what cannot be kept is not put in force.
+change(Name, Fun) ->
+    meerkat_reload:change(Name, fun(Config) ->
+        case Fun(Config) of
+            {ok, Added} -> keep(Added, Config);
+            {error, Sentence} -> {error, Sentence}
+        end
+    end).
+
+keep(Added, #{users_file := File} = Config) when File =/= undefined ->
+    case write(File, Added) of
+        ok -> {ok, Config#{added_users => Added}, {file, File}};
+        {error, Reason} -> {error, lists:flatten(io_lib:format("~ts: ~ts", [File, Reason]))}
+    end;
+keep(Added, Config) ->
+    {ok, Config#{added_users => Added}, memory}.
+
+%%% The file
+
+%% The users in a file, none if it is not there. Errors are sentences that name file and line.
+-spec read(binary()) -> {ok, users()} | {error, unicode:chardata()}.
+read(File) ->
+    case filelib:is_file(File) andalso meerkat_conf_nif:read(File) of
+        false -> {ok, #{}};
+        {ok, Leaves} -> parsed(File, Leaves);
+        {error, {Name, 0, Reason}} -> {error, [Name, ": ", Reason]};
+        {error, {Name, Line, Reason}} -> {error, at(Name, Line, Reason)}
+    end.
+
+parsed(_File, []) ->
+    {ok, #{}};
+parsed(_File, [{[<<"users">>], empty_list, _}]) ->
+    {ok, #{}};
+parsed(_File, Leaves) ->
+    case [Leaf || {[Key | _], _, _} = Leaf <- Leaves, Key =/= <<"users">>] of
+        [{_, _, #{file := Name, line := Line}} | _] ->
+            {error, at(Name, Line, "a users_file has the key users and no other")};
+        [] ->
+            Groups = [{Path, Value, Place} || {[_ | Path], Value, Place} <- Leaves],
+            case meerkat_config_value:parse_leaves(users, Groups) of
+                {ok, Users} ->
+                    {ok, Users};
+                {error, {Shown, Allowed}, #{file := Name, line := Line}} ->
+                    {error, at(Name, Line, ["users is ", Shown, "; it must be ", Allowed])}
+            end
+    end.
+
+at(Name, Line, Sentence) ->
+    [Name, $:, integer_to_list(Line), ": ", Sentence].
+
+%% Whole or not at all, and readable by nobody else from its first byte on.
+write(File, Users) ->
+    Temporary = <<File/binary, ".new">>,
+    _ = file:delete(Temporary),
+    Steps = [fun() -> file:write_file(Temporary, <<>>, [exclusive]) end,
+             fun() -> file:change_mode(Temporary, 8#600) end,
+             fun() -> file:write_file(Temporary, rendered(Users), [sync]) end,
+             fun() -> file:rename(Temporary, File) end],
+    case done(Steps) of
+        ok ->
+            ok;
+        {error, Reason} ->
+            _ = file:delete(Temporary),
+            {error, file:format_error(Reason)}
+    end.
+
+done([Step | Steps]) ->
+    case Step() of
+        ok -> done(Steps);
+        {error, Reason} -> {error, Reason}
+    end;
+done([]) ->
+    ok.
+
+rendered(Users) ->
+    ["# Users added by `meerkatctl users add`; written anew at each change.\n"
+     "users = (",
+     lists:join(",", [["\n    { name = ", quoted(User), "; ", rendered_proof(Proof), "; }"]
+                      || {User, Proof} <- lists:sort(maps:to_list(Users))]),
+     "\n);\n"].
+
+rendered_proof({password, Password}) -> ["password = ", quoted(Password)];
+rendered_proof({key, Key}) -> ["key = \"", binary:encode_hex(Key), $"].
+
+%% A string of libconfig; OpaqueString leaves no control character.
+quoted(Text) ->
+    [$", re:replace(Text, "[\"\\\\]", "\\\\&", [global]), $"].
