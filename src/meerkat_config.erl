@@ -398,7 +398,8 @@ plain() ->
         software, log_level, total_quota, user_quota, max_allocations_per_address, max_bps,
         user_bps, bps_capacity, unauthenticated_rate, unauthenticated_burst, alternate_server,
         password_algorithms, require_sha256, username_anonymity, failed_authentication_rate,
-        rfc3489_compatibility, mobility, log_format, drain_deadline, users_file
+        rfc3489_compatibility, mobility, log_format, drain_deadline, users_file, http_listen,
+        http_token
     ].
 
 %% Drawn at each start and never part of what is built or shipped.

@@ -171,6 +171,13 @@ rows() ->
             "Threads that move packets; 0 is one per CPU."),
         row(software, {text, 127}, undefined, ["SOFTWARE"], yes, <<"\"Meerkat\"">>,
             "Text of the SOFTWARE attribute in answers; without it there is none."),
+        row(http_listen, http_address, undefined, ["HTTP_LISTEN"], no, <<"\"127.0.0.1:9641\"">>,
+            "Where to serve HTTP: metrics, health, credentials, a page on what the server does and "
+            "one to try it from a browser (docs/monitoring.md). A port alone is served to this "
+            "machine only. Without it there is no HTTP."),
+        row(http_token, secret, undefined, ["HTTP_TOKEN"], yes, <<"\"...\"">>,
+            "What /credentials wants to see before it makes credentials; without it there is no "
+            "/credentials. Whoever has it can let anybody relay."),
         row(log_level, {choice, ?LOG_LEVELS}, info, ["LOG_LEVEL", "MONGOOSEICE_LOGLEVEL"], yes,
             "Least severe lines to log."),
         row(log_format, {choice, [{<<"human">>, human}, {<<"json">>, json}]}, human,

@@ -20,6 +20,7 @@
     | relay_ip
     | network
     | server
+    | http_address
     | key
     | {list, type()}
     | meerkat_config_group:type().
@@ -114,6 +115,8 @@ scalar(boolean, 1) -> {ok, true};
 scalar(boolean, 0) -> {ok, false};
 scalar({integer, Min, Max}, Value) when is_integer(Value), Value >= Min, Value =< Max ->
     {ok, Value};
+scalar(http_address, Port) when is_integer(Port) ->
+    scalar(http_address, integer_to_binary(Port));
 scalar(Type, Text) when is_binary(Text) ->
     %% The functions of `string` below take nothing but UTF-8; a secret is just bytes.
     Readable = Type =:= secret orelse is_list(unicode:characters_to_list(Text)),
@@ -169,6 +172,9 @@ text(network, Text) ->
 text(server, Text) ->
     server(re:run(Text, "^(?:\\[([0-9a-fA-F:.]+)\\]|([0-9.]+)):([0-9]{1,5})$",
                   [dollar_endonly, {capture, all_but_first, binary}]));
+text(http_address, Text) ->
+    http_address(re:run(Text, "^(?:(?:\\[([0-9a-fA-F:.]+)\\]|([0-9.]+)):)?([0-9]{1,5})$",
+                        [dollar_endonly, {capture, all_but_first, binary}]));
 text(key, <<Hex:32/binary>>) ->
     case re:run(Hex, "^[0-9a-fA-F]{32}$") of
         {match, _} -> {ok, <<(binary_to_integer(Hex, 16)):128>>};
@@ -249,6 +255,18 @@ server({match, [V6, V4, Port]}) ->
 server(nomatch) ->
     error.
 
+%% Without an address only this machine gets in.
+http_address({match, [<<>>, <<>>, Port]}) ->
+    http_address({match, [<<>>, <<"127.0.0.1">>, Port]});
+http_address({match, [V6, V4, Port]}) ->
+    case {address(<<V6/binary, V4/binary>>, fun(Ip) -> tuple_size(Ip) =:= 8 orelse V6 =:= <<>> end),
+          binary_to_integer(Port)} of
+        {{ok, Ip}, Number} when Number < 65536 -> {ok, {Ip, Number}};
+        _ -> error
+    end;
+http_address(nomatch) ->
+    error.
+
 width(Ip) when tuple_size(Ip) =:= 4 -> 32;
 width(_) -> 128.
 
@@ -309,6 +327,9 @@ allowed(relay_ip) ->
 allowed(server) ->
     <<"an IP address that clients can reach and a port, like 192.0.2.7:3478 or "
       "[2001:db8::7]:3478">>;
+allowed(http_address) ->
+    <<"a port, which only this machine reaches, or an IP address and a port, like 9641, "
+      "192.0.2.7:9641 or [::]:9641">>;
 allowed(network) ->
     <<"a network like 10.0.0.0/8, 2001:db8::/32 or 192.0.2.7, its host bits zero">>.
 
@@ -325,6 +346,8 @@ render({opaque_string, _}, Text) -> quote(Text);
 render(relay_ip, {Advertised, Local}) ->
     [meerkat_text:ip(Advertised), $/, meerkat_text:ip(Local)];
 render(network, Network) -> meerkat_text:network(Network);
+render(secret, _) -> <<"(not shown)">>;
+render(http_address, Address) -> meerkat_text:address(Address);
 render(server, Address) -> meerkat_text:address(Address);
 render(_, Ip) -> meerkat_text:ip(Ip).
 

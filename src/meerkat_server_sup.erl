@@ -25,8 +25,9 @@ start_link(Name, Config) ->
 init({Name, Settings}) ->
     {ok, {#{strategy => rest_for_one, intensity => 5, period => 10},
           [#{id => meerkat_registry,
-             start => {meerkat_registry, start_link, [Name, Settings]}},
-           #{id => meerkat_alloc_sup,
+             start => {meerkat_registry, start_link, [Name, Settings]}}]
+          ++ meerkat_http_sup:child_specs(Name, Settings()) ++
+          [#{id => meerkat_alloc_sup,
              start => {meerkat_alloc_sup, start_link, [Name]},
              type => supervisor},
            #{id => meerkat_request_sup,

@@ -34,6 +34,10 @@
                       %% Bytes per second in each direction.
                       bandwidth := #{allocation | user | total => non_neg_integer()},
                       alternate_server := [{inet:ip_address(), inet:port_number()}],
+                      http := #{listen := undefined | {inet:ip_address(), inet:port_number()},
+                                token := fun(() -> undefined | binary()),
+                                %% Wrong tokens, by source.
+                                failures := meerkat_auth_failures:failures()},
                       relay_program := default | file:name_all(),
                       relay_config := map(),
                       nonce_key := fun(() -> <<_:256>>),
@@ -50,6 +54,8 @@
 -define(RELAYS_MAX, 64).
 %% Requests the relay may have waiting for us, per worker.
 -define(CREDITS, 1024).
+%% Per second and source address, before no more are looked at.
+-define(WRONG_TOKENS, 2).
 %% SO_RCVBUF of every socket, bytes: 30 ms of 1 Gbit/s.
 -define(RECEIVE_BUFFER, 4194304).
 
@@ -166,6 +172,7 @@ settings(Name, Config, IsDrawn) ->
                      user => maps:get(user_bps, Config),
                      total => maps:get(bps_capacity, Config)},
       alternate_server => maps:get(alternate_server, Config),
+      http => http(Config),
       relay_program => maps:get(relay_program, Config, default),
       relay_config => #{workers => Workers,
                         sessions_max => Allocations,
@@ -221,6 +228,11 @@ prepared_proof({key, Key}) -> {key, Key}.
 
 prepared_listener(#{realm := Realm} = Listener) -> Listener#{realm := prepared_text(Realm)};
 prepared_listener(Listener) -> Listener.
+
+http(#{http_listen := Listen, http_token := Token}) ->
+    #{listen => Listen,
+      token => fun() -> Token end,
+      failures => meerkat_auth_failures:new(?WRONG_TOKENS)}.
 
 quota(#{user_quota := User, max_allocations_per_address := Source, total_quota := Total,
         max_allocations := Max}) ->
@@ -286,6 +298,10 @@ is_valid(Rate, Value) when Rate =:= max_bps; Rate =:= user_bps; Rate =:= bps_cap
     is_integer(Value) andalso Value >= 0 andalso Value < 1 bsl 63;
 is_valid(alternate_server, Servers) ->
     is_list(Servers) andalso lists:all(fun is_server/1, Servers);
+is_valid(http_listen, Address) ->
+    Address =:= undefined orelse is_tuple(Address) andalso is_http_address(Address);
+is_valid(http_token, Token) ->
+    Token =:= undefined orelse is_binary(Token) andalso Token =/= <<>>;
 is_valid(workers, Value) ->
     is_integer(Value) andalso Value >= 0 andalso Value < 256;
 is_valid(software, Value) ->
@@ -335,6 +351,9 @@ is_prefix(_) ->
 
 is_server({Ip, Port}) -> is_ip(Ip) andalso is_port_number(Port) andalso Port > 0;
 is_server(_) -> false.
+
+is_http_address({Ip, Port}) -> is_ip(Ip) andalso is_port_number(Port);
+is_http_address(_) -> false.
 
 is_ip(Ip) -> inet:is_ip_address(Ip).
 

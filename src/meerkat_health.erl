@@ -1,0 +1,40 @@
+%% Is a server well, and would it take one more allocation? What /health, /ready and the metrics
+%% say; it asks and changes nothing.
+-module(meerkat_health).
+
+-export([alive/1, not_ready/1, not_ready/2, restarts/1]).
+-export_type([reason/0]).
+
+-type reason() :: relay_down | not_listening | draining | no_room | no_ports.
+
+%% Does the relay program answer? One that is too busy to is alive.
+-spec alive(Name :: atom()) -> boolean().
+alive(Name) ->
+    meerkat_relay:stats(Name) =/= {error, relay_down}.
+
+%% Why it would take no more allocations; nothing when it would.
+-spec not_ready(Name :: atom()) -> [reason()].
+not_ready(Name) ->
+    #{quota := #{total := Most}} = meerkat_registry:settings(Name),
+    not_ready(Name, #{relay => meerkat_relay:stats(Name),
+                      allocations => meerkat_registry:count(Name),
+                      allocations_max => Most,
+                      draining => meerkat_drain:is_draining(Name)}).
+
+%% The same, by what was gathered already.
+-spec not_ready(Name :: atom(), #{relay := _, allocations := _, allocations_max := _,
+                                  draining := _}) -> [reason()].
+not_ready(Name, #{relay := Relay, allocations := N, allocations_max := Most,
+                  draining := Draining}) ->
+    Listening = meerkat_registry:note(Name, listening),
+    [relay_down || Relay =:= {error, relay_down}]
+        ++ [not_listening || Listening =:= none orelse map_size(Listening) =:= 0]
+        ++ [draining || Draining]
+        ++ [no_room || N >= Most]
+        ++ [no_ports || {ok, #{ports_free := 0}} <- [Relay]].
+
+%% How often the relay program died, and for how many milliseconds it was away the last time.
+-spec restarts(Name :: atom()) -> {non_neg_integer(), GapMs :: non_neg_integer()}.
+restarts(Name) ->
+    Info = meerkat:info(Name),
+    {maps:get(relay_restarts, Info, 0), maps:get(relay_gap_ms, Info, 0)}.

@@ -1,0 +1,156 @@
+%% What is answered to an HTTP request: routes, pages, and who may have credentials. It knows
+%% nothing of sockets; what it tells without a token names no user, client or peer.
+-module(meerkat_http_api).
+
+-include_lib("kernel/include/logger.hrl").
+
+-export([handle/2]).
+-export_type([request/0, response/0]).
+
+%% Header names in lower case. The query's values are what they were before they were encoded.
+-type request() :: #{method := string(), path := binary(), query := [{binary(), binary()}],
+                     headers := [{string(), string()}], peer := inet:ip_address()}.
+-type response() :: {Code :: 200..599, [{atom() | string(), string()}], Body :: binary()}.
+
+%% Seconds credentials are good for when nobody says otherwise.
+-define(TTL_S, 86400).
+%% Prometheus' text format.
+-define(METRICS, "text/plain; version=0.0.4; charset=utf-8").
+-define(TEXT, "text/plain; charset=utf-8").
+
+-spec handle(Name :: atom(), request()) -> response().
+handle(Name, #{method := Method, path := Path} = Request) when Method =:= "GET";
+                                                               Method =:= "HEAD" ->
+    case route(Path) of
+        {page, File, Type} -> page(File, Type);
+        none -> text(404, "there is nothing here\n");
+        Route -> answer(Route, Name, Request)
+    end;
+handle(_Name, _Request) ->
+    {Code, Headers, Body} = text(405, "GET and HEAD only\n"),
+    {Code, [{"allow", "GET, HEAD"} | Headers], Body}.
+
+%% All there is: nothing else of the file system is ever looked at.
+route(<<"/">>) -> {page, "status.html", "text/html; charset=utf-8"};
+route(<<"/status.js">>) -> {page, "status.js", "text/javascript; charset=utf-8"};
+route(<<"/ice">>) -> {page, "ice.html", "text/html; charset=utf-8"};
+route(<<"/ice.js">>) -> {page, "ice.js", "text/javascript; charset=utf-8"};
+route(<<"/style.css">>) -> {page, "style.css", "text/css; charset=utf-8"};
+route(<<"/metrics">>) -> metrics;
+route(<<"/status.json">>) -> status;
+route(<<"/health">>) -> health;
+route(<<"/ready">>) -> ready;
+route(<<"/credentials">>) -> credentials;
+route(_) -> none.
+
+page(File, Type) ->
+    {ok, Body} = file:read_file(filename:join([code:priv_dir(meerkat), "www", File])),
+    {200, [{content_type, Type}], Body}.
+
+answer(metrics, Name, _Request) ->
+    Text = meerkat_metrics:text(meerkat_metrics:snapshot(Name)),
+    {200, [{content_type, ?METRICS}], iolist_to_binary(Text)};
+answer(status, Name, _Request) ->
+    Snapshot = meerkat_metrics:snapshot(Name),
+    json(200, meerkat_http_status:status(Name, Snapshot, erlang:system_time(second)));
+answer(health, Name, _Request) ->
+    case meerkat_health:alive(Name) of
+        true -> json(200, #{health => ok});
+        false -> json(503, #{health => relay_down})
+    end;
+answer(ready, Name, _Request) ->
+    case meerkat_health:not_ready(Name) of
+        [] -> json(200, #{ready => true});
+        Reasons -> json(503, #{ready => false, reasons => Reasons})
+    end;
+answer(credentials, Name, Request) ->
+    #{http := #{token := Token, failures := Failures}} = meerkat_registry:settings(Name),
+    credentials(Token(), Failures, Name, Request).
+
+%%% The form of draft-uberti-behave-turn-rest-00: `service` is turn, `username` (or `user`) is
+%%% anything, `key` the token, which may come as a header as well. `ttl` is ours.
+
+credentials(undefined, _Failures, _Name, _Request) ->
+    problem(404, <<"this server gives no credentials by HTTP: http_token is not set">>);
+credentials(Token, Failures, Name, #{peer := Ip} = Request) ->
+    Now = meerkat_auth_failures:now_us(),
+    Given = given(Request),
+    case meerkat_auth_failures:too_many(Failures, Ip, <<>>, Now) of
+        true ->
+            problem(429, [{"retry-after", "1"}], <<"too many wrong tokens">>);
+        false when Given =:= none ->
+            unauthorized(<<"a token is needed: Authorization: Bearer ..., or the parameter key">>);
+        false ->
+            case is_same(Given, Token) of
+                true ->
+                    made(Name, Request);
+                false ->
+                    ok = meerkat_auth_failures:count(Failures, Ip, <<>>, Now),
+                    ?LOG_WARNING("a wrong token for /credentials from ~ts", [meerkat_text:ip(Ip)]),
+                    unauthorized(<<"this is not the token">>)
+            end
+    end.
+
+given(#{headers := Headers, query := Query}) ->
+    case {proplists:get_value("authorization", Headers), proplists:get_value("x-api-key", Headers),
+          proplists:get_value(<<"key">>, Query)} of
+        {[_ | _] = Text, _, _} -> bearer(string:split(Text, " "));
+        {_, [_ | _] = Text, _} -> unicode:characters_to_binary(Text, latin1, latin1);
+        {_, _, Key} when is_binary(Key) -> Key;
+        _ -> none
+    end.
+
+bearer([Scheme, Token]) ->
+    case string:lowercase(Scheme) of
+        "bearer" -> unicode:characters_to_binary(string:trim(Token), latin1, latin1);
+        _ -> none
+    end;
+bearer(_) ->
+    none.
+
+%% Takes as long for any guess.
+is_same(Given, Token) ->
+    crypto:hash_equals(crypto:hash(sha256, Given), crypto:hash(sha256, Token)).
+
+made(Name, #{query := Query}) ->
+    #{secrets := Secrets} = meerkat_registry:settings(Name),
+    User = first([<<"username">>, <<"user">>], Query, <<"anonymous">>),
+    Ttl = first([<<"ttl">>], Query, integer_to_binary(?TTL_S)),
+    case {first([<<"service">>], Query, <<"turn">>), string:to_integer(Ttl), Secrets()} of
+        {<<"turn">>, {Seconds, <<>>}, [_ | _]} when is_integer(Seconds) ->
+            case meerkat_admin:handle({credentials, [User, Seconds]}, Name) of
+                {ok, Credentials} -> json(200, with_ice_servers(Credentials));
+                {error, Sentence} -> problem(400, Sentence)
+            end;
+        {_, _, []} ->
+            problem(404, <<"this server has no shared secret that credentials are made from">>);
+        {<<"turn">>, _, _} ->
+            problem(400, <<"ttl is a number of seconds">>);
+        {_, _, _} ->
+            problem(400, <<"the only service is turn">>)
+    end.
+
+first(Names, Query, Default) ->
+    hd([Value || Name <- Names, {N, Value} <- Query, N =:= Name] ++ [Default]).
+
+%% Ready for RTCPeerConnection.
+with_ice_servers(#{username := User, password := Password, uris := Uris} = Credentials) ->
+    {Stun, Turn} = lists:partition(fun(Uri) -> string:prefix(Uri, "stun") =/= nomatch end, Uris),
+    Credentials#{iceServers => [#{urls => Stun} || Stun =/= []]
+                     ++ [#{urls => Turn, username => User, credential => Password}
+                         || Turn =/= []]}.
+
+unauthorized(Sentence) ->
+    problem(401, [{"www-authenticate", "Bearer realm=\"meerkat\""}], Sentence).
+
+problem(Code, Sentence) -> problem(Code, [], Sentence).
+
+problem(Code, Headers, Sentence) ->
+    {Code, Json, Body} = json(Code, #{error => Sentence}),
+    {Code, Headers ++ Json, Body}.
+
+json(Code, Value) ->
+    {Code, [{content_type, "application/json"}], <<(meerkat_json:encode(Value))/binary, $\n>>}.
+
+text(Code, Text) ->
+    {Code, [{content_type, ?TEXT}], list_to_binary(Text)}.

@@ -1,0 +1,308 @@
+%% What a running server can be measured by, gathered at one moment and told in Prometheus' text
+%% format. One table of metrics feeds the text, docs/monitoring.md and the tests. Nothing here
+%% names a user, a client or a peer, and nothing waits for an allocation to end.
+-module(meerkat_metrics).
+
+-export([snapshot/1, text/1, families/0, markdown/0]).
+-export_type([snapshot/0, family/0]).
+
+%% `relay` without what only the relay program knows, when it does not answer.
+-type snapshot() :: #{
+    relay := {ok, map()} | {error, relay_down | busy},
+    allocations := non_neg_integer(),
+    allocations_max := non_neg_integer(),
+    draining := boolean(),
+    not_ready := [meerkat_health:reason()],
+    answers := #{{meerkat_answers:method(), meerkat_answers:outcome()} => non_neg_integer()},
+    durations := #{meerkat_answers:method() => meerkat_answers:durations()},
+    pools := [pool()],
+    restarts := non_neg_integer(),
+    gap_ms := non_neg_integer(),
+    queues := #{relay | request => non_neg_integer()},
+    processes := #{erlang | relay => meerkat_proc:usage()},
+    vm := #{atom() => term()},
+    build := #{version := binary(), otp := binary(), io_backend := binary()}
+}.
+%% A relay address and its ports; how many are free is not known without the relay program.
+-type pool() :: #{pool := pos_integer(), address := inet:ip_address(), total := pos_integer(),
+                  free => non_neg_integer()}.
+-type family() :: #{name := binary(), type := counter | gauge | histogram, labels := [atom()],
+                    help := binary()}.
+-type sample() :: {Labels :: [{atom(), unicode:chardata()}], Value :: number()}.
+
+%%% The table
+
+%% Name without its prefix, type, labels, help, and how to find the samples in a snapshot. The
+%% counters of the relay program come from its own table.
+rows() ->
+    [{"up", gauge, [], "whether the relay program answers",
+      fun(#{relay := Relay}) -> flag(is_tuple(Relay) andalso element(1, Relay) =:= ok) end},
+     {"ready", gauge, [], "whether the server takes new allocations, as /ready says",
+      fun(#{not_ready := Reasons}) -> flag(Reasons =:= []) end},
+     {"draining", gauge, [], "whether it was told to take no more",
+      fun(#{draining := Draining}) -> flag(Draining) end},
+     {"build_info", gauge, [version, otp, io_backend], "1, with what is running as labels",
+      fun(#{build := Build}) -> [{[{K, maps:get(K, Build)} || K <- [version, otp, io_backend]], 1}]
+      end},
+     {"allocations", gauge, [], "allocations there are",
+      fun(#{allocations := N}) -> one(N) end},
+     {"allocations_max", gauge, [], "allocations there can be",
+      fun(#{allocations_max := N}) -> one(N) end},
+     {"responses_total", counter, [method, code],
+      "responses to requests with credentials, good or not, by STUN error code or success",
+      fun(#{answers := Answers}) ->
+          [{[{method, atom_to_binary(Method)}, {code, code(Outcome)}], N}
+           || {{Method, Outcome}, N} <- sorted(Answers), Outcome =/= none, Outcome =/= throttled]
+      end},
+     {"unanswered_requests_total", counter, [reason],
+      "requests with credentials that got no response: throttled (failed_authentication_rate was "
+      "used up), none (the fault was here, or the relay's)",
+      fun(#{answers := Answers}) ->
+          [{[{reason, atom_to_binary(Reason)}],
+            lists:sum([N || {{_, Outcome}, N} <- sorted(Answers), Outcome =:= Reason])}
+           || Reason <- [none, throttled]]
+      end},
+     {"request_duration_seconds", histogram, [method],
+      "time from a request's arrival in Erlang to its response or its end",
+      fun(#{durations := Durations}) ->
+          [{[{method, atom_to_binary(Method)}], Duration}
+           || {Method, Duration} <- sorted(Durations)]
+      end},
+     {"received_packets_total", counter, [side], "datagrams received from clients and from peers",
+      traffic([{"client", client_packets}, {"peer", peer_packets}])},
+     {"received_bytes_total", counter, [side], "bytes of datagrams received",
+      traffic([{"client", client_bytes}, {"peer", peer_bytes}])},
+     {"sent_packets_total", counter, [side], "datagrams sent to clients and to peers",
+      traffic([{"client", client_sent_packets}, {"peer", peer_sent_packets}])},
+     {"sent_bytes_total", counter, [side], "bytes of datagrams sent",
+      traffic([{"client", client_sent_bytes}, {"peer", peer_sent_bytes}])},
+     {"dropped_packets_total", counter, [reason],
+      "packets that went no further, by reason (docs/protocol.md tells each)",
+      fun(Snapshot) ->
+          [{[{reason, atom_to_binary(Name)}], N}
+           || {Name, drop, _} <- meerkat_ctl:counters(),
+              {ok, N} <- [counted(Name, Snapshot)]]
+      end}]
+    ++ [{metric(Name) ++ "_total", counter, [], Help,
+         fun(Snapshot) -> [{[], N} || {ok, N} <- [counted(Name, Snapshot)]] end}
+        || {Name, counter, Help} <- meerkat_ctl:counters(), not is_traffic(Name)]
+    ++
+    [{"permissions", gauge, [], "permissions there are", stat(peers)},
+     {"ports", gauge, [pool, address, family], "ports of a relay address",
+      fun(#{pools := Pools}) -> [{pool(Pool), Total} || #{total := Total} = Pool <- Pools] end},
+     {"ports_free", gauge, [pool, address, family], "those of them that are free",
+      fun(#{pools := Pools}) -> [{pool(Pool), Free} || #{free := Free} = Pool <- Pools] end},
+     {"relay_workers", gauge, [], "threads that move packets", stat(workers)},
+     {"relay_restarts_total", counter, [], "times the relay program died and was started anew",
+      fun(#{restarts := N}) -> one(N) end},
+     {"relay_gap_seconds", gauge, [],
+      "how long it was away the last time, until the last allocation was back",
+      fun(#{gap_ms := Ms}) -> one(Ms / 1000) end},
+     {"requests_waiting", gauge, [], "requests the relay has passed on and has no response to yet",
+      stat(requests)},
+     {"mailbox_bytes", gauge, [way],
+      "bytes waiting in the relay: in, for its workers; out, from them to Erlang",
+      fun(Snapshot) ->
+          [{[{way, Way}], N} || {Way, Key} <- [{"in", mail_in}, {"out", mail_out}],
+                                {[], N} <- (stat(Key))(Snapshot)]
+      end},
+     {"erlang_queue_length", gauge, [process],
+      "messages waiting for the Erlang processes on a request's way: relay, and request in sum",
+      fun(#{queues := Queues}) ->
+          [{[{process, atom_to_binary(Process)}], N} || {Process, N} <- sorted(Queues)]
+      end}]
+    ++
+    [{"process_cpu_seconds_total", counter, [program], "CPU time, user and system",
+      process(cpu_ms, fun(Ms) -> Ms / 1000 end)},
+     {"process_resident_memory_bytes", gauge, [program], "resident memory",
+      process(rss, fun(N) -> N end)},
+     {"process_open_fds", gauge, [program], "open files, sockets among them",
+      process(fds, fun(N) -> N end)},
+     {"process_max_fds", gauge, [program], "most files it may have open",
+      process(fds_max, fun(N) -> N end)},
+     {"process_start_time_seconds", gauge, [program], "Unix time of its start",
+      process(started, fun(N) -> N end)},
+     {"erlang_vm_memory_bytes", gauge, [kind], "memory of the Erlang VM by use",
+      fun(#{vm := #{memory := Memory}}) ->
+          [{[{kind, atom_to_binary(Kind)}], N} || {Kind, N} <- sorted(Memory)]
+      end},
+     {"erlang_vm_process_count", gauge, [], "Erlang processes", vm(process_count)},
+     {"erlang_vm_process_limit", gauge, [], "most of them there can be", vm(process_limit)},
+     {"erlang_vm_run_queue_length", gauge, [], "processes that are ready and wait for a scheduler",
+      vm(run_queue)},
+     {"erlang_vm_reductions_total", counter, [], "work done, in reductions", vm(reductions)},
+     {"erlang_vm_garbage_collections_total", counter, [], "garbage collections",
+      vm(garbage_collections)}].
+
+%% What has a prefix of its own is called so by every exporter.
+name("process_" ++ _ = Name) -> Name;
+name("erlang_vm_" ++ _ = Name) -> Name;
+name(Name) -> "meerkat_" ++ Name.
+
+%% RFC words: the relay calls allocations sessions.
+metric(sessions_created) -> "allocations_created";
+metric(sessions_expired) -> "allocations_expired";
+metric(Name) -> atom_to_list(Name).
+
+is_traffic(Name) ->
+    lists:member(Name, [client_packets, client_bytes, client_sent_packets, client_sent_bytes,
+                        peer_packets, peer_bytes, peer_sent_packets, peer_sent_bytes]).
+
+traffic(Sides) ->
+    fun(Snapshot) ->
+        [{[{side, Side}], N} || {Side, Name} <- Sides, {ok, N} <- [counted(Name, Snapshot)]]
+    end.
+
+counted(Name, #{relay := {ok, #{counters := Counters}}}) -> maps:find(Name, Counters);
+counted(_Name, _Snapshot) -> error.
+
+stat(Key) ->
+    fun(#{relay := {ok, #{Key := N}}}) -> one(N); (_) -> [] end.
+
+vm(Key) ->
+    fun(#{vm := #{Key := N}}) -> one(N) end.
+
+process(Key, Convert) ->
+    fun(#{processes := Processes}) ->
+        [{[{program, atom_to_binary(Program)}], Convert(Value)}
+         || {Program, #{Key := Value}} <- sorted(Processes)]
+    end.
+
+pool(#{pool := Pool, address := Ip}) ->
+    [{pool, integer_to_list(Pool)}, {address, meerkat_text:ip(Ip)},
+     {family, case size(Ip) of 4 -> "ipv4"; 8 -> "ipv6" end}].
+
+code(Code) when is_integer(Code) -> integer_to_list(Code);
+code(success) -> "success".
+
+one(Value) -> [{[], Value}].
+
+flag(true) -> one(1);
+flag(false) -> one(0).
+
+sorted(Map) -> lists:sort(maps:to_list(Map)).
+
+%% Every metric there can be, in the order of the text.
+-spec families() -> [family()].
+families() ->
+    [#{name => list_to_binary(name(Name)), type => Type, labels => Labels,
+       help => list_to_binary(Help)}
+     || {Name, Type, Labels, Help, _} <- rows()].
+
+%%% The text
+
+%% Version 0.0.4 of the format. A family without a sample is left out.
+-spec text(snapshot()) -> iodata().
+text(Snapshot) ->
+    [family(name(Name), Type, Help, Samples)
+     || {Name, Type, _Labels, Help, Find} <- rows(), Samples <- [Find(Snapshot)], Samples =/= []].
+
+family(Name, Type, Help, Samples) ->
+    [["# HELP ", Name, " ", help(Help), "\n# TYPE ", Name, " ", atom_to_list(Type), "\n"]
+     | [sample(Type, Name, Sample) || Sample <- Samples]].
+
+-spec sample(atom(), string(), sample() | {list(), meerkat_answers:durations()}) -> iodata().
+sample(histogram, Name, {Labels, #{buckets := Buckets, count := Count, sum_us := Sum}}) ->
+    [[line(Name ++ "_bucket", Labels ++ [{le, seconds(Us)}], N) || {Us, N} <- Buckets],
+     line(Name ++ "_bucket", Labels ++ [{le, "+Inf"}], Count),
+     line(Name ++ "_sum", Labels, Sum / 1000000),
+     line(Name ++ "_count", Labels, Count)];
+sample(_Type, Name, {Labels, Value}) ->
+    line(Name, Labels, Value).
+
+line(Name, Labels, Value) ->
+    [Name, labels(Labels), " ", value(Value), "\n"].
+
+labels([]) ->
+    "";
+labels(Labels) ->
+    ["{", lists:join(",", [[atom_to_list(Label), "=\"", escape(Value), "\""]
+                           || {Label, Value} <- Labels]), "}"].
+
+value(N) when is_integer(N) -> integer_to_list(N);
+value(F) -> float_to_binary(F, [{decimals, 6}, compact]).
+
+seconds(Us) -> float_to_binary(Us / 1000000, [{decimals, 6}, compact]).
+
+escape(Value) ->
+    [case C of $\\ -> "\\\\"; $" -> "\\\""; $\n -> "\\n"; _ -> <<C/utf8>> end
+     || C <- unicode:characters_to_list(Value)].
+
+help(Help) ->
+    [case C of $\\ -> "\\\\"; $\n -> "\\n"; _ -> C end || C <- Help].
+
+%%% The moment
+
+%% badarg if there is no server of that name.
+-spec snapshot(Name :: atom()) -> snapshot().
+snapshot(Name) ->
+    #{relays := Relays, quota := #{total := Most}} = meerkat_registry:settings(Name),
+    Relay = meerkat_relay:stats(Name),
+    Info = #{relay => Relay, allocations => meerkat_registry:count(Name),
+             allocations_max => Most, draining => meerkat_drain:is_draining(Name)},
+    Answers = meerkat_registry:answers(Name),
+    {Restarts, GapMs} = meerkat_health:restarts(Name),
+    Info#{not_ready => meerkat_health:not_ready(Name, Info),
+          answers => meerkat_answers:by_method(Answers),
+          durations => meerkat_answers:durations(Answers),
+          pools => [pool(R, Relay) || R <- Relays],
+          restarts => Restarts,
+          gap_ms => GapMs,
+          queues => #{relay => waiting([meerkat_registry:note(Name, relay)]),
+                      request => waiting([meerkat_registry:note(Name, {request, N})
+                                          || N <- lists:seq(0, meerkat_request_sup:size() - 1)])},
+          processes => processes(meerkat_registry:note(Name, port)),
+          vm => virtual_machine(),
+          build => build(Name)}.
+
+pool(#{pool := Pool, advertised := Ip, min_port := Min, max_port := Max}, Relay) ->
+    Known = #{pool => Pool, address => Ip, total => Max - Min + 1},
+    case Relay of
+        {ok, #{pools := #{Pool := Free}}} -> Known#{free => Free};
+        _ -> Known
+    end.
+
+waiting(Pids) ->
+    lists:sum([N || Pid <- Pids, is_pid(Pid),
+                    {message_queue_len, N} <- [process_info(Pid, message_queue_len)]]).
+
+processes(Port) ->
+    Erlang = #{erlang => meerkat_proc:usage(list_to_integer(os:getpid()))},
+    case is_port(Port) andalso erlang:port_info(Port, os_pid) of
+        {os_pid, Pid} -> Erlang#{relay => meerkat_proc:usage(Pid)};
+        _ -> Erlang
+    end.
+
+virtual_machine() ->
+    {Reductions, _} = erlang:statistics(reductions),
+    {Collections, _, _} = erlang:statistics(garbage_collection),
+    #{memory => maps:with([processes, system, atom, binary, code, ets],
+                          maps:from_list(erlang:memory())),
+      process_count => erlang:system_info(process_count),
+      process_limit => erlang:system_info(process_limit),
+      run_queue => erlang:statistics(run_queue),
+      reductions => Reductions,
+      garbage_collections => Collections}.
+
+build(Name) ->
+    Version = case application:get_key(meerkat, vsn) of
+        {ok, Vsn} -> list_to_binary(Vsn);
+        undefined -> <<"unknown">>
+    end,
+    Backend = case meerkat_registry:note(Name, io_backend) of
+        none -> <<"io_uring">>;
+        Known -> iolist_to_binary(io_lib:format("~ts", [Known]))
+    end,
+    #{version => Version, otp => list_to_binary(erlang:system_info(otp_release)),
+      io_backend => Backend}.
+
+%%% The page
+
+%% The table of docs/monitoring.md.
+-spec markdown() -> unicode:chardata().
+markdown() ->
+    ["| Metric | Type | Labels | |\n|---|---|---|---|\n",
+     [["| `", Name, "` | ", atom_to_list(Type), " | ",
+       lists:join(", ", [["`", atom_to_list(Label), "`"] || Label <- Labels]),
+       " | ", Help, " |\n"]
+      || #{name := Name, type := Type, labels := Labels, help := Help} <- families()]].
