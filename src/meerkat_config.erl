@@ -57,6 +57,8 @@
     users_file := undefined | binary(),
     %% Those of that file, where one is set.
     added_users => meerkat_users:users(),
+    http_listen := undefined | {inet:ip_address(), inet:port_number()},
+    http_token := undefined | binary(),
     settings := [setting()]
 }.
 -type setting() :: {Key :: atom(), Value :: binary(), Origin :: binary()}.

@@ -13,7 +13,7 @@
 -type format() :: human | json.
 %% The keys of meerkat_config that count here.
 -type config() :: #{log_level := logger:level(), log_format => format(), secrets := [binary()],
-                    _ => _}.
+                    http_token => undefined | binary(), _ => _}.
 
 %% A secret shorter than this would strike out half of every line.
 -define(SHORTEST_STRUCK_OUT, 4).
@@ -22,21 +22,21 @@
 %% Sends the log of this node to stderr in our format, from log_level on. Nothing is printed by the
 %% handler that was there before.
 -spec start(config()) -> ok.
-start(#{log_level := Level, secrets := Secrets} = Config) ->
+start(#{log_level := Level} = Config) ->
     _ = logger:remove_handler(default),
     ok = logger:add_handler(default, logger_std_h, #{
         config => #{type => standard_error},
         filters => [{progress, {fun logger_filters:progress/2, stop}}],
-        formatter => {?MODULE, #{secrets => [S || S <- Secrets, long_enough(S)],
+        formatter => {?MODULE, #{secrets => secrets(Config),
                                  format => maps:get(log_format, Config, human)}}
     }),
     set_level(Level).
 
 %% Another level and form, and other secrets; those that were are struck out as before.
 -spec change(config()) -> ok.
-change(#{log_level := Level, secrets := Secrets} = Config) ->
+change(#{log_level := Level} = Config) ->
     {ok, #{formatter := {_, #{secrets := Known}}}} = logger:get_handler_config(default),
-    Fresh = [S || S <- Secrets, long_enough(S), not lists:member(S, Known)],
+    Fresh = [S || S <- secrets(Config), not lists:member(S, Known)],
     ok = logger:update_formatter_config(default, #{secrets => Fresh ++ Known,
                                                    format => maps:get(log_format, Config, human)}),
     set_level(Level).
@@ -55,8 +55,9 @@ set_level(Level) ->
 flush() ->
     logger_std_h:filesync(default).
 
-long_enough(Secret) ->
-    byte_size(Secret) >= ?SHORTEST_STRUCK_OUT.
+secrets(#{secrets := Secrets} = Config) ->
+    [S || S <- [maps:get(http_token, Config, undefined) | Secrets],
+          is_binary(S), byte_size(S) >= ?SHORTEST_STRUCK_OUT].
 
 %% logger's formatter callback.
 -spec format(logger:log_event(), #{secrets := [binary()], format => format()}) ->

@@ -123,6 +123,8 @@ in_file(software) -> "\"S\"";
 in_file(log_level) -> "\"error\"";
 in_file(log_format) -> "\"json\"";
 in_file(drain_deadline) -> "14";
+in_file(http_listen) -> "\"[::1]:9641\"";
+in_file(http_token) -> "\"open sesame\"";
 in_file(users_file) -> "\"/nowhere/users.cfg\"";
 in_file(password_algorithms) -> "false";
 in_file(username_anonymity) -> "false";
@@ -142,6 +144,7 @@ shown(relays) -> <<"203.0.113.5 (bound: 10.0.0.5) from port 50000">>;
 shown(relay_ip) -> <<"198.51.100.9">>;
 shown(alternate_server) -> <<"192.0.2.7:3478, [2001:db8::7]:3479">>;
 shown(secret) -> <<"(1, not shown)">>;
+shown(http_token) -> <<"(not shown)">>;
 shown(users) -> <<"\"alice\"">>;
 shown(Key) when Key =:= allowed_peers; Key =:= denied_peers -> <<"10.0.0.0/8, ::1/128">>;
 shown(Key) when Key =:= realm; Key =:= software; Key =:= users_file ->

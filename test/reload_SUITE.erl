@@ -309,6 +309,8 @@ other({choice, Words}, Default) ->
     hd([binary_to_list(Word) || {Word, Value} <- Words, Value =/= Default]);
 other({list, network}, _) -> "10.0.0.0/8";
 other({list, secret}, _) -> "sesame";
+other(secret, _) -> "sesame";
+other(http_address, _) -> "9641";
 other({list, relay_address}, _) -> "127.0.0.3";
 other({Text, _}, _) when Text =:= text; Text =:= opaque_string -> "other".
 
