@@ -1,0 +1,14 @@
+#!/usr/bin/env escript
+%%! +Bd -env ERL_CRASH_DUMP_BYTES 0 +sbwt none +sbwtdcpu none +sbwtdio none
+%% Runs the measurements; see README.md. +Bd: Ctrl-C ends it at once, and bench/leash.c what it
+%% started.
+%%
+%%     bench.escript [--quick] [--only NAME[,NAME...]] [--write] [--report]
+%%
+%% --write puts the figures into docs/performance.md and its plots, --report does only that, with
+%% the figures of the last run.
+main(Args) ->
+    Root = filename:dirname(filename:dirname(filename:absname(escript:script_name()))),
+    [code:add_patha(Dir) || Dir <- filelib:wildcard(filename:join(Root, "_build/default/lib/*/ebin"))
+                                ++ [filename:join(Root, "_build/bench/ebin")]],
+    bench:main(Args).

@@ -1,0 +1,159 @@
+%% What is measured, as data: rows of work, the servers each is given to, how often and for how
+%% long; and what is required of the figures. Runs nothing.
+-module(bench_plan).
+
+-export([rows/0, select/2, requirements/0, times/1]).
+-export_type([row/0, kind/0, requirement/0]).
+
+%% packets: the generator's mode traffic, rounds alternate between the servers.
+%% latency: the same at a share of the rate that the first server takes without loss.
+%% allocations, memory: its modes allocations and idle. sink: the generator by itself.
+-type kind() :: packets | latency | allocations | memory | sink.
+%% part: the heading it stands under and a name that ONLY knows. args: of the generator; host:
+%% where it finds the server.
+-type row() :: #{id := atom(), part := atom(), kind := kind(), title := string(),
+                 args := [string()], host := string(), servers := [bench_servers:id()], is_key := boolean()}.
+%% Of a row's figure, ours to theirs: at least, or at most, so many times.
+-type requirement() :: #{title := string(), row := atom(), figure := atom(),
+                         of_server := bench_servers:id(), to := bench_servers:id() | number(),
+                         bound := at_least | at_most, factor := number()}.
+
+-define(FIELD, [ours, ours_epoll, coturn, coturn_gso, floor, p1]).
+-define(REAL, [ours, ours_epoll, coturn, coturn_gso, p1]).
+
+-spec rows() -> [row()].
+rows() ->
+    [key(singles, "1,000 flows, 160 B, singles", load(1000, 160, 1)),
+     key(burst4, "100 flows, 1,100 B, bursts of 4", load(100, 1100, 4) ++ ["--gso"]),
+     key(burst16, "100 flows, 1,200 B, bursts of 16", load(100, 1200, 16) ++ ["--gso"]),
+
+     row(packets, flows_100, "100 flows, 160 B, singles", load(100, 160, 1)),
+     row(packets, flows_10000, "10,000 flows, 160 B, singles", load(10000, 160, 1)),
+     row(packets, singles_1200, "1,000 flows, 1,200 B, singles", load(1000, 1200, 1)),
+     row(packets, burst4_160, "1,000 flows, 160 B, bursts of 4", load(1000, 160, 4) ++ ["--gso"]),
+     row(packets, burst4_apart, "100 flows, 1,100 B, 4 in a row, each sent by itself",
+         load(100, 1100, 4)),
+     row(packets, burst16_apart, "100 flows, 1,200 B, 16 in a row, each sent by itself",
+         load(100, 1200, 16)),
+     row(packets, up, "1,000 flows, 160 B, only from clients", direction("up")),
+     row(packets, down, "1,000 flows, 160 B, only from peers", direction("down")),
+     row(packets, indications, "1,000 flows, 160 B, Send and Data",
+         load(1000, 160, 1) ++ ["--method", "send"]),
+
+     row(paced, rate_20k, "1,000 flows, 160 B, 20,000 a second", rate("20000")),
+     row(paced, rate_80k, "1,000 flows, 160 B, 80,000 a second", rate("80000")),
+     row(paced, audio, "W1: 100 calls, 160 B, 50 a second each way", ["--workload", "W1"]),
+     row(paced, video, "W2: 100 streams, 1,100 B, 8 to a frame, 30 frames a second each way",
+         ["--workload", "W2", "--gso"]),
+     row(packets, hot, "W3: one flow, 1,200 B, bursts of 16",
+         load(1, 1200, 16) ++ ["--gso"]),
+
+     (row(ipv6, ipv6, "IPv6: 1,000 flows, 160 B, singles",
+          load(1000, 160, 1) ++ ["--peer", "::1", "--family", "6"]))#{host := "[::1]"},
+     row(ipv6, mixed, "IPv4 clients, IPv6 peers: the same",
+         load(1000, 160, 1) ++ ["--peer", "::1", "--family", "6"]),
+
+     (row(limits, limits_singles, "1,000 flows, 160 B, singles", load(1000, 160, 1)))
+         #{servers := [ours, ours_limits, ours_lists]},
+     (row(limits, limits_burst16, "100 flows, 1,200 B, bursts of 16",
+          load(100, 1200, 16) ++ ["--gso"]))#{servers := [ours, ours_limits, ours_lists]},
+
+     (row(latency, latency, "1,000 flows, 160 B, singles, at 70 % of what coturn takes without loss",
+          ["--flows", "1000", "--payload", "160", "--direction", "both"]))
+         #{kind := latency, servers := [coturn, ours, ours_epoll, coturn_gso, floor, p1],
+           is_key := true},
+
+     allocations(allocations_10, "10 requests under way", "10"),
+     allocations(allocations_1000, "1,000 requests under way", "1000"),
+
+     memory(memory, "from 1,000 to 10,000 idle allocations", ?REAL),
+     (memory(memory_most, "from 10,000 to as many as fit", [ours_many, coturn_many])),
+
+     sink(sink_1, "160 B, singles", ["--payload", "160"]),
+     sink(sink_4, "1,100 B, bursts of 4", ["--payload", "1100", "--burst", "4", "--gso"]),
+     sink(sink_16, "1,200 B, bursts of 16", ["--payload", "1200", "--burst", "16", "--gso"])].
+
+row(Part, Id, Title, Args) ->
+    #{id => Id, part => Part, kind => packets, title => Title, args => Args,
+      host => "127.0.0.1", servers => ?FIELD, is_key => false}.
+
+key(Id, Title, Args) ->
+    (row(packets, Id, Title, Args))#{is_key := true}.
+
+allocations(Id, Title, InFlight) ->
+    (row(allocations, Id, Title, ["--in-flight", InFlight]))
+        #{kind := allocations, servers := ?REAL}.
+
+memory(Id, Title, Servers) ->
+    (row(memory, Id, Title, []))#{kind := memory, servers := Servers}.
+
+sink(Id, Title, Args) ->
+    (row(sink, Id, Title, ["--flows", "100", "--direction", "both", "--rate", "0" | Args]))
+        #{kind := sink, servers := [generator]}.
+
+%% Both ways, as much as the generator gives.
+load(Flows, Payload, Burst) ->
+    ["--flows", integer_to_list(Flows), "--payload", integer_to_list(Payload),
+     "--burst", integer_to_list(Burst), "--direction", "both", "--rate", "0"].
+
+direction(Direction) ->
+    ["--flows", "1000", "--payload", "160", "--direction", Direction, "--rate", "0"].
+
+rate(Pps) ->
+    ["--flows", "1000", "--payload", "160", "--direction", "both", "--rate", Pps].
+
+%% The rows of a run: quick ones are what the requirements are about. Only: rows or parts by name,
+%% and then these all; [] is no choice. An unknown name is an error.
+-spec select(IsQuick :: boolean(), Only :: [string()]) -> {ok, [row()]} | {error, string()}.
+select(IsQuick, []) ->
+    {ok, [Row || Row <- rows(), not IsQuick orelse is_quick(Row)]};
+select(_, Only) ->
+    Known = lists:usort([atom_to_list(maps:get(K, Row)) || Row <- rows(), K <- [id, part]]),
+    case Only -- Known of
+        [] ->
+            {ok, [Row || #{id := Id, part := Part} = Row <- rows(),
+                         lists:member(atom_to_list(Id), Only) orelse
+                             lists:member(atom_to_list(Part), Only)]};
+        [Name | _] ->
+            {error, "ONLY=" ++ Name ++ ": must be of " ++ lists:join(" ", Known)}
+    end.
+
+is_quick(#{is_key := true}) -> true;
+is_quick(#{id := Id}) -> lists:member(Id, [allocations_10, allocations_1000, memory, sink_1]).
+
+%% How many rounds count, how many come before them and do not, and how long each measures.
+-spec times(IsQuick :: boolean()) ->
+          fun((row()) -> #{rounds := pos_integer(), discarded := 0 | 1, seconds := float()}).
+times(true) ->
+    fun(#{kind := memory}) -> #{rounds => 1, discarded => 0, seconds => 1.0};
+       (_) -> #{rounds => 2, discarded => 0, seconds => 1.0}
+    end;
+times(false) ->
+    fun(#{kind := memory}) -> #{rounds => 1, discarded => 0, seconds => 2.0};
+       (#{is_key := true}) -> #{rounds => 7, discarded => 1, seconds => 2.0};
+       (_) -> #{rounds => 3, discarded => 0, seconds => 1.5}
+    end.
+
+-spec requirements() -> [requirement()].
+requirements() ->
+    [more("singles, 1,000 flows, packets per CPU-second to coturn's", singles, coturn, 1.4),
+     more("the same to the floor's", singles, floor, 0.95),
+     more("the same to the Erlang stun library's", singles, p1, 4),
+     more("bursts of 4, 1,100 B, to coturn's", burst4, coturn, 2),
+     more("bursts of 16, 1,200 B, to coturn's", burst16, coturn, 3.5),
+     #{title => "latency, 99th percentile, to coturn's", row => latency, figure => p99,
+       of_server => ours, to => coturn, bound => at_most, factor => 1},
+     #{title => "user memory of an allocation in the relay, bytes", row => memory,
+       figure => relay_rss, of_server => ours, to => 1, bound => at_most, factor => 1024},
+     #{title => "memory of an allocation, relay and BEAM, to coturn's", row => memory,
+       figure => rss, of_server => ours, to => coturn, bound => at_most, factor => 0.333},
+     (more("allocations per CPU-second, 10 under way, to coturn's", allocations_10, coturn, 1))
+         #{figure := per_cpu},
+     (more("the same, 1,000 under way", allocations_1000, coturn, 1))#{figure := per_cpu}]
+        ++ [#{title => "epoll to io_uring: " ++ Title, row => Id, figure => per_cpu,
+              of_server => ours_epoll, to => ours, bound => at_least, factor => 0.9}
+            || #{id := Id, title := Title, kind := packets, servers := ?FIELD} <- rows()].
+
+more(Title, Row, To, Factor) ->
+    #{title => Title, row => Row, figure => per_cpu, of_server => ours, to => To,
+      bound => at_least, factor => Factor}.
