@@ -4,7 +4,7 @@ ARGS ?=
 SUITE ?=
 T ?= 60
 
-.PHONY: all build help run test unit ct check fuzz asan tsan gen clean flood
+.PHONY: all build help run test unit ct check fuzz asan tsan gen clean bench bench-report flood
 
 all: build
 
@@ -36,6 +36,12 @@ fuzz: test-deps
 ## make asan | tsan    C tests and the suites of the RFCs, C built with that sanitizer
 asan tsan: test-deps
 	@test/run.sh $@
+
+## make bench          against coturn and others, 25 minutes (bench/README.md); QUICK=1, ONLY=NAME,
+##                     WRITE=1 puts the figures into docs/performance.md, and so does
+##                     bench-report afterwards
+bench bench-report: build
+	@$(MAKE) -s -C bench $@
 
 ## make flood          a million spoofed requests against a server, as root (bench/README.md); RATE=N
 flood: build

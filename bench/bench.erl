@@ -216,8 +216,7 @@ job(Mode, #{id := RowId, args := Args, host := Host} = Row, Id, Port, Pids, Roun
 length_of("search", _) -> ["--trial", "2", "--confirm", "2", "--warmup", ?WARMUP];
 length_of(_, Duration) -> ["--duration", Duration, "--warmup", ?WARMUP].
 
-%% Memory is that of a server which has done nothing yet, and of a second one where its relay is
-%% looked at by itself.
+%% Memory is that of a new server, and of a second one where its relay is looked at by itself.
 memory(Id, #{id := RowId} = Row, Mode, Round, Run) ->
     Sized = Row#{args := ["--flows", flows(RowId, Id)]},
     case fresh(Id, Sized, Mode, Round, fun(#{pids := Pids}) -> Pids end, Run) of
@@ -237,12 +236,23 @@ fresh(Id, Row, Mode, Round, Whose, #run{directory = Dir} = Run) ->
             Answer =
                 case Whose(Info) of
                     [] -> {error, "its relay is not a process of its own"};
-                    Pids -> bench_run:measure(job(Mode, Row, Id, Port, Pids, Round, Run))
+                    Pids -> warm(job(Mode, Row, Id, Port, Pids, Round, Run))
                 end,
             ok = bench_servers:stop(Server),
             Answer;
         {error, _} = Error ->
             Error
+    end.
+
+%% Some traffic first: what a server's buffers take when they are first used is no part of what an
+%% allocation takes.
+warm(#{file := File} = Job) ->
+    Warming = Job#{mode := "traffic", file := filename:join(filename:dirname(File), "warming.csv"),
+                   args := ["--flows", "100", "--payload", "1200", "--direction", "both",
+                            "--rate", "100000", "--duration", "2", "--warmup", "0"]},
+    case bench_run:measure(Warming) of
+        {ok, _} -> bench_run:measure(Job);
+        {error, _} = Error -> Error
     end.
 
 flows(memory, _) -> "1000,10000";

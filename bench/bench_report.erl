@@ -10,6 +10,7 @@
 %% A figure with three digits that count.
 -spec short(number()) -> iodata().
 short(N) when N == 0 -> "0";
+short(N) when abs(N) >= 10000000 -> [short(N / 1000000), " M"];
 short(N) when abs(N) >= 100000 -> [short(N / 1000), " k"];
 short(N) when abs(N) >= 100 -> integer_to_list(round(N));
 short(N) when abs(N) >= 10 -> io_lib:format("~.1f", [float(N)]);
@@ -156,7 +157,7 @@ allocations(Rows, Samples) ->
 
 memory(Rows, Samples) ->
     several("## Memory\n\nBytes for each idle allocation with a channel: the slope between two "
-            "numbers of them, in a server that has done nothing else.\n\n",
+            "numbers of them, in a new server that has relayed for two seconds.\n\n",
             [memory, memory_most],
             [{"allocations", most}, {"resident", rss}, {"proportional", pss},
              {"of that the relay program", relay_rss}, {"in the kernel", kernel}, {"of that sockets", sockets},
@@ -197,7 +198,7 @@ every_figure(Rows, Samples) ->
         [] -> [];
         _ -> ["## Every median and its spread\n\n",
               table(["", "server", "rounds", "ns a packet", "quartiles", "delivered a second",
-                     "lost %", "server's CPU %", "99 %, µs"], Lines)]
+                     "lost %", "server's CPU %"], Lines)]
     end.
 
 spread(#{id := Id, title := Title}, Server, Samples) ->
@@ -205,8 +206,7 @@ spread(#{id := Id, title := Title}, Server, Samples) ->
     {Low, High} = bench_stats:quartiles([0 || Ns =:= []] ++ Ns),
     [Title, bench_servers:title(Server), integer_to_list(length(Ns)), cell(Id, Server, ns, Samples),
      [short(Low), " to ", short(High)], cell(Id, Server, delivered, Samples),
-     cell(Id, Server, loss, Samples), cell(Id, Server, busy, Samples),
-     cell(Id, Server, p99, Samples)].
+     cell(Id, Server, loss, Samples), cell(Id, Server, busy, Samples)].
 
 %%% Plots
 

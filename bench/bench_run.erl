@@ -82,7 +82,7 @@ figures(Csv) ->
 %% Our name, the generator's column. Names that two have are of different modes.
 columns() ->
     [{per_cpu, <<"packets_per_cpu_s">>}, {ns, <<"server_ns_per_packet">>},
-     {own_ns, <<"generator_ns_per_packet">>}, {delivered, <<"delivered_pps">>},
+     {own_ns, <<"generator_ns_per_packet">>},
      {loss, <<"loss_percent">>}, {p50, <<"p50_us">>}, {p99, <<"p99_us">>}, {p999, <<"p999_us">>},
      {max, <<"max_us">>}, {loss_free, <<"max_rate_pps">>}, {failed, <<"failed">>},
      {rate, <<"allocations_per_s">>}, {per_cpu, <<"allocations_per_cpu_s">>},
@@ -91,11 +91,14 @@ columns() ->
      {pss, <<"pss_bytes_per_allocation">>}, {kernel, <<"kernel_bytes_per_allocation">>},
      {sockets, <<"socket_bytes_per_allocation">>}, {idle_cpu, <<"server_cpu_percent">>}].
 
-%% Per cent of a CPU that the server was at work; bytes it has more than before the first
+%% Packets a second that arrived while it was measured, without those that were still queued then;
+%% per cent of a CPU that the server was at work; bytes it has more than before the first
 %% allocation when the last is gone.
 derived(Numbers) ->
-    [{busy, 100 * Cpu / Seconds}
-     || #{<<"server_cpu_s">> := Cpu, <<"seconds">> := Seconds} <- [Numbers], Seconds > 0]
+    [{delivered, Relayed / Seconds}
+     || #{<<"relayed">> := Relayed, <<"seconds">> := Seconds} <- [Numbers], Seconds > 0]
+        ++ [{busy, 100 * Cpu / Seconds}
+            || #{<<"server_cpu_s">> := Cpu, <<"seconds">> := Seconds} <- [Numbers], Seconds > 0]
         ++ [{left, 1024 * (After - Before)}
             || #{<<"rss_kb_after">> := After, <<"rss_kb_0">> := Before} <- [Numbers]].
 

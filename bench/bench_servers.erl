@@ -201,7 +201,7 @@ coturn(Port, Dir, RelayIps) ->
 
 %% Our configuration file.
 ours(ours, Port) ->
-    [configuration(Port, ["127.0.0.1", "::1"]), "io_backend = \"io_uring\";\n"];
+    [configuration(Port, ["127.0.0.1", "::1"])];
 ours(ours_epoll, Port) ->
     [configuration(Port, ["127.0.0.1", "::1"]), "io_backend = \"epoll\";\n"];
 ours(ours_many, Port) ->
