@@ -192,11 +192,21 @@ void fleet_poll(struct fleet *f, uint64_t wait)
     look(f, fleet_now());
 }
 
+bool fleet_is_hopeless(const struct fleet *f)
+{
+    uint64_t failed = 0;
+    for (int code = 1; f->well[STEP_ALLOCATE] == 0 && code < TURN_CODES; code++)
+        failed += f->failed[code];
+    return failed >= f->o->in_flight;
+}
+
 int fleet_all(struct fleet *f, unsigned first, unsigned count, const enum turn_step *plan,
               bool allocated)
 {
     unsigned next = first, end = first + count;
     while ((next < end && (allocated || !fleet_interrupted)) || f->active_count) {
+        if (!allocated && fleet_is_hopeless(f))
+            next = end;
         while (next < end && f->active_count < f->o->in_flight) {
             struct turn_client *c = &f->clients[next++];
             if (allocated && (!c->allocated || c->waiting))

@@ -76,6 +76,9 @@ void fleet_poll(struct fleet *f, uint64_t wait);
 int fleet_all(struct fleet *f, unsigned first, unsigned count, const enum turn_step *plan,
               bool allocated);
 
+/* Has nothing but failures come of as many as may be under way at once? More would tell no more. */
+bool fleet_is_hopeless(const struct fleet *f);
+
 /* Says on stderr which failures there were since the start; how many. */
 uint64_t fleet_failures(const struct fleet *f);
 

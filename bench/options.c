@@ -57,7 +57,9 @@ static const char help[] =
     "  --family 4|6      REQUESTED-ADDRESS-FAMILY (none is sent)\n"
     "  --clients K       all flows share K sockets, each flow with a loopback address of its own;\n"
     "                    cheaper than a socket for each flow, and only towards 127.0.0.0/8\n"
-    "  --sources N       loopback addresses that clients come from, 127.0.2.1 and on\n"
+    "  --sources N       addresses of 127.0.0.0/8 that clients come from, others in each run (one "
+    "for\n"
+    "                    each 250 flows, and for each cycle of allocations)\n"
     "  --in-flight N     requests under way at once, also of allocations and idle (100)\n"
     "\n"
     "search\n"
@@ -81,7 +83,9 @@ static const char help[] =
     "  --max-loss PERCENT       of traffic, before the exit status is 1 (1; with --rate 0 100)\n"
     "\n"
     "exit status: 0 all is well; 1 more was lost than --max-loss, some request failed, or it was\n"
-    "interrupted; 2 wrong usage, or something here failed; 3 no allocation could be made\n";
+    "interrupted; 2 wrong usage, or something here failed; 3 no allocation could be made, or none "
+    "with\n"
+    "a channel or permission\n";
 
 static const char *const modes[] = {"traffic", "allocations", "idle", "search", "sink", NULL};
 static const char *const methods[] = {"channel", "send", NULL};

@@ -20,8 +20,8 @@
 struct cycles {
     const struct options *o;
     struct fleet fleet;
-    uint64_t begun, finished, well, end;
-    int first_failure;
+    uint64_t begun, finished, well; /* cycles */
+    uint64_t end;
     uint32_t *free; /* clients between two cycles */
     unsigned free_count;
 };
@@ -33,17 +33,12 @@ static void cycle_ended(void *ctx, struct turn_client *c, uint64_t now)
     (void)now;
     s->finished++;
     s->well += c->code == TURN_WELL;
-    if (c->code != TURN_WELL && s->first_failure == TURN_WELL)
-        s->first_failure = c->code;
     s->free[s->free_count++] = c->index;
 }
 
 static bool more(const struct cycles *s, uint64_t now)
 {
-    if (fleet_interrupted)
-        return false;
-    /* Nothing but failures: the rest would tell no more. */
-    if (s->finished >= s->fleet.size && s->fleet.well[STEP_ALLOCATE] == 0)
+    if (fleet_interrupted || fleet_is_hopeless(&s->fleet))
         return false;
     return s->o->count ? s->begun < s->o->count : now < s->end;
 }

@@ -39,11 +39,12 @@ static int open_raw(struct fleet *f)
     return 0;
 }
 
-/* The first failure is why there is none. */
+/* Says why there is nothing to send through. */
 static int nothing(const struct fleet *f)
 {
     fleet_failures(f);
-    fprintf(stderr, "meerkat_bench: no allocation could be made\n");
+    fprintf(stderr, "meerkat_bench: no %s could be made\n",
+            f->well[STEP_ALLOCATE] ? "channel or permission" : "allocation");
     return EXIT_NOTHING;
 }
 

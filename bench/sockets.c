@@ -23,7 +23,7 @@
 #define UDP_GRO 104
 #endif
 
-enum { FLOWS_PER_SOURCE = 10000, PER_NET = 250 };
+enum { FLOWS_PER_SOURCE = 250, PER_NET = 250, NETS = 60000 };
 
 static int with_buffers(int fd)
 {
@@ -80,10 +80,11 @@ int sockets_fd(const struct fleet *f, uint32_t tag)
     return f->clients[tag].fd;
 }
 
-/* The nth address of 127.0.2.1 and on: PER_NET of each /24. */
+/* The nth address of this process: PER_NET of each /24 of 127.0.0.0/8. Others than the last run
+ * had, for a server may remember its 5-tuples (and answer 437). */
 static struct addr loopback(unsigned n)
 {
-    unsigned net = 2 + n / PER_NET % 60000;
+    unsigned net = 2 + ((unsigned)getpid() * 7 + n / PER_NET) % NETS;
     const uint8_t ip[4] = {127, (uint8_t)(net / 256), (uint8_t)net, (uint8_t)(1 + n % PER_NET)};
     return addr_from_v4(ip, 0);
 }

@@ -316,6 +316,11 @@ static unsigned wrapping(const struct traffic *t)
            (t->fleet->peers[0].family == ADDR_V6 ? 20 : 8) + (4 - t->o->payload % 4) % 4;
 }
 
+static bool is_ready(const struct turn_client *c)
+{
+    return c->allocated && c->code == TURN_WELL;
+}
+
 int traffic_open(struct traffic *t, struct fleet *f)
 {
     const struct options *o = f->o;
@@ -328,7 +333,7 @@ int traffic_open(struct traffic *t, struct fleet *f)
         return -1;
     }
     for (unsigned i = 0; i < f->size; i++)
-        for (unsigned n = 0; f->clients[i].allocated && n < f->peer_count; n++)
+        for (unsigned n = 0; is_ready(&f->clients[i]) && n < f->peer_count; n++)
             t->flows[t->count++] = (struct flow){.client = i, .channel = n};
     f->ctx = t;
     f->on_packet = arrived;

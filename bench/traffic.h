@@ -50,7 +50,8 @@ struct traffic {
     uint64_t keep_from;
 };
 
-/* Flows through those of the fleet's clients that have an allocation; 0 or -1, stderr says why. */
+/* Flows through those of the fleet's clients whose last plan came to a good end; 0 or -1, stderr
+ * says why. */
 int traffic_open(struct traffic *t, struct fleet *f);
 void traffic_close(struct traffic *t);
 
