@@ -60,6 +60,7 @@ static const char help[] =
     "  --sources N       addresses of 127.0.0.0/8 that clients come from, others in each run (one "
     "for\n"
     "                    each 250 flows, and for each cycle of allocations)\n"
+    "  --keep S          each client prolongs what it has so often (150)\n"
     "  --in-flight N     requests under way at once, also of allocations and idle (100)\n"
     "\n"
     "search\n"
@@ -155,6 +156,7 @@ static const struct row {
     {"rate", REAL, &raw.o.rate, 0, 1e9, NULL},
     {"duration", REAL, &raw.o.duration, 0.1, 1e6, NULL},
     {"warmup", REAL, &raw.o.warmup, 0, 1e6, NULL},
+    {"keep", REAL, &raw.o.keep, 0.1, 1e6, NULL},
     {"workload", CHOICE, &raw.workload, 0, 0, workloads},
     {"peer", IP, &raw.o.peer, 0, 0, NULL},
     {"family", UINT, &raw.o.family, 4, 6, NULL},
@@ -480,6 +482,7 @@ int options_parse(struct options *o, int argc, char **argv)
                              .burst = 1,
                              .rate = 10000,
                              .warmup = 1,
+                             .keep = 150,
                              .in_flight = 100,
                              .loss = 0.01,
                              .trial = 5,

@@ -5,6 +5,7 @@
 #define BENCH_OPTIONS_H
 
 #include "addr.h"
+#include "procfs.h"
 
 enum mode { MODE_TRAFFIC, MODE_ALLOCATIONS, MODE_IDLE, MODE_SEARCH, MODE_SINK };
 enum method { METHOD_CHANNEL, METHOD_SEND };
@@ -13,7 +14,7 @@ enum direction { DIRECTION_UP, DIRECTION_DOWN, DIRECTION_BOTH, DIRECTION_ECHO };
 /* Exit statuses; see --help. */
 enum { EXIT_WELL = 0, EXIT_LOST = 1, EXIT_USAGE = 2, EXIT_NOTHING = 3 };
 
-enum { PIDS_MAX = 32, NAMES_MAX = 8, USER_MAX = 255 };
+enum { NAMES_MAX = 8, USER_MAX = 255 };
 
 struct options {
     enum mode mode;
@@ -31,6 +32,7 @@ struct options {
     double rate; /* packets a second, all flows and directions; 0: as fast as they go */
     bool rate_given;
     double duration, warmup;
+    double keep;      /* seconds after which permissions, channels and allocations are prolonged */
     struct addr peer; /* none: the address that reaches the server */
     unsigned family;  /* 4 or 6: REQUESTED-ADDRESS-FAMILY; 0: none in the request */
     unsigned clients; /* sockets shared by all flows; 0: a socket for each */

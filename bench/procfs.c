@@ -96,11 +96,29 @@ void procfs_cpu(struct procfs_cpu *out, const int *pids, unsigned count)
 {
     struct timespec self;
     *out = (struct procfs_cpu){0};
-    for (unsigned i = 0; i < count; i++)
-        out->server_ns += process_ns(pids[i]);
+    for (unsigned i = 0; i < count; i++) {
+        out->process_ns[i] = process_ns(pids[i]);
+        out->server_ns += out->process_ns[i];
+    }
     machine(out);
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &self);
     out->self_ns = (uint64_t)self.tv_sec * NS_PER_S + (uint64_t)self.tv_nsec;
+}
+
+bool procfs_cpu_since(struct procfs_cpu *to, const struct procfs_cpu *from)
+{
+    bool all = true;
+    to->server_ns = 0;
+    for (unsigned i = 0; i < PIDS_MAX; i++) {
+        bool known = to->process_ns[i] >= from->process_ns[i];
+        to->process_ns[i] = known ? to->process_ns[i] - from->process_ns[i] : 0;
+        to->server_ns += to->process_ns[i];
+        all &= known;
+    }
+    to->softirq_ns -= from->softirq_ns;
+    to->stolen_ns -= from->stolen_ns;
+    to->self_ns -= from->self_ns;
+    return all;
 }
 
 /* The sum, in kB, of those lines "NAME: N kB" whose name is among the names (NULL behind). */

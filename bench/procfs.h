@@ -7,8 +7,11 @@
 
 #include "base.h"
 
+enum { PIDS_MAX = 32 };
+
 struct procfs_cpu {
-    uint64_t server_ns;             /* all tasks of the processes */
+    uint64_t server_ns; /* all tasks of the processes */
+    uint64_t process_ns[PIDS_MAX];
     uint64_t softirq_ns, stolen_ns; /* of the whole machine, by clock tick */
     uint64_t self_ns;               /* this process */
 };
@@ -26,6 +29,11 @@ unsigned procfs_find(const char *name, int *pids, unsigned count, unsigned max);
 bool procfs_alive(int pid);
 
 void procfs_cpu(struct procfs_cpu *out, const int *pids, unsigned count);
+
+/* Makes `to` what was used since `from`. False when one of the processes has ended or was replaced:
+ * what it used is unknown and left out. */
+bool procfs_cpu_since(struct procfs_cpu *to, const struct procfs_cpu *from);
+
 void procfs_memory(struct procfs_memory *out, const int *pids, unsigned count);
 
 #endif

@@ -99,11 +99,11 @@ static void report_steps(struct report *r, const struct fleet *f)
 }
 
 static void report_cycles(struct report *r, const struct cycles *s, double seconds,
-                          const struct procfs_cpu *before, const struct procfs_cpu *after)
+                          const struct procfs_cpu *used, bool known)
 {
     const struct options *o = s->o;
     const struct fleet *f = &s->fleet;
-    double cpu = (double)(after->server_ns - before->server_ns) / 1e9;
+    double cpu = (double)used->server_ns / 1e9;
     double made = (double)f->well[STEP_ALLOCATE];
     report_asked(r, o);
     report_put(r, "in_flight", "%u", o->in_flight);
@@ -115,11 +115,11 @@ static void report_cycles(struct report *r, const struct cycles *s, double secon
     report_put(r, "retransmitted", "%llu", (unsigned long long)f->retransmitted);
     report_put(r, "operations_per_s", "%.0f", (double)f->answers / seconds);
     report_put(r, "allocations_per_s", "%.0f", made / seconds);
-    report_figure(r, "server_cpu_s", o->pid_count, 4, cpu);
-    report_figure(r, "allocations_per_cpu_s", o->pid_count && cpu > 0, 0, made / cpu);
-    report_figure(r, "operations_per_cpu_s", o->pid_count && cpu > 0, 0, (double)f->answers / cpu);
-    report_put(r, "generator_cpu_s", "%.4f", (double)(after->self_ns - before->self_ns) / 1e9);
-    report_put(r, "steal_s", "%.2f", (double)(after->stolen_ns - before->stolen_ns) / 1e9);
+    report_figure(r, "server_cpu_s", known, 4, cpu);
+    report_figure(r, "allocations_per_cpu_s", known && cpu > 0, 0, made / cpu);
+    report_figure(r, "operations_per_cpu_s", known && cpu > 0, 0, (double)f->answers / cpu);
+    report_put(r, "generator_cpu_s", "%.4f", (double)used->self_ns / 1e9);
+    report_put(r, "steal_s", "%.2f", (double)used->stolen_ns / 1e9);
     report_steps(r, f);
 }
 
@@ -145,13 +145,14 @@ int mode_allocations(const struct options *o)
     int status = run_cycles(&s) == 0 ? EXIT_WELL : EXIT_USAGE;
     double seconds = (double)(fleet_now() - start) / 1e9;
     procfs_cpu(&after, o->pids, o->pid_count);
+    bool known = procfs_cpu_since(&after, &before) && o->pid_count;
     s.fleet.on_end = NULL;
     fleet_failures(&s.fleet);
     if (status == EXIT_WELL && s.fleet.well[STEP_ALLOCATE] == 0) {
         fprintf(stderr, "meerkat_bench: no allocation could be made\n");
         status = EXIT_NOTHING;
     } else if (status == EXIT_WELL) {
-        report_cycles(&r, &s, seconds, &before, &after);
+        report_cycles(&r, &s, seconds, &after, known);
         bool bad = s.well < s.finished || fleet_interrupted;
         status = report_finish(&r, o, bad ? EXIT_LOST : EXIT_WELL);
     }

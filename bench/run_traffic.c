@@ -79,9 +79,12 @@ static double us(const struct histogram *h, double part)
 static void report_cpu(struct report *r, const struct options *o, const struct traffic_result *t)
 {
     double cpu = (double)t->cpu.server_ns / 1e9;
-    bool known = o->pid_count && t->cpu.server_ns && t->relayed;
+    if (t->processes_ended)
+        fprintf(stderr,
+                "meerkat_bench: a process of the server ended meanwhile: its CPU is unknown\n");
+    bool known = !t->processes_ended && o->pid_count && t->cpu.server_ns && t->relayed;
     report_put(r, "relayed", "%llu", (unsigned long long)t->relayed);
-    report_figure(r, "server_cpu_s", o->pid_count, 4, cpu);
+    report_figure(r, "server_cpu_s", o->pid_count && !t->processes_ended, 4, cpu);
     report_figure(r, "packets_per_cpu_s", known, 0, (double)t->relayed / cpu);
     report_figure(r, "server_ns_per_packet", known, 1,
                   (double)t->cpu.server_ns / (double)t->relayed);
@@ -126,6 +129,8 @@ static void report_traffic_asked(struct report *r, const struct stage *s)
     report_put(r, "burst", "%u", o->burst);
     report_put(r, "gso", "%d", o->gso);
     report_put(r, "gro", "%d", o->gro);
+    report_put(r, "allocated", "%llu", (unsigned long long)s->fleet.well[STEP_ALLOCATE]);
+    report_put(r, "refreshed", "%llu", (unsigned long long)s->fleet.well[STEP_REFRESH]);
     report_put(r, "failed", "%d", s->failed);
 }
 

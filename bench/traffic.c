@@ -14,7 +14,7 @@
 
 enum { UP = 0, DOWN = 1 };
 enum { FLAG_MEASURED = 1 };
-enum { TURN_SLOTS = 64, HEADER = 24, KEEP_S = 150 };
+enum { TURN_SLOTS = 64, HEADER = 24 };
 
 #define MAGIC      0x6d6b6274u /* "mkbt" */
 #define LATE       NS_PER_MS
@@ -196,7 +196,7 @@ static uint64_t send_due(struct traffic *t, uint64_t now)
 static void keep(struct traffic *t, uint64_t now)
 {
     struct fleet *f = t->fleet;
-    uint64_t round = KEEP_S * NS_PER_S;
+    uint64_t round = (uint64_t)(t->o->keep * 1e9);
     while (!f->raw && now >= t->keep_from + round * (t->kept + 1) / f->size) {
         struct turn_client *c = &f->clients[t->kept++];
         if (c->allocated && !c->waiting)
@@ -231,14 +231,6 @@ static void progress(const struct traffic *t, uint64_t now, uint64_t *next)
                 (double)histogram_percentile(&r->latency, 0.99) / 1e3,
                 isatty(STDERR_FILENO) ? "" : "\n");
     *next = now + NS_PER_S;
-}
-
-static void difference(struct procfs_cpu *to, const struct procfs_cpu *from)
-{
-    to->server_ns -= MIN(from->server_ns, to->server_ns);
-    to->softirq_ns -= from->softirq_ns;
-    to->stolen_ns -= from->stolen_ns;
-    to->self_ns -= from->self_ns;
 }
 
 /* Until everything arrived, or nothing did for a while. */
@@ -293,7 +285,7 @@ void traffic_run(struct traffic *t, double rate, double warmup, double duration,
         send_due(t, t->measure_to);
     if (watched) {
         procfs_cpu(&result->cpu, o->pids, o->pid_count);
-        difference(&result->cpu, &before);
+        result->processes_ended = !procfs_cpu_since(&result->cpu, &before);
         result->relayed = t->arrived - arrived_before;
     }
     result->seconds = now > t->measure_from ? (double)(now - t->measure_from) / 1e9 : 0;

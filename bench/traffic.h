@@ -29,6 +29,7 @@ struct traffic_result {
     uint64_t skipped; /* not sent: the generator could not, or the kernel would not */
     uint64_t relayed; /* packets that came through while the CPU was watched */
     struct procfs_cpu cpu;
+    bool processes_ended;     /* not all of them are in it */
     struct histogram latency; /* from when it was due to when it was received; echo: and back */
 };
 
