@@ -42,6 +42,9 @@
     unauthenticated_burst := pos_integer(),
     alternate_server := [{inet:ip_address(), inet:port_number()}],
     max_permissions := pos_integer(),
+    io_backend := auto | io_uring | epoll,
+    receive_buffer := pos_integer(),
+    send_buffer := pos_integer(),
     default_lifetime := pos_integer(),
     max_lifetime := pos_integer(),
     nonce_lifetime := pos_integer(),
@@ -401,7 +404,7 @@ plain() ->
         user_bps, bps_capacity, unauthenticated_rate, unauthenticated_burst, alternate_server,
         password_algorithms, require_sha256, username_anonymity, failed_authentication_rate,
         rfc3489_compatibility, mobility, log_format, drain_deadline, users_file, http_listen,
-        http_token
+        http_token, io_backend, receive_buffer, send_buffer
     ].
 
 %% Drawn at each start and never part of what is built or shipped.

@@ -27,6 +27,12 @@
     {<<"error">>, error}
 ]).
 
+-define(IO_BACKENDS, [
+    {<<"auto">>, auto},
+    {<<"io_uring">>, io_uring},
+    {<<"epoll">>, epoll}
+]).
+
 %% The table. Own environment name first, MongooseICE's second; both count when not empty.
 -spec rows() -> [row()].
 rows() ->
@@ -169,6 +175,17 @@ rows() ->
             "Most permissions, and most channels, of one allocation."),
         row(workers, {integer, 0, 255}, 0, ["WORKERS"], no,
             "Threads that move packets; 0 is one per CPU."),
+        row(io_backend, {choice, ?IO_BACKENDS}, auto, ["IO_BACKEND"], no,
+            "What moves packets. `auto` is `io_uring`, and `epoll` where that is refused: by "
+            "kernels before Linux 6.0, kernel.io_uring_disabled, Docker's default seccomp "
+            "profile. The log tells which, and why. With `io_uring` the server does not start "
+            "without it."),
+        row(receive_buffer, {integer, 4096, 1073741824}, 4194304, ["RECEIVE_BUFFER"], no,
+            "Bytes of datagrams that may wait in each socket. The kernel grants no more than "
+            "net.core.rmem_max but to a server with CAP_NET_ADMIN; the log tells if it is less. "
+            "Memory is taken only for what waits."),
+        row(send_buffer, {integer, 4096, 1073741824}, 4194304, ["SEND_BUFFER"], no,
+            "The same for datagrams that wait to leave, and net.core.wmem_max."),
         row(software, {text, 127}, undefined, ["SOFTWARE"], yes, <<"\"Meerkat\"">>,
             "Text of the SOFTWARE attribute in answers; without it there is none."),
         row(http_listen, http_address, undefined, ["HTTP_LISTEN"], no, <<"\"127.0.0.1:9641\"">>,

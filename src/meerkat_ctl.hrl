@@ -3,7 +3,7 @@
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
--define(CTL_TABLE_HASH, 16#879d853738617411).
+-define(CTL_TABLE_HASH, 16#60366fa28fb6cdb3).
 
 %% {Name, Code, Way, [{Field, Type}]}
 -define(CTL_MESSAGES, [
@@ -31,7 +31,14 @@
         {unauthenticated_rate, u32},
         {unauthenticated_burst, u32},
         {bytes_per_s, u64},
-        {rfc3489, u8}]},
+        {rfc3489, u8},
+        {io_backend, u8},
+        {send_buffer, u32}]},
+    {io, 16#1a, r2e, [
+        {io_backend, u8},
+        {receive_buffer, u32},
+        {send_buffer, u32},
+        {detail, bytes}]},
     {listen, 16#11, e2r, [
         {listener, u32},
         {transport, u8},
@@ -139,6 +146,7 @@
     {stats, 16#40, e2r, []},
     {stats_reply, 16#41, r2e, [
         {workers, u16},
+        {io_backend, u8},
         {sessions, u32},
         {peers, u32},
         {requests, u32},

@@ -45,11 +45,12 @@ command(Port, Ref, Message) ->
         error:badarg -> closed
     end.
 
-%% The relay's counters and tables: workers, sessions, peers (permissions), requests it waits for
-%% our answer to, bytes of mail on its way, ports free (in all, and by pool), counters by name.
+%% The relay's counters and tables: workers, what moves packets, sessions, peers (permissions),
+%% requests it waits for our answer to, bytes of mail on its way, ports free (in all, and by pool),
+%% counters by name.
 -spec stats(Name :: atom()) ->
-    {ok, #{workers := non_neg_integer(), sessions := non_neg_integer(),
-           peers := non_neg_integer(), requests := non_neg_integer(),
+    {ok, #{workers := non_neg_integer(), io_backend := io_uring | epoll,
+           sessions := non_neg_integer(), peers := non_neg_integer(), requests := non_neg_integer(),
            mail_in := non_neg_integer(), mail_out := non_neg_integer(),
            ports_free := non_neg_integer(), pools := #{pos_integer() => non_neg_integer()},
            counters := #{atom() => non_neg_integer()}}}
@@ -69,10 +70,14 @@ call(Name, Message) ->
         exit:_ -> {error, relay_down}
     end.
 
-named_counters(#{counters := Values, pools := Pools} = Stats) ->
+named_counters(#{io_backend := Backend, counters := Values, pools := Pools} = Stats) ->
     Names = [Name || {Name, _, _} <- meerkat_ctl:counters()],
-    Stats#{pools := maps:from_list([{Pool, Free} || <<Pool:32, Free:32>> <= Pools]),
+    Stats#{io_backend := io_backend(Backend),
+           pools := maps:from_list([{Pool, Free} || <<Pool:32, Free:32>> <= Pools]),
            counters := maps:from_list(lists:zip(Names, [V || <<V:64>> <= Values]))}.
+
+io_backend(1) -> io_uring;
+io_backend(2) -> epoll.
 
 code(Name) ->
     {_, Code, _, _} = lists:keyfind(Name, 1, meerkat_ctl:messages()),
@@ -319,6 +324,11 @@ client(4, <<Client:6/binary, _/binary>>) -> Client;
 client(6, <<Client:18/binary, _/binary>>) -> Client;
 client(_, _) -> <<>>.
 
+deliver(_Ref, {io, Io}, #state{name = Name} = State) ->
+    #{relay_config := Asked} = meerkat_registry:settings(Name),
+    report_io(Io),
+    report_buffers(Io, Asked),
+    State;
 deliver(Ref, {_, Fields} = Message, #state{name = Name, calls = Calls} = State) ->
     case Calls of
         #{Ref := From} ->
@@ -330,3 +340,23 @@ deliver(Ref, {_, Fields} = Message, #state{name = Name, calls = Calls} = State) 
                 Pid -> Pid ! {relay, Ref, Message}, State
             end
     end.
+
+%% One line says what moves packets and, where that was not the first choice, why.
+report_io(#{io_backend := Backend, detail := <<>>}) ->
+    ?LOG_NOTICE("packets move by ~ts", [io_backend(Backend)]);
+report_io(#{io_backend := Backend, detail := Why}) ->
+    ?LOG_NOTICE("packets move by ~ts: io_uring is refused (~ts)",
+                [io_backend(Backend), meerkat_text:escape(Why)]).
+
+%% One warning for both. The buffers asked for are the default, if nobody said otherwise.
+report_buffers(Granted, Asked) ->
+    Short = [{Key, Limit, maps:get(Key, Granted), maps:get(Key, Asked)}
+             || {Key, Limit} <- [{receive_buffer, "rmem_max"}, {send_buffer, "wmem_max"}],
+                maps:get(Key, Granted) < maps:get(Key, Asked)],
+    Cut = [io_lib:format("~ts is ~b bytes instead of ~b", [Key, Got, Wanted])
+           || {Key, _, Got, Wanted} <- Short],
+    Remedy = [io_lib:format(" net.core.~ts=~b", [Limit, Wanted]) || {_, Limit, _, Wanted} <- Short],
+    Short =:= [] orelse
+        ?LOG_WARNING("the kernel cuts socket buffers: ~ts; sysctl -w~ts allows what is configured",
+                     [lists:join(", ", Cut), Remedy]),
+    ok.

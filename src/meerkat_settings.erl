@@ -56,14 +56,11 @@
 -define(CREDITS, 1024).
 %% Per second and source address, before no more are looked at.
 -define(WRONG_TOKENS, 2).
-%% SO_RCVBUF of every socket, bytes: 30 ms of 1 Gbit/s.
--define(RECEIVE_BUFFER, 4194304).
 
 %% Settings of the server Name, or what is wrong with Config in one sentence. Keys that are
 %% missing take the defaults of docs/configuration.md, the environment is not looked at; besides
 %% those of meerkat_config there are
 %%   relay_program   path of another relay program than the one in priv
-%%   receive_buffer  SO_RCVBUF, bytes
 %%   added_users     users as in `users`, added while the server runs (meerkat_users)
 %% and a listener may have a `realm` of its own, and `other`: what RFC 5780 calls the alternate
 %% address, IP and port, where there is a listener for each combination of the two.
@@ -181,7 +178,9 @@ settings(Name, Config, IsDrawn) ->
                         nonce_lifetime_s => NonceLifetime,
                         nonce_features => nonce_features(Config, IsDrawn),
                         channel_max => ChannelMax,
-                        receive_buffer => maps:get(receive_buffer, Config, ?RECEIVE_BUFFER),
+                        io_backend => io_backend(maps:get(io_backend, Config)),
+                        receive_buffer => maps:get(receive_buffer, Config),
+                        send_buffer => maps:get(send_buffer, Config),
                         unauthenticated_rate => maps:get(unauthenticated_rate, Config),
                         unauthenticated_burst => maps:get(unauthenticated_burst, Config),
                         bytes_per_s => maps:get(bps_capacity, Config),
@@ -197,6 +196,11 @@ settings(Name, Config, IsDrawn) ->
 %% Who is in the configuration is what the configuration says.
 with_added(#{users := Users} = Config) ->
     Config#{users := maps:merge(maps:get(added_users, Config, #{}), Users)}.
+
+%% The numbers of ctl.def.
+io_backend(auto) -> 0;
+io_backend(io_uring) -> 1;
+io_backend(epoll) -> 2.
 
 %% RFC 8489 18.1, erratum 6290. A name that is hashed can only be found among the users there are:
 %% where the shared secret lets in any name, none is asked to be.
@@ -285,7 +289,7 @@ is_valid(Flag, Value) when Flag =:= strict_realm; Flag =:= rfc5766_channel_numbe
     is_boolean(Value);
 is_valid(Number, Value) when Number =:= max_allocations; Number =:= max_permissions;
                              Number =:= default_lifetime; Number =:= max_lifetime;
-                             Number =:= nonce_lifetime; Number =:= receive_buffer ->
+                             Number =:= nonce_lifetime ->
     is_integer(Value) andalso Value > 0 andalso Value < 1 bsl 32;
 is_valid(Number, Value) when Number =:= user_quota; Number =:= total_quota;
                              Number =:= max_allocations_per_address;
@@ -302,6 +306,10 @@ is_valid(http_listen, Address) ->
     Address =:= undefined orelse is_tuple(Address) andalso is_http_address(Address);
 is_valid(http_token, Token) ->
     Token =:= undefined orelse is_binary(Token) andalso Token =/= <<>>;
+is_valid(Buffer, Value) when Buffer =:= receive_buffer; Buffer =:= send_buffer ->
+    is_integer(Value) andalso Value > 0 andalso Value < 1 bsl 31;
+is_valid(io_backend, Value) ->
+    lists:member(Value, [auto, io_uring, epoll]);
 is_valid(workers, Value) ->
     is_integer(Value) andalso Value >= 0 andalso Value < 256;
 is_valid(software, Value) ->

@@ -511,15 +511,16 @@ stats(Config) ->
     Asker = spawn_link(fun() -> Self ! {self(), info(Config)} end),
     {Ref, {stats, _}} = command(Bridge),
     Counters = << <<N:64>> || N <- lists:seq(1, length(meerkat_ctl:counters())) >>,
-    tell(Bridge, Ref, {stats_reply, #{workers => 2, sessions => 3, peers => 4, requests => 6,
-                                      mail_in => 7, mail_out => 8, ports_free => 5,
+    tell(Bridge, Ref, {stats_reply, #{workers => 2, io_backend => 2, sessions => 3, peers => 4,
+                                      requests => 6, mail_in => 7, mail_out => 8, ports_free => 5,
                                       pools => <<1:32, 2:32, 9:32, 3:32>>,
                                       counters => Counters}}),
     receive
         {Asker, Info} ->
             #{relay := {ok, Stats}} = Info,
-            ?assertMatch(#{workers := 2, sessions := 3, peers := 4, ports_free := 5,
-                           requests := 6, mail_in := 7, mail_out := 8, pools := #{1 := 2, 9 := 3},
+            ?assertMatch(#{workers := 2, io_backend := epoll, sessions := 3, peers := 4,
+                           ports_free := 5, requests := 6, mail_in := 7, mail_out := 8,
+                           pools := #{1 := 2, 9 := 3},
                            counters := #{client_packets := 1, client_bytes := 2}}, Stats)
     end.
 

@@ -73,7 +73,7 @@ start_server(Overrides) ->
         _ -> throw({skip, "needs a configuration of its own"})
     end.
 
-%% A relay program built otherwise (sanitizers) comes in by the environment.
+%% A relay program built otherwise (sanitizers) and what moves packets come in by the environment.
 config() ->
     Relays = [#{local => Ip, advertised => Ip, min_port => 49152, max_port => 65535}
               || Ip <- [{127, 0, 0, 1}, ?V6_LOOPBACK]],
@@ -85,10 +85,11 @@ config() ->
                allowed_peers => [{{127, 0, 0, 0}, 8}, {?V6_LOOPBACK, 128}],
                %% All clients of a suite share one address; quota_SUITE has the default.
                unauthenticated_rate => 0, failed_authentication_rate => 0},
-    case os:getenv("MEERKAT_RELAY_PROGRAM") of
-        false -> Config;
-        Program -> Config#{relay_program => Program}
-    end.
+    maps:merge(Config, maps:from_list(
+        [{relay_program, Program} || Program <- env("MEERKAT_RELAY_PROGRAM")] ++
+        [{io_backend, list_to_atom(Backend)} || Backend <- env("IO_BACKEND")])).
+
+env(Name) -> [Value || Value <- [os:getenv(Name)], Value =/= false].
 
 users() -> #{<<"alice">> => <<"wonderland">>, <<"bob">> => <<"builder">>}.
 

@@ -28,7 +28,8 @@ struct control {
     unsigned worker_count;
     struct ports ports;
     struct limits limits;
-    uint32_t receive_buffer;
+    struct socket_buffers buffers;
+    enum backend backend;
     struct clock_time time;
     uint64_t next_expiry; /* of a reservation */
     uint64_t next_scan;

@@ -1,7 +1,8 @@
 /*
  * The seam between the relay and the kernel: datagrams in, datagrams out, wake-ups, and nothing
- * about what they mean. A worker owns one `struct io`; behind it stands io_uring (uring.c), and in
- * tests a script with a clock of its own (test/c/fake_io.c).
+ * about what they mean. A worker owns one `struct io`; behind it stands io_uring (uring.c) or,
+ * where that is refused, epoll (epoll.c); in tests a script with a clock of its own
+ * (test/c/fake_io.c).
  *
  * One turn of a worker: io_wait() submits what was prepared and sleeps; io_dispatch() calls
  * on_packet for each datagram received; whatever is sent meanwhile goes out at the next io_wait().
@@ -83,6 +84,9 @@ struct io {
 
 /* io_uring. To be called by the thread that will use it. 0 or -errno. */
 int uring_create(struct io **out, const struct io_events *events, uint32_t sockets_max);
+
+/* epoll: the same with older means. 0 or -errno. */
+int epoll_io_create(struct io **out, const struct io_events *events, uint32_t sockets_max);
 
 /* Closes every socket, so that their ports are free when this returns. By the thread that used the
  * io, and the last it does with it but for io_wake. */

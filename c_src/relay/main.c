@@ -3,6 +3,7 @@
  *
  *   meerkat_relay                  serves on fds 3 and 4 (a port program: nouse_stdio, {packet,4})
  *   meerkat_relay --dump-protocol  prints the words it speaks there
+ *   meerkat_relay --probe          prints what this host lets it use (backend.h: backend_print)
  *
  * It takes no configuration of its own: everything comes by command.
  */
@@ -11,6 +12,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "backend.h"
 #include "control.h"
 #include "ctl.h"
 
@@ -30,8 +32,12 @@ int main(int argc, char **argv)
         ctl_dump(stdout);
         return 0;
     }
+    if (argc == 2 && strcmp(argv[1], "--probe") == 0) {
+        backend_print(stdout);
+        return 0;
+    }
     if (argc != 1) {
-        fprintf(stderr, "usage: %s [--dump-protocol]\n", argv[0]);
+        fprintf(stderr, "usage: %s [--dump-protocol | --probe]\n", argv[0]);
         return 64;
     }
     /* The terminal's Ctrl-C is for Erlang, who then closes our door in order. */

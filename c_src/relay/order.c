@@ -28,6 +28,17 @@ static void reply(struct control *c, const struct ctl_frame *to, enum ctl_status
     control_send(c, &f);
 }
 
+static void report_io(struct control *c, const char *why)
+{
+    struct socket_buffers granted = socket_buffers_granted(&c->buffers);
+    struct ctl_frame f = {.code = CTL_IO,
+                          .u.io = {.io_backend = (uint8_t)c->backend,
+                                   .receive_buffer = granted.receive,
+                                   .send_buffer = granted.send,
+                                   .detail = ctl_bytes_of(why, strlen(why))}};
+    control_send(c, &f);
+}
+
 static void config(struct control *c, const struct ctl_frame *f)
 {
     const struct ctl_config *m = &f->u.config;
@@ -35,8 +46,16 @@ static void config(struct control *c, const struct ctl_frame *f)
     unsigned n = m->workers ? m->workers : (unsigned)MAX(cpus, 1);
     if (c->workers || n > WORKERS_MAX || m->nonce_key.len != STUN_NONCE_KEY_LEN ||
         m->sessions_max == 0 || m->peers_max == 0 || m->credits == 0 ||
-        m->channel_max < CHANNEL_MIN || m->channel_max > CHANNEL_MAX_WIDE) {
+        m->channel_max < CHANNEL_MIN || m->channel_max > CHANNEL_MAX_WIDE ||
+        m->io_backend > BACKEND_EPOLL) {
         reply(c, f, CTL_REFUSED, c->workers ? "CONFIG came before" : "CONFIG value out of range");
+        return;
+    }
+    char why[BACKEND_WHY_MAX];
+    if (backend_choose((enum backend)m->io_backend, &c->backend, why) != 0) {
+        char detail[BACKEND_WHY_MAX + 32];
+        snprintf(detail, sizeof(detail), "io_uring is refused (%s)", why);
+        reply(c, f, CTL_FAILED, detail);
         return;
     }
     struct worker_config wc = {.sessions_max = m->sessions_max,
@@ -48,10 +67,11 @@ static void config(struct control *c, const struct ctl_frame *f)
                                .rfc3489 = m->rfc3489 != 0,
                                .limits = &c->limits,
                                .ports = &c->ports,
-                               .doorbell = c->doorbell};
+                               .doorbell = c->doorbell,
+                               .backend = c->backend};
     memcpy(wc.nonce_key, m->nonce_key.data, STUN_NONCE_KEY_LEN);
-    c->receive_buffer = m->receive_buffer;
-    ports_init(&c->ports, m->receive_buffer);
+    c->buffers = (struct socket_buffers){m->receive_buffer, m->send_buffer};
+    ports_init(&c->ports, &c->buffers);
     ratelimit_init(&c->limits.unauthenticated, m->unauthenticated_rate, m->unauthenticated_burst);
     shared_bucket_set(&c->limits.total, bandwidth(m->bytes_per_s));
     c->limits.users_max = m->sessions_max + 1;
@@ -68,6 +88,8 @@ static void config(struct control *c, const struct ctl_frame *f)
     }
     crypto_zero(wc.nonce_key, sizeof(wc.nonce_key));
     reply(c, f, ret ? CTL_FAILED : CTL_OK, ret ? strerror(-ret) : "");
+    if (ret == 0)
+        report_io(c, why);
 }
 
 /* Every worker gets its own copy, for it frees the one before by itself. */
@@ -186,7 +208,7 @@ static void listen_on(struct control *c, const struct ctl_frame *f)
         listening(c, f, CTL_REFUSED, NULL, "no CONFIG yet, id in use, or value out of range");
         return;
     }
-    int ret = socket_open_group(&local, c->worker_count, c->receive_buffer, fds);
+    int ret = socket_open_group(&local, c->worker_count, &c->buffers, fds);
     if (ret) {
         listening(c, f, CTL_FAILED, NULL, strerror(-ret));
         return;
@@ -217,7 +239,7 @@ static void relay_address(struct control *c, const struct ctl_frame *f)
     }
     int ret = ports_add(&c->ports, m->pool, &m->local, &m->advertised, m->min_port, m->max_port);
     if (ret == 0) { /* can it be bound at all? better said now than at the first Allocate */
-        int fd = socket_open_relayed(&m->local, 0);
+        int fd = socket_open_relayed(&m->local, NULL);
         if (fd >= 0)
             close(fd);
         else
@@ -329,6 +351,7 @@ static void stats(struct control *c, const struct ctl_frame *f)
         r->mail_out += mailbox_waiting(&c->workers[w].out);
     }
     r->workers = (uint16_t)c->worker_count;
+    r->io_backend = (uint8_t)c->backend;
     r->mail_out += (uint32_t)(c->out_len - c->out_sent);
     r->ports_free = ports_free(&c->ports);
     r->pools = ctl_bytes_of(pools, pools_free(&c->ports, pools));

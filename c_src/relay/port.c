@@ -13,10 +13,10 @@ enum port_state { PORT_FREE = 0, PORT_LIVE, PORT_HELD };
 
 enum { TRIES_MAX = 128 }; /* ports others may hold before we give up */
 
-void ports_init(struct ports *p, uint32_t receive_buffer)
+void ports_init(struct ports *p, const struct socket_buffers *buffers)
 {
     memset(p, 0, sizeof(*p));
-    p->receive_buffer = receive_buffer;
+    p->buffers = *buffers;
 }
 
 void ports_destroy(struct ports *p)
@@ -152,7 +152,7 @@ static int bind_port(struct ports *p, const struct pool *pool, uint16_t port)
 {
     struct addr a = pool->local;
     a.port = port;
-    return socket_open_relayed(&a, p->receive_buffer);
+    return socket_open_relayed(&a, &p->buffers);
 }
 
 static struct reservation *free_reservation(struct ports *p)

@@ -8,7 +8,7 @@
 
 #include <stdatomic.h>
 
-#include "addr.h"
+#include "socket.h"
 
 enum {
     POOLS_MAX = 256, /* over the life of the program */
@@ -43,7 +43,7 @@ struct ports {
     _Atomic uint32_t pool_count; /* workers read it; pools below it are complete */
     struct reservation reservations[RESERVATIONS_MAX];
     uint32_t reserved;
-    uint32_t receive_buffer; /* SO_RCVBUF of relayed sockets */
+    struct socket_buffers buffers; /* of relayed sockets */
 };
 
 /* A port taken from a pool with the socket bound to it. */
@@ -53,7 +53,7 @@ struct port {
     int fd;
 };
 
-void ports_init(struct ports *p, uint32_t receive_buffer);
+void ports_init(struct ports *p, const struct socket_buffers *buffers);
 void ports_destroy(struct ports *p);
 
 /* 0, also for a pool that is known with the same values: it is open again. -EEXIST for an id with

@@ -24,15 +24,41 @@ static int set_int(int fd, int level, int name, int value)
     return setsockopt(fd, level, name, &value, sizeof(value)) == 0 ? 0 : -errno;
 }
 
-static void set_receive_buffer(int fd, uint32_t bytes)
+/* Above rmem_max and wmem_max only with CAP_NET_ADMIN; as much as is allowed without. */
+static void set_buffer(int fd, int force, int ask, uint32_t bytes)
 {
-    int value = (int)bytes;
-    /* Above rmem_max only with CAP_NET_ADMIN; as much as is allowed without. */
-    if (bytes && setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &value, sizeof(value)) != 0)
-        set_int(fd, SOL_SOCKET, SO_RCVBUF, value);
+    int value = (int)MIN(bytes, (uint32_t)INT32_MAX);
+    if (bytes && set_int(fd, SOL_SOCKET, force, value) != 0)
+        set_int(fd, SOL_SOCKET, ask, value);
 }
 
-static int open_udp(uint8_t family, uint32_t receive_buffer)
+static void set_buffers(int fd, const struct socket_buffers *b)
+{
+    set_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, b->receive);
+    set_buffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, b->send);
+}
+
+/* The kernel tells twice what was asked for: it counts its own overhead. */
+static uint32_t get_buffer(int fd, int name)
+{
+    int value = 0;
+    socklen_t len = sizeof(value);
+    return getsockopt(fd, SOL_SOCKET, name, &value, &len) == 0 ? (uint32_t)value / 2 : 0;
+}
+
+struct socket_buffers socket_buffers_granted(const struct socket_buffers *asked)
+{
+    struct socket_buffers granted = {0};
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return granted;
+    set_buffers(fd, asked);
+    granted = (struct socket_buffers){get_buffer(fd, SO_RCVBUF), get_buffer(fd, SO_SNDBUF)};
+    close(fd);
+    return granted;
+}
+
+static int open_udp(uint8_t family, const struct socket_buffers *buffers)
 {
     int domain = family == ADDR_V4 ? AF_INET : AF_INET6;
     int fd = socket(domain, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -45,7 +71,8 @@ static int open_udp(uint8_t family, uint32_t receive_buffer)
             return ret;
         }
     }
-    set_receive_buffer(fd, receive_buffer);
+    if (buffers)
+        set_buffers(fd, buffers);
     set_int(fd, IPPROTO_UDP, UDP_GRO, 1); /* where the kernel can (5.0): deliver.h takes it apart */
     return fd;
 }
@@ -67,9 +94,9 @@ int socket_dont_fragment(int fd, uint8_t family, bool on)
                          on ? IPV6_PMTUDISC_DO : IPV6_PMTUDISC_DONT);
 }
 
-int socket_open_relayed(const struct addr *a, uint32_t receive_buffer)
+int socket_open_relayed(const struct addr *a, const struct socket_buffers *buffers)
 {
-    int fd = open_udp(a->family, receive_buffer);
+    int fd = open_udp(a->family, buffers);
     if (fd < 0)
         return fd;
     /* ICMP errors are reported (RFC 8656 11.5). DF is set when a client asks for it, and only then
@@ -153,7 +180,7 @@ static int shut(int fd)
 /* Binds without SO_REUSEPORT once: fails where anybody else listens, and settles port 0. */
 static int claim(struct addr *local)
 {
-    int fd = open_udp(local->family, 0);
+    int fd = open_udp(local->family, NULL);
     if (fd < 0)
         return fd;
     int ret = bind_addr(fd, local);
@@ -167,9 +194,9 @@ static int claim(struct addr *local)
     return ret;
 }
 
-static int open_member(const struct addr *local, uint32_t receive_buffer)
+static int open_member(const struct addr *local, const struct socket_buffers *buffers)
 {
-    int fd = open_udp(local->family, receive_buffer);
+    int fd = open_udp(local->family, buffers);
     if (fd < 0)
         return fd;
     int ret = set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1);
@@ -189,14 +216,15 @@ static int open_member(const struct addr *local, uint32_t receive_buffer)
     return fd;
 }
 
-int socket_open_group(struct addr *local, unsigned n, uint32_t receive_buffer, int fds[])
+int socket_open_group(struct addr *local, unsigned n, const struct socket_buffers *buffers,
+                      int fds[])
 {
     unsigned opened = 0;
     int ret = claim(local);
     if (ret)
         return ret;
     for (; opened < n; opened++) {
-        fds[opened] = open_member(local, receive_buffer);
+        fds[opened] = open_member(local, buffers);
         if (fds[opened] < 0) {
             ret = fds[opened];
             goto err_close;

@@ -9,8 +9,16 @@
 
 enum { WORKERS_MAX = 64 };
 
-/* A nonblocking socket bound to exactly a; or -errno. */
-int socket_open_relayed(const struct addr *a, uint32_t receive_buffer);
+/* Bytes of SO_RCVBUF and SO_SNDBUF; 0 is the system's default. */
+struct socket_buffers {
+    uint32_t receive, send;
+};
+
+/* What the kernel makes of these (net.core.rmem_max, wmem_max). Zeros if that cannot be told. */
+struct socket_buffers socket_buffers_granted(const struct socket_buffers *asked);
+
+/* A nonblocking socket bound to exactly a; or -errno. buffers may be NULL. */
+int socket_open_relayed(const struct addr *a, const struct socket_buffers *buffers);
 
 /* Whether what is sent from now on may be fragmented, here or on its way. 0 or -errno. */
 int socket_dont_fragment(int fd, uint8_t family, bool on);
@@ -20,7 +28,8 @@ int socket_dont_fragment(int fd, uint8_t family, bool on);
  * one client to socket number socket_spread(client, n). None receives before all stand.
  * 0, or -errno with nothing left open; -EADDRINUSE also when others share the port by SO_REUSEPORT.
  */
-int socket_open_group(struct addr *local, unsigned n, uint32_t receive_buffer, int fds[]);
+int socket_open_group(struct addr *local, unsigned n, const struct socket_buffers *buffers,
+                      int fds[]);
 
 /* The same choice as the kernel's. */
 unsigned socket_spread(const struct addr *client, unsigned n);

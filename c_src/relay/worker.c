@@ -292,7 +292,7 @@ static void *run(void *arg)
     struct worker *w = start->worker;
     struct io_events events = worker_events(w);
     uint32_t sockets_max = 2 * w->config.sessions_max + LISTENERS_MAX;
-    int ret = uring_create(&w->io, &events, sockets_max);
+    int ret = backend_create(w->config.backend, &w->io, &events, sockets_max);
     start->result = ret;
     sem_post(&start->up); /* start is not ours any more */
     if (ret)

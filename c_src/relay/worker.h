@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "backend.h"
 #include "clock.h"
 #include "ctl.h"
 #include "mailbox.h"
@@ -112,6 +113,7 @@ struct worker_config {
     struct limits *limits;
     struct ports *ports;
     int doorbell; /* eventfd of the control thread */
+    enum backend backend;
 };
 
 /* A request Erlang has and has not answered. */
@@ -147,7 +149,7 @@ struct worker {
 int worker_init(struct worker *w, const struct worker_config *config, struct clock_time start);
 void worker_destroy(struct worker *w);
 
-/* Starts the thread with an io_uring of its own; returns once that stands. 0 or -errno. Who joins
+/* Starts the thread with an io of its own; returns once that stands. 0 or -errno. Who joins
  * the thread ends the io. */
 int worker_start(struct worker *w);
 

@@ -30,7 +30,7 @@ static void place_clients(struct kit *k)
 void kit_start(struct kit *k)
 {
     memset(k, 0, sizeof(*k));
-    ports_init(&k->ports, 0);
+    ports_init(&k->ports, &(struct socket_buffers){0});
     k->limits.users = k->users;
     k->limits.users_max = ARRAY_SIZE(k->users);
     struct worker_config config = {.sessions_max = 64,

@@ -17,7 +17,7 @@ static struct addr v4;
 
 static void start(uint16_t min, uint16_t max)
 {
-    ports_init(&ports, 0);
+    ports_init(&ports, &(struct socket_buffers){0});
     CHECK(addr_parse(&v4, "127.0.0.1", 0));
     CHECK_EQ(ports_add(&ports, 1, &v4, &v4, min, max), 0);
 }
@@ -101,7 +101,7 @@ static void ports_of_others_are_passed_over(void)
     struct pool *pool = ports_find(&ports, 1);
     struct addr taken = v4;
     taken.port = 21000;
-    int fd = socket_open_relayed(&taken, 0);
+    int fd = socket_open_relayed(&taken, NULL);
     CHECK(fd >= 0);
     struct port p;
     uint64_t token;
@@ -212,7 +212,7 @@ static void spread(const char *ip)
     int fds[N];
     struct addr local, from;
     CHECK(addr_parse(&local, ip, 0));
-    CHECK_EQ(socket_open_group(&local, N, 0, fds), 0);
+    CHECK_EQ(socket_open_group(&local, N, NULL, fds), 0);
     CHECK(local.port != 0);
     struct sockaddr_storage to;
     socklen_t to_len = addr_to_sockaddr(&local, &to);
@@ -256,9 +256,9 @@ static void a_group_shares_its_port_with_nobody(void)
     struct addr local;
     int fds[2], again[2];
     CHECK(addr_parse(&local, "127.0.0.1", 0));
-    CHECK_EQ(socket_open_group(&local, 2, 0, fds), 0);
+    CHECK_EQ(socket_open_group(&local, 2, NULL, fds), 0);
     struct addr same = local;
-    CHECK_EQ(socket_open_group(&same, 2, 0, again), -EADDRINUSE);
+    CHECK_EQ(socket_open_group(&same, 2, NULL, again), -EADDRINUSE);
     close(fds[0]);
     close(fds[1]);
 }
