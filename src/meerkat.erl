@@ -1,8 +1,8 @@
 %% The public interface: servers come and go here, or stand in somebody else's supervision tree
 %% by child_spec/2. What a server is told and what it tells; how it works is not for here.
 %%
-%% In a shell the server of a node of its own is called `default`, and most functions know it without
-%% a name: meerkat:status(), meerkat:allocations(#{user => <<"alice">>}).
+%% In a shell the server of a node of its own is called `default`, and most functions know it
+%% without a name: meerkat:status(), meerkat:allocations(#{user => <<"alice">>}).
 -module(meerkat).
 
 -export([child_spec/2, start_server/2, stop_server/1, reload/2, format_error/1]).

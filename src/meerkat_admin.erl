@@ -11,14 +11,26 @@
 
 %% Longest life of credentials that may be asked for, in seconds.
 -define(TTL_MAX, 30 * 86400).
+-define(LEVELS, [debug, info, notice, warning, error, critical, alert, emergency]).
 
 %% {ping, []}                  #{version, os_pid}: binaries
 %% {credentials, [User, Ttl]}  meerkat:credentials/3; User a binary without ':', Ttl in seconds
-%% {info, []}                  meerkat:info/1
+%% {info, []}, {status, []}    meerkat:info/1, meerkat:status/1
+%% {doctor, []}                what meerkat_doctor wants to know of the server
+%% {allocations, [Filter]}     #{total, allocations}: meerkat_sessions:list/2
+%% {allocation, [Id]}          meerkat:allocation/2
+%% {disconnect, [Who]}         meerkat:disconnect/2; none is an error
+%% {users, []}                 meerkat:users/1
+%% {add_user, [User, Proof]}, {remove_user, [User]}   where that is kept
+%% {loglevel, []}, {loglevel, [Level]}   the level, Level as text
 %% {reload, []}                meerkat:reload/2 with what file and environment say now; warnings
-%% {drain, []}, {undrain, []}  meerkat:drain/1, meerkat:undrain/1; done
-%% {redirect, [Servers]}       meerkat:redirect/2; Servers as text, separated by commas; done
--spec handle(question(), Server :: atom()) -> answer().
+%% {drain, [Options]}          meerkat:drain/1 or, with `to` (servers as text, separated by commas),
+%%                             meerkat:redirect/2; unless `stay`, the node ends when it is empty
+%%                             or after `deadline` seconds; how many allocations there are
+%% {undrain, []}               meerkat:undrain/1; done
+%%
+%% An answer with a fun: to be called when the answer is on its way.
+-spec handle(question(), Server :: atom()) -> answer() | {ok, term(), fun(() -> term())}.
 handle({ping, []}, _) ->
     {ok, Version} = application:get_key(meerkat, vsn),
     {ok, #{version => list_to_binary(Version), os_pid => list_to_binary(os:getpid())}};
@@ -33,24 +45,71 @@ handle({credentials, [User, Ttl]}, Server) when is_binary(User), is_integer(Ttl)
     end;
 handle({info, []}, Server) ->
     {ok, meerkat:info(Server)};
+handle({status, []}, Server) ->
+    {ok, meerkat:status(Server)};
+handle({doctor, []}, Server) ->
+    {ok, doctor(Server)};
+handle({allocations, [Filter]}, Server) when is_map(Filter) ->
+    {Total, Rows} = meerkat_sessions:list(Server, Filter),
+    {ok, #{total => Total, allocations => Rows}};
+handle({allocation, [Id]}, Server) when is_binary(Id) ->
+    case meerkat:allocation(Server, Id) of
+        {ok, Details} -> {ok, Details};
+        {error, not_found} -> {error, no_such(Id)}
+    end;
+handle({disconnect, [Who]}, Server) ->
+    case {meerkat:disconnect(Server, Who), Who} of
+        {0, {user, User}} -> {error, <<"no allocation of user ", (escaped(User))/binary>>};
+        {0, Id} -> {error, no_such(Id)};
+        {N, _} -> {ok, N}
+    end;
+handle({users, []}, Server) ->
+    {ok, meerkat:users(Server)};
+handle({add_user, [User, Proof]}, Server) ->
+    sentence(meerkat:add_user(Server, User, Proof));
+handle({remove_user, [User]}, Server) ->
+    sentence(meerkat:remove_user(Server, User));
+handle({loglevel, []}, _Server) ->
+    {ok, meerkat:loglevel()};
+handle({loglevel, [Text]}, _Server) ->
+    case [Level || Level <- ?LEVELS, atom_to_binary(Level) =:= Text] of
+        [Level] ->
+            ok = meerkat:loglevel(Level),
+            {ok, Level};
+        [] ->
+            Levels = lists:join(", ", [atom_to_list(Level) || Level <- ?LEVELS]),
+            {error, iolist_to_binary(["a log level is one of ", Levels])}
+    end;
 handle({reload, []}, Server) ->
     case meerkat_registry:note(Server, options) of
         none -> {error, <<"this server was not started from a file or the environment">>};
         Options -> reload(Server, meerkat_config:load(Options))
     end;
-handle({drain, []}, Server) ->
-    ok = meerkat:drain(Server),
-    {ok, done};
+handle({drain, [#{} = Options]}, Server) ->
+    drain(Server, Options);
 handle({undrain, []}, Server) ->
     ok = meerkat:undrain(Server),
     {ok, done};
-handle({redirect, [Text]}, Server) when is_binary(Text) ->
-    case meerkat_config_value:parse_text({list, server}, Text) of
-        {ok, Servers} -> redirected(meerkat:redirect(Server, Servers));
-        {error, {Shown, Allowed}} -> {error, iolist_to_binary([Shown, " must be ", Allowed])}
-    end;
 handle(_, _) ->
     {error, <<"the server does not know this question; is it older than meerkatctl?">>}.
+
+%% What a check of the machine goes by, secrets left out: the limits that count are the relay's.
+doctor(Server) ->
+    #{config := Config, relay_program := Program} = meerkat_registry:settings(Server),
+    Port = meerkat_registry:note(Server, port),
+    #{listeners := Listening} = meerkat:info(Server),
+    Pid = case is_port(Port) andalso erlang:port_info(Port, os_pid) of
+        {os_pid, Number} -> integer_to_binary(Number);
+        _ -> list_to_binary(os:getpid())
+    end,
+    Asked = [max_allocations, relays, receive_buffer, send_buffer, io_backend],
+    (maps:with(Asked, Config()))#{
+        listening => Listening,
+        relay_pid => Pid,
+        relay_program => case Program of
+            default -> filename:join(code:priv_dir(meerkat), "meerkat_relay");
+            _ -> Program
+        end}.
 
 reload(Server, {ok, Config, Warnings}) ->
     case meerkat:reload(Server, Config) of
@@ -63,8 +122,36 @@ reload(Server, {ok, Config, Warnings}) ->
 reload(_Server, {error, Mistakes}) ->
     {error, unicode:characters_to_binary(lists:join("\n", Mistakes))}.
 
-redirected(ok) -> {ok, done};
-redirected({error, own_address}) -> {error, <<"that is an address of this server itself">>}.
+drain(Server, #{to := Text} = Options) ->
+    case meerkat_config_value:parse_text({list, server}, Text) of
+        {ok, Servers} ->
+            case meerkat:redirect(Server, Servers) of
+                ok -> drained(Server, Options);
+                {error, own_address} -> {error, <<"that is an address of this server itself">>}
+            end;
+        {error, {Shown, Allowed}} ->
+            {error, iolist_to_binary([Shown, " must be ", Allowed])}
+    end;
+drain(Server, Options) ->
+    ok = meerkat:drain(Server),
+    drained(Server, Options).
+
+drained(Server, #{stay := true}) ->
+    {ok, meerkat_registry:count(Server)};
+drained(Server, Options) ->
+    Deadline = maps:get(deadline, Options, infinity),
+    {ok, meerkat_registry:count(Server), fun() ->
+        meerkat_drain:end_after(Server, Deadline, operator, fun meerkat_drain:end_node/0)
+    end}.
+
+no_such(Id) when is_binary(Id) -> <<"there is no allocation ", (escaped(Id))/binary>>;
+no_such(_) -> <<"there is no such allocation">>.
+
+escaped(Text) ->
+    unicode:characters_to_binary(meerkat_text:escape(Text)).
+
+sentence({ok, Result}) -> {ok, Result};
+sentence({error, Sentence}) -> {error, unicode:characters_to_binary(Sentence)}.
 
 is_user(User) ->
     re:run(User, "^[^:\\x00-\\x1f]{1,128}$", [dollar_endonly]) =/= nomatch.

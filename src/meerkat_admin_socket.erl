@@ -129,7 +129,7 @@ trusted(Dir) ->
 init({Directory, Server}) ->
     _ = process_flag(trap_exit, true),
     %% Its atoms are the verbs; a question is not decoded into any that are not there.
-    {module, _} = code:ensure_loaded(meerkat_admin),
+    _ = [{module, _} = code:ensure_loaded(M) || M <- [meerkat_admin, meerkat_sessions]],
     Path = filename:join(Directory, ?FILE_NAME),
     case listen(Path) of
         {ok, Socket} ->
@@ -203,9 +203,13 @@ accept(Socket, Server) ->
 answer(Connection, Server) ->
     case gen_tcp:recv(Connection, 0, ?PATIENCE) of
         {ok, Bytes} ->
-            Answer = meerkat_admin:handle(binary_to_term(Bytes, [safe]), Server),
+            {Answer, Then} = case meerkat_admin:handle(binary_to_term(Bytes, [safe]), Server) of
+                {ok, Result, Fun} -> {{ok, Result}, Fun};
+                Other -> {Other, fun() -> ok end}
+            end,
             _ = gen_tcp:send(Connection, term_to_binary(Answer)),
-            gen_tcp:close(Connection);
+            ok = gen_tcp:close(Connection),
+            Then();
         {error, _} ->
             gen_tcp:close(Connection)
     end.

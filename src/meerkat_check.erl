@@ -61,6 +61,13 @@ main(Args, Out, Err) ->
         help ->
             ok = io:put_chars(Out, usage()),
             0;
+        #{json := true} = Options ->
+            {Result, Steps} = run(maps:remove(json, Options)),
+            ok = io:put_chars(Out, [meerkat_json:encode(as_json(Result, Steps)), $\n]),
+            case Result of
+                ok -> 0;
+                error -> 1
+            end;
         Options ->
             ok = io:put_chars(Out, [heading(Options), $\n]),
             Report = fun(Step) -> ok = io:put_chars(Out, [format_step(Step), $\n]) end,
@@ -93,6 +100,15 @@ run(Options) ->
         {'DOWN', Monitor, process, Pid, Reason} ->
             error(Reason)
     end.
+
+as_json(Result, Steps) ->
+    #{usable => Result =:= ok,
+      steps => [maps:from_list([{name, Name}, {ms, Ms}, {ok, StepResult =:= ok},
+                                {detail, unicode:characters_to_binary(Detail)}]
+                               ++ [{hint, unicode:characters_to_binary(Hint)}
+                                   || #{hint := Hint} <- [Step]])
+                || #{name := Name, ms := Ms, result := StepResult, detail := Detail} = Step
+                       <- Steps]}.
 
 %% One line, and a second one when there is a hint.
 -spec format_step(step()) -> unicode:chardata().
@@ -453,6 +469,7 @@ usage() ->
     "  --secret           the server's shared secret, from which credentials for ten\n"
     "                     minutes are made. Default: STUN_SECRET of the environment\n"
     "  --family           of the relayed addresses. Default: the server's choice\n"
+    "  --json             the steps as one JSON object\n"
     "\n"
     "Exit code: 0 all steps passed, 1 a step failed, 2 wrong arguments.\n".
 
@@ -460,6 +477,8 @@ arguments([], Given) ->
     Given;
 arguments([Help | _], _) when Help =:= "--help"; Help =:= "-h" ->
     help;
+arguments(["--json" | Rest], Given) ->
+    arguments(Rest, Given#{json => true});
 arguments(["--" ++ Name = Option | Rest], Given) ->
     {Key, Check} = case Name of
                        "user" -> {user, fun(Value) -> Value end};
@@ -495,7 +514,7 @@ family(Other) -> wrong(["--family is 4 or 6, not \"", Other, "\""]).
 options(help) ->
     help;
 options(Given) ->
-    maps:merge(maps:merge(server(Given), maps:with([family], Given)), credentials(Given)).
+    maps:merge(maps:merge(server(Given), maps:with([family, json], Given)), credentials(Given)).
 
 server(#{server := Server}) ->
     #{server => Server};

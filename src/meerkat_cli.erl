@@ -1,95 +1,174 @@
-%% The commands of rel/bin/meerkatctl. It knows how to ask a server that runs here, how to read a
-%% configuration and how to say what came of it; it changes nothing by itself.
+%% The commands of rel/bin/meerkatctl. It knows how to ask a server that runs here and how to read a
+%% configuration; it changes nothing by itself. What may be typed is meerkat_cli_options', what a
+%% person sees meerkat_cli_show's.
 -module(meerkat_cli).
 
 -export([main/1, run/1]).
 
+-export_type([status/0]).
+
+%% 0 done; 1 it failed, or what was looked for is wrong; 2 the command makes no sense; 3 no server
+%% was started here by this user.
+-type status() :: 0 | 1 | 2 | 3.
+
 %% Seconds that credentials drawn for a check, or printed, are good for.
 -define(CHECK_TTL, 600).
 -define(PRINTED_TTL, 86400).
+-define(NO_SERVER, <<"no server was started here by this user; `make run` starts one">>).
 
-%% Runs a command and ends the node: 0 done, 1 it failed, 2 the command makes no sense.
+%% Runs a command and ends the node.
 -spec main([string()]) -> no_return().
 main(Args) ->
+    ok = io:setopts(standard_io, [{encoding, unicode}]),
     halt(run(Args)).
 
 %% Runs a command and says how to exit.
--spec run([string()]) -> 0 | 1 | 2.
-run(["check" | Args]) ->
-    meerkat_check:main(check(Args));
-run(["config", "check", File]) ->
+-spec run([string()]) -> status().
+run(Args) ->
+    case meerkat_cli_options:parse(Args) of
+        {ok, #{command := Command, args := Given, options := Options}} ->
+            run(Command, Given, Options);
+        {help, Text} ->
+            io:put_chars(Text),
+            0;
+        {error, Text} ->
+            io:put_chars(standard_error, Text),
+            2
+    end.
+
+run("check", Args, Options) ->
+    meerkat_check:main(check(Args) ++ ["--json" || is_map_key(json, Options)]);
+run("config", ["check", File], Options) ->
     %% The file by itself, whatever this shell's environment says.
     case meerkat_config:load(#{file => File, env => []}) of
-        {ok, _, _} ->
-            io:format("~ts: good~n", [File]),
-            0;
-        {error, Mistakes} ->
-            mistakes(Mistakes)
+        {ok, _, _} -> done(#{file => text(File), mistakes => []}, [File, ": good\n"], Options);
+        {error, Mistakes} -> mistakes(Mistakes, Options)
     end;
-run(["config", "show"]) ->
-    show(#{});
-run(["config", "show", File]) ->
-    show(#{file => File});
-run(["credentials"]) ->
-    run(["credentials", "guest"]);
-run(["credentials", User]) ->
-    case meerkat_admin_socket:call({credentials, [text(User), ?PRINTED_TTL]}) of
-        {ok, Credentials} ->
-            io:put_chars(meerkat_boot:credentials(Credentials)),
-            0;
-        {error, Reason} ->
-            failed(Reason)
+run("config", ["show"], Options) ->
+    show(#{}, Options);
+run("config", ["show", File], Options) ->
+    show(#{file => File}, Options);
+run("status", [], Options) ->
+    asked({status, []}, fun meerkat_cli_show:status/1, Options, fun(#{relay := Relay}) ->
+        case Relay of up -> 0; down -> 1 end
+    end);
+run("info", [], Options) ->
+    asked({info, []}, fun(Info) -> io_lib:format("~tp~n", [Info]) end, Options);
+run("allocations", [], Options) ->
+    Filter = maps:with([user, peer, sort, limit], Options),
+    asked({allocations, [Filter]}, fun meerkat_cli_show:allocations/1, Options);
+run("allocation", [Id], Options) ->
+    asked({allocation, [text(Id)]}, fun meerkat_cli_show:allocation/1, Options);
+run("disconnect", [Id], Options) when not is_map_key(user, Options) ->
+    disconnect(text(Id), Options);
+run("disconnect", [], #{user := User} = Options) ->
+    disconnect({user, User}, Options);
+run("credentials", [], Options) ->
+    run("credentials", ["guest"], Options);
+run("credentials", [User], Options) ->
+    Question = {credentials, [text(User), maps:get(ttl, Options, ?PRINTED_TTL)]},
+    asked(Question, fun meerkat_boot:credentials/1, Options);
+run("users", [], Options) ->
+    run("users", ["list"], Options);
+run("users", ["list"], Options) ->
+    asked({users, []}, fun meerkat_cli_show:users/1, Options);
+run("users", ["add", Name], Options) ->
+    case proof(Options) of
+        {ok, Proof} -> kept({add_user, [text(Name), Proof]}, Options);
+        {error, Sentence} -> failed(Sentence, Options)
     end;
-run(["info"]) ->
-    case meerkat_admin_socket:call({info, []}) of
-        {ok, Info} ->
-            io:format("~tp~n", [Info]),
-            0;
-        {error, Reason} ->
-            failed(Reason)
+run("users", ["remove", Name], Options) ->
+    kept({remove_user, [text(Name)]}, Options);
+run("drain", To, Options) ->
+    Wanted = maps:with([deadline, stay], Options),
+    All = maps:merge(Wanted, maps:from_list([{to, text(Servers)} || Servers <- To])),
+    asked({drain, [All]}, fun(Count) -> meerkat_cli_show:drain(Count, Wanted) end, Options);
+run("undrain", [], Options) ->
+    asked({undrain, []}, fun(done) -> "" end, Options);
+run("reload", [], Options) ->
+    asked({reload, []}, fun meerkat_cli_show:warnings/1, Options);
+run("loglevel", Level, Options) ->
+    asked({loglevel, [text(Word) || Word <- Level]}, fun(Now) -> [atom_to_list(Now), $\n] end,
+          Options);
+run("doctor", [], Options) ->
+    Findings = meerkat_doctor:examine(maps:with([stun, file], Options)),
+    _ = said(Findings, fun meerkat_doctor:format/1, Options),
+    case [Name || #{verdict := error, name := Name} <- Findings] of
+        [] -> 0;
+        _ -> 1
     end;
-run(["reload"]) ->
-    case meerkat_admin_socket:call({reload, []}) of
-        {ok, Warnings} ->
-            _ = [io:format(standard_error, "warning: ~ts~n", [Warning]) || Warning <- Warnings],
-            0;
-        {error, Reason} ->
-            failed(Reason)
-    end;
-run(["drain"]) ->
-    told({drain, []});
-run(["drain", Servers]) ->
-    told({redirect, [text(Servers)]});
-run(["undrain"]) ->
-    told({undrain, []});
-run([Help]) when Help =:= "help"; Help =:= "--help"; Help =:= "-h" ->
-    io:put_chars(usage()),
-    0;
-run(_) ->
-    io:put_chars(standard_error, usage()),
+run(Command, _Args, _Options) ->
+    run([Command, "--help"]),
     2.
 
-usage() ->
-    "usage: meerkatctl COMMAND\n"
-    "\n"
-    "  foreground [-c FILE]       start a server here; Ctrl-C stops it\n"
-    "  check [URI] [OPTIONS]      does a TURN server work from here? Without URI: the one that\n"
-    "                             was started here. check --help tells the options\n"
-    "  credentials [USER]         credentials for a day from the server started here\n"
-    "  info                       what the server started here is doing\n"
-    "  reload                     read file and environment again; what cannot change while the\n"
-    "                             server runs is named, and then nothing changes\n"
-    "  drain [IP:PORT[,...]]      no new allocations; send clients to the key alternate_server,\n"
-    "                             or to these servers\n"
-    "  undrain                    take allocations again\n"
-    "  config check FILE          what is wrong with a configuration file\n"
-    "  config show [FILE]         what each key comes to, and whence\n".
+%%% Asking and answering
 
-told(Question) ->
+asked(Question, Show, Options) ->
+    asked(Question, Show, Options, fun(_) -> 0 end).
+
+asked(Question, Show, Options, Status) ->
     case meerkat_admin_socket:call(Question) of
-        {ok, done} -> 0;
-        {error, Reason} -> failed(Reason)
+        {ok, Answer} ->
+            _ = said(Answer, Show, Options),
+            Status(Answer);
+        {error, no_server} ->
+            _ = failed(?NO_SERVER, Options),
+            3;
+        {error, Sentence} ->
+            failed(Sentence, Options)
     end.
+
+said(Answer, _Show, #{json := true}) ->
+    io:put_chars([meerkat_json:encode(meerkat_json:plain(Answer)), $\n]);
+said(Answer, Show, _Options) ->
+    io:put_chars(Show(Answer)).
+
+done(Answer, Text, Options) ->
+    _ = said(Answer, fun(_) -> Text end, Options),
+    0.
+
+%% In JSON too the sentence is on stderr, where scripts leave it to people.
+failed(Sentence, Options) ->
+    io:format(standard_error, "~ts~n", [Sentence]),
+    _ = [said(#{error => unicode:characters_to_binary(Sentence)}, none, Options)
+         || is_map_key(json, Options)],
+    1.
+
+disconnect(Who, Options) ->
+    asked({disconnect, [Who]}, fun meerkat_cli_show:disconnected/1, Options).
+
+kept(Question, Options) ->
+    case meerkat_admin_socket:call(Question) of
+        {ok, Where} ->
+            done(meerkat_cli_show:kept(Where), meerkat_cli_show:kept_text(Where), Options);
+        {error, no_server} -> asked({ping, []}, none, Options);
+        {error, Sentence} -> failed(Sentence, Options)
+    end.
+
+%% Where none is given it is a line of stdin; rel/bin/meerkatctl asks for it on a terminal.
+proof(#{password := _, key := _}) ->
+    {error, <<"--password or --key, not both">>};
+proof(#{key := Hex}) ->
+    try
+        <<_:128>> = Key = binary:decode_hex(Hex),
+        {ok, {key, Key}}
+    catch
+        error:_ -> {error, <<"--key must be 32 hexadecimal digits: MD5(name:realm:password)">>}
+    end;
+proof(#{password := Password}) ->
+    {ok, {password, Password}};
+proof(#{}) ->
+    case io:get_line("") of
+        Line when is_list(Line) ->
+            case string:trim(Line, trailing, "\r\n") of
+                "" -> {error, <<"a password must not be empty">>};
+                Password -> {ok, {password, text(Password)}}
+            end;
+        _ ->
+            {error, <<"no password: --password gives one, or the first line of stdin">>}
+    end.
+
+%%% Checking a server
 
 %% Without a URI the server that was started here is meant, if there is one; what is then not given
 %% it is asked for.
@@ -104,6 +183,7 @@ check(Args) ->
 
 names_server(["--help" | _]) -> true;
 names_server(["-h" | _]) -> true;
+names_server(["--json" | Rest]) -> names_server(Rest);
 names_server(["--" ++ _, _ | Rest]) -> names_server(Rest);
 names_server(["--" ++ _]) -> false;
 names_server([_ | _]) -> true;
@@ -122,25 +202,26 @@ credentials(Args, #{username := User, password := Password}) ->
             Args
     end.
 
-show(Options) ->
-    case meerkat_config:load(Options) of
+%%% Configuration
+
+show(Load, Options) ->
+    case meerkat_config:load(Load) of
         {ok, Config, Warnings} ->
-            _ = [io:format("~-24s ~-32ts ~ts~n", [atom_to_list(Key), Value, Origin])
-                || {Key, Value, Origin} <- meerkat_config:effective(Config)],
-            _ = [io:format(standard_error, "warning: ~ts~n", [Warning]) || Warning <- Warnings],
-            0;
+            Effective = meerkat_config:effective(Config),
+            Answer = [#{key => Key, value => Value, origin => Origin}
+                      || {Key, Value, Origin} <- Effective],
+            Lines = [io_lib:format("~-24s ~-32ts ~ts~n", [atom_to_list(Key), Value, Origin])
+                     || {Key, Value, Origin} <- Effective],
+            _ = meerkat_cli_show:warnings(Warnings),
+            done(Answer, Lines, Options);
         {error, Mistakes} ->
-            mistakes(Mistakes)
+            mistakes(Mistakes, Options)
     end.
 
-mistakes(Mistakes) ->
+mistakes(Mistakes, Options) ->
     _ = [io:format(standard_error, "~ts~n", [Mistake]) || Mistake <- Mistakes],
-    1.
-
-failed(no_server) ->
-    failed(<<"no server was started here by this user; `make run` starts one">>);
-failed(Sentence) ->
-    io:format(standard_error, "~ts~n", [Sentence]),
+    _ = [said(#{mistakes => [unicode:characters_to_binary(M) || M <- Mistakes]}, none, Options)
+         || is_map_key(json, Options)],
     1.
 
 text(Arg) ->

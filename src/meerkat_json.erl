@@ -1,7 +1,7 @@
 %% JSON out and in, by a library. Whoever wants JSON comes here, so that there is one door to it.
 -module(meerkat_json).
 
--export([encode/1, encode_ascii/1, decode/1]).
+-export([encode/1, encode_ascii/1, decode/1, plain/1]).
 -export_type([value/0]).
 
 %% Objects are maps, or lists in a tuple where the order of their members matters to a reader; text
@@ -24,3 +24,29 @@ encode_ascii(Value) ->
 -spec decode(iodata()) -> {ok, value()} | error.
 decode(Text) ->
     try {ok, jiffy:decode(Text, [return_maps])} catch _:_ -> error end.
+
+%% What the public interface returns, as JSON has it: addresses, networks and sessions are text as
+%% people write it, `undefined` is null, keys of maps are names. Other tuples are lists.
+-spec plain(term()) -> value().
+plain(undefined) -> null;
+plain(Map) when is_map(Map) ->
+    maps:from_list([{name(Key), plain(Key, Value)} || {Key, Value} <- maps:to_list(Map)]);
+plain(List) when is_list(List) -> [plain(Value) || Value <- List];
+plain(Tuple) when is_tuple(Tuple) -> tuple(Tuple, inet:is_ip_address(Tuple));
+plain(Value) -> Value.
+
+plain(session, Session) when is_integer(Session) ->
+    list_to_binary(meerkat_text:session(Session));
+plain(_Key, Value) ->
+    plain(Value).
+
+name(Key) when is_integer(Key) -> integer_to_binary(Key);
+name(Key) when is_atom(Key); is_binary(Key) -> Key;
+name(Key) -> iolist_to_binary(io_lib:format("~tp", [Key])).
+
+tuple(Ip, true) ->
+    list_to_binary(meerkat_text:ip(Ip));
+tuple({Ip, Port} = Address, false) when is_integer(Port), is_tuple(Ip) ->
+    list_to_binary(meerkat_text:address(Address));
+tuple(Tuple, false) ->
+    [plain(Value) || Value <- tuple_to_list(Tuple)].

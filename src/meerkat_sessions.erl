@@ -48,8 +48,10 @@ limit(#{}, Rows) -> Rows.
 
 %% Numbers grow with time, over all workers.
 order(age) -> by(fun(#{session := Session}) -> Session band 16#ffffffffffffff end);
-order(bytes) -> by(fun(Row) -> -(maps:get(client_bytes, Row, 0) + maps:get(peer_bytes, Row, 0)) end);
+order(bytes) -> by(fun(Row) -> -relayed(Row) end);
 order(user) -> by(fun(#{user := User}) -> meerkat_quota:user_key(User) end).
+
+relayed(Row) -> maps:get(client_bytes, Row, 0) + maps:get(peer_bytes, Row, 0).
 
 by(Key) ->
     fun(A, B) -> Key(A) =< Key(B) end.

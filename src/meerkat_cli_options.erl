@@ -1,0 +1,187 @@
+%% The command line of meerkatctl: which commands there are, what each takes, what is wrong with
+%% what was typed. It runs none of them. Pure.
+-module(meerkat_cli_options).
+
+-export([parse/1, usage/0]).
+
+-export_type([parsed/0]).
+
+%% Positional arguments as typed, options by name without dashes, `json` where it was given.
+-type parsed() :: #{command := string(), args := [string()], options := #{atom() => value()}}.
+-type value() :: true | binary() | non_neg_integer() | infinity | tuple() | atom().
+-type type() :: flag | text | seconds | positive | peer | {choice, [atom()]}.
+%% Command, how many arguments it takes, how they are written, its options, what it does.
+-type row() :: {Name :: string(), Arguments :: {Min :: 0..1, Max :: 0..2}, Written :: string(),
+                [{Option :: atom(), type(), Written :: string(), Help :: string()}],
+                Help :: string()}.
+
+-spec rows() -> [row()].
+rows() ->
+    [{"foreground", {0, 0}, "[-c FILE]", [],
+      "start a server here; Ctrl-C stops it, SIGTERM drains it first"},
+     {"status", {0, 0}, "", [], "how the server is; also an exit code for probes"},
+     {"check", {0, 1}, "[URI] [OPTIONS]", [],
+      "does a TURN server work from here? Without URI: the one started here"},
+     {"allocations", {0, 0}, "",
+      [{user, text, "NAME", "of this user alone; of a time-limited name, what is behind the time"},
+       {peer, peer, "IP[:PORT]", "that may reach this peer (with a port: by a channel)"},
+       {sort, {choice, [age, bytes, user]}, "bytes|age|user", "most bytes first, or oldest first"},
+       {limit, positive, "N", "the first N of them"}],
+      "the allocations there are"},
+     {"allocation", {1, 1}, "ID", [], "one of them in detail"},
+     {"disconnect", {0, 1}, "[ID]",
+      [{user, text, "NAME", "all allocations of this user"}],
+      "end an allocation; its client may make a new one"},
+     {"credentials", {0, 1}, "[USER]",
+      [{ttl, seconds, "TIME", "good for so long: seconds, or 90s, 30m, 12h, 7d; a day without"}],
+      "time-limited credentials from the server's secret"},
+     {"users", {0, 2}, "[list | add NAME | remove NAME]",
+      [{password, text, "PASSWORD", "for add; without it, it is asked for or read from stdin"},
+       {key, text, "HEX", "for add, in its place: MD5(name:realm:password)"}],
+      "users with a password of their own"},
+     {"drain", {0, 1}, "[IP:PORT[,...]]",
+      [{deadline, seconds, "TIME", "end after this time whatever is left; without it: when empty"},
+       {stay, flag, "", "do not end; undrain takes allocations again"}],
+      "no new allocations, and an end when the last is gone; clients are\n"
+      "sent to the key alternate_server or to these servers"},
+     {"undrain", {0, 0}, "", [], "take allocations again"},
+     {"reload", {0, 0}, "", [],
+      "read file and environment again; all of it or, with a reason, nothing"},
+     {"loglevel", {0, 1}, "[LEVEL]", [], "the least severe lines that are logged, or another"},
+     {"doctor", {0, 0}, "",
+      [{stun, text, "IP[:PORT]", "ask this STUN server which address we have out there"},
+       {file, text, "FILE", "with this configuration, where no server runs"}],
+      "what of this machine could trouble a server, and what helps"},
+     {"config", {1, 2}, "check FILE | show [FILE]", [],
+      "what is wrong with a file; what each key comes to, and whence"},
+     {"info", {0, 0}, "", [], "all counters, as Erlang has them"},
+     {"help", {0, 1}, "[COMMAND]", [], "this, or more on a command"}].
+
+-spec parse([string()]) -> {ok, parsed()} | {help, string()} | {error, unicode:chardata()}.
+parse([]) ->
+    {error, usage()};
+parse(["--json" | Args]) ->
+    case parse(Args) of
+        {ok, #{options := Options} = Parsed} -> {ok, Parsed#{options := Options#{json => true}}};
+        Other -> Other
+    end;
+parse([Help]) when Help =:= "help"; Help =:= "--help"; Help =:= "-h" ->
+    {help, usage()};
+parse(["help", Command | _]) ->
+    case lists:keyfind(Command, 1, rows()) of
+        false -> unknown(Command);
+        Row -> {help, help(Row)}
+    end;
+parse(["check" | Args]) ->
+    %% It has words of its own.
+    {ok, #{command => "check", args => Args, options => #{}}};
+parse([Command | Args]) ->
+    case lists:keyfind(Command, 1, rows()) of
+        false -> unknown(Command);
+        Row -> parse(Args, Row, [], #{})
+    end.
+
+unknown(Command) ->
+    Names = [list_to_binary(Name) || {Name, _, _, _, _} <- rows()],
+    Meant = case meerkat_config_schema:nearest(unicode:characters_to_binary(Command), Names) of
+        {ok, Near} -> ["; did you mean ", Near, "?\n"];
+        error -> ["\n\n", usage()]
+    end,
+    {error, ["there is no command \"", Command, "\"", Meant]}.
+
+parse([Help | _], Row, _, _) when Help =:= "--help"; Help =:= "-h" ->
+    {help, help(Row)};
+parse(["--json" | Args], Row, Given, Options) ->
+    parse(Args, Row, Given, Options#{json => true});
+parse(["--" ++ Name = Option | Args], {Command, _, _, Known, _} = Row, Given, Options) ->
+    case [{Key, Type} || {Key, Type, _, _} <- Known, atom_to_list(Key) =:= Name] of
+        [{Key, _}] when is_map_key(Key, Options) ->
+            {error, [Option, " is given twice\n"]};
+        [{Key, flag}] ->
+            parse(Args, Row, Given, Options#{Key => true});
+        [{Key, Type}] ->
+            option(Key, Type, Option, Args, Row, Given, Options);
+        [] ->
+            {error, [Command, " has no option ", Option, "\n\n", help(Row)]}
+    end;
+parse([Arg | Args], Row, Given, Options) ->
+    parse(Args, Row, [Arg | Given], Options);
+parse([], {Command, {Min, Max}, _, _, _} = Row, Given, Options) ->
+    case length(Given) of
+        N when N >= Min, N =< Max ->
+            {ok, #{command => Command, args => lists:reverse(Given), options => Options}};
+        _ ->
+            {error, help(Row)}
+    end.
+
+option(_Key, _Type, Option, [], _Row, _Given, _Options) ->
+    {error, [Option, " needs a value\n"]};
+option(Key, Type, Option, [Text | Args], Row, Given, Options) ->
+    case value(Type, Text) of
+        {ok, Value} -> parse(Args, Row, Given, Options#{Key => Value});
+        {error, Allowed} -> {error, [Option, " is \"", Text, "\"; it must be ", Allowed, "\n"]}
+    end.
+
+value(text, "") ->
+    {error, "text that is not empty"};
+value(text, Text) ->
+    {ok, unicode:characters_to_binary(Text)};
+value(positive, Text) ->
+    try list_to_integer(Text) of
+        N when N > 0 -> {ok, N};
+        _ -> {error, "a number above 0"}
+    catch
+        error:badarg -> {error, "a number above 0"}
+    end;
+value({choice, Words}, Text) ->
+    case [Word || Word <- Words, atom_to_list(Word) =:= Text] of
+        [Word] -> {ok, Word};
+        [] -> {error, ["one of ", lists:join(", ", [atom_to_list(Word) || Word <- Words])]}
+    end;
+value(seconds, Text) ->
+    case re:run(Text, "^([0-9]{1,9})([smhd]?)$",
+                [dollar_endonly, {capture, all_but_first, list}]) of
+        {match, [Digits, Unit]} -> {ok, list_to_integer(Digits) * unit(Unit)};
+        nomatch -> {error, "seconds, or a time like 90s, 30m, 12h, 7d"}
+    end;
+value(peer, Text) ->
+    case {inet:parse_strict_address(Text), address(Text)} of
+        {{ok, Ip}, _} -> {ok, Ip};
+        {_, {ok, [Address]}} -> {ok, Address};
+        _ -> {error, "an IP address, as wanted with a port: 192.0.2.1:80, [2001:db8::1]:80"}
+    end.
+
+address(Text) ->
+    meerkat_config_value:parse_text({list, server}, unicode:characters_to_binary(Text)).
+
+unit("") -> 1;
+unit("s") -> 1;
+unit("m") -> 60;
+unit("h") -> 3600;
+unit("d") -> 86400.
+
+-spec usage() -> unicode:chardata().
+usage() ->
+    ["usage: meerkatctl COMMAND [OPTIONS] [--json]\n\n",
+     [summary(Row) || Row <- rows()],
+     "\n`meerkatctl help COMMAND` tells the options. Exit codes: 0 done, 1 it failed or something\n"
+     "is wrong, 2 the command makes no sense, 3 no server was started here by this user.\n"].
+
+summary({Name, _, Written, _, Help}) ->
+    [Line | Lines] = string:split(Help, "\n", all),
+    Command = string:trim([Name, " ", Written]),
+    First = case string:length(Command) < 25 of
+        true -> io_lib:format("  ~-25ts ~ts~n", [Command, Line]);
+        false -> io_lib:format("  ~ts~n~28ts~ts~n", [Command, "", Line])
+    end,
+    [First, [io_lib:format("~28ts~ts~n", ["", More]) || More <- Lines]].
+
+help({"check", _, _, _, _}) ->
+    "meerkatctl check --help tells more\n";
+help({Name, _, Written, Options, Help}) ->
+    ["usage: meerkatctl ", string:trim([Name, " ", Written]),
+     [[" [--", atom_to_list(Key), [[" ", Value] || Value =/= ""], "]"]
+      || {Key, _, Value, _} <- Options],
+     " [--json]\n\n", Help, "\n", [$\n || Options =/= []],
+     [io_lib:format("  --~-20ts ~ts~n", [string:trim([atom_to_list(Key), " ", Value]), What])
+      || {Key, _, Value, What} <- Options]].

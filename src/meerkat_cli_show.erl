@@ -1,0 +1,174 @@
+%% What meerkatctl shows a person: answers of the server as text. It asks nobody. Whatever a client
+%% may have chosen is escaped here, for this ends on a terminal.
+-module(meerkat_cli_show).
+
+-export([status/1, allocations/1, allocation/1, users/1, drain/2, disconnected/1, warnings/1]).
+-export([kept/1, kept_text/1]).
+
+%% Characters of a name in a table.
+-define(NAME_MAX, 40).
+
+-spec status(map()) -> unicode:chardata().
+status(#{version := Version, otp := Otp, os_pid := Pid, uptime_s := Uptime} = Status) ->
+    [io_lib:format("Meerkat ~ts (OTP ~ts), process ~ts, up ~ts: ~ts~n",
+                   [Version, Otp, Pid, span(Uptime * 1000), condition(Status)]),
+     [row("listening", ["udp ", address(A)]) || A <- maps:get(listeners, Status)],
+     [row("relaying", relay(Relay)) || Relay <- maps:get(relays, Status)],
+     row("allocations", io_lib:format("~b of ~b", [maps:get(allocations, Status),
+                                                   maps:get(max_allocations, Status)])),
+     traffic_rows(Status),
+     [row("answers", tally(Answers)) || #{answers := Answers} <- [Status], Answers =/= #{}]].
+
+condition(#{relay := down}) -> "the relay program is down";
+condition(#{draining := true, ends_in_s := null}) -> "draining";
+condition(#{draining := true, ends_in_s := infinity}) -> "draining, ends when empty";
+condition(#{draining := true, ends_in_s := Seconds}) ->
+    ["draining, ends in ", span(Seconds * 1000), " or when empty"];
+condition(#{ready := true}) -> "ready";
+condition(#{}) -> "full".
+
+relay(#{local := Local, advertised := Advertised, min_port := Min, max_port := Max}) ->
+    [meerkat_text:ip(Local), io_lib:format(", ports ~b-~b", [Min, Max]),
+     [[", told to clients as ", meerkat_text:ip(Advertised)] || Advertised =/= Local]].
+
+traffic_rows(#{traffic := T, drops := Drops, ports_free := Free}) ->
+    Row = fun(Packets, Bytes) -> packets(maps:get(Packets, T), maps:get(Bytes, T)) end,
+    [row("ports free", integer_to_list(Free)),
+     row("from clients", Row(client_packets, client_bytes)),
+     row("to clients", Row(client_sent_packets, client_sent_bytes)),
+     row("from peers", Row(peer_packets, peer_bytes)),
+     row("to peers", Row(peer_sent_packets, peer_sent_bytes)),
+     [row("dropped", tally(Drops)) || Drops =/= #{}]];
+traffic_rows(#{}) ->
+    [].
+
+tally(Counts) ->
+    lists:join(", ", [io_lib:format("~tp ~b", [Name, N])
+                      || {Name, N} <- lists:sort(maps:to_list(Counts))]).
+
+-spec allocations(#{total := non_neg_integer(), allocations := [map()]}) -> unicode:chardata().
+allocations(#{total := 0}) ->
+    "no allocations\n";
+allocations(#{total := Total, allocations := Rows}) ->
+    Head = ["ID", "USER", "CLIENT", "RELAYED", "AGE", "LEFT", "FROM CLIENT", "FROM PEERS",
+            "DROPPED"],
+    [table([Head | [line(Row) || Row <- Rows]]),
+     [io_lib:format("~b of ~b~n", [length(Rows), Total]) || length(Rows) < Total]].
+
+line(#{session := Session, user := User, client := Client, relayed := Relayed, age_ms := Age,
+       expires_ms := Left} = Row) ->
+    [meerkat_text:session(Session), name(User), address(Client),
+     lists:join(" ", [address(A) || A <- Relayed]), span(Age), span(Left),
+     bytes(maps:get(client_bytes, Row, 0)), bytes(maps:get(peer_bytes, Row, 0)),
+     integer_to_list(maps:get(dropped, Row, 0))].
+
+-spec allocation(map()) -> unicode:chardata().
+allocation(#{session := Session, user := User, client := Client, relayed := Relayed, age_ms := Age,
+             expires_ms := Left, permissions := Permissions, channels := Channels} = Info) ->
+    ["allocation ", meerkat_text:session(Session), $\n,
+     row("user", meerkat_text:escape(User)),
+     row("client", address(Client)),
+     [row("relayed", address(A)) || A <- Relayed],
+     row("age", span(Age)),
+     row("ends in", span(Left)),
+     counted(Info),
+     [row("permission", [meerkat_text:ip(Ip), ", ", span(Ms), " left"])
+      || #{peer := Ip, expires_ms := Ms} <- Permissions],
+     [row("channel", io_lib:format("0x~4.16.0b to ~ts, ~ts left",
+                                   [Number, address(Peer), span(Ms)]))
+      || #{number := Number, peer := Peer, expires_ms := Ms} <- Channels]].
+
+counted(#{client_packets := ClientPackets, client_bytes := ClientBytes,
+          peer_packets := PeerPackets, peer_bytes := PeerBytes, dropped := Dropped,
+          drops := Drops}) ->
+    [row("from client", packets(ClientPackets, ClientBytes)),
+     row("from peers", packets(PeerPackets, PeerBytes)),
+     row("dropped", [integer_to_list(Dropped), [[": ", tally(Drops)] || Drops =/= #{}]])];
+counted(#{}) ->
+    [].
+
+-spec users([map()]) -> unicode:chardata().
+users([]) ->
+    "no users; the secret lets in whoever it was shared with\n";
+users(Users) ->
+    table([["USER", "FROM", "PROOF", "ALLOCATIONS"]
+           | [[name(Name), atom_to_list(From), atom_to_list(Proof), integer_to_list(N)]
+              || #{name := Name, from := From, proof := Proof, allocations := N} <- Users]]).
+
+%% How many allocations there are, and what was asked for.
+-spec drain(non_neg_integer(), map()) -> unicode:chardata().
+drain(Count, Wanted) ->
+    io_lib:format("~ts left; no new ones. ~ts~n", [number(Count), then(Wanted)]).
+
+then(#{stay := true}) -> "The server stays; undrain takes allocations again";
+then(#{deadline := Seconds}) ->
+    ["The server ends when they have, or in ", span(Seconds * 1000)];
+then(#{}) -> "The server ends when they have".
+
+-spec disconnected(pos_integer()) -> unicode:chardata().
+disconnected(N) ->
+    [number(N), " ended\n"].
+
+number(1) -> "1 allocation";
+number(N) -> [integer_to_list(N), " allocations"].
+
+%% On stderr, and nothing else to show.
+-spec warnings([unicode:chardata()]) -> unicode:chardata().
+warnings(Warnings) ->
+    _ = [io:format(standard_error, "warning: ~ts~n", [Warning]) || Warning <- Warnings],
+    "".
+
+%% Where a change of users is kept.
+-spec kept(meerkat_users:kept()) -> #{kept := binary() | null}.
+kept({file, File}) -> #{kept => File};
+kept(memory) -> #{kept => null}.
+
+-spec kept_text(meerkat_users:kept()) -> unicode:chardata().
+kept_text({file, File}) -> ["done, and kept in ", File, $\n];
+kept_text(memory) -> "done, until the server ends: the key users_file would keep it\n".
+
+%%% Parts
+
+row(Name, Value) ->
+    io_lib:format("  ~-13ts ~ts~n", [Name, Value]).
+
+table(Rows) ->
+    Texts = [[unicode:characters_to_list(Cell) || Cell <- Row] || Row <- Rows],
+    Widths = lists:foldl(fun(Row, Most) -> lists:zipwith(fun widest/2, Row, Most) end,
+                         [0 || _ <- hd(Rows)], Texts),
+    [[string:trim(lists:join("  ", lists:zipwith(fun padded/2, Row, Widths)), trailing), $\n]
+     || Row <- Texts].
+
+widest(Cell, Most) -> max(string:length(Cell), Most).
+
+padded(Cell, Width) -> string:pad(Cell, Width).
+
+name(Name) ->
+    Escaped = unicode:characters_to_list(meerkat_text:escape(Name)),
+    case string:length(Escaped) > ?NAME_MAX of
+        true -> [string:slice(Escaped, 0, ?NAME_MAX - 1), "…"];
+        false -> Escaped
+    end.
+
+address(Address) -> meerkat_text:address(Address).
+
+packets(Packets, Bytes) ->
+    [integer_to_list(Packets), " packets, ", bytes(Bytes)].
+
+bytes(N) when N < 1000 -> [integer_to_list(N), " B"];
+bytes(N) -> bytes(N / 1000, ["kB", "MB", "GB", "TB"]).
+
+bytes(N, [Unit | Units]) when N < 1000; Units =:= [] -> io_lib:format("~.1f ~ts", [N, Unit]);
+bytes(N, [_ | Units]) -> bytes(N / 1000, Units).
+
+%% The two largest parts of a time.
+span(Ms) ->
+    Seconds = Ms div 1000,
+    Parts = [{Seconds div 86400, "d"}, {Seconds div 3600 rem 24, "h"},
+             {Seconds div 60 rem 60, "m"}, {Seconds rem 60, "s"}],
+    case lists:dropwhile(fun({N, _}) -> N =:= 0 end, Parts) of
+        [] -> "0s";
+        [{N, Unit}] -> [integer_to_list(N), Unit];
+        [{N, Unit}, {More, Next} | _] ->
+            [integer_to_list(N), Unit, io_lib:format("~2..0b~ts", [More, Next])]
+    end.

@@ -1,0 +1,353 @@
+%% What of this machine could trouble a server: one check each, with a verdict, a sentence and,
+%% where something can be done, a remedy. It looks and asks; it changes nothing. Whether a server
+%% runs here makes a difference only to whose limits and ports are looked at.
+-module(meerkat_doctor).
+
+-export([examine/1, format/1]).
+
+-export_type([finding/0, verdict/0]).
+
+%% error: a server will not serve so. warning: it may, but not for everybody, or not for long.
+%% unknown: it cannot be seen from here.
+-type verdict() :: ok | warning | error | unknown.
+-type finding() :: #{name := atom(), verdict := verdict(), text := binary(), remedy => binary()}.
+
+%% stun: a server, "HOST[:PORT]", to ask which address we have out there. file: the configuration,
+%% where no server runs.
+-type options() :: #{stun => binary(), file => binary()}.
+%% What the checks go by: the configuration in force, what is bound by whom.
+-record(case_, {
+    config :: map(),
+    running :: boolean(),
+    bound = [] :: [{inet:ip_address(), inet:port_number()}],
+    pid = "self" :: string(),           % whose limits count
+    program :: file:filename_all(),
+    options :: options()
+}).
+
+%% In the order of what a packet meets.
+-spec examine(options()) -> [finding()].
+examine(Options) ->
+    case patient(Options) of
+        {ok, First, Case} -> [First | lists:append([Check(Case) || Check <- checks()])];
+        {error, First} -> [First]
+    end.
+
+checks() ->
+    [fun addresses/1, fun listening/1, fun ports/1, fun port_range/1, fun firewall/1,
+     fun conntrack/1, fun outside/1, fun descriptors/1, fun memlock/1, fun buffers/1, fun io/1,
+     fun clock/1].
+
+patient(Options) ->
+    case meerkat_admin_socket:call({doctor, []}) of
+        {ok, #{listening := Bound, relay_pid := Pid, relay_program := Program} = Config} ->
+            {ok, finding(server, ok, ["a server runs here, its relay program is process ", Pid]),
+             #case_{config = Config, running = true, bound = Bound, pid = binary_to_list(Pid),
+                    program = Program, options = Options}};
+        {error, no_server} ->
+            load(Options);
+        {error, Sentence} ->
+            {error, finding(server, error, Sentence)}
+    end.
+
+load(Options) ->
+    File = maps:with([file], Options),
+    case meerkat_config:load(File) of
+        {ok, Config, _Warnings} ->
+            Program = filename:join(code:priv_dir(meerkat), "meerkat_relay"),
+            {ok, finding(server, ok, "no server runs here; this is how one would fare"),
+             #case_{config = Config, running = false, options = Options, program = Program}};
+        {error, Mistakes} ->
+            {error, finding(configuration, error, lists:join("; ", Mistakes),
+                            "`meerkatctl config check FILE` checks a file by itself")}
+    end.
+
+%%% Addresses and ports
+
+addresses(#case_{config = #{relays := Relays}}) ->
+    [address(Relay) || Relay <- Relays].
+
+address(#{local := Local, advertised := Advertised}) ->
+    Shown = meerkat_text:ip(Local),
+    case {meerkat_host:bindable(Local), meerkat_policy:kind(Advertised)} of
+        {false, _} ->
+            finding(address, error, [Shown, " is no address of this machine"],
+                    "relay_ip (RELAY_IP) must name one, or be left out");
+        {true, public} when Local =:= Advertised ->
+            finding(address, ok, ["relaying from ", Shown, ", a public address"]);
+        {true, public} ->
+            finding(address, ok, ["relaying from ", Shown, ", told to clients as ",
+                                  meerkat_text:ip(Advertised)]);
+        {true, Kind} ->
+            finding(address, warning,
+                    ["clients are told ", meerkat_text:ip(Advertised), ", a ", name(Kind),
+                     " address: nobody outside reaches it"],
+                    "relay_ip (RELAY_IP) must be the address the world sees, also behind a 1:1 "
+                    "NAT; in a lab this is as it should be")
+    end.
+
+listening(#case_{running = true, bound = Bound}) ->
+    [finding(listening, ok, ["listening on udp ", meerkat_text:address(A)]) || A <- Bound];
+listening(#case_{config = #{listeners := Listeners}}) ->
+    [free(Ip, Port) || #{ip := Where, port := Port} <- Listeners, Ip <- ips(Where)].
+
+ips(any) -> [{0, 0, 0, 0}];
+ips(Ip) -> [Ip].
+
+free(Ip, Port) ->
+    Shown = meerkat_text:address({Ip, Port}),
+    Family = case tuple_size(Ip) of 4 -> inet; 8 -> inet6 end,
+    case gen_udp:open(Port, [Family, {ip, Ip}]) of
+        {ok, Socket} ->
+            ok = gen_udp:close(Socket),
+            finding(listening, ok, ["udp ", Shown, " is free"]);
+        {error, eaddrinuse} ->
+            finding(listening, error, ["udp ", Shown, " is taken by another program"],
+                    ["`ss -ulpn sport = :", integer_to_list(Port), "` tells whose it is; "
+                     "listen_port sets another"]);
+        {error, Reason} ->
+            finding(listening, error, ["udp ", Shown, ": ", inet:format_error(Reason)],
+                    hint(Reason))
+    end.
+
+hint(eacces) -> "a port below 1024 needs CAP_NET_BIND_SERVICE";
+hint(_) -> "listen_ip must be addresses of this machine".
+
+%% Ports of the ranges that other programs have: they are passed over, one by one.
+ports(#case_{running = true}) ->
+    [];
+ports(#case_{config = #{relays := Relays}}) ->
+    Taken = lists:usort(used_ports("/proc/net/udp") ++ used_ports("/proc/net/udp6")),
+    [ports(Min, Max, [Port || Port <- Taken, Port >= Min, Port =< Max])
+     || #{min_port := Min, max_port := Max} <- Relays].
+
+ports(Min, Max, []) ->
+    finding(ports, ok, io_lib:format("udp ports ~b-~b are free", [Min, Max]));
+ports(Min, Max, Taken) when length(Taken) > Max - Min ->
+    finding(ports, error, io_lib:format("all udp ports ~b-~b are taken", [Min, Max]),
+            "min_port and max_port must leave some");
+ports(Min, Max, Taken) ->
+    finding(ports, ok, io_lib:format("of udp ports ~b-~b other programs have ~b",
+                                     [Min, Max, length(Taken)])).
+
+used_ports(File) ->
+    [list_to_integer(Port, 16)
+     || Line <- lines(File),
+        {match, [Port]} <- [re:run(Line, "^ *[0-9]+: [0-9A-F]+:([0-9A-F]{4}) ",
+                                   [{capture, all_but_first, list}])]].
+
+port_range(#case_{config = #{relays := Relays, max_allocations := Allocations}}) ->
+    System = numbers("/proc/sys/net/ipv4/ip_local_port_range"),
+    lists:append([port_range(Min, Max, Allocations, System)
+                  || #{min_port := Min, max_port := Max} <- Relays]).
+
+port_range(Min, Max, Allocations, System) ->
+    [finding(port_range, warning,
+             io_lib:format("~b ports do not hold max_allocations, ~b",
+                           [Max - Min + 1, Allocations]),
+             "widen min_port and max_port, or give relay addresses more")
+     || Max - Min + 1 < Allocations]
+        ++ [finding(port_range, ok,
+                    io_lib:format("the system draws ports of its own from ~b-~b too, which costs "
+                                  "a few; net.ipv4.ip_local_port_range moves it", [Low, High]))
+            || [Low, High] <- [System], Low =< Max, High >= Min].
+
+%%% What stands in the way
+
+%% A hint only: what a firewall elsewhere does cannot be seen from here.
+firewall(#case_{config = #{relays := Relays}}) ->
+    Ranges = lists:usort([io_lib:format("~b-~b", [Min, Max])
+                          || #{min_port := Min, max_port := Max} <- Relays]),
+    Open = ["the listeners' ports and UDP ", lists:join(", ", Ranges), " must be open here, and in "
+            "whatever cloud or router is before this machine"],
+    case rules() of
+        unknown ->
+            [finding(firewall, unknown, "the rules of a firewall here cannot be read", Open)];
+        none ->
+            [finding(firewall, ok, "no firewall drops by default on this machine")];
+        drops ->
+            [finding(firewall, warning, "a firewall here drops what it does not know", Open)]
+    end.
+
+%% Of the input hook; only root may look.
+rules() ->
+    case {os:cmd("PATH=$PATH:/usr/sbin:/sbin; nft list ruleset 2>&1"),
+          os:cmd("PATH=$PATH:/usr/sbin:/sbin; iptables -S INPUT 2>&1")} of
+        {Nft, Tables} ->
+            Drops = matches(Nft, "hook input[^}]*policy drop")
+                orelse matches(Nft, "hook input[^}]*\\b(drop|reject)\\b")
+                orelse matches(Tables, "-P INPUT DROP|-A INPUT .*-j (DROP|REJECT)"),
+            Blind = fun(Text) -> matches(Text, "not permitted|denied|must be root|not found") end,
+            case {Drops, Blind(Nft) andalso Blind(Tables)} of
+                {true, _} -> drops;
+                {false, true} -> unknown;
+                {false, false} -> none
+            end
+    end.
+
+matches(Text, Pattern) ->
+    re:run(Text, Pattern, [dotall, {capture, none}]) =:= match.
+
+conntrack(#case_{config = #{max_allocations := Allocations}}) ->
+    case {numbers("/proc/sys/net/netfilter/nf_conntrack_max"),
+          numbers("/proc/sys/net/netfilter/nf_conntrack_count")} of
+        {[Max], [Count]} when Count * 10 >= Max * 8; Max < 4 * Allocations ->
+            [finding(conntrack, warning,
+                     io_lib:format("connection tracking has ~b of ~b entries; allocations and "
+                                   "their peers take one each", [Count, Max]),
+                     "exempt the server's ports (notrack), or raise "
+                     "net.netfilter.nf_conntrack_max")];
+        {[Max], [Count]} ->
+            [finding(conntrack, ok, io_lib:format("connection tracking has ~b of ~b entries",
+                                                  [Count, Max]))];
+        _ ->
+            [finding(conntrack, ok, "no connection tracking")]
+    end.
+
+%% What a STUN server elsewhere sees of a socket on the relayed address.
+outside(#case_{options = #{stun := Server}, config = #{relays := Relays}}) ->
+    [outside(Server, Relay) || #{local := Local} = Relay <- Relays, tuple_size(Local) =:= 4];
+outside(#case_{}) ->
+    [finding(nat, unknown, "whether a NAT is before this machine was not asked",
+             "--stun HOST asks a STUN server elsewhere")].
+
+outside(Server, #{local := Local, advertised := Advertised}) ->
+    case meerkat_doctor_net:mapped(Local, Server) of
+        {ok, {Advertised, _}} ->
+            finding(nat, ok, ["the world sees ", meerkat_text:ip(Local), " as ",
+                              meerkat_text:ip(Advertised), ", as clients are told"]);
+        {ok, {Mapped, _}} ->
+            finding(nat, error, ["the world sees ", meerkat_text:ip(Local), " as ",
+                                 meerkat_text:ip(Mapped), ", but clients are told ",
+                                 meerkat_text:ip(Advertised)],
+                    ["RELAY_IP=", meerkat_text:ip(Mapped), ", if the NAT keeps ports (1:1)"]);
+        {error, Sentence} ->
+            finding(nat, warning, [Server, ": ", Sentence],
+                    "is UDP allowed to leave, and is it a STUN server?")
+    end.
+
+%%% Limits
+
+descriptors(#case_{config = #{max_allocations := Allocations, relays := Relays}, pid = Pid}) ->
+    %% A socket each, and some for itself. The relay program raises its limit as far as it may.
+    Families = length(lists:usort([tuple_size(Local) || #{local := Local} <- Relays])),
+    Need = Allocations * Families + 256,
+    case limit(Pid, "Max open files") of
+        {ok, Hard} when Hard < Need ->
+            [finding(descriptors, warning,
+                     io_lib:format("~b descriptors are allowed, max_allocations ~b needs ~b",
+                                   [Hard, Allocations, Need]),
+                     "LimitNOFILE= of systemd, --ulimit nofile= of docker, ulimit -Hn of a shell")];
+        {ok, Hard} ->
+            [finding(descriptors, ok, io_lib:format("~b descriptors are allowed, ~b needed",
+                                                    [Hard, Need]))];
+        unlimited ->
+            [finding(descriptors, ok, "descriptors are not limited")];
+        unknown ->
+            [finding(descriptors, unknown, "the limit of descriptors cannot be read")]
+    end.
+
+memlock(#case_{pid = Pid}) ->
+    %% From 5.12 on rings count as memory of their control group.
+    case {kernel() >= [5, 12], limit(Pid, "Max locked memory")} of
+        {true, _} ->
+            [finding(memlock, ok, "locked memory does not limit io_uring on this kernel")];
+        {false, {ok, Bytes}} when Bytes < 64 * 1048576 ->
+            [finding(memlock, warning, io_lib:format("~b bytes may be locked", [Bytes]),
+                     "LimitMEMLOCK=64M of systemd, --ulimit memlock= of docker")];
+        {false, unknown} ->
+            [finding(memlock, unknown, "the limit of locked memory cannot be read")];
+        {false, _} ->
+            [finding(memlock, ok, "enough memory may be locked")]
+    end.
+
+limit(Pid, Name) ->
+    Found = [Hard || Line <- lines("/proc/" ++ Pid ++ "/limits"),
+                     {match, [Hard]} <- [re:run(Line, "^" ++ Name ++ " +[^ ]+ +([^ ]+)",
+                                                [{capture, all_but_first, list}])]],
+    case Found of
+        ["unlimited"] -> unlimited;
+        [Digits] -> {ok, list_to_integer(Digits)};
+        [] -> unknown
+    end.
+
+buffers(#case_{config = Config}) ->
+    [buffer(Key, maps:get(Key, Config), Limit)
+     || {Key, Limit} <- [{receive_buffer, "rmem_max"}, {send_buffer, "wmem_max"}],
+        is_map_key(Key, Config)].
+
+buffer(Key, Wanted, Limit) ->
+    case numbers("/proc/sys/net/core/" ++ Limit) of
+        [Max] when Max < Wanted ->
+            finding(Key, warning,
+                    io_lib:format("sockets get ~b bytes of ~b: bursts are lost sooner",
+                                  [Max, Wanted]),
+                    io_lib:format("sysctl -w net.core.~ts=~b, or CAP_NET_ADMIN", [Limit, Wanted]));
+        [_] ->
+            finding(Key, ok, io_lib:format("sockets get ~b bytes", [Wanted]));
+        _ ->
+            finding(Key, unknown, ["net.core.", Limit, " cannot be read"])
+    end.
+
+%% The relay program is asked: only it can tell what seccomp, a container or the kernel refuse.
+io(#case_{program = Program}) ->
+    meerkat_doctor_net:probe(Program).
+
+%%% The clock: time-limited credentials go by it.
+
+clock(_) ->
+    case clock_state() of
+        yes -> [finding(clock, ok, "the clock is kept by a time server")];
+        no -> [finding(clock, warning, "the clock is not kept by a time server: credentials end "
+                       "too early or too late", "timedatectl set-ntp true, or chrony")];
+        unknown -> [finding(clock, unknown, "whether the clock is right cannot be seen here",
+                            "in a container that is its host's affair")]
+    end.
+
+clock_state() ->
+    Synchronized = filelib:is_file("/run/systemd/timesync/synchronized"),
+    case string:trim(os:cmd("timedatectl show -p NTPSynchronized --value 2>/dev/null")) of
+        _ when Synchronized -> yes;
+        "yes" -> yes;
+        "no" -> no;
+        _ -> unknown
+    end.
+
+%%% Reading
+
+kernel() ->
+    Release = lists:append(lines("/proc/sys/kernel/osrelease")),
+    case re:run(Release, "^([0-9]+)\\.([0-9]+)", [{capture, all_but_first, list}]) of
+        {match, Parts} -> [list_to_integer(Part) || Part <- Parts];
+        nomatch -> [0]
+    end.
+
+numbers(File) ->
+    [list_to_integer(N) || Line <- lines(File), N <- string:lexemes(Line, " \t")].
+
+lines(File) ->
+    case file:read_file(File) of
+        {ok, Bytes} -> string:lexemes(binary_to_list(Bytes), "\n");
+        {error, _} -> []
+    end.
+
+name(Kind) ->
+    string:replace(atom_to_list(Kind), "_", "-").
+
+finding(Name, Verdict, Text) ->
+    #{name => Name, verdict => Verdict, text => unicode:characters_to_binary(Text)}.
+
+finding(Name, Verdict, Text, Remedy) ->
+    (finding(Name, Verdict, Text))#{remedy => unicode:characters_to_binary(Remedy)}.
+
+%% A line each, a second one where there is a remedy, and a last one that sums up.
+-spec format([finding()]) -> unicode:chardata().
+format(Findings) ->
+    Of = fun(Wanted) -> length([V || #{verdict := V} <- Findings, V =:= Wanted]) end,
+    [[line(Finding) || Finding <- Findings],
+     io_lib:format("~b errors, ~b warnings, ~b cannot be seen from here~n",
+                   [Of(error), Of(warning), Of(unknown)])].
+
+line(#{name := Name, verdict := Verdict, text := Text} = Finding) ->
+    [io_lib:format("  ~-8s~-13ts ~ts~n", [Verdict, name(Name), Text]),
+     [io_lib:format("~22ts ~ts~n", ["", Remedy]) || #{remedy := Remedy} <- [Finding]]].

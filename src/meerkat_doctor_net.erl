@@ -1,0 +1,96 @@
+%% The two questions of meerkat_doctor that need more than reading: which address a STUN server
+%% sees, and what the relay program says of this kernel.
+-module(meerkat_doctor_net).
+
+-export([mapped/2, probe/1]).
+
+-define(STUN_PORT, 3478).
+%% Milliseconds after each of the requests.
+-define(WAITS, [500, 1000, 2000]).
+
+%% A Binding request from Local to Server, "HOST[:PORT]": the address in the answer.
+-spec mapped(Local :: inet:ip_address(), Server :: binary()) ->
+    {ok, {inet:ip_address(), inet:port_number()}} | {error, unicode:chardata()}.
+mapped(Local, Server) ->
+    case target(unicode:characters_to_list(Server)) of
+        {ok, Address} -> ask(Local, Address);
+        {error, Sentence} -> {error, Sentence}
+    end.
+
+target(Server) ->
+    case string:split(Server, ":", trailing) of
+        [Host, Port] -> target(Host, Port);
+        [Host] -> target(Host, integer_to_list(?STUN_PORT))
+    end.
+
+target(Host, Digits) ->
+    case {inet:getaddr(Host, inet), string:to_integer(Digits)} of
+        {{ok, Ip}, {Port, ""}} when Port > 0, Port < 65536 -> {ok, {Ip, Port}};
+        {{error, Reason}, _} -> {error, inet:format_error(Reason)};
+        {_, _} -> {error, "a port is a number from 1 to 65535"}
+    end.
+
+ask(Local, Address) ->
+    case gen_udp:open(0, [binary, inet, {ip, Local}, {active, false}]) of
+        {ok, Socket} ->
+            Id = crypto:strong_rand_bytes(12),
+            Request = meerkat_stun:encode(#{class => request, method => binding,
+                                            transaction_id => Id, attributes => []}),
+            Answer = exchange(Socket, Address, Request, Id, ?WAITS),
+            ok = gen_udp:close(Socket),
+            Answer;
+        {error, Reason} ->
+            {error, inet:format_error(Reason)}
+    end.
+
+exchange(_Socket, _Address, _Request, _Id, []) ->
+    {error, "no answer"};
+exchange(Socket, {Ip, Port} = Address, Request, Id, [Wait | Waits]) ->
+    case gen_udp:send(Socket, Ip, Port, Request) of
+        ok ->
+            case gen_udp:recv(Socket, 0, Wait) of
+                {ok, {_, _, Bytes}} -> answered(Bytes, Id);
+                {error, timeout} -> exchange(Socket, Address, Request, Id, Waits);
+                {error, Reason} -> {error, inet:format_error(Reason)}
+            end;
+        {error, Reason} ->
+            {error, inet:format_error(Reason)}
+    end.
+
+answered(Bytes, Id) ->
+    case meerkat_stun:decode(Bytes) of
+        {ok, #{class := success, transaction_id := Id} = Message} ->
+            case meerkat_stun:get(xor_mapped_address, Message) of
+                {ok, Mapped} -> {ok, Mapped};
+                error -> {error, "an answer without XOR-MAPPED-ADDRESS"}
+            end;
+        _ ->
+            {error, "what came back is no answer"}
+    end.
+
+%% The relay program's own word on io_uring (`meerkat_relay --probe`): what it takes instead is no
+%% mistake, so a refusal is a warning.
+-spec probe(file:filename_all()) -> [meerkat_doctor:finding()].
+probe(Program) ->
+    Quoted = ["'", string:replace(Program, "'", "'\\''", all), "'"],
+    Output = os:cmd(unicode:characters_to_list([Quoted, " --probe 2>&1"])),
+    case meerkat_json:decode(unicode:characters_to_binary(Output)) of
+        {ok, #{<<"io_uring">> := #{<<"available">> := Available} = Uring} = Probe} ->
+            [probed(Available, Uring, Probe)];
+        _ ->
+            [#{name => io_uring, verdict => unknown,
+               text => <<"the relay program does not tell whether io_uring is there">>}]
+    end.
+
+probed(true, _Uring, Probe) ->
+    #{name => io_uring, verdict => ok,
+      text => iolist_to_binary(["io_uring can be used (Linux ", kernel(Probe), ")"])};
+probed(false, #{<<"reason">> := Reason}, Probe) ->
+    #{name => io_uring, verdict => warning,
+      text => iolist_to_binary(["io_uring is refused, packets go by epoll (Linux ", kernel(Probe),
+                                "): ", meerkat_text:escape(Reason)]),
+      remedy => <<"a seccomp profile that has io_uring, kernel.io_uring_disabled = 0; or leave it: "
+                  "epoll serves too">>}.
+
+kernel(#{<<"kernel">> := Kernel}) -> meerkat_text:escape(Kernel);
+kernel(#{}) -> "unknown".
