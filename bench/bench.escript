@@ -9,6 +9,6 @@
 %% the figures of the last run.
 main(Args) ->
     Root = filename:dirname(filename:dirname(filename:absname(escript:script_name()))),
-    [code:add_patha(Dir) || Dir <- filelib:wildcard(filename:join(Root, "_build/default/lib/*/ebin"))
-                                ++ [filename:join(Root, "_build/bench/ebin")]],
+    Dirs = filelib:wildcard(filename:join(Root, "_build/default/lib/*/ebin")),
+    [code:add_patha(Dir) || Dir <- [filename:join(Root, "_build/bench/ebin") | Dirs]],
     bench:main(Args).

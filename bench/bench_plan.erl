@@ -12,7 +12,8 @@
 %% part: the heading it stands under and a name that ONLY knows. args: of the generator; host:
 %% where it finds the server.
 -type row() :: #{id := atom(), part := atom(), kind := kind(), title := string(),
-                 args := [string()], host := string(), servers := [bench_servers:id()], is_key := boolean()}.
+                 args := [string()], host := string(), servers := [bench_servers:id()],
+                 is_key := boolean()}.
 %% Of a row's figure, ours to theirs: at least, or at most, so many times.
 -type requirement() :: #{title := string(), row := atom(), figure := atom(),
                          of_server := bench_servers:id(), to := bench_servers:id() | number(),
@@ -58,7 +59,8 @@ rows() ->
      (row(limits, limits_burst16, "100 flows, 1,200 B, bursts of 16",
           load(100, 1200, 16) ++ ["--gso"]))#{servers := [ours, ours_limits, ours_lists]},
 
-     (row(latency, latency, "1,000 flows, 160 B, singles, at 70 % of what coturn takes without loss",
+     (row(latency, latency,
+          "1,000 flows, 160 B, singles, at 70 % of what coturn takes without loss",
           ["--flows", "1000", "--payload", "160", "--direction", "both"]))
          #{kind := latency, servers := [coturn, ours, ours_epoll, coturn_gso, floor, p1],
            is_key := true},
@@ -130,6 +132,7 @@ times(true) ->
     end;
 times(false) ->
     fun(#{kind := memory}) -> #{rounds => 1, discarded => 0, seconds => 2.0};
+       (#{kind := latency}) -> #{rounds => 5, discarded => 0, seconds => 2.0};
        (#{is_key := true}) -> #{rounds => 7, discarded => 1, seconds => 2.0};
        (_) -> #{rounds => 3, discarded => 0, seconds => 1.5}
     end.

@@ -100,7 +100,8 @@ requirement(#{title := Title, row := Row, figure := Name, of_server := Server, t
             none;
         {Value, Spread} ->
             IsMet = case Bound of at_least -> Value >= Factor; at_most -> Value =< Factor end,
-            [Title, [case Bound of at_least -> "≥ "; at_most -> "≤ " end, io_lib:format("~p", [Factor])],
+            Sign = case Bound of at_least -> "≥ "; at_most -> "≤ " end,
+            [Title, [Sign, io_lib:format("~p", [Factor])],
              [short(Value), Spread], case IsMet of true -> "met"; false -> "**missed**" end]
     end.
 
@@ -129,7 +130,8 @@ packets_table(Rows, Samples) ->
     Servers = present(Rows, Samples),
     ["Thousands of packets per CPU-second, and nanoseconds of CPU for a packet.\n\n",
      table(["" | [bench_servers:title(S) || S <- Servers]],
-           [[Title | [cost(Id, S, Samples) || S <- Servers]] || #{id := Id, title := Title} <- Rows])].
+           [[Title | [cost(Id, S, Samples) || S <- Servers]]
+            || #{id := Id, title := Title} <- Rows])].
 
 present(Rows, Samples) ->
     [S || {S, _, _} <- bench_servers:table(),
@@ -149,8 +151,8 @@ latency(Rows, Samples) ->
                                             {"most", max}, {"lost %", loss}], Rows, Samples).
 
 allocations(Rows, Samples) ->
-    several("## Allocations\n\nAllocate with its 401, ChannelBind, Refresh and delete, each request "
-            "signed: cycles.\n\n",
+    several("## Allocations\n\nAllocate with its 401, ChannelBind, Refresh and delete, each "
+            "request signed: cycles.\n\n",
             [allocations_10, allocations_1000],
             [{"a second", rate}, {"per CPU-second", per_cpu}, {"Allocate 50 %, µs", p50},
              {"Allocate 99 %, µs", p99}, {"failed", failed}], Rows, Samples).
@@ -160,7 +162,8 @@ memory(Rows, Samples) ->
             "numbers of them, in a new server that has relayed for two seconds.\n\n",
             [memory, memory_most],
             [{"allocations", most}, {"resident", rss}, {"proportional", pss},
-             {"of that the relay program", relay_rss}, {"in the kernel", kernel}, {"of that sockets", sockets},
+             {"of that the relay program", relay_rss}, {"in the kernel", kernel},
+             {"of that sockets", sockets},
              {"resident more than before, when all are deleted", left}], Rows, Samples).
 
 several(Heading, Ids, Columns, Rows, Samples) ->
@@ -184,10 +187,12 @@ cell(Id, Server, Name, Samples) ->
 sinks(Rows, Samples) ->
     case [Row || #{kind := sink} = Row <- Rows] of
         [] -> [];
-        Sinks -> ["## The generator's own ceiling\n\nIt sends to itself, with no server between.\n\n",
+        Sinks -> ["## The generator's own ceiling\n\n"
+                  "It sends to itself, with no server between.\n\n",
                   table(["", "packets a second", "ns of its CPU each"],
                         [[Title, cell(Id, generator, delivered, Samples),
-                          cell(Id, generator, own_ns, Samples)] || #{id := Id, title := Title} <- Sinks])]
+                          cell(Id, generator, own_ns, Samples)]
+                         || #{id := Id, title := Title} <- Sinks])]
     end.
 
 every_figure(Rows, Samples) ->
@@ -212,7 +217,7 @@ spread(#{id := Id, title := Title}, Server, Samples) ->
 
 plots(#{samples := Samples}) ->
     Rows = bench_plan:rows(),
-    [{"packets", plot("Packets per CPU-second, thousands", "thousand packets per CPU-second", linear,
+    [{"packets", plot("Packets per CPU-second", "thousands of packets", linear,
                       groups([R || #{kind := packets, part := P} = R <- Rows, P =:= packets],
                              per_cpu, 1.0e-3, Samples))},
      {"paced", plot("CPU time of a packet at a fixed rate", "ns for each packet", linear,

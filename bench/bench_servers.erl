@@ -71,7 +71,8 @@ missing(coturn_gso) ->
         none ->
             %% 4.6 prints its options for one that it does not know, later ones for --help too.
             case string:find(os:cmd("turnserver --help 2>&1"), "--udp-gso") of
-                nomatch -> "this coturn has no --multiplex-peer and --udp-gso (they came with 4.12)";
+                nomatch ->
+                    "this coturn has no --multiplex-peer and --udp-gso, which came with 4.12";
                 _ -> none
             end;
         Sentence ->
@@ -112,7 +113,8 @@ start(Id, Dir) ->
     UdpPort = free_port(),
     Log = filename:join(Dir, atom_to_list(Id) ++ ".log"),
     Command = command(Id, integer_to_list(UdpPort), Dir),
-    Leash = leash(["taskset", "-c", ?CPU | Command], [{"BENCH_LOG", Log}, {"MEERKAT_RUN_DIR", Dir}]),
+    Leash = leash(["taskset", "-c", ?CPU | Command],
+                  [{"BENCH_LOG", Log}, {"MEERKAT_RUN_DIR", Dir}]),
     case await(Leash, UdpPort, deadline()) of
         ok ->
             {os_pid, Pid} = erlang:port_info(Leash, os_pid),
@@ -225,6 +227,7 @@ configuration(Port, RelayIps) ->
      "workers = 1;\n"
      "max_allocations = ", max_allocations(RelayIps), ";\n"
      "unauthenticated_rate = 0;\n"
+     "drain_deadline = 0;\n"
      "log_level = \"warning\";\n"].
 
 max_allocations(["127.0.0.1", "127.0.0.2" | _]) -> "110000";
