@@ -203,11 +203,11 @@ coturn(Port, Dir, RelayIps) ->
 
 %% Our configuration file.
 ours(ours, Port) ->
-    [configuration(Port, ["127.0.0.1", "::1"])];
+    [configuration(Port, ["127.0.0.1", "::1"]), "io_backend = \"io_uring\";\n"];
 ours(ours_epoll, Port) ->
     [configuration(Port, ["127.0.0.1", "::1"]), "io_backend = \"epoll\";\n"];
 ours(ours_many, Port) ->
-    configuration(Port, many(ours_many));
+    [configuration(Port, many(ours_many)), "io_backend = \"io_uring\";\n"];
 %% Limits that nothing reaches: what counting up to them costs.
 ours(ours_limits, Port) ->
     [ours(ours, Port), "max_bps = 100000000000;\nuser_bps = 100000000000;\n"
