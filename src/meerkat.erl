@@ -233,11 +233,20 @@ credentials(Name, User, TtlS) when is_binary(User), is_integer(TtlS), TtlS > 0 -
             #{username => Username,
               password => Password,
               ttl => TtlS,
-              uris => lists:usort([Uri || {Local, Port} <- bound(Name),
+              uris => lists:usort([Uri || {Local, Port} <- bound_for_all(Name),
                                           Ip <- told(Local, Relays),
                                           Uri <- uris(Ip, Port)])};
         _ ->
             error(badarg)
+    end.
+
+%% A realm that the configuration has by itself takes credentials of its own.
+bound_for_all(Name) ->
+    #{realms := Realms} = Settings = meerkat_registry:settings(Name),
+    case meerkat_registry:note(Name, listening) of
+        none -> [];
+        Bound -> [Address || {Id, Address} <- maps:to_list(Bound),
+                             meerkat_settings:owner(maps:get(Id, Realms), Settings) =:= default]
     end.
 
 %% Where clients find a listener: a wildcard, or the address relayed from, at the address they are

@@ -74,7 +74,7 @@ init({Name, Session, Plan, #{port := Port} = Job}) ->
             ignore
     end.
 
-start(Name, Session, #{bucket := Bucket, mobile := Mobile} = Plan,
+start(Name, Session, #{bucket := Bucket, mobile := Mobile, realm := Realm} = Plan,
       #{port := Port, place := Place} = Job) ->
     _ = erlang:monitor(port, Port),
     FiveTuple = meerkat_registry:five_tuple(Place),
@@ -83,7 +83,7 @@ start(Name, Session, #{bucket := Bucket, mobile := Mobile} = Plan,
     Keys = [FiveTuple | [Session || Mobile]],
     _ = Mobile andalso meerkat_registry:claim(Name, Session, Session, self()),
     #{limits := Limits, bandwidth := #{allocation := OfOne, user := OfUser}} =
-        meerkat_registry:settings(Name),
+        meerkat_settings:tenant(Realm, meerkat_registry:settings(Name)),
     {Core, Effects} =
         meerkat_alloc_core:new(Plan#{bytes_per_s => OfOne}, Session, Place, Limits),
     %% Told each time: a relay that was started anew knows of no user.
@@ -107,7 +107,8 @@ awaiting(Type, Event, Data) ->
 
 -spec serving(gen_statem:event_type(), term(), #data{}) -> gen_statem:event_handler_result(atom()).
 serving(info, {request, #{request := Request} = Job}, #data{name = Name, core = Core} = Data) ->
-    #{limits := Limits} = meerkat_registry:settings(Name),
+    #{limits := Limits} = meerkat_settings:tenant(maps:get(realm, Request),
+                                                  meerkat_registry:settings(Name)),
     case is_ours(Job, Data) of
         true ->
             step(serving, {request, Request},
@@ -202,8 +203,8 @@ effect(forget, #data{name = Name, session = Session} = Data) ->
     ok = meerkat_quota:release(Name, Session),
     Data;
 effect({hold, Token, Family}, #data{name = Name, job = Job} = Data) ->
-    #{request := #{user := User}} = Job,
-    ok = meerkat_registry:hold(Name, Token, User, Family),
+    #{request := Request} = Job,
+    ok = meerkat_registry:hold(Name, Token, meerkat_alloc_core:owner(Request), Family),
     Data;
 effect({release, Token}, #data{name = Name} = Data) ->
     ok = meerkat_registry:release(Name, Token),

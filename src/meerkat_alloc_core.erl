@@ -3,9 +3,9 @@
 %% permitted only the relay knows; until it has said so, no further request may be handed in.
 -module(meerkat_alloc_core).
 
--export([admit/2, new/4, handle/3, limits/2, info/2, details/2]).
+-export([owner/1, admit/2, new/4, handle/3, limits/2, info/2, details/2]).
 
--export_type([alloc/0, limits/0, request/0, plan/0, event/0, effect/0, response/0, place/0,
+-export_type([owner/0, alloc/0, limits/0, request/0, plan/0, event/0, effect/0, response/0, place/0,
               move/0, ending/0]).
 
 -type address() :: {inet:ip_address(), inet:port_number()}.
@@ -24,12 +24,15 @@
                     tickets => meerkat_ticket:key(),
                     _ => _}.
 
+-type owner() :: {default | Realm :: binary(), User :: binary()}.
+%% `realm`: where realms have users of their own, whose this one is (meerkat_settings:owner/2).
 %% `held`: who reserved the port behind the request's RESERVATION-TOKEN, and its family. `move`: the
 %% request names its allocation by a ticket.
 -type request() :: #{message := meerkat_stun:message(),
                      user := binary(),
                      client := address(),
-                     held => {User :: binary(), family()},
+                     realm => default | binary(),
+                     held => {owner(), family()},
                      move => move()}.
 
 %% Where the ticket's holder is, and whether that 5-tuple belongs to another allocation.
@@ -37,6 +40,7 @@
 
 %% An Allocate request that may become an allocation.
 -type plan() :: #{user := binary(),
+                  realm := default | binary(),
                   client := address(),
                   transaction_id := <<_:96>>,
                   families := [family()],
@@ -138,6 +142,11 @@
 -define(FOREIGN, #{change_request => 16#0003, priority => 16#0024, use_candidate => 16#0025,
                    padding => 16#0026, response_port => 16#0027}).
 
+%% Whose a request or an allocation is: users of different realms may have one name.
+-spec owner(request() | plan()) -> owner().
+owner(#{user := User} = Request) ->
+    {maps:get(realm, Request, default), User}.
+
 %%% A request whose 5-tuple has no allocation
 
 %% Only an Allocate that passes RFC 8656 7.2 may have one; everything else is answered here.
@@ -207,7 +216,8 @@ token_fault(Request, Message) ->
     case {meerkat_stun:get(reservation_token, Message), Request} of
         {error, _} -> false;
         {{ok, _}, _} when not Alone -> refused(400);
-        {{ok, _}, #{user := User, held := {User, _}}} -> false;
+        {{ok, _}, #{held := {Holder, _}}} ->
+            Holder =/= owner(Request) andalso refused(508);
         {{ok, _}, _} -> refused(508)
     end.
 
@@ -234,6 +244,7 @@ plan(#{message := Message, user := User, client := Client} = Request, Limits) ->
     Additional = has(additional_address_family, Message),
     {Families, Errors} = families(Request, Additional, Limits),
     #{user => User,
+      realm => maps:get(realm, Request, default),
       client => Client,
       transaction_id => binary:copy(maps:get(transaction_id, Message)),
       families => Families,
@@ -357,9 +368,13 @@ details(Alloc0, Now) ->
 
 request(#{move := _} = Request, Now, Alloc) ->
     resume(Request, Now, Alloc);
-request(#{user := User}, _Now, #alloc{plan = #{user := Owner}} = Alloc) when User =/= Owner ->
-    {Alloc, [{answer, refused(441)}]};
-request(#{message := #{method := Method} = Message}, Now, Alloc) ->
+request(#{message := #{method := Method} = Message} = Request, Now, #alloc{plan = Plan} = Alloc) ->
+    case owner(Request) =:= owner(Plan) of
+        true -> request(Method, Message, Now, Alloc);
+        false -> {Alloc, [{answer, refused(441)}]}
+    end.
+
+request(Method, Message, Now, Alloc) ->
     case {unknown(Message), malformed_fault(Method, Message)} of
         {[_ | _] = Unknown, _} -> {Alloc, [{answer, unknown_attributes(Unknown)}]};
         {[], false} -> method(Method, Message, Now, Alloc);
@@ -488,16 +503,16 @@ drop_families(Families, #alloc{permissions = Permissions, channels = Channels} =
 %%% shows a retransmission. One move is pending at a time: the relay keeps the old 5-tuple until
 %%% the client has spoken from the new one.
 
-resume(#{message := Message, user := User, move := Move} = Request, Now, Alloc) ->
+resume(#{message := Message, move := Move} = Request, Now, Alloc) ->
     #{ticket := Ticket, place := Place, taken := Taken} = Move,
-    #alloc{plan = #{user := Owner}, ticket = Good} = Alloc,
+    #alloc{plan = Plan, ticket = Good} = Alloc,
     Again = is_again(Request, Now, Alloc),
     Fault = first_of([
         {unknown(Message) =/= [], unknown_attributes(unknown(Message))},
         {malformed_fault(refresh, Message) =/= false, refused(400)},
         {not Again andalso Ticket =/= Good, refused(400)},
         {not Again andalso is_here(Place, Alloc), refused(400)},
-        {User =/= Owner, refused(441)},
+        {owner(Request) =/= owner(Plan), refused(441)},
         {Taken, refused(437)}
     ]),
     case {Fault, refreshed(Message, Alloc)} of

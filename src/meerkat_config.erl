@@ -23,7 +23,8 @@
     realm := binary(),
     strict_realm := boolean(),
     secrets := [binary(), ...],
-    users := #{binary() => {password, binary()} | {key, <<_:128>>}},
+    users := #{binary() => meerkat_config_group:user()},
+    realms := [#{name := binary(), atom() => meerkat_config_value:value()}],
     listeners := [listener(), ...],
     relays := [meerkat_config_relays:relay(), ...],
     workers := 0..255,
@@ -98,11 +99,17 @@ load(Options) ->
     Env = env_map(maps:get(env, Options, environment())),
     Host = maps:get(host, Options, host()),
     case leaves(file(Options, Env)) of
-        {ok, Leaves} ->
-            {Resolved, Errors} = resolve(Env, Leaves),
+        {ok, Read} ->
+            {WithSecrets, EnvErrors} =
+                meerkat_config_secret:environment(meerkat_config_schema:secret_variables(), Env),
+            {Leaves, FileErrors} = secret_files(Read),
+            {Resolved, Errors} = resolve(WithSecrets, Leaves),
             {Tcp, TcpErrors} = tcp(Env),
-            case Errors ++ unknown_keys(Leaves) ++ TcpErrors ++ conflicts(Resolved) of
-                [] -> derive(Resolved, Host, Tcp ++ unknown_names(Env));
+            case EnvErrors ++ FileErrors ++ Errors ++ unknown_keys(Leaves) ++ TcpErrors ++
+                meerkat_config_rules:mistakes(Resolved) of
+                [] ->
+                    Warnings = Tcp ++ unknown_names(Env) ++ meerkat_config_rules:warnings(Resolved),
+                    derive(Resolved, Host, Warnings);
                 Mistakes -> {error, Mistakes}
             end;
         {error, Mistake} ->
@@ -176,8 +183,34 @@ read(File) when byte_size(File) > ?FILE_NAME_MAX ->
 read(File) ->
     meerkat_conf_nif:read(File).
 
+%% Secrets that lie in files of their own, read.
+secret_files(Read) ->
+    {Leaves, Mistakes} = meerkat_config_secret:leaves(meerkat_config_schema:secret_keys(), Read),
+    lists:foldl(
+        fun(Key, {Found, Errors}) ->
+            Name = atom_to_binary(Key),
+            case Found of
+                #{Name := Groups} ->
+                    Fields = meerkat_config_group:secret_fields(Key),
+                    case meerkat_config_secret:groups(Fields, Groups) of
+                        {Filled, []} ->
+                            {Found#{Name := Filled}, Errors};
+                        {_, More} ->
+                            %% One mistake is enough.
+                            {maps:remove(Name, Found), Errors ++ [Why || {_, Why} <- More]}
+                    end;
+                #{} ->
+                    {Found, Errors}
+            end
+        end,
+        {Leaves, [Sentence || {_, Sentence} <- Mistakes]},
+        [users, realms]
+    ).
+
 unknown_keys(Leaves) ->
-    Known = meerkat_config_schema:keys(),
+    Keys = meerkat_config_schema:keys(),
+    Files = [meerkat_config_secret:key(Key) || Key <- meerkat_config_schema:secret_keys()],
+    Known = Keys ++ Files,
     [
         [
             at(Place), ": there is no key ", meerkat_config_value:quote(Key),
@@ -211,15 +244,45 @@ resolve(Env, Leaves) ->
         meerkat_config_schema:rows()
     ).
 
+%% The one user that an environment can name.
+from_env(#{key := users, env := [Name, Password]}, Env) ->
+    case {maps:get(Name, Env, none), maps:get(Password, Env, none)} of
+        {none, none} ->
+            none;
+        {User, Text} when User =:= none; Text =:= none ->
+            Missing = case User of none -> Name; _ -> Password end,
+            {error, [hd([Name, Password] -- [Missing]), " is set, but ", Missing, " is not"]};
+        {User, Text} ->
+            Proof = from_text(password, Password, Text),
+            case {from_text({opaque_string, 508}, Name, User), Proof} of
+                {{ok, {Known, _}}, {ok, {Proven, _}}} ->
+                    {ok, {#{Known => {password, Proven}}, {env, Name}}};
+                {{error, Mistake}, _} ->
+                    {error, Mistake};
+                {_, {error, Mistake}} ->
+                    {error, Mistake}
+            end
+    end;
 from_env(#{type := Type, env := Names}, Env) ->
     case [Name || Name <- Names, is_map_key(Name, Env)] of
-        [Name | _] ->
-            case meerkat_config_value:parse_text(Type, maps:get(Name, Env)) of
-                {ok, Value} -> {ok, {Value, {env, Name}}};
-                {error, Failure} -> {error, mistake(Name, Failure)}
-            end;
-        [] ->
-            none
+        [Name | _] -> from_text(Type, Name, maps:get(Name, Env));
+        [] -> none
+    end.
+
+from_text({list, Type}, _, {lines, Variable, Lines}) ->
+    case [Failure || Line <- Lines,
+                     {error, Failure} <- [meerkat_config_value:parse_text(Type, Line)]] of
+        [] -> {ok, {Lines, {env, Variable}}};
+        [Failure | _] -> {error, mistake(Variable, Failure)}
+    end;
+from_text(Type, _, {lines, Variable, [Line]}) ->
+    from_text(Type, Variable, Line);
+from_text(Type, _, {lines, Variable, _}) ->
+    {error, mistake(Variable, {"a file of several lines", meerkat_config_value:allowed(Type)})};
+from_text(Type, Name, Text) ->
+    case meerkat_config_value:parse_text(Type, Text) of
+        {ok, Value} -> {ok, {Value, {env, Name}}};
+        {error, Failure} -> {error, mistake(Name, Failure)}
     end.
 
 from_file(#{key := Key, type := Type}, Leaves) ->
@@ -240,7 +303,8 @@ mistake(Where, {Shown, Allowed}) ->
 %% MongooseICE's clients draw channel numbers up to 0x7FFF, so whoever comes with its variables
 %% gets them accepted without asking.
 from_defaults(#{key := rfc5766_channel_numbers, default := Default}, Env) ->
-    Known = [?TCP_ENABLED | ?WITHOUT_EFFECT] ++ meerkat_config_schema:environment(),
+    Known = [?TCP_ENABLED, <<?MONGOOSEICE "STUN_SECRET_FILE">> | ?WITHOUT_EFFECT] ++
+        meerkat_config_schema:environment(),
     case [Name || <<?MONGOOSEICE, _/binary>> = Name <- Known, is_map_key(Name, Env)] of
         [_ | _] -> {true, mongooseice};
         [] -> {Default, default}
@@ -265,7 +329,8 @@ tcp(_) ->
     {[], []}.
 
 unknown_names(Env) ->
-    All = [?TCP_ENABLED | ?WITHOUT_EFFECT] ++ meerkat_config_schema:environment(),
+    Files = [meerkat_config_secret:variable(V) || V <- meerkat_config_schema:secret_variables()],
+    All = [?TCP_ENABLED | ?WITHOUT_EFFECT] ++ Files ++ meerkat_config_schema:environment(),
     Known = [Name || <<?MONGOOSEICE, _/binary>> = Name <- All],
     [
         [meerkat_text:escape(Name), " is not a variable Meerkat knows; it has no effect",
@@ -273,95 +338,6 @@ unknown_names(Env) ->
      || <<?MONGOOSEICE, _/binary>> = Name <- lists:sort(maps:keys(Env)),
         not lists:member(Name, Known)
     ].
-
-%%
-%% What must hold between keys
-%%
-
-conflicts(Resolved) ->
-    too_large(min_port, max_port, Resolved) ++
-        too_large(default_lifetime, max_lifetime, Resolved) ++
-        listening_doubly(Resolved) ++
-        nothing_required(Resolved) ++
-        nothing_to_serve(Resolved).
-
-too_large(Low, High, Resolved) ->
-    case Resolved of
-        #{Low := {A, _}, High := {B, _}} when A > B ->
-            [
-                io_lib:format("~ts is ~b and ~ts is ~b; the first must not be the larger", [
-                    named(Low, Resolved), A, named(High, Resolved), B
-                ])
-            ];
-        #{} ->
-            []
-    end.
-
-%% A listener twice is a mistake once.
-listening_doubly(Resolved) ->
-    case not_discoverable(Resolved) of
-        [] -> listening_twice(Resolved);
-        Mistakes -> Mistakes
-    end.
-
-%% What RFC 5780 needs: two addresses of a family, known by name, and two ports.
-not_discoverable(#{rfc5780 := {false, _}}) ->
-    [];
-not_discoverable(#{alternate_listen_ip := {[], _}} = Resolved) ->
-    [
-        [named(rfc5780, Resolved), " is true, which needs a second address to listen on: "
-            "alternate_listen_ip"]
-    ];
-not_discoverable(#{alternate_listen_ip := {Others, _}} = Resolved) ->
-    [Mistake || Other <- Others, Mistake <- no_pair(Other, Resolved)] ++ no_ports(Resolved).
-
-no_pair(Other, #{listen_ip := {Ips, _}} = Resolved) ->
-    Shown = [named(alternate_listen_ip, Resolved), " is ", meerkat_text:ip(Other), " and ",
-        named(listen_ip, Resolved), " is ",
-        meerkat_config_value:render({list, listen_address}, Ips)],
-    case [Ip || Ip <- Ips, Ip =/= any, tuple_size(Ip) =:= tuple_size(Other)] of
-        [Other] ->
-            [[Shown, "; the two must differ"]];
-        [Ip] when Ip =/= {0, 0, 0, 0}, Ip =/= {0, 0, 0, 0, 0, 0, 0, 0} ->
-            [];
-        _ ->
-            [[Shown, "; beside it there must be exactly one address of its family, and no "
-                "wildcard: clients are told which"]]
-    end.
-
-no_ports(#{listen_port := {Port, _}, alternate_listen_port := {Other, _}} = Resolved) ->
-    Shown = [named(listen_port, Resolved), " is ", integer_to_list(Port)],
-    case Port of
-        0 -> [[Shown, ", which rfc5780 cannot do with: clients are told the ports"]];
-        Other -> [[Shown, ", and so is ", named(alternate_listen_port, Resolved),
-            "; the two must differ"]];
-        _ -> []
-    end.
-
-listening_twice(Resolved) ->
-    Where = [{Ip, Port} || #{ip := Ip, port := Port} <- listeners(Resolved), Port =/= 0],
-    [
-        [named(extra_listeners, Resolved), " has ",
-            meerkat_config_value:render(listeners, [#{ip => Ip, port => Port}]),
-            ", which is listened on already"]
-     || {Ip, Port} <- lists:usort(Where -- lists:usort(Where))
-    ].
-
-nothing_required(#{require_sha256 := {true, _}, password_algorithms := {false, _}} = Resolved) ->
-    [
-        [named(require_sha256, Resolved), " is true, but ", named(password_algorithms, Resolved),
-            " is false: no client will know that it may use SHA-256"]
-    ];
-nothing_required(_) ->
-    [].
-
-nothing_to_serve(#{udp_enabled := {false, _}} = Resolved) ->
-    [
-        [named(udp_enabled, Resolved),
-            " is false; UDP is the only transport so far, so there is nothing to serve"]
-    ];
-nothing_to_serve(_) ->
-    [].
 
 %%
 %% The map
@@ -383,7 +359,8 @@ derived(Resolved, Host, Warnings) ->
             {Secrets, SecretWarnings} = secrets(Resolved),
             Config = maps:merge(maps:with(plain(), values(Resolved)), #{
                 secrets => Secrets,
-                listeners => listeners(Resolved),
+                listeners => meerkat_config_listeners:listeners(Resolved),
+                realms => [realm(Realm) || Realm <- maps:get(realms, values(Resolved))],
                 relays => [maps:without([key, place], Relay) || Relay <- Relays],
                 settings => settings(Resolved, Relays)
             }),
@@ -391,6 +368,10 @@ derived(Resolved, Host, Warnings) ->
         {error, Mistakes} ->
             {error, Mistakes}
     end.
+
+realm(Group) ->
+    maps:from_list([case Field of {secret, Secrets} -> {secrets, Secrets}; _ -> Field end
+                    || Field <- maps:to_list(maps:remove(place, Group))]).
 
 values(Resolved) ->
     maps:map(fun(_, {Value, _}) -> Value end, Resolved).
@@ -419,25 +400,6 @@ secrets(#{secret := {Secrets, _}} = Resolved) ->
         re:run(Secret, "^\\s|\\s$") =/= nomatch
     ],
     {Secrets, lists:usort(Padded)}.
-
-listeners(#{listen_ip := {Ips, _}, listen_port := {Port, _}, extra_listeners := {Extra, _}} =
-              Resolved) ->
-    Listeners = lists:append([listeners(Ip, Port, Resolved) || Ip <- Ips]),
-    [(maps:remove(place, Listener))#{transport => udp} || Listener <- Listeners ++ Extra].
-
-%% One, or the four of RFC 5780: each knows the one it has nothing in common with.
-listeners(Ip, Port, #{rfc5780 := {true, _}, alternate_listen_ip := {Others, _}} = Resolved) ->
-    {OtherPort, _} = maps:get(alternate_listen_port, Resolved),
-    case [Other || Other <- Others, Ip =/= any, tuple_size(Other) =:= tuple_size(Ip)] of
-        [Other] ->
-            [#{ip => A, port => P, other => {B, Q}}
-             || {A, B} <- [{Ip, Other}, {Other, Ip}],
-                {P, Q} <- [{Port, OtherPort}, {OtherPort, Port}]];
-        [] ->
-            [#{ip => Ip, port => Port}]
-    end;
-listeners(Ip, Port, _Resolved) ->
-    [#{ip => Ip, port => Port}].
 
 settings(Resolved, Relays) ->
     [

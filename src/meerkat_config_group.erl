@@ -3,13 +3,15 @@
 %% reads the fields; what must hold between groups and other keys is for others.
 -module(meerkat_config_group).
 
--export([parse/2, allowed/1, render/2]).
+-export([parse/2, allowed/1, render/2, secret_fields/1]).
 -export_type([type/0, user/0]).
 
 %% users      a map of name => user()
 %% listeners  a list of #{port, ip, place} and, as given, realm
 %% relays     a list of #{local, place} and, as given, advertised, min_port, max_port
--type type() :: users | listeners | relays.
+%% realms     a list of #{name, place} and, as given, the keys that a realm may have of its own,
+%%            with the values these have
+-type type() :: users | listeners | relays | realms.
 -type user() :: {password, binary()} | {key, <<_:128>>}.
 
 %% Field, its type, whether a group must have it.
@@ -31,7 +33,26 @@ fields(relays) ->
         {<<"advertised">>, relay_address, optional},
         {<<"min_port">>, {integer, 1, 65535}, optional},
         {<<"max_port">>, {integer, 1, 65535}, optional}
+    ];
+fields(realms) ->
+    [
+        {<<"name">>, {opaque_string, 127}, required},
+        {<<"secret">>, {list, secret}, optional},
+        {<<"users">>, users, optional},
+        {<<"total_quota">>, {integer, 0, 131072}, optional},
+        {<<"user_quota">>, {integer, 0, 131072}, optional},
+        {<<"max_allocations_per_address">>, {integer, 0, 131072}, optional},
+        {<<"max_bps">>, {integer, 0, 1000000000000}, optional},
+        {<<"user_bps">>, {integer, 0, 1000000000000}, optional},
+        {<<"default_lifetime">>, {integer, 60, 86400}, optional},
+        {<<"max_lifetime">>, {integer, 600, 86400}, optional}
     ].
+
+%% Of those the secret ones, which may lie in files.
+-spec secret_fields(type()) -> [binary()].
+secret_fields(Type) ->
+    [Field || {Field, FieldType, _} <- fields(Type),
+              lists:member(FieldType, [password, {list, secret}])].
 
 %% A value as a file gives it: the scalars found below its key. What failed comes with its place.
 -spec parse(type(), [meerkat_config_value:leaf(), ...]) ->
@@ -104,6 +125,15 @@ finish(users, Groups, Place) ->
     end;
 finish(listeners, Groups, _) ->
     {ok, [maps:merge(#{ip => any}, Group) || Group <- Groups]};
+finish(realms, Groups, Place) ->
+    Names = [Name || #{name := Name} <- Groups],
+    case Names -- lists:usort(Names) of
+        [] ->
+            {ok, Groups};
+        [Twice | _] ->
+            Quoted = meerkat_config_value:quote(Twice),
+            {error, {[Quoted, <<" twice">>], allowed(realms)}, Place}
+    end;
 finish(relays, Groups, _) ->
     Mixed = [At || #{ip := Ip, advertised := Told, place := At} <- Groups,
                    tuple_size(Ip) =/= tuple_size(Told)],
@@ -129,7 +159,11 @@ allowed(listeners) ->
     <<"a list of groups { port = ...; ip = \"...\"; realm = \"...\"; }, ip and realm as wanted">>;
 allowed(relays) ->
     <<"a list of groups { ip = \"...\"; advertised = \"...\"; min_port = ...; max_port = ...; }, "
-      "all but ip as wanted, both addresses of one family">>.
+      "all but ip as wanted, both addresses of one family">>;
+allowed(realms) ->
+    Names = [Name || {Name, _, _} <- fields(realms), Name =/= <<"name">>],
+    [<<"a list of groups { name = \"...\"; }, each name once, with these keys as wanted: ">>
+     | lists:join(<<", ">>, Names)].
 
 %% A value as text for people; secrets are masked.
 -spec render(type(), meerkat_config_value:value()) -> unicode:chardata().
@@ -138,6 +172,8 @@ render(users, Users) ->
     lists:join(", ", [meerkat_config_value:quote(Name) || Name <- maps:keys(Users)]);
 render(listeners, Groups) ->
     lists:join(", ", [listener(Group) || Group <- Groups]);
+render(realms, Groups) ->
+    lists:join(", ", [meerkat_config_value:quote(Name) || #{name := Name} <- Groups]);
 render(relays, Groups) ->
     lists:join(", ", [relay_text(Group) || Group <- Groups]).
 

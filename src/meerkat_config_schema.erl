@@ -2,7 +2,7 @@
 %% tests go by this table. It knows neither how a value is read nor what it is used for.
 -module(meerkat_config_schema).
 
--export([rows/0, find/1, keys/0, environment/0, nearest/2]).
+-export([rows/0, find/1, keys/0, environment/0, secret_keys/0, secret_variables/0, nearest/2]).
 -export([example/0, markdown/0]).
 -export_type([row/0]).
 
@@ -33,23 +33,27 @@
     {<<"epoll">>, epoll}
 ]).
 
-%% The table. Own environment name first, MongooseICE's second; both count when not empty.
+%% The table. Own environment name first, then MongooseICE's, then that of estos' image; each
+%% counts when it is not empty.
 -spec rows() -> [row()].
 rows() ->
     [
-        row(listen_ip, {list, listen_address}, [any], ["LISTEN_IP", "MONGOOSEICE_UDP_BIND_IP"], no,
+        row(listen_ip, {list, listen_address}, [any],
+            ["LISTEN_IP", "MONGOOSEICE_UDP_BIND_IP", "LISTENING_IP_ADDRESS"], no,
             "Addresses to listen on: `any` (0.0.0.0 and ::), or one or more IP addresses."),
-        row(listen_port, {integer, 0, 65535}, 3478, ["LISTEN_PORT", "MONGOOSEICE_UDP_PORT"], no,
+        row(listen_port, {integer, 0, 65535}, 3478,
+            ["LISTEN_PORT", "MONGOOSEICE_UDP_PORT", "TURN_PORT"], no,
             "UDP port to listen on. 0 lets the system choose one; the start prints it."),
         row(extra_listeners, listeners, [], [], no,
-            <<"( { port = 3479; realm = \"elsewhere\"; }, { port = 443; ip = \"127.0.0.1\"; } )">>,
+            <<"( { port = 3480; realm = \"a.example\"; }, { port = 443; ip = \"127.0.0.1\"; } )">>,
             "More to listen on, besides listen_ip and listen_port: a UDP port each and, as wanted, "
-            "one IP address (default any) and a realm of its own. Secret, users and relay "
-            "addresses are the same for all."),
+            "one IP address (default any) and a realm of its own. Secret, users and limits are "
+            "those of that name in `realms`, else the same for all; relay addresses are for all."),
         row(udp_enabled, boolean, true, ["UDP_ENABLED", "MONGOOSEICE_UDP_ENABLED"], no,
             "Whether to serve UDP. It is the only transport so far, so `false` leaves nothing to "
             "serve and the server does not start."),
-        row(relay_ip, {list, relay_ip}, auto, ["RELAY_IP", "MONGOOSEICE_UDP_RELAY_IP"], no,
+        row(relay_ip, {list, relay_ip}, auto,
+            ["RELAY_IP", "MONGOOSEICE_UDP_RELAY_IP", "EXTERNAL_IP_ADDRESS"], no,
             <<"\"203.0.113.5\"">>,
             "The addresses peers see, bound and told to clients. Behind a 1:1 NAT either write "
             "`ADVERTISED/BOUND`, or an address that this machine does not have: then the default "
@@ -71,18 +75,29 @@ rows() ->
             <<"\"change me\"">>,
             "The shared secret. It is the password of any username, and it signs REST "
             "credentials (username `expiry:name`, password HMAC-SHA1 of it). A file may give "
-            "several, `(\"new\", \"old\")`, to change it without a break. Without it: a random "
-            "one, drawn afresh at each start."),
-        row(users, users, #{}, [], yes,
+            "several, `(\"new\", \"old\")`, to change it without a break. It may lie in a file, "
+            "one secret a line: `secret_file`, STUN_SECRET_FILE, MONGOOSEICE_STUN_SECRET_FILE. "
+            "Without it: a random one, drawn afresh at each start."),
+        row(users, users, #{}, ["TURN_USERNAME", "TURN_PASSWORD"], yes,
             <<"( { name = \"alice\"; password = \"wonderland\"; } )">>,
             "Users with a password of their own, which then is the only one that fits. `key`, in "
             "place of `password`, is MD5(name:realm:password) in 32 hexadecimal digits; such a "
             "user cannot come in by SHA-256, which clients choose that know it. Names, passwords "
-            "and realms are prepared as RFC 8265 (OpaqueString) has it."),
+            "and realms are prepared as RFC 8265 (OpaqueString) has it. The two variables stand "
+            "for one user and are set together; a password may lie in a file: `password_file`, "
+            "TURN_PASSWORD_FILE."),
         row(realm, {opaque_string, 127}, <<"udp.localhost.local">>,
             ["REALM", "MONGOOSEICE_UDP_REALM"], no,
             "The realm sent with every challenge. Clients answer with what they were told, so "
             "any text does; the default is MongooseICE's."),
+        row(realms, realms, [], [], yes,
+            <<"( { name = \"a.example\"; secret = \"theirs\"; user_quota = 5; } )">>,
+            "Realms with secrets, users and limits of their own, for the listeners that name "
+            "them (extra_listeners): secret, secret_file, users, user_quota, total_quota (within "
+            "that of the server), max_allocations_per_address, max_bps, user_bps, "
+            "default_lifetime, max_lifetime. What a realm does not say it has from the key of "
+            "that name; `secret = ()` is none. There the REALM of a request must be this one, and "
+            "nobody of another realm has a say."),
         row(strict_realm, boolean, false, ["STRICT_REALM"], yes,
             "Refuse requests whose REALM is not ours. Off: a request is checked with the realm "
             "it carries, as MongooseICE does."),
@@ -242,6 +257,19 @@ keys() ->
 -spec environment() -> [binary()].
 environment() ->
     lists:append([Names || #{env := Names} <- rows()]).
+
+%% The keys, and the variables, whose value may lie in a file.
+-spec secret_keys() -> [binary()].
+secret_keys() ->
+    [atom_to_binary(Key) || #{key := Key, type := Type} <- rows(), is_secret(Type)].
+
+-spec secret_variables() -> [binary()].
+secret_variables() ->
+    [<<"TURN_PASSWORD">> | lists:append([Names || #{type := Type, env := Names} <- rows(),
+                                                  is_secret(Type)])].
+
+is_secret(Type) ->
+    Type =:= secret orelse Type =:= {list, secret}.
 
 %% The candidate that is spelled most like Name, when one is close enough to be meant.
 -spec nearest(Name :: binary(), Candidates :: [binary()]) -> {ok, binary()} | error.

@@ -34,13 +34,16 @@
 %% What was wrong, as it may be shown; what would have been right.
 -type failure() :: {Shown :: unicode:chardata(), Allowed :: unicode:chardata()}.
 
--define(IS_GROUPS(Type), (Type =:= users orelse Type =:= listeners orelse Type =:= relays)).
+-define(IS_GROUPS(Type),
+        (Type =:= users orelse Type =:= listeners orelse Type =:= relays orelse Type =:= realms)).
 
 %% A value as the environment gives it. Lists are separated by commas, but for secrets, which may
 %% contain one.
 -spec parse_text(type(), binary()) -> {ok, value()} | {error, failure()}.
 parse_text({list, secret}, Text) ->
     {ok, [Text]};
+parse_text(Type, Text) when Type =:= secret; Type =:= password ->
+    scalar(Type, Text);
 parse_text({list, Type}, Text) ->
     elements(Type, [scalar(Type, trim(Part)) || Part <- binary:split(Text, <<",">>, [global])]);
 parse_text(Type, Text) ->

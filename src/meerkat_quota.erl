@@ -7,7 +7,9 @@
 %%
 %%   {{session, Id}, #place{}}     the places
 %%   {{user, Key}, N, Bucket}      Bucket: what the relay calls the user's bandwidth
-%%   {{source, Prefix}, N}         {total, N}
+%%   {{source, Prefix}, N}         {{realm, Owner}, N}         {total, N}
+%%
+%% Key and Prefix are pairs of their realm's owner (meerkat_settings:owner/2) and what they are.
 -module(meerkat_quota).
 -behaviour(gen_server).
 
@@ -21,14 +23,17 @@
 -type limits() :: #{user := non_neg_integer(),
                     source := non_neg_integer(),
                     total := pos_integer()}.
--type counted() :: {user, binary()} | {source, binary()} | total.
+-type counted() :: {user, of_realm()} | {source, of_realm()} | {realm, meerkat_settings:owner()}
+                 | total.
+%% Realms count for themselves.
+-type of_realm() :: {meerkat_settings:owner(), binary()}.
 -type session() :: non_neg_integer().
 
 -record(place, {
     pid :: pid(),
     port :: port(),
-    user :: binary(),
-    source :: binary(),
+    user :: of_realm(),
+    source :: of_realm(),
     bucket :: pos_integer()
 }).
 -record(state, {
@@ -47,8 +52,9 @@ start_link(Name) ->
 %% (RFC 8656 7.2, 19).
 -spec take(Name :: atom(), session(), port(), meerkat_alloc_core:plan()) ->
     {ok, Bucket :: pos_integer()} | {error, 486 | 508}.
-take(Name, Session, Port, #{user := User, client := {Ip, _}}) ->
-    gen_server:call(process(Name), {take, Session, Port, user_key(User), source(Ip)}).
+take(Name, Session, Port, #{user := User, realm := Realm, client := {Ip, _}}) ->
+    gen_server:call(process(Name), {take, Session, Port, {Realm, user_key(User)},
+                                    {Realm, source(Ip)}}).
 
 %% Gives it back, if it is still held. When this returns another may take it.
 -spec release(Name :: atom(), session()) -> ok.
@@ -68,10 +74,11 @@ process(Name) ->
 count(Name, Key) ->
     counted(meerkat_registry:quota(Name), Key).
 
-%% The buckets in use.
--spec buckets(Name :: atom()) -> [pos_integer()].
+%% The buckets in use, and whose realm's users have them.
+-spec buckets(Name :: atom()) -> [{pos_integer(), meerkat_settings:owner()}].
 buckets(Name) ->
-    ets:select(meerkat_registry:quota(Name), [{{{user, '_'}, '_', '$1'}, [], ['$1']}]).
+    ets:select(meerkat_registry:quota(Name),
+               [{{{user, {'$1', '_'}}, '_', '$2'}, [], [{{'$2', '$1'}}]}]).
 
 %% Who a username counts for. A time-limited one is another at every fetch: what stands behind its
 %% expiry is the user. Where nothing does, it stands for itself.
@@ -95,6 +102,7 @@ init(Name) ->
     Places = [{Session, Place} || {{session, Session}, Place} <- ets:tab2list(Table)],
     _ = ets:select_delete(Table, [{{{user, '_'}, '_', '_'}, [], [true]},
                                   {{{source, '_'}, '_'}, [], [true]},
+                                  {{{realm, '_'}, '_'}, [], [true]},
                                   {{total, '_'}, [], [true]}]),
     _ = [add(Table, Place) || {_, Place} <- Places],
     Used = lists:usort([Bucket || {_, #place{bucket = Bucket}} <- Places]),
@@ -108,8 +116,7 @@ init(Name) ->
 -spec handle_call(term(), gen_server:from(), #state{}) -> {reply, term(), #state{}}.
 handle_call({take, Session, Port, User, Source}, {Pid, _}, #state{name = Name} = State) ->
     Table = meerkat_registry:quota(Name),
-    #{quota := Limits} = meerkat_registry:settings(Name),
-    case refusal(Table, User, Source, Limits) of
+    case refusal(Table, User, Source, meerkat_registry:settings(Name)) of
         none ->
             {Bucket, Next} = bucket(Table, User, State),
             Place = #place{pid = Pid, port = Port, user = User, source = Source, bucket = Bucket},
@@ -140,9 +147,13 @@ handle_info(_Other, State) ->
 
 %%% Places
 
-refusal(Table, User, Source, #{user := OfUser, source := OfSource, total := Total}) ->
+%% What a realm allows of its own, and what the server allows in all.
+refusal(Table, {Realm, _} = User, Source, #{quota := #{total := Total}} = Settings) ->
+    #{quota := #{user := OfUser, source := OfSource, total := OfRealm}} =
+        meerkat_settings:tenant(Realm, Settings),
     Full = [Code || {Key, Max, Code} <- [{{user, User}, OfUser, 486},
                                          {{source, Source}, OfSource, 486},
+                                         {{realm, Realm}, OfRealm, 508},
                                          {total, Total, 508}],
                     Max > 0, counted(Table, Key) >= Max],
     case Full of
@@ -156,7 +167,8 @@ counted(Table, Key) ->
         [] -> 0
     end.
 
-add(Table, #place{user = User, source = Source, bucket = Bucket}) ->
+add(Table, #place{user = {Realm, _} = User, source = Source, bucket = Bucket}) ->
+    _ = ets:update_counter(Table, {realm, Realm}, 1, {{realm, Realm}, 0}),
     _ = ets:update_counter(Table, {user, User}, 1, {{user, User}, 0, Bucket}),
     _ = ets:update_counter(Table, {source, Source}, 1, {{source, Source}, 0}),
     _ = ets:update_counter(Table, total, 1, {total, 0}),
@@ -165,7 +177,8 @@ add(Table, #place{user = User, source = Source, bucket = Bucket}) ->
 give_back(Session, #state{name = Name} = State) ->
     Table = meerkat_registry:quota(Name),
     case ets:take(Table, {session, Session}) of
-        [{_, #place{user = User, source = Source, bucket = Bucket} = Place}] ->
+        [{_, #place{user = {Realm, _} = User, source = Source, bucket = Bucket} = Place}] ->
+            _ = remove(Table, {realm, Realm}),
             Free = [Bucket || remove(Table, {user, User}) =:= 0],
             _ = remove(Table, {source, Source}),
             _ = remove(Table, total),

@@ -112,16 +112,17 @@ pid(Name, Session) ->
     end.
 
 %% Reservation tokens: who may redeem one, and for which family. How long, the relay knows.
--spec hold(Name :: atom(), Token :: pos_integer(), User :: binary(), 4 | 6) -> ok.
-hold(Name, Token, User, Family) ->
-    put_note(Name, {token, Token}, {User, Family}).
+-spec hold(Name :: atom(), Token :: pos_integer(), meerkat_alloc_core:owner(), 4 | 6) -> ok.
+hold(Name, Token, Owner, Family) ->
+    put_note(Name, {token, Token}, {Owner, Family}).
 
 -spec release(Name :: atom(), Token :: pos_integer()) -> ok.
 release(Name, Token) ->
     true = ets:delete(maps:get(notes, here(Name)), {token, Token}),
     ok.
 
--spec holder(Name :: atom(), Token :: non_neg_integer()) -> {User :: binary(), 4 | 6} | none.
+-spec holder(Name :: atom(), Token :: non_neg_integer()) ->
+    {meerkat_alloc_core:owner(), 4 | 6} | none.
 holder(Name, Token) ->
     note(Name, {token, Token}).
 

@@ -62,8 +62,11 @@ sentence({error, busy}) ->
     "the relay program is busy; nothing has changed".
 
 %% Bucket 0 is that of all allocations.
-rates(Name, #{bandwidth := #{user := OfUser, total := OfAll}}) ->
+rates(Name, #{bandwidth := #{total := OfAll}} = Settings) ->
     Port = meerkat_registry:note(Name, port),
+    OfUsers = [{Bucket, Rate}
+               || {Bucket, Owner} <- meerkat_quota:buckets(Name),
+                  #{bandwidth := #{user := Rate}} <- [meerkat_settings:tenant(Owner, Settings)]],
     _ = [meerkat_relay:command(Port, 0, {bucket, #{bucket => Bucket, bytes_per_s => Rate}})
-         || {Bucket, Rate} <- [{0, OfAll} | [{B, OfUser} || B <- meerkat_quota:buckets(Name)]]],
+         || {Bucket, Rate} <- [{0, OfAll} | OfUsers]],
     ok.

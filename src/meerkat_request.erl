@@ -111,11 +111,13 @@ take(Name, Asker, #{packet := Packet, client := {Ip, _} = Client} = Fields) ->
 
 take(Name, Asker, #{packet := Packet, client := {Ip, _} = Client, listener := Listener} = Fields,
      Message) ->
-    #{auth := Auth, failures := Failures, realms := #{Listener := Realm}} =
+    #{failures := Failures, realms := #{Listener := Realm}} = Settings =
         meerkat_registry:settings(Name),
+    Owner = meerkat_settings:owner(Realm, Settings),
+    #{auth := Auth} = meerkat_settings:tenant(Owner, Settings),
     case meerkat_auth:authenticate(Packet, Message, Realm, Auth) of
         {ok, Identity} ->
-            route(Name, job(Name, Asker, Fields, Message, Identity));
+            route(Name, job(Name, Asker, Fields, Message, Identity#{realm => Owner}));
         {error, Code} ->
             ?LOG_DEBUG("~b to ~ts: ~ts", [Code, meerkat_text:address(Client),
                                           meerkat_auth:why(Message, Realm, Auth)]),
@@ -134,8 +136,8 @@ user(Message) ->
     end.
 
 job(Name, Asker, #{client := Client, session := Session} = Fields, Message,
-    #{user := User, seal := Seal}) ->
-    Request = #{message => Message, user => User, client => Client},
+    #{user := User, realm := Owner, seal := Seal}) ->
+    Request = #{message => Message, user => User, realm => Owner, client => Client},
     Asker#{from => self(),
            place => maps:with([listener, transport, client, server], Fields),
            session => Session,
@@ -208,8 +210,8 @@ forsake(Name, #{session := Session, port := Port}) ->
             ok
     end.
 
-admit(Name, #{request := Request} = Job) ->
-    #{limits := Limits} = meerkat_registry:settings(Name),
+admit(Name, #{request := #{realm := Owner} = Request} = Job) ->
+    #{limits := Limits} = meerkat_settings:tenant(Owner, meerkat_registry:settings(Name)),
     case meerkat_alloc_core:admit(Request, Limits) of
         {create, Plan} -> create(Name, Plan, Job);
         {answer, Response} -> answer(Name, Job, Response)

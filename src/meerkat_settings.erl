@@ -2,9 +2,9 @@
 %% nothing that serves, and keeps no secret where a crash report could print it.
 -module(meerkat_settings).
 
--export([new/2, renew/2, config/1]).
+-export([new/2, renew/2, config/1, owner/2, tenant/2]).
 
--export_type([settings/0, listener/0, relay/0]).
+-export_type([settings/0, listener/0, relay/0, owner/0, tenant/0]).
 
 -type listener() :: #{id := pos_integer(),
                       transport := byte(),
@@ -22,6 +22,7 @@
 %% The two funs give the key nonces are made with and the secrets that credentials are made from.
 -type settings() :: #{name := atom(),
                       auth := meerkat_auth:auth(),
+                      tenants := #{Realm :: binary() => tenant()},
                       failures := meerkat_auth_failures:failures(),
                       limits := meerkat_alloc_core:limits(),
                       listeners := [listener()],
@@ -46,6 +47,13 @@
                       is_drawn := boolean(),
                       %% What all this was made of; has secrets in it.
                       config := fun(() -> map())}.
+
+%% What may differ from realm to realm; the server's own is `default`.
+-type owner() :: default | Realm :: binary().
+-type tenant() :: #{auth := meerkat_auth:auth(),
+                    limits := meerkat_alloc_core:limits(),
+                    quota := meerkat_quota:limits(),
+                    bandwidth := #{allocation | user | total => non_neg_integer()}}.
 
 -define(UDP, 17).
 %% Of the rules a relay takes; ours and the other list's are as many again.
@@ -149,15 +157,18 @@ settings(Name, Config, IsDrawn) ->
         true -> 16#7fff;
         false -> 16#4fff
     end,
+    Limits = (limits(Config))#{
+        max_peers => Permissions,
+        channel_max => ChannelMax,
+        pools => maps:groups_from_list(fun({_, Ip}) -> family(Ip) end,
+                                       [{Pool, Ip} || #{pool := Pool, local := Ip} <- Relays])},
     NonceKey = crypto:strong_rand_bytes(32),
     #{name => Name,
       auth => meerkat_auth:new(with_added(Config)),
+      tenants => maps:from_list([{maps:get(name, R), tenant_of(R, Config, Limits)}
+                                 || R <- maps:get(realms, Config)]),
       failures => meerkat_auth_failures:new(maps:get(failed_authentication_rate, Config)),
-      limits => (limits(Config))#{
-          max_peers => Permissions,
-          channel_max => ChannelMax,
-          pools => maps:groups_from_list(fun({_, Ip}) -> family(Ip) end,
-                                         [{Pool, Ip} || #{pool := Pool, local := Ip} <- Relays])},
+      limits => Limits,
       listeners => Listeners,
       realms => maps:from_list([{Id, R} || #{id := Id, realm := R} <- Listeners]),
       relays => Relays,
@@ -165,9 +176,7 @@ settings(Name, Config, IsDrawn) ->
       own_kinds => meerkat_policy:own_kinds(Relays),
       software => maps:get(software, Config),
       quota => quota(Config),
-      bandwidth => #{allocation => maps:get(max_bps, Config),
-                     user => maps:get(user_bps, Config),
-                     total => maps:get(bps_capacity, Config)},
+      bandwidth => bandwidth(Config),
       alternate_server => maps:get(alternate_server, Config),
       http => http(Config),
       relay_program => maps:get(relay_program, Config, default),
@@ -193,6 +202,36 @@ settings(Name, Config, IsDrawn) ->
       is_drawn => IsDrawn,
       config => fun() -> Config end}.
 
+bandwidth(#{max_bps := OfOne, user_bps := OfUser, bps_capacity := OfAll}) ->
+    #{allocation => OfOne, user => OfUser, total => OfAll}.
+
+%% A realm of the key `realms`: what it does not say is as it is for all. Whoever comes there must
+%% name it, or else another realm's credentials would be as good.
+tenant_of(#{name := Realm} = Given, Config, Limits) ->
+    Own = maps:merge(Config#{total_quota := 0}, maps:remove(name, Given)),
+    #{auth => meerkat_auth:new((with_added(Own, Given))#{realm := Realm, listeners := [],
+                                                         strict_realm := true}),
+      limits => maps:merge(Limits, maps:with([default_lifetime, max_lifetime], Own)),
+      quota => quota(Own),
+      bandwidth => bandwidth(Own)}.
+
+%% Users that were added are of the server's own realm, and of those that share its users.
+with_added(Config, #{users := _}) -> Config;
+with_added(Config, _) -> with_added(Config).
+
+%% Whose a listener's realm is: its own, where the configuration has it under `realms`.
+-spec owner(Realm :: binary(), settings()) -> owner().
+owner(Realm, #{tenants := Tenants}) when is_map_key(Realm, Tenants) -> Realm;
+owner(_Realm, _Settings) -> default.
+
+%% Credentials and limits that hold for whom owner/2 names. A realm that is gone leaves allocations
+%% behind, which go on as everybody's.
+-spec tenant(owner(), settings()) -> tenant().
+tenant(Owner, #{tenants := Tenants} = Settings) ->
+    case Tenants of
+        #{Owner := Tenant} -> Tenant;
+        #{} -> maps:with([auth, limits, quota, bandwidth], Settings)
+    end.
 %% Who is in the configuration is what the configuration says.
 with_added(#{users := Users} = Config) ->
     Config#{users := maps:merge(maps:get(added_users, Config, #{}), Users)}.
@@ -204,8 +243,12 @@ io_backend(epoll) -> 2.
 
 %% RFC 8489 18.1, erratum 6290. A name that is hashed can only be found among the users there are:
 %% where the shared secret lets in any name, none is asked to be.
-nonce_features(#{password_algorithms := Algorithms} = Config, IsDrawn) ->
-    Anonymity = takes_hashes(Config, IsDrawn),
+nonce_features(#{password_algorithms := Algorithms, realms := Realms} = Config, IsDrawn) ->
+    Anonymity = takes_hashes(Config, IsDrawn)
+        andalso lists:all(fun(Realm) ->
+                    takes_hashes(maps:merge(Config, Realm),
+                                 IsDrawn andalso not is_map_key(secrets, Realm))
+                end, Realms),
     lists:sum([1 || Algorithms] ++ [2 || Anonymity]).
 
 takes_hashes(#{username_anonymity := Wanted, users := Users, secrets := Secrets}, IsDrawn) ->
@@ -214,8 +257,9 @@ takes_hashes(#{username_anonymity := Wanted, users := Users, secrets := Secrets}
 %% Names, passwords and realms as they are hashed (RFC 8489 9.2.2). All of them can be.
 prepared(#{added_users := Added} = Config) ->
     (prepared(maps:remove(added_users, Config)))#{added_users => prepared_users(Added)};
-prepared(#{users := Users, realm := Realm, listeners := Listeners} = Config) ->
+prepared(#{users := Users, realm := Realm, listeners := Listeners, realms := Realms} = Config) ->
     Config#{users := prepared_users(Users),
+            realms := [prepared_realm(R) || R <- Realms],
             realm := prepared_text(Realm),
             listeners := [prepared_listener(Listener) || Listener <- Listeners]}.
 
@@ -229,6 +273,11 @@ prepared_text(Text) ->
 
 prepared_proof({password, Password}) -> {password, prepared_text(Password)};
 prepared_proof({key, Key}) -> {key, Key}.
+
+prepared_realm(#{name := Name, users := Users} = Realm) ->
+    Realm#{name := prepared_text(Name), users := prepared_users(Users)};
+prepared_realm(#{name := Name} = Realm) ->
+    Realm#{name := prepared_text(Name)}.
 
 prepared_listener(#{realm := Realm} = Listener) -> Listener#{realm := prepared_text(Realm)};
 prepared_listener(Listener) -> Listener.
@@ -273,6 +322,9 @@ is_valid(secrets, Secrets) ->
     is_list(Secrets) andalso lists:all(fun(S) -> is_binary(S) andalso S =/= <<>> end, Secrets);
 is_valid(Key, Users) when Key =:= users; Key =:= added_users ->
     is_map(Users) andalso lists:all(fun is_user/1, maps:to_list(Users));
+is_valid(realms, Realms) ->
+    is_list(Realms) andalso lists:all(fun is_realm/1, Realms)
+        andalso length(Realms) =:= length(lists:usort([Name || #{name := Name} <- Realms]));
 is_valid(listeners, Listeners) ->
     is_list(Listeners) andalso lists:all(fun is_listener/1, Listeners);
 is_valid(relays, Relays) ->
@@ -321,6 +373,15 @@ is_valid(drain_deadline, Value) ->
 is_valid(Key, _Value) ->
     %% Not of our trade.
     lists:member(Key, [log_level, log_format, users_file, settings]).
+
+is_realm(#{name := Name} = Realm) ->
+    Keys = [secrets, users, total_quota, user_quota, max_allocations_per_address, max_bps,
+            user_bps, default_lifetime, max_lifetime],
+    is_valid(realm, Name)
+        andalso lists:all(fun({Key, Value}) -> lists:member(Key, Keys) andalso is_valid(Key, Value)
+                          end, maps:to_list(maps:remove(name, Realm)));
+is_realm(_) ->
+    false.
 
 is_user({User, {password, Password}}) -> is_opaque_string(User) andalso is_opaque_string(Password);
 is_user({User, {key, <<_:128>>}}) -> is_opaque_string(User);

@@ -28,7 +28,7 @@ list(Name) ->
 
 row(Name, User, {Proof, _}, From) ->
     #{name => User, from => From, proof => Proof,
-      allocations => meerkat_quota:count(Name, {user, meerkat_quota:user_key(User)})}.
+      allocations => meerkat_quota:count(Name, {user, {default, meerkat_quota:user_key(User)}})}.
 
 %% Adds a user, or gives one that was added another password. Errors are sentences.
 -spec add(Name :: atom(), User :: binary(), proof()) -> {ok, kept()} | {error, string()}.

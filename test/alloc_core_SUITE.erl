@@ -155,11 +155,12 @@ reservation_token_unknown_508(_) ->
 reservation_token_of_another_user_508(_) ->
     Request = request(allocate, [{requested_transport, 17}, {reservation_token, ?TOKEN}]),
     ?assertEqual(refused(508), answer(meerkat_alloc_core:admit(
-        Request#{held => {<<"bob">>, 4}}, limits()))).
+        Request#{held => {{default, <<"bob">>}, 4}}, limits()))).
 
 reservation_token_redeemed(_) ->
     Request = request(allocate, [{requested_transport, 17}, {reservation_token, ?TOKEN}]),
-    {create, Plan} = meerkat_alloc_core:admit(Request#{held => {<<"alice">>, 6}}, limits()),
+    {create, Plan} = meerkat_alloc_core:admit(Request#{held => {{default, <<"alice">>}, 6}},
+                                              limits()),
     {Alloc, [{ask, 1, {alloc_create, Create}}]} = new(Plan),
     ?assertMatch(#{token := ?TOKEN, pool_v4 := 0, pool_v6 := 60, even := 0}, Create),
     {_, Effects} = relay(Alloc, created(#{relayed_v4 => undefined,
@@ -302,7 +303,8 @@ no_ports_508(_) ->
 
 token_refused_by_relay_508(_) ->
     Request = request(allocate, [{requested_transport, 17}, {reservation_token, ?TOKEN}]),
-    {create, Plan} = meerkat_alloc_core:admit(Request#{held => {<<"alice">>, 4}}, limits()),
+    {create, Plan} = meerkat_alloc_core:admit(Request#{held => {{default, <<"alice">>}, 4}},
+                                              limits()),
     {Alloc, _} = new(Plan),
     {_, Effects} = relay(Alloc, created(#{status => bad_token, relayed_v4 => undefined})),
     ?assertEqual([{release, ?TOKEN}, forget, {answer, refused(508)},

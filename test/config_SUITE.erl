@@ -14,6 +14,8 @@
          discovery_that_cannot_be/1, all_mistakes_at_once/1,
          a_mistake_in_the_file_counts_though_overridden/1, broken_files/1, unknown_keys/1,
          any_text_is_survived/1, errors_are_one_line/1]).
+-export([secrets_in_files/1, secrets_in_files_that_cannot_be/1, estos_names/1,
+         realms_become_terms/1, realms_that_cannot_be/1]).
 -export([secrets_are_never_shown/1, secret_is_drawn_at_each_start/1,
          secret_with_white_space_is_pointed_out/1]).
 -export([relay_is_the_default_route/1, relay_that_clients_cannot_reach_is_pointed_out/1,
@@ -76,7 +78,7 @@ every_variable_is_read(_) ->
          {ok, Config, _} = load([{Name, variable(Key)}]),
          {Key, Shown, Origin} = setting(Key, Config),
          ?assertEqual({Name, Name, shown(Key)}, {Name, Origin, Shown})
-     end || {Key, Name} <- Names, Key =/= udp_enabled],
+     end || {Key, Name} <- Names, Key =/= udp_enabled, Key =/= users],
     [?assertMatch({error, [_]}, load([{Name, "false"}])) || {udp_enabled, Name} <- Names].
 
 every_key_is_read_from_a_file(Config) ->
@@ -99,6 +101,7 @@ in_file(listen_ip) -> "( \"127.0.0.1\", \"::1\" )";
 in_file(listen_port) -> "3479";
 in_file(extra_listeners) -> "( { port = 1; }, { port = 2; ip = \"::1\"; realm = \"r\"; } )";
 in_file(relay_ip) -> "\"198.51.100.9\"";
+in_file(realms) -> "( { name = \"a.example\"; secret = \"s\"; } )";
 in_file(relays) -> "( { ip = \"10.0.0.5\"; advertised = \"203.0.113.5\"; min_port = 50000; } )";
 in_file(min_port) -> "50000";
 in_file(max_port) -> "60000";
@@ -143,6 +146,7 @@ in_file(mobility) -> "true".
 
 shown(listen_ip) -> <<"127.0.0.1, ::1">>;
 shown(extra_listeners) -> <<"any port 1, ::1 port 2 \"r\"">>;
+shown(realms) -> <<"\"a.example\"">>;
 shown(relays) -> <<"203.0.113.5 (bound: 10.0.0.5) from port 50000">>;
 shown(relay_ip) -> <<"198.51.100.9">>;
 shown(alternate_server) -> <<"192.0.2.7:3478, [2001:db8::7]:3479">>;
@@ -375,6 +379,21 @@ wrong_together(Config) ->
     ?assertEqual({error, ["REQUIRE_SHA256 is true, but PASSWORD_ALGORITHMS is false: no client "
                           "will know that it may use SHA-256"]},
                  load([{"REQUIRE_SHA256", "yes"}, {"PASSWORD_ALGORITHMS", "no"}])),
+    ?assertEqual({error, ["TOTAL_QUOTA is 9 and MAX_ALLOCATIONS is 8; the first must not be the "
+                          "larger"]},
+                 load([{"TOTAL_QUOTA", "9"}, {"MAX_ALLOCATIONS", "8"}])),
+    Wildcard = file(Config, "extra_listeners = ( { port = 3478; ip = \"127.0.0.1\"; } );"),
+    ?assertEqual({error, [Wildcard ++ ":1: extra_listeners has 127.0.0.1 port 3478, which is "
+                          "listened on already: any port 3478"]}, load(Wildcard, [])),
+    Many = file(Config, ["extra_listeners = ( ",
+                         lists:join(", ", [["{ port = ", integer_to_list(N), "; }"]
+                                           || N <- lists:seq(1, 16)]), " );"]),
+    ?assertEqual({error, [Many ++ ":1: extra_listeners: that makes 34 addresses to listen on (any "
+                          "is two); at most 32 can be"]}, load(Many, [])),
+    Networks = lists:join(",", ["10.0." ++ integer_to_list(N div 256) ++ "."
+                                ++ integer_to_list(N rem 256) || N <- lists:seq(0, 1024)]),
+    ?assertEqual({error, ["DENIED_PEERS has 1025 networks; at most 1024 can be"]},
+                 load([{"DENIED_PEERS", lists:append(Networks)}])),
     File = file(Config, "listen_ip = \"::1\";\n"
                         "extra_listeners = ( { port = 3478; ip = \"::1\"; } );"),
     ?assertEqual({error, [File ++ ":2: extra_listeners has ::1 port 3478, which is listened on "
@@ -525,6 +544,143 @@ secret_with_white_space_is_pointed_out(_) ->
     {ok, #{secrets := [<<"abc\n">>]}, [Warning]} =
         load([{"STUN_SECRET", "abc\n"}, {"RELAY_IP", "8.8.8.8"}]),
     ?assertEqual("STUN_SECRET begins or ends with white space, which counts", Warning).
+
+%% As Docker and systemd hand them over, from the environment or named in the file.
+secrets_in_files(Config) ->
+    Dir = proplists:get_value(priv_dir, Config),
+    Put = fun(Name, Bytes) ->
+        ok = file:write_file(filename:join(Dir, Name), Bytes),
+        filename:join(Dir, Name)
+    end,
+    Secrets = fun(File, Env) ->
+        {ok, #{secrets := Secrets} = Loaded, _} = load(File, [{"RELAY_IP", "8.8.8.8"} | Env]),
+        {secret, _, Origin} = setting(secret, Loaded),
+        {Secrets, Origin}
+    end,
+    One = Put("one", "s3same\n"),
+    Two = Put("two", "new, with a comma\r\n\nold"),
+    ?assertEqual({[<<"s3same">>], <<"STUN_SECRET_FILE">>},
+                 Secrets(none, [{"STUN_SECRET_FILE", One}])),
+    ?assertEqual({[<<"new, with a comma">>, <<"old">>], <<"MONGOOSEICE_STUN_SECRET_FILE">>},
+                 Secrets(none, [{"MONGOOSEICE_STUN_SECRET_FILE", Two}])),
+    File = file(Config, "\nsecret_file = \"two\";"),
+    Line = iolist_to_binary([File, ":2"]),
+    ?assertEqual({[<<"new, with a comma">>, <<"old">>], Line}, Secrets(File, [])),
+    ?assertEqual({[<<"s3same">>], <<"STUN_SECRET_FILE">>},
+                 Secrets(File, [{"STUN_SECRET_FILE", One}])),
+    Groups = file(Config, "users = ( { name = \"a\"; password_file = \"one\"; } );\n"
+                          "extra_listeners = ( { port = 1; realm = \"r\"; } );\n"
+                          "realms = ( { name = \"r\"; secret_file = \"two\"; } );"),
+    ?assertMatch({ok, #{users := #{<<"a">> := {password, <<"s3same">>}},
+                        realms := [#{name := <<"r">>,
+                                     secrets := [<<"new, with a comma">>, <<"old">>]}]}, _},
+                 load(Groups, [])).
+
+secrets_in_files_that_cannot_be(Config) ->
+    %% Short, for long names are cut.
+    Dir = filename:join("/tmp", "meerkat_" ++ os:getpid()) ++ "/",
+    ok = filelib:ensure_dir(Dir),
+    try secrets_that_cannot_be(Dir, [{file, filename:join(Dir, "c.cfg")} | Config])
+    after ok = file:del_dir_r(Dir)
+    end.
+
+secrets_that_cannot_be(Dir, Config) ->
+    In = fun(Name) -> filename:join(Dir, Name) end,
+    ok = file:write_file(In("empty"), " \n\n"),
+    ok = file:write_file(In("two"), "hunter2\nhunter3"),
+    ok = file:write_file(In("much"), binary:copy(<<"hunter2">>, 10000)),
+    [begin
+         File = file(Config, Text),
+         {error, [Sentence]} = load(File, Env),
+         Told = string:replace(string:replace(Sentence, File, "FILE", all), Dir, "DIR/", all),
+         ?assertEqual(Wanted, lists:flatten(Told)),
+         ?assertEqual(nomatch, string:find(Sentence, "hunter"))
+     end || {Text, Env, Wanted} <- [
+        {"", [{"STUN_SECRET_FILE", In("no")}],
+         "STUN_SECRET_FILE names \"DIR/no\", which cannot be read: no such file or directory"},
+        {"", [{"STUN_SECRET_FILE", In("empty")}],
+         "STUN_SECRET_FILE names \"DIR/empty\", which is empty"},
+        {"", [{"STUN_SECRET_FILE", In("much")}],
+         "STUN_SECRET_FILE names \"DIR/much\", which cannot be read: it has more than 65536 bytes"},
+        {"", [{"STUN_SECRET_FILE", In("two")}, {"STUN_SECRET", "hunter2"}],
+         "STUN_SECRET and STUN_SECRET_FILE are both set; one must be left out"},
+        {"", [{"TURN_PASSWORD_FILE", In("two")}, {"TURN_USERNAME", "u"}],
+         "TURN_PASSWORD_FILE is a file of several lines; it must be text in UTF-8 that is not "
+         "empty, without control characters, characters that Unicode has not assigned and "
+         "whatever else RFC 8265 (OpaqueString) disallows"},
+        {"\nsecret_file = \"no\";", [],
+         "FILE:2: secret_file names \"DIR/no\", which cannot be read: no such file or directory"},
+        {"secret = \"hunter2\";\nsecret_file = \"two\";", [],
+         "FILE:2: secret_file and secret are both set; one must be left out"},
+        {"secret_file = 5;", [], "FILE:1: secret_file must be the name of a file"},
+        {"users = ( { name = \"a\";\npassword_file = \"no\"; } );", [],
+         "FILE:2: password_file names \"DIR/no\", which cannot be read: no such file or directory"},
+        {"secret_flie = \"x\";", [],
+         "FILE:1: there is no key \"secret_flie\"; did you mean secret_file?"}
+    ]].
+
+%% The image of estos: its names, after ours and MongooseICE's.
+estos_names(_) ->
+    {ok, Config, _} = load([{"EXTERNAL_IP_ADDRESS", "198.51.100.9"}, {"TURN_PORT", "5000"},
+                            {"LISTENING_IP_ADDRESS", "192.0.2.1"}, {"TURN_USERNAME", "alice"},
+                            {"TURN_PASSWORD", "won, derland"}, {"LOG_LEVEL", "debug"}]),
+    ?assertMatch(#{relays := [#{advertised := {198, 51, 100, 9}}], log_level := debug,
+                   listeners := [#{ip := {192, 0, 2, 1}, port := 5000}],
+                   users := #{<<"alice">> := {password, <<"won, derland">>}}}, Config),
+    ?assertEqual({users, <<"\"alice\"">>, <<"TURN_USERNAME">>}, setting(users, Config)),
+    {ok, #{listeners := [#{port := 6000}]}, _} =
+        load([{"TURN_PORT", "5000"}, {"MONGOOSEICE_UDP_PORT", "6000"}]),
+    ?assertEqual({error, ["TURN_USERNAME is set, but TURN_PASSWORD is not"]},
+                 load([{"TURN_USERNAME", "alice"}])),
+    ?assertEqual({error, ["TURN_PASSWORD is set, but TURN_USERNAME is not"]},
+                 load([{"TURN_PASSWORD", "x"}])).
+
+%%% Realms
+
+realms_become_terms(Config) ->
+    File = file(Config, "extra_listeners = ( { port = 1; realm = \"a\"; } );\n"
+                        "realms = ( { name = \"a\"; secret = ( \"x\", \"y\" ); user_quota = 2;\n"
+                        "  users = ( { name = \"u\"; password = \"p\"; },\n"
+                        "            { name = \"v\"; password = \"q\"; } ); },\n"
+                        "  { name = \"b\"; secret = (); max_lifetime = 700; } );"),
+    {ok, #{realms := Realms}, Warnings} =
+        load(File, [{"STUN_SECRET", "s"}, {"RELAY_IP", "8.8.8.8"}]),
+    ?assertEqual([#{name => <<"a">>, secrets => [<<"x">>, <<"y">>], user_quota => 2,
+                    users => #{<<"u">> => {password, <<"p">>}, <<"v">> => {password, <<"q">>}}},
+                  #{name => <<"b">>, secrets => [], max_lifetime => 700}], Realms),
+    ?assertEqual([File ++ ":5: realms: \"b\": no listener has this realm; extra_listeners gives "
+                  "it one"], Warnings).
+
+realms_that_cannot_be(Config) ->
+    [begin
+         File = file(Config, Text),
+         {error, Mistakes} = load(File, []),
+         ?assertEqual(Wanted, [lists:flatten(string:replace(Mistake, File, "FILE", all))
+                               || Mistake <- Mistakes])
+     end || {Text, Wanted} <- [
+        {"realms = ( { name = \"one.example\"; } );\n"
+         "extra_listeners = ( { port = 1; realm = \"one.exmaple\"; } );",
+         ["FILE:2: extra_listeners has the realm \"one.exmaple\", which realms does not have; did "
+          "you mean \"one.example\"?"]},
+        {"realm = \"a\";\nrealms = ( { name = \"a\"; } );",
+         ["FILE:2: realms: \"a\": that is the name in FILE:1: realm, whose secret, users and "
+          "limits are keys by themselves"]},
+        {"realms = ( { name = \"a\"; },\n{ name = \"a\"; } );",
+         ["FILE:1: realms is \"a\" twice; it must be a list of groups { name = \"...\"; }, each "
+          "name once, with these keys as wanted: secret, users, total_quota, user_quota, "
+          "max_allocations_per_address, max_bps, user_bps, default_lifetime, max_lifetime"]},
+        {"realms = ( { name = \"a\";\nusers = ( { name = \"u\"; } ); } );",
+         ["FILE:2: realms is a list where users is a group without password and key, or with both; "
+          "it must be a list where users is a list of groups { name = \"...\"; password = "
+          "\"...\"; } or { name = \"...\"; key = \"...\"; }, each name once"]},
+        {"realms = ( { name = \"a\"; default_lifetime = 5000; } );",
+         ["FILE:1: realms: \"a\": default_lifetime is 5000 and max_lifetime is 3600; the first must "
+          "not be the larger"]},
+        {"require_sha256 = true;\n"
+         "users = ( { name = \"u\"; key = \"000102030405060708090A0b0c0d0e0f\"; } );",
+         ["FILE:2: users has \"u\" with a key, which is of MD5, but FILE:1: require_sha256 is true: "
+          "the user needs a password"]}
+    ]].
 
 %%% The relay's addresses
 

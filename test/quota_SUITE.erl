@@ -47,7 +47,8 @@ udp() -> {requested_transport, 17}.
 
 bob() -> #{user => <<"bob">>}.
 
-count(#{name := Name}, Key) -> meerkat_quota:count(Name, Key).
+count(#{name := Name}, total) -> meerkat_quota:count(Name, total);
+count(#{name := Name}, {Kind, Key}) -> meerkat_quota:count(Name, {Kind, {default, Key}}).
 
 %% Sees that Fun says so sooner or later.
 eventually(Fun) ->
@@ -411,14 +412,15 @@ x83_bucket_of_another_user(_Config) ->
         Numbers = [begin
              User = <<"user", (integer_to_binary(N))/binary>>,
              Client = allocated(Server, [], #{user => User, password => Secret}),
-             [Bucket] = meerkat_quota:buckets(maps:get(name, Server)),
+             [{Bucket, default}] = meerkat_quota:buckets(maps:get(name, Server)),
              delete(Client),
              Bucket
          end || N <- lists:seq(1, 5)],
         ?assertEqual([1], lists:usort(Numbers)),
         [_, _] = [allocated(Server, [], #{user => User, password => Secret})
                   || User <- [<<"x">>, <<"y">>]],
-        ?assertEqual([1, 2], lists:sort(meerkat_quota:buckets(maps:get(name, Server))))
+        ?assertEqual([{1, default}, {2, default}],
+                     lists:sort(meerkat_quota:buckets(maps:get(name, Server))))
     end).
 
 -spec x83_of_all(turn_kit:config()) -> _.

@@ -7,7 +7,8 @@
 -export([all/0, suite/0]).
 -export([two_addresses_with_ports_of_their_own/1, full_in_one_then_the_other/1,
          t22_508_when_all_are_full/1, the_address_the_client_came_to/1,
-         both_families_at_a_time/1, even_ports_in_any/1, reserved_port_of_its_address/1, each_is_advertised_by_itself/1,
+         both_families_at_a_time/1, even_ports_in_any/1, reserved_port_of_its_address/1,
+         each_is_advertised_by_itself/1,
          peers_by_the_address_they_are_told/1, one_address_with_two_ranges/1,
          what_the_server_tells_of_them/1]).
 

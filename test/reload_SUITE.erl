@@ -286,7 +286,7 @@ the_table_is_right(_Config) ->
      end || #{key := Key, env := [Variable | _], reloadable := Reloadable}
                 <- meerkat_config_schema:rows(),
             %% They are nothing without others.
-            not lists:member(Key, [udp_enabled, rfc5780, alternate_listen_ip,
+            not lists:member(Key, [udp_enabled, users, rfc5780, alternate_listen_ip,
                                    alternate_listen_port])].
 
 base() ->

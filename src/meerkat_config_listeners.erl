@@ -1,0 +1,116 @@
+%% What to listen on, made of the keys listen_ip, listen_port, extra_listeners and those of
+%% RFC 5780; and what of it cannot be. Asks nothing of the machine.
+-module(meerkat_config_listeners).
+
+-import(meerkat_config_origin, [at/1, named/2]).
+
+-export([listeners/1, mistakes/1]).
+
+%% A relay has no room for more (transport.h); `any` is two of them.
+-define(LISTENERS_MAX, 32).
+
+%% As the server takes them, in the order of the keys.
+-spec listeners(meerkat_config_origin:resolved()) -> [meerkat_config:listener(), ...].
+listeners(Resolved) ->
+    [(maps:without([key, place], L))#{transport => udp} || L <- all(Resolved)].
+
+all(#{listen_ip := {Ips, _}, listen_port := {Port, _}, extra_listeners := {Extra, _}} = Resolved) ->
+    [L#{key => listen_ip} || Ip <- Ips, L <- at_ip(Ip, Port, Resolved)] ++
+        [L#{key => extra_listeners} || L <- Extra].
+
+%% One, or the four of RFC 5780: each knows the one it has nothing in common with.
+at_ip(Ip, Port, #{rfc5780 := {true, _}, alternate_listen_ip := {Others, _}} = Resolved) ->
+    {OtherPort, _} = maps:get(alternate_listen_port, Resolved),
+    case [Other || Other <- Others, Ip =/= any, tuple_size(Other) =:= tuple_size(Ip)] of
+        [Other] ->
+            [#{ip => A, port => P, other => {B, Q}}
+             || {A, B} <- [{Ip, Other}, {Other, Ip}],
+                {P, Q} <- [{Port, OtherPort}, {OtherPort, Port}]];
+        [] ->
+            [#{ip => Ip, port => Port}]
+    end;
+at_ip(Ip, Port, _Resolved) ->
+    [#{ip => Ip, port => Port}].
+
+%% Sentences. A listener twice is a mistake once.
+-spec mistakes(meerkat_config_origin:resolved()) -> [unicode:chardata()].
+mistakes(Resolved) ->
+    case not_discoverable(Resolved) of
+        [] -> listening_twice(all(Resolved), Resolved) ++ too_many(all(Resolved), Resolved);
+        Mistakes -> Mistakes
+    end.
+
+%% What RFC 5780 needs: two addresses of a family, known by name, and two ports.
+not_discoverable(#{rfc5780 := {false, _}}) ->
+    [];
+not_discoverable(#{alternate_listen_ip := {[], _}} = Resolved) ->
+    [
+        [named(rfc5780, Resolved), " is true, which needs a second address to listen on: "
+            "alternate_listen_ip"]
+    ];
+not_discoverable(#{alternate_listen_ip := {Others, _}} = Resolved) ->
+    [Mistake || Other <- Others, Mistake <- no_pair(Other, Resolved)] ++ no_ports(Resolved).
+
+no_pair(Other, #{listen_ip := {Ips, _}} = Resolved) ->
+    Shown = [named(alternate_listen_ip, Resolved), " is ", meerkat_text:ip(Other), " and ",
+        named(listen_ip, Resolved), " is ",
+        meerkat_config_value:render({list, listen_address}, Ips)],
+    case [Ip || Ip <- Ips, Ip =/= any, tuple_size(Ip) =:= tuple_size(Other)] of
+        [Other] ->
+            [[Shown, "; the two must differ"]];
+        [Ip] when Ip =/= {0, 0, 0, 0}, Ip =/= {0, 0, 0, 0, 0, 0, 0, 0} ->
+            [];
+        _ ->
+            [[Shown, "; beside it there must be exactly one address of its family, and no "
+                "wildcard: clients are told which"]]
+    end.
+
+no_ports(#{listen_port := {Port, _}, alternate_listen_port := {Other, _}} = Resolved) ->
+    Shown = [named(listen_port, Resolved), " is ", integer_to_list(Port)],
+    case Port of
+        0 -> [[Shown, ", which rfc5780 cannot do with: clients are told the ports"]];
+        Other -> [[Shown, ", and so is ", named(alternate_listen_port, Resolved),
+            "; the two must differ"]];
+        _ -> []
+    end.
+
+%% A wildcard takes the port of every address of its family.
+listening_twice([Listener | Others], Resolved) ->
+    [
+        [
+            origin(Other, Resolved), " has ",
+            meerkat_config_value:render(listeners, [maps:with([ip, port], Other)]),
+            ", which is listened on already",
+            [[": ", meerkat_config_value:render(listeners, [maps:with([ip, port], Listener)])]
+             || maps:get(ip, Listener) =/= maps:get(ip, Other)]
+        ]
+     || Other <- Others, is_same(Listener, Other)
+    ] ++ listening_twice(Others, Resolved);
+listening_twice([], _Resolved) ->
+    [].
+
+is_same(#{ip := Ip, port := Port}, #{ip := Other, port := Port}) when Port > 0 ->
+    [{A, B} || A <- bound(Ip), B <- bound(Other), tuple_size(A) =:= tuple_size(B),
+               A =:= B orelse is_wildcard(A) orelse is_wildcard(B)] =/= [];
+is_same(_, _) ->
+    false.
+
+bound(any) -> [{0, 0, 0, 0}, {0, 0, 0, 0, 0, 0, 0, 0}];
+bound(Ip) -> [Ip].
+
+is_wildcard(Ip) ->
+    lists:all(fun(Part) -> Part =:= 0 end, tuple_to_list(Ip)).
+
+too_many(All, Resolved) ->
+    case lists:sum([length(bound(Ip)) || #{ip := Ip} <- All]) of
+        N when N > ?LISTENERS_MAX ->
+            [
+                io_lib:format("~ts: that makes ~b addresses to listen on (any is two); at most "
+                              "~b can be", [origin(lists:last(All), Resolved), N, ?LISTENERS_MAX])
+            ];
+        _ ->
+            []
+    end.
+
+origin(#{place := Place}, _) -> [at(Place), ": extra_listeners"];
+origin(#{key := Key}, Resolved) -> named(Key, Resolved).

@@ -1,0 +1,114 @@
+%% What must hold between keys, each by itself being right: combinations that nobody can mean. Pure;
+%% listeners and relay addresses have modules of their own.
+-module(meerkat_config_rules).
+
+-import(meerkat_config_origin, [at/1, named/2]).
+
+-export([mistakes/1, warnings/1]).
+
+%% Of the rules a relay takes; ours and the other list's are as many again.
+-define(NETWORKS_MAX, 1024).
+
+%% Sentences, each naming the keys, where they come from and what they are.
+-spec mistakes(meerkat_config_origin:resolved()) -> [unicode:chardata()].
+mistakes(Resolved) ->
+    too_large(min_port, max_port, Resolved) ++
+        too_large(default_lifetime, max_lifetime, Resolved) ++
+        too_large(total_quota, max_allocations, Resolved) ++
+        too_many(allowed_peers, Resolved) ++
+        too_many(denied_peers, Resolved) ++
+        meerkat_config_listeners:mistakes(Resolved) ++
+        nothing_required(Resolved) ++
+        without_sha256(Resolved) ++
+        nothing_to_serve(Resolved) ++
+        realms(Resolved).
+
+too_large(Low, High, Resolved) ->
+    case Resolved of
+        #{Low := {A, _}, High := {B, _}} when A > B ->
+            [larger(named(Low, Resolved), A, named(High, Resolved), B)];
+        #{} ->
+            []
+    end.
+
+larger(Low, A, High, B) ->
+    io_lib:format("~ts is ~b and ~ts is ~b; the first must not be the larger", [Low, A, High, B]).
+
+too_many(Key, Resolved) ->
+    case maps:get(Key, Resolved) of
+        {Networks, _} when length(Networks) > ?NETWORKS_MAX ->
+            [io_lib:format("~ts has ~b networks; at most ~b can be",
+                           [named(Key, Resolved), length(Networks), ?NETWORKS_MAX])];
+        _ ->
+            []
+    end.
+
+nothing_required(#{require_sha256 := {true, _}, password_algorithms := {false, _}} = Resolved) ->
+    [
+        [named(require_sha256, Resolved), " is true, but ", named(password_algorithms, Resolved),
+            " is false: no client will know that it may use SHA-256"]
+    ];
+nothing_required(_) ->
+    [].
+
+%% An MD5 key says nothing about the SHA-256 one: such a user could never come in.
+without_sha256(#{require_sha256 := {true, _}, users := {Users, _}, realms := {Realms, _}} =
+                   Resolved) ->
+    [
+        [Where, " has ", meerkat_config_value:quote(Name), " with a key, which is of MD5, but ",
+            named(require_sha256, Resolved), " is true: the user needs a password"]
+     || {Where, Those} <- [{named(users, Resolved), Users}] ++
+            [{[realm(Realm), "users"], U} || #{users := U} = Realm <- Realms],
+        {Name, {key, _}} <- lists:sort(maps:to_list(Those))
+    ];
+without_sha256(_) ->
+    [].
+
+nothing_to_serve(#{udp_enabled := {false, _}} = Resolved) ->
+    [
+        [named(udp_enabled, Resolved),
+            " is false; UDP is the only transport so far, so there is nothing to serve"]
+    ];
+nothing_to_serve(_) ->
+    [].
+
+realm(#{name := Name, place := Place}) ->
+    [at(Place), ": realms: ", meerkat_config_value:quote(Name), ": "].
+
+realms(#{realms := {[], _}}) ->
+    [];
+realms(#{realms := {Realms, _}, realm := {Own, _}, extra_listeners := {Listeners, _}} = Resolved) ->
+    Names = [Name || #{name := Name} <- Realms],
+    [
+        [realm(Realm), "that is the name in ", named(realm, Resolved),
+            ", whose secret, users and limits are keys by themselves"]
+     || #{name := Name} = Realm <- Realms, Name =:= Own
+    ] ++ [
+        [at(Place), ": extra_listeners has the realm ", meerkat_config_value:quote(Name),
+            ", which realms does not have", near(Name, Names)]
+     || #{realm := Name, place := Place} <- Listeners, not lists:member(Name, [Own | Names])
+    ] ++ lists:append([lifetimes(Realm, Resolved) || Realm <- Realms]).
+
+%% What can be, but hardly is what was meant.
+-spec warnings(meerkat_config_origin:resolved()) -> [unicode:chardata()].
+warnings(#{realms := {Realms, _}, extra_listeners := {Listeners, _}}) ->
+    Named = [Name || #{realm := Name} <- Listeners],
+    [
+        [realm(Realm), "no listener has this realm; extra_listeners gives it one"]
+     || #{name := Name} = Realm <- Realms, not lists:member(Name, Named)
+    ].
+
+near(Name, Names) ->
+    case meerkat_config_schema:nearest(Name, Names) of
+        {ok, Near} -> ["; did you mean ", meerkat_config_value:quote(Near), "?"];
+        error -> ""
+    end.
+
+lifetimes(Realm, #{default_lifetime := {Default, _}, max_lifetime := {Max, _}}) ->
+    Given = maps:with([default_lifetime, max_lifetime], Realm),
+    case maps:merge(#{default_lifetime => Default, max_lifetime => Max}, Given) of
+        #{default_lifetime := A, max_lifetime := B} when A > B, map_size(Given) > 0 ->
+            [[realm(Realm), larger("default_lifetime", A, "max_lifetime", B)]];
+        #{} ->
+            []
+    end.

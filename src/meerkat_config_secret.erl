@@ -1,0 +1,125 @@
+%% Secrets that lie in files, as Docker and systemd hand them over: NAME_FILE in place of the
+%% variable NAME, KEY_file in place of a file's key. Reads them and says what is wrong, never what
+%% is in them.
+-module(meerkat_config_secret).
+
+-import(meerkat_config_origin, [at/1]).
+
+-export([environment/2, leaves/2, groups/2, variable/1, key/1]).
+
+-type leaves() :: #{Key :: binary() => [meerkat_config_value:leaf(), ...]}.
+
+%% More is no secret but a mistake.
+-define(SIZE_MAX, 65536).
+
+%% The variable, and the key, that name the file.
+-spec variable(Name :: binary()) -> binary().
+variable(Name) -> <<Name/binary, "_FILE">>.
+
+-spec key(Key :: binary()) -> binary().
+key(Key) -> <<Key/binary, "_file">>.
+
+%% The environment with the lines of such files as values of their variables: {lines, [Line]}.
+-spec environment(Names :: [binary()], #{binary() => binary()}) ->
+    {#{binary() => binary() | {lines, binary(), [binary(), ...]}}, [unicode:chardata()]}.
+environment(Names, Env) ->
+    lists:foldl(
+        fun(Name, {Found, Mistakes}) ->
+            case {Env, variable(Name)} of
+                {#{Name := _}, Variable} when is_map_key(Variable, Env) ->
+                    Both = [Name, " and ", Variable, " are both set; one must be left out"],
+                    {Found, Mistakes ++ [Both]};
+                {_, Variable} when is_map_key(Variable, Env) ->
+                    case lines(maps:get(Variable, Env)) of
+                        {ok, Lines} -> {Found#{Name => {lines, Variable, Lines}}, Mistakes};
+                        {error, Why} -> {Found, Mistakes ++ [[Variable, Why]]}
+                    end;
+                _ ->
+                    {Found, Mistakes}
+            end
+        end,
+        {Env, []},
+        Names
+    ).
+
+%% What a file has below KEY_file, as if it stood below KEY. A relative name starts where the file
+%% is that has it.
+-spec leaves(Keys :: [binary()], leaves()) ->
+    {leaves(), [{meerkat_config_value:place(), unicode:chardata()}]}.
+leaves(Keys, Leaves) ->
+    lists:foldl(fun in_place/2, {Leaves, []}, [Key || Key <- Keys, is_map_key(key(Key), Leaves)]).
+
+%% The same for fields of a list of groups.
+-spec groups(Fields :: [binary()], [meerkat_config_value:leaf()]) ->
+    {[meerkat_config_value:leaf()], [{meerkat_config_value:place(), unicode:chardata()}]}.
+groups(Fields, Leaves) ->
+    {InGroups, Others} = lists:partition(fun({Path, _, _}) -> is_member(Path) end, Leaves),
+    Groups = maps:groups_from_list(fun({[Index | _], _, _}) -> Index end, InGroups),
+    Read = [{Index, leaves(Fields, by_field(Group))} || {Index, Group} <- maps:to_list(Groups)],
+    {Others ++ [{[Index, Field | Path], Value, Place}
+                || {Index, {Group, _}} <- Read, {Field, Found} <- maps:to_list(Group),
+                   {Path, Value, Place} <- Found],
+     lists:append([Mistakes || {_, {_, Mistakes}} <- Read])}.
+
+is_member([_, Name | _]) -> is_binary(Name);
+is_member(_) -> false.
+
+by_field(Group) ->
+    maps:groups_from_list(fun({[_, Field | _], _, _}) -> Field end,
+                          fun({[_, _ | Path], Value, Place}) -> {Path, Value, Place} end, Group).
+
+in_place(Key, {Leaves, Mistakes}) ->
+    Name = key(Key),
+    [{Path, Value, Place} | _] = maps:get(Name, Leaves),
+    Rest = maps:remove(Name, Leaves),
+    Read = case {Path, Value} of
+        _ when is_map_key(Key, Leaves) ->
+            {error, [" and ", Key, " are both set; one must be left out"]};
+        {[], File} when is_binary(File), File =/= <<>> ->
+            lines(filename:absname(File, filename:dirname(maps:get(file, Place))));
+        _ ->
+            {error, " must be the name of a file"}
+    end,
+    case Read of
+        {ok, [Line]} -> {Rest#{Key => [{[], Line, Place}]}, Mistakes};
+        {ok, Lines} -> {Rest#{Key => [{[N], L, Place} || {N, L} <- numbered(Lines)]}, Mistakes};
+        {error, Why} -> {Rest, Mistakes ++ [{Place, [at(Place), ": ", Name, Why]}]}
+    end.
+
+numbered(Lines) ->
+    lists:zip(lists:seq(0, length(Lines) - 1), Lines).
+
+%% One secret a line; empty lines are none, nor are they wanted at the end.
+lines(File) ->
+    case contents(File) of
+        {ok, Bytes} ->
+            Lines = binary:split(Bytes, [<<"\r\n">>, <<"\n">>], [global]),
+            case [Line || Line <- Lines, re:run(Line, "\\S") =/= nomatch] of
+                [_ | _] = Secrets -> {ok, Secrets};
+                [] -> {error, [names(File), ", which is empty"]}
+            end;
+        {error, Why} ->
+            {error, [names(File), ", which cannot be read: ", Why]}
+    end.
+
+%% Not one byte more than is wanted: it may be a device.
+contents(File) ->
+    try file:open(File, [read, raw, binary]) of
+        {ok, Device} ->
+            Read = file:read(Device, ?SIZE_MAX + 1),
+            ok = file:close(Device),
+            case Read of
+                {ok, Bytes} when byte_size(Bytes) =< ?SIZE_MAX -> {ok, Bytes};
+                {ok, _} -> {error, "it has more than 65536 bytes"};
+                eof -> {ok, <<>>};
+                {error, Reason} -> {error, file:format_error(Reason)}
+            end;
+        {error, Reason} ->
+            {error, file:format_error(Reason)}
+    catch
+        %% A name with a NUL in it.
+        error:_ -> {error, file:format_error(einval)}
+    end.
+
+names(File) ->
+    [" names ", meerkat_config_value:quote(iolist_to_binary(File))].
