@@ -674,12 +674,12 @@ realms_that_cannot_be(Config) ->
           "it must be a list where users is a list of groups { name = \"...\"; password = "
           "\"...\"; } or { name = \"...\"; key = \"...\"; }, each name once"]},
         {"realms = ( { name = \"a\"; default_lifetime = 5000; } );",
-         ["FILE:1: realms: \"a\": default_lifetime is 5000 and max_lifetime is 3600; the first must "
-          "not be the larger"]},
+         ["FILE:1: realms: \"a\": default_lifetime is 5000 and max_lifetime is 3600; the first "
+          "must not be the larger"]},
         {"require_sha256 = true;\n"
          "users = ( { name = \"u\"; key = \"000102030405060708090A0b0c0d0e0f\"; } );",
-         ["FILE:2: users has \"u\" with a key, which is of MD5, but FILE:1: require_sha256 is true: "
-          "the user needs a password"]}
+         ["FILE:2: users has \"u\" with a key, which is of MD5, but FILE:1: require_sha256 is "
+          "true: the user needs a password"]}
     ]].
 
 %%% The relay's addresses
