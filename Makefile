@@ -4,7 +4,7 @@ ARGS ?=
 SUITE ?=
 T ?= 60
 
-.PHONY: all build help run test unit ct check fuzz asan tsan gen clean bench bench-report flood
+.PHONY: all build help run test unit ct check fuzz asan tsan epoll gen clean bench bench-report flood
 
 all: build
 
@@ -32,6 +32,10 @@ ct: test-deps
 ## make fuzz           each fuzzer for T seconds (60)
 fuzz: test-deps
 	@FUZZ_SECONDS=$(T) test/run.sh fuzz
+
+## make epoll          the suites that start a relay, with packets moved by epoll
+epoll: test-deps
+	@test/run.sh epoll
 
 ## make asan | tsan    C tests and the suites of the RFCs, C built with that sanitizer
 asan tsan: test-deps

@@ -3,7 +3,7 @@
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
--define(CTL_TABLE_HASH, 16#60366fa28fb6cdb3).
+-define(CTL_TABLE_HASH, 16#226ef9c27678c04b).
 
 %% {Name, Code, Way, [{Field, Type}]}
 -define(CTL_MESSAGES, [
@@ -281,6 +281,8 @@
         "payload of a client that moved, lost between two workers"},
     {send_failed, drop,
         "the kernel refused to send"},
+    {receive_queue_full, drop,
+        "datagram the socket's receive buffer had no room for"},
     {no_buffers, drop,
         "receive buffers ran out and were armed anew"}
 ]).

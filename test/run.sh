@@ -6,6 +6,7 @@
 #   check           format, cross references, types, who may include what, generated files
 #   unit            the C test programs
 #   ct [SUITE...]   the Common Test suites (no more steps after this one)
+#   epoll           those of them that start a relay, which then moves packets by epoll
 #   fuzz            each fuzzer for FUZZ_SECONDS (30), two at a time
 #   asan, tsan      the C test programs and the suites of the RFCs, C built with that sanitizer
 set -u
@@ -138,20 +139,31 @@ sanitized_suites() { # VARIANT
     if no_reports; then passed "no report ($1)"; else failed "reports of the relay ($1)"; fi
 }
 
+# What moves packets is io_uring in the other steps, and half of the sanitized suites. The C test
+# programs try both by themselves.
+on_epoll() {
+    export IO_BACKEND=epoll
+    common_test "servers on epoll" $(cd test && grep -lE 'turn_kit' ./*_SUITE.erl |
+        grep -vE '(io_backend|alloc_core|prop|bench|release|client|interop|time)_SUITE' | sed 's/\.\///; s/\.erl$//')
+    unset IO_BACKEND
+}
+
 check() {
     say "Checks"
     .ci/check | tee "$logs/check"
     sed -n 's/^ok: /pass /p; s/^FAILED: /FAIL /p' "$logs/check" >>"$results"
 }
 
-[ $# -gt 0 ] || set -- check unit asan tsan fuzz ct
+[ $# -gt 0 ] || set -- check unit asan tsan fuzz epoll ct
 while [ $# -gt 0 ]; do
     step=$1
     shift
     case $step in
         check) check ;;
         unit) units release ;;
-        asan | tsan) units "$step"; sanitized_suites "$step" ;;
+        asan) units "$step"; IO_BACKEND=io_uring sanitized_suites "$step" ;;
+        tsan) units "$step"; IO_BACKEND=epoll sanitized_suites "$step" ;;
+        epoll) on_epoll ;;
         fuzz) fuzz ;;
         ct) common_test "${*:-all suites}" "$@"; break ;;
         *) echo "test/run.sh: no step called $step" >&2; exit 2 ;;

@@ -56,7 +56,7 @@ static int try_receiving(struct io *io, const int *result)
 static int try_uring(void)
 {
     int result = 0;
-    const struct io_events events = {&result, on_packet, on_icmp, on_closed, on_error};
+    const struct io_events events = {&result, on_packet, on_icmp, on_closed, on_error, NULL};
     struct io *io;
     int ret = uring_create(&io, &events, 1);
     if (ret)

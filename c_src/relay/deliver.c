@@ -19,10 +19,12 @@ static void read_dest_v6(const struct cmsghdr *c, struct addr *dest)
         dest->scope = info.ipi6_ifindex;
 }
 
-/* Fills in dest; how long each datagram is where there are several, else 0. */
-static size_t read_control(struct msghdr *control, struct addr *dest)
+/* Fills in dest, and what the socket lost since it was opened, 0 if that is nothing. How long each
+ * datagram is where there are several, else 0. */
+static size_t read_control(struct msghdr *control, struct addr *dest, uint32_t *lost)
 {
     int segment = 0;
+    *lost = 0;
     for (struct cmsghdr *c = CMSG_FIRSTHDR(control); c; c = CMSG_NXTHDR(control, c)) {
         if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO)
             read_dest_v4(c, dest);
@@ -30,8 +32,17 @@ static size_t read_control(struct msghdr *control, struct addr *dest)
             read_dest_v6(c, dest);
         else if (c->cmsg_level == SOL_UDP && c->cmsg_type == UDP_GRO)
             memcpy(&segment, CMSG_DATA(c), sizeof(segment));
+        else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SO_RXQ_OVFL)
+            memcpy(lost, CMSG_DATA(c), sizeof(*lost));
     }
     return segment > 0 ? (size_t)segment : 0;
+}
+
+static void tell_lost(const struct io_events *events, struct io_socket *s, uint32_t lost)
+{
+    uint32_t more = lost - s->lost;
+    s->lost = lost;
+    events->on_lost(events->ctx, s, more);
 }
 
 static unsigned deliver_each(const struct io_events *events, struct io_socket *s,
@@ -53,7 +64,10 @@ unsigned deliver(const struct io_events *events, struct io_socket *s, const stru
 {
     struct io_packet one = *p;
     one.roomy = true;
-    size_t segment = control->msg_controllen ? read_control(control, &one.dest) : 0;
+    uint32_t lost = 0;
+    size_t segment = control->msg_controllen ? read_control(control, &one.dest, &lost) : 0;
+    if (UNLIKELY(lost != s->lost && lost))
+        tell_lost(events, s, lost);
     if (UNLIKELY(segment && segment < p->len))
         return deliver_each(events, s, &one, segment);
     events->on_packet(events->ctx, s, &one);

@@ -7,8 +7,8 @@
 
 #include "io.h"
 
-/* Room for what a receive says besides: pktinfo of either family and UDP_GRO. */
-enum { DELIVER_CONTROL = 72 };
+/* Room for what a receive says besides: pktinfo of either family, UDP_GRO, SO_RXQ_OVFL. */
+enum { DELIVER_CONTROL = 88 };
 
 /* p holds data, len, from and truncated, and has the room of io.h around it. Only the control
  * messages of `control` are read. How many datagrams it was. */

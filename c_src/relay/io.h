@@ -28,6 +28,7 @@ struct io_socket {
     bool wants_errors; /* report ICMP errors (IP_RECVERR is set); they cost no datagram */
     bool removing;
     bool armed;
+    uint32_t lost; /* datagrams its receive buffer had no room for, as last told */
 };
 
 /* A received datagram. data may be changed in place, with the room around it, until the next
@@ -62,6 +63,9 @@ struct io_events {
     /* A datagram the kernel refused to send, or receive buffers that ran out (err ENOBUFS, s NULL).
      * May come while io_send runs. */
     void (*on_error)(void *ctx, struct io_socket *s, int err);
+    /* So many datagrams more were lost, for the socket's receive buffer was full. Comes with the
+     * next one that is not. */
+    void (*on_lost)(void *ctx, struct io_socket *s, uint32_t n);
 };
 
 struct io_ops {
@@ -104,6 +108,7 @@ static inline void io_destroy(struct io *io)
  * the caller's. */
 static inline int io_add(struct io *io, struct io_socket *s)
 {
+    s->lost = 0;
     return io->ops->add(io, s);
 }
 

@@ -73,6 +73,7 @@ static int open_udp(uint8_t family, const struct socket_buffers *buffers)
     }
     if (buffers)
         set_buffers(fd, buffers);
+    set_int(fd, SOL_SOCKET, SO_RXQ_OVFL, 1);
     set_int(fd, IPPROTO_UDP, UDP_GRO, 1); /* where the kernel can (5.0): deliver.h takes it apart */
     return fd;
 }

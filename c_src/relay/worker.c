@@ -138,9 +138,15 @@ static void on_error(void *ctx, struct io_socket *s, int err)
     count(ctx, err == ENOBUFS ? CTR_no_buffers : CTR_send_failed);
 }
 
+static void on_lost(void *ctx, struct io_socket *s, uint32_t n)
+{
+    (void)s;
+    count_n(ctx, CTR_receive_queue_full, n);
+}
+
 struct io_events worker_events(struct worker *w)
 {
-    return (struct io_events){w, on_packet, on_icmp, on_closed, on_error};
+    return (struct io_events){w, on_packet, on_icmp, on_closed, on_error, on_lost};
 }
 
 static void on_due(void *ctx, struct timer *t)

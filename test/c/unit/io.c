@@ -17,7 +17,7 @@
 enum { KEPT = 128 };
 
 struct heard {
-    unsigned packets, closed, errors, icmps, crowded;
+    unsigned packets, closed, errors, icmps, crowded, lost;
     size_t len;
     size_t lens[KEPT]; /* of the first */
     uint32_t sums[KEPT];
@@ -79,6 +79,13 @@ static void on_closed(void *ctx, struct io_socket *s)
     h.closed++;
 }
 
+static void on_lost(void *ctx, struct io_socket *s, uint32_t n)
+{
+    (void)ctx;
+    (void)s;
+    h.lost += n;
+}
+
 static void on_error(void *ctx, struct io_socket *s, int err)
 {
     (void)ctx;
@@ -89,7 +96,7 @@ static void on_error(void *ctx, struct io_socket *s, int err)
 
 static void start_with(uint32_t sockets)
 {
-    const struct io_events events = {NULL, on_packet, on_icmp, on_closed, on_error};
+    const struct io_events events = {NULL, on_packet, on_icmp, on_closed, on_error, on_lost};
     memset(&h, 0, sizeof(h));
     CHECK_EQ(create(&io, &events, sockets), 0);
 }
@@ -277,6 +284,40 @@ static void received_bursts_use_every_buffer_and_go_on(void)
     io_destroy(io);
 }
 
+/* What a full receive buffer costs is told with the next datagram there is room for. */
+static void losses_of_the_socket_are_told(void)
+{
+    enum { N = 500 };
+    start();
+    struct io_socket s = {.fd = open_at("127.0.0.1")};
+    int value = 8192, peer = open_at("127.0.0.1");
+    setsockopt(s.fd, SOL_SOCKET, SO_RCVBUF, &value, sizeof(value));
+    struct addr here = bound(s.fd);
+    CHECK_EQ(io_add(io, &s), 0);
+    unsigned total = 0;
+    for (unsigned round = 1; round <= 2; round++) {
+        unsigned before = h.lost, sent = 0;
+        while (sent < N || (h.lost == before && sent < 2 * N)) {
+            send_from(peer, &here, &sent, sizeof(sent));
+            if (++sent < N)
+                continue;
+            io_wait(io, 0);
+            io_dispatch(io);
+        }
+        CHECK(h.lost > before);
+        total += sent;
+    }
+    for (int i = 0; i < 100 && h.packets + h.lost < total; i++) {
+        io_wait(io, 10000000);
+        io_dispatch(io);
+    }
+    CHECK_EQ(h.packets + h.lost, total);
+    CHECK_EQ(h.errors, 0);
+    close_socket(&s);
+    close(peer);
+    io_destroy(io);
+}
+
 /* Many sockets have more than there are buffers: receives end for want of them (ENOBUFS) and go on;
  * what the sockets hold is all handed up. */
 static void x105_nothing_queued_is_lost_when_buffers_run_out(void)
@@ -431,7 +472,7 @@ static void nothing_of_a_joined_piece_comes_after_removal(void)
 {
     static uint8_t out[5000];
     struct addr there;
-    const struct io_events events = {NULL, remove_at_first, on_icmp, on_closed, on_error};
+    const struct io_events events = {NULL, remove_at_first, on_icmp, on_closed, on_error, on_lost};
     memset(&h, 0, sizeof(h));
     CHECK_EQ(create(&io, &events, 16), 0);
     struct io_socket s = {.fd = open_at("127.0.0.1")};
@@ -640,6 +681,7 @@ static void all_on(int (*backend)(struct io **, const struct io_events *, uint32
     RUN(s15_a_wildcard_answers_from_where_it_was_asked);
     RUN(a_burst_larger_than_every_table_gets_through);
     RUN(received_bursts_use_every_buffer_and_go_on);
+    RUN(losses_of_the_socket_are_told);
     RUN(x105_nothing_queued_is_lost_when_buffers_run_out);
     RUN(a_batch_leaves_in_runs_of_both_families);
     RUN(joined_datagrams_of_both_families);

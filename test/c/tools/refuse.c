@@ -1,0 +1,75 @@
+/*
+ * Runs a program that the kernel refuses something, as a container's seccomp profile or an older
+ * kernel would:
+ *
+ *   refuse io_uring EPERM|ENOSYS|ENOMEM PROGRAM [ARGUMENT...]   io_uring_setup fails so
+ *   refuse buffers  EPERM               PROGRAM [ARGUMENT...]   no socket buffer over the limits
+ */
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define LOAD(field)                                                                                \
+    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (unsigned)offsetof(struct seccomp_data, field))
+#define SKIP_UNLESS(value, n) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (value), 0, (n))
+#define ALLOW                 BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
+#define FAIL(err)             BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)(err))
+
+static int install(struct sock_filter *filter, size_t n)
+{
+    struct sock_fprog program = {(unsigned short)n, filter};
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+                   prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0
+               ? 0
+               : -errno;
+}
+
+static int refuse_io_uring(int err)
+{
+    struct sock_filter filter[] = {LOAD(nr), SKIP_UNLESS(__NR_io_uring_setup, 1), FAIL(err), ALLOW};
+    return install(filter, sizeof(filter) / sizeof(filter[0]));
+}
+
+/* SO_RCVBUFFORCE and SO_SNDBUFFORCE, which CAP_NET_ADMIN allows. args[2] is their name. */
+static int refuse_buffers(int err)
+{
+    struct sock_filter filter[] = {
+        LOAD(nr),  SKIP_UNLESS(__NR_setsockopt, 5), LOAD(args[2]), SKIP_UNLESS(SO_RCVBUFFORCE, 1),
+        FAIL(err), SKIP_UNLESS(SO_SNDBUFFORCE, 1),  FAIL(err),     ALLOW};
+    return install(filter, sizeof(filter) / sizeof(filter[0]));
+}
+
+static int error_named(const char *name)
+{
+    static const struct {
+        const char *name;
+        int err;
+    } errors[] = {{"EPERM", EPERM}, {"ENOSYS", ENOSYS}, {"ENOMEM", ENOMEM}};
+    for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++)
+        if (strcmp(name, errors[i].name) == 0)
+            return errors[i].err;
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    int err = argc > 3 ? error_named(argv[2]) : 0;
+    int ret = -EINVAL;
+    if (err && strcmp(argv[1], "io_uring") == 0)
+        ret = refuse_io_uring(err);
+    else if (err && strcmp(argv[1], "buffers") == 0)
+        ret = refuse_buffers(err);
+    if (ret == 0) {
+        execv(argv[3], argv + 3);
+        ret = -errno;
+    }
+    fprintf(stderr, "refuse: %s\n", strerror(-ret));
+    return 1;
+}
