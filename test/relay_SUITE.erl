@@ -994,11 +994,7 @@ config(Overrides) ->
 real_config(Overrides) ->
     Config = config(#{relays => [#{local => {127, 0, 0, 1}, advertised => {127, 0, 0, 1},
                                    min_port => 60900, max_port => 60999}]}),
-    Program = case os:getenv("MEERKAT_RELAY_PROGRAM") of
-        false -> #{};
-        Path -> #{relay_program => Path}
-    end,
-    maps:merge(maps:merge(Config, Program), Overrides).
+    maps:merge(maps:merge(Config, turn_kit:relay_kind()), Overrides).
 
 real(Config, Overrides) ->
     {ok, _} = meerkat:start_server(name(Config), real_config(Overrides)),

@@ -9,7 +9,7 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([cases/1, doc/1]).
--export([start_server/0, start_server/1, stop_server/1, with_server/2, free_ports/1]).
+-export([relay_kind/0, start_server/0, start_server/1, stop_server/1, with_server/2, free_ports/1]).
 -export([is_foreign/1, counter/2, counted/3, counted/4, no_drops/0]).
 -export([open/1, open/2, close/1, send/2, next/1, ask/2, ask/3, await/2, fence/1]).
 -export([silent/2, dropped/3, alive/1]).
@@ -85,9 +85,13 @@ config() ->
                allowed_peers => [{{127, 0, 0, 0}, 8}, {?V6_LOOPBACK, 128}],
                %% All clients of a suite share one address; quota_SUITE has the default.
                unauthenticated_rate => 0, failed_authentication_rate => 0},
-    maps:merge(Config, maps:from_list(
-        [{relay_program, Program} || Program <- env("MEERKAT_RELAY_PROGRAM")] ++
-        [{io_backend, list_to_atom(Backend)} || Backend <- env("IO_BACKEND")])).
+    maps:merge(Config, relay_kind()).
+
+%% What the environment says of the relay program, as a configuration has it.
+-spec relay_kind() -> map().
+relay_kind() ->
+    maps:from_list([{relay_program, Program} || Program <- env("MEERKAT_RELAY_PROGRAM")]
+                   ++ [{io_backend, list_to_atom(Backend)} || Backend <- env("IO_BACKEND")]).
 
 env(Name) -> [Value || Value <- [os:getenv(Name)], Value =/= false].
 
