@@ -34,16 +34,19 @@
 %% second after the first three, is not waited for.
 -define(PATIENCE_S, 10).
 -define(BYTES_PER_S, 100).
+%% What was killed may hold its socket for a moment yet.
+-define(BIND_AGAIN, 30).
+-define(BIND_AGAIN_MS, 100).
 
 %% Listens on the key http_listen when this returns. {shutdown, Sentence} if that cannot be.
 -spec start_link(Name :: atom()) -> {ok, pid()} | {error, {shutdown, string()}}.
 start_link(Name) ->
     #{http := #{listen := Wanted, token := Token}} = meerkat_registry:settings(Name),
-    {Ip, Port} = case meerkat_registry:note(Name, http) of
-        none -> Wanted;
-        Before -> Before
+    {{Ip, Port}, Tries} = case meerkat_registry:note(Name, http) of
+        none -> {Wanted, 0};
+        Before -> {Before, ?BIND_AGAIN}
     end,
-    case listen(Name, Ip, Port) of
+    case listen(Name, Ip, Port, Tries) of
         {ok, Pid, Bound} ->
             ok = meerkat_registry:put_note(Name, http, {Ip, Bound}),
             ?LOG_NOTICE("serving HTTP on http://~ts/~ts",
@@ -64,12 +67,15 @@ address(Name) ->
     meerkat_registry:note(Name, http).
 
 %% httpd says at length what is wrong with an address that is taken, so this is tried before it is.
-listen(Name, Ip, Port) ->
+listen(Name, Ip, Port, Tries) ->
     Options = [family(Ip), {ip, Ip}, {reuseaddr, true}],
     case {code:ensure_loaded(httpd), gen_tcp:listen(Port, Options)} of
         {{module, _}, {ok, Probe}} ->
             ok = gen_tcp:close(Probe),
             httpd(Name, Ip, Port);
+        {{module, _}, {error, eaddrinuse}} when Tries > 0 ->
+            receive after ?BIND_AGAIN_MS -> ok end,
+            listen(Name, Ip, Port, Tries - 1);
         {{module, _}, {error, Reason}} ->
             {error, inet:format_error(Reason)};
         {{error, _}, _} ->

@@ -42,16 +42,7 @@ relay({ok, #{counters := Counters} = Stats}) ->
 relay({error, _}) ->
     #{relay => down}.
 
+%% meerkat_health tells why not.
 -spec is_ready(Name :: atom()) -> boolean().
 is_ready(Name) ->
-    meerkat_registry:is_running(Name)
-        andalso not meerkat_drain:is_draining(Name)
-        andalso is_alive(meerkat_registry:note(Name, relay))
-        andalso has_room(Name).
-
-is_alive(none) -> false;
-is_alive(Pid) -> is_process_alive(Pid).
-
-has_room(Name) ->
-    #{quota := #{total := Max}} = meerkat_registry:settings(Name),
-    meerkat_quota:count(Name, total) < Max.
+    meerkat_registry:is_running(Name) andalso meerkat_health:not_ready(Name) =:= [].

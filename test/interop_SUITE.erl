@@ -6,6 +6,8 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
+%% For whoever has a page to show to Chromium.
+-export([npm_ci/0, browser/2]).
 -export([uclient_send/1, uclient_channel/1, uclient_channel_one_socket/1, uclient_padded/1,
          uclient_large/1, uclient_ipv6_client/1, uclient_ipv6_relay/1, uclient_between_clients/1,
          uclient_rest_credentials/1, uclient_without_permission_relays_nothing/1,
@@ -187,9 +189,8 @@ nice_relay(Config) ->
 browser_relay(Config) ->
     #{ip := Ip, port := Port, users := Users} = server(Config),
     {0, _} = npm_ci(),
-    {Status, Output} = exec(os:find_executable("node"),
-                            [path(["browser", "relay_call.mjs"]), inet:ntoa(Ip),
-                             integer_to_list(Port), "alice", maps:get(<<"alice">>, Users)]),
+    {Status, Output} = browser("relay_call.mjs", [inet:ntoa(Ip), integer_to_list(Port), "alice",
+                                                  maps:get(<<"alice">>, Users)]),
     ?assertEqual(0, Status),
     ?assertMatch({match, _}, re:run(Output, "frames decoded [0-9]+, local relay")).
 
@@ -216,6 +217,10 @@ run_uclient(Host, #{listeners := Listeners, users := Users}, Mode, Options, Env)
     {Ip, Port} = lists:keyfind(Ip, 1, Listeners),
     exec(path(["uclient.sh"]), [Host, integer_to_list(Port), "alice", maps:get(<<"alice">>, Users),
                                 Mode | Options], Env).
+
+%% Runs a program of test/interop/browser; npm_ci/0 first.
+browser(Program, Args) ->
+    exec(os:find_executable("node"), [path(["browser", Program]) | Args]).
 
 npm_ci() ->
     exec(os:find_executable("npm"), ["ci", "--silent", "--no-audit", "--no-fund", "--prefix",

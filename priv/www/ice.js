@@ -22,7 +22,8 @@ function say(text, kind) {
   $('verdict').append(li);
 }
 
-const place = ({ address, port }) => (address?.includes(':') ? `[${address}]:${port}` : `${address}:${port}`);
+// Some browsers put the brackets there themselves.
+const place = ({ address, port }) => (/^[^[].*:/.test(address) ? `[${address}]:${port}` : `${address}:${port}`);
 
 // A browser takes credentials with TURN and would not have them with STUN alone.
 function iceServers(uris, username, credential) {

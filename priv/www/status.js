@@ -3,7 +3,8 @@
 'use strict';
 
 const EVERY_MS = 10000;
-const HOUR_S = 3600;
+// How much of the past the plot shows: the least of these that all of the history fits in, seconds.
+const SPANS = [120, 300, 900, 1800, 3600];
 // Places in a sample of the history (meerkat_history.erl).
 const TIME = 0, ALLOCATIONS = 1, CLIENT_IN = 2, CLIENT_OUT = 3;
 
@@ -85,16 +86,18 @@ function roof(value) {
   return [1, 2, 5, 10].map((n) => n * power).find((n) => n >= value);
 }
 
-function curve(points, now, top, kind) {
-  const x = (time) => BOX.right - ((now - time) / HOUR_S) * (BOX.right - BOX.left);
+function curve(points, now, span, top, kind) {
+  const x = (time) => BOX.right - ((now - time) / span) * (BOX.right - BOX.left);
   const y = (value) => BOX.bottom - (value / top) * (BOX.bottom - BOX.top);
-  const shown = points.filter(([time]) => now - time <= HOUR_S);
+  const shown = points.filter(([time]) => now - time <= span);
   const path = shown.map(([time, value], i) => `${i ? 'L' : 'M'}${x(time).toFixed(1)} ${y(value).toFixed(1)}`);
   return svg('path', { class: `curve ${kind}`, d: path.join(' '), 'data-points': shown.length });
 }
 
 function plot(history, incoming, outgoing) {
   const now = history[history.length - 1][TIME];
+  const age = now - history[0][TIME];
+  const span = SPANS.find((seconds) => seconds >= age) ?? SPANS[SPANS.length - 1];
   const held = history.map((sample) => [sample[TIME], sample[ALLOCATIONS]]);
   const highest = (points) => Math.max(0, ...points.map(([, value]) => value));
   const topRate = roof(Math.max(highest(incoming), highest(outgoing)) * 8) / 8;
@@ -106,14 +109,15 @@ function plot(history, incoming, outgoing) {
     parts.push(svg('text', { x: BOX.left - 6, y: y + 4, 'text-anchor': 'end' }, bits((topRate * i) / 4)));
     parts.push(svg('text', { x: BOX.right + 6, y: y + 4 }, count((topHeld * i) / 4)));
   }
-  for (let minutes = 60; minutes >= 0; minutes -= 15) {
-    const x = BOX.right - (minutes / 60) * (BOX.right - BOX.left);
-    const text = minutes ? `${minutes} min ago` : 'now';
+  for (let quarter = 4; quarter >= 0; quarter -= 1) {
+    const x = BOX.right - (quarter / 4) * (BOX.right - BOX.left);
+    const seconds = (span * quarter) / 4;
+    const text = seconds === 0 ? 'now' : seconds < 300 ? `${seconds} s ago` : `${seconds / 60} min ago`;
     parts.push(svg('text', { x, y: BOX.bottom + 20, 'text-anchor': 'middle' }, text));
   }
-  parts.push(curve(held, now, topHeld, 'held'));
-  parts.push(curve(incoming, now, topRate, 'in'));
-  parts.push(curve(outgoing, now, topRate, 'out'));
+  parts.push(curve(held, now, span, topHeld, 'held'));
+  parts.push(curve(incoming, now, span, topRate, 'in'));
+  parts.push(curve(outgoing, now, span, topRate, 'out'));
   $('plot').replaceChildren(...parts);
 }
 

@@ -5,29 +5,14 @@
 //   relay_call.mjs HOST PORT USER PASSWORD [udp|tcp]
 //
 // The last argument is the transport between browser and server.  Ends with one
-// line of figures and status 0, or with a sentence and status 1.  CHROMIUM names
-// another browser than Debian's.
+// line of figures and status 0, or with a sentence and status 1.
 import { createServer } from 'node:http';
 import { readFile } from 'node:fs/promises';
-import { chromium } from 'playwright-core';
+import { launch } from './chromium.mjs';
 
 const LIMIT = 60_000;
 const CLOSE_LIMIT = 5_000;
 const WANTED_FRAMES = 30;
-
-const BROWSER_FLAGS = [
-  '--allow-loopback-in-peer-connection',
-  '--use-fake-device-for-media-stream',
-  '--use-fake-ui-for-media-stream',
-  '--autoplay-policy=no-user-gesture-required',
-  '--no-sandbox',
-  '--disable-gpu',
-  '--disable-quic',
-  '--no-first-run',
-  '--disable-background-networking',
-  '--disable-component-update',
-  '--disable-sync',
-];
 
 const PAGES = {
   '/call.html': 'text/html; charset=utf-8',
@@ -116,14 +101,7 @@ async function main([host, port, username, credential, transport = 'udp']) {
   const work = async () => {
     const server = await servePages();
     closing.push(() => server.close());
-    const browser = await chromium.launch({
-      executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-      args: BROWSER_FLAGS,
-      timeout: LIMIT,
-      handleSIGINT: false, // signals end the call, which closes the browser
-      handleSIGTERM: false,
-      handleSIGHUP: false,
-    });
+    const browser = await launch(LIMIT);
     closing.unshift(() => browser.close());
     page = await browser.newPage();
     await page.goto(`http://127.0.0.1:${server.address().port}/call.html`);
