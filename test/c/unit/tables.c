@@ -65,6 +65,31 @@ static void table_finds_what_is_in_it_and_nothing_else(void)
     table_destroy(&t);
 }
 
+/* Growing moves nodes from bucket to bucket; none may be lost or stay behind. */
+static void table_grows_with_what_is_in_it(void)
+{
+    enum { N = 40000 };
+    static struct item items[N];
+    struct table t;
+    CHECK(table_init(&t, 1u << 20));
+    unsigned wrong = 0, crowded = 0;
+    for (uint32_t i = 0; i < N; i++) {
+        items[i].key = i;
+        table_insert(&t, &items[i].node, table_hash(&t, &i, sizeof(i)));
+        wrong += find(&t, i) != &items[i] || find(&t, i / 2) != &items[i / 2];
+        crowded += t.used < t.count;
+    }
+    CHECK_EQ(wrong, 0);
+    CHECK_EQ(crowded, 0);
+    CHECK(t.used <= 2 * N + 2);
+    for (uint32_t i = 0; i < N; i += 3)
+        table_remove(&t, &items[i].node);
+    for (uint32_t i = 0; i < N; i++)
+        wrong += find(&t, i) != (i % 3 ? &items[i] : NULL);
+    CHECK_EQ(wrong, 0);
+    table_destroy(&t);
+}
+
 static void tables_hash_by_keys_of_their_own(void)
 {
     struct table a, b;
@@ -153,6 +178,7 @@ int main(void)
 {
     RUN(slab_hands_out_zeroed_objects_until_it_is_full);
     RUN(table_finds_what_is_in_it_and_nothing_else);
+    RUN(table_grows_with_what_is_in_it);
     RUN(tables_hash_by_keys_of_their_own);
     RUN(timers_run_when_due_and_not_before);
     RUN(timers_may_be_brought_forward_and_cleared);
