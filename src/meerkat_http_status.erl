@@ -1,57 +1,45 @@
-%% A snapshot as the status page wants it: /status.json, which names no user, client or peer.
-%% Pure but for the history and what the server listens on.
+%% /status.json: what `meerkatctl status --json` says, and what the status page shows besides. No
+%% user, client or peer is named in it.
 -module(meerkat_http_status).
 
 -export([status/3]).
 
-%% Keys as in the metrics, where they have a name there. `history`: meerkat_history:sample(), the
-%% last of them of this moment.
+%% Members besides those of meerkat_status:status/1:
+%%   time          Unix seconds
+%%   not_ready     why not, meerkat_health:reason()
+%%   io_backend, relay_restarts, permissions (null without the relay program)
+%%   pools         relay addresses: address, ports in all, and free (null likewise)
+%%   responses     method, code and count of those that were
+%%   durations     by method: [microseconds, so many took at most that], count, sum_us
+%%   processes     meerkat_proc:usage() of `erlang` and `relay`
+%%   drop_help     what each reason for a drop means
+%%   history       meerkat_history:sample(), the last of them of this moment
 -spec status(Name :: atom(), meerkat_metrics:snapshot(), UnixS :: integer()) ->
     meerkat_json:value().
 status(Name, Snapshot, Now) ->
-    #{relay := Relay, allocations := Allocations, allocations_max := Most, draining := Draining,
-      not_ready := Reasons, answers := Answers, durations := Durations, pools := Pools,
-      restarts := Restarts, processes := Processes, build := Build} = Snapshot,
-    Counters = case Relay of
-        {ok, #{counters := Known}} -> Known;
-        {error, _} -> #{}
-    end,
-    #{time => Now,
-      build => Build,
-      ready => Reasons =:= [],
-      reasons => Reasons,
-      draining => Draining,
-      relay_up => element(1, Relay) =:= ok,
-      relay_restarts => Restarts,
-      listeners => listeners(Name),
-      allocations => Allocations,
-      allocations_max => Most,
-      permissions => stat(peers, Relay),
-      ports => [port(Pool) || Pool <- Pools],
-      counters => maps:without(drops(), Counters),
-      dropped => maps:with(drops(), Counters),
-      help => maps:from_list([{Drop, list_to_binary(Help)}
-                              || {Drop, drop, Help} <- meerkat_ctl:counters()]),
-      responses => [#{method => Method, code => Outcome, count => N}
-                    || {{Method, Outcome}, N} <- lists:sort(maps:to_list(Answers)), N > 0],
-      durations => maps:map(fun(_, D) -> duration(D) end, Durations),
-      processes => Processes,
-      history => meerkat_history:samples(Name) ++ [meerkat_history:sample(Snapshot, Now)]}.
-
-drops() -> [Name || {Name, drop, _} <- meerkat_ctl:counters()].
+    #{relay := Relay, not_ready := Reasons, answers := Answers, durations := Durations,
+      pools := Pools, restarts := Restarts, processes := Processes,
+      build := #{io_backend := Backend}} = Snapshot,
+    maps:merge(meerkat_json:plain(meerkat_status:status(Name)), #{
+        time => Now,
+        not_ready => Reasons,
+        io_backend => Backend,
+        relay_restarts => Restarts,
+        permissions => stat(peers, Relay),
+        pools => [pool(Pool) || Pool <- Pools],
+        responses => [#{method => Method, code => Outcome, count => N}
+                      || {{Method, Outcome}, N} <- lists:sort(maps:to_list(Answers)), N > 0],
+        durations => maps:map(fun(_, Duration) -> duration(Duration) end, Durations),
+        processes => Processes,
+        drop_help => maps:from_list([{Drop, list_to_binary(Help)}
+                                     || {Drop, drop, Help} <- meerkat_ctl:counters()]),
+        history => meerkat_history:samples(Name) ++ [meerkat_history:sample(Snapshot, Now)]}).
 
 stat(Key, {ok, Stats}) -> maps:get(Key, Stats);
 stat(_Key, {error, _}) -> null.
 
-listeners(Name) ->
-    case meerkat_registry:note(Name, listening) of
-        none -> [];
-        Bound -> [list_to_binary(["udp ", meerkat_text:address(Address)])
-                  || {_, Address} <- lists:sort(maps:to_list(Bound))]
-    end.
-
-port(#{address := Ip, total := Total} = Pool) ->
-    #{address => list_to_binary(meerkat_text:ip(Ip)), total => Total,
+pool(#{address := Ip, total := Total} = Pool) ->
+    #{address => list_to_binary(meerkat_text:ip(Ip)), ports => Total,
       free => maps:get(free, Pool, null)}.
 
 duration(#{buckets := Buckets, count := Count, sum_us := Sum}) ->

@@ -253,7 +253,7 @@ snapshot(Name) ->
                                           || N <- lists:seq(0, meerkat_request_sup:size() - 1)])},
           processes => processes(meerkat_registry:note(Name, port)),
           vm => virtual_machine(),
-          build => build(Name)}.
+          build => build(Relay)}.
 
 pool(#{pool := Pool, advertised := Ip, min_port := Min, max_port := Max}, Relay) ->
     Known = #{pool => Pool, address => Ip, total => Max - Min + 1},
@@ -284,14 +284,14 @@ virtual_machine() ->
       reductions => Reductions,
       garbage_collections => Collections}.
 
-build(Name) ->
+build(Relay) ->
     Version = case application:get_key(meerkat, vsn) of
         {ok, Vsn} -> list_to_binary(Vsn);
         undefined -> <<"unknown">>
     end,
-    Backend = case meerkat_registry:note(Name, io_backend) of
-        none -> <<"io_uring">>;
-        Known -> iolist_to_binary(io_lib:format("~ts", [Known]))
+    Backend = case Relay of
+        {ok, #{io_backend := Known}} -> atom_to_binary(Known);
+        {error, _} -> <<"unknown">>
     end,
     #{version => Version, otp => list_to_binary(erlang:system_info(otp_release)),
       io_backend => Backend}.

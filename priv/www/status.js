@@ -24,6 +24,11 @@ const bits = (perSecond) => scaled(perSecond * 8, ['bit/s', 'kbit/s', 'Mbit/s', 
 const bytes = (n) => scaled(n, ['B', 'KiB', 'MiB', 'GiB', 'TiB'], 1024);
 const count = (n) => n.toLocaleString('en');
 
+function duration(seconds) {
+  const [days, hours, minutes] = [seconds / 86400, (seconds / 3600) % 24, (seconds / 60) % 60].map(Math.floor);
+  return days ? `${days} d ${hours} h` : hours ? `${hours} h ${minutes} min` : `${minutes} min`;
+}
+
 // A row of cells; the last of several is a number.
 function row(cells, title) {
   const tr = document.createElement('tr');
@@ -112,7 +117,7 @@ function plot(history, incoming, outgoing) {
   for (let quarter = 4; quarter >= 0; quarter -= 1) {
     const x = BOX.right - (quarter / 4) * (BOX.right - BOX.left);
     const seconds = (span * quarter) / 4;
-    const text = seconds === 0 ? 'now' : seconds < 300 ? `${seconds} s ago` : `${seconds / 60} min ago`;
+    const text = seconds === 0 ? 'now' : seconds % 60 ? `${seconds} s ago` : `${seconds / 60} min ago`;
     parts.push(svg('text', { x, y: BOX.bottom + 20, 'text-anchor': 'middle' }, text));
   }
   parts.push(curve(held, now, span, topHeld, 'held'));
@@ -137,33 +142,33 @@ function verdict(text, kind) {
 }
 
 function show(status) {
-  const { history, counters } = status;
+  const { history, traffic } = status;
   const incoming = rates(history, CLIENT_IN);
   const outgoing = rates(history, CLIENT_OUT);
   verdict(status.ready ? 'serving' : status.draining ? 'draining' : 'not ready',
     status.ready ? 'good' : status.draining ? 'warn' : 'bad');
-  $('reasons').textContent = status.reasons.map((reason) => REASONS[reason] ?? reason).join('; ');
+  $('reasons').textContent = status.not_ready.map((reason) => REASONS[reason] ?? reason).join('; ');
   $('allocations').textContent = count(status.allocations);
-  $('allocations-max').textContent = `of ${count(status.allocations_max)} there can be`;
+  $('allocations-max').textContent = `of ${count(status.max_allocations)} there can be`;
   $('rate-in').textContent = bits(last(incoming));
   $('rate-out').textContent = bits(last(outgoing));
-  $('total-in').textContent = status.relay_up ? `${bytes(counters.client_bytes)} in all` : '';
-  $('total-out').textContent = status.relay_up ? `${bytes(counters.client_sent_bytes)} in all` : '';
+  $('total-in').textContent = traffic ? `${bytes(traffic.client_bytes)} in all` : '';
+  $('total-out').textContent = traffic ? `${bytes(traffic.client_sent_bytes)} in all` : '';
   const [half, most] = [0.5, 0.99].map((share) => quantile(status.durations, share));
   const ms = (bound) => (bound === null ? 'more than 5 s' : `${bound} ms`);
   $('latency').textContent = half === undefined ? '–' : ms(most);
   $('latency-count').textContent = half === undefined ? 'none so far' : `99 %; half within ${ms(half)}`;
   plot(history, incoming, outgoing);
 
-  const drops = Object.entries(status.dropped).filter(([, n]) => n > 0).sort((a, b) => b[1] - a[1]);
-  fill('drops', drops.map(([reason, n]) => row([reason, status.help[reason], count(n)])), 'none so far');
+  const drops = Object.entries(status.drops ?? {}).sort((a, b) => b[1] - a[1]);
+  fill('drops', drops.map(([reason, n]) => row([reason, status.drop_help[reason], count(n)])), 'none so far');
   fill('responses', status.responses.map(({ method, code, count: n }) =>
     row([String(method), String(code), count(n)])), 'none so far');
-  fill('ports', status.ports.map(({ address, free, total }) =>
-    row([address, free === null ? '' : `${count(free)} of ${count(total)} free`])), 'none');
+  fill('ports', status.pools.map(({ address, free, ports }) =>
+    row([address, free === null ? '' : `${count(free)} of ${count(ports)} free`])), 'none');
 
-  const about = [['Meerkat', status.build.version], ['Erlang/OTP', status.build.otp],
-    ['I/O', status.build.io_backend], ['listening on', status.listeners.join(', ') || 'nothing'],
+  const about = [['Meerkat', status.version], ['Erlang/OTP', status.otp], ['I/O', status.io_backend],
+    ['running for', duration(status.uptime_s)], ['listening on', status.listeners.join(', ') || 'nothing'],
     ['restarts of the relay', count(status.relay_restarts)]];
   for (const [program, { rss, cpu_ms: cpu, fds }] of Object.entries(status.processes)) {
     about.push([program, [rss && bytes(rss), cpu !== undefined && `${(cpu / 1000).toFixed(1)} s CPU`,
