@@ -45,6 +45,8 @@ static const char help[] =
     "  --gro             its sockets take runs of datagrams as one (UDP_GRO)\n"
     "  --rate PPS        offered in all, flows and directions together (10000); 0: as fast as it "
     "goes\n"
+    "                    (late packets leave at twice the rate; over 100 ms late they are "
+    "skipped)\n"
     "  --duration S      measured (10)        --warmup S   before that, not counted (1)\n"
     "  --workload W      what is not given otherwise from a preset, both directions:\n"
     "                    W1 audio 160 B, 50 a second of each flow; W2 video 1100 B, 8 to a frame, "

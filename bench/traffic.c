@@ -19,6 +19,10 @@ enum { TURN_SLOTS = 64, HEADER = 24 };
 #define MAGIC      0x6d6b6274u /* "mkbt" */
 #define LATE       NS_PER_MS
 #define BEHIND_MAX (100 * NS_PER_MS) /* what is due longer is skipped */
+/* What is late leaves at so many times the rate, and after a stall of the generator no more at once
+ * than is due in this time: its stalls are not to fill the server's buffers. */
+#define CATCH_UP 2.0
+#define AT_ONCE  (8 * NS_PER_MS)
 #define WATCH_LEAD                                                                                 \
     (10 * NS_PER_MS)                /* looking at the CPU takes time: not among what is measured   \
                                      */
@@ -174,6 +178,15 @@ static void skip(struct traffic *t, uint64_t now)
     t->tick = MAX(t->tick, to);
 }
 
+/* Lets so many ticks more leave as time has passed, with some to spare. */
+static void allow(struct traffic *t, uint64_t now)
+{
+    double most = MAX(1.0, (double)AT_ONCE / t->interval);
+    t->allowed += CATCH_UP * (double)(now - t->allowed_at) / t->interval;
+    t->allowed = MIN(most, t->allowed);
+    t->allowed_at = now;
+}
+
 /* Sends what is due, at most TURN_SLOTS packets; returns how long there is nothing to do. */
 static uint64_t send_due(struct traffic *t, uint64_t now)
 {
@@ -182,7 +195,14 @@ static uint64_t send_due(struct traffic *t, uint64_t now)
         skip(t, now);
         due = due_at(t, t->tick);
     }
+    if (t->interval > 0)
+        allow(t, now);
     for (unsigned slots = 0; slots < TURN_SLOTS && due <= now && due < end; slots += t->o->burst) {
+        if (t->interval > 0 && t->allowed < 1) {
+            flush(t);
+            return (uint64_t)(t->interval / CATCH_UP);
+        }
+        t->allowed -= 1;
         if (now - due > LATE && due >= t->measure_from)
             t->result->late += t->o->burst;
         burst(t, t->tick++, due);
@@ -256,7 +276,8 @@ static void start(struct traffic *t, double rate, double warmup, double duration
     t->out[UP].unsent = t->out[DOWN].unsent = 0;
     for (unsigned i = 0; i < t->count; i++)
         memset(t->flows[i].way, 0, sizeof(t->flows[i].way));
-    t->start = fleet_now();
+    t->start = t->allowed_at = fleet_now();
+    t->allowed = 1;
     t->measure_from = t->start + (uint64_t)(warmup * 1e9) + WATCH_LEAD;
     t->measure_to = t->measure_from + (uint64_t)(duration * 1e9);
 }
@@ -282,7 +303,7 @@ void traffic_run(struct traffic *t, double rate, double warmup, double duration,
     }
     /* What was due until then and is not sent yet. */
     while (t->interval > 0 && due_at(t, t->tick) < t->measure_to && !fleet_interrupted)
-        send_due(t, t->measure_to);
+        take_in(t, send_due(t, fleet_now()));
     if (watched) {
         procfs_cpu(&result->cpu, o->pids, o->pid_count);
         result->processes_ended = !procfs_cpu_since(&result->cpu, &before);

@@ -43,6 +43,8 @@ struct traffic {
     uint16_t run; /* packets of another run do not count */
     uint64_t tick;
     double interval; /* ns from one burst to the next */
+    double allowed;  /* ticks that may leave now, however many are due */
+    uint64_t allowed_at;
     uint64_t start, measure_from, measure_to;
     uint64_t arrived, last_arrival; /* of this run, measured or not */
     struct traffic_result *result;
