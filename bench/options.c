@@ -45,7 +45,8 @@ static const char help[] =
     "  --gro             its sockets take runs of datagrams as one (UDP_GRO)\n"
     "  --rate PPS        offered in all, flows and directions together (10000); 0: as fast as it "
     "goes\n"
-    "                    (late packets leave at twice the rate; over 100 ms late they are "
+    "  --max-late S      packets that are late leave at twice the rate; later than this they are\n"
+    "                    skipped, and told as such (0.1)\n"
     "skipped)\n"
     "  --duration S      measured (10)        --warmup S   before that, not counted (1)\n"
     "  --workload W      what is not given otherwise from a preset, both directions:\n"
@@ -158,6 +159,7 @@ static const struct row {
     {"rate", REAL, &raw.o.rate, 0, 1e9, NULL},
     {"duration", REAL, &raw.o.duration, 0.1, 1e6, NULL},
     {"warmup", REAL, &raw.o.warmup, 0, 1e6, NULL},
+    {"max-late", REAL, &raw.o.max_late, 0.001, 1e6, NULL},
     {"keep", REAL, &raw.o.keep, 0.1, 1e6, NULL},
     {"workload", CHOICE, &raw.workload, 0, 0, workloads},
     {"peer", IP, &raw.o.peer, 0, 0, NULL},
@@ -485,6 +487,7 @@ int options_parse(struct options *o, int argc, char **argv)
                              .rate = 10000,
                              .warmup = 1,
                              .keep = 150,
+                             .max_late = 0.1,
                              .in_flight = 100,
                              .loss = 0.01,
                              .trial = 5,

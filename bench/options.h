@@ -32,6 +32,7 @@ struct options {
     double rate; /* packets a second, all flows and directions; 0: as fast as they go */
     bool rate_given;
     double duration, warmup;
+    double max_late;  /* seconds after which what was due is skipped */
     double keep;      /* seconds after which permissions, channels and allocations are prolonged */
     struct addr peer; /* none: the address that reaches the server */
     unsigned family;  /* 4 or 6: REQUESTED-ADDRESS-FAMILY; 0: none in the request */

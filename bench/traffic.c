@@ -16,18 +16,17 @@ enum { UP = 0, DOWN = 1 };
 enum { FLAG_MEASURED = 1 };
 enum { TURN_SLOTS = 64, HEADER = 24 };
 
-#define MAGIC      0x6d6b6274u /* "mkbt" */
-#define LATE       NS_PER_MS
-#define BEHIND_MAX (100 * NS_PER_MS) /* what is due longer is skipped */
+#define MAGIC 0x6d6b6274u /* "mkbt" */
+#define LATE  NS_PER_MS
 /* What is late leaves at so many times the rate, and after a stall of the generator no more at once
  * than is due in this time: its stalls are not to fill the server's buffers. */
 #define CATCH_UP 2.0
 #define AT_ONCE  (8 * NS_PER_MS)
 #define WATCH_LEAD                                                                                 \
-    (10 * NS_PER_MS)                /* looking at the CPU takes time: not among what is measured   \
-                                     */
-#define QUIET     (300 * NS_PER_MS) /* so long nothing came: what is missing is lost */
-#define DRAIN_MAX (5 * NS_PER_S)
+    (10 * NS_PER_MS)       /* looking at the CPU takes time: not among what is measured            \
+                            */
+#define QUIET     NS_PER_S /* so long nothing came: what is missing is lost */
+#define DRAIN_MAX (10 * NS_PER_S)
 #define SLEEP_MAX (50 * NS_PER_MS)
 
 double traffic_loss(const struct traffic_result *r)
@@ -172,7 +171,7 @@ static void flush(struct traffic *t)
 /* Ticks that nobody can make up for any more. */
 static void skip(struct traffic *t, uint64_t now)
 {
-    uint64_t to = (uint64_t)((double)(now - BEHIND_MAX - t->start) / t->interval);
+    uint64_t to = (uint64_t)((double)(now - t->max_late - t->start) / t->interval);
     if (due_at(t, to) >= t->measure_from && to > t->tick)
         t->result->skipped += (to - t->tick) * t->o->burst;
     t->tick = MAX(t->tick, to);
@@ -191,7 +190,7 @@ static void allow(struct traffic *t, uint64_t now)
 static uint64_t send_due(struct traffic *t, uint64_t now)
 {
     uint64_t due = t->interval > 0 ? due_at(t, t->tick) : now, end = t->measure_to;
-    if (t->interval > 0 && due + BEHIND_MAX < now) {
+    if (t->interval > 0 && due + t->max_late < now) {
         skip(t, now);
         due = due_at(t, t->tick);
     }
@@ -260,7 +259,7 @@ static void drain(struct traffic *t)
     uint64_t now = fleet_now(), end = now + DRAIN_MAX;
     t->last_arrival = MAX(t->last_arrival, now);
     while (r->delivered < r->offered && now < end && now < t->last_arrival + QUIET) {
-        take_in(t, QUIET / 10);
+        take_in(t, SLEEP_MAX);
         now = fleet_now();
     }
 }
@@ -278,6 +277,7 @@ static void start(struct traffic *t, double rate, double warmup, double duration
         memset(t->flows[i].way, 0, sizeof(t->flows[i].way));
     t->start = t->allowed_at = fleet_now();
     t->allowed = 1;
+    t->max_late = (uint64_t)(t->o->max_late * 1e9);
     t->measure_from = t->start + (uint64_t)(warmup * 1e9) + WATCH_LEAD;
     t->measure_to = t->measure_from + (uint64_t)(duration * 1e9);
 }

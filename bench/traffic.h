@@ -45,6 +45,7 @@ struct traffic {
     double interval; /* ns from one burst to the next */
     double allowed;  /* ticks that may leave now, however many are due */
     uint64_t allowed_at;
+    uint64_t max_late; /* what is due longer is skipped */
     uint64_t start, measure_from, measure_to;
     uint64_t arrived, last_arrival; /* of this run, measured or not */
     struct traffic_result *result;

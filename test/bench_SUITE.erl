@@ -40,7 +40,7 @@ all_is_delivered(Config) ->
              ?assertMatch(#{"offered" := "500", "delivered" := "500", "lost" := "0",
                             "duplicated" := "0", "damaged" := "0", "failed" := "0",
                             "allocated" := "5", "direction" := Direction}, Report),
-             ?assertEqual(0, allocations(Server))
+             emptied(Server)
          end || Direction <- ["up", "down", "both", "echo"],
                 {Method, Channels} <- [{"channel", "1"}, {"send", "1"}, {"channel", "3"},
                                        {"send", "2"}]]
@@ -73,8 +73,8 @@ both_families(Config) ->
 sockets_are_shared(Config) ->
     with_server(Config, #{}, fun(_, Run) ->
         {0, Report} = Run(["--direction", "both", "--flows", "300", "--clients", "2", "--rate",
-                           "3000", "--duration", "0.5"]),
-        ?assertMatch(#{"allocated" := "300", "offered" := "1500", "delivered" := "1500"}, Report)
+                           "1000", "--duration", "0.5"]),
+        ?assertMatch(#{"allocated" := "300", "offered" := "500", "delivered" := "500"}, Report)
     end).
 
 %% What the server says it dropped for bandwidth is what is missing.
@@ -121,7 +121,7 @@ refused_peer(Config) ->
         {3, Output} = output(Config, [uri(To), "--user", "alice", "--password", "wonderland"]),
         contains("403 Forbidden", Output),
         contains("no channel or permission could be made", Output),
-        ?assertEqual(0, allocations(Server))
+        emptied(Server)
     end).
 
 %% Those that got one carry traffic; that others did not is told.
@@ -130,7 +130,7 @@ quota_reached(Config) ->
         {1, Report} = Run(["--flows", "10", "--rate", "400", "--duration", "0.5"]),
         ?assertMatch(#{"allocated" := "4", "failed" := "6", "offered" := "200",
                        "delivered" := "200"}, Report),
-        ?assertEqual(0, allocations(Server))
+        emptied(Server)
     end).
 
 %% Long runs, made short: nonces grow stale meanwhile.
@@ -155,7 +155,7 @@ interrupted_it_cleans_up(Config) ->
              "" = os:cmd("kill -INT " ++ integer_to_list(Pid)),
              {1, Output} = collect(Port, []),
              contains("mode ", Output),
-             ?assertEqual(0, allocations(Server))
+             emptied(Server)
          end || {Mode, More} <- [{[], []}, {["allocations"], []},
                                  {["idle"], ["--flows", "10,20"]}]]
     end).
@@ -168,7 +168,7 @@ allocations_are_counted(Config) ->
         ?assertMatch(#{"cycles" := "300", "allocations" := "300", "failed" := "0",
                        "answers" := Answers, "retransmitted" := Again}
                          when Answers =:= "1500" orelse Again =/= "0", Report),
-        ?assertEqual(0, allocations(Server)),
+        emptied(Server),
         #{answers := Outcomes} = meerkat:info(Name),
         ct:log("~p", [Outcomes])
     end).
@@ -178,7 +178,7 @@ some_cycles_fail(Config) ->
         {1, Report} = Run(["allocations", "--count", "100", "--in-flight", "20"]),
         #{"cycles" := "100", "failed" := Failed} = Report,
         ?assert(list_to_integer(Failed) > 0),
-        ?assertEqual(0, allocations(Server))
+        emptied(Server)
     end).
 
 memory_is_looked_at(Config) ->
@@ -188,7 +188,7 @@ memory_is_looked_at(Config) ->
         ?assertMatch(#{"allocated_0" := "0", "allocated_1" := "50", "allocated_2" := "100",
                        "allocated_after" := "0"}, Report),
         [?assert(list_to_integer(maps:get(K, Report)) > 0) || K <- ["rss_kb_0", "kernel_kb_2"]],
-        ?assertEqual(0, allocations(Server))
+        emptied(Server)
     end).
 
 %%% The search, and the sink
@@ -205,7 +205,8 @@ search_ends_below_the_limit(Config) ->
 needs_no_server(Config) ->
     [begin
          {0, Output} = output(Config, ["sink", "--flows", "10", "--rate", "2000", "--duration",
-                                       "0.5", "--direction", Direction, "--quiet"]),
+                                       "0.5", "--max-late", "60", "--direction", Direction,
+                                       "--quiet"]),
          ?assertMatch(#{"offered" := "1000", "delivered" := "1000"}, table(Output))
      end || Direction <- ["up", "down", "both"]],
     {0, Fast} = output(Config, ["sink", "--rate", "0", "--duration", "0.5", "--burst", "16",
@@ -255,7 +256,7 @@ server_is_found(Config) ->
     ok = file:change_mode(Program, 8#755),
     with_server(Config, #{relay_program => Program}, fun(_, Run) ->
         [begin
-             {0, Report} = Run(["--rate", "2000", "--duration", "0.5", Key, Value]),
+             {0, Report} = Run(["allocations", "--count", "200", Key, Value]),
              ?assert(list_to_float(maps:get("server_cpu_s", Report)) > 0)
          end || {Key, Value} <- [{"--server-pid", os:getpid()}, {"--server-name", Name}]]
     end),
@@ -307,7 +308,8 @@ run(Config, #{users := #{<<"alice">> := Password}}, To, Arguments) ->
                  true -> [];
                  false -> ["--warmup", "0.1"]
              end,
-    {Status, Output} = output(Config, Arguments ++ Warmup ++
+    %% However late it is: a machine that is busy with other suites must not make it skip.
+    {Status, Output} = output(Config, Arguments ++ Warmup ++ ["--max-late", "60"] ++
                                           [uri(To), "--user", "alice", "--password",
                                            binary_to_list(Password)]),
     {Status, table(Output)}.
@@ -347,6 +349,9 @@ collect(Port, Output) ->
 
 contains(Wanted, Output) ->
     ?assertNotEqual({nomatch, Wanted}, {string:find(Output, Wanted), Wanted}).
+
+%% An answer to the last Refresh may be here before its process is gone.
+emptied(Server) -> until(fun() -> allocations(Server) =:= 0 end).
 
 allocations(#{name := Name}) -> maps:get(allocations, meerkat:info(Name)).
 
