@@ -3,7 +3,7 @@
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
--define(CTL_TABLE_HASH, 16#226ef9c27678c04b).
+-define(CTL_TABLE_HASH, 16#160c1098ee89e685).
 
 %% {Name, Code, Way, [{Field, Type}]}
 -define(CTL_MESSAGES, [
@@ -231,6 +231,16 @@
         "allocations that took a new 5-tuple (RFC 8016)"},
     {icmp_errors, counter,
         "ICMP errors received for datagrams sent to peers"},
+    {gso_runs, counter,
+        "pieces of several datagrams handed to the kernel at once (UDP_SEGMENT)"},
+    {gso_datagrams, counter,
+        "datagrams sent in such pieces"},
+    {gso_refused, counter,
+        "such pieces the kernel refused, whose datagrams went one by one"},
+    {gro_runs, counter,
+        "pieces of several datagrams received at once (UDP_GRO)"},
+    {gro_datagrams, counter,
+        "datagrams received in such pieces"},
     {too_short, drop,
         "datagram of fewer bytes than any message has"},
     {not_stun, drop,

@@ -52,7 +52,6 @@ bool addr_from_sockaddr(struct addr *out, const struct sockaddr *sa, socklen_t l
 
 socklen_t addr_to_sockaddr(const struct addr *a, struct sockaddr_storage *ss)
 {
-    memset(ss, 0, sizeof(*ss));
     if (a->family == ADDR_V4) {
         struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(a->port)};
         memcpy(&in.sin_addr, addr_v4(a), 4);

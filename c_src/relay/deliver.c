@@ -38,38 +38,37 @@ static size_t read_control(struct msghdr *control, struct addr *dest, uint32_t *
     return segment > 0 ? (size_t)segment : 0;
 }
 
-static void tell_lost(const struct io_events *events, struct io_socket *s, uint32_t lost)
+static void tell_lost(struct io *io, struct io_socket *s, uint32_t lost)
 {
     uint32_t more = lost - s->lost;
     s->lost = lost;
-    events->on_lost(events->ctx, s, more);
+    io->events.on_lost(io->events.ctx, s, more);
 }
 
-static unsigned deliver_each(const struct io_events *events, struct io_socket *s,
-                             const struct io_packet *whole, size_t segment)
+static void deliver_each(struct io *io, struct io_socket *s, const struct io_packet *whole,
+                         size_t segment)
 {
-    unsigned n = 0;
-    for (size_t at = 0; at < whole->len && !s->removing; at += segment, n++) {
+    io->counts.gro_runs++;
+    for (size_t at = 0; at < whole->len && !s->removing; at += segment) {
         struct io_packet p = *whole;
         p.data = whole->data + at;
         p.len = MIN(segment, whole->len - at);
         p.roomy = false;
-        events->on_packet(events->ctx, s, &p);
+        io->counts.gro_datagrams++;
+        io->events.on_packet(io->events.ctx, s, &p);
     }
-    return n;
 }
 
-unsigned deliver(const struct io_events *events, struct io_socket *s, const struct io_packet *p,
-                 struct msghdr *control)
+void deliver(struct io *io, struct io_socket *s, const struct io_packet *p, struct msghdr *control)
 {
     struct io_packet one = *p;
     one.roomy = true;
     uint32_t lost = 0;
     size_t segment = control->msg_controllen ? read_control(control, &one.dest, &lost) : 0;
     if (UNLIKELY(lost != s->lost && lost))
-        tell_lost(events, s, lost);
+        tell_lost(io, s, lost);
     if (UNLIKELY(segment && segment < p->len))
-        return deliver_each(events, s, &one, segment);
-    events->on_packet(events->ctx, s, &one);
-    return 1;
+        deliver_each(io, s, &one, segment);
+    else
+        io->events.on_packet(io->events.ctx, s, &one);
 }

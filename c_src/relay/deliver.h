@@ -11,8 +11,7 @@
 enum { DELIVER_CONTROL = 88 };
 
 /* p holds data, len, from and truncated, and has the room of io.h around it. Only the control
- * messages of `control` are read. How many datagrams it was. */
-unsigned deliver(const struct io_events *events, struct io_socket *s, const struct io_packet *p,
-                 struct msghdr *control);
+ * messages of `control` are read. */
+void deliver(struct io *io, struct io_socket *s, const struct io_packet *p, struct msghdr *control);
 
 #endif

@@ -15,8 +15,8 @@ static bool says_of_another(const struct io_socket *s, int err)
 }
 
 /* Twice, if need be: the first may fail for what became of another. */
-static void send_single(struct runs *r, struct run *run, uint16_t index, struct reports *reports,
-                        const struct io_events *events)
+static void send_single(struct io *io, struct runs *r, struct run *run, uint16_t index,
+                        struct reports *reports)
 {
     struct run_single one;
     runs_single(r, run, index, &one);
@@ -26,28 +26,28 @@ static void send_single(struct runs *r, struct run *run, uint16_t index, struct 
         err = send_now(run->socket, &one.msg);
     }
     if (err)
-        events->on_error(events->ctx, run->socket, err);
+        io->events.on_error(io->events.ctx, run->socket, err);
 }
 
-void direct_again(struct runs *r, struct run *run, int err, struct reports *reports,
-                  const struct io_events *events)
+void direct_again(struct io *io, struct runs *r, struct run *run, int err, struct reports *reports)
 {
     bool another = says_of_another(run->socket, err);
     if (another)
         reports_read(reports, run->socket, NULL);
     if (another && run->count > 1 && (err = send_now(run->socket, &run->msg)) == 0)
         return;
-    bool again = runs_refuse(r, run, err) || another;
+    bool refused = runs_refuse(r, run, err);
+    bool again = refused || another;
+    io->counts.gso_refused += refused;
     for (uint32_t at = run->first + 1u; at; at = r->out[at - 1].next) {
         if (again)
-            send_single(r, run, (uint16_t)(at - 1), reports, events);
+            send_single(io, r, run, (uint16_t)(at - 1), reports);
         else
-            events->on_error(events->ctx, run->socket, err);
+            io->events.on_error(io->events.ctx, run->socket, err);
     }
 }
 
-void direct_unfragmented(struct runs *r, struct run *run, struct reports *reports,
-                         const struct io_events *events)
+void direct_unfragmented(struct io *io, struct runs *r, struct run *run, struct reports *reports)
 {
     struct io_socket *s = run->socket;
     struct run_single one;
@@ -62,7 +62,7 @@ void direct_unfragmented(struct runs *r, struct run *run, struct reports *report
     int err = send_now(s, &one.msg);
     if (err) {
         reports_read(reports, s, &run->to); /* too long for the path: said as ICMP would */
-        events->on_error(events->ctx, s, err);
+        io->events.on_error(io->events.ctx, s, err);
     }
     socket_dont_fragment(s->fd, run->to.family, false);
 }

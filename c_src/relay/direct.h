@@ -14,12 +14,10 @@
  * (threat X29): they are read, and the datagrams sent again. A run it does not want as one goes
  * datagram by datagram. What still fails is told by on_error, each.
  */
-void direct_again(struct runs *r, struct run *run, int err, struct reports *reports,
-                  const struct io_events *events);
+void direct_again(struct io *io, struct runs *r, struct run *run, int err, struct reports *reports);
 
 /* Sends the one datagram of a run so that it leaves whole or not at all. All that was prepared
  * before has been sent. */
-void direct_unfragmented(struct runs *r, struct run *run, struct reports *reports,
-                         const struct io_events *events);
+void direct_unfragmented(struct io *io, struct runs *r, struct run *run, struct reports *reports);
 
 #endif

@@ -82,9 +82,10 @@ static void send_run(struct poller *p, struct run *run)
                      (const struct sockaddr *)&run->name, run->name_len);
     } else {
         ret = sendmsg(run->socket->fd, runs_message(p->runs, run), flags);
+        run_count(&p->io.counts, run);
     }
     if (UNLIKELY(ret < 0))
-        direct_again(p->runs, run, errno, &p->reports, &p->io.events);
+        direct_again(&p->io, p->runs, run, errno, &p->reports);
 }
 
 static void flush(struct poller *p)
@@ -103,7 +104,7 @@ static void epoll_send(struct io *io, struct io_socket *s, const uint8_t *head, 
         flush(p);
     struct run *run = runs_add(p->runs, s, head, data, len, to, from);
     if (UNLIKELY(whole)) {
-        direct_unfragmented(p->runs, run, &p->reports, &p->io.events);
+        direct_unfragmented(&p->io, p->runs, run, &p->reports);
         runs_clear(p->runs);
     }
 }
@@ -207,7 +208,7 @@ static void received(struct poller *p, struct io_socket *s, uint32_t index)
                                .len = p->headers[index].msg_len,
                                .truncated = (msg->msg_flags & MSG_TRUNC) != 0};
     if (!s->removing && addr_from_sockaddr(&packet.from, msg->msg_name, msg->msg_namelen))
-        deliver(&p->io.events, s, &packet, msg);
+        deliver(&p->io, s, &packet, msg);
 }
 
 /* How many datagrams were read; -EAGAIN when there was none. Another error is told, and is of the
@@ -382,7 +383,7 @@ int epoll_io_create(struct io **out, const struct io_events *events, uint32_t so
     struct poller *p = calloc(1, sizeof(*p));
     if (!p)
         return -ENOMEM;
-    p->io = (struct io){&epoll_ops, *events};
+    p->io = (struct io){.ops = &epoll_ops, .events = *events};
     p->sockets_max = sockets_max;
     int ret = open_epoll(p);
     if (ret == 0 && !take_memory(p))

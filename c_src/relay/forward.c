@@ -79,7 +79,7 @@ void forward_channel(struct worker *w, struct session *s, uint8_t *data, size_t 
         drop(w, s, CTR_no_channel);
         return;
     }
-    struct permission *perm = permission_find(&w->sessions, s, &c->peer, w->time.now);
+    struct permission *perm = channel_permission(&w->sessions, c, w->time.now);
     if (!perm) {
         drop(w, s, CTR_no_permission);
         return;
@@ -140,7 +140,9 @@ void forward_peer(struct worker *w, struct relayed *r, struct io_packet *p)
         return;
     }
     name_as_advertised(w, &p->from);
-    if (!permission_find(&w->sessions, s, &p->from, w->time.now)) {
+    struct channel *c = channel_by_peer(&w->sessions, s, &p->from, w->time.now);
+    if (c ? !channel_permission(&w->sessions, c, w->time.now)
+          : !permission_find(&w->sessions, s, &p->from, w->time.now)) {
         drop(w, s, CTR_no_permission);
         return;
     }
@@ -151,7 +153,6 @@ void forward_peer(struct worker *w, struct relayed *r, struct io_packet *p)
     s->peer_packets++;
     s->peer_bytes += p->len;
 
-    struct channel *c = channel_by_peer(&w->sessions, s, &p->from, w->time.now);
     if (c) {
         s->flow.transport->send_channel(w, &s->flow, c->number, p);
         return;

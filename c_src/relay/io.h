@@ -81,9 +81,17 @@ struct io_ops {
     void (*wake)(struct io *io);
 };
 
+/* What a backend counts, from its start on. */
+struct io_counts {
+    uint64_t gso_runs, gso_datagrams; /* sent in one piece, and datagrams that were in them */
+    uint64_t gso_refused;
+    uint64_t gro_runs, gro_datagrams; /* likewise received */
+};
+
 struct io {
     const struct io_ops *ops;
     struct io_events events;
+    struct io_counts counts; /* of its own thread; read between two turns */
 };
 
 /* io_uring. To be called by the thread that will use it. 0 or -errno. */

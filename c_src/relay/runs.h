@@ -97,6 +97,13 @@ void runs_single(struct runs *r, struct run *run, uint16_t index, struct run_sin
  * size are sent to it one by one for a while: runs_add does not group them. */
 bool runs_refuse(struct runs *r, const struct run *run, int err);
 
+/* A run goes to the kernel. */
+static inline void run_count(struct io_counts *counts, const struct run *run)
+{
+    counts->gso_runs += run->count > 1;
+    counts->gso_datagrams += run->count > 1 ? run->count : 0;
+}
+
 /* No run there is grows any more. */
 void runs_seal(struct runs *r);
 

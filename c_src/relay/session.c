@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "bytes.h"
+
 bool sessions_init(struct sessions *t, uint32_t sessions_max, uint32_t peers_max, uint64_t now)
 {
     memset(t, 0, sizeof(*t));
@@ -61,15 +63,29 @@ bool flow_equal(const struct flow *a, const struct flow *b)
            a->transport->protocol == b->transport->protocol;
 }
 
-struct session *session_find(const struct sessions *t, const struct flow *f)
+/*
+ * What was found last stands in a place that costs no secret hash to find. It is looked at, not
+ * trusted: objects never leave their slab, and one that is gone is in no table. Strangers who
+ * choose addresses that meet in a place gain nothing but the way through the table.
+ */
+static struct session **recent_place(struct sessions *t, const struct addr *client)
 {
+    uint64_t h = (load64(client->ip + 8) ^ (uint64_t)client->port << 32) * 0x9e3779b97f4a7c15u;
+    return &t->recent[h >> 48 & (RECENT_SESSIONS - 1)];
+}
+
+struct session *session_find(struct sessions *t, const struct flow *f)
+{
+    struct session **recent = recent_place(t, &f->client);
+    if (LIKELY(*recent && (*recent)->by_tuple.link && flow_equal(&(*recent)->flow, f)))
+        return *recent;
     uint32_t h = tuple_hash(&t->by_tuple, f);
     struct table_node *n;
     table_for_each(n, &t->by_tuple, h)
     {
         struct session *s = container_of(n, struct session, by_tuple);
         if (flow_equal(&s->flow, f))
-            return s;
+            return *recent = s;
     }
     return NULL;
 }
@@ -342,16 +358,47 @@ static struct channel *if_alive(struct channel *c, uint64_t now)
     return c && c->timer.deadline > now ? c : NULL;
 }
 
-struct channel *channel_by_number(const struct sessions *t, const struct session *s,
-                                  uint16_t number, uint64_t now)
+static struct channel **recent_number(struct session *s, uint16_t number)
 {
-    return if_alive(number_lookup(t, s, number, number_hash(t, s, number)), now);
+    return &s->recent_number[number & (RECENT_CHANNELS - 1)];
 }
 
-struct channel *channel_by_peer(const struct sessions *t, const struct session *s,
+static struct channel **recent_peer(struct session *s, const struct addr *peer)
+{
+    return &s->recent_peer[(peer->port ^ peer->ip[15]) & (RECENT_CHANNELS - 1)];
+}
+
+struct channel *channel_by_number(const struct sessions *t, struct session *s, uint16_t number,
+                                  uint64_t now)
+{
+    struct channel **recent = recent_number(s, number), *c = *recent;
+    if (UNLIKELY(!c || !c->by_number.link || c->session != s || c->number != number))
+        *recent = c = number_lookup(t, s, number, number_hash(t, s, number));
+    return if_alive(c, now);
+}
+
+struct channel *channel_by_peer(const struct sessions *t, struct session *s,
                                 const struct addr *peer, uint64_t now)
 {
-    return if_alive(peer_lookup(t, s, peer, peer_hash(&t->channel_peers, s, peer, true)), now);
+    if (list_empty(&s->channels))
+        return NULL;
+    struct channel **recent = recent_peer(s, peer), *c = *recent;
+    if (UNLIKELY(!c || !c->by_peer.link || c->session != s || !addr_equal(&c->peer, peer))) {
+        c = peer_lookup(t, s, peer, peer_hash(&t->channel_peers, s, peer, true));
+        if (c)
+            *recent = c;
+    }
+    return if_alive(c, now);
+}
+
+struct permission *channel_permission(const struct sessions *t, struct channel *c, uint64_t now)
+{
+    struct permission *p = c->permission;
+    if (UNLIKELY(!p || !p->by_ip.link || p->session != c->session ||
+                 !addr_ip_equal(&p->ip, &c->peer)))
+        c->permission = p = permission_lookup(
+            t, c->session, &c->peer, peer_hash(&t->permissions, c->session, &c->peer, false));
+    return p && p->timer.deadline > now ? p : NULL;
 }
 
 struct channel *channel_set(struct sessions *t, struct session *s, uint16_t number,

@@ -20,6 +20,8 @@ enum timer_kind { TIMER_SESSION, TIMER_PERMISSION, TIMER_CHANNEL };
 enum socket_kind { SOCKET_LISTENER, SOCKET_RELAYED };
 enum direction { TO_PEER = 0, TO_CLIENT = 1 };
 enum { SESSION_DROPS = 8 }; /* no_channel to over_bandwidth of counters.def */
+/* Who was found a moment ago is looked at first: places for that, powers of two. */
+enum { RECENT_SESSIONS = 1024, RECENT_CHANNELS = 4 };
 enum gone_reason { GONE_DELETED = 0, GONE_EXPIRED = 1, GONE_SOCKET = 2 };
 
 /* One relayed address. */
@@ -42,6 +44,7 @@ struct session {
     struct relayed relayed[2]; /* IPv4, IPv6 */
     struct list permissions;
     struct list channels;
+    struct channel *recent_number[RECENT_CHANNELS], *recent_peer[RECENT_CHANNELS];
     struct list in_gone; /* a socket of it is closed, and that not reported yet */
     bool dying;
     bool moving; /* move below is pending */
@@ -73,6 +76,7 @@ struct channel {
     struct timer timer;
     struct list in_session;
     struct session *session;
+    struct permission *permission; /* last found for it, perhaps gone since */
     struct addr peer;
     uint16_t number;
 };
@@ -82,6 +86,7 @@ struct sessions {
     struct table by_tuple, by_id, permissions, channel_numbers, channel_peers, roamers;
     struct timers timers;
     struct list gone;
+    struct session *recent[RECENT_SESSIONS]; /* perhaps gone since */
 };
 
 /* False without address space. Room for the totals, though memory only for what is used. */
@@ -91,7 +96,7 @@ void sessions_destroy(struct sessions *t);
 bool flow_equal(const struct flow *a, const struct flow *b);
 
 /* NULL when there is none; a dying one is not found. */
-struct session *session_find(const struct sessions *t, const struct flow *f);
+struct session *session_find(struct sessions *t, const struct flow *f);
 struct session *session_by_id(const struct sessions *t, uint64_t id);
 
 /* NULL when the table is full. The caller has seen that neither id nor 5-tuple is taken, fills in
@@ -155,10 +160,12 @@ struct permission *permission_set(struct sessions *t, struct session *s, const s
 void permission_remove(struct sessions *t, struct permission *p);
 
 /* NULL unless it lives at `now`. */
-struct channel *channel_by_number(const struct sessions *t, const struct session *s,
-                                  uint16_t number, uint64_t now);
-struct channel *channel_by_peer(const struct sessions *t, const struct session *s,
+struct channel *channel_by_number(const struct sessions *t, struct session *s, uint16_t number,
+                                  uint64_t now);
+struct channel *channel_by_peer(const struct sessions *t, struct session *s,
                                 const struct addr *peer, uint64_t now);
+/* The permission of its peer; NULL unless that lives at `now`. */
+struct permission *channel_permission(const struct sessions *t, struct channel *c, uint64_t now);
 /* Binds or renews; NULL when the table is full. The caller has ruled out a conflict. */
 struct channel *channel_set(struct sessions *t, struct session *s, uint16_t number,
                             const struct addr *peer, uint64_t deadline);

@@ -23,6 +23,19 @@ static void arm_wake(struct uring *u)
     u->wake_armed = true;
 }
 
+/* For several datagrams and a moment while they come close together, else for the first. */
+static void submit_and_wait(struct uring *u, uint64_t timeout_ns)
+{
+    struct pace_wait pace = pace_next(&u->pace);
+    uint64_t wait = pace.datagrams > 1 ? MIN(pace.ns, timeout_ns) : timeout_ns;
+    struct __kernel_timespec ts = {.tv_sec = (long long)(wait / NS_PER_S),
+                                   .tv_nsec = (long long)(wait % NS_PER_S)};
+    struct io_uring_cqe *cqe;
+    int ret = io_uring_submit_and_wait_timeout(&u->ring, &cqe, pace.datagrams, &ts, NULL);
+    if (ret < 0 && ret != -ETIME && ret != -EINTR && ret != -EAGAIN && ret != -EBUSY)
+        log_error("io_uring wait: %s", strerror(-ret));
+}
+
 static void uring_wait(struct io *io, uint64_t timeout_ns)
 {
     struct uring *u = uring_of(io);
@@ -33,13 +46,7 @@ static void uring_wait(struct io *io, uint64_t timeout_ns)
         uring_rearm(u);
     }
     uring_put_runs(u);
-    uint64_t wait = clock_wait(timeout_ns);
-    struct __kernel_timespec ts = {.tv_sec = (long long)(wait / NS_PER_S),
-                                   .tv_nsec = (long long)(wait % NS_PER_S)};
-    struct io_uring_cqe *cqe;
-    int ret = io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, &ts, NULL);
-    if (ret < 0 && ret != -ETIME && ret != -EINTR && ret != -EAGAIN && ret != -EBUSY)
-        log_error("io_uring wait: %s", strerror(-ret));
+    submit_and_wait(u, clock_wait(timeout_ns));
     if (UNLIKELY(io_uring_sq_ready(&u->ring))) {
         runs_seal(u->runs); /* not all submitted yet: they and their buffers stay */
         return;
@@ -79,6 +86,7 @@ static void uring_dispatch(struct io *io)
         n++;
     }
     io_uring_cq_advance(&u->ring, n);
+    pace_note(&u->pace, clock_read().now / CLOCK_SPEED, n);
     reports_tell(&u->reports, &u->io.events);
 }
 
@@ -168,7 +176,7 @@ int uring_create(struct io **out, const struct io_events *events, uint32_t socke
     int ret = open_ring(&u->ring);
     if (ret)
         goto err_free;
-    u->io = (struct io){&uring_ops, *events};
+    u->io = (struct io){.ops = &uring_ops, .events = *events};
     u->plain_send = true;
     u->recv_template = (struct msghdr){.msg_namelen = NAME_LEN, .msg_controllen = CONTROL_LEN};
     u->slots_max = sockets_max;

@@ -24,11 +24,12 @@
 
 #include "deliver.h"
 #include "direct.h"
+#include "pace.h"
 
 enum {
     SQ_ENTRIES = 1024,
     CQ_ENTRIES = 8192,
-    BUFFERS = 1024, /* a power of two */
+    BUFFERS = 512, /* a power of two */
     BUFFER_GROUP = 0,
     NAME_LEN = 32, /* a sockaddr_in6, and control behind it aligned */
     CONTROL_LEN = DELIVER_CONTROL,
@@ -82,6 +83,7 @@ struct uring {
     uint32_t runs_put; /* of them, in the ring */
     uint32_t batch;    /* of runs */
     struct reports reports;
+    struct pace pace;
     uint8_t *scratch;
     size_t scratch_used;
     uint16_t *consumed; /* buffers to give back after the next submission */

@@ -123,7 +123,7 @@ static void received(struct uring *u, struct io_socket *s, uint8_t *buffer, int 
     p.data = buffer + PAYLOAD_OFFSET;
     p.len = io_uring_recvmsg_payload_length(out, res, template);
     p.truncated = (out->flags & MSG_TRUNC) != 0;
-    deliver(&u->io.events, s, &p, &control);
+    deliver(&u->io, s, &p, &control);
 }
 
 /* The slot a completion means, NULL when its socket is gone since. */

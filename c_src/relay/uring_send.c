@@ -41,6 +41,7 @@ static void put_run(struct uring *u, uint32_t index)
     } else {
         io_uring_prep_sendmsg(sqe, run->socket->fd, runs_message(u->runs, run),
                               MSG_DONTWAIT | MSG_NOSIGNAL);
+        run_count(&u->io.counts, run);
     }
     sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
     sqe->user_data = tag_send(index, u->batch);
@@ -58,7 +59,7 @@ static void send_failed(struct uring *u, struct run *run, int err)
         u->plain_send = false; /* a kernel before 6.1: say it the long way from now on */
         log_info("kernel takes no address with IORING_OP_SEND; using SENDMSG");
     }
-    direct_again(u->runs, run, err, &u->reports, &u->io.events);
+    direct_again(&u->io, u->runs, run, err, &u->reports);
 }
 
 static void settle_failed(struct uring *u)
@@ -108,7 +109,7 @@ void uring_send(struct io *io, struct io_socket *s, const uint8_t *head, const u
         uring_flush_now(u);
     struct run *run = runs_add(u->runs, s, head, data, len, to, from);
     if (UNLIKELY(whole)) {
-        direct_unfragmented(u->runs, run, &u->reports, &u->io.events);
+        direct_unfragmented(io, u->runs, run, &u->reports);
         runs_clear(u->runs);
     }
 }

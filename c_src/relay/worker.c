@@ -267,6 +267,22 @@ static void close_listeners(struct worker *w)
 
 /* ---------------------------------------------------------------------------------------- loop */
 
+static void publish(struct worker *w, enum counter c, uint64_t value)
+{
+    atomic_store_explicit(&w->counters[c], value, memory_order_relaxed);
+}
+
+/* What the io counts by itself. */
+static void publish_io(struct worker *w)
+{
+    const struct io_counts *n = &w->io->counts;
+    publish(w, CTR_gso_runs, n->gso_runs);
+    publish(w, CTR_gso_datagrams, n->gso_datagrams);
+    publish(w, CTR_gso_refused, n->gso_refused);
+    publish(w, CTR_gro_runs, n->gro_runs);
+    publish(w, CTR_gro_datagrams, n->gro_datagrams);
+}
+
 void worker_turn(struct worker *w)
 {
     io_dispatch(w->io);
@@ -274,6 +290,7 @@ void worker_turn(struct worker *w)
     timers_run(&w->sessions.timers, w->time.now, on_due, w);
     command_report_gone(w);
     close_listeners(w);
+    publish_io(w);
     atomic_store(&w->starved, !read_all || !list_empty(&w->sessions.gone));
     atomic_store_explicit(&w->sessions_live, w->sessions.session_slab.live, memory_order_relaxed);
     atomic_store_explicit(&w->peers_live, w->sessions.permission_slab.live, memory_order_relaxed);

@@ -148,7 +148,7 @@ struct io *fake_io_create(const struct io_events *events)
     struct fake_io *f = calloc(1, sizeof(*f));
     if (!f)
         abort();
-    f->io = (struct io){&fake_ops, *events};
+    f->io = (struct io){.ops = &fake_ops, .events = *events};
     return &f->io;
 }
 
