@@ -4,7 +4,7 @@ ARGS ?=
 SUITE ?=
 T ?= 60
 
-.PHONY: all build help run test unit ct check fuzz asan tsan epoll gen clean bench bench-report flood
+.PHONY: all build help run test unit ct check fuzz asan tsan epoll instructions gen clean bench bench-report flood
 
 all: build
 
@@ -36,6 +36,10 @@ fuzz: test-deps
 ## make epoll          the suites that start a relay, with packets moved by epoll
 epoll: test-deps
 	@test/run.sh epoll
+
+## make instructions   accepts what the relay's code costs each packet now (bench/instructions.txt)
+instructions: test-deps
+	@test/instructions.sh accept
 
 ## make asan | tsan    C tests and the suites of the RFCs, C built with that sanitizer
 asan tsan: test-deps

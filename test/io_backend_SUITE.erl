@@ -46,7 +46,8 @@ forced_epoll(_Config) ->
 
 refused_by_a_profile(Config) ->
     doc("EPERM, as Docker's default profile answers: epoll, and the line says who refuses"),
-    [Line] = served(#{io_backend => auto, relay_program => without(Config, "io_uring EPERM")}, epoll),
+    [Line] = served(#{io_backend => auto, relay_program => without(Config, "io_uring EPERM")},
+                    epoll),
     ?assertMatch({match, _}, re:run(Line, "^packets move by epoll: io_uring is refused "
                                           "\\(EPERM: a seccomp profile")).
 

@@ -7,6 +7,7 @@
 #   unit            the C test programs
 #   ct [SUITE...]   the Common Test suites (no more steps after this one)
 #   epoll           those of them that start a relay, which then moves packets by epoll
+#   instructions    of our own code for each packet, against bench/instructions.txt (callgrind)
 #   fuzz            each fuzzer for FUZZ_SECONDS (30), two at a time
 #   asan, tsan      the C test programs and the suites of the RFCs, C built with that sanitizer
 set -u
@@ -148,13 +149,18 @@ on_epoll() {
     unset IO_BACKEND
 }
 
+instructions() {
+    say "Instructions for each packet"
+    if test/instructions.sh; then passed instructions; else failed instructions; fi
+}
+
 check() {
     say "Checks"
     .ci/check | tee "$logs/check"
     sed -n 's/^ok: /pass /p; s/^FAILED: /FAIL /p' "$logs/check" >>"$results"
 }
 
-[ $# -gt 0 ] || set -- check unit asan tsan fuzz epoll ct
+[ $# -gt 0 ] || set -- check unit instructions asan tsan fuzz epoll ct
 while [ $# -gt 0 ]; do
     step=$1
     shift
@@ -164,6 +170,7 @@ while [ $# -gt 0 ]; do
         asan) units "$step"; IO_BACKEND=io_uring sanitized_suites "$step" ;;
         tsan) units "$step"; IO_BACKEND=epoll sanitized_suites "$step" ;;
         epoll) on_epoll ;;
+        instructions) instructions ;;
         fuzz) fuzz ;;
         ct) common_test "${*:-all suites}" "$@"; break ;;
         *) echo "test/run.sh: no step called $step" >&2; exit 2 ;;

@@ -27,9 +27,19 @@ static void place_clients(struct kit *k)
     must(addr_parse(&k->client, "192.0.2.9", 5000) && addr_parse(&k->peer, "198.51.100.7", 7000));
 }
 
-void kit_start(struct kit *k)
+static int open_listener(struct kit *k, struct addr *local)
+{
+    int fd;
+    if (!k->real)
+        return eventfd(0, 0);
+    must(socket_open_group(local, 1, NULL, &fd) == 0);
+    return fd;
+}
+
+static void start_kit(struct kit *k, uint16_t port, enum backend backend)
 {
     memset(k, 0, sizeof(*k));
+    k->real = backend != BACKEND_AUTO;
     ports_init(&k->ports, &(struct socket_buffers){0});
     k->limits.users = k->users;
     k->limits.users_max = ARRAY_SIZE(k->users);
@@ -45,25 +55,41 @@ void kit_start(struct kit *k)
     memset(config.nonce_key, 0x5a, sizeof(config.nonce_key));
     must(worker_init(&k->worker, &config, start) == 0);
     struct io_events events = worker_events(&k->worker);
-    k->io = k->worker.io = fake_io_create(&events);
+    if (k->real)
+        must(backend_create(backend, &k->io, &events, 256) == 0);
+    else
+        k->io = fake_io_create(&events);
+    k->worker.io = k->io;
 
     struct addr v4, v6;
     must(addr_parse(&v4, "127.0.0.1", 0) && addr_parse(&v6, "::1", 0));
     must(ports_add(&k->ports, 1, &v4, &v4, 40000, 48999) == 0);
     must(ports_add(&k->ports, 2, &v6, &v6, 40000, 48999) == 0);
-    must(addr_parse(&k->server, "127.0.0.1", 3478));
+    must(addr_parse(&k->server, "127.0.0.1", port));
     place_clients(k);
     k->listener = kit_listen(k, 1, &k->server, NULL);
     kit_policy(k, NULL, 0);
 }
 
+void kit_start(struct kit *k)
+{
+    start_kit(k, 3478, BACKEND_AUTO);
+}
+
+void kit_start_on(struct kit *k, enum backend backend)
+{
+    start_kit(k, 0, backend);
+}
+
 struct listener *kit_listen(struct kit *k, uint32_t id, const struct addr *local,
                             const struct addr *other)
 {
+    struct addr bound = *local;
+    int fd = open_listener(k, &bound);
     struct mail_listen ml = {.id = id,
-                             .fd = eventfd(0, 0),
+                             .fd = fd,
                              .transport = 17,
-                             .local = *local,
+                             .local = bound,
                              .realm_len = 11,
                              .realm = "example.org"};
     if (other)

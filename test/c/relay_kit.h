@@ -14,6 +14,7 @@ struct kit {
     struct limits limits;
     struct shared_bucket users[8];
     struct io *io;
+    bool real; /* sockets are the kernel's: the server's port is what it gave */
     struct listener *listener;
     struct addr server, client, peer;
     uint32_t ref;
@@ -22,6 +23,8 @@ struct kit {
 /* A worker with one listener at server (127.0.0.1:3478) and, in pools 1 and 2, relay addresses
  * 127.0.0.1 and ::1 of real ports; policy allows everything the relay itself does not forbid. */
 void kit_start(struct kit *k);
+/* The same on a backend of io.h, on loopback, with real sockets. */
+void kit_start_on(struct kit *k, enum backend backend);
 void kit_stop(struct kit *k);
 /* Ends whatever there is, as kit_stop does, and is back at the start without making all of it
  * anew. False when something was left behind: an object, a timer, a port, a socket, a credit. */
