@@ -28,11 +28,13 @@
 -define(TTL_S, 86400).
 
 %% For a supervisor of one's own. The start fails with {shutdown, Sentence} somewhere in the
-%% reason when a listener cannot be bound or the relay program does not fit.
+%% reason when a listener cannot be bound or the relay program does not fit. The server ends by
+%% itself only when its relay program dies again and again; started anew from this specification it
+%% has the configuration of its last reload, and the secret that was drawn.
 -spec child_spec(name(), config()) -> supervisor:child_spec().
 child_spec(Name, Config) ->
     #{id => {meerkat, Name},
-      start => {meerkat_server_sup, start_link, [Name, fun() -> Config end]},
+      start => {meerkat_server_sup, start_link, [Name, make_ref(), fun() -> Config end]},
       type => supervisor}.
 
 %% Starts a server under the application, which must be running. It serves when this returns.
@@ -50,7 +52,9 @@ start_server(Name, Config) ->
 stop_server(Name) ->
     Id = {meerkat, Name},
     case supervisor:terminate_child(meerkat_sup, Id) of
-        ok -> supervisor:delete_child(meerkat_sup, Id);
+        ok ->
+            ok = meerkat_registry:drop(Name),
+            supervisor:delete_child(meerkat_sup, Id);
         {error, not_found} -> {error, not_found}
     end.
 
@@ -58,7 +62,7 @@ stop_server(Name) ->
 %% nothing. Live allocations keep what they have but for peers that are forbidden now; users and
 %% secrets that are gone fail with their next request. Which keys may change docs/configuration.md
 %% tells; keys left out take their defaults, but a secret that was drawn stays. badarg if there is
-%% no server of that name. A supervisor that has to start it again uses what it was started with.
+%% no server of that name. A supervisor that has to start it again uses this configuration.
 -spec reload(name(), config()) -> ok | {error, error()}.
 reload(Name, Config) ->
     meerkat_reload:reload(Name, Config).
@@ -120,6 +124,10 @@ sentence(Reason) -> Reason.
 %%   draining      whether there will be no more
 %%   answers       responses to authenticated requests and 401s, by outcome, since the start;
 %%                 `throttled' had none, for failed_authentication_rate was used up
+%%   relay_restarts  how many relay programs have died and been replaced since the start
+%%   relay_gap_ms  how long the server was without, the last time: to the last allocation replayed;
+%%                 relay_gap_total_ms: all times together
+%%   relay_replayed, relay_lost  allocations that the next relay got, and that it did not
 %%   relay         the relay program's tables and counters (c_src/ctl/counters.def), or why not
 -spec info(name()) -> #{listeners := [{inet:ip_address(), inet:port_number()}],
                         relays := [map()],
@@ -127,10 +135,22 @@ sentence(Reason) -> Reason.
                         allocations := non_neg_integer(),
                         draining := boolean(),
                         answers := #{meerkat_answers:outcome() => non_neg_integer()},
+                        relay_restarts := non_neg_integer(),
+                        relay_gap_ms := non_neg_integer(),
+                        relay_gap_total_ms := non_neg_integer(),
+                        relay_replayed := non_neg_integer(),
+                        relay_lost := non_neg_integer(),
                         relay := {ok, map()} | {error, relay_down | busy}}.
 info(Name) ->
     #{relays := Relays, own_kinds := Kinds} = meerkat_registry:settings(Name),
+    #{restarts := Restarts, gap_ms := Gap, gap_total_ms := GapTotal, replayed := Replayed,
+      lost := Lost} = meerkat_restarts:counts(Name),
     #{listeners => bound(Name),
+      relay_restarts => Restarts,
+      relay_gap_ms => Gap,
+      relay_gap_total_ms => GapTotal,
+      relay_replayed => Replayed,
+      relay_lost => Lost,
       relays => [maps:with([local, advertised, min_port, max_port], Relay) || Relay <- Relays],
       own_kinds => Kinds,
       allocations => meerkat_registry:count(Name),

@@ -1,7 +1,7 @@
 %% The process around one meerkat_alloc_core: runs its effects, keeps its timers, and sees to it
 %% that whatever ends it, the relay forgets the session and the request in hand is not left over.
 %%
-%%   awaiting   a command is with the relay; requests wait
+%%   awaiting   a command is with the relay, or soon will be again; requests wait
 %%   serving    nothing to do until a request comes: asleep
 %%   leaving    the 5-tuple is free; SESSION_GONE is due, or only what came late is left to do
 -module(meerkat_alloc).
@@ -9,7 +9,7 @@
 
 -include_lib("kernel/include/logger.hrl").
 
--export([start_link/4, info/1, infos/1, disconnect/1]).
+-export([start_link/4, info/1, infos/1, disconnect/1, replay/3]).
 -export([callback_mode/0, init/1, terminate/3]).
 -export([awaiting/3, serving/3, leaving/3]).
 
@@ -19,6 +19,7 @@
     keys :: [meerkat_registry:key()],           % by which requests find us
     port :: port(),
     core :: meerkat_alloc_core:alloc(),
+    replayer = none :: pid() | none,            % who waits to hear of it
     job :: meerkat_request:job() | undefined,   % the request in hand
     started :: integer(),
     over = false :: boolean()                   % the core has said stop
@@ -59,14 +60,21 @@ disconnect(Pid) ->
         exit:_ -> {error, gone}
     end.
 
+%% The port to another relay: what the allocation had in the one before it is to have there. The
+%% caller hears {replayed, Pid, ok | over | lost}, unless Pid ends.
+-spec replay(pid(), port(), Caller :: pid()) -> ok.
+replay(Pid, Port, Caller) ->
+    Pid ! {replay, Port, Caller},
+    ok.
+
 -spec callback_mode() -> gen_statem:callback_mode_result().
 callback_mode() ->
     state_functions.
 
 %% Without a place nothing is made, and there is nothing to watch over.
 -spec init(tuple()) -> {ok, awaiting, #data{}, [gen_statem:action()]} | ignore.
-init({Name, Session, Plan, #{port := Port} = Job}) ->
-    case meerkat_quota:take(Name, Session, Port, Plan) of
+init({Name, Session, Plan, Job}) ->
+    case meerkat_quota:take(Name, Session, Plan) of
         {ok, Bucket} ->
             start(Name, Session, Plan#{bucket => Bucket}, Job);
         {error, Code} ->
@@ -76,7 +84,6 @@ init({Name, Session, Plan, #{port := Port} = Job}) ->
 
 start(Name, Session, #{bucket := Bucket, mobile := Mobile, realm := Realm} = Plan,
       #{port := Port, place := Place} = Job) ->
-    _ = erlang:monitor(port, Port),
     FiveTuple = meerkat_registry:five_tuple(Place),
     ok = meerkat_registry:enter(Name, FiveTuple, Session, self()),
     %% Whoever may move is found by ticket too.
@@ -86,7 +93,6 @@ start(Name, Session, #{bucket := Bucket, mobile := Mobile, realm := Realm} = Pla
         meerkat_settings:tenant(Realm, meerkat_registry:settings(Name)),
     {Core, Effects} =
         meerkat_alloc_core:new(Plan#{bytes_per_s => OfOne}, Session, Place, Limits),
-    %% Told each time: a relay that was started anew knows of no user.
     Rate = {tell, {bucket, #{bucket => Bucket, bytes_per_s => OfUser}}},
     Data = #data{name = Name, session = Session, keys = Keys, port = Port, core = Core,
                  job = Job, started = meerkat_clock:now_ms()},
@@ -100,8 +106,14 @@ awaiting(info, {request, _}, _Data) ->
     {keep_state_and_data, postpone};
 awaiting({call, _}, disconnect, _Data) ->
     {keep_state_and_data, postpone};
-awaiting(state_timeout, silent, Data) ->
-    step(awaiting, relay_silent, Data);
+awaiting(state_timeout, silent, #data{port = Port} = Data) ->
+    %% One that is dead says nothing either.
+    case erlang:port_info(Port, id) of
+        undefined -> step(awaiting, relay_down, Data);
+        {id, _} -> step(awaiting, relay_silent, Data)
+    end;
+awaiting(state_timeout, again, Data) ->
+    step(awaiting, again, Data);
 awaiting(Type, Event, Data) ->
     common(awaiting, Type, Event, Data).
 
@@ -146,8 +158,16 @@ five_tuple(Place) -> meerkat_registry:five_tuple(Place).
 
 common(State, info, {relay, Ref, Message}, Data) ->
     step(State, {relay, Ref, Message}, Data);
-common(State, info, {'DOWN', _, port, Port, _}, #data{port = Port} = Data) ->
+common(State, info, {closed, Port}, #data{port = Port} = Data) ->
     step(State, relay_down, Data);
+common(State, info, {replay, Port, Caller}, #data{core = Core0} = Data0) ->
+    Now = meerkat_clock:now_ms(),
+    {Core1, Down} = meerkat_alloc_core:handle(relay_down, Now, Core0),
+    Data1 = lists:foldl(fun effect/2, Data0#data{core = Core1, replayer = Caller}, Down),
+    case Data1 of
+        #data{over = true} -> run(State, [], Data1);
+        #data{} -> step(State, relay_up, Data1#data{port = Port})
+    end;
 common(_State, {call, From}, info, #data{core = Core, session = Session} = Data) ->
     Now = meerkat_clock:now_ms(),
     Details = meerkat_alloc_core:details(Core, Now),
@@ -169,26 +189,39 @@ run(State, Effects, Data0) ->
     case next(State, Effects) of
         _ when Data#data.over -> {next_state, leaving, Data, [{state_timeout, 0, over}]};
         State -> {keep_state, Data};
+        {awaiting, Ms, Event} -> {next_state, awaiting, Data, {state_timeout, Ms, Event}};
         serving -> {next_state, serving, Data};
-        Next -> {next_state, Next, Data, {state_timeout, ?REPLY_MS, silent}}
+        leaving -> {next_state, leaving, Data, {state_timeout, ?REPLY_MS, silent}}
     end.
 
 next(State, Effects) ->
     Has = fun(Tag) -> lists:keymember(Tag, 1, Effects) end,
-    case {Has(ask), lists:member(forget, Effects), Has(answer)} of
-        {true, _, _} -> awaiting;
-        {_, true, _} -> leaving;
-        {_, _, true} -> serving;
-        _ -> State
+    case {Has(ask), lists:keyfind(later, 1, Effects), lists:member(forget, Effects)} of
+        {true, _, _} -> {awaiting, ?REPLY_MS, silent};
+        {_, {later, Ms}, _} -> {awaiting, Ms, again};
+        {_, _, true} -> leaving;
+        _ ->
+            case Has(answer) orelse Has(replayed) of
+                true -> serving;
+                false -> State
+            end
     end.
 
 effect({tell, Message}, #data{port = Port} = Data) ->
     _ = meerkat_relay:command(Port, 0, Message),
     Data;
 effect({ask, Ref, Message}, #data{port = Port} = Data) ->
-    %% Were the relay gone, its port's 'DOWN' would be here soon.
-    _ = meerkat_relay:command(Port, Ref, Message),
+    case meerkat_relay:command(Port, Ref, Message) of
+        ok -> Data;
+        closed ->
+            self() ! {closed, Port},
+            Data
+    end;
+effect({later, _Ms}, Data) ->
     Data;
+effect({replayed, Outcome}, #data{replayer = Replayer} = Data) ->
+    Replayer ! {replayed, self(), Outcome},
+    Data#data{replayer = none};
 effect({answer, Response}, #data{name = Name, job = Job} = Data) ->
     ok = meerkat_request:answer(Name, Job, Response),
     Data#data{job = undefined};
@@ -251,15 +284,17 @@ terminate(_Reason, _State, #data{name = Name, job = Job, session = Session, port
 %%% line or an object of it.
 
 report({never_made, Status}, Data) ->
-    log_end(Status, #{}, allocation_failed, Data);
+    log_end(info, Status, #{}, allocation_failed, Data);
+report({not_replayed, Status}, Data) ->
+    log_end(warning, Status, #{}, allocation_lost, Data);
 report({Reason, Counters}, Data) ->
-    log_end(Reason, Counters, allocation_ended, Data);
+    log_end(info, Reason, Counters, allocation_ended, Data);
 report(Reason, Data) ->
-    log_end(Reason, #{}, allocation_ended, Data).
+    log_end(info, Reason, #{}, allocation_ended, Data).
 
-log_end(Reason, Counters, Event, #data{core = Core, started = Started} = Data) ->
+log_end(Level, Reason, Counters, Event, #data{core = Core, started = Started} = Data) ->
     Now = meerkat_clock:now_ms(),
     Details = meerkat_alloc_core:details(Core, Now),
     Report = maps:merge(Counters, maps:with([user, client, relayed, peers], Details)),
-    ?LOG_INFO(Report#{event => Event, reason => Reason, duration_ms => Now - Started},
-              (meta(Data))#{report_cb => fun meerkat_log:sentence/1}).
+    ?LOG(Level, Report#{event => Event, reason => Reason, duration_ms => Now - Started},
+         (meta(Data))#{report_cb => fun meerkat_log:sentence/1}).

@@ -67,8 +67,12 @@
     | disconnect
     %% A reply did not come in time.
     | relay_silent
-    %% The relay is no more.
-    | relay_down.
+    %% The relay is no more. What it was asked it will not answer; what it knew is known here.
+    | relay_down
+    %% Another is there, with its addresses, listeners and policy, and nothing of ours.
+    | relay_up
+    %% The time of `later` is over.
+    | again.
 
 %% Everything an allocation can do to the world.
 -type effect() ::
@@ -89,16 +93,20 @@
     | {hold, Token :: pos_integer(), family()}
     %% Nobody may any more.
     | {release, Token :: pos_integer()}
+    %% The event `again`, so many milliseconds from now.
+    | {later, Ms :: pos_integer()}
+    %% What became of relay_up: the relay has all of it again; its time was over; it cannot be had.
+    | {replayed, ok | over | lost}
     | {log, logger:level(), io:format(), [term()]}
     %% The end; the last effect.
     | {stop, ending()}.
 
 -type response() :: {success, attributes()} | {error, 300 | 400..599, attributes()}.
 -type attributes() :: [{meerkat_stun:attribute_name(), term()}].
-%% Why it is over, with the relay's final counters where there are any. `never_made`: the relay
-%% could not make it.
+%% Why it is over, with the counters of all relays it had, as far as they are known. `never_made`:
+%% the relay could not make it. `not_replayed`: the new one could not make it again.
 -type ending() :: {deleted | expired | socket_error | admin, Counters :: map()}
-                | relay_down | relay_silent | {never_made, meerkat_ctl:status()}.
+                | relay_down | relay_silent | {never_made | not_replayed, meerkat_ctl:status()}.
 
 -type awaiting() :: none
                   | create
@@ -107,6 +115,7 @@
                      meerkat_stun:transaction_id()}
                   | {permit, [inet:ip_address()]}
                   | {bind, Number :: char(), Peer :: address()}
+                  | {replay, TryUntil :: now()}
                   | deleted.
 
 -record(alloc, {
@@ -117,18 +126,22 @@
     next = none :: none | place(),              % where the client may go
     ticket = 0 :: meerkat_ticket:ordinal(),      % the one that is good
     resumed = none :: none | resumed(),
-    relayed = [] :: [{family(), address()}],    % as the client was told
+    relayed = [] :: [{family(), Pool :: pos_integer(), address()}],     % as the client was told
     token = 0 :: non_neg_integer(),             % reserved for a second allocation
     expires = #{} :: #{family() => now()},      % families alive
     permissions = #{} :: #{inet:ip_address() => now()},
     channels = #{} :: #{char() => {address(), now()}},
     peers = 0 :: non_neg_integer(),             % how often a permission was new
     ended_by = deleted :: deleted | admin,
+    before = #{} :: counters(),                 % counted by relays that are no more
+    seen = #{} :: counters(),                   % by this one, when it was last asked
     ref = 0 :: meerkat_ctl:ref(),
     awaiting = none :: awaiting()
 }).
 -opaque alloc() :: #alloc{}.
 
+%% As in session_gone.
+-type counters() :: #{atom() => non_neg_integer()}.
 %% What a retransmission of the last request that moved us looks like, and for how long.
 -type resumed() :: {meerkat_ticket:ordinal(), Client :: address(), meerkat_stun:transaction_id(),
                     Until :: now()}.
@@ -137,6 +150,10 @@
 -define(CHANNEL_MS, 600000).        % RFC 8656 12: 10 minutes
 -define(RESUMED_MS, 40000).         % RFC 8016 3.2.2: at least 30 s; RFC 8489 6.2.1: 39.5 s
 -define(CHANNEL_MIN, 16#4000).
+%% The kernel keeps the sockets of a program that was killed until it has torn down its rings:
+%% measured 4 ms, with 10,000 of them 60.
+-define(REPLAY_MS, 3000).
+-define(AGAIN_MS, 10).
 -define(UDP, 17).
 -define(ANY_POOL, 16#ffffffff).     % ctl.def, ALLOC_CREATE
 -define(FOREIGN, #{change_request => 16#0003, priority => 16#0024, use_candidate => 16#0025,
@@ -272,19 +289,23 @@ families(#{message := Message}, false, _Limits) ->
 -spec new(plan(), Session :: non_neg_integer(), place(), limits()) -> {alloc(), [effect()]}.
 new(Plan, Session, Place, Limits) ->
     #{families := Families, even := Even, token := Token, lifetime := Lifetime} = Plan,
-    Command = {alloc_create,
-               (maps:with([listener, transport, client, server], Place))#{
-                   session => Session,
-                   pool_v4 => pool(4, Families, Place, Limits),
-                   pool_v6 => pool(6, Families, Place, Limits),
-                   port_v4 => 0,
-                   port_v6 => 0,
-                   even => Even,
-                   token => Token,
-                   lifetime_ms => Lifetime * 1000,
-                   bytes_per_s => maps:get(bytes_per_s, Plan, 0),
-                   bucket => maps:get(bucket, Plan, 0)}},
-    ask(Command, create, #alloc{limits = Limits, session = Session, plan = Plan, place = Place}).
+    Alloc = #alloc{limits = Limits, session = Session, plan = Plan, place = Place},
+    Command = alloc_create(#{pool_v4 => pool(4, Families, Place, Limits),
+                             pool_v6 => pool(6, Families, Place, Limits),
+                             port_v4 => 0,
+                             port_v6 => 0,
+                             even => Even,
+                             token => Token,
+                             lifetime_ms => Lifetime * 1000}, Alloc),
+    ask(Command, create, Alloc).
+
+alloc_create(Fields, #alloc{session = Session, plan = Plan, place = Place}) ->
+    {alloc_create, maps:merge(Fields, (at(Place))#{session => Session,
+                                                   bytes_per_s => maps:get(bytes_per_s, Plan, 0),
+                                                   bucket => maps:get(bucket, Plan, 0)})}.
+
+at(Place) ->
+    maps:with([listener, transport, client, server], Place).
 
 %% The one on the address the client came to, while it has ports; else the one with most free.
 pool(Family, Families, #{server := {Ip, _}}, #{pools := Pools}) ->
@@ -302,6 +323,11 @@ handle({request, Request}, Now, #alloc{awaiting = none} = Alloc) ->
     request(Request, Now, prune(Now, Alloc));
 handle({relay, Ref, {alloc_created, Created}}, Now, #alloc{awaiting = create, ref = Ref} = Alloc) ->
     created(Created, Now, Alloc#alloc{awaiting = none});
+handle({relay, Ref, {alloc_created, #{status := Status}}}, Now,
+       #alloc{awaiting = {replay, Until}, ref = Ref} = Alloc) ->
+    recreated(Status, Until, Now, Alloc);
+handle({relay, _Ref, {reply, _}}, _Now, #alloc{awaiting = {replay, _}} = Alloc) ->
+    {Alloc, []};
 handle({relay, Ref, {reply, #{status := Status, detail := Detail}}}, Now,
        #alloc{awaiting = Awaiting, ref = Ref} = Alloc)
   when Awaiting =/= none, Awaiting =/= deleted ->
@@ -314,16 +340,27 @@ handle({relay, _Ref, {session_moved, #{client := Client}}}, _Now,
      [{part, Old}, {log, info, "allocation moved: client ~ts, before ~ts",
                     [meerkat_text:address(Client), meerkat_text:address(client(Old))]}]};
 handle({relay, _Ref, {session_gone, Gone}}, _Now, Alloc) ->
-    Ending = {gone_reason(maps:get(reason, Gone), Alloc), maps:without([session, reason], Gone)},
-    stop(refused(437), [], Ending, Alloc);
+    Counters = sum(maps:without([session, reason], Gone), Alloc#alloc.before),
+    stop(refused(437), [], {gone_reason(maps:get(reason, Gone), Alloc), Counters}, Alloc);
+handle({relay, _Ref, {session_stats, Stats}}, _Now, Alloc) ->
+    Seen = maps:filter(fun(Name, N) -> Name =/= session andalso N > 0 end, Stats),
+    {Alloc#alloc{seen = Seen}, []};
 handle({relay, _Ref, _Late}, _Now, Alloc) ->
     {Alloc, []};
-handle(relay_silent, _Now, #alloc{awaiting = deleted} = Alloc) ->
-    stop(none, [], {Alloc#alloc.ended_by, #{}}, Alloc);
+handle(relay_silent, _Now, #alloc{awaiting = deleted, before = Before} = Alloc) ->
+    stop(none, [], {Alloc#alloc.ended_by, Before}, Alloc);
+handle(relay_silent, _Now, #alloc{awaiting = {replay, _}} = Alloc) ->
+    stop(none, [delete(Alloc), {replayed, lost}], relay_silent, Alloc#alloc{awaiting = none});
 handle(relay_silent, _Now, Alloc) ->
     stop(none, [delete(Alloc)], relay_silent, Alloc);
-handle(relay_down, _Now, Alloc) ->
-    stop(none, [], relay_down, Alloc).
+handle(relay_down, _Now, #alloc{before = Before, seen = Seen} = Alloc) ->
+    relay_down(Alloc#alloc{before = sum(Seen, Before), seen = #{}});
+handle(relay_up, Now, #alloc{awaiting = none} = Alloc) ->
+    replay(Now + ?REPLAY_MS, Now, prune(Now, Alloc));
+handle(again, Now, #alloc{awaiting = {replay, Until}} = Alloc) ->
+    replay(Until, Now, prune(Now, Alloc));
+handle(again, _Now, Alloc) ->
+    {Alloc, []}.
 
 %% Other limits, for the requests that come from now on.
 -spec limits(limits(), alloc()) -> alloc().
@@ -342,7 +379,7 @@ info(#alloc{plan = #{user := User}, place = Place} = Alloc0, Now) ->
     Alloc = prune(Now, Alloc0),
     #{user => User,
       client => client(Place),
-      relayed => [Address || {_, Address} <- Alloc#alloc.relayed],
+      relayed => [Address || {_, _, Address} <- Alloc#alloc.relayed],
       expires_ms => lists:max([0 | [Until - Now || Until <- maps:values(Alloc#alloc.expires)]]),
       permissions => maps:keys(Alloc#alloc.permissions),
       channels => [{Number, Peer} || {Number, {Peer, _}} <- maps:to_list(Alloc#alloc.channels)]}.
@@ -415,17 +452,18 @@ method(_Method, _Message, _Now, Alloc) ->
 
 created(#{status := ok, token := Token} = Created, Now, #alloc{plan = Plan0} = Alloc0) ->
     [_ | _] = Bound =
-        [{Family, Address} || {Family, Field} <- [{4, relayed_v4}, {6, relayed_v6}],
-                              {_, _} = Address <- [maps:get(Field, Created)]],
+        [{Family, maps:get(Pool, Created), Address}
+         || {Family, Pool, Field} <- [{4, pool_v4, relayed_v4}, {6, pool_v6, relayed_v6}],
+            {_, _} = Address <- [maps:get(Field, Created)]],
     #{lifetime := Lifetime, token := Redeemed} = Plan = address_errors(Bound, Plan0),
     Expires = Now + Lifetime * 1000,
     Alloc = Alloc0#alloc{
         plan = Plan,
         relayed = Bound,
         token = Token,
-        expires = maps:from_list([{Family, Expires} || {Family, _} <- Bound])},
+        expires = maps:from_list([{Family, Expires} || {Family, _, _} <- Bound])},
     %% Held before the answer tells of it: a client may redeem at once.
-    {Alloc, [{hold, Token, Family} || Token =/= 0, [{Family, _}] <- [Bound]]
+    {Alloc, [{hold, Token, Family} || Token =/= 0, [{Family, _, _}] <- [Bound]]
          ++ [{release, Redeemed} || Redeemed =/= 0]
          ++ [{answer, allocated(Alloc)}]};
 created(#{status := Status}, _Now, #alloc{plan = #{token := Token}} = Alloc) ->
@@ -446,7 +484,7 @@ address_errors(_Bound, Plan) ->
 %% K21: these attributes and no others, but for what was asked for.
 allocated(#alloc{plan = Plan, relayed = Relayed, token = Token} = Alloc) ->
     #{lifetime := Lifetime, client := Client, address_errors := Errors, mobile := Mobile} = Plan,
-    {success, [{xor_relayed_address, Address} || {_, Address} <- Relayed]
+    {success, [{xor_relayed_address, Address} || {_, _, Address} <- Relayed]
            ++ [{lifetime, Lifetime}]
            ++ [{reservation_token, Token} || Token =/= 0]
            ++ [{mobility_ticket, ticket(0, Alloc)} || Mobile]
@@ -538,8 +576,7 @@ client(#{client := Client}) -> Client.
 
 %% Whatever comes from there from now on finds us, while the relay makes up its mind.
 move(Families, Lifetime, Place, #{transaction_id := Id}, #alloc{session = Session} = Alloc0) ->
-    Command = {alloc_move, (maps:with([listener, transport, client, server], Place))#{
-                   session => Session}},
+    Command = {alloc_move, (at(Place))#{session => Session}},
     {Alloc, Effects} = ask(Command, {move, Families, Lifetime, Place, binary:copy(Id)}, Alloc0),
     {Alloc, [{meet, Place} | Effects]}.
 
@@ -610,7 +647,9 @@ reply({refresh, Families, 0, Ticket}, ok, _Detail, _Now, Alloc) ->
 reply({refresh, Families, Lifetime, Ticket}, ok, _Detail, Now, #alloc{expires = Old} = Alloc) ->
     Until = Now + Lifetime * 1000,
     Expires = maps:merge(Old, maps:from_list([{Family, Until} || Family <- Families])),
-    {Alloc#alloc{expires = Expires}, [{answer, refresh_success(Lifetime, Ticket, Alloc)}]};
+    %% What has been counted by now is asked for, lest it die with the relay.
+    {Alloc#alloc{expires = Expires}, [{answer, refresh_success(Lifetime, Ticket, Alloc)},
+                                      {tell, {session_info, #{session => Alloc#alloc.session}}}]};
 reply({move, Families, Lifetime, Place, Id}, ok, _Detail, Now, Alloc) ->
     moved(Families, Lifetime, Place, Id, Now, Alloc);
 reply({move, _, _, Place, _}, Status, _Detail, _Now, Alloc) when Status =/= gone ->
@@ -653,6 +692,77 @@ log_forbidden(Awaiting, Network, #alloc{plan = #{user := User}, place = Place}) 
     {log, notice, "403 for peer ~ts (~ts, see allowed_peers): user ~ts, client ~ts",
      [Peers, meerkat_text:escape(Network), meerkat_text:escape(User),
       meerkat_text:address(client(Place))]}.
+
+%%% The relay dies, and another takes its place. What clients and peers hold stays: the relayed
+%%% address, and the rest for the time it had left. A port reserved for a second allocation does
+%%% not: it is held for 30 s, and a client that is refused asks without its token.
+
+relay_down(#alloc{awaiting = Awaiting} = Alloc0) ->
+    Released = release(Alloc0),
+    Alloc = Alloc0#alloc{awaiting = none, token = 0},
+    case Awaiting of
+        none -> {Alloc, Released};
+        {replay, _} -> {Alloc, Released};
+        create -> stop(none, [], relay_down, Alloc0);
+        deleted -> stop(none, [], {Alloc#alloc.ended_by, Alloc#alloc.before}, Alloc0);
+        %% The client will show the same ticket again.
+        {move, _, _, Place, _} -> {Alloc, Released ++ [{part, Place}, {answer, none}]};
+        _ -> {Alloc, Released ++ [{answer, none}]}
+    end.
+
+%% The relay makes it again as a whole or not at all.
+replay(Until, Now, #alloc{expires = Expires, before = Before} = Alloc) ->
+    case lists:max(maps:values(Expires)) of
+        Last when Last =< Now ->
+            stop(none, [{replayed, over}], {expired, Before}, Alloc#alloc{awaiting = none});
+        Last ->
+            {Pool4, Port4} = relayed_from(4, Alloc),
+            {Pool6, Port6} = relayed_from(6, Alloc),
+            Command = alloc_create(#{pool_v4 => Pool4, pool_v6 => Pool6,
+                                     port_v4 => Port4, port_v6 => Port6,
+                                     even => 0, token => 0, lifetime_ms => Last - Now}, Alloc),
+            ask(Command, {replay, Until}, Alloc)
+    end.
+
+relayed_from(Family, #alloc{expires = Expires, relayed = Relayed}) ->
+    case {Expires, lists:keyfind(Family, 1, Relayed)} of
+        {#{Family := _}, {Family, Pool, {_, Port}}} -> {Pool, Port};
+        _ -> {0, 0}
+    end.
+
+recreated(ok, _Until, Now, Alloc) ->
+    Tell = refresh_left(Now, Alloc) ++ channels_left(Now, Alloc) ++ permissions_left(Now, Alloc)
+        ++ move_left(Alloc),
+    {Alloc#alloc{awaiting = none}, [{tell, Command} || Command <- Tell] ++ [{replayed, ok}]};
+recreated(_Status, Until, Now, Alloc) when Now < Until ->
+    {Alloc, [{later, ?AGAIN_MS}]};
+recreated(Status, _Until, _Now, Alloc) ->
+    stop(none, [{replayed, lost}], {not_replayed, Status}, Alloc#alloc{awaiting = none}).
+
+%% The address of a dual allocation that ends before the other.
+refresh_left(Now, #alloc{session = Session, expires = Expires}) ->
+    Last = lists:max(maps:values(Expires)),
+    [{alloc_refresh, #{session => Session, family => Family, lifetime_ms => Until - Now}}
+     || {Family, Until} <- maps:to_list(Expires), Until < Last].
+
+%% A channel may outlive its permission.
+channels_left(Now, #alloc{session = Session, channels = Channels, permissions = Permissions}) ->
+    [channel(Session, Number, Peer, Until - Now, maps:get(Ip, Permissions, Now) - Now)
+     || {Number, {{Ip, _} = Peer, Until}} <- maps:to_list(Channels)].
+
+%% One by one: of those in one command a peer that is forbidden by now would take the others along.
+permissions_left(Now, #alloc{session = Session, channels = Channels, permissions = Permissions}) ->
+    Bound = [Ip || {{Ip, _}, _} <- maps:values(Channels)],
+    [permit(Session, [Ip], Until - Now)
+     || {Ip, Until} <- maps:to_list(maps:without(Bound, Permissions))].
+
+move_left(#alloc{next = none}) -> [];
+move_left(#alloc{session = Session, next = Next}) ->
+    [{alloc_move, (at(Next))#{session => Session}}].
+
+sum(Counters, Others) ->
+    maps:fold(fun(Name, N, Sum) -> maps:update_with(Name, fun(M) -> M + N end, N, Sum) end,
+              Counters, Others).
 
 %%% Effects
 

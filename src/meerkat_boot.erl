@@ -15,7 +15,8 @@
 -spec start() -> ok.
 start() ->
     Options = options(init:get_plain_arguments()),
-    {ok, _} = application:ensure_all_started(meerkat, permanent),
+    %% Not permanent: watch/0 has better words for its end.
+    {ok, _} = application:ensure_all_started(meerkat),
     ok = serve(Options),
     io:put_chars(banner(meerkat:credentials(?SERVER, ?USER, ?TTL))).
 
@@ -42,12 +43,25 @@ serve(Options, Config, Warnings) ->
         {ok, _} ->
             ok = meerkat_registry:put_note(?SERVER, options, Options),
             ok = meerkat_signals:take_over(?SERVER),
+            _ = spawn(fun watch/0),
             open_admin_socket(),
             {ok, _} = supervisor:start_child(meerkat_sup, meerkat_systemd:child_spec(?SERVER)),
             meerkat_log:flush();
         {error, Reason} ->
             ok = meerkat_log:flush(),
             give_up(1, [meerkat:format_error(Reason)])
+    end.
+
+%% The node is the server's: it ends with it, unless it is ending anyway.
+watch() ->
+    Monitor = erlang:monitor(process, meerkat_sup),
+    receive {'DOWN', Monitor, process, _, _} -> ok end,
+    case init:get_status() of
+        {stopping, _} ->
+            ok;
+        _ ->
+            ok = meerkat_log:flush(),
+            give_up(1, ["the server has given up: its relay program died again and again"])
     end.
 
 -spec give_up(1 | 2, [unicode:chardata()]) -> no_return().

@@ -133,7 +133,10 @@ whole(Text) ->
 sentence(#{event := allocation_ended, reason := Reason} = Report) ->
     {"allocation ~ts: ~ts~ts~ts", [ended(Reason), who(Report), traffic(Report), drops(Report)]};
 sentence(#{event := allocation_failed, reason := Reason} = Report) ->
-    {"no allocation (~ts): ~ts", [Reason, who(Report)]}.
+    {"no allocation (~ts): ~ts", [Reason, who(Report)]};
+sentence(#{event := allocation_lost, reason := Reason} = Report) ->
+    {"allocation lost with its relay, the next cannot make it again (~ts): ~ts",
+     [Reason, who(Report)]}.
 
 ended(Reason) when Reason =:= deleted; Reason =:= expired; Reason =:= socket_error ->
     atom_to_list(Reason);

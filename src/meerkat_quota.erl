@@ -13,7 +13,7 @@
 -module(meerkat_quota).
 -behaviour(gen_server).
 
--export([start_link/1, take/4, release/2, count/2, buckets/1]).
+-export([start_link/1, take/3, release/2, count/2, buckets/1]).
 -export([user_key/1, source/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
@@ -31,7 +31,6 @@
 
 -record(place, {
     pid :: pid(),
-    port :: port(),
     user :: of_realm(),
     source :: of_realm(),
     bucket :: pos_integer()
@@ -50,10 +49,10 @@ start_link(Name) ->
 %% A place for the allocation of the calling process, and the bucket its user's bandwidth comes
 %% from; or the code of the answer. 486 says that this client has too many, 508 that all have
 %% (RFC 8656 7.2, 19).
--spec take(Name :: atom(), session(), port(), meerkat_alloc_core:plan()) ->
+-spec take(Name :: atom(), session(), meerkat_alloc_core:plan()) ->
     {ok, Bucket :: pos_integer()} | {error, 486 | 508}.
-take(Name, Session, Port, #{user := User, realm := Realm, client := {Ip, _}}) ->
-    gen_server:call(process(Name), {take, Session, Port, {Realm, user_key(User)},
+take(Name, Session, #{user := User, realm := Realm, client := {Ip, _}}) ->
+    gen_server:call(process(Name), {take, Session, {Realm, user_key(User)},
                                     {Realm, source(Ip)}}).
 
 %% Gives it back, if it is still held. When this returns another may take it.
@@ -114,12 +113,12 @@ init(Name) ->
     {ok, State}.
 
 -spec handle_call(term(), gen_server:from(), #state{}) -> {reply, term(), #state{}}.
-handle_call({take, Session, Port, User, Source}, {Pid, _}, #state{name = Name} = State) ->
+handle_call({take, Session, User, Source}, {Pid, _}, #state{name = Name} = State) ->
     Table = meerkat_registry:quota(Name),
     case refusal(Table, User, Source, meerkat_registry:settings(Name)) of
         none ->
             {Bucket, Next} = bucket(Table, User, State),
-            Place = #place{pid = Pid, port = Port, user = User, source = Source, bucket = Bucket},
+            Place = #place{pid = Pid, user = User, source = Source, bucket = Bucket},
             true = ets:insert(Table, {{session, Session}, Place}),
             ok = add(Table, Place),
             {reply, {ok, Bucket}, watch(Session, Pid, Next)};
@@ -137,9 +136,11 @@ handle_cast(_Request, State) ->
 %% What is left in the relay of an allocation whose process was killed ends too: it would be one
 %% more than was counted.
 -spec handle_info(term(), #state{}) -> {noreply, #state{}}.
-handle_info({'DOWN', Monitor, process, _, _}, #state{monitors = Monitors} = State) ->
+handle_info({'DOWN', Monitor, process, _, _},
+            #state{name = Name, monitors = Monitors} = State) ->
     #{Monitor := Session} = Monitors,
-    {#place{port = Port}, Next} = give_back(Session, State),
+    {_Place, Next} = give_back(Session, State),
+    Port = meerkat_registry:note(Name, port),
     _ = meerkat_relay:command(Port, 0, {alloc_delete, #{session => Session}}),
     {noreply, Next};
 handle_info(_Other, State) ->

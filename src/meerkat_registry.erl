@@ -4,7 +4,7 @@
 -module(meerkat_registry).
 -behaviour(gen_server).
 
--export([start_link/2]).
+-export([start_link/1, keep/3, is_kept/2, kept/1, await_end/1, drop/1]).
 -export([settings/1, replace/2, is_running/1, count/1, sessions/1, quota/1]).
 -export([five_tuple/1, enter/4, claim/4, forget/3, leave/3, find/2, pid/2]).
 -export([hold/4, release/2, holder/2]).
@@ -19,11 +19,55 @@
 %% What requests name an allocation by: a 5-tuple, or in a mobility ticket the session.
 -type key() :: five_tuple() | session().
 
-%% The settings come in a fun: supervisors print arguments.
--spec start_link(Name :: atom(), fun(() -> meerkat_settings:settings())) ->
-    {ok, pid()} | {error, term()}.
-start_link(Name, Settings) ->
-    gen_server:start_link(?MODULE, {Name, Settings}, []).
+%% Notes that the next server from the same specification begins with: where it listens, what it
+%% was started with, whether it is draining.
+-define(LASTING, [listening, options, drain]).
+%% A supervisor that was killed has children for a moment.
+-define(END_MS, 5000).
+
+%% With the settings that are kept for Name.
+-spec start_link(Name :: atom()) -> {ok, pid()} | {error, term()}.
+start_link(Name) ->
+    gen_server:start_link(?MODULE, Name, []).
+
+%% Settings that outlive the server and all its processes, until drop/1: whoever starts it anew
+%% from the same Spec finds those that were in force last, and listens where it did. There is no
+%% server of that name when this is called.
+-spec keep(Name :: atom(), Spec :: reference(), meerkat_settings:settings()) -> ok.
+keep(Name, Spec, Settings) ->
+    persistent_term:put({?MODULE, Name}, #{spec => Spec, settings => Settings, notes => []}).
+
+-spec is_kept(Name :: atom(), Spec :: reference()) -> boolean().
+is_kept(Name, Spec) ->
+    case persistent_term:get({?MODULE, Name}, none) of
+        #{spec := Spec} -> true;
+        _ -> false
+    end.
+
+-spec kept(Name :: atom()) -> meerkat_settings:settings().
+kept(Name) ->
+    maps:get(settings, persistent_term:get({?MODULE, Name})).
+
+%% Returns when the tables of a server that was killed are gone; or `false` where they do not go.
+-spec await_end(Name :: atom()) -> boolean().
+await_end(Name) ->
+    case persistent_term:get({meerkat, Name}, none) of
+        #{owner := Owner} ->
+            Monitor = erlang:monitor(process, Owner),
+            receive
+                {'DOWN', Monitor, process, Owner, _} -> true
+            after ?END_MS ->
+                true = erlang:demonitor(Monitor, [flush]),
+                false
+            end;
+        none ->
+            true
+    end.
+
+-spec drop(Name :: atom()) -> ok.
+drop(Name) ->
+    _ = persistent_term:erase({?MODULE, Name}),
+    ok.
 
 %% The settings of a running server; badarg if there is none of that name.
 -spec settings(Name :: atom()) -> meerkat_settings:settings().
@@ -38,7 +82,10 @@ replace(Name, Settings) ->
 
 -spec is_running(Name :: atom()) -> boolean().
 is_running(Name) ->
-    persistent_term:get({meerkat, Name}, none) =/= none.
+    case persistent_term:get({meerkat, Name}, none) of
+        #{owner := Owner} -> is_process_alive(Owner);
+        none -> false
+    end.
 
 %% Allocations there are, those coming and going included.
 -spec count(Name :: atom()) -> non_neg_integer().
@@ -149,26 +196,30 @@ here(Name) ->
 
 %% gen_server.
 
--spec init({atom(), fun(() -> meerkat_settings:settings())}) -> {ok, atom()} | {stop, term()}.
-init({Name, Settings}) ->
+-spec init(atom()) -> {ok, atom()} | {stop, term()}.
+init(Name) ->
     _ = process_flag(trap_exit, true),
-    case is_running(Name) andalso is_process_alive(maps:get(owner, here(Name))) of
+    case is_running(Name) of
         true -> {stop, {shutdown, "a server of this name is running"}};
         false ->
+            #{settings := Settings, notes := Notes} = persistent_term:get({?MODULE, Name}),
             Options = [public, {read_concurrency, true}, {write_concurrency, true}],
             persistent_term:put({meerkat, Name},
-                                #{settings => Settings(),
+                                #{settings => Settings,
                                   owner => self(),
                                   sessions => ets:new(meerkat_sessions, Options),
                                   tuples => ets:new(meerkat_tuples, Options),
                                   notes => ets:new(meerkat_notes, Options),
                                   quota => ets:new(meerkat_quota, Options),
                                   answers => meerkat_answers:new()}),
+            _ = [ok = put_note(Name, Key, Value) || {Key, Value} <- Notes],
             {ok, Name}
     end.
 
 -spec handle_call(term(), gen_server:from(), atom()) -> {reply, ok, atom()}.
 handle_call({settings, Settings}, _From, Name) ->
+    Kept = persistent_term:get({?MODULE, Name}),
+    ok = persistent_term:put({?MODULE, Name}, Kept#{settings := Settings()}),
     ok = persistent_term:put({meerkat, Name}, (here(Name))#{settings := Settings()}),
     {reply, ok, Name};
 handle_call(_Request, _From, Name) ->
@@ -180,5 +231,11 @@ handle_cast(_Request, Name) ->
 
 -spec terminate(term(), atom()) -> ok.
 terminate(_Reason, Name) ->
+    case persistent_term:get({?MODULE, Name}, none) of
+        none -> ok;
+        Kept ->
+            Notes = [{Key, note(Name, Key)} || Key <- ?LASTING],
+            persistent_term:put({?MODULE, Name}, Kept#{notes := Notes})
+    end,
     _ = persistent_term:erase({meerkat, Name}),
     ok.

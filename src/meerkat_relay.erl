@@ -1,13 +1,14 @@
 %% Owns the port to the relay program: starts it, tells it the configuration, and hands what it
 %% says to whom it concerns. It decides nothing and never waits once it is up: commands are sent
-%% to the port by whoever has one, and a relay that dies takes this process along.
+%% to the port by whoever has one, and a relay that dies takes this process along. The next one has
+%% every allocation replayed before the first new one is made, so that no port is given away.
 -module(meerkat_relay).
 -behaviour(gen_server).
 
 -include_lib("kernel/include/logger.hrl").
 
--export([start_link/1, command/3, call/2, stats/1]).
--export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
+-export([start_link/1, command/3, call/2, stats/1, admits/2]).
+-export([init/1, handle_continue/2, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -record(state, {
     name :: atom(),
@@ -15,6 +16,8 @@
     requests :: pos_integer(),                          % processes to choose from
     request_code = code(request) :: byte(),
     calls = #{} :: #{meerkat_ctl:ref() => gen_server:from()},
+    replay = none :: pid() | none,                      % at work
+    later = [] :: [meerkat_request:job()],              % what waits for its end, latest first
     ref :: meerkat_ctl:ref()
 }).
 
@@ -26,8 +29,8 @@
 %% Refs from here on are this process's own; those of allocations are small.
 -define(FIRST_REF, 16#80000000).
 %% After a crash the kernel may still be tearing down the sockets of the relay before.
--define(BIND_AGAIN, 30).
--define(BIND_AGAIN_MS, 100).
+-define(BIND_AGAIN, 600).
+-define(BIND_AGAIN_MS, 5).
 
 %% Returns once every listener is bound. Error: {shutdown, Sentence}.
 -spec start_link(Name :: atom()) -> {ok, pid()} | {error, term()}.
@@ -70,6 +73,18 @@ call(Name, Message) ->
         exit:_ -> {error, relay_down}
     end.
 
+%% May there be new allocations now? If not, the job is taken up again when there may: one could
+%% get the port of another that is not replayed yet.
+-spec admits(Name :: atom(), meerkat_request:job()) -> boolean().
+admits(Name, Job) ->
+    case meerkat_registry:note(Name, replaying) of
+        Pid when is_pid(Pid) ->
+            Pid ! {later, Job},
+            false;
+        none ->
+            true
+    end.
+
 named_counters(#{io_backend := Backend, counters := Values, pools := Pools} = Stats) ->
     Names = [Name || {Name, _, _} <- meerkat_ctl:counters()],
     Stats#{io_backend := io_backend(Backend),
@@ -85,20 +100,24 @@ code(Name) ->
 
 %%% Start. Whatever goes wrong ends it with one sentence for the operator.
 
--spec init(atom()) -> {ok, #state{}} | {stop, {shutdown, string()}}.
+-spec init(atom()) -> {ok, #state{}, {continue, replay}} | {stop, {shutdown, string()}}.
 init(Name) ->
     _ = process_flag(trap_exit, true),
     _ = process_flag(message_queue_data, off_heap),
+    ok = meerkat_restarts:found(Name),
     Settings = meerkat_registry:settings(Name),
     try
         State = introduce(open(Name, Settings), Settings),
         Ready = listen(configure(State, Settings), Settings),
+        ok = meerkat_registry:put_note(Name, replaying, self()),
         ok = meerkat_registry:put_note(Name, port, Ready#state.port),
         ok = meerkat_registry:put_note(Name, relay, self()),
-        {ok, reloaded(Ready, Settings)}
+        {ok, reloaded(Ready, Settings), {continue, replay}}
     catch
         throw:{sentence, Format, Args} ->
-            {stop, {shutdown, lists:flatten(io_lib:format(Format, Args))}}
+            Sentence = lists:flatten(io_lib:format(Format, Args)),
+            ok = meerkat_restarts:died(Name, Sentence),
+            {stop, {shutdown, Sentence}}
     end.
 
 -spec fail(io:format(), [term()]) -> no_return().
@@ -151,9 +170,13 @@ agree({Theirs, _}, {Ours, _}, Program) ->
          [Ours, Program, Theirs]).
 
 configure(State0, #{relay_config := Config, nonce_key := NonceKey, rules := Rules,
-                    relays := Relays}) ->
+                    relays := Relays} = Settings) ->
     State1 = told(State0, {config, Config#{nonce_key => NonceKey()}}, "the relay does not start"),
     State2 = lists:foldl(fun relay_address/2, State1, Relays),
+    %% Of those whose allocations will be replayed.
+    _ = [command(State2#state.port, 0, {bucket, #{bucket => Bucket, bytes_per_s => OfUser}})
+         || {Bucket, Owner} <- meerkat_quota:buckets(State2#state.name),
+            #{bandwidth := #{user := OfUser}} <- [meerkat_settings:tenant(Owner, Settings)]],
     told(State2, {policy, #{rules => meerkat_policy:encode(Rules)}}, "the peer rules are refused").
 
 relay_address(#{pool := Pool, local := Local, advertised := Advertised, min_port := Min,
@@ -251,6 +274,12 @@ next(Ref) -> Ref + 1.
 
 %%% Life
 
+%% Requests come in meanwhile; those for allocations wait in their processes.
+-spec handle_continue(replay, #state{}) -> {noreply, #state{}}.
+handle_continue(replay, #state{name = Name, port = Port} = State) ->
+    Pids = [Pid || {_Session, Pid} <- meerkat_registry:sessions(Name)],
+    {noreply, State#state{replay = meerkat_replay:start_link(Port, Pids)}}.
+
 -spec handle_call({call, meerkat_ctl:message()}, gen_server:from(), #state{}) ->
     {noreply, #state{}} | {reply, {error, busy}, #state{}}.
 handle_call({call, Message}, From, #state{port = Port, ref = Ref, calls = Calls} = State) ->
@@ -285,6 +314,18 @@ handle_info({Port, {exit_status, Status}}, #state{port = Port} = State) ->
     stop("the relay program ended: ~ts", [status(Status)], State);
 handle_info({'EXIT', Port, Reason}, #state{port = Port} = State) ->
     stop("the relay program ended: ~tp", [Reason], State);
+handle_info({later, Job}, #state{replay = none} = State) ->
+    ok = meerkat_request:again(Job),
+    {noreply, State};
+handle_info({later, Job}, #state{later = Later} = State) ->
+    {noreply, State#state{later = [Job | Later]}};
+handle_info({replay_over, Pid, Outcome}, #state{name = Name, replay = Pid} = State) ->
+    ok = meerkat_restarts:over(Name, Outcome),
+    ok = meerkat_registry:put_note(Name, replaying, none),
+    ok = lists:foreach(fun meerkat_request:again/1, lists:reverse(State#state.later)),
+    {noreply, State#state{replay = none, later = []}};
+handle_info({'EXIT', _Pid, normal}, State) ->
+    {noreply, State};       % of the replay, whose word came before
 handle_info({'EXIT', _Parent, Reason}, State) ->
     {stop, Reason, State};
 handle_info(_Other, State) ->
@@ -308,10 +349,11 @@ await_exit(Port) ->
         ok
     end.
 
-%% The supervisor starts another; allocations learn of it by their monitors of the port.
-stop(Format, Args, State) ->
-    ?LOG_ERROR(Format, Args),
-    {stop, {shutdown, lists:flatten(io_lib:format(Format, Args))}, State}.
+%% The supervisor starts another.
+stop(Format, Args, #state{name = Name} = State) ->
+    Sentence = lists:flatten(io_lib:format(Format, Args)),
+    ok = meerkat_restarts:died(Name, Sentence),
+    {stop, {shutdown, Sentence}, State}.
 
 %% Requests of one client go to one process, so that they stay in order.
 request(Client, Frame, #state{name = Name, port = Port, requests = N}) ->
@@ -328,6 +370,9 @@ deliver(_Ref, {io, Io}, #state{name = Name} = State) ->
     #{relay_config := Asked} = meerkat_registry:settings(Name),
     report_io(Io),
     report_buffers(Io, Asked),
+    State;
+%% Of commands that nobody waits for.
+deliver(0, {reply, _}, State) ->
     State;
 deliver(Ref, {_, Fields} = Message, #state{name = Name, calls = Calls} = State) ->
     case Calls of

@@ -217,15 +217,16 @@ admit(Name, #{request := #{realm := Owner} = Request} = Job) ->
         {answer, Response} -> answer(Name, Job, Response)
     end.
 
-create(Name, Plan, #{flow := Flow, place := Place} = Job) ->
+create(Name, Plan, #{place := Place} = Job) ->
     case meerkat_drain:verdict(Name, Place) of
-        go_on ->
-            case meerkat_alloc_sup:start_alloc(Name, session(Flow), Plan, Job) of
-                ok -> ok;
-                {error, Reason} -> error({no_process, Reason})
-            end;
-        {answer, Response} ->
-            answer(Name, Job, Response)
+        go_on -> meerkat_relay:admits(Name, Job) andalso start(Name, Plan, Job);
+        {answer, Response} -> answer(Name, Job, Response)
+    end.
+
+start(Name, Plan, #{flow := Flow} = Job) ->
+    case meerkat_alloc_sup:start_alloc(Name, session(Flow), Plan, Job) of
+        ok -> ok;
+        {error, Reason} -> error({no_process, Reason})
     end.
 
 %% The worker's number, then one that this VM never gives twice.

@@ -1,18 +1,29 @@
 %% One server: its tables, its allocations, its request processes, and last the relay, which
-%% listens once all before it stands. A dead relay ends allocations (they watch its port) and
-%% is replaced; one that dies again and again takes the server down.
+%% listens once all before it stands. A dead relay is replaced, and the next one is given the
+%% allocations; one that dies again and again takes the server down.
 -module(meerkat_server_sup).
 -behaviour(supervisor).
 
--export([start_link/2]).
+-export([start_link/3, patience/0]).
 -export([init/1]).
 
-%% The configuration comes in a fun, for supervisors print their children's arguments.
--spec start_link(Name :: atom(), fun(() -> map())) -> {ok, pid()} | {error, term()}.
-start_link(Name, Config) ->
-    case meerkat_settings:new(Name, Config()) of
-        {ok, Settings} ->
-            case supervisor:start_link(?MODULE, {Name, fun() -> Settings end}) of
+%% So many deaths within so many seconds are borne; the next one ends the server.
+-define(DEATHS, 5).
+-define(SECONDS, 60).
+
+-spec patience() -> {Deaths :: pos_integer(), Seconds :: pos_integer()}.
+patience() ->
+    {?DEATHS, ?SECONDS}.
+
+%% The configuration comes in a fun, for supervisors print their children's arguments. Spec tells
+%% one child specification from another: who starts a server anew from the same one gets it with
+%% the settings it had last, be they of a reload or drawn at its first start.
+-spec start_link(Name :: atom(), Spec :: reference(), fun(() -> map())) ->
+    {ok, pid()} | {error, term()}.
+start_link(Name, Spec, Config) ->
+    case prepare(Name, Spec, Config) of
+        ok ->
+            case supervisor:start_link(?MODULE, Name) of
                 {ok, Pid} -> {ok, Pid};
                 {error, Reason} -> {error, Reason}
             end;
@@ -20,13 +31,27 @@ start_link(Name, Config) ->
             {error, {shutdown, Sentence}}
     end.
 
--spec init({atom(), fun(() -> meerkat_settings:settings())}) ->
-    {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
-init({Name, Settings}) ->
-    {ok, {#{strategy => rest_for_one, intensity => 5, period => 10},
+prepare(Name, Spec, Config) ->
+    Kept = meerkat_registry:is_kept(Name, Spec),
+    case Kept andalso meerkat_registry:await_end(Name) orelse
+            not meerkat_registry:is_running(Name) of
+        true when Kept ->
+            ok;
+        true ->
+            case meerkat_settings:new(Name, Config()) of
+                {ok, Settings} -> meerkat_registry:keep(Name, Spec, Settings);
+                {error, Sentence} -> {error, Sentence}
+            end;
+        false ->
+            {error, "a server of this name is running"}
+    end.
+
+-spec init(atom()) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
+init(Name) ->
+    {ok, {#{strategy => rest_for_one, intensity => ?DEATHS, period => ?SECONDS},
           [#{id => meerkat_registry,
-             start => {meerkat_registry, start_link, [Name, Settings]}}]
-          ++ meerkat_http_sup:child_specs(Name, Settings()) ++
+             start => {meerkat_registry, start_link, [Name]}}]
+          ++ meerkat_http_sup:child_specs(Name, meerkat_registry:kept(Name)) ++
           [#{id => meerkat_alloc_sup,
              start => {meerkat_alloc_sup, start_link, [Name]},
              type => supervisor},

@@ -19,7 +19,7 @@
 
 all() ->
     [{group, allocate}, {group, made}, {group, refresh}, {group, permission}, {group, channel},
-     {group, dual}, {group, mobility}, {group, ending}].
+     {group, dual}, {group, mobility}, {group, ending}, {group, replay}].
 
 groups() ->
     [{allocate, [], [
@@ -71,8 +71,13 @@ groups() ->
         tickets_count_round, ticket_texts, ticket_opens_with_its_key_alone]},
      {ending, [], [
         gone_expired, gone_while_awaiting_437, gone_after_delete, delete_never_confirmed,
-        relay_silent_leaves_unanswered, relay_down_leaves_unanswered, relay_down_idle,
-        token_released_with_allocation, info]}].
+        relay_silent_leaves_unanswered, relay_down_while_making, token_released_with_allocation,
+        info]},
+     {replay, [], [
+        all_of_it_for_the_time_left, channel_outlives_its_permission, families_with_their_own_ends,
+        family_that_ended, all_that_ended, moved_before, move_pending, requests_in_hand,
+        move_in_hand, end_in_hand, port_not_free_yet, port_of_somebody_else, relay_dies_again,
+        relay_silent_at_replay, reservation_is_not_replayed, counters_of_both_relays]}].
 
 %%% Allocate (RFC 8656 7.2)
 
@@ -587,7 +592,7 @@ other_port_of_a_peer(_) ->
 dual_both(_) ->
     {create, Plan} = admit([{additional_address_family, 2}]),
     {Alloc, [{ask, 1, {alloc_create, #{pool_v4 := 40, pool_v6 := 60}}}]} = new(Plan),
-    {_, Effects} = relay(Alloc, created(#{relayed_v6 => {?RELAY6, 50006}})),
+    {_, Effects} = relay(Alloc, created(#{relayed_v6 => {?RELAY6, 50006}, pool_v6 => 60})),
     ?assertEqual({success, [{xor_relayed_address, {?RELAY4, 50000}},
                             {xor_relayed_address, {?RELAY6, 50006}},
                             {lifetime, 600},
@@ -711,22 +716,18 @@ relay_silent_leaves_unanswered(_) ->
     ?assertEqual([{tell, {alloc_delete, #{session => ?SESSION}}}, forget, {answer, none},
                   {stop, relay_silent}], Effects).
 
-relay_down_leaves_unanswered(_) ->
+%% Its client has not heard of it.
+relay_down_while_making(_) ->
     {create, Plan} = admit([]),
     {Alloc, _} = new(Plan),
     ?assertMatch({_, [forget, {answer, none}, {stop, relay_down}]},
                  meerkat_alloc_core:handle(relay_down, ?NOW, Alloc)).
 
-relay_down_idle(_) ->
-    ?assertMatch({_, [forget, {stop, relay_down}]},
-                 meerkat_alloc_core:handle(relay_down, ?NOW, made())).
-
 %% K15: a reservation ends with the allocation that made it, whichever way that ends.
 token_released_with_allocation(_) ->
     {Alloc, _} = make([{even_port, true}], limits(), created(#{token => ?TOKEN})),
     Ends = [gone(Alloc, 1),
-            request_to(Alloc, request(refresh, [{lifetime, 0}])),
-            meerkat_alloc_core:handle(relay_down, ?NOW, Alloc)],
+            request_to(Alloc, request(refresh, [{lifetime, 0}]))],
     [?assertEqual([{release, ?TOKEN}], [E || {release, _} = E <- Effects])
      || {_, Effects} <- Ends].
 
@@ -734,6 +735,169 @@ info(_) ->
     ?assertEqual(#{user => <<"alice">>, client => ?CLIENT, relayed => [{?RELAY4, 50000}],
                    expires_ms => 599000, permissions => [], channels => []},
                  info_of(made(), 1000)).
+
+%%% Another relay
+
+all_of_it_for_the_time_left(_) ->
+    Alloc = permitted(bound(made(), 16#4001, ?PEER), [{9, 9, 9, 9}]),
+    {Asked, [{ask, Ref, Create}]} = up(100000, down(Alloc)),
+    ?assertEqual({alloc_create, #{session => ?SESSION, listener => 1, transport => 17,
+                                  client => ?CLIENT, server => ?SERVER, pool_v4 => 40,
+                                  pool_v6 => 0, port_v4 => 50000, port_v6 => 0, even => 0,
+                                  token => 0, lifetime_ms => 500000, bytes_per_s => 0,
+                                  bucket => 0}}, Create),
+    {Back, Effects} = relay_at(100010, Asked, Ref, created(#{})),
+    ?assertEqual([{tell, {channel, #{session => ?SESSION, number => 16#4001, peer => ?PEER,
+                                     lifetime_ms => 499990, permission_ms => 199990}}},
+                  {tell, {permit, #{session => ?SESSION, lifetime_ms => 199990,
+                                    peers => meerkat_ctl:encode_peers([{{9, 9, 9, 9}, 0}])}}},
+                  {replayed, ok}], Effects),
+    ?assertEqual(info_of(Alloc, 100010), info_of(Back, 100010)).
+
+%% K17; and what is over is not back.
+channel_outlives_its_permission(_) ->
+    Alloc = permitted(bound(made([{lifetime, 3600}], limits()), 16#4001, ?PEER), [{9, 9, 9, 9}]),
+    ?assertMatch([{tell, {channel, #{lifetime_ms := 200000, permission_ms := 0}}},
+                  {replayed, ok}], replayed(400000, Alloc)),
+    ?assertEqual([{replayed, ok}], replayed(600000, Alloc)).
+
+families_with_their_own_ends(_) ->
+    {Alloc0, _} = request_to(dual(), request(refresh, [{lifetime, 3600},
+                                                       {requested_address_family, 2}])),
+    {Alloc, _} = relay(Alloc0, reply(ok)),
+    {Asked, [{ask, Ref, {alloc_create, Create}}]} = up(1000, down(Alloc)),
+    ?assertMatch(#{pool_v4 := 40, port_v4 := 50000, pool_v6 := 60, port_v6 := 50006,
+                   lifetime_ms := 3599000}, Create),
+    {_, Effects} = relay_at(1000, Asked, Ref,
+                            created(#{relayed_v6 => {?RELAY6, 50006}, pool_v6 => 60})),
+    ?assertEqual([{tell, {alloc_refresh, #{session => ?SESSION, family => 4,
+                                           lifetime_ms => 599000}}},
+                  {replayed, ok}], Effects).
+
+family_that_ended(_) ->
+    {Alloc0, _} = request_to(dual(), request(refresh, [{lifetime, 3600},
+                                                       {requested_address_family, 2}])),
+    {Alloc, _} = relay(Alloc0, reply(ok)),
+    ?assertMatch({_, [{ask, _, {alloc_create, #{pool_v4 := 0, port_v4 := 0, pool_v6 := 60,
+                                                port_v6 := 50006}}}]},
+                 up(600000, down(Alloc))).
+
+all_that_ended(_) ->
+    ?assertMatch({_, [{replayed, over}, forget, {stop, {expired, #{}}}]},
+                 up(600000, down(made()))).
+
+%% RFC 8016: the client is where it was last.
+moved_before(_) ->
+    #{client := Client} = There = there(),
+    Alloc = move_done(There, resumed_to(There, 0, made_mobile())),
+    ?assertMatch({_, [{ask, _, {alloc_create, #{client := Client}}}]}, up(0, down(Alloc))).
+
+move_pending(_) ->
+    #{client := Client} = There = there(),
+    Pending = resumed_to(There, 0, made_mobile()),
+    {Asked, [{ask, Ref, {alloc_create, #{client := ?CLIENT}}}]} = up(0, down(Pending)),
+    {Back, [{tell, {alloc_move, #{client := Client}}}, {replayed, ok}]} =
+        relay_at(0, Asked, Ref, created(#{})),
+    _ = move_done(There, Back).
+
+%% The client asks again, and it is done again.
+requests_in_hand(_) ->
+    [begin
+         {Asked, [{ask, _, _}]} = request_to(made(), Request),
+         {Down, [{answer, none}]} = meerkat_alloc_core:handle(relay_down, ?NOW, Asked),
+         ?assertEqual(info_of(made(), 0), info_of(Down, 0)),
+         {Again, [{ask, Ref, {alloc_create, _}}]} = up(0, Down),
+         {Back, [{replayed, ok}]} = relay_at(0, Again, Ref, created(#{})),
+         ?assertMatch({_, [{ask, _, _}]}, request_to(Back, Request))
+     end || Request <- [permission([{9, 9, 9, 9}]), channel(16#4000, ?PEER),
+                        request(refresh, [])]].
+
+%% The ticket is still good.
+move_in_hand(_) ->
+    There = there(),
+    {Asked, [{meet, There}, {ask, _, {alloc_move, _}}]} =
+        request_to(made_mobile(), resume(There, 0, [])),
+    {Down, [{part, There}, {answer, none}]} =
+        meerkat_alloc_core:handle(relay_down, ?NOW, Asked),
+    {Again, [{ask, Ref, {alloc_create, #{client := ?CLIENT}}}]} = up(0, Down),
+    {Back, [{replayed, ok}]} = relay_at(0, Again, Ref, created(#{})),
+    _ = resumed_to(There, 0, Back).
+
+end_in_hand(_) ->
+    {Alloc, _} = request_to(made(), request(refresh, [{lifetime, 0}])),
+    ?assertMatch({_, [{stop, {deleted, #{}}}]},
+                 meerkat_alloc_core:handle(relay_down, ?NOW, Alloc)).
+
+port_not_free_yet(_) ->
+    {Asked, [{ask, Ref, Create}]} = up(0, down(made())),
+    {Waiting, [{later, _}]} = relay_at(0, Asked, Ref, taken()),
+    {Again, [{ask, Ref2, Create}]} = meerkat_alloc_core:handle(again, ?NOW, Waiting),
+    ?assertMatch({_, [{replayed, ok}]}, relay_at(0, Again, Ref2, created(#{}))).
+
+%% After a while it is given up.
+port_of_somebody_else(_) ->
+    {Asked, [{ask, Ref, _}]} = up(0, down(made())),
+    ?assertMatch({_, [{replayed, lost}, forget, {stop, {not_replayed, no_ports}}]},
+                 relay_at(10000, Asked, Ref, taken())).
+
+%% At any step; what the one before said late is nobody's.
+relay_dies_again(_) ->
+    Alloc = permitted(made(), [{9, 9, 9, 9}]),
+    {Asked, [{ask, Ref, Create}]} = up(0, down(Alloc)),
+    {Waiting, [{later, _}]} = relay_at(0, Asked, Ref, taken()),
+    [begin
+         {Again, [{ask, Ref2, Create}]} = up(0, down(Before)),
+         ?assertMatch({Again, []}, relay_at(0, Again, Ref, created(#{}))),
+         ?assertMatch({_, [{tell, {permit, _}}, {replayed, ok}]},
+                      relay_at(0, Again, Ref2, created(#{})))
+     end || Before <- [Asked, Waiting]],
+    ?assertMatch({_, []}, meerkat_alloc_core:handle(again, ?NOW, down(Waiting))).
+
+relay_silent_at_replay(_) ->
+    {Asked, _} = up(0, down(made())),
+    ?assertMatch({_, [{tell, {alloc_delete, _}}, {replayed, lost}, forget, {stop, relay_silent}]},
+                 meerkat_alloc_core:handle(relay_silent, ?NOW, Asked)).
+
+%% K15: nobody can redeem a token that the new relay does not know.
+reservation_is_not_replayed(_) ->
+    {Alloc, _} = make([{even_port, true}], limits(), created(#{token => ?TOKEN})),
+    {Down, [{release, ?TOKEN}]} = meerkat_alloc_core:handle(relay_down, ?NOW, Alloc),
+    ?assertMatch({_, [{ask, _, {alloc_create, #{even := 0, token := 0}}}]}, up(0, Down)),
+    {_, [{answer, {success, Attributes}}]} =
+        request_to(Down, request(allocate, [{requested_transport, 17}, {even_port, true}])),
+    ?assertNot(lists:keymember(reservation_token, 1, Attributes)).
+
+%% What the first had counted when it was last asked, at a Refresh.
+counters_of_both_relays(_) ->
+    {Alloc0, _} = request_to(made(), request(refresh, [{lifetime, 3600}])),
+    {Alloc1, Effects} = meerkat_alloc_core:handle({relay, 2, reply(ok)}, ?NOW, Alloc0),
+    ?assert(lists:member({tell, {session_info, #{session => ?SESSION}}}, Effects)),
+    Stats = (turn_kit:no_drops())#{session => ?SESSION, client_packets => 1, client_bytes => 10,
+                                   peer_packets => 0, peer_bytes => 0, no_channel => 3},
+    {Alloc2, []} = meerkat_alloc_core:handle({relay, 0, {session_stats, Stats}}, ?NOW, Alloc1),
+    {Asked, [{ask, Ref, _}]} = up(0, down(Alloc2)),
+    {Back, _} = relay_at(0, Asked, Ref, created(#{})),
+    ?assertMatch({_, [forget, {stop, {expired, #{client_packets := 3, client_bytes := 30,
+                                                 peer_packets := 4, no_channel := 3}}}]},
+                 gone(Back, 1)).
+
+down(Alloc) ->
+    {Down, []} = meerkat_alloc_core:handle(relay_down, ?NOW, Alloc),
+    Down.
+
+up(Ms, Alloc) ->
+    meerkat_alloc_core:handle(relay_up, ?NOW + Ms, Alloc).
+
+relay_at(Ms, Alloc, Ref, Message) ->
+    meerkat_alloc_core:handle({relay, Ref, Message}, ?NOW + Ms, Alloc).
+
+replayed(Ms, Alloc) ->
+    {Asked, [{ask, Ref, _}]} = up(Ms, down(Alloc)),
+    {_, Effects} = relay_at(Ms, Asked, Ref, created(#{})),
+    Effects.
+
+taken() ->
+    created(#{status => no_ports, relayed_v4 => undefined, status_v4 => no_ports}).
 
 %%% Mobility (RFC 8016)
 
@@ -798,7 +962,7 @@ resume_deletes(_) ->
 
 resume_of_one_family(_) ->
     {Dual, _} = make([{additional_address_family, 2}, {mobility_ticket, <<>>}], mobile(),
-                     created(#{relayed_v6 => {?RELAY6, 50006}})),
+                     created(#{relayed_v6 => {?RELAY6, 50006}, pool_v6 => 60})),
     V6 = {requested_address_family, 2},
     {Alloc1, _} = request_to(Dual, resume(there(), 0, [V6, {lifetime, 0}])),
     {Alloc2, [{ask, _, {alloc_refresh, #{family := 6, lifetime_ms := 0}}}]} =
@@ -928,8 +1092,7 @@ moved_to_nowhere_we_know(_) ->
 forgotten_with_all_places(_) ->
     Pending = resumed_to(there(), 0, made_mobile()),
     [?assertEqual({[forget], []}, {[E || E = forget <- Effects], [E || {part, _} = E <- Effects]})
-     || {_, Effects} <- [gone(Pending, 1), request_to(Pending, request(refresh, [{lifetime, 0}])),
-                         meerkat_alloc_core:handle(relay_down, ?NOW, Pending)]].
+     || {_, Effects} <- [gone(Pending, 1), request_to(Pending, request(refresh, [{lifetime, 0}]))]].
 
 tickets_count_round(_) ->
     lists:foldl(fun(N, Alloc) ->
@@ -1094,8 +1257,12 @@ relay(Alloc, Message) ->
 relay(Alloc, Message, Ref) ->
     case meerkat_alloc_core:handle({relay, Ref, Message}, ?NOW, Alloc) of
         {Alloc, []} when Ref < 20 -> relay(Alloc, Message, Ref + 1);
-        Result -> Result
+        {Changed, Effects} -> {Changed, [E || E <- Effects, not is_count(E)]}
     end.
+
+%% Asked for along with something else (counters_of_both_relays).
+is_count({tell, {session_info, _}}) -> true;
+is_count(_Effect) -> false.
 
 request_to(Alloc, Request) ->
     request_at(0, Alloc, Request).
@@ -1127,7 +1294,7 @@ made(Attributes, Limits) ->
 
 dual() ->
     {Alloc, _} = make([{additional_address_family, 2}], limits(),
-                      created(#{relayed_v6 => {?RELAY6, 50006}})),
+                      created(#{relayed_v6 => {?RELAY6, 50006}, pool_v6 => 60})),
     Alloc.
 
 made_with_status(Status) ->

@@ -33,7 +33,7 @@ groups() ->
         killed_allocation_is_ended, crashed_allocation_is_ended, bandwidth_is_told,
         reload_refused_by_the_relay, reload_tells_the_relay, token_is_its_users,
         token_ends_with_its_allocation, forbidden_peer_403, every_request_one_answer,
-        bridge_gone_ends_allocations, stats, one_line_for_an_allocation,
+        next_bridge_is_told_all, gone_with_the_bridge, stats, one_line_for_an_allocation,
         forbidden_peer_logged, strangers_text_escaped, crash_prints_no_secret]},
      {program, [], [
         binding_answered, program_missing, program_is_something_else, port_taken,
@@ -216,18 +216,20 @@ allocate_refresh_delete(Config) ->
                    attributes := [{xor_relayed_address, {?RELAY, 50000}}, {lifetime, 600},
                                   {xor_mapped_address, ?CLIENT}]}, Answer),
     ?assertEqual(ok, meerkat_stun:verify(Packet, Key)),
-    ?assertMatch([#{user := <<"alice">>, session := Session, relayed := [{?RELAY, 50000}]}],
-                 meerkat:allocations(name(Config))),
+    [{Session, Pid}] = meerkat_registry:sessions(name(Config)),
+    ?assertMatch({ok, #{user := <<"alice">>, session := Session, relayed := [{?RELAY, 50000}]}},
+                 meerkat_alloc:info(Pid)),
     _ = asked(Bridge, ?FLOW + 1, refresh, [{lifetime, 1200}], #{session => Session}),
     {Ref2, {alloc_refresh, #{session := Session, family := 0, lifetime_ms := 1200000}}} =
         command(Bridge),
     replied(Bridge, Ref2, Session, ok),
     ?assertMatch(#{class := success, attributes := [{lifetime, 1200}]},
                  answer(Bridge, ?FLOW + 1)),
+    %% Its counters, lest they die with the relay.
+    {0, {session_info, #{session := Session}}} = command(Bridge),
     _ = asked(Bridge, ?FLOW + 2, refresh, [{lifetime, 0}], #{session => Session}),
     {0, {alloc_delete, #{session := Session}}} = command(Bridge),
     ?assertMatch(#{class := success, attributes := [{lifetime, 0}]}, answer(Bridge, ?FLOW + 2)),
-    [{_, Pid}] = meerkat_registry:sessions(name(Config)),
     gone(Bridge, Session, 0),
     over(Pid),
     ?assertEqual(0, maps:get(allocations, info(Config))).
@@ -494,15 +496,52 @@ request_of_some_kind(Bridge, Flow) ->
         3 -> asked(Bridge, Flow, allocate, [{requested_transport, 6}], Client)
     end.
 
-bridge_gone_ends_allocations(Config) ->
-    Bridge = serving(Config, #{}),
-    _ = allocated(Bridge),
-    [{_, Pid}] = meerkat_registry:sessions(name(Config)),
+%% Everything under the number it had; the bandwidth of users before, listeners first.
+next_bridge_is_told_all(Config) ->
+    Bridge = serving(Config, #{user_bps => 5000}),
+    Session = allocated(Bridge),
+    _ = asked(Bridge, ?FLOW + 1, channel_bind, [{channel_number, 16#4000}, peer({8, 8, 8, 8})],
+              #{session => Session}),
+    {Ref, {channel, _}} = command(Bridge),
+    replied(Bridge, Ref, Session, ok),
+    #{class := success} = answer(Bridge, ?FLOW + 1),
     ok = gen_tcp:close(socket(Bridge)),
-    over(Pid),
+    Again = accepted(Bridge),
+    hello(Again),
+    {Ref1, {config, _}} = any_command(Again),
+    reply(Again, Ref1, ok),
+    {Ref2, {relay_address, _}} = any_command(Again),
+    reply(Again, Ref2, ok),
+    {0, {bucket, #{bucket := Bucket, bytes_per_s := 5000}}} = any_command(Again),
+    {Ref3, {policy, _}} = any_command(Again),
+    reply(Again, Ref3, ok),
+    {Ref4, {listen, Listen}} = any_command(Again),
+    listening(Again, Ref4, Listen, {{127, 0, 0, 1}, 3478}),
+    {Ref5, {alloc_create, #{session := Session, bucket := Bucket, port_v4 := 50000}}} =
+        any_command(Again),
+    created(Again, Ref5, Session, #{}),
+    {0, {channel, #{session := Session, number := 16#4000, peer := {{8, 8, 8, 8}, 5000},
+                    lifetime_ms := Channel, permission_ms := Permission}}} = any_command(Again),
+    ?assert(Channel > Permission andalso Permission =< 300000),
+    _ = asked(Again, ?FLOW + 2, refresh, [], #{session => Session}),
+    ?assertMatch({_, {alloc_refresh, #{session := Session}}}, command(Again)).
+
+%% What was being made, and what was being ended, is not made again.
+gone_with_the_bridge(Config) ->
+    Bridge = serving(Config, #{}),
+    Other = #{client => {{192, 0, 2, 10}, 5000}},
+    Ending = allocated(Bridge),
+    _ = asked(Bridge, ?FLOW + 1, refresh, [{lifetime, 0}], #{session => Ending}),
+    {0, {alloc_delete, _}} = command(Bridge),
+    #{class := success} = answer(Bridge, ?FLOW + 1),
+    _ = asked(Bridge, ?FLOW + 2, allocate, [{requested_transport, 17}], Other),
+    {_, {alloc_create, _}} = command(Bridge),
+    Pids = [Pid || {_, Pid} <- meerkat_registry:sessions(name(Config))],
+    ok = gen_tcp:close(socket(Bridge)),
     Again = accepted(Bridge),
     served(Again),
-    _ = asked(Again, ?FLOW, refresh, [], #{}),
+    [over(Pid) || Pid <- Pids],
+    _ = asked(Again, ?FLOW, refresh, [], Other),
     ?assertMatch(#{attributes := [{error_code, {437, <<>>}}]}, answer(Again, ?FLOW)).
 
 stats(Config) ->
@@ -679,10 +718,10 @@ killed_program_comes_back(Config) ->
     {Owner, OsPid} = program(Config),
     {Client, Pid} = real_allocation(Config, Port),
     kill_program(OsPid),
-    over(Pid),
     {NewOwner, NewOsPid} = restarted(Config, Owner),
     ?assertNotEqual({Owner, OsPid}, {NewOwner, NewOsPid}),
-    ?assertMatch(#{listeners := [{_, Port}], allocations := 0}, info(Config)),
+    ?assertMatch(#{listeners := [{_, Port}], allocations := 1}, info(Config)),
+    ?assertMatch({ok, _}, meerkat_alloc:info(Pid)),
     ?assertMatch(#{class := success}, binding(Port)),
     ok = gen_udp:close(Client).
 
@@ -732,7 +771,8 @@ stopped_server_frees_its_ports(Config) ->
 %% A program that dies again and again takes the server along.
 crash_loop_ends_server(Config) ->
     Flag = process_flag(trap_exit, true),
-    {ok, Sup} = meerkat_server_sup:start_link(name(Config), fun() -> real_config(#{}) end),
+    {ok, Sup} = meerkat_server_sup:start_link(name(Config), make_ref(),
+                                              fun() -> real_config(#{}) end),
     ok = kill_until(Sup, Config),
     true = process_flag(trap_exit, Flag),
     ?assertNot(meerkat_registry:is_running(name(Config))).

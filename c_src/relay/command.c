@@ -167,7 +167,7 @@ static enum ctl_status make_session(struct worker *w, const struct mail_alloc *m
     struct session *s = session_create(&w->sessions, m->session, &f);
     if (!s)
         return CTL_FULL;
-    s->flow_home = w->config.index;
+    move_settle(w, s, m->home);
     s->rate = bandwidth(m->bytes_per_s);
     if (m->bucket && m->bucket < w->config.limits->users_max)
         s->user = &w->config.limits->users[m->bucket];
@@ -285,11 +285,12 @@ static enum ctl_status bind_channel(struct worker *w, struct session *s,
     struct channel *same_peer = channel_by_peer(&w->sessions, s, &m->peer, now);
     if (same_number != same_peer)
         return CTL_CONFLICT; /* RFC 8656 12.2: either is bound to another */
-    bool renews = permission_exists(&w->sessions, s, &m->peer);
-    if (!room_for(&w->sessions.permission_slab, renews ? 0 : 1) ||
+    bool adds = m->permission_ms && !permission_exists(&w->sessions, s, &m->peer);
+    if (!room_for(&w->sessions.permission_slab, adds ? 1 : 0) ||
         !channel_set(&w->sessions, s, m->number, &m->peer, in_ms(w, m->lifetime_ms)))
         return CTL_FULL;
-    permit_one(w, s, &m->peer, in_ms(w, m->permission_ms));
+    if (m->permission_ms)
+        permit_one(w, s, &m->peer, in_ms(w, m->permission_ms));
     return CTL_OK;
 }
 

@@ -53,6 +53,8 @@ void command_report_gone(struct worker *w);
 
 /* RFC 8016: a session gets another 5-tuple; false when there is no room for the reply. */
 bool move_session(struct worker *w, const struct mail_move *m);
+/* A new session's client comes to the worker `home`, which was another where it has moved. */
+void move_settle(struct worker *w, struct session *s, unsigned home);
 /* The 5-tuple whose datagrams come to this worker, though the session lives in another. */
 void move_roamer(struct worker *w, const struct mail_roam *m);
 /* A message from such a 5-tuple, where it came in, and where it belongs. False: no such 5-tuple. */

@@ -52,6 +52,13 @@ void move_roamer(struct worker *w, const struct mail_roam *m)
         roamer_remove(&w->sessions, r);
 }
 
+void move_settle(struct worker *w, struct session *s, unsigned home)
+{
+    s->flow_home = home;
+    if (home != w->config.index)
+        tell_roamer(w, home, true, s, &s->flow);
+}
+
 void move_forget(struct worker *w, struct session *s)
 {
     if (s->moving)

@@ -275,6 +275,19 @@ static void alloc_refused(struct control *c, const struct ctl_frame *f, enum ctl
     control_send(c, &out);
 }
 
+/* An allocation that names its ports has all of them or none. */
+static void give_back(struct mail_alloc *m)
+{
+    for (int i = 0; i < 2; i++) {
+        struct port *port = &m->relayed[i];
+        if (!port->pool)
+            continue;
+        close(port->fd);
+        port_release(port->pool, port->port);
+        port->pool = NULL;
+    }
+}
+
 /* Ports are chosen and sockets bound here; the worker does the rest, and replies. */
 static void alloc_create(struct control *c, const struct ctl_frame *f)
 {
@@ -292,10 +305,13 @@ static void alloc_create(struct control *c, const struct ctl_frame *f)
     const uint32_t pools[2] = {m->pool_v4, m->pool_v6};
     const uint16_t wanted[2] = {m->port_v4, m->port_v6};
     enum ctl_status status = CTL_GONE;
+    bool named = m->port_v4 || m->port_v6;
     if (index >= c->worker_count) {
         alloc_refused(c, f, CTL_REFUSED, &ma);
         return;
     }
+    /* What is replayed may have moved since its session got its worker. */
+    ma.home = named ? socket_spread(&m->client, c->worker_count) : index;
     struct port held;
     if (m->token && !port_redeem(&c->ports, m->token, c->time.now, &held)) {
         alloc_refused(c, f, CTL_BAD_TOKEN, &ma);
@@ -312,6 +328,10 @@ static void alloc_create(struct control *c, const struct ctl_frame *f)
         ma.token = token ? token : ma.token;
         ma.status[i] = ret ? status_of(ret) : CTL_OK;
         status = ma.status[i];
+    }
+    if (named && (ma.status[0] || ma.status[1])) {
+        status = ma.status[0] ? ma.status[0] : ma.status[1];
+        give_back(&ma);
     }
     if (!ma.relayed[0].pool && !ma.relayed[1].pool) {
         alloc_refused(c, f, status, &ma);

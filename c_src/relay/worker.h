@@ -56,6 +56,7 @@ struct mail_alloc {
     uint32_t lifetime_ms;
     uint64_t bytes_per_s;
     uint32_t bucket;
+    unsigned home; /* where that client's datagrams come in */
 };
 
 struct mail_port {

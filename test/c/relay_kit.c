@@ -267,7 +267,8 @@ struct session *kit_allocate(struct kit *k, uint64_t id, bool v4, bool v6, uint3
                            .transport = 17,
                            .client = k->client,
                            .server = k->server,
-                           .lifetime_ms = lifetime_ms};
+                           .lifetime_ms = lifetime_ms,
+                           .home = k->worker.config.index};
     uint64_t token;
     if (v4)
         must(port_take(&k->ports, ports_find(&k->ports, 1), 0, PORT_ANY, k->worker.time.now,

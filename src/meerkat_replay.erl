@@ -1,0 +1,50 @@
+%% After the relay's death: has every allocation make itself anew in the next one, some at a time so
+%% that neither the pipe nor the relay chokes on them. A process that ends with its work, or with
+%% the relay's. Knows neither how an allocation does it nor what else waits for the end.
+-module(meerkat_replay).
+
+-export([start_link/2]).
+
+-export_type([outcome/0]).
+
+%% `over`: their time had come meanwhile, or their clients had ended them.
+-type outcome() :: #{ok | over | lost => non_neg_integer()}.
+
+%% Processes that have been told and have not answered.
+-define(WINDOW, 128).
+
+%% When all is done the caller hears {replay_over, Pid, outcome()}.
+-spec start_link(port(), [pid()]) -> pid().
+start_link(Port, Pids) ->
+    Caller = self(),
+    spawn_link(fun() ->
+        {Now, Later} = lists:split(min(?WINDOW, length(Pids)), Pids),
+        Waiting = lists:foldl(fun(Pid, Asked) -> ask(Pid, Port, Asked) end, #{}, Now),
+        Outcome = collect(Waiting, Later, Port, #{ok => 0, over => 0, lost => 0}),
+        Caller ! {replay_over, self(), Outcome}
+    end).
+
+ask(Pid, Port, Waiting) ->
+    Monitor = erlang:monitor(process, Pid),
+    ok = meerkat_alloc:replay(Pid, Port, self()),
+    Waiting#{Pid => Monitor}.
+
+collect(Waiting, [], _Port, Outcome) when map_size(Waiting) =:= 0 ->
+    Outcome;
+collect(Waiting, Later, Port, Outcome) ->
+    receive
+        {replayed, Pid, What} when is_map_key(Pid, Waiting) ->
+            true = erlang:demonitor(maps:get(Pid, Waiting), [flush]),
+            next(What, Pid, Waiting, Later, Port, Outcome);
+        {'DOWN', _, process, Pid, Reason} when is_map_key(Pid, Waiting) ->
+            What = case Reason of normal -> over; _ -> lost end,
+            next(What, Pid, Waiting, Later, Port, Outcome)
+    end.
+
+next(What, Pid, Waiting, Later, Port, Outcome) ->
+    Left = maps:remove(Pid, Waiting),
+    Counted = maps:update_with(What, fun(N) -> N + 1 end, Outcome),
+    case Later of
+        [Next | Rest] -> collect(ask(Next, Port, Left), Rest, Port, Counted);
+        [] -> collect(Left, [], Port, Counted)
+    end.

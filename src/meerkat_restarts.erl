@@ -1,0 +1,84 @@
+%% The deaths of a server's relay programs: how many, how long the server was without one, what
+%% became of the allocations; and a line in the log for each, with one more when they are too many.
+%% Whether there is another relay the supervisor decides.
+%%
+%% Kept among the notes of meerkat_registry, which outlives relays.
+-module(meerkat_restarts).
+
+-export([died/2, found/1, over/2, counts/1]).
+
+-export_type([counts/0]).
+
+%% Since the server started. The gap is the time from a death to the last allocation replayed: of
+%% the last time, and of all. Only allocations that lived count as lost.
+-type counts() :: #{restarts := non_neg_integer(),
+                    gap_ms := non_neg_integer(),
+                    gap_total_ms := non_neg_integer(),
+                    replayed := non_neg_integer(),
+                    lost := non_neg_integer()}.
+
+-include_lib("kernel/include/logger.hrl").
+
+%% A relay that served has ended, or one that was to take its place; Why is a sentence.
+-spec died(Name :: atom(), Why :: string()) -> ok.
+died(Name, Why) ->
+    case meerkat_registry:note(Name, port) of
+        none -> ok;     % the server has never served, and whoever starts it hears why
+        _ -> died(Name, Why, meerkat_clock:now_ms())
+    end.
+
+died(Name, Why, Now) ->
+    ?LOG_WARNING("~ts; ~b allocations wait for the next one",
+                 [Why, meerkat_registry:count(Name)]),
+    _ = meerkat_registry:note(Name, died) =:= none andalso
+        meerkat_registry:put_note(Name, died, Now),
+    {Most, Seconds} = meerkat_server_sup:patience(),
+    Deaths = [Now | [At || At <- deaths(Name), Now - At < Seconds * 1000]],
+    ok = meerkat_registry:put_note(Name, deaths, Deaths),
+    case length(Deaths) > Most of
+        true -> ?LOG_ERROR("the server ~ts gives up and ends with all its allocations: ~b relay "
+                           "programs have died within ~b s, the last one so: ~ts",
+                           [Name, length(Deaths), Seconds, Why]);
+        false -> ok
+    end.
+
+deaths(Name) ->
+    case meerkat_registry:note(Name, deaths) of
+        none -> [];
+        Deaths -> Deaths
+    end.
+
+%% Before another relay starts: was there one whose process was killed before it could say so?
+-spec found(Name :: atom()) -> ok.
+found(Name) ->
+    case meerkat_registry:note(Name, died) of
+        none -> died(Name, "the relay program ended: the process that owned it is gone");
+        _ -> ok
+    end.
+
+%% Another relay serves, and has all the allocations it will have.
+-spec over(Name :: atom(), meerkat_replay:outcome()) -> ok.
+over(Name, #{ok := Replayed, lost := Lost}) ->
+    case meerkat_registry:note(Name, died) of
+        none ->
+            ok;     % the first
+        Died ->
+            Gap = meerkat_clock:now_ms() - Died,
+            ?LOG_WARNING("the relay is back after ~b ms: ~b allocations replayed, ~b lost",
+                         [Gap, Replayed, Lost]),
+            Before = counts(Name),
+            ok = meerkat_registry:put_note(Name, restarts, #{
+                restarts => maps:get(restarts, Before) + 1,
+                gap_ms => Gap,
+                gap_total_ms => maps:get(gap_total_ms, Before) + Gap,
+                replayed => maps:get(replayed, Before) + Replayed,
+                lost => maps:get(lost, Before) + Lost}),
+            meerkat_registry:put_note(Name, died, none)
+    end.
+
+-spec counts(Name :: atom()) -> counts().
+counts(Name) ->
+    case meerkat_registry:note(Name, restarts) of
+        none -> #{restarts => 0, gap_ms => 0, gap_total_ms => 0, replayed => 0, lost => 0};
+        Counts -> Counts
+    end.

@@ -1,0 +1,768 @@
+%% What dies, and what lives on: the relay program under traffic, the processes around it, the
+%% whole VM. Real clients, real peers, kill -9. That the next relay serves is awaited by asking the
+%% server; what clients and peers then see is seen on their sockets, without a request of theirs.
+-module(supervision_SUITE).
+
+-include_lib("stdlib/include/assert.hrl").
+
+-export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2,
+         end_per_testcase/2]).
+-export([relay_killed_under_traffic/1, permissions_end_when_they_would_have/1,
+         channel_without_its_permission/1, old_nonce_and_quota/1,
+         port_taken_by_somebody_else/1, killed_twice/1, killed_while_replaying/1,
+         moved_client/1, new_allocations_wait/1, expired_meanwhile/1,
+         bandwidth_stays/1, deaths_end_the_server/1, server_starts_afresh/1,
+         allocation_killed/1, vm_killed/1, foreground_ends_with_a_sentence/1,
+         reloaded_settings_stay/1, drawn_secret_stays/1, embedder_starts_anew/1,
+         forbidden_stays_forbidden/1]).
+-export([init/1, log/2]).
+
+-import(turn_kit, [doc/1, open/1, ask/2, challenged/1, signed/3, call/3, allocated/1,
+                   allocated/2, allocated/3, allocate/1, permit/2, bind/3, send_to/3, channel/3,
+                   data/1, next/1, peer/0, peer/1, peer_send/3, peer_next/1, get/2, code/1,
+                   success/1, unheard/4]).
+
+-define(V6, {0, 0, 0, 0, 0, 0, 0, 1}).
+-define(TIMEOUT, 20000).
+-define(NUMBER, 16#4001).
+-define(SPEED, 100).
+
+-spec all() -> [atom()].
+all() ->
+    [relay_killed_under_traffic,
+     permissions_end_when_they_would_have,
+     channel_without_its_permission,
+     old_nonce_and_quota,
+     port_taken_by_somebody_else,
+     killed_twice,
+     killed_while_replaying,
+     moved_client,
+     new_allocations_wait,
+     expired_meanwhile,
+     bandwidth_stays,
+     forbidden_stays_forbidden,
+     deaths_end_the_server,
+     server_starts_afresh,
+     allocation_killed,
+     vm_killed,
+     foreground_ends_with_a_sentence,
+     reloaded_settings_stay,
+     drawn_secret_stays,
+     embedder_starts_anew].
+
+-spec suite() -> [tuple()].
+suite() -> [{timetrap, {seconds, 30}}].
+
+-spec init_per_suite(turn_kit:config()) -> turn_kit:config() | {skip, string()}.
+init_per_suite(Config) ->
+    os:getenv("MEERKAT_TEST_TARGET") =:= false orelse throw({skip, "kills the server"}),
+    {ok, _} = application:ensure_all_started(meerkat),
+    Level = maps:get(level, logger:get_primary_config()),
+    ok = logger:set_primary_config(level, critical),
+    [{log_level, Level} | Config].
+
+-spec end_per_suite(turn_kit:config()) -> _.
+end_per_suite(Config) ->
+    logger:set_primary_config(level, proplists:get_value(log_level, Config)).
+
+%% Each has an application that has seen no server end.
+-spec init_per_testcase(atom(), turn_kit:config()) -> turn_kit:config().
+init_per_testcase(_Case, Config) ->
+    {ok, _} = application:ensure_all_started(meerkat),
+    Config.
+
+-spec end_per_testcase(atom(), turn_kit:config()) -> _.
+end_per_testcase(_Case, _Config) -> application:stop(meerkat).
+
+%%% The relay program
+
+-spec relay_killed_under_traffic(turn_kit:config()) -> ok.
+relay_killed_under_traffic(_Config) ->
+    doc("kill -9 with 200 allocations and data on their channels: the same relayed addresses, and "
+        "data flows both ways again without a request of any client"),
+    turn_kit:with_server(#{}, fun(Server) ->
+        Peers = #{v4 => peer(), v6 => peer(?V6)},
+        Sessions = [session(Kind, Server, Peers)
+                    || N <- lists:seq(1, 200),
+                       Kind <- [lists:nth(1 + N rem 4, [channel, permission, v6, dual])]],
+        [ok = both_ways(S, Peers) || S <- Sessions],
+        Before = allocations(Server),
+        Traffic = traffic(Sessions),
+        ok = kill_relay(Server),
+        #{relay_restarts := 1, relay_replayed := 200, relay_lost := 0} = restarted(Server, 1),
+        ok = quiet(Traffic, Sessions, Peers),
+        ?assertEqual(Before, allocations(Server)),
+        [ok = both_ways(S, Peers) || S <- Sessions],
+        [?assertEqual(get(lifetime, success(call(C, refresh, [{lifetime, 900}]))), 900)
+         || {_, C} <- Sessions],
+        ok
+    end).
+
+-spec permissions_end_when_they_would_have(turn_kit:config()) -> ok.
+permissions_end_when_they_would_have(Config) ->
+    doc("a permission that had expired is not back, and one that had not ends before one given "
+        "after the restart (RFC 8656 9)"),
+    flying(Config, fun(Server) ->
+        Client = allocated(Server, [{lifetime, 3600}]),
+        [Old, Fresh, Late] = [peer({127, 0, 0, N}) || N <- [11, 12, 13]],
+        success(permit(Client, [Old])),
+        until(fun() -> not is_permitted(Old, Server) end),
+        ok = killed_with_time_left(Client, Fresh, Server, 1),
+        ok = reaches_client(Client, Fresh),
+        ok = unheard(Client, Old, relayed(Client), <<"not back">>),
+        success(permit(Client, [Late])),
+        until(fun() -> not answers(Client, Fresh) end),
+        ok = reaches_client(Client, Late)
+    end).
+
+%% On a machine that is too busy for its hundredfold clock the permission may be over by then; then
+%% it is given and the relay killed once more.
+killed_with_time_left(Client, Peer, Server, N) ->
+    success(permit(Client, [Peer])),
+    ok = kill_relay(Server),
+    _ = restarted(Server, N),
+    case is_permitted(Peer, 100000, Server) of
+        true -> ok;
+        false -> killed_with_time_left(Client, Peer, Server, N + 1)
+    end.
+
+-spec channel_without_its_permission(turn_kit:config()) -> ok.
+channel_without_its_permission(Config) ->
+    doc("K17: a channel that has outlived its permission comes back without it"),
+    flying(Config, fun(Server) ->
+        Client = allocated(Server, [{lifetime, 3600}]),
+        Peer = peer({127, 0, 0, 11}),
+        success(bind(Client, ?NUMBER, Peer)),
+        until(fun() -> not is_permitted(Peer, Server) end),
+        ok = kill_relay(Server),
+        _ = restarted(Server, 1),
+        ok = unheard(Client, Peer, relayed(Client), <<"no permission">>),
+        success(permit(Client, [Peer])),
+        ok = peer_send(Peer, relayed(Client), <<"on the channel">>),
+        ?assertEqual(stun_model:encode_channel(?NUMBER, <<"on the channel">>), next(Client))
+    end).
+
+-spec old_nonce_and_quota(turn_kit:config()) -> ok.
+old_nonce_and_quota(_Config) ->
+    doc("the nonce from before is good, and the quota counts what was replayed"),
+    turn_kit:with_server(#{user_quota => 1}, fun(Server) ->
+        Client = allocated(Server),
+        ok = kill_relay(Server),
+        _ = restarted(Server, 1),
+        success(call(Client, refresh, [])),
+        ?assertEqual(486, code(allocate(challenged(open(Server))))),
+        success(call(Client, refresh, [{lifetime, 0}])),
+        success(allocate(challenged(open(Server)))),
+        ok
+    end).
+
+-spec port_taken_by_somebody_else(turn_kit:config()) -> ok.
+port_taken_by_somebody_else(_Config) ->
+    doc("an allocation whose port another program has got is lost, with a line in the log; the "
+        "others live"),
+    Lines = logged(fun() -> turn_kit:with_server(#{}, fun(Server) ->
+        Peers = #{v4 => peer()},
+        {channel, Loser} = session(channel, Server, Peers),
+        Lives = [session(channel, Server, Peers) || _ <- lists:seq(1, 10)],
+        {Ip, Port} = relayed(Loser),
+        ok = suspend_supervisor(Server),
+        ok = kill_relay(Server),
+        {ok, Thief} = take_port(Ip, Port),
+        ok = resume_supervisor(Server),
+        #{relay_replayed := 10, relay_lost := 1, allocations := 10} = restarted(Server, 1),
+        [ok = both_ways(S, Peers) || S <- Lives],
+        ?assertEqual(437, code(call(Loser, refresh, []))),
+        gen_udp:close(Thief)
+    end) end),
+    ?assertMatch([_], [L || L <- Lines, string:find(L, "no_ports") =/= nomatch,
+                            string:find(L, "allocation lost") =/= nomatch]),
+    ?assertMatch([_], [L || L <- Lines, string:find(L, "signal 9; 11 alloc") =/= nomatch]),
+    ?assertMatch([_], [L || L <- Lines, string:find(L, "10 allocations replayed, 1 lost")
+                                            =/= nomatch]).
+
+-spec killed_twice(turn_kit:config()) -> ok.
+killed_twice(_Config) ->
+    doc("twice in a row"),
+    turn_kit:with_server(#{}, fun(Server) ->
+        Peers = #{v4 => peer()},
+        Sessions = [session(channel, Server, Peers) || _ <- lists:seq(1, 20)],
+        ok = kill_relay(Server),
+        _ = restarted(Server, 1),
+        ok = kill_relay(Server),
+        #{relay_replayed := 40, relay_lost := 0} = restarted(Server, 2),
+        [ok = both_ways(S, Peers) || S <- Sessions],
+        ok
+    end).
+
+-spec killed_while_replaying(turn_kit:config()) -> ok.
+killed_while_replaying(_Config) ->
+    doc("the next relay dies before it has all of them: the one after it gets them"),
+    turn_kit:with_server(#{}, fun(#{name := Name} = Server) ->
+        Peers = #{v4 => peer()},
+        Sessions = [session(channel, Server, Peers) || _ <- lists:seq(1, 50)],
+        %% One that does not answer keeps the replay from ending.
+        [{_, Slow} | _] = meerkat_registry:sessions(Name),
+        ok = sys:suspend(Slow),
+        Old = relay_port(Server),
+        ok = kill_relay(Server),
+        until(fun() -> relay_port(Server) =/= Old andalso
+                           meerkat_registry:note(Name, replaying) =/= none end),
+        ok = kill_relay(Server),
+        ok = sys:resume(Slow),
+        #{allocations := 50} = restarted(Server, 1),
+        [ok = both_ways(S, Peers) || S <- Sessions],
+        ok
+    end).
+
+-spec moved_client(turn_kit:config()) -> ok.
+moved_client(_Config) ->
+    doc("RFC 8016: a client that has moved, and one that is about to, whichever worker they are "
+        "at now"),
+    turn_kit:with_server(#{workers => 4, mobility => true}, fun(Server) ->
+        Peer = peer(),
+        Moved = [moved(Server, Peer, Pending) || Pending <- [false, true], _ <- lists:seq(1, 12)],
+        ok = kill_relay(Server),
+        #{relay_lost := 0} = restarted(Server, 1),
+        [begin
+             ok = channel(New, ?NUMBER, <<"from there">>),
+             ?assertEqual({relayed(Client), <<"from there">>}, peer_next(Peer)),
+             ok = peer_send(Peer, relayed(Client), <<"to there">>),
+             ?assertEqual(stun_model:encode_channel(?NUMBER, <<"to there">>), next(New)),
+             success(call(New, refresh, []))
+         end || {Client, New} <- Moved],
+        ok
+    end).
+
+-spec new_allocations_wait(turn_kit:config()) -> ok.
+new_allocations_wait(_Config) ->
+    doc("an Allocate in the gap is answered when all are replayed, and cannot get a port of "
+        "theirs: here there is one besides"),
+    First = turn_kit:free_ports(2),
+    Relays = [#{local => {127, 0, 0, 1}, advertised => {127, 0, 0, 1}, min_port => First,
+                max_port => First + 1}],
+    turn_kit:with_server(#{relays => Relays}, fun(#{name := Name} = Server) ->
+        Client = allocated(Server),
+        [{_, Slow}] = meerkat_registry:sessions(Name),
+        New = challenged(open(Server)),
+        ok = sys:suspend(Slow),
+        Old = relay_port(Server),
+        ok = kill_relay(Server),
+        until(fun() -> relay_port(Server) =/= Old end),
+        <<_:64, Id:12/binary, _/binary>> = Request =
+            signed(New, allocate, [{requested_transport, 17}]),
+        ok = turn_kit:send(New, Request),
+        %% Answered later than what was asked later.
+        success(ask(Client, turn_kit:request(binding, []))),
+        ok = sys:resume(Slow),
+        #{relay_lost := 0} = restarted(Server, 1),
+        {ok, #{class := success} = Answer} = stun_model:decode(turn_kit:await(New, Id)),
+        Got = get(xor_relayed_address, Answer),
+        ?assertEqual(lists:sort([{{127, 0, 0, 1}, First}, {{127, 0, 0, 1}, First + 1}]),
+                     lists:sort([Got, relayed(Client)])),
+        success(call(Client, refresh, [])),
+        ok
+    end).
+
+-spec expired_meanwhile(turn_kit:config()) -> ok.
+expired_meanwhile(Config) ->
+    doc("what would have ended in the gap is not made again, and counts as no loss"),
+    flying(Config, fun(Server) ->
+        Client = allocated(Server, [{lifetime, 600}]),
+        Longer = allocated(Server, [{lifetime, 3600}]),
+        ok = suspend_supervisor(Server),
+        ok = kill_relay(Server),
+        until(fun() -> [E || #{expires_ms := E} <- alive(Server)] =:= [] orelse
+                           lists:any(fun(#{expires_ms := E}) -> E =< 0 end, alive(Server)) end),
+        ok = resume_supervisor(Server),
+        #{relay_replayed := 1, relay_lost := 0, allocations := 1} = restarted(Server, 1),
+        ?assertEqual(437, code(call(Client, refresh, []))),
+        success(call(Longer, refresh, [])),
+        ok
+    end).
+
+-spec bandwidth_stays(turn_kit:config()) -> ok.
+bandwidth_stays(_Config) ->
+    doc("X83: what a user may relay stays limited"),
+    turn_kit:with_server(#{user_bps => 1000}, fun(Server) ->
+        Peer = peer(),
+        Client = allocated(Server),
+        success(bind(Client, ?NUMBER, Peer)),
+        ok = kill_relay(Server),
+        _ = restarted(Server, 1),
+        %% Two of the largest datagrams may come at once.
+        Payload = binary:copy(<<0>>, 1200),
+        [ok = channel(Client, ?NUMBER, Payload) || _ <- lists:seq(1, 200)],
+        until(fun() -> turn_kit:counter(Server, over_bandwidth) > 0 end)
+    end).
+
+-spec forbidden_stays_forbidden(turn_kit:config()) -> ok.
+forbidden_stays_forbidden(_Config) ->
+    doc("X16: a peer that a reload forbade is forbidden in the next relay too, and takes no "
+        "permission of another along"),
+    turn_kit:with_server(#{}, fun(#{name := Name} = Server) ->
+        Client = allocated(Server),
+        [Bad, Good] = [peer({127, 0, 0, N}) || N <- [21, 22]],
+        success(permit(Client, [Bad, Good])),
+        #{config := Running} = meerkat_registry:settings(Name),
+        ok = meerkat:reload(Name, (Running())#{allowed_peers => [],
+                                               denied_peers => [{{127, 0, 0, 21}, 32}]}),
+        ok = kill_relay(Server),
+        _ = restarted(Server, 1),
+        ok = unheard(Client, Bad, relayed(Client), <<"forbidden">>),
+        ok = reaches_client(Client, Good)
+    end).
+
+%%% When it does not help
+
+-spec deaths_end_the_server(turn_kit:config()) -> ok.
+deaths_end_the_server(_Config) ->
+    doc("a relay that dies again and again ends the server, with a line that says so; the "
+        "supervisor of an embedder hears `shutdown'"),
+    Name = ?FUNCTION_NAME,
+    Flag = process_flag(trap_exit, true),
+    Lines = logged(fun() ->
+        {ok, Sup} = meerkat_server_sup:start_link(Name, make_ref(), fun config/0),
+        ok = kill_until_gone(Name, Sup),
+        receive {'EXIT', Sup, Reason} -> ?assertEqual(shutdown, Reason)
+        after ?TIMEOUT -> error(still_there)
+        end
+    end),
+    true = process_flag(trap_exit, Flag),
+    ?assertMatch([_], [L || L <- Lines, string:find(L, "gives up and ends") =/= nomatch,
+                            string:find(L, "6 relay programs have died") =/= nomatch,
+                            string:find(L, "killed by signal 9") =/= nomatch]),
+    ok = meerkat_registry:drop(Name).
+
+-spec server_starts_afresh(turn_kit:config()) -> ok.
+server_starts_afresh(_Config) ->
+    doc("under the application a server that gave up starts once more, without its allocations"),
+    turn_kit:with_server(fixed(), fun(#{name := Name} = Server) ->
+        _ = allocated(Server),
+        Sup = server_sup(Name),
+        ok = kill_until_gone(Name, Sup),
+        until(fun() -> is_serving(Name) end),
+        #{allocations := 0, relay_restarts := 0} = meerkat:info(Name),
+        success(allocate(challenged(open(Server)))),
+        ok
+    end).
+
+-spec allocation_killed(turn_kit:config()) -> ok.
+allocation_killed(_Config) ->
+    doc("an allocation's process that dies loses only itself, in the relay too"),
+    turn_kit:with_server(#{}, fun(#{name := Name} = Server) ->
+        Peers = #{v4 => peer()},
+        {_, Loser} = session(channel, Server, Peers),
+        [{_, Pid}] = meerkat_registry:sessions(Name),
+        Lives = session(channel, Server, Peers),
+        true = exit(Pid, kill),
+        until(fun() -> relay_sessions(Name) =:= 1 end),
+        ?assertEqual(437, code(call(Loser, refresh, []))),
+        ok = both_ways(Lives, Peers),
+        #{allocations := 1, relay_restarts := 0} = meerkat:info(Name),
+        ok
+    end).
+
+-spec vm_killed(turn_kit:config()) -> ok.
+vm_killed(_Config) ->
+    doc("no relaying without a governor: the VM is killed, and the relay program ends"),
+    {Shell, Vm} = foreground(),
+    [Relay] = children(Vm, "meerkat_relay"),
+    [] = os:cmd("kill -9 " ++ Vm),
+    until(fun() -> not is_there(Relay) end),
+    _ = collected(Shell),
+    ok.
+
+-spec foreground_ends_with_a_sentence(turn_kit:config()) -> ok.
+foreground_ends_with_a_sentence(_Config) ->
+    doc("a server in the foreground whose relays die and die ends the node with status 1 and a "
+        "sentence"),
+    {Shell, Vm} = foreground(),
+    ok = kill_children_until_gone(Vm),
+    {1, Output} = collected(Shell),
+    ?assertNotEqual(nomatch, string:find(Output, "gives up and ends")),
+    ?assertNotEqual(nomatch, string:find(Output, "the server has given up")),
+    [?assertEqual(nomatch, string:find(Output, Noise))
+     || Noise <- ["Kernel pid terminated", "crash dump", "{\"init terminating"]].
+
+%%% What a server that starts anew is told
+
+-spec reloaded_settings_stay(turn_kit:config()) -> ok.
+reloaded_settings_stay(_Config) ->
+    doc("a server that its supervisor starts anew has the configuration of the last reload, and so "
+        "it has when only its tables were lost"),
+    turn_kit:with_server(fixed(), fun(#{name := Name} = Server) ->
+        #{config := Running} = meerkat_registry:settings(Name),
+        ok = meerkat:reload(Name, (Running())#{software => <<"reloaded">>}),
+        [begin
+             Was = server_registry(Name),
+             true = exit(case Victim of tables -> Was; all -> server_sup(Name) end, kill),
+             until(fun() -> server_registry(Name) =/= Was andalso is_serving(Name) end),
+             ?assertEqual(<<"reloaded">>, get(software, allocate(challenged(open(Server)))))
+         end || Victim <- [tables, all]],
+        ok
+    end).
+
+-spec drawn_secret_stays(turn_kit:config()) -> ok.
+drawn_secret_stays(_Config) ->
+    doc("and the secret that was drawn when it first started"),
+    Name = ?FUNCTION_NAME,
+    {ok, _} = meerkat:start_server(Name, maps:remove(secrets, config())),
+    Credentials = meerkat:credentials(Name, <<"alice">>),
+    #{secrets := Drawn} = meerkat_registry:settings(Name),
+    Was = server_registry(Name),
+    true = exit(server_sup(Name), kill),
+    until(fun() -> server_registry(Name) =/= Was andalso is_serving(Name) end),
+    #{secrets := Kept} = meerkat_registry:settings(Name),
+    ?assertEqual(Drawn(), Kept()),
+    ?assertEqual(maps:keys(Credentials), maps:keys(meerkat:credentials(Name, <<"alice">>))),
+    ok = meerkat:stop_server(Name),
+    {ok, _} = meerkat:start_server(Name, maps:remove(secrets, config())),
+    #{secrets := Other} = meerkat_registry:settings(Name),
+    ?assertNotEqual(Drawn(), Other()),
+    ok = meerkat:stop_server(Name).
+
+-spec embedder_starts_anew(turn_kit:config()) -> ok.
+embedder_starts_anew(_Config) ->
+    doc("the same in somebody else's tree; another child specification begins with its own"),
+    Name = ?FUNCTION_NAME,
+    Flag = process_flag(trap_exit, true),
+    Spec = meerkat:child_spec(Name, (config())#{software => <<"first">>}),
+    {ok, Sup} = supervisor:start_link(?MODULE, Spec),
+    #{config := Running} = meerkat_registry:settings(Name),
+    ok = meerkat:reload(Name, (Running())#{software => <<"reloaded">>}),
+    Was = server_registry(Name),
+    [{_, Server, _, _}] = supervisor:which_children(Sup),
+    true = exit(Server, kill),
+    until(fun() -> server_registry(Name) =/= Was andalso is_serving(Name) end),
+    ?assertMatch(#{software := <<"reloaded">>}, meerkat_registry:settings(Name)),
+    true = exit(Sup, shutdown),
+    receive {'EXIT', Sup, shutdown} -> ok end,
+    {ok, Other} = supervisor:start_link(?MODULE,
+                                        meerkat:child_spec(Name, (config())#{software =>
+                                                                                 <<"second">>})),
+    ?assertMatch(#{software := <<"second">>}, meerkat_registry:settings(Name)),
+    true = exit(Other, shutdown),
+    receive {'EXIT', Other, shutdown} -> ok end,
+    true = process_flag(trap_exit, Flag),
+    ok = meerkat_registry:drop(Name).
+
+%% An embedder's supervisor.
+-spec init(supervisor:child_spec()) -> {ok, tuple()}.
+init(ChildSpec) ->
+    {ok, {#{}, [ChildSpec]}}.
+
+%%% Sessions and what flows in them
+
+session(channel, Server, #{v4 := Peer}) ->
+    Client = allocated(Server),
+    success(bind(Client, ?NUMBER, Peer)),
+    {channel, Client};
+session(permission, Server, #{v4 := Peer}) ->
+    Client = allocated(Server),
+    success(permit(Client, [Peer])),
+    {permission, Client};
+session(v6, Server, #{v6 := Peer}) ->
+    Client = allocated(Server, [{requested_address_family, 2}], #{family => v6}),
+    success(bind(Client, ?NUMBER, Peer)),
+    {v6, Client};
+session(dual, Server, #{v4 := Peer4, v6 := Peer6}) ->
+    Client = allocated(Server, [{additional_address_family, 2}]),
+    success(permit(Client, [Peer4, Peer6])),
+    success(bind(Client, ?NUMBER, Peer4)),
+    {dual, Client}.
+
+%% Data from the client and back, by what it had before.
+both_ways({permission, Client}, #{v4 := Peer}) ->
+    by_indication(Client, Peer);
+both_ways({channel, Client}, #{v4 := Peer}) ->
+    by_channel(Client, Peer);
+both_ways({v6, Client}, #{v6 := Peer}) ->
+    by_channel(Client, Peer);
+both_ways({dual, Client}, #{v4 := Peer4, v6 := Peer6}) ->
+    ok = by_channel(Client, Peer4),
+    by_indication(Client, Peer6).
+
+by_channel(Client, Peer) ->
+    Mark = crypto:strong_rand_bytes(16),
+    ok = channel(Client, ?NUMBER, Mark),
+    {From, Mark} = peer_next(Peer),
+    ?assertEqual(relayed(Client), From),
+    ok = peer_send(Peer, From, Mark),
+    ?assertEqual(stun_model:encode_channel(?NUMBER, Mark), next(Client)).
+
+by_indication(Client, #{address := Address} = Peer) ->
+    Mark = crypto:strong_rand_bytes(16),
+    ok = send_to(Client, Peer, Mark),
+    {From, Mark} = peer_next(Peer),
+    ok = peer_send(Peer, From, Mark),
+    ?assertEqual({Address, Mark}, data(Client)).
+
+reaches_client(Client, Peer) ->
+    ok = peer_send(Peer, relayed(Client), <<"reached">>),
+    ?assertEqual({maps:get(address, Peer), <<"reached">>}, data(Client)).
+
+%% Does what the peer sends come to the client? A fence behind it tells.
+answers(#{server := Server} = Client, Peer) ->
+    Before = turn_kit:counter(Server, no_permission),
+    ok = peer_send(Peer, relayed(Client), <<"still there?">>),
+    ok = receive {udp, _, _, _, _} -> ok after 20 -> ok end,
+    turn_kit:counter(Server, no_permission) =:= Before.
+
+relayed(#{relayed := Relayed}) -> Relayed.
+
+%% Sends on all channels until it is told to stop.
+traffic(Sessions) ->
+    spawn_link(fun() -> pour([Client || {Kind, Client} <- Sessions, Kind =/= permission]) end).
+
+pour(Clients) ->
+    _ = [channel(Client, ?NUMBER, <<"traffic">>) || Client <- Clients],
+    receive {stop, Pid} -> Pid ! {stopped, self()}
+    after 1 -> pour(Clients)
+    end.
+
+%% Stops it; what is still on its way has arrived when all have sent and received a last thing.
+quiet(Traffic, Sessions, Peers) ->
+    Traffic ! {stop, self()},
+    receive {stopped, Traffic} -> ok end,
+    [begin
+         ok = channel(Client, ?NUMBER, <<"last">>),
+         ok = last(maps:get(case Kind of v6 -> v6; _ -> v4 end, Peers))
+     end || {Kind, Client} <- Sessions, Kind =/= permission],
+    ok.
+
+last(Peer) ->
+    case peer_next(Peer) of
+        {_, <<"last">>} -> ok;
+        {_, <<"traffic">>} -> last(Peer)
+    end.
+
+%% A client that had a channel, and itself at another address; Pending: nothing was sent from there.
+moved(Server, Peer, Pending) ->
+    Client = allocated(Server, [{mobility_ticket, <<>>}]),
+    success(bind(Client, ?NUMBER, Peer)),
+    Elsewhere = open(Server),
+    New = maps:merge(Client, maps:with([socket, here], Elsewhere)),
+    Ticket = get(mobility_ticket, maps:get(answer, Client)),
+    success(call(challenged(New), refresh, [{mobility_ticket, Ticket}])),
+    _ = Pending orelse begin
+        ok = channel(New, ?NUMBER, <<"here I am">>),
+        ?assertEqual({relayed(Client), <<"here I am">>}, peer_next(Peer))
+    end,
+    {Client, challenged(New)}.
+
+%%% Servers
+
+config() ->
+    #{realm => <<"example.org">>, secrets => [<<"s3cret">>], workers => 1,
+      listeners => [#{transport => udp, ip => {127, 0, 0, 1}, port => 0}],
+      relays => [#{local => {127, 0, 0, 1}, advertised => {127, 0, 0, 1}, min_port => 49152,
+                   max_port => 65535}]}.
+
+%% At a port it has again when it starts anew.
+fixed() ->
+    Port = turn_kit:free_ports(1),
+    #{software => <<"first">>,
+      listeners => [#{transport => udp, ip => {127, 0, 0, 1}, port => Port}]}.
+
+%% As time_SUITE has it.
+flying(Config, Fun) ->
+    Root = root(proplists:get_value(data_dir, Config)),
+    Built = os:cmd("env -u MAKEFLAGS make -s -C '" ++ Root ++ "/c_src' VARIANT=fast relay 2>&1 "
+                   "&& echo built"),
+    "built" = lists:last(string:lexemes(Built, "\n")),
+    Relay = filename:join(Root, "_build/c/fast/meerkat_relay"),
+    ok = meerkat_clock:set_speed(?SPEED),
+    try
+        turn_kit:with_server(#{relay_program => Relay, workers => 1}, Fun)
+    after
+        ok = meerkat_clock:set_speed(1)
+    end.
+
+root("/") -> error(no_source_tree);
+root(Dir) ->
+    case filelib:is_regular(filename:join(Dir, "c_src/ctl/ctl.def")) of
+        true -> Dir;
+        false -> root(filename:dirname(Dir))
+    end.
+
+relay_port(#{name := Name}) ->
+    meerkat_registry:note(Name, port).
+
+%% Returns once it is dead.
+kill_relay(Server) ->
+    Port = relay_port(Server),
+    {os_pid, OsPid} = erlang:port_info(Port, os_pid),
+    Monitor = monitor(port, Port),
+    [] = os:cmd("kill -9 " ++ integer_to_list(OsPid)),
+    receive {'DOWN', Monitor, port, Port, _} -> ok
+    after ?TIMEOUT -> error(relay_lives)
+    end.
+
+%% What the server says of itself when so many relays have been replaced.
+restarted(#{name := Name}, N) ->
+    until(fun() -> maps:get(relay_restarts, meerkat:info(Name)) >= N end),
+    #{relay_gap_ms := Gap, relay_gap_total_ms := Total} = Info = meerkat:info(Name),
+    ct:pal("gap ~b ms", [Gap]),
+    ?assert(Total >= Gap andalso Gap >= 0),
+    Info.
+
+allocations(#{name := Name}) ->
+    lists:sort([{Session, Client, Relayed, [Ip || #{peer := Ip} <- Permissions],
+                 [{Number, Peer} || #{number := Number, peer := Peer} <- Channels]}
+                || #{session := Session, client := Client, relayed := Relayed,
+                     permissions := Permissions, channels := Channels}
+                       <- meerkat:allocations(Name)]).
+
+%% Asked while there is no relay to ask.
+alive(#{name := Name}) ->
+    [Info || {_, Pid} <- meerkat_registry:sessions(Name), {ok, Info} <- [meerkat_alloc:info(Pid)]].
+
+is_permitted(Peer, Server) ->
+    is_permitted(Peer, 0, Server).
+
+%% For so many milliseconds at least.
+is_permitted(#{address := {Ip, _}}, Ms, Server) ->
+    lists:any(fun(#{permissions := Permissions}) ->
+        lists:any(fun(#{peer := Permitted, expires_ms := Left}) ->
+            Permitted =:= Ip andalso Left >= Ms
+        end, Permissions)
+    end, alive(Server)).
+
+relay_sessions(Name) ->
+    case meerkat:info(Name) of
+        #{relay := {ok, #{sessions := N}}} -> N;
+        #{relay := {error, _}} -> unknown
+    end.
+
+%% Nothing is started anew meanwhile.
+suspend_supervisor(#{name := Name}) -> sys:suspend(server_sup(Name)).
+
+resume_supervisor(#{name := Name}) -> sys:resume(server_sup(Name)).
+
+server_sup(Name) ->
+    [Sup] = [Pid || {{meerkat, N}, Pid, _, _} <- supervisor:which_children(meerkat_sup),
+                    N =:= Name],
+    Sup.
+
+server_registry(Name) ->
+    case persistent_term:get({meerkat, Name}, none) of
+        #{owner := Owner} -> Owner;
+        none -> none
+    end.
+
+is_serving(Name) ->
+    try meerkat:info(Name) of
+        #{relay := {ok, _}} -> true;
+        #{relay := {error, _}} -> false
+    catch
+        error:badarg -> false
+    end.
+
+%% Whoever else wants it may have it once the kernel has let go.
+take_port(Ip, Port) ->
+    case gen_udp:open(Port, [{ip, Ip}]) of
+        {ok, Socket} -> {ok, Socket};
+        {error, eaddrinuse} -> take_port(Ip, Port)
+    end.
+
+kill_until_gone(Name, Sup) ->
+    Monitor = monitor(process, Sup),
+    kill_until_down(Name, Monitor).
+
+kill_until_down(Name, Monitor) ->
+    _ = case catch meerkat_registry:note(Name, port) of
+        Port when is_port(Port) ->
+            case erlang:port_info(Port, os_pid) of
+                {os_pid, OsPid} -> os:cmd("kill -9 " ++ integer_to_list(OsPid));
+                undefined -> ok
+            end;
+        _ -> ok
+    end,
+    receive {'DOWN', Monitor, _, _, _} -> ok
+    after 1 -> kill_until_down(Name, Monitor)
+    end.
+
+%% Tries again until it is so; the suite's time trap is the bound.
+until(Fun) ->
+    case Fun() of
+        true -> ok;
+        false -> receive after 5 -> until(Fun) end
+    end.
+
+%%% A server in the foreground: the port to its shell and the VM's process id
+
+foreground() ->
+    Root = root(filename:dirname(code:which(meerkat))),
+    Port = turn_kit:free_ports(1),
+    Env = [{"LISTEN_IP", "127.0.0.1"}, {"LISTEN_PORT", integer_to_list(Port)},
+           {"RELAY_IP", "127.0.0.1"}, {"XDG_RUNTIME_DIR", "/nonexistent"}],
+    Shell = open_port({spawn_executable, filename:join(Root, "rel/bin/meerkatctl")},
+                      [{args, ["foreground"]}, {env, Env}, exit_status, binary,
+                       stderr_to_stdout]),
+    ok = until_output(Shell, <<"is serving">>, <<>>),
+    {os_pid, Pid} = erlang:port_info(Shell, os_pid),
+    [Vm] = children(integer_to_list(Pid), "beam.smp"),
+    {Shell, Vm}.
+
+until_output(Shell, Wanted, Seen) ->
+    receive
+        {Shell, {data, Data}} ->
+            All = <<Seen/binary, Data/binary>>,
+            case binary:match(All, Wanted) of
+                nomatch -> until_output(Shell, Wanted, All);
+                _ -> ok
+            end;
+        {Shell, {exit_status, Status}} -> error({ended, Status, Seen})
+    after ?TIMEOUT -> error({not_serving, Seen})
+    end.
+
+collected(Shell) -> collected(Shell, <<>>).
+
+collected(Shell, Seen) ->
+    receive
+        {Shell, {data, Data}} -> collected(Shell, <<Seen/binary, Data/binary>>);
+        {Shell, {exit_status, Status}} -> {Status, Seen}
+    after ?TIMEOUT -> error({still_there, Seen})
+    end.
+
+%% Processes of that name below another, however far.
+children(Parent, Name) ->
+    Below = string:lexemes(os:cmd("pgrep -P " ++ Parent), "\n"),
+    [P || P <- Below, string:trim(os:cmd("cat /proc/" ++ P ++ "/comm")) =:= Name]
+        ++ lists:append([children(P, Name) || P <- Below]).
+
+is_there(Pid) ->
+    filelib:is_dir("/proc/" ++ Pid).
+
+kill_children_until_gone(Vm) ->
+    _ = [os:cmd("kill -9 " ++ Relay) || Relay <- children(Vm, "meerkat_relay")],
+    case is_there(Vm) of
+        true -> kill_children_until_gone(Vm);
+        false -> ok
+    end.
+
+%%% What is logged while Fun runs
+
+logged(Fun) ->
+    Level = maps:get(level, logger:get_primary_config()),
+    ok = logger:add_handler(?MODULE, ?MODULE, #{config => #{to => self()}}),
+    ok = logger:set_primary_config(level, info),
+    try
+        _ = Fun(),
+        lines()
+    after
+        ok = logger:set_primary_config(level, Level),
+        ok = logger:remove_handler(?MODULE)
+    end.
+
+lines() ->
+    receive {log, Line} -> [Line | lines()]
+    after 0 -> []
+    end.
+
+%% logger's handler callback, called in the process that logs.
+-spec log(logger:log_event(), map()) -> ok.
+log(Event, #{config := #{to := Pid}}) ->
+    Line = logger_formatter:format(Event, #{single_line => true, template => [msg]}),
+    Pid ! {log, unicode:characters_to_list(Line)},
+    ok.
