@@ -93,16 +93,10 @@ parse([Help | _], Row, _, _) when Help =:= "--help"; Help =:= "-h" ->
     {help, help(Row)};
 parse(["--json" | Args], Row, Given, Options) ->
     parse(Args, Row, Given, Options#{json => true});
-parse(["--" ++ Name = Option | Args], {Command, _, _, Known, _} = Row, Given, Options) ->
-    case [{Key, Type} || {Key, Type, _, _} <- Known, atom_to_list(Key) =:= Name] of
-        [{Key, _}] when is_map_key(Key, Options) ->
-            {error, [Option, " is given twice\n"]};
-        [{Key, flag}] ->
-            parse(Args, Row, Given, Options#{Key => true});
-        [{Key, Type}] ->
-            option(Key, Type, Option, Args, Row, Given, Options);
-        [] ->
-            {error, [Command, " has no option ", Option, "\n\n", help(Row)]}
+parse(["--" ++ _ = Option | Args], Row, Given, Options) ->
+    case string:split(Option, "=") of
+        [Long, Value] -> long([Long, Value | Args], Row, Given, Options);
+        [Long] -> long([Long | Args], Row, Given, Options)
     end;
 parse([Arg | Args], Row, Given, Options) ->
     parse(Args, Row, [Arg | Given], Options);
@@ -112,6 +106,18 @@ parse([], {Command, {Min, Max}, _, _, _} = Row, Given, Options) ->
             {ok, #{command => Command, args => lists:reverse(Given), options => Options}};
         _ ->
             {error, help(Row)}
+    end.
+
+long(["--" ++ Name = Option | Args], {Command, _, _, Known, _} = Row, Given, Options) ->
+    case [{Key, Type} || {Key, Type, _, _} <- Known, atom_to_list(Key) =:= Name] of
+        [{Key, _}] when is_map_key(Key, Options) ->
+            {error, [Option, " is given twice\n"]};
+        [{Key, flag}] ->
+            parse(Args, Row, Given, Options#{Key => true});
+        [{Key, Type}] ->
+            option(Key, Type, Option, Args, Row, Given, Options);
+        [] ->
+            {error, [Command, " has no option ", Option, "\n\n", help(Row)]}
     end.
 
 option(_Key, _Type, Option, [], _Row, _Given, _Options) ->

@@ -5,7 +5,7 @@
 -module(meerkat_drain).
 
 -export([drain/1, undrain/1, redirect/2, is_draining/1, verdict/2]).
--export([end_after/4, ending/1, end_node/0]).
+-export([end_after/4, ending/1, end_node/0, end_node_now/1]).
 
 -type address() :: {inet:ip_address(), inet:port_number()}.
 
@@ -65,6 +65,12 @@ ending(Name) ->
 -spec end_node() -> ok.
 end_node() ->
     init:stop().
+
+%% The same, whatever end was awaited.
+-spec end_node_now(Name :: atom()) -> ok.
+end_node_now(Name) ->
+    _ = meerkat_registry:is_running(Name) andalso call_off(Name),
+    end_node().
 
 -spec is_draining(Name :: atom()) -> boolean().
 is_draining(Name) ->

@@ -65,13 +65,16 @@ secrets(#{secrets := Secrets} = Config) ->
 format(Event, #{secrets := Secrets, format := json}) ->
     [object(Event, Secrets), $\n];
 format(Event, #{secrets := Secrets}) ->
-    Line = text([time, " ", level, ": ", {session, ["session=", session, " "], []}, msg],
-                named(Event)),
-    [escape(unicode:characters_to_list(strike_out(Secrets, Line))), $\n].
+    Line = line([time, " ", level, ": ", {session, ["session=", session, " "], []}, msg],
+                named(Event), Secrets),
+    [escape(unicode:characters_to_list(Line)), $\n].
 
-text(Template, Event) ->
-    logger_formatter:format(Event, #{single_line => true, depth => 30, chars_limit => ?LINE_MAX,
-                                     template => Template}).
+%% Secrets go before its lines are joined, for one may have several.
+line(Template, Event, Secrets) ->
+    Text = logger_formatter:format(Event, #{single_line => false, depth => 30,
+                                            chars_limit => ?LINE_MAX, template => Template}),
+    Struck = unicode:characters_to_binary(string:trim(strike_out(Secrets, Text))),
+    re:replace(Struck, ",?\\r?\\n\\s*", ", ", [global, unicode, {return, binary}]).
 
 named(#{meta := #{session := Session} = Meta} = Event) when is_integer(Session) ->
     Event#{meta := Meta#{session := meerkat_text:session(Session)}};
@@ -85,7 +88,8 @@ strike_out(Secrets, Line) ->
         [Secret || Secret <- Secrets, is_list(unicode:characters_to_list(Secret))]
     ).
 
-escape([C | Rest]) when C < 32; C >= 127, C < 160; C =:= 16#2028; C =:= 16#2029 ->
+escape([C | Rest]) when C < 32; C >= 127, C < 160; C >= 16#2028, C =< 16#202e;
+                         C >= 16#2066, C =< 16#2069 ->
     [io_lib:format("\\x~2.16.0b", [C]) | escape(Rest)];
 escape([C | Rest]) ->
     [C | escape(Rest)];
@@ -99,7 +103,7 @@ object(#{level := Level, meta := #{time := Time} = Meta} = Event, Secrets) ->
         {time, list_to_binary(calendar:system_time_to_rfc3339(Time, [{unit, microsecond},
                                                                      {offset, "Z"}]))},
         {level, Level},
-        {msg, whole(strike_out(Secrets, text([msg], Event)))}
+        {msg, line([msg], Event, Secrets)}
     ],
     Session = [{session, list_to_binary(meerkat_text:session(S))}
                || #{session := S} <- [Meta], is_integer(S)],
@@ -114,7 +118,8 @@ part(Value, _Secrets) when is_atom(Value); is_number(Value) -> Value;
 part({_, Port} = Address, _Secrets) when is_integer(Port) ->
     list_to_binary(meerkat_text:address(Address));
 part(Values, Secrets) when is_list(Values) -> [part(Value, Secrets) || Value <- Values];
-part(Text, Secrets) when is_binary(Text) -> whole(strike_out(Secrets, readable(Text))).
+part(Text, Secrets) when is_binary(Text) -> whole(strike_out(Secrets, readable(Text)));
+part(Other, Secrets) -> whole(strike_out(Secrets, io_lib:format("~0tP", [Other, 30]))).
 
 %% What a client sent need not be UTF-8.
 readable(Text) ->

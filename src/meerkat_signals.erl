@@ -32,7 +32,7 @@ handle_event(sigterm, Name) ->
     terminate(Name),
     {ok, Name};
 handle_event(sigquit, Name) ->
-    meerkat_drain:end_node(),
+    ok = meerkat_drain:end_node_now(Name),
     {ok, Name};
 handle_event(_Other, Name) ->
     {ok, Name}.
@@ -47,7 +47,7 @@ terminate(Name) ->
     case meerkat_registry:is_running(Name) andalso meerkat_drain:ending(Name) of
         none -> begin_drain(Name);
         {_, operator} -> begin_drain(Name);
-        _ -> meerkat_drain:end_node()
+        _ -> meerkat_drain:end_node_now(Name)
     end.
 
 begin_drain(Name) ->
@@ -55,5 +55,6 @@ begin_drain(Name) ->
     #{drain_deadline := Seconds} = Config(),
     ?LOG_NOTICE("SIGTERM: draining ~b allocations for at most ~b s; the next one ends at once",
                 [meerkat_registry:count(Name), Seconds]),
-    ok = meerkat_drain:drain(Name),
+    %% One that was told where to send clients goes on doing so.
+    _ = meerkat_drain:is_draining(Name) orelse meerkat_drain:drain(Name),
     meerkat_drain:end_after(Name, Seconds, signal, fun meerkat_drain:end_node/0).

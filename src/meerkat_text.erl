@@ -8,7 +8,7 @@
 -define(SHOWN, 128).
 
 %% Printable UTF-8 as it is, everything else (control characters, broken UTF-8, line separators,
-%% the backslash) as \xHH per byte. Cut after 128 bytes.
+%% what turns the direction of writing, the backslash) as \xHH per byte. Cut after 128 bytes.
 -spec escape(binary()) -> unicode:chardata().
 escape(Text) when byte_size(Text) > ?SHOWN ->
     [escape_all(binary:part(Text, 0, ?SHOWN)), "..."];
@@ -44,7 +44,8 @@ duration(Ms) ->
     lists:flatten(io_lib:format("~b.~3..0b s", [Ms div 1000, Ms rem 1000])).
 
 escape_all(<<C/utf8, Rest/binary>>) when C >= 16#20, C =/= $\\, C < 16#7f;
-                                         C >= 16#a0, C =/= 16#2028, C =/= 16#2029 ->
+                                         C >= 16#a0, C < 16#2028;
+                                         C > 16#202e, C < 16#2066; C > 16#2069 ->
     [C | escape_all(Rest)];
 escape_all(<<Byte, Rest/binary>>) ->
     [io_lib:format("\\x~2.16.0b", [Byte]) | escape_all(Rest)];

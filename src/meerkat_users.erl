@@ -34,31 +34,27 @@ row(Name, User, {Proof, _}, From) ->
 -spec add(Name :: atom(), User :: binary(), proof()) -> {ok, kept()} | {error, string()}.
 add(Name, User, Proof) ->
     change(Name, fun(#{users := Configured} = Config) ->
-        case {is_map_key(User, Configured), prepared(User), prepared(Proof)} of
-            {true, _, _} ->
-                {error, "this user is in the configuration; change it there"};
-            {false, {ok, Prepared}, {ok, Good}} ->
-                {ok, (added(Config))#{Prepared => Good}};
-            {false, error, _} ->
-                {error, "a name is UTF-8 that is not empty, without control characters and "
-                        "whatever else RFC 8265 (OpaqueString) disallows"};
-            {false, _, error} ->
-                {error, "a password is UTF-8 that is not empty, without control characters and "
-                        "whatever else RFC 8265 (OpaqueString) disallows"}
+        case {is_map_key(User, Configured), checked(User, Proof)} of
+            {true, _} -> {error, "this user is in the configuration; change it there"};
+            {false, {ok, New}} -> {ok, maps:merge(added(Config), New)};
+            {false, {error, Sentence}} -> {error, Sentence}
         end
     end).
 
-prepared({password, Password}) ->
-    case prepared(Password) of
-        {ok, Prepared} -> {ok, {password, Prepared}};
-        error -> error
-    end;
-prepared({key, <<_:128>>} = Key) ->
-    {ok, Key};
-prepared(Text) when is_binary(Text), byte_size(Text) =< 508 ->
-    meerkat_opaque_string:prepare(Text);
-prepared(_) ->
-    error.
+%% By the rules of a file, so that a file can keep it.
+checked(User, Proof) ->
+    Place = #{file => <<>>, line => 0},
+    {Member, Value} = case Proof of
+        {password, Password} -> {<<"password">>, Password};
+        {key, Key} -> {<<"key">>, binary:encode_hex(Key)}
+    end,
+    case meerkat_config_value:parse_leaves(users, [{[0, <<"name">>], User, Place},
+                                                   {[0, Member], Value, Place}]) of
+        {ok, Users} ->
+            {ok, Users};
+        {error, {Shown, Allowed}, _} ->
+            {error, lists:flatten(io_lib:format("this is ~ts; it must be ~ts", [Shown, Allowed]))}
+    end.
 
 %% Takes one away that was added; its allocations end when they would have, at the latest.
 -spec remove(Name :: atom(), User :: binary()) -> {ok, kept()} | {error, string()}.

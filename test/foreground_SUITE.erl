@@ -6,9 +6,15 @@
 -include_lib("stdlib/include/assert.hrl").
 -include_lib("kernel/include/file.hrl").
 
+-import(ctl_kit, [start/2, stop/2, signal/2, ended/1, until/2, run/2, run/3, json/2, line/2,
+                  port/1, socket/1]).
+
 -export([all/0, suite/0, init_per_testcase/2, end_per_testcase/2]).
 -export([serves_what_it_prints/1, answers_its_command/1, takes_another_configuration/1,
-         drains_when_told/1, command_shows_configuration/1, stops_on_signals/1,
+         drains_when_told/1, ends_when_drained/1, ends_at_the_deadline/1,
+         undrain_calls_the_end_off/1, sigterm_drains/1, sigterm_keeps_a_deadline/1,
+         second_sigterm_ends_at_once/1, interrupt_ends_at_once/1,
+         command_shows_configuration/1, stops_on_signals/1,
          bad_configuration_starts_nothing/1, bad_arguments/1, port_in_use/1,
          second_server_says_so/1, dead_server_leaves_no_harm/1, socket_is_nobody_elses/1,
          warnings_come_with_the_log/1, secrets_stay_out_of_the_log/1]).
@@ -18,17 +24,11 @@ suite() -> [{timetrap, {minutes, 1}}].
 all() ->
     lists:sort([F || {F, 1} <- ?MODULE:module_info(exports), F =/= module_info]).
 
-%% Names of sockets are short; those of Common Test's directories are not.
 init_per_testcase(_, Config) ->
-    Unique = integer_to_list(erlang:unique_integer([positive])),
-    Dir = filename:join("/tmp", lists:join("-", ["meerkat", os:getpid(), Unique])),
-    [{run_dir, lists:flatten(Dir)} | Config].
+    ctl_kit:prepare(Config).
 
 end_per_testcase(_, Config) ->
-    Dir = proplists:get_value(run_dir, Config),
-    _ = file:delete(filename:join(Dir, "admin.sock")),
-    _ = file:del_dir(Dir),
-    ok.
+    ctl_kit:clean(Config).
 
 %% A person pastes the block; every part of it must hold.
 serves_what_it_prints(Config) ->
@@ -103,6 +103,68 @@ drains_when_told(Config) ->
     {0, ""} = run(Config, ["undrain"]),
     {0, _} = run(Config, Check),
     stop(Server, "TERM").
+
+%% Not ready, and no room for others; gone when the last allocation is.
+ends_when_drained(Config) ->
+    {Server, Block} = start(Config, []),
+    Client = turn_kit:allocated(ctl_kit:turn(Block)),
+    {0, Drained} = run(Config, ["drain"]),
+    ?assertMatch({match, _}, re:run(Drained, "^1 allocation left; no new ones")),
+    {0, #{<<"ready">> := false, <<"draining">> := true, <<"allocations">> := 1}} =
+        json(Config, ["status"]),
+    refused(Block),
+    ok = turn_kit:delete(Client),
+    ?assertMatch({match, _}, re:run(ended(Server), "drained: no allocation is left")).
+
+ends_at_the_deadline(Config) ->
+    {Server, Block} = start(Config, []),
+    _ = turn_kit:allocated(ctl_kit:turn(Block)),
+    {0, 1} = json(Config, ["drain", "--deadline", "1s"]),
+    ?assertMatch({match, _}, re:run(ended(Server), "time to drain is over: 1 allocations")).
+
+undrain_calls_the_end_off(Config) ->
+    {Server, Block} = start(Config, []),
+    Client = turn_kit:allocated(ctl_kit:turn(Block)),
+    {0, _} = run(Config, ["drain", "--deadline", "3600"]),
+    {0, #{<<"ends_in_s">> := Seconds}} = json(Config, ["status"]),
+    ?assert(Seconds > 3500),
+    {0, ""} = run(Config, ["undrain"]),
+    {0, #{<<"ready">> := true, <<"ends_in_s">> := null}} = json(Config, ["status"]),
+    ok = turn_kit:delete(Client),
+    Again = turn_kit:allocated(ctl_kit:turn(Block)),
+    ok = turn_kit:delete(Again),
+    stop(Server, "TERM").
+
+sigterm_drains(Config) ->
+    {Server, Block} = start(Config, [{"DRAIN_DEADLINE", "3600"}]),
+    Client = turn_kit:allocated(ctl_kit:turn(Block)),
+    ok = signal(Server, "TERM"),
+    _ = until(Server, "SIGTERM: draining 1 allocations for at most 3600 s"),
+    {0, #{<<"ready">> := false}} = json(Config, ["status"]),
+    refused(Block),
+    ok = turn_kit:delete(Client),
+    ended(Server).
+
+sigterm_keeps_a_deadline(Config) ->
+    {Server, Block} = start(Config, [{"DRAIN_DEADLINE", "1"}]),
+    _ = turn_kit:allocated(ctl_kit:turn(Block)),
+    ?assertMatch({match, _}, re:run(stop(Server, "TERM"), "the time to drain is over")).
+
+second_sigterm_ends_at_once(Config) ->
+    {Server, Block} = start(Config, [{"DRAIN_DEADLINE", "3600"}]),
+    _ = turn_kit:allocated(ctl_kit:turn(Block)),
+    ok = signal(Server, "TERM"),
+    _ = until(Server, "SIGTERM: draining 1"),
+    ?assertEqual(nomatch, re:run(stop(Server, "TERM"), "drained|time to drain")).
+
+interrupt_ends_at_once(Config) ->
+    {Server, Block} = start(Config, [{"DRAIN_DEADLINE", "3600"}]),
+    _ = turn_kit:allocated(ctl_kit:turn(Block)),
+    ?assertEqual(nomatch, re:run(stop(Server, "INT"), "drain")).
+
+refused(Block) ->
+    Client = turn_kit:challenged(turn_kit:open(ctl_kit:turn(Block))),
+    turn_kit:expect(508, turn_kit:allocate(Client)).
 
 command_shows_configuration(Config) ->
     File = filename:join(proplists:get_value(priv_dir, Config), "shown.cfg"),
@@ -209,65 +271,3 @@ secrets_stay_out_of_the_log(_) ->
                    {string, <<"the secret is hunter2.">>},
                    {report, #{state => {secret, "hunter2"}}}]],
     ?assertMatch(<<_:32/binary, " error: a\\x1b[2J, b\n">>, Format({"~ts", ["a\e[2J\nb"]})).
-
-%%% Processes
-
-%% A server on a port of the system's choice, once it serves; what it printed until then.
-start(Config, Env) ->
-    Port = command(Config, ["foreground"], [{"STUN_SECRET", "hunter2"} | Env]),
-    {Port, read(Port, "stop it +Ctrl-C\n\n", <<>>)}.
-
-read(Port, Until, Read) ->
-    case re:run(Read, Until) of
-        {match, _} ->
-            unicode:characters_to_list(Read);
-        nomatch ->
-            receive
-                {Port, {data, Data}} -> read(Port, Until, <<Read/binary, Data/binary>>);
-                {Port, {exit_status, Status}} -> error({ended, Status, Read})
-            end
-    end.
-
-stop(Port, Signal) ->
-    {os_pid, Pid} = erlang:port_info(Port, os_pid),
-    "" = os:cmd(lists:flatten(["kill -", Signal, " ", integer_to_list(Pid)])),
-    ?assertMatch({0, _}, ended(Port, <<>>)).
-
-run(Config, Args) ->
-    run(Config, Args, []).
-
-run(Config, Args, Env) ->
-    ended(command(Config, Args, Env), <<>>).
-
-ended(Port, Read) ->
-    receive
-        {Port, {data, Data}} -> ended(Port, <<Read/binary, Data/binary>>);
-        {Port, {exit_status, Status}} -> {Status, unicode:characters_to_list(Read)}
-    end.
-
-%% Nothing of this machine's configuration gets through but what a case sets.
-command(Config, Args, Env) ->
-    Unset = [{binary_to_list(Name), false}
-             || Name <- [<<"CONFIG_FILE">> | meerkat_config_schema:environment()]],
-    Set = [{"LISTEN_IP", "127.0.0.1"}, {"LISTEN_PORT", "0"}, {"RELAY_IP", "127.0.0.1"},
-           {"MEERKAT_RUN_DIR", proplists:get_value(run_dir, Config)}, {"REBAR_PROFILE", "test"}],
-    All = maps:to_list(maps:from_list(Unset ++ Set ++ Env)),
-    Root = filename:join([code:lib_dir(meerkat), "..", "..", "..", ".."]),
-    Program = filename:join([Root, "rel", "bin", "meerkatctl"]),
-    %% Whoever runs the tests in the background may have told them to ignore signals.
-    open_port({spawn_executable, os:find_executable("env")},
-              [{args, ["--default-signal", Program | Args]}, {env, All}, binary, exit_status,
-               stderr_to_stdout]).
-
-socket(Config) ->
-    filename:join(proplists:get_value(run_dir, Config), "admin.sock").
-
-%% What stands behind a word of the block.
-line(Word, Block) ->
-    {match, [Text]} = re:run(Block, "^  " ++ Word ++ " +(.*)$",
-                             [multiline, {capture, all_but_first, list}]),
-    Text.
-
-port(Uri) ->
-    {match, [Port]} = re:run(Uri, ":([0-9]+)\\?", [{capture, all_but_first, list}]),
-    list_to_integer(Port).
