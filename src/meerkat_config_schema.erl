@@ -362,7 +362,7 @@ markdown(#{key := Key, type := Type, env := Env, reloadable := Reloadable, doc :
     Cells = [code(atom_to_binary(Key)), Allowed, markdown_default(Row), Names, Reload, Doc],
     ["| ", lists:join(" | ", Cells), " |\n"].
 
-markdown_default(#{default := auto}) -> "the default route's";
+markdown_default(#{key := relay_ip}) -> "the default route's";
 markdown_default(#{default := random}) -> "random";
 markdown_default(#{default := undefined}) -> "none";
 markdown_default(#{type := {opaque_string, _}, default := Text}) -> code(Text);
