@@ -220,10 +220,12 @@ length_of(_, Duration) -> ["--duration", Duration, "--warmup", ?WARMUP].
 memory(Id, #{id := RowId} = Row, Mode, Round, Run) ->
     Sized = Row#{args := ["--flows", flows(RowId, Id)]},
     case fresh(Id, Sized, Mode, Round, fun(#{pids := Pids}) -> Pids end, Run) of
-        {ok, Figures} ->
+        {ok, #{rss := Rss} = Figures} ->
             case fresh(Id, Sized, Mode, Round, fun(#{relay := Relay}) -> Relay end, Run) of
-                {ok, #{rss := Relay}} -> {ok, Figures#{relay_rss => Relay}};
-                _ -> {ok, Figures}
+                {ok, #{rss := Relay}} ->
+                    {ok, Figures#{relay_rss => Relay, beam_rss => Rss - Relay}};
+                _ ->
+                    {ok, Figures}
             end;
         {error, _} = Error ->
             Error

@@ -19,7 +19,8 @@
                          of_server := bench_servers:id(), to := bench_servers:id() | number(),
                          bound := at_least | at_most, factor := number()}.
 
--define(FIELD, [ours, ours_epoll, coturn, coturn_gso, floor, p1]).
+-define(FIELD, [ours, ours_epoll, coturn, coturn_gso, floor]).
+-define(ALL, ?FIELD ++ [p1]).
 -define(REAL, [ours, ours_epoll, coturn, coturn_gso, p1]).
 
 -spec rows() -> [row()].
@@ -38,14 +39,14 @@ rows() ->
          load(100, 1200, 16)),
      row(packets, up, "1,000 flows, 160 B, only from clients", direction("up")),
      row(packets, down, "1,000 flows, 160 B, only from peers", direction("down")),
-     row(packets, indications, "1,000 flows, 160 B, Send and Data",
-         load(1000, 160, 1) ++ ["--method", "send"]),
+     all(row(packets, indications, "1,000 flows, 160 B, Send and Data",
+             load(1000, 160, 1) ++ ["--method", "send"])),
 
-     row(paced, rate_20k, "1,000 flows, 160 B, 20,000 a second", rate("20000")),
-     row(paced, rate_80k, "1,000 flows, 160 B, 80,000 a second", rate("80000")),
-     row(paced, audio, "W1: 100 calls, 160 B, 50 a second each way", ["--workload", "W1"]),
-     row(paced, video, "W2: 100 streams, 1,100 B, 8 to a frame, 30 frames a second each way",
-         ["--workload", "W2", "--gso"]),
+     all(row(paced, rate_20k, "1,000 flows, 160 B, 20,000 a second", rate("20000"))),
+     all(row(paced, rate_80k, "1,000 flows, 160 B, 80,000 a second", rate("80000"))),
+     all(row(paced, audio, "W1: 100 calls, 160 B, 50 a second each way", ["--workload", "W1"])),
+     all(row(paced, video, "W2: 100 streams, 1,100 B, 8 to a frame, 30 frames a second each way",
+             ["--workload", "W2", "--gso"])),
      row(packets, hot, "W3: one flow, 1,200 B, bursts of 16",
          load(1, 1200, 16) ++ ["--gso"]),
 
@@ -80,7 +81,10 @@ row(Part, Id, Title, Args) ->
       host => "127.0.0.1", servers => ?FIELD, is_key => false}.
 
 key(Id, Title, Args) ->
-    (row(packets, Id, Title, Args))#{is_key := true}.
+    (all(row(packets, Id, Title, Args)))#{is_key := true}.
+
+all(Row) ->
+    Row#{servers := ?ALL}.
 
 allocations(Id, Title, InFlight) ->
     (row(allocations, Id, Title, ["--in-flight", InFlight]))
@@ -127,13 +131,13 @@ is_quick(#{id := Id}) -> lists:member(Id, [allocations_10, allocations_1000, mem
 -spec times(IsQuick :: boolean()) ->
           fun((row()) -> #{rounds := pos_integer(), discarded := 0 | 1, seconds := float()}).
 times(true) ->
-    fun(#{kind := memory}) -> #{rounds => 1, discarded => 0, seconds => 1.0};
-       (_) -> #{rounds => 2, discarded => 0, seconds => 1.0}
+    fun(#{kind := packets}) -> #{rounds => 2, discarded => 0, seconds => 1.0};
+       (_) -> #{rounds => 1, discarded => 0, seconds => 1.0}
     end;
 times(false) ->
     fun(#{kind := memory}) -> #{rounds => 1, discarded => 0, seconds => 2.0};
        (#{kind := latency}) -> #{rounds => 5, discarded => 0, seconds => 2.0};
-       (#{is_key := true}) -> #{rounds => 7, discarded => 1, seconds => 2.0};
+       (#{is_key := true}) -> #{rounds => 5, discarded => 1, seconds => 2.0};
        (_) -> #{rounds => 3, discarded => 0, seconds => 1.5}
     end.
 
@@ -155,7 +159,8 @@ requirements() ->
      (more("the same, 1,000 under way", allocations_1000, coturn, 1))#{figure := per_cpu}]
         ++ [#{title => "epoll to io_uring: " ++ Title, row => Id, figure => per_cpu,
               of_server => ours_epoll, to => ours, bound => at_least, factor => 0.9}
-            || #{id := Id, title := Title, kind := packets, servers := ?FIELD} <- rows()].
+            || #{id := Id, title := Title, kind := packets, servers := Servers} <- rows(),
+               lists:member(ours_epoll, Servers)].
 
 more(Title, Row, To, Factor) ->
     #{title => Title, row => Row, figure => per_cpu, of_server => ours, to => To,

@@ -162,7 +162,8 @@ memory(Rows, Samples) ->
             "numbers of them, in a new server that has relayed for two seconds.\n\n",
             [memory, memory_most],
             [{"allocations", most}, {"resident", rss}, {"proportional", pss},
-             {"of that the relay program", relay_rss}, {"in the kernel", kernel},
+             {"of that the relay program", relay_rss},
+             {"of that the BEAM", beam_rss}, {"in the kernel", kernel},
              {"of that sockets", sockets},
              {"resident more than before, when all are deleted", left}], Rows, Samples).
 

@@ -26,13 +26,13 @@ bars(#{title := Title, unit := Unit, series := Series, groups := Groups} = Plot)
     Scale = scale(Plot),
     {Body, Bottom} = lists:mapfoldl(fun(Group, Y) -> group(Group, Shown, Scale, Y) end, ?TOP,
                                     Groups),
-    Height = Bottom + 30,
+    Height = Bottom + 38,
     [io_lib:format("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 ~b ~b\" width=\"~b\" "
                    "height=\"~b\" " ?FONT ">~n", [?WIDTH, Height, ?WIDTH, Height]),
      io_lib:format("<rect width=\"~b\" height=\"~b\" fill=\"#fff\"/>~n", [?WIDTH, Height]),
      text(16, 24, "start", " font-size=\"15\" font-weight=\"bold\"", Title),
      legend(Shown), grid(Scale, Bottom), Body,
-     text(?WIDTH - ?VALUES, Bottom + 24, "end", "", Unit), "</svg>\n"].
+     text(?WIDTH - ?VALUES, Bottom + 29, "end", "", Unit), "</svg>\n"].
 
 %%% Scale: {Kind, Low, High, Ticks}
 
@@ -120,7 +120,7 @@ text(X, Y, Anchor, More, Text) ->
     io_lib:format("<text x=\"~.1f\" y=\"~.1f\" text-anchor=\"~s\"~s>~ts</text>~n",
                   [float(X), float(Y), Anchor, More, escape(Text)]).
 
-number(N) when N == 0 -> "0";
+number(N) when N == trunc(N) -> integer_to_list(trunc(N));
 number(N) when abs(N) >= 100 -> integer_to_list(round(N));
 number(N) when abs(N) >= 10 -> io_lib:format("~.1f", [float(N)]);
 number(N) -> io_lib:format("~.2f", [float(N)]).
