@@ -39,12 +39,12 @@
 rows() ->
     [
         row(listen_ip, {list, listen_address}, [any],
-            ["LISTEN_IP", "MONGOOSEICE_UDP_BIND_IP", "LISTENING_IP_ADDRESS"], no,
+            ["LISTEN_IP", "MONGOOSEICE_UDP_BIND_IP", "LISTENING_IP_ADDRESS"], yes,
             "Addresses to listen on: `any` (0.0.0.0 and ::), or one or more IP addresses."),
         row(listen_port, {integer, 0, 65535}, 3478,
-            ["LISTEN_PORT", "MONGOOSEICE_UDP_PORT", "TURN_PORT"], no,
+            ["LISTEN_PORT", "MONGOOSEICE_UDP_PORT", "TURN_PORT"], yes,
             "UDP port to listen on. 0 lets the system choose one; the start prints it."),
-        row(extra_listeners, listeners, [], [], no,
+        row(extra_listeners, listeners, [], [], yes,
             <<"( { port = 3480; realm = \"a.example\"; }, { port = 443; ip = \"127.0.0.1\"; } )">>,
             "More to listen on, besides listen_ip and listen_port: a UDP port each and, as wanted, "
             "one IP address (default any) and a realm of its own. Secret, users and limits are "
@@ -53,7 +53,7 @@ rows() ->
             "Whether to serve UDP. It is the only transport so far, so `false` leaves nothing to "
             "serve and the server does not start."),
         row(relay_ip, {list, relay_ip}, auto,
-            ["RELAY_IP", "MONGOOSEICE_UDP_RELAY_IP", "EXTERNAL_IP_ADDRESS"], no,
+            ["RELAY_IP", "MONGOOSEICE_UDP_RELAY_IP", "EXTERNAL_IP_ADDRESS"], yes,
             <<"\"203.0.113.5\"">>,
             "The addresses peers see, bound and told to clients. Behind a 1:1 NAT either write "
             "`ADVERTISED/BOUND`, or an address that this machine does not have: then the default "
@@ -61,15 +61,15 @@ rows() ->
             "of a family a client gets the one it sent its request to, if it is among them and "
             "has a port free, else the one with most ports free. Without it and without relays: "
             "the address of the IPv4 default route, and of the IPv6 one where there is one."),
-        row(relays, relays, [], [], no,
+        row(relays, relays, [], [], yes,
             <<"( { ip = \"10.0.0.6\"; advertised = \"203.0.113.6\"; max_port = 50000; } )">>,
             "Addresses to relay from, each with what clients are told in its place (1:1 NAT; "
             "default: itself) and ports of its own (default: min_port and max_port). They come "
             "beside those of relay_ip, if that is set, and may share an address where their ports "
             "do not overlap."),
-        row(min_port, {integer, 1, 65535}, 49152, ["MIN_PORT"], no,
+        row(min_port, {integer, 1, 65535}, 49152, ["MIN_PORT"], yes,
             "First port of the range relayed addresses are taken from."),
-        row(max_port, {integer, 1, 65535}, 65535, ["MAX_PORT"], no,
+        row(max_port, {integer, 1, 65535}, 65535, ["MAX_PORT"], yes,
             "Last port of that range."),
         row(secret, {list, secret}, random, ["STUN_SECRET", "MONGOOSEICE_STUN_SECRET"], yes,
             <<"\"change me\"">>,
@@ -87,7 +87,7 @@ rows() ->
             "for one user and are set together; a password may lie in a file: `password_file`, "
             "TURN_PASSWORD_FILE."),
         row(realm, {opaque_string, 127}, <<"udp.localhost.local">>,
-            ["REALM", "MONGOOSEICE_UDP_REALM"], no,
+            ["REALM", "MONGOOSEICE_UDP_REALM"], yes,
             "The realm sent with every challenge. Clients answer with what they were told, so "
             "any text does; the default is MongooseICE's."),
         row(realms, realms, [], [], yes,
@@ -101,13 +101,13 @@ rows() ->
         row(strict_realm, boolean, false, ["STRICT_REALM"], yes,
             "Refuse requests whose REALM is not ours. Off: a request is checked with the realm "
             "it carries, as MongooseICE does."),
-        row(password_algorithms, boolean, true, ["PASSWORD_ALGORITHMS"], no,
+        row(password_algorithms, boolean, true, ["PASSWORD_ALGORITHMS"], yes,
             "Offer to hash passwords with SHA-256, or MD5 (RFC 8489). Clients that do not know "
             "the offer use MD5."),
         row(require_sha256, boolean, false, ["REQUIRE_SHA256"], yes,
             "Refuse passwords hashed with MD5, and so every client that knows nothing else, "
             "browsers among them."),
-        row(username_anonymity, boolean, true, ["USERNAME_ANONYMITY"], no,
+        row(username_anonymity, boolean, true, ["USERNAME_ANONYMITY"], yes,
             "Ask clients that can to send a hash in place of their username (USERHASH). This is "
             "done only where there are `users` at the start and no `secret` is set: who is "
             "behind a hash can be found among users, but not among all names that the secret "
@@ -122,26 +122,26 @@ rows() ->
             "Seconds an allocation lives when its client asks for less, or for nothing."),
         row(max_lifetime, {integer, 600, 86400}, 3600, ["MAX_LIFETIME"], yes,
             "Most seconds a client may ask for."),
-        row(nonce_lifetime, {integer, 60, 86400}, 3600, ["NONCE_LIFETIME"], no,
+        row(nonce_lifetime, {integer, 60, 86400}, 3600, ["NONCE_LIFETIME"], yes,
             "Seconds a nonce is good for, after which clients are challenged again (438)."),
-        row(rfc5766_channel_numbers, boolean, false, ["RFC5766_CHANNEL_NUMBERS"], no,
+        row(rfc5766_channel_numbers, boolean, false, ["RFC5766_CHANNEL_NUMBERS"], yes,
             "Accept channel numbers 0x5000-0x7FFF too, which RFC 8656 took away and older "
             "clients use. On by default when a MONGOOSEICE_ variable is set: its clients do."),
-        row(rfc5780, boolean, false, ["RFC5780"], no,
+        row(rfc5780, boolean, false, ["RFC5780"], yes,
             "Help clients discover what their NAT does (RFC 5780): answer CHANGE-REQUEST, "
             "RESPONSE-PORT and PADDING in Binding requests. Needs a second address, see "
             "alternate_listen_ip; no NAT may be between clients and these addresses."),
-        row(alternate_listen_ip, {list, relay_address}, [], ["ALTERNATE_LISTEN_IP"], no,
+        row(alternate_listen_ip, {list, relay_address}, [], ["ALTERNATE_LISTEN_IP"], yes,
             <<"\"203.0.113.6\"">>,
             "With rfc5780: a second address to listen on, at most one IPv4 and one IPv6, each "
             "beside the one address of its family in listen_ip. Both listen on listen_port and "
             "on alternate_listen_port."),
-        row(alternate_listen_port, {integer, 1, 65535}, 3479, ["ALTERNATE_LISTEN_PORT"], no,
+        row(alternate_listen_port, {integer, 1, 65535}, 3479, ["ALTERNATE_LISTEN_PORT"], yes,
             "With rfc5780: the second UDP port to listen on."),
-        row(rfc3489_compatibility, boolean, false, ["RFC3489_COMPATIBILITY"], no,
+        row(rfc3489_compatibility, boolean, false, ["RFC3489_COMPATIBILITY"], yes,
             "Answer Binding requests of RFC 3489, which have no magic cookie, too. Such an "
             "answer has MAPPED-ADDRESS and nothing else."),
-        row(mobility, boolean, false, ["MOBILITY"], no,
+        row(mobility, boolean, false, ["MOBILITY"], yes,
             "Let clients that ask for it take their allocation along to another address "
             "(RFC 8016)."),
         row(allowed_peers, {list, network}, [], ["ALLOWED_PEERS"], yes,
@@ -176,17 +176,17 @@ rows() ->
         row(bps_capacity, {integer, 0, 1000000000000}, 0, ["BPS_CAPACITY"], yes,
             "Bytes per second that all allocations may relay together, each direction by itself; "
             "0 is no limit."),
-        row(unauthenticated_rate, {integer, 0, 1000000}, 100, ["UNAUTHENTICATED_RATE"], no,
+        row(unauthenticated_rate, {integer, 0, 1000000}, 100, ["UNAUTHENTICATED_RATE"], yes,
             "Answers per second to requests without good credentials (Binding, and the challenge "
             "that comes before every allocation) for one source address (IPv4) or /64 network "
             "(IPv6), so that nobody uses this server to flood a third party. 0 is no limit."),
-        row(unauthenticated_burst, {integer, 1, 1000000}, 1000, ["UNAUTHENTICATED_BURST"], no,
+        row(unauthenticated_burst, {integer, 1, 1000000}, 1000, ["UNAUTHENTICATED_BURST"], yes,
             "How many of those answers may go out at once."),
         row(alternate_server, {list, server}, [], ["ALTERNATE_SERVER"], yes,
             <<"( \"192.0.2.7:3478\", \"[2001:db8::7]:3478\" )">>,
             "Servers that clients are sent to (300) while this one is drained; without one of the "
             "client's family they are refused (508). Servers of one family share the clients."),
-        row(max_permissions, {integer, 1, 1024}, 64, ["MAX_PERMISSIONS"], no,
+        row(max_permissions, {integer, 1, 1024}, 64, ["MAX_PERMISSIONS"], yes,
             "Most permissions, and most channels, of one allocation."),
         row(workers, {integer, 0, 255}, 0, ["WORKERS"], no,
             "Threads that move packets; 0 is one per CPU."),

@@ -3,7 +3,7 @@
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
--define(CTL_TABLE_HASH, 16#160c1098ee89e685).
+-define(CTL_TABLE_HASH, 16#c5f86f99a36ece0c).
 
 %% {Name, Code, Way, [{Field, Type}]}
 -define(CTL_MESSAGES, [
@@ -60,6 +60,13 @@
         {max_port, u16}]},
     {pool_close, 16#18, e2r, [
         {pool, u32}]},
+    {tune, 16#19, e2r, [
+        {nonce_lifetime_s, u32},
+        {nonce_features, u32},
+        {channel_max, u16},
+        {rfc3489, u8},
+        {unauthenticated_rate, u32},
+        {unauthenticated_burst, u32}]},
     {policy, 16#15, e2r, [
         {rules, bytes}]},
     {bucket, 16#16, e2r, [

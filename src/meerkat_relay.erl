@@ -8,6 +8,7 @@
 -include_lib("kernel/include/logger.hrl").
 
 -export([start_link/1, command/3, call/2, stats/1, admits/2]).
+-export([relay_address/1, listen_message/1]).
 -export([init/1, handle_continue/2, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -record(state, {
@@ -170,20 +171,36 @@ agree({Theirs, _}, {Ours, _}, Program) ->
          [Ours, Program, Theirs]).
 
 configure(State0, #{relay_config := Config, nonce_key := NonceKey, rules := Rules,
-                    relays := Relays} = Settings) ->
+                    relays := Relays, retired := Retired} = Settings) ->
     State1 = told(State0, {config, Config#{nonce_key => NonceKey()}}, "the relay does not start"),
     State2 = lists:foldl(fun relay_address/2, State1, Relays),
+    State3 = lists:foldl(fun retired/2, State2, Retired),
     %% Of those whose allocations will be replayed.
-    _ = [command(State2#state.port, 0, {bucket, #{bucket => Bucket, bytes_per_s => OfUser}})
-         || {Bucket, Owner} <- meerkat_quota:buckets(State2#state.name),
+    _ = [command(State3#state.port, 0, {bucket, #{bucket => Bucket, bytes_per_s => OfUser}})
+         || {Bucket, Owner} <- meerkat_quota:buckets(State3#state.name),
             #{bandwidth := #{user := OfUser}} <- [meerkat_settings:tenant(Owner, Settings)]],
-    told(State2, {policy, #{rules => meerkat_policy:encode(Rules)}}, "the peer rules are refused").
+    told(State3, {policy, #{rules => meerkat_policy:encode(Rules)}}, "the peer rules are refused").
 
+%% For allocations that are there still; an address that is gone from the host is no reason to fail.
+retired(#{pool := Pool} = Relay, State) ->
+    {_, Next} = ask(State, relay_address(Relay)),
+    {_, Last} = ask(Next, {pool_close, #{pool => Pool}}),
+    Last.
+
+relay_address(#{local := Local} = Relay, State) ->
+    told(State, relay_address(Relay), ["cannot relay from ", meerkat_text:ip(Local)]).
+
+%% What the relay is told of an address to relay from.
+-spec relay_address(meerkat_settings:relay()) -> meerkat_ctl:message().
 relay_address(#{pool := Pool, local := Local, advertised := Advertised, min_port := Min,
-                max_port := Max}, State) ->
-    told(State, {relay_address, #{pool => Pool, local => {Local, 0}, advertised => {Advertised, 0},
-                                  min_port => Min, max_port => Max}},
-         ["cannot relay from ", meerkat_text:ip(Local)]).
+                max_port := Max}) ->
+    {relay_address, #{pool => Pool, local => {Local, 0}, advertised => {Advertised, 0},
+                      min_port => Min, max_port => Max}}.
+
+%% And of a listener.
+-spec listen_message(meerkat_settings:listener()) -> meerkat_ctl:message().
+listen_message(#{id := Id} = Listener) ->
+    {listen, (maps:with([transport, local, other, realm], Listener))#{listener => Id}}.
 
 told(State, Message, Complaint) ->
     case ask(State, Message) of
@@ -194,14 +211,10 @@ told(State, Message, Complaint) ->
     end.
 
 %% A reload that came while we were busy found nobody to tell.
-reloaded(#state{name = Name} = State, #{rules := Before, bandwidth := Bandwidth}) ->
+reloaded(#state{name = Name} = State, Settings) ->
     case meerkat_registry:settings(Name) of
-        #{rules := Before, bandwidth := Bandwidth} ->
-            State;
-        #{rules := Rules, bandwidth := #{total := Total}} ->
-            _ = command(State#state.port, 0, {bucket, #{bucket => 0, bytes_per_s => Total}}),
-            told(State, {policy, #{rules => meerkat_policy:encode(Rules)}},
-                 "the peer rules are refused")
+        Settings -> State;
+        _ -> fail("the configuration changed while the relay was starting", [])
     end.
 
 %% Last, when all that stands behind a listener is there.
@@ -221,8 +234,7 @@ listen(#state{name = Name} = State0, #{listeners := Listeners} = Settings) ->
     State.
 
 bind(#{id := Id, local := Local} = Listener, Tries, Bound, State) ->
-    Message = {listen, (maps:with([transport, local, other, realm], Listener))#{listener => Id}},
-    case ask(State, Message) of
+    case ask(State, listen_message(Listener)) of
         {{listening, #{status := ok, local := Address}}, Next} ->
             {Bound#{Id => Address}, Next};
         {_, Next} when Tries > 0 ->

@@ -1,9 +1,15 @@
-%% Another configuration for a server that runs: all of it, or none. What the relay was told once
-%% at its start (sockets, sizes, realms) stays as it is, so a configuration that wants it otherwise
-%% is turned down. Allocations live on under the new rules.
+%% Another configuration for a server that runs: all of it, or none. What the relay made its tables
+%% by at its start (workers, max_allocations, socket buffers) stays as it is, so a configuration
+%% that wants it otherwise is turned down. Allocations live on under the new rules.
 -module(meerkat_reload).
 
+-include_lib("kernel/include/logger.hrl").
+
 -export([reload/2, change/2]).
+
+%% What the relay is asked to do, what undoes it, and how a refusal is told.
+-type step() :: {meerkat_ctl:message(), Undo :: [meerkat_ctl:message()],
+                 {Complaint :: unicode:chardata(), needed | optional}}.
 
 %% The error is a sentence. Reloads of one server wait for each other.
 -spec reload(Name :: atom(), meerkat:config()) -> ok | {error, string()}.
@@ -37,29 +43,94 @@ renew(Name, Config) ->
         {error, Sentence} -> {error, Sentence}
     end.
 
-%% First for everybody, a relay that is just being started included; then for the relay there is,
-%% which ends what is forbidden from now on. If it will not, all is as before.
+%% First for everybody, a relay that is just being started included: it goes by what it finds. Then
+%% for the relay there is, step by step; if it will not take one, those before are undone and all is
+%% as it was. What is closed comes last, for that cannot fail, nor be undone.
 put_in_force(Name, New, Old) ->
     ok = meerkat_registry:replace(Name, New),
-    case meerkat_relay:call(Name, policy(New)) of
-        {ok, #{status := ok}} ->
-            rates(Name, New);
+    case take(Name, steps(New, Old), []) of
+        {ok, Replies} ->
+            Closed = closed(New, Old),
+            _ = [meerkat_relay:call(Name, Message) || Message <- Closed],
+            rates(Name, New),
+            note(Name, Replies, Closed);
         {error, relay_down} ->
             %% The next one begins with the new settings.
             ok;
-        Refusal ->
+        {error, Sentence} ->
             ok = meerkat_registry:replace(Name, Old),
-            {error, sentence(Refusal)}
+            {error, lists:flatten(Sentence)}
     end.
+
+%%% Steps
+
+-spec steps(meerkat_settings:settings(), meerkat_settings:settings()) -> [step()].
+steps(New, Old) ->
+    relay_steps(New, Old) ++ tune_steps(New, Old) ++ policy_steps(New, Old)
+        ++ listener_steps(New, Old).
+
+relay_steps(#{relays := Relays}, #{relays := Before}) ->
+    [{meerkat_relay:relay_address(Relay), [{pool_close, #{pool => Pool}}],
+      {["cannot relay from ", meerkat_text:ip(Local)], needed}}
+     || #{pool := Pool, local := Local} = Relay <- Relays, not lists:member(Relay, Before)].
+
+tune_steps(New, Old) ->
+    [{tune(New), [tune(Old)], {"the relay does not take the new values", needed}}
+     || tune(New) =/= tune(Old)].
+
+tune(#{relay_config := Config}) ->
+    {tune, maps:with([nonce_lifetime_s, nonce_features, channel_max, rfc3489,
+                      unauthenticated_rate, unauthenticated_burst], Config)}.
+
+policy_steps(New, Old) ->
+    [{policy(New), [policy(Old)], {"the peer rules are refused", needed}}].
 
 policy(#{rules := Rules}) ->
     {policy, #{rules => meerkat_policy:encode(Rules)}}.
 
-sentence({ok, #{status := Status, detail := Detail}}) ->
-    lists:flatten(io_lib:format("the peer rules are refused: ~ts (~ts)",
-                                [meerkat_text:escape(Detail), Status]));
-sentence({error, busy}) ->
+listener_steps(#{listeners := Listeners}, #{listeners := Before}) ->
+    [{meerkat_relay:listen_message(L), back(L, Before),
+      {["cannot listen on udp ", meerkat_text:address(Local)],
+       case Optional of true -> optional; false -> needed end}}
+     || #{local := Local, optional := Optional} = L <- Listeners, not lists:member(L, Before)].
+
+back(#{id := Id}, Before) ->
+    case [L || #{id := Same} = L <- Before, Same =:= Id] of
+        [Listener] -> [meerkat_relay:listen_message(Listener)];
+        [] -> [{unlisten, #{listener => Id}}]
+    end.
+
+%% What was there and is no more.
+closed(#{listeners := Listeners, relays := Relays}, #{listeners := Before, relays := RelaysBefore}) ->
+    [{unlisten, #{listener => Id}}
+     || #{id := Id} <- Before, [] =:= [L || #{id := Same} = L <- Listeners, Same =:= Id]]
+        ++ [{pool_close, #{pool => Pool}}
+            || #{pool := Pool} = Relay <- RelaysBefore, not lists:member(Relay, Relays)].
+
+%% The replies, or what stopped it, all undone.
+take(_Name, [], Undo) ->
+    {ok, [Reply || {_, Reply} <- Undo]};
+take(Name, [{Message, Back, {Complaint, Need}} | Steps], Undo) ->
+    case meerkat_relay:call(Name, Message) of
+        {ok, #{status := ok} = Reply} ->
+            take(Name, Steps, [{Back, {Message, Reply}} | Undo]);
+        {ok, #{detail := Detail}} when Need =:= optional ->
+            ?LOG_WARNING("~ts: ~ts", [Complaint, meerkat_text:escape(Detail)]),
+            take(Name, Steps, Undo);
+        {error, relay_down} ->
+            {error, relay_down};
+        Refusal ->
+            _ = [meerkat_relay:call(Name, Undoing) || {Undoings, _} <- Undo, Undoing <- Undoings],
+            {error, refused(Complaint, Refusal)}
+    end.
+
+refused(Complaint, {ok, #{status := Status, detail := Detail}}) ->
+    io_lib:format("~ts: ~ts (~ts); nothing has changed",
+                  [Complaint, meerkat_text:escape(Detail), Status]);
+refused(_Complaint, {error, busy}) ->
     "the relay program is busy; nothing has changed".
+
+%%% Afterwards
 
 %% Bucket 0 is that of all allocations.
 rates(Name, #{bandwidth := #{total := OfAll}} = Settings) ->
@@ -70,3 +141,15 @@ rates(Name, #{bandwidth := #{total := OfAll}} = Settings) ->
     _ = [meerkat_relay:command(Port, 0, {bucket, #{bucket => Bucket, bytes_per_s => Rate}})
          || {Bucket, Rate} <- [{0, OfAll} | OfUsers]],
     ok.
+
+%% Where we listen now.
+note(Name, Replies, Closed) ->
+    Opened = maps:from_list([{Id, Address} || {{listen, #{listener := Id}}, #{local := Address}}
+                                                  <- Replies]),
+    Gone = [Id || {unlisten, #{listener := Id}} <- Closed],
+    Before = case meerkat_registry:note(Name, listening) of none -> #{}; Bound -> Bound end,
+    _ = [?LOG_NOTICE("listening on udp ~ts", [meerkat_text:address(Address)])
+         || {Id, Address} <- maps:to_list(Opened), not is_map_key(Id, Before)],
+    _ = [?LOG_NOTICE("no longer listening on udp ~ts", [meerkat_text:address(maps:get(Id, Before))])
+         || Id <- Gone, is_map_key(Id, Before)],
+    meerkat_registry:put_note(Name, listening, maps:without(Gone, maps:merge(Before, Opened))).

@@ -42,6 +42,12 @@
                       relay_program := default | file:name_all(),
                       relay_config := map(),
                       nonce_key := fun(() -> <<_:256>>),
+                      ticket_key := meerkat_ticket:key(),
+                      %% Addresses that are no longer relayed from, but may have allocations.
+                      retired := [relay()],
+                      %% The last numbers given.
+                      last_listener := non_neg_integer(),
+                      last_pool := non_neg_integer(),
                       secrets := fun(() -> [binary()]),
                       %% Whether the secret was nobody's choice.
                       is_drawn := boolean(),
@@ -74,13 +80,13 @@
 %% address, IP and port, where there is a listener for each combination of the two.
 -spec new(Name :: atom(), map()) -> {ok, settings()} | {error, string()}.
 new(Name, Given) ->
-    new(Name, Given, is_drawn(Given)).
+    new(Name, Given, is_drawn(Given), fresh()).
 
-new(Name, Given, IsDrawn) ->
+new(Name, Given, IsDrawn, Kept) ->
     {ok, Defaults, _Warnings} = meerkat_config:load(#{file => none, env => []}),
     Config = maps:merge(maps:remove(settings, Defaults), Given),
     case [Key || {Key, Value} <- lists:sort(maps:to_list(Config)), not is_valid(Key, Value)] of
-        [] -> {ok, settings(Name, prepared(Config), IsDrawn)};
+        [] -> {ok, settings(Name, prepared(Config), IsDrawn, Kept)};
         [Key | _] -> {error, lists:flatten(io_lib:format("configuration: ~tp is unknown or has a "
                                                          "value it cannot have", [Key]))}
     end.
@@ -95,10 +101,10 @@ renew(Given, #{name := Name, config := OldConfig, is_drawn := WasDrawn} = Old) -
         true -> Whole#{secrets => maps:get(secrets, OldConfig())};
         false -> Whole
     end,
-    case new(Name, Kept, IsDrawn) of
+    case new(Name, Kept, IsDrawn, maps:with(maps:keys(fresh()), Old)) of
         {ok, #{config := NewConfig} = New} ->
             case changed(OldConfig(), NewConfig()) of
-                [] -> {ok, kept(New, Old)};
+                [] -> {ok, New};
                 [Key | _] -> {error, needs_restart(Key)}
             end;
         {error, Sentence} ->
@@ -110,12 +116,18 @@ renew(Given, #{name := Name, config := OldConfig, is_drawn := WasDrawn} = Old) -
 config(#{config := Config, is_drawn := true}) -> maps:remove(secrets, Config());
 config(#{config := Config}) -> Config().
 
-%% Keys that clients hold something made with, and what the relay was told once.
-kept(#{limits := Limits, relay_config := #{bytes_per_s := OfAll}} = New,
-     #{limits := OldLimits, relay_config := RelayConfig, nonce_key := NonceKey}) ->
-    New#{nonce_key := NonceKey,
-         limits := maps:merge(Limits, maps:with([tickets], OldLimits)),
-         relay_config := RelayConfig#{bytes_per_s := OfAll}}.
+%% What lives on from settings to settings: keys that clients hold something made with, and the
+%% numbers that the relay knows listeners and addresses by, which never mean another.
+fresh() ->
+    NonceKey = crypto:strong_rand_bytes(32),
+    #{nonce_key => fun() -> NonceKey end,
+      ticket_key => meerkat_ticket:new_key(),
+      listeners => [],
+      realms => #{},
+      relays => [],
+      retired => [],
+      last_listener => 0,
+      last_pool => 0}.
 
 %% Were the secrets nobody's choice?
 is_drawn(#{secrets := _, settings := Settings}) ->
@@ -128,7 +140,7 @@ changed(Old, New) ->
             maps:find(Key, Old) =/= maps:find(Key, New), not is_reloadable(Key)].
 
 %% The keys of the table, by the names they have in the map; what is not in it came by hand.
-is_reloadable(settings) ->
+is_reloadable(Made) when Made =:= settings; Made =:= listeners ->
     true;
 is_reloadable(secrets) ->
     is_reloadable(secret);
@@ -141,28 +153,28 @@ is_reloadable(Key) ->
     end.
 
 needs_restart(Key) ->
-    Names = case Key of
-        listeners -> "listeners (listen_ip, listen_port, extra_listeners, rfc5780)";
-        relays -> "relays (relay_ip, min_port, max_port)";
-        _ -> atom_to_list(Key)
-    end,
-    Names ++ " cannot change while the server runs: nothing was changed; stop it and start it anew".
+    atom_to_list(Key)
+        ++ " cannot change while the server runs: nothing was changed; stop it and start it anew".
 
-settings(Name, Config, IsDrawn) ->
+settings(Name, Config, IsDrawn, Kept) ->
     #{realm := Realm, nonce_lifetime := NonceLifetime, workers := Workers,
       max_allocations := Allocations, max_permissions := Permissions, secrets := Secrets} = Config,
-    Listeners = listeners(maps:get(listeners, Config), Realm),
-    Relays = numbered(maps:get(relays, Config)),
+    #{nonce_key := NonceKey, ticket_key := TicketKey, listeners := ListenersBefore,
+      realms := RealmsBefore, relays := RelaysBefore, retired := Retired,
+      last_listener := LastListener, last_pool := LastPool} = Kept,
+    {Listeners, Listener} = numbered(id, [local], listeners(maps:get(listeners, Config), Realm),
+                                     ListenersBefore, LastListener),
+    {Relays, Pool} = numbered(pool, [local, advertised, min_port, max_port],
+                              maps:get(relays, Config), RelaysBefore ++ Retired, LastPool),
     ChannelMax = case maps:get(rfc5766_channel_numbers, Config) of
         true -> 16#7fff;
         false -> 16#4fff
     end,
-    Limits = (limits(Config))#{
+    Limits = (limits(Config, TicketKey))#{
         max_peers => Permissions,
         channel_max => ChannelMax,
         pools => maps:groups_from_list(fun({_, Ip}) -> family(Ip) end,
-                                       [{Pool, Ip} || #{pool := Pool, local := Ip} <- Relays])},
-    NonceKey = crypto:strong_rand_bytes(32),
+                                       [{P, Ip} || #{pool := P, local := Ip} <- Relays])},
     #{name => Name,
       auth => meerkat_auth:new(with_added(Config)),
       tenants => maps:from_list([{maps:get(name, R), tenant_of(R, Config, Limits)}
@@ -170,8 +182,13 @@ settings(Name, Config, IsDrawn) ->
       failures => meerkat_auth_failures:new(maps:get(failed_authentication_rate, Config)),
       limits => Limits,
       listeners => Listeners,
-      realms => maps:from_list([{Id, R} || #{id := Id, realm := R} <- Listeners]),
+      %% Allocations made through a listener that is gone still send requests by it.
+      realms => maps:merge(RealmsBefore,
+                           maps:from_list([{Id, R} || #{id := Id, realm := R} <- Listeners])),
       relays => Relays,
+      retired => (RelaysBefore ++ Retired) -- Relays,
+      last_listener => Listener,
+      last_pool => Pool,
       rules => meerkat_policy:rules(Config),
       own_kinds => meerkat_policy:own_kinds(Relays),
       software => maps:get(software, Config),
@@ -197,7 +214,8 @@ settings(Name, Config, IsDrawn) ->
                             true -> 1;
                             false -> 0
                         end},
-      nonce_key => fun() -> NonceKey end,
+      nonce_key => NonceKey,
+      ticket_key => TicketKey,
       secrets => fun() -> Secrets end,
       is_drawn => IsDrawn,
       config => fun() -> Config end}.
@@ -293,22 +311,28 @@ quota(#{user_quota := User, max_allocations_per_address := Source, total_quota :
       source => Source,
       total => case Total of 0 -> Max; _ -> min(Total, Max) end}.
 
-limits(#{mobility := Mobility} = Config) ->
+limits(#{mobility := Mobility} = Config, TicketKey) ->
     maps:merge(maps:with([default_lifetime, max_lifetime], Config),
-               maps:from_list([{tickets, meerkat_ticket:new_key()} || Mobility])).
+               maps:from_list([{tickets, TicketKey} || Mobility])).
 
-numbered(Relays) ->
-    [Relay#{pool => Pool} || {Pool, Relay} <- lists:zip(lists:seq(1, length(Relays)), Relays)].
+%% What is the same in all of Keys as one there was keeps its number; others get new ones.
+numbered(Field, Keys, Wanted, Known, Last) ->
+    {Numbered, {_, Next}} = lists:mapfoldl(
+        fun(Item, {Free, N}) ->
+            case [K || K <- Free, maps:with(Keys, K) =:= maps:with(Keys, Item)] of
+                [#{Field := Number} = Same | _] -> {Item#{Field => Number}, {Free -- [Same], N}};
+                [] -> {Item#{Field => N + 1}, {Free, N + 1}}
+            end
+        end, {Known, Last}, Wanted),
+    {Numbered, Next}.
 
 family(Ip) when tuple_size(Ip) =:= 4 -> 4;
 family(_Ip) -> 6.
 
 listeners(Listeners, Realm) ->
-    Locals = [{Ip, L, Optional} || #{ip := Where} = L <- Listeners, {Ip, Optional} <- ips(Where)],
-    [#{id => Id, transport => ?UDP, local => {Ip, maps:get(port, L)},
-       realm => maps:get(realm, L, Realm), other => maps:get(other, L, undefined),
-       optional => Optional}
-     || {Id, {Ip, L, Optional}} <- lists:zip(lists:seq(1, length(Locals)), Locals)].
+    [#{transport => ?UDP, local => {Ip, maps:get(port, L)}, realm => maps:get(realm, L, Realm),
+       other => maps:get(other, L, undefined), optional => Optional}
+     || #{ip := Where} = L <- Listeners, {Ip, Optional} <- ips(Where)].
 
 ips(any) -> [{{0, 0, 0, 0}, false}, {{0, 0, 0, 0, 0, 0, 0, 0}, true}];
 ips(Ip) -> [{Ip, false}].

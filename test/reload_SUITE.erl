@@ -9,11 +9,14 @@
 -export([x16_denied_peers/1, x16_allowed_peers/1, x16_deleted_user/1, x16_another_password/1,
          secrets_change_without_a_break/1, limits_hold_at_once/1, quota_below_what_there_is/1,
          x83_bandwidth_of_live_allocations/1, what_needs_a_restart_is_refused/1,
+         listeners_come_and_go/1, realm_of_a_listener/1, a_listener_that_cannot_be/1,
+         relay_addresses_come_and_go/1, a_relay_address_that_cannot_be/1, what_the_relay_goes_by/1,
+        
          what_cannot_be_is_refused/1, keys_left_out_take_their_defaults/1, the_table_is_right/1,
          the_next_relay_has_the_new_rules/1, many_at_once/1, allocations_while_reloading/1]).
 
 -import(turn_kit, [doc/1, open/2, challenged/1, call/3, allocated/1, allocated/3,
-                   allocate/1, permit/2, bind/3, send/2, send_to/3, channel/3, peer/1,
+                   allocate/1, allocate/2, permit/2, bind/3, send/2, send_to/3, channel/3, peer/1,
                    peer_send/3, peer_next/1, peer_same/2, get/2, request/3, success/1, expect/2,
                    counter/2, counted/3, with_server/2]).
 
@@ -211,18 +214,142 @@ what_needs_a_restart_is_refused(_Config) ->
              ?assertMatch({match, _}, re:run(Sentence, "^" ++ Word ++ ".* cannot change while")),
              ?assertEqual(Before, meerkat_registry:settings(Name))
          end || {Key, Value, Word} <-
-                    [{realm, <<"other">>, "realm"}, {workers, 3, "workers"},
-                     {max_allocations, 9, "max_allocations"},
-                     {max_permissions, 9, "max_permissions"},
-                     {nonce_lifetime, 100, "nonce_lifetime"},
-                     {unauthenticated_rate, 5, "unauthenticated_rate"},
+                    [{workers, 3, "workers"}, {max_allocations, 9, "max_allocations"},
                      {receive_buffer, 100000, "receive_buffer"},
-                     {listeners, [#{transport => udp, ip => {127, 0, 0, 1}, port => 0}],
-                      "listeners \\(listen_ip, "},
-                     {relays, [], "relays \\(relay_ip, "}]],
+                     {io_backend, other_backend(Server), "io_backend"}]],
         Answer = success(call(Client, refresh, [])),
         ?assertEqual(undefined, get(software, Answer)),
         success(permit(Client, [peer(?FRIEND)]))
+    end).
+
+other_backend(#{name := Name}) ->
+    #{config := Config} = meerkat_registry:settings(Name),
+    case Config() of #{io_backend := epoll} -> io_uring; _ -> epoll end.
+
+%% ------------------------------------------------------------------- listeners and addresses
+
+-define(HERE, {127, 0, 0, 1}).
+
+listener(Ip, Port) -> #{transport => udp, ip => Ip, port => Port}.
+
+relay(Ip, Min, Max) -> #{local => Ip, advertised => Ip, min_port => Min, max_port => Max}.
+
+listeners_come_and_go(_Config) ->
+    doc("a listener that is added serves at once; one that is removed keeps those it has, and "
+        "answers no others"),
+    with_server(#{listeners => [listener(?HERE, 0)]}, fun(#{name := Name} = Server) ->
+        #{listeners := [First]} = Server,
+        Client = allocated(Server),
+        ok = reload(Server, #{listeners => [listener(?HERE, 0), listener({127, 0, 0, 4}, 0)]}),
+        #{listeners := [First, Second]} = meerkat:info(Name),
+        Late = allocated(Server, [], #{to => Second}),
+        ok = reload(Server, #{listeners => [listener({127, 0, 0, 4}, 0)]}),
+        #{listeners := [Second]} = meerkat:info(Name),
+        Peer = peer(?FRIEND),
+        [begin
+             success(call(Who, refresh, [])),
+             success(permit(Who, [Peer])),
+             peer_same(Who, Peer)
+         end || Who <- [Client, Late]],
+        counted(Server, no_allocation, fun() ->
+            send(open(Server, #{to => First}), turn_kit:request(allocate, [{requested_transport, 17}]))
+        end),
+        success(allocate(fresh(Server, #{to => Second})))
+    end).
+
+realm_of_a_listener(_Config) ->
+    doc("another realm is in the next challenge; allocations go on"),
+    with_server(#{}, fun(Server) ->
+        Client = allocated(Server),
+        ok = reload(Server, #{realm => <<"other.example">>}),
+        ?assertMatch(#{realm := <<"other.example">>}, fresh(Server)),
+        success(call(Client, refresh, [])),
+        success(allocate(fresh(Server)))
+    end).
+
+a_listener_that_cannot_be(_Config) ->
+    doc("an address that is taken: the reason names it, and everything is as it was"),
+    {ok, Socket} = gen_udp:open(0, [{ip, {127, 0, 0, 5}}]),
+    {ok, Taken} = inet:port(Socket),
+    with_server(#{relays => [relay({127, 0, 0, 6}, 50000, 50009)]}, fun(#{name := Name} = Server) ->
+        Client = allocated(Server),
+        Before = {meerkat_registry:settings(Name), meerkat:info(Name)},
+        #{listeners := Listeners} = running(Server, #{}),
+        {error, Sentence} =
+            reload(Server, #{listeners => Listeners ++ [listener({127, 0, 0, 7}, 0),
+                                                        listener({127, 0, 0, 5}, Taken)],
+                             relays => [relay({127, 0, 0, 8}, 50000, 50009)],
+                             denied_peers => [{?FRIEND, 32}], nonce_lifetime => 60,
+                             realm => <<"other.example">>}),
+        ?assertMatch({match, _}, re:run(Sentence, "^cannot listen on udp 127\\.0\\.0\\.5:"
+                                                  ++ integer_to_list(Taken))),
+        {Settings, #{listeners := Bound}} = Before,
+        ?assertEqual(Settings, meerkat_registry:settings(Name)),
+        ?assertMatch(#{listeners := Bound}, meerkat:info(Name)),
+        success(permit(Client, [peer(?FRIEND)])),
+        success(call(Client, refresh, [])),
+        #{realm := <<"example.org">>} = fresh(Server),
+        ?assertMatch(#{relayed := {{127, 0, 0, 6}, _}}, allocated(Server))
+    end),
+    gen_udp:close(Socket).
+
+relay_addresses_come_and_go(_Config) ->
+    doc("new allocations are on the addresses of the new configuration, live ones stay on theirs"),
+    Old = relay({127, 0, 0, 6}, 50000, 50009),
+    New = relay({127, 0, 0, 8}, 51000, 51009),
+    with_server(#{relays => [Old]}, fun(#{name := Name} = Server) ->
+        Peer = peer(?FRIEND),
+        Client = allocated(Server),
+        success(bind(Client, 16#4000, Peer)),
+        ok = reload(Server, #{relays => [New]}),
+        ?assertMatch(#{relays := [#{local := {127, 0, 0, 8}}], relay := {ok, #{ports_free := 10}}},
+                     meerkat:info(Name)),
+        ?assertMatch(#{relayed := {{127, 0, 0, 8}, _}}, allocated(Server)),
+        peer_same(Client, Peer),
+        success(call(Client, refresh, [])),
+        %% The old one again, whose ports are in use as before.
+        ok = reload(Server, #{relays => [Old]}),
+        ?assertMatch(#{relay := {ok, #{ports_free := 9}}}, meerkat:info(Name)),
+        ?assertMatch(#{relayed := {{127, 0, 0, 6}, _}}, allocated(Server))
+    end).
+
+a_relay_address_that_cannot_be(_Config) ->
+    doc("an address nobody has here"),
+    with_server(#{}, fun(Server) ->
+        {error, Sentence} = reload(Server, #{relays => [relay({192, 0, 2, 77}, 50000, 50009)]}),
+        ?assertMatch("cannot relay from 192.0.2.77: " ++ _, Sentence),
+        ?assertMatch(#{relayed := {?HERE, _}}, allocated(Server))
+    end).
+
+what_the_relay_goes_by(_Config) ->
+    doc("channel numbers, nonces, password algorithms, RFC 3489, strangers' rate and mobility"),
+    with_server(#{}, fun(#{ip := Ip, port := Port} = Server) ->
+        Peer = peer(?FRIEND),
+        Client = allocated(Server),
+        expect(400, bind(Client, 16#5000, Peer)),
+        Classic = <<1:16, 0:16, 7:128>>,
+        {ok, Socket} = gen_udp:open(0, [binary, {ip, ?HERE}, {active, false}]),
+        ok = reload(Server, #{rfc5766_channel_numbers => true, rfc3489_compatibility => true,
+                              mobility => true}),
+        eventually(fun() -> turn_kit:code(bind(Client, 16#5000, Peer)) =:= success end),
+        eventually(fun() ->
+            ok = gen_udp:send(Socket, Ip, Port, Classic),
+            case gen_udp:recv(Socket, 0, 200) of
+                {ok, {Ip, Port, <<16#0101:16, _/binary>>}} -> true;
+                {error, timeout} -> false
+            end
+        end),
+        success(allocate(fresh(Server), [{mobility_ticket, <<>>}])),
+        ok = reload(Server, #{rfc5766_channel_numbers => true, mobility => false,
+                              password_algorithms => false}),
+        expect(405, allocate(fresh(Server), [{mobility_ticket, <<>>}])),
+        eventually(fun() -> maps:get(offered, fresh(Server), []) =:= [] end),
+        expect(438, call(Client, refresh, [])),
+        success(call(challenged(Client), refresh, [])),
+        ok = reload(Server, #{unauthenticated_rate => 1, unauthenticated_burst => 1}),
+        counted(Server, over_rate, fun() ->
+            [send(Client, turn_kit:request(binding, [])) || _ <- [1, 2]]
+        end)
     end).
 
 what_cannot_be_is_refused(_Config) ->

@@ -388,6 +388,15 @@ static void unlisten(struct worker *w, const struct ctl_frame *f)
         l->open = false; /* closed by the worker once nobody needs it */
 }
 
+static void tune(struct worker *w, const struct ctl_frame *f)
+{
+    const struct ctl_tune *m = &f->u.tune;
+    w->config.nonce_lifetime_s = m->nonce_lifetime_s;
+    w->config.nonce_features = m->nonce_features;
+    w->config.channel_max = m->channel_max;
+    w->config.rfc3489 = m->rfc3489 != 0;
+}
+
 bool command_frame(struct worker *w, const uint8_t *data, size_t len)
 {
     struct ctl_frame f;
@@ -424,6 +433,9 @@ bool command_frame(struct worker *w, const uint8_t *data, size_t len)
         return sessions(w, &f);
     case CTL_UNLISTEN:
         unlisten(w, &f);
+        break;
+    case CTL_TUNE:
+        tune(w, &f);
         break;
     default:
         break;

@@ -185,16 +185,53 @@ static void listening(struct control *c, const struct ctl_frame *f, enum ctl_sta
     control_send(c, &out);
 }
 
-static int free_listener(const struct control *c, uint32_t id)
+static bool is_realm(struct ctl_bytes realm)
 {
-    int found = -1;
-    for (int i = LISTENERS_MAX - 1; i >= 0; i--) {
+    return realm.len > 0 && realm.len < REALM_MAX;
+}
+
+static struct mail_listen mail_of(const struct ctl_listen *m, const struct addr *local, int fd)
+{
+    struct mail_listen ml = {.id = m->listener,
+                             .fd = fd,
+                             .transport = m->transport,
+                             .local = *local,
+                             .other = m->other,
+                             .realm_len = m->realm.len};
+    memcpy(ml.realm, m->realm.data, m->realm.len);
+    return ml;
+}
+
+/* Realm and other address of a listener that is open. */
+static void listen_again(struct control *c, const struct ctl_frame *f, const struct addr *local)
+{
+    const struct ctl_listen *m = &f->u.listen;
+    struct mail_listen ml = mail_of(m, local, -1);
+    for (unsigned i = 0; i < c->worker_count; i++)
+        control_mail(c, i, MAIL_LISTEN, &ml, sizeof(ml));
+    listening(c, f, CTL_OK, local, "");
+}
+
+static int listener_slot(const struct control *c, uint32_t id)
+{
+    for (int i = 0; i < LISTENERS_MAX; i++)
         if (c->listeners[i].used && c->listeners[i].id == id)
-            return -1;
+            return i;
+    return -1;
+}
+
+static int free_slot(const struct control *c)
+{
+    for (int i = 0; i < LISTENERS_MAX; i++)
         if (!c->listeners[i].used)
-            found = i;
-    }
-    return found;
+            return i;
+    return -1;
+}
+
+/* Is it the one that was asked for? A port of 0 was the system's to choose. */
+static bool is_local(const struct addr *bound, const struct addr *asked)
+{
+    return addr_ip_equal(bound, asked) && (asked->port == 0 || asked->port == bound->port);
 }
 
 static void listen_on(struct control *c, const struct ctl_frame *f)
@@ -202,9 +239,13 @@ static void listen_on(struct control *c, const struct ctl_frame *f)
     const struct ctl_listen *m = &f->u.listen;
     struct addr local = m->local;
     int fds[WORKERS_MAX];
-    int slot = free_listener(c, m->listener);
-    if (!c->workers || slot < 0 || m->transport != IPPROTO_UDP || local.family == ADDR_NONE ||
-        m->realm.len == 0 || m->realm.len >= REALM_MAX) {
+    int known = listener_slot(c, m->listener), slot = free_slot(c);
+    if (known >= 0 && is_local(&c->listeners[known].local, &local) && is_realm(m->realm)) {
+        listen_again(c, f, &c->listeners[known].local);
+        return;
+    }
+    if (!c->workers || known >= 0 || slot < 0 || m->transport != IPPROTO_UDP ||
+        local.family == ADDR_NONE || !is_realm(m->realm)) {
         listening(c, f, CTL_REFUSED, NULL, "no CONFIG yet, id in use, or value out of range");
         return;
     }
@@ -217,14 +258,8 @@ static void listen_on(struct control *c, const struct ctl_frame *f)
     c->listeners[slot].local = local;
     c->listeners[slot].used = true;
     spread_policy(c); /* before the first packet: our own port is no peer */
-    struct mail_listen ml = {.id = m->listener,
-                             .transport = m->transport,
-                             .local = local,
-                             .other = m->other,
-                             .realm_len = m->realm.len};
-    memcpy(ml.realm, m->realm.data, m->realm.len);
     for (unsigned i = 0; i < c->worker_count; i++) {
-        ml.fd = fds[i];
+        struct mail_listen ml = mail_of(m, &local, fds[i]);
         control_mail(c, i, MAIL_LISTEN, &ml, sizeof(ml));
     }
     listening(c, f, CTL_OK, &local, "");
@@ -394,6 +429,19 @@ static void unlisten(struct control *c, const struct ctl_frame *f, const uint8_t
     reply(c, f, CTL_GONE, "");
 }
 
+static void tune(struct control *c, const struct ctl_frame *f, const uint8_t *frame, size_t len)
+{
+    const struct ctl_tune *m = &f->u.tune;
+    if (!c->workers || m->channel_max < CHANNEL_MIN || m->channel_max > CHANNEL_MAX_WIDE) {
+        reply(c, f, CTL_REFUSED, c->workers ? "TUNE value out of range" : "no CONFIG yet");
+        return;
+    }
+    ratelimit_set(&c->limits.unauthenticated, m->unauthenticated_rate, m->unauthenticated_burst);
+    for (unsigned i = 0; i < c->worker_count; i++)
+        control_mail(c, i, MAIL_FRAME, frame, len);
+    reply(c, f, CTL_OK, "");
+}
+
 static void bucket(struct control *c, const struct ctl_frame *f)
 {
     const struct ctl_bucket *m = &f->u.bucket;
@@ -452,6 +500,9 @@ void order_frame(struct control *c, const uint8_t *frame, size_t len)
         break;
     case CTL_RELAY_ADDRESS:
         relay_address(c, &f);
+        break;
+    case CTL_TUNE:
+        tune(c, &f, frame, len);
         break;
     case CTL_POOL_CLOSE:
         pool_close(c, &f);

@@ -13,13 +13,16 @@
 enum { RATELIMIT_BUCKETS = 4096 };
 
 struct ratelimit {
-    struct rate rate;
+    _Atomic uint64_t unit, burst; /* of struct rate; may change while others take */
     uint8_t key[16];
     struct bucket buckets[RATELIMIT_BUCKETS];
 };
 
 /* per_second 0: no limit. */
 void ratelimit_init(struct ratelimit *r, uint32_t per_second, uint32_t burst);
+
+/* Another rate. Any thread. */
+void ratelimit_set(struct ratelimit *r, uint32_t per_second, uint32_t burst);
 
 /* May this source be given one more answer? Any thread. */
 bool ratelimit_take(struct ratelimit *r, const struct addr *source, uint64_t now);

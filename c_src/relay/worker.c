@@ -167,6 +167,13 @@ static void on_due(void *ctx, struct timer *t)
 
 /* ---------------------------------------------------------------------------------------- mail */
 
+static void change_listener(struct listener *l, const struct mail_listen *m)
+{
+    l->other = m->other;
+    l->realm_len = m->realm_len;
+    memcpy(l->realm, m->realm, m->realm_len);
+}
+
 static void add_listener(struct worker *w, const struct mail_listen *m)
 {
     for (size_t i = 0; i < LISTENERS_MAX; i++) {
@@ -179,11 +186,9 @@ static void add_listener(struct worker *w, const struct mail_listen *m)
             .in_use = true,
             .transport = &transport_udp,
             .local = m->local,
-            .other = m->other,
-            .realm_len = m->realm_len,
             .io = {.fd = m->fd, .kind = SOCKET_LISTENER, .wants_dest = addr_is_any(&m->local)},
         };
-        memcpy(l->realm, m->realm, m->realm_len);
+        change_listener(l, m);
         int ret = io_add(w->io, &l->io);
         if (ret == 0)
             return;
@@ -208,7 +213,11 @@ static bool open_mail(struct worker *w, const uint8_t *record, uint32_t len)
     case MAIL_LISTEN: {
         struct mail_listen m;
         memcpy(&m, record + 1, sizeof(m));
-        add_listener(w, &m);
+        struct listener *l = m.fd < 0 ? worker_listener(w, m.id) : NULL;
+        if (m.fd >= 0)
+            add_listener(w, &m);
+        else if (l)
+            change_listener(l, &m);
         return true;
     }
     case MAIL_POLICY: {

@@ -37,7 +37,7 @@ enum mail {
 
 struct mail_listen {
     uint32_t id;
-    int fd;
+    int fd; /* -1: the listener is there, and takes realm and other */
     uint8_t transport;
     struct addr local, other;
     size_t realm_len;

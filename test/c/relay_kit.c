@@ -181,7 +181,7 @@ bool kit_reset(struct kit *k)
     w->pending_generation = 0;
     memset(k->users, 0, sizeof(k->users));
     memset(&k->limits.total, 0, sizeof(k->limits.total));
-    if (k->limits.unauthenticated.rate.unit)
+    if (k->limits.unauthenticated.unit)
         ratelimit_init(&k->limits.unauthenticated, 0, 0);
     for (size_t i = 0; i < COUNTER_COUNT; i++)
         atomic_store(&w->counters[i], 0);
