@@ -101,7 +101,8 @@ back(#{id := Id}, Before) ->
     end.
 
 %% What was there and is no more.
-closed(#{listeners := Listeners, relays := Relays}, #{listeners := Before, relays := RelaysBefore}) ->
+closed(#{listeners := Listeners, relays := Relays},
+       #{listeners := Before, relays := RelaysBefore}) ->
     [{unlisten, #{listener => Id}}
      || #{id := Id} <- Before, [] =:= [L || #{id := Same} = L <- Listeners, Same =:= Id]]
         ++ [{pool_close, #{pool => Pool}}

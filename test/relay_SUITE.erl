@@ -394,7 +394,8 @@ reload_refused_by_the_relay(Config) ->
     Reload = reload(Config, #{software => <<"new">>}),
     {Ref, {policy, _}} = command(Bridge),
     reply(Bridge, Ref, refused, <<"too many">>),
-    ?assertEqual({error, "the peer rules are refused: too many (refused); nothing has changed"}, reloaded(Reload)),
+    ?assertEqual({error, "the peer rules are refused: too many (refused); nothing has changed"},
+                 reloaded(Reload)),
     ?assertEqual(Before, meerkat_registry:settings(name(Config))).
 
 %% The bandwidths that are shared change for those who have them.

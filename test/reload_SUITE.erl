@@ -252,7 +252,8 @@ listeners_come_and_go(_Config) ->
              peer_same(Who, Peer)
          end || Who <- [Client, Late]],
         counted(Server, no_allocation, fun() ->
-            send(open(Server, #{to => First}), turn_kit:request(allocate, [{requested_transport, 17}]))
+            send(open(Server, #{to => First}),
+                 turn_kit:request(allocate, [{requested_transport, 17}]))
         end),
         success(allocate(fresh(Server, #{to => Second})))
     end).
