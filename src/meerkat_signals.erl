@@ -3,6 +3,7 @@
 %%
 %%   SIGTERM   drain, then end: no new allocations, and the end when the last is gone or after the
 %%             key drain_deadline; the second one ends at once
+%%   SIGHUP    read file and environment again, as `meerkatctl reload` does
 %%   SIGQUIT   end at once, in order; Ctrl-C becomes this one (rel/bin/meerkatctl)
 -module(meerkat_signals).
 -behaviour(gen_event).
@@ -15,7 +16,7 @@
 %% From here on signals are for the server Name. Called again it changes nothing.
 -spec take_over(Name :: atom()) -> ok.
 take_over(Name) ->
-    _ = [ok = os:set_signal(Signal, handle) || Signal <- [sigterm, sigquit]],
+    _ = [ok = os:set_signal(Signal, handle) || Signal <- [sigterm, sigquit, sighup]],
     case lists:member(?MODULE, gen_event:which_handlers(erl_signal_server)) of
         true ->
             ok;
@@ -34,12 +35,27 @@ handle_event(sigterm, Name) ->
 handle_event(sigquit, Name) ->
     ok = meerkat_drain:end_node_now(Name),
     {ok, Name};
+handle_event(sighup, Name) ->
+    %% In a process of its own: the next signal need not wait.
+    _ = proc_lib:spawn(fun() -> reload(Name) end),
+    {ok, Name};
 handle_event(_Other, Name) ->
     {ok, Name}.
 
 -spec handle_call(term(), atom()) -> {ok, ok, atom()}.
 handle_call(_Request, Name) ->
     {ok, ok, Name}.
+
+reload(Name) ->
+    case meerkat_admin:handle({reload, []}, Name) of
+        {ok, Warnings} ->
+            _ = [?LOG_WARNING("~ts", [Warning]) || Warning <- Warnings],
+            ?LOG_NOTICE("SIGHUP: the configuration was read again and is in force");
+        {error, Sentences} ->
+            _ = [?LOG_ERROR("SIGHUP: ~ts", [Sentence])
+                 || Sentence <- string:split(Sentences, "\n", all)],
+            ?LOG_ERROR("SIGHUP: the configuration is as it was")
+    end.
 
 %% One that is ending already was told so by a signal before, or by an operator, who may be
 %% overtaken.

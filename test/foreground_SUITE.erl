@@ -14,7 +14,7 @@
          drains_when_told/1, ends_when_drained/1, ends_at_the_deadline/1,
          undrain_calls_the_end_off/1, sigterm_drains/1, sigterm_keeps_a_deadline/1,
          second_sigterm_ends_at_once/1, interrupt_ends_at_once/1,
-         command_shows_configuration/1, stops_on_signals/1,
+         command_shows_configuration/1, stops_on_signals/1, reads_its_files_again_on_hangup/1,
          bad_configuration_starts_nothing/1, bad_arguments/1, port_in_use/1,
          second_server_says_so/1, dead_server_leaves_no_harm/1, socket_is_nobody_elses/1,
          warnings_come_with_the_log/1, secrets_stay_out_of_the_log/1]).
@@ -191,7 +191,37 @@ stops_on_signals(Config) ->
          ?assertEqual({error, enoent}, file:read_link_info(socket(Config))),
          {ok, Socket} = gen_udp:open(port(line("TURN", Block)), [{ip, {127, 0, 0, 1}}]),
          ok = gen_udp:close(Socket)
-     end || Signal <- ["TERM", "INT", "HUP"]].
+     end || Signal <- ["TERM", "INT"]].
+
+%% SIGHUP is `reload` without an answer: what came of it is in the log.
+reads_its_files_again_on_hangup(Config) ->
+    Dir = proplists:get_value(priv_dir, Config),
+    [File, Secret] = [filename:join(Dir, Name) || Name <- ["hup.cfg", "hup.secret"]],
+    ok = file:write_file(File, "secret_file = \"hup.secret\";\n"),
+    ok = file:write_file(Secret, "before the rotation\n"),
+    {Server, Block} = start(Config, [{"CONFIG_FILE", File}, {"STUN_SECRET", false}]),
+    Check = fun(Password) ->
+        {Status, _} = run(Config, ["check", line("TURN", Block), "--user", "u",
+                                   "--password", Password]),
+        Status
+    end,
+    ?assertEqual(0, Check("before the rotation")),
+    ok = file:write_file(Secret, "after it\nbefore the rotation\n"),
+    signal(Server, "HUP"),
+    _ = until(Server, "SIGHUP: the configuration was read again and is in force\n"),
+    ?assertEqual([0, 0], [Check(Password) || Password <- ["before the rotation", "after it"]]),
+    ok = file:write_file(Secret, "after it\n"),
+    signal(Server, "HUP"),
+    _ = until(Server, "SIGHUP: the configuration was read again and is in force\n"),
+    ?assertEqual([1, 0], [Check(Password) || Password <- ["before the rotation", "after it"]]),
+    ok = file:write_file(File, "secret_file = \"hup.secret\";\nrelay_pi = \"::1\";\n"),
+    signal(Server, "HUP"),
+    Log = until(Server, "SIGHUP: the configuration is as it was\n"),
+    ?assertNotEqual(nomatch, string:find(Log, "SIGHUP: " ++ File ++ ":2: there is no key "
+                                              "\"relay_pi\"; did you mean relay_ip?\n")),
+    ?assertEqual(0, Check("after it")),
+    stop(Server, "TERM").
+
 
 bad_configuration_starts_nothing(Config) ->
     {Status, Output} = run(Config, ["foreground"], [{"LISTEN_PORT", "x"}, {"RELAY_IP", "::"}]),
