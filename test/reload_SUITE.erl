@@ -10,9 +10,9 @@
          secrets_change_without_a_break/1, limits_hold_at_once/1, quota_below_what_there_is/1,
          x83_bandwidth_of_live_allocations/1, what_needs_a_restart_is_refused/1,
          listeners_come_and_go/1, realm_of_a_listener/1, a_listener_that_cannot_be/1,
-         relay_addresses_come_and_go/1, a_relay_address_that_cannot_be/1, what_the_relay_goes_by/1,
-        
-         what_cannot_be_is_refused/1, keys_left_out_take_their_defaults/1, the_table_is_right/1,
+         relay_addresses_come_and_go/1, the_next_relay_knows_what_was/1,
+         a_relay_address_that_cannot_be/1, what_the_relay_goes_by/1, what_cannot_be_is_refused/1,
+         keys_left_out_take_their_defaults/1, the_table_is_right/1,
          the_next_relay_has_the_new_rules/1, many_at_once/1, allocations_while_reloading/1]).
 
 -import(turn_kit, [doc/1, open/2, challenged/1, call/3, allocated/1, allocated/3,
@@ -251,11 +251,11 @@ listeners_come_and_go(_Config) ->
              success(permit(Who, [Peer])),
              peer_same(Who, Peer)
          end || Who <- [Client, Late]],
-        counted(Server, no_allocation, fun() ->
-            send(open(Server, #{to => First}),
-                 turn_kit:request(allocate, [{requested_transport, 17}]))
-        end),
-        success(allocate(fresh(Server, #{to => Second})))
+        %% What the one listener says would come before what the other says.
+        Stranger = open(Server, #{to => First}),
+        send(Stranger, turn_kit:request(binding, [])),
+        turn_kit:fence(Stranger#{to := Second}),
+        success(allocate(challenged(Stranger#{to := Second})))
     end).
 
 realm_of_a_listener(_Config) ->
@@ -312,6 +312,27 @@ relay_addresses_come_and_go(_Config) ->
         ok = reload(Server, #{relays => [Old]}),
         ?assertMatch(#{relay := {ok, #{ports_free := 9}}}, meerkat:info(Name)),
         ?assertMatch(#{relayed := {{127, 0, 0, 6}, _}}, allocated(Server))
+    end).
+
+the_next_relay_knows_what_was(_Config) ->
+    doc("allocations on an address that is no longer handed out outlive the relay program too"),
+    Old = relay({127, 0, 0, 6}, 50000, 50009),
+    with_server(#{relays => [Old]}, fun(#{name := Name} = Server) ->
+        Peer = peer(?FRIEND),
+        Client = allocated(Server),
+        success(bind(Client, 16#4000, Peer)),
+        ok = reload(Server, #{relays => [relay({127, 0, 0, 8}, 51000, 51009)]}),
+        Port = meerkat_registry:note(Name, port),
+        {os_pid, Program} = erlang:port_info(Port, os_pid),
+        [] = os:cmd("kill -9 " ++ integer_to_list(Program)),
+        eventually(fun() ->
+            Now = meerkat_registry:note(Name, port),
+            Now =/= Port andalso meerkat_registry:note(Name, replaying) =:= none
+        end),
+        %% Its answer comes behind the commands of the replay.
+        success(call(Client, refresh, [])),
+        peer_same(Client, Peer),
+        ?assertMatch(#{relayed := {{127, 0, 0, 8}, _}}, allocated(Server))
     end).
 
 a_relay_address_that_cannot_be(_Config) ->
