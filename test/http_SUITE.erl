@@ -1,16 +1,11 @@
-%% What a server serves by HTTP: metrics, health, credentials, and two pages, which a browser looks
-%% at. Raw requests, real allocations and their traffic; the exposition format is read strictly.
+%% What a server serves by HTTP: health, credentials, and two pages, which a browser looks at; and
+%% what hostile requests do to it, which is nothing. What the metrics say is metrics_SUITE's.
 -module(http_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
 
 -export([all/0, suite/0, groups/0, init_per_suite/1, end_per_suite/1, init_per_group/2,
          end_per_group/2]).
--export([metrics_are_well_formed/1, every_metric_of_the_table_is_there/1,
-         counters_move_while_an_allocation_lives/1, drops_are_told_by_reason/1,
-         responses_are_told_by_method_and_code/1, durations_are_told/1,
-         free_ports_are_told_by_address/1, nobody_is_named/1, what_runs_is_told/1]).
--export([dashboard_and_alerts_fit_the_metrics/1]).
 -export([health_and_ready/1, ready_says_why_not/1, a_silent_relay_is_not_healthy/1]).
 -export([credentials_open_the_server/1, ways_to_show_a_token/1, wrong_tokens_are_refused/1,
          wrong_tokens_run_into_a_limit/1, no_token_no_credentials/1, no_secret_no_credentials/1,
@@ -18,14 +13,13 @@
 -export([answers_carry_no_more_than_they_must/1, head_is_get_without_a_body/1,
          nothing_else_is_served/1, hostile_requests/1, slow_requests_are_given_up/1,
          many_at_once/1]).
--export([off_unless_configured/1, a_port_that_is_taken/1, ipv6/1, http_dies_alone/1,
-         the_relay_dies_alone/1, record_of_httpd/1, history_is_bounded/1]).
+-export([off_unless_configured/1, a_port_that_is_taken/1, without_inets/1, ipv6/1,
+         http_dies_alone/1, the_relay_dies_alone/1, record_of_httpd/1, history_is_bounded/1]).
 -export([status_page/1, ice_page/1]).
 
--import(turn_kit, [doc/1, allocated/1, bind/3, channel/3, challenged/1, open/1, open/2,
-                   call/4, allocate/1, delete/1, peer/0, peer_next/1, peer_send/3, next/1, code/1,
-                   with_server/2]).
--import(http_kit, [get/2, get/3, ask/3]).
+-import(turn_kit, [doc/1, allocated/1, bind/3, channel/3, challenged/1, open/2, allocate/1,
+                   delete/1, peer/0, with_server/2]).
+-import(http_kit, [get/2, get/3, ask/3, metrics/1, comes/1]).
 
 -define(TOKEN, <<"let me in, please">>).
 -define(CHANNEL, 16#4000).
@@ -33,20 +27,16 @@
 suite() -> [{timetrap, {minutes, 3}}].
 
 all() ->
-    [{group, served}, dashboard_and_alerts_fit_the_metrics, ready_says_why_not,
-     a_silent_relay_is_not_healthy, wrong_tokens_run_into_a_limit, no_token_no_credentials,
-     no_secret_no_credentials, a_new_token_by_reload, off_unless_configured,
-     a_port_that_is_taken, ipv6, http_dies_alone, the_relay_dies_alone, record_of_httpd,
-     history_is_bounded, status_page, ice_page].
+    [{group, served}, ready_says_why_not, a_silent_relay_is_not_healthy,
+     wrong_tokens_run_into_a_limit, no_token_no_credentials, no_secret_no_credentials,
+     a_new_token_by_reload, off_unless_configured, a_port_that_is_taken, without_inets, ipv6,
+     http_dies_alone, the_relay_dies_alone, record_of_httpd, history_is_bounded, status_page,
+     ice_page].
 
 groups() ->
     [{served, [],
-      [metrics_are_well_formed, every_metric_of_the_table_is_there,
-       counters_move_while_an_allocation_lives, drops_are_told_by_reason,
-       responses_are_told_by_method_and_code, durations_are_told,
-       free_ports_are_told_by_address, nobody_is_named, what_runs_is_told, health_and_ready,
-       credentials_open_the_server, ways_to_show_a_token, wrong_tokens_are_refused,
-       what_credentials_are_for_is_checked,
+      [health_and_ready, credentials_open_the_server, ways_to_show_a_token,
+       wrong_tokens_are_refused, what_credentials_are_for_is_checked,
        answers_carry_no_more_than_they_must, head_is_get_without_a_body, nothing_else_is_served,
        hostile_requests, slow_requests_are_given_up, many_at_once]}].
 
@@ -68,207 +58,6 @@ server(Config) -> proplists:get_value(server, Config).
 http() -> http(#{}).
 
 http(More) -> maps:merge(#{http_listen => {{127, 0, 0, 1}, 0}, http_token => ?TOKEN}, More).
-
-%% ---------------------------------------------------------------------------------- metrics
-
-metrics(Server) ->
-    #{code := 200, body := Body,
-      headers := #{<<"content-type">> := <<"text/plain; version=0.0.4", _/binary>>}} =
-        get(Server, "/metrics"),
-    exposition:parse(Body).
-
-value(Server, Name, Labels) -> exposition:value(metrics(Server), Name, Labels).
-
-%% Counted in the relay by the batch: asked for until they are there.
-await_value(Server, Name, Labels, Wanted) ->
-    comes(fun() ->
-        case value(Server, Name, Labels) of
-            Value when Value >= Wanted -> Value;
-            _ -> not_yet
-        end
-    end).
-
-%% Asks until there is another answer than not_yet; the suite's time trap is the bound.
-comes(Ask) ->
-    case Ask() of
-        not_yet ->
-            receive after 20 -> ok end,
-            comes(Ask);
-        Answer ->
-            Answer
-    end.
-
-metrics_are_well_formed(Config) ->
-    doc("every line of /metrics is what Prometheus' format 0.0.4 says a line may be"),
-    ?assert(map_size(metrics(server(Config))) > 30).
-
-every_metric_of_the_table_is_there(Config) ->
-    doc("the table that docs/monitoring.md is made from is what a running server tells"),
-    Served = metrics(server(Config)),
-    Table = meerkat_metrics:families(),
-    ?assertEqual(lists:sort([{Name, atom_to_binary(Type)}
-                             || #{name := Name, type := Type} <- Table]),
-                 lists:sort([{Name, Type} || {Name, #{type := Type}} <- maps:to_list(Served)])),
-    [?assertEqual({Name, lists:sort([atom_to_binary(Label) || Label <- Labels])},
-                  {Name, lists:sort(maps:keys(maps:remove(<<"le">>, Given)))})
-     || #{name := Name, labels := Labels} <- Table,
-        #{samples := Samples} <- [maps:get(Name, Served)], {_, Given, _} <- Samples],
-    %% Nothing of the relay program's own table is left out.
-    [?assertNotEqual(undefined, exposition:value(Served, <<"meerkat_dropped_packets_total">>,
-                                                 #{<<"reason">> => atom_to_binary(Reason)}))
-     || {Reason, drop, _} <- meerkat_ctl:counters()].
-
-counters_move_while_an_allocation_lives(Config) ->
-    doc("traffic and allocations are told as they are, not when a session has ended"),
-    Server = server(Config),
-    Sent = fun(Side) -> value(Server, <<"meerkat_sent_bytes_total">>, #{<<"side">> => Side}) end,
-    {ToPeer, ToClient} = {Sent(<<"peer">>), Sent(<<"client">>)},
-    Client = allocated(Server),
-    Peer = peer(),
-    _ = turn_kit:success(bind(Client, ?CHANNEL, Peer)),
-    ok = channel(Client, ?CHANNEL, binary:copy(<<"x">>, 1000)),
-    {Relayed, _} = peer_next(Peer),
-    ok = peer_send(Peer, Relayed, binary:copy(<<"y">>, 500)),
-    _ = next(Client),
-    ?assertEqual(1, value(Server, <<"meerkat_allocations">>, #{})),
-    ?assert(await_value(Server, <<"meerkat_sent_bytes_total">>, #{<<"side">> => <<"peer">>},
-                        ToPeer + 1000) < ToPeer + 2000),
-    _ = await_value(Server, <<"meerkat_sent_bytes_total">>, #{<<"side">> => <<"client">>},
-                    ToClient + 500),
-    ?assertEqual(1, value(Server, <<"meerkat_permissions">>, #{})),
-    ok = delete(Client),
-    ok = turn_kit:close(Peer).
-
-drops_are_told_by_reason(Config) ->
-    Server = server(Config),
-    Labels = #{<<"reason">> => <<"no_allocation">>},
-    Before = value(Server, <<"meerkat_dropped_packets_total">>, Labels),
-    ok = turn_kit:dropped(open(Server), no_allocation, <<16#4000:16, 4:16, "data">>),
-    ?assertEqual(Before + 1, value(Server, <<"meerkat_dropped_packets_total">>, Labels)).
-
-responses_are_told_by_method_and_code(Config) ->
-    Server = server(Config),
-    Told = fun(Method, Code) ->
-        value(Server, <<"meerkat_responses_total">>,
-              #{<<"method">> => Method, <<"code">> => Code})
-    end,
-    Cases = [{<<"allocate">>, <<"401">>}, {<<"allocate">>, <<"success">>},
-             {<<"refresh">>, <<"success">>}, {<<"channel_bind">>, <<"400">>}],
-    Before = [Told(Method, Code) || {Method, Code} <- Cases],
-    Liar = challenged(open(Server, #{password => <<"not hers">>})),
-    401 = code(call(Liar#{key => <<"whatever it is">>}, allocate, [{requested_transport, 17}],
-                    #{key => <<"whatever it is">>})),
-    Client = allocated(Server),
-    400 = code(bind(Client, 16#0001, {{127, 0, 0, 1}, 9})),
-    ok = delete(Client),
-    ?assertEqual([N + 1 || N <- Before], [Told(Method, Code) || {Method, Code} <- Cases]).
-
-durations_are_told(Config) ->
-    doc("each request is in one bucket of the histogram, whatever became of it"),
-    Server = server(Config),
-    Labels = #{<<"method">> => <<"allocate">>},
-    Count = fun() ->
-        {value(Server, <<"meerkat_request_duration_seconds_count">>, Labels),
-         value(Server, <<"meerkat_request_duration_seconds_bucket">>,
-               Labels#{<<"le">> => <<"+Inf">>})}
-    end,
-    {Before, Before} = Count(),
-    Client = allocated(Server),
-    ?assertEqual({Before + 1, Before + 1}, Count()),
-    ?assert(value(Server, <<"meerkat_request_duration_seconds_sum">>, Labels) > 0),
-    ok = delete(Client).
-
-free_ports_are_told_by_address(Config) ->
-    Server = server(Config),
-    Free = fun() ->
-        #{<<"meerkat_ports_free">> := #{samples := Samples}} = metrics(Server),
-        maps:from_list([{Family, N} || {_, #{<<"family">> := Family}, N} <- Samples])
-    end,
-    #{<<"ipv4">> := V4, <<"ipv6">> := V6} = Free(),
-    Client = allocated(Server),
-    ?assertEqual(#{<<"ipv4">> => V4 - 1, <<"ipv6">> => V6}, Free()),
-    ok = delete(Client),
-    #{<<"meerkat_ports">> := #{samples := All}} = metrics(Server),
-    ?assertEqual([16384, 16384], [N || {_, _, N} <- All]).
-
-nobody_is_named(Config) ->
-    doc("neither metrics nor status name a user, a client or a peer, whoever is there"),
-    Server = server(Config),
-    #{here := {_, ClientPort}} = Client = allocated(Server),
-    #{address := {_, PeerPort}} = Peer = peer(),
-    _ = turn_kit:success(bind(Client, ?CHANNEL, Peer)),
-    ok = channel(Client, ?CHANNEL, <<"data">>),
-    _ = peer_next(Peer),
-    {_, Relayed} = maps:get(relayed, Client),
-    [begin
-         #{code := 200, body := Body} = get(Server, Path),
-         [?assertEqual({Path, Name, nomatch}, {Path, Name, binary:match(Body, Name)})
-          || Name <- [<<"alice">>, <<"s3cret">>, ?TOKEN]
-                 ++ [iolist_to_binary([":", integer_to_list(Port)])
-                     || Port <- [ClientPort, PeerPort, Relayed]]]
-     end || Path <- ["/metrics", "/status.json", "/", "/health", "/ready"]],
-    ok = delete(Client).
-
-what_runs_is_told(Config) ->
-    Families = metrics(server(Config)),
-    #{<<"meerkat_build_info">> := #{samples := [{_, Build, 1}]}} = Families,
-    {ok, Version} = application:get_key(meerkat, vsn),
-    ?assertMatch(#{<<"io_backend">> := <<_, _/binary>>}, Build),
-    ?assertEqual({list_to_binary(Version), list_to_binary(erlang:system_info(otp_release))},
-                 {maps:get(<<"version">>, Build), maps:get(<<"otp">>, Build)}),
-    [?assert(exposition:value(Families, Name, #{<<"program">> => Program}) > 0)
-     || Name <- [<<"process_resident_memory_bytes">>, <<"process_open_fds">>,
-                 <<"process_max_fds">>, <<"process_start_time_seconds">>],
-        Program <- [<<"erlang">>, <<"relay">>]].
-
-%% What they ask for is in the text: names, and the labels they select by.
-dashboard_and_alerts_fit_the_metrics(_Config) ->
-    doc("the Grafana dashboard and the alert rules use metrics and labels that a server has"),
-    with_server(http(), fun(Server) ->
-        Families = metrics(Server),
-        Dashboard = monitoring("grafana-dashboard.json"),
-        {ok, #{<<"panels">> := Panels}} = meerkat_json:decode(Dashboard),
-        ?assert(length(Panels) >= 8),
-        Queries = [Expr || #{<<"targets">> := Targets} <- Panels,
-                           #{<<"expr">> := Expr} <- Targets],
-        {match, Rules} = re:run(monitoring("alerts.yml"), "^ +expr: (.+)$",
-                                [global, multiline, {capture, all_but_first, binary}]),
-        ?assert(length(Rules) >= 6),
-        [fits(Query, Families) || Query <- Queries ++ lists:append(Rules)]
-    end).
-
-monitoring(File) ->
-    Root = filename:join([code:lib_dir(meerkat), "..", "..", "..", ".."]),
-    {ok, Text} = file:read_file(filename:join([Root, "docs", "monitoring", File])),
-    Text.
-
-fits(Query, Families) ->
-    {match, Found} = re:run(Query, "\\b((?:meerkat|process|erlang_vm)_[a-z_]+)(?:\\{([^}]*)\\})?",
-                            [global, {capture, all_but_first, binary}]),
-    [begin
-         Name = hd(Match),
-         Samples = [S || #{samples := Of} <- maps:values(Families), {N, _, _} = S <- Of,
-                         N =:= Name],
-         ?assertNotEqual({Query, Name, []}, {Query, Name, Samples}),
-         [?assert(lists:any(fun({_, Labels, _}) -> selects(Labels, Selector) end, Samples))
-          || [_, Text] <- [Match],
-             Selector <- binary:split(Text, <<",">>, [global, trim_all]),
-             binary:match(Selector, <<"$">>) =:= nomatch]
-     end || Match <- Found].
-
-selects(Labels, Selector) ->
-    {match, [Label, How, Wanted]} = re:run(Selector, "^ *([a-z_]+)(=~|!=|!~|=)\"([^\"]*)\" *$",
-                                           [{capture, all_but_first, binary}]),
-    case {Labels, How} of
-        {#{Label := Value}, <<"=">>} -> Value =:= Wanted;
-        {#{Label := Value}, <<"!=">>} -> Value =/= Wanted;
-        {#{Label := Value}, <<"=~">>} -> matches(Value, Wanted);
-        {#{Label := Value}, <<"!~">>} -> not matches(Value, Wanted);
-        {#{}, _} -> false
-    end.
-
-matches(Value, Wanted) ->
-    re:run(Value, ["^(?:", Wanted, ")$"], [{capture, none}]) =:= match.
 
 %% ----------------------------------------------------------------------------------- health
 
@@ -521,6 +310,22 @@ a_port_that_is_taken(_Config) ->
                              ++ ": address already in use", Sentence)
     end,
     ok = gen_tcp:close(Socket).
+
+without_inets(_Config) ->
+    doc("a node that lacks inets serves without HTTP, and says what it lacks when HTTP is wanted"),
+    Dir = code:lib_dir(inets, ebin),
+    true = code:del_path(Dir),
+    Gone = [M || M <- [httpd], _ <- [code:purge(M)], code:delete(M)],
+    try turn_kit:start_server(http()) of
+        _ -> error(started)
+    catch
+        error:{badmatch, {error, Sentence}} ->
+            ?assertMatch({match, _}, re:run(Sentence, "needs the Erlang application inets"))
+    after
+        true = code:add_pathz(Dir)
+    end,
+    [httpd] = Gone,
+    with_server(http(), fun(Server) -> ?assertMatch(#{code := 200}, get(Server, "/health")) end).
 
 ipv6(_Config) ->
     with_server(http(#{http_listen => {{0, 0, 0, 0, 0, 0, 0, 1}, 0}}), fun(Server) ->

@@ -1,7 +1,7 @@
 %% HTTP as raw as hostile tests need it: bytes out, an answer in, one connection each.
 -module(http_kit).
 
--export([get/2, get/3, ask/3, ask/4, raw/2, url/1]).
+-export([get/2, get/3, ask/3, ask/4, raw/2, url/1, metrics/1, comes/1]).
 -export_type([answer/0]).
 
 -type answer() :: #{code := 100..599, headers := #{binary() => binary()}, body := binary()}.
@@ -48,3 +48,22 @@ answer(Bytes) ->
 -spec url(turn_kit:server()) -> string().
 url(#{name := Name}) ->
     "http://" ++ meerkat_text:address(meerkat_http:address(Name)).
+
+%% What /metrics says.
+-spec metrics(turn_kit:server()) -> exposition:families().
+metrics(Server) ->
+    #{code := 200, body := Body,
+      headers := #{<<"content-type">> := <<"text/plain; version=0.0.4", _/binary>>}} =
+        get(Server, "/metrics"),
+    exposition:parse(Body).
+
+%% Asks until there is another answer than not_yet; the suite's time trap is the bound.
+-spec comes(fun(() -> not_yet | Answer)) -> Answer.
+comes(Ask) ->
+    case Ask() of
+        not_yet ->
+            receive after 20 -> ok end,
+            comes(Ask);
+        Answer ->
+            Answer
+    end.
