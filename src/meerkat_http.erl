@@ -34,7 +34,6 @@
 %% second after the first three, is not waited for.
 -define(PATIENCE_S, 10).
 -define(BYTES_PER_S, 100).
-%% What was killed may hold its socket for a moment yet.
 -define(BIND_AGAIN, 30).
 -define(BIND_AGAIN_MS, 100).
 
@@ -66,16 +65,23 @@ start_link(Name) ->
 address(Name) ->
     meerkat_registry:note(Name, http).
 
-%% httpd says at length what is wrong with an address that is taken, so this is tried before it is.
+%% What was killed at this address may be in the way for a moment yet.
 listen(Name, Ip, Port, Tries) ->
+    case listen(Name, Ip, Port) of
+        {error, _} when Tries > 0 ->
+            receive after ?BIND_AGAIN_MS -> ok end,
+            listen(Name, Ip, Port, Tries - 1);
+        Outcome ->
+            Outcome
+    end.
+
+%% httpd says at length what is wrong with an address that is taken, so this is tried before it is.
+listen(Name, Ip, Port) ->
     Options = [family(Ip), {ip, Ip}, {reuseaddr, true}],
     case {code:ensure_loaded(httpd), gen_tcp:listen(Port, Options)} of
         {{module, _}, {ok, Probe}} ->
             ok = gen_tcp:close(Probe),
             httpd(Name, Ip, Port);
-        {{module, _}, {error, eaddrinuse}} when Tries > 0 ->
-            receive after ?BIND_AGAIN_MS -> ok end,
-            listen(Name, Ip, Port, Tries - 1);
         {{module, _}, {error, Reason}} ->
             {error, inet:format_error(Reason)};
         {{error, _}, _} ->
