@@ -5,6 +5,7 @@
 %% without a name: meerkat:status(), meerkat:allocations(#{user => <<"alice">>}).
 -module(meerkat).
 
+-export([child_spec/1, start_link/1, start_link/2, configuration/1]).
 -export([child_spec/2, start_server/2, stop_server/1, reload/2, format_error/1]).
 -export([drain/0, drain/1, drain/2, undrain/0, undrain/1, redirect/2, is_ready/0, is_ready/1]).
 -export([status/0, status/1, info/1]).
@@ -14,21 +15,81 @@
 -export([credentials/1, credentials/2, credentials/3]).
 -export([loglevel/0, loglevel/1]).
 
--export_type([name/0, config/0, error/0]).
+-export_type([name/0, options/0, config/0, error/0]).
 
 %% A server's name: free to choose, one server of a name at a time.
 -type name() :: atom().
-%% As meerkat_config:load/1 makes it; keys left out take their defaults (docs/configuration.md).
+%% The keys of docs/configuration.md with values as a programmer writes them, text as binaries or
+%% strings and addresses as in inet; and, besides:
+%%   name           the server's, default `default`
+%%   authenticator  {Module, Arg}: users of one's own (meerkat_authenticator)
+%%   authorizer     {Module, Arg}: a say in what users may do (meerkat_authorizer)
+%%   events         {Module, Arg}: hears what happens (meerkat_events)
+-type options() :: meerkat_config_terms:terms() | #{atom() => term()} | [{atom(), term()}].
+%% As configuration/1 and meerkat_config:load/1 make it; keys left out take their defaults (docs/configuration.md).
 -type config() :: map().
 %% For format_error/1.
 -type error() :: term().
+
+-include_lib("kernel/include/logger.hrl").
 
 -define(DEFAULT, default).
 %% What makes a credential for a day at most.
 -define(TTL_S, 86400).
 
-%% For a supervisor of one's own. The start fails with {shutdown, Sentence} somewhere in the
-%% reason when a listener cannot be bound or the relay program does not fit. The server ends by
+%% A server in a supervision tree of one's own:
+%%
+%%   supervisor:start_link(..., [meerkat:child_spec(#{relay_ip => "203.0.113.5",
+%%                                                    secret => "change me"})])
+%%
+%% in Elixir {:meerkat, relay_ip: "203.0.113.5", secret: "change me"}. The application meerkat must
+%% be running; neither its environment nor the process's is looked at. The start fails with
+%% {shutdown, Sentence} somewhere in the reason: a key unknown or with a wrong value, a listener that
+%% cannot be bound.
+-spec child_spec(options()) -> supervisor:child_spec().
+child_spec(Options) ->
+    Given = to_map(Options),
+    %% In a fun, for supervisors print their children's arguments.
+    #{id => {meerkat, name(Given)},
+      start => {?MODULE, start_link, [make_ref(), fun() -> Given end]},
+      type => supervisor}.
+
+%% The same by hand, linked to the caller.
+-spec start_link(options()) -> {ok, pid()} | {error, error()}.
+start_link(Options) ->
+    start_link(make_ref(), fun() -> Options end).
+
+%% Internal, for child_spec/1.
+-spec start_link(reference(), fun(() -> options())) -> {ok, pid()} | {error, error()}.
+start_link(Spec, Options) ->
+    Given = to_map(Options()),
+    case configuration(Given) of
+        {ok, Config} -> meerkat_server_sup:start_link(name(Given), Spec, fun() -> Config end);
+        {error, Sentence} -> {error, {shutdown, Sentence}}
+    end.
+
+%% Options as start_server/2 and reload/2 take them, or everything that is wrong with them in
+%% sentences. What is only doubtful is logged.
+-spec configuration(options()) -> {ok, config()} | {error, string()}.
+configuration(Options) ->
+    Given = to_map(Options),
+    Callbacks = maps:with([authenticator, authorizer, events], Given),
+    Keys = maps:without([name, authenticator, authorizer, events], Given),
+    case meerkat_config:load(#{terms => Keys, env => []}) of
+        {ok, Config, Warnings} ->
+            _ = [?LOG_WARNING("~ts", [Warning]) || Warning <- Warnings],
+            {ok, maps:merge(Config, Callbacks)};
+        {error, Mistakes} ->
+            {error, unicode:characters_to_list(lists:join("; ", Mistakes))}
+    end.
+
+to_map(Options) when is_list(Options) -> maps:from_list(Options);
+to_map(Options) when is_map(Options) -> Options.
+
+name(Given) -> maps:get(name, Given, ?DEFAULT).
+
+%% The same with a configuration that is made. The start fails with {shutdown, Sentence} somewhere in
+%% the reason when a listener cannot be bound or the relay program does not fit. The server ends by
 %% itself only when its relay program dies again and again; started anew from this specification it
 %% has the configuration of its last reload, and the secret that was drawn.
 -spec child_spec(name(), config()) -> supervisor:child_spec().

@@ -223,6 +223,7 @@ effect({replayed, Outcome}, #data{replayer = Replayer} = Data) ->
     Replayer ! {replayed, self(), Outcome},
     Data#data{replayer = none};
 effect({answer, Response}, #data{name = Name, job = Job} = Data) ->
+    begun(Response, Data),
     ok = meerkat_request:answer(Name, Job, Response),
     Data#data{job = undefined};
 effect({meet, Place}, #data{name = Name, keys = Keys, session = Session} = Data) ->
@@ -296,5 +297,28 @@ log_end(Level, Reason, Counters, Event, #data{core = Core, started = Started} = 
     Now = meerkat_clock:now_ms(),
     Details = meerkat_alloc_core:details(Core, Now),
     Report = maps:merge(Counters, maps:with([user, client, relayed, peers], Details)),
+    ended(Event, maps:merge(Counters, Details), Reason, Data),
     ?LOG(Level, Report#{event => Event, reason => Reason, duration_ms => Now - Started},
          (meta(Data))#{report_cb => fun meerkat_log:sentence/1}).
+
+%%% Events (meerkat_events)
+
+begun({success, _}, #data{job = #{request := #{message := #{method := allocate}}}} = Data) ->
+    Details = meerkat_alloc_core:details(Data#data.core, meerkat_clock:now_ms()),
+    meerkat_events:tell(Data#data.name, [meerkat, allocation, start],
+                        #{system_time => erlang:system_time()}, metadata(Details, Data));
+begun(_Response, _Data) ->
+    ok.
+
+ended(allocation_ended, Known, Reason, #data{started = Started} = Data) ->
+    Ms = meerkat_clock:now_ms() - Started,
+    Counters = maps:with([client_packets, client_bytes, peer_packets, peer_bytes, dropped], Known),
+    Duration = erlang:convert_time_unit(Ms, millisecond, native),
+    meerkat_events:tell(Data#data.name, [meerkat, allocation, stop],
+                        Counters#{duration => Duration},
+                        (metadata(Known, Data))#{reason => Reason});
+ended(_Event, _Known, _Reason, _Data) ->
+    ok.
+
+metadata(Details, #data{session = Session}) ->
+    (maps:with([user, client, relayed], Details))#{session => Session}.

@@ -44,8 +44,8 @@
 %% Stands for the name behind an unknown USERHASH: nobody has it, for USERNAME is never empty.
 -define(NOBODY, <<>>).
 
-%% Static users come first: theirs is the only password of their name.
--define(BACKENDS, [meerkat_auth_users, meerkat_auth_rest, meerkat_auth_secret]).
+%% An embedder's users come first, then static ones: theirs is the only password of their name.
+-define(BACKENDS, [meerkat_authenticator, meerkat_auth_users, meerkat_auth_rest, meerkat_auth_secret]).
 
 %% SHA-256 before MD5: the order we like them in (RFC 8489 9.2.4). As in challenge.c of the relay.
 -define(ALGORITHMS, [{2, <<>>}, {1, <<>>}]).

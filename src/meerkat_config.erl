@@ -73,9 +73,10 @@
     bindable := fun((inet:ip_address()) -> boolean())
 }.
 %% file: the default is what CONFIG_FILE of the environment says, if anything; env: the default is
-%% environment/0.
+%% environment/0; terms: in place of a file.
 -type options() :: #{
     file => none | file:name_all(),
+    terms => meerkat_config_terms:terms(),
     env => [{Name :: unicode:chardata(), Value :: unicode:chardata()}],
     host => host()
 }.
@@ -156,23 +157,27 @@ bytes(Text) -> unicode:characters_to_binary(Text).
 %% The file
 %%
 
+file(#{terms := Terms}, _) -> {terms, Terms};
 file(#{file := File}, _) -> File;
 file(_, #{<<"CONFIG_FILE">> := File}) -> File;
 file(_, _) -> none.
 
 leaves(none) ->
     {ok, #{}};
+leaves({terms, Terms}) ->
+    {ok, by_key(meerkat_config_terms:scalars(Terms))};
 leaves(File) ->
     case read(name(File)) of
-        {ok, Scalars} ->
-            {ok, maps:groups_from_list(
-                fun({[Key | _], _, _}) -> Key end,
-                fun({[_ | Path], Value, Place}) -> {Path, Value, Place} end,
-                Scalars
-            )};
-        {error, {Name, Line, Reason}} ->
-            {error, [at(#{file => Name, line => Line}), ": ", Reason]}
+        {ok, Scalars} -> {ok, by_key(Scalars)};
+        {error, {Name, Line, Reason}} -> {error, [at(#{file => Name, line => Line}), ": ", Reason]}
     end.
+
+by_key(Scalars) ->
+    maps:groups_from_list(
+        fun({[Key | _], _, _}) -> Key end,
+        fun({[_ | Path], Value, Place}) -> {Path, Value, Place} end,
+        Scalars
+    ).
 
 name(File) when is_binary(File) -> File;
 name(File) -> os_bytes(filename:flatten(File)).

@@ -117,12 +117,14 @@ take(Name, Asker, #{packet := Packet, client := {Ip, _} = Client, listener := Li
     #{auth := Auth} = meerkat_settings:tenant(Owner, Settings),
     case meerkat_auth:authenticate(Packet, Message, Realm, Auth) of
         {ok, Identity} ->
-            route(Name, job(Name, Asker, Fields, Message, Identity#{realm => Owner}));
+            admitted(Name, job(Name, Asker, Fields, Message, Identity#{realm => Owner}));
         {error, Code} ->
             ?LOG_DEBUG("~b to ~ts: ~ts", [Code, meerkat_text:address(Client),
                                           meerkat_auth:why(Message, Realm, Auth)]),
             Code =:= 401 andalso meerkat_auth_failures:count(Failures, Ip, user(Message),
                                                              meerkat_auth_failures:now_us()),
+            ok = meerkat_events:tell(Name, [meerkat, authentication, failure], #{count => 1},
+                                     #{client => Client, code => Code}),
             Challenge = challenge(Code, Message, Realm, meerkat_auth:algorithms(Auth)),
             send(Name, Asker#{request => #{message => Message}}, Code,
                  meerkat_stun:encode(response(error, Message, Challenge)))
@@ -153,6 +155,14 @@ held(Name, #{message := Message} = Request) ->
             end;
         error ->
             Request
+    end.
+
+%% An embedder may forbid what the configuration would allow.
+admitted(Name, #{request := Request} = Job) ->
+    #{authorizer := Authorizer} = meerkat_registry:settings(Name),
+    case meerkat_authorizer:verdict(Authorizer, Request) of
+        allow -> route(Name, Job);
+        {deny, Code} -> answer(Name, Job, {error, Code, []})
     end.
 
 route(Name, #{place := Place, request := #{message := Message}} = Job) ->

@@ -39,6 +39,9 @@
                                 token := fun(() -> undefined | binary()),
                                 %% Wrong tokens, by source.
                                 failures := meerkat_auth_failures:failures()},
+                      %% An embedder's modules, each with what it is given.
+                      authorizer := none | {module(), term()},
+                      events := none | {module(), term()},
                       relay_program := default | file:name_all(),
                       relay_config := map(),
                       nonce_key := fun(() -> <<_:256>>),
@@ -196,6 +199,8 @@ settings(Name, Config, IsDrawn, Kept) ->
       bandwidth => bandwidth(Config),
       alternate_server => maps:get(alternate_server, Config),
       http => http(Config),
+      authorizer => maps:get(authorizer, Config, none),
+      events => maps:get(events, Config, none),
       relay_program => maps:get(relay_program, Config, default),
       relay_config => #{workers => Workers,
                         sessions_max => Allocations,
@@ -394,6 +399,9 @@ is_valid(relay_program, Value) ->
     is_list(Value) orelse is_binary(Value);
 is_valid(drain_deadline, Value) ->
     is_integer(Value) andalso Value >= 0;
+is_valid(Callback, Value) when Callback =:= authenticator; Callback =:= authorizer;
+                               Callback =:= events ->
+    is_tuple(Value) andalso tuple_size(Value) =:= 2 andalso is_atom(element(1, Value));
 is_valid(Key, _Value) ->
     %% Not of our trade.
     lists:member(Key, [log_level, log_format, users_file, settings]).

@@ -1,0 +1,59 @@
+%% Users of an embedder's own: a module of theirs is asked for the password of a name, before
+%% everything the configuration knows. This is the seam, and what makes a backend of that module.
+%%
+%% The module runs in the process that handles the request, and holds up the requests behind it: it
+%% must answer from memory or in some milliseconds. One that fails knows nobody, and is logged.
+-module(meerkat_authenticator).
+-behaviour(meerkat_auth).
+
+-include_lib("kernel/include/logger.hrl").
+
+-export([init/1, candidates/3, why/3]).
+
+%% The password of User of Realm, in clear or as MD5(user:realm:password); `error`: not a user of
+%% mine, let the configuration's users and secrets decide. Arg comes from {authenticator, {Module,
+%% Arg}}.
+-callback password(User :: binary(), Realm :: binary(), Arg :: term()) ->
+    {ok, meerkat_auth:candidate()} | error.
+
+-record(state, {module :: module(), arg :: term(), realm :: binary(),
+                dummy :: meerkat_auth:candidate()}).
+-type state() :: fun(() -> #state{}).
+
+-spec init(map()) -> {ok, state()} | ignore.
+init(#{authenticator := {Module, Arg}, realm := Realm}) ->
+    State = #state{module = Module, arg = Arg, realm = Realm,
+                   dummy = {password, base64:encode(crypto:strong_rand_bytes(24))}},
+    {ok, fun() -> State end};
+init(#{}) ->
+    ignore.
+
+-spec candidates(binary(), integer(), state()) -> meerkat_auth:verdict().
+candidates(User, _NowS, State) ->
+    #state{dummy = Dummy} = Known = State(),
+    case ask(User, Known) of
+        {ok, Candidate} -> {only, [Candidate]};
+        error -> {also, [Dummy]}
+    end.
+
+-spec why(binary(), integer(), state()) -> wrong_password | unknown.
+why(User, _NowS, State) ->
+    case ask(User, State()) of
+        {ok, _} -> wrong_password;
+        error -> unknown
+    end.
+
+%% Neither what was asked nor what was answered is logged: it may hold a password.
+ask(User, #state{module = Module, arg = Arg, realm = Realm}) ->
+    try Module:password(User, Realm, Arg) of
+        {ok, {password, Password}} = Known when is_binary(Password) -> Known;
+        {ok, {key, <<_:128>>}} = Known -> Known;
+        error -> error;
+        _ -> failed(Module, "answers what is no password", [])
+    catch
+        Class:_ -> failed(Module, "ends with ~ts", [Class])
+    end.
+
+failed(Module, What, Args) ->
+    ?LOG_ERROR("authenticator ~ts " ++ What ++ "; the user counts as unknown", [Module | Args]),
+    error.

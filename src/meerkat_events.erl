@@ -1,0 +1,51 @@
+%% What happens, told to whoever embeds a server: to a module of theirs, and to the handlers of the
+%% library telemetry where that is loaded. Names, measurements and metadata are of its kind.
+%%
+%%   [meerkat, allocation, start]     system_time                       session, user, client, relayed
+%%   [meerkat, allocation, stop]      duration, client_packets,         the same, and reason
+%%                                    client_bytes, peer_packets,
+%%                                    peer_bytes, dropped
+%%   [meerkat, authentication, failure]  count                          client, code
+%%   [meerkat, relay, restart]        count, gap                        (none more)
+%%
+%% Metadata has `server` in each. Durations are in native units of time. Handlers run in the process
+%% the event is of: one that fails is logged and harms nothing, one that dawdles holds it up.
+-module(meerkat_events).
+
+-include_lib("kernel/include/logger.hrl").
+
+-export([tell/4]).
+-export_type([event/0]).
+
+-type event() :: [atom(), ...].
+
+%% Arg comes from {events, {Module, Arg}}.
+-callback handle_event(event(), Measurements :: map(), Metadata :: map(), Arg :: term()) -> term().
+
+%% Tells an event of the server Name.
+-spec tell(Name :: atom(), event(), Measurements :: map(), Metadata :: map()) -> ok.
+tell(Name, Event, Measurements, Metadata0) ->
+    Metadata = Metadata0#{server => Name},
+    case meerkat_registry:settings(Name) of
+        #{events := {Module, Arg}} ->
+            guarded(Module, fun() -> Module:handle_event(Event, Measurements, Metadata, Arg) end);
+        #{} ->
+            ok
+    end,
+    case erlang:function_exported(telemetry, execute, 3) of
+        true -> guarded(telemetry, fun() -> execute(telemetry, Event, Measurements, Metadata) end);
+        false -> ok
+    end.
+
+%% By name in a variable: nobody has to have it.
+execute(Telemetry, Event, Measurements, Metadata) ->
+    Telemetry:execute(Event, Measurements, Metadata).
+
+guarded(Module, Tell) ->
+    try
+        _ = Tell(),
+        ok
+    catch
+        Class:Reason ->
+            ?LOG_ERROR("~ts failed to handle an event: ~ts ~0tp", [Module, Class, Reason])
+    end.
