@@ -26,7 +26,8 @@
 %%   authorizer     {Module, Arg}: a say in what users may do (meerkat_authorizer)
 %%   events         {Module, Arg}: hears what happens (meerkat_events)
 -type options() :: meerkat_config_terms:terms() | #{atom() => term()} | [{atom(), term()}].
-%% As configuration/1 and meerkat_config:load/1 make it; keys left out take their defaults (docs/configuration.md).
+%% As configuration/1 and meerkat_config:load/1 make it; keys left out take their defaults
+%% (docs/configuration.md).
 -type config() :: map().
 %% For format_error/1.
 -type error() :: term().
@@ -44,8 +45,8 @@
 %%
 %% in Elixir {:meerkat, relay_ip: "203.0.113.5", secret: "change me"}. The application meerkat must
 %% be running; neither its environment nor the process's is looked at. The start fails with
-%% {shutdown, Sentence} somewhere in the reason: a key unknown or with a wrong value, a listener that
-%% cannot be bound.
+%% {shutdown, Sentence} somewhere in the reason: a key unknown or with a wrong value, a listener
+%% that cannot be bound.
 -spec child_spec(options()) -> supervisor:child_spec().
 child_spec(Options) ->
     Given = to_map(Options),
@@ -88,10 +89,10 @@ to_map(Options) when is_map(Options) -> Options.
 
 name(Given) -> maps:get(name, Given, ?DEFAULT).
 
-%% The same with a configuration that is made. The start fails with {shutdown, Sentence} somewhere in
-%% the reason when a listener cannot be bound or the relay program does not fit. The server ends by
-%% itself only when its relay program dies again and again; started anew from this specification it
-%% has the configuration of its last reload, and the secret that was drawn.
+%% The same with a configuration that is made. The start fails with {shutdown, Sentence} somewhere
+%% in the reason when a listener cannot be bound or the relay program does not fit. The server ends
+%% by itself only when its relay program dies again and again; started anew from this specification
+%% it has the configuration of its last reload, and the secret that was drawn.
 -spec child_spec(name(), config()) -> supervisor:child_spec().
 child_spec(Name, Config) ->
     #{id => {meerkat, Name},

@@ -45,7 +45,8 @@
 -define(NOBODY, <<>>).
 
 %% An embedder's users come first, then static ones: theirs is the only password of their name.
--define(BACKENDS, [meerkat_authenticator, meerkat_auth_users, meerkat_auth_rest, meerkat_auth_secret]).
+-define(BACKENDS, [meerkat_authenticator, meerkat_auth_users, meerkat_auth_rest,
+                   meerkat_auth_secret]).
 
 %% SHA-256 before MD5: the order we like them in (RFC 8489 9.2.4). As in challenge.c of the relay.
 -define(ALGORITHMS, [{2, <<>>}, {1, <<>>}]).

@@ -22,8 +22,9 @@
 %% Strings are the bytes of the file, escapes undone; integers have 64 bits. A group, list or
 %% array appears in the paths of what is in it, and as a value only if nothing is.
 -type value() :: integer() | float() | boolean() | binary() | empty_group | empty_list.
-%% Lines count from 1. The line of a string that ends a list may be the one after it.
--type place() :: #{file := binary(), line := pos_integer()}.
+%% Lines count from 1; 0 is for what others put in a file's place. The line of a string that ends a
+%% list may be the one after it.
+-type place() :: #{file := binary(), line := non_neg_integer()}.
 %% Line 0 stands for the file as a whole: it is not there, not readable, or too long.
 -type fault() :: {File :: binary(), Line :: non_neg_integer(), Reason :: binary()}.
 

@@ -1,12 +1,11 @@
 %% What happens, told to whoever embeds a server: to a module of theirs, and to the handlers of the
 %% library telemetry where that is loaded. Names, measurements and metadata are of its kind.
 %%
-%%   [meerkat, allocation, start]     system_time                       session, user, client, relayed
-%%   [meerkat, allocation, stop]      duration, client_packets,         the same, and reason
-%%                                    client_bytes, peer_packets,
-%%                                    peer_bytes, dropped
-%%   [meerkat, authentication, failure]  count                          client, code
-%%   [meerkat, relay, restart]        count, gap                        (none more)
+%%   [meerkat, allocation, start]        system_time               session, user, client, relayed
+%%   [meerkat, allocation, stop]         duration, client_packets, the same, and reason
+%%                                       client_bytes, peer_packets,
+%%                                       peer_bytes, dropped
+%%   [meerkat, authentication, failure]  count                     client, code
 %%
 %% Metadata has `server` in each. Durations are in native units of time. Handlers run in the process
 %% the event is of: one that fails is logged and harms nothing, one that dawdles holds it up.

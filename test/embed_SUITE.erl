@@ -1,5 +1,5 @@
-%% Meerkat inside somebody else's node: in their supervision tree, several servers side by side, with
-%% users, permissions and events of theirs; from Erlang, and as a Mix dependency from Elixir.
+%% Meerkat inside somebody else's node: in their supervision tree, several servers side by side,
+%% with users, permissions and events of theirs; from Erlang, and as a Mix dependency from Elixir.
 -module(embed_SUITE).
 -behaviour(supervisor).
 -behaviour(meerkat_authenticator).
@@ -19,7 +19,8 @@
 suite() -> [{timetrap, {minutes, 2}}].
 
 all() ->
-    lists:sort([F || {F, 1} <- ?MODULE:module_info(exports), not lists:member(F, [module_info, init])]).
+    lists:sort([F || {F, 1} <- ?MODULE:module_info(exports),
+                     not lists:member(F, [module_info, init])]).
 
 init_per_testcase(_, Config) ->
     {ok, _} = application:ensure_all_started(meerkat),
