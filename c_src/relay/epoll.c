@@ -17,17 +17,20 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "clock.h"
 #include "deliver.h"
 #include "direct.h"
 #include "log.h"
+#include "pace.h"
 #include "slab.h"
 
 enum {
     EVENTS = 256,  /* sockets told of at a time */
     SHARE = 33,    /* datagrams of a socket in a turn, as many as io_uring gives one */
+    PLENTY = 128,  /* datagrams of a turn, before those who had their share have to wait */
     BUFFERS = 256, /* of all sockets before sends must go */
     PAYLOAD_MAX = 65535,
     STRIDE = (IO_HEADROOM + PAYLOAD_MAX + IO_TAILROOM + 63) / 64 * 64 + 64 * 9,
@@ -61,6 +64,8 @@ struct poller {
     struct envelope envelopes[BUFFERS];
     struct runs *runs;
     struct reports reports;
+    struct pace pace;
+    uint32_t brought; /* datagrams of this turn, or the last */
     uint8_t *scratch;
     size_t scratch_used;
 };
@@ -239,6 +244,7 @@ static void serve(struct poller *p, struct io_socket *s)
         return;
     uint32_t first = p->buffers_used;
     p->buffers_used += (uint32_t)n;
+    p->brought += (uint32_t)n;
     for (uint32_t i = first; i < p->buffers_used; i++)
         received(p, s, i);
     prepare(p, first, (uint32_t)n);
@@ -260,6 +266,7 @@ static void epoll_dispatch(struct io *io)
 {
     struct poller *p = poller_of(io);
     uint32_t ready = p->ready_count;
+    p->brought = 0;
     for (int i = 0; i < p->event_count; i++) {
         struct io_socket *s = p->events[i].data.ptr; /* NULL: woken */
         if (!s || s->removing || s->armed)
@@ -270,6 +277,9 @@ static void epoll_dispatch(struct io *io)
     }
     p->event_count = 0;
     serve_ready(p, ready);
+    while (p->ready_count && p->brought < PLENTY)
+        serve_ready(p, p->ready_count);
+    pace_note(&p->pace, clock_read().now / CLOCK_SPEED, p->brought);
     reports_tell(&p->reports, &p->io.events);
     close_leaving(p);
 }
@@ -278,16 +288,33 @@ static void epoll_dispatch(struct io *io)
 
 static int in_ms(uint64_t ns)
 {
-    uint64_t ms = (clock_wait(ns) + NS_PER_MS - 1) / NS_PER_MS;
+    uint64_t ms = (ns + NS_PER_MS - 1) / NS_PER_MS;
     return (int)MIN(ms, (uint64_t)INT_MAX);
+}
+
+/* epoll cannot wait for several datagrams. While they come close together this sleeps for as long
+ * as several take, unless the last turn found plenty: then there is no idle moment to wait in.
+ * False if it did not. */
+static bool linger(const struct poller *p, uint64_t timeout_ns)
+{
+    struct pace_wait pace = pace_next(&p->pace);
+    if (pace.datagrams == 1 || p->brought >= SHARE)
+        return false;
+    uint64_t ns = MIN((uint64_t)p->pace.gap_ns * pace.datagrams, pace.ns);
+    struct timespec ts = {.tv_nsec = (long)MIN(ns, timeout_ns)};
+    if (ts.tv_nsec)
+        nanosleep(&ts, NULL);
+    return true;
 }
 
 static void wait_for_events(struct io *io, uint64_t timeout_ns)
 {
     struct poller *p = poller_of(io);
-    bool busy = p->ready_count || p->leaving_count;
+    uint64_t timeout = clock_wait(timeout_ns);
     reuse_buffers(p);
-    int n = epoll_wait(p->epoll_fd, p->events, EVENTS, busy ? 0 : in_ms(timeout_ns));
+    if (p->ready_count || p->leaving_count || linger(p, timeout))
+        timeout = 0;
+    int n = epoll_wait(p->epoll_fd, p->events, EVENTS, in_ms(timeout));
     if (n < 0 && errno != EINTR)
         log_error("epoll_wait: %s", strerror(errno));
     p->event_count = MAX(n, 0);
@@ -393,6 +420,7 @@ int epoll_io_create(struct io **out, const struct io_events *events, uint32_t so
         return ret;
     }
     lay_out_buffers(p);
+    prctl(PR_SET_TIMERSLACK, 1L, 0L, 0L, 0L); /* of this thread: a short sleep is to be short */
     *out = &p->io;
     return 0;
 }
