@@ -2,7 +2,7 @@
 %% say; it asks and changes nothing.
 -module(meerkat_health).
 
--export([alive/1, not_ready/1, not_ready/2, restarts/1]).
+-export([alive/1, not_ready/1, not_ready/2]).
 -export_type([reason/0]).
 
 -type reason() :: relay_down | not_listening | draining | no_room | no_ports.
@@ -32,9 +32,3 @@ not_ready(Name, #{relay := Relay, allocations := N, allocations_max := Most,
         ++ [draining || Draining]
         ++ [no_room || N >= Most]
         ++ [no_ports || {ok, #{ports_free := 0}} <- [Relay]].
-
-%% How often the relay program died, and for how many milliseconds it was away the last time.
--spec restarts(Name :: atom()) -> {non_neg_integer(), GapMs :: non_neg_integer()}.
-restarts(Name) ->
-    Info = meerkat:info(Name),
-    {maps:get(relay_restarts, Info, 0), maps:get(relay_gap_ms, Info, 0)}.

@@ -18,7 +18,7 @@
     meerkat_json:value().
 status(Name, Snapshot, Now) ->
     #{relay := Relay, not_ready := Reasons, answers := Answers, durations := Durations,
-      pools := Pools, restarts := Restarts, processes := Processes,
+      pools := Pools, restarts := #{restarts := Restarts}, processes := Processes,
       build := #{io_backend := Backend}} = Snapshot,
     maps:merge(meerkat_json:plain(meerkat_status:status(Name)), #{
         time => Now,

@@ -359,20 +359,28 @@ httpd(Name) ->
     Pid.
 
 the_relay_dies_alone(_Config) ->
-    doc("a relay program that dies leaves HTTP and the history where they are"),
+    doc("a relay program that dies leaves HTTP and the history where they are, and is told of"),
     with_server(http(), fun(#{name := Name} = Server) ->
+        Client = allocated(Server),
         History = meerkat_registry:note(Name, history),
         Httpd = httpd(Name),
         {os_pid, Pid} = erlang:port_info(meerkat_registry:note(Name, port), os_pid),
         _ = os:cmd("kill -9 " ++ integer_to_list(Pid)),
-        comes(fun() ->
-            case erlang:port_info(meerkat_registry:note(Name, port), os_pid) of
-                {os_pid, Pid} -> not_yet;
-                _ -> ok
+        Families = comes(fun() ->
+            case metrics(Server) of
+                #{<<"meerkat_relay_restarts_total">> := #{samples := [{_, _, 1}]}} = Told -> Told;
+                #{} -> not_yet
             end
         end),
         turns_ready(Server),
-        ?assertEqual({History, Httpd}, {meerkat_registry:note(Name, history), httpd(Name)})
+        ?assertEqual({History, Httpd}, {meerkat_registry:note(Name, history), httpd(Name)}),
+        [?assert(exposition:value(Families, Metric, #{}) > 0)
+         || Metric <- [<<"meerkat_relay_gap_seconds">>, <<"meerkat_relay_away_seconds_total">>]],
+        ?assertEqual([1, 0], [exposition:value(Families,
+                                               <<"meerkat_relay_replayed_allocations_total">>,
+                                               #{<<"outcome">> => Outcome})
+                              || Outcome <- [<<"ok">>, <<"lost">>]]),
+        ok = delete(Client)
     end).
 
 record_of_httpd(_Config) ->
