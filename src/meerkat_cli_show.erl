@@ -14,8 +14,11 @@ status(#{version := Version, otp := Otp, os_pid := Pid, uptime_s := Uptime} = St
                    [Version, Otp, Pid, span(Uptime * 1000), condition(Status)]),
      [row("listening", ["udp ", address(A)]) || A <- maps:get(listeners, Status)],
      [row("relaying", relay(Relay)) || Relay <- maps:get(relays, Status)],
+     [row("packets by", atom_to_list(Backend)) || #{io_backend := Backend} <- [Status]],
      row("allocations", io_lib:format("~b of ~b", [maps:get(allocations, Status),
                                                    maps:get(max_allocations, Status)])),
+     [row("relay died", [integer_to_list(N), " times, and was replaced"])
+      || #{relay_restarts := N} <- [Status], N > 0],
      traffic_rows(Status),
      [row("answers", tally(Answers)) || #{answers := Answers} <- [Status], Answers =/= #{}]].
 
@@ -98,7 +101,7 @@ users(Users) ->
 %% How many allocations there are, and what was asked for.
 -spec drain(non_neg_integer(), map()) -> unicode:chardata().
 drain(Count, Wanted) ->
-    io_lib:format("~ts left; no new ones. ~ts~n", [number(Count), then(Wanted)]).
+    io_lib:format("~ts left; no new ones. ~ts~n", [meerkat_text:allocations(Count), then(Wanted)]).
 
 then(#{stay := true}) -> "The server stays; undrain takes allocations again";
 then(#{deadline := Seconds}) ->
@@ -107,10 +110,7 @@ then(#{}) -> "The server ends when they have".
 
 -spec disconnected(pos_integer()) -> unicode:chardata().
 disconnected(N) ->
-    [number(N), " ended\n"].
-
-number(1) -> "1 allocation";
-number(N) -> [integer_to_list(N), " allocations"].
+    [meerkat_text:allocations(N), " ended\n"].
 
 %% On stderr, and nothing else to show.
 -spec warnings([unicode:chardata()]) -> unicode:chardata().

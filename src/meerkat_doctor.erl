@@ -29,7 +29,7 @@
 -spec examine(options()) -> [finding()].
 examine(Options) ->
     case patient(Options) of
-        {ok, First, Case} -> [First | lists:append([Check(Case) || Check <- checks()])];
+        {ok, First, Case} -> lists:uniq([First | lists:append([Check(Case) || Check <- checks()])]);
         {error, First} -> [First]
     end.
 
@@ -349,5 +349,5 @@ format(Findings) ->
                    [Of(error), Of(warning), Of(unknown)])].
 
 line(#{name := Name, verdict := Verdict, text := Text} = Finding) ->
-    [io_lib:format("  ~-8s~-13ts ~ts~n", [Verdict, name(Name), Text]),
-     [io_lib:format("~22ts ~ts~n", ["", Remedy]) || #{remedy := Remedy} <- [Finding]]].
+    [io_lib:format("  ~-8s~-15ts ~ts~n", [Verdict, name(Name), Text]),
+     [io_lib:format("~25ts ~ts~n", ["", Remedy]) || #{remedy := Remedy} <- [Finding]]].

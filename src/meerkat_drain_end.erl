@@ -45,6 +45,7 @@ wait(Monitors, Name, Then) ->
         {'DOWN', Monitor, process, _, _} ->
             wait(maps:remove(Monitor, Monitors), Name, Then);
         deadline ->
-            ?LOG_NOTICE("the time to drain is over: ~b allocations are left", [map_size(Monitors)]),
+            ?LOG_NOTICE("the time to drain is over: ~ts left",
+                        [meerkat_text:allocations(map_size(Monitors))]),
             Then()
     end.

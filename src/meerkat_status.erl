@@ -9,8 +9,9 @@
 %%   draining      and ends_in_s where an end is awaited: seconds, or `infinity`
 %%   listeners, relays    as in meerkat:info/1
 %%   allocations   how many there are; max_allocations: how many there may be
+%%   relay_restarts   as in meerkat:info/1
 %%   relay         up | down; the rest is only there when it is up:
-%%   workers, ports_free, traffic (packets and bytes by direction), drops (by reason, those that
+%%   workers, io_backend, ports_free, traffic (packets and bytes by direction), drops (by reason, those that
 %%   were)
 %%   answers       as in meerkat:info/1, those that were
 -spec status(Name :: atom()) -> map().
@@ -19,7 +20,7 @@ status(Name) ->
     {ok, Version} = application:get_key(meerkat, vsn),
     {Uptime, _} = erlang:statistics(wall_clock),
     #{quota := #{total := Max}} = meerkat_registry:settings(Name),
-    Common = maps:with([listeners, relays, allocations, draining], Info),
+    Common = maps:with([listeners, relays, allocations, draining, relay_restarts], Info),
     maps:merge(relay(Relay), Common#{
         server => Name,
         version => list_to_binary(Version),
@@ -33,7 +34,7 @@ status(Name) ->
 
 relay({ok, #{counters := Counters} = Stats}) ->
     Drops = [Counter || {Counter, drop, _} <- meerkat_ctl:counters()],
-    (maps:with([workers, ports_free], Stats))#{
+    (maps:with([workers, ports_free, io_backend], Stats))#{
         relay => up,
         traffic => maps:with([client_packets, client_bytes, client_sent_packets, client_sent_bytes,
                               peer_packets, peer_bytes, peer_sent_packets, peer_sent_bytes],

@@ -2,7 +2,7 @@
 %% network passes escape/1 first, so that a log line stays one line and no terminal obeys it.
 -module(meerkat_text).
 
--export([escape/1, ip/1, address/1, network/1, duration/1, session/1]).
+-export([escape/1, ip/1, address/1, network/1, duration/1, session/1, allocations/1]).
 
 %% Bytes of a stranger's text that a log shows; USERNAME may have 763.
 -define(SHOWN, 128).
@@ -37,6 +37,11 @@ network({Ip, Bits}) ->
 -spec session(non_neg_integer()) -> string().
 session(Session) ->
     lists:flatten(io_lib:format("~b-~b", [Session bsr 56, Session band 16#ffffffffffffff])).
+
+%% "1 allocation", "2 allocations".
+-spec allocations(non_neg_integer()) -> string().
+allocations(1) -> "1 allocation";
+allocations(N) -> integer_to_list(N) ++ " allocations".
 
 %% Milliseconds as "12.345 s".
 -spec duration(non_neg_integer()) -> string().

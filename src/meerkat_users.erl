@@ -43,7 +43,7 @@ add(Name, User, Proof) ->
 
 %% By the rules of a file, so that a file can keep it.
 checked(User, Proof) ->
-    Place = #{file => <<>>, line => 0},
+    Place = #{file => <<>>, line => 1},
     {Member, Value} = case Proof of
         {password, Password} -> {<<"password">>, Password};
         {key, Key} -> {<<"key">>, binary:encode_hex(Key)}

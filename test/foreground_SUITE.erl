@@ -120,7 +120,7 @@ ends_at_the_deadline(Config) ->
     {Server, Block} = start(Config, []),
     _ = turn_kit:allocated(ctl_kit:turn(Block)),
     {0, 1} = json(Config, ["drain", "--deadline", "1s"]),
-    ?assertMatch({match, _}, re:run(ended(Server), "time to drain is over: 1 allocations")).
+    ?assertMatch({match, _}, re:run(ended(Server), "the time to drain is over: 1 allocation left")).
 
 undrain_calls_the_end_off(Config) ->
     {Server, Block} = start(Config, []),
@@ -139,7 +139,7 @@ sigterm_drains(Config) ->
     {Server, Block} = start(Config, [{"DRAIN_DEADLINE", "3600"}]),
     Client = turn_kit:allocated(ctl_kit:turn(Block)),
     ok = signal(Server, "TERM"),
-    _ = until(Server, "SIGTERM: draining 1 allocations for at most 3600 s"),
+    _ = until(Server, "SIGTERM: draining 1 allocation for at most 3600 s"),
     {0, #{<<"ready">> := false}} = json(Config, ["status"]),
     refused(Block),
     ok = turn_kit:delete(Client),
