@@ -199,7 +199,10 @@ turn_figures(Id, Row, Mode, Round, Run) ->
         {ok, Server, Run1} ->
             #{port := Port, pids := Pids} = bench_servers:info(Server),
             Answer = bench_run:measure(job(Mode, Row, Id, Port, Pids, Round, Run1)),
-            {Answer, Run1};
+            case bench_servers:is_alive(Server) of
+                true -> {Answer, Run1};
+                false -> {{error, "it died meanwhile"}, Run1}
+            end;
         {error, Run1} ->
             {{error, "it is left out"}, Run1}
     end.
