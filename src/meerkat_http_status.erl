@@ -7,7 +7,7 @@
 %% Members besides those of meerkat_status:status/1:
 %%   time          Unix seconds
 %%   not_ready     why not, meerkat_health:reason()
-%%   io_backend, relay_restarts, permissions (null without the relay program)
+%%   permissions   there are; null without the relay program
 %%   pools         relay addresses: address, ports in all, and free (null likewise)
 %%   responses     method, code and count of those that were
 %%   durations     by method: [microseconds, so many took at most that], count, sum_us
@@ -18,13 +18,10 @@
     meerkat_json:value().
 status(Name, Snapshot, Now) ->
     #{relay := Relay, not_ready := Reasons, answers := Answers, durations := Durations,
-      pools := Pools, restarts := #{restarts := Restarts}, processes := Processes,
-      build := #{io_backend := Backend}} = Snapshot,
+      pools := Pools, processes := Processes} = Snapshot,
     maps:merge(meerkat_json:plain(meerkat_status:status(Name)), #{
         time => Now,
         not_ready => Reasons,
-        io_backend => Backend,
-        relay_restarts => Restarts,
         permissions => stat(peers, Relay),
         pools => [pool(Pool) || Pool <- Pools],
         responses => [#{method => Method, code => Outcome, count => N}

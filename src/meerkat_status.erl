@@ -11,8 +11,8 @@
 %%   allocations   how many there are; max_allocations: how many there may be
 %%   relay_restarts   as in meerkat:info/1
 %%   relay         up | down; the rest is only there when it is up:
-%%   workers, io_backend, ports_free, traffic (packets and bytes by direction), drops (by reason, those that
-%%   were)
+%%   workers, io_backend, ports_free, traffic (packets and bytes by direction), drops (by reason,
+%%   those that were)
 %%   answers       as in meerkat:info/1, those that were
 -spec status(Name :: atom()) -> map().
 status(Name) ->

@@ -1,6 +1,6 @@
 %% Tells systemd how the service is: ready when its server stands, alive as long as the relay
-%% program answers, stopping. Only where systemd asked for it (Type=notify); see sd_notify(3). It decides
-%% nothing: whether and when to start again is systemd's.
+%% program answers, stopping. Only where systemd asked for it (Type=notify); see sd_notify(3). It
+%% decides nothing: whether and when to start again is systemd's.
 -module(meerkat_systemd).
 -behaviour(gen_server).
 

@@ -167,7 +167,7 @@ function show(status) {
   fill('ports', status.pools.map(({ address, free, ports }) =>
     row([address, free === null ? '' : `${count(free)} of ${count(ports)} free`])), 'none');
 
-  const about = [['Meerkat', status.version], ['Erlang/OTP', status.otp], ['I/O', status.io_backend],
+  const about = [['Meerkat', status.version], ['Erlang/OTP', status.otp], ['I/O', status.io_backend ?? '–'],
     ['running for', duration(status.uptime_s)], ['listening on', status.listeners.join(', ') || 'nothing'],
     ['restarts of the relay', count(status.relay_restarts)]];
   for (const [program, { rss, cpu_ms: cpu, fds }] of Object.entries(status.processes)) {
