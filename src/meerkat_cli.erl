@@ -48,6 +48,8 @@ run("config", ["show"], Options) ->
     show(#{}, Options);
 run("config", ["show", File], Options) ->
     show(#{file => File}, Options);
+run("import", [File], Options) ->
+    imported(file:read_file(File), File, Options);
 run("status", [], Options) ->
     asked({status, []}, fun meerkat_cli_show:status/1, Options, fun(#{relay := Relay}) ->
         case Relay of up -> 0; down -> 1 end
@@ -217,6 +219,16 @@ show(Load, Options) ->
         {error, Mistakes} ->
             mistakes(Mistakes, Options)
     end.
+
+%% Our text to stdout, for a file; what is not in it to stderr, for a person.
+imported({ok, Theirs}, File, Options) ->
+    {Ours, Notes} = meerkat_import:import(Theirs),
+    _ = [io:format(standard_error, "~ts:~b: ~ts~n", [File, Line, Note]) || {Line, Note} <- Notes],
+    Answer = #{configuration => text(Ours),
+               notes => [#{line => Line, note => text(Note)} || {Line, Note} <- Notes]},
+    done(Answer, [Ours], Options);
+imported({error, Reason}, File, Options) ->
+    mistakes([[File, ": ", file:format_error(Reason)]], Options).
 
 mistakes(Mistakes, Options) ->
     _ = [io:format(standard_error, "~ts~n", [Mistake]) || Mistake <- Mistakes],

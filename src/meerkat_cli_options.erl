@@ -54,6 +54,8 @@ rows() ->
       "what of this machine could trouble a server, and what helps"},
      {"config", {1, 2}, "check FILE | show [FILE]", [],
       "what is wrong with a file; what each key comes to, and whence"},
+     {"import", {1, 1}, "turnserver.conf", [],
+      "coturn's configuration as one of ours; what has no counterpart is listed"},
      {"info", {0, 0}, "", [], "all counters, as Erlang has them"},
      {"help", {0, 1}, "[COMMAND]", [], "this, or more on a command"}].
 

@@ -109,7 +109,7 @@ rows() ->
             "browsers among them."),
         row(username_anonymity, boolean, true, ["USERNAME_ANONYMITY"], yes,
             "Ask clients that can to send a hash in place of their username (USERHASH). This is "
-            "done only where there are `users` at the start and no `secret` is set: who is "
+            "done only where there are `users` and no `secret` is set: who is "
             "behind a hash can be found among users, but not among all names that the secret "
             "lets in, and earns 401."),
         row(failed_authentication_rate, {integer, 0, 1000000}, 10,
@@ -187,9 +187,11 @@ rows() ->
             "Servers that clients are sent to (300) while this one is drained; without one of the "
             "client's family they are refused (508). Servers of one family share the clients."),
         row(max_permissions, {integer, 1, 1024}, 64, ["MAX_PERMISSIONS"], yes,
-            "Most permissions, and most channels, of one allocation."),
+            "Most permissions, and most channels, of one allocation. Memory is there for as many "
+            "for each of max_allocations as this was at the start."),
         row(workers, {integer, 0, 255}, 0, ["WORKERS"], no,
-            "Threads that move packets; 0 is one per CPU."),
+            "Threads that move packets; 0 is one per CPU. They share out the clients among them, "
+            "so there are as many as at the start."),
         row(io_backend, {choice, ?IO_BACKENDS}, auto, ["IO_BACKEND"], no,
             "What moves packets. `auto` is `io_uring`, and `epoll` where that is refused: by "
             "kernels before Linux 6.0, kernel.io_uring_disabled, Docker's default seccomp "
