@@ -134,8 +134,8 @@ check "SIGTERM ends it with status 0" stopped
 
 # What Docker's default profile does: io_uring's system calls answer EPERM.
 mkdir "$work/bin"
-if gcc -static -o "$root/run/meerkat/no_io_uring" test/c/no_io_uring.c; then
-    wrapper="/run/meerkat/no_io_uring" check "without io_uring it starts" \
+if gcc -static -o "$root/run/meerkat/refuse" test/c/tools/refuse.c; then
+    wrapper="/run/meerkat/refuse io_uring EPERM" check "without io_uring it starts" \
         serve RELAY_IP=203.0.113.5 STUN_SECRET=very_secret
     check "it says so in one line" one_line_on_io_uring
     check "its credentials are good" usable ignored very_secret
