@@ -290,8 +290,15 @@ buffer(Key, Wanted, Limit) ->
     end.
 
 %% The relay program is asked: only it can tell what seccomp, a container or the kernel refuse.
-io(#case_{program = Program}) ->
-    meerkat_doctor_net:probe(Program).
+io(#case_{program = Program, config = Config}) ->
+    Wanted = maps:get(io_backend, Config, auto),
+    [demanded(Wanted, Finding) || Finding <- meerkat_doctor_net:probe(Program)].
+
+%% Where the configuration leaves no choice there is nothing to fall back to.
+demanded(io_uring, #{verdict := warning} = Finding) ->
+    Finding#{verdict := error, remedy := <<"io_backend = \"auto\" falls back to epoll">>};
+demanded(_Wanted, Finding) ->
+    Finding.
 
 %%% The clock: time-limited credentials go by it.
 

@@ -87,10 +87,10 @@ probed(true, _Uring, Probe) ->
       text => iolist_to_binary(["io_uring can be used (Linux ", kernel(Probe), ")"])};
 probed(false, #{<<"reason">> := Reason}, Probe) ->
     #{name => io_uring, verdict => warning,
-      text => iolist_to_binary(["io_uring is refused, packets go by epoll (Linux ", kernel(Probe),
+      text => iolist_to_binary(["io_uring is refused (Linux ", kernel(Probe),
                                 "): ", meerkat_text:escape(Reason)]),
       remedy => <<"a seccomp profile that has io_uring, kernel.io_uring_disabled = 0; or leave it: "
-                  "epoll serves too">>}.
+                  "epoll serves in its place">>}.
 
 kernel(#{<<"kernel">> := Kernel}) -> meerkat_text:escape(Kernel);
 kernel(#{}) -> "unknown".

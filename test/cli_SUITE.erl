@@ -14,7 +14,8 @@
          names_reach_no_terminal/1, credentials_for_a_time/1, users_come_and_go/1,
          users_are_kept_in_a_file/1, configured_users_are_not_touched/1, a_wrong_users_file/1,
          changes_the_log_level/1, doctor_looks_at_a_server/1, doctor_finds_what_is_wrong/1,
-         doctor_asks_outside/1, usage_is_told/1, no_server_is_a_status_of_its_own/1,
+         doctor_tells_who_refuses_io_uring/1, doctor_asks_outside/1,
+         usage_is_told/1, no_server_is_a_status_of_its_own/1,
          the_interface_of_the_shell/1]).
 
 suite() -> [{timetrap, {minutes, 2}}].
@@ -311,10 +312,29 @@ doctor_finds_what_is_wrong(Config) ->
     ?assertMatch({match, _}, re:run(Wrong, "error +configuration +LISTEN_PORT is \"many\"")),
     {0, Narrow} = run(Config, ["doctor"], [{"MIN_PORT", "50000"}, {"MAX_PORT", "50099"}]),
     ?assertMatch({match, _}, re:run(Narrow, "warning +port-range +100 ports do not hold")),
-    Ctl = filename:join([code:lib_dir(meerkat), "..", "..", "..", "..", "rel/bin/meerkatctl"]),
-    Few = os:cmd("ulimit -n 256; MEERKAT_RUN_DIR=/nowhere REBAR_PROFILE=test RELAY_IP=127.0.0.1 "
-                 ++ Ctl ++ " doctor"),
+    Few = shell("ulimit -n 256; ", "doctor"),
     ?assertMatch({match, _}, re:run(Few, "warning +descriptors +256 descriptors are allowed")).
+
+%% By a profile like Docker's, for the command and all it starts.
+doctor_tells_who_refuses_io_uring(Config) ->
+    Refuse = filename:join(proplists:get_value(priv_dir, Config), "refuse"),
+    Source = filename:join([root(), "test", "c", "tools", "refuse.c"]),
+    "" = os:cmd(lists:join(" ", ["cc", "-o", Refuse, Source])),
+    Auto = shell("", [Refuse, " io_uring EPERM "], "doctor"),
+    ?assertMatch({match, _}, re:run(Auto, "warning io-uring +io_uring is refused .*EPERM")),
+    Demanded = shell("export IO_BACKEND=io_uring; ", [Refuse, " io_uring EPERM "], "doctor"),
+    ?assertMatch({match, _}, re:run(Demanded, "error +io-uring +io_uring is refused")).
+
+shell(Before, Args) ->
+    shell(Before, "", Args).
+
+shell(Before, Wrapper, Args) ->
+    Ctl = filename:join(root(), "rel/bin/meerkatctl"),
+    os:cmd(lists:flatten([Before, "export MEERKAT_RUN_DIR=/nowhere REBAR_PROFILE=test "
+                          "RELAY_IP=127.0.0.1; ", Wrapper, Ctl, " ", Args])).
+
+root() ->
+    filename:absname(filename:join([code:lib_dir(meerkat), "..", "..", "..", ".."])).
 
 %% A STUN server elsewhere is here a server of ours.
 doctor_asks_outside(Config) ->
