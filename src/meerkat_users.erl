@@ -74,22 +74,29 @@ config(Name) ->
 added(Config) ->
     maps:get(added_users, Config, #{}).
 
-%% The file first: what cannot be kept is not put in force.
+%% In force and kept, or neither. Changes of users wait for each other, a reload may come between.
 change(Name, Fun) ->
-    meerkat_reload:change(Name, fun(Config) ->
+    global:trans({{?MODULE, Name}, self()}, fun() -> changed(Name, Fun) end, [node()]).
+
+changed(Name, Fun) ->
+    Put = fun(#{users_file := File} = Config) ->
         case Fun(Config) of
-            {ok, Added} -> keep(Added, Config);
+            {ok, Added} -> {ok, Config#{added_users => Added}, {File, Added, added(Config)}};
             {error, Sentence} -> {error, Sentence}
         end
-    end).
+    end,
+    case meerkat_reload:change(Name, Put) of
+        {ok, {undefined, _, _}} -> {ok, memory};
+        {ok, {File, Added, Before}} -> kept(Name, write(File, Added), File, Before);
+        {error, Sentence} -> {error, Sentence}
+    end.
 
-keep(Added, #{users_file := File} = Config) when File =/= undefined ->
-    case write(File, Added) of
-        ok -> {ok, Config#{added_users => Added}, {file, File}};
-        {error, Reason} -> {error, lists:flatten(io_lib:format("~ts: ~ts", [File, Reason]))}
-    end;
-keep(Added, Config) ->
-    {ok, Config#{added_users => Added}, memory}.
+kept(_Name, ok, File, _Before) ->
+    {ok, {file, File}};
+kept(Name, {error, Reason}, File, Before) ->
+    Back = fun(Config) -> {ok, Config#{added_users => Before}, ok} end,
+    _ = meerkat_reload:change(Name, Back),
+    {error, lists:flatten(io_lib:format("nothing has changed: ~ts: ~ts", [File, Reason]))}.
 
 %%% The file
 

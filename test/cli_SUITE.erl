@@ -12,7 +12,8 @@
 -export([everything_is_there_in_json/1, tells_how_it_is/1, finds_allocations/1,
          shows_an_allocation/1, pages_of_allocations/1, disconnects/1, disconnects_a_user/1,
          names_reach_no_terminal/1, credentials_for_a_time/1, users_come_and_go/1,
-         users_are_kept_in_a_file/1, configured_users_are_not_touched/1, a_wrong_users_file/1,
+         users_are_kept_in_a_file/1, what_cannot_be_kept_is_not_done/1,
+         configured_users_are_not_touched/1, a_wrong_users_file/1,
          changes_the_log_level/1, doctor_looks_at_a_server/1, doctor_finds_what_is_wrong/1,
          doctor_tells_who_refuses_io_uring/1, doctor_asks_outside/1,
          usage_is_told/1, no_server_is_a_status_of_its_own/1,
@@ -244,6 +245,14 @@ users_are_kept_in_a_file(Config) ->
     {Last, _} = start(Config, Env),
     {0, []} = json(Config, ["users"]),
     stop(Last, "TERM").
+
+what_cannot_be_kept_is_not_done(Config) ->
+    File = filename:join([proplists:get_value(priv_dir, Config), "nowhere", "users.cfg"]),
+    {Server, _} = start(Config, [{"USERS_FILE", File}]),
+    {1, Text} = run(Config, ["users", "add", "ivan", "--password", "x"]),
+    ?assertEqual("nothing has changed: " ++ File ++ ": no such file or directory\n", Text),
+    {0, []} = json(Config, ["users"]),
+    stop(Server, "TERM").
 
 configured_users_are_not_touched(Config) ->
     File = filename:join(proplists:get_value(priv_dir, Config), "configured.cfg"),
