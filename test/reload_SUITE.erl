@@ -9,7 +9,8 @@
 -export([x16_denied_peers/1, x16_allowed_peers/1, x16_deleted_user/1, x16_another_password/1,
          secrets_change_without_a_break/1, limits_hold_at_once/1, quota_below_what_there_is/1,
          x83_bandwidth_of_live_allocations/1, what_needs_a_restart_is_refused/1,
-         listeners_come_and_go/1, realm_of_a_listener/1, a_listener_that_cannot_be/1,
+         listeners_come_and_go/1, a_listener_goes_with_its_last_client/1,
+         realm_of_a_listener/1, a_listener_that_cannot_be/1,
          relay_addresses_come_and_go/1, the_next_relay_knows_what_was/1,
          a_relay_address_that_cannot_be/1, what_the_relay_goes_by/1, what_cannot_be_is_refused/1,
          keys_left_out_take_their_defaults/1, the_table_is_right/1,
@@ -256,6 +257,23 @@ listeners_come_and_go(_Config) ->
         send(Stranger, turn_kit:request(binding, [])),
         turn_kit:fence(Stranger#{to := Second}),
         success(allocate(challenged(Stranger#{to := Second})))
+    end).
+
+a_listener_goes_with_its_last_client(_Config) ->
+    doc("clients of some workers keep a removed listener whole; after the last its port is free"),
+    with_server(#{listeners => [listener(?HERE, 0)], workers => 4}, fun(#{port := Port} = Server) ->
+        Clients = [allocated(Server) || _ <- [1, 2, 3]],
+        ok = reload(Server, #{listeners => [listener({127, 0, 0, 4}, 0)]}),
+        Peer = peer(?FRIEND),
+        [begin
+             success(permit(Client, [Peer])),
+             peer_same(Client, Peer)
+         end || Client <- Clients, _ <- [1, 2]],
+        Both = #{listeners => [listener({127, 0, 0, 4}, 0), listener(?HERE, Port)]},
+        ?assertMatch({error, "cannot listen on udp 127.0.0.1:" ++ _}, reload(Server, Both)),
+        [turn_kit:delete(Client) || Client <- Clients],
+        eventually(fun() -> reload(Server, Both) =:= ok end),
+        success(allocate(fresh(Server, #{to => {?HERE, Port}})))
     end).
 
 realm_of_a_listener(_Config) ->

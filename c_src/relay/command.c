@@ -385,7 +385,7 @@ static void unlisten(struct worker *w, const struct ctl_frame *f)
 {
     struct listener *l = worker_listener(w, f->u.unlisten.listener);
     if (l)
-        l->open = false; /* closed by the worker once nobody needs it */
+        l->open = false; /* closed by the worker once nobody needs it anywhere */
 }
 
 static void tune(struct worker *w, const struct ctl_frame *f)

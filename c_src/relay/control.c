@@ -142,11 +142,17 @@ static void take_mail(struct control *c, struct worker *w, const uint8_t *record
 {
     uint8_t roam[1 + sizeof(struct mail_roam)];
     struct mail_port port;
+    uint32_t listener;
     switch ((enum mail)record[0]) {
     case MAIL_ROAM:
         memcpy(roam, record, sizeof(roam));
         mailbox_consume(&w->out);
         pass_on(c, roam, sizeof(roam));
+        return;
+    case MAIL_IDLE:
+        memcpy(&listener, record + 1, sizeof(listener));
+        mailbox_consume(&w->out);
+        order_listener_idle(c, listener);
         return;
     case MAIL_CARRY:
         pass_on(c, record, len);

@@ -45,6 +45,8 @@ struct control {
         uint32_t id;
         struct addr local;
         bool used;
+        bool closing;  /* takes no more clients */
+        unsigned idle; /* workers that have nobody left there */
     } listeners[LISTENERS_MAX];
     bool finished;
     int exit_status;
@@ -62,6 +64,8 @@ void control_mail(struct control *c, unsigned worker, enum mail kind, const void
 /* One frame from Erlang: done here, or mailed to the worker it is for. A frame that is not in
  * ctl.def ends the program. */
 void order_frame(struct control *c, const uint8_t *frame, size_t len);
+/* A worker has nobody left at a listener that closes. */
+void order_listener_idle(struct control *c, uint32_t id);
 /* Reads the host's addresses again; workers get a new policy if they changed. */
 void order_scan_host(struct control *c);
 

@@ -215,7 +215,7 @@ static void listen_again(struct control *c, const struct ctl_frame *f, const str
 static int listener_slot(const struct control *c, uint32_t id)
 {
     for (int i = 0; i < LISTENERS_MAX; i++)
-        if (c->listeners[i].used && c->listeners[i].id == id)
+        if (c->listeners[i].used && !c->listeners[i].closing && c->listeners[i].id == id)
             return i;
     return -1;
 }
@@ -257,6 +257,8 @@ static void listen_on(struct control *c, const struct ctl_frame *f)
     c->listeners[slot].id = m->listener;
     c->listeners[slot].local = local;
     c->listeners[slot].used = true;
+    c->listeners[slot].closing = false;
+    c->listeners[slot].idle = 0;
     spread_policy(c); /* before the first packet: our own port is no peer */
     for (unsigned i = 0; i < c->worker_count; i++) {
         struct mail_listen ml = mail_of(m, &local, fds[i]);
@@ -416,17 +418,28 @@ static void stats(struct control *c, const struct ctl_frame *f)
 
 static void unlisten(struct control *c, const struct ctl_frame *f, const uint8_t *frame, size_t len)
 {
+    int i = listener_slot(c, f->u.unlisten.listener);
+    if (i < 0) {
+        reply(c, f, CTL_GONE, "");
+        return;
+    }
+    c->listeners[i].closing = true;
+    for (unsigned w = 0; w < c->worker_count; w++)
+        control_mail(c, w, MAIL_FRAME, frame, len);
+    reply(c, f, CTL_OK, "");
+}
+
+void order_listener_idle(struct control *c, uint32_t id)
+{
     for (size_t i = 0; i < LISTENERS_MAX; i++) {
-        if (!c->listeners[i].used || c->listeners[i].id != f->u.unlisten.listener)
+        if (!c->listeners[i].used || c->listeners[i].id != id ||
+            ++c->listeners[i].idle < c->worker_count)
             continue;
         c->listeners[i].used = false;
         for (unsigned w = 0; w < c->worker_count; w++)
-            control_mail(c, w, MAIL_FRAME, frame, len);
+            control_mail(c, w, MAIL_OVER, &id, sizeof(id));
         spread_policy(c);
-        reply(c, f, CTL_OK, "");
-        return;
     }
-    reply(c, f, CTL_GONE, "");
 }
 
 static void tune(struct control *c, const struct ctl_frame *f, const uint8_t *frame, size_t len)

@@ -39,6 +39,8 @@ struct listener {
     struct io_socket io;
     uint32_t id;
     bool open;    /* takes new clients */
+    bool idle;    /* does not, and has nobody left: the control thread knows */
+    bool over;    /* so it is in every worker */
     bool closing; /* its socket is on its way out */
     bool in_use;
     uint32_t sessions; /* that answer through it: it is closed after the last */

@@ -243,7 +243,16 @@ static bool open_mail(struct worker *w, const uint8_t *record, uint32_t len)
         move_carried(w, &m, record + 1 + sizeof(m));
         return true;
     }
+    case MAIL_OVER: {
+        uint32_t id;
+        memcpy(&id, record + 1, sizeof(id));
+        struct listener *l = worker_listener(w, id);
+        if (l)
+            l->over = true;
+        return true;
+    }
     case MAIL_PORT_FREE:
+    case MAIL_IDLE:
         break;
     }
     return true;
@@ -262,14 +271,19 @@ static bool read_mail(struct worker *w)
     return true;
 }
 
-/* A listener no longer wanted goes when nobody answers through it any more. */
+/* A listener no longer wanted goes when nobody answers through it any more, in any worker: the
+ * kernel would send those of the others astray if one socket of the group were missing. */
 static void close_listeners(struct worker *w)
 {
     for (size_t i = 0; i < LISTENERS_MAX; i++) {
         struct listener *l = &w->listeners[i];
-        if (l->in_use && !l->open && !l->closing && !l->sessions && !request_pending_on(w, l)) {
+        if (!l->in_use || l->open || l->closing || l->sessions || request_pending_on(w, l))
+            continue;
+        if (l->over) {
             l->closing = true;
             io_remove(w->io, &l->io);
+        } else if (!l->idle) {
+            l->idle = worker_mail(w, MAIL_IDLE, &l->id, sizeof(l->id), NULL, 0, 0);
         }
     }
 }

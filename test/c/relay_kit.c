@@ -251,6 +251,24 @@ bool kit_frame(struct kit *k, struct ctl_frame *out)
     return false;
 }
 
+bool kit_listener_idle(struct kit *k, uint32_t id)
+{
+    const uint8_t *record;
+    uint32_t len;
+    bool idle = false;
+    while ((record = mailbox_peek(&k->worker.out, &len))) {
+        idle = idle || (record[0] == MAIL_IDLE && memcmp(record + 1, &id, sizeof(id)) == 0);
+        mailbox_consume(&k->worker.out);
+    }
+    return idle;
+}
+
+void kit_listener_over(struct kit *k, uint32_t id)
+{
+    post(k, MAIL_OVER, &id, sizeof(id));
+    kit_turn(k, 0);
+}
+
 uint16_t kit_ask(struct kit *k, struct ctl_frame *f)
 {
     struct ctl_frame reply;

@@ -41,6 +41,10 @@ void kit_command(struct kit *k, struct ctl_frame *f);
 /* The next frame for Erlang; bytes fields lie in memory that is good until the next call. Port
  * releases are carried out on the way. */
 bool kit_frame(struct kit *k, struct ctl_frame *out);
+/* Has the worker said that nobody is left at the listener? Discards all it has said. */
+bool kit_listener_idle(struct kit *k, uint32_t id);
+/* Tells it that nobody is left there in any worker. */
+void kit_listener_over(struct kit *k, uint32_t id);
 /* Command, then its reply, whose status is returned. */
 uint16_t kit_ask(struct kit *k, struct ctl_frame *f);
 

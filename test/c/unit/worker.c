@@ -1139,8 +1139,13 @@ static void an_unlistened_listener_serves_its_sessions_to_the_end(void)
     k.client.port++;
     kit_from_client(&k, buf, bare_request(buf, sizeof(buf), STUN_BINDING));
     CHECK(nothing_sent());
+    CHECK(!kit_listener_idle(&k, 1));
     kit_turn(&k, 601 * 1000);
     kit_turn(&k, 0);
+    kit_turn(&k, 0);
+    CHECK(kit_listener_idle(&k, 1));
+    CHECK_EQ(fake_io_sockets(k.io), 1); /* another worker may need the group */
+    kit_listener_over(&k, 1);
     kit_turn(&k, 0);
     CHECK_EQ(fake_io_sockets(k.io), 0);
     kit_stop(&k);
