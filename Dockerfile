@@ -2,7 +2,7 @@
 # docker run --net=host -e RELAY_IP=... -e STUN_SECRET=... -e REALM=... meerkat
 #
 # Docker's default seccomp profile refuses io_uring; Meerkat then says so in one line and serves by
-# epoll. What io_uring needs is docs/operating.md's to tell.
+# epoll. What io_uring needs is docs/installing.md's to tell.
 FROM debian:bookworm-slim AS build
 RUN apt-get update \
  && apt-get install -y --no-install-recommends erlang-base erlang-crypto erlang-dev erlang-inets \

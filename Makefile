@@ -4,7 +4,7 @@ ARGS ?=
 SUITE ?=
 T ?= 60
 
-.PHONY: all build help run test unit ct check fuzz asan tsan epoll instructions gen clean bench bench-report flood
+.PHONY: all build help run test unit ct check fuzz asan tsan epoll instructions gen clean bench bench-report flood image docs
 
 all: build
 
@@ -54,6 +54,14 @@ bench bench-report: build
 ## make flood          a million spoofed requests against a server, as root (bench/README.md); RATE=N
 flood: build
 	@$(MAKE) -s -C bench flood
+
+## make image          build the Dockerfile and test the image, as root on Debian (some minutes)
+image:
+	@test/image.sh
+
+## make docs           the API reference as documentation chunks, for h() in a shell and for ex_doc
+docs: build
+	@.ci/docs
 
 ## make check          format, cross references, types, who includes what, generated files
 check: test-deps
