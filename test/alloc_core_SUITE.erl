@@ -70,7 +70,8 @@ groups() ->
         moved_while_another_is_asked_for, moved_to_nowhere_we_know, forgotten_with_all_places,
         tickets_count_round, ticket_texts, ticket_opens_with_its_key_alone]},
      {ending, [], [
-        gone_expired, gone_while_awaiting_437, gone_after_delete, delete_never_confirmed,
+        gone_expired, gone_while_awaiting_437, gone_after_delete, disconnected,
+        delete_never_confirmed,
         relay_silent_leaves_unanswered, relay_down_while_making, token_released_with_allocation,
         info]},
      {replay, [], [
@@ -699,6 +700,14 @@ gone_expired(_) ->
 gone_while_awaiting_437(_) ->
     {Alloc, _} = request_to(made(), permission([{8, 8, 8, 8}])),
     ?assertMatch({_, [forget, {answer, {error, 437, []}}, {stop, {expired, _}}]}, gone(Alloc, 1)).
+
+%% By an administrator: nobody is told, the 5-tuple is free at once, and the end says whose wish it
+%% was.
+disconnected(_) ->
+    {Alloc, Effects} = meerkat_alloc_core:handle(disconnect, ?NOW, made()),
+    ?assertEqual([{tell, {alloc_delete, #{session => ?SESSION}}}, forget], Effects),
+    ?assertMatch({_, [{stop, {admin, #{client_bytes := 20}}}]}, gone(Alloc, 0)),
+    ?assertMatch({_, [{stop, {admin, _}}]}, meerkat_alloc_core:handle(relay_silent, ?NOW, Alloc)).
 
 %% The 5-tuple may be somebody else's by then: no second `forget`.
 gone_after_delete(_) ->
