@@ -55,8 +55,10 @@ set_level(Level) ->
 flush() ->
     logger_std_h:filesync(default).
 
+%% Those of its realms too.
 secrets(#{secrets := Secrets} = Config) ->
-    [S || S <- [maps:get(http_token, Config, undefined) | Secrets],
+    OfRealms = [S || #{secrets := Those} <- maps:get(realms, Config, []), S <- Those],
+    [S || S <- [maps:get(http_token, Config, undefined) | Secrets ++ OfRealms],
           is_binary(S), byte_size(S) >= ?SHORTEST_STRUCK_OUT].
 
 %% logger's formatter callback.
