@@ -26,12 +26,14 @@
 
 -type owner() :: {default | Realm :: binary(), User :: binary()}.
 %% `realm`: where realms have users of their own, whose this one is (meerkat_settings:owner/2).
+%% `left`: seconds after which the allocation is to end, for its user's credentials do.
 %% `held`: who reserved the port behind the request's RESERVATION-TOKEN, and its family. `move`: the
 %% request names its allocation by a ticket.
 -type request() :: #{message := meerkat_stun:message(),
                      user := binary(),
                      client := address(),
                      realm => default | binary(),
+                     left => pos_integer(),
                      held => {owner(), family()},
                      move => move()}.
 
@@ -174,7 +176,7 @@ admit(#{message := #{method := Method} = Message} = Request, Limits) ->
             {answer, unknown_attributes(Unknown)};
         {[], allocate} ->
             case allocate_fault(Request, Limits) of
-                none -> {create, plan(Request, Limits)};
+                none -> {create, plan(Request, within(Request, Limits))};
                 Response -> {answer, Response}
             end;
         {[], _} ->
@@ -320,7 +322,8 @@ pool(Family, Families, #{server := {Ip, _}}, #{pools := Pools}) ->
 
 -spec handle(event(), now(), alloc()) -> {alloc(), [effect()]}.
 handle({request, Request}, Now, #alloc{awaiting = none} = Alloc) ->
-    request(Request, Now, prune(Now, Alloc));
+    Limits = within(Request, Alloc#alloc.limits),
+    request(Request, Now, prune(Now, Alloc#alloc{limits = Limits}));
 handle({relay, Ref, {alloc_created, Created}}, Now, #alloc{awaiting = create, ref = Ref} = Alloc) ->
     created(Created, Now, Alloc#alloc{awaiting = none});
 handle({relay, Ref, {alloc_created, #{status := Status}}}, Now,
@@ -798,9 +801,14 @@ unknown(#{attributes := Attributes} = Message) ->
     Foreign = [Type || {Name, _} <- Attributes, {ok, Type} <- [maps:find(Name, ?FOREIGN)]],
     maps:get(unknown, Message, []) ++ lists:usort(Foreign).
 
-%% The desired lifetime of RFC 8656 7.2 and 8.2, seconds.
-lifetime(Message, #{default_lifetime := Default, max_lifetime := Max}) ->
-    max(Default, min(get(lifetime, Message, Default), Max)).
+%% The desired lifetime of RFC 8656 7.2 and 8.2, seconds; less only where credentials end sooner.
+lifetime(Message, #{default_lifetime := Default, max_lifetime := Max} = Limits) ->
+    Desired = max(Default, min(get(lifetime, Message, Default), Max)),
+    min(Desired, maps:get(left, Limits, Desired)).
+
+%% What this request may ask for.
+within(Request, Limits) ->
+    maps:merge(maps:remove(left, Limits), maps:with([left], Request)).
 
 %% A value of the wrong size or shape, in an attribute that the method reads (X52, X53).
 malformed_fault(Method, Message) ->

@@ -10,14 +10,17 @@
 
 -export_type([auth/0, identity/0, candidate/0, verdict/0, seal/0]).
 
-%% What a username's password may be: in clear, or as the key MD5(user:realm:password).
--type candidate() :: {password, binary()} | {key, <<_:128>>}.
+%% What a username's password may be: in clear, or as the key MD5(user:realm:password); in clear and
+%% good up to and including a second of Unix time.
+-type candidate() :: {password, binary()} | {key, <<_:128>>}
+                   | {password, binary(), UntilS :: integer()}.
 %% `only`: no other backend has a say on this username.
 -type verdict() :: {only | also, [candidate()]}.
 %% A message, signed with the key and the algorithm of the request it answers, as bytes.
 -type seal() :: fun((meerkat_stun:message()) -> binary()).
-%% Who asked: the username as sent (for USERHASH, the one it stands for).
--type identity() :: #{user := binary(), seal := seal()}.
+%% Who asked: the username as sent (for USERHASH, the one it stands for). `left`: seconds that its
+%% credentials are good for, where allocations are to end with them.
+-type identity() :: #{user := binary(), seal := seal(), left => pos_integer()}.
 
 -record(auth, {
     backends :: [{module(), term()}],
@@ -25,6 +28,7 @@
     %% What our challenges offer; none: nothing.
     algorithms :: [meerkat_stun:value()],
     require_sha256 :: boolean(),
+    expire_with_credentials :: boolean(),
     dummy :: candidate()
 }).
 -opaque auth() :: fun(() -> #auth{}).
@@ -38,7 +42,8 @@
 -callback username(UserHash :: <<_:256>>, State :: term()) -> {ok, binary()} | error.
 %% For a log: what is to be said of a user whose signature fits nothing.
 -callback why(User :: binary(), NowS :: integer(), State :: term()) ->
-    wrong_password | {expired, AgoS :: pos_integer()} | unknown.
+    wrong_password | {expired, AgoS :: pos_integer()} | {foreign, Secrets :: pos_integer()}
+    | no_expiry | unknown.
 -optional_callbacks([username/2]).
 
 %% Stands for the name behind an unknown USERHASH: nobody has it, for USERNAME is never empty.
@@ -52,7 +57,8 @@
 -define(ALGORITHMS, [{2, <<>>}, {1, <<>>}]).
 
 %% The pipeline for an instance's configuration: keys `secrets`, `users`, `realm`, `listeners`
-%% (for their realms), `strict_realm`, `password_algorithms` (offer them?) and `require_sha256`.
+%% (for their realms), `strict_realm`, `password_algorithms` (offer them?), `require_sha256`,
+%% `expire_with_credentials`, `credential_leeway` and `credential_sha256`.
 -spec new(map()) -> auth().
 new(Config) ->
     Auth = #auth{backends = [{Backend, State} || Backend <- ?BACKENDS,
@@ -63,6 +69,7 @@ new(Config) ->
                      false -> []
                  end,
                  require_sha256 = maps:get(require_sha256, Config, false),
+                 expire_with_credentials = maps:get(expire_with_credentials, Config, false),
                  dummy = dummy()},
     fun() -> Auth end.
 
@@ -102,13 +109,21 @@ authenticate(Packet, Message, Realm, GetAuth) ->
     end.
 
 authenticate(Packet, Message, Algorithm, {User, Realm, Allowed}, Auth) ->
-    Keys = [key(Algorithm, User, Realm, C, Auth) || C <- candidates(User, Auth)],
+    Now = erlang:system_time(second),
+    Keys = [{key(Algorithm, User, Realm, C, Auth), C} || C <- candidates(User, Now, Auth)],
     case fitting(Packet, Keys) of
-        {ok, Key} when Allowed, User =/= ?NOBODY ->
-            {ok, #{user => binary:copy(User), seal => seal(integrity(Message), Key)}};
+        {ok, Key, Candidate} when Allowed, User =/= ?NOBODY ->
+            Identity = #{user => binary:copy(User), seal => seal(integrity(Message), Key)},
+            {ok, maps:merge(Identity, left(Candidate, Now, Auth))};
         _ ->
             {error, 401}
     end.
+
+%% An allocation of no time would be none: the second in which they end is granted.
+left({password, _, Until}, Now, #auth{expire_with_credentials = true}) ->
+    #{left => max(1, Until - Now)};
+left(_Candidate, _Now, _Auth) ->
+    #{}.
 
 is_realm(Sent, Realm, #auth{strict_realm = Strict}) ->
     not Strict orelse Sent =:= Realm.
@@ -117,9 +132,9 @@ is_strong(Algorithm, #auth{require_sha256 = Required}) ->
     not Required orelse Algorithm =:= sha256.
 
 %% The first key that fits; a request that fits none has cost one verification for each.
-fitting(Packet, [Key | Keys]) ->
+fitting(Packet, [{Key, Candidate} | Keys]) ->
     case meerkat_stun:verify(Packet, Key) of
-        ok -> {ok, Key};
+        ok -> {ok, Key, Candidate};
         {error, _} -> fitting(Packet, Keys)
     end;
 fitting(_Packet, []) ->
@@ -127,8 +142,8 @@ fitting(_Packet, []) ->
 
 %% Once a backend is the only one to decide, the others' candidates are replaced by as many that
 %% fit nothing: a name that is known here costs what an unknown one costs.
-candidates(User, #auth{backends = Backends, dummy = Dummy}) ->
-    case candidates(Backends, User, erlang:system_time(second), Dummy) of
+candidates(User, Now, #auth{backends = Backends, dummy = Dummy}) ->
+    case candidates(Backends, User, Now, Dummy) of
         [] -> [Dummy];
         Candidates -> Candidates
     end.
@@ -144,6 +159,8 @@ candidates([], _User, _Now, _Dummy) ->
     [].
 
 key(Algorithm, User, Realm, {password, Password}, _Auth) ->
+    meerkat_stun:key(Algorithm, User, Realm, Password);
+key(Algorithm, User, Realm, {password, Password, _}, _Auth) ->
     meerkat_stun:key(Algorithm, User, Realm, Password);
 key(md5, _User, _Realm, {key, Key}, _Auth) ->
     Key;
@@ -238,6 +255,13 @@ why(_Algorithm, User, [], none) ->
     ["there is no user ", quoted(User)];
 why(_Algorithm, User, [], wrong_password) ->
     wrong_password(User);
+why(_Algorithm, User, [], no_expiry) ->
+    [wrong_password(User), ", a name that begins with no expiry"];
+why(_Algorithm, User, [], {foreign, 1}) ->
+    ["wrong password of user ", quoted(User), ": it was not made with the secret"];
+why(_Algorithm, User, [], {foreign, N}) ->
+    ["wrong password of user ", quoted(User), ": it was made with none of the ",
+     integer_to_list(N), " secrets"];
 why(_Algorithm, User, [], {expired, AgoS}) ->
     ["the credentials of ", quoted(User), " expired ", integer_to_list(AgoS), " s ago"].
 

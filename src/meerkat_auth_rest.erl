@@ -1,38 +1,56 @@
 %% Time-limited credentials made from the shared secret ("TURN REST API",
 %% draft-uberti-behave-turn-rest-00): the username is `expiry` or `expiry:anything`, expiry in
-%% Unix seconds; the password is base64(HMAC-SHA1(secret, username)). MongooseIM, ejabberd,
-%% prosody and coturn speak it. The expiry is looked at with every request, so an allocation
-%% outlives its credentials by one lifetime at most.
+%% Unix seconds; the password is base64(HMAC-SHA1(secret, username)), or with SHA-256 where the
+%% configuration says so. MongooseIM, ejabberd, prosody and coturn speak it. The expiry is looked
+%% at with every request, so an allocation outlives its credentials by one lifetime at most, and not
+%% at all where it is to end with them.
 -module(meerkat_auth_rest).
 -behaviour(meerkat_auth).
 
 -export([init/1, candidates/3, why/3]).
--export([credentials/4, password/2, expiry/1]).
+-export([credentials/4, password/2, password/3, expiry/1, name/1]).
+
+-export_type([state/0]).
 
 %% 19 digits may pass it, 20 always do.
 -define(MAX_EXPIRY, 16#7fffffffffffffff).
 
--spec init(map()) -> {ok, fun(() -> [binary(), ...])} | ignore.
-init(#{secrets := [_ | _] = Secrets}) -> {ok, fun() -> Secrets end};
-init(#{}) -> ignore.
+-record(rest, {
+    secrets :: [binary(), ...],
+    leeway :: non_neg_integer(),            % seconds that whoever makes them may be behind us
+    digests :: [sha | sha256, ...]
+}).
+-opaque state() :: fun(() -> #rest{}).
 
--spec candidates(binary(), integer(), fun(() -> [binary()])) -> meerkat_auth:verdict().
-candidates(User, NowS, Secrets) ->
+%% Keys `secrets`, `credential_leeway`, `credential_sha256`.
+-spec init(map()) -> {ok, state()} | ignore.
+init(#{secrets := [_ | _] = Secrets} = Config) ->
+    Rest = #rest{secrets = Secrets,
+                 leeway = maps:get(credential_leeway, Config, 0),
+                 digests = [sha | [sha256 || maps:get(credential_sha256, Config, false)]]},
+    {ok, fun() -> Rest end};
+init(#{}) ->
+    ignore.
+
+-spec candidates(binary(), integer(), state()) -> meerkat_auth:verdict().
+candidates(User, NowS, State) ->
+    #rest{secrets = Secrets, leeway = Leeway, digests = Digests} = State(),
     case expiry(User) of
-        {ok, Expiry} when Expiry >= NowS ->
-            {also, [{password, password(Secret, User)} || Secret <- Secrets()]};
+        {ok, Expiry} when Expiry + Leeway >= NowS ->
+            {also, [{password, password(Digest, Secret, User), Expiry + Leeway}
+                    || Secret <- Secrets, Digest <- Digests]};
         _ ->
             {also, []}
     end.
 
-%% Names that have no time are of no concern here.
--spec why(binary(), integer(), fun(() -> [binary()])) ->
-    wrong_password | {expired, pos_integer()} | unknown.
-why(User, NowS, _Secrets) ->
+-spec why(binary(), integer(), state()) ->
+    {foreign, pos_integer()} | {expired, pos_integer()} | no_expiry.
+why(User, NowS, State) ->
+    #rest{secrets = Secrets, leeway = Leeway} = State(),
     case expiry(User) of
-        {ok, Expiry} when Expiry >= NowS -> wrong_password;
+        {ok, Expiry} when Expiry + Leeway >= NowS -> {foreign, length(Secrets)};
         {ok, Expiry} -> {expired, NowS - Expiry};
-        error -> unknown
+        error -> no_expiry
     end.
 
 %% Username and password for User, good for TtlS seconds from NowS (Unix time).
@@ -44,7 +62,20 @@ credentials(Secret, User, TtlS, NowS) ->
 
 -spec password(Secret :: binary(), Username :: binary()) -> binary().
 password(Secret, Username) ->
-    base64:encode(crypto:mac(hmac, sha, Secret, Username)).
+    password(sha, Secret, Username).
+
+-spec password(sha | sha256, Secret :: binary(), Username :: binary()) -> binary().
+password(Digest, Secret, Username) ->
+    base64:encode(crypto:mac(hmac, Digest, Secret, Username)).
+
+%% What stands behind the expiry of a time-limited username: a name, nothing, or this is none.
+-spec name(Username :: binary()) -> {ok, binary()} | none | error.
+name(Username) ->
+    case {expiry(Username), binary:split(Username, <<":">>)} of
+        {{ok, _}, [_, Name]} when Name =/= <<>> -> {ok, Name};
+        {{ok, _}, _} -> none;
+        {error, _} -> error
+    end.
 
 %% The expiry a username begins with: digits only, up to its end or its first colon.
 -spec expiry(Username :: binary()) -> {ok, 0..?MAX_EXPIRY} | error.

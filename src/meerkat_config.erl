@@ -32,6 +32,9 @@
     password_algorithms := boolean(),
     require_sha256 := boolean(),
     username_anonymity := boolean(),
+    credential_leeway := non_neg_integer(),
+    credential_sha256 := boolean(),
+    expire_with_credentials := boolean(),
     failed_authentication_rate := non_neg_integer(),
     total_quota := non_neg_integer(),
     user_quota := non_neg_integer(),
@@ -390,7 +393,8 @@ plain() ->
         user_bps, bps_capacity, unauthenticated_rate, unauthenticated_burst, alternate_server,
         password_algorithms, require_sha256, username_anonymity, failed_authentication_rate,
         rfc3489_compatibility, mobility, log_format, drain_deadline, users_file, http_listen,
-        http_token, io_backend, receive_buffer, send_buffer
+        http_token, io_backend, receive_buffer, send_buffer, credential_leeway, credential_sha256,
+        expire_with_credentials
     ].
 
 %% Drawn at each start and never part of what is built or shipped.

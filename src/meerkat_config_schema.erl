@@ -74,7 +74,8 @@ rows() ->
         row(secret, {list, secret}, random, ["STUN_SECRET", "MONGOOSEICE_STUN_SECRET"], yes,
             <<"\"change me\"">>,
             "The shared secret. It is the password of any username, and it signs REST "
-            "credentials (username `expiry:name`, password HMAC-SHA1 of it). A file may give "
+            "credentials (username `expiry:name` or `expiry`, password HMAC-SHA1 of it: "
+            "docs/mongooseim.md). A file may give "
             "several, `(\"new\", \"old\")`, to change it without a break. It may lie in a file, "
             "one secret a line: `secret_file`, STUN_SECRET_FILE, MONGOOSEICE_STUN_SECRET_FILE. "
             "Without it: a random one, drawn afresh at each start."),
@@ -107,6 +108,16 @@ rows() ->
         row(require_sha256, boolean, false, ["REQUIRE_SHA256"], yes,
             "Refuse passwords hashed with MD5, and so every client that knows nothing else, "
             "browsers among them."),
+        row(credential_leeway, {integer, 0, 3600}, 0, ["CREDENTIAL_LEEWAY"], yes,
+            "Seconds that time-limited credentials are good for after their expiry, for where the "
+            "clock of whoever makes them is behind."),
+        row(credential_sha256, boolean, false, ["CREDENTIAL_SHA256"], yes,
+            "Take time-limited credentials whose password is HMAC-SHA256 of the username too. "
+            "MongooseIM, ejabberd, prosody and coturn make it with SHA-1."),
+        row(expire_with_credentials, boolean, false, ["EXPIRE_WITH_CREDENTIALS"], yes,
+            "End an allocation when the time-limited credentials end that it was made with, also "
+            "when that is sooner than default_lifetime. Off: it is refreshed no longer, and ends "
+            "up to max_lifetime later."),
         row(username_anonymity, boolean, true, ["USERNAME_ANONYMITY"], yes,
             "Ask clients that can to send a hash in place of their username (USERHASH). This is "
             "done only where there are `users` and no `secret` is set: who is "
@@ -161,7 +172,8 @@ rows() ->
             "Most allocations of one user, beyond which Allocate is answered 486; 0 is no limit. "
             "Of a time-limited username `expiry:name` only the name counts, so the credentials "
             "of a day share one quota, and so do all users of a service that gives everybody the "
-            "same name. An expiry without a name is a user by itself."),
+            "same name. An expiry without a name, as prosody gives, counts for its source address "
+            "(IPv4) or /64 network (IPv6)."),
         row(max_allocations_per_address, {integer, 0, 131072}, 0,
             ["MAX_ALLOCATIONS_PER_ADDRESS"], yes,
             "Most allocations from one source address (IPv4) or /64 network (IPv6), whoever the "

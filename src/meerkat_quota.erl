@@ -25,8 +25,8 @@
                     total := pos_integer()}.
 -type counted() :: {user, of_realm()} | {source, of_realm()} | {realm, meerkat_settings:owner()}
                  | total.
-%% Realms count for themselves.
--type of_realm() :: {meerkat_settings:owner(), binary()}.
+%% Realms count for themselves. Who has no name is known by a source address.
+-type of_realm() :: {meerkat_settings:owner(), binary() | {source, binary()}}.
 -type session() :: non_neg_integer().
 
 -record(place, {
@@ -52,8 +52,7 @@ start_link(Name) ->
 -spec take(Name :: atom(), session(), meerkat_alloc_core:plan()) ->
     {ok, Bucket :: pos_integer()} | {error, 486 | 508}.
 take(Name, Session, #{user := User, realm := Realm, client := {Ip, _}}) ->
-    gen_server:call(process(Name), {take, Session, {Realm, user_key(User)},
-                                    {Realm, source(Ip)}}).
+    gen_server:call(process(Name), {take, Session, {Realm, who(User, Ip)}, {Realm, source(Ip)}}).
 
 %% Gives it back, if it is still held. When this returns another may take it.
 -spec release(Name :: atom(), session()) -> ok.
@@ -80,12 +79,19 @@ buckets(Name) ->
                [{{{user, {'$1', '_'}}, '_', '$2'}, [], [{{'$2', '$1'}}]}]).
 
 %% Who a username counts for. A time-limited one is another at every fetch: what stands behind its
-%% expiry is the user. Where nothing does, it stands for itself.
+%% expiry is the user. Where nothing does, it stands for itself, and counts for its source address.
 -spec user_key(User :: binary()) -> binary().
 user_key(User) ->
-    case {meerkat_auth_rest:expiry(User), binary:split(User, <<":">>)} of
-        {{ok, _}, [_, Name]} when Name =/= <<>> -> Name;
+    case meerkat_auth_rest:name(User) of
+        {ok, Name} -> Name;
         _ -> User
+    end.
+
+who(User, Ip) ->
+    case meerkat_auth_rest:name(User) of
+        {ok, Name} -> Name;
+        none -> {source, source(Ip)};
+        error -> User
     end.
 
 %% IPv4 /32, IPv6 /64: what one subscriber has.

@@ -119,8 +119,9 @@ take(Name, Asker, #{packet := Packet, client := {Ip, _} = Client, listener := Li
         {ok, Identity} ->
             admitted(Name, job(Name, Asker, Fields, Message, Identity#{realm => Owner}));
         {error, Code} ->
-            ?LOG_DEBUG("~b to ~ts: ~ts", [Code, meerkat_text:address(Client),
-                                          meerkat_auth:why(Message, Realm, Auth)]),
+            #{refusals := Refusals} = Settings,
+            ok = meerkat_auth_log:refused(Refusals, Code, Client,
+                                          fun() -> meerkat_auth:why(Message, Realm, Auth) end),
             Code =:= 401 andalso meerkat_auth_failures:count(Failures, Ip, user(Message),
                                                              meerkat_auth_failures:now_us()),
             ok = meerkat_events:tell(Name, [meerkat, authentication, failure], #{count => 1},
@@ -138,8 +139,9 @@ user(Message) ->
     end.
 
 job(Name, Asker, #{client := Client, session := Session} = Fields, Message,
-    #{user := User, realm := Owner, seal := Seal}) ->
-    Request = #{message => Message, user => User, realm => Owner, client => Client},
+    #{user := User, realm := Owner, seal := Seal} = Identity) ->
+    Request = (maps:with([left], Identity))#{message => Message, user => User, realm => Owner,
+                                             client => Client},
     Asker#{from => self(),
            place => maps:with([listener, transport, client, server], Fields),
            session => Session,

@@ -24,6 +24,7 @@
                       auth := meerkat_auth:auth(),
                       tenants := #{Realm :: binary() => tenant()},
                       failures := meerkat_auth_failures:failures(),
+                      refusals := meerkat_auth_log:refusals(),
                       limits := meerkat_alloc_core:limits(),
                       listeners := [listener()],
                       realms := #{Listener :: pos_integer() => binary()},
@@ -183,6 +184,7 @@ settings(Name, Config, IsDrawn, Kept) ->
       tenants => maps:from_list([{maps:get(name, R), tenant_of(R, Config, Limits)}
                                  || R <- maps:get(realms, Config)]),
       failures => meerkat_auth_failures:new(maps:get(failed_authentication_rate, Config)),
+      refusals => meerkat_auth_log:new(),
       limits => Limits,
       listeners => Listeners,
       %% Allocations made through a listener that is gone still send requests by it.
@@ -366,7 +368,8 @@ is_valid(Peers, Prefixes) when Peers =:= allowed_peers; Peers =:= denied_peers -
 is_valid(Flag, Value) when Flag =:= strict_realm; Flag =:= rfc5766_channel_numbers;
                            Flag =:= password_algorithms; Flag =:= username_anonymity;
                            Flag =:= require_sha256; Flag =:= rfc3489_compatibility;
-                           Flag =:= mobility ->
+                           Flag =:= mobility; Flag =:= credential_sha256;
+                           Flag =:= expire_with_credentials ->
     is_boolean(Value);
 is_valid(Number, Value) when Number =:= max_allocations; Number =:= max_permissions;
                              Number =:= default_lifetime; Number =:= max_lifetime;
@@ -374,7 +377,7 @@ is_valid(Number, Value) when Number =:= max_allocations; Number =:= max_permissi
     is_integer(Value) andalso Value > 0 andalso Value < 1 bsl 32;
 is_valid(Number, Value) when Number =:= user_quota; Number =:= total_quota;
                              Number =:= max_allocations_per_address;
-                             Number =:= unauthenticated_rate;
+                             Number =:= unauthenticated_rate; Number =:= credential_leeway;
                              Number =:= failed_authentication_rate ->
     is_integer(Value) andalso Value >= 0 andalso Value < 1 bsl 32;
 is_valid(unauthenticated_burst, Value) ->

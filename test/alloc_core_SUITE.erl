@@ -33,6 +33,7 @@ groups() ->
         family_unknown_440, no_family_means_ipv4, no_family_and_no_ipv4_440,
         requested_and_additional_family_400, additional_family_1_400,
         additional_family_and_even_port_r_400, even_port, lifetime_clamped,
+        lifetime_cut_by_credentials,
         tunnelled_source_403, first_duplicate_counts]},
      {made, [], [
         success_has_exactly_these_attributes, one_of_several_relay_addresses,
@@ -41,7 +42,8 @@ groups() ->
         no_ports_508, token_refused_by_relay_508, five_tuple_taken_437, late_reply_ignored,
         reply_to_another_command_ignored]},
      {refresh, [], [
-        refresh_default, refresh_clamped, refresh_zero_deletes, refresh_family_of_it,
+        refresh_default, refresh_clamped, refresh_cut_by_credentials,
+        refresh_zero_deletes, refresh_family_of_it,
         refresh_other_family_443, refresh_unknown_family_443, refresh_malformed_400,
         refresh_gone_437, refresh_refused_500]},
      {permission, [], [
@@ -214,6 +216,16 @@ even_port(_) ->
     ?assertMatch({create, #{even := 1}}, admit([{even_port, false}])),
     ?assertMatch({create, #{even := 2}}, admit([{even_port, true}])).
 
+%% Also below the default: less than a client may ask for, for it may have nothing at all then.
+lifetime_cut_by_credentials(_) ->
+    [begin
+         Request = request(allocate, [{requested_transport, 17}, {lifetime, Asked}]),
+         {create, #{lifetime := Lifetime}} =
+             meerkat_alloc_core:admit(Request#{left => Left}, limits()),
+         ?assertEqual({Asked, Left, Given}, {Asked, Left, Lifetime})
+     end || {Asked, Left, Given} <- [{600, 7, 7}, {3600, 1800, 1800}, {3600, 7200, 3600},
+                                     {60, 7, 7}, {60, 1800, 600}]].
+
 %% X76, T29: max(default, min(asked, maximum)).
 lifetime_clamped(_) ->
     [begin
@@ -345,6 +357,17 @@ refresh_default(_) ->
                                               lifetime_ms => 600000}}}],
                  Effects),
     ?assertEqual([{answer, {success, [{lifetime, 600}]}}], element(2, relay(Alloc, reply(ok)))).
+
+%% Each request by itself; none is none.
+refresh_cut_by_credentials(_) ->
+    Refresh = request(refresh, [{lifetime, 3600}]),
+    {Cut, [{ask, _, {alloc_refresh, #{lifetime_ms := 8000}}}]} =
+        request_to(made(), Refresh#{left => 8}),
+    {Alloc, [{answer, {success, [{lifetime, 8}]}} | _]} = relay(Cut, reply(ok)),
+    ?assertMatch({_, [{ask, _, {alloc_refresh, #{lifetime_ms := 3600000}}}]},
+                 request_to(Alloc, Refresh)),
+    ?assertMatch({_, [{tell, {alloc_delete, _}} | _]},
+                 request_to(Alloc, (request(refresh, [{lifetime, 0}]))#{left => 8})).
 
 refresh_clamped(_) ->
     [begin

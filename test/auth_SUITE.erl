@@ -13,6 +13,7 @@ all() ->
     [keys_of_mongooseice, key_of_rfc8489_9_2_2, rest_passwords, rest_expiry_grammar,
      rest_credentials_made_and_taken, rest_expired_401, rest_checked_at_every_request,
      rest_strange_names_401, rest_several_secrets, rest_needs_its_own_password,
+     rest_leeway, rest_sha256, rest_left, refusals_are_told, refusals_do_not_flood,
      secret_is_password_of_any_user, several_secrets, secret_of_any_realm, strict_realm,
      users_password, users_key, users_key_is_no_sha256_key, user_has_only_its_own_password,
      user_beside_secret, nobody_configured, wrong_password_401, unknown_user_costs_the_same,
@@ -100,7 +101,8 @@ rest_checked_at_every_request(_) ->
     {User, Password} = meerkat_auth_rest:credentials(Secret, <<"alice">>, 100, 1000),
     {ok, State} = meerkat_auth_rest:init(#{secrets => [Secret]}),
     [?assertEqual({also, Expected}, meerkat_auth_rest:candidates(User, Now, State), Now)
-     || {Now, Expected} <- [{1000, [{password, Password}]}, {1100, [{password, Password}]},
+     || {Now, Expected} <- [{1000, [{password, Password, 1100}]},
+                            {1100, [{password, Password, 1100}]},
                             {1101, []}, {1 bsl 40, []}]].
 
 rest_strange_names_401(_) ->
@@ -120,6 +122,73 @@ rest_needs_its_own_password(_) ->
     {User, _} = fresh(<<"s3cret">>, <<"alice">>, 60),
     {_, Other} = fresh(<<"s3cret">>, <<"bob">>, 60),
     ?assertEqual(401, outcome(User, Other, #{secrets => [<<"s3cret">>]})).
+
+%% To the second, and told by it how long they expired ago.
+rest_leeway(_) ->
+    {User, Password} = meerkat_auth_rest:credentials(<<"s3cret">>, <<"alice">>, 100, 1000),
+    {ok, State} = meerkat_auth_rest:init(#{secrets => [<<"s3cret">>], credential_leeway => 30}),
+    [?assertEqual({also, Expected}, meerkat_auth_rest:candidates(User, Now, State), Now)
+     || {Now, Expected} <- [{1000, [{password, Password, 1130}]},
+                            {1130, [{password, Password, 1130}]}, {1131, []}]],
+    ?assertEqual({expired, 31}, meerkat_auth_rest:why(User, 1131, State)).
+
+%% Passwords computed by openssl, see rest_passwords.
+rest_sha256(_) ->
+    [?assertEqual(Password, meerkat_auth_rest:password(sha256, <<"sharedsecret">>, User))
+     || {User, Password} <- [{<<"1795190888">>, <<"PjgCC6pSMGsoigWVV1yOSVIurgCPWm4dyrIZHjpQYGA=">>},
+                             {<<"1795190888:0123456789abcdef">>,
+                              <<"A1qLMZK8A9YfoPCMzirKYISNND0teLTGPR39npkLin8=">>}]],
+    {User, Sha1} = fresh(<<"s3cret">>, <<"alice">>, 60),
+    Sha256 = meerkat_auth_rest:password(sha256, <<"s3cret">>, User),
+    Config = #{secrets => [<<"old">>, <<"s3cret">>]},
+    [?assertEqual(Outcome, outcome(User, Password, Config#{credential_sha256 => Flag}))
+     || {Password, Flag, Outcome} <- [{Sha1, false, ok}, {Sha256, false, 401},
+                                      {Sha1, true, ok}, {Sha256, true, ok}]].
+
+%% Only where allocations are to end with the credentials; never nothing, and with the leeway.
+rest_left(_) ->
+    Left = fun(Ttl, Config) ->
+        {User, Password} = fresh(<<"s3cret">>, <<"alice">>, Ttl),
+        {ok, Identity} = identify(sign(#{}, User, Password),
+                                  auth(Config#{secrets => [<<"s3cret">>]})),
+        maps:get(left, Identity, none)
+    end,
+    ?assertEqual(none, Left(60, #{})),
+    Ending = #{expire_with_credentials => true, credential_leeway => 100},
+    ?assert(lists:member(Left(60, Ending), [160, 159, 158])),
+    ?assert(lists:member(Left(-98, Ending), [2, 1])),
+    {ok, Secret} = identify(sign(#{}, <<"alice">>, <<"s3cret">>),
+                            auth(Ending#{secrets => [<<"s3cret">>]})),
+    ?assertNot(is_map_key(left, Secret)).
+
+%%% How often the log tells, by a clock of ours
+
+%% A source: five times, and once a minute; what was left out is counted.
+refusals_are_told(_) ->
+    Refusals = meerkat_auth_log:new(),
+    Told = fun(Us) -> meerkat_auth_log:verdict(Refusals, {192, 0, 2, 1}, Us) end,
+    Second = 1000000,
+    [?assertEqual({log, 0}, Told(Second)) || _ <- lists:seq(1, 5)],
+    [?assertEqual(leave_out, Told(Second)) || _ <- lists:seq(1, 7)],
+    ?assertEqual(leave_out, Told(61 * Second - 1)),
+    ?assertEqual({log, 8}, Told(61 * Second)),
+    ?assertEqual(leave_out, Told(61 * Second)),
+    ?assertEqual({log, 1}, Told(10000 * Second)).
+
+%% From however many addresses: ten, and two in a second.
+refusals_do_not_flood(_) ->
+    Refusals = meerkat_auth_log:new(),
+    Told = fun(Us) ->
+        length([told || A <- lists:seq(0, 39), B <- lists:seq(1, 250),
+                        {log, _} <- [meerkat_auth_log:verdict(Refusals, {192, 0, A, B}, Us)]])
+    end,
+    ?assertEqual(10, Told(1000000)),
+    ?assertEqual(2, Told(2000000)),
+    %% Of a /64 the addresses are one source.
+    V6 = meerkat_auth_log:new(),
+    ?assertEqual(5, length([told || N <- lists:seq(1, 9),
+                                    {log, _} <- [meerkat_auth_log:verdict(
+                                        V6, {16#2001, 16#db8, 0, 0, 0, 0, 0, N}, 0)]])).
 
 %%% The shared secret (K1, K2)
 
@@ -404,8 +473,12 @@ reasons_for_a_log(_) ->
         {sign(#{}, <<"alice">>, <<"no">>), Users, "^wrong password of user \"alice\"$"},
         {sign(#{}, <<"alice">>, <<"no">>), Secret, "^wrong password of user \"alice\"$"},
         {sign(#{}, <<"mallory">>, <<"no">>), Users, "^there is no user \"mallory\"$"},
-        {sign(#{}, <<"mallory">>, <<"no">>), Secret, "^wrong password of user \"mallory\"$"},
-        {sign(#{}, Valid, <<"no">>), Secret, "^wrong password of user \"[0-9]+:bob\"$"},
+        {sign(#{}, <<"mallory">>, <<"no">>), Secret,
+         "^wrong password of user \"mallory\", a name that begins with no expiry$"},
+        {sign(#{}, Valid, <<"no">>), Secret,
+         "^wrong password of user \"[0-9]+:bob\": it was not made with the secret$"},
+        {sign(#{}, Valid, <<"no">>), #{secrets => [<<"a">>, <<"b">>]},
+         "^wrong password of user \"[0-9]+:bob\": it was made with none of the 2 secrets$"},
         {sign(#{}, Expired, <<"no">>), Secret,
          "^the credentials of \"[0-9]+:bob\" expired 1[0-9][0-9] s ago$"},
         {sha256_signed(<<"kay">>, <<"wonderland">>), Users,

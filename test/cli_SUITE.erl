@@ -285,7 +285,7 @@ changes_the_log_level(Config) ->
     {0, "error\n"} = run(Config, ["loglevel"]),
     {0, "debug\n"} = run(Config, ["loglevel", "debug"]),
     {1, _} = run(Config, ["check", line("TURN", Block), "--user", "gina", "--password", "wrong"]),
-    _ = until(Server, "debug: 401 to 127\\.0\\.0\\.1:[0-9]+: wrong password of user \"gina\""),
+    _ = until(Server, "notice: 401 to 127\\.0\\.0\\.1:[0-9]+: wrong password of user \"gina\""),
     {1, Wrong} = run(Config, ["loglevel", "loud"]),
     ?assertEqual("a log level is one of debug, info, notice, warning, error, critical, alert, "
                  "emergency\n", Wrong),

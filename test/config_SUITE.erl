@@ -53,7 +53,9 @@ defaults(_) ->
                    max_bps := 0, user_bps := 0, bps_capacity := 0, unauthenticated_rate := 100,
                    unauthenticated_burst := 1000, alternate_server := [],
                    password_algorithms := true, require_sha256 := false,
-                   username_anonymity := true, failed_authentication_rate := 10,
+                   username_anonymity := true, credential_leeway := 0,
+                   credential_sha256 := false, expire_with_credentials := false,
+                   failed_authentication_rate := 10,
                    software := undefined, log_level := info, log_format := human,
                    drain_deadline := 8, users_file := undefined, secrets := [_]}, Config),
     ?assertEqual(#{}, maps:get(users, Config)).
@@ -134,6 +136,9 @@ in_file(http_token) -> "\"open sesame\"";
 in_file(users_file) -> "\"/nowhere/users.cfg\"";
 in_file(password_algorithms) -> "false";
 in_file(username_anonymity) -> "false";
+in_file(credential_leeway) -> "15";
+in_file(credential_sha256) -> "true";
+in_file(expire_with_credentials) -> "true";
 in_file(require_sha256) -> "true";
 in_file(failed_authentication_rate) -> "13";
 in_file(strict_realm) -> "true";

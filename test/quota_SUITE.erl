@@ -15,7 +15,8 @@
          s34_drained_300/1, s34_order_of_addresses/1, s34_nowhere_to_go_508/1,
          s34_never_to_itself/1, s34_only_who_may_come_in/1, s34_redirect/1,
          s34_clients_are_spread/1, t24_live_allocations_go_on/1, x44_expiries_share_a_quota/1,
-         x44_who_a_username_is/1, x71_quota_of_an_address/1, x71_prefixes/1, x71_after_expiry/1,
+         x44_who_a_username_is/1, x44_nobodys_expiries/1,
+         x71_quota_of_an_address/1, x71_prefixes/1, x71_after_expiry/1,
          x71_after_508/1, x71_killed/1, x71_counter_killed/1, x71_relay_killed/1, x71_stampede/1,
          x71_dual_is_one/1, x77_peers_are_bounded/1, x83_of_an_allocation/1, x83_of_a_user/1,
          x83_of_all/1, x83_bucket_of_another_user/1]).
@@ -177,6 +178,25 @@ x44_who_a_username_is(_Config) ->
                         {<<"1700000000:">>, <<"1700000000:">>}, {<<"x:alice">>, <<"x:alice">>},
                         {<<"-1:alice">>, <<"-1:alice">>}, {<<":alice">>, <<":alice">>},
                         {<<"99999999999999999999:a">>, <<"99999999999999999999:a">>}]].
+
+-spec x44_nobodys_expiries(turn_kit:config()) -> _.
+x44_nobodys_expiries(_Config) ->
+    doc("expiries without a name (prosody) share a quota by source address, names have their own"),
+    with_server(#{user_quota => 2}, fun(#{secret := Secret} = Server) ->
+        Now = erlang:system_time(second),
+        Bare = fun(Tail, Ttl, Options) ->
+            User = <<(integer_to_binary(Now + Ttl))/binary, Tail/binary>>,
+            fresh(Server, Options#{user => User,
+                                   password => meerkat_auth_rest:password(Secret, User)})
+        end,
+        success(allocate(Bare(<<>>, 100, #{}))),
+        success(allocate(Bare(<<":">>, 200, #{}))),
+        expect(486, allocate(Bare(<<>>, 300, #{}))),
+        success(allocate(Bare(<<":127.0.0.1">>, 100, #{}))),
+        success(allocate(Bare(<<>>, 300, #{ip => {127, 0, 0, 2}}))),
+        ?assertEqual([2, 1], [count(Server, {user, {source, <<127, 0, 0, Last>>}})
+                              || Last <- [1, 2]])
+    end).
 
 -spec x71_quota_of_an_address(turn_kit:config()) -> _.
 x71_quota_of_an_address(_Config) ->

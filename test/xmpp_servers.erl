@@ -34,7 +34,8 @@ start(Kind) -> start(Kind, #{}).
 -spec start(kind(), options()) -> server().
 start(Kind, Given) ->
     Domain = maps:get(domain, Given, <<"localhost">>),
-    Users = #{<<"alice">> => <<"alicepw">>, <<"bob">> => <<"bobpw">>, <<"carol">> => <<"carolpw">>},
+    Users = maps:from_list([{User, <<User/binary, "pw">>}
+                            || User <- [<<"alice">>, <<"bob">>, <<"carol">>]]),
     Options = maps:merge(#{domain => Domain, users => Users, services => none,
                            components => #{<<"turn.", Domain/binary>> => <<"turnsecret">>},
                            secret => <<"sharedsecret">>, ttl => 3600, extra => ""}, Given),
@@ -86,16 +87,19 @@ run(#{c2s := C2s, component := Component} = Server) ->
 %% The child is killed when the pipe to the shell before it closes: the port belongs to this
 %% process, and the pipe to this VM.
 hold(Caller, Program, Arguments, Environment, #{dir := Dir}) ->
-    Watch = "exec 3<&0 2>/dev/null; log=$1; shift; \"$@\" </dev/null 3<&- >>\"$log\" 2>&1 & child=$!; "
+    Watch = "exec 3<&0 2>/dev/null; log=$1; shift; "
+            "\"$@\" </dev/null 3<&- >>\"$log\" 2>&1 & child=$!; "
             "echo $child; (read -r _ <&3; kill -KILL $child) >/dev/null 2>&1 & watch=$!; "
             "wait $child; kill $watch",
     Port = open_port({spawn_executable, "/bin/sh"},
                      [{args, ["-c", Watch, "sh", filename:join(Dir, "output.log"), Program
                               | Arguments]},
                       {env, Environment}, {cd, Dir}, {line, 80}, exit_status, binary]),
-    receive {Port, {data, {eol, Pid}}} -> ok end,
-    Caller ! {self(), running},
-    held(Port, binary_to_list(Pid), []).
+    receive
+        {Port, {data, {eol, Pid}}} ->
+            Caller ! {self(), running},
+            held(Port, binary_to_list(Pid), [])
+    end.
 
 held(Port, Pid, Waiting) ->
     receive
