@@ -23,6 +23,8 @@ all() ->
                      not lists:member(F, [module_info, init])]).
 
 init_per_testcase(_, Config) ->
+    %% Whatever a suite before this one left there.
+    _ = application:stop(meerkat),
     {ok, _} = application:ensure_all_started(meerkat),
     Config.
 
