@@ -11,12 +11,12 @@
 %% `domain` (localhost); `users`: alice, bob and carol with passwords alicepw, bobpw and carolpw;
 %% `components`: turn.DOMAIN with turnsecret; `services`: what is told by XEP-0215, a stun and a
 %% turn service each a host and a port, none without; `secret` (sharedsecret) and `ttl`, seconds
-%% (3600), of the turn one's credentials. `extra`: more of the server's own configuration: for
+%% (3600; prosody may be told a time in the past), of the turn one's credentials. `extra`: more of the server's own configuration: for
 %% ejabberd a file in YAML that is included, for prosody Lua before the components.
 -type options() :: #{domain => binary(), users => #{binary() => binary()},
                      components => #{binary() => binary()},
                      services => none | {inet:ip_address() | string(), inet:port_number()},
-                     secret => binary(), ttl => pos_integer(), extra => iodata()}.
+                     secret => binary(), ttl => integer(), extra => iodata()}.
 %% Where clients and components connect; `dir` has configuration, data and log.
 -type server() :: #{kind := kind(), ip := inet:ip4_address(), c2s := inet:port_number(),
                     component := inet:port_number(), domain := binary(),
