@@ -151,13 +151,14 @@ interrupted_it_cleans_up(Config) ->
              Port = spawn_program(Config, Mode ++ [uri(To), "--user", "alice", "--password",
                                                    "wonderland", "--duration", "600"] ++ More),
              {os_pid, Pid} = erlang:port_info(Port, os_pid),
-             until(fun() -> allocations(Server) > 0 end),
+             until(fun() -> allocations(Server) >= Least end),
              "" = os:cmd("kill -INT " ++ integer_to_list(Pid)),
              {1, Output} = collect(Port, []),
              contains("mode ", Output),
              emptied(Server)
-         end || {Mode, More} <- [{[], []}, {["allocations"], []},
-                                 {["idle"], ["--flows", "10,20"]}]]
+         end || {Mode, More, Least} <- [{[], ["--flows", "10"], 10},
+                                        {["allocations"], ["--in-flight", "2"], 1},
+                                        {["idle"], ["--flows", "10,20"], 10}]]
     end).
 
 %%% Allocations

@@ -29,8 +29,9 @@ start() ->
         realm => ?REALM, users => maps:map(fun(_, P) -> {password, P} end, ?USERS),
         listeners => [#{transport => udp, ip => {127, 0, 0, 1}, port => 3478}],
         relays => Relays, mobility => true, failed_authentication_rate => 0}),
+    ok = meerkat_registry:keep(?NAME, make_ref(), Settings),
     Pids = [begin {ok, Pid} = Start(), Pid end
-            || Start <- [fun() -> meerkat_registry:start_link(?NAME, fun() -> Settings end) end,
+            || Start <- [fun() -> meerkat_registry:start_link(?NAME) end,
                          fun() -> meerkat_alloc_sup:start_link(?NAME) end,
                          fun() -> meerkat_request_sup:start_link(?NAME) end]],
     {open_port({spawn_executable, os:find_executable("cat")}, [{packet, 4}, binary]), Pids}.
@@ -43,7 +44,8 @@ stop({Port, Pids}) ->
                       Monitor = monitor(process, Pid),
                       true = exit(Pid, shutdown),
                       receive {'DOWN', Monitor, _, _, _} -> ok end
-                  end, lists:reverse(Pids)).
+                  end, lists:reverse(Pids)),
+    meerkat_registry:drop(?NAME).
 
 %% Every request earns exactly one answer: readable, of its transaction, signed with the key of
 %% whoever signed the request unless it may not be; and nobody is refused as unknown whose
