@@ -7,7 +7,7 @@
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
 %% For whoever has a page to show to Chromium.
--export([npm_ci/0, browser/2]).
+-export([npm_ci/0, npm_ci/1, browser/2]).
 -export([uclient_send/1, uclient_channel/1, uclient_channel_one_socket/1, uclient_padded/1,
          uclient_large/1, uclient_ipv6_client/1, uclient_ipv6_relay/1, uclient_between_clients/1,
          uclient_rest_credentials/1, uclient_without_permission_relays_nothing/1,
@@ -222,15 +222,18 @@ run_uclient(Host, #{listeners := Listeners, users := Users}, Mode, Options, Env)
 browser(Program, Args) ->
     exec(os:find_executable("node"), [path(["browser", Program]) | Args]).
 
-npm_ci() ->
+npm_ci() -> npm_ci("test/interop/browser").
+
+%% The packages that the lock file of this directory of the project names.
+npm_ci(Dir) ->
     exec(os:find_executable("npm"), ["ci", "--silent", "--no-audit", "--no-fund", "--prefix",
-                                     path(["browser"])]).
+                                     filename:join(root(), Dir)]).
 
 run(Program, Args) -> exec(path([Program]), Args).
 
-path(Parts) ->
-    Root = filename:join([code:lib_dir(meerkat), "..", "..", "..", ".."]),
-    filename:join([Root, "test", "interop" | Parts]).
+path(Parts) -> filename:join([root(), "test", "interop" | Parts]).
+
+root() -> filename:join([code:lib_dir(meerkat), "..", "..", "..", ".."]).
 
 exec(Program, Args) -> exec(Program, Args, []).
 

@@ -1,0 +1,212 @@
+#!/usr/bin/env node
+// The pages of examples/browser as two users have them: logged in to prosody, which makes
+// credentials from the secret, they call each other through the TURN server under test.
+//
+//   xmpp_call.mjs call TURN_HOST TURN_PORT SECRET STATUS_URL DIRECTORY
+//   xmpp_call.mjs refused …      the same with a secret that is not the server's: both are told
+//
+// STATUS_URL is the server's status page, which tells how many allocations there are; screenshots
+// go to the directory. Ends with one line of figures and status 0, or with a sentence and status 1.
+import { join } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
+import { start } from '../../../examples/browser/start.mjs';
+import { launch } from './chromium.mjs';
+
+// Ends a test that has failed, nothing else.
+const LIMIT = 60_000;
+const WANTED_FRAMES = 30;
+
+function demand(condition, sentence) {
+  if (!condition) throw new Error(sentence);
+}
+
+// Peer connections are kept as the page makes them, for their statistics; the page knows nothing.
+function keepConnections() {
+  globalThis.connections = [];
+  globalThis.RTCPeerConnection = class extends RTCPeerConnection {
+    constructor(...args) {
+      super(...args);
+      globalThis.connections.push(this);
+    }
+  };
+}
+
+// Of the latest connection: the candidates of both sides, the selected pair, and what was decoded.
+function lookAtConnection() {
+  const connection = globalThis.connections.at(-1);
+  return connection.getStats().then((stats) => {
+    const all = [...stats.values()];
+    const pair = stats.get(all.find(({ type }) => type === 'transport')?.selectedCandidatePairId);
+    const video = all.find(({ type, kind }) => type === 'inbound-rtp' && kind === 'video');
+    return {
+      policy: connection.getConfiguration().iceTransportPolicy,
+      candidates: all.filter(({ type }) => /^(local|remote)-candidate$/.test(type))
+        .map(({ type, candidateType }) => `${type} ${candidateType}`),
+      pair: pair && { local: stats.get(pair.localCandidateId), remote: stats.get(pair.remoteCandidateId),
+        bytesSent: pair.bytesSent, bytesReceived: pair.bytesReceived },
+      frames: video?.framesDecoded ?? 0,
+      size: `${video?.frameWidth}x${video?.frameHeight}`,
+    };
+  });
+}
+
+async function openPage(browser, link, faults) {
+  const page = await (await browser.newContext({ viewport: { width: 860, height: 1020 } })).newPage();
+  page.setDefaultTimeout(LIMIT);
+  page.on('pageerror', (error) => faults.push(error.message));
+  page.on('console', (message) => message.type() === 'error' && faults.push(message.text()));
+  await page.addInitScript(keepConnections);
+  await page.goto(link);
+  await page.getByRole('button', { name: 'Log in' }).click();
+  return page;
+}
+
+const contact = (page, user) => page.locator(`li[data-jid="${user}@localhost"]`);
+const call = (page, user) => contact(page, user).getByRole('button', { name: 'Call' }).click();
+const inState = (page, state) => page.locator(`#call[data-state="${state}"]`).waitFor({ state: 'attached' });
+const says = (page, text) => page.locator('#problem', { hasText: text }).waitFor();
+const click = (page, name) => page.getByRole('button', { name }).click();
+
+// Statistics change without an event.
+async function until(look, holds, what) {
+  const end = Date.now() + LIMIT;
+  for (;;) {
+    const seen = await look();
+    if (holds(seen)) return seen;
+    demand(Date.now() < end, `${what}: ${JSON.stringify(seen)}`);
+    await wait(100);
+  }
+}
+
+async function allocations(status) {
+  const response = await fetch(`${status}/status.json`);
+  demand(response.ok, `the status page answers ${response.status}`);
+  return (await response.json()).allocations;
+}
+
+// Some frames have been decoded, and later more of them.
+async function decodes(page, name) {
+  const look = () => page.evaluate(lookAtConnection);
+  const { frames } = await until(look, (seen) => seen.frames > WANTED_FRAMES, `${name} decodes no video`);
+  return until(look, (seen) => seen.frames > frames, `${name} has stopped at frame ${frames}`);
+}
+
+function judge(name, { policy, candidates, pair, size }) {
+  demand(policy === 'relay', `the policy of ${name} is ${policy}`);
+  demand(pair.local.candidateType === 'relay', `the local candidate of ${name} is ${pair.local.candidateType}`);
+  demand(pair.remote.candidateType === 'relay', `the remote candidate of ${name} is ${pair.remote.candidateType}`);
+  // A relayed address is peer reflexive to who hears from it before it is told.
+  const others = candidates.filter((one) => !/relay$|^remote-candidate prflx$/.test(one));
+  demand(others.length === 0, `${name} knows other candidates than relayed ones: ${others}`);
+  demand(pair.bytesSent > 10_000 && pair.bytesReceived > 10_000,
+    `the pair of ${name} carried ${pair.bytesSent} and ${pair.bytesReceived} bytes`);
+  demand(/^[1-9]\d+x[1-9]\d+$/.test(size), `${name} sees a picture of ${size}`);
+}
+
+const place = ({ address, port }) => `${address}:${port}`;
+
+async function callThrough(alice, bob, status, directory) {
+  await call(alice, 'bob');
+  await inState(bob, 'ringing');
+  await inState(alice, 'calling');
+  await click(bob, 'Answer');
+  await Promise.all([alice, bob].map((page) => inState(page, 'connected')));
+  const seen = [await decodes(alice, 'alice'), await decodes(bob, 'bob')];
+  judge('alice', seen[0]);
+  judge('bob', seen[1]);
+  const [ours, theirs] = seen.map(({ pair }) => pair);
+  demand(place(ours.local) === place(theirs.remote) && place(ours.remote) === place(theirs.local),
+    `the pairs do not match: ${place(ours.local)} to ${place(ours.remote)}, ` +
+    `${place(theirs.local)} to ${place(theirs.remote)}`);
+  const held = await allocations(status);
+  demand(held >= 2, `there are ${held} allocations during the call`);
+  await until(() => alice.locator('#figures').innerText(), (text) => /\(relay\)[^]*frames decoded/.test(text),
+    'alice is shown no figures');
+  await alice.screenshot({ path: join(directory, 'call-alice.png') });
+  await bob.screenshot({ path: join(directory, 'call-bob.png') });
+  return { frames: seen.map(({ frames }) => frames), relayed: [place(ours.local), place(ours.remote)], held };
+}
+
+const nothingHeld = (status) =>
+  until(() => allocations(status), (held) => held === 0, 'allocations stay after the call');
+
+async function calls([alice, bob], status, directory) {
+  const { frames, relayed, held } = await callThrough(alice, bob, status, directory);
+  await click(alice, 'Hang up');
+  await says(alice, 'you hung up');
+  await says(bob, 'the other side hung up');
+  await nothingHeld(status);
+
+  // Bob calls back, is declined, and calls somebody who leaves.
+  await call(bob, 'alice');
+  await inState(alice, 'ringing');
+  await click(alice, 'Decline');
+  await says(bob, 'the other side hung up');
+  await call(bob, 'alice');
+  await inState(alice, 'ringing');
+  await alice.close();
+  await says(bob, 'the other side has gone');
+  await contact(bob, 'alice').getByText('is not there').waitFor();
+  await nothingHeld(status);
+  return `frames decoded ${frames.join(' and ')}, relay ${relayed.join(' to ')}, ` +
+    `${held} allocations and none afterwards`;
+}
+
+async function refused([alice, bob], status, directory) {
+  await call(alice, 'bob');
+  await says(alice, 'the relay gives no address (401 ');
+  await alice.screenshot({ path: join(directory, 'refused-alice.png') });
+  await says(bob, 'the other side hung up');
+  demand(await allocations(status) === 0, 'there are allocations');
+  return `${await alice.locator('#problem').innerText()}`;
+}
+
+async function users(browser, links, act) {
+  const faults = [];
+  const alice = await openPage(browser, links.alice, faults);
+  await contact(alice, 'bob').getByText('is not there').waitFor();
+  const bob = await openPage(browser, links.bob, faults);
+  const said = await act([alice, bob]);
+  demand(faults.length === 0, `the pages say: ${faults.join('; ')}`);
+  return said;
+}
+
+const ACTS = { call: calls, refused };
+
+async function main([act, host, port, secret, status, directory]) {
+  const closing = [];
+  const interrupted = new Promise((_, reject) => {
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
+      process.once(signal, () => reject(new Error(`stopped by ${signal}`)));
+    }
+    // Who started this has ended.
+    process.stdin.once('end', () => reject(new Error('nobody waits any more'))).resume();
+  });
+  const work = async () => {
+    const { links, stop } = await start({
+      STUN_SECRET: secret, TURN_HOST: host, TURN_PORT: port, PAGE_PORT: 0, XMPP_PORT: 0,
+    });
+    closing.push(stop);
+    const browser = await launch(LIMIT);
+    closing.unshift(() => browser.close());
+    return users(browser, links, (pages) => ACTS[act](pages, status, directory));
+  };
+  try {
+    return await Promise.race([work(), interrupted]);
+  } finally {
+    for (const close of closing) await close();
+  }
+}
+
+const args = process.argv.slice(2);
+if (args.length !== 6 || !ACTS[args[0]]) {
+  console.error('usage: xmpp_call.mjs call|refused TURN_HOST TURN_PORT SECRET STATUS_URL DIRECTORY');
+  process.exit(2);
+}
+main(args).then(
+  (line) => console.log(`xmpp call: ok, ${line}`),
+  (error) => {
+    console.error(`xmpp call: FAILED: ${error.message}`);
+    process.exitCode = 1;
+  },
+).finally(() => process.stdin.destroy());
