@@ -5,11 +5,11 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
--export([two_users_call_each_other/1, not_our_secret/1]).
+-export([two_users_call_each_other/1, not_our_secret/1, what_servers_tell/1]).
 
 suite() -> [{timetrap, {minutes, 3}}].
 
-all() -> [two_users_call_each_other, not_our_secret].
+all() -> [two_users_call_each_other, not_our_secret, what_servers_tell].
 
 init_per_suite(Config) ->
     {0, _} = interop_SUITE:npm_ci(),
@@ -26,6 +26,13 @@ two_users_call_each_other(Config) ->
 not_our_secret(Config) ->
     turn_kit:doc("with credentials that the relay does not take nothing rings on, and why is said"),
     with_server(fun(Server) -> ok = run(Config, "refused", Server, <<"not ours">>) end).
+
+what_servers_tell(Config) ->
+    turn_kit:doc("credentials with the services or on demand, of the domain or a component of it "
+                 "(XEP-0215 3), as servers other than prosody answer"),
+    with_server(fun(#{secret := Secret} = Server) ->
+        ok = run(Config, "services", Server, Secret)
+    end).
 
 with_server(Fun) -> turn_kit:with_server(#{http_listen => {{127, 0, 0, 1}, 0}}, Fun).
 

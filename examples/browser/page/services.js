@@ -67,5 +67,5 @@ function iceServer({ type, host, port, transport, username, password }) {
 }
 
 const attributes = (element, tag) =>
-  [...element.getElementsByTagName(tag)].map((child) =>
+  [...(element?.getElementsByTagName(tag) ?? [])].map((child) =>
     Object.fromEntries([...child.attributes].map(({ name, value }) => [name, value])));

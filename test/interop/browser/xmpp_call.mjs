@@ -4,11 +4,13 @@
 //
 //   xmpp_call.mjs call TURN_HOST TURN_PORT SECRET STATUS_URL DIRECTORY
 //   xmpp_call.mjs refused …      the same with a secret that is not the server's: both are told
+//   xmpp_call.mjs services …     what other servers tell of relays is understood as well
 //
 // STATUS_URL is the server's status page, which tells how many allocations there are; screenshots
 // go to the directory. Ends with one line of figures and status 0, or with a sentence and status 1.
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
 import { start } from '../../../examples/browser/start.mjs';
 import { launch } from './chromium.mjs';
 
@@ -171,7 +173,63 @@ async function users(browser, links, act) {
   return said;
 }
 
-const ACTS = { call: calls, refused };
+// What a server answers, by who is asked and what for; and what is made of it.
+const TOLD = [
+  ['credentials with the services, an address of IPv6, no transport', {
+    'here info': '<query><feature var="urn:xmpp:extdisco:2"/></query>',
+    'here services': '<services><service type="stun" host="192.0.2.7" port="3478" transport="udp"/>' +
+      '<service type="turn" host="2001:db8::1" port="3478" transport="udp" username="9:a@here" password="p"/>' +
+      '<service type="turns" host="turn.example" username="9" password="q"/>' +
+      '<service type="ftp" host="ftp.example" port="21"/></services>',
+  }, [{ urls: 'stun:192.0.2.7:3478' },
+    { urls: 'turn:[2001:db8::1]:3478?transport=udp', username: '9:a@here', credential: 'p' },
+    { urls: 'turns:turn.example', username: '9', credential: 'q' }]],
+  ['credentials on demand; who gives none is left out', {
+    'here info': '<query><feature var="urn:xmpp:extdisco:2"/></query>',
+    'here services': '<services><service type="turn" host="192.0.2.7" port="3478" transport="udp" restricted="1"/>' +
+      '<service type="turn" host="192.0.2.8" port="3478" restricted="true"/></services>',
+    'here credentials turn 192.0.2.7 3478':
+      '<credentials><service type="turn" host="192.0.2.7" port="3478" username="9:x" password="p"/></credentials>',
+  }, [{ urls: 'turn:192.0.2.7:3478?transport=udp', username: '9:x', credential: 'p' }]],
+  ['a component that the domain lists, beside others', {
+    'here info': '<query><feature var="jabber:iq:version"/></query>',
+    'here items': '<query><item jid="rooms.here"/><item jid="gone.here"/><item jid="turn.here"/></query>',
+    'rooms.here info': '<query/>',
+    'turn.here info': '<query><feature var="urn:xmpp:extdisco:2"/></query>',
+    'turn.here services':
+      '<services><service type="turn" host="192.0.2.7" port="3478" transport="udp" username="9:x" password="p"/></services>',
+  }, [{ urls: 'turn:192.0.2.7:3478?transport=udp', username: '9:x', credential: 'p' }]],
+  ['nobody', { 'here info': '<query/>', 'here items': '<query/>' }, 'nobody at here tells of a relay (XEP-0215)'],
+  ['an empty answer', {
+    'here info': '<query><feature var="urn:xmpp:extdisco:2"/></query>', 'here services': '<services/>',
+  }, 'here tells of no relay'],
+];
+
+// Runs in the page: a session that answers from the table, to what is really asked.
+async function serversTold(answers) {
+  const { iceServers } = await import('/services.js');
+  const parse = (text) => new DOMParser().parseFromString(text, 'text/xml').documentElement;
+  const iq = async (_type, to, payload) => {
+    const asked = parse(payload.toString());
+    const service = asked.querySelector('service');
+    const what = /#(info|items)$/.exec(asked.namespaceURI)?.[1] ?? asked.localName;
+    const more = service ? ['type', 'host', 'port'].map((name) => ` ${service.getAttribute(name)}`) : [];
+    const answer = answers[`${to} ${what}${more.join('')}`];
+    if (!answer) throw new Error('item not found');
+    return parse(answer);
+  };
+  return iceServers({ domain: 'here', iq }).catch((error) => error.message);
+}
+
+async function services([alice]) {
+  for (const [name, answers, wanted] of TOLD) {
+    const seen = await alice.evaluate(serversTold, answers);
+    demand(isDeepStrictEqual(seen, wanted), `${name}: ${JSON.stringify(seen)}`);
+  }
+  return `${TOLD.length} answers understood`;
+}
+
+const ACTS = { call: calls, refused, services };
 
 async function main([act, host, port, secret, status, directory]) {
   const closing = [];
@@ -200,7 +258,7 @@ async function main([act, host, port, secret, status, directory]) {
 
 const args = process.argv.slice(2);
 if (args.length !== 6 || !ACTS[args[0]]) {
-  console.error('usage: xmpp_call.mjs call|refused TURN_HOST TURN_PORT SECRET STATUS_URL DIRECTORY');
+  console.error('usage: xmpp_call.mjs call|refused|services TURN_HOST TURN_PORT SECRET STATUS_URL DIRECTORY');
   process.exit(2);
 }
 main(args).then(
