@@ -17,7 +17,7 @@
     name :: atom(),
     session :: non_neg_integer(),
     keys :: [meerkat_registry:key()],           % by which requests find us
-    port :: port(),
+    wire :: meerkat_wire:wire(),
     core :: meerkat_alloc_core:alloc(),
     replayer = none :: pid() | none,            % who waits to hear of it
     job :: meerkat_request:job() | undefined,   % the request in hand
@@ -60,11 +60,11 @@ disconnect(Pid) ->
         exit:_ -> {error, gone}
     end.
 
-%% The port to another relay: what the allocation had in the one before it is to have there. The
+%% The wire to another relay: what the allocation had in the one before it is to have there. The
 %% caller hears {replayed, Pid, ok | over | lost}, unless Pid ends.
--spec replay(pid(), port(), Caller :: pid()) -> ok.
-replay(Pid, Port, Caller) ->
-    Pid ! {replay, Port, Caller},
+-spec replay(pid(), meerkat_wire:wire(), Caller :: pid()) -> ok.
+replay(Pid, Wire, Caller) ->
+    Pid ! {replay, Wire, Caller},
     ok.
 
 -spec callback_mode() -> gen_statem:callback_mode_result().
@@ -83,7 +83,7 @@ init({Name, Session, Plan, Job}) ->
     end.
 
 start(Name, Session, #{bucket := Bucket, mobile := Mobile, realm := Realm} = Plan,
-      #{port := Port, place := Place} = Job) ->
+      #{wire := Wire, place := Place} = Job) ->
     FiveTuple = meerkat_registry:five_tuple(Place),
     ok = meerkat_registry:enter(Name, FiveTuple, Session, self()),
     %% Whoever may move is found by ticket too.
@@ -94,7 +94,7 @@ start(Name, Session, #{bucket := Bucket, mobile := Mobile, realm := Realm} = Pla
     {Core, Effects} =
         meerkat_alloc_core:new(Plan#{bytes_per_s => OfOne}, Session, Place, Limits),
     Rate = {tell, {bucket, #{bucket => Bucket, bytes_per_s => OfUser}}},
-    Data = #data{name = Name, session = Session, keys = Keys, port = Port, core = Core,
+    Data = #data{name = Name, session = Session, keys = Keys, wire = Wire, core = Core,
                  job = Job, started = meerkat_clock:now_ms()},
     %% The effects run once the supervisor has its answer: a busy port may take a while.
     {ok, awaiting, Data, [{next_event, internal, {effects, [Rate | Effects]}}]}.
@@ -106,11 +106,11 @@ awaiting(info, {request, _}, _Data) ->
     {keep_state_and_data, postpone};
 awaiting({call, _}, disconnect, _Data) ->
     {keep_state_and_data, postpone};
-awaiting(state_timeout, silent, #data{port = Port} = Data) ->
+awaiting(state_timeout, silent, #data{wire = Wire} = Data) ->
     %% One that is dead says nothing either.
-    case erlang:port_info(Port, id) of
-        undefined -> step(awaiting, relay_down, Data);
-        {id, _} -> step(awaiting, relay_silent, Data)
+    case is_process_alive(Wire) of
+        false -> step(awaiting, relay_down, Data);
+        true -> step(awaiting, relay_silent, Data)
     end;
 awaiting(state_timeout, again, Data) ->
     step(awaiting, again, Data);
@@ -158,15 +158,15 @@ five_tuple(Place) -> meerkat_registry:five_tuple(Place).
 
 common(State, info, {relay, Ref, Message}, Data) ->
     step(State, {relay, Ref, Message}, Data);
-common(State, info, {closed, Port}, #data{port = Port} = Data) ->
+common(State, info, {closed, Wire}, #data{wire = Wire} = Data) ->
     step(State, relay_down, Data);
-common(State, info, {replay, Port, Caller}, #data{core = Core0} = Data0) ->
+common(State, info, {replay, Wire, Caller}, #data{core = Core0} = Data0) ->
     Now = meerkat_clock:now_ms(),
     {Core1, Down} = meerkat_alloc_core:handle(relay_down, Now, Core0),
     Data1 = lists:foldl(fun effect/2, Data0#data{core = Core1, replayer = Caller}, Down),
     case Data1 of
         #data{over = true} -> run(State, [], Data1);
-        #data{} -> step(State, relay_up, Data1#data{port = Port})
+        #data{} -> step(State, relay_up, Data1#data{wire = Wire})
     end;
 common(_State, {call, From}, info, #data{core = Core, session = Session} = Data) ->
     Now = meerkat_clock:now_ms(),
@@ -207,14 +207,14 @@ next(State, Effects) ->
             end
     end.
 
-effect({tell, Message}, #data{port = Port} = Data) ->
-    _ = meerkat_relay:command(Port, 0, Message),
+effect({tell, Message}, #data{wire = Wire} = Data) ->
+    _ = meerkat_relay:command(Wire, 0, Message),
     Data;
-effect({ask, Ref, Message}, #data{port = Port} = Data) ->
-    case meerkat_relay:command(Port, Ref, Message) of
+effect({ask, Ref, Message}, #data{wire = Wire} = Data) ->
+    case meerkat_relay:command(Wire, Ref, Message) of
         ok -> Data;
         closed ->
-            self() ! {closed, Port},
+            self() ! {closed, Wire},
             Data
     end;
 effect({later, _Ms}, Data) ->
@@ -274,8 +274,8 @@ send_back_all() ->
 -spec terminate(term(), atom(), #data{}) -> ok.
 terminate(_Reason, _State, #data{over = true}) ->
     ok;
-terminate(_Reason, _State, #data{name = Name, job = Job, session = Session, port = Port} = Data) ->
-    _ = meerkat_relay:command(Port, 0, {alloc_delete, #{session => Session}}),
+terminate(_Reason, _State, #data{name = Name, job = Job, session = Session, wire = Wire} = Data) ->
+    _ = meerkat_relay:command(Wire, 0, {alloc_delete, #{session => Session}}),
     ok = leave(Data),
     ok = meerkat_quota:release(Name, Session),
     _ = Job =/= undefined andalso meerkat_request:answer(Name, Job, none),

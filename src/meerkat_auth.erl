@@ -110,8 +110,8 @@ authenticate(Packet, Message, Realm, GetAuth) ->
 
 authenticate(Packet, Message, Algorithm, {User, Realm, Allowed}, Auth) ->
     Now = erlang:system_time(second),
-    Keys = [{key(Algorithm, User, Realm, C, Auth), C} || C <- candidates(User, Now, Auth)],
-    case fitting(Packet, Keys) of
+    Make = fun(Candidate) -> key(Algorithm, User, Realm, Candidate, Auth) end,
+    case fitting(Packet, Make, candidates(User, Now, Auth)) of
         {ok, Key, Candidate} when Allowed, User =/= ?NOBODY ->
             Identity = #{user => binary:copy(User), seal => seal(integrity(Message), Key)},
             {ok, maps:merge(Identity, left(Candidate, Now, Auth))};
@@ -131,13 +131,14 @@ is_realm(Sent, Realm, #auth{strict_realm = Strict}) ->
 is_strong(Algorithm, #auth{require_sha256 = Required}) ->
     not Required orelse Algorithm =:= sha256.
 
-%% The first key that fits; a request that fits none has cost one verification for each.
-fitting(Packet, [{Key, Candidate} | Keys]) ->
+%% The first key that fits; a request that fits none has cost making and trying all of them.
+fitting(Packet, Make, [Candidate | Candidates]) ->
+    Key = Make(Candidate),
     case meerkat_stun:verify(Packet, Key) of
         ok -> {ok, Key, Candidate};
-        {error, _} -> fitting(Packet, Keys)
+        {error, _} -> fitting(Packet, Make, Candidates)
     end;
-fitting(_Packet, []) ->
+fitting(_Packet, _Make, []) ->
     error.
 
 %% Once a backend is the only one to decide, the others' candidates are replaced by as many that

@@ -12,10 +12,11 @@
 
 %% 128 KiB.
 -define(BUCKETS, 16384).
+-define(LATEST, (?BUCKETS + 1)).
 %% Failures at once, as seconds of the rate.
 -define(BURST_S, 2).
 
-%% Per bucket the time at which it will be empty again (GCRA).
+%% Per bucket the time at which it will be empty again (GCRA); behind them the latest of these.
 -record(failures, {
     buckets :: atomics:atomics_ref(),
     key :: binary(),
@@ -29,7 +30,7 @@
 new(0) ->
     none;
 new(PerSecond) ->
-    #failures{buckets = atomics:new(?BUCKETS, []),
+    #failures{buckets = atomics:new(?LATEST, []),
               key = crypto:strong_rand_bytes(16),
               step = max(1, 1000000 div PerSecond),
               most = ?BURST_S * PerSecond * max(1, 1000000 div PerSecond)}.
@@ -39,8 +40,13 @@ new(PerSecond) ->
     boolean().
 too_many(none, _Ip, _Name, _NowUs) ->
     false;
-too_many(#failures{buckets = Buckets, step = Step, most = Most} = Failures, Ip, Name, NowUs) ->
-    atomics:get(Buckets, bucket(Failures, Ip, Name)) + Step > NowUs + Most.
+too_many(Failures, Ip, Name, NowUs) ->
+    %% Mostly nobody has, and then there is nothing to hash.
+    is_full(?LATEST, Failures, NowUs)
+        andalso is_full(bucket(Failures, Ip, Name), Failures, NowUs).
+
+is_full(Bucket, #failures{buckets = Buckets, step = Step, most = Most}, NowUs) ->
+    atomics:get(Buckets, Bucket) + Step > NowUs + Most.
 
 -spec count(failures(), inet:ip_address(), Name :: binary(), NowUs :: non_neg_integer()) -> ok.
 count(none, _Ip, _Name, _NowUs) ->
@@ -50,10 +56,19 @@ count(#failures{buckets = Buckets} = Failures, Ip, Name, NowUs) ->
     add(Failures, Bucket, atomics:get(Buckets, Bucket), NowUs).
 
 add(#failures{buckets = Buckets, step = Step} = Failures, Bucket, Old, NowUs) ->
-    case atomics:compare_exchange(Buckets, Bucket, Old, max(Old, NowUs) + Step) of
-        ok -> ok;
+    Until = max(Old, NowUs) + Step,
+    case atomics:compare_exchange(Buckets, Bucket, Old, Until) of
+        ok -> latest(Buckets, atomics:get(Buckets, ?LATEST), Until);
         Other -> add(Failures, Bucket, Other, NowUs)
     end.
+
+latest(Buckets, Old, Until) when Old < Until ->
+    case atomics:compare_exchange(Buckets, ?LATEST, Old, Until) of
+        ok -> ok;
+        Other -> latest(Buckets, Other, Until)
+    end;
+latest(_Buckets, _Old, _Until) ->
+    ok.
 
 bucket(#failures{key = Key}, Ip, Name) ->
     <<Hash:64, _/binary>> = crypto:mac(hmac, sha256, Key, [prefix(Ip), Name]),

@@ -252,7 +252,8 @@ snapshot(Name) ->
           durations => meerkat_answers:durations(Answers),
           pools => [pool(R, Relay) || R <- Relays],
           restarts => meerkat_restarts:counts(Name),
-          queues => #{relay => waiting([meerkat_registry:note(Name, relay)]),
+          queues => #{relay => waiting([meerkat_registry:note(Name, relay),
+                                         meerkat_registry:note(Name, wire)]),
                       request => waiting([meerkat_registry:note(Name, {request, N})
                                           || N <- lists:seq(0, meerkat_request_sup:size() - 1)])},
           processes => processes(meerkat_registry:note(Name, port)),

@@ -146,8 +146,8 @@ handle_info({'DOWN', Monitor, process, _, _},
             #state{name = Name, monitors = Monitors} = State) ->
     #{Monitor := Session} = Monitors,
     {_Place, Next} = give_back(Session, State),
-    Port = meerkat_registry:note(Name, port),
-    _ = meerkat_relay:command(Port, 0, {alloc_delete, #{session => Session}}),
+    Wire = meerkat_registry:note(Name, wire),
+    _ = meerkat_relay:command(Wire, 0, {alloc_delete, #{session => Session}}),
     {noreply, Next};
 handle_info(_Other, State) ->
     {noreply, State}.

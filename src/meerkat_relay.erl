@@ -1,6 +1,6 @@
 %% Owns the port to the relay program: starts it, tells it the configuration, and hands what it
-%% says to whom it concerns. It decides nothing and never waits once it is up: commands are sent
-%% to the port by whoever has one, and a relay that dies takes this process along. The next one has
+%% says to whom it concerns. It decides nothing and never waits once it is up: commands are given
+%% to the wire by whoever has one, and a relay that dies takes this process along. The next one has
 %% every allocation replayed before the first new one is made, so that no port is given away.
 -module(meerkat_relay).
 -behaviour(gen_server).
@@ -14,6 +14,9 @@
 -record(state, {
     name :: atom(),
     port :: port(),
+    wire :: meerkat_wire:wire(),
+    begun = <<>> :: binary(),                           % of a frame whose rest is yet to come
+    early = [] :: [binary()],                           % frames that came before we were up
     requests :: pos_integer(),                          % processes to choose from
     request_code = code(request) :: byte(),
     calls = #{} :: #{meerkat_ctl:ref() => gen_server:from()},
@@ -38,16 +41,11 @@
 start_link(Name) ->
     gen_server:start_link(?MODULE, Name, []).
 
-%% Sends a command from the calling process, which is suspended while the port is busy. `closed`:
-%% the relay that had this port is gone, and with it all that the command could have meant.
--spec command(port(), meerkat_ctl:ref(), meerkat_ctl:message()) -> ok | closed.
-command(Port, Ref, Message) ->
-    Frame = meerkat_ctl:encode(Ref, Message),
-    try erlang:port_command(Port, Frame) of
-        true -> ok
-    catch
-        error:badarg -> closed
-    end.
+%% Sends a command. `closed`: the relay at the end of this wire is gone, and with it all that the
+%% command could have meant.
+-spec command(meerkat_wire:wire(), meerkat_ctl:ref(), meerkat_ctl:message()) -> ok | closed.
+command(Wire, Ref, Message) ->
+    meerkat_wire:send(Wire, meerkat_ctl:encode(Ref, Message)).
 
 %% The relay's counters and tables: workers, what moves packets, sessions, peers (permissions),
 %% requests it waits for our answer to, bytes of mail on its way, ports free (in all, and by pool),
@@ -112,6 +110,7 @@ init(Name) ->
         Ready = listen(configure(State, Settings), Settings),
         ok = meerkat_registry:put_note(Name, replaying, self()),
         ok = meerkat_registry:put_note(Name, port, Ready#state.port),
+        ok = meerkat_registry:put_note(Name, wire, Ready#state.wire),
         ok = meerkat_registry:put_note(Name, relay, self()),
         {ok, reloaded(Ready, Settings), {continue, replay}}
     catch
@@ -127,10 +126,10 @@ fail(Format, Args) ->
 
 open(Name, Settings) ->
     Program = program(Settings),
-    Options = [{packet, 4}, binary, exit_status, nouse_stdio, {args, []}],
+    Options = [stream, binary, exit_status, nouse_stdio, {args, []}],
     try open_port({spawn_executable, Program}, Options) of
-        Port -> #state{name = Name, port = Port, ref = ?FIRST_REF,
-                       requests = meerkat_request_sup:size()}
+        Port -> #state{name = Name, port = Port, wire = meerkat_wire:start_link(Port),
+                       ref = ?FIRST_REF, requests = meerkat_request_sup:size()}
     catch
         error:Reason -> fail("the relay program ~ts cannot be started: ~ts",
                              [Program, file:format_error(Reason)])
@@ -149,10 +148,10 @@ introduce(#state{port = Port} = State, Settings) ->
     Hello = code(hello),
     Magic = meerkat_ctl:magic(),
     case frame(State, any) of
-        <<Hello, 0:24, 0:32, Magic:32, Version:16, Hash:64, _/binary>> ->
+        {<<Hello, 0:24, 0:32, Magic:32, Version:16, Hash:64, _/binary>>, Next} ->
             Ours = {meerkat_ctl:version(), meerkat_ctl:table_hash()},
             agree({Version, Hash}, Ours, program(Settings)),
-            State;
+            Next;
         _ ->
             true = port_close(Port),
             fail("~ts is not a Meerkat relay: it does not begin with HELLO", [program(Settings)])
@@ -176,7 +175,7 @@ configure(State0, #{relay_config := Config, nonce_key := NonceKey, rules := Rule
     State2 = lists:foldl(fun relay_address/2, State1, Relays),
     State3 = lists:foldl(fun retired/2, State2, Retired),
     %% Of those whose allocations will be replayed.
-    _ = [command(State3#state.port, 0, {bucket, #{bucket => Bucket, bytes_per_s => OfUser}})
+    _ = [command(State3#state.wire, 0, {bucket, #{bucket => Bucket, bytes_per_s => OfUser}})
          || {Bucket, Owner} <- meerkat_quota:buckets(State3#state.name),
             #{bandwidth := #{user := OfUser}} <- [meerkat_settings:tenant(Owner, Settings)]],
     told(State3, {policy, #{rules => meerkat_policy:encode(Rules)}}, "the peer rules are refused").
@@ -261,17 +260,29 @@ report(Bound, #{relays := Relays, own_kinds := Kinds}) ->
          || Kind <- Kinds],
     ok.
 
-%% A command and its reply. Requests that come in between wait in the mailbox.
-ask(#state{port = Port, ref = Ref} = State, Message) ->
-    closed =/= command(Port, Ref, Message) orelse fail("the relay program has ended", []),
-    {ok, Ref, Reply} = meerkat_ctl:decode(frame(State, Ref)),
-    {Reply, State#state{ref = next(Ref)}}.
+%% A command and its reply. What comes in between is kept for when we are up.
+ask(#state{wire = Wire, ref = Ref} = State, Message) ->
+    closed =/= command(Wire, Ref, Message) orelse fail("the relay program has ended", []),
+    {Frame, Next} = frame(State, Ref),
+    {ok, Ref, Reply} = meerkat_ctl:decode(Frame),
+    {Reply, Next#state{ref = next(Ref)}}.
 
 %% The frame with this ref, or the first one there is.
-frame(#state{port = Port}, Wanted) ->
+frame(#state{early = Early} = State, Wanted) ->
+    case lists:splitwith(fun(Frame) -> not is_wanted(Wanted, Frame) end, Early) of
+        {Before, [Frame | Behind]} -> {Frame, State#state{early = Before ++ Behind}};
+        {_, []} -> frame(more(State), Wanted)
+    end.
+
+is_wanted(any, _Frame) -> true;
+is_wanted(Ref, <<_:32, Ref:32, _/binary>>) -> true;
+is_wanted(_Ref, _Frame) -> false.
+
+more(#state{port = Port, begun = Begun, early = Early} = State) ->
     receive
-        {Port, {data, <<_:32, Ref:32, _/binary>> = Frame}} when Ref =:= Wanted -> Frame;
-        {Port, {data, Frame}} when Wanted =:= any -> Frame;
+        {Port, {data, Bytes}} ->
+            {Frames, Next} = meerkat_wire:split(Begun, Bytes),
+            State#state{begun = Next, early = Early ++ Frames};
         {Port, {exit_status, Status}} -> fail("the relay program ended: ~ts", [status(Status)]);
         {'EXIT', Port, Reason} -> fail("the relay program ended: ~tp", [Reason])
     after ?START_MS ->
@@ -287,16 +298,17 @@ next(Ref) -> Ref + 1.
 %%% Life
 
 %% Requests come in meanwhile; those for allocations wait in their processes.
--spec handle_continue(replay, #state{}) -> {noreply, #state{}}.
-handle_continue(replay, #state{name = Name, port = Port} = State) ->
+-spec handle_continue(replay, #state{}) -> {noreply, #state{}} | {stop, term(), #state{}}.
+handle_continue(replay, #state{name = Name, wire = Wire, early = Early} = State) ->
     Pids = [Pid || {_Session, Pid} <- meerkat_registry:sessions(Name)],
-    {noreply, State#state{replay = meerkat_replay:start_link(Port, Pids)}}.
+    heard(Early, now_us(), State#state{replay = meerkat_replay:start_link(Wire, Pids), early = []}).
 
 -spec handle_call({call, meerkat_ctl:message()}, gen_server:from(), #state{}) ->
     {noreply, #state{}} | {reply, {error, busy}, #state{}}.
 handle_call({call, Message}, From, #state{port = Port, ref = Ref, calls = Calls} = State) ->
     %% This process alone must not be suspended: it is the one that empties the pipe.
-    case erlang:port_command(Port, meerkat_ctl:encode(Ref, Message), [nosuspend]) of
+    Frame = iolist_to_binary(meerkat_ctl:encode(Ref, Message)),
+    case erlang:port_command(Port, meerkat_wire:framed(Frame), [nosuspend]) of
         true -> {noreply, State#state{ref = next(Ref), calls = Calls#{Ref => From}}};
         false -> {reply, {error, busy}, State}
     end.
@@ -306,22 +318,9 @@ handle_cast(_Request, State) ->
     {noreply, State}.
 
 -spec handle_info(term(), #state{}) -> {noreply, #state{}} | {stop, term(), #state{}}.
-handle_info({Port, {data, <<Code, _:56, _Flow:64, _Listener:32, _Transport, Family, Rest/binary>>
-                          = Frame}},
-            #state{port = Port, request_code = Code} = State) ->
-    request(client(Family, Rest), Frame, State),
-    {noreply, State};
-handle_info({Port, {data, Frame}}, #state{port = Port} = State) ->
-    case meerkat_ctl:decode(Frame) of
-        {ok, Ref, {Name, _} = Message} ->
-            case meerkat_ctl:way(Name) of
-                r2e -> {noreply, deliver(Ref, Message, State)};
-                e2r -> stop("the relay program sent ~ts, which is for it to hear", [Name], State)
-            end;
-        {error, Reason} ->
-            stop("the relay program sent a frame that is not in the protocol: ~ts", [Reason],
-                 State)
-    end;
+handle_info({Port, {data, Bytes}}, #state{port = Port, begun = Begun} = State) ->
+    {Frames, Next} = meerkat_wire:split(Begun, Bytes),
+    heard(Frames, now_us(), State#state{begun = Next});
 handle_info({Port, {exit_status, Status}}, #state{port = Port} = State) ->
     stop("the relay program ended: ~ts", [status(Status)], State);
 handle_info({'EXIT', Port, Reason}, #state{port = Port} = State) ->
@@ -345,8 +344,8 @@ handle_info(_Other, State) ->
 
 %% In order: when this returns every port is free for whoever starts next.
 -spec terminate(term(), #state{}) -> ok.
-terminate(_Reason, #state{port = Port, ref = Ref}) ->
-    case command(Port, Ref, {stop, #{}}) of
+terminate(_Reason, #state{port = Port, wire = Wire, ref = Ref}) ->
+    case command(Wire, Ref, {stop, #{}}) of
         closed -> ok;
         ok -> await_exit(Port)
     end.
@@ -367,12 +366,39 @@ stop(Format, Args, #state{name = Name} = State) ->
     ok = meerkat_restarts:died(Name, Sentence),
     {stop, {shutdown, Sentence}, State}.
 
+heard([Frame | Frames], Now, State) ->
+    case hear(Frame, Now, State) of
+        {stop, _, _} = Stop -> Stop;
+        Next -> heard(Frames, Now, Next)
+    end;
+heard([], _Now, State) ->
+    {noreply, State}.
+
+hear(<<Code, _:56, _Flow:64, _Listener:32, _Transport, Family, Rest/binary>> = Frame, Now,
+     #state{request_code = Code} = State) ->
+    request(client(Family, Rest), Frame, Now, State),
+    State;
+hear(Frame, _Now, State) ->
+    case meerkat_ctl:decode(Frame) of
+        {ok, Ref, {Name, _} = Message} ->
+            case meerkat_ctl:way(Name) of
+                r2e -> deliver(Ref, Message, State);
+                e2r -> stop("the relay program sent ~ts, which is for it to hear", [Name], State)
+            end;
+        {error, Reason} ->
+            stop("the relay program sent a frame that is not in the protocol: ~ts", [Reason],
+                 State)
+    end.
+
 %% Requests of one client go to one process, so that they stay in order.
-request(Client, Frame, #state{name = Name, port = Port, requests = N}) ->
+request(Client, Frame, Now, #state{name = Name, wire = Wire, requests = N}) ->
     case meerkat_registry:note(Name, {request, erlang:phash2(Client, N)}) of
         none -> ok;
-        Pid -> Pid ! {request, Port, Frame, erlang:monotonic_time(microsecond)}, ok
+        Pid -> Pid ! {request, Wire, Frame, Now}, ok
     end.
+
+now_us() ->
+    erlang:monotonic_time(microsecond).
 
 client(4, <<Client:6/binary, _/binary>>) -> Client;
 client(6, <<Client:18/binary, _/binary>>) -> Client;

@@ -135,11 +135,11 @@ refused(_Complaint, {error, busy}) ->
 
 %% Bucket 0 is that of all allocations.
 rates(Name, #{bandwidth := #{total := OfAll}} = Settings) ->
-    Port = meerkat_registry:note(Name, port),
+    Wire = meerkat_registry:note(Name, wire),
     OfUsers = [{Bucket, Rate}
                || {Bucket, Owner} <- meerkat_quota:buckets(Name),
                   #{bandwidth := #{user := Rate}} <- [meerkat_settings:tenant(Owner, Settings)]],
-    _ = [meerkat_relay:command(Port, 0, {bucket, #{bucket => Bucket, bytes_per_s => Rate}})
+    _ = [meerkat_relay:command(Wire, 0, {bucket, #{bucket => Bucket, bytes_per_s => Rate}})
          || {Bucket, Rate} <- [{0, OfAll} | OfUsers]],
     ok.
 

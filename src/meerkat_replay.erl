@@ -14,37 +14,37 @@
 -define(WINDOW, 128).
 
 %% When all is done the caller hears {replay_over, Pid, outcome()}.
--spec start_link(port(), [pid()]) -> pid().
-start_link(Port, Pids) ->
+-spec start_link(meerkat_wire:wire(), [pid()]) -> pid().
+start_link(Wire, Pids) ->
     Caller = self(),
     spawn_link(fun() ->
         {Now, Later} = lists:split(min(?WINDOW, length(Pids)), Pids),
-        Waiting = lists:foldl(fun(Pid, Asked) -> ask(Pid, Port, Asked) end, #{}, Now),
-        Outcome = collect(Waiting, Later, Port, #{ok => 0, over => 0, lost => 0}),
+        Waiting = lists:foldl(fun(Pid, Asked) -> ask(Pid, Wire, Asked) end, #{}, Now),
+        Outcome = collect(Waiting, Later, Wire, #{ok => 0, over => 0, lost => 0}),
         Caller ! {replay_over, self(), Outcome}
     end).
 
-ask(Pid, Port, Waiting) ->
+ask(Pid, Wire, Waiting) ->
     Monitor = erlang:monitor(process, Pid),
-    ok = meerkat_alloc:replay(Pid, Port, self()),
+    ok = meerkat_alloc:replay(Pid, Wire, self()),
     Waiting#{Pid => Monitor}.
 
-collect(Waiting, [], _Port, Outcome) when map_size(Waiting) =:= 0 ->
+collect(Waiting, [], _Wire, Outcome) when map_size(Waiting) =:= 0 ->
     Outcome;
-collect(Waiting, Later, Port, Outcome) ->
+collect(Waiting, Later, Wire, Outcome) ->
     receive
         {replayed, Pid, What} when is_map_key(Pid, Waiting) ->
             true = erlang:demonitor(maps:get(Pid, Waiting), [flush]),
-            next(What, Pid, Waiting, Later, Port, Outcome);
+            next(What, Pid, Waiting, Later, Wire, Outcome);
         {'DOWN', _, process, Pid, Reason} when is_map_key(Pid, Waiting) ->
             What = case Reason of normal -> over; _ -> lost end,
-            next(What, Pid, Waiting, Later, Port, Outcome)
+            next(What, Pid, Waiting, Later, Wire, Outcome)
     end.
 
-next(What, Pid, Waiting, Later, Port, Outcome) ->
+next(What, Pid, Waiting, Later, Wire, Outcome) ->
     Left = maps:remove(Pid, Waiting),
     Counted = maps:update_with(What, fun(N) -> N + 1 end, Outcome),
     case Later of
-        [Next | Rest] -> collect(ask(Next, Port, Left), Rest, Port, Counted);
-        [] -> collect(Left, [], Port, Counted)
+        [Next | Rest] -> collect(ask(Next, Wire, Left), Rest, Wire, Counted);
+        [] -> collect(Left, [], Wire, Counted)
     end.

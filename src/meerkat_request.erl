@@ -12,7 +12,7 @@
 -export_type([job/0]).
 
 %% An authenticated request on its way to an answer: exactly one call of answer/3.
--type job() :: #{port := port(),
+-type job() :: #{wire := meerkat_wire:wire(),
                  flow := non_neg_integer(),
                  %% Of its frame, on the monotonic clock, in microseconds.
                  arrived := integer(),
@@ -64,8 +64,8 @@ handle_cast(_Request, Name) ->
 
 %% A request that trips over a fault of ours costs its client an answer and nobody else anything.
 -spec handle_info(term(), atom()) -> {noreply, atom()}.
-handle_info({request, Port, <<_:64, Flow:64, _/binary>> = Frame, Arrived}, Name) ->
-    Asker = #{port => Port, flow => Flow, arrived => Arrived},
+handle_info({request, Wire, <<_:64, Flow:64, _/binary>> = Frame, Arrived}, Name) ->
+    Asker = #{wire => Wire, flow => Flow, arrived => Arrived},
     try
         {ok, 0, {request, Fields}} = meerkat_ctl:decode(Frame),
         take(Name, Asker, Fields)
@@ -213,12 +213,12 @@ resume(Name, {error, _}, _Found, Job) ->
 %% has not come to it.
 forsake(_Name, #{session := 0}) ->
     ok;
-forsake(Name, #{session := Session, port := Port}) ->
+forsake(Name, #{session := Session, wire := Wire}) ->
     case meerkat_registry:find(Name, Session) of
         {Session, _} ->
             ok;
         none ->
-            _ = meerkat_relay:command(Port, 0, {alloc_delete, #{session => Session}}),
+            _ = meerkat_relay:command(Wire, 0, {alloc_delete, #{session => Session}}),
             ok
     end.
 
@@ -270,10 +270,10 @@ response(Class, #{method := Method, transaction_id := Id, fingerprint := Fingerp
     end.
 
 %% When the relay that asked is gone there is nobody to answer.
-send(Name, #{port := Port, flow := Flow, arrived := Arrived} = Asker, Outcome, Packet) ->
+send(Name, #{wire := Wire, flow := Flow, arrived := Arrived} = Asker, Outcome, Packet) ->
     Us = erlang:monotonic_time(microsecond) - Arrived,
     ok = meerkat_answers:count(meerkat_registry:answers(Name), method(Asker), Outcome, Us),
-    _ = meerkat_relay:command(Port, 0, {answer, #{flow => Flow, packet => Packet}}),
+    _ = meerkat_relay:command(Wire, 0, {answer, #{flow => Flow, packet => Packet}}),
     ok.
 
 method(#{request := #{message := #{method := Method}}}) -> Method;

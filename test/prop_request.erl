@@ -1,9 +1,9 @@
 %% Requests right, wrong, changed on their way and signed again, fed to the processes that take and
 %% answer them: meerkat_request, meerkat_alloc and what is between. Properties for PropEr.
 %%
-%% The relay is played by the caller, over a port to cat(1): what the server tells its relay comes
-%% back. It hands on only what the relay program would (a request, readable, with credentials and
-%% integrity), carries out what it is told to, and refuses what a case wants refused.
+%% The relay is played by the caller, who stands where the wire to it would be. It hands on only
+%% what the relay program would (a request, readable, with credentials and integrity), carries out
+%% what it is told to, and refuses what a case wants refused.
 -module(prop_request).
 
 -export([start/0, stop/1, prop_answered/1]).
@@ -18,7 +18,7 @@
 -define(TIMEOUT, 5000).
 -define(USERS, #{<<"alice">> => <<"wonderland">>, <<"bob">> => <<"builder">>}).
 
--type fixture() :: {port(), [pid()]}.
+-type fixture() :: [pid()].
 
 %% A server without the process that owns a relay; the caller owns it.
 -spec start() -> fixture().
@@ -30,39 +30,35 @@ start() ->
         listeners => [#{transport => udp, ip => {127, 0, 0, 1}, port => 3478}],
         relays => Relays, mobility => true, failed_authentication_rate => 0}),
     ok = meerkat_registry:keep(?NAME, make_ref(), Settings),
-    Pids = [begin {ok, Pid} = Start(), Pid end
-            || Start <- [fun() -> meerkat_registry:start_link(?NAME) end,
-                         fun() -> meerkat_alloc_sup:start_link(?NAME) end,
-                         fun() -> meerkat_request_sup:start_link(?NAME) end]],
-    {open_port({spawn_executable, os:find_executable("cat")}, [{packet, 4}, binary]), Pids}.
+    [begin {ok, Pid} = Start(), Pid end
+     || Start <- [fun() -> meerkat_registry:start_link(?NAME) end,
+                  fun() -> meerkat_alloc_sup:start_link(?NAME) end,
+                  fun() -> meerkat_request_sup:start_link(?NAME) end]].
 
 -spec stop(fixture()) -> ok.
-stop({Port, Pids}) ->
-    true = port_close(Port),
+stop(Pids) ->
     lists:foreach(fun(Pid) ->
                       true = unlink(Pid),
                       Monitor = monitor(process, Pid),
                       true = exit(Pid, shutdown),
                       receive {'DOWN', Monitor, _, _, _} -> ok end
-                  end, lists:reverse(Pids)),
-    meerkat_registry:drop(?NAME).
+                  end, lists:reverse(Pids)).
 
 %% Every request earns exactly one answer: readable, of its transaction, signed with the key of
 %% whoever signed the request unless it may not be; and nobody is refused as unknown whose
 %% signature is right. In the end the relay and the server have the same allocations.
 -spec prop_answered(fixture()) -> proper:test().
-prop_answered({Port, _}) ->
+prop_answered(_) ->
     ?FORALL(Requests, list(request()),
             begin
-                Relay = lists:foldl(fun send/2, #{port => Port, sessions => #{}, fault => none},
-                                    Requests),
+                Relay = lists:foldl(fun send/2, #{sessions => #{}, fault => none}, Requests),
                 ended(Relay)
             end).
 
 %% --------------------------------------------------------------------------------- one request
 
 send(_, #{fault := Fault} = Relay) when Fault =/= none -> Relay;
-send({Who, Method, Hash, Items, Mutations, Mood, Client}, #{port := Port} = Relay) ->
+send({Who, Method, Hash, Items, Mutations, Mood, Client}, Relay) ->
     {User, Password, Known} = Who,
     Plain = Mutations =:= [] andalso not lists:any(fun is_of_credentials/1, Items),
     Key = stun_model:key(User, ?REALM, Password),
@@ -78,7 +74,7 @@ send({Who, Method, Hash, Items, Mutations, Mood, Client}, #{port := Port} = Rela
                 packet => Packet}})),
             meerkat_registry:note(?NAME, {request, erlang:phash2(Address,
                                                                  meerkat_request_sup:size())})
-                ! {request, Port, Frame, erlang:monotonic_time(microsecond)},
+                ! {request, self(), Frame, erlang:monotonic_time(microsecond)},
             serve(Flow, fun(Answer) -> judge(Packet, Answer, Key, Known, Plain) end,
                   Relay#{mood => Mood})
     end.
@@ -141,9 +137,9 @@ judge(Asked, Bytes, Key, Known, Plain) ->
 %% ----------------------------------------------------------------------------------- the relay
 
 %% Until the request's answer is there. Whatever else is answered was answered before.
-serve(Flow, Judge, #{port := Port} = Relay) ->
+serve(Flow, Judge, Relay) ->
     receive
-        {Port, {data, Frame}} ->
+        {frame, Frame} ->
             case meerkat_ctl:decode(Frame) of
                 {ok, 0, {answer, #{flow := Flow, packet := Packet}}} ->
                     try Judge(Packet) of

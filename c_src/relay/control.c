@@ -89,7 +89,18 @@ void control_mail(struct control *c, unsigned index, enum mail kind, const void 
     if (len)
         memcpy(record + 1, data, len);
     mailbox_commit(&w->in, record, (uint32_t)(1 + len));
-    worker_wake(w);
+    w->mailed = true;
+}
+
+/* Once for all that was mailed in this turn. */
+static void wake_mailed(struct control *c)
+{
+    for (unsigned i = 0; i < c->worker_count; i++) {
+        if (!c->workers[i].mailed)
+            continue;
+        c->workers[i].mailed = false;
+        worker_wake(&c->workers[i]);
+    }
 }
 
 /* ---------------------------------------------------------------------------------------- loop */
@@ -226,6 +237,7 @@ static void turn(struct control *c)
     c->next_expiry = ports_expire(&c->ports, c->time.now);
     if (c->time.now >= c->next_scan)
         order_scan_host(c);
+    wake_mailed(c);
     flush_out(c);
 }
 

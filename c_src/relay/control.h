@@ -58,7 +58,7 @@ int control_run(int in_fd, int out_fd);
 
 /* Queues a frame for Erlang. */
 void control_send(struct control *c, const struct ctl_frame *f);
-/* Mails a worker and wakes it; waits until its box has room. */
+/* Mails a worker, which is woken at the end of this turn; waits until its box has room. */
 void control_mail(struct control *c, unsigned worker, enum mail kind, const void *data, size_t len);
 
 /* One frame from Erlang: done here, or mailed to the worker it is for. A frame that is not in

@@ -136,6 +136,7 @@ struct worker {
     struct listener listeners[LISTENERS_MAX];
     struct mailbox in, out;
     bool rang;             /* something was posted since the doorbell was last rung */
+    bool mailed;           /* the control thread's: has mail, and was not woken for it yet */
     _Atomic bool starved;  /* work waits for room on the way out: wake when there is some */
     _Atomic bool stopping; /* set by the control thread, then a wake */
     struct slab pending_slab;

@@ -1,0 +1,64 @@
+%% The bytes between Erlang and the relay: frames one after another, each behind its length in four
+%% bytes. Frames that leave are collected by a process of their own, which hands the port whatever
+%% has come together since it did so last: one system call, and one waking of the relay, for many.
+%% It knows no message and decides nothing.
+-module(meerkat_wire).
+
+-export([start_link/1, send/2, framed/1, split/2]).
+
+-export_type([wire/0]).
+
+%% A port and the process that writes to it.
+-type wire() :: pid().
+
+%% Frames in one piece at most; the pipe holds 64 KiB, and most of them are short.
+-define(MOST, 256).
+
+%% It ends with the caller, or when the port does.
+-spec start_link(port()) -> wire().
+start_link(Port) ->
+    spawn_opt(fun() -> loop(Port) end, [link, {message_queue_data, off_heap}]).
+
+%% Sends what meerkat_ctl:encode/2 made. The frames of one process keep their order. Nobody but the
+%% wire itself waits while the relay is behind. `closed`: that port is no more.
+-spec send(wire(), iodata()) -> ok | closed.
+send(Wire, Frame) ->
+    case is_process_alive(Wire) of
+        true ->
+            Wire ! {frame, iolist_to_binary(Frame)},
+            ok;
+        false ->
+            closed
+    end.
+
+%% A frame as it is on the wire, for who must not wait and talks to the port himself.
+-spec framed(binary()) -> iodata().
+framed(Frame) ->
+    [<<(byte_size(Frame)):32>>, Frame].
+
+%% The whole frames in what has come, parts of it, and the beginning of the next one.
+-spec split(Begun :: binary(), Bytes :: binary()) -> {[binary()], Begun :: binary()}.
+split(<<>>, Bytes) -> frames(Bytes, []);
+split(Begun, Bytes) -> frames(<<Begun/binary, Bytes/binary>>, []).
+
+frames(<<Length:32, Frame:Length/binary, Rest/binary>>, Frames) -> frames(Rest, [Frame | Frames]);
+frames(Rest, Frames) -> {lists:reverse(Frames), Rest}.
+
+loop(Port) ->
+    receive
+        {frame, Frame} ->
+            try erlang:port_command(Port, [framed(Frame) | waiting(?MOST - 1)]) of
+                true -> loop(Port)
+            catch
+                error:badarg -> ok      % closed
+            end
+    end.
+
+waiting(0) ->
+    [];
+waiting(N) ->
+    receive
+        {frame, Frame} -> [framed(Frame) | waiting(N - 1)]
+    after 0 ->
+        []
+    end.
