@@ -28,7 +28,7 @@
 %% A relay that takes longer is stuck; the client has retransmitted five times by then.
 -define(REPLY_MS, 5000).
 %% Long enough for the requests that follow an Allocate.
--define(HIBERNATE_MS, 1000).
+-define(HIBERNATE_MS, 100).
 
 -spec start_link(Name :: atom(), Session :: non_neg_integer(), meerkat_alloc_core:plan(),
                  meerkat_request:job()) -> {ok, pid()} | {error, term()}.
