@@ -42,7 +42,8 @@ stop(Pids) ->
                       Monitor = monitor(process, Pid),
                       true = exit(Pid, shutdown),
                       receive {'DOWN', Monitor, _, _, _} -> ok end
-                  end, lists:reverse(Pids)).
+                  end, lists:reverse(Pids)),
+    meerkat_registry:drop(?NAME).
 
 %% Every request earns exactly one answer: readable, of its transaction, signed with the key of
 %% whoever signed the request unless it may not be; and nobody is refused as unknown whose
