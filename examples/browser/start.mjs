@@ -6,9 +6,9 @@
 //   TURN_HOST     Meerkat's address (this machine's), as a browser reaches it
 //   TURN_PORT     its port (3478)
 //   PAGE_PORT     of the page (8080), XMPP_PORT of the WebSocket (5280), both on loopback; 0: any
-import { execFileSync, spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { connect } from 'node:net';
 import { networkInterfaces, tmpdir } from 'node:os';
@@ -32,6 +32,7 @@ const FILES = Object.fromEntries([
 // Resolves with { links, stop }: links to the page, one for each user, with the form filled in.
 // Settings are those above; who calls must call stop().
 export async function start(settings) {
+  if (!existsSync(STROPHE)) throw new Error('its packages are not installed; `npm ci` does that');
   const data = mkdtempSync(join(tmpdir(), 'meerkat-example-'));
   const closing = [() => rmSync(data, { recursive: true, force: true })];
   const stop = async () => {
@@ -40,7 +41,7 @@ export async function start(settings) {
   try {
     const page = await listen(servePage(), settings.PAGE_PORT);
     closing.push(() => { page.closeAllConnections(); page.close(); });
-    const xmppPort = Number(settings.XMPP_PORT) || await freePort();
+    const xmppPort = await freePort(settings.XMPP_PORT);
     const env = { ...process.env, ...settings, XMPP_PORT: xmppPort, XMPP_DATA: data };
     const password = randomBytes(9).toString('base64url');
     for (const user of USERS) register(user, password, env);
@@ -77,8 +78,9 @@ function listen(server, port) {
   });
 }
 
-async function freePort() {
-  const server = await listen(createServer(), 0);
+// Or a sentence: prosody would go on without, and somebody else be taken for it.
+async function freePort(wanted) {
+  const server = await listen(createServer(), wanted);
   const { port } = server.address();
   await new Promise((resolve) => { server.close(resolve); });
   return port;
@@ -86,7 +88,11 @@ async function freePort() {
 
 // Into prosody's files; it need not run.
 function register(user, password, env) {
-  execFileSync('prosodyctl', ['--config', CONFIG, 'register', user, 'localhost', password], { env, stdio: 'pipe' });
+  const args = ['--config', CONFIG, 'register', user, 'localhost', password];
+  const { error, status, stdout, stderr } = spawnSync('prosodyctl', args, { env, encoding: 'utf8' });
+  if (error?.code === 'ENOENT') throw new Error('there is no prosody on this machine');
+  if (error) throw error;
+  if (status !== 0) throw new Error(`prosody does not take a user:\n${stdout}${stderr}`);
 }
 
 // It does not tell when its port is open.
