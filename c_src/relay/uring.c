@@ -46,7 +46,7 @@ static void uring_wait(struct io *io, uint64_t timeout_ns)
         uring_rearm(u);
     }
     uring_put_runs(u);
-    submit_and_wait(u, clock_wait(timeout_ns));
+    submit_and_wait(u, u->rearm_count ? 0 : clock_wait(timeout_ns));
     if (UNLIKELY(io_uring_sq_ready(&u->ring))) {
         runs_seal(u->runs); /* not all submitted yet: they and their buffers stay */
         return;

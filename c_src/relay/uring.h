@@ -29,7 +29,8 @@
 enum {
     SQ_ENTRIES = 1024,
     CQ_ENTRIES = 8192,
-    BUFFERS = 512, /* a power of two */
+    BUFFERS = 512,  /* a power of two */
+    REARM_MAX = 32, /* receives started again in a turn: each may use several buffers at once */
     BUFFER_GROUP = 0,
     NAME_LEN = 32, /* a sockaddr_in6, and control behind it aligned */
     CONTROL_LEN = DELIVER_CONTROL,
@@ -69,6 +70,7 @@ struct slot {
     struct io_socket *socket;
     uint32_t gen;
     uint32_t next_free; /* index + 1 */
+    bool waits;         /* stands in rearm */
 };
 
 struct uring {
@@ -88,7 +90,7 @@ struct uring {
     size_t scratch_used;
     uint16_t *consumed; /* buffers to give back after the next submission */
     uint32_t consumed_count;
-    uint32_t *rearm; /* slots whose receive ended and must start again */
+    uint32_t *rearm; /* slots whose receive ended and must start again, the oldest first */
     uint32_t rearm_count;
     int wake_fd;
     uint64_t wake_value;

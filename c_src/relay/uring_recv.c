@@ -4,6 +4,7 @@
 #include "uring.h"
 
 #include <errno.h>
+#include <string.h>
 #include <unistd.h>
 
 /* ------------------------------------------------------------------------------------- buffers */
@@ -98,15 +99,22 @@ static void closed(struct uring *u, uint32_t index)
     u->io.events.on_closed(u->io.events.ctx, s);
 }
 
+static void arm_again(struct uring *u, uint32_t index)
+{
+    struct slot *slot = &u->slots[index];
+    struct io_socket *s = slot->socket;
+    slot->waits = false;
+    if (s && !s->removing && !s->armed)
+        arm(u, index);
+}
+
 void uring_rearm(struct uring *u)
 {
-    uint32_t n = u->rearm_count;
-    u->rearm_count = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        struct io_socket *s = u->slots[u->rearm[i]].socket;
-        if (s && !s->removing && !s->armed)
-            arm(u, u->rearm[i]);
-    }
+    uint32_t n = MIN(u->rearm_count, (uint32_t)REARM_MAX);
+    for (uint32_t i = 0; i < n; i++)
+        arm_again(u, u->rearm[i]);
+    u->rearm_count -= n;
+    memmove(u->rearm, u->rearm + n, u->rearm_count * sizeof(u->rearm[0]));
 }
 
 /* --------------------------------------------------------------------------------- completions */
@@ -139,7 +147,8 @@ static struct slot *slot_of(struct uring *u, uint64_t what)
 /* Cancelled, out of buffers, a datagram of length zero, or an error. */
 static void ended(struct uring *u, uint32_t index, int res)
 {
-    struct io_socket *s = u->slots[index].socket;
+    struct slot *slot = &u->slots[index];
+    struct io_socket *s = slot->socket;
     s->armed = false;
     if (s->removing) {
         closed(u, index);
@@ -151,7 +160,9 @@ static void ended(struct uring *u, uint32_t index, int res)
         reports_read(&u->reports, s, NULL);
     else if (res < 0)
         u->io.events.on_error(u->io.events.ctx, s, -res);
-    u->rearm[u->rearm_count++] = index;
+    if (!slot->waits)
+        u->rearm[u->rearm_count++] = index;
+    slot->waits = true;
 }
 
 void uring_on_recv(struct uring *u, const struct io_uring_cqe *cqe)
