@@ -8,66 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static const uint8_t v4_mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
-
-struct addr addr_from_v4(const uint8_t ip[4], uint16_t port)
-{
-    struct addr a = {.port = port, .family = ADDR_V4};
-    memcpy(a.ip, v4_mapped, 12);
-    memcpy(a.ip + 12, ip, 4);
-    return a;
-}
-
-struct addr addr_from_v6(const uint8_t ip[16], uint16_t port)
-{
-    struct addr a = {.port = port, .family = ADDR_V6};
-    memcpy(a.ip, ip, 16);
-    return a;
-}
-
-bool addr_from_sockaddr(struct addr *out, const struct sockaddr *sa, socklen_t len)
-{
-    /* Copied out, for a sockaddr may lie anywhere in a receive buffer. */
-    sa_family_t family;
-    if (len < offsetof(struct sockaddr, sa_family) + sizeof(family))
-        return false;
-    memcpy(&family, (const char *)sa + offsetof(struct sockaddr, sa_family), sizeof(family));
-    if (family == AF_INET && len >= sizeof(struct sockaddr_in)) {
-        struct sockaddr_in in;
-        memcpy(&in, sa, sizeof(in));
-        uint8_t ip[4];
-        memcpy(ip, &in.sin_addr, 4);
-        *out = addr_from_v4(ip, ntohs(in.sin_port));
-        return true;
-    }
-    if (family == AF_INET6 && len >= sizeof(struct sockaddr_in6)) {
-        struct sockaddr_in6 in6;
-        memcpy(&in6, sa, sizeof(in6));
-        *out = addr_from_v6(in6.sin6_addr.s6_addr, ntohs(in6.sin6_port));
-        out->scope = in6.sin6_scope_id;
-        return true;
-    }
-    return false;
-}
-
-socklen_t addr_to_sockaddr(const struct addr *a, struct sockaddr_storage *ss)
-{
-    if (a->family == ADDR_V4) {
-        struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(a->port)};
-        memcpy(&in.sin_addr, addr_v4(a), 4);
-        memcpy(ss, &in, sizeof(in));
-        return sizeof(in);
-    }
-    if (a->family == ADDR_V6) {
-        struct sockaddr_in6 in6 = {
-            .sin6_family = AF_INET6, .sin6_port = htons(a->port), .sin6_scope_id = a->scope};
-        memcpy(&in6.sin6_addr, a->ip, 16);
-        memcpy(ss, &in6, sizeof(in6));
-        return sizeof(in6);
-    }
-    return 0;
-}
-
 /* "%" and a decimal interface number behind an IPv6 literal; names would need the kernel. */
 static bool parse_scope(const char *text, uint32_t *scope)
 {

@@ -70,6 +70,12 @@ static inline void shared_bucket_set(struct shared_bucket *b, struct rate r)
     atomic_store_explicit(&b->unit, r.unit, memory_order_relaxed);
 }
 
+/* Is there a limit at all? */
+static inline bool shared_bucket_limits(const struct shared_bucket *b)
+{
+    return atomic_load_explicit(&b->unit, memory_order_relaxed) != 0;
+}
+
 static inline bool shared_bucket_take(struct shared_bucket *b, unsigned direction, uint64_t now,
                                       uint32_t units)
 {

@@ -59,16 +59,14 @@ static void deliver_each(struct io *io, struct io_socket *s, const struct io_pac
     }
 }
 
-void deliver(struct io *io, struct io_socket *s, const struct io_packet *p, struct msghdr *control)
+void deliver(struct io *io, struct io_socket *s, struct io_packet *p, struct msghdr *control)
 {
-    struct io_packet one = *p;
-    one.roomy = true;
     uint32_t lost = 0;
-    size_t segment = control->msg_controllen ? read_control(control, &one.dest, &lost) : 0;
+    size_t segment = control->msg_controllen ? read_control(control, &p->dest, &lost) : 0;
     if (UNLIKELY(lost != s->lost && lost))
         tell_lost(io, s, lost);
     if (UNLIKELY(segment && segment < p->len))
-        deliver_each(io, s, &one, segment);
+        deliver_each(io, s, p, segment);
     else
-        io->events.on_packet(io->events.ctx, s, &one);
+        io->events.on_packet(io->events.ctx, s, p);
 }

@@ -10,8 +10,8 @@
 /* Room for what a receive says besides: pktinfo of either family, UDP_GRO, SO_RXQ_OVFL. */
 enum { DELIVER_CONTROL = 88 };
 
-/* p holds data, len, from and truncated, and has the room of io.h around it. Only the control
- * messages of `control` are read. */
-void deliver(struct io *io, struct io_socket *s, const struct io_packet *p, struct msghdr *control);
+/* p holds data, len, from and truncated, is roomy, and dest is no address: that is filled in. Only
+ * the control messages of `control` are read. */
+void deliver(struct io *io, struct io_socket *s, struct io_packet *p, struct msghdr *control);
 
 #endif

@@ -211,7 +211,8 @@ static void received(struct poller *p, struct io_socket *s, uint32_t index)
     struct msghdr *msg = &p->headers[index].msg_hdr;
     struct io_packet packet = {.data = p->envelopes[index].iov.iov_base,
                                .len = p->headers[index].msg_len,
-                               .truncated = (msg->msg_flags & MSG_TRUNC) != 0};
+                               .truncated = (msg->msg_flags & MSG_TRUNC) != 0,
+                               .roomy = true};
     if (!s->removing && addr_from_sockaddr(&packet.from, msg->msg_name, msg->msg_namelen))
         deliver(&p->io, s, &packet, msg);
 }

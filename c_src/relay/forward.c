@@ -25,9 +25,30 @@ static bool has_bandwidth(struct worker *w, struct session *s, enum direction d,
 {
     uint64_t now = w->time.now;
     uint32_t units = (uint32_t)len;
+    if (LIKELY(!s->rate.unit && !s->user && !shared_bucket_limits(&w->config.limits->total)))
+        return true;
     return bucket_take(&s->own[d], s->rate, now, units) &&
            (!s->user || shared_bucket_take(s->user, d, now, units)) &&
            shared_bucket_take(&w->config.limits->total, d, now, units);
+}
+
+static bool may_reach_own(const struct worker *w, const struct relayed *r, const struct addr *peer)
+{
+    struct addr self = relayed_local(r);
+    return policy_allows_port(w->policy, w->config.ports, peer, &self);
+}
+
+/* Another client's relayed address: bound here perhaps under another name (1:1 NAT). */
+static struct addr as_bound(const struct worker *w, const struct addr *peer)
+{
+    struct addr to = *peer;
+    const struct pool *pool =
+        ports_renamed(w->config.ports) ? ports_live_at(w->config.ports, peer) : NULL;
+    if (pool) {
+        to = pool->local;
+        to.port = peer->port;
+    }
+    return to;
 }
 
 /* Out of the relayed socket. The permission has been found alive. */
@@ -39,19 +60,14 @@ static void to_peer(struct worker *w, struct session *s, const struct permission
         drop(w, s, CTR_peer_family);
         return;
     }
-    struct addr to = *peer;
+    struct addr own;
     if (UNLIKELY(perm->is_own)) {
-        struct addr self = relayed_local(r);
-        if (!policy_allows_port(w->policy, w->config.ports, peer, &self)) {
+        if (!may_reach_own(w, r, peer)) {
             drop(w, s, CTR_forbidden_peer);
             return;
         }
-        /* Another client's relayed address: bound here perhaps under another name (1:1 NAT). */
-        const struct pool *pool = ports_live_at(w->config.ports, peer);
-        if (pool) {
-            to = pool->local;
-            to.port = peer->port;
-        }
+        own = as_bound(w, peer);
+        peer = &own;
     }
     if (!has_bandwidth(w, s, TO_PEER, len)) {
         drop(w, s, CTR_over_bandwidth);
@@ -61,7 +77,7 @@ static void to_peer(struct worker *w, struct session *s, const struct permission
     s->client_bytes += len;
     count(w, CTR_peer_sent_packets);
     count_n(w, CTR_peer_sent_bytes, len);
-    io_send(w->io, &r->io, payload, len, &to, NULL, flags);
+    io_send(w->io, &r->io, payload, len, peer, NULL, flags);
 }
 
 void forward_channel(struct worker *w, struct session *s, uint8_t *data, size_t len)
@@ -111,6 +127,8 @@ void forward_send(struct worker *w, struct session *s, const struct stun_view *v
 /* Where a relayed packet of another session of ours comes from, as its own client knows it. */
 static void name_as_advertised(const struct worker *w, struct addr *from)
 {
+    if (LIKELY(!ports_renamed(w->config.ports)))
+        return;
     const struct pool *pool = ports_live_at(w->config.ports, from);
     if (pool) {
         uint16_t port = from->port;

@@ -110,6 +110,8 @@ int ports_add(struct ports *p, uint32_t id, const struct addr *local, const stru
     }
     for (uint32_t port = min; port <= max; port++)
         put_free(pool, (uint16_t)port);
+    if (!addr_ip_equal(local, advertised) || local->scope != advertised->scope)
+        atomic_store_explicit(&p->renamed, true, memory_order_relaxed);
     atomic_store_explicit(&p->pool_count, n + 1, memory_order_release);
     return 0;
 }

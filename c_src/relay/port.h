@@ -41,6 +41,7 @@ struct reservation {
 struct ports {
     struct pool pools[POOLS_MAX];
     _Atomic uint32_t pool_count; /* workers read it; pools below it are complete */
+    _Atomic bool renamed;        /* a pool is advertised as something else than it is bound to */
     struct reservation reservations[RESERVATIONS_MAX];
     uint32_t reserved;
     struct socket_buffers buffers; /* of relayed sockets */
@@ -90,6 +91,11 @@ uint32_t ports_free(const struct ports *p);
 
 /* Any thread: a pool whose address, as bound or as advertised, this is; NULL if none. */
 const struct pool *ports_by_ip(const struct ports *p, const struct addr *a);
+/* Any thread: are there pools behind a 1:1 NAT? */
+static inline bool ports_renamed(const struct ports *p)
+{
+    return atomic_load_explicit(&p->renamed, memory_order_relaxed);
+}
 /* Any thread: is this port of the pool relayed by a live allocation? */
 bool port_is_live(const struct pool *pool, uint16_t port);
 /* Any thread: the pool where a live allocation relays at this address and port, as bound or as

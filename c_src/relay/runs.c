@@ -46,10 +46,8 @@ bool runs_refuse(struct runs *r, const struct run *run, int err)
 
 static uint32_t bucket_of(const struct io_socket *s, const struct addr *to)
 {
-    uint64_t h = (uintptr_t)s >> 4 ^ (uint64_t)to->port << 40;
-    h = (h ^ load64(to->ip + 8)) * 0x9e3779b97f4a7c15u;
-    h = (h ^ load64(to->ip)) * 0x9e3779b97f4a7c15u;
-    return (uint32_t)(h >> 40) & (RUNS_BUCKETS - 1);
+    uint64_t h = (uintptr_t)s >> 4 ^ (uint64_t)to->port << 40 ^ load64(to->ip + 8);
+    return (uint32_t)(h * 0x9e3779b97f4a7c15u >> 40) & (RUNS_BUCKETS - 1);
 }
 
 static bool is_flow(const struct run *run, const struct io_socket *s, const struct addr *to,

@@ -57,35 +57,15 @@ static uint32_t id_hash(const struct sessions *t, uint64_t id)
     return table_hash(&t->by_id, &id, sizeof(id));
 }
 
-bool flow_equal(const struct flow *a, const struct flow *b)
+struct session *session_look_up(struct sessions *t, const struct flow *f)
 {
-    return addr_equal(&a->client, &b->client) && addr_equal(&a->server, &b->server) &&
-           a->transport->protocol == b->transport->protocol;
-}
-
-/*
- * What was found last stands in a place that costs no secret hash to find. It is looked at, not
- * trusted: objects never leave their slab, and one that is gone is in no table. Strangers who
- * choose addresses that meet in a place gain nothing but the way through the table.
- */
-static struct session **recent_place(struct sessions *t, const struct addr *client)
-{
-    uint64_t h = (load64(client->ip + 8) ^ (uint64_t)client->port << 32) * 0x9e3779b97f4a7c15u;
-    return &t->recent[h >> 48 & (RECENT_SESSIONS - 1)];
-}
-
-struct session *session_find(struct sessions *t, const struct flow *f)
-{
-    struct session **recent = recent_place(t, &f->client);
-    if (LIKELY(*recent && (*recent)->by_tuple.link && flow_equal(&(*recent)->flow, f)))
-        return *recent;
     uint32_t h = tuple_hash(&t->by_tuple, f);
     struct table_node *n;
     table_for_each(n, &t->by_tuple, h)
     {
         struct session *s = container_of(n, struct session, by_tuple);
         if (flow_equal(&s->flow, f))
-            return *recent = s;
+            return *session_recent(t, &f->client) = s;
     }
     return NULL;
 }
