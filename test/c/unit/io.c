@@ -343,6 +343,39 @@ static void x105_nothing_queued_is_lost_when_buffers_run_out(void)
     io_destroy(io);
 }
 
+/* Sockets leave, and others take their places, while receives wait to be started again. */
+static void x105_places_are_used_again_while_buffers_run_out(void)
+{
+    enum { SOCKETS = 100, EACH = 32 };
+    static struct io_socket s[SOCKETS];
+    struct addr there;
+    start_with(SOCKETS);
+    int peer = plain_at("127.0.0.1", &there);
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < SOCKETS; i++) {
+            s[i] = (struct io_socket){.fd = open_at("127.0.0.1")};
+            struct addr here = bound(s[i].fd);
+            for (int k = 0; k < EACH; k++)
+                send_from(peer, &here, "datagram", 8);
+            CHECK_EQ(io_add(io, &s[i]), 0);
+        }
+        if (round == 2)
+            break;
+        io_wait(io, 0);
+        io_dispatch(io);
+        unsigned before = h.closed;
+        for (int i = 0; i < SOCKETS; i++)
+            io_remove(io, &s[i]);
+        turn_until(&h.closed, before + SOCKETS);
+    }
+    unsigned before = h.packets;
+    turn_until(&h.packets, before + SOCKETS * EACH);
+    for (int i = 0; i < SOCKETS; i++)
+        close_socket(&s[i]);
+    close(peer);
+    io_destroy(io);
+}
+
 /* ---------------------------------------------------------------------------------------- runs */
 
 static void turn(void)
@@ -683,6 +716,7 @@ static void all_on(int (*backend)(struct io **, const struct io_events *, uint32
     RUN(received_bursts_use_every_buffer_and_go_on);
     RUN(losses_of_the_socket_are_told);
     RUN(x105_nothing_queued_is_lost_when_buffers_run_out);
+    RUN(x105_places_are_used_again_while_buffers_run_out);
     RUN(a_batch_leaves_in_runs_of_both_families);
     RUN(joined_datagrams_of_both_families);
     RUN(nothing_of_a_joined_piece_comes_after_removal);

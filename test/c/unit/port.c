@@ -191,7 +191,9 @@ static void a_live_port_is_found_in_its_own_range(void)
     uint64_t token;
     start(21000, 21001);
     CHECK(addr_parse(&told, "203.0.113.2", 0));
+    CHECK(!ports_renamed(&ports));
     CHECK_EQ(ports_add(&ports, 2, &v4, &told, 22000, 22001), 0);
+    CHECK(ports_renamed(&ports));
     CHECK_EQ(ports_take(&ports, 2, ADDR_V4, 22001, PORT_ANY, 0, &p, &token), 0);
     at = v4;
     at.port = 22001;
