@@ -147,6 +147,9 @@
 -define(CHANNEL_MIN, 16#4000).
 -define(CHANNEL_MAX, 16#4fff).
 -define(UDP, 17).
+%% A server that starts again is deaf for a moment, and each packet sent meanwhile comes back as an
+%% ICMP error. What keeps the allocation alive is sent so often, over 3.5 s, before one counts.
+-define(SENDS_SPARED, 4).
 
 %% ----------------------------------------------------------------------------------------- API
 
@@ -711,11 +714,12 @@ renew(#core{transactions = All} = S) ->
         _ -> {S, []}
     end.
 
-%% Every transaction under way has failed (RFC 8489 6.2.1). Whether the allocation has too, only
-%% asking can tell: the error may be about one old packet.
+%% Every transaction that somebody waits for has failed (RFC 8489 6.2.1). Whether the allocation
+%% has too, only asking can tell, and asking again: the error may be about one old packet, and the
+%% server back in a moment.
 unreachable(Reason, #core{transactions = All} = S0) ->
     {S1, Failed} = lists:foldl(fun(Id, Acc) -> fail(Id, Reason, Acc) end, {S0, []},
-                               maps:keys(All)),
+                               [Id || {Id, Tx} <- maps:to_list(All), not spared(Tx)]),
     case S1 of
         #core{allocation = #allocation{}} ->
             {S2, Asked} = renew(S1),
@@ -723,6 +727,9 @@ unreachable(Reason, #core{transactions = All} = S0) ->
         _ ->
             {S1, Failed}
     end.
+
+spared(#tx{sends = Sends, purpose = Purpose}) ->
+    Sends < ?SENDS_SPARED andalso element(2, Purpose) =:= self.
 
 %% An earlier failure may have taken the transaction along.
 fail(Id, Reason, {#core{transactions = All} = S0, Effects}) when is_map_key(Id, All) ->
