@@ -3,8 +3,10 @@
 ARGS ?=
 SUITE ?=
 T ?= 60
+SECONDS ?= 25
+WAY ?= messages
 
-.PHONY: all build help run test unit ct check fuzz asan tsan epoll instructions gen clean bench bench-report flood image docs
+.PHONY: all build help run test unit ct check fuzz asan tsan epoll instructions gen clean bench bench-report flood image docs demo
 
 all: build
 
@@ -16,6 +18,12 @@ build:
 ## make run            build, then serve in the foreground; ARGS='-c FILE' or variables configure it
 run: build
 	@exec rel/bin/meerkatctl foreground $(ARGS)
+
+## make demo           a video through Meerkat from NAT to NAT, as root (examples/stream); SECONDS=N
+##                     (25), WAY=jingle
+demo: demo-deps
+	@cd examples/stream && rebar3 compile
+	@examples/stream/demo.sh --seconds $(SECONDS) --way $(WAY)
 
 ## make test           everything below; ends with the number of tests passed and failed
 test: test-deps
@@ -73,13 +81,13 @@ gen: build
 
 ## make clean          remove all that was built
 clean:
-	@rm -rf _build
+	@rm -rf _build examples/stream/_build
 	@$(MAKE) -s -C c_src clean
 
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: test-deps
-test-deps:
-	@.ci/deps test
+.PHONY: test-deps demo-deps
+test-deps demo-deps:
+	@.ci/deps $(@:-deps=)
 	@rebar3 compile
