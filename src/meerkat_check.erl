@@ -4,7 +4,7 @@
 -module(meerkat_check).
 
 %% API.
--export([main/1]).
+-export([main/1, usage/0]).
 -export([main/3]).
 -export([run/1]).
 -export([format_step/1]).
@@ -456,6 +456,8 @@ heading(#{server := Server} = Options) ->
 
 %% ----------------------------------------------------------------------------------- arguments
 
+%% What --help prints.
+-spec usage() -> string().
 usage() ->
     "usage: meerkatctl check [turn:HOST[:PORT]] [--user NAME --password PASSWORD |\n"
     "                        --secret SECRET] [--family 4|6]\n"

@@ -185,7 +185,7 @@ summary({Name, _, Written, _, Help}) ->
     [First, [io_lib:format("~28ts~ts~n", ["", More]) || More <- Lines]].
 
 help({"check", _, _, _, _}) ->
-    "meerkatctl check --help tells more\n";
+    meerkat_check:usage();
 help({Name, _, Written, Options, Help}) ->
     ["usage: meerkatctl ", string:trim([Name, " ", Written]),
      [[" [--", atom_to_list(Key), [[" ", Value] || Value =/= ""], "]"]

@@ -377,7 +377,9 @@ usage_is_told(Config) ->
     [begin
          {0, Text} = run(Config, Args),
          ?assertMatch({match, _}, re:run(Text, "^usage: meerkatctl drain .*--deadline TIME"))
-     end || Args <- [["help", "drain"], ["drain", "--help"], ["drain", "-h"]]].
+     end || Args <- [["help", "drain"], ["drain", "--help"], ["drain", "-h"]]],
+    [?assertMatch({0, "usage: meerkatctl check " ++ _}, run(Config, Args))
+     || Args <- [["help", "check"], ["check", "--help"]]].
 
 no_server_is_a_status_of_its_own(Config) ->
     [?assertMatch({Args, {3, "no server was started here" ++ _}}, {Args, run(Config, Args)})
