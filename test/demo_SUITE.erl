@@ -43,14 +43,14 @@ video_by_jingle(Config) -> video("jingle", Config).
 %% The script judges itself; here stands what it has to have seen.
 video(Way, Config) ->
     Kept = filename:join(proplists:get_value(priv_dir, Config), Way),
-    {0, Said} = run(example(["demo.sh"]) ++ " --seconds 6 --way " ++ Way ++ " --keep " ++ Kept),
+    {0, Said} = run(example(["demo.sh"]) ++ " --seconds 8 --way " ++ Way ++ " --keep " ++ Kept),
     ct:log("~ts", [Said]),
     {match, _} = re:run(Said, "Alice: in a call with bob@demo.example/demo at [0-9.:]+, by "
                         ++ Way, [unicode]),
     Result = result(filename:join(Kept, "result")),
-    #{"frames_sent" := 150, "frames_decoded" := Decoded, "frames_received" := Decoded,
+    #{"frames_sent" := 200, "frames_decoded" := Decoded, "frames_received" := Decoded,
       "direct_received" := 0, "relay_restarts" := 1} = Result,
-    ?assert(Decoded > 150 - 25),
+    ?assert(Decoded > 200 - 25),
     [?assert(map_get(Name, Result) > 0)
      || Name <- ["reports_received", "relayed_from_alice", "relayed_from_bob", "direct_cut"]],
     %% Nothing of it is left.

@@ -60,6 +60,7 @@ start() {
 
 alive() { kill -0 "$1" 2>/dev/null; }
 
+# shellcheck disable=SC2317 # called by the trap
 clean_up() {
     local status=$? job patience=50
     trap '' INT TERM
@@ -205,7 +206,7 @@ play() {
         if [ $next = cut ] && [ $((sent * 4)) -ge "$frames" ]; then
             cut_direct_way
             aside "The direct way, of no use so far, is cut."
-            next=kill
+            next='kill'
         elif [ $next = kill ] && [ $((sent * 2)) -ge "$frames" ]; then
             "$ctl" allocations --json >"$dir/before.json"
             kill_relay
@@ -214,6 +215,7 @@ play() {
         fi
         sleep 0.2
     done
+    progress "$(value alice.log frames_sent)"
     printf '%s' "$end_of_line"
     [ $next = nothing ] || give_up "The film was over before all had happened:" alice.log
 }
@@ -258,6 +260,7 @@ results() {
     echo longest_silence_ms="$(value bob.log longest_silence_ms)"
 }
 
+# shellcheck disable=SC2154 # the names in what results has written
 table() {
     local lost=$((frames_sent - frames_decoded)) missed=$((packets_sent - packets_received))
     cat <<TABLE
@@ -282,6 +285,7 @@ must() { # WHAT CONDITION...
     test "$2" "$3" "$4" || { echo "demo.sh: $1 ($2 $3 $4)" >&2; failed=1; }
 }
 
+# shellcheck disable=SC2154
 judge() {
     must "all frames were to be sent" "$frames_sent" -eq "$frames"
     must "what arrived was to be decoded" "$frames_decoded" -eq "$frames_received"
@@ -322,6 +326,7 @@ play
 wait "$alice" || give_up "Alice's client failed:" alice.log
 wait "$bob" || give_up "Bob's client failed:" bob.log
 results >"$dir/result"
+# shellcheck disable=SC1091
 . "$dir/result"
 table
 judge
