@@ -32,23 +32,24 @@ static bool has_bandwidth(struct worker *w, struct session *s, enum direction d,
            shared_bucket_take(&w->config.limits->total, d, now, units);
 }
 
+/* An address of this host: may this port of it be reached? */
 static bool may_reach_own(const struct worker *w, const struct relayed *r, const struct addr *peer)
 {
     struct addr self = relayed_local(r);
     return policy_allows_port(w->policy, w->config.ports, peer, &self);
 }
 
-/* Another client's relayed address: bound here perhaps under another name (1:1 NAT). */
-static struct addr as_bound(const struct worker *w, const struct addr *peer)
+/* Another client's relayed address is bound here perhaps under another name (1:1 NAT). */
+static const struct addr *as_bound(const struct worker *w, const struct addr *peer,
+                                   struct addr *bound)
 {
-    struct addr to = *peer;
     const struct pool *pool =
         ports_renamed(w->config.ports) ? ports_live_at(w->config.ports, peer) : NULL;
-    if (pool) {
-        to = pool->local;
-        to.port = peer->port;
-    }
-    return to;
+    if (!pool)
+        return peer;
+    *bound = pool->local;
+    bound->port = peer->port;
+    return bound;
 }
 
 /* Out of the relayed socket. The permission has been found alive. */
@@ -60,14 +61,13 @@ static void to_peer(struct worker *w, struct session *s, const struct permission
         drop(w, s, CTR_peer_family);
         return;
     }
-    struct addr own;
+    struct addr bound;
     if (UNLIKELY(perm->is_own)) {
         if (!may_reach_own(w, r, peer)) {
             drop(w, s, CTR_forbidden_peer);
             return;
         }
-        own = as_bound(w, peer);
-        peer = &own;
+        peer = as_bound(w, peer, &bound);
     }
     if (!has_bandwidth(w, s, TO_PEER, len)) {
         drop(w, s, CTR_over_bandwidth);

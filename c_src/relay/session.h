@@ -8,6 +8,8 @@
 #ifndef MEERKAT_SESSION_H
 #define MEERKAT_SESSION_H
 
+#include <stdalign.h>
+
 #include "bucket.h"
 #include "bytes.h"
 #include "list.h"
@@ -35,51 +37,56 @@ struct relayed {
     uint64_t deadline; /* of this family */
 };
 
+/* In the order in which a datagram needs it, the cold part last; lines of the cache are 64 bytes.
+ */
 struct session {
-    struct table_node by_tuple;
-    struct table_node by_id;
-    struct timer timer; /* the next deadline of a family */
-    uint64_t expires;   /* the last */
-    uint64_t id;
+    alignas(64) struct table_node by_tuple;
     struct flow flow;
-    struct relayed relayed[2]; /* IPv4, IPv6 */
-    struct list permissions;
-    struct list channels;
-    struct channel *recent_number[RECENT_CHANNELS], *recent_peer[RECENT_CHANNELS];
-    struct list in_gone; /* a socket of it is closed, and that not reported yet */
+    uint64_t expires; /* the last deadline of a family */
     bool dying;
     bool moving; /* move below is pending */
     uint8_t reason;
-    struct flow move;   /* RFC 8016: where its client may appear next */
-    unsigned move_home; /* the worker that client's datagrams come to, for either flow */
-    unsigned flow_home;
-    struct rate rate;     /* of this allocation alone */
-    struct bucket own[2]; /* by direction */
+    struct rate rate; /* of this allocation alone */
     struct shared_bucket *user;
+
     uint64_t client_packets, client_bytes; /* from the client, relayed */
     uint64_t peer_packets, peer_bytes;     /* from peers, relayed */
+    struct bucket own[2];                  /* by direction */
+    struct list channels;
+
+    struct channel *recent_number[RECENT_CHANNELS], *recent_peer[RECENT_CHANNELS];
+    struct relayed relayed[2]; /* IPv4, IPv6 */
+
+    struct table_node by_id;
+    struct timer timer; /* the next deadline of a family */
+    uint64_t id;
+    struct list permissions;
+    struct list in_gone; /* a socket of it is closed, and that not reported yet */
+    struct flow move;    /* RFC 8016: where its client may appear next */
+    unsigned move_home;  /* the worker that client's datagrams come to, for either flow */
+    unsigned flow_home;
     uint64_t dropped;
     uint32_t drops[SESSION_DROPS]; /* of these, by reason */
 };
 
 struct permission {
     struct table_node by_ip;
-    struct timer timer;
-    struct list in_session;
     struct session *session;
     struct addr ip; /* port 0 */
     bool is_own;    /* an address of this host: every port must be asked for */
+    struct timer timer;
+    struct list in_session;
 };
 
 struct channel {
     struct table_node by_number;
     struct table_node by_peer;
-    struct timer timer;
-    struct list in_session;
     struct session *session;
     struct permission *permission; /* last found for it, perhaps gone since */
     struct addr peer;
     uint16_t number;
+    struct timer timer;
+    struct list in_session;
 };
 
 struct sessions {

@@ -12,9 +12,9 @@ enum { TIMER_SLOTS = 1024 };
 #define TIMER_TICK_NS 250000000ull
 
 struct timer {
-    struct list in_slot;
     uint64_t deadline; /* nanoseconds, the clock's */
     uint8_t kind;      /* the owner's */
+    struct list in_slot;
 };
 
 struct timers {
