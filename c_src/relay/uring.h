@@ -69,8 +69,8 @@ static inline enum op tag_op(uint64_t tag)
 struct slot {
     struct io_socket *socket;
     uint32_t gen;
-    uint32_t next_free; /* index + 1 */
-    bool waits;         /* stands in rearm */
+    uint32_t next_free : 31; /* index + 1 */
+    uint32_t waits : 1;      /* stands in rearm */
 };
 
 struct uring {
