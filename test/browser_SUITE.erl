@@ -5,7 +5,8 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
--export([two_users_call_each_other/1, not_our_secret/1, what_servers_tell/1]).
+-export([two_users_call_each_other/1, not_our_secret/1,
+         what_servers_tell/1]).
 
 suite() -> [{timetrap, {minutes, 3}}].
 

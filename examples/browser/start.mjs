@@ -141,7 +141,7 @@ async function main() {
   };
   if (!settings.STUN_SECRET) throw new Error('STUN_SECRET is not set: the shared secret that Meerkat was started with');
   const { links, stop } = await start(settings);
-  console.log(`\nThe relay is turn:${settings.TURN_HOST}:${settings.TURN_PORT}. Open each in a tab of its own, log in, and call:\n`);
+  console.log(`\nThe relay is turn:${settings.TURN_HOST}:${settings.TURN_PORT}. Open each in a window of its own, log in, and call:\n`);
   for (const [user, link] of Object.entries(links)) console.log(`  ${user.padEnd(5)}  ${link}`);
   console.log('\nCtrl-C stops it.');
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () => stop());
