@@ -10,7 +10,7 @@
 -export([drain/0, drain/1, drain/2, undrain/0, undrain/1, redirect/2, is_ready/0, is_ready/1]).
 -export([status/0, status/1, info/1]).
 -export([allocations/0, allocations/1, allocations/2, allocation/1, allocation/2]).
--export([disconnect/1, disconnect/2]).
+-export([disconnect/1, disconnect/2, revoke/2, revoke/3]).
 -export([users/0, users/1, add_user/3, remove_user/2]).
 -export([credentials/1, credentials/2, credentials/3]).
 -export([loglevel/0, loglevel/1]).
@@ -190,6 +190,8 @@ sentence(Reason) -> Reason.
 %%   relay_gap_ms  how long the server was without, the last time: to the last allocation replayed;
 %%                 relay_gap_total_ms: all times together
 %%   relay_replayed, relay_lost  allocations that the next relay got, and that it did not
+%%   xmpp          connections to XMPP servers, who hears of changes, what was counted
+%%                 (meerkat_xmpp:info/1); or none
 %%   relay         the relay program's tables and counters (c_src/ctl/counters.def), or why not
 -spec info(name()) -> #{listeners := [{inet:ip_address(), inet:port_number()}],
                         relays := [map()],
@@ -202,6 +204,7 @@ sentence(Reason) -> Reason.
                         relay_gap_total_ms := non_neg_integer(),
                         relay_replayed := non_neg_integer(),
                         relay_lost := non_neg_integer(),
+                        xmpp := map() | none,
                         relay := {ok, map()} | {error, relay_down | busy}}.
 info(Name) ->
     #{relays := Relays, own_kinds := Kinds} = meerkat_registry:settings(Name),
@@ -218,6 +221,7 @@ info(Name) ->
       allocations => meerkat_registry:count(Name),
       draining => meerkat_drain:is_draining(Name),
       answers => meerkat_answers:outcomes(meerkat_registry:answers(Name)),
+      xmpp => meerkat_xmpp:info(Name),
       relay => meerkat_relay:stats(Name)}.
 
 bound(Name) ->
@@ -264,6 +268,26 @@ disconnect(Name, Who) -> meerkat_sessions:disconnect(Name, Who).
 -spec disconnect(meerkat_sessions:who()) -> non_neg_integer().
 disconnect(Who) -> disconnect(?DEFAULT, Who).
 
+%% Ends all allocations of a user, how many, and the time-limited credentials there are: those that
+%% expire within TtlS seconds are answered 401 from now on, until the server ends. TtlS is how long
+%% credentials are made for: then those that are made later are good, and who may have them is for
+%% whoever makes them. The default is what the component makes, xmpp_ttl, else a day.
+-spec revoke(name(), User :: binary()) -> {ok, non_neg_integer()} | {error, full}.
+revoke(Name, User) ->
+    TtlS = case meerkat_registry:settings(Name) of
+        #{xmpp := #{ttl := Ttl}} -> Ttl;
+        #{xmpp := none} -> ?TTL_S
+    end,
+    revoke(Name, User, TtlS).
+
+-spec revoke(name(), User :: binary(), TtlS :: pos_integer()) ->
+    {ok, non_neg_integer()} | {error, full}.
+revoke(Name, User, TtlS) when is_binary(User), is_integer(TtlS), TtlS > 0 ->
+    case meerkat_revoked:revoke(Name, User, TtlS) of
+        ok -> {ok, disconnect(Name, {user, User})};
+        {error, full} -> {error, full}
+    end.
+
 %% The users that have a password of their own: configured ones, and those that were added.
 -spec users(name()) -> [map()].
 users(Name) -> meerkat_users:list(Name).
@@ -307,7 +331,7 @@ credentials(User) ->
 -spec credentials(name(), User :: binary(), TtlS :: pos_integer()) ->
     #{username := binary(), password := binary(), ttl := pos_integer(), uris := [binary()]}.
 credentials(Name, User, TtlS) when is_binary(User), is_integer(TtlS), TtlS > 0 ->
-    #{secrets := Secrets, relays := Relays} = meerkat_registry:settings(Name),
+    #{secrets := Secrets} = meerkat_registry:settings(Name),
     case Secrets() of
         [Secret | _] when byte_size(User) < 480 ->
             {Username, Password} =
@@ -315,34 +339,11 @@ credentials(Name, User, TtlS) when is_binary(User), is_integer(TtlS), TtlS > 0 -
             #{username => Username,
               password => Password,
               ttl => TtlS,
-              uris => lists:usort([Uri || {Local, Port} <- bound_for_all(Name),
-                                          Ip <- told(Local, Relays),
+              uris => lists:usort([Uri || {Ip, Port} <- meerkat_services:addresses(Name),
                                           Uri <- uris(Ip, Port)])};
         _ ->
             error(badarg)
     end.
-
-%% A realm that the configuration has by itself takes credentials of its own.
-bound_for_all(Name) ->
-    #{realms := Realms} = Settings = meerkat_registry:settings(Name),
-    case meerkat_registry:note(Name, listening) of
-        none -> [];
-        Bound -> [Address || {Id, Address} <- maps:to_list(Bound),
-                             meerkat_settings:owner(maps:get(Id, Realms), Settings) =:= default]
-    end.
-
-%% Where clients find a listener: a wildcard, or the address relayed from, at the address they are
-%% told; any other at itself.
-told(Local, Relays) ->
-    Told = [Advertised || #{local := Ip, advertised := Advertised} <- Relays,
-                          Ip =:= Local orelse is_wildcard(Local) andalso size(Ip) =:= size(Local)],
-    case {Told, is_wildcard(Local)} of
-        {[], false} -> [Local];
-        _ -> Told
-    end.
-
-is_wildcard(Ip) ->
-    lists:all(fun(Part) -> Part =:= 0 end, tuple_to_list(Ip)).
 
 %% RFC 7064, RFC 7065.
 uris(Ip, Port) ->

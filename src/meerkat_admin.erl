@@ -20,6 +20,7 @@
 %% {allocations, [Filter]}     #{total, allocations}: meerkat_sessions:list/2
 %% {allocation, [Id]}          meerkat:allocation/2
 %% {disconnect, [Who]}         meerkat:disconnect/2; none is an error
+%% {revoke, [User]}, {revoke, [User, Ttl]}   meerkat:revoke/2, revoke/3
 %% {users, []}                 meerkat:users/1
 %% {add_user, [User, Proof]}, {remove_user, [User]}   where that is kept
 %% {loglevel, []}, {loglevel, [Level]}   the level, Level as text
@@ -63,6 +64,10 @@ handle({disconnect, [Who]}, Server) ->
         {0, Id} -> {error, no_such(Id)};
         {N, _} -> {ok, N}
     end;
+handle({revoke, [User]}, Server) when is_binary(User) ->
+    revoked(meerkat:revoke(Server, User));
+handle({revoke, [User, Ttl]}, Server) when is_binary(User), is_integer(Ttl), Ttl > 0 ->
+    revoked(meerkat:revoke(Server, User, Ttl));
 handle({users, []}, Server) ->
     {ok, meerkat:users(Server)};
 handle({add_user, [User, Proof]}, Server) ->
@@ -143,6 +148,9 @@ drained(Server, Options) ->
     {ok, meerkat_registry:count(Server), fun() ->
         meerkat_drain:end_after(Server, Deadline, operator, fun meerkat_drain:end_node/0)
     end}.
+
+revoked({ok, N}) -> {ok, N};
+revoked({error, full}) -> {error, <<"too many users are revoked already">>}.
 
 no_such(Id) when is_binary(Id) -> <<"there is no allocation ", (escaped(Id))/binary>>;
 no_such(_) -> <<"there is no such allocation">>.

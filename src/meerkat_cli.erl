@@ -65,6 +65,9 @@ run("disconnect", [Id], Options) when not is_map_key(user, Options) ->
     disconnect(text(Id), Options);
 run("disconnect", [], #{user := User} = Options) ->
     disconnect({user, User}, Options);
+run("revoke", [User], Options) ->
+    Ttl = [max(1, Seconds) || #{ttl := Seconds} <- [Options]],
+    asked({revoke, [text(User) | Ttl]}, fun meerkat_cli_show:revoked/1, Options);
 run("credentials", [], Options) ->
     run("credentials", ["guest"], Options);
 run("credentials", [User], Options) ->

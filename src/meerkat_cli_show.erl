@@ -2,7 +2,8 @@
 %% may have chosen is escaped here, for this ends on a terminal.
 -module(meerkat_cli_show).
 
--export([status/1, allocations/1, allocation/1, users/1, drain/2, disconnected/1, warnings/1]).
+-export([status/1, allocations/1, allocation/1, users/1, drain/2, disconnected/1, revoked/1]).
+-export([warnings/1]).
 -export([kept/1, kept_text/1]).
 
 %% Characters of a name in a table.
@@ -107,6 +108,10 @@ then(#{stay := true}) -> "The server stays; undrain takes allocations again";
 then(#{deadline := Seconds}) ->
     ["The server ends when they have, or in ", span(Seconds * 1000)];
 then(#{}) -> "The server ends when they have".
+
+-spec revoked(non_neg_integer()) -> unicode:chardata().
+revoked(N) ->
+    [meerkat_text:allocations(N), " ended, and the credentials there were\n"].
 
 -spec disconnected(pos_integer()) -> unicode:chardata().
 disconnected(N) ->

@@ -66,6 +66,16 @@
     added_users => meerkat_users:users(),
     http_listen := undefined | {inet:ip_address(), inet:port_number()},
     http_token := undefined | binary(),
+    xmpp_host := [{binary() | inet:ip_address(), inet:port_number() | default}],
+    xmpp_port := inet:port_number(),
+    xmpp_component := undefined | binary(),
+    xmpp_secret := undefined | binary(),
+    xmpp_domains := [binary()],
+    xmpp_admins := [binary()],
+    xmpp_ttl := pos_integer(),
+    xmpp_rate := non_neg_integer(),
+    xmpp_ping_interval := pos_integer(),
+    xmpp_is_subdomain := boolean(),
     settings := [setting()]
 }.
 -type setting() :: {Key :: atom(), Value :: binary(), Origin :: binary()}.
@@ -393,8 +403,9 @@ plain() ->
         user_bps, bps_capacity, unauthenticated_rate, unauthenticated_burst, alternate_server,
         password_algorithms, require_sha256, username_anonymity, failed_authentication_rate,
         rfc3489_compatibility, mobility, log_format, drain_deadline, users_file, http_listen,
-        http_token, io_backend, receive_buffer, send_buffer, credential_leeway, credential_sha256,
-        expire_with_credentials
+        http_token, xmpp_host, xmpp_port, xmpp_component, xmpp_secret, xmpp_domains, xmpp_admins,
+        xmpp_ttl, xmpp_rate, xmpp_ping_interval, xmpp_is_subdomain, io_backend, receive_buffer,
+        send_buffer, credential_leeway, credential_sha256, expire_with_credentials
     ].
 
 %% Drawn at each start and never part of what is built or shipped.

@@ -21,7 +21,8 @@ mistakes(Resolved) ->
         nothing_required(Resolved) ++
         without_sha256(Resolved) ++
         nothing_to_serve(Resolved) ++
-        realms(Resolved).
+        realms(Resolved) ++
+        xmpp(Resolved).
 
 too_large(Low, High, Resolved) ->
     case Resolved of
@@ -71,6 +72,26 @@ nothing_to_serve(#{udp_enabled := {false, _}} = Resolved) ->
     ];
 nothing_to_serve(_) ->
     [].
+
+%% What a component cannot do without.
+xmpp(#{xmpp_host := {[], _}}) ->
+    [];
+xmpp(#{xmpp_component := {Name, _}, xmpp_secret := {Secret, _}, xmpp_domains := {Domains, _},
+       xmpp_is_subdomain := {IsSubdomain, _}} = Resolved) ->
+    Host = named(xmpp_host, Resolved),
+    [
+        [Host, " is set, but ", Key, " is not"]
+     || {Key, undefined} <- [{"xmpp_component", Name}, {"xmpp_secret", Secret}]
+    ] ++ [
+        [named(xmpp_component, Resolved), " is below no domain, so xmpp_domains has to say whose "
+            "users are told"]
+     || Name =/= undefined, not IsSubdomain, Domains =:= [],
+        binary:match(Name, <<".">>) =:= nomatch
+    ] ++ [
+        [Host, " is set, but Erlang libraries that it needs are missing; Debian packages have "
+            "them: ", lists:join(" ", lists:usort(Packages))]
+     || [_ | _] = Packages <- [meerkat_xmpp:missing()]
+    ].
 
 realm(#{name := Name, place := Place}) ->
     [at(Place), ": realms: ", meerkat_config_value:quote(Name), ": "].

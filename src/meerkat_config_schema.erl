@@ -224,6 +224,36 @@ rows() ->
         row(http_token, secret, undefined, ["HTTP_TOKEN"], yes, <<"\"...\"">>,
             "What /credentials wants to see before it makes credentials; without it there is no "
             "/credentials. Whoever has it can let anybody relay."),
+        row(xmpp_host, {list, xmpp_server}, [], ["XMPP_HOST"], no,
+            <<"( \"127.0.0.1\", \"xmpp2.example.com:8888\" )">>,
+            "XMPP servers to be a component of (XEP-0114), each a name or address and, where it is "
+            "not xmpp_port, a port; one for each node of a cluster. Users are told of this server "
+            "with credentials of their own (XEP-0215): docs/xmpp.md. Without it there is no "
+            "component."),
+        row(xmpp_port, {integer, 1, 65535}, 8888, ["XMPP_PORT"], yes,
+            "The port for components there."),
+        row(xmpp_component, domain, undefined, ["XMPP_COMPONENT"], yes,
+            <<"\"turn.example.com\"">>,
+            "The component's name, as the XMPP server knows it. Of several Meerkats each has its "
+            "own."),
+        row(xmpp_secret, secret, undefined, ["XMPP_SECRET"], yes, <<"\"...\"">>,
+            "What the XMPP server knows it by."),
+        row(xmpp_domains, {list, domain}, [], ["XMPP_DOMAINS"], yes, <<"( \"example.com\" )">>,
+            "Domains whose users are told. Without it: the domain above xmpp_component."),
+        row(xmpp_admins, {list, jid}, [], ["XMPP_ADMINS"], yes, <<"( \"admin@example.com\" )">>,
+            "Who may give commands (XEP-0050: status, a user's allocations, disconnect, drain): "
+            "addresses without a resource, of xmpp_domains."),
+        row(xmpp_ttl, {integer, 600, 604800}, 43200, ["XMPP_TTL"], yes,
+            "Seconds that the credentials are good for. Some clients need 600."),
+        row(xmpp_rate, {integer, 0, 1000000}, 5, ["XMPP_RATE"], yes,
+            "Requests per second of one user (of all its clients); twice as many may come at once. "
+            "0 is no limit."),
+        row(xmpp_ping_interval, {integer, 1, 3600}, 60, ["XMPP_PING_INTERVAL"], yes,
+            "Seconds of silence after which the XMPP server is asked whether it lives; after as "
+            "many again the connection is made anew."),
+        row(xmpp_is_subdomain, boolean, false, ["XMPP_IS_SUBDOMAIN"], yes,
+            "MongooseIM only: xmpp_component is the first part of a name below every domain that "
+            "it serves (`turn`: turn.example.com, turn.example.org, ...)."),
         row(log_level, {choice, ?LOG_LEVELS}, info, ["LOG_LEVEL", "MONGOOSEICE_LOGLEVEL"], yes,
             "Least severe lines to log."),
         row(log_format, {choice, [{<<"human">>, human}, {<<"json">>, json}]}, human,
@@ -378,6 +408,7 @@ markdown(#{key := Key, type := Type, env := Env, reloadable := Reloadable, doc :
 
 markdown_default(#{key := relay_ip}) -> "the default route's";
 markdown_default(#{default := random}) -> "random";
+markdown_default(#{key := xmpp_domains}) -> "that above xmpp_component";
 markdown_default(#{default := undefined}) -> "none";
 markdown_default(#{type := {opaque_string, _}, default := Text}) -> code(Text);
 markdown_default(#{type := Type, default := Default}) -> code(shown(Type, Default)).

@@ -21,11 +21,15 @@
     | network
     | server
     | http_address
+    | xmpp_server
+    | domain
+    | jid
     | key
     | {list, type()}
     | meerkat_config_group:type().
 %% boolean(), integer(), an atom of the choice, binary(), `any` or an address, {address, bits},
-%% {address, port}, a list of these; a relay_ip is an address or {advertised, bound}; groups are
+%% {address, port}, a list of these; an xmpp_server is {name or address, port or `default`}; a
+%% relay_ip is an address or {advertised, bound}; groups are
 %% told of in meerkat_config_group.
 -type value() :: term().
 %% What meerkat_conf_nif:read/1 found below a key: the rest of its path, its value, its place.
@@ -178,6 +182,13 @@ text(server, Text) ->
 text(http_address, Text) ->
     http_address(re:run(Text, "^(?:(?:\\[([0-9a-fA-F:.]+)\\]|([0-9.]+)):)?([0-9]{1,5})$",
                         [dollar_endonly, {capture, all_but_first, binary}]));
+text(xmpp_server, Text) ->
+    xmpp_server(re:run(Text, "^(?:\\[([0-9a-fA-F:.]+)\\]|([A-Za-z0-9._-]+))(?::([0-9]{1,5}))?$",
+                       [dollar_endonly, {capture, all_but_first, binary}]));
+text(domain, Text) ->
+    named(Text, "^[^\\s@/.\\x00-\\x1f][^\\s@/\\x00-\\x1f]*$");
+text(jid, Text) ->
+    named(Text, "^[^\\s@/\\x00-\\x1f]+@[^\\s@/\\x00-\\x1f]+$");
 text(key, <<Hex:32/binary>>) ->
     case re:run(Hex, "^[0-9a-fA-F]{32}$") of
         {match, _} -> {ok, <<(binary_to_integer(Hex, 16)):128>>};
@@ -270,6 +281,34 @@ http_address({match, [V6, V4, Port]}) ->
 http_address(nomatch) ->
     error.
 
+%% A name is taken as it is; digits and dots are an address or nothing.
+xmpp_server({match, [V6, Name]}) ->
+    xmpp_server({match, [V6, Name, <<>>]});
+xmpp_server({match, [V6, Name, Port]}) ->
+    case {xmpp_host(V6, Name), Port =/= <<>> andalso binary_to_integer(Port)} of
+        {error, _} -> error;
+        {{ok, Host}, false} -> {ok, {Host, default}};
+        {{ok, Host}, Number} when Number > 0, Number < 65536 -> {ok, {Host, Number}};
+        _ -> error
+    end;
+xmpp_server(nomatch) ->
+    error.
+
+xmpp_host(<<>>, Name) ->
+    case re:run(Name, "^[0-9.]+$") of
+        {match, _} -> address(Name, fun(_) -> true end);
+        nomatch -> {ok, Name}
+    end;
+xmpp_host(V6, <<>>) ->
+    address(V6, fun(Ip) -> tuple_size(Ip) =:= 8 end).
+
+%% Names of XMPP, in lower case; what else prepares them the libraries for XMPP know.
+named(Text, Pattern) ->
+    case byte_size(Text) < 1024 andalso re:run(Text, Pattern, [dollar_endonly, unicode]) of
+        {match, _} -> {ok, unicode:characters_to_binary(string:lowercase(Text))};
+        _ -> error
+    end.
+
 width(Ip) when tuple_size(Ip) =:= 4 -> 32;
 width(_) -> 128.
 
@@ -333,6 +372,22 @@ allowed(server) ->
 allowed(http_address) ->
     <<"a port, which only this machine reaches, or an IP address and a port, like 9641, "
       "192.0.2.7:9641 or [::]:9641">>;
+allowed({list, xmpp_server}) ->
+    <<"names or IP addresses, as wanted with a port: xmpp.example.com, 192.0.2.7:8888, "
+      "[2001:db8::7]:8888 (in a file a list of texts, in the environment separated by commas)">>;
+allowed({list, domain}) ->
+    <<"domains like example.com (in a file a list of texts, in the environment separated by "
+      "commas)">>;
+allowed({list, jid}) ->
+    <<"XMPP addresses like admin@example.com (in a file a list of texts, in the environment "
+      "separated by commas)">>;
+allowed(xmpp_server) ->
+    <<"a name or an IP address, as wanted with a port, like xmpp.example.com, 192.0.2.7:8888 or "
+      "[2001:db8::7]:8888">>;
+allowed(domain) ->
+    <<"a domain like turn.example.com">>;
+allowed(jid) ->
+    <<"an XMPP address without a resource like admin@example.com">>;
 allowed(network) ->
     <<"a network like 10.0.0.0/8, 2001:db8::/32 or 192.0.2.7, its host bits zero">>.
 
@@ -352,6 +407,12 @@ render(network, Network) -> meerkat_text:network(Network);
 render(secret, _) -> <<"(not shown)">>;
 render(http_address, Address) -> meerkat_text:address(Address);
 render(server, Address) -> meerkat_text:address(Address);
+render(xmpp_server, {Host, default}) when is_binary(Host) -> Host;
+render(xmpp_server, {Host, default}) -> meerkat_text:ip(Host);
+render(xmpp_server, {Host, Port}) when is_binary(Host) -> [Host, $:, integer_to_binary(Port)];
+render(xmpp_server, Address) -> meerkat_text:address(Address);
+render(domain, Name) -> Name;
+render(jid, Jid) -> Jid;
 render(_, Ip) -> meerkat_text:ip(Ip).
 
 show(Secret, _) when Secret =:= secret; Secret =:= password; Secret =:= key ->

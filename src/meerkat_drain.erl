@@ -12,21 +12,25 @@
 %% From here on new allocations go to the servers of the key `alternate_server`, or nowhere.
 -spec drain(Name :: atom()) -> ok.
 drain(Name) ->
-    meerkat_registry:put_note(Name, drain, configured).
+    noted(Name, configured).
 
 %% Or to these.
 -spec redirect(Name :: atom(), [address(), ...]) -> ok | {error, own_address}.
 redirect(Name, Servers) ->
     case lists:any(fun(Server) -> is_own(Server, Name) end, Servers) of
         true -> {error, own_address};
-        false -> meerkat_registry:put_note(Name, drain, {to, Servers})
+        false -> noted(Name, {to, Servers})
     end.
 
 %% Takes allocations again, and calls off whatever end was awaited.
 -spec undrain(Name :: atom()) -> ok.
 undrain(Name) ->
     ok = call_off(Name),
-    meerkat_registry:put_note(Name, drain, none).
+    noted(Name, none).
+
+noted(Name, Drain) ->
+    ok = meerkat_registry:put_note(Name, drain, Drain),
+    meerkat_xmpp:changed(Name).
 
 %% Calls Then, once, when the server has no allocation left, or Seconds from now. One that is
 %% awaited already is called off.

@@ -12,6 +12,8 @@
     allocations := non_neg_integer(),
     allocations_max := non_neg_integer(),
     draining := boolean(),
+    %% As meerkat_xmpp:info/1 says.
+    xmpp := map() | none,
     not_ready := [meerkat_health:reason()],
     answers := #{{meerkat_answers:method(), meerkat_answers:outcome()} => non_neg_integer()},
     durations := #{meerkat_answers:method() => meerkat_answers:durations()},
@@ -103,6 +105,22 @@ rows() ->
       "allocations there were when it died: ok, the next one has them; lost, it does not",
       fun(#{restarts := #{replayed := Replayed, lost := Lost}}) ->
           [{[{outcome, "ok"}], Replayed}, {[{outcome, "lost"}], Lost}]
+      end},
+     {"xmpp_connections", gauge, [state],
+      "connections of the component, connecting or up",
+      fun(#{xmpp := Xmpp}) ->
+          States = case Xmpp of none -> []; #{connections := Of} -> maps:values(Of) end,
+          [{[{state, atom_to_binary(State)}], length([S || S <- States, S =:= State])}
+           || State <- [connecting, up]]
+      end},
+     {"xmpp_events_total", counter, [event],
+      "what the component met with: "
+      ++ lists:append(lists:join("; ", [atom_to_list(Event) ++ ", " ++ What
+                                        || {Event, What} <- meerkat_xmpp_counts:help()])),
+      fun(#{xmpp := Xmpp}) ->
+          Counts = case Xmpp of none -> #{}; #{counts := Counted} -> Counted end,
+          [{[{event, atom_to_binary(Event)}], maps:get(Event, Counts, 0)}
+           || {Event, _} <- meerkat_xmpp_counts:help()]
       end},
      {"requests_waiting", gauge, [], "requests the relay has passed on and has no response to yet",
       stat(requests)},
@@ -252,6 +270,7 @@ snapshot(Name) ->
           durations => meerkat_answers:durations(Answers),
           pools => [pool(R, Relay) || R <- Relays],
           restarts => meerkat_restarts:counts(Name),
+          xmpp => meerkat_xmpp:info(Name),
           queues => #{relay => waiting([meerkat_registry:note(Name, relay),
                                          meerkat_registry:note(Name, wire)]),
                       request => waiting([meerkat_registry:note(Name, {request, N})

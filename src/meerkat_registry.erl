@@ -8,7 +8,7 @@
 -export([settings/1, replace/2, is_running/1, count/1, sessions/1, quota/1]).
 -export([five_tuple/1, enter/4, claim/4, forget/3, leave/3, find/2, pid/2]).
 -export([hold/4, release/2, holder/2]).
--export([put_note/3, note/2, answers/1]).
+-export([put_note/3, note/2, notes/2, drop_note/2, answers/1]).
 -export([init/1, handle_call/3, handle_cast/2, terminate/2]).
 
 -export_type([five_tuple/0, key/0]).
@@ -165,8 +165,7 @@ hold(Name, Token, Owner, Family) ->
 
 -spec release(Name :: atom(), Token :: pos_integer()) -> ok.
 release(Name, Token) ->
-    true = ets:delete(maps:get(notes, here(Name)), {token, Token}),
-    ok.
+    drop_note(Name, {token, Token}).
 
 -spec holder(Name :: atom(), Token :: non_neg_integer()) ->
     {meerkat_alloc_core:owner(), 4 | 6} | none.
@@ -185,6 +184,16 @@ note(Name, Key) ->
         [{_, Value}] -> Value;
         [] -> none
     end.
+
+%% Those whose key is {Kind, Key}.
+-spec notes(Name :: atom(), Kind :: atom()) -> [{Key :: term(), Value :: term()}].
+notes(Name, Kind) ->
+    ets:select(maps:get(notes, here(Name)), [{{{Kind, '$1'}, '$2'}, [], [{{'$1', '$2'}}]}]).
+
+-spec drop_note(Name :: atom(), Key :: term()) -> ok.
+drop_note(Name, Key) ->
+    true = ets:delete(maps:get(notes, here(Name)), Key),
+    ok.
 
 %% How requests ended.
 -spec answers(Name :: atom()) -> meerkat_answers:answers().

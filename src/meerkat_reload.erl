@@ -53,7 +53,8 @@ put_in_force(Name, New, Old) ->
             Closed = closed(New, Old),
             _ = [meerkat_relay:call(Name, Message) || Message <- Closed],
             rates(Name, New),
-            note(Name, Replies, Closed);
+            ok = note(Name, Replies, Closed),
+            meerkat_xmpp:changed(Name);
         {error, relay_down} ->
             %% The next one begins with the new settings.
             ok;

@@ -115,13 +115,12 @@ take(Name, Asker, #{packet := Packet, client := {Ip, _} = Client, listener := Li
         meerkat_registry:settings(Name),
     Owner = meerkat_settings:owner(Realm, Settings),
     #{auth := Auth} = meerkat_settings:tenant(Owner, Settings),
-    case meerkat_auth:authenticate(Packet, Message, Realm, Auth) of
+    case authenticated(Name, Packet, Message, Realm, Auth) of
         {ok, Identity} ->
             admitted(Name, job(Name, Asker, Fields, Message, Identity#{realm => Owner}));
-        {error, Code} ->
+        {error, Code, Why} ->
             #{refusals := Refusals} = Settings,
-            ok = meerkat_auth_log:refused(Refusals, Code, Client,
-                                          fun() -> meerkat_auth:why(Message, Realm, Auth) end),
+            ok = meerkat_auth_log:refused(Refusals, Code, Client, Why),
             Code =:= 401 andalso meerkat_auth_failures:count(Failures, Ip, user(Message),
                                                              meerkat_auth_failures:now_us()),
             ok = meerkat_events:tell(Name, [meerkat, authentication, failure], #{count => 1},
@@ -129,6 +128,22 @@ take(Name, Asker, #{packet := Packet, client := {Ip, _} = Client, listener := Li
             Challenge = challenge(Code, Message, Realm, meerkat_auth:algorithms(Auth)),
             send(Name, Asker#{request => #{message => Message}}, Code,
                  meerkat_stun:encode(response(error, Message, Challenge)))
+    end.
+
+%% What is good and was revoked is answered as what is not.
+authenticated(Name, Packet, Message, Realm, Auth) ->
+    case meerkat_auth:authenticate(Packet, Message, Realm, Auth) of
+        {ok, #{user := User} = Identity} ->
+            case meerkat_revoked:is_revoked(Name, User) of
+                false ->
+                    {ok, Identity};
+                true ->
+                    {error, 401, fun() ->
+                        ["the credentials of \"", meerkat_text:escape(User), "\" were revoked"]
+                    end}
+            end;
+        {error, Code} ->
+            {error, Code, fun() -> meerkat_auth:why(Message, Realm, Auth) end}
     end.
 
 %% As the request says it, be it a hash.

@@ -51,7 +51,8 @@ init(Name) ->
     {ok, {#{strategy => rest_for_one, intensity => ?DEATHS, period => ?SECONDS},
           [#{id => meerkat_registry,
              start => {meerkat_registry, start_link, [Name]}}]
-          ++ meerkat_http_sup:child_specs(Name, meerkat_registry:kept(Name)) ++
+          ++ meerkat_http_sup:child_specs(Name, meerkat_registry:kept(Name))
+          ++ meerkat_xmpp_sup:child_specs(Name, meerkat_registry:kept(Name)) ++
           [#{id => meerkat_alloc_sup,
              start => {meerkat_alloc_sup, start_link, [Name]},
              type => supervisor},

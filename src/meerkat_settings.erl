@@ -40,6 +40,17 @@
                                 token := fun(() -> undefined | binary()),
                                 %% Wrong tokens, by source.
                                 failures := meerkat_auth_failures:failures()},
+                      %% The component: where it connects to, what it is called and goes by.
+                      xmpp := none | #{servers := [{binary() | inet:ip_address(),
+                                                    inet:port_number()}],
+                                       component := binary(),
+                                       secret := fun(() -> binary()),
+                                       domains := [binary()],
+                                       admins := [binary()],
+                                       ttl := pos_integer(),
+                                       rate := non_neg_integer(),
+                                       ping_s := pos_integer(),
+                                       is_subdomain := boolean()},
                       %% An embedder's modules, each with what it is given.
                       authorizer := none | {module(), term()},
                       events := none | {module(), term()},
@@ -201,6 +212,7 @@ settings(Name, Config, IsDrawn, Kept) ->
       bandwidth => bandwidth(Config),
       alternate_server => maps:get(alternate_server, Config),
       http => http(Config),
+      xmpp => xmpp(Config),
       authorizer => maps:get(authorizer, Config, none),
       events => maps:get(events, Config, none),
       relay_program => maps:get(relay_program, Config, default),
@@ -312,6 +324,18 @@ http(#{http_listen := Listen, http_token := Token}) ->
       token => fun() -> Token end,
       failures => meerkat_auth_failures:new(?WRONG_TOKENS)}.
 
+%% meerkat_config_rules sees to it that all of it is there.
+xmpp(#{xmpp_host := Servers, xmpp_component := Component, xmpp_secret := Secret} = Config)
+  when Servers =/= [], Component =/= undefined, Secret =/= undefined ->
+    #{xmpp_port := Default, xmpp_domains := Domains, xmpp_admins := Admins, xmpp_ttl := Ttl,
+      xmpp_rate := Rate, xmpp_ping_interval := Ping, xmpp_is_subdomain := IsSubdomain} = Config,
+    #{servers => [{Host, case Port of default -> Default; _ -> Port end}
+                  || {Host, Port} <- Servers],
+      component => Component, secret => fun() -> Secret end, domains => Domains,
+      admins => Admins, ttl => Ttl, rate => Rate, ping_s => Ping, is_subdomain => IsSubdomain};
+xmpp(_Config) ->
+    none.
+
 quota(#{user_quota := User, max_allocations_per_address := Source, total_quota := Total,
         max_allocations := Max}) ->
     #{user => User,
@@ -388,6 +412,19 @@ is_valid(alternate_server, Servers) ->
     is_list(Servers) andalso lists:all(fun is_server/1, Servers);
 is_valid(http_listen, Address) ->
     Address =:= undefined orelse is_tuple(Address) andalso is_http_address(Address);
+is_valid(xmpp_host, Servers) ->
+    is_list(Servers) andalso lists:all(fun is_xmpp_server/1, Servers);
+is_valid(Text, Value) when Text =:= xmpp_component; Text =:= xmpp_secret ->
+    Value =:= undefined orelse is_binary(Value) andalso Value =/= <<>>;
+is_valid(Names, Value) when Names =:= xmpp_domains; Names =:= xmpp_admins ->
+    is_list(Value) andalso lists:all(fun is_binary/1, Value);
+is_valid(Number, Value) when Number =:= xmpp_port; Number =:= xmpp_ttl;
+                             Number =:= xmpp_ping_interval ->
+    is_integer(Value) andalso Value > 0;
+is_valid(xmpp_rate, Value) ->
+    is_integer(Value) andalso Value >= 0;
+is_valid(xmpp_is_subdomain, Value) ->
+    is_boolean(Value);
 is_valid(http_token, Token) ->
     Token =:= undefined orelse is_binary(Token) andalso Token =/= <<>>;
 is_valid(Buffer, Value) when Buffer =:= receive_buffer; Buffer =:= send_buffer ->
@@ -455,6 +492,11 @@ is_prefix(_) ->
 
 is_server({Ip, Port}) -> is_ip(Ip) andalso is_port_number(Port) andalso Port > 0;
 is_server(_) -> false.
+
+is_xmpp_server({Host, Port}) ->
+    (is_binary(Host) orelse is_ip(Host)) andalso (Port =:= default orelse is_port_number(Port));
+is_xmpp_server(_) ->
+    false.
 
 is_http_address({Ip, Port}) -> is_ip(Ip) andalso is_port_number(Port);
 is_http_address(_) -> false.

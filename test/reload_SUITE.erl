@@ -454,7 +454,7 @@ the_table_is_right(_Config) ->
                 <- meerkat_config_schema:rows(),
             %% They are nothing without others.
             not lists:member(Key, [udp_enabled, users, rfc5780, alternate_listen_ip,
-                                   alternate_listen_port])].
+                                   alternate_listen_port, xmpp_host])].
 
 base() ->
     [{"LISTEN_IP", "127.0.0.1"}, {"LISTEN_PORT", "0"}, {"RELAY_IP", "127.0.0.1"}].
@@ -478,6 +478,9 @@ other({list, network}, _) -> "10.0.0.0/8";
 other({list, secret}, _) -> "sesame";
 other(secret, _) -> "sesame";
 other(http_address, _) -> "9641";
+other(domain, _) -> "turn.example.com";
+other({list, domain}, _) -> "example.com";
+other({list, jid}, _) -> "admin@example.com";
 other({list, relay_address}, _) -> "127.0.0.3";
 other({Text, _}, _) when Text =:= text; Text =:= opaque_string -> "other".
 

@@ -11,8 +11,9 @@
 %% `domain` (localhost); `users`: alice, bob and carol with passwords alicepw, bobpw and carolpw;
 %% `components`: turn.DOMAIN with turnsecret; `services`: what is told by XEP-0215, a stun and a
 %% turn service each a host and a port, none without; `secret` (sharedsecret) and `ttl`, seconds
-%% (3600; prosody may be told a time in the past), of the turn one's credentials. `extra`: more of the server's own configuration: for
-%% ejabberd a file in YAML that is included, for prosody Lua before the components.
+%% (3600; prosody may be told a time in the past), of the turn one's credentials. `extra`: more of
+%% the server's own configuration: for ejabberd a file in YAML that is included, for prosody Lua
+%% before the components.
 -type options() :: #{domain => binary(), users => #{binary() => binary()},
                      components => #{binary() => binary()},
                      services => none | {inet:ip_address() | string(), inet:port_number()},

@@ -1,0 +1,39 @@
+%% Time-limited credentials that an operator has ended before their time: a user, and a time up to
+%% which credentials of that user are no good. Those made later expire later, so they are. A table
+%% of bounded size, lost with the server; it knows nothing of passwords.
+-module(meerkat_revoked).
+
+-export([revoke/3, is_revoked/2]).
+
+-define(USERS_MAX, 10000).
+
+%% Credentials of User, as quotas know users (meerkat_quota:user_key/1), that expire within TtlS
+%% seconds are refused from here on, in every realm: all of them, where none is made for longer.
+-spec revoke(Name :: atom(), User :: binary(), TtlS :: pos_integer()) -> ok | {error, full}.
+revoke(Name, User, TtlS) ->
+    Now = erlang:system_time(second),
+    {Over, Live} = lists:partition(fun({_, Until}) -> Until < Now end,
+                                   meerkat_registry:notes(Name, revoked)),
+    ok = lists:foreach(fun({Other, _}) -> meerkat_registry:drop_note(Name, {revoked, Other}) end,
+                       Over),
+    case lists:keyfind(User, 1, Live) of
+        {_, Until} -> put(Name, User, max(Until, Now + TtlS));
+        false when length(Live) < ?USERS_MAX -> put(Name, User, Now + TtlS);
+        false -> {error, full}
+    end.
+
+put(Name, User, Until) ->
+    meerkat_registry:put_note(Name, {revoked, User}, Until).
+
+%% Is this one of the credentials? Names that have no time are not.
+-spec is_revoked(Name :: atom(), Username :: binary()) -> boolean().
+is_revoked(Name, Username) ->
+    case meerkat_auth_rest:expiry(Username) of
+        {ok, Expiry} ->
+            case meerkat_registry:note(Name, {revoked, meerkat_quota:user_key(Username)}) of
+                none -> false;
+                Until -> Expiry =< Until
+            end;
+        error ->
+            false
+    end.

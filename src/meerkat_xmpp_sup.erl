@@ -1,0 +1,31 @@
+%% What makes one server a component of an XMPP server (XEP-0114), where xmpp_host is set. Stands
+%% beside what relays, so neither's death is the other's. When it cannot be kept alive the server
+%% goes on without it.
+-module(meerkat_xmpp_sup).
+-behaviour(supervisor).
+
+-export([child_specs/2, start_link/1]).
+-export([init/1]).
+
+%% The child of a server's supervisor, or none.
+-spec child_specs(Name :: atom(), meerkat_settings:settings()) -> [supervisor:child_spec()].
+child_specs(_Name, #{xmpp := none}) ->
+    [];
+child_specs(Name, #{xmpp := #{}}) ->
+    [#{id => ?MODULE,
+       start => {?MODULE, start_link, [Name]},
+       restart => temporary,
+       type => supervisor}].
+
+-spec start_link(Name :: atom()) -> {ok, pid()} | {error, term()}.
+start_link(Name) ->
+    case supervisor:start_link(?MODULE, Name) of
+        {ok, Pid} -> {ok, Pid};
+        {error, Reason} -> {error, Reason}
+    end.
+
+%% Connections that fail, meerkat_xmpp starts anew by itself; this is for faults of ours.
+-spec init(atom()) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
+init(Name) ->
+    {ok, {#{strategy => one_for_one, intensity => 20, period => 60},
+          [#{id => meerkat_xmpp, start => {meerkat_xmpp, start_link, [Name]}}]}}.
