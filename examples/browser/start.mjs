@@ -18,7 +18,7 @@ import { fileURLToPath } from 'node:url';
 
 const START_MS = 20_000;
 const USERS = ['alice', 'bob'];
-const CONFIG = fileURLToPath(new URL('prosody.cfg.lua', import.meta.url));
+export const CONFIG = fileURLToPath(new URL('prosody.cfg.lua', import.meta.url));
 const STROPHE = new URL('node_modules/strophe.js/dist/strophe.esm.js', import.meta.url);
 
 const FILES = Object.fromEntries([
@@ -30,8 +30,8 @@ const FILES = Object.fromEntries([
 ].map(([path, file, type]) => [path, { file: new URL(file, import.meta.url), type }]));
 
 // Resolves with { links, stop }: links to the page, one for each user, with the form filled in.
-// Settings are those above; who calls must call stop().
-export async function start(settings) {
+// Settings are those above, config is for prosody; who calls must call stop().
+export async function start(settings, config = CONFIG) {
   if (!existsSync(STROPHE)) throw new Error('its packages are not installed; `npm ci` does that');
   const data = mkdtempSync(join(tmpdir(), 'meerkat-example-'));
   const closing = [() => rmSync(data, { recursive: true, force: true })];
@@ -44,10 +44,10 @@ export async function start(settings) {
     const xmppPort = await freePort(settings.XMPP_PORT);
     const env = { ...process.env, ...settings, XMPP_PORT: xmppPort, XMPP_DATA: data };
     const password = randomBytes(9).toString('base64url');
-    for (const user of USERS) register(user, password, env);
+    for (const user of USERS) register(config, user, password, env);
     const log = join(data, 'prosody.log');
     const output = openSync(log, 'w');
-    const prosody = spawn('prosody', ['-F', '--config', CONFIG], { env, stdio: ['ignore', output, output] });
+    const prosody = spawn('prosody', ['-F', '--config', config], { env, stdio: ['ignore', output, output] });
     closing.push(() => stopped(prosody));
     await accepts(xmppPort, prosody).catch((error) => {
       throw new Error(`${error.message}:\n${readFileSync(log, 'utf8')}`);
@@ -87,8 +87,8 @@ async function freePort(wanted) {
 }
 
 // Into prosody's files; it need not run.
-function register(user, password, env) {
-  const args = ['--config', CONFIG, 'register', user, 'localhost', password];
+function register(config, user, password, env) {
+  const args = ['--config', config, 'register', user, 'localhost', password];
   const { error, status, stdout, stderr } = spawnSync('prosodyctl', args, { env, encoding: 'utf8' });
   if (error?.code === 'ENOENT') throw new Error('there is no prosody on this machine');
   if (error) throw error;

@@ -5,18 +5,22 @@
 //   xmpp_call.mjs call TURN_HOST TURN_PORT SECRET STATUS_URL DIRECTORY
 //   xmpp_call.mjs refused …      the same with a secret that is not the server's: both are told
 //   xmpp_call.mjs services …     what other servers tell of relays is understood as well
+//   xmpp_call.mjs component … PORT   a call where prosody knows no secret, and the server under test
+//                                is turn.localhost, by COMPONENT_SECRET, at this port (XEP-0114)
 //
 // STATUS_URL is the server's status page, which tells how many allocations there are; screenshots
 // go to the directory. Ends with one line of figures and status 0, or with a sentence and status 1.
-import { join } from 'node:path';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
-import { start } from '../../../examples/browser/start.mjs';
+import { CONFIG, start } from '../../../examples/browser/start.mjs';
 import { launch } from './chromium.mjs';
 
 // Ends a test that has failed, nothing else.
 const LIMIT = 60_000;
 const WANTED_FRAMES = 30;
+const COMPONENT_SECRET = 'turnsecret';
 
 function demand(condition, sentence) {
   if (!condition) throw new Error(sentence);
@@ -243,9 +247,45 @@ async function services([alice]) {
   return `${TOLD.length} answers understood`;
 }
 
-const ACTS = { call: calls, refused, services };
+// prosody as the example has it, but that it knows of no relay and has room for a component.
+function withComponent(directory, port) {
+  const changes = [
+    [', "turn_external"', ''],
+    ['"groups.txt"', JSON.stringify(join(dirname(CONFIG), 'groups.txt'))],
+    [/turn_external_.*\n/g, ''],
+    ['VirtualHost', `component_ports = { ${port} }\ncomponent_interfaces = { "127.0.0.1" }\nVirtualHost`],
+    [/$/, `Component "turn.localhost"\n    component_secret = "${COMPONENT_SECRET}"\n`],
+  ];
+  const file = join(directory, 'component.cfg.lua');
+  writeFileSync(file, changes.reduce((text, [from, to]) => text.replace(from, to), readFileSync(CONFIG, 'utf8')));
+  return file;
+}
 
-async function main([act, host, port, secret, status, directory]) {
+// Runs in the page, as another client of the user that its form names.
+async function serversFound() {
+  const { Session } = await import('/xmpp.js');
+  const { iceServers } = await import('/services.js');
+  const { url, jid, password } = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+  const session = await Session.login(url, jid, password);
+  try {
+    return await iceServers(session).catch((error) => error.message);
+  } finally {
+    session.logout();
+  }
+}
+
+// The component connects when it finds that prosody is there.
+async function component(pages, status, directory) {
+  const [alice] = pages;
+  const servers = await until(() => alice.evaluate(serversFound), Array.isArray, 'no component tells of a relay');
+  const users = servers.map(({ username }) => username).filter(Boolean);
+  demand(users.every((user) => /^\d+:alice@localhost$/.test(user)), `the credentials are for ${users}`);
+  return calls(pages, status, directory);
+}
+
+const ACTS = { call: calls, component, refused, services };
+
+async function main([act, host, port, secret, status, directory, componentPort]) {
   const closing = [];
   const interrupted = new Promise((_, reject) => {
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
@@ -257,7 +297,7 @@ async function main([act, host, port, secret, status, directory]) {
   const work = async () => {
     const { links, stop } = await start({
       STUN_SECRET: secret, TURN_HOST: host, TURN_PORT: port, PAGE_PORT: 0, XMPP_PORT: 0,
-    });
+    }, componentPort ? withComponent(directory, componentPort) : CONFIG);
     closing.push(stop);
     const browser = await launch(LIMIT);
     closing.unshift(() => browser.close());
@@ -271,8 +311,9 @@ async function main([act, host, port, secret, status, directory]) {
 }
 
 const args = process.argv.slice(2);
-if (args.length !== 6 || !ACTS[args[0]]) {
-  console.error('usage: xmpp_call.mjs call|refused|services TURN_HOST TURN_PORT SECRET STATUS_URL DIRECTORY');
+if (args.length !== (args[0] === 'component' ? 7 : 6) || !ACTS[args[0]]) {
+  console.error('usage: xmpp_call.mjs call|refused|services TURN_HOST TURN_PORT SECRET STATUS_URL DIRECTORY\n' +
+    '       xmpp_call.mjs component … PORT');
   process.exit(2);
 }
 main(args).then(
