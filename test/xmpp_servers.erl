@@ -13,7 +13,7 @@
 %% turn service each a host and a port, none without; `secret` (sharedsecret) and `ttl`, seconds
 %% (3600; prosody may be told a time in the past), of the turn one's credentials. `extra`: more of
 %% the server's own configuration: for ejabberd a file in YAML that is included, for prosody Lua
-%% before the components.
+%% before the components, which may begin with the VirtualHost itself.
 -type options() :: #{domain => binary(), users => #{binary() => binary()},
                      components => #{binary() => binary()},
                      services => none | {inet:ip_address() | string(), inet:port_number()},
@@ -239,7 +239,7 @@ prosody(#{c2s := C2s, component := Component, domain := Domain, components := Co
      "allow_unencrypted_plain_auth = true; c2s_require_encryption = false\n"
      "authentication = \"internal_plain\"\n",
      prosody_services(Options),
-     "VirtualHost \"", Domain, "\"\n",
+     [["VirtualHost \"", Domain, "\"\n"] || string:find(Extra, "VirtualHost") =:= nomatch],
      Extra, "\n",
      [["Component \"", Name, "\"\n    component_secret = \"", Password, "\"\n"]
       || {Name, Password} <- maps:to_list(Components)]].
