@@ -96,12 +96,7 @@ run("loglevel", Level, Options) ->
     asked({loglevel, [text(Word) || Word <- Level]}, fun(Now) -> [atom_to_list(Now), $\n] end,
           Options);
 run("doctor", [], Options) ->
-    Findings = meerkat_doctor:examine(maps:with([stun, file], Options)),
-    _ = said(Findings, fun meerkat_doctor:format/1, Options),
-    case [Name || #{verdict := error, name := Name} <- Findings] of
-        [] -> 0;
-        _ -> 1
-    end;
+    doctor(Options);
 run(Command, _Args, _Options) ->
     run([Command, "--help"]),
     2.
@@ -150,7 +145,37 @@ kept(Question, Options) ->
         {error, Sentence} -> failed(Sentence, Options)
     end.
 
-%% Where none is given it is a line of stdin; rel/bin/meerkatctl asks for it on a terminal.
+%% Of this machine; or of what an XMPP server tells, by one of two ways, each with all it needs.
+doctor(Options) ->
+    Ways = [{xmpp, [jid]}, {graphql, [user, domain]}],
+    case [{Way, Needed} || {Way, Needed} <- Ways, is_map_key(Way, Options)] of
+        [] ->
+            examined(meerkat_doctor:examine(maps:with([stun, file], Options)), Options);
+        [{Way, Needed}] ->
+            case {Needed -- maps:keys(Options), password(Options)} of
+                {[], {ok, Password}} ->
+                    Asked = maps:with([Way, cacert | Needed], Options),
+                    examined(meerkat_doctor_xmpp:examine(Asked#{password => Password}), Options);
+                {[Missing | _], _} ->
+                    misused(["--", atom_to_list(Way), " needs --", atom_to_list(Missing)], Options);
+                {[], {error, Sentence}} ->
+                    misused(Sentence, Options)
+            end;
+        _ ->
+            misused("--xmpp or --graphql, not both", Options)
+    end.
+
+examined(Findings, Options) ->
+    _ = said(Findings, fun meerkat_doctor:format/1, Options),
+    case [Name || #{verdict := error, name := Name} <- Findings] of
+        [] -> 0;
+        _ -> 1
+    end.
+
+misused(Sentence, Options) ->
+    _ = failed(Sentence, Options),
+    2.
+
 proof(#{password := _, key := _}) ->
     {error, <<"--password or --key, not both">>};
 proof(#{key := Hex}) ->
@@ -160,14 +185,21 @@ proof(#{key := Hex}) ->
     catch
         error:_ -> {error, <<"--key must be 32 hexadecimal digits: MD5(name:realm:password)">>}
     end;
-proof(#{password := Password}) ->
-    {ok, {password, Password}};
-proof(#{}) ->
+proof(Options) ->
+    case password(Options) of
+        {ok, Password} -> {ok, {password, Password}};
+        {error, Sentence} -> {error, Sentence}
+    end.
+
+%% Where none is given it is a line of stdin; rel/bin/meerkatctl asks for it on a terminal.
+password(#{password := Password}) ->
+    {ok, Password};
+password(#{}) ->
     case io:get_line("") of
         Line when is_list(Line) ->
             case string:trim(Line, trailing, "\r\n") of
                 "" -> {error, <<"a password must not be empty">>};
-                Password -> {ok, {password, text(Password)}}
+                Password -> {ok, text(Password)}
             end;
         _ ->
             {error, <<"no password: --password gives one, or the first line of stdin">>}

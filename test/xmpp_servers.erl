@@ -13,11 +13,13 @@
 %% turn service each a host and a port, none without; `secret` (sharedsecret) and `ttl`, seconds
 %% (3600; prosody may be told a time in the past), of the turn one's credentials. `extra`: more of
 %% the server's own configuration: for ejabberd a file in YAML that is included, for prosody Lua
-%% before the components, which may begin with the VirtualHost itself.
+%% before the components, which may begin with the VirtualHost itself. `tls`: a PEM file with
+%% certificate and key; clients must encrypt then (STARTTLS), and without it they cannot.
 -type options() :: #{domain => binary(), users => #{binary() => binary()},
                      components => #{binary() => binary()},
                      services => none | {inet:ip_address() | string(), inet:port_number()},
-                     secret => binary(), ttl => integer(), extra => iodata()}.
+                     secret => binary(), ttl => integer(), extra => iodata(),
+                     tls => none | file:filename()}.
 %% Where clients and components connect; `dir` has configuration, data and log.
 -type server() :: #{kind := kind(), ip := inet:ip4_address(), c2s := inet:port_number(),
                     component := inet:port_number(), domain := binary(),
@@ -39,7 +41,8 @@ start(Kind, Given) ->
                             || User <- [<<"alice">>, <<"bob">>, <<"carol">>]]),
     Options = maps:merge(#{domain => Domain, users => Users, services => none,
                            components => #{<<"turn.", Domain/binary>> => <<"turnsecret">>},
-                           secret => <<"sharedsecret">>, ttl => 3600, extra => ""}, Given),
+                           secret => <<"sharedsecret">>, ttl => 3600, extra => "", tls => none},
+                         Given),
     Dir = directory(Kind),
     C2s = free_port(),
     Server = (maps:with([domain, users, components], Options))#{
@@ -195,8 +198,8 @@ ejabberd(#{c2s := C2s, component := Component, domain := Domain, components := C
      "auth_method: [internal]\n"
      "loglevel: info\n"
      "listen:\n"
-     "  - {port: ", integer_to_list(C2s), ", ip: \"127.0.0.1\", module: ejabberd_c2s, "
-     "starttls: false}\n"
+     "  - {port: ", integer_to_list(C2s), ", ip: \"127.0.0.1\", module: ejabberd_c2s, ",
+     ejabberd_tls(Options), "}\n"
      "  - port: ", integer_to_list(Component), "\n"
      "    ip: \"127.0.0.1\"\n"
      "    module: ejabberd_service\n"
@@ -212,7 +215,11 @@ ejabberd(#{c2s := C2s, component := Component, domain := Domain, components := C
      "  mod_disco: {}\n"
      "  mod_roster: {}\n",
      ejabberd_services(Options),
-     ["include_config_file: [extra.yml]\n" || not is_empty(Options)]].
+     ["include_config_file: [extra.yml]\n" || not is_empty(Options)],
+     [["certfiles: [\"", File, "\"]\n"] || #{tls := File} <- [Options], File =/= none]].
+
+ejabberd_tls(#{tls := none}) -> "starttls: false";
+ejabberd_tls(#{}) -> "starttls: true, starttls_required: true".
 
 ejabberd_services(#{services := none}) ->
     "";
@@ -234,15 +241,23 @@ prosody(#{c2s := C2s, component := Component, domain := Domain, components := Co
      "c2s_ports = { ", integer_to_list(C2s), " }\n"
      "component_ports = { ", integer_to_list(Component), " }\n"
      "modules_enabled = { \"roster\", \"saslauth\", \"disco\"",
-     [", \"turn_external\"" || maps:get(services, Options) =/= none], " }\n"
-     "modules_disabled = { \"s2s\", \"tls\" }\n"
-     "allow_unencrypted_plain_auth = true; c2s_require_encryption = false\n"
+     [", \"turn_external\"" || maps:get(services, Options) =/= none],
+     [", \"tls\"" || maps:get(tls, Options) =/= none], " }\n",
+     prosody_tls(Options),
      "authentication = \"internal_plain\"\n",
      prosody_services(Options),
      [["VirtualHost \"", Domain, "\"\n"] || string:find(Extra, "VirtualHost") =:= nomatch],
      Extra, "\n",
      [["Component \"", Name, "\"\n    component_secret = \"", Password, "\"\n"]
       || {Name, Password} <- maps:to_list(Components)]].
+
+prosody_tls(#{tls := none}) ->
+    "modules_disabled = { \"s2s\", \"tls\" }\n"
+    "allow_unencrypted_plain_auth = true; c2s_require_encryption = false\n";
+prosody_tls(#{tls := File}) ->
+    ["modules_disabled = { \"s2s\" }\n"
+     "c2s_require_encryption = true; "
+     "ssl = { certificate = \"", File, "\"; key = \"", File, "\" }\n"].
 
 prosody_services(#{services := none}) ->
     "";
