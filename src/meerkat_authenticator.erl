@@ -14,7 +14,7 @@
 %% mine, let the configuration's users and secrets decide. Arg comes from {authenticator, {Module,
 %% Arg}}.
 -callback password(User :: binary(), Realm :: binary(), Arg :: term()) ->
-    {ok, meerkat_auth:candidate()} | error.
+    {ok, {password, binary()} | {key, <<_:128>>}} | error.
 
 -record(state, {module :: module(), arg :: term(), realm :: binary(),
                 dummy :: meerkat_auth:candidate()}).

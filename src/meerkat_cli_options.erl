@@ -54,7 +54,7 @@ rows() ->
      {"doctor", {0, 0}, "",
       [{stun, text, "IP[:PORT]", "ask this STUN server which address we have out there"},
        {file, text, "FILE", "with this configuration, where no server runs"},
-       {xmpp, text, "HOST[:PORT]", "instead: try the TURN servers that this XMPP server tells a user"},
+       {xmpp, text, "HOST[:PORT]", "instead: try the TURN servers this XMPP server tells a user"},
        {jid, text, "USER@DOMAIN", "with --xmpp: that user"},
        {graphql, text, "URL", "the same by MongooseIM's GraphQL interface for administrators"},
        {user, text, "NAME", "with --graphql: who may ask there"},

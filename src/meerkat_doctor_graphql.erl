@@ -14,7 +14,13 @@
 services(#{graphql := Url, domain := Domain} = Options) ->
     case uri_string:parse(Url) of
         #{scheme := Scheme, host := Host} when Scheme =:= <<"http">>; Scheme =:= <<"https">> ->
-            asked(post(Url, unicode:characters_to_list(Host), question(Domain), Options), Url);
+            case meerkat_tls_client:is_there() of
+                true ->
+                    Name = unicode:characters_to_list(Host),
+                    asked(post(Url, Name, question(Domain), Options), Url);
+                false ->
+                    {error, "this needs Erlang's ssl (Debian: erlang-ssl)"}
+            end;
         _ ->
             {error, ["--graphql must be a URL like http://localhost:5551/api/graphql, not ", Url]}
     end.
@@ -28,7 +34,7 @@ question(Domain) ->
                      "{ host port transport type username password expires } } }">>}).
 
 post(Url, Host, Body, #{user := User, password := Password} = Options) ->
-    _ = [{ok, _} = application:ensure_all_started(App) || App <- [inets, ssl]],
+    {ok, _} = application:ensure_all_started(inets),
     Basic = base64:encode_to_string(<<User/binary, $:, Password/binary>>),
     Request = {unicode:characters_to_list(Url), [{"authorization", "Basic " ++ Basic}],
                "application/json", iolist_to_binary(Body)},

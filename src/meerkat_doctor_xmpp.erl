@@ -21,9 +21,30 @@
 examine(Options) ->
     case told(Options) of
         {ok, How, Services} ->
-            [finding(asked, ok, How) | services(Services)];
+            [finding(asked, ok, How) | in_clear(Options) ++ services(Services)];
         {error, Sentence, Remedy} ->
             [finding(asked, error, Sentence, Remedy)]
+    end.
+
+%% Whoever writes http may mean it, but should know. XMPP's password is never sent so.
+in_clear(#{graphql := Url}) ->
+    case uri_string:parse(Url) of
+        #{scheme := <<"http">>, host := Host} ->
+            [finding(password, warning, "the password was sent in clear",
+                     "https, or ask on the machine that MongooseIM runs on")
+             || not is_here(unicode:characters_to_list(Host))];
+        #{} ->
+            []
+    end;
+in_clear(#{}) ->
+    [].
+
+is_here("localhost") ->
+    true;
+is_here(Host) ->
+    case inet:parse_address(Host) of
+        {ok, Ip} -> meerkat_policy:kind(Ip) =:= loopback;
+        {error, _} -> false
     end.
 
 told(#{xmpp := Server} = Options) ->

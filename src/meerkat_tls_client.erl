@@ -2,7 +2,12 @@
 %% the system's list of who may vouch for it or by a file.
 -module(meerkat_tls_client).
 
--export([options/2, reason/1]).
+-export([is_there/0, options/2, reason/1]).
+
+%% Starts Erlang's ssl, which is a package of its own.
+-spec is_there() -> boolean().
+is_there() ->
+    element(1, application:ensure_all_started(ssl)) =:= ok.
 
 %% For ssl:connect, or httpc. `cacert`: a PEM file in place of the system's list.
 -spec options(Name :: string(), #{cacert => file:name_all(), _ => _}) -> [ssl:tls_client_option()].

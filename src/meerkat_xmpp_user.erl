@@ -149,7 +149,7 @@ element(_, User, Name) ->
 encrypt(Options, #user{domain = Domain} = User0) ->
     ok = tell(User0, {xmlel, <<"starttls">>, [{<<"xmlns">>, ?TLS}], []}),
     {_, #user{socket = Socket} = User} = element(User0, User0, <<"proceed">>),
-    {ok, _} = application:ensure_all_started(ssl),
+    meerkat_tls_client:is_there() orelse failed("this needs Erlang's ssl (Debian: erlang-ssl)"),
     Name = unicode:characters_to_list(Domain),
     Tls = meerkat_tls_client:options(Name, Options),
     case ssl:connect(Socket, Tls, ?TIMEOUT) of

@@ -9,7 +9,7 @@
 -export([scram_vectors/1, scram_of_a_server_that_makes_no_sense/1, users_of_real_servers/1,
          password_in_clear/1, over_tls/1, certificate_of_nobody_we_know/1, wrong_password/1,
          wrong_secret/1, nothing_told/1, nobody_there/1, no_xmpp_server/1, graphql/1,
-         graphql_refusals/1, as_a_command/1, command_makes_no_sense/1]).
+         graphql_in_clear/1, graphql_refusals/1, as_a_command/1, command_makes_no_sense/1]).
 
 -import(turn_kit, [doc/1, with_server/2]).
 
@@ -21,8 +21,8 @@ suite() -> [{timetrap, {minutes, 2}}].
 all() ->
     [scram_vectors, scram_of_a_server_that_makes_no_sense, users_of_real_servers,
      password_in_clear, over_tls, certificate_of_nobody_we_know, wrong_password, wrong_secret,
-     nothing_told, nobody_there, no_xmpp_server, graphql, graphql_refusals, as_a_command,
-     command_makes_no_sense].
+     nothing_told, nobody_there, no_xmpp_server, graphql, graphql_in_clear, graphql_refusals,
+     as_a_command, command_makes_no_sense].
 
 init_per_testcase(_, Config) -> ctl_kit:prepare(Config).
 
@@ -175,6 +175,24 @@ graphql(_) ->
         end)
     end).
 
+graphql_in_clear(_) ->
+    doc("http to a host that is not this one: the password was shown, and that is said"),
+    Lookup = proplists:get_value(lookup, inet:get_rc(), [native]),
+    ok = inet_db:add_host({127, 0, 0, 1}, ["chat.example.com"]),
+    ok = inet_db:set_lookup([file | Lookup -- [file]]),
+    try
+        Answer = "{\"data\":{\"externalServices\":{\"getServices\":[]}}}",
+        with_http(fun(_) -> {200, Answer} end, fun(Port) ->
+            ?assertMatch([#{verdict := ok}, #{name := password, verdict := warning, remedy := _},
+                          #{name := services, verdict := error}],
+                         graphql_asked("chat.example.com", Port)),
+            ?assertMatch([#{verdict := ok}, #{name := services}], graphql_asked("127.0.0.1", Port))
+        end)
+    after
+        ok = inet_db:set_lookup(Lookup),
+        ok = inet_db:del_host({127, 0, 0, 1})
+    end.
+
 graphql_refusals(_) ->
     Refusal = fun(Status, Body) ->
         with_http(fun(_) -> {Status, Body} end, fun(Port) ->
@@ -195,8 +213,10 @@ graphql_refusals(_) ->
                                                      password => <<"p">>, domain => <<"d">>}),
     ?assertMatch({match, _}, re:run(Url, "^--graphql must be a URL")).
 
-graphql_asked(Port) ->
-    Url = iolist_to_binary(["http://127.0.0.1:", integer_to_list(Port), "/api/graphql"]),
+graphql_asked(Port) -> graphql_asked("127.0.0.1", Port).
+
+graphql_asked(Host, Port) ->
+    Url = iolist_to_binary(["http://", Host, ":", integer_to_list(Port), "/api/graphql"]),
     meerkat_doctor_xmpp:examine(#{graphql => Url, user => <<"admin">>, password => <<"secret">>,
                                   domain => <<"localhost">>}).
 
