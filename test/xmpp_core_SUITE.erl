@@ -1,0 +1,114 @@
+%% The pure parts of the component by themselves: the book of who hears of changes and its bounds,
+%% what is a change, addresses; and revoked credentials, up to the time they are.
+-module(xmpp_core_SUITE).
+
+-include_lib("stdlib/include/assert.hrl").
+
+-export([all/0, init_per_suite/1, end_per_suite/1]).
+-export([book_is_of_both/1, book_is_bounded/1, book_of_a_lost_connection/1, changes_of_services/1,
+         addresses_are_prepared/1, no_credentials_no_turn/1, revoked_up_to_a_time/1]).
+
+-define(B, meerkat_xmpp_watchers).
+
+all() ->
+    [book_is_of_both, book_is_bounded, book_of_a_lost_connection, changes_of_services,
+     addresses_are_prepared, no_credentials_no_turn, revoked_up_to_a_time].
+
+init_per_suite(Config) ->
+    ?assertEqual([], meerkat_xmpp:missing()),
+    Config.
+
+end_per_suite(_Config) -> ok.
+
+jid(N) -> <<"u", (integer_to_binary(N))/binary, "@localhost/x">>.
+
+%% XEP-0215 3.4: asked, in whichever order, and present.
+book_is_of_both(_Config) ->
+    Asked = ?B:asked(<<"a">>, <<"us">>, <<"turn">>, ?B:new()),
+    ?assertEqual([], ?B:all(Asked)),
+    {ok, Both} = ?B:present(<<"a">>, <<"us">>, via, Asked),
+    ?assertEqual([#{jid => <<"a">>, as => <<"us">>, via => via, types => [<<"turn">>]}],
+                 ?B:all(Both)),
+    {ok, Present} = ?B:present(<<"a">>, <<"us">>, via, ?B:new()),
+    ?assertEqual([], ?B:all(Present)),
+    ?assertMatch([#{types := [all]}],
+                 ?B:all(?B:asked(<<"a">>, <<"us">>, <<"stun">>,
+                                 ?B:asked(<<"a">>, <<"us">>, all, Present)))),
+    ?assertEqual([], ?B:all(?B:gone(<<"a">>, Both))).
+
+book_is_bounded(_Config) ->
+    Full = lists:foldl(fun(N, Book) ->
+        {ok, Next} = ?B:present(jid(N), <<"us">>, via, ?B:asked(jid(N), <<"us">>, all, Book)),
+        Next
+    end, ?B:new(), lists:seq(1, 10000)),
+    ?assertEqual(10000, ?B:count(Full)),
+    ?assertMatch({full, Full}, ?B:present(jid(10001), <<"us">>, via, Full)),
+    ?assertMatch({ok, _}, ?B:present(jid(1), <<"us">>, other, Full)),
+    %% Who asks and never comes is forgotten.
+    Many = lists:foldl(fun(N, Book) -> ?B:asked(jid(N), <<"us">>, all, Book) end, ?B:new(),
+                       lists:seq(1, 100000)),
+    ?assert(erts_debug:flat_size(Many) < 20001 * 64),
+    {ok, First} = ?B:present(jid(1), <<"us">>, via, Many),
+    ?assertEqual(0, ?B:count(First)),
+    {ok, Last} = ?B:present(jid(100000), <<"us">>, via, Many),
+    ?assertEqual(1, ?B:count(Last)).
+
+book_of_a_lost_connection(_Config) ->
+    Book = lists:foldl(fun({N, Via}, Book) ->
+        {ok, Next} = ?B:present(jid(N), <<"us">>, Via, ?B:asked(jid(N), <<"us">>, all, Book)),
+        Next
+    end, ?B:new(), [{1, a}, {2, b}, {3, a}]),
+    Left = jid(2),
+    ?assertMatch([#{jid := Left}], ?B:all(?B:lost(a, Book))).
+
+changes_of_services(_Config) ->
+    [Stun, Turn] = Services = meerkat_xmpp_extdisco:services([{{192, 0, 2, 1}, 3478}]),
+    [Stun6, Turn6] = meerkat_xmpp_extdisco:services([{{16#2001, 16#db8, 0, 0, 0, 0, 0, 1}, 3478}]),
+    ?assertMatch(#{host := <<"2001:db8::1">>}, Stun6),
+    Changes = fun meerkat_xmpp_extdisco:changes/2,
+    ?assertEqual([], Changes({Services, s}, {Services, s})),
+    ?assertEqual([{add, Stun}, {add, Turn}], Changes({[], s}, {Services, s})),
+    ?assertEqual([{delete, Stun}, {delete, Turn}], Changes({Services, s}, {[], t})),
+    ?assertEqual([{modify, Turn}], Changes({Services, s}, {Services, t})),
+    ?assertEqual([{delete, Stun}, {add, Turn6}], Changes({[Stun], s}, {[Turn6], t})).
+
+addresses_are_prepared(_Config) ->
+    {ok, Jid} = meerkat_xmpp_jid:parse(<<"Alice@LOCALHOST/Phone/2">>),
+    ?assertEqual(#{local => <<"alice">>, domain => <<"localhost">>, resource => <<"Phone/2">>,
+                   bare => <<"alice@localhost">>, full => <<"alice@localhost/Phone/2">>}, Jid),
+    ?assertMatch({ok, #{local := <<>>, bare := <<"localhost">>}},
+                 meerkat_xmpp_jid:parse(<<"localhost">>)),
+    [?assertEqual({Text, error}, {Text, meerkat_xmpp_jid:parse(Text)})
+     || Text <- [undefined, <<>>, <<"@localhost">>, <<"a@">>, <<"a@b/">>, <<"a b@c">>, <<255>>,
+                 <<"a@b@c">>, <<"a@b c">>, binary:copy(<<"a">>, 1024)]].
+
+%% Who can have no credentials (a name too long to be a USERNAME) is told of stun alone.
+no_credentials_no_turn(_Config) ->
+    Services = meerkat_xmpp_extdisco:services([{{192, 0, 2, 1}, 3478}]),
+    Ask = fun(Name, Children) ->
+        meerkat_xmpp_extdisco:answer(meerkat_xmpp_xml:el(Name, [], Children), <<"a@b">>, Services,
+                                     fun(_) -> none end)
+    end,
+    {ok, {xmlel, _, _, [Told]}, all} = Ask(<<"services">>, []),
+    ?assertEqual(<<"stun">>, meerkat_xmpp_xml:attr(<<"type">>, Told)),
+    Turn = meerkat_xmpp_xml:el(<<"service">>, [{<<"host">>, <<"192.0.2.1">>},
+                                               {<<"type">>, <<"turn">>}]),
+    ?assertEqual({error, {cancel, <<"item-not-found">>}}, Ask(<<"credentials">>, [Turn])).
+
+revoked_up_to_a_time(_Config) ->
+    turn_kit:with_server(#{}, fun(#{name := Name}) ->
+        Now = erlang:system_time(second),
+        Username = fun(Expiry, User) -> <<(integer_to_binary(Expiry))/binary, $:, User/binary>> end,
+        {ok, 0} = meerkat:revoke(Name, <<"a@b">>, 600),
+        Is = fun(Expiry, User) -> meerkat_revoked:is_revoked(Name, Username(Expiry, User)) end,
+        ?assert(Is(Now + 599, <<"a@b">>)),
+        ?assertNot(Is(Now + 100000, <<"a@b">>)),
+        ?assertNot(Is(Now + 599, <<"c@b">>)),
+        ?assertNot(meerkat_revoked:is_revoked(Name, <<"a@b">>)),
+        %% A shorter time does not let in again who is out for longer.
+        {ok, 0} = meerkat:revoke(Name, <<"a@b">>, 1),
+        ?assert(Is(Now + 599, <<"a@b">>)),
+        _ = [{ok, 0} = meerkat:revoke(Name, jid(N), 600) || N <- lists:seq(2, 10000)],
+        ?assertEqual({error, full}, meerkat:revoke(Name, <<"one more">>, 600)),
+        ?assertEqual({ok, 0}, meerkat:revoke(Name, jid(2), 600))
+    end).
