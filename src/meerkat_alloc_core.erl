@@ -3,10 +3,14 @@
 %% permitted only the relay knows; until it has said so, no further request may be handed in.
 -module(meerkat_alloc_core).
 
--export([owner/1, admit/2, new/4, handle/3, limits/2, info/2, details/2]).
+-export([owner/1, new/4, handle/3, limits/2, info/2, details/2]).
 
 -export_type([owner/0, alloc/0, limits/0, request/0, plan/0, event/0, effect/0, response/0, place/0,
               move/0, ending/0]).
+
+-import(meerkat_alloc_request, [refused/1, unknown_attributes/1, unknown/1, lifetime/2, within/2,
+                                malformed_fault/2, get/3, family/1, number/1,
+                                ip_family/1]).
 
 -type address() :: {inet:ip_address(), inet:port_number()}.
 -type family() :: 4 | 6.
@@ -156,138 +160,17 @@
 %% measured 4 ms, with 10,000 of them 60.
 -define(REPLAY_MS, 3000).
 -define(AGAIN_MS, 10).
--define(UDP, 17).
 -define(ANY_POOL, 16#ffffffff).     % ctl.def, ALLOC_CREATE
--define(FOREIGN, #{change_request => 16#0003, priority => 16#0024, use_candidate => 16#0025,
-                   padding => 16#0026, response_port => 16#0027}).
+
 
 %% Whose a request or an allocation is: users of different realms may have one name.
 -spec owner(request() | plan()) -> owner().
 owner(#{user := User} = Request) ->
     {maps:get(realm, Request, default), User}.
 
-%%% A request whose 5-tuple has no allocation
-
-%% Only an Allocate that passes RFC 8656 7.2 may have one; everything else is answered here.
--spec admit(request(), limits()) -> {create, plan()} | {answer, response()}.
-admit(#{message := #{method := Method} = Message} = Request, Limits) ->
-    case {unknown(Message), Method} of
-        {[_ | _] = Unknown, _} ->
-            {answer, unknown_attributes(Unknown)};
-        {[], allocate} ->
-            case allocate_fault(Request, Limits) of
-                none -> {create, plan(Request, within(Request, Limits))};
-                Response -> {answer, Response}
-            end;
-        {[], _} ->
-            {answer, first_fault([fun() -> ticket_fault(Message, Limits) end,
-                                  fun() -> refused(437) end])}
-    end.
-
-%% The checks of RFC 8656 7.2 in its order, by its numbers; the rest is the relay's to find out.
-%% DONT-FRAGMENT (4) is fine: the relay can set DF.
-allocate_fault(#{message := Message, client := {Ip, _}} = Request, Limits) ->
-    first_fault([
-        fun() -> transport_fault(Message) end,                              % 3
-        fun() -> malformed_fault(allocate, Message) end,
-        fun() -> mobility_fault(Message, Limits) end,                       % RFC 8016 3.1.2
-        fun() -> token_fault(Request, Message) end,                         % 5
-        fun() -> family_fault(Message, Limits) end,                         % 6-9
-        fun() -> meerkat_policy:is_tunnel(Ip) andalso refused(403) end      % 21.4
-    ]).
-
-first_fault([Check | Checks]) ->
-    case Check() of
-        false -> first_fault(Checks);
-        Response -> Response
-    end;
-first_fault([]) ->
-    none.
-
-transport_fault(Message) ->
-    case meerkat_stun:get(requested_transport, Message) of
-        {ok, ?UDP} -> false;
-        {ok, _} -> refused(442);
-        error -> refused(400)
-    end.
-
-mobility_fault(Message, Limits) ->
-    case meerkat_stun:get(mobility_ticket, Message) of
-        error -> false;
-        {ok, <<>>} -> not is_map_key(tickets, Limits) andalso refused(405);
-        {ok, _} -> refused(400)
-    end.
-
-%% RFC 8016 3.2.2, of a Refresh whose ticket names no allocation.
-ticket_fault(#{method := refresh} = Message, Limits) ->
-    case {meerkat_stun:get(mobility_ticket, Message), Limits} of
-        {error, _} -> false;
-        {{ok, Ticket}, #{tickets := Key}} ->
-            meerkat_ticket:open(Ticket, Key) =:= {error, forged} andalso refused(400);
-        {{ok, _}, #{}} -> refused(405)
-    end;
-ticket_fault(_Message, _Limits) ->
-    false.
-
-token_fault(Request, Message) ->
-    Alone = not lists:any(fun(Name) -> has(Name, Message) end,
-                          [even_port, requested_address_family, additional_address_family]),
-    case {meerkat_stun:get(reservation_token, Message), Request} of
-        {error, _} -> false;
-        {{ok, _}, _} when not Alone -> refused(400);
-        {{ok, _}, #{held := {Holder, _}}} ->
-            Holder =/= owner(Request) andalso refused(508);
-        {{ok, _}, _} -> refused(508)
-    end.
-
-family_fault(Message, #{pools := Pools}) ->
-    Requested = meerkat_stun:get(requested_address_family, Message),
-    Additional = meerkat_stun:get(additional_address_family, Message),
-    case {Requested, Additional, meerkat_stun:get(even_port, Message)} of
-        {{ok, _}, {ok, _}, _} ->
-            refused(400);
-        {{ok, Number}, error, _} ->
-            not is_map_key(family(Number), Pools) andalso refused(440);
-        {error, {ok, Number}, Even} when Number =/= 2; Even =:= {ok, true} ->
-            refused(400);
-        {error, {ok, 2}, _} ->
-            %% Whoever wants both is content with one (9).
-            map_size(Pools) =:= 0 andalso refused(440);
-        {error, _, _} ->
-            %% A token brings its family along.
-            not (is_map_key(4, Pools) orelse has(reservation_token, Message))
-                andalso refused(440)
-    end.
-
-plan(#{message := Message, user := User, client := Client} = Request, Limits) ->
-    Additional = has(additional_address_family, Message),
-    {Families, Errors} = families(Request, Additional, Limits),
-    #{user => User,
-      realm => maps:get(realm, Request, default),
-      client => Client,
-      transaction_id => binary:copy(maps:get(transaction_id, Message)),
-      families => Families,
-      address_errors => Errors,
-      additional => Additional,
-      even => case meerkat_stun:get(even_port, Message) of
-                  error -> 0;
-                  {ok, false} -> 1;
-                  {ok, true} -> 2
-              end,
-      token => get(reservation_token, Message, 0),
-      mobile => has(mobility_ticket, Message),
-      lifetime => lifetime(Message, Limits)}.
-
-families(_Request, true, #{pools := #{4 := _, 6 := _}}) -> {[4, 6], []};
-families(_Request, true, #{pools := #{4 := _}}) -> {[4], [{2, 440}]};
-families(_Request, true, #{pools := #{6 := _}}) -> {[6], [{1, 440}]};
-families(#{held := {_, Family}}, false, _Limits) -> {[Family], []};
-families(#{message := Message}, false, _Limits) ->
-    {[family(get(requested_address_family, Message, 1))], []}.
-
 %%% The life of one
 
-%% Starts making the allocation that admit/2 allowed, under a session id of the worker's.
+%% Starts making the allocation that meerkat_alloc_admit allowed, under a session id of the worker's.
 -spec new(plan(), Session :: non_neg_integer(), place(), limits()) -> {alloc(), [effect()]}.
 new(Plan, Session, Place, Limits) ->
     #{families := Families, even := Even, token := Token, lifetime := Lifetime} = Plan,
@@ -787,71 +670,11 @@ stop(Response, Effects, Ending, #alloc{awaiting = Awaiting} = Alloc) ->
     {Alloc, Effects ++ [forget] ++ release(Alloc)
          ++ [{answer, Response} || Awaiting =/= none] ++ [{stop, Ending}]}.
 
-%%% Answers and attributes
-
-refused(Code) ->
-    {error, Code, []}.
-
-unknown_attributes(Types) ->
-    {error, 420, [{unknown_attributes, Types}]}.
-
-%% Comprehension-required types that a TURN server does not comprehend: those nobody here knows,
-%% and those of RFC 5780 and of ICE that the codec can read (X26, X56).
-unknown(#{attributes := Attributes} = Message) ->
-    Foreign = [Type || {Name, _} <- Attributes, {ok, Type} <- [maps:find(Name, ?FOREIGN)]],
-    maps:get(unknown, Message, []) ++ lists:usort(Foreign).
-
-%% The desired lifetime of RFC 8656 7.2 and 8.2, seconds; less only where credentials end sooner.
-lifetime(Message, #{default_lifetime := Default, max_lifetime := Max} = Limits) ->
-    Desired = max(Default, min(get(lifetime, Message, Default), Max)),
-    min(Desired, maps:get(left, Limits, Desired)).
-
-%% What this request may ask for.
-within(Request, Limits) ->
-    maps:merge(maps:remove(left, Limits), maps:with([left], Request)).
-
-%% A value of the wrong size or shape, in an attribute that the method reads (X52, X53).
-malformed_fault(Method, Message) ->
-    lists:any(fun(Name) -> is_malformed(Name, Message) end, reads(Method)) andalso refused(400).
-
-reads(allocate) ->
-    [requested_transport, dont_fragment, lifetime, requested_address_family,
-     additional_address_family, even_port, reservation_token];
-reads(refresh) ->
-    [lifetime, requested_address_family];
-reads(create_permission) ->
-    [xor_peer_address];
-reads(channel_bind) ->
-    [channel_number, xor_peer_address];
-reads(_) ->
-    [].
-
-is_malformed(Name, Message) ->
-    lists:member(Name, maps:get(malformed, Message, [])).
-
-has(Name, Message) ->
-    meerkat_stun:get(Name, Message) =/= error.
-
-get(Name, Message, Default) ->
-    case meerkat_stun:get(Name, Message) of
-        {ok, Value} -> Value;
-        error -> Default
-    end.
+%%% What is there
 
 first_of([{true, Response} | _]) -> Response;
 first_of([{false, _} | Checks]) -> first_of(Checks);
 first_of([]) -> false.
-
-%% Families as RFC 8656 18.6 numbers them, and as we do.
-family(1) -> 4;
-family(2) -> 6;
-family(_) -> none.
-
-number(4) -> 1;
-number(6) -> 2.
-
-ip_family(Ip) when tuple_size(Ip) =:= 4 -> 4;
-ip_family(_Ip) -> 6.
 
 relays_to(Ip, #alloc{expires = Expires}) ->
     is_map_key(ip_family(Ip), Expires).

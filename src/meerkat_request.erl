@@ -239,7 +239,7 @@ forsake(Name, #{session := Session, wire := Wire}) ->
 
 admit(Name, #{request := #{realm := Owner} = Request} = Job) ->
     #{limits := Limits} = meerkat_settings:tenant(Owner, meerkat_registry:settings(Name)),
-    case meerkat_alloc_core:admit(Request, Limits) of
+    case meerkat_alloc_admit:admit(Request, Limits) of
         {create, Plan} -> create(Name, Plan, Job);
         {answer, Response} -> answer(Name, Job, Response)
     end.

@@ -98,7 +98,7 @@ requested_transport_missing_400(_) ->
     ?assertEqual(refused(400), admit_only([])).
 
 requested_transport_malformed_400(_) ->
-    ?assertEqual(refused(400), answer(meerkat_alloc_core:admit(
+    ?assertEqual(refused(400), answer(meerkat_alloc_admit:admit(
         malformed([requested_transport], request(allocate, [])), limits()))).
 
 requested_transport_not_udp_442(_) ->
@@ -107,7 +107,7 @@ requested_transport_not_udp_442(_) ->
 
 dont_fragment_is_known(_) ->
     ?assertMatch({create, _}, admit([{dont_fragment, true}])),
-    ?assertEqual(refused(400), answer(meerkat_alloc_core:admit(
+    ?assertEqual(refused(400), answer(meerkat_alloc_admit:admit(
         malformed([dont_fragment], request(allocate, [{requested_transport, 17}])), limits()))).
 
 %% Each request violates two checks; the one that comes first in 7.2 answers.
@@ -122,11 +122,11 @@ check_order_of_rfc8656_7_2(_) ->
                                            {even_port, true}])).
 
 malformed_attributes_400(_) ->
-    [?assertEqual(refused(400), answer(meerkat_alloc_core:admit(
+    [?assertEqual(refused(400), answer(meerkat_alloc_admit:admit(
          malformed([Name], request(allocate, [{requested_transport, 17}])), limits())), Name)
      || Name <- [lifetime, requested_address_family, additional_address_family, even_port,
                  reservation_token]],
-    ?assertMatch({create, _}, meerkat_alloc_core:admit(
+    ?assertMatch({create, _}, meerkat_alloc_admit:admit(
         malformed([software, channel_number], request(allocate, [{requested_transport, 17}])),
         limits())).
 
@@ -134,7 +134,7 @@ malformed_attributes_400(_) ->
 unknown_attributes_420_before_437(_) ->
     Unknown = fun(Method) -> unknown([16#7fff, 16#7ffe], request(Method, [])) end,
     [?assertEqual({error, 420, [{unknown_attributes, [16#7fff, 16#7ffe]}]},
-                  answer(meerkat_alloc_core:admit(Unknown(Method), limits())))
+                  answer(meerkat_alloc_admit:admit(Unknown(Method), limits())))
      || Method <- [allocate, refresh, create_permission, channel_bind]],
     {_, Effects} = request_to(made(), Unknown(refresh)),
     ?assertEqual({error, 420, [{unknown_attributes, [16#7fff, 16#7ffe]}]}, answered(Effects)).
@@ -148,7 +148,7 @@ foreign_attributes_420(_) ->
 
 %% K8: without an allocation nothing else is looked at.
 no_allocation_437_before_400(_) ->
-    [?assertEqual(refused(437), answer(meerkat_alloc_core:admit(request(Method, []), limits())))
+    [?assertEqual(refused(437), answer(meerkat_alloc_admit:admit(request(Method, []), limits())))
      || Method <- [refresh, create_permission, channel_bind]].
 
 reservation_token_not_alone_400(_) ->
@@ -162,12 +162,12 @@ reservation_token_unknown_508(_) ->
 %% X74: a token is its user's.
 reservation_token_of_another_user_508(_) ->
     Request = request(allocate, [{requested_transport, 17}, {reservation_token, ?TOKEN}]),
-    ?assertEqual(refused(508), answer(meerkat_alloc_core:admit(
+    ?assertEqual(refused(508), answer(meerkat_alloc_admit:admit(
         Request#{held => {{default, <<"bob">>}, 4}}, limits()))).
 
 reservation_token_redeemed(_) ->
     Request = request(allocate, [{requested_transport, 17}, {reservation_token, ?TOKEN}]),
-    {create, Plan} = meerkat_alloc_core:admit(Request#{held => {{default, <<"alice">>}, 6}},
+    {create, Plan} = meerkat_alloc_admit:admit(Request#{held => {{default, <<"alice">>}, 6}},
                                               limits()),
     {Alloc, [{ask, 1, {alloc_create, Create}}]} = new(Plan),
     ?assertMatch(#{token := ?TOKEN, pool_v4 := 0, pool_v6 := 60, even := 0}, Create),
@@ -185,7 +185,7 @@ family_requested(_) ->
 
 family_not_relayed_440(_) ->
     Request = request(allocate, [{requested_transport, 17}, {requested_address_family, 2}]),
-    ?assertEqual(refused(440), answer(meerkat_alloc_core:admit(Request, only(4)))).
+    ?assertEqual(refused(440), answer(meerkat_alloc_admit:admit(Request, only(4)))).
 
 family_unknown_440(_) ->
     ?assertEqual(refused(440), answer(admit([{requested_address_family, 3}]))),
@@ -196,7 +196,7 @@ no_family_means_ipv4(_) ->
 
 no_family_and_no_ipv4_440(_) ->
     Request = request(allocate, [{requested_transport, 17}]),
-    ?assertEqual(refused(440), answer(meerkat_alloc_core:admit(Request, only(6)))).
+    ?assertEqual(refused(440), answer(meerkat_alloc_admit:admit(Request, only(6)))).
 
 requested_and_additional_family_400(_) ->
     ?assertEqual(refused(400), answer(admit([{requested_address_family, 1},
@@ -221,7 +221,7 @@ lifetime_cut_by_credentials(_) ->
     [begin
          Request = request(allocate, [{requested_transport, 17}, {lifetime, Asked}]),
          {create, #{lifetime := Lifetime}} =
-             meerkat_alloc_core:admit(Request#{left => Left}, limits()),
+             meerkat_alloc_admit:admit(Request#{left => Left}, limits()),
          ?assertEqual({Asked, Left, Given}, {Asked, Left, Lifetime})
      end || {Asked, Left, Given} <- [{600, 7, 7}, {3600, 1800, 1800}, {3600, 7200, 3600},
                                      {60, 7, 7}, {60, 1800, 600}]].
@@ -237,7 +237,7 @@ lifetime_clamped(_) ->
 %% RFC 8656 21.4, X12.
 tunnelled_source_403(_) ->
     Request = request(allocate, [{requested_transport, 17}]),
-    [?assertEqual(refused(403), answer(meerkat_alloc_core:admit(
+    [?assertEqual(refused(403), answer(meerkat_alloc_admit:admit(
          Request#{client => {Ip, 4000}}, limits())))
      || Ip <- [{16#2002, 1, 2, 3, 0, 0, 0, 1}, {16#2001, 0, 1, 2, 3, 4, 5, 6}]].
 
@@ -321,7 +321,7 @@ no_ports_508(_) ->
 
 token_refused_by_relay_508(_) ->
     Request = request(allocate, [{requested_transport, 17}, {reservation_token, ?TOKEN}]),
-    {create, Plan} = meerkat_alloc_core:admit(Request#{held => {{default, <<"alice">>}, 4}},
+    {create, Plan} = meerkat_alloc_admit:admit(Request#{held => {{default, <<"alice">>}, 4}},
                                               limits()),
     {Alloc, _} = new(Plan),
     {_, Effects} = relay(Alloc, created(#{status => bad_token, relayed_v4 => undefined})),
@@ -657,7 +657,7 @@ dual_without_ipv4_440(_) ->
                             {address_error_code, {1, 440, <<>>}}]}, answered(Effects)),
     Request = request(allocate, [{requested_transport, 17}, {additional_address_family, 2}]),
     ?assertEqual(refused(440),
-                 answer(meerkat_alloc_core:admit(Request, (limits())#{pools => #{}}))).
+                 answer(meerkat_alloc_admit:admit(Request, (limits())#{pools => #{}}))).
 
 dual_peers_of_both(_) ->
     Request = request(create_permission, [{xor_peer_address, ?PEER}, {xor_peer_address, ?PEER6}]),
@@ -936,7 +936,7 @@ taken() ->
 allocate_asks_for_a_ticket(_) ->
     Admit = fun(Ticket, Limits) ->
         Request = request(allocate, [{requested_transport, 17}, {mobility_ticket, Ticket}]),
-        meerkat_alloc_core:admit(Request, Limits)
+        meerkat_alloc_admit:admit(Request, Limits)
     end,
     ?assertMatch({create, #{mobile := true}}, Admit(<<>>, mobile())),
     ?assertMatch({create, #{mobile := false}}, admit([])),
@@ -946,7 +946,7 @@ allocate_asks_for_a_ticket(_) ->
 ticket_without_allocation(_) ->
     Limits = #{tickets := Key} = mobile(),
     Admit = fun(Ticket, L) ->
-        answer(meerkat_alloc_core:admit(request(refresh, [{mobility_ticket, Ticket}]), L))
+        answer(meerkat_alloc_admit:admit(request(refresh, [{mobility_ticket, Ticket}]), L))
     end,
     Good = meerkat_ticket:seal(?SESSION, 0, Key),
     ?assertEqual(refused(437), Admit(Good, Limits)),
@@ -954,7 +954,7 @@ ticket_without_allocation(_) ->
     [?assertEqual(refused(405), Admit(T, limits())) || T <- [<<>>, Good]],
     %% Only Refresh has a ticket.
     Request = request(channel_bind, [{mobility_ticket, <<"x">>}]),
-    ?assertEqual(refused(437), answer(meerkat_alloc_core:admit(Request, Limits))).
+    ?assertEqual(refused(437), answer(meerkat_alloc_admit:admit(Request, Limits))).
 
 ticket_told_with_allocation(_) ->
     #{tickets := Key} = Limits = mobile(),
@@ -1238,11 +1238,11 @@ refused(Code) ->
     {error, Code, []}.
 
 admit(Attributes) ->
-    meerkat_alloc_core:admit(request(allocate, [{requested_transport, 17} | Attributes]),
+    meerkat_alloc_admit:admit(request(allocate, [{requested_transport, 17} | Attributes]),
                              limits()).
 
 admit_only(Attributes) ->
-    answer(meerkat_alloc_core:admit(request(allocate, Attributes), limits())).
+    answer(meerkat_alloc_admit:admit(request(allocate, Attributes), limits())).
 
 answer({answer, Response}) -> Response.
 
@@ -1313,7 +1313,7 @@ make(Attributes) ->
 
 make(Attributes, Limits, Created) ->
     Request = request(allocate, [{requested_transport, 17} | Attributes]),
-    {create, Plan} = meerkat_alloc_core:admit(Request, Limits),
+    {create, Plan} = meerkat_alloc_admit:admit(Request, Limits),
     {Alloc, _} = new(Plan, Limits),
     relay(Alloc, Created).
 

@@ -1,0 +1,128 @@
+%% Whether a request may begin an allocation: the checks of RFC 8656 7.2 that need nothing but the
+%% request and the limits. Pure; what the relay has to find out, and everything about an allocation
+%% that is there, is meerkat_alloc_core's.
+-module(meerkat_alloc_admit).
+
+-export([admit/2]).
+-import(meerkat_alloc_request, [refused/1, unknown_attributes/1, unknown/1, lifetime/2, within/2,
+                                malformed_fault/2, has/2, get/3, family/1]).
+
+-define(UDP, 17).
+
+%% Only an Allocate that passes RFC 8656 7.2 may have one; everything else is answered here.
+-spec admit(meerkat_alloc_core:request(), meerkat_alloc_core:limits()) ->
+    {create, meerkat_alloc_core:plan()} | {answer, meerkat_alloc_core:response()}.
+admit(#{message := #{method := Method} = Message} = Request, Limits) ->
+    case {unknown(Message), Method} of
+        {[_ | _] = Unknown, _} ->
+            {answer, unknown_attributes(Unknown)};
+        {[], allocate} ->
+            case allocate_fault(Request, Limits) of
+                none -> {create, plan(Request, within(Request, Limits))};
+                Response -> {answer, Response}
+            end;
+        {[], _} ->
+            {answer, first_fault([fun() -> ticket_fault(Message, Limits) end,
+                                  fun() -> refused(437) end])}
+    end.
+
+%% The checks of RFC 8656 7.2 in its order, by its numbers; the rest is the relay's to find out.
+%% DONT-FRAGMENT (4) is fine: the relay can set DF.
+allocate_fault(#{message := Message, client := {Ip, _}} = Request, Limits) ->
+    first_fault([
+        fun() -> transport_fault(Message) end,                              % 3
+        fun() -> malformed_fault(allocate, Message) end,
+        fun() -> mobility_fault(Message, Limits) end,                       % RFC 8016 3.1.2
+        fun() -> token_fault(Request, Message) end,                         % 5
+        fun() -> family_fault(Message, Limits) end,                         % 6-9
+        fun() -> meerkat_policy:is_tunnel(Ip) andalso refused(403) end      % 21.4
+    ]).
+
+first_fault([Check | Checks]) ->
+    case Check() of
+        false -> first_fault(Checks);
+        Response -> Response
+    end;
+first_fault([]) ->
+    none.
+
+transport_fault(Message) ->
+    case meerkat_stun:get(requested_transport, Message) of
+        {ok, ?UDP} -> false;
+        {ok, _} -> refused(442);
+        error -> refused(400)
+    end.
+
+mobility_fault(Message, Limits) ->
+    case meerkat_stun:get(mobility_ticket, Message) of
+        error -> false;
+        {ok, <<>>} -> not is_map_key(tickets, Limits) andalso refused(405);
+        {ok, _} -> refused(400)
+    end.
+
+%% RFC 8016 3.2.2, of a Refresh whose ticket names no allocation.
+ticket_fault(#{method := refresh} = Message, Limits) ->
+    case {meerkat_stun:get(mobility_ticket, Message), Limits} of
+        {error, _} -> false;
+        {{ok, Ticket}, #{tickets := Key}} ->
+            meerkat_ticket:open(Ticket, Key) =:= {error, forged} andalso refused(400);
+        {{ok, _}, #{}} -> refused(405)
+    end;
+ticket_fault(_Message, _Limits) ->
+    false.
+
+token_fault(Request, Message) ->
+    Alone = not lists:any(fun(Name) -> has(Name, Message) end,
+                          [even_port, requested_address_family, additional_address_family]),
+    case {meerkat_stun:get(reservation_token, Message), Request} of
+        {error, _} -> false;
+        {{ok, _}, _} when not Alone -> refused(400);
+        {{ok, _}, #{held := {Holder, _}}} ->
+            Holder =/= meerkat_alloc_core:owner(Request) andalso refused(508);
+        {{ok, _}, _} -> refused(508)
+    end.
+
+family_fault(Message, #{pools := Pools}) ->
+    Requested = meerkat_stun:get(requested_address_family, Message),
+    Additional = meerkat_stun:get(additional_address_family, Message),
+    case {Requested, Additional, meerkat_stun:get(even_port, Message)} of
+        {{ok, _}, {ok, _}, _} ->
+            refused(400);
+        {{ok, Number}, error, _} ->
+            not is_map_key(family(Number), Pools) andalso refused(440);
+        {error, {ok, Number}, Even} when Number =/= 2; Even =:= {ok, true} ->
+            refused(400);
+        {error, {ok, 2}, _} ->
+            %% Whoever wants both is content with one (9).
+            map_size(Pools) =:= 0 andalso refused(440);
+        {error, _, _} ->
+            %% A token brings its family along.
+            not (is_map_key(4, Pools) orelse has(reservation_token, Message))
+                andalso refused(440)
+    end.
+
+plan(#{message := Message, user := User, client := Client} = Request, Limits) ->
+    Additional = has(additional_address_family, Message),
+    {Families, Errors} = families(Request, Additional, Limits),
+    #{user => User,
+      realm => maps:get(realm, Request, default),
+      client => Client,
+      transaction_id => binary:copy(maps:get(transaction_id, Message)),
+      families => Families,
+      address_errors => Errors,
+      additional => Additional,
+      even => case meerkat_stun:get(even_port, Message) of
+                  error -> 0;
+                  {ok, false} -> 1;
+                  {ok, true} -> 2
+              end,
+      token => get(reservation_token, Message, 0),
+      mobile => has(mobility_ticket, Message),
+      lifetime => lifetime(Message, Limits)}.
+
+families(_Request, true, #{pools := #{4 := _, 6 := _}}) -> {[4, 6], []};
+families(_Request, true, #{pools := #{4 := _}}) -> {[4], [{2, 440}]};
+families(_Request, true, #{pools := #{6 := _}}) -> {[6], [{1, 440}]};
+families(#{held := {_, Family}}, false, _Limits) -> {[Family], []};
+families(#{message := Message}, false, _Limits) ->
+    {[family(get(requested_address_family, Message, 1))], []}.

@@ -1,0 +1,85 @@
+%% What a request asks an allocation for, read from its attributes, and the refusals that go with
+%% them. Pure; knows no allocation.
+-module(meerkat_alloc_request).
+
+-export([refused/1, unknown_attributes/1, unknown/1, lifetime/2, within/2, malformed_fault/2, has/2,
+         get/3, family/1, number/1, ip_family/1]).
+
+-type message() :: meerkat_stun:message().
+-type response() :: meerkat_alloc_core:response().
+
+-define(FOREIGN, #{change_request => 16#0003, priority => 16#0024, use_candidate => 16#0025,
+                   padding => 16#0026, response_port => 16#0027}).
+
+-spec refused(Code :: 300..699) -> response().
+refused(Code) ->
+    {error, Code, []}.
+
+%% RFC 8489 6.3.1.
+-spec unknown_attributes([0..65535]) -> response().
+unknown_attributes(Types) ->
+    {error, 420, [{unknown_attributes, Types}]}.
+
+%% Comprehension-required types that a TURN server does not comprehend: those nobody here knows,
+%% and those of RFC 5780 and of ICE that the codec can read (X26, X56).
+-spec unknown(message()) -> [0..65535].
+unknown(#{attributes := Attributes} = Message) ->
+    Foreign = [Type || {Name, _} <- Attributes, {ok, Type} <- [maps:find(Name, ?FOREIGN)]],
+    maps:get(unknown, Message, []) ++ lists:usort(Foreign).
+
+%% The desired lifetime of RFC 8656 7.2 and 8.2, seconds; less only where credentials end sooner.
+-spec lifetime(message(), meerkat_alloc_core:limits()) -> non_neg_integer().
+lifetime(Message, #{default_lifetime := Default, max_lifetime := Max} = Limits) ->
+    Desired = max(Default, min(get(lifetime, Message, Default), Max)),
+    min(Desired, maps:get(left, Limits, Desired)).
+
+%% What this request may ask for.
+-spec within(meerkat_alloc_core:request(), meerkat_alloc_core:limits()) ->
+    meerkat_alloc_core:limits().
+within(Request, Limits) ->
+    maps:merge(maps:remove(left, Limits), maps:with([left], Request)).
+
+%% A value of the wrong size or shape, in an attribute that the method reads (X52, X53).
+-spec malformed_fault(Method :: atom(), message()) -> false | response().
+malformed_fault(Method, Message) ->
+    lists:any(fun(Name) -> is_malformed(Name, Message) end, reads(Method)) andalso refused(400).
+
+reads(allocate) ->
+    [requested_transport, dont_fragment, lifetime, requested_address_family,
+     additional_address_family, even_port, reservation_token];
+reads(refresh) ->
+    [lifetime, requested_address_family];
+reads(create_permission) ->
+    [xor_peer_address];
+reads(channel_bind) ->
+    [channel_number, xor_peer_address];
+reads(_) ->
+    [].
+
+is_malformed(Name, Message) ->
+    lists:member(Name, maps:get(malformed, Message, [])).
+
+-spec has(Attribute :: atom(), message()) -> boolean().
+has(Name, Message) ->
+    meerkat_stun:get(Name, Message) =/= error.
+
+-spec get(Attribute :: atom(), message(), Default) -> meerkat_stun:value() | Default.
+get(Name, Message, Default) ->
+    case meerkat_stun:get(Name, Message) of
+        {ok, Value} -> Value;
+        error -> Default
+    end.
+
+%% Families as RFC 8656 18.6 numbers them, and as we do.
+-spec family(byte()) -> 4 | 6 | none.
+family(1) -> 4;
+family(2) -> 6;
+family(_) -> none.
+
+-spec number(4 | 6) -> 1 | 2.
+number(4) -> 1;
+number(6) -> 2.
+
+-spec ip_family(inet:ip_address()) -> 4 | 6.
+ip_family(Ip) when tuple_size(Ip) =:= 4 -> 4;
+ip_family(_Ip) -> 6.
