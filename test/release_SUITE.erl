@@ -59,6 +59,10 @@ serves_in_the_foreground(Config) ->
     {0, Checked} = ctl(Config, ["check"], []),
     ?assertMatch({match, _}, re:run(Checked, "the server is usable from here")),
     {0, "pong\n"} = release(Config, ["ping"], []),
+    %% What is loaded only when it is wanted, by names that Debian's directories do not have.
+    {0, Parsed} = release(Config, ["eval", "{ok, _} = application:ensure_all_started(fast_xml), "
+                                   "fxml_stream:parse_element(<<\"<a/>\">>)."], []),
+    ?assertMatch({match, _}, re:run(Parsed, "xmlel")),
     kill(Server, "TERM"),
     {0, _} = ended(Server, <<>>).
 
