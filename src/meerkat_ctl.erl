@@ -31,36 +31,32 @@
 %% in range, and no other.
 -spec encode(ref(), message()) -> iodata().
 encode(Ref, {Name, Fields}) when is_integer(Ref), Ref >= 0, Ref =< 16#ffffffff, is_map(Fields) ->
-    case lists:keyfind(Name, 1, ?CTL_MESSAGES) of
-        {Name, Code, _Way, Types} when length(Types) =:= map_size(Fields) ->
-            [<<Code, 0:24, Ref:32>> | [put_field(Type, Field, Fields) || {Field, Type} <- Types]];
-        _ ->
-            error(badarg)
-    end;
+    put_fields(Name, Ref, Fields);
 encode(_Ref, _Message) ->
     error(badarg).
 
 %% The message in a frame. Binaries in it are parts of Frame: copy those that outlive it.
 -spec decode(binary()) -> {ok, ref(), message()} | {error, malformed | unknown_code}.
-decode(<<Code, 0:24, Ref:32, Rest/binary>>) ->
-    case lists:keyfind(Code, 2, ?CTL_MESSAGES) of
-        {Name, Code, _Way, Types} ->
-            case get_fields(Types, Rest, #{}) of
-                error -> {error, malformed};
-                Fields -> {ok, Ref, {Name, Fields}}
-            end;
-        false ->
-            {error, unknown_code}
+decode(<<Code, 0:24, Ref:32, Fields/binary>>) ->
+    case get_fields(Code, Fields) of
+        {_Name, _Fields} = Message -> {ok, Ref, Message};
+        error -> {error, wrong(Code)}
     end;
 decode(Frame) when is_binary(Frame) ->
     {error, malformed}.
+
+wrong(Code) ->
+    case lists:keymember(Code, 2, ?CTL_MESSAGES) of
+        true -> malformed;
+        false -> unknown_code
+    end.
 
 %% The addresses in the field `peers` of permit; badarg if it holds anything else.
 -spec peers(binary()) -> [address()].
 peers(<<>>) ->
     [];
 peers(Binary) ->
-    case get_value(addr, Binary) of
+    case get_addr(Binary) of
         {Address, Rest} -> [Address | peers(Rest)];
         error -> error(badarg)
     end.
@@ -68,7 +64,7 @@ peers(Binary) ->
 %% That field; badarg if one is no address.
 -spec encode_peers([address()]) -> binary().
 encode_peers(Addresses) ->
-    << <<(put_value(addr, Address))/binary>> || Address <- Addresses >>.
+    << <<(put_addr(Address))/binary>> || Address <- Addresses >>.
 
 %% The worker that a flow or a session belongs to.
 -spec worker(FlowOrSession :: 0..16#ffffffffffffffff) -> 0..255.
@@ -109,60 +105,55 @@ session_drops() ->
     {_, _, _, Fields} = lists:keyfind(session_stats, 1, messages()),
     [Name || {Name, u32} <- Fields].
 
-%%% Fields
+%%% Fields. A clause for each message is in the table, so that a frame is made, and taken apart, in
+%%% one piece.
 
-put_field(Type, Field, Fields) ->
-    case Fields of
-        #{Field := Value} -> put_value(Type, Value);
-        #{} -> error(badarg)
-    end.
-
-put_value(u8, V) when is_integer(V), V >= 0, V < 1 bsl 8 -> <<V>>;
-put_value(u16, V) when is_integer(V), V >= 0, V < 1 bsl 16 -> <<V:16>>;
-put_value(u32, V) when is_integer(V), V >= 0, V < 1 bsl 32 -> <<V:32>>;
-put_value(u64, V) when is_integer(V), V >= 0, V < 1 bsl 64 -> <<V:64>>;
-put_value(addr, undefined) ->
-    <<0>>;
-put_value(addr, {IP, Port}) when tuple_size(IP) =:= 4 ->
-    iolist_to_binary([4, put_value(u16, Port) | [put_value(u8, N) || N <- tuple_to_list(IP)]]);
-put_value(addr, {IP, Port}) when tuple_size(IP) =:= 8 ->
-    iolist_to_binary([6, put_value(u16, Port) | [put_value(u16, N) || N <- tuple_to_list(IP)]]);
-put_value(status, V) ->
-    case lists:keyfind(V, 1, ?CTL_STATUSES) of
-        {V, Code} -> <<Code:16>>;
-        false -> error(badarg)
-    end;
-put_value(bytes, V) ->
-    [put_value(u32, iolist_size(V)), V];
-put_value(_Type, _Value) ->
+?CTL_PUT_FIELDS;
+put_fields(_Name, _Ref, _Fields) ->
     error(badarg).
 
-get_fields([{Field, Type} | More], Binary, Fields) ->
-    case get_value(Type, Binary) of
-        {Value, Rest} -> get_fields(More, Rest, Fields#{Field => Value});
-        error -> error
-    end;
-get_fields([], <<>>, Fields) ->
-    Fields;
-get_fields([], _Trailing, _Fields) ->
+?CTL_GET_FIELDS;
+get_fields(_Code, _Binary) ->
     error.
 
-get_value(u8, <<V, Rest/binary>>) -> {V, Rest};
-get_value(u16, <<V:16, Rest/binary>>) -> {V, Rest};
-get_value(u32, <<V:32, Rest/binary>>) -> {V, Rest};
-get_value(u64, <<V:64, Rest/binary>>) -> {V, Rest};
-get_value(addr, <<0, Rest/binary>>) ->
-    {undefined, Rest};
-get_value(addr, <<4, Port:16, A, B, C, D, Rest/binary>>) ->
+-define(U8(V), ?CTL_UINT(V, 8)).
+-define(U16(V), ?CTL_UINT(V, 16)).
+
+put_addr({{A, B, C, D}, Port}) when ?U8(A), ?U8(B), ?U8(C), ?U8(D), ?U16(Port) ->
+    <<4, Port:16, A, B, C, D>>;
+put_addr({{A, B, C, D, E, F, G, H}, Port})
+  when ?U16(A), ?U16(B), ?U16(C), ?U16(D), ?U16(E), ?U16(F), ?U16(G), ?U16(H), ?U16(Port) ->
+    <<6, Port:16, A:16, B:16, C:16, D:16, E:16, F:16, G:16, H:16>>;
+put_addr(undefined) ->
+    <<0>>;
+put_addr(_) ->
+    error(badarg).
+
+put_status(Status) ->
+    case lists:keyfind(Status, 1, ?CTL_STATUSES) of
+        {Status, Code} -> <<Code:16>>;
+        false -> error(badarg)
+    end.
+
+put_size(Bytes) ->
+    case iolist_size(Bytes) of
+        Size when Size =< 16#ffffffff -> Size;
+        _ -> error(badarg)
+    end.
+
+get_addr(<<4, Port:16, A, B, C, D, Rest/binary>>) ->
     {{{A, B, C, D}, Port}, Rest};
-get_value(addr, <<6, Port:16, A:16, B:16, C:16, D:16, E:16, F:16, G:16, H:16, Rest/binary>>) ->
+get_addr(<<6, Port:16, A:16, B:16, C:16, D:16, E:16, F:16, G:16, H:16, Rest/binary>>) ->
     {{{A, B, C, D, E, F, G, H}, Port}, Rest};
-get_value(status, <<Code:16, Rest/binary>>) ->
+get_addr(<<0, Rest/binary>>) ->
+    {undefined, Rest};
+get_addr(_Binary) ->
+    error.
+
+get_status(<<Code:16, Rest/binary>>) ->
     case lists:keyfind(Code, 2, ?CTL_STATUSES) of
         {Status, Code} -> {Status, Rest};
         false -> error
     end;
-get_value(bytes, <<Length:32, V:Length/binary, Rest/binary>>) ->
-    {V, Rest};
-get_value(_Type, _Binary) ->
+get_status(_Binary) ->
     error.

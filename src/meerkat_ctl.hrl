@@ -1,5 +1,5 @@
 %% Made from c_src/ctl/ctl.def and c_src/ctl/counters.def by `make gen`; change those.
-%% The frame protocol as terms: what meerkat_ctl interprets. Holds no code.
+%% The frame protocol as terms, and as clauses of the functions of meerkat_ctl.
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
@@ -303,3 +303,771 @@
     {no_buffers, drop,
         "receive buffers ran out and were armed anew"}
 ]).
+
+-define(CTL_UINT(V, Bits), is_integer(V), V >= 0, V < 1 bsl Bits).
+
+%% put_fields(Name, Ref, Fields) -> iodata()
+-define(CTL_PUT_FIELDS,
+put_fields(hello, Ref, #{magic := V_magic,
+        version := V_version,
+        table_hash := V_table_hash,
+        cpus := V_cpus,
+        build := V_build} = M) when map_size(M) =:= 5,
+        ?CTL_UINT(V_magic, 32),
+        ?CTL_UINT(V_version, 16),
+        ?CTL_UINT(V_table_hash, 64),
+        ?CTL_UINT(V_cpus, 16) ->
+    [<<16#01, 0:24, Ref:32,
+        V_magic:32,
+        V_version:16,
+        V_table_hash:64,
+        V_cpus:16,
+        (put_size(V_build)):32>>, V_build];
+put_fields(reply, Ref, #{command := V_command,
+        status := V_status,
+        session := V_session,
+        detail := V_detail} = M) when map_size(M) =:= 4,
+        ?CTL_UINT(V_command, 8),
+        ?CTL_UINT(V_session, 64) ->
+    [<<16#02, 0:24, Ref:32,
+        V_command:8,
+        (put_status(V_status))/binary,
+        V_session:64,
+        (put_size(V_detail)):32>>, V_detail];
+put_fields(config, Ref, #{workers := V_workers,
+        sessions_max := V_sessions_max,
+        peers_max := V_peers_max,
+        credits := V_credits,
+        nonce_lifetime_s := V_nonce_lifetime_s,
+        nonce_features := V_nonce_features,
+        nonce_key := V_nonce_key,
+        channel_max := V_channel_max,
+        receive_buffer := V_receive_buffer,
+        unauthenticated_rate := V_unauthenticated_rate,
+        unauthenticated_burst := V_unauthenticated_burst,
+        bytes_per_s := V_bytes_per_s,
+        rfc3489 := V_rfc3489,
+        io_backend := V_io_backend,
+        send_buffer := V_send_buffer} = M) when map_size(M) =:= 15,
+        ?CTL_UINT(V_workers, 16),
+        ?CTL_UINT(V_sessions_max, 32),
+        ?CTL_UINT(V_peers_max, 32),
+        ?CTL_UINT(V_credits, 32),
+        ?CTL_UINT(V_nonce_lifetime_s, 32),
+        ?CTL_UINT(V_nonce_features, 32),
+        ?CTL_UINT(V_channel_max, 16),
+        ?CTL_UINT(V_receive_buffer, 32),
+        ?CTL_UINT(V_unauthenticated_rate, 32),
+        ?CTL_UINT(V_unauthenticated_burst, 32),
+        ?CTL_UINT(V_bytes_per_s, 64),
+        ?CTL_UINT(V_rfc3489, 8),
+        ?CTL_UINT(V_io_backend, 8),
+        ?CTL_UINT(V_send_buffer, 32) ->
+    [<<16#10, 0:24, Ref:32,
+        V_workers:16,
+        V_sessions_max:32,
+        V_peers_max:32,
+        V_credits:32,
+        V_nonce_lifetime_s:32,
+        V_nonce_features:32,
+        (put_size(V_nonce_key)):32>>, V_nonce_key, <<V_channel_max:16,
+        V_receive_buffer:32,
+        V_unauthenticated_rate:32,
+        V_unauthenticated_burst:32,
+        V_bytes_per_s:64,
+        V_rfc3489:8,
+        V_io_backend:8,
+        V_send_buffer:32>>];
+put_fields(io, Ref, #{io_backend := V_io_backend,
+        receive_buffer := V_receive_buffer,
+        send_buffer := V_send_buffer,
+        detail := V_detail} = M) when map_size(M) =:= 4,
+        ?CTL_UINT(V_io_backend, 8),
+        ?CTL_UINT(V_receive_buffer, 32),
+        ?CTL_UINT(V_send_buffer, 32) ->
+    [<<16#1a, 0:24, Ref:32,
+        V_io_backend:8,
+        V_receive_buffer:32,
+        V_send_buffer:32,
+        (put_size(V_detail)):32>>, V_detail];
+put_fields(listen, Ref, #{listener := V_listener,
+        transport := V_transport,
+        local := V_local,
+        other := V_other,
+        realm := V_realm} = M) when map_size(M) =:= 5,
+        ?CTL_UINT(V_listener, 32),
+        ?CTL_UINT(V_transport, 8) ->
+    [<<16#11, 0:24, Ref:32,
+        V_listener:32,
+        V_transport:8,
+        (put_addr(V_local))/binary,
+        (put_addr(V_other))/binary,
+        (put_size(V_realm)):32>>, V_realm];
+put_fields(listening, Ref, #{listener := V_listener,
+        status := V_status,
+        local := V_local,
+        detail := V_detail} = M) when map_size(M) =:= 4,
+        ?CTL_UINT(V_listener, 32) ->
+    [<<16#12, 0:24, Ref:32,
+        V_listener:32,
+        (put_status(V_status))/binary,
+        (put_addr(V_local))/binary,
+        (put_size(V_detail)):32>>, V_detail];
+put_fields(unlisten, Ref, #{listener := V_listener} = M) when map_size(M) =:= 1,
+        ?CTL_UINT(V_listener, 32) ->
+    [<<16#13, 0:24, Ref:32,
+        V_listener:32>>];
+put_fields(relay_address, Ref, #{pool := V_pool,
+        local := V_local,
+        advertised := V_advertised,
+        min_port := V_min_port,
+        max_port := V_max_port} = M) when map_size(M) =:= 5,
+        ?CTL_UINT(V_pool, 32),
+        ?CTL_UINT(V_min_port, 16),
+        ?CTL_UINT(V_max_port, 16) ->
+    [<<16#14, 0:24, Ref:32,
+        V_pool:32,
+        (put_addr(V_local))/binary,
+        (put_addr(V_advertised))/binary,
+        V_min_port:16,
+        V_max_port:16>>];
+put_fields(pool_close, Ref, #{pool := V_pool} = M) when map_size(M) =:= 1,
+        ?CTL_UINT(V_pool, 32) ->
+    [<<16#18, 0:24, Ref:32,
+        V_pool:32>>];
+put_fields(tune, Ref, #{nonce_lifetime_s := V_nonce_lifetime_s,
+        nonce_features := V_nonce_features,
+        channel_max := V_channel_max,
+        rfc3489 := V_rfc3489,
+        unauthenticated_rate := V_unauthenticated_rate,
+        unauthenticated_burst := V_unauthenticated_burst} = M) when map_size(M) =:= 6,
+        ?CTL_UINT(V_nonce_lifetime_s, 32),
+        ?CTL_UINT(V_nonce_features, 32),
+        ?CTL_UINT(V_channel_max, 16),
+        ?CTL_UINT(V_rfc3489, 8),
+        ?CTL_UINT(V_unauthenticated_rate, 32),
+        ?CTL_UINT(V_unauthenticated_burst, 32) ->
+    [<<16#19, 0:24, Ref:32,
+        V_nonce_lifetime_s:32,
+        V_nonce_features:32,
+        V_channel_max:16,
+        V_rfc3489:8,
+        V_unauthenticated_rate:32,
+        V_unauthenticated_burst:32>>];
+put_fields(policy, Ref, #{rules := V_rules} = M) when map_size(M) =:= 1 ->
+    [<<16#15, 0:24, Ref:32,
+        (put_size(V_rules)):32>>, V_rules];
+put_fields(bucket, Ref, #{bucket := V_bucket,
+        bytes_per_s := V_bytes_per_s} = M) when map_size(M) =:= 2,
+        ?CTL_UINT(V_bucket, 32),
+        ?CTL_UINT(V_bytes_per_s, 64) ->
+    [<<16#16, 0:24, Ref:32,
+        V_bucket:32,
+        V_bytes_per_s:64>>];
+put_fields(stop, Ref, #{} = M) when map_size(M) =:= 0 ->
+    [<<16#17, 0:24, Ref:32>>];
+put_fields(request, Ref, #{flow := V_flow,
+        listener := V_listener,
+        transport := V_transport,
+        client := V_client,
+        server := V_server,
+        session := V_session,
+        packet := V_packet} = M) when map_size(M) =:= 7,
+        ?CTL_UINT(V_flow, 64),
+        ?CTL_UINT(V_listener, 32),
+        ?CTL_UINT(V_transport, 8),
+        ?CTL_UINT(V_session, 64) ->
+    [<<16#20, 0:24, Ref:32,
+        V_flow:64,
+        V_listener:32,
+        V_transport:8,
+        (put_addr(V_client))/binary,
+        (put_addr(V_server))/binary,
+        V_session:64,
+        (put_size(V_packet)):32>>, V_packet];
+put_fields(answer, Ref, #{flow := V_flow,
+        packet := V_packet} = M) when map_size(M) =:= 2,
+        ?CTL_UINT(V_flow, 64) ->
+    [<<16#21, 0:24, Ref:32,
+        V_flow:64,
+        (put_size(V_packet)):32>>, V_packet];
+put_fields(alloc_create, Ref, #{session := V_session,
+        listener := V_listener,
+        transport := V_transport,
+        client := V_client,
+        server := V_server,
+        pool_v4 := V_pool_v4,
+        pool_v6 := V_pool_v6,
+        port_v4 := V_port_v4,
+        port_v6 := V_port_v6,
+        even := V_even,
+        token := V_token,
+        lifetime_ms := V_lifetime_ms,
+        bytes_per_s := V_bytes_per_s,
+        bucket := V_bucket} = M) when map_size(M) =:= 14,
+        ?CTL_UINT(V_session, 64),
+        ?CTL_UINT(V_listener, 32),
+        ?CTL_UINT(V_transport, 8),
+        ?CTL_UINT(V_pool_v4, 32),
+        ?CTL_UINT(V_pool_v6, 32),
+        ?CTL_UINT(V_port_v4, 16),
+        ?CTL_UINT(V_port_v6, 16),
+        ?CTL_UINT(V_even, 8),
+        ?CTL_UINT(V_token, 64),
+        ?CTL_UINT(V_lifetime_ms, 32),
+        ?CTL_UINT(V_bytes_per_s, 64),
+        ?CTL_UINT(V_bucket, 32) ->
+    [<<16#30, 0:24, Ref:32,
+        V_session:64,
+        V_listener:32,
+        V_transport:8,
+        (put_addr(V_client))/binary,
+        (put_addr(V_server))/binary,
+        V_pool_v4:32,
+        V_pool_v6:32,
+        V_port_v4:16,
+        V_port_v6:16,
+        V_even:8,
+        V_token:64,
+        V_lifetime_ms:32,
+        V_bytes_per_s:64,
+        V_bucket:32>>];
+put_fields(alloc_created, Ref, #{session := V_session,
+        status := V_status,
+        relayed_v4 := V_relayed_v4,
+        relayed_v6 := V_relayed_v6,
+        pool_v4 := V_pool_v4,
+        pool_v6 := V_pool_v6,
+        status_v4 := V_status_v4,
+        status_v6 := V_status_v6,
+        token := V_token} = M) when map_size(M) =:= 9,
+        ?CTL_UINT(V_session, 64),
+        ?CTL_UINT(V_pool_v4, 32),
+        ?CTL_UINT(V_pool_v6, 32),
+        ?CTL_UINT(V_token, 64) ->
+    [<<16#31, 0:24, Ref:32,
+        V_session:64,
+        (put_status(V_status))/binary,
+        (put_addr(V_relayed_v4))/binary,
+        (put_addr(V_relayed_v6))/binary,
+        V_pool_v4:32,
+        V_pool_v6:32,
+        (put_status(V_status_v4))/binary,
+        (put_status(V_status_v6))/binary,
+        V_token:64>>];
+put_fields(alloc_refresh, Ref, #{session := V_session,
+        family := V_family,
+        lifetime_ms := V_lifetime_ms} = M) when map_size(M) =:= 3,
+        ?CTL_UINT(V_session, 64),
+        ?CTL_UINT(V_family, 8),
+        ?CTL_UINT(V_lifetime_ms, 32) ->
+    [<<16#32, 0:24, Ref:32,
+        V_session:64,
+        V_family:8,
+        V_lifetime_ms:32>>];
+put_fields(alloc_delete, Ref, #{session := V_session} = M) when map_size(M) =:= 1,
+        ?CTL_UINT(V_session, 64) ->
+    [<<16#33, 0:24, Ref:32,
+        V_session:64>>];
+put_fields(permit, Ref, #{session := V_session,
+        lifetime_ms := V_lifetime_ms,
+        peers := V_peers} = M) when map_size(M) =:= 3,
+        ?CTL_UINT(V_session, 64),
+        ?CTL_UINT(V_lifetime_ms, 32) ->
+    [<<16#34, 0:24, Ref:32,
+        V_session:64,
+        V_lifetime_ms:32,
+        (put_size(V_peers)):32>>, V_peers];
+put_fields(channel, Ref, #{session := V_session,
+        number := V_number,
+        peer := V_peer,
+        lifetime_ms := V_lifetime_ms,
+        permission_ms := V_permission_ms} = M) when map_size(M) =:= 5,
+        ?CTL_UINT(V_session, 64),
+        ?CTL_UINT(V_number, 16),
+        ?CTL_UINT(V_lifetime_ms, 32),
+        ?CTL_UINT(V_permission_ms, 32) ->
+    [<<16#35, 0:24, Ref:32,
+        V_session:64,
+        V_number:16,
+        (put_addr(V_peer))/binary,
+        V_lifetime_ms:32,
+        V_permission_ms:32>>];
+put_fields(alloc_move, Ref, #{session := V_session,
+        listener := V_listener,
+        transport := V_transport,
+        client := V_client,
+        server := V_server} = M) when map_size(M) =:= 5,
+        ?CTL_UINT(V_session, 64),
+        ?CTL_UINT(V_listener, 32),
+        ?CTL_UINT(V_transport, 8) ->
+    [<<16#37, 0:24, Ref:32,
+        V_session:64,
+        V_listener:32,
+        V_transport:8,
+        (put_addr(V_client))/binary,
+        (put_addr(V_server))/binary>>];
+put_fields(session_moved, Ref, #{session := V_session,
+        client := V_client} = M) when map_size(M) =:= 2,
+        ?CTL_UINT(V_session, 64) ->
+    [<<16#38, 0:24, Ref:32,
+        V_session:64,
+        (put_addr(V_client))/binary>>];
+put_fields(session_gone, Ref, #{session := V_session,
+        reason := V_reason,
+        client_packets := V_client_packets,
+        client_bytes := V_client_bytes,
+        peer_packets := V_peer_packets,
+        peer_bytes := V_peer_bytes,
+        dropped := V_dropped,
+        no_channel := V_no_channel,
+        bad_channel := V_bad_channel,
+        bad_indication := V_bad_indication,
+        no_permission := V_no_permission,
+        forbidden_peer := V_forbidden_peer,
+        peer_family := V_peer_family,
+        truncated := V_truncated,
+        over_bandwidth := V_over_bandwidth} = M) when map_size(M) =:= 15,
+        ?CTL_UINT(V_session, 64),
+        ?CTL_UINT(V_reason, 8),
+        ?CTL_UINT(V_client_packets, 64),
+        ?CTL_UINT(V_client_bytes, 64),
+        ?CTL_UINT(V_peer_packets, 64),
+        ?CTL_UINT(V_peer_bytes, 64),
+        ?CTL_UINT(V_dropped, 64),
+        ?CTL_UINT(V_no_channel, 32),
+        ?CTL_UINT(V_bad_channel, 32),
+        ?CTL_UINT(V_bad_indication, 32),
+        ?CTL_UINT(V_no_permission, 32),
+        ?CTL_UINT(V_forbidden_peer, 32),
+        ?CTL_UINT(V_peer_family, 32),
+        ?CTL_UINT(V_truncated, 32),
+        ?CTL_UINT(V_over_bandwidth, 32) ->
+    [<<16#36, 0:24, Ref:32,
+        V_session:64,
+        V_reason:8,
+        V_client_packets:64,
+        V_client_bytes:64,
+        V_peer_packets:64,
+        V_peer_bytes:64,
+        V_dropped:64,
+        V_no_channel:32,
+        V_bad_channel:32,
+        V_bad_indication:32,
+        V_no_permission:32,
+        V_forbidden_peer:32,
+        V_peer_family:32,
+        V_truncated:32,
+        V_over_bandwidth:32>>];
+put_fields(stats, Ref, #{} = M) when map_size(M) =:= 0 ->
+    [<<16#40, 0:24, Ref:32>>];
+put_fields(stats_reply, Ref, #{workers := V_workers,
+        io_backend := V_io_backend,
+        sessions := V_sessions,
+        peers := V_peers,
+        requests := V_requests,
+        mail_in := V_mail_in,
+        mail_out := V_mail_out,
+        ports_free := V_ports_free,
+        pools := V_pools,
+        counters := V_counters} = M) when map_size(M) =:= 10,
+        ?CTL_UINT(V_workers, 16),
+        ?CTL_UINT(V_io_backend, 8),
+        ?CTL_UINT(V_sessions, 32),
+        ?CTL_UINT(V_peers, 32),
+        ?CTL_UINT(V_requests, 32),
+        ?CTL_UINT(V_mail_in, 32),
+        ?CTL_UINT(V_mail_out, 32),
+        ?CTL_UINT(V_ports_free, 32) ->
+    [<<16#41, 0:24, Ref:32,
+        V_workers:16,
+        V_io_backend:8,
+        V_sessions:32,
+        V_peers:32,
+        V_requests:32,
+        V_mail_in:32,
+        V_mail_out:32,
+        V_ports_free:32,
+        (put_size(V_pools)):32>>, V_pools, <<(put_size(V_counters)):32>>, V_counters];
+put_fields(session_info, Ref, #{session := V_session} = M) when map_size(M) =:= 1,
+        ?CTL_UINT(V_session, 64) ->
+    [<<16#42, 0:24, Ref:32,
+        V_session:64>>];
+put_fields(session_stats, Ref, #{session := V_session,
+        client_packets := V_client_packets,
+        client_bytes := V_client_bytes,
+        peer_packets := V_peer_packets,
+        peer_bytes := V_peer_bytes,
+        dropped := V_dropped,
+        no_channel := V_no_channel,
+        bad_channel := V_bad_channel,
+        bad_indication := V_bad_indication,
+        no_permission := V_no_permission,
+        forbidden_peer := V_forbidden_peer,
+        peer_family := V_peer_family,
+        truncated := V_truncated,
+        over_bandwidth := V_over_bandwidth} = M) when map_size(M) =:= 14,
+        ?CTL_UINT(V_session, 64),
+        ?CTL_UINT(V_client_packets, 64),
+        ?CTL_UINT(V_client_bytes, 64),
+        ?CTL_UINT(V_peer_packets, 64),
+        ?CTL_UINT(V_peer_bytes, 64),
+        ?CTL_UINT(V_dropped, 64),
+        ?CTL_UINT(V_no_channel, 32),
+        ?CTL_UINT(V_bad_channel, 32),
+        ?CTL_UINT(V_bad_indication, 32),
+        ?CTL_UINT(V_no_permission, 32),
+        ?CTL_UINT(V_forbidden_peer, 32),
+        ?CTL_UINT(V_peer_family, 32),
+        ?CTL_UINT(V_truncated, 32),
+        ?CTL_UINT(V_over_bandwidth, 32) ->
+    [<<16#43, 0:24, Ref:32,
+        V_session:64,
+        V_client_packets:64,
+        V_client_bytes:64,
+        V_peer_packets:64,
+        V_peer_bytes:64,
+        V_dropped:64,
+        V_no_channel:32,
+        V_bad_channel:32,
+        V_bad_indication:32,
+        V_no_permission:32,
+        V_forbidden_peer:32,
+        V_peer_family:32,
+        V_truncated:32,
+        V_over_bandwidth:32>>];
+put_fields(sessions, Ref, #{from := V_from} = M) when map_size(M) =:= 1,
+        ?CTL_UINT(V_from, 64) ->
+    [<<16#44, 0:24, Ref:32,
+        V_from:64>>];
+put_fields(session_rows, Ref, #{next := V_next,
+        rows := V_rows} = M) when map_size(M) =:= 2,
+        ?CTL_UINT(V_next, 64) ->
+    [<<16#45, 0:24, Ref:32,
+        V_next:64,
+        (put_size(V_rows)):32>>, V_rows]
+).
+
+%% get_fields(Code, Binary) -> {Name, Fields} | error
+-define(CTL_GET_FIELDS,
+get_fields(16#01, <<V_magic:32,
+        V_version:16,
+        V_table_hash:64,
+        V_cpus:16,
+        L_build:32, V_build:L_build/binary>>) ->
+    {hello, #{magic => V_magic,
+        version => V_version,
+        table_hash => V_table_hash,
+        cpus => V_cpus,
+        build => V_build}};
+get_fields(16#02, <<V_command:8,
+        Rest_status/binary>>) ->
+    case get_status(Rest_status) of {V_status, <<V_session:64,
+        L_detail:32, V_detail:L_detail/binary>>} ->
+    {reply, #{command => V_command,
+        status => V_status,
+        session => V_session,
+        detail => V_detail}};
+    _ -> error end;
+get_fields(16#10, <<V_workers:16,
+        V_sessions_max:32,
+        V_peers_max:32,
+        V_credits:32,
+        V_nonce_lifetime_s:32,
+        V_nonce_features:32,
+        L_nonce_key:32, V_nonce_key:L_nonce_key/binary,
+        V_channel_max:16,
+        V_receive_buffer:32,
+        V_unauthenticated_rate:32,
+        V_unauthenticated_burst:32,
+        V_bytes_per_s:64,
+        V_rfc3489:8,
+        V_io_backend:8,
+        V_send_buffer:32>>) ->
+    {config, #{workers => V_workers,
+        sessions_max => V_sessions_max,
+        peers_max => V_peers_max,
+        credits => V_credits,
+        nonce_lifetime_s => V_nonce_lifetime_s,
+        nonce_features => V_nonce_features,
+        nonce_key => V_nonce_key,
+        channel_max => V_channel_max,
+        receive_buffer => V_receive_buffer,
+        unauthenticated_rate => V_unauthenticated_rate,
+        unauthenticated_burst => V_unauthenticated_burst,
+        bytes_per_s => V_bytes_per_s,
+        rfc3489 => V_rfc3489,
+        io_backend => V_io_backend,
+        send_buffer => V_send_buffer}};
+get_fields(16#1a, <<V_io_backend:8,
+        V_receive_buffer:32,
+        V_send_buffer:32,
+        L_detail:32, V_detail:L_detail/binary>>) ->
+    {io, #{io_backend => V_io_backend,
+        receive_buffer => V_receive_buffer,
+        send_buffer => V_send_buffer,
+        detail => V_detail}};
+get_fields(16#11, <<V_listener:32,
+        V_transport:8,
+        Rest_local/binary>>) ->
+    case get_addr(Rest_local) of {V_local, <<Rest_other/binary>>} ->
+    case get_addr(Rest_other) of {V_other, <<L_realm:32, V_realm:L_realm/binary>>} ->
+    {listen, #{listener => V_listener,
+        transport => V_transport,
+        local => V_local,
+        other => V_other,
+        realm => V_realm}};
+    _ -> error end;
+    _ -> error end;
+get_fields(16#12, <<V_listener:32,
+        Rest_status/binary>>) ->
+    case get_status(Rest_status) of {V_status, <<Rest_local/binary>>} ->
+    case get_addr(Rest_local) of {V_local, <<L_detail:32, V_detail:L_detail/binary>>} ->
+    {listening, #{listener => V_listener,
+        status => V_status,
+        local => V_local,
+        detail => V_detail}};
+    _ -> error end;
+    _ -> error end;
+get_fields(16#13, <<V_listener:32>>) ->
+    {unlisten, #{listener => V_listener}};
+get_fields(16#14, <<V_pool:32,
+        Rest_local/binary>>) ->
+    case get_addr(Rest_local) of {V_local, <<Rest_advertised/binary>>} ->
+    case get_addr(Rest_advertised) of {V_advertised, <<V_min_port:16,
+        V_max_port:16>>} ->
+    {relay_address, #{pool => V_pool,
+        local => V_local,
+        advertised => V_advertised,
+        min_port => V_min_port,
+        max_port => V_max_port}};
+    _ -> error end;
+    _ -> error end;
+get_fields(16#18, <<V_pool:32>>) ->
+    {pool_close, #{pool => V_pool}};
+get_fields(16#19, <<V_nonce_lifetime_s:32,
+        V_nonce_features:32,
+        V_channel_max:16,
+        V_rfc3489:8,
+        V_unauthenticated_rate:32,
+        V_unauthenticated_burst:32>>) ->
+    {tune, #{nonce_lifetime_s => V_nonce_lifetime_s,
+        nonce_features => V_nonce_features,
+        channel_max => V_channel_max,
+        rfc3489 => V_rfc3489,
+        unauthenticated_rate => V_unauthenticated_rate,
+        unauthenticated_burst => V_unauthenticated_burst}};
+get_fields(16#15, <<L_rules:32, V_rules:L_rules/binary>>) ->
+    {policy, #{rules => V_rules}};
+get_fields(16#16, <<V_bucket:32,
+        V_bytes_per_s:64>>) ->
+    {bucket, #{bucket => V_bucket,
+        bytes_per_s => V_bytes_per_s}};
+get_fields(16#17, <<>>) ->
+    {stop, #{}};
+get_fields(16#20, <<V_flow:64,
+        V_listener:32,
+        V_transport:8,
+        Rest_client/binary>>) ->
+    case get_addr(Rest_client) of {V_client, <<Rest_server/binary>>} ->
+    case get_addr(Rest_server) of {V_server, <<V_session:64,
+        L_packet:32, V_packet:L_packet/binary>>} ->
+    {request, #{flow => V_flow,
+        listener => V_listener,
+        transport => V_transport,
+        client => V_client,
+        server => V_server,
+        session => V_session,
+        packet => V_packet}};
+    _ -> error end;
+    _ -> error end;
+get_fields(16#21, <<V_flow:64,
+        L_packet:32, V_packet:L_packet/binary>>) ->
+    {answer, #{flow => V_flow,
+        packet => V_packet}};
+get_fields(16#30, <<V_session:64,
+        V_listener:32,
+        V_transport:8,
+        Rest_client/binary>>) ->
+    case get_addr(Rest_client) of {V_client, <<Rest_server/binary>>} ->
+    case get_addr(Rest_server) of {V_server, <<V_pool_v4:32,
+        V_pool_v6:32,
+        V_port_v4:16,
+        V_port_v6:16,
+        V_even:8,
+        V_token:64,
+        V_lifetime_ms:32,
+        V_bytes_per_s:64,
+        V_bucket:32>>} ->
+    {alloc_create, #{session => V_session,
+        listener => V_listener,
+        transport => V_transport,
+        client => V_client,
+        server => V_server,
+        pool_v4 => V_pool_v4,
+        pool_v6 => V_pool_v6,
+        port_v4 => V_port_v4,
+        port_v6 => V_port_v6,
+        even => V_even,
+        token => V_token,
+        lifetime_ms => V_lifetime_ms,
+        bytes_per_s => V_bytes_per_s,
+        bucket => V_bucket}};
+    _ -> error end;
+    _ -> error end;
+get_fields(16#31, <<V_session:64,
+        Rest_status/binary>>) ->
+    case get_status(Rest_status) of {V_status, <<Rest_relayed_v4/binary>>} ->
+    case get_addr(Rest_relayed_v4) of {V_relayed_v4, <<Rest_relayed_v6/binary>>} ->
+    case get_addr(Rest_relayed_v6) of {V_relayed_v6, <<V_pool_v4:32,
+        V_pool_v6:32,
+        Rest_status_v4/binary>>} ->
+    case get_status(Rest_status_v4) of {V_status_v4, <<Rest_status_v6/binary>>} ->
+    case get_status(Rest_status_v6) of {V_status_v6, <<V_token:64>>} ->
+    {alloc_created, #{session => V_session,
+        status => V_status,
+        relayed_v4 => V_relayed_v4,
+        relayed_v6 => V_relayed_v6,
+        pool_v4 => V_pool_v4,
+        pool_v6 => V_pool_v6,
+        status_v4 => V_status_v4,
+        status_v6 => V_status_v6,
+        token => V_token}};
+    _ -> error end;
+    _ -> error end;
+    _ -> error end;
+    _ -> error end;
+    _ -> error end;
+get_fields(16#32, <<V_session:64,
+        V_family:8,
+        V_lifetime_ms:32>>) ->
+    {alloc_refresh, #{session => V_session,
+        family => V_family,
+        lifetime_ms => V_lifetime_ms}};
+get_fields(16#33, <<V_session:64>>) ->
+    {alloc_delete, #{session => V_session}};
+get_fields(16#34, <<V_session:64,
+        V_lifetime_ms:32,
+        L_peers:32, V_peers:L_peers/binary>>) ->
+    {permit, #{session => V_session,
+        lifetime_ms => V_lifetime_ms,
+        peers => V_peers}};
+get_fields(16#35, <<V_session:64,
+        V_number:16,
+        Rest_peer/binary>>) ->
+    case get_addr(Rest_peer) of {V_peer, <<V_lifetime_ms:32,
+        V_permission_ms:32>>} ->
+    {channel, #{session => V_session,
+        number => V_number,
+        peer => V_peer,
+        lifetime_ms => V_lifetime_ms,
+        permission_ms => V_permission_ms}};
+    _ -> error end;
+get_fields(16#37, <<V_session:64,
+        V_listener:32,
+        V_transport:8,
+        Rest_client/binary>>) ->
+    case get_addr(Rest_client) of {V_client, <<Rest_server/binary>>} ->
+    case get_addr(Rest_server) of {V_server, <<>>} ->
+    {alloc_move, #{session => V_session,
+        listener => V_listener,
+        transport => V_transport,
+        client => V_client,
+        server => V_server}};
+    _ -> error end;
+    _ -> error end;
+get_fields(16#38, <<V_session:64,
+        Rest_client/binary>>) ->
+    case get_addr(Rest_client) of {V_client, <<>>} ->
+    {session_moved, #{session => V_session,
+        client => V_client}};
+    _ -> error end;
+get_fields(16#36, <<V_session:64,
+        V_reason:8,
+        V_client_packets:64,
+        V_client_bytes:64,
+        V_peer_packets:64,
+        V_peer_bytes:64,
+        V_dropped:64,
+        V_no_channel:32,
+        V_bad_channel:32,
+        V_bad_indication:32,
+        V_no_permission:32,
+        V_forbidden_peer:32,
+        V_peer_family:32,
+        V_truncated:32,
+        V_over_bandwidth:32>>) ->
+    {session_gone, #{session => V_session,
+        reason => V_reason,
+        client_packets => V_client_packets,
+        client_bytes => V_client_bytes,
+        peer_packets => V_peer_packets,
+        peer_bytes => V_peer_bytes,
+        dropped => V_dropped,
+        no_channel => V_no_channel,
+        bad_channel => V_bad_channel,
+        bad_indication => V_bad_indication,
+        no_permission => V_no_permission,
+        forbidden_peer => V_forbidden_peer,
+        peer_family => V_peer_family,
+        truncated => V_truncated,
+        over_bandwidth => V_over_bandwidth}};
+get_fields(16#40, <<>>) ->
+    {stats, #{}};
+get_fields(16#41, <<V_workers:16,
+        V_io_backend:8,
+        V_sessions:32,
+        V_peers:32,
+        V_requests:32,
+        V_mail_in:32,
+        V_mail_out:32,
+        V_ports_free:32,
+        L_pools:32, V_pools:L_pools/binary,
+        L_counters:32, V_counters:L_counters/binary>>) ->
+    {stats_reply, #{workers => V_workers,
+        io_backend => V_io_backend,
+        sessions => V_sessions,
+        peers => V_peers,
+        requests => V_requests,
+        mail_in => V_mail_in,
+        mail_out => V_mail_out,
+        ports_free => V_ports_free,
+        pools => V_pools,
+        counters => V_counters}};
+get_fields(16#42, <<V_session:64>>) ->
+    {session_info, #{session => V_session}};
+get_fields(16#43, <<V_session:64,
+        V_client_packets:64,
+        V_client_bytes:64,
+        V_peer_packets:64,
+        V_peer_bytes:64,
+        V_dropped:64,
+        V_no_channel:32,
+        V_bad_channel:32,
+        V_bad_indication:32,
+        V_no_permission:32,
+        V_forbidden_peer:32,
+        V_peer_family:32,
+        V_truncated:32,
+        V_over_bandwidth:32>>) ->
+    {session_stats, #{session => V_session,
+        client_packets => V_client_packets,
+        client_bytes => V_client_bytes,
+        peer_packets => V_peer_packets,
+        peer_bytes => V_peer_bytes,
+        dropped => V_dropped,
+        no_channel => V_no_channel,
+        bad_channel => V_bad_channel,
+        bad_indication => V_bad_indication,
+        no_permission => V_no_permission,
+        forbidden_peer => V_forbidden_peer,
+        peer_family => V_peer_family,
+        truncated => V_truncated,
+        over_bandwidth => V_over_bandwidth}};
+get_fields(16#44, <<V_from:64>>) ->
+    {sessions, #{from => V_from}};
+get_fields(16#45, <<V_next:64,
+        L_rows:32, V_rows:L_rows/binary>>) ->
+    {session_rows, #{next => V_next,
+        rows => V_rows}}
+).

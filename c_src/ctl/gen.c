@@ -114,10 +114,122 @@ static void print_string(const char *text)
     putchar('"');
 }
 
+static bool is_of_type(const struct ctl_field_desc *f, const char *type)
+{
+    return strcmp(type_name(f), type) == 0;
+}
+
+static bool is_uint(const struct ctl_field_desc *f)
+{
+    return f->type[0] == 'u' && !is_status(f->name);
+}
+
+static void print_field_map(const struct ctl_message_desc *m, const char *arrow)
+{
+    printf("#{");
+    for (const struct ctl_field_desc *f = m->fields; f->name; f++)
+        printf("%s%s %s V_%s", f == m->fields ? "" : ",\n        ", f->name, arrow, f->name);
+    printf("}");
+}
+
+static void print_guard(const struct ctl_message_desc *m)
+{
+    size_t n = 0;
+
+    while (m->fields[n].name)
+        n++;
+    printf(" = M) when map_size(M) =:= %zu", n);
+    for (const struct ctl_field_desc *f = m->fields; f->name; f++)
+        if (is_uint(f))
+            printf(",\n        ?CTL_UINT(V_%s, %s)", f->name, f->type + 1);
+}
+
+/* One binary, which bytes interrupt: these are not copied into it. */
+static void print_put(const struct ctl_message_desc *m)
+{
+    bool open = true;
+
+    printf("put_fields(%s, Ref, ", m->name);
+    print_field_map(m, ":=");
+    print_guard(m);
+    printf(" ->\n    [<<16#%02x, 0:24, Ref:32", m->code);
+    for (const struct ctl_field_desc *f = m->fields; f->name; f++) {
+        printf("%s", open ? ",\n        " : ", <<");
+        if (is_uint(f))
+            printf("V_%s:%s", f->name, f->type + 1);
+        else if (is_of_type(f, "bytes"))
+            printf("(put_size(V_%s)):32>>, V_%s", f->name, f->name);
+        else
+            printf("(put_%s(V_%s))/binary", type_name(f), f->name);
+        open = !is_of_type(f, "bytes");
+    }
+    printf("%s]", open ? ">>" : "");
+}
+
+/* Fields up to the next whose length is not known beforehand; that one is left in Rest_NAME. */
+static const struct ctl_field_desc *print_pattern(const struct ctl_field_desc *f)
+{
+    const char *comma = "";
+
+    printf("<<");
+    for (; f->name; f++, comma = ",\n        ") {
+        printf("%s", comma);
+        if (is_uint(f))
+            printf("V_%s:%s", f->name, f->type + 1);
+        else if (is_of_type(f, "bytes"))
+            printf("L_%s:32, V_%s:L_%s/binary", f->name, f->name, f->name);
+        else {
+            printf("Rest_%s/binary", f->name);
+            break;
+        }
+    }
+    printf(">>");
+    return f;
+}
+
+static void print_get(const struct ctl_message_desc *m)
+{
+    size_t cases = 0;
+
+    printf("get_fields(16#%02x, ", m->code);
+    const struct ctl_field_desc *f = print_pattern(m->fields);
+    printf(") ->\n    ");
+    for (; f->name; cases++) {
+        printf("case get_%s(Rest_%s) of {V_%s, ", type_name(f), f->name, f->name);
+        f = print_pattern(f + 1);
+        printf("} ->\n    ");
+    }
+    printf("{%s, ", m->name);
+    print_field_map(m, "=>");
+    printf("}");
+    while (cases-- > 0)
+        printf(";\n    _ -> error end");
+}
+
+/* Clauses, of which the last is to follow. */
+static void print_clauses(const char *macro, void (*print)(const struct ctl_message_desc *))
+{
+    printf("-define(%s,\n", macro);
+    for (size_t i = 0; i < CTL_MESSAGE_COUNT; i++) {
+        print(&ctl_messages[i]);
+        puts(i + 1 < CTL_MESSAGE_COUNT ? ";" : "");
+    }
+    puts(").");
+}
+
+static void print_codec(void)
+{
+    puts("\n-define(CTL_UINT(V, Bits), is_integer(V), V >= 0, V < 1 bsl Bits).\n\n"
+         "%% put_fields(Name, Ref, Fields) -> iodata()");
+    print_clauses("CTL_PUT_FIELDS", print_put);
+    puts("\n%% get_fields(Code, Binary) -> {Name, Fields} | error");
+    print_clauses("CTL_GET_FIELDS", print_get);
+}
+
 static void print_hrl(void)
 {
     puts("%% Made from c_src/ctl/ctl.def and c_src/ctl/counters.def by `make gen`; change those.\n"
-         "%% The frame protocol as terms: what meerkat_ctl interprets. Holds no code.\n");
+         "%% The frame protocol as terms, and as clauses of the functions of meerkat_ctl.\n");
     printf("-define(CTL_MAGIC, 16#%08x).\n", CTL_MAGIC);
     printf("-define(CTL_VERSION, %d).\n", CTL_VERSION);
     printf("-define(CTL_TABLE_HASH, 16#%016" PRIx64 ").\n", ctl_table_hash());
@@ -145,6 +257,7 @@ static void print_hrl(void)
         printf("}%s\n", i + 1 < COUNTER_COUNT ? "," : "");
     }
     puts("]).");
+    print_codec();
 }
 
 /* --- samples --- */
