@@ -170,7 +170,8 @@ owner(#{user := User} = Request) ->
 
 %%% The life of one
 
-%% Starts making the allocation that meerkat_alloc_admit allowed, under a session id of the worker's.
+%% Starts making the allocation that meerkat_alloc_admit allowed, under a session id of its
+%% worker's.
 -spec new(plan(), Session :: non_neg_integer(), place(), limits()) -> {alloc(), [effect()]}.
 new(Plan, Session, Place, Limits) ->
     #{families := Families, even := Even, token := Token, lifetime := Lifetime} = Plan,
