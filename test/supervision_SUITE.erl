@@ -110,6 +110,8 @@ permissions_end_when_they_would_have(Config) ->
         ok = killed_with_time_left(Client, Fresh, Server, 1),
         ok = reaches_client(Client, Fresh),
         ok = unheard(Client, Old, relayed(Client), <<"not back">>),
+        %% So much later that there is time to see the other one end.
+        until(fun() -> not is_permitted(Fresh, 150000, Server) end),
         success(permit(Client, [Late])),
         until(fun() -> not answers(Client, Fresh) end),
         ok = reaches_client(Client, Late)
