@@ -9,7 +9,6 @@
 -export([allowed/1, forced_epoll/1, refused_by_a_profile/1, refused_by_an_old_kernel/1,
          refused_for_want_of_memory/1, demanded_and_refused/1, demanded_and_allowed/1,
          probe_tells/1, buffers_cut/1, buffers_granted/1, a_full_receive_buffer_is_counted/1]).
--export([log/2]).
 
 -import(turn_kit, [doc/1, allocated/1, channel/3, bind/3, success/1, data/1, permit/2, peer/0,
                    peer_next/1, peer_send/3, send_to/3, stop_server/1]).
@@ -140,17 +139,13 @@ served(Overrides, Backend) ->
     [L || L <- logged(Overrides, Backend), string:find(L, "packets move") =/= nomatch].
 
 logged(Overrides, Backend) ->
-    ok = logger:add_handler(?MODULE, ?MODULE, #{config => #{to => self()}}),
-    try
+    log_kit:logged(fun() ->
         #{name := Name} = Server = turn_kit:start_server(Overrides),
         #{relay := {ok, #{io_backend := Is}}} = meerkat:info(Name),
         ?assert(Backend =:= epoll_or_uring orelse Backend =:= Is),
         relays(Server),
         ok = stop_server(Server)
-    after
-        ok = logger:remove_handler(?MODULE)
-    end,
-    lines().
+    end).
 
 relays(Server) ->
     Peer = #{address := From} = peer(),
@@ -190,14 +185,3 @@ without(Config, What) ->
                                   What, " '", program(), "' \"$@\"\n"]),
     ok = file:change_mode(Script, 8#755),
     Script.
-
-lines() ->
-    receive {log, Line} -> [Line | lines()]
-    after 0 -> []
-    end.
-
-%% logger's handler callback, called in the process that logs.
-log(Event, #{config := #{to := Pid}}) ->
-    Line = logger_formatter:format(Event, #{single_line => true, template => [msg]}),
-    Pid ! {log, unicode:characters_to_list(Line)},
-    ok.

@@ -567,7 +567,7 @@ stats(Config) ->
 %%% What is logged
 
 one_line_for_an_allocation(Config) ->
-    Lines = logged(fun() ->
+    Lines = log_kit:logged(fun() ->
         Bridge = serving(Config, #{}),
         Session = allocated(Bridge),
         [{Session, Pid}] = meerkat_registry:sessions(name(Config)),
@@ -581,14 +581,14 @@ one_line_for_an_allocation(Config) ->
 
 %% K29.
 forbidden_peer_logged(Config) ->
-    Lines = logged(fun() -> forbidden_peer_403(Config) end),
+    Lines = log_kit:logged(fun() -> forbidden_peer_403(Config) end),
     ?assertMatch([_], [L || L <- Lines, string:find(L, "403") =/= nomatch,
                             string:find(L, "10.0.0.0/8") =/= nomatch,
                             string:find(L, "10.0.0.1:5000") =/= nomatch]).
 
 %% X46.
 strangers_text_escaped(Config) ->
-    Lines = logged(fun() ->
+    Lines = log_kit:logged(fun() ->
         Bridge = serving(Config, #{}),
         Session = allocated(Bridge, ?FLOW, #{user => <<"%n%s\r\n\e[2J", 0, 255>>}),
         [{Session, Pid}] = meerkat_registry:sessions(name(Config)),
@@ -601,7 +601,7 @@ strangers_text_escaped(Config) ->
 
 %% A crash prints state, mailbox and what was in hand: no key and no secret among it.
 crash_prints_no_secret(Config) ->
-    Lines = logged(fun() ->
+    Lines = log_kit:logged(fun() ->
         Bridge = serving(Config, #{}),
         _ = asked(Bridge, ?FLOW, allocate, [{requested_transport, 17}], #{}),
         {Ref, {alloc_create, #{session := Session}}} = command(Bridge),
@@ -620,30 +620,6 @@ crash_prints_no_secret(Config) ->
 %% <<1,2,3>> without its brackets: it may be part of a longer one.
 inner(Text) ->
     string:trim(lists:flatten(Text), both, "<>").
-
-%% What the application and OTP log, formatted, while Fun runs.
-logged(Fun) ->
-    Level = maps:get(level, logger:get_primary_config()),
-    ok = logger:add_handler(?MODULE, ?MODULE, #{config => #{to => self()}}),
-    ok = logger:set_primary_config(level, info),
-    try
-        _ = Fun(),
-        lines()
-    after
-        ok = logger:set_primary_config(level, Level),
-        ok = logger:remove_handler(?MODULE)
-    end.
-
-lines() ->
-    receive {log, Line} -> [Line | lines()]
-    after 0 -> []
-    end.
-
-%% logger's handler callback, called in the process that logs.
-log(Event, #{config := #{to := Pid}}) ->
-    Line = logger_formatter:format(Event, #{single_line => true, template => [msg]}),
-    Pid ! {log, unicode:characters_to_list(Line)},
-    ok.
 
 %%% The real program
 

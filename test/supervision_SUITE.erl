@@ -15,7 +15,7 @@
          allocation_killed/1, vm_killed/1, foreground_ends_with_a_sentence/1,
          reloaded_settings_stay/1, drawn_secret_stays/1, embedder_starts_anew/1,
          forbidden_stays_forbidden/1]).
--export([init/1, log/2]).
+-export([init/1]).
 
 -import(turn_kit, [doc/1, open/1, ask/2, challenged/1, signed/3, call/3, allocated/1,
                    allocated/2, allocated/3, allocate/1, permit/2, bind/3, send_to/3, channel/3,
@@ -162,7 +162,7 @@ old_nonce_and_quota(_Config) ->
 port_taken_by_somebody_else(_Config) ->
     doc("an allocation whose port another program has got is lost, with a line in the log; the "
         "others live"),
-    Lines = logged(fun() -> turn_kit:with_server(#{}, fun(Server) ->
+    Lines = log_kit:logged(fun() -> turn_kit:with_server(#{}, fun(Server) ->
         Peers = #{v4 => peer()},
         {channel, Loser} = session(channel, Server, Peers),
         Lives = [session(channel, Server, Peers) || _ <- lists:seq(1, 10)],
@@ -322,7 +322,7 @@ deaths_end_the_server(_Config) ->
         "supervisor of an embedder hears `shutdown'"),
     Name = ?FUNCTION_NAME,
     Flag = process_flag(trap_exit, true),
-    Lines = logged(fun() ->
+    Lines = log_kit:logged(fun() ->
         {ok, Sup} = meerkat_server_sup:start_link(Name, make_ref(), fun config/0),
         ok = kill_until_gone(Name, Sup),
         receive {'EXIT', Sup, Reason} -> ?assertEqual(shutdown, Reason)
@@ -742,29 +742,3 @@ kill_children_until_gone(Vm) ->
         true -> kill_children_until_gone(Vm);
         false -> ok
     end.
-
-%%% What is logged while Fun runs
-
-logged(Fun) ->
-    Level = maps:get(level, logger:get_primary_config()),
-    ok = logger:add_handler(?MODULE, ?MODULE, #{config => #{to => self()}}),
-    ok = logger:set_primary_config(level, info),
-    try
-        _ = Fun(),
-        lines()
-    after
-        ok = logger:set_primary_config(level, Level),
-        ok = logger:remove_handler(?MODULE)
-    end.
-
-lines() ->
-    receive {log, Line} -> [Line | lines()]
-    after 0 -> []
-    end.
-
-%% logger's handler callback, called in the process that logs.
--spec log(logger:log_event(), map()) -> ok.
-log(Event, #{config := #{to := Pid}}) ->
-    Line = logger_formatter:format(Event, #{single_line => true, template => [msg]}),
-    Pid ! {log, unicode:characters_to_list(Line)},
-    ok.
