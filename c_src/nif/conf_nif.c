@@ -15,7 +15,6 @@ static struct {
     ERL_NIF_TERM ok, error, file, line, yes, no, empty_group, empty_list;
 } am;
 
-/* Atoms are the same for ever, so a second load writes what stands there already. */
 static void make_atoms(ErlNifEnv *env)
 {
     am.ok = enif_make_atom(env, "ok");
@@ -155,19 +154,4 @@ static ErlNifFunc functions[] = {
     {"read_string", 1, read_string_1, ERL_NIF_DIRTY_JOB_CPU_BOUND},
 };
 
-static int load(ErlNifEnv *env, void **priv_data, ERL_NIF_TERM load_info)
-{
-    (void)priv_data;
-    if (!nif_abi_is(env, load_info, CONF_NIF_ABI))
-        return 1;
-    make_atoms(env);
-    return 0;
-}
-
-static int upgrade(ErlNifEnv *env, void **priv_data, void **old_priv_data, ERL_NIF_TERM load_info)
-{
-    (void)old_priv_data;
-    return load(env, priv_data, load_info);
-}
-
-ERL_NIF_INIT(meerkat_conf_nif, functions, load, NULL, upgrade, NULL)
+NIF_LIBRARY(meerkat_conf_nif, functions, CONF_NIF_ABI, make_atoms)

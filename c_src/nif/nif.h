@@ -19,6 +19,26 @@ static inline bool nif_abi_is(ErlNifEnv *env, ERL_NIF_TERM load_info, int abi)
     return enif_get_int(env, load_info, &theirs) && theirs == abi;
 }
 
+/*
+ * A library of these functions. make_atoms runs at each load: atoms are the same for ever, so a
+ * second one writes what stands there already.
+ */
+#define NIF_LIBRARY(module, functions, abi, make_atoms)                                            \
+    static int load(ErlNifEnv *env, void **priv_data, ERL_NIF_TERM load_info)                      \
+    {                                                                                              \
+        (void)priv_data;                                                                           \
+        if (!nif_abi_is(env, load_info, abi))                                                      \
+            return 1;                                                                              \
+        make_atoms(env);                                                                           \
+        return 0;                                                                                  \
+    }                                                                                              \
+    static int upgrade(ErlNifEnv *env, void **priv_data, void **old, ERL_NIF_TERM load_info)       \
+    {                                                                                              \
+        (void)old;                                                                                 \
+        return load(env, priv_data, load_info);                                                    \
+    }                                                                                              \
+    ERL_NIF_INIT(module, functions, load, NULL, upgrade, NULL)
+
 /* {ok, Term} and {error, Atom}. Atoms by name: make them once, in load. */
 static inline ERL_NIF_TERM nif_pair(ErlNifEnv *env, ERL_NIF_TERM tag, ERL_NIF_TERM term)
 {
