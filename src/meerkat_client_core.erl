@@ -70,13 +70,7 @@
 -export_type([address/0, secret/1, config/0, allocate_options/0, call/0, timer/0, event/0, effect/0,
               owner_event/0, lost/0, error/0, state/0]).
 
-%% A secret travels in a fun, which no crash report prints.
--type secret(Type) :: fun(() -> Type).
-
-%% What the server's challenge taught us (RFC 8489 9.2); `attributes` go into every signed request.
--record(auth, {realm :: binary(),
-               attributes :: [{atom(), term()}],
-               integrity :: secret({sha1 | sha256, Key :: binary()})}).
+-type secret(Type) :: meerkat_client_auth:secret(Type).
 
 -type purpose() :: {binding, From :: term()}
                  | {allocate, From :: term(), allocate_options(), Moves :: non_neg_integer(),
@@ -93,7 +87,7 @@
              attributes :: [{atom(), term()}],
              purpose :: purpose(),
              packet = <<>> :: binary(),
-             auth = none :: none | #auth{},
+             auth = none :: none | meerkat_client_auth:auth(),
              sends = 1 :: pos_integer(),
              challenged = false :: boolean(),
              new_realm = false :: boolean(),
@@ -123,7 +117,7 @@
                rto :: pos_integer(),
                rc :: pos_integer(),
                rm :: pos_integer(),
-               auth = none :: none | #auth{},
+               auth = none :: none | meerkat_client_auth:auth(),
                allocation = none :: none | pending | #allocation{},
                transactions = #{} :: #{<<_:96>> => #tx{}},
                ignored = 0 :: non_neg_integer()}).
@@ -323,14 +317,9 @@ start(Tx0, #core{auth = Auth0, transactions = All} = S) ->
      [{transmit, Packet}, {start_timer, {retransmit, Id}, wait(1, S)}]}.
 
 encode(Id, Method, Attributes, Auth) ->
-    Message = #{class => request, method => Method, transaction_id => Id},
     meerkat_stun:encode(
-        case Auth of
-            none ->
-                Message#{attributes => Attributes};
-            #auth{attributes = Signed, integrity = Integrity} ->
-                Message#{attributes => Attributes ++ Signed, integrity => Integrity()}
-        end).
+      meerkat_client_auth:sign(#{class => request, method => Method, transaction_id => Id,
+                                 attributes => Attributes}, Auth)).
 
 %% How long to wait after the Sends-th time (RFC 8489 6.2.1).
 wait(Sends, #core{rto = Rto, rc = Rc, rm = Rm}) when Sends >= Rc -> Rto * Rm;
@@ -353,26 +342,12 @@ response(#{transaction_id := Id, method := Method} = Message, Packet,
          #core{transactions = All} = S) ->
     case All of
         #{Id := #tx{method = Method} = Tx} ->
-            case trusted(Message, Packet, Tx) of
+            case meerkat_client_auth:trusts(Message, Packet, Tx#tx.auth) of
                 true -> judge(Message, Id, Tx, S);
                 false -> {ignored(S#core{transactions = All#{Id := Tx#tx{distrusted = true}}}), []}
             end;
         #{} ->
             {ignored(S), []}
-    end.
-
-%% An answer to a signed request must be signed; only a challenge cannot be, because the server
-%% may lack the key (RFC 8489 9.2.5). An unsigned request has no key to check its answer with, a
-%% 400 among them: discarding that too would show as silence what is a misunderstanding.
-trusted(_, _, #tx{auth = none}) ->
-    true;
-trusted(Message, Packet, #tx{auth = #auth{integrity = Integrity}}) ->
-    case code(Message) of
-        Code when Code =:= 401; Code =:= 438 ->
-            true;
-        _ ->
-            {_, Key} = Integrity(),
-            meerkat_stun:verify(Packet, Key) =:= ok andalso not bid_down(Message)
     end.
 
 judge(#{unknown := [_ | _] = Types}, Id, _, S) ->
@@ -387,14 +362,6 @@ judge(Message, Id, #tx{method = Method} = Tx, S) ->
         {ok, Error} -> finish(Id, {error, Error}, S);
         error -> finish(Id, {error, {bad_response, Method}}, S)
     end.
-
-code(#{class := error} = Message) ->
-    case meerkat_stun:get(error_code, Message) of
-        {ok, {Code, _}} -> Code;
-        error -> none
-    end;
-code(_) ->
-    none.
 
 %% Only from addresses we asked to hear, here and below (RFC 8656 11.4, 11.6, 12.6).
 channel_data({ok, Number, Payload}, #core{allocation = #allocation{} = A} = S) ->
@@ -439,14 +406,17 @@ unauthenticated(Message, Error, Id, #tx{auth = Auth, new_realm = Tried} = Tx, S)
             finish(Id, Failed, S);
         {{ok, New}, none} ->
             again(Id, Tx#tx{challenged = true}, S#core{auth = New});
-        {{ok, #auth{realm = Realm} = New}, #auth{realm = Old}} when Realm =/= Old, not Tried ->
-            again(Id, Tx#tx{new_realm = true}, S#core{auth = New});
+        {{ok, New}, _} when not Tried ->
+            case meerkat_client_auth:realm(New) =:= meerkat_client_auth:realm(Auth) of
+                true -> finish(Id, {error, Error}, S);
+                false -> again(Id, Tx#tx{new_realm = true}, S#core{auth = New})
+            end;
         _ ->
             finish(Id, {error, Error}, S)
     end.
 
 %% One more try with the new nonce; a server that calls that stale too would do so for ever.
-stale(Message, _, Id, #tx{auth = #auth{}, stale = false} = Tx, S) ->
+stale(Message, _, Id, #tx{auth = Auth, stale = false} = Tx, S) when Auth =/= none ->
     case learn(Message, S) of
         {ok, New} -> again(Id, Tx#tx{stale = true}, S#core{auth = New});
         Failed -> finish(Id, Failed, S)
@@ -454,67 +424,8 @@ stale(Message, _, Id, #tx{auth = #auth{}, stale = false} = Tx, S) ->
 stale(_, Error, Id, _, S) ->
     finish(Id, {error, Error}, S).
 
-%% The challenge's realm, nonce and algorithms, made into what signs the next requests: copies, as
-%% they outlive the packet they came in.
 learn(Message, #core{username = User, password = Password}) ->
-    case {meerkat_stun:get(realm, Message), meerkat_stun:get(nonce, Message), bid_down(Message)} of
-        {_, _, true} ->
-            {error, bid_down};
-        {{ok, Realm0}, {ok, Nonce0}, false} ->
-            Realm = binary:copy(Realm0),
-            Nonce = binary:copy(Nonce0),
-            Identity = case features(Nonce) of
-                           #{anonymity := true} -> {userhash, meerkat_stun:userhash(User, Realm)};
-                           _ -> {username, User}
-                       end,
-            Attributes = [Identity, {realm, Realm}, {nonce, Nonce}],
-            case meerkat_stun:get(password_algorithms, Message) of
-                error ->
-                    Key = meerkat_stun:key(User, Realm, Password()),
-                    {ok, #auth{realm = Realm, attributes = Attributes,
-                               integrity = fun() -> {sha1, Key} end}};
-                {ok, Offered} ->
-                    learn_algorithm(Offered, Attributes, Realm, User, Password)
-            end;
-        _ ->
-            {error, {bad_response, challenge}}
-    end.
-
-%% The first algorithm we know; from here on only MESSAGE-INTEGRITY-SHA256 (RFC 8489 9.2.5, 18.5).
-learn_algorithm(Offered, Attributes, Realm, User, Password) ->
-    case [{Name, One} || {Number, <<>>} = One <- Offered, {N, Name} <- [{1, md5}, {2, sha256}],
-                         N =:= Number] of
-        [{Name, Chosen} | _] ->
-            Key = meerkat_stun:key(Name, User, Realm, Password()),
-            {ok, #auth{realm = Realm, integrity = fun() -> {sha256, Key} end,
-                       attributes = Attributes ++ [{password_algorithms, Offered},
-                                                   {password_algorithm, Chosen}]}};
-        [] ->
-            {error, no_algorithm}
-    end.
-
-%% The nonce promises algorithms which somebody has taken out of the message (RFC 8489 9.2.1).
-bid_down(Message) ->
-    case meerkat_stun:get(nonce, Message) of
-        {ok, Nonce} ->
-            maps:get(algorithms, features(Nonce), false)
-                andalso meerkat_stun:get(password_algorithms, Message) =:= error;
-        error ->
-            false
-    end.
-
-%% The nonce cookie's security features (RFC 8489 9.2, 18.1; by erratum 6290 bit 0 is the last one).
-features(<<"obMatJos2", Encoded:4/binary, _/binary>>) ->
-    try base64:decode(Encoded) of
-        <<_:22, Anonymity:1, Algorithms:1>> ->
-            #{algorithms => Algorithms =:= 1, anonymity => Anonymity =:= 1};
-        _ ->
-            #{}
-    catch
-        error:_ -> #{}
-    end;
-features(_) ->
-    #{}.
+    meerkat_client_auth:learn(Message, User, Password).
 
 %% ------------------------------------------------------------------------------------ outcomes
 
