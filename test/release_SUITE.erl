@@ -8,6 +8,7 @@
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2,
          end_per_testcase/2]).
 -export([brings_all_it_needs/1, serves_in_the_foreground/1, serves_as_a_daemon/1,
+         stop_ends_where_nobody_reaps/1,
          remote_console_has_the_interface/1, bad_configuration_ends_it/1, tells_systemd/1,
          a_relay_that_hangs_is_not_alive_to_systemd/1, unit_is_what_systemd_understands/1]).
 
@@ -75,6 +76,18 @@ serves_as_a_daemon(Config) ->
     {0, "pong\n"} = release(Config, ["ping"], []),
     {0, _} = release(Config, ["stop"], []),
     {1, _} = release(Config, ["ping"], []).
+
+%% A first process of a container may be one that waits for no child: here the node's parent is.
+stop_ends_where_nobody_reaps(Config) ->
+    Parent = script(Config, "meerkat") ++ " foreground & exec sleep 3600",
+    {Server, _} = read(program(Config, "/bin/sh", ["-c", Parent], []), "relaying from"),
+    {0, Pid} = release(Config, ["pid"], []),
+    {0, _} = release(Config, ["stop"], []),
+    {1, _} = release(Config, ["ping"], []),
+    ?assertEqual("Z", string:trim(os:cmd("ps -o state= -p " ++ Pid))),
+    {1, "Node is not running!\n"} = release(Config, ["stop"], []),
+    kill(Server, "KILL"),
+    {137, _} = ended(Server, <<>>).
 
 %% As a person types it, on a terminal.
 remote_console_has_the_interface(Config) ->
