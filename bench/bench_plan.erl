@@ -14,8 +14,9 @@
 -type row() :: #{id := atom(), part := atom(), kind := kind(), title := string(),
                  args := [string()], host := string(), servers := [bench_servers:id()],
                  is_key := boolean()}.
-%% Of a row's figure, ours to theirs: at least, or at most, so many times.
--type requirement() :: #{title := string(), row := atom(), figure := atom(),
+%% Of a row's figure, ours to theirs (there, or in the row `against'): at least, or at most, so many
+%% times.
+-type requirement() :: #{title := string(), row := atom(), against => atom(), figure := atom(),
                          of_server := bench_servers:id(), to := bench_servers:id() | number(),
                          bound := at_least | at_most, factor := number()}.
 
@@ -112,21 +113,28 @@ direction(Direction) ->
 rate(Pps) ->
     ["--flows", "1000", "--payload", "160", "--direction", "both", "--rate", Pps].
 
-%% The rows of a run: quick ones are what the requirements are about. Only: rows or parts by name,
-%% and then these all; [] is no choice. An unknown name is an error.
+%% The rows of a run: quick ones are what the requirements are about. Only: rows, parts or workloads
+%% by name, and then these all; [] is no choice. An unknown name is an error.
 -spec select(IsQuick :: boolean(), Only :: [string()]) -> {ok, [row()]} | {error, string()}.
 select(IsQuick, []) ->
     {ok, [Row || Row <- rows(), not IsQuick orelse is_quick(Row)]};
 select(_, Only) ->
-    Known = lists:usort([atom_to_list(maps:get(K, Row)) || Row <- rows(), K <- [id, part]]),
+    Known = lists:usort(lists:flatmap(fun names/1, rows())),
     case Only -- Known of
         [] ->
-            {ok, [Row || #{id := Id, part := Part} = Row <- rows(),
-                         lists:member(atom_to_list(Id), Only) orelse
-                             lists:member(atom_to_list(Part), Only)]};
+            {ok, [Row || Row <- rows(), names(Row) -- Only =/= names(Row)]};
         [Name | _] ->
             {error, "ONLY=" ++ Name ++ ": must be of " ++ lists:join(" ", Known)}
     end.
+
+names(#{id := Id, part := Part}) ->
+    [atom_to_list(Id), atom_to_list(Part) | [W || {W, Ids} <- workloads(), lists:member(Id, Ids)]].
+
+%% The generator's workloads, and the rows that are made of them.
+workloads() ->
+    [{"W1", [audio]}, {"W2", [video]}, {"W3", [hot]}, {"W4", [singles, flows_10000]},
+     {"W5", [indications]}, {"W6", [allocations_10, allocations_1000]},
+     {"W7", [memory, memory_most]}].
 
 is_quick(#{is_key := true}) -> true;
 is_quick(#{id := Id}) -> lists:member(Id, [allocations_10, allocations_1000, memory, sink_1]).
@@ -150,6 +158,10 @@ requirements() ->
     [more("singles, 1,000 flows, packets per CPU-second to coturn's", singles, coturn, 1.4),
      more("the same to the floor's", singles, floor, 0.95),
      more("the same to the Erlang stun library's", singles, p1, 4),
+     more("the same, only from clients, to coturn's", up, coturn, 1.4),
+     more("the same, only from clients, to the floor's", up, floor, 0.95),
+     more("the same, only from peers, to coturn's", down, coturn, 1.4),
+     more("the same, only from peers, to the floor's", down, floor, 0.95),
      more("bursts of 4, 1,100 B, to coturn's", burst4, coturn, 2),
      more("bursts of 16, 1,200 B, to coturn's", burst16, coturn, 3.5),
      more("bursts of 4 to receivers that take runs whole (UDP GRO), to coturn's", burst4_joined,
@@ -163,12 +175,27 @@ requirements() ->
        figure => rss, of_server => ours, to => coturn, bound => at_most, factor => 0.333},
      (more("allocations per CPU-second, 10 under way, to coturn's", allocations_10, coturn, 1))
          #{figure := per_cpu},
-     (more("the same, 1,000 under way", allocations_1000, coturn, 1))#{figure := per_cpu}]
-        ++ [#{title => "epoll to io_uring: " ++ Title, row => Id, figure => per_cpu,
-              of_server => ours_epoll, to => ours, bound => at_least, factor => 0.9}
+     (more("the same, 1,000 under way", allocations_1000, coturn, 1))#{figure := per_cpu},
+     within("cost of a packet, IPv6 to IPv4", ipv6, singles, 1.1),
+     within("the same, IPv4 clients and IPv6 peers", mixed, singles, 1.1)]
+        ++ [epoll(Title, Id, per_cpu, at_least, 0.9)
             || #{id := Id, title := Title, kind := packets, servers := Servers} <- rows(),
-               lists:member(ours_epoll, Servers)].
+               lists:member(ours_epoll, Servers)]
+        ++ [epoll("allocations, 10 under way", allocations_10, per_cpu, at_least, 0.9),
+            epoll("allocations, 1,000 under way", allocations_1000, per_cpu, at_least, 0.9),
+            epoll("latency, 99th percentile", latency, p99, at_most, 1.11),
+            epoll("memory of an allocation in the relay", memory, relay_rss, at_most, 1.11),
+            epoll("memory of an allocation, relay and BEAM", memory, rss, at_most, 1.11)].
 
 more(Title, Row, To, Factor) ->
     #{title => Title, row => Row, figure => per_cpu, of_server => ours, to => To,
       bound => at_least, factor => Factor}.
+
+%% What costs more in another row, so many times at most.
+within(Title, Row, Against, Factor) ->
+    #{title => Title, row => Row, against => Against, figure => ns, of_server => ours, to => ours,
+      bound => at_most, factor => Factor}.
+
+epoll(Title, Row, Figure, Bound, Factor) ->
+    #{title => "epoll to io_uring: " ++ Title, row => Row, figure => Figure,
+      of_server => ours_epoll, to => ours, bound => Bound, factor => Factor}.

@@ -63,8 +63,8 @@ median(Row, Server, Name, Samples) ->
         Values -> bench_stats:median(Values)
     end.
 
-ratio(Row, A, B, Name, Samples) ->
-    case {figures(Row, A, Name, Samples), figures(Row, B, Name, Samples)} of
+ratio({RowA, A}, {RowB, B}, Name, Samples) ->
+    case {figures(RowA, A, Name, Samples), figures(RowB, B, Name, Samples)} of
         {[_ | _] = Ours, [_ | _] = Theirs} -> bench_stats:ratio(Ours, Theirs);
         _ -> none
     end.
@@ -94,8 +94,8 @@ requirements(Samples) ->
     end.
 
 requirement(#{title := Title, row := Row, figure := Name, of_server := Server, to := To,
-              bound := Bound, factor := Factor}, Samples) ->
-    case found(Row, Server, To, Name, Samples) of
+              bound := Bound, factor := Factor} = Requirement, Samples) ->
+    case found(Row, Server, maps:get(against, Requirement, Row), To, Name, Samples) of
         none ->
             none;
         {Value, Spread} ->
@@ -105,13 +105,13 @@ requirement(#{title := Title, row := Row, figure := Name, of_server := Server, t
              [short(Value), Spread], case IsMet of true -> "met"; false -> "**missed**" end]
     end.
 
-found(Row, Server, To, Name, Samples) when is_number(To) ->
+found(Row, Server, _, To, Name, Samples) when is_number(To) ->
     case median(Row, Server, Name, Samples) of
         none -> none;
         Value -> {Value / To, ""}
     end;
-found(Row, Server, To, Name, Samples) ->
-    case ratio(Row, Server, To, Name, Samples) of
+found(Row, Server, Against, To, Name, Samples) ->
+    case ratio({Row, Server}, {Against, To}, Name, Samples) of
         none -> none;
         {Ratio, Least, Greatest} -> {Ratio, ["  (", short(Least), " to ", short(Greatest), ")"]}
     end.
@@ -164,7 +164,7 @@ memory(Rows, Samples) ->
             [{"allocations", most}, {"resident", rss}, {"proportional", pss},
              {"of that the relay program", relay_rss},
              {"of that the BEAM", beam_rss}, {"in the kernel", kernel},
-             {"of that sockets", sockets},
+             {"of that sockets", sockets}, {"CPU while idle, %", idle_cpu},
              {"resident more than before, when all are deleted", left}], Rows, Samples).
 
 several(Heading, Ids, Columns, Rows, Samples) ->
@@ -204,7 +204,7 @@ every_figure(Rows, Samples) ->
         [] -> [];
         _ -> ["## Every median and its spread\n\n",
               table(["", "server", "rounds", "ns a packet", "quartiles", "delivered a second",
-                     "lost %", "server's CPU %"], Lines)]
+                     "lost %", "out of order", "server's CPU %"], Lines)]
     end.
 
 spread(#{id := Id, title := Title}, Server, Samples) ->
@@ -212,7 +212,8 @@ spread(#{id := Id, title := Title}, Server, Samples) ->
     {Low, High} = bench_stats:quartiles([0 || Ns =:= []] ++ Ns),
     [Title, bench_servers:title(Server), integer_to_list(length(Ns)), cell(Id, Server, ns, Samples),
      [short(Low), " to ", short(High)], cell(Id, Server, delivered, Samples),
-     cell(Id, Server, loss, Samples), cell(Id, Server, busy, Samples)].
+     cell(Id, Server, loss, Samples), cell(Id, Server, reordered, Samples),
+     cell(Id, Server, busy, Samples)].
 
 %%% Plots
 
