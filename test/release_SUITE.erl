@@ -10,7 +10,8 @@
 -export([brings_all_it_needs/1, serves_in_the_foreground/1, serves_as_a_daemon/1,
          stop_ends_where_nobody_reaps/1,
          remote_console_has_the_interface/1, bad_configuration_ends_it/1, tells_systemd/1,
-         a_relay_that_hangs_is_not_alive_to_systemd/1, unit_is_what_systemd_understands/1]).
+         a_relay_that_hangs_is_not_alive_to_systemd/1, unit_is_what_systemd_understands/1,
+         unit_allows_what_a_server_does/1]).
 
 suite() -> [{timetrap, {minutes, 2}}].
 
@@ -154,6 +155,73 @@ unit_is_what_systemd_understands(Config) ->
             {0, Verdict} = command(Analyze, ["verify", "--man=no", File], [], []),
             ?assertEqual(nomatch, re:run(Verdict, "meerkat\\.service:[0-9]+"))
     end.
+
+%% In no more system calls than the unit allows: it serves, is asked, writes its file, ends; and what
+%% moves packets is the same as without.
+unit_allows_what_a_server_does(Config) ->
+    case os:find_executable("systemd-analyze") of
+        false ->
+            {skip, "systemd-analyze is not here"};
+        Analyze ->
+            Release = proplists:get_value(release, Config),
+            {ok, Unit} = file:read_file(filename:join(Release, "share/meerkat.service")),
+            {match, Filters} = re:run(Unit, "^SystemCallFilter=(.*)$",
+                                      [global, multiline, {capture, all_but_first, list}]),
+            Allowed = allowed(lists:append(Filters), Analyze),
+            ?assert(lists:member("io_uring_setup", Allowed)),
+            ?assertNot(lists:member("setuid", Allowed)),
+            Wrapper = [refuse(Config), "all_but:" ++ numbers(Allowed), "EPERM"],
+            {Before, Text} = foreground(Config, []),
+            {_, Free} = read(Before, "packets move by .*\n", Text),
+            kill(Before, "TERM"),
+            {0, _} = ended(Before, <<>>),
+            [Program | Args] = Wrapper ++ [script(Config, "meerkat"), "foreground"],
+            Users = filename:join(proplists:get_value(home, Config), "users.cfg"),
+            {Server, Start} = read(program(Config, Program, Args, [{"USERS_FILE", Users}]),
+                                   "packets move by .*\n"),
+            ?assertEqual(backend(Free), backend(Start)),
+            {0, _} = ctl(Config, ["check"], []),
+            {0, _} = ctl(Config, ["users", "add", "alice", "--key", lists:duplicate(32, $a)], []),
+            ?assert(filelib:is_regular(Users)),
+            [Asking | How] = Wrapper ++ [script(Config, "meerkatctl"), "status"],
+            {0, _} = ended(program(Config, Asking, How, []), <<>>),
+            kill(Server, "TERM"),
+            {0, _} = ended(Server, <<>>)
+    end.
+
+backend(Text) ->
+    {match, [Line]} = re:run(Text, "packets move by .*", [{capture, first, list}]),
+    Line.
+
+%% What SystemCallFilter leaves: its lines add to the first, or take from it.
+allowed(Filters, Analyze) ->
+    lists:foldl(fun([$~ | Taken], Allowed) -> Allowed -- calls(Taken, Analyze);
+                   (Given, Allowed) -> lists:usort(Allowed ++ calls(Given, Analyze))
+                end, [], Filters).
+
+calls(Text, Analyze) ->
+    lists:usort(lists:flatmap(fun([$@ | _] = Set) -> members(Set, Analyze);
+                                 (Call) -> [Call]
+                              end, string:lexemes(Text, " "))).
+
+members(Set, Analyze) ->
+    {0, Text} = command(Analyze, ["--no-pager", "syscall-filter", Set], [], []),
+    [_ | Lines] = [string:trim(L) || L <- string:lexemes(Text, "\n")],
+    calls(lists:append(lists:join(" ", [L || [C | _] = L <- Lines, C =/= $#])), Analyze).
+
+%% Those of them that this machine's kernel has.
+numbers(Calls) ->
+    Table = os:cmd("echo '#include <sys/syscall.h>' | gcc -E -dM -"),
+    {match, Rows} = re:run(Table, "^#define __NR_([a-z0-9_]+) ([0-9]+)$",
+                           [global, multiline, {capture, all_but_first, list}]),
+    lists:append(lists:join(",", [Number || [Call, Number] <- Rows, lists:member(Call, Calls)])).
+
+refuse(Config) ->
+    Program = filename:join(proplists:get_value(home, Config), "refuse"),
+    Source = filename:join([code:lib_dir(meerkat), "..", "..", "..", "..", "test", "c", "tools",
+                            "refuse.c"]),
+    {0, _} = command("gcc", ["-o", Program, Source], [], []),
+    Program.
 
 %%% systemd's end of the socket
 

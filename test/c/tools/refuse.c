@@ -4,12 +4,14 @@
  *
  *   refuse io_uring EPERM|ENOSYS|ENOMEM PROGRAM [ARGUMENT...]   io_uring_setup fails so
  *   refuse buffers  EPERM               PROGRAM [ARGUMENT...]   no socket buffer over the limits
+ *   refuse all_but:N[,N...] EPERM       PROGRAM [ARGUMENT...]   no system calls but these
  */
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -46,6 +48,20 @@ static int refuse_buffers(int err)
     return install(filter, sizeof(filter) / sizeof(filter[0]));
 }
 
+/* As many comparisons as there are numbers, then the refusal. */
+static int refuse_all_but(const char *numbers, int err)
+{
+    static struct sock_filter filter[BPF_MAXINSNS] = {LOAD(nr)};
+    size_t n = 1;
+    for (const char *p = numbers; *p && n + 3 < BPF_MAXINSNS;
+         p += strcspn(p, ","), p += *p == ',') {
+        filter[n++] = (struct sock_filter)SKIP_UNLESS((unsigned)strtoul(p, NULL, 10), 1);
+        filter[n++] = (struct sock_filter)ALLOW;
+    }
+    filter[n++] = (struct sock_filter)FAIL(err);
+    return install(filter, n);
+}
+
 static int error_named(const char *name)
 {
     static const struct {
@@ -66,6 +82,8 @@ int main(int argc, char **argv)
         ret = refuse_io_uring(err);
     else if (err && strcmp(argv[1], "buffers") == 0)
         ret = refuse_buffers(err);
+    else if (err && strncmp(argv[1], "all_but:", 8) == 0)
+        ret = refuse_all_but(argv[1] + 8, err);
     if (ret == 0) {
         execv(argv[3], argv + 3);
         ret = -errno;
