@@ -165,10 +165,13 @@ is_ready(Name) -> meerkat_status:is_ready(Name).
 -spec is_ready() -> boolean().
 is_ready() -> is_ready(?DEFAULT).
 
-%% Why start_server/2 failed, as a sentence.
+%% Why a start or a reload failed, as a sentence.
 -spec format_error(error()) -> unicode:chardata().
-format_error([C | _] = Sentence) when is_integer(C) -> Sentence;
-format_error(Reason) -> io_lib:format("~tp", [Reason]).
+format_error(Error) ->
+    case sentence(Error) of
+        [C | _] = Sentence when is_integer(C) -> Sentence;
+        Reason -> io_lib:format("~tp", [Reason])
+    end.
 
 %% The one sentence in the reason a supervisor gives, where there is one.
 sentence({shutdown, {failed_to_start_child, _Child, Reason}}) -> sentence(Reason);

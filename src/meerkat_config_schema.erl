@@ -49,9 +49,9 @@ rows() ->
             "More to listen on, besides listen_ip and listen_port: a UDP port each and, as wanted, "
             "one IP address (default any) and a realm of its own. Secret, users and limits are "
             "those of that name in `realms`, else the same for all; relay addresses are for all."),
-        row(udp_enabled, boolean, true, ["UDP_ENABLED", "MONGOOSEICE_UDP_ENABLED"], no,
+        row(udp_enabled, boolean, true, ["UDP_ENABLED", "MONGOOSEICE_UDP_ENABLED"], yes,
             "Whether to serve UDP. It is the only transport so far, so `false` leaves nothing to "
-            "serve and the server does not start."),
+            "serve: the server does not start, and a reload is refused."),
         row(relay_ip, {list, relay_ip}, auto,
             ["RELAY_IP", "MONGOOSEICE_UDP_RELAY_IP", "EXTERNAL_IP_ADDRESS"], yes,
             <<"\"203.0.113.5\"">>,
@@ -208,23 +208,24 @@ rows() ->
             "What moves packets. `auto` is `io_uring`, and `epoll` where that is refused: by "
             "kernels before Linux 6.0, kernel.io_uring_disabled, Docker's default seccomp "
             "profile. The log tells which, and why. With `io_uring` the server does not start "
-            "without it."),
+            "without it. Every worker is built on it when it begins, at the start."),
         row(receive_buffer, {integer, 4096, 1073741824}, 4194304, ["RECEIVE_BUFFER"], no,
             "Bytes of datagrams that may wait in each socket. The kernel grants no more than "
             "net.core.rmem_max but to a server with CAP_NET_ADMIN; the log tells if it is less. "
-            "Memory is taken only for what waits."),
+            "Memory is taken only for what waits. A socket has it from its first datagram on, and "
+            "those of the listeners are open from the start."),
         row(send_buffer, {integer, 4096, 1073741824}, 4194304, ["SEND_BUFFER"], no,
             "The same for datagrams that wait to leave, and net.core.wmem_max."),
         row(software, {text, 127}, undefined, ["SOFTWARE"], yes, <<"\"Meerkat\"">>,
             "Text of the SOFTWARE attribute in answers; without it there is none."),
-        row(http_listen, http_address, undefined, ["HTTP_LISTEN"], no, <<"\"127.0.0.1:9641\"">>,
+        row(http_listen, http_address, undefined, ["HTTP_LISTEN"], yes, <<"\"127.0.0.1:9641\"">>,
             "Where to serve HTTP: metrics, health, credentials, a page on what the server does and "
             "one to try it from a browser (docs/monitoring.md). A port alone is served to this "
             "machine only. Without it there is no HTTP."),
         row(http_token, secret, undefined, ["HTTP_TOKEN"], yes, <<"\"...\"">>,
             "What /credentials wants to see before it makes credentials; without it there is no "
             "/credentials. Whoever has it can let anybody relay."),
-        row(xmpp_host, {list, xmpp_server}, [], ["XMPP_HOST"], no,
+        row(xmpp_host, {list, xmpp_server}, [], ["XMPP_HOST"], yes,
             <<"( \"127.0.0.1\", \"xmpp2.example.com:8888\" )">>,
             "XMPP servers to be a component of (XEP-0114), each a name or address and, where it is "
             "not xmpp_port, a port; one for each node of a cluster. Users are told of this server "

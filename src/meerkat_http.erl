@@ -5,7 +5,7 @@
 
 -include_lib("kernel/include/logger.hrl").
 
--export([start_link/1, address/1]).
+-export([start_link/2, address/1, bound/2, forget/2, try_address/1]).
 %% httpd calls these.
 -export([do/1, response_default_headers/0]).
 
@@ -27,6 +27,8 @@
               entity_body :: term(),
               connection :: boolean()}).
 
+-type address() :: {inet:ip_address(), inet:port_number()}.
+
 -define(MAX_CLIENTS, 100).
 -define(MAX_URI, 2048).
 -define(MAX_HEADERS, 8192).
@@ -37,64 +39,83 @@
 -define(BIND_AGAIN, 30).
 -define(BIND_AGAIN_MS, 100).
 
-%% Listens on the key http_listen when this returns. {shutdown, Sentence} if that cannot be.
--spec start_link(Name :: atom()) -> {ok, pid()} | {error, {shutdown, string()}}.
-start_link(Name) ->
-    #{http := #{listen := Wanted, token := Token}} = meerkat_registry:settings(Name),
-    {{Ip, Port}, Tries} = case meerkat_registry:note(Name, http) of
+%% Listens at Wanted, of the key http_listen, when this returns. {shutdown, Sentence} if that cannot
+%% be.
+-spec start_link(Name :: atom(), Wanted :: address()) ->
+    {ok, pid()} | {error, {shutdown, string()}}.
+start_link(Name, Wanted) ->
+    {Address, Tries} = case bound(Name, Wanted) of
         none -> {Wanted, 0};
         Before -> {Before, ?BIND_AGAIN}
     end,
-    case listen(Name, Ip, Port, Tries) of
+    case listen(Name, Address, Tries) of
         {ok, Pid, Bound} ->
-            ok = meerkat_registry:put_note(Name, http, {Ip, Bound}),
+            ok = meerkat_registry:put_note(Name, {http, Wanted}, Bound),
+            #{http := #{token := Token}} = meerkat_registry:settings(Name),
             ?LOG_NOTICE("serving HTTP on http://~ts/~ts",
-                        [meerkat_text:address({Ip, Bound}),
+                        [meerkat_text:address(Bound),
                          case Token() of
                              undefined -> ", without /credentials: http_token is not set";
                              _ -> ""
                          end]),
             {ok, Pid};
-        {error, Why} ->
-            {error, {shutdown, lists:flatten(["cannot serve HTTP on ",
-                                              meerkat_text:address({Ip, Port}), ": ", Why])}}
+        {error, {_, Sentence}} ->
+            {error, {shutdown, Sentence}}
     end.
 
 %% Where a server serves HTTP, if it does.
--spec address(Name :: atom()) -> {inet:ip_address(), inet:port_number()} | none.
+-spec address(Name :: atom()) -> address() | none.
 address(Name) ->
-    meerkat_registry:note(Name, http).
+    #{http := #{listen := Wanted}} = meerkat_registry:settings(Name),
+    bound(Name, Wanted).
 
-%% What was killed at this address may be in the way for a moment yet.
-listen(Name, Ip, Port, Tries) ->
-    case listen(Name, Ip, Port) of
-        {error, _} when Tries > 0 ->
-            receive after ?BIND_AGAIN_MS -> ok end,
-            listen(Name, Ip, Port, Tries - 1);
-        Outcome ->
-            Outcome
-    end.
+%% Where it listens, or did, as the key http_listen wanted it; the system may have chosen the port.
+-spec bound(Name :: atom(), Wanted :: address() | undefined) -> address() | none.
+bound(Name, Wanted) ->
+    meerkat_registry:note(Name, {http, Wanted}).
 
-%% httpd says at length what is wrong with an address that is taken, so this is tried before it is.
-listen(Name, Ip, Port) ->
+%% The next one there begins afresh.
+-spec forget(Name :: atom(), Wanted :: address()) -> ok.
+forget(Name, Wanted) ->
+    meerkat_registry:drop_note(Name, {http, Wanted}).
+
+%% Could one listen here? Why not is a reason and a sentence.
+-spec try_address(address()) -> ok | {error, {inet:posix() | no_inets, string()}}.
+try_address({Ip, Port} = Address) ->
     Options = [family(Ip), {ip, Ip}, {reuseaddr, true}],
     case {code:ensure_loaded(httpd), gen_tcp:listen(Port, Options)} of
         {{module, _}, {ok, Probe}} ->
-            ok = gen_tcp:close(Probe),
-            httpd(Name, Ip, Port);
+            gen_tcp:close(Probe);
         {{module, _}, {error, Reason}} ->
-            {error, inet:format_error(Reason)};
+            {error, {Reason, cannot(Address, inet:format_error(Reason))}};
         {{error, _}, _} ->
-            {error, "it needs the Erlang application inets (Debian: erlang-inets)"}
+            {error, {no_inets, cannot(Address, "it needs the Erlang application inets (Debian: "
+                                               "erlang-inets)")}}
     end.
 
-httpd(Name, Ip, Port) ->
+cannot(Address, Why) ->
+    lists:flatten(["cannot serve HTTP on ", meerkat_text:address(Address), ": ", Why]).
+
+%% What was killed at this address may be in the way for a moment yet. httpd says at length what is
+%% wrong with an address that is taken, so this is tried before it is.
+listen(Name, Address, Tries) ->
+    case try_address(Address) of
+        ok ->
+            httpd(Name, Address);
+        {error, _} when Tries > 0 ->
+            receive after ?BIND_AGAIN_MS -> ok end,
+            listen(Name, Address, Tries - 1);
+        {error, Why} ->
+            {error, Why}
+    end.
+
+httpd(Name, {Ip, Port} = Address) ->
     case inets:start(httpd, options(Name, Ip, Port), stand_alone) of
         {ok, Pid} ->
             [{{httpd_instance_sup, _, Bound, _}, _, _, _}] = supervisor:which_children(Pid),
-            {ok, Pid, Bound};
+            {ok, Pid, {Ip, Bound}};
         {error, Reason} ->
-            {error, io_lib:format("~tp", [Reason])}
+            {error, {httpd, cannot(Address, io_lib:format("~tp", [Reason]))}}
     end.
 
 %% The two directories httpd insists on; no module of it looks there.

@@ -1,21 +1,38 @@
 %% What serves HTTP for one server, where http_listen is set: an hour of history and the listener.
-%% Stands beside what relays. When it cannot be kept alive the server goes on without it.
+%% Stands beside what relays. When it cannot be kept alive the server goes on without it. Another
+%% address takes the place of the one before only once it can be served.
 -module(meerkat_http_sup).
 -behaviour(supervisor).
 
--export([child_specs/2, start_link/1]).
+-include_lib("kernel/include/logger.hrl").
+
+-export([child_specs/2, start_link/1, open/3, close/1, undo/1]).
 -export([init/1]).
 
-%% The child of a server's supervisor, or none. Temporary, so that neither a relay that dies takes
-%% it along nor it the relay.
+-export_type([opening/0]).
+
+%% The system closes what we have closed a moment later: so often is it tried, in these steps, to
+%% open a port that may be ours, and one that was.
+-define(AGAIN_MS, 10).
+-define(OURS, 50).
+-define(BACK, 300).
+
+-type address() :: undefined | {inet:ip_address(), inet:port_number()}.
+%% From Old to New; Old is over already where both are one port and cannot be open at a time.
+-opaque opening() :: same | {Name :: atom(), New :: address(), Old :: address(), Over :: boolean()}.
+
+%% The child of meerkat_beside_sup, or none.
 -spec child_specs(Name :: atom(), meerkat_settings:settings()) -> [supervisor:child_spec()].
 child_specs(_Name, #{http := #{listen := undefined}}) ->
     [];
 child_specs(Name, #{http := _}) ->
-    [#{id => ?MODULE,
-       start => {?MODULE, start_link, [Name]},
-       restart => temporary,
-       type => supervisor}].
+    [child_spec(Name)].
+
+child_spec(Name) ->
+    #{id => ?MODULE,
+      start => {?MODULE, start_link, [Name]},
+      restart => temporary,
+      type => supervisor}.
 
 %% Listens when this returns. Error: {shutdown, Sentence} somewhere in the reason.
 -spec start_link(Name :: atom()) -> {ok, pid()} | {error, term()}.
@@ -27,7 +44,120 @@ start_link(Name) ->
 
 -spec init(atom()) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init(Name) ->
+    ok = meerkat_registry:put_note(Name, http_sup, self()),
+    #{http := #{listen := Listen}} = meerkat_registry:settings(Name),
     {ok, {#{strategy => one_for_one, intensity => 5, period => 60},
           [#{id => meerkat_history, start => {meerkat_history, start_link, [Name]}},
-           #{id => meerkat_http, start => {meerkat_http, start_link, [Name]},
-             type => supervisor}]}}.
+           listener(Name, Listen)]}}.
+
+listener(Name, Listen) ->
+    #{id => {meerkat_http, Listen}, start => {meerkat_http, start_link, [Name, Listen]},
+      type => supervisor}.
+
+%%% Another address
+
+%% Serves HTTP at New, of the settings in force, and at Old still: close/1 ends that, undo/1 this.
+%% The error is a sentence; then all is as it was.
+-spec open(Name :: atom(), New :: address(), Old :: address()) ->
+    {ok, opening()} | {error, unicode:chardata()}.
+open(_Name, undefined, undefined) ->
+    {ok, same};
+open(Name, undefined, Old) ->
+    {ok, {Name, undefined, Old, false}};
+open(Name, Same, Same) ->
+    _ = [warn(start(Name, Same)) || not is_pid(running(Name))],
+    {ok, same};
+open(Name, New, Old) ->
+    case start(Name, New) of
+        ok -> {ok, {Name, New, Old, false}};
+        {error, {eaddrinuse, _}} = Error -> in_place(is_port_of(Old, New), Name, New, Old, Error);
+        {error, {_, Sentence}} -> {error, Sentence}
+    end.
+
+%% One of them may be a wildcard: then the port is in use by ourselves, maybe only.
+in_place(true, Name, New, Old, _Error) ->
+    ok = stop(Name, Old),
+    case start(Name, New, ?OURS) of
+        ok ->
+            {ok, {Name, New, Old, true}};
+        {error, {_, Sentence}} ->
+            ok = back(Name, Old),
+            {error, Sentence}
+    end;
+in_place(false, _Name, _New, _Old, {error, {_, Sentence}}) ->
+    {error, Sentence}.
+
+is_port_of({_, Port}, {_, Port}) -> true;
+is_port_of(_, _) -> false.
+
+-spec close(opening()) -> ok.
+close(same) ->
+    ok;
+close({Name, undefined, Old, false}) ->
+    ok = meerkat_beside_sup:stop_child(Name, ?MODULE),
+    _ = [ok = meerkat_registry:drop_note(Name, Note) || Note <- [http_sup, history]],
+    ended(Name, Old);
+close({_Name, _New, undefined, false}) ->
+    ok;
+close({Name, _New, Old, false}) ->
+    stop(Name, Old);
+close({_Name, _New, _Old, true}) ->
+    ok.
+
+-spec undo(opening()) -> ok.
+undo(same) ->
+    ok;
+undo({_Name, undefined, _Old, false}) ->
+    ok;
+undo({Name, New, undefined, false}) ->
+    close({Name, undefined, New, false});
+undo({Name, New, Old, Over}) ->
+    ok = stop(Name, New),
+    _ = [ok = back(Name, Old) || Over],
+    ok.
+
+back(Name, Old) -> warn(start(Name, Old, ?BACK)).
+
+%% Beside what is there, or with all that belongs to it. Looked at first, for supervisors complain
+%% at length.
+start(Name, Listen) -> start(Name, Listen, 0).
+
+start(Name, Listen, Tries) ->
+    case {meerkat_http:try_address(Listen), running(Name)} of
+        {{error, {eaddrinuse, _}}, _} when Tries > 0 ->
+            receive after ?AGAIN_MS -> ok end,
+            start(Name, Listen, Tries - 1);
+        {{error, Why}, _} -> {error, Why};
+        {ok, none} -> started(meerkat_beside_sup:start_child(Name, child_spec(Name)));
+        {ok, Sup} -> started(supervisor:start_child(Sup, listener(Name, Listen)))
+    end.
+
+started(ok) -> ok;
+started({ok, _Pid}) -> ok;
+started({error, {already_started, _Pid}}) -> ok;
+started({error, Reason}) -> {error, {other, meerkat:format_error(Reason)}}.
+
+stop(Name, Listen) ->
+    Id = {meerkat_http, Listen},
+    case running(Name) of
+        none ->
+            ok;
+        Sup ->
+            _ = supervisor:terminate_child(Sup, Id),
+            _ = supervisor:delete_child(Sup, Id),
+            ended(Name, Listen)
+    end.
+
+ended(Name, Listen) ->
+    _ = [?LOG_NOTICE("no longer serving HTTP on ~ts", [meerkat_text:address(Bound)])
+         || Bound <- [meerkat_http:bound(Name, Listen)], Bound =/= none],
+    meerkat_http:forget(Name, Listen).
+
+running(Name) ->
+    case meerkat_registry:note(Name, http_sup) of
+        none -> none;
+        Pid -> case is_process_alive(Pid) of true -> Pid; false -> none end
+    end.
+
+warn(ok) -> ok;
+warn({error, {_, Sentence}}) -> ?LOG_WARNING("~ts", [Sentence]).

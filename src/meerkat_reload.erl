@@ -44,24 +44,38 @@ renew(Name, Config) ->
     end.
 
 %% First for everybody, a relay that is just being started included: it goes by what it finds. Then
-%% for the relay there is, step by step; if it will not take one, those before are undone and all is
-%% as it was. What is closed comes last, for that cannot fail, nor be undone.
-put_in_force(Name, New, Old) ->
+%% HTTP is served where it is wanted now, and the relay there is follows step by step; if it will
+%% not take one, those before are undone and all is as it was. What is closed comes last, for that
+%% cannot fail, nor be undone.
+put_in_force(Name, #{http := #{listen := To}} = New, #{http := #{listen := From}} = Old) ->
     ok = meerkat_registry:replace(Name, New),
-    case take(Name, steps(New, Old), []) of
-        {ok, Replies} ->
-            Closed = closed(New, Old),
-            _ = [meerkat_relay:call(Name, Message) || Message <- Closed],
-            rates(Name, New),
-            ok = note(Name, Replies, Closed),
-            meerkat_xmpp:changed(Name);
-        {error, relay_down} ->
-            %% The next one begins with the new settings.
-            ok;
+    case meerkat_http_sup:open(Name, To, From) of
+        {ok, Http} ->
+            case take(Name, steps(New, Old), []) of
+                {error, Sentence} when Sentence =/= relay_down ->
+                    ok = meerkat_http_sup:undo(Http),
+                    refused(Name, Old, Sentence);
+                Taken ->
+                    ok = meerkat_http_sup:close(Http),
+                    ok = follow(Name, New, Old, Taken),
+                    meerkat_xmpp_sup:changed(Name)
+            end;
         {error, Sentence} ->
-            ok = meerkat_registry:replace(Name, Old),
-            {error, lists:flatten(Sentence)}
+            refused(Name, Old, [Sentence, "; nothing has changed"])
     end.
+
+refused(Name, Old, Sentence) ->
+    ok = meerkat_registry:replace(Name, Old),
+    {error, lists:flatten(Sentence)}.
+
+follow(Name, New, Old, {ok, Replies}) ->
+    Closed = closed(New, Old),
+    _ = [meerkat_relay:call(Name, Message) || Message <- Closed],
+    rates(Name, New),
+    note(Name, Replies, Closed);
+follow(_Name, _New, _Old, {error, relay_down}) ->
+    %% The next one begins with the new settings.
+    ok.
 
 %%% Steps
 
@@ -123,13 +137,13 @@ take(Name, [{Message, Back, {Complaint, Need}} | Steps], Undo) ->
             {error, relay_down};
         Refusal ->
             _ = [meerkat_relay:call(Name, Undoing) || {Undoings, _} <- Undo, Undoing <- Undoings],
-            {error, refused(Complaint, Refusal)}
+            {error, complaint(Complaint, Refusal)}
     end.
 
-refused(Complaint, {ok, #{status := Status, detail := Detail}}) ->
+complaint(Complaint, {ok, #{status := Status, detail := Detail}}) ->
     io_lib:format("~ts: ~ts (~ts); nothing has changed",
                   [Complaint, meerkat_text:escape(Detail), Status]);
-refused(_Complaint, {error, busy}) ->
+complaint(_Complaint, {error, busy}) ->
     "the relay program is busy; nothing has changed".
 
 %%% Afterwards

@@ -50,10 +50,9 @@ prepare(Name, Spec, Config) ->
 init(Name) ->
     {ok, {#{strategy => rest_for_one, intensity => ?DEATHS, period => ?SECONDS},
           [#{id => meerkat_registry,
-             start => {meerkat_registry, start_link, [Name]}}]
-          ++ meerkat_http_sup:child_specs(Name, meerkat_registry:kept(Name))
-          ++ meerkat_xmpp_sup:child_specs(Name, meerkat_registry:kept(Name)) ++
-          [#{id => meerkat_alloc_sup,
+             start => {meerkat_registry, start_link, [Name]}},
+           meerkat_beside_sup:child_spec(Name),
+           #{id => meerkat_alloc_sup,
              start => {meerkat_alloc_sup, start_link, [Name]},
              type => supervisor},
            #{id => meerkat_request_sup,

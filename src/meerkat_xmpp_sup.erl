@@ -4,18 +4,37 @@
 -module(meerkat_xmpp_sup).
 -behaviour(supervisor).
 
--export([child_specs/2, start_link/1]).
+-include_lib("kernel/include/logger.hrl").
+
+-export([child_specs/2, start_link/1, changed/1]).
 -export([init/1]).
 
-%% The child of a server's supervisor, or none.
+%% The child of meerkat_beside_sup, or none.
 -spec child_specs(Name :: atom(), meerkat_settings:settings()) -> [supervisor:child_spec()].
 child_specs(_Name, #{xmpp := none}) ->
     [];
 child_specs(Name, #{xmpp := #{}}) ->
-    [#{id => ?MODULE,
-       start => {?MODULE, start_link, [Name]},
-       restart => temporary,
-       type => supervisor}].
+    [child_spec(Name)].
+
+child_spec(Name) ->
+    #{id => ?MODULE,
+      start => {?MODULE, start_link, [Name]},
+      restart => temporary,
+      type => supervisor}.
+
+%% Other settings are in force: the component begins, ends, or goes by them.
+-spec changed(Name :: atom()) -> ok.
+changed(Name) ->
+    case meerkat_registry:settings(Name) of
+        #{xmpp := none} ->
+            ok = meerkat_beside_sup:stop_child(Name, ?MODULE),
+            meerkat_registry:drop_note(Name, xmpp);
+        #{xmpp := #{}} ->
+            _ = [?LOG_ERROR("no XMPP component: ~ts",
+                            [meerkat:format_error(Reason)])
+                 || {error, Reason} <- [meerkat_beside_sup:start_child(Name, child_spec(Name))]],
+            meerkat_xmpp:changed(Name)
+    end.
 
 -spec start_link(Name :: atom()) -> {ok, pid()} | {error, term()}.
 start_link(Name) ->

@@ -10,6 +10,9 @@
 -export([credentials_open_the_server/1, ways_to_show_a_token/1, wrong_tokens_are_refused/1,
          wrong_tokens_run_into_a_limit/1, no_token_no_credentials/1, no_secret_no_credentials/1,
          what_credentials_are_for_is_checked/1, a_new_token_by_reload/1]).
+-export([reload_begins_moves_and_ends_it/1, reload_to_an_address_that_is_taken/1,
+         reload_from_one_address_to_all_of_them/1, reload_that_the_relay_refuses/1,
+         reload_brings_back_what_had_died/1]).
 -export([answers_carry_no_more_than_they_must/1, head_is_get_without_a_body/1,
          nothing_else_is_served/1, hostile_requests/1, slow_requests_are_given_up/1,
          many_at_once/1]).
@@ -29,8 +32,10 @@ suite() -> [{timetrap, {minutes, 3}}].
 all() ->
     [{group, served}, ready_says_why_not, a_silent_relay_is_not_healthy,
      wrong_tokens_run_into_a_limit, no_token_no_credentials, no_secret_no_credentials,
-     a_new_token_by_reload, off_unless_configured, a_port_that_is_taken, without_inets, ipv6,
-     http_dies_alone, the_relay_dies_alone, record_of_httpd, history_is_bounded, status_page,
+     a_new_token_by_reload, reload_begins_moves_and_ends_it, reload_to_an_address_that_is_taken,
+     reload_from_one_address_to_all_of_them, reload_that_the_relay_refuses,
+     reload_brings_back_what_had_died, off_unless_configured, a_port_that_is_taken, without_inets,
+     ipv6, http_dies_alone, the_relay_dies_alone, record_of_httpd, history_is_bounded, status_page,
      ice_page].
 
 groups() ->
@@ -197,11 +202,125 @@ what_credentials_are_for_is_checked(Config) ->
                   ["?username=", binary:copy(<<"u">>, 129)]]].
 
 a_new_token_by_reload(_Config) ->
-    with_server(http(), fun(#{name := Name} = Server) ->
-        #{config := Running} = meerkat_registry:settings(Name),
-        ok = meerkat:reload(Name, (Running())#{http_token => <<"another">>}),
+    with_server(http(), fun(Server) ->
+        ok = reload(Server, #{http_token => <<"another">>}),
         ?assertMatch({401, _}, credentials(Server, "", bearer())),
         ?assertMatch({200, _}, credentials(Server, "?key=another", []))
+    end).
+
+%% ----------------------------------------------------------------------------------- reload
+
+-define(HERE, {127, 0, 0, 1}).
+
+reload(#{name := Name}, Changed) ->
+    #{config := Running} = meerkat_registry:settings(Name),
+    meerkat:reload(Name, maps:merge(Running(), Changed)).
+
+%% Free a moment ago.
+port() ->
+    {ok, Socket} = gen_tcp:listen(0, [{ip, ?HERE}]),
+    {ok, Port} = inet:port(Socket),
+    ok = gen_tcp:close(Socket),
+    Port.
+
+%% Does anybody listen there?
+is_open({Ip, Port}) ->
+    case gen_tcp:connect(Ip, Port, []) of
+        {ok, Socket} -> ok = gen_tcp:close(Socket), true;
+        {error, econnrefused} -> false
+    end.
+
+reload_begins_moves_and_ends_it(_Config) ->
+    doc("http_listen set, changed and left out while allocations live; the history moves along"),
+    with_server(#{http_token => ?TOKEN}, fun(#{name := Name} = Server) ->
+        Client = allocated(Server),
+        Relay = meerkat_registry:note(Name, relay),
+        ok = reload(Server, #{http_listen => {?HERE, 0}}),
+        First = meerkat_http:address(Name),
+        ?assertMatch({200, _}, json(Server, "/health")),
+        ?assertMatch({200, _}, credentials(Server, "", bearer())),
+        History = meerkat_registry:note(Name, history),
+        ok = reload(Server, #{software => <<"other">>}),
+        ?assertEqual(First, meerkat_http:address(Name)),
+        Second = {?HERE, port()},
+        {ok, Idle} = gen_tcp:connect(?HERE, element(2, First), []),
+        ok = reload(Server, #{http_listen => Second}),
+        ok = gen_tcp:close(Idle),
+        ?assertEqual(Second, meerkat_http:address(Name)),
+        ?assertMatch({200, #{<<"allocations">> := 1}}, json(Server, "/status.json")),
+        ?assertEqual({false, History}, {is_open(First), meerkat_registry:note(Name, history)}),
+        ok = reload(Server, #{http_listen => undefined}),
+        ?assertEqual({none, false}, {meerkat_http:address(Name), is_open(Second)}),
+        ?assertEqual([], meerkat_history:samples(Name)),
+        ok = reload(Server, #{http_listen => Second}),
+        ?assertMatch({200, _}, json(Server, "/health")),
+        ?assertEqual(Relay, meerkat_registry:note(Name, relay)),
+        ok = delete(Client)
+    end).
+
+reload_to_an_address_that_is_taken(_Config) ->
+    doc("the reason names it, nothing of the reload is in force, and HTTP answers where it did"),
+    {ok, Socket} = gen_tcp:listen(0, [{ip, ?HERE}]),
+    {ok, Port} = inet:port(Socket),
+    [with_server(Http, fun(#{name := Name} = Server) ->
+         Before = meerkat_registry:settings(Name),
+         {error, Sentence} = reload(Server, #{http_listen => {?HERE, Port}, users => #{}}),
+         ?assertEqual("cannot serve HTTP on 127.0.0.1:" ++ integer_to_list(Port)
+                          ++ ": address already in use; nothing has changed", Sentence),
+         ?assertEqual(Before, meerkat_registry:settings(Name)),
+         ok = delete(allocated(Server)),
+         case Http of
+             #{http_listen := _} -> ?assertMatch({200, _}, json(Server, "/health"));
+             #{} -> ?assertEqual(none, meerkat_http:address(Name))
+         end
+     end) || Http <- [http(), #{}]],
+    ok = gen_tcp:close(Socket).
+
+reload_from_one_address_to_all_of_them(_Config) ->
+    doc("the same port, once of all addresses and once of one, though they cannot be open at once"),
+    Port = port(),
+    [One, All] = [{?HERE, Port}, {{0, 0, 0, 0}, Port}],
+    with_server(http(#{http_listen => One}), fun(#{name := Name} = Server) ->
+        Other = {{127, 0, 0, 2}, Port},
+        ok = reload(Server, #{http_listen => All}),
+        ?assertEqual({All, true}, {meerkat_http:address(Name), is_open(Other)}),
+        ok = reload(Server, #{http_listen => One}),
+        ?assertEqual({One, false}, {meerkat_http:address(Name), is_open(Other)}),
+        ?assertMatch({200, _}, json(Server, "/health")),
+        {ok, Socket} = gen_tcp:listen(Port, [{ip, {127, 0, 0, 2}}]),
+        {error, Sentence} = reload(Server, #{http_listen => All}),
+        ?assertMatch({match, _}, re:run(Sentence, "^cannot serve HTTP on 0.0.0.0:[0-9]+: address")),
+        ?assertEqual(One, meerkat_http:address(Name)),
+        ?assertMatch({200, _}, json(Server, "/health")),
+        ok = gen_tcp:close(Socket)
+    end).
+
+reload_that_the_relay_refuses(_Config) ->
+    doc("a listener that cannot be: HTTP is at its old address and not at the new one"),
+    {ok, Socket} = gen_udp:open(0, [{ip, ?HERE}]),
+    {ok, Taken} = inet:port(Socket),
+    Port = port(),
+    [with_server(http(#{http_listen => From}), fun(#{name := Name} = Server) ->
+         Before = meerkat_http:address(Name),
+         {error, "cannot listen on udp " ++ _} =
+             reload(Server, #{http_listen => To,
+                              listeners => [#{transport => udp, ip => ?HERE, port => Taken}]}),
+         ?assertEqual(Before, meerkat_http:address(Name)),
+         From =:= undefined orelse ?assertMatch({200, _}, json(Server, "/health")),
+         is_tuple(To) andalso ?assertNot(is_open({{127, 0, 0, 2}, element(2, To)}))
+     end) || {From, To} <- [{{?HERE, 0}, {{127, 0, 0, 2}, Port}}, {undefined, {{0, 0, 0, 0}, Port}},
+                            {{?HERE, Port}, {{0, 0, 0, 0}, Port}}, {{?HERE, 0}, undefined}]],
+    ok = gen_udp:close(Socket).
+
+reload_brings_back_what_had_died(_Config) ->
+    doc("HTTP that could not be kept alive is there again after a reload"),
+    with_server(http(), fun(#{name := Name} = Server) ->
+        Sup = meerkat_registry:note(Name, http_sup),
+        Monitor = erlang:monitor(process, Sup),
+        true = exit(Sup, kill),
+        receive {'DOWN', Monitor, process, Sup, _} -> ok end,
+        ok = reload(Server, #{}),
+        ?assertMatch({200, _}, json(Server, "/health"))
     end).
 
 %% ---------------------------------------------------------------------------------- hostile
@@ -352,10 +471,8 @@ http_dies_alone(_Config) ->
     end).
 
 httpd(Name) ->
-    [Pid] = [Pid || {{meerkat, N}, Server, _, _} <- supervisor:which_children(meerkat_sup),
-                    N =:= Name,
-                    {meerkat_http_sup, Sup, _, _} <- supervisor:which_children(Server),
-                    {meerkat_http, Pid, _, _} <- supervisor:which_children(Sup)],
+    Sup = meerkat_registry:note(Name, http_sup),
+    [Pid] = [Pid || {{meerkat_http, _}, Pid, _, _} <- supervisor:which_children(Sup)],
     Pid.
 
 the_relay_dies_alone(_Config) ->

@@ -461,6 +461,7 @@ base() ->
 
 changed(listen_ip) -> "127.0.0.2";
 changed(listen_port) -> integer_to_list(turn_kit:free_ports(1));
+changed(http_listen) -> integer_to_list(turn_kit:free_ports(1));
 changed(relay_ip) -> "127.0.0.2";
 changed(log_level) -> "error";
 changed(alternate_server) -> "192.0.2.7:3478";
@@ -477,7 +478,6 @@ other({choice, Words}, Default) ->
 other({list, network}, _) -> "10.0.0.0/8";
 other({list, secret}, _) -> "sesame";
 other(secret, _) -> "sesame";
-other(http_address, _) -> "9641";
 other(domain, _) -> "turn.example.com";
 other({list, domain}, _) -> "example.com";
 other({list, jid}, _) -> "admin@example.com";

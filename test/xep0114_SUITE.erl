@@ -17,7 +17,8 @@
          connects_several_at_once/1, connects_as_mongooseim/1, connects_is_subdomain/1,
          connects_conflict/1, connects_once_by_a_name/1, connects_wrong_from/1,
          connects_after_a_kill_under_load/1, connects_silence/1, connects_never_answers/1,
-         connects_backoff/1, connects_proof/1, connects_reload/1, x_large/1, x_huge/1, x_deep/1,
+         connects_backoff/1, connects_proof/1, connects_reload/1,
+         connects_and_ends_by_reload/1, x_large/1, x_huge/1, x_deep/1,
          x_laughs/1, x_not_ours/1, x_flood/1, x_answers_are_not_answered/1,
          x_component_crashes/1, x_not_configured/1, x_secret_is_not_shown/1]).
 -export([log/2]).
@@ -281,6 +282,31 @@ connects_reload(_Config) ->
         ok = ended(Link),
         #{open := Open} = accept(Listener),
         ?assertMatch(#{<<"to">> := <<"relay.localhost">>}, Open)
+    end).
+
+connects_and_ends_by_reload(_Config) ->
+    doc("xmpp_host set, left out and set again while allocations live"),
+    #{port := Port} = Listener = listen(),
+    with_server(options([Listener], #{xmpp_host => []}), fun(#{name := Name} = Server) ->
+        Client = allocated(Server),
+        Reload = fun(Hosts) ->
+            {ok, _} = meerkat_reload:change(Name, fun(Config) ->
+                {ok, Config#{xmpp_host => Hosts}, done}
+            end)
+        end,
+        ?assertEqual(none, meerkat_xmpp:info(Name)),
+        [begin
+             Reload([{{127, 0, 0, 1}, Port}]),
+             Link = accept(Listener),
+             ok = up(Server),
+             ?assertMatch([_ | _], told(Link)),
+             Reload([]),
+             ok = ended(Link),
+             ?assertEqual(none, meerkat_xmpp:info(Name))
+         end || _ <- [once, again]],
+        Peer = peer(),
+        _ = success(permit(Client, [Peer])),
+        relays(Client, Peer, <<"all along">>)
     end).
 
 %%% Stanzas that are meant to hurt

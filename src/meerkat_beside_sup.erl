@@ -1,0 +1,54 @@
+%% What stands beside what relays, as far as it is configured: HTTP, and the component of XMPP
+%% servers. Reloads let them come and go. They are temporary, and so is this: whatever becomes of
+%% them, what relays goes on, and a relay that dies does not take them along.
+-module(meerkat_beside_sup).
+-behaviour(supervisor).
+
+-export([child_spec/1, start_link/1, start_child/2, stop_child/2]).
+-export([init/1]).
+
+%% The child of a server's supervisor.
+-spec child_spec(Name :: atom()) -> supervisor:child_spec().
+child_spec(Name) ->
+    #{id => ?MODULE,
+      start => {?MODULE, start_link, [Name]},
+      restart => temporary,
+      type => supervisor}.
+
+%% Error: {shutdown, Sentence} somewhere in the reason.
+-spec start_link(Name :: atom()) -> {ok, pid()} | {error, term()}.
+start_link(Name) ->
+    case supervisor:start_link(?MODULE, Name) of
+        {ok, Pid} -> {ok, Pid};
+        {error, Reason} -> {error, Reason}
+    end.
+
+%% Starts what the settings ask for by now; nothing if it runs.
+-spec start_child(Name :: atom(), supervisor:child_spec()) -> ok | {error, term()}.
+start_child(Name, Spec) ->
+    try supervisor:start_child(meerkat_registry:note(Name, beside), Spec) of
+        {ok, _Pid} -> ok;
+        {error, {already_started, _Pid}} -> ok;
+        {error, Reason} -> {error, Reason}
+    catch
+        exit:{noproc, _} ->
+            {error, {shutdown, "what serves HTTP and XMPP was killed; the server must be started "
+                               "anew"}}
+    end.
+
+-spec stop_child(Name :: atom(), Id :: module()) -> ok.
+stop_child(Name, Id) ->
+    try supervisor:terminate_child(meerkat_registry:note(Name, beside), Id) of
+        ok -> ok;
+        {error, not_found} -> ok
+    catch
+        exit:{noproc, _} -> ok
+    end.
+
+-spec init(atom()) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
+init(Name) ->
+    ok = meerkat_registry:put_note(Name, beside, self()),
+    Settings = meerkat_registry:settings(Name),
+    {ok, {#{strategy => one_for_one},
+          meerkat_http_sup:child_specs(Name, Settings)
+              ++ meerkat_xmpp_sup:child_specs(Name, Settings)}}.
