@@ -36,7 +36,7 @@
 %% second after the first three, is not waited for.
 -define(PATIENCE_S, 10).
 -define(BYTES_PER_S, 100).
--define(BIND_AGAIN, 30).
+-define(BIND_AGAIN, 60).
 -define(BIND_AGAIN_MS, 100).
 
 %% Listens at Wanted, of the key http_listen, when this returns. {shutdown, Sentence} if that cannot
@@ -96,17 +96,22 @@ try_address({Ip, Port} = Address) ->
 cannot(Address, Why) ->
     lists:flatten(["cannot serve HTTP on ", meerkat_text:address(Address), ": ", Why]).
 
-%% What was killed at this address may be in the way for a moment yet. httpd says at length what is
-%% wrong with an address that is taken, so this is tried before it is.
+%% What was killed at this address may be in the way for a while yet: its port, its name, and
+%% connections that httpd waits for.
 listen(Name, Address, Tries) ->
-    case try_address(Address) of
-        ok ->
-            httpd(Name, Address);
+    case tried(Name, Address) of
         {error, _} when Tries > 0 ->
             receive after ?BIND_AGAIN_MS -> ok end,
             listen(Name, Address, Tries - 1);
-        {error, Why} ->
-            {error, Why}
+        Outcome ->
+            Outcome
+    end.
+
+%% httpd says at length what is wrong with an address that is taken, so this is tried before it is.
+tried(Name, Address) ->
+    case try_address(Address) of
+        ok -> httpd(Name, Address);
+        {error, Why} -> {error, Why}
     end.
 
 httpd(Name, {Ip, Port} = Address) ->
