@@ -1,6 +1,10 @@
 /*
  * Records are { u32 length, bytes, padding to 8 } and never wrap: where the rest of the ring is too
  * short a record of length SKIP fills it. head and tail count bytes for ever, modulo 2^32.
+ *
+ * A record posted to an empty box lies at the start of the ring, so that a box whose reader keeps
+ * up stays in the same few pages and cache lines. The writer moves base while there is nothing to
+ * read; the reader looks at it only after it has seen a tail that was published later.
  */
 #include "mailbox.h"
 
@@ -13,6 +17,12 @@
 static uint32_t record_size(uint32_t len)
 {
     return (uint32_t)((sizeof(uint32_t) + (size_t)len + 7) & ~(size_t)7);
+}
+
+/* Where in the ring that byte is. */
+static uint32_t offset(const struct mailbox *m, uint32_t at)
+{
+    return (at - m->base) & (m->size - 1);
 }
 
 bool mailbox_init(struct mailbox *m, uint32_t size)
@@ -49,7 +59,9 @@ uint8_t *mailbox_reserve(struct mailbox *m, uint32_t len)
     uint32_t head = atomic_load_explicit(&m->head, memory_order_acquire);
     uint32_t free_bytes = m->size - (tail - head);
     uint32_t need = record_size(len);
-    uint32_t to_end = m->size - (tail & (m->size - 1));
+    if (head == tail)
+        m->base = tail;
+    uint32_t to_end = m->size - offset(m, tail);
     if (len >= m->size || free_bytes < need)
         return NULL;
     m->reserved = 0;
@@ -57,11 +69,11 @@ uint8_t *mailbox_reserve(struct mailbox *m, uint32_t len)
         if (free_bytes < to_end + need)
             return NULL;
         uint32_t skip = SKIP;
-        memcpy(m->buf + (tail & (m->size - 1)), &skip, sizeof(skip));
+        memcpy(m->buf + offset(m, tail), &skip, sizeof(skip));
         m->reserved = to_end;
         tail += to_end;
     }
-    return m->buf + (tail & (m->size - 1)) + sizeof(uint32_t);
+    return m->buf + offset(m, tail) + sizeof(uint32_t);
 }
 
 void mailbox_commit(struct mailbox *m, uint8_t *record, uint32_t len)
@@ -77,14 +89,14 @@ const uint8_t *mailbox_peek(struct mailbox *m, uint32_t *len)
     uint32_t tail = atomic_load_explicit(&m->tail, memory_order_acquire);
     if (head == tail)
         return NULL;
-    const uint8_t *p = m->buf + (head & (m->size - 1));
+    const uint8_t *p = m->buf + offset(m, head);
     memcpy(len, p, sizeof(*len));
     if (*len == SKIP) {
-        head += m->size - (head & (m->size - 1));
+        head += m->size - offset(m, head);
         atomic_store_explicit(&m->head, head, memory_order_release);
         if (head == tail)
             return NULL;
-        p = m->buf + (head & (m->size - 1));
+        p = m->buf + offset(m, head);
         memcpy(len, p, sizeof(*len));
     }
     return p + sizeof(uint32_t);
@@ -94,6 +106,6 @@ void mailbox_consume(struct mailbox *m)
 {
     uint32_t head = atomic_load_explicit(&m->head, memory_order_relaxed);
     uint32_t len;
-    memcpy(&len, m->buf + (head & (m->size - 1)), sizeof(len));
+    memcpy(&len, m->buf + offset(m, head), sizeof(len));
     atomic_store_explicit(&m->head, head + record_size(len), memory_order_release);
 }

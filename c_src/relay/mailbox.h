@@ -16,6 +16,7 @@ struct mailbox {
     _Atomic uint32_t head; /* the reader's */
     _Atomic uint32_t tail; /* the writer's, published */
     uint32_t reserved;     /* the writer's: bytes between tail and the end of the open record */
+    uint32_t base;         /* the writer's: the count at which the ring begins */
 };
 
 bool mailbox_init(struct mailbox *m, uint32_t size);
