@@ -61,11 +61,11 @@ void move_settle(struct worker *w, struct session *s, unsigned home)
 
 void move_forget(struct worker *w, struct session *s)
 {
-    if (s->moving)
-        tell_roamer(w, s->move_home, false, s, &s->move);
+    if (s->move)
+        tell_roamer(w, s->move->home, false, s, &s->move->flow);
     if (s->flow_home != w->config.index)
         tell_roamer(w, s->flow_home, false, s, &s->flow);
-    s->moving = false;
+    session_drop_move(&w->sessions, s);
 }
 
 bool move_session(struct worker *w, const struct mail_move *m)
@@ -80,12 +80,10 @@ bool move_session(struct worker *w, const struct mail_move *m)
     } else if (session_find(&w->sessions, &f)) {
         status = CTL_CONFLICT;
     } else {
-        if (s->moving)
-            tell_roamer(w, s->move_home, false, s, &s->move);
-        s->move = f;
-        s->move_home = m->home;
-        s->moving = true;
-        tell_roamer(w, s->move_home, true, s, &s->move);
+        if (s->move)
+            tell_roamer(w, s->move->home, false, s, &s->move->flow);
+        session_set_move(&w->sessions, s, &f, m->home);
+        tell_roamer(w, m->home, true, s, &f);
     }
     struct ctl_frame reply = {
         .code = CTL_REPLY,
@@ -104,7 +102,6 @@ static bool commit(struct worker *w, struct session *s)
     struct flow old = s->flow;
     unsigned old_home = s->flow_home;
     session_commit_move(&w->sessions, s);
-    s->flow_home = s->move_home;
     if (old_home != w->config.index)
         tell_roamer(w, old_home, false, s, &old);
     if (s->flow_home == w->config.index)
@@ -131,7 +128,7 @@ static void take(struct worker *w, uint64_t session, const struct flow *f, uint8
         count(w, CTR_bad_indication);
         return;
     }
-    if (s->moving && flow_equal(&s->move, f)) {
+    if (s->move && flow_equal(&s->move->flow, f)) {
         if (!commit(w, s)) {
             count(w, CTR_carry_full);
             return;

@@ -10,6 +10,7 @@ bool sessions_init(struct sessions *t, uint32_t sessions_max, uint32_t peers_max
     list_init(&t->gone);
     timers_init(&t->timers, now);
     return slab_init(&t->session_slab, sizeof(struct session), sessions_max) &&
+           slab_init(&t->move_slab, sizeof(struct move), sessions_max) &&
            slab_init(&t->permission_slab, sizeof(struct permission), peers_max) &&
            slab_init(&t->channel_slab, sizeof(struct channel), peers_max) &&
            slab_init(&t->roamer_slab, sizeof(struct roamer), sessions_max) &&
@@ -21,6 +22,7 @@ bool sessions_init(struct sessions *t, uint32_t sessions_max, uint32_t peers_max
 void sessions_destroy(struct sessions *t)
 {
     slab_destroy(&t->session_slab);
+    slab_destroy(&t->move_slab);
     slab_destroy(&t->permission_slab);
     slab_destroy(&t->channel_slab);
     slab_destroy(&t->roamer_slab);
@@ -118,6 +120,7 @@ void session_free(struct sessions *t, struct session *s)
 {
     table_remove(&t->by_id, &s->by_id);
     s->flow.listener->sessions--;
+    session_drop_move(t, s);
     slab_free(&t->session_slab, s);
 }
 
@@ -138,14 +141,29 @@ void session_set_timer(struct sessions *t, struct session *s)
         timer_clear(&t->timers, &s->timer);
 }
 
+void session_set_move(struct sessions *t, struct session *s, const struct flow *f, unsigned home)
+{
+    if (!s->move)
+        s->move = slab_alloc(&t->move_slab);
+    *s->move = (struct move){*f, home};
+}
+
 void session_commit_move(struct sessions *t, struct session *s)
 {
     table_remove(&t->by_tuple, &s->by_tuple);
     s->flow.listener->sessions--;
-    s->flow = s->move;
+    s->flow = s->move->flow;
+    s->flow_home = s->move->home;
     s->flow.listener->sessions++;
-    s->moving = false;
+    session_drop_move(t, s);
     table_insert(&t->by_tuple, &s->by_tuple, tuple_hash(&t->by_tuple, &s->flow));
+}
+
+void session_drop_move(struct sessions *t, struct session *s)
+{
+    if (s->move)
+        slab_free(&t->move_slab, s->move);
+    s->move = NULL;
 }
 
 void session_forget_family(struct sessions *t, struct session *s, uint8_t family)

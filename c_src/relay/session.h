@@ -37,6 +37,12 @@ struct relayed {
     uint64_t deadline; /* of this family */
 };
 
+/* RFC 8016: where a session's client may appear next. */
+struct move {
+    struct flow flow;
+    unsigned home; /* the worker its datagrams would come to */
+};
+
 /* In the order in which a datagram needs it, the cold part last; lines of the cache are 64 bytes.
  */
 struct session {
@@ -44,9 +50,9 @@ struct session {
     struct flow flow;
     uint64_t expires; /* the last deadline of a family */
     bool dying;
-    bool moving; /* move below is pending */
     uint8_t reason;
-    struct rate rate; /* of this allocation alone */
+    unsigned flow_home; /* the worker its client's datagrams come to */
+    struct rate rate;   /* of this allocation alone */
     struct shared_bucket *user;
 
     uint64_t client_packets, client_bytes; /* from the client, relayed */
@@ -62,9 +68,7 @@ struct session {
     uint64_t id;
     struct list permissions;
     struct list in_gone; /* a socket of it is closed, and that not reported yet */
-    struct flow move;    /* RFC 8016: where its client may appear next */
-    unsigned move_home;  /* the worker that client's datagrams come to, for either flow */
-    unsigned flow_home;
+    struct move *move;   /* NULL: none is pending */
     uint64_t dropped;
     uint32_t drops[SESSION_DROPS]; /* of these, by reason */
 };
@@ -90,7 +94,7 @@ struct channel {
 };
 
 struct sessions {
-    struct slab session_slab, permission_slab, channel_slab, roamer_slab;
+    struct slab session_slab, move_slab, permission_slab, channel_slab, roamer_slab;
     struct table by_tuple, by_id, permissions, channel_numbers, channel_peers, roamers;
     struct timers timers;
     struct list gone;
@@ -154,8 +158,12 @@ static inline struct relayed *session_relayed(struct session *s, uint8_t family,
 /* Sets what session_alive and the sweep go by, after a deadline of a family changed. */
 void session_set_timer(struct sessions *t, struct session *s);
 
+/* Makes or replaces what is pending: there is room for one in each session. */
+void session_set_move(struct sessions *t, struct session *s, const struct flow *f, unsigned home);
 /* Takes the 5-tuple the session was moved to as its only one. */
 void session_commit_move(struct sessions *t, struct session *s);
+/* Harmless where none is pending. */
+void session_drop_move(struct sessions *t, struct session *s);
 
 /* Permissions and channels of a family, gone with its relayed address. */
 void session_forget_family(struct sessions *t, struct session *s, uint8_t family);
