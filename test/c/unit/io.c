@@ -7,7 +7,10 @@
 #include <netinet/udp.h>
 #include <poll.h>
 #include <stdalign.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "io.h"
@@ -339,6 +342,38 @@ static void x105_nothing_queued_is_lost_when_buffers_run_out(void)
     CHECK_EQ(h.errors > 0, create == uring_create);
     for (int i = 0; i < SOCKETS; i++)
         close_socket(&s[i]);
+    close(peer);
+    io_destroy(io);
+}
+
+/* More sockets than the completion queue has places end their receives at once: the kernel keeps
+ * what does not fit, each is started again, and what lay in them is all handed up. */
+static void x105_nothing_is_lost_when_completions_overflow(void)
+{
+    enum { SOCKETS = 9000 }; /* uring.h: 8192 places */
+    struct rlimit files;
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &files), 0);
+    files.rlim_cur = files.rlim_max;
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &files), 0);
+    if (files.rlim_max < SOCKETS + 100) {
+        puts("io: too few files are allowed to make the completion queue overflow");
+        return;
+    }
+    struct addr there;
+    start_with(SOCKETS);
+    struct io_socket *s = calloc(SOCKETS, sizeof(*s));
+    int peer = plain_at("127.0.0.1", &there);
+    for (int i = 0; i < SOCKETS; i++) {
+        s[i].fd = open_at("127.0.0.1");
+        struct addr here = bound(s[i].fd);
+        send_from(peer, &here, &i, sizeof(i));
+        CHECK_EQ(io_add(io, &s[i]), 0);
+    }
+    turn_until(&h.packets, SOCKETS);
+    for (int i = 0; i < SOCKETS; i++)
+        io_remove(io, &s[i]);
+    turn_until(&h.closed, SOCKETS);
+    free(s);
     close(peer);
     io_destroy(io);
 }
@@ -716,6 +751,7 @@ static void all_on(int (*backend)(struct io **, const struct io_events *, uint32
     RUN(received_bursts_use_every_buffer_and_go_on);
     RUN(losses_of_the_socket_are_told);
     RUN(x105_nothing_queued_is_lost_when_buffers_run_out);
+    RUN(x105_nothing_is_lost_when_completions_overflow);
     RUN(x105_places_are_used_again_while_buffers_run_out);
     RUN(a_batch_leaves_in_runs_of_both_families);
     RUN(joined_datagrams_of_both_families);
