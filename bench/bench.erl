@@ -207,11 +207,11 @@ turn_figures(Id, Row, Mode, Round, Run) ->
             {{error, "it is left out"}, Run1}
     end.
 
-job(Mode, #{id := RowId, args := Args, host := Host} = Row, Id, Port, Pids, Round,
+job(Mode, #{id := RowId, args := Args, hosts := Hosts} = Row, Id, Port, Pids, Round,
     #run{times = Times, files = Files}) ->
     #{seconds := Seconds} = Times(Row),
     Duration = io_lib:format("~.1f", [Seconds]),
-    #{mode => Mode, host => Host, port => Port, pids => Pids,
+    #{mode => Mode, hosts => Hosts, port => Port, pids => Pids,
       args => Args ++ length_of(Mode, lists:flatten(Duration)),
       file => filename:join(Files, Mode ++ ".csv"),
       label => lists:flatten(io_lib:format("~s/~s/~b", [RowId, Id, Round]))}.
@@ -219,35 +219,22 @@ job(Mode, #{id := RowId, args := Args, host := Host} = Row, Id, Port, Pids, Roun
 length_of("search", _) -> ["--trial", "2", "--confirm", "2", "--warmup", ?WARMUP];
 length_of(_, Duration) -> ["--duration", Duration, "--warmup", ?WARMUP].
 
-%% Memory is that of a new server, and of a second one where its relay is looked at by itself.
-memory(Id, #{id := RowId} = Row, Mode, Round, Run) ->
-    Sized = Row#{args := ["--flows", flows(RowId, Id)]},
-    case fresh(Id, Sized, Mode, Round, fun(#{pids := Pids}) -> Pids end, Run) of
-        {ok, #{rss := Rss} = Figures} ->
-            case fresh(Id, Sized, Mode, Round, fun(#{relay := Relay}) -> Relay end, Run) of
-                {ok, #{rss := Relay}} ->
-                    {ok, Figures#{relay_rss => Relay, beam_rss => Rss - Relay}};
-                _ ->
-                    {ok, Figures}
-            end;
-        {error, _} = Error ->
-            Error
-    end.
-
-fresh(Id, Row, Mode, Round, Whose, #run{directory = Dir} = Run) ->
+%% Memory is that of a new server.
+memory(Id, Row, Mode, Round, #run{directory = Dir} = Run) ->
     case bench_servers:start(Id, Dir) of
         {ok, Server} ->
-            Info = #{port := Port} = bench_servers:info(Server),
-            Answer =
-                case Whose(Info) of
-                    [] -> {error, "its relay is not a process of its own"};
-                    Pids -> warm(job(Mode, Row, Id, Port, Pids, Round, Run))
-                end,
+            #{port := Port, pids := Pids, relay := Relay} = bench_servers:info(Server),
+            Answer = warm(job(Mode, apart(Relay, Row), Id, Port, Pids, Round, Run)),
             ok = bench_servers:stop(Server),
             Answer;
         {error, _} = Error ->
             Error
     end.
+
+%% What moves packets is looked at by itself, too.
+apart([], Row) -> Row;
+apart(Relay, #{args := Args} = Row) ->
+    Row#{args := Args ++ ["--part-pid", lists:flatten(lists:join(",", Relay))]}.
 
 %% Some traffic first: what a server's buffers take when they are first used is no part of what an
 %% allocation takes.
@@ -259,9 +246,6 @@ warm(#{file := File} = Job) ->
         {ok, _} -> bench_run:measure(Job);
         {error, _} = Error -> Error
     end.
-
-flows(memory, _) -> "1000,10000";
-flows(memory_most, Id) -> "10000," ++ integer_to_list(bench_servers:room(Id)).
 
 %%% Servers, which stay from row to row
 

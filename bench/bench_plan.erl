@@ -9,10 +9,10 @@
 %% latency: the same at a share of the rate that the first server takes without loss.
 %% allocations, memory: its modes allocations and idle. sink: the generator by itself.
 -type kind() :: packets | latency | allocations | memory | sink.
-%% part: the heading it stands under and a name that ONLY knows. args: of the generator; host:
-%% where it finds the server.
+%% part: the heading it stands under and a name that ONLY knows. args: of the generator; hosts:
+%% where it finds the server, or servers.
 -type row() :: #{id := atom(), part := atom(), kind := kind(), title := string(),
-                 args := [string()], host := string(), servers := [bench_servers:id()],
+                 args := [string()], hosts := [string()], servers := [bench_servers:id()],
                  is_key := boolean()}.
 %% Of a row's figure, ours to theirs (there, or in the row `against'): at least, or at most, so many
 %% times.
@@ -56,7 +56,7 @@ rows() ->
          load(1, 1200, 16) ++ ["--gso"]),
 
      (row(ipv6, ipv6, "IPv6: 1,000 flows, 160 B, singles",
-          load(1000, 160, 1) ++ ["--peer", "::1", "--family", "6"]))#{host := "[::1]"},
+          load(1000, 160, 1) ++ ["--peer", "::1", "--family", "6"]))#{hosts := ["[::1]"]},
      row(ipv6, mixed, "IPv4 clients, IPv6 peers: the same",
          load(1000, 160, 1) ++ ["--peer", "::1", "--family", "6"]),
 
@@ -74,8 +74,9 @@ rows() ->
      allocations(allocations_10, "10 requests under way", "10"),
      allocations(allocations_1000, "1,000 requests under way", "1000"),
 
-     memory(memory, "from 1,000 to 10,000 idle allocations", ?REAL),
-     (memory(memory_most, "from 10,000 to as many as fit", [ours_many, coturn_many])),
+     memory(memory, "from 1,000 to 10,000 idle allocations", "1000,10000", ?REAL),
+     six(memory(memory_100000, "from 10,000 to 100,000 idle allocations", "10000,100000",
+                [ours_six])),
 
      sink(sink_1, "160 B, singles", ["--payload", "160"]),
      sink(sink_4, "1,100 B, bursts of 4", ["--payload", "1100", "--burst", "4", "--gso"]),
@@ -83,7 +84,7 @@ rows() ->
 
 row(Part, Id, Title, Args) ->
     #{id => Id, part => Part, kind => packets, title => Title, args => Args,
-      host => "127.0.0.1", servers => ?FIELD, is_key => false}.
+      hosts => ["127.0.0.1"], servers => ?FIELD, is_key => false}.
 
 key(Id, Title, Args) ->
     (all(row(packets, Id, Title, Args)))#{is_key := true}.
@@ -95,8 +96,12 @@ allocations(Id, Title, InFlight) ->
     (row(allocations, Id, Title, ["--in-flight", InFlight]))
         #{kind := allocations, servers := ?REAL}.
 
-memory(Id, Title, Servers) ->
-    (row(memory, Id, Title, []))#{kind := memory, servers := Servers}.
+memory(Id, Title, Flows, Servers) ->
+    (row(memory, Id, Title, ["--flows", Flows]))#{kind := memory, servers := Servers}.
+
+%% The generator may open no more files than a server: its clients share sockets.
+six(#{args := Args} = Row) ->
+    Row#{args := Args ++ ["--clients", "32"], hosts := bench_servers:hosts(ours_six)}.
 
 sink(Id, Title, Args) ->
     (row(sink, Id, Title, ["--flows", "100", "--direction", "both", "--rate", "0" | Args]))
@@ -134,7 +139,7 @@ names(#{id := Id, part := Part}) ->
 workloads() ->
     [{"W1", [audio]}, {"W2", [video]}, {"W3", [hot]}, {"W4", [singles, flows_10000]},
      {"W5", [indications]}, {"W6", [allocations_10, allocations_1000]},
-     {"W7", [memory, memory_most]}].
+     {"W7", [memory, memory_100000]}].
 
 is_quick(#{is_key := true}) -> true;
 is_quick(#{id := Id}) -> lists:member(Id, [allocations_10, allocations_1000, memory, sink_1]).

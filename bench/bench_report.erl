@@ -160,7 +160,7 @@ allocations(Rows, Samples) ->
 memory(Rows, Samples) ->
     several("## Memory\n\nBytes for each idle allocation with a channel: the slope between two "
             "numbers of them, in a new server that has relayed for two seconds.\n\n",
-            [memory, memory_most],
+            [memory, memory_100000],
             [{"allocations", most}, {"resident", rss}, {"proportional", pss},
              {"of that the relay program", relay_rss},
              {"of that the BEAM", beam_rss}, {"in the kernel", kernel},

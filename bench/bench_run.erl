@@ -7,7 +7,7 @@
 
 %% file: of CSV. label: its first column. seconds: measured, where the kind has a duration. pids:
 %% whose work counts. args: what else the generator is told.
--type job() :: #{mode := string(), host := string(), port := inet:port_number() | none,
+-type job() :: #{mode := string(), hosts := [string()], port := inet:port_number() | none,
                  args := [string()], pids := [string()], file := file:filename(),
                  label := string()}.
 -type figures() :: #{atom() => number()}.
@@ -30,7 +30,7 @@ measure(#{file := File} = Job) ->
             {error, failure(Status, Output)}
     end.
 
-command(#{mode := Mode, host := Host, port := Port, args := Args, pids := Pids, file := File,
+command(#{mode := Mode, hosts := Hosts, port := Port, args := Args, pids := Pids, file := File,
           label := Label}) ->
     {User, Password} = bench_servers:credentials(),
     Server =
@@ -38,8 +38,9 @@ command(#{mode := Mode, host := Host, port := Port, args := Args, pids := Pids, 
             none ->
                 [];
             _ ->
-                ["turn:" ++ Host ++ ":" ++ integer_to_list(Port), "--user", User, "--password",
-                 Password, "--server-pid", lists:flatten(lists:join(",", Pids))]
+                ["turn:" ++ Host ++ ":" ++ integer_to_list(Port) || Host <- Hosts] ++
+                    ["--user", User, "--password", Password, "--server-pid",
+                     lists:flatten(lists:join(",", Pids))]
         end,
     [filename:join(bench:build_dir(), "meerkat_bench"), Mode] ++ Server ++
         ["--cpu", "0", "--quiet", "--max-loss", "100", "--csv", File, "--label", Label | Args].
@@ -88,6 +89,7 @@ columns() ->
      {rate, <<"allocations_per_s">>}, {per_cpu, <<"allocations_per_cpu_s">>},
      {p50, <<"allocate_p50_us">>}, {p99, <<"allocate_p99_us">>},
      {most, <<"allocated_2">>}, {rss, <<"rss_bytes_per_allocation">>},
+     {relay_rss, <<"part_bytes_per_allocation">>},
      {pss, <<"pss_bytes_per_allocation">>}, {kernel, <<"kernel_bytes_per_allocation">>},
      {sockets, <<"socket_bytes_per_allocation">>}, {idle_cpu, <<"server_cpu_percent">>}].
 
@@ -99,6 +101,9 @@ derived(Numbers) ->
      || #{<<"relayed">> := Relayed, <<"seconds">> := Seconds} <- [Numbers], Seconds > 0]
         ++ [{busy, 100 * Cpu / Seconds}
             || #{<<"server_cpu_s">> := Cpu, <<"seconds">> := Seconds} <- [Numbers], Seconds > 0]
+        ++ [{beam_rss, Rss - Part}
+            || #{<<"rss_bytes_per_allocation">> := Rss,
+                 <<"part_bytes_per_allocation">> := Part} <- [Numbers]]
         ++ [{left, 1024 * (After - Before)}
             || #{<<"rss_kb_after">> := After, <<"rss_kb_0">> := Before} <- [Numbers]].
 

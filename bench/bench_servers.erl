@@ -2,12 +2,12 @@
 %% processes its work is charged to. Knows nothing of what is measured.
 -module(bench_servers).
 
--export([table/0, title/1, colour/1, missing/1, start/2, stop/1, info/1, is_alive/1,
-         room/1, version/1, credentials/0, leash/2]).
+-export([table/0, title/1, colour/1, missing/1, hosts/1, start/2, stop/1, info/1, is_alive/1,
+         version/1, credentials/0, leash/2]).
 -export_type([id/0, server/0]).
 
--type id() :: ours | ours_epoll | ours_limits | ours_lists | ours_many | coturn | coturn_gso |
-              coturn_many | p1 | floor.
+-type id() :: ours | ours_epoll | ours_limits | ours_lists | ours_six | coturn | coturn_gso |
+              p1 | floor.
 -opaque server() :: #{id := id(), port := inet:port_number(), leash := port(), log := string(),
                       pids := [string()], relay := [string()]}.
 
@@ -19,11 +19,6 @@
 -define(USER, "bench").
 -define(PASSWORD, "bench-password").
 -define(REALM, "bench").
-%% Relayed addresses of the servers that are to hold as many allocations as fit, and how many.
--define(MANY_ADDRESSES, 6).
--define(MANY, 100000).
-%% Files that a server or the generator opens besides one for each allocation.
--define(OTHER_FILES, 300).
 %% Milliseconds a server may take to answer its first Binding request.
 -define(PATIENCE, 20000).
 -define(ASK_EACH, 100).
@@ -39,8 +34,7 @@ table() ->
      {p1, "Erlang stun", "#8d5aa8"},
      {ours_limits, "Meerkat, bandwidth limits", "#2f6f4e"},
      {ours_lists, "Meerkat, lists", "#2f6f4e"},
-     {ours_many, "Meerkat", "#2f6f4e"},
-     {coturn_many, "coturn", "#c0562f"}].
+     {ours_six, "Meerkat, six servers in one VM", "#2f6f4e"}].
 
 -spec title(id()) -> string().
 title(Id) ->
@@ -64,8 +58,6 @@ missing(coturn) ->
         false -> "not installed; `apt-get install coturn` does it";
         _ -> none
     end;
-missing(coturn_many) ->
-    missing(coturn);
 missing(coturn_gso) ->
     case missing(coturn) of
         none ->
@@ -106,8 +98,9 @@ version(ours) ->
 version(_) ->
     "".
 
-%% Starts a server on a free port of 127.0.0.1 and ::1 and waits until it answers. Its files are in
-%% Dir, which is there. When the caller dies the server does.
+%% Starts a server on a free port of 127.0.0.1 and ::1, or several at once on the same port of
+%% addresses of their own, and waits until it answers. Its files are in Dir, which is there. When the
+%% caller dies the server does.
 -spec start(id(), file:filename()) -> {ok, server()} | {error, string()}.
 start(Id, Dir) ->
     UdpPort = free_port(),
@@ -115,7 +108,7 @@ start(Id, Dir) ->
     Command = command(Id, integer_to_list(UdpPort), Dir),
     Leash = leash(["taskset", "-c", ?CPU | Command],
                   [{"BENCH_LOG", Log}, {"MEERKAT_RUN_DIR", Dir}]),
-    case await(Leash, UdpPort, deadline()) of
+    case await_all(Leash, hosts(Id), UdpPort, deadline()) of
         ok ->
             {os_pid, Pid} = erlang:port_info(Leash, os_pid),
             Pids = descendants(integer_to_list(Pid)),
@@ -142,25 +135,11 @@ info(Server) ->
 is_alive(#{pids := Pids}) ->
     lists:all(fun is_running/1, Pids).
 
-%% How many allocations such a server can hold here: files and ports allow no more.
--spec room(ours_many | coturn_many) -> pos_integer().
-room(Id) ->
-    Ports = list_to_integer(?MAX_PORT) - list_to_integer(?MIN_PORT) + 1,
-    lists:min([?MANY, bench_machine:files() - ?OTHER_FILES, length(many(Id)) * Ports * 9 div 10]).
-
-%% Relayed addresses: as many as it takes.
-many(ours_many) ->
-    File = filename:join(bench:build_dir(), "many.cfg"),
-    ok = file:write_file(File, configuration("0", many())),
-    case meerkat_config:load(#{file => File, env => []}) of
-        {ok, _, _} -> many();
-        {error, _} -> ["127.0.0.1"]
-    end;
-many(coturn_many) ->
-    many().
-
-many() ->
-    ["127.0.0." ++ integer_to_list(N) || N <- lists:seq(1, ?MANY_ADDRESSES)].
+%% The IPv4 addresses that it listens on. Each allocation is a socket and a process may have 20,000
+%% of them here, so no server can hold 100,000: six can.
+-spec hosts(id()) -> [string(), ...].
+hosts(ours_six) -> ["127.0.0." ++ integer_to_list(N) || N <- lists:seq(1, 6)];
+hosts(_) -> ["127.0.0.1"].
 
 %% Runs a command that ends when the caller does or closes the port (leash.c). Its output goes where
 %% the variable BENCH_LOG says, otherwise to the caller as data of the port.
@@ -178,23 +157,24 @@ leash(Command, Env) ->
 %%% Commands
 
 command(coturn, Port, Dir) ->
-    coturn(Port, Dir, ["127.0.0.1", "::1"]);
-command(coturn_many, Port, Dir) ->
-    coturn(Port, Dir, many());
+    coturn(Port, Dir);
 command(coturn_gso, Port, Dir) ->
-    coturn(Port, Dir, ["127.0.0.1", "::1"]) ++ ["--multiplex-peer", "--udp-gso"];
+    coturn(Port, Dir) ++ ["--multiplex-peer", "--udp-gso"];
 command(p1, Port, _) ->
     [filename:join([bench:root(), "bench", "p1_stun.escript"]), Port, ?USER, ?PASSWORD, ?MIN_PORT,
      ?MAX_PORT];
 command(floor, Port, _) ->
     [filename:join(bench:build_dir(), "floor"), Port];
+command(ours_six, Port, Dir) ->
+    Files = [file(Dir, "ours_six_" ++ Ip, configuration(Port, [Ip]))
+             || Ip <- hosts(ours_six)],
+    [filename:join([bench:root(), "bench", "several.escript"]) | Files];
 command(Ours, Port, Dir) ->
-    File = filename:join(Dir, atom_to_list(Ours) ++ ".cfg"),
-    ok = file:write_file(File, ours(Ours, Port)),
+    File = file(Dir, atom_to_list(Ours), ours(Ours, Port)),
     [filename:join([bench:root(), "rel", "bin", "meerkatctl"]), "foreground", "-c", File].
 
-coturn(Port, Dir, RelayIps) ->
-    Addresses = [["-L", Ip] || Ip <- ["127.0.0.1", "::1"]] ++ [["-E", Ip] || Ip <- RelayIps],
+coturn(Port, Dir) ->
+    Addresses = [[Option, Ip] || Option <- ["-L", "-E"], Ip <- ["127.0.0.1", "::1"]],
     ["turnserver", "-n", "--lt-cred-mech", "-u", ?USER ":" ?PASSWORD, "-r", ?REALM,
      "--allow-loopback-peers", "--no-cli", "--no-tls", "--no-dtls", "-m", "1", "-p", Port,
      "--min-port", ?MIN_PORT, "--max-port", ?MAX_PORT, "--no-stdout-log", "--log-file", "/dev/null",
@@ -203,11 +183,9 @@ coturn(Port, Dir, RelayIps) ->
 
 %% Our configuration file.
 ours(ours, Port) ->
-    [configuration(Port, ["127.0.0.1", "::1"]), "io_backend = \"io_uring\";\n"];
+    configuration(Port, ["127.0.0.1", "::1"]);
 ours(ours_epoll, Port) ->
-    [configuration(Port, ["127.0.0.1", "::1"]), "io_backend = \"epoll\";\n"];
-ours(ours_many, Port) ->
-    [configuration(Port, many(ours_many)), "io_backend = \"io_uring\";\n"];
+    [configuration(Port, ["127.0.0.1", "::1"], "epoll")];
 %% Limits that nothing reaches: what counting up to them costs.
 ours(ours_limits, Port) ->
     [ours(ours, Port), "max_bps = 100000000000;\nuser_bps = 100000000000;\n"
@@ -217,21 +195,29 @@ ours(ours_lists, Port) ->
     [ours(ours, Port), "denied_peers = ( ", networks(198, 18), " );\n"
      "allowed_peers = ( ", networks(198, 19), " );\n"].
 
-configuration(Port, RelayIps) ->
-    ["listen_ip = ( \"127.0.0.1\", \"::1\" );\n"
+configuration(Port, Ips) ->
+    configuration(Port, Ips, "io_uring").
+
+configuration(Port, Ips, Backend) ->
+    Addresses = lists:join(", ", [["\"", Ip, "\""] || Ip <- Ips]),
+    ["listen_ip = ( ", Addresses, " );\n"
      "listen_port = ", Port, ";\n"
-     "relay_ip = ( ", lists:join(", ", [["\"", Ip, "\""] || Ip <- RelayIps]), " );\n"
+     "relay_ip = ( ", Addresses, " );\n"
      "min_port = " ?MIN_PORT ";\nmax_port = " ?MAX_PORT ";\n"
      "users = ( { name = \"" ?USER "\"; password = \"" ?PASSWORD "\"; } );\n"
      "realm = \"" ?REALM "\";\n"
      "workers = 1;\n"
-     "max_allocations = ", max_allocations(RelayIps), ";\n"
+     "max_allocations = 22000;\n"
+     "io_backend = \"", Backend, "\";\n"
      "unauthenticated_rate = 0;\n"
      "drain_deadline = 0;\n"
      "log_level = \"warning\";\n"].
 
-max_allocations(["127.0.0.1", "127.0.0.2" | _]) -> "110000";
-max_allocations(_) -> "22000".
+%% Writes a configuration; its name.
+file(Dir, Name, Text) ->
+    File = filename:join(Dir, Name ++ ".cfg"),
+    ok = file:write_file(File, Text),
+    File.
 
 networks(A, B) ->
     lists:join(", ", [io_lib:format("\"~b.~b.~b.0/24\"", [A, B, C]) || C <- lists:seq(1, 100)]).
@@ -247,16 +233,22 @@ free_port() ->
     ok = gen_udp:close(Socket),
     Port.
 
-%% A Binding request now and then, until one is answered.
-await(Leash, UdpPort, Deadline) ->
+await_all(_, [], _, _) ->
+    ok;
+await_all(Leash, [Host | Hosts], UdpPort, Deadline) ->
+    {ok, Ip} = inet:parse_address(Host),
     {ok, Socket} = gen_udp:open(0, [binary, {ip, {127, 0, 0, 1}}, {active, true}]),
-    Answer = await(Leash, Socket, UdpPort, Deadline),
+    Answer = await(Leash, Socket, {Ip, UdpPort}, Deadline),
     ok = gen_udp:close(Socket),
-    Answer.
+    case Answer of
+        ok -> await_all(Leash, Hosts, UdpPort, Deadline);
+        {error, _} -> Answer
+    end.
 
-await(Leash, Socket, UdpPort, Deadline) ->
+%% A Binding request now and then, until one is answered.
+await(Leash, Socket, To, Deadline) ->
     Late = erlang:monotonic_time(millisecond) > Deadline,
-    _ = gen_udp:send(Socket, {127, 0, 0, 1}, UdpPort,
+    _ = gen_udp:send(Socket, To,
                      <<1:16, 0:16, 16#2112a442:32, (crypto:strong_rand_bytes(12))/binary>>),
     receive
         {udp, Socket, _, _, <<1:16, _/binary>>} -> ok;
@@ -266,7 +258,7 @@ await(Leash, Socket, UdpPort, Deadline) ->
     after ?ASK_EACH ->
         case Late of
             true -> {error, "it does not answer"};
-            false -> await(Leash, Socket, UdpPort, Deadline)
+            false -> await(Leash, Socket, To, Deadline)
         end
     end.
 

@@ -52,7 +52,7 @@ static void transmit(struct fleet *f, struct turn_client *c, uint64_t now)
 {
     uint64_t wait = RTO << c->sends++;
     c->deadline = now + MIN(wait, RTO_MAX);
-    int err = socket_send(c->fd, &c->source, &f->o->server, c->request, c->request_len);
+    int err = socket_send(c->fd, &c->source, fleet_server(f, c), c->request, c->request_len);
     if (err == -ECONNREFUSED)
         end_plan(f, c, TURN_REFUSED, now);
 }

@@ -54,6 +54,12 @@ extern const enum turn_step plan_up_channels[], plan_up_permission[], plan_keep_
 /* Monotonic, in nanoseconds. */
 uint64_t fleet_now(void);
 
+/* The server that a client talks to. */
+static inline const struct addr *fleet_server(const struct fleet *f, const struct turn_client *c)
+{
+    return &f->o->servers[c->index % f->o->server_count];
+}
+
 /* Opens the peers' sockets, and room for `size` clients without sockets. 0 or -1, stderr says why.
  */
 int fleet_open(struct fleet *f, const struct options *o, unsigned size);

@@ -41,15 +41,23 @@ static int pin(int cpu)
     return -1;
 }
 
+static bool are_there(const char *option, const int *pids, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        if (!procfs_alive(pids[i])) {
+            fprintf(stderr, "meerkat_bench: --%s %d: no such process\n", option, pids[i]);
+            return false;
+        }
+    }
+    return true;
+}
+
 /* Names to process ids; each must be there. */
 static int find_servers(struct options *o)
 {
-    for (unsigned i = 0; i < o->pid_count; i++) {
-        if (!procfs_alive(o->pids[i])) {
-            fprintf(stderr, "meerkat_bench: --server-pid %d: no such process\n", o->pids[i]);
-            return -1;
-        }
-    }
+    if (!are_there("server-pid", o->pids, o->pid_count) ||
+        !are_there("part-pid", o->parts, o->part_count))
+        return -1;
     for (unsigned i = 0; i < o->name_count; i++) {
         unsigned count = procfs_find(o->names[i], o->pids, o->pid_count, PIDS_MAX);
         if (count == o->pid_count) {

@@ -18,9 +18,11 @@
 #include "crypto.h"
 
 static const char help[] =
-    "meerkat_bench [MODE] turn:HOST:PORT (--user U --password P | --secret S) [OPTION...]\n"
+    "meerkat_bench [MODE] turn:HOST:PORT... (--user U --password P | --secret S) [OPTION...]\n"
     "\n"
-    "Puts a TURN server under load, over UDP, and tells what it did. HOST may be [IPv6].\n"
+    "Puts a TURN server under load, over UDP, and tells what it did. HOST may be [IPv6]. Where "
+    "there\n"
+    "are several servers, of one realm, clients go to each in turn.\n"
     "\n"
     "modes\n"
     "  traffic      packets on a schedule through N allocations: loss, order, latency, CPU "
@@ -73,6 +75,7 @@ static const char help[] =
     "\n"
     "idle\n"
     "  --flows N1,N2     (1000,10000)      --duration S  how long the CPU is watched at N2 (5)\n"
+    "  --part-pid PID[,PID]     whose memory is told by itself, beside that of all\n"
     "\n"
     "what is measured, and told\n"
     "  --server-pid PID[,PID]   whose CPU and memory counts; may be repeated\n"
@@ -114,7 +117,7 @@ struct raw {
     unsigned workload; /* 1..7, 0: none */
     unsigned mode_given;
     const char *user, *password, *flows, *peer;
-    char *positional[2];
+    char *positional[1 + SERVERS_MAX];
     unsigned positional_count;
 };
 
@@ -169,6 +172,7 @@ static const struct row {
     {"trial", REAL, &raw.o.trial, 0.1, 1e4, NULL},
     {"confirm", UINT, &raw.o.confirm, 0, 100, NULL},
     {"server-pid", PIDS, NULL, 0, 0, NULL},
+    {"part-pid", PIDS, NULL, 0, 0, NULL},
     {"server-name", NAME, NULL, 0, 0, NULL},
     {"cpu", UINT, &raw.o.cpu, 0, 1023, NULL},
     {"csv", TEXT, &raw.o.csv, 0, 0, NULL},
@@ -227,16 +231,19 @@ static int take_choice(const struct row *row, const char *value)
     return EXIT_USAGE;
 }
 
-static int take_pids(const char *value)
+static int take_pids(const struct row *row, const char *value)
 {
+    bool part = strcmp(row->name, "part-pid") == 0;
+    int *pids = part ? raw.o.parts : raw.o.pids;
+    unsigned *count = part ? &raw.o.part_count : &raw.o.pid_count;
     for (const char *p = value; *p;) {
         char *end;
         long pid = strtol(p, &end, 10);
         if (end == p || pid < 1 || pid > 1 << 30 || (*end && *end != ','))
-            return wrong("--server-pid %s: must be process ids with commas between", value);
-        if (raw.o.pid_count == PIDS_MAX)
-            return wrong("--server-pid: more than %d", PIDS_MAX);
-        raw.o.pids[raw.o.pid_count++] = (int)pid;
+            return wrong("--%s %s: must be process ids with commas between", row->name, value);
+        if (*count == PIDS_MAX)
+            return wrong("--%s: more than %d", row->name, PIDS_MAX);
+        pids[(*count)++] = (int)pid;
         p = *end ? end + 1 : end;
     }
     return -1;
@@ -258,7 +265,7 @@ static int take(const struct row *row, const char *value)
     case CHOICE:
         return take_choice(row, value);
     case PIDS:
-        return take_pids(value);
+        return take_pids(row, value);
     case NAME:
         if (raw.o.name_count == NAMES_MAX)
             return wrong("--server-name: more than %d", NAMES_MAX);
@@ -275,8 +282,8 @@ static int argument(int argc, char **argv, int *i)
 {
     char *arg = argv[*i];
     if (strncmp(arg, "--", 2) != 0) {
-        if (raw.positional_count == 2)
-            return wrong("%s: one mode and one URI are enough", arg);
+        if (raw.positional_count == ARRAY_SIZE(raw.positional))
+            return wrong("%s: one mode and %d URIs are enough", arg, SERVERS_MAX);
         raw.positional[raw.positional_count++] = arg;
         return -1;
     }
@@ -297,7 +304,7 @@ static int argument(int argc, char **argv, int *i)
 }
 
 /* turn:HOST[:PORT][?transport=udp]; HOST is a name, an IPv4 or a bracketed IPv6 address. */
-static int resolve(const char *uri)
+static int resolve(const char *uri, struct addr *out)
 {
     char host[256], port[8] = "3478";
     const char *p = strncmp(uri, "turn:", 5) == 0 ? uri + 5 : uri;
@@ -321,9 +328,9 @@ static int resolve(const char *uri)
     int err = getaddrinfo(host, port, &hints, &found);
     if (err)
         return wrong("%s: %s", uri, gai_strerror(err));
-    bool ok = addr_from_sockaddr(&raw.o.server, found->ai_addr, found->ai_addrlen);
+    bool ok = addr_from_sockaddr(out, found->ai_addr, found->ai_addrlen);
     freeaddrinfo(found);
-    return ok && raw.o.server.port ? -1 : wrong("%s: no address to send to", uri);
+    return ok && out->port ? -1 : wrong("%s: no address to send to", uri);
 }
 
 static int positional(void)
@@ -339,11 +346,15 @@ static int positional(void)
         raw.o.mode = raw.workload == 6 ? MODE_ALLOCATIONS : MODE_IDLE;
     if (raw.o.mode == MODE_SINK)
         return raw.positional_count > 1 ? wrong("sink has no server") : -1;
-    if (raw.positional_count != n + 1)
-        return wrong(raw.positional_count > n ? "%s: no such mode" : "a server is missing%s",
-                     raw.positional_count > n ? raw.positional[0] : "");
+    if (raw.positional_count <= n)
+        return wrong("a server is missing");
+    if (n == 0 && raw.positional_count > 1 && strncmp(raw.positional[0], "turn:", 5) != 0)
+        return wrong("%s: no such mode", raw.positional[0]);
     raw.o.uri = raw.positional[n];
-    return resolve(raw.o.uri);
+    int ret = -1;
+    for (; ret < 0 && n < raw.positional_count; n++)
+        ret = resolve(raw.positional[n], &raw.o.servers[raw.o.server_count++]);
+    return ret;
 }
 
 static int copy_credential(char *to, const char *name, const char *value)
@@ -438,8 +449,9 @@ static void preset(struct options *o)
 
 static int consistent(struct options *o)
 {
-    bool loopback4 =
-        o->mode == MODE_SINK || (o->server.family == ADDR_V4 && addr_v4(&o->server)[0] == 127);
+    bool loopback4 = true;
+    for (unsigned i = 0; i < o->server_count; i++)
+        loopback4 &= o->servers[i].family == ADDR_V4 && addr_v4(&o->servers[i])[0] == 127;
     if (o->family && o->family != 4 && o->family != 6)
         return wrong("--family %u: must be 4 or 6", o->family);
     if ((o->clients || o->sources) && !loopback4)

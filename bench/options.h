@@ -14,12 +14,13 @@ enum direction { DIRECTION_UP, DIRECTION_DOWN, DIRECTION_BOTH, DIRECTION_ECHO };
 /* Exit statuses; see --help. */
 enum { EXIT_WELL = 0, EXIT_LOST = 1, EXIT_USAGE = 2, EXIT_NOTHING = 3 };
 
-enum { NAMES_MAX = 8, USER_MAX = 255 };
+enum { NAMES_MAX = 8, USER_MAX = 255, SERVERS_MAX = 16 };
 
 struct options {
     enum mode mode;
-    struct addr server; /* of the URI; none in MODE_SINK */
-    const char *uri;
+    struct addr servers[SERVERS_MAX]; /* of the URIs, clients take turns; none in MODE_SINK */
+    unsigned server_count;
+    const char *uri; /* the first */
     char user[USER_MAX + 1], password[USER_MAX + 1];
     const char *secret;
 
@@ -50,6 +51,8 @@ struct options {
     unsigned pid_count;
     const char *names[NAMES_MAX];
     unsigned name_count;
+    int parts[PIDS_MAX]; /* of these processes the memory is told by itself, too */
+    unsigned part_count;
     int cpu; /* -1: not pinned */
 
     const char *csv, *label;

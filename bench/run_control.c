@@ -169,7 +169,7 @@ enum { EMPTY, FEW, MANY, DELETED, MOMENTS };
 struct idle {
     const struct options *o;
     struct fleet fleet;
-    struct procfs_memory memory[MOMENTS];
+    struct procfs_memory memory[MOMENTS], parts[MOMENTS];
     unsigned allocated[MOMENTS];
     double cpu_percent;
 };
@@ -187,6 +187,7 @@ static void look_at(struct idle *s, unsigned moment)
     for (unsigned i = 0; i < s->fleet.size; i++)
         s->allocated[moment] += s->fleet.clients[i].allocated;
     procfs_memory(&s->memory[moment], s->o->pids, s->o->pid_count);
+    procfs_memory(&s->parts[moment], s->o->parts, s->o->part_count);
 }
 
 /* All sockets first: what the kernel keeps for them is ours and not the server's. */
@@ -222,12 +223,12 @@ static double slope(const struct idle *s, uint64_t few, uint64_t many)
 
 static void report_memory(struct report *r, const struct idle *s)
 {
-    static const char *const names[MOMENTS][5] = {
-        {"allocated_0", "rss_kb_0", "pss_kb_0", "kernel_kb_0", "socket_slabs_kb_0"},
-        {"allocated_1", "rss_kb_1", "pss_kb_1", "kernel_kb_1", "socket_slabs_kb_1"},
-        {"allocated_2", "rss_kb_2", "pss_kb_2", "kernel_kb_2", "socket_slabs_kb_2"},
+    static const char *const names[MOMENTS][6] = {
+        {"allocated_0", "rss_kb_0", "pss_kb_0", "kernel_kb_0", "socket_slabs_kb_0", "part_kb_0"},
+        {"allocated_1", "rss_kb_1", "pss_kb_1", "kernel_kb_1", "socket_slabs_kb_1", "part_kb_1"},
+        {"allocated_2", "rss_kb_2", "pss_kb_2", "kernel_kb_2", "socket_slabs_kb_2", "part_kb_2"},
         {"allocated_after", "rss_kb_after", "pss_kb_after", "kernel_kb_after",
-         "socket_slabs_kb_after"},
+         "socket_slabs_kb_after", "part_kb_after"},
     };
     for (unsigned i = 0; i < MOMENTS; i++) {
         const struct procfs_memory *m = &s->memory[i];
@@ -236,6 +237,7 @@ static void report_memory(struct report *r, const struct idle *s)
         report_put(r, names[i][2], "%llu", (unsigned long long)m->pss_kb);
         report_put(r, names[i][3], "%llu", (unsigned long long)m->kernel_kb);
         report_put(r, names[i][4], "%llu", (unsigned long long)m->socket_kb);
+        report_figure(r, names[i][5], s->o->part_count, 0, (double)s->parts[i].rss_kb);
     }
 }
 
@@ -248,6 +250,8 @@ static void report_idle(struct report *r, const struct idle *s)
     report_put(r, "pss_bytes_per_allocation", "%.0f", slope(s, few->pss_kb, many->pss_kb));
     report_put(r, "kernel_bytes_per_allocation", "%.0f", slope(s, few->kernel_kb, many->kernel_kb));
     report_put(r, "socket_bytes_per_allocation", "%.0f", slope(s, few->socket_kb, many->socket_kb));
+    report_figure(r, "part_bytes_per_allocation", s->o->part_count, 0,
+                  slope(s, s->parts[FEW].rss_kb, s->parts[MANY].rss_kb));
     report_put(r, "server_cpu_percent", "%.3f", s->cpu_percent);
 }
 

@@ -103,12 +103,12 @@ static int default_peer(const struct options *o, struct addr *out)
         *out = addr_from_v4(v4, 0);
         return 0;
     }
-    int fd = udp_socket(NULL, &o->server, false);
+    int fd = udp_socket(NULL, &o->servers[0], false);
     int err = fd < 0 ? fd : address_of(fd, out);
     if (fd >= 0)
         close(fd);
     if (err == 0 && o->family && (o->family == 6) != (out->family == ADDR_V6)) {
-        if (!addr_ip_equal(out, &o->server))
+        if (!addr_ip_equal(out, &o->servers[0]))
             return -EDESTADDRREQ;
         *out = o->family == 6 ? addr_from_v6(v6, 0) : addr_from_v4(v4, 0);
     }
@@ -180,7 +180,7 @@ int fleet_open(struct fleet *f, const struct options *o, unsigned size)
                         .login = {.user = o->user, .password = o->password},
                         .raw = o->mode == MODE_SINK,
                         .size = size};
-    raise_limit(size);
+    raise_limit(o->clients ? o->clients : size);
     f->clients = calloc(size, sizeof(*f->clients));
     f->active = calloc(size, sizeof(*f->active));
     f->epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -217,11 +217,11 @@ static unsigned flows_per_socket(const struct fleet *f)
 }
 
 /* Each allocation cycle has an address of its own: servers remember 5-tuples for a while. */
-static struct addr client_source(const struct fleet *f)
+static struct addr client_source(const struct fleet *f, const struct turn_client *c)
 {
     const struct options *o = f->o;
     unsigned n = f->sockets_opened;
-    if (f->raw || !on_loopback(&o->server))
+    if (f->raw || !on_loopback(fleet_server(f, c)))
         return (struct addr){0};
     if (o->clients)
         return loopback(n % flows_per_socket(f));
@@ -232,7 +232,7 @@ static struct addr client_source(const struct fleet *f)
 
 static int open_own(struct fleet *f, struct turn_client *c, const struct addr *source)
 {
-    const struct addr *to = f->raw ? &f->peers[0] : &f->o->server;
+    const struct addr *to = f->raw ? &f->peers[0] : fleet_server(f, c);
     int fd = udp_socket(source, to, f->o->gro);
     if (fd < 0)
         return fd;
@@ -251,7 +251,7 @@ static int open_own(struct fleet *f, struct turn_client *c, const struct addr *s
 
 int fleet_client_open(struct fleet *f, struct turn_client *c)
 {
-    struct addr source = client_source(f);
+    struct addr source = client_source(f, c);
     unsigned n = f->sockets_opened++;
     if (!f->o->clients)
         return open_own(f, c, &source);

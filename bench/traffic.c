@@ -137,7 +137,8 @@ static void emit(struct traffic *t, struct flow *f, unsigned way, unsigned count
     struct batch *b = &t->out[way];
     uint8_t *to;
     if (way == UP)
-        to = batch_add(b, c->fd, count, &c->source, c->source.family ? &t->o->server : NULL);
+        to = batch_add(b, c->fd, count, &c->source,
+                       c->source.family ? fleet_server(t->fleet, c) : NULL);
     else
         to = batch_add(b, t->fleet->peer_fds[f->channel], count, NULL, &c->relayed);
     for (unsigned i = 0; i < count; i++, to += b->stride)

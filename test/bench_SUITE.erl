@@ -7,7 +7,7 @@
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
 -export([all_is_delivered/1, bursts_are_delivered/1, both_families/1, sockets_are_shared/1,
-         loss_is_counted/1, lost_within_reason/1, wrong_password/1, nobody_there/1,
+         servers_take_turns/1, loss_is_counted/1, lost_within_reason/1, wrong_password/1, nobody_there/1,
          refused_peer/1, quota_reached/1, allocations_are_prolonged/1, interrupted_it_cleans_up/1,
          allocations_are_counted/1, some_cycles_fail/1, memory_is_looked_at/1,
          search_ends_below_the_limit/1, needs_no_server/1, csv_is_the_table/1,
@@ -75,6 +75,23 @@ sockets_are_shared(Config) ->
         {0, Report} = Run(["--direction", "both", "--flows", "300", "--clients", "2", "--rate",
                            "1000", "--duration", "0.5"]),
         ?assertMatch(#{"allocated" := "300", "offered" := "500", "delivered" := "500"}, Report)
+    end).
+
+%% With sockets of their own and shared ones.
+servers_take_turns(Config) ->
+    with_server(Config, #{}, fun(#{listeners := [_, Other | _]} = First, Run) ->
+        turn_kit:with_server(#{}, fun(#{listeners := [To | _]} = Second) ->
+            [begin
+                 {0, Report} = Run([uri(To), "--flows", "6", "--direction", "both", "--rate",
+                                    "600", "--duration", "0.5" | Shared]),
+                 ?assertMatch(#{"allocated" := "6", "offered" := "300", "delivered" := "300"},
+                              Report)
+             end || Shared <- [[], ["--clients", "2"]]],
+            ?assertEqual([6, 6], [turn_kit:counter(S, sessions_created) || S <- [First, Second]]),
+            {2, Output} = output(Config, ["idle", uri(To), uri(Other), "--user", "u", "--password",
+                                          "p", "--clients", "2"]),
+            contains("--clients is for servers on 127.0.0.0/8", Output)
+        end)
     end).
 
 %% What the server says it dropped for bandwidth is what is missing.
@@ -185,9 +202,11 @@ some_cycles_fail(Config) ->
 memory_is_looked_at(Config) ->
     with_server(Config, #{}, fun(Server, Run) ->
         {0, Report} = Run(["idle", "--flows", "50,100", "--duration", "0.1", "--server-pid",
-                                   os:getpid()]),
+                                   os:getpid() ++ ",1", "--part-pid", os:getpid()]),
         ?assertMatch(#{"allocated_0" := "0", "allocated_1" := "50", "allocated_2" := "100",
                        "allocated_after" := "0"}, Report),
+        [Part, All] = [list_to_integer(maps:get(K, Report)) || K <- ["part_kb_1", "rss_kb_1"]],
+        ?assert(Part > 0 andalso Part < All),
         [?assert(list_to_integer(maps:get(K, Report)) > 0) || K <- ["rss_kb_0", "kernel_kb_2"]],
         emptied(Server)
     end).
@@ -266,7 +285,8 @@ server_is_found(Config) ->
     [begin
          {2, Output} = output(Config, ["sink", Key, Value]),
          contains(Key ++ " " ++ Value ++ ": no such process", Output)
-     end || {Key, Value} <- [{"--server-pid", "1073741823"}, {"--server-name", "nobody"}]].
+     end || {Key, Value} <- [{"--server-pid", "1073741823"}, {"--part-pid", "1073741823"},
+                             {"--server-name", "nobody"}]].
 
 bad_options(Config) ->
     Login = ["--user", "u", "--password", "p"],
