@@ -200,6 +200,22 @@ bool fleet_is_hopeless(const struct fleet *f)
     return failed >= f->o->in_flight;
 }
 
+static int open_socket(struct fleet *f, unsigned i)
+{
+    int err = fleet_client_open(f, &f->clients[i]);
+    if (err)
+        fprintf(stderr, "meerkat_bench: socket of client %u: %s\n", i, strerror(-err));
+    return err ? -1 : 0;
+}
+
+int fleet_open_sockets(struct fleet *f)
+{
+    for (unsigned i = 0; i < f->size; i++)
+        if (open_socket(f, i) != 0)
+            return -1;
+    return 0;
+}
+
 int fleet_all(struct fleet *f, unsigned first, unsigned count, const enum turn_step *plan,
               bool allocated)
 {
@@ -211,11 +227,8 @@ int fleet_all(struct fleet *f, unsigned first, unsigned count, const enum turn_s
             struct turn_client *c = &f->clients[next++];
             if (allocated && (!c->allocated || c->waiting))
                 continue;
-            int err = c->fd < 0 ? fleet_client_open(f, c) : 0;
-            if (err) {
-                fprintf(stderr, "meerkat_bench: socket of client %u: %s\n", next, strerror(-err));
+            if (c->fd < 0 && open_socket(f, (unsigned)(c - f->clients)) != 0)
                 return -1;
-            }
             fleet_begin(f, c, plan, fleet_now());
         }
         if (fleet_interrupted && !allocated)

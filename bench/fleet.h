@@ -67,6 +67,8 @@ void fleet_close(struct fleet *f);
 
 /* Gives the client a socket, or its place on a shared one. 0 or -errno. */
 int fleet_client_open(struct fleet *f, struct turn_client *c);
+/* Gives all of them one. 0, or -1 after saying why not. */
+int fleet_open_sockets(struct fleet *f);
 void fleet_client_close(struct fleet *f, struct turn_client *c);
 
 /* Begins a plan; a client has one at a time. */

@@ -190,19 +190,6 @@ static void look_at(struct idle *s, unsigned moment)
     procfs_memory(&s->parts[moment], s->o->parts, s->o->part_count);
 }
 
-/* All sockets first: what the kernel keeps for them is ours and not the server's. */
-static int open_sockets(struct fleet *f)
-{
-    for (unsigned i = 0; i < f->size; i++) {
-        int err = fleet_client_open(f, &f->clients[i]);
-        if (err) {
-            fprintf(stderr, "meerkat_bench: socket of client %u: %s\n", i, strerror(-err));
-            return -1;
-        }
-    }
-    return 0;
-}
-
 static void watch_cpu(struct idle *s)
 {
     struct procfs_cpu before, after;
@@ -278,7 +265,8 @@ int mode_idle(const struct options *o)
     if (fleet_open(&s.fleet, o, o->flows_more) != 0)
         return EXIT_USAGE;
     int status = EXIT_USAGE;
-    if (open_sockets(&s.fleet) != 0)
+    /* All sockets first: what the kernel keeps for them is ours and not the server's. */
+    if (fleet_open_sockets(&s.fleet) != 0)
         goto close;
     int bad = hold_both(&s);
     fleet_all(&s.fleet, 0, o->flows_more, plan_down, true);

@@ -26,19 +26,6 @@ static const enum turn_step *plan_up(const struct options *o)
     return o->method == METHOD_CHANNEL ? plan_up_channels : plan_up_permission;
 }
 
-/* Sockets without a server need no plan. */
-static int open_raw(struct fleet *f)
-{
-    for (unsigned i = 0; i < f->size; i++) {
-        int err = fleet_client_open(f, &f->clients[i]);
-        if (err) {
-            fprintf(stderr, "meerkat_bench: socket of client %u: %s\n", i, strerror(-err));
-            return -1;
-        }
-    }
-    return 0;
-}
-
 /* Says why there is nothing to send through. */
 static int nothing(const struct fleet *f)
 {
@@ -53,7 +40,7 @@ static int stage_open(struct stage *s, const struct options *o)
 {
     if (fleet_open(&s->fleet, o, o->flows) != 0)
         return EXIT_USAGE;
-    s->failed = o->mode == MODE_SINK ? open_raw(&s->fleet)
+    s->failed = o->mode == MODE_SINK ? fleet_open_sockets(&s->fleet)
                                      : fleet_all(&s->fleet, 0, o->flows, plan_up(o), false);
     if (s->failed < 0 || traffic_open(&s->traffic, &s->fleet) != 0)
         return EXIT_USAGE;

@@ -2,7 +2,7 @@
 %% what was typed. It runs none of them. Pure.
 -module(meerkat_cli_options).
 
--export([parse/1, usage/0]).
+-export([parse/1]).
 
 -export_type([parsed/0]).
 

@@ -3,7 +3,7 @@
 %% It opens nothing that serves and starts nothing.
 -module(meerkat_config).
 
--export([load/1, effective/1, environment/0]).
+-export([load/1, effective/1]).
 -import(meerkat_config_origin, [at/1, named/2]).
 
 -export_type([config/0, options/0, host/0, listener/0]).

@@ -2,7 +2,7 @@
 %% relayed, one of them in detail; and how they are ended by hand. Who may ask is decided elsewhere.
 -module(meerkat_sessions).
 
--export([list/2, details/2, find/2, disconnect/2]).
+-export([list/2, details/2, disconnect/2]).
 
 -export_type([filter/0, id/0, who/0]).
 

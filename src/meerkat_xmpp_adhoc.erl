@@ -3,7 +3,7 @@
 %% stage, so nothing is kept between two of its stanzas. Pure.
 -module(meerkat_xmpp_adhoc).
 
--export([namespace/0, commands/0, is_command/1, request/1, answer/3]).
+-export([commands/0, is_command/1, request/1, answer/3]).
 -export_type([outcome/0]).
 
 -type outcome() :: {reply, meerkat_xmpp_xml:element()}
@@ -14,9 +14,6 @@
 -define(FORM, <<"jabber:x:data">>).
 %% Rows of a list that fit a chat client's window, and its server's idea of a stanza.
 -define(ROWS_MAX, 100).
-
--spec namespace() -> binary().
-namespace() -> ?NS.
 
 %% Node, name, and the fields of its form: variable, type, label, whether it has to be there.
 -spec rows() -> [{binary(), binary(), [{binary(), binary(), binary(), boolean()}]}].

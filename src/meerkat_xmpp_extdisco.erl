@@ -3,7 +3,7 @@
 %% made it is given.
 -module(meerkat_xmpp_extdisco).
 
--export([namespace/0, services/1, answer/4, changes/2, push/4]).
+-export([services/1, answer/4, changes/2, push/4]).
 -export_type([service/0, mint/0, change/0]).
 
 -type service() :: #{type := stun | turn, host := binary(), port := inet:port_number()}.
@@ -15,9 +15,6 @@
 -define(NS, <<"urn:xmpp:extdisco:2">>).
 %% Services that may be asked for in one <credentials/>.
 -define(ASKED_MAX, 16).
-
--spec namespace() -> binary().
-namespace() -> ?NS.
 
 %% Both services of each address, in the order clients should try them.
 -spec services([{inet:ip_address(), inet:port_number()}]) -> [service()].

@@ -29,5 +29,4 @@ __attribute__((format(printf, 2, 0))) static void log_line(const char *level, co
     }
 
 LOG_FUNCTION(log_info, "info")
-LOG_FUNCTION(log_warn, "warning")
 LOG_FUNCTION(log_error, "error")
