@@ -84,8 +84,9 @@ figures(Csv) ->
 columns() ->
     [{per_cpu, <<"packets_per_cpu_s">>}, {ns, <<"server_ns_per_packet">>},
      {own_ns, <<"generator_ns_per_packet">>},
-     {loss, <<"loss_percent">>}, {reordered, <<"reordered">>}, {p50, <<"p50_us">>}, {p99, <<"p99_us">>}, {p999, <<"p999_us">>},
-     {max, <<"max_us">>}, {loss_free, <<"max_rate_pps">>}, {failed, <<"failed">>},
+     {loss, <<"loss_percent">>}, {reordered, <<"reordered">>}, {p50, <<"p50_us">>},
+     {p99, <<"p99_us">>}, {p999, <<"p999_us">>}, {max, <<"max_us">>},
+     {loss_free, <<"max_rate_pps">>}, {failed, <<"failed">>},
      {rate, <<"allocations_per_s">>}, {per_cpu, <<"allocations_per_cpu_s">>},
      {p50, <<"allocate_p50_us">>}, {p99, <<"allocate_p99_us">>},
      {most, <<"allocated_2">>}, {rss, <<"rss_bytes_per_allocation">>},

@@ -99,8 +99,8 @@ version(_) ->
     "".
 
 %% Starts a server on a free port of 127.0.0.1 and ::1, or several at once on the same port of
-%% addresses of their own, and waits until it answers. Its files are in Dir, which is there. When the
-%% caller dies the server does.
+%% addresses of their own, and waits until it answers. Its files are in Dir, which is there. When
+%% the caller dies the server does.
 -spec start(id(), file:filename()) -> {ok, server()} | {error, string()}.
 start(Id, Dir) ->
     UdpPort = free_port(),

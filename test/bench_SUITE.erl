@@ -7,11 +7,11 @@
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
 -export([all_is_delivered/1, bursts_are_delivered/1, both_families/1, sockets_are_shared/1,
-         servers_take_turns/1, loss_is_counted/1, lost_within_reason/1, wrong_password/1, nobody_there/1,
-         refused_peer/1, quota_reached/1, allocations_are_prolonged/1, interrupted_it_cleans_up/1,
-         allocations_are_counted/1, some_cycles_fail/1, memory_is_looked_at/1,
-         search_ends_below_the_limit/1, needs_no_server/1, csv_is_the_table/1,
-         csv_of_other_columns/1, server_is_found/1, bad_options/1]).
+         servers_take_turns/1, loss_is_counted/1, lost_within_reason/1, wrong_password/1,
+         nobody_there/1, refused_peer/1, quota_reached/1, allocations_are_prolonged/1,
+         interrupted_it_cleans_up/1, allocations_are_counted/1, some_cycles_fail/1,
+         memory_is_looked_at/1, search_ends_below_the_limit/1, needs_no_server/1,
+         csv_is_the_table/1, csv_of_other_columns/1, server_is_found/1, bad_options/1]).
 
 suite() -> [{timetrap, {minutes, 2}}].
 
