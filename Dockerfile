@@ -6,8 +6,8 @@
 FROM debian:bookworm-slim AS build
 RUN apt-get update \
  && apt-get install -y --no-install-recommends erlang-base erlang-crypto erlang-dev erlang-inets \
-      erlang-jiffy erlang-p1-xml erlang-ssl erlang-p1-stringprep erlang-syntax-tools erlang-tools gcc libc6-dev libconfig-dev liburing-dev \
-      libssl-dev make rebar3
+      erlang-jiffy erlang-p1-stringprep erlang-p1-xml erlang-ssl erlang-syntax-tools erlang-tools \
+      gcc libc6-dev libconfig-dev liburing-dev libssl-dev make rebar3
 COPY . /src
 WORKDIR /src
 RUN rebar3 release --output-dir /opt \
@@ -20,8 +20,8 @@ LABEL org.opencontainers.image.title="Meerkat" \
       org.opencontainers.image.description="STUN/TURN server" \
       org.opencontainers.image.licenses="Apache-2.0"
 RUN apt-get update \
- && apt-get install -y --no-install-recommends libconfig9 libexpat1 libssl3 libstdc++6 libsystemd0 libtinfo6 \
-      liburing2 zlib1g \
+ && apt-get install -y --no-install-recommends libconfig9 libexpat1 libssl3 libstdc++6 \
+      libsystemd0 libtinfo6 liburing2 zlib1g \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* \
  && useradd --system --uid 9000 --create-home --home-dir /var/lib/meerkat meerkat \
  && install -d -o meerkat -m 700 /run/meerkat
