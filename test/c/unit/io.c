@@ -348,7 +348,7 @@ static void x105_nothing_queued_is_lost_when_buffers_run_out(void)
 
 /* More sockets than the completion queue has places end their receives at once: the kernel keeps
  * what does not fit, each is started again, and what lay in them is all handed up. */
-static void x105_nothing_is_lost_when_completions_overflow(void)
+static void x106_nothing_is_lost_when_completions_overflow(void)
 {
     enum { SOCKETS = 9000 }; /* uring.h: 8192 places */
     struct rlimit files;
@@ -751,7 +751,7 @@ static void all_on(int (*backend)(struct io **, const struct io_events *, uint32
     RUN(received_bursts_use_every_buffer_and_go_on);
     RUN(losses_of_the_socket_are_told);
     RUN(x105_nothing_queued_is_lost_when_buffers_run_out);
-    RUN(x105_nothing_is_lost_when_completions_overflow);
+    RUN(x106_nothing_is_lost_when_completions_overflow);
     RUN(x105_places_are_used_again_while_buffers_run_out);
     RUN(a_batch_leaves_in_runs_of_both_families);
     RUN(joined_datagrams_of_both_families);
