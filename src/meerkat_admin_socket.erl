@@ -33,11 +33,13 @@ child_spec(Directory, Server) ->
 start_link(Directory, Server) ->
     gen_server:start_link(?MODULE, {Directory, Server}, []).
 
-%% Asks the server that runs on this machine under this user, wherever its socket is.
+%% Asks the server that runs on this machine under this user, wherever its socket is; root also
+%% another user's, a service's for instance.
 -spec call(meerkat_admin:question()) -> meerkat_admin:answer() | {error, no_server}.
 call(Question) ->
-    Paths = [filename:join(Dir, ?FILE_NAME) || Dir <- directories(), trusted(Dir) =:= ok],
-    call(Paths, Question).
+    {Ours, Others} = lists:partition(fun(Dir) -> trusted(Dir) =:= ok end, directories()),
+    call([filename:join(Dir, ?FILE_NAME) || Dir <- Ours ++ [D || D <- Others, is_for_root(D)]],
+         Question).
 
 call([Path | Paths], Question) ->
     case ask(Path, term_to_binary(Question)) of
@@ -85,7 +87,10 @@ directories() ->
     end.
 
 everybodys() ->
-    ["/run/meerkat", "/tmp/meerkat-" ++ integer_to_list(uid())].
+    ["/run/meerkat", private_directory()].
+
+private_directory() ->
+    "/tmp/meerkat-" ++ integer_to_list(uid()).
 
 set(Name) ->
     case os:getenv(Name, "") of
@@ -120,6 +125,14 @@ trusted(Dir) ->
         {error, Reason} ->
             {error, [Dir, ": ", file:format_error(Reason)]}
     end.
+
+%% Closed to everybody but its owner, and not where anybody may put a directory of that name.
+is_for_root(Dir) ->
+    Dir =/= private_directory() andalso uid() =:= 0 andalso
+        case file:read_link_info(Dir) of
+            {ok, #file_info{type = directory, mode = Mode}} -> Mode band 8#077 =:= 0;
+            _ -> false
+        end.
 
 %%
 %% gen_server.

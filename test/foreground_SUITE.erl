@@ -17,7 +17,7 @@
          command_shows_configuration/1, stops_on_signals/1, reads_its_files_again_on_hangup/1,
          bad_configuration_starts_nothing/1, bad_arguments/1, port_in_use/1,
          second_server_says_so/1, dead_server_leaves_no_harm/1, socket_is_nobody_elses/1,
-         warnings_come_with_the_log/1, secrets_stay_out_of_the_log/1]).
+         root_asks_another_users_server/1, warnings_come_with_the_log/1, secrets_stay_out_of_the_log/1]).
 
 suite() -> [{timetrap, {minutes, 1}}].
 
@@ -284,6 +284,22 @@ socket_is_nobody_elses(Config) ->
     ?assertMatch({match, _}, re:run(Block, "with mode 0700")),
     ?assertEqual({error, enoent}, file:read_link_info(socket(Config))),
     stop(Careful, "TERM").
+
+%% As that of a service is; what others may enter is not believed.
+root_asks_another_users_server(Config) ->
+    case os:cmd("id -u") of
+        "0\n" ->
+            Directory = filename:dirname(socket(Config)),
+            {Server, _} = start(Config, []),
+            ok = file:change_owner(Directory, 65534),
+            {0, _} = run(Config, ["status"]),
+            ok = file:change_mode(Directory, 8#755),
+            {3, _} = run(Config, ["status"]),
+            ok = file:change_mode(Directory, 8#700),
+            stop(Server, "TERM");
+        _ ->
+            {skip, "only root may ask others' servers"}
+    end.
 
 warnings_come_with_the_log(Config) ->
     {Server, Block} = start(Config, [{"MONGOOSEICE_TCP_ENABLED", "true"}]),
