@@ -17,7 +17,8 @@
          command_shows_configuration/1, stops_on_signals/1, reads_its_files_again_on_hangup/1,
          bad_configuration_starts_nothing/1, bad_arguments/1, port_in_use/1,
          second_server_says_so/1, dead_server_leaves_no_harm/1, socket_is_nobody_elses/1,
-         root_asks_another_users_server/1, warnings_come_with_the_log/1, secrets_stay_out_of_the_log/1]).
+         root_asks_another_users_server/1, warnings_come_with_the_log/1,
+         secrets_stay_out_of_the_log/1]).
 
 suite() -> [{timetrap, {minutes, 1}}].
 
