@@ -5,7 +5,8 @@
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
 -export([metrics_are_well_formed/1, every_metric_of_the_table_is_there/1,
-         counters_move_while_an_allocation_lives/1, drops_are_told_by_reason/1,
+         counters_move_while_an_allocation_lives/1, counters_of_the_relay_move/1,
+         drops_are_told_by_reason/1,
          responses_are_told_by_method_and_code/1, durations_are_told/1,
          free_ports_are_told_by_address/1, nobody_is_named/1, what_runs_is_told/1,
          dashboard_and_alerts_fit_the_metrics/1]).
@@ -21,7 +22,7 @@ suite() -> [{timetrap, {minutes, 2}}].
 
 all() ->
     [metrics_are_well_formed, every_metric_of_the_table_is_there,
-     counters_move_while_an_allocation_lives, drops_are_told_by_reason,
+     counters_move_while_an_allocation_lives, counters_of_the_relay_move, drops_are_told_by_reason,
      responses_are_told_by_method_and_code, durations_are_told, free_ports_are_told_by_address,
      nobody_is_named, what_runs_is_told, dashboard_and_alerts_fit_the_metrics].
 
@@ -84,6 +85,37 @@ counters_move_while_an_allocation_lives(Config) ->
                     ToClient + 500),
     ?assertEqual(1, value(Server, <<"meerkat_permissions">>, #{})),
     ok = delete(Client),
+    ok = turn_kit:close(Peer).
+
+counters_of_the_relay_move(Config) ->
+    doc("requests answered without Erlang and with it, ICMP, runs taken and sent as one"),
+    Server = server(Config),
+    Before = http_kit:metrics(Server),
+    _ = turn_kit:ask(open(Server), turn_kit:request(binding, [])),
+    420 = code(turn_kit:ask(open(Server), turn_kit:request(binding, [{16#7abc, <<>>}]))),
+    #{socket := Socket} = Client = allocated(Server),
+    438 = code(call(Client, refresh, [], #{nonce => <<"stale">>})),
+    #{address := Nobody} = Gone = peer(),
+    ok = turn_kit:close(Gone),
+    _ = turn_kit:success(turn_kit:permit(Client, [Nobody])),
+    ok = turn_kit:send_to(Client, Nobody, <<"anybody home">>),
+    _ = next(Client),
+    Peer = peer(),
+    _ = turn_kit:success(bind(Client, ?CHANNEL, Peer)),
+    %% Four datagrams in one go (UDP_SEGMENT), as from a network card that joins them.
+    ok = inet:setopts(Socket, [{raw, 17, 103, <<500:32/native>>}]),
+    Message = stun_model:encode_channel(?CHANNEL, binary:copy(<<"x">>, 496)),
+    ok = turn_kit:send(Client, binary:copy(Message, 4)),
+    [_ = peer_next(Peer) || _ <- lists:seq(1, 4)],
+    ok = delete(Client),
+    [_ = await_value(Server, Name, #{}, exposition:value(Before, Name, #{}) + By)
+     || {Name, By} <- [{<<"meerkat_bindings_total">>, 1}, {<<"meerkat_challenges_total">>, 1},
+                       {<<"meerkat_stale_nonces_total">>, 1}, {<<"meerkat_bad_requests_total">>, 1},
+                       {<<"meerkat_requests_total">>, 4}, {<<"meerkat_answers_total">>, 4},
+                       {<<"meerkat_allocations_created_total">>, 1},
+                       {<<"meerkat_icmp_errors_total">>, 1},
+                       {<<"meerkat_gro_runs_total">>, 1}, {<<"meerkat_gro_datagrams_total">>, 4},
+                       {<<"meerkat_gso_runs_total">>, 1}, {<<"meerkat_gso_datagrams_total">>, 4}]],
     ok = turn_kit:close(Peer).
 
 drops_are_told_by_reason(Config) ->
