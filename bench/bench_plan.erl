@@ -27,6 +27,11 @@
 -spec rows() -> [row()].
 rows() ->
     [key(singles, "1,000 flows, 160 B, singles", load(1000, 160, 1)),
+     %% Compared with it, so that nothing is between.
+     (row(ipv6, ipv6, "IPv6: 1,000 flows, 160 B, singles",
+          load(1000, 160, 1) ++ ["--peer", "::1", "--family", "6"]))#{hosts := ["[::1]"]},
+     row(ipv6, mixed, "IPv4 clients, IPv6 peers: 1,000 flows, 160 B, singles",
+         load(1000, 160, 1) ++ ["--peer", "::1", "--family", "6"]),
      key(burst4, "100 flows, 1,100 B, bursts of 4", load(100, 1100, 4) ++ ["--gso"]),
      key(burst16, "100 flows, 1,200 B, bursts of 16", load(100, 1200, 16) ++ ["--gso"]),
      key(burst4_joined, "100 flows, 1,100 B, bursts of 4, received with UDP GRO",
@@ -54,11 +59,6 @@ rows() ->
              ["--workload", "W2", "--gso"])),
      row(packets, hot, "W3: one flow, 1,200 B, bursts of 16",
          load(1, 1200, 16) ++ ["--gso"]),
-
-     (row(ipv6, ipv6, "IPv6: 1,000 flows, 160 B, singles",
-          load(1000, 160, 1) ++ ["--peer", "::1", "--family", "6"]))#{hosts := ["[::1]"]},
-     row(ipv6, mixed, "IPv4 clients, IPv6 peers: the same",
-         load(1000, 160, 1) ++ ["--peer", "::1", "--family", "6"]),
 
      (row(limits, limits_singles, "1,000 flows, 160 B, singles", load(1000, 160, 1)))
          #{servers := [ours, ours_limits, ours_lists]},
