@@ -109,6 +109,7 @@ stopped() {
 }
 
 nothing_on_stderr() { [ ! -s "$work/stderr" ] || { cat "$work/stderr"; return 1; }; }
+only_log_lines() { ! grep -vE '^[0-9]{4}-[0-9]{2}-[0-9]{2}T[^ ]+ [a-z]+: ' "$work/stdout"; }
 not_root() { [ "$user" != 0 ] && [ -n "$(node)" ]; }
 no_secret() { ! grep -q "very_secret" "$work/stdout"; }
 one_line_on_io_uring() {
@@ -123,6 +124,7 @@ check "it is not root's" not_root
 check "MongooseICE's credentials are good" usable ignored very_secret
 check "HEALTHCHECK finds it well" inside "${health[@]}"
 check "logs are on stdout" nothing_on_stderr
+check "and nothing else is" only_log_lines
 check "the secret is not in them" no_secret
 check "SIGTERM ends it with status 0" stopped
 check "HEALTHCHECK finds none" eval '! inside "${health[@]}"'
