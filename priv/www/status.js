@@ -76,7 +76,7 @@ function quantile(durations, share) {
 
 // ------------------------------------------------------------------------------------ the plot
 
-const BOX = { left: 62, right: 908, top: 12, bottom: 232 };
+const BOX = { left: 78, right: 908, top: 12, bottom: 232 };
 
 function svg(name, attributes, text) {
   const node = document.createElementNS('http://www.w3.org/2000/svg', name);
