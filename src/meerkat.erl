@@ -317,39 +317,26 @@ loglevel() -> meerkat_log:level().
 loglevel(Level) -> meerkat_log:set_level(Level).
 
 %% Time-limited credentials for User, good for a day.
--spec credentials(name(), User :: binary()) ->
-    #{username := binary(), password := binary(), ttl := pos_integer(), uris := [binary()]}.
+-spec credentials(name(), User :: binary()) -> meerkat_credentials:credentials().
 credentials(Name, User) ->
-    credentials(Name, User, ?TTL_S).
+    credentials(Name, User, #{}).
 
 %% From the server `default`.
--spec credentials(User :: binary()) ->
-    #{username := binary(), password := binary(), ttl := pos_integer(), uris := [binary()]}.
+-spec credentials(User :: binary()) -> meerkat_credentials:credentials().
 credentials(User) ->
     credentials(?DEFAULT, User).
 
-%% Credentials that Name accepts for TtlS seconds, made of its first secret (REST credentials; what
-%% WebRTC clients take), and the URIs (RFC 7065) to use them with. badarg without a secret, or
-%% with a user too long to be a USERNAME (RFC 8489 14.3).
--spec credentials(name(), User :: binary(), TtlS :: pos_integer()) ->
-    #{username := binary(), password := binary(), ttl := pos_integer(), uris := [binary()]}.
-credentials(Name, User, TtlS) when is_binary(User), is_integer(TtlS), TtlS > 0 ->
-    #{secrets := Secrets} = meerkat_registry:settings(Name),
-    case Secrets() of
-        [Secret | _] when byte_size(User) < 480 ->
-            {Username, Password} =
-                meerkat_auth_rest:credentials(Secret, User, TtlS, erlang:system_time(second)),
-            #{username => Username,
-              password => Password,
-              ttl => TtlS,
-              uris => lists:usort([Uri || {Ip, Port} <- meerkat_services:addresses(Name),
-                                          Uri <- uris(Ip, Port)])};
-        _ ->
-            error(badarg)
+%% Credentials that Name accepts for so many seconds, made of its first secret (REST credentials;
+%% what WebRTC clients take), the URIs (RFC 7065) to use them with, and both as iceServers for
+%% RTCPeerConnection. Options are a time in seconds, or ttl and realm: those of a realm of the key
+%% `realms` are made of its secret. badarg without a secret, with a realm there is not, or with a
+%% user too long to be a USERNAME (RFC 8489 14.3).
+-spec credentials(name(), User :: binary(), pos_integer() | meerkat_credentials:options()) ->
+    meerkat_credentials:credentials().
+credentials(Name, User, TtlS) when is_integer(TtlS), TtlS > 0 ->
+    credentials(Name, User, #{ttl => TtlS});
+credentials(Name, User, Options) when is_binary(User), is_map(Options) ->
+    case meerkat_credentials:make(Name, User, Options) of
+        {ok, Credentials} -> Credentials;
+        {error, {_What, _Sentence}} -> error(badarg)
     end.
-
-%% RFC 7064, RFC 7065.
-uris(Ip, Port) ->
-    Address = meerkat_text:address({Ip, Port}),
-    [iolist_to_binary(["stun:", Address]),
-     iolist_to_binary(["turn:", Address, "?transport=udp"])].

@@ -9,12 +9,10 @@
 %% The error is a sentence for the person who asked.
 -type answer() :: {ok, term()} | {error, binary()}.
 
-%% Longest life of credentials that may be asked for, in seconds.
--define(TTL_MAX, 30 * 86400).
 -define(LEVELS, [debug, info, notice, warning, error, critical, alert, emergency]).
 
 %% {ping, []}                  #{version, os_pid}: binaries
-%% {credentials, [User, Ttl]}  meerkat:credentials/3; User a binary without ':', Ttl in seconds
+%% {credentials, [User, Options]}   meerkat_credentials:asked/3
 %% {info, []}, {status, []}    meerkat:info/1, meerkat:status/1
 %% {doctor, []}                what meerkat_doctor wants to know of the server
 %% {allocations, [Filter]}     #{total, allocations}: meerkat_sessions:list/2
@@ -35,14 +33,10 @@
 handle({ping, []}, _) ->
     {ok, Version} = application:get_key(meerkat, vsn),
     {ok, #{version => list_to_binary(Version), os_pid => list_to_binary(os:getpid())}};
-handle({credentials, [User, Ttl]}, Server) when is_binary(User), is_integer(Ttl) ->
-    case {is_user(User), Ttl >= 1 andalso Ttl =< ?TTL_MAX} of
-        {true, true} ->
-            {ok, meerkat:credentials(Server, User, Ttl)};
-        {false, _} ->
-            {error, <<"a user has 1 to 128 bytes, none of them a colon or a control character">>};
-        {true, false} ->
-            {error, iolist_to_binary(io_lib:format("a lifetime has 1 to ~b seconds", [?TTL_MAX]))}
+handle({credentials, [User, #{} = Options]}, Server) when is_binary(User) ->
+    case meerkat_credentials:asked(Server, User, Options) of
+        {ok, Credentials} -> {ok, Credentials};
+        {error, {_What, Sentence}} -> {error, Sentence}
     end;
 handle({info, []}, Server) ->
     {ok, meerkat:info(Server)};
@@ -160,6 +154,3 @@ escaped(Text) ->
 
 sentence({ok, Result}) -> {ok, Result};
 sentence({error, Sentence}) -> {error, unicode:characters_to_binary(Sentence)}.
-
-is_user(User) ->
-    re:run(User, "^[^:\\x00-\\x1f]{1,128}$", [dollar_endonly]) =/= nomatch.

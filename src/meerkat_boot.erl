@@ -95,10 +95,9 @@ banner(#{username := User, password := Password, uris := Uris} = Credentials) ->
     ].
 
 %% Credentials as a person may paste them: URIs, user, password, and RTCPeerConnection's iceServers.
--spec credentials(#{
-    username := binary(), password := binary(), ttl := pos_integer(), uris := [binary()]
-}) -> unicode:chardata().
-credentials(#{username := User, password := Password, ttl := Ttl, uris := Uris}) ->
+-spec credentials(meerkat_credentials:credentials()) -> unicode:chardata().
+credentials(#{username := User, password := Password, ttl := Ttl, uris := Uris,
+              iceServers := Servers}) ->
     Stun = of_kind("stun:", Uris),
     Turn = of_kind("turn:", Uris),
     [
@@ -107,7 +106,7 @@ credentials(#{username := User, password := Password, ttl := Ttl, uris := Uris})
         "  username    ", User, "\n",
         "  password    ", Password, "\n",
         "  until       ", until(Ttl), "\n",
-        "  iceServers  ", ice_servers(Stun, Turn, User, Password), "\n"
+        "  iceServers  ", meerkat_json:encode([in_order(Server) || Server <- Servers]), "\n"
     ].
 
 of_kind(Scheme, Uris) ->
@@ -117,7 +116,7 @@ until(Ttl) ->
     End = erlang:system_time(second) + Ttl,
     calendar:system_time_to_rfc3339(End, [{offset, "Z"}]).
 
-ice_servers(Stun, Turn, User, Password) ->
-    meerkat_json:encode(
-        [#{urls => Stun} || Stun =/= []] ++
-            [{[{urls, Turn}, {username, User}, {credential, Password}]}]).
+%% As people know it.
+in_order(Server) ->
+    {[{Key, maps:get(Key, Server)} || Key <- [urls, username, credential],
+                                      is_map_key(Key, Server)]}.

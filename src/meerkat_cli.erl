@@ -11,9 +11,8 @@
 %% was started here by this user.
 -type status() :: 0 | 1 | 2 | 3.
 
-%% Seconds that credentials drawn for a check, or printed, are good for.
+%% Seconds that credentials drawn for a check are good for.
 -define(CHECK_TTL, 600).
--define(PRINTED_TTL, 86400).
 -define(NO_SERVER, <<"no server was started here by this user; `make run` starts one">>).
 
 %% Runs a command and ends the node.
@@ -71,7 +70,7 @@ run("revoke", [User], Options) ->
 run("credentials", [], Options) ->
     run("credentials", ["guest"], Options);
 run("credentials", [User], Options) ->
-    Question = {credentials, [text(User), maps:get(ttl, Options, ?PRINTED_TTL)]},
+    Question = {credentials, [text(User), maps:with([ttl, realm], Options)]},
     asked(Question, fun meerkat_boot:credentials/1, Options);
 run("users", [], Options) ->
     run("users", ["list"], Options);
@@ -210,7 +209,7 @@ password(#{}) ->
 %% Without a URI the server that was started here is meant, if there is one; what is then not given
 %% it is asked for.
 check(Args) ->
-    Question = {credentials, [<<"check">>, ?CHECK_TTL]},
+    Question = {credentials, [<<"check">>, #{ttl => ?CHECK_TTL}]},
     case names_server(Args) orelse meerkat_admin_socket:call(Question) of
         {ok, #{uris := Uris} = Credentials} ->
             [uri(Uris) | credentials(Args, Credentials)];

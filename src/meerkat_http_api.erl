@@ -12,8 +12,6 @@
                      headers := [{string(), string()}], peer := inet:ip_address()}.
 -type response() :: {Code :: 200..599, [{atom() | string(), string()}], Body :: binary()}.
 
-%% Seconds credentials are good for when nobody says otherwise.
--define(TTL_S, 86400).
 %% Prometheus' text format.
 -define(METRICS, "text/plain; version=0.0.4; charset=utf-8").
 -define(TEXT, "text/plain; charset=utf-8").
@@ -68,7 +66,7 @@ answer(credentials, Name, Request) ->
     credentials(Token(), Failures, Name, Request).
 
 %%% The form of draft-uberti-behave-turn-rest-00: `service` is turn, `username` (or `user`) is
-%%% anything, `key` the token, which may come as a header as well. `ttl` is ours.
+%%% anything, `key` the token, which may come as a header as well. `ttl` and `realm` are ours.
 
 credentials(undefined, _Failures, _Name, _Request) ->
     problem(404, <<"this server gives no credentials by HTTP: http_token is not set">>);
@@ -113,32 +111,30 @@ is_same(Given, Token) ->
     crypto:hash_equals(crypto:hash(sha256, Given), crypto:hash(sha256, Token)).
 
 made(Name, #{query := Query}) ->
-    #{secrets := Secrets} = meerkat_registry:settings(Name),
     User = first([<<"username">>, <<"user">>], Query, <<"anonymous">>),
-    Ttl = first([<<"ttl">>], Query, integer_to_binary(?TTL_S)),
-    case {first([<<"service">>], Query, <<"turn">>), string:to_integer(Ttl), Secrets()} of
-        {<<"turn">>, {Seconds, <<>>}, [_ | _]} when is_integer(Seconds) ->
-            case meerkat_admin:handle({credentials, [User, Seconds]}, Name) of
-                {ok, Credentials} -> json(200, with_ice_servers(Credentials));
-                {error, Sentence} -> problem(400, Sentence)
-            end;
-        {_, _, []} ->
-            problem(404, <<"this server has no shared secret that credentials are made from">>);
-        {<<"turn">>, _, _} ->
-            problem(400, <<"ttl is a number of seconds">>);
-        {_, _, _} ->
-            problem(400, <<"the only service is turn">>)
+    Realm = [{realm, Value} || {<<"realm">>, Value} <- Query],
+    case {first([<<"service">>], Query, <<"turn">>), ttl(Query)} of
+        {<<"turn">>, {ok, Ttl}} -> answered(Name, User, maps:from_list(Ttl ++ Realm));
+        {<<"turn">>, error} -> problem(400, <<"ttl is a number of seconds">>);
+        {_, _} -> problem(400, <<"the only service is turn">>)
+    end.
+
+answered(Name, User, Options) ->
+    case meerkat_credentials:asked(Name, User, Options) of
+        {ok, Credentials} -> json(200, Credentials);
+        {error, {no_secret, Sentence}} -> problem(404, Sentence);
+        {error, {_What, Sentence}} -> problem(400, Sentence)
+    end.
+
+ttl(Query) ->
+    case [string:to_integer(Text) || {<<"ttl">>, Text} <- Query] of
+        [] -> {ok, []};
+        [{Seconds, <<>>} | _] when is_integer(Seconds) -> {ok, [{ttl, Seconds}]};
+        [_ | _] -> error
     end.
 
 first(Names, Query, Default) ->
     hd([Value || Name <- Names, {N, Value} <- Query, N =:= Name] ++ [Default]).
-
-%% Ready for RTCPeerConnection.
-with_ice_servers(#{username := User, password := Password, uris := Uris} = Credentials) ->
-    {Stun, Turn} = lists:partition(fun(Uri) -> string:prefix(Uri, "stun") =/= nomatch end, Uris),
-    Credentials#{iceServers => [#{urls => Stun} || Stun =/= []]
-                     ++ [#{urls => Turn, username => User, credential => Password}
-                         || Turn =/= []]}.
 
 unauthorized(Sentence) ->
     problem(401, [{"www-authenticate", "Bearer realm=\"meerkat\""}], Sentence).

@@ -1,22 +1,30 @@
 %% Where clients find a server's STUN and TURN: what it is bound to, as they are told.
 -module(meerkat_services).
 
--export([addresses/1]).
+-export([addresses/1, addresses/2]).
 
 %% The addresses of listeners that take credentials made from the server's own secret: a realm that
 %% the configuration has by itself takes credentials of its own.
 -spec addresses(Name :: atom()) -> [{inet:ip_address(), inet:port_number()}].
-addresses(Name) ->
-    #{relays := Relays} = meerkat_registry:settings(Name),
-    lists:usort([{Ip, Port} || {Local, Port} <- bound_for_all(Name), Ip <- told(Local, Relays)]).
+addresses(Name) -> addresses(Name, all).
 
-bound_for_all(Name) ->
+%% Those of the listeners of one realm, or `all` of addresses/1.
+-spec addresses(Name :: atom(), Realm :: binary() | all) ->
+    [{inet:ip_address(), inet:port_number()}].
+addresses(Name, Realm) ->
+    #{relays := Relays} = meerkat_registry:settings(Name),
+    lists:usort([{Ip, Port} || {Local, Port} <- bound(Name, Realm), Ip <- told(Local, Relays)]).
+
+bound(Name, Wanted) ->
     #{realms := Realms} = Settings = meerkat_registry:settings(Name),
     case meerkat_registry:note(Name, listening) of
         none -> [];
         Bound -> [Address || {Id, Address} <- maps:to_list(Bound),
-                             meerkat_settings:owner(maps:get(Id, Realms), Settings) =:= default]
+                             is_wanted(Wanted, maps:get(Id, Realms), Settings)]
     end.
+
+is_wanted(all, Realm, Settings) -> meerkat_settings:owner(Realm, Settings) =:= default;
+is_wanted(Wanted, Realm, _Settings) -> Wanted =:= Realm.
 
 %% A wildcard, or the address relayed from, is at the address clients are told; any other at itself.
 told(Local, Relays) ->

@@ -72,6 +72,7 @@
 %% What may differ from realm to realm; the server's own is `default`.
 -type owner() :: default | Realm :: binary().
 -type tenant() :: #{auth := meerkat_auth:auth(),
+                    secrets := fun(() -> [binary()]),
                     limits := meerkat_alloc_core:limits(),
                     quota := meerkat_quota:limits(),
                     bandwidth := #{allocation | user | total => non_neg_integer()}}.
@@ -245,8 +246,9 @@ bandwidth(#{max_bps := OfOne, user_bps := OfUser, bps_capacity := OfAll}) ->
 %% A realm of the key `realms`: what it does not say is as it is for all. Whoever comes there must
 %% name it, or else another realm's credentials would be as good.
 tenant_of(#{name := Realm} = Given, Config, Limits) ->
-    Own = maps:merge(Config#{total_quota := 0}, maps:remove(name, Given)),
-    #{auth => meerkat_auth:new((with_added(Own, Given))#{realm := Realm, listeners := [],
+    #{secrets := Secrets} = Own = maps:merge(Config#{total_quota := 0}, maps:remove(name, Given)),
+    #{secrets => fun() -> Secrets end,
+      auth => meerkat_auth:new((with_added(Own, Given))#{realm := Realm, listeners := [],
                                                          strict_realm := true}),
       limits => maps:merge(Limits, maps:with([default_lifetime, max_lifetime], Own)),
       quota => quota(Own),
@@ -267,7 +269,7 @@ owner(_Realm, _Settings) -> default.
 tenant(Owner, #{tenants := Tenants} = Settings) ->
     case Tenants of
         #{Owner := Tenant} -> Tenant;
-        #{} -> maps:with([auth, limits, quota, bandwidth], Settings)
+        #{} -> maps:with([auth, secrets, limits, quota, bandwidth], Settings)
     end.
 %% Who is in the configuration is what the configuration says.
 with_added(#{users := Users} = Config) ->

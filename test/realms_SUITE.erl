@@ -11,7 +11,8 @@
          user_quota_by_realm/1, total_quota_by_realm/1, source_quota_by_realm/1,
          bandwidth_by_realm/1, lifetimes_by_realm/1, reservation_stays_in_its_realm/1,
          x76_ticket_stays_in_its_realm/1, realms_change_while_serving/1,
-         credentials_are_for_the_servers_own/1]).
+         credentials_are_for_the_servers_own/1, credentials_of_a_realm/1,
+         credentials_of_no_realm/1]).
 
 -import(turn_kit, [doc/1, open/2, challenged/1, call/3, allocated/3, allocate/1, allocate/2,
                    permit/2, send_to/3, peer/1, get/2, success/1, expect/2, counter/2,
@@ -216,4 +217,40 @@ credentials_are_for_the_servers_own(_Config) ->
         #{uris := Uris} = meerkat:credentials(Name, <<"u">>),
         Text = iolist_to_binary(["127.0.0.1:", integer_to_list(Port)]),
         ?assertEqual([<<"stun:", Text/binary>>, <<"turn:", Text/binary, "?transport=udp">>], Uris)
+    end).
+
+credentials_of_a_realm(_Config) ->
+    doc("asked for by realm: made of its secret, good at its listeners and nowhere else"),
+    Secrets = #{secrets => [<<"of a">>, <<"a before">>]},
+    with_realms(Secrets, #{}, fun(#{name := Name} = Server) ->
+        [begin
+             Made = meerkat:credentials(Name, <<"u">>, #{realm => Realm, ttl => 60}),
+             #{username := User, password := Password, ttl := 60, uris := [Stun, Turn],
+               iceServers := Ice} = Made,
+             ?assertEqual([#{urls => [Stun]}, #{urls => [Turn], username => User,
+                                                credential => Password}], Ice),
+             Text = meerkat_text:address(at(Where, Server)),
+             ?assertEqual(iolist_to_binary(["turn:", Text, "?transport=udp"]), Turn),
+             ?assertEqual(meerkat_auth_rest:password(Secret, User), Password),
+             success(allocate(client(Where, Server, User, Password)))
+         end || {Where, Realm, Secret} <- [{own, <<"example.org">>, <<"s3cret">>},
+                                           {a, <<"a.example">>, <<"of a">>},
+                                           {b, <<"b.example">>, <<"s3cret">>}]],
+        #{username := OfA, password := PasswordOfA} =
+            meerkat:credentials(Name, <<"u">>, #{realm => <<"a.example">>}),
+        expect(401, allocate(client(own, Server, OfA, PasswordOfA))),
+        expect(401, allocate(client(b, Server, OfA, PasswordOfA)))
+    end).
+
+credentials_of_no_realm(_Config) ->
+    doc("a realm there is not: those there are; one without a secret: that it has none"),
+    with_realms(#{secrets => []}, #{}, fun(#{name := Name}) ->
+        Ask = fun(Realm) ->
+            meerkat_credentials:asked(Name, <<"u">>, #{realm => Realm})
+        end,
+        ?assertEqual({error, {realm, <<"there is no realm \"a.exmple\"; there is \"a.example\", "
+                                       "\"b.example\", \"example.org\"">>}}, Ask(<<"a.exmple">>)),
+        ?assertEqual({error, {no_secret, <<"the realm \"a.example\" has no shared secret that "
+                                           "credentials are made from">>}}, Ask(<<"a.example">>)),
+        ?assertError(badarg, meerkat:credentials(Name, <<"u">>, #{realm => <<"a.example">>}))
     end).
