@@ -300,25 +300,8 @@ demanded(io_uring, #{verdict := warning} = Finding) ->
 demanded(_Wanted, Finding) ->
     Finding.
 
-%%% The clock: time-limited credentials go by it.
-
-clock(_) ->
-    case clock_state() of
-        yes -> [finding(clock, ok, "the clock is kept by a time server")];
-        no -> [finding(clock, warning, "the clock is not kept by a time server: credentials end "
-                       "too early or too late", "timedatectl set-ntp true, or chrony")];
-        unknown -> [finding(clock, unknown, "whether the clock is right cannot be seen here",
-                            "in a container that is its host's affair")]
-    end.
-
-clock_state() ->
-    Synchronized = filelib:is_file("/run/systemd/timesync/synchronized"),
-    case string:trim(os:cmd("timedatectl show -p NTPSynchronized --value 2>/dev/null")) of
-        _ when Synchronized -> yes;
-        "yes" -> yes;
-        "no" -> no;
-        _ -> unknown
-    end.
+clock(#case_{program = Program}) ->
+    [meerkat_doctor_clock:examine(Program)].
 
 %%% Reading
 

@@ -15,6 +15,7 @@
          users_are_kept_in_a_file/1, what_cannot_be_kept_is_not_done/1,
          configured_users_are_not_touched/1, a_wrong_users_file/1,
          changes_the_log_level/1, doctor_looks_at_a_server/1, doctor_finds_what_is_wrong/1,
+         doctor_asks_who_keeps_the_clock/1,
          doctor_tells_who_refuses_io_uring/1, doctor_asks_outside/1,
          usage_is_told/1, no_server_is_a_status_of_its_own/1,
          the_interface_of_the_shell/1]).
@@ -331,6 +332,41 @@ doctor_finds_what_is_wrong(Config) ->
     ?assertMatch({match, _}, re:run(Narrow, "warning +port-range +100 ports do not hold")),
     Few = shell("ulimit -n 256; ", "doctor"),
     ?assertMatch({match, _}, re:run(Few, "warning +descriptors +256 descriptors are allowed")).
+
+%% Nobody in the network, and nobody for long: chrony, systemd, the kernel, whoever answers first.
+doctor_asks_who_keeps_the_clock(Config) ->
+    Dir = filename:join(proplists:get_value(priv_dir, Config), "keepers"),
+    ok = file:make_dir(Dir),
+    Play = fun(Name, Script) ->
+        File = filename:join(Dir, Name),
+        ok = file:write_file(File, ["#!/bin/sh\n", Script, "\n"]),
+        ok = file:change_mode(File, 8#755)
+    end,
+    Told = fun() -> shell(["export PATH=", Dir, ":$PATH; "], "doctor") end,
+    Chrony = fun(Offset, Way, Leap) ->
+        Play("chronyc", ["echo 'Reference ID    : C0000201 (192.0.2.1)'; echo 'System time     : ",
+                         Offset, " seconds ", Way, " of NTP time'; echo 'Leap status     : ", Leap,
+                         "'"])
+    end,
+    Play("timedatectl", "echo no"),
+    [begin
+         Chrony(Offset, Way, Leap),
+         ?assertMatch({match, _}, re:run(Told(), Pattern))
+     end || {Offset, Way, Leap, Pattern} <-
+        [{"0.000012345", "slow", "Normal",
+          "ok +clock +the clock is kept by a time server, 0.000012 s slow \\(chronyc track"},
+         {"12.500000000", "fast", "Normal",
+          "warning clock +the clock is 12.500000 s fast: credentials end too early \\(chronyc"},
+         {"0.000000000", "slow", "Not synchronised",
+          "warning clock +the clock is not kept by a time server.*\\(chronyc tracking\\)"}]],
+    Play("chronyc", "echo '506 Cannot talk to daemon'; exit 1"),
+    ?assertMatch({match, _}, re:run(Told(), "warning clock +the clock is not kept .*\\(timedatectl")),
+    Play("timedatectl", "echo yes"),
+    ?assertMatch({match, _}, re:run(Told(), "ok +clock +the clock is kept .*\\(timedatectl\\)")),
+    %% One that hangs, and one that cannot tell.
+    Play("chronyc", "exec sleep 3600"),
+    Play("timedatectl", "echo 'System has not been booted with systemd' >&2; exit 1"),
+    ?assertMatch({match, _}, re:run(Told(), "clock +the clock is .*\\(the kernel\\)")).
 
 %% By a profile like Docker's, for the command and all it starts.
 doctor_tells_who_refuses_io_uring(Config) ->

@@ -4,6 +4,7 @@
  *   meerkat_relay                  serves on fds 3 and 4 (a port program: nouse_stdio, {packet,4})
  *   meerkat_relay --dump-protocol  prints the words it speaks there
  *   meerkat_relay --probe          prints what this host lets it use (backend.h: backend_print)
+ *   meerkat_relay --clock          prints whether somebody keeps the kernel's clock
  *
  * It takes no configuration of its own: everything comes by command.
  */
@@ -11,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/timex.h>
 
 #include "backend.h"
 #include "control.h"
@@ -26,6 +28,15 @@ static void raise_descriptor_limit(void)
     }
 }
 
+/* One line of JSON: {"synchronized":true}, or false, or null where the kernel may not be asked. */
+static void print_clock(FILE *out)
+{
+    struct timex t = {0}; /* no modes: it is only read */
+    int state = adjtimex(&t);
+    bool kept = state != TIME_ERROR && !(t.status & STA_UNSYNC);
+    fprintf(out, "{\"synchronized\":%s}\n", state < 0 ? "null" : kept ? "true" : "false");
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 2 && strcmp(argv[1], "--dump-protocol") == 0) {
@@ -36,8 +47,12 @@ int main(int argc, char **argv)
         backend_print(stdout);
         return 0;
     }
+    if (argc == 2 && strcmp(argv[1], "--clock") == 0) {
+        print_clock(stdout);
+        return 0;
+    }
     if (argc != 1) {
-        fprintf(stderr, "usage: %s [--dump-protocol | --probe]\n", argv[0]);
+        fprintf(stderr, "usage: %s [--dump-protocol | --probe | --clock]\n", argv[0]);
         return 64;
     }
     /* The terminal's Ctrl-C is for Erlang, who then closes our door in order. */

@@ -1,0 +1,90 @@
+%% Is this machine's clock right? Time-limited credentials go by it. Nobody in the network is asked,
+%% but who keeps the clock: chrony, which knows how far off it is; else systemd; else the kernel, by
+%% way of the relay program. The first that knows is believed, and named.
+-module(meerkat_doctor_clock).
+
+-export([examine/1]).
+
+%% Seconds off that credentials take notice of.
+-define(OFF_S, 1.0).
+%% Nobody is waited for longer.
+-define(PATIENCE_S, "3").
+
+-type state() :: {kept | not_kept | {off, Seconds :: float(), Way :: string()}, Asked :: string()}.
+
+-spec examine(RelayProgram :: file:filename_all()) -> meerkat_doctor:finding().
+examine(Program) ->
+    first([fun chrony/0, fun systemd/0, fun() -> kernel(Program) end]).
+
+first([Ask | Others]) ->
+    case Ask() of
+        unknown -> first(Others);
+        State -> finding(State)
+    end;
+first([]) ->
+    #{name => clock, verdict => unknown,
+      text => <<"whether the clock is right cannot be seen here: neither chronyc nor timedatectl "
+                "nor the kernel tells">>,
+      remedy => <<"in a container that is its host's affair">>}.
+
+-spec finding(state()) -> meerkat_doctor:finding().
+finding({{off, Seconds, Way}, Asked}) when Seconds < ?OFF_S ->
+    told(ok, ["the clock is kept by a time server, ", seconds(Seconds), " s ", Way], Asked);
+finding({{off, Seconds, Way}, Asked}) ->
+    warned(["the clock is ", seconds(Seconds), " s ", Way, ": credentials end too ",
+            case Way of "fast" -> "early"; _ -> "late" end],
+           "chronyc makestep sets it at once; programs notice", Asked);
+finding({kept, Asked}) ->
+    told(ok, "the clock is kept by a time server", Asked);
+finding({not_kept, Asked}) ->
+    warned("the clock is not kept by a time server: credentials end too early or too late",
+           "timedatectl set-ntp true, or chrony; in a container that is its host's affair", Asked).
+
+seconds(Seconds) -> io_lib:format("~.6f", [Seconds]).
+
+told(Verdict, Text, Asked) ->
+    #{name => clock, verdict => Verdict, text => iolist_to_binary([Text, " (", Asked, ")"])}.
+
+warned(Text, Remedy, Asked) ->
+    (told(warning, Text, Asked))#{remedy => iolist_to_binary(Remedy)}.
+
+%%% Who is asked
+
+-spec chrony() -> state() | unknown.
+chrony() ->
+    Said = said("chronyc -n tracking"),
+    Leap = found("^Leap status +: (.+)$", Said),
+    Offset = found("^System time +: ([0-9]+\\.[0-9]+) seconds (fast|slow) of NTP time", Said),
+    case {Leap, Offset} of
+        {["Not synchronised"], _} -> {not_kept, "chronyc tracking"};
+        {[_], [Seconds, Way]} -> {{off, list_to_float(Seconds), Way}, "chronyc tracking"};
+        {_, _} -> unknown
+    end.
+
+-spec systemd() -> state() | unknown.
+systemd() ->
+    case string:trim(said("timedatectl show -p NTPSynchronized --value")) of
+        "yes" -> {kept, "timedatectl"};
+        "no" -> {not_kept, "timedatectl"};
+        _ -> unknown
+    end.
+
+%% Whoever sets the clock right tells the kernel, who forgets after some hours (adjtimex(2)).
+-spec kernel(file:filename_all()) -> state() | unknown.
+kernel(Program) ->
+    Quoted = ["'", string:replace(Program, "'", "'\\''", all), "'"],
+    case meerkat_json:decode(unicode:characters_to_binary(said([Quoted, " --clock"]))) of
+        {ok, #{<<"synchronized">> := true}} -> {kept, "the kernel"};
+        {ok, #{<<"synchronized">> := false}} -> {not_kept, "the kernel"};
+        _ -> unknown
+    end.
+
+said(Command) ->
+    os:cmd(unicode:characters_to_list(["PATH=$PATH:/usr/sbin:/sbin LC_ALL=C timeout " ?PATIENCE_S
+                                       " ", Command, " 2>/dev/null </dev/null"])).
+
+found(Pattern, Text) ->
+    case re:run(Text, Pattern, [multiline, {capture, all_but_first, list}]) of
+        {match, Parts} -> Parts;
+        nomatch -> []
+    end.
