@@ -203,27 +203,8 @@ read(File) ->
 
 %% Secrets that lie in files of their own, read.
 secret_files(Read) ->
-    {Leaves, Mistakes} = meerkat_config_secret:leaves(meerkat_config_schema:secret_keys(), Read),
-    lists:foldl(
-        fun(Key, {Found, Errors}) ->
-            Name = atom_to_binary(Key),
-            case Found of
-                #{Name := Groups} ->
-                    Fields = meerkat_config_group:secret_fields(Key),
-                    case meerkat_config_secret:groups(Fields, Groups) of
-                        {Filled, []} ->
-                            {Found#{Name := Filled}, Errors};
-                        {_, More} ->
-                            %% One mistake is enough.
-                            {maps:remove(Name, Found), Errors ++ [Why || {_, Why} <- More]}
-                    end;
-                #{} ->
-                    {Found, Errors}
-            end
-        end,
-        {Leaves, [Sentence || {_, Sentence} <- Mistakes]},
-        [users, realms]
-    ).
+    {Leaves, Mistakes} = meerkat_config_secret:leaves(meerkat_config_schema:secret_fields(), Read),
+    {Leaves, [Sentence || {_, Sentence} <- Mistakes]}.
 
 unknown_keys(Leaves) ->
     Keys = meerkat_config_schema:keys(),

@@ -49,10 +49,14 @@ fields(realms) ->
     ].
 
 %% Of those the secret ones, which may lie in files.
--spec secret_fields(type()) -> [binary()].
+-spec secret_fields(type()) -> [meerkat_config_secret:field()].
 secret_fields(Type) ->
-    [Field || {Field, FieldType, _} <- fields(Type),
-              lists:member(FieldType, [password, {list, secret}])].
+    lists:append([secret_field(Field, FieldType) || {Field, FieldType, _} <- fields(Type)]).
+
+secret_field(Field, users) -> [{Field, secret_fields(users)}];
+secret_field(Field, {list, secret}) -> [{Field, several}];
+secret_field(Field, Type) when Type =:= password; Type =:= key -> [{Field, one}];
+secret_field(_, _) -> [].
 
 %% A value as a file gives it: the scalars found below its key. What failed comes with its place.
 -spec parse(type(), [meerkat_config_value:leaf(), ...]) ->

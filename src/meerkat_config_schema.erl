@@ -2,7 +2,8 @@
 %% tests go by this table. It knows neither how a value is read nor what it is used for.
 -module(meerkat_config_schema).
 
--export([rows/0, find/1, keys/0, environment/0, secret_keys/0, secret_variables/0, nearest/2]).
+-export([rows/0, find/1, keys/0, environment/0, nearest/2]).
+-export([secret_keys/0, secret_fields/0, secret_variables/0]).
 -export([example/0, markdown/0]).
 -export_type([row/0]).
 
@@ -86,7 +87,7 @@ rows() ->
             "user cannot come in by SHA-256, which clients choose that know it. Names, passwords "
             "and realms are prepared as RFC 8265 (OpaqueString) has it. The two variables stand "
             "for one user and are set together; a password may lie in a file: `password_file`, "
-            "TURN_PASSWORD_FILE."),
+            "TURN_PASSWORD_FILE, and so may a key: `key_file`."),
         row(realm, {opaque_string, 127}, <<"udp.localhost.local">>,
             ["REALM", "MONGOOSEICE_UDP_REALM"], yes,
             "The realm sent with every challenge. Clients answer with what they were told, so "
@@ -307,6 +308,17 @@ environment() ->
 -spec secret_keys() -> [binary()].
 secret_keys() ->
     [atom_to_binary(Key) || #{key := Key, type := Type} <- rows(), is_secret(Type)].
+
+%% The keys, with how many secrets such a file may have; and the lists of groups that have secrets.
+-spec secret_fields() -> [meerkat_config_secret:field()].
+secret_fields() ->
+    lists:append([secret_field(atom_to_binary(Key), T) || #{key := Key, type := T} <- rows()]).
+
+secret_field(Key, secret) -> [{Key, one}];
+secret_field(Key, {list, secret}) -> [{Key, several}];
+secret_field(Key, Type) when Type =:= users; Type =:= realms ->
+    [{Key, meerkat_config_group:secret_fields(Type)}];
+secret_field(_, _) -> [].
 
 -spec secret_variables() -> [binary()].
 secret_variables() ->

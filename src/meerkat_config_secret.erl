@@ -7,6 +7,9 @@
 
 -export([environment/2, leaves/2, groups/2, variable/1, key/1]).
 
+%% How many lines there may be; or the fields of the list of groups that it is.
+-type field() :: {Field :: binary(), one | several | [field()]}.
+-export_type([field/0]).
 -type leaves() :: #{Key :: binary() => [meerkat_config_value:leaf(), ...]}.
 
 %% More is no secret but a mistake.
@@ -44,13 +47,13 @@ environment(Names, Env) ->
 
 %% What a file has below KEY_file, as if it stood below KEY. A relative name starts where the file
 %% is that has it.
--spec leaves(Keys :: [binary()], leaves()) ->
+-spec leaves([field()], leaves()) ->
     {leaves(), [{meerkat_config_value:place(), unicode:chardata()}]}.
 leaves(Keys, Leaves) ->
-    lists:foldl(fun in_place/2, {Leaves, []}, [Key || Key <- Keys, is_map_key(key(Key), Leaves)]).
+    lists:foldl(fun in_place/2, {Leaves, []}, Keys).
 
 %% The same for fields of a list of groups.
--spec groups(Fields :: [binary()], [meerkat_config_value:leaf()]) ->
+-spec groups([field()], [meerkat_config_value:leaf()]) ->
     {[meerkat_config_value:leaf()], [{meerkat_config_value:place(), unicode:chardata()}]}.
 groups(Fields, Leaves) ->
     {InGroups, Others} = lists:partition(fun({Path, _, _}) -> is_member(Path) end, Leaves),
@@ -68,23 +71,37 @@ by_field(Group) ->
     maps:groups_from_list(fun({[_, Field | _], _, _}) -> Field end,
                           fun({[_, _ | Path], Value, Place}) -> {Path, Value, Place} end, Group).
 
-in_place(Key, {Leaves, Mistakes}) ->
+in_place({Key, [_ | _] = Within}, {Leaves, Mistakes}) when is_map_key(Key, Leaves) ->
+    case groups(Within, maps:get(Key, Leaves)) of
+        {Filled, []} -> {Leaves#{Key := Filled}, Mistakes};
+        %% Of what is not whole no more is said.
+        {_, More} -> {maps:remove(Key, Leaves), Mistakes ++ More}
+    end;
+in_place({Key, Lines}, {Leaves, Mistakes}) when is_atom(Lines) ->
     Name = key(Key),
-    [{Path, Value, Place} | _] = maps:get(Name, Leaves),
-    Rest = maps:remove(Name, Leaves),
-    Read = case {Path, Value} of
-        _ when is_map_key(Key, Leaves) ->
-            {error, [" and ", Key, " are both set; one must be left out"]};
-        {[], File} when is_binary(File), File =/= <<>> ->
-            lines(filename:absname(File, filename:dirname(maps:get(file, Place))));
-        _ ->
-            {error, " must be the name of a file"}
-    end,
-    case Read of
-        {ok, [Line]} -> {Rest#{Key => [{[], Line, Place}]}, Mistakes};
-        {ok, Lines} -> {Rest#{Key => [{[N], L, Place} || {N, L} <- numbered(Lines)]}, Mistakes};
-        {error, Why} -> {Rest, Mistakes ++ [{Place, [at(Place), ": ", Name, Why]}]}
-    end.
+    case maps:take(Name, Leaves) of
+        {[{Path, Value, Place} | _], Rest} ->
+            case read(Key, Lines, Path, Value, Place, Rest) of
+                {ok, Found} -> {Rest#{Key => Found}, Mistakes};
+                {error, Why} -> {Rest, Mistakes ++ [{Place, [at(Place), ": ", Name, Why]}]}
+            end;
+        error ->
+            {Leaves, Mistakes}
+    end;
+in_place(_, Done) ->
+    Done.
+
+read(Key, _, _, _, _, Rest) when is_map_key(Key, Rest) ->
+    {error, [" and ", Key, " are both set; one must be left out"]};
+read(_, Wanted, [], File, Place, _) when is_binary(File), File =/= <<>> ->
+    case {Wanted, lines(filename:absname(File, filename:dirname(maps:get(file, Place))))} of
+        {_, {ok, [Line]}} -> {ok, [{[], Line, Place}]};
+        {several, {ok, Lines}} -> {ok, [{[N], L, Place} || {N, L} <- numbered(Lines)]};
+        {one, {ok, [_ | _]}} -> {error, [names(File), ", which has several lines; one is wanted"]};
+        {_, {error, Why}} -> {error, Why}
+    end;
+read(_, _, _, _, _, _) ->
+    {error, " must be the name of a file"}.
 
 numbered(Lines) ->
     lists:zip(lists:seq(0, length(Lines) - 1), Lines).

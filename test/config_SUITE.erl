@@ -14,6 +14,7 @@
          discovery_that_cannot_be/1, all_mistakes_at_once/1,
          a_mistake_in_the_file_counts_though_overridden/1, broken_files/1, unknown_keys/1,
          any_text_is_survived/1, errors_are_one_line/1]).
+-export([every_secret_may_lie_in_a_file/1]).
 -export([secrets_in_files/1, secrets_in_files_that_cannot_be/1, estos_names/1,
          realms_become_terms/1, realms_that_cannot_be/1]).
 -export([secrets_are_never_shown/1, secret_is_drawn_at_each_start/1,
@@ -594,7 +595,43 @@ secrets_in_files(Config) ->
     ?assertMatch({ok, #{users := #{<<"a">> := {password, <<"s3same">>}},
                         realms := [#{name := <<"r">>,
                                      secrets := [<<"new, with a comma">>, <<"old">>]}]}, _},
-                 load(Groups, [])).
+                 load(Groups, [])),
+    _ = Put("hex", "5bd3f1d1b9bbd1d7b2a0d9b4a9d0e0c7\n"),
+    Nested = file(Config, "users = ( { name = \"k\"; key_file = \"hex\"; } );\n"
+                          "extra_listeners = ( { port = 1; realm = \"r\"; } );\n"
+                          "realms = ( { name = \"r\"; users = ( { name = \"a\"; password_file = "
+                          "\"one\"; }, { name = \"b\"; key_file = \"hex\"; }, "
+                          "{ name = \"c\"; password = \"d\"; } ); } );"),
+    Key = {key, binary:decode_hex(<<"5bd3f1d1b9bbd1d7b2a0d9b4a9d0e0c7">>)},
+    ?assertMatch({ok, #{users := #{<<"k">> := Key},
+                        realms := [#{users := #{<<"a">> := {password, <<"s3same">>},
+                                                <<"b">> := Key,
+                                                <<"c">> := {password, <<"d">>}}}]}, _},
+                 load(Nested, [])).
+
+%% Each key and variable that holds a secret, and whatever secret there is in a group.
+every_secret_may_lie_in_a_file(Config) ->
+    File = filename:join(proplists:get_value(priv_dir, Config), "any"),
+    Hex = "5bd3f1d1b9bbd1d7b2a0d9b4a9d0e0c7",
+    Load = fun(Text) ->
+        {ok, Loaded, _} = load(file(Config, Text), [{"RELAY_IP", "8.8.8.8"}]),
+        maps:remove(settings, Loaded)
+    end,
+    Own = "secret = \"own\"; ",
+    User = fun(In) -> ["{ name = \"u\"; ", In, "; }"] end,
+    [begin
+         ok = file:write_file(File, Secret),
+         Plain = Load(io_lib:format(lists:flatten(Text), [Key, Secret])),
+         ?assertEqual(Plain, Load(io_lib:format(lists:flatten(Text), [[Key, "_file"], File])))
+     end || {Text, Key, Secret} <-
+                [{case Key of <<"secret">> -> ""; _ -> Own end ++ "~ts = \"~ts\";", Key, "sesame"}
+                 || Key <- meerkat_config_schema:secret_keys()] ++
+                [{Around("~ts = \"~ts\""), Key, Secret}
+                 || Around <- [fun(In) -> [Own, "users = ( ", User(In), " );"] end,
+                               fun(In) -> [Own, "realms = ( { name = \"r\"; users = ( ", User(In),
+                                           " ); } );"] end],
+                    {Key, Secret} <- [{"password", "sesame"}, {"key", Hex}]] ++
+                [{Own ++ "realms = ( { name = \"r\"; ~ts = \"~ts\"; } );", "secret", "sesame"}]].
 
 secrets_in_files_that_cannot_be(Config) ->
     %% Short, for long names are cut.
@@ -635,6 +672,16 @@ secrets_that_cannot_be(Dir, Config) ->
         {"secret_file = 5;", [], "FILE:1: secret_file must be the name of a file"},
         {"users = ( { name = \"a\";\npassword_file = \"no\"; } );", [],
          "FILE:2: password_file names \"DIR/no\", which cannot be read: no such file or directory"},
+        {"realms = ( { name = \"r\"; users = ( { name = \"a\";\npassword_file = \"no\"; } ); } );",
+         [],
+         "FILE:2: password_file names \"DIR/no\", which cannot be read: no such file or directory"},
+        {"realms = ( { name = \"r\"; users = ( { name = \"a\"; password = \"hunter2\";\n"
+         "password_file = \"two\"; } ); } );", [],
+         "FILE:2: password_file and password are both set; one must be left out"},
+        {"users = ( { name = \"a\";\npassword_file = \"two\"; } );", [],
+         "FILE:2: password_file names \"two\", which has several lines; one is wanted"},
+        {"http_token_file = \"two\";", [],
+         "FILE:1: http_token_file names \"two\", which has several lines; one is wanted"},
         {"secret_flie = \"x\";", [],
          "FILE:1: there is no key \"secret_flie\"; did you mean secret_file?"}
     ]].
