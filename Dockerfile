@@ -5,9 +5,9 @@
 # epoll. What io_uring needs is docs/installing.md's to tell.
 FROM debian:bookworm-slim AS build
 RUN apt-get update \
- && apt-get install -y --no-install-recommends erlang-base erlang-crypto erlang-dev erlang-inets \
-      erlang-jiffy erlang-p1-stringprep erlang-p1-xml erlang-ssl erlang-syntax-tools erlang-tools \
-      gcc libc6-dev libconfig-dev liburing-dev libssl-dev make rebar3
+ && apt-get install -y --no-install-recommends erlang-base erlang-crypto erlang-dev erlang-edoc \
+      erlang-inets erlang-jiffy erlang-p1-stringprep erlang-p1-xml erlang-ssl erlang-syntax-tools \
+      erlang-tools gcc libc6-dev libconfig-dev liburing-dev libssl-dev make rebar3
 COPY . /src
 WORKDIR /src
 RUN rebar3 release --output-dir /opt \

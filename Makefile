@@ -69,7 +69,7 @@ image:
 
 ## make docs           the API reference as documentation chunks, for h() in a shell and for ex_doc
 docs: build
-	@.ci/docs
+	@.ci/docs --always
 
 ## make check          format, cross references, types, who includes what, generated files
 check: test-deps

@@ -183,7 +183,8 @@ mix_dependency_relays_a_packet(Config) ->
     {Status, Text} = ended(Port, <<>>),
     ct:log("~ts", [Text]),
     ?assertEqual(0, Status),
-    ?assertMatch({match, _}, re:run(Text, "relayed: through the relay\n")).
+    ?assertMatch({match, _}, re:run(Text, "relayed: through the relay\n")),
+    ?assertMatch({match, _}, re:run(Text, "documented: A server in a supervision tree")).
 
 ended(Port, Read) ->
     receive

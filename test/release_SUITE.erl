@@ -100,6 +100,9 @@ remote_console_has_the_interface(Config) ->
     true = port_command(Console, "{meerkat:info(default), all}.\n"),
     {_, Answer} = read(Console, "2> "),
     ?assertMatch({match, _}, re:run(Answer, "allocations => 0")),
+    true = port_command(Console, "h(meerkat, start_server).\n"),
+    {_, Help} = read(Console, "3> "),
+    ?assertMatch({match, _}, re:run(Help, "Starts a server under the application")),
     true = port_close(Console),
     kill(Server, "TERM"),
     {0, _} = ended(Server, <<>>).
@@ -157,8 +160,8 @@ unit_is_what_systemd_understands(Config) ->
             ?assertEqual(nomatch, re:run(Verdict, "meerkat\\.service:[0-9]+"))
     end.
 
-%% In no more system calls than the unit allows: it serves, is asked, writes its file, ends; and what
-%% moves packets is the same as without.
+%% In no more system calls than the unit allows: it serves, is asked, writes its file, ends; and
+%% what moves packets is the same as without.
 unit_allows_what_a_server_does(Config) ->
     case os:find_executable("systemd-analyze") of
         false ->
