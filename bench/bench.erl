@@ -19,7 +19,7 @@
 
 -define(USAGE, "usage: bench.escript [--quick] [--only NAME[,NAME...]] [--write] [--report]\n").
 %% Seconds that are not counted, before those that are.
--define(WARMUP, "0.5").
+-define(WARMUP, "0.3").
 %% The share of the rate without loss at which latency is compared.
 -define(LATENCY_SHARE, 0.7).
 
