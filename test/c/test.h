@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static struct {
     const char *name; /* of the checks that follow */
@@ -95,6 +96,15 @@ static inline uint8_t *test_exact(const void *data, size_t len)
     if (len)
         memcpy(p, data, len);
     return p;
+}
+
+/* An IPv4 address of loopback that no other process takes, nor sends anything to. */
+static inline const char *test_loopback(void)
+{
+    static char ip[16];
+    unsigned pid = (unsigned)getpid();
+    snprintf(ip, sizeof(ip), "127.%u.%u.%u", 64 + (pid >> 16 & 127), pid >> 8 & 255, pid & 255);
+    return ip;
 }
 
 /* Hex digits to bytes, up to the first character that is none; how many bytes. */

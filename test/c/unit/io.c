@@ -119,6 +119,13 @@ static void turn_until(const unsigned *counter, unsigned value)
     CHECK_EQ(*counter, value);
 }
 
+/* What has been sent is there, or is about to be. */
+static ssize_t awaited(int fd, void *buf, size_t len)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    return poll(&p, 1, 30000) == 1 ? recv(fd, buf, len, MSG_DONTWAIT) : -1;
+}
+
 static struct addr bound(int fd)
 {
     struct sockaddr_storage ss;
@@ -200,7 +207,7 @@ static void echo(const char *ip)
 
 static void echo_over_both_families(void)
 {
-    echo("127.0.0.1");
+    echo(test_loopback());
     echo("::1");
 }
 
@@ -214,7 +221,7 @@ static void s15_a_wildcard_answers_from_where_it_was_asked(void)
     CHECK_EQ(socket_open_group(&any, 1, NULL, &fd), 0);
     struct io_socket s = {.fd = fd, .wants_dest = true};
     CHECK_EQ(io_add(io, &s), 0);
-    int peer = open_at("127.0.0.1");
+    int peer = open_at(test_loopback());
     struct addr asked, answered;
     CHECK(addr_parse(&asked, "127.0.0.77", any.port));
     send_from(peer, &asked, "hello", 5);
@@ -240,10 +247,10 @@ static void a_burst_larger_than_every_table_gets_through(void)
 {
     enum { N = 3000, LEN = 1000 };
     start();
-    struct io_socket s = {.fd = open_at("127.0.0.1")};
+    struct io_socket s = {.fd = open_at(test_loopback())};
     CHECK_EQ(io_add(io, &s), 0);
     struct addr to;
-    int peer = plain_at("127.0.0.1", &to);
+    int peer = plain_at(test_loopback(), &to);
     for (uint32_t i = 0; i < N; i++) {
         uint8_t *p = io_scratch(io, LEN);
         memset(p, 0, LEN);
@@ -255,7 +262,7 @@ static void a_burst_larger_than_every_table_gets_through(void)
     unsigned got = 0, wrong = 0;
     uint32_t number;
     uint8_t buf[LEN];
-    while (recv(peer, buf, sizeof(buf), MSG_DONTWAIT) == LEN) {
+    while (got < N && awaited(peer, buf, sizeof(buf)) == LEN) {
         memcpy(&number, buf, sizeof(number));
         wrong += number != got++;
     }
@@ -270,8 +277,8 @@ static void received_bursts_use_every_buffer_and_go_on(void)
 {
     enum { N = 5000 };
     start();
-    struct io_socket s = {.fd = open_at("127.0.0.1")};
-    int value = 16 << 20, peer = open_at("127.0.0.1");
+    struct io_socket s = {.fd = open_at(test_loopback())};
+    int value = 16 << 20, peer = open_at(test_loopback());
     setsockopt(s.fd, SOL_SOCKET, SO_RCVBUFFORCE, &value, sizeof(value));
     struct addr here = bound(s.fd);
     CHECK_EQ(io_add(io, &s), 0);
@@ -292,8 +299,8 @@ static void losses_of_the_socket_are_told(void)
 {
     enum { N = 500 };
     start();
-    struct io_socket s = {.fd = open_at("127.0.0.1")};
-    int value = 8192, peer = open_at("127.0.0.1");
+    struct io_socket s = {.fd = open_at(test_loopback())};
+    int value = 8192, peer = open_at(test_loopback());
     setsockopt(s.fd, SOL_SOCKET, SO_RCVBUF, &value, sizeof(value));
     struct addr here = bound(s.fd);
     CHECK_EQ(io_add(io, &s), 0);
@@ -329,9 +336,9 @@ static void x105_nothing_queued_is_lost_when_buffers_run_out(void)
     static struct io_socket s[SOCKETS];
     struct addr there;
     start_with(SOCKETS);
-    int peer = plain_at("127.0.0.1", &there);
+    int peer = plain_at(test_loopback(), &there);
     for (int i = 0; i < SOCKETS; i++) {
-        s[i] = (struct io_socket){.fd = open_at("127.0.0.1")};
+        s[i] = (struct io_socket){.fd = open_at(test_loopback())};
         struct addr here = bound(s[i].fd);
         for (int k = 0; k < EACH; k++)
             send_from(peer, &here, "datagram", 8);
@@ -362,9 +369,9 @@ static void x106_nothing_is_lost_when_completions_overflow(void)
     struct addr there;
     start_with(SOCKETS);
     struct io_socket *s = calloc(SOCKETS, sizeof(*s));
-    int peer = plain_at("127.0.0.1", &there);
+    int peer = plain_at(test_loopback(), &there);
     for (int i = 0; i < SOCKETS; i++) {
-        s[i].fd = open_at("127.0.0.1");
+        s[i].fd = open_at(test_loopback());
         struct addr here = bound(s[i].fd);
         send_from(peer, &here, &i, sizeof(i));
         CHECK_EQ(io_add(io, &s[i]), 0);
@@ -385,10 +392,10 @@ static void x105_places_are_used_again_while_buffers_run_out(void)
     static struct io_socket s[SOCKETS];
     struct addr there;
     start_with(SOCKETS);
-    int peer = plain_at("127.0.0.1", &there);
+    int peer = plain_at(test_loopback(), &there);
     for (int round = 0; round < 3; round++) {
         for (int i = 0; i < SOCKETS; i++) {
-            s[i] = (struct io_socket){.fd = open_at("127.0.0.1")};
+            s[i] = (struct io_socket){.fd = open_at(test_loopback())};
             struct addr here = bound(s[i].fd);
             for (int k = 0; k < EACH; k++)
                 send_from(peer, &here, "datagram", 8);
@@ -442,7 +449,7 @@ static ssize_t send_run(int fd, const struct addr *to, const void *data, size_t 
 static void expect_one_piece(int fd, size_t len)
 {
     static uint8_t back[65536];
-    CHECK_EQ(recv(fd, back, sizeof(back), MSG_DONTWAIT), (ssize_t)len);
+    CHECK_EQ(awaited(fd, back, sizeof(back)), (ssize_t)len);
 }
 
 static void a_batch_leaves_in_runs(const char *ip)
@@ -464,7 +471,7 @@ static void a_batch_leaves_in_runs(const char *ip)
     }
     turn();
     for (int i = 0; i < N; i++) {
-        CHECK_EQ(recv(peer, buf, sizeof(buf), MSG_DONTWAIT), i == N - 1 ? LAST : LEN);
+        CHECK_EQ(awaited(peer, buf, sizeof(buf)), i == N - 1 ? LAST : LEN);
         CHECK_EQ(buf[0], i);
         CHECK_EQ(buf[LAST - 1], i);
     }
@@ -479,7 +486,7 @@ static void a_batch_leaves_in_runs(const char *ip)
 
 static void a_batch_leaves_in_runs_of_both_families(void)
 {
-    a_batch_leaves_in_runs("127.0.0.1");
+    a_batch_leaves_in_runs(test_loopback());
     a_batch_leaves_in_runs("::1");
 }
 
@@ -512,7 +519,7 @@ static void what_the_kernel_joined_is_taken_apart(const char *ip)
     turn();
     for (int i = 0; i < N; i++) {
         size_t want = i == N - 1 ? LAST : LEN;
-        CHECK_EQ(recv(peer, buf, sizeof(buf), MSG_DONTWAIT), (ssize_t)(want + sizeof(head)));
+        CHECK_EQ(awaited(peer, buf, sizeof(buf)), (ssize_t)(want + sizeof(head)));
         CHECK_MEM(buf, head, sizeof(head));
         CHECK_MEM(buf + sizeof(head), out + i * LEN, want);
     }
@@ -523,7 +530,7 @@ static void what_the_kernel_joined_is_taken_apart(const char *ip)
 
 static void joined_datagrams_of_both_families(void)
 {
-    what_the_kernel_joined_is_taken_apart("127.0.0.1");
+    what_the_kernel_joined_is_taken_apart(test_loopback());
     what_the_kernel_joined_is_taken_apart("::1");
 }
 
@@ -543,10 +550,10 @@ static void nothing_of_a_joined_piece_comes_after_removal(void)
     const struct io_events events = {NULL, remove_at_first, on_icmp, on_closed, on_error, on_lost};
     memset(&h, 0, sizeof(h));
     CHECK_EQ(create(&io, &events, 16), 0);
-    struct io_socket s = {.fd = open_at("127.0.0.1")};
+    struct io_socket s = {.fd = open_at(test_loopback())};
     unwanted = &s;
     CHECK_EQ(io_add(io, &s), 0);
-    int peer = plain_at("127.0.0.1", &there);
+    int peer = plain_at(test_loopback(), &there);
     struct addr here = bound(s.fd);
     CHECK_EQ(send_run(peer, &here, out, sizeof(out), 1000), (ssize_t)sizeof(out));
     turn_until(&h.closed, 1);
@@ -564,9 +571,9 @@ static void a_refused_run_goes_datagram_by_datagram(void)
     uint8_t buf[LEN + 1], run[2 * LEN] = {0};
     int one = 1;
     start();
-    struct io_socket s = {.fd = open_at("127.0.0.1"), .wants_errors = true};
+    struct io_socket s = {.fd = open_at(test_loopback()), .wants_errors = true};
     CHECK_EQ(io_add(io, &s), 0);
-    int peer = plain_at("127.0.0.1", &there);
+    int peer = plain_at(test_loopback(), &there);
     CHECK_EQ(setsockopt(s.fd, SOL_SOCKET, SO_NO_CHECK, &one, sizeof(one)), 0);
     CHECK_EQ(send_run(s.fd, &there, run, sizeof(run), LEN), -1); /* or this test shows nothing */
     for (int round = 0; round < 2; round++) {
@@ -577,7 +584,7 @@ static void a_refused_run_goes_datagram_by_datagram(void)
         }
         turn();
         for (int i = 0; i < N; i++) {
-            CHECK_EQ(recv(peer, buf, sizeof(buf), MSG_DONTWAIT), LEN);
+            CHECK_EQ(awaited(peer, buf, sizeof(buf)), LEN);
             CHECK_EQ(buf[0], i);
         }
     }
@@ -593,8 +600,8 @@ static void x29_a_run_survives_what_was_said_of_another(void)
 {
     enum { N = 8, LEN = 500 };
     start();
-    struct io_socket s = {.fd = open_at("127.0.0.1"), .wants_errors = true};
-    int joined = open_at("127.0.0.1"), gone = open_at("127.0.0.1");
+    struct io_socket s = {.fd = open_at(test_loopback()), .wants_errors = true};
+    int joined = open_at(test_loopback()), gone = open_at(test_loopback());
     struct addr there = bound(joined), nobody = bound(gone);
     close(gone);
     CHECK_EQ(io_add(io, &s), 0);
@@ -617,10 +624,10 @@ static void empty_datagrams_between_others(void)
     enum { N = 60 };
     struct addr there;
     start();
-    struct io_socket s = {.fd = open_at("127.0.0.1")};
+    struct io_socket s = {.fd = open_at(test_loopback())};
     CHECK_EQ(io_add(io, &s), 0);
     turn();
-    int peer = plain_at("127.0.0.1", &there);
+    int peer = plain_at(test_loopback(), &there);
     struct addr here = bound(s.fd);
     uint8_t out[N] = {0};
     for (size_t i = 0; i < N; i++)
@@ -652,7 +659,7 @@ static void x29_icmp_is_heard_and_costs_nothing(const char *ip, uint8_t type, ui
         turn_until(&h.icmps, i);
         io_wait(io, 0);
         char buf[8];
-        CHECK_EQ(recv(peer, buf, sizeof(buf), MSG_DONTWAIT), 4);
+        CHECK_EQ(awaited(peer, buf, sizeof(buf)), 4);
     }
     CHECK(addr_equal(&h.icmp.peer, &nobody));
     CHECK_EQ(h.icmp.type, type);
@@ -668,21 +675,21 @@ static void x29_icmp_is_heard_and_costs_nothing(const char *ip, uint8_t type, ui
 
 static void x29_both_families(void)
 {
-    x29_icmp_is_heard_and_costs_nothing("127.0.0.1", 3, 3);
+    x29_icmp_is_heard_and_costs_nothing(test_loopback(), 3, 3);
     x29_icmp_is_heard_and_costs_nothing("::1", 1, 4);
 }
 
 static void x80_a_datagram_too_long_for_its_path_is_reported_not_cut(void)
 {
     start();
-    struct io_socket s = {.fd = open_at("127.0.0.1"), .wants_errors = true};
-    int peer = open_at("127.0.0.1");
+    struct io_socket s = {.fd = open_at(test_loopback()), .wants_errors = true};
+    int peer = open_at(test_loopback());
     struct addr there = bound(peer);
     CHECK_EQ(io_add(io, &s), 0);
     uint8_t *p = io_scratch(io, 1000), buf[2000];
     memset(p, 1, 1000);
     io_send(io, &s, p, 1000, &there, NULL, IO_DONT_FRAGMENT);
-    CHECK_EQ(recv(peer, buf, sizeof(buf), MSG_DONTWAIT), 1000);
+    CHECK_EQ(awaited(peer, buf, sizeof(buf)), 1000);
     int df;
     socklen_t len = sizeof(df);
     CHECK_EQ(getsockopt(s.fd, IPPROTO_IP, IP_MTU_DISCOVER, &df, &len), 0);
@@ -695,11 +702,11 @@ static void x80_a_datagram_too_long_for_its_path_is_reported_not_cut(void)
 static void sockets_are_closed_once_and_slots_used_again(void)
 {
     start();
-    int peer = open_at("127.0.0.1");
+    int peer = open_at(test_loopback());
     for (int round = 0; round < 20; round++) {
         struct io_socket s[16];
         for (int i = 0; i < 16; i++) {
-            s[i] = (struct io_socket){.fd = open_at("127.0.0.1")};
+            s[i] = (struct io_socket){.fd = open_at(test_loopback())};
             CHECK_EQ(io_add(io, &s[i]), 0);
         }
         struct io_socket one_too_many = {.fd = peer};
@@ -724,7 +731,7 @@ static void a_stopped_io_has_let_go_of_every_port(void)
         struct addr at[8];
         start();
         for (int i = 0; i < 8; i++) {
-            s[i] = (struct io_socket){.fd = open_at("127.0.0.1")};
+            s[i] = (struct io_socket){.fd = open_at(test_loopback())};
             at[i] = bound(s[i].fd);
             CHECK_EQ(io_add(io, &s[i]), 0);
         }

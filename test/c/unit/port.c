@@ -18,7 +18,7 @@ static struct addr v4;
 static void start(uint16_t min, uint16_t max)
 {
     ports_init(&ports, &(struct socket_buffers){0});
-    CHECK(addr_parse(&v4, "127.0.0.1", 0));
+    CHECK(addr_parse(&v4, test_loopback(), 0));
     CHECK_EQ(ports_add(&ports, 1, &v4, &v4, min, max), 0);
 }
 
@@ -248,7 +248,7 @@ static void spread(const char *ip)
 
 static void clients_are_spread_as_computed(void)
 {
-    spread("127.0.0.1");
+    spread(test_loopback());
     spread("::1");
     spread("0.0.0.0");
 }
@@ -257,7 +257,7 @@ static void a_group_shares_its_port_with_nobody(void)
 {
     struct addr local;
     int fds[2], again[2];
-    CHECK(addr_parse(&local, "127.0.0.1", 0));
+    CHECK(addr_parse(&local, test_loopback(), 0));
     CHECK_EQ(socket_open_group(&local, 2, NULL, fds), 0);
     struct addr same = local;
     CHECK_EQ(socket_open_group(&same, 2, NULL, again), -EADDRINUSE);
