@@ -1,5 +1,6 @@
 %% `make demo` in its short form, and the parts of examples/stream that need no network: what the
-%% README promises to whoever tries Meerkat first, or begins an application with ours.
+%% README promises to whoever tries Meerkat first, or begins an application with ours. IO_BACKEND of
+%% the environment reaches the demo's server.
 -module(demo_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").

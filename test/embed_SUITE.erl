@@ -58,7 +58,11 @@ comes_back_in_a_foreign_tree(_) ->
     Watch = erlang:monitor(process, Server),
     ok = gen_server:stop(Server, shutdown, 10000),
     receive {'DOWN', Watch, process, _, _} -> ok end,
-    ok = poll(fun() -> #{listeners := [_]} = meerkat:info(a), ok end),
+    ok = poll(fun() ->
+        [{_, New, _, _}] = supervisor:which_children(Tree),
+        true = is_pid(New) andalso New =/= Server,
+        ok
+    end),
     relays(a, credentials(a)),
     stop(Tree).
 
@@ -212,8 +216,9 @@ told(Event) ->
 %%% Servers and clients
 
 options(Name) ->
-    #{name => Name, listen_ip => "127.0.0.1", listen_port => 0, relay_ip => {127, 0, 0, 1},
-      secret => "secret of " ++ atom_to_list(Name)}.
+    maps:merge(#{name => Name, listen_ip => "127.0.0.1", listen_port => 0, relay_ip => {127, 0, 0, 1},
+                 secret => "secret of " ++ atom_to_list(Name)},
+               maps:with([io_backend], turn_kit:relay_kind())).
 
 tree(Servers) ->
     {ok, Tree} = start_tree(Servers),

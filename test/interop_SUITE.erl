@@ -5,7 +5,7 @@
 
 -include_lib("stdlib/include/assert.hrl").
 
--export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
+-export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1]).
 %% For whoever has a page to show to Chromium.
 -export([npm_ci/0, npm_ci/1, browser/2]).
 -export([uclient_send/1, uclient_channel/1, uclient_channel_one_socket/1, uclient_padded/1,
@@ -19,13 +19,20 @@
 suite() -> [{timetrap, {minutes, 3}}].
 
 all() ->
-    [uclient_send, uclient_channel, uclient_channel_one_socket, uclient_padded, uclient_large,
-     uclient_ipv6_client, uclient_ipv6_relay, uclient_between_clients, uclient_rest_credentials,
-     uclient_without_permission_relays_nothing, uclient_strict_channel_numbers,
-     uclient_mobility, natdiscovery, stunclient, uclient_sends_between_clients,
-     uclient_dont_fragment, uclient_extra_requests, uclient_negative, uclient_disconnecting,
-     uclient_hasty, uclient_malformed, aioice_relay, nice_relay, browser_relay,
-     a_wrong_password_fails].
+    [{group, Name} || {Name, _, _} <- groups()] ++ [browser_relay].
+
+%% These programs wait most of their time: a few of them run side by side.
+groups() ->
+    [{at_a_time_1, [parallel], [uclient_send, uclient_channel, uclient_channel_one_socket,
+                                uclient_padded, uclient_large]},
+     {at_a_time_2, [parallel], [uclient_ipv6_client, uclient_ipv6_relay, uclient_between_clients,
+                                uclient_rest_credentials, uclient_sends_between_clients]},
+     {at_a_time_3, [parallel], [uclient_without_permission_relays_nothing,
+                                uclient_strict_channel_numbers, uclient_mobility,
+                                uclient_dont_fragment, uclient_extra_requests]},
+     {at_a_time_4, [parallel], [uclient_negative, uclient_disconnecting, uclient_hasty,
+                                uclient_malformed, natdiscovery]},
+     {at_a_time_5, [parallel], [stunclient, aioice_relay, nice_relay, a_wrong_password_fails]}].
 
 %% Debian's uclient chooses channel numbers up to 0x7FFF (K12).
 init_per_suite(Config) ->
@@ -224,10 +231,14 @@ browser(Program, Args) ->
 
 npm_ci() -> npm_ci("test/interop/browser").
 
-%% The packages that the lock file of this directory of the project names.
+%% The packages that the lock file of this directory of the project names, unless they are there: a
+%% suite that runs beside this one may want them too, and use them already.
 npm_ci(Dir) ->
-    exec(os:find_executable("npm"), ["ci", "--silent", "--no-audit", "--no-fund", "--prefix",
-                                     filename:join(root(), Dir)]).
+    Install = "cd \"$1\" || exit; [ node_modules/.package-lock.json -nt package-lock.json ] || "
+        "exec npm ci --silent --no-audit --no-fund",
+    Directory = filename:join(root(), Dir),
+    exec(os:find_executable("flock"), [filename:join(Directory, "package-lock.json"),
+                                       "sh", "-c", Install, "npm_ci", Directory]).
 
 run(Program, Args) -> exec(path([Program]), Args).
 

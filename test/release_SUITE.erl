@@ -286,7 +286,8 @@ program(Config, Program, Args, Env) ->
              "STUN_SECRET=hunter2", "PIPE_DIR=" ++ Home ++ "/pipe/",
              "RUNNER_LOG_DIR=" ++ Home ++ "/log", "RELX_OUT_FILE_PATH=" ++ Home,
              "LISTEN_PORT=" ++ integer_to_list(Port)
-             | [Variable ++ "=" ++ Value || {Variable, Value} <- Env]],
+             | ["IO_BACKEND=" ++ Backend || Backend <- [os:getenv("IO_BACKEND", "auto")]]
+             ++ [Variable ++ "=" ++ Value || {Variable, Value} <- Env]],
     open_port({spawn_executable, os:find_executable("env")},
               [{args, Clean ++ [Program | Args]}, binary, exit_status, stderr_to_stdout]).
 

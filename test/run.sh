@@ -1,14 +1,15 @@
 #!/bin/bash
-# Runs the tests, in the steps named (all of them without a name), and ends with the line
-# `N passed, N failed`; the exit status is 0 only if none failed and some passed. What counts as
-# one: a check of .ci/check, a C test program, a fuzzer, a case of Common Test.
+# Runs the tests, in the steps named, and ends with the line `N passed, N failed`; the exit status is 0
+# only if none failed and some passed. What counts as one: a check of .ci/check, a C test program, a
+# fuzzer, a case of Common Test. Without a name all steps run, three lanes of them side by side, for
+# most suites mostly wait; bench_SUITE, which looks at what is lost on the way, runs after the lanes.
 #
 #   check           format, cross references, types, who may include what, generated files
 #   unit            the C test programs
 #   ct [SUITE...]   the Common Test suites (no more steps after this one)
 #   epoll           those of them that start a relay, which then moves packets by epoll
 #   instructions    of our own code for each packet, against bench/instructions.txt (callgrind)
-#   fuzz            each fuzzer for FUZZ_SECONDS (30), two at a time
+#   fuzz            each fuzzer for FUZZ_SECONDS (15), two at a time
 #   asan, tsan      the C test programs and the suites of the RFCs, C built with that sanitizer
 set -u
 cd "$(dirname "$0")/.." || exit 2
@@ -78,7 +79,7 @@ fuzz_one() { # NAME
     [ -d "$seeds" ] || seeds=
     # Reports of a fuzzer belong to its own log.
     if env -u ASAN_OPTIONS -u UBSAN_OPTIONS "$build/fuzz/fuzz_$1" -timeout=10 -rss_limit_mb=2048 \
-        -max_total_time="${FUZZ_SECONDS:-30}" -artifact_prefix="$logs/crash-$1-" \
+        -max_total_time="${FUZZ_SECONDS:-15}" -artifact_prefix="$logs/crash-$1-" \
         "$found" $seeds >"$log" 2>&1; then
         tail -n 1 "$log" | sed "s/^/$1: /"
         passed "fuzz $1"
@@ -89,7 +90,7 @@ fuzz_one() { # NAME
 }
 
 fuzz() {
-    say "Fuzzers, ${FUZZ_SECONDS:-30} s each"
+    say "Fuzzers, ${FUZZ_SECONDS:-15} s each"
     make -s -j2 -C c_src fuzzers || { failed "fuzzers: build"; return; }
     local name
     for name in $(names fuzz); do
@@ -101,11 +102,13 @@ fuzz() {
 
 # Counts by what rebar3 says at the end; skipped for want of something is not passed, and skipped
 # because a suite could not be prepared has failed.
+# PROFILE names a build of their own for those that run beside others.
 common_test() { # TITLE, SUITES...
-    local title=$1 log=$logs/ct-${1// /-} status
+    local as=${PROFILE:+as $PROFILE} title=$1 log=$logs/ct-${1// /-} status
     shift
     say "Common Test: $title"
-    rebar3 ct ${1:+--suite "$(IFS=,; echo "$*")"} 2>&1 | tee "$log"
+    # shellcheck disable=SC2086 # words, or none
+    rebar3 $as ct ${1:+--suite="$(IFS=,; echo "$*")"} 2>&1 | tee "$log"
     status=${PIPESTATUS[0]}
     awk -v title="$title" -v status="$status" '
         { gsub(/\033\[[0-9;]*m/, "") }
@@ -142,12 +145,22 @@ sanitized_suites() { # VARIANT
 
 # What moves packets is io_uring in the other steps, and half of the sanitized suites. The C test
 # programs try both by themselves.
-on_epoll() {
+on_epoll() { # SUITES...
     export IO_BACKEND=epoll
-    common_test "servers on epoll" $(cd test && grep -lE 'turn_kit' ./*_SUITE.erl |
-        grep -vE '(io_backend|alloc_core|prop|bench|release|client|interop|time)_SUITE' | sed 's/\.\///; s/\.erl$//')
+    common_test "on epoll" "$@"
     unset IO_BACKEND
 }
+
+suites() { (cd "$root/test" && ls -1 ./*_SUITE.erl) | sed 's/\.\///; s/\.erl$//'; }
+
+# io_backend_SUITE names both itself.
+suites_with_a_relay() {
+    (cd "$root/test" && grep -lE 'turn_kit:(start_server|with_server|relay_kind)|IO_BACKEND' ./*_SUITE.erl) |
+        sed 's/\.\///; s/\.erl$//' | grep -vx io_backend_SUITE
+}
+
+alone=bench_SUITE
+but_alone() { grep -vxE "$alone"; }
 
 instructions() {
     say "Instructions for each packet"
@@ -160,21 +173,60 @@ check() {
     sed -n 's/^ok: /pass /p; s/^FAILED: /FAIL /p' "$logs/check" >>"$results"
 }
 
-[ $# -gt 0 ] || set -- check unit instructions asan tsan fuzz epoll ct
-while [ $# -gt 0 ]; do
-    step=$1
-    shift
-    case $step in
+step() { # NAME
+    case $1 in
         check) check ;;
         unit) units release ;;
-        asan) units "$step"; IO_BACKEND=io_uring sanitized_suites "$step" ;;
-        tsan) units "$step"; IO_BACKEND=epoll sanitized_suites "$step" ;;
-        epoll) on_epoll ;;
+        asan) units "$1"; IO_BACKEND=io_uring sanitized_suites "$1" ;;
+        tsan) units "$1"; IO_BACKEND=epoll sanitized_suites "$1" ;;
+        epoll) on_epoll $(suites_with_a_relay) ;;
         instructions) instructions ;;
         fuzz) fuzz ;;
-        ct) common_test "${*:-all suites}" "$@"; break ;;
-        *) echo "test/run.sh: no step called $step" >&2; exit 2 ;;
+        *) echo "test/run.sh: no step called $1" >&2; exit 2 ;;
     esac
+}
+
+# Lines of a lane come under its name.
+lane() { # NAME, COMMAND...
+    "${@:2}" 2>&1 | sed -u "s/^/$1: /"
+}
+
+# What suites of both lanes would build or install in the same place.
+shared() {
+    say "What the suites share"
+    make -s -j2 -C c_src VARIANT=fast relay && make -s -C bench BUILD="$build/../bench" meerkat_bench ||
+        failed "what the suites share: build"
+}
+
+# The compilers and the fuzzers leave the processors to whoever waits for packets.
+steady() {
+    renice -n 10 -p $BASHPID >/dev/null
+    local name
+    for name in unit instructions asan tsan fuzz; do step $name; done
+}
+
+everything() {
+    step check
+    shared
+    lane io_uring common_test "all suites" $(suites | but_alone) &
+    PROFILE=epoll lane epoll on_epoll $(suites_with_a_relay | but_alone) &
+    PROFILE=sanitized lane C steady &
+    wait
+    common_test "all suites" $alone
+    on_epoll $alone
+}
+
+if [ $# = 0 ]; then
+    everything
+fi
+while [ $# -gt 0 ]; do
+    name=$1
+    shift
+    if [ "$name" = ct ]; then
+        common_test "${*:-all suites}" "$@"
+        break
+    fi
+    step "$name"
 done
 
 say "Result"
