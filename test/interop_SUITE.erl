@@ -11,28 +11,30 @@
 -export([uclient_send/1, uclient_channel/1, uclient_channel_one_socket/1, uclient_padded/1,
          uclient_large/1, uclient_ipv6_client/1, uclient_ipv6_relay/1, uclient_between_clients/1,
          uclient_rest_credentials/1, uclient_without_permission_relays_nothing/1,
-         uclient_strict_channel_numbers/1, uclient_mobility/1, natdiscovery/1, stunclient/1,
+         uclient_strict_channel_numbers/1, uclient_mobility/1, uclient_mobility_ipv6/1,
+         natdiscovery/1, stunclient/1, uclient_disconnecting_channel/1,
          uclient_sends_between_clients/1, uclient_dont_fragment/1, uclient_extra_requests/1,
-         uclient_negative/1, uclient_disconnecting/1, uclient_hasty/1, uclient_malformed/1,
+         uclient_negative/1, uclient_disconnecting_send/1, uclient_hasty/1, uclient_malformed/1,
          aioice_relay/1, nice_relay/1, browser_relay/1, a_wrong_password_fails/1]).
 
 suite() -> [{timetrap, {minutes, 3}}].
 
 all() ->
-    [{group, Name} || {Name, _, _} <- groups()] ++ [browser_relay].
+    [{group, Name} || {Name, _, _} <- groups()].
 
-%% These programs wait most of their time: a few of them run side by side.
+%% These programs wait most of their time: a few of them run side by side, the longest together.
 groups() ->
-    [{at_a_time_1, [parallel], [uclient_send, uclient_channel, uclient_channel_one_socket,
-                                uclient_padded, uclient_large]},
-     {at_a_time_2, [parallel], [uclient_ipv6_client, uclient_ipv6_relay, uclient_between_clients,
-                                uclient_rest_credentials, uclient_sends_between_clients]},
-     {at_a_time_3, [parallel], [uclient_without_permission_relays_nothing,
-                                uclient_strict_channel_numbers, uclient_mobility,
-                                uclient_dont_fragment, uclient_extra_requests]},
-     {at_a_time_4, [parallel], [uclient_negative, uclient_disconnecting, uclient_hasty,
-                                uclient_malformed, natdiscovery]},
-     {at_a_time_5, [parallel], [stunclient, aioice_relay, nice_relay, a_wrong_password_fails]}].
+    [{at_a_time_1, [parallel], [uclient_disconnecting_send, uclient_disconnecting_channel,
+                                uclient_without_permission_relays_nothing, uclient_malformed,
+                                uclient_mobility, uclient_mobility_ipv6]},
+     {at_a_time_2, [parallel], [browser_relay, uclient_dont_fragment, uclient_extra_requests,
+                                uclient_padded, uclient_hasty, uclient_negative]},
+     {at_a_time_3, [parallel], [uclient_ipv6_relay, uclient_between_clients, uclient_channel,
+                                uclient_rest_credentials, uclient_channel_one_socket,
+                                uclient_sends_between_clients]},
+     {at_a_time_4, [parallel], [uclient_ipv6_client, uclient_send, uclient_large,
+                                uclient_strict_channel_numbers, nice_relay, natdiscovery]},
+     {at_a_time_5, [parallel], [stunclient, aioice_relay, a_wrong_password_fails]}].
 
 %% Debian's uclient chooses channel numbers up to 0x7FFF (K12).
 init_per_suite(Config) ->
@@ -75,9 +77,13 @@ uclient_extra_requests(Config) ->
 uclient_negative(Config) -> uclient(Config, "send", ["-N"]).
 
 %% Leaves its sockets at random and comes again, and loses what was on its way by then.
-uclient_disconnecting(Config) ->
+uclient_disconnecting_send(Config) -> uclient_disconnecting("send", Config).
+
+uclient_disconnecting_channel(Config) -> uclient_disconnecting("channel", Config).
+
+uclient_disconnecting(Mode, Config) ->
     unharmed(Config, fun(Server) ->
-        [ends(run_uclient("127.0.0.1", Server, Mode, ["-c", "-B"])) || Mode <- ["send", "channel"]]
+        ends(run_uclient("127.0.0.1", Server, Mode, ["-c", "-B"]))
     end).
 
 %% Allocates and runs, many times, without ever looking back.
@@ -126,7 +132,11 @@ uclient_strict_channel_numbers(_Config) ->
     end).
 
 %% It moves to another socket in the middle of a run, and not one message may be lost.
-uclient_mobility(_Config) ->
+uclient_mobility(_Config) -> uclient_moves("127.0.0.1").
+
+uclient_mobility_ipv6(_Config) -> uclient_moves("::1").
+
+uclient_moves(Host) ->
     Settings = #{rfc5766_channel_numbers => true, mobility => true},
     turn_kit:with_server(Settings, fun(Server) ->
         [begin
@@ -134,7 +144,7 @@ uclient_mobility(_Config) ->
                  {Status, Output} = run_uclient(Host, Server, Mode, ["-M", "-c"]),
                  ?assertEqual({0, match}, {Status, re:run(Output, "lost 0", [{capture, none}])})
              end)
-         end || Host <- ["127.0.0.1", "::1"], Mode <- ["channel", "send"]]
+         end || Mode <- ["channel", "send"]]
     end).
 
 counted_moves(Server, Run) ->
