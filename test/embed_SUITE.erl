@@ -216,8 +216,8 @@ told(Event) ->
 %%% Servers and clients
 
 options(Name) ->
-    maps:merge(#{name => Name, listen_ip => "127.0.0.1", listen_port => 0, relay_ip => {127, 0, 0, 1},
-                 secret => "secret of " ++ atom_to_list(Name)},
+    maps:merge(#{name => Name, listen_ip => "127.0.0.1", listen_port => 0,
+                 relay_ip => {127, 0, 0, 1}, secret => "secret of " ++ atom_to_list(Name)},
                maps:with([io_backend], turn_kit:relay_kind())).
 
 tree(Servers) ->

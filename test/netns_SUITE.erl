@@ -35,7 +35,7 @@
 -define(DISCARD, 9999).
 -define(NEVER, <<"never to be seen">>).
 -define(PROOF, <<"this can be seen">>).
--define(TIMEOUT, 10000).
+-define(TIMEOUT, 30000).
 
 -type seen() :: {To :: stun_model:address(), From :: stun_model:address(), Payload :: binary()}.
 

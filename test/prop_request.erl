@@ -15,7 +15,7 @@
 
 -define(NAME, prop_request).
 -define(REALM, <<"example.org">>).
--define(TIMEOUT, 5000).
+-define(TIMEOUT, 30000).
 -define(USERS, #{<<"alice">> => <<"wonderland">>, <<"bob">> => <<"builder">>}).
 
 -type fixture() :: [pid()].

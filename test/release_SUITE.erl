@@ -103,7 +103,8 @@ remote_console_has_the_interface(Config) ->
     true = port_command(Console, "h(meerkat, start_server).\n"),
     {_, Help} = read(Console, "3> "),
     ?assertMatch({match, _}, re:run(Help, "Starts a server under the application")),
-    true = port_close(Console),
+    kill(Console, "TERM"),
+    {_, _} = ended(Console, <<>>),
     kill(Server, "TERM"),
     {0, _} = ended(Server, <<>>).
 

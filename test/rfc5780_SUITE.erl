@@ -20,7 +20,7 @@
 -define(OTHER_IP, {127, 0, 0, 2}).
 -define(CHANGE_IP, 4).
 -define(CHANGE_PORT, 2).
--define(TIMEOUT, 10000).
+-define(TIMEOUT, 30000).
 
 -spec all() -> [atom()].
 all() -> turn_kit:cases(?MODULE).

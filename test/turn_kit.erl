@@ -21,7 +21,7 @@
 
 -export_type([config/0, server/0, client/0, answer/0, peer/0]).
 
--define(TIMEOUT, 10000).
+-define(TIMEOUT, 30000).
 -define(V6_LOOPBACK, {0, 0, 0, 0, 0, 0, 0, 1}).
 
 %% What Common Test hands to a case.

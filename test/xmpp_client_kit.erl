@@ -11,7 +11,7 @@
                     domain := binary()}.
 -type element() :: {xmlel, Name :: binary(), [{binary(), binary()}], [term()]}.
 
--define(TIMEOUT, 10000).
+-define(TIMEOUT, 30000).
 -define(EXTDISCO, "urn:xmpp:extdisco:2").
 
 -spec login(xmpp_servers:server(), User :: binary()) -> client().
