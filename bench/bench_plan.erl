@@ -154,7 +154,7 @@ times(true) ->
 times(false) ->
     fun(#{kind := memory}) -> #{rounds => 1, discarded => 0, seconds => 2.0};
        (#{kind := latency}) -> #{rounds => 5, discarded => 0, seconds => 2.0};
-       (#{is_key := true}) -> #{rounds => 5, discarded => 1, seconds => 1.5};
+       (#{is_key := true}) -> #{rounds => 5, discarded => 1, seconds => 2.0};
        (_) -> #{rounds => 3, discarded => 0, seconds => 1.0}
     end.
 
