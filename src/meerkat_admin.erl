@@ -14,6 +14,7 @@
 %% {ping, []}                  #{version, os_pid}: binaries
 %% {credentials, [User, Options]}   meerkat_credentials:asked/3
 %% {info, []}, {status, []}    meerkat:info/1, meerkat:status/1
+%% {config, []}                meerkat_config:effective/1 of what is in force
 %% {doctor, []}                what meerkat_doctor wants to know of the server
 %% {allocations, [Filter]}     #{total, allocations}: meerkat_sessions:list/2
 %% {allocation, [Id]}          meerkat:allocation/2
@@ -42,6 +43,8 @@ handle({info, []}, Server) ->
     {ok, meerkat:info(Server)};
 handle({status, []}, Server) ->
     {ok, meerkat:status(Server)};
+handle({config, []}, Server) ->
+    {ok, meerkat_config:effective(meerkat_settings:config(meerkat_registry:settings(Server)))};
 handle({doctor, []}, Server) ->
     {ok, doctor(Server)};
 handle({allocations, [Filter]}, Server) when is_map(Filter) ->

@@ -13,7 +13,6 @@
 
 %% Seconds that credentials drawn for a check are good for.
 -define(CHECK_TTL, 600).
--define(NO_SERVER, <<"no server was started here by this user; `make run` starts one">>).
 
 %% Runs a command and ends the node.
 -spec main([string()]) -> no_return().
@@ -40,11 +39,19 @@ run("check", Args, Options) ->
 run("config", ["check", File], Options) ->
     %% The file by itself, whatever this shell's environment says.
     case meerkat_config:load(#{file => File, env => []}) of
-        {ok, _, _} -> done(#{file => text(File), mistakes => []}, [File, ": good\n"], Options);
-        {error, Mistakes} -> mistakes(Mistakes, Options)
+        {ok, _, Warnings} ->
+            _ = meerkat_cli_show:warnings(Warnings),
+            done(#{file => text(File), mistakes => [], warnings => [text(W) || W <- Warnings]},
+                 [File, ": good\n"], Options);
+        {error, Mistakes} ->
+            mistakes(Mistakes, Options)
     end;
 run("config", ["show"], Options) ->
-    show(#{}, Options);
+    %% What is in force, where something is.
+    case meerkat_admin_socket:call({config, []}) of
+        {ok, Effective} -> shown(Effective, Options);
+        {error, _} -> show(#{}, Options)
+    end;
 run("config", ["show", File], Options) ->
     show(#{file => File}, Options);
 run("import", [File], Options) ->
@@ -111,11 +118,16 @@ asked(Question, Show, Options, Status) ->
             _ = said(Answer, Show, Options),
             Status(Answer);
         {error, no_server} ->
-            _ = failed(?NO_SERVER, Options),
+            _ = failed(no_server(), Options),
             3;
         {error, Sentence} ->
             failed(Sentence, Options)
     end.
+
+%% rel/bin/meerkatctl knows what it stands beside.
+no_server() ->
+    text(["no server was started here by this user; `", os:getenv("MEERKATCTL_START", "make run"),
+          "` starts one"]).
 
 said(Answer, _Show, #{json := true}) ->
     io:put_chars([meerkat_json:encode(meerkat_json:plain(Answer)), $\n]);
@@ -243,16 +255,15 @@ credentials(Args, #{username := User, password := Password}) ->
 show(Load, Options) ->
     case meerkat_config:load(Load) of
         {ok, Config, Warnings} ->
-            Effective = meerkat_config:effective(Config),
-            Answer = [#{key => Key, value => Value, origin => Origin}
-                      || {Key, Value, Origin} <- Effective],
-            Lines = [io_lib:format("~-24s ~-32ts ~ts~n", [atom_to_list(Key), Value, Origin])
-                     || {Key, Value, Origin} <- Effective],
             _ = meerkat_cli_show:warnings(Warnings),
-            done(Answer, Lines, Options);
+            shown(meerkat_config:effective(Config), Options);
         {error, Mistakes} ->
             mistakes(Mistakes, Options)
     end.
+
+shown(Effective, Options) ->
+    done([#{key => Key, value => Value, origin => Origin} || {Key, Value, Origin} <- Effective],
+         meerkat_cli_show:settings(Effective), Options).
 
 %% Our text to stdout, for a file; what is not in it to stderr, for a person.
 imported({ok, Theirs}, File, Options) ->

@@ -3,11 +3,14 @@
 -module(meerkat_cli_show).
 
 -export([status/1, allocations/1, allocation/1, users/1, drain/2, disconnected/1, revoked/1]).
--export([warnings/1]).
+-export([settings/1, warnings/1]).
 -export([kept/1, kept_text/1]).
 
 %% Characters of a name in a table.
 -define(NAME_MAX, 40).
+%% Where columns begin; what is longer moves the next on.
+-define(KEY_WIDTH, 28).
+-define(VALUE_WIDTH, 32).
 
 -spec status(map()) -> unicode:chardata().
 status(#{version := Version, otp := Otp, os_pid := Pid, uptime_s := Uptime} = Status) ->
@@ -16,6 +19,7 @@ status(#{version := Version, otp := Otp, os_pid := Pid, uptime_s := Uptime} = St
      [row("listening", ["udp ", address(A)]) || A <- maps:get(listeners, Status)],
      [row("relaying", relay(Relay)) || Relay <- maps:get(relays, Status)],
      [row("packets by", atom_to_list(Backend)) || #{io_backend := Backend} <- [Status]],
+     [row("http", ["http://", address(Http), "/"]) || #{http := {_, _} = Http} <- [Status]],
      row("allocations", io_lib:format("~b of ~b", [maps:get(allocations, Status),
                                                    maps:get(max_allocations, Status)])),
      [row("relay died", [integer_to_list(N), " times, and was replaced"])
@@ -101,6 +105,8 @@ users(Users) ->
 
 %% How many allocations there are, and what was asked for.
 -spec drain(non_neg_integer(), map()) -> unicode:chardata().
+drain(0, Wanted) when not is_map_key(stay, Wanted) ->
+    "no allocation is left: the server ends\n";
 drain(Count, Wanted) ->
     io_lib:format("~ts left; no new ones. ~ts~n", [meerkat_text:allocations(Count), then(Wanted)]).
 
@@ -116,6 +122,13 @@ revoked(N) ->
 -spec disconnected(pos_integer()) -> unicode:chardata().
 disconnected(N) ->
     [meerkat_text:allocations(N), " ended\n"].
+
+%% Key, value and origin each.
+-spec settings([{atom(), binary(), binary()}]) -> unicode:chardata().
+settings(Settings) ->
+    [io_lib:format("~ts ~ts ~ts~n", [string:pad(atom_to_list(Key), ?KEY_WIDTH),
+                                        string:pad(Value, ?VALUE_WIDTH), Origin])
+     || {Key, Value, Origin} <- Settings].
 
 %% On stderr, and nothing else to show.
 -spec warnings([unicode:chardata()]) -> unicode:chardata().

@@ -122,7 +122,10 @@ load(Options) ->
             case EnvErrors ++ FileErrors ++ Errors ++ unknown_keys(Leaves) ++ TcpErrors ++
                 meerkat_config_rules:mistakes(Resolved) of
                 [] ->
-                    Warnings = Tcp ++ unknown_names(Env) ++ meerkat_config_rules:warnings(Resolved),
+                    Nobody = [Warning || not is_map_key(terms, Options),
+                                         Warning <- meerkat_config_rules:nobody(Resolved)],
+                    Warnings = Tcp ++ unknown_names(Env) ++ Nobody
+                        ++ meerkat_config_rules:warnings(Resolved),
                     derive(Resolved, Host, Warnings);
                 Mistakes -> {error, Mistakes}
             end;
@@ -391,7 +394,7 @@ plain() ->
 
 %% Drawn at each start and never part of what is built or shipped.
 secrets(#{secret := {random, default}}) ->
-    Warning = "no secret is set: drew one for this run; STUN_SECRET or the key secret sets one "
+    Warning = "no secret is set: each start draws one; STUN_SECRET or the key secret sets one "
         "that lasts",
     {[base64:encode(crypto:strong_rand_bytes(24))], [Warning]};
 secrets(#{secret := {Secrets, _}} = Resolved) ->

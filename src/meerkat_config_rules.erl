@@ -4,7 +4,7 @@
 
 -import(meerkat_config_origin, [at/1, named/2]).
 
--export([mistakes/1, warnings/1]).
+-export([mistakes/1, warnings/1, nobody/1]).
 
 %% Of the rules a relay takes; ours and the other list's are as many again.
 -define(NETWORKS_MAX, 1024).
@@ -118,6 +118,18 @@ warnings(#{realms := {Realms, _}, extra_listeners := {Listeners, _}}) ->
         [realm(Realm), "no listener has this realm; extra_listeners gives it one"]
      || #{name := Name} = Realm <- Realms, not lists:member(Name, Named)
     ].
+
+%% That nobody can come in; who embeds a server may have users of their own.
+-spec nobody(meerkat_config_origin:resolved()) -> [unicode:chardata()].
+nobody(#{secret := {[], _}, users := {Users, _}, users_file := {undefined, _},
+         realms := {Realms, _}} = Resolved) when Users =:= #{} ->
+    case [Realm || Realm <- Realms,
+                   maps:get(secret, Realm, []) =/= [] orelse maps:get(users, Realm, #{}) =/= #{}] of
+        [] -> [[named(secret, Resolved), " is none and there are no users: nobody can allocate"]];
+        [_ | _] -> []
+    end;
+nobody(_) ->
+    [].
 
 near(Name, Names) ->
     case meerkat_config_schema:nearest(Name, Names) of

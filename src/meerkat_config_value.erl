@@ -393,6 +393,7 @@ allowed(network) ->
 
 %% A value as text for people; secrets are masked.
 -spec render(type(), value()) -> unicode:chardata().
+render(_, undefined) -> <<"none">>;
 render(_, Word) when is_atom(Word) -> atom_to_binary(Word);
 render({list, secret}, Secrets) -> io_lib:format("(~b, not shown)", [length(Secrets)]);
 render(Type, Groups) when ?IS_GROUPS(Type) -> meerkat_config_group:render(Type, Groups);

@@ -34,7 +34,7 @@ examine(Options) ->
     end.
 
 checks() ->
-    [fun addresses/1, fun listening/1, fun ports/1, fun port_range/1, fun firewall/1,
+    [fun addresses/1, fun listening/1, fun http/1, fun ports/1, fun port_range/1, fun firewall/1,
      fun conntrack/1, fun outside/1, fun descriptors/1, fun memlock/1, fun buffers/1, fun io/1,
      fun clock/1].
 
@@ -112,6 +112,16 @@ free(Ip, Port) ->
 
 hint(eacces) -> "a port below 1024 needs CAP_NET_BIND_SERVICE";
 hint(_) -> "listen_ip must be addresses of this machine".
+
+http(#case_{running = false, config = #{http_listen := {_, _} = Listen}}) ->
+    case meerkat_http:try_address(Listen) of
+        ok ->
+            [finding(http, ok, ["tcp ", meerkat_text:address(Listen), " is free for HTTP"])];
+        {error, {_, Sentence}} ->
+            [finding(http, error, Sentence, "http_listen (HTTP_LISTEN) sets another address")]
+    end;
+http(#case_{}) ->
+    [].
 
 %% Ports of the ranges that other programs have: they are passed over, one by one.
 ports(#case_{running = true}) ->

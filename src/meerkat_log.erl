@@ -7,6 +7,8 @@
 -module(meerkat_log).
 
 -export([start/1, change/1, level/0, set_level/1, flush/0, format/2, sentence/1]).
+%% Of the handler.
+-export([in_short/2]).
 
 -export_type([format/0]).
 
@@ -26,11 +28,24 @@ start(#{log_level := Level} = Config) ->
     _ = logger:remove_handler(default),
     ok = logger:add_handler(default, logger_std_h, #{
         config => #{type => standard_error},
-        filters => [{progress, {fun logger_filters:progress/2, stop}}],
+        filters => [{progress, {fun logger_filters:progress/2, stop}},
+                    {in_short, {fun ?MODULE:in_short/2, []}}],
         formatter => {?MODULE, #{secrets => secrets(Config),
                                  format => maps:get(log_format, Config, human)}}
     }),
     set_level(Level).
+
+%% What could not be started and says why in a sentence: that sentence, once, and not what each
+%% supervisor above it has to say.
+-spec in_short(logger:log_event(), term()) -> logger:filter_return().
+in_short(#{msg := {report, #{label := {supervisor, start_error}, report := Report}}} = Event, _) ->
+    case proplists:get_value(reason, Report) of
+        {shutdown, {failed_to_start_child, _, _}} -> stop;
+        {shutdown, [C | _] = Sentence} when is_integer(C) -> Event#{msg := {"~ts", [Sentence]}};
+        _ -> ignore
+    end;
+in_short(_Event, _) ->
+    ignore.
 
 %% Another level and form, and other secrets; those that were are struck out as before.
 -spec change(config()) -> ok.
@@ -58,7 +73,8 @@ flush() ->
 %% Those of its realms too.
 secrets(#{secrets := Secrets} = Config) ->
     OfRealms = [S || #{secrets := Those} <- maps:get(realms, Config, []), S <- Those],
-    [S || S <- [maps:get(http_token, Config, undefined) | Secrets ++ OfRealms],
+    Others = [maps:get(Key, Config, undefined) || Key <- [http_token, xmpp_secret]],
+    [S || S <- Others ++ Secrets ++ OfRealms,
           is_binary(S), byte_size(S) >= ?SHORTEST_STRUCK_OUT].
 
 %% logger's formatter callback.

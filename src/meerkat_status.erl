@@ -8,6 +8,7 @@
 %%   ready         would an Allocate be welcome?
 %%   draining      and ends_in_s where an end is awaited: seconds, or `infinity`
 %%   listeners, relays    as in meerkat:info/1
+%%   http          where HTTP is served, `undefined` if it is not
 %%   allocations   how many there are; max_allocations: how many there may be
 %%   relay_restarts   as in meerkat:info/1
 %%   relay         up | down; the rest is only there when it is up:
@@ -28,6 +29,7 @@ status(Name) ->
         os_pid => list_to_binary(os:getpid()),
         uptime_s => Uptime div 1000,
         ready => is_ready(Name),
+        http => case meerkat_http:address(Name) of none -> undefined; Http -> Http end,
         ends_in_s => case meerkat_drain:ending(Name) of none -> null; {Seconds, _} -> Seconds end,
         max_allocations => Max,
         answers => maps:filter(fun(_, N) -> N > 0 end, Answers)}).

@@ -16,6 +16,7 @@
          second_sigterm_ends_at_once/1, interrupt_ends_at_once/1,
          command_shows_configuration/1, stops_on_signals/1, reads_its_files_again_on_hangup/1,
          bad_configuration_starts_nothing/1, bad_arguments/1, port_in_use/1,
+         http_port_in_use/1, command_shows_what_is_in_force/1, command_warns_of_a_configuration/1,
          second_server_says_so/1, dead_server_leaves_no_harm/1, socket_is_nobody_elses/1,
          root_asks_another_users_server/1, warnings_come_with_the_log/1,
          secrets_stay_out_of_the_log/1]).
@@ -246,7 +247,54 @@ port_in_use(Config) ->
     ?assertMatch({match, _}, re:run(lists:last(string:lexemes(Output, "\n")),
                                     "127\\.0\\.0\\.1:" ++ integer_to_list(Port))),
     ?assertEqual(nomatch, re:run(Output, "is serving")),
+    %% In the log as a line like others, and not as what supervisors make of it.
+    ?assertMatch({match, [_, _]}, re:run(Output, "cannot listen", [global])),
+    ?assertEqual(nomatch, re:run(Output, "supervisor")),
     ok = gen_udp:close(Socket).
+
+http_port_in_use(Config) ->
+    {ok, Socket} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}]),
+    {ok, Port} = inet:port(Socket),
+    {1, Output} = run(Config, ["foreground"], [{"HTTP_LISTEN", integer_to_list(Port)}]),
+    Wanted = "cannot serve HTTP on 127.0.0.1:" ++ integer_to_list(Port)
+        ++ ": address already in use",
+    ?assertEqual(Wanted, lists:last(string:lexemes(Output, "\n"))),
+    ?assertMatch({match, [_, _]}, re:run(Output, "cannot serve", [global])),
+    ?assertEqual(nomatch, re:run(Output, "supervisor")),
+    {1, Doctor} = run(Config, ["doctor"], [{"HTTP_LISTEN", integer_to_list(Port)}]),
+    ?assertMatch({match, _}, re:run(Doctor, "error +http +" ++ Wanted)),
+    ok = gen_tcp:close(Socket),
+    {0, _} = run(Config, ["doctor"], [{"HTTP_LISTEN", integer_to_list(Port)}]).
+
+%% What is in force, wherever it came from, and in whole words.
+command_shows_what_is_in_force(Config) ->
+    File = filename:join(proplists:get_value(priv_dir, Config), "force.cfg"),
+    ok = file:write_file(File, "user_quota = 3;\n"),
+    {Server, Block} = start(Config, [{"CONFIG_FILE", File}, {"HTTP_LISTEN", "127.0.0.1:0"}]),
+    {0, Shown} = run(Config, ["config", "show"]),
+    [?assertMatch({match, _}, re:run(Shown, Line, [multiline]), {Line, Shown})
+     || Line <- ["^user_quota +3 +" ++ File ++ ":1$", "^secret +\\(1, not shown\\) +STUN_SECRET$",
+                 "^max_allocations_per_address +0 +default$", "^software +none +default$"]],
+    {0, Rows} = json(Config, ["config", "show"]),
+    ?assertEqual(length(meerkat_config_schema:rows()), length(Rows)),
+    {0, Status} = run(Config, ["status"]),
+    {match, [Http]} = re:run(Block, "serving HTTP on (http://[0-9.:]+/)",
+                             [{capture, all_but_first, list}]),
+    ?assertMatch({match, _}, re:run(Status, "\n  http +" ++ Http ++ "\n")),
+    ?assertMatch({0, "no allocation is left: the server ends\n"}, run(Config, ["drain"])),
+    _ = ended(Server).
+
+%% What is right, but hardly meant.
+command_warns_of_a_configuration(Config) ->
+    File = filename:join(proplists:get_value(priv_dir, Config), "nobody.cfg"),
+    ok = file:write_file(File, "secret = ();\nrealms = ( { name = \"r\"; } );\n"
+                               "relay_ip = \"127.0.0.1\";\n"),
+    {0, Said} = run(Config, ["config", "check", File]),
+    [?assertMatch({match, _}, re:run(Said, Part), {Part, Said})
+     || Part <- [":1: secret is none and there are no users: nobody can allocate\n",
+                 ":2: realms: \"r\": no listener has this realm", "nobody.cfg: good\n"]],
+    {0, #{<<"warnings">> := [_, _ | _], <<"mistakes">> := []}} =
+        json(Config, ["config", "check", File]).
 
 %% It serves, but leaves the command to the first.
 second_server_says_so(Config) ->

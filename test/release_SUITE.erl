@@ -7,6 +7,7 @@
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2,
          end_per_testcase/2]).
+-export([command_reads_the_releases_file/1]).
 -export([brings_all_it_needs/1, serves_in_the_foreground/1, serves_as_a_daemon/1,
          stop_ends_where_nobody_reaps/1,
          remote_console_has_the_interface/1, bad_configuration_ends_it/1, tells_systemd/1,
@@ -49,7 +50,8 @@ end_per_testcase(_, Config) ->
 brings_all_it_needs(Config) ->
     Release = proplists:get_value(release, Config),
     [?assert(filelib:is_file(filename:join(Release, Name)))
-     || Name <- ["bin/meerkat", "bin/meerkatctl", "etc/meerkat.cfg", "share/meerkat.service"]],
+     || Name <- ["bin/meerkat", "bin/meerkatctl", "etc/meerkat.cfg", "share/meerkat.service",
+                "docs/operating.md"]],
     [?assertMatch([_], filelib:wildcard(filename:join(Release, Pattern)))
      || Pattern <- ["erts-*/bin/beam.smp", "lib/meerkat-*/priv/meerkat_relay",
                     "lib/meerkat-*/priv/meerkat_stun_nif.so", "lib/jiffy-*/priv/jiffy.so"]],
@@ -57,6 +59,20 @@ brings_all_it_needs(Config) ->
     {0, Shown} = ctl(Config, ["config", "check", filename:join(Release, "etc/meerkat.cfg")], []),
     ?assertMatch({match, _}, re:run(Shown, "good")),
     ?assertMatch({match, _}, re:run(Example, "#secret = ")).
+
+%% Without a server: what would be, by the file that bin/meerkat reads; and who starts one.
+command_reads_the_releases_file(Config) ->
+    File = filename:join(proplists:get_value(release, Config), "etc/meerkat.cfg"),
+    {ok, Example} = file:read_file(File),
+    ok = file:write_file(File, ["user_quota = 7;\n", Example]),
+    {0, Shown} = ctl(Config, ["config", "show"], []),
+    {0, Other} = ctl(Config, ["config", "show"], [{"CONFIG_FILE", ""}]),
+    ok = file:write_file(File, Example),
+    ?assertMatch({match, _}, re:run(Shown, "user_quota +7 +" ++ File ++ ":1\n")),
+    ?assertMatch({match, _}, re:run(Other, "user_quota +0 +default\n")),
+    {3, Nobody} = ctl(Config, ["status"], []),
+    ?assertEqual("no server was started here by this user; `" ++ script(Config, "meerkat")
+                     ++ " daemon` starts one\n", Nobody).
 
 serves_in_the_foreground(Config) ->
     {Server, _} = foreground(Config, []),
