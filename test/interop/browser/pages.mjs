@@ -20,6 +20,16 @@ const text = (page, selector) => page.locator(selector).innerText();
 // The page's policy forbids what would evaluate a text; a selector does not.
 const appears = (page, selector) => page.locator(selector).waitFor({ state: 'attached', timeout: LIMIT });
 
+// On a telephone nothing sticks out at the side; the picture of that is SCREENSHOT-narrow.
+async function narrow(page, screenshot) {
+  const wide = page.viewportSize();
+  await page.setViewportSize({ width: 400, height: 900 });
+  await page.screenshot({ path: screenshot.replace(/\.png$/, '-narrow.png'), fullPage: true });
+  const needed = await page.locator('html').evaluate((html) => html.scrollWidth);
+  demand(needed <= 400, `at 400 pixels the page is ${needed} wide`);
+  await page.setViewportSize(wide);
+}
+
 // Heights of a curve's points, all of which must be in the plot.
 async function heights(page, kind) {
   const path = await page.locator(`#plot path.${kind}`).getAttribute('d');
@@ -34,6 +44,7 @@ async function status(page, url, screenshot) {
   // Two samples and the present one: a curve with two points of traffic.
   await appears(page, '#plot path.in:not([data-points="0"]):not([data-points="1"])');
   await page.screenshot({ path: screenshot, fullPage: true });
+  await narrow(page, screenshot);
   demand(await text(page, '#allocations') === '1', `${await text(page, '#allocations')} allocations are shown`);
   demand(await text(page, '#state') === 'serving', `the state is ${await text(page, '#state')}`);
   demand(/^[1-9]/.test(await text(page, '#rate-in')), `the rate is ${await text(page, '#rate-in')}`);
@@ -63,6 +74,7 @@ async function ice(page, url, token, screenshot) {
 
   const verdict = await gather(page);
   await page.screenshot({ path: screenshot, fullPage: true });
+  await narrow(page, screenshot);
   demand(verdict.includes('relay ok'), `the verdict is: ${verdict}`);
   const rows = await page.locator('#candidates tr').allInnerTexts();
   demand(rows.some((row) => /^relay\s+udp\s+127\.0\.0\.1:\d+/.test(row)), `the candidates are: ${rows}`);
