@@ -102,7 +102,7 @@ new_directory(Name) ->
     Dir.
 
 versions() ->
-    [{Id, bench_servers:version(Id)} || Id <- [ours, coturn, p1],
+    [{Id, bench_servers:version(Id)} || Id <- [ours, coturn, coturn_gso, p1],
                                         bench_servers:missing(Id) =:= none].
 
 without_missing(#run{rows = Rows} = Run) ->

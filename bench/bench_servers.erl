@@ -54,21 +54,22 @@ credentials() ->
 %% What keeps a server from being measured here, in a sentence.
 -spec missing(id()) -> none | string().
 missing(coturn) ->
-    case os:find_executable("turnserver") of
+    case os:find_executable(turnserver(coturn)) of
         false -> "not installed; `apt-get install coturn` does it";
         _ -> none
     end;
 missing(coturn_gso) ->
-    case missing(coturn) of
-        none ->
+    Program = turnserver(coturn_gso),
+    case os:find_executable(Program) of
+        false ->
+            Program ++ " is not there";
+        _ ->
             %% 4.6 prints its options for one that it does not know, later ones for --help too.
-            case string:find(os:cmd("turnserver --help 2>&1"), "--udp-gso") of
+            case string:find(os:cmd("'" ++ Program ++ "' --help 2>&1"), "--udp-gso") of
                 nomatch ->
                     "this coturn has no --multiplex-peer and --udp-gso, which came with 4.12";
                 _ -> none
-            end;
-        Sentence ->
-            Sentence
+            end
     end;
 missing(p1) ->
     case code:which(stun_listener) of
@@ -79,8 +80,9 @@ missing(_) ->
     none.
 
 -spec version(id()) -> string().
-version(coturn) ->
-    lists:last(string:lexemes(os:cmd("turnserver --version 2>/dev/null"), "\n"));
+version(Coturn) when Coturn =:= coturn; Coturn =:= coturn_gso ->
+    Said = os:cmd("'" ++ turnserver(Coturn) ++ "' --version 2>/dev/null"),
+    lists:last(string:lexemes(Said, "\n"));
 version(p1) ->
     File = filename:join(filename:dirname(code:which(stun_listener)), "stun.app"),
     {ok, [{application, stun, Keys}]} = file:consult(File),
@@ -157,9 +159,9 @@ leash(Command, Env) ->
 %%% Commands
 
 command(coturn, Port, Dir) ->
-    coturn(Port, Dir);
+    coturn(coturn, Port, Dir);
 command(coturn_gso, Port, Dir) ->
-    coturn(Port, Dir) ++ ["--multiplex-peer", "--udp-gso"];
+    coturn(coturn_gso, Port, Dir) ++ ["--multiplex-peer", "--udp-gso"];
 command(p1, Port, _) ->
     [filename:join([bench:root(), "bench", "p1_stun.escript"]), Port, ?USER, ?PASSWORD, ?MIN_PORT,
      ?MAX_PORT];
@@ -173,13 +175,17 @@ command(Ours, Port, Dir) ->
     File = file(Dir, atom_to_list(Ours), ours(Ours, Port)),
     [filename:join([bench:root(), "rel", "bin", "meerkatctl"]), "foreground", "-c", File].
 
-coturn(Port, Dir) ->
+%% The one that is installed; another may be named for what that one cannot do.
+turnserver(coturn) -> "turnserver";
+turnserver(coturn_gso) -> os:getenv("COTURN_GSO", turnserver(coturn)).
+
+coturn(Id, Port, Dir) ->
     Addresses = [[Option, Ip] || Option <- ["-L", "-E"], Ip <- ["127.0.0.1", "::1"]],
-    ["turnserver", "-n", "--lt-cred-mech", "-u", ?USER ":" ?PASSWORD, "-r", ?REALM,
+    [turnserver(Id), "-n", "--lt-cred-mech", "-u", ?USER ":" ?PASSWORD, "-r", ?REALM,
      "--allow-loopback-peers", "--no-cli", "--no-tls", "--no-dtls", "-m", "1", "-p", Port,
      "--min-port", ?MIN_PORT, "--max-port", ?MAX_PORT, "--no-stdout-log", "--log-file", "/dev/null",
-     "--simple-log", "--pidfile", filename:join(Dir, "coturn.pid"),
-     "--userdb", filename:join(Dir, "coturn.db") | lists:append(Addresses)].
+     "--simple-log", "--pidfile", filename:join(Dir, atom_to_list(Id) ++ ".pid"),
+     "--userdb", filename:join(Dir, atom_to_list(Id) ++ ".db") | lists:append(Addresses)].
 
 %% Our configuration file.
 ours(ours, Port) ->
