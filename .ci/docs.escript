@@ -21,13 +21,22 @@ main([App | Modules]) ->
 embed(Name, App) ->
     Chunk = filename:join([App, "doc", "chunks", Name ++ ".chunk"]),
     Beam = filename:join([App, "ebin", Name ++ ".beam"]),
-    {ok, Docs} = file:read_file(Chunk),
+    {ok, Written} = file:read_file(Chunk),
+    Docs = of_others(Written, Beam),
     {ok, _, Chunks} = beam_lib:all_chunks(Beam),
     {ok, Module} = beam_lib:build_module(lists:keystore("Docs", 1, Chunks, {"Docs", Docs})),
     ok = file:write_file(Beam ++ ".new", Module),
     ok = file:rename(Beam ++ ".new", Beam),
     ok = file:write_file(Chunk, Docs),
     io:format("~ts~n", [Chunk]).
+
+%% What is not exported is nobody's to call.
+of_others(Written, Beam) ->
+    {ok, {_, [{exports, Exports}]}} = beam_lib:chunks(Beam, [exports]),
+    Docs = binary_to_term(Written),
+    Kept = [Entry || {{Kind, Name, Arity}, _, _, _, _} = Entry <- element(7, Docs),
+                     Kind =/= function orelse lists:member({Name, Arity}, Exports)],
+    term_to_binary(setelement(7, Docs, Kept), [compressed]).
 
 copy(File, Copies) ->
     {ok, Text} = file:read_file(File),

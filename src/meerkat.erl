@@ -135,6 +135,7 @@ reload(Name, Config) ->
 drain(Name) ->
     meerkat_drain:drain(Name).
 
+%% The same for the server `default`.
 -spec drain() -> ok.
 drain() -> drain(?DEFAULT).
 
@@ -155,6 +156,7 @@ redirect(Name, [_ | _] = Servers) ->
 undrain(Name) ->
     meerkat_drain:undrain(Name).
 
+%% The same for the server `default`.
 -spec undrain() -> ok.
 undrain() -> undrain(?DEFAULT).
 
@@ -162,6 +164,7 @@ undrain() -> undrain(?DEFAULT).
 -spec is_ready(name()) -> boolean().
 is_ready(Name) -> meerkat_status:is_ready(Name).
 
+%% The same of the server `default`.
 -spec is_ready() -> boolean().
 is_ready() -> is_ready(?DEFAULT).
 
@@ -238,6 +241,7 @@ bound(Name) ->
 -spec status(name()) -> map().
 status(Name) -> meerkat_status:status(Name).
 
+%% The same of the server `default`.
 -spec status() -> map().
 status() -> status(?DEFAULT).
 
@@ -248,9 +252,11 @@ status() -> status(?DEFAULT).
 allocations(Filter) when is_map(Filter) -> allocations(?DEFAULT, Filter);
 allocations(Name) -> allocations(Name, #{}).
 
+%% Those of the server `default`.
 -spec allocations() -> [map()].
 allocations() -> allocations(?DEFAULT).
 
+%% Those of a server that a filter lets through (meerkat_sessions): user, peer, sort, limit.
 -spec allocations(name(), meerkat_sessions:filter()) -> [map()].
 allocations(Name, Filter) ->
     {_Total, Rows} = meerkat_sessions:list(Name, Filter),
@@ -260,6 +266,7 @@ allocations(Name, Filter) ->
 -spec allocation(name(), meerkat_sessions:id()) -> {ok, map()} | {error, not_found}.
 allocation(Name, Id) -> meerkat_sessions:details(Name, Id).
 
+%% One of the server `default`.
 -spec allocation(meerkat_sessions:id()) -> {ok, map()} | {error, not_found}.
 allocation(Id) -> allocation(?DEFAULT, Id).
 
@@ -268,6 +275,7 @@ allocation(Id) -> allocation(?DEFAULT, Id).
 -spec disconnect(name(), meerkat_sessions:who()) -> non_neg_integer().
 disconnect(Name, Who) -> meerkat_sessions:disconnect(Name, Who).
 
+%% The same in the server `default`.
 -spec disconnect(meerkat_sessions:who()) -> non_neg_integer().
 disconnect(Who) -> disconnect(?DEFAULT, Who).
 
@@ -283,6 +291,7 @@ revoke(Name, User) ->
     end,
     revoke(Name, User, TtlS).
 
+%% The same where credentials are made for TtlS seconds.
 -spec revoke(name(), User :: binary(), TtlS :: pos_integer()) ->
     {ok, non_neg_integer()} | {error, full}.
 revoke(Name, User, TtlS) when is_binary(User), is_integer(TtlS), TtlS > 0 ->
@@ -295,6 +304,7 @@ revoke(Name, User, TtlS) when is_binary(User), is_integer(TtlS), TtlS > 0 ->
 -spec users(name()) -> [map()].
 users(Name) -> meerkat_users:list(Name).
 
+%% Those of the server `default`.
 -spec users() -> [map()].
 users() -> users(?DEFAULT).
 
@@ -306,6 +316,7 @@ add_user(Name, User, Password) when is_binary(Password) ->
 add_user(Name, User, Proof) ->
     meerkat_users:add(Name, User, Proof).
 
+%% Removes a user that was added; its allocations end when they would have, at the latest.
 -spec remove_user(name(), User :: binary()) -> {ok, meerkat_users:kept()} | {error, error()}.
 remove_user(Name, User) -> meerkat_users:remove(Name, User).
 
@@ -313,6 +324,7 @@ remove_user(Name, User) -> meerkat_users:remove(Name, User).
 -spec loglevel() -> logger:level() | all | none.
 loglevel() -> meerkat_log:level().
 
+%% Logs lines of this level and more severe ones, until it is set again or a reload sets it.
 -spec loglevel(logger:level()) -> ok.
 loglevel(Level) -> meerkat_log:set_level(Level).
 
