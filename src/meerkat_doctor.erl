@@ -345,8 +345,11 @@ finding(Name, Verdict, Text, Remedy) ->
 format(Findings) ->
     Of = fun(Wanted) -> length([V || #{verdict := V} <- Findings, V =:= Wanted]) end,
     [[line(Finding) || Finding <- Findings],
-     io_lib:format("~b errors, ~b warnings, ~b cannot be seen from here~n",
-                   [Of(error), Of(warning), Of(unknown)])].
+     io_lib:format("~ts, ~ts, ~b cannot be seen from here~n",
+                   [several(Of(error), "error"), several(Of(warning), "warning"), Of(unknown)])].
+
+several(1, Word) -> ["1 ", Word];
+several(N, Word) -> [integer_to_list(N), " ", Word, "s"].
 
 line(#{name := Name, verdict := Verdict, text := Text} = Finding) ->
     [io_lib:format("  ~-8s~-15ts ~ts~n", [Verdict, name(Name), Text]),
