@@ -167,6 +167,8 @@ port_taken_by_somebody_else(_Config) ->
         {channel, Loser} = session(channel, Server, Peers),
         Lives = [session(channel, Server, Peers) || _ <- lists:seq(1, 10)],
         {Ip, Port} = relayed(Loser),
+        _ = [erlang:monitor(process, Pid)
+             || {_, Pid} <- meerkat_registry:sessions(map_get(name, Server))],
         ok = suspend_supervisor(Server),
         ok = kill_relay(Server),
         {ok, Thief} = take_port(Ip, Port),
@@ -174,6 +176,8 @@ port_taken_by_somebody_else(_Config) ->
         #{relay_replayed := 10, relay_lost := 1, allocations := 10} = restarted(Server, 1),
         [ok = both_ways(S, Peers) || S <- Lives],
         ?assertEqual(437, code(call(Loser, refresh, []))),
+        %% The process of the one that is lost, which has said so.
+        receive {'DOWN', _, process, _, _} -> ok end,
         gen_udp:close(Thief)
     end) end),
     ?assertMatch([_], [L || L <- Lines, string:find(L, "no_ports") =/= nomatch,
