@@ -2,7 +2,7 @@
 # Runs the tests, in the steps named, and ends with the line `N passed, N failed`; the exit status is 0
 # only if none failed and some passed. What counts as one: a check of .ci/check, a C test program, a
 # fuzzer, a case of Common Test. Without a name all steps run, three lanes of them side by side, for
-# most suites mostly wait; bench_SUITE, which looks at what is lost on the way, runs after the lanes.
+# most suites mostly wait; bench_SUITE, which minds what is lost on the way, runs when they are done.
 #
 #   check           format, cross references, types, who may include what, generated files
 #   unit            the C test programs
@@ -212,8 +212,9 @@ everything() {
     PROFILE=epoll lane epoll on_epoll $(suites_with_a_relay | but_alone) &
     PROFILE=sanitized lane C steady &
     wait
-    common_test "all suites" $alone
-    on_epoll $alone
+    lane io_uring common_test "afterwards" $alone &
+    PROFILE=epoll lane epoll on_epoll $alone &
+    wait
 }
 
 if [ $# = 0 ]; then
