@@ -61,7 +61,7 @@ watch() ->
             ok;
         _ ->
             ok = meerkat_log:flush(),
-            give_up(1, ["the server has given up: its relay program died again and again"])
+            give_up(1, ["the server has given up; the lines before this one say why"])
     end.
 
 -spec give_up(1 | 2, [unicode:chardata()]) -> no_return().
