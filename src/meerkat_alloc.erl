@@ -235,7 +235,7 @@ effect({part, Place}, #data{name = Name, keys = Keys, session = Session} = Data)
 effect(forget, #data{name = Name, session = Session} = Data) ->
     ok = forget(Data),
     ok = meerkat_quota:release(Name, Session),
-    Data;
+    Data#data{keys = []};
 effect({hold, Token, Family}, #data{name = Name, job = Job} = Data) ->
     #{request := Request} = Job,
     ok = meerkat_registry:hold(Name, Token, meerkat_alloc_core:owner(Request), Family),
@@ -294,31 +294,40 @@ report(Reason, Data) ->
     log_end(info, Reason, #{}, allocation_ended, Data).
 
 log_end(Level, Reason, Counters, Event, #data{core = Core, started = Started} = Data) ->
-    Now = meerkat_clock:now_ms(),
-    Details = meerkat_alloc_core:details(Core, Now),
-    Report = maps:merge(Counters, maps:with([user, client, relayed, peers], Details)),
-    ended(Event, maps:merge(Counters, Details), Reason, Data),
-    ?LOG(Level, Report#{event => Event, reason => Reason, duration_ms => Now - Started},
-         (meta(Data))#{report_cb => fun meerkat_log:sentence/1}).
+    ended(Event, Counters, Reason, Data),
+    %% Whatever goes into the line is looked for only where it is written.
+    case logger:allow(Level, ?MODULE) of
+        true ->
+            Now = meerkat_clock:now_ms(),
+            Details = maps:with([user, client, relayed, peers],
+                                meerkat_alloc_core:details(Core, Now)),
+            Report = maps:merge(Counters, Details),
+            ?LOG(Level, Report#{event => Event, reason => Reason, duration_ms => Now - Started},
+                 (meta(Data))#{report_cb => fun meerkat_log:sentence/1});
+        false ->
+            ok
+    end.
 
 %%% Events (meerkat_events)
 
 begun({success, _}, #data{job = #{request := #{message := #{method := allocate}}}} = Data) ->
-    Details = meerkat_alloc_core:details(Data#data.core, meerkat_clock:now_ms()),
-    meerkat_events:tell(Data#data.name, [meerkat, allocation, start],
-                        #{system_time => erlang:system_time()}, metadata(Details, Data));
+    meerkat_events:tell(Data#data.name, [meerkat, allocation, start], fun() ->
+        {#{system_time => erlang:system_time()}, metadata(Data)}
+    end);
 begun(_Response, _Data) ->
     ok.
 
 ended(allocation_ended, Known, Reason, #data{started = Started} = Data) ->
-    Ms = meerkat_clock:now_ms() - Started,
-    Counters = maps:with([client_packets, client_bytes, peer_packets, peer_bytes, dropped], Known),
-    Duration = erlang:convert_time_unit(Ms, millisecond, native),
-    meerkat_events:tell(Data#data.name, [meerkat, allocation, stop],
-                        Counters#{duration => Duration},
-                        (metadata(Known, Data))#{reason => Reason});
+    meerkat_events:tell(Data#data.name, [meerkat, allocation, stop], fun() ->
+        Ms = meerkat_clock:now_ms() - Started,
+        Counters = maps:with([client_packets, client_bytes, peer_packets, peer_bytes, dropped],
+                             Known),
+        {Counters#{duration => erlang:convert_time_unit(Ms, millisecond, native)},
+         (metadata(Data))#{reason => Reason}}
+    end);
 ended(_Event, _Known, _Reason, _Data) ->
     ok.
 
-metadata(Details, #data{session = Session}) ->
+metadata(#data{core = Core, session = Session}) ->
+    Details = meerkat_alloc_core:details(Core, meerkat_clock:now_ms()),
     (maps:with([user, client, relayed], Details))#{session => Session}.

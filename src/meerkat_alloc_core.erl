@@ -186,12 +186,17 @@ new(Plan, Session, Place, Limits) ->
     ask(Command, create, Alloc).
 
 alloc_create(Fields, #alloc{session = Session, plan = Plan, place = Place}) ->
-    {alloc_create, maps:merge(Fields, (at(Place))#{session => Session,
-                                                   bytes_per_s => maps:get(bytes_per_s, Plan, 0),
-                                                   bucket => maps:get(bucket, Plan, 0)})}.
+    #{listener := Listener, transport := Transport, client := Client, server := Server} = Place,
+    {alloc_create, Fields#{session => Session,
+                           listener => Listener,
+                           transport => Transport,
+                           client => Client,
+                           server => Server,
+                           bytes_per_s => maps:get(bytes_per_s, Plan, 0),
+                           bucket => maps:get(bucket, Plan, 0)}}.
 
-at(Place) ->
-    maps:with([listener, transport, client, server], Place).
+at(#{listener := Listener, transport := Transport, client := Client, server := Server}) ->
+    #{listener => Listener, transport => Transport, client => Client, server => Server}.
 
 %% The one on the address the client came to, while it has ports; else the one with most free.
 pool(Family, Families, #{server := {Ip, _}}, #{pools := Pools}) ->
@@ -682,7 +687,16 @@ relays_to(Ip, #alloc{expires = Expires}) ->
 
 %% Forgets what the relay has forgotten. Of the families the last is left: its end is the relay's
 %% to tell.
-prune(Now, #alloc{expires = Expires} = Alloc0) ->
+prune(Now, #alloc{expires = Expires, permissions = Permissions, channels = Channels} = Alloc) ->
+    IsOver = fun(Until) -> Until =< Now end,
+    case lists:any(IsOver, maps:values(Expires))
+        orelse lists:any(IsOver, maps:values(Permissions))
+        orelse lists:any(fun({_, Until}) -> IsOver(Until) end, maps:values(Channels)) of
+        true -> prune_some(Now, Alloc);
+        false -> Alloc
+    end.
+
+prune_some(Now, #alloc{expires = Expires} = Alloc0) ->
     Over = [Family || {Family, Until} <- maps:to_list(Expires), Until =< Now],
     #alloc{permissions = Permissions, channels = Channels} = Alloc =
         drop_families([F || F <- Over, length(Over) < map_size(Expires)], Alloc0),

@@ -8,9 +8,6 @@
 -type message() :: meerkat_stun:message().
 -type response() :: meerkat_alloc_core:response().
 
--define(FOREIGN, #{change_request => 16#0003, priority => 16#0024, use_candidate => 16#0025,
-                   padding => 16#0026, response_port => 16#0027}).
-
 -spec refused(Code :: 300..699) -> response().
 refused(Code) ->
     {error, Code, []}.
@@ -24,8 +21,15 @@ unknown_attributes(Types) ->
 %% and those of RFC 5780 and of ICE that the codec can read (X26, X56).
 -spec unknown(message()) -> [0..65535].
 unknown(#{attributes := Attributes} = Message) ->
-    Foreign = [Type || {Name, _} <- Attributes, {ok, Type} <- [maps:find(Name, ?FOREIGN)]],
+    Foreign = [Type || {Name, _} <- Attributes, Type <- foreign(Name)],
     maps:get(unknown, Message, []) ++ lists:usort(Foreign).
+
+foreign(change_request) -> [16#0003];
+foreign(priority) -> [16#0024];
+foreign(use_candidate) -> [16#0025];
+foreign(padding) -> [16#0026];
+foreign(response_port) -> [16#0027];
+foreign(_Name) -> [].
 
 %% The desired lifetime of RFC 8656 7.2 and 8.2, seconds; less only where credentials end sooner.
 -spec lifetime(message(), meerkat_alloc_core:limits()) -> non_neg_integer().
@@ -36,11 +40,14 @@ lifetime(Message, #{default_lifetime := Default, max_lifetime := Max} = Limits) 
 %% What this request may ask for.
 -spec within(meerkat_alloc_core:request(), meerkat_alloc_core:limits()) ->
     meerkat_alloc_core:limits().
-within(Request, Limits) ->
-    maps:merge(maps:remove(left, Limits), maps:with([left], Request)).
+within(#{left := Left}, Limits) -> Limits#{left => Left};
+within(_Request, #{left := _} = Limits) -> maps:remove(left, Limits);
+within(_Request, Limits) -> Limits.
 
 %% A value of the wrong size or shape, in an attribute that the method reads (X52, X53).
 -spec malformed_fault(Method :: atom(), message()) -> false | response().
+malformed_fault(_Method, #{malformed := []}) ->
+    false;
 malformed_fault(Method, Message) ->
     lists:any(fun(Name) -> is_malformed(Name, Message) end, reads(Method)) andalso refused(400).
 

@@ -71,21 +71,29 @@ password(Digest, Secret, Username) ->
 %% What stands behind the expiry of a time-limited username: a name, nothing, or this is none.
 -spec name(Username :: binary()) -> {ok, binary()} | none | error.
 name(Username) ->
-    case {expiry(Username), binary:split(Username, <<":">>)} of
-        {{ok, _}, [_, Name]} when Name =/= <<>> -> {ok, Name};
-        {{ok, _}, _} -> none;
-        {error, _} -> error
+    case split(Username, 0, 0) of
+        {_Expiry, <<>>} -> none;
+        {_Expiry, Name} -> {ok, Name};
+        error -> error
     end.
 
 %% The expiry a username begins with: digits only, up to its end or its first colon.
 -spec expiry(Username :: binary()) -> {ok, 0..?MAX_EXPIRY} | error.
 expiry(Username) ->
-    [Digits | _] = binary:split(Username, <<":">>),
-    case byte_size(Digits) of
-        Size when Size > 0, Size < 20 -> expiry(Digits, 0);
-        _ -> error
+    case split(Username, 0, 0) of
+        {Expiry, _Name} -> {ok, Expiry};
+        error -> error
     end.
 
-expiry(<<D, Digits/binary>>, N) when D >= $0, D =< $9 -> expiry(Digits, N * 10 + D - $0);
-expiry(<<>>, N) when N =< ?MAX_EXPIRY -> {ok, N};
-expiry(_Digits, _N) -> error.
+%% The number and what stands behind its colon. By hand: binary:split/2 costs its caller a whole
+%% time slice, however short the name is, and every request comes by here.
+split(<<D, Rest/binary>>, N, Digits) when D >= $0, D =< $9, Digits < 19 ->
+    split(Rest, N * 10 + D - $0, Digits + 1);
+split(Rest, N, Digits) when Digits > 0, N =< ?MAX_EXPIRY ->
+    case Rest of
+        <<>> -> {N, <<>>};
+        <<$:, Name/binary>> -> {N, Name};
+        _ -> error
+    end;
+split(_Rest, _N, _Digits) ->
+    error.

@@ -13,7 +13,7 @@
 
 -include_lib("kernel/include/logger.hrl").
 
--export([tell/4]).
+-export([tell/3]).
 -export_type([event/0]).
 
 -type event() :: [atom(), ...].
@@ -21,20 +21,28 @@
 %% Arg comes from {events, {Module, Arg}}.
 -callback handle_event(event(), Measurements :: map(), Metadata :: map(), Arg :: term()) -> term().
 
-%% Tells an event of the server Name.
--spec tell(Name :: atom(), event(), Measurements :: map(), Metadata :: map()) -> ok.
-tell(Name, Event, Measurements, Metadata0) ->
-    Metadata = Metadata0#{server => Name},
+%% Tells an event of the server Name; of what is asked only where somebody listens.
+-spec tell(Name :: atom(), event(), fun(() -> {Measurements :: map(), Metadata :: map()})) -> ok.
+tell(Name, Event, About) ->
+    Listeners = listeners(Name),
+    Listeners =:= [] orelse tell_all(Listeners, Name, Event, About()),
+    ok.
+
+listeners(Name) ->
+    Telemetry = [telemetry || erlang:function_exported(telemetry, execute, 3)],
     case meerkat_registry:settings(Name) of
-        #{events := {Module, Arg}} ->
-            guarded(Module, fun() -> Module:handle_event(Event, Measurements, Metadata, Arg) end);
-        #{} ->
-            ok
-    end,
-    case erlang:function_exported(telemetry, execute, 3) of
-        true -> guarded(telemetry, fun() -> execute(telemetry, Event, Measurements, Metadata) end);
-        false -> ok
+        #{events := {_, _} = Listener} -> [Listener | Telemetry];
+        #{} -> Telemetry
     end.
+
+tell_all(Listeners, Name, Event, {Measurements, Metadata0}) ->
+    Metadata = Metadata0#{server => Name},
+    lists:foreach(fun
+        ({Module, Arg}) ->
+            guarded(Module, fun() -> Module:handle_event(Event, Measurements, Metadata, Arg) end);
+        (telemetry) ->
+            guarded(telemetry, fun() -> execute(telemetry, Event, Measurements, Metadata) end)
+    end, Listeners).
 
 %% By name in a variable: nobody has to have it.
 execute(Telemetry, Event, Measurements, Metadata) ->

@@ -127,8 +127,14 @@ claim(Name, Key, Session, Pid) ->
 %% The key is free, unless it is another session's by now; the session is still known.
 -spec forget(Name :: atom(), key(), session()) -> ok.
 forget(Name, Key, Session) ->
-    _ = ets:select_delete(maps:get(tuples, here(Name)), [{{Key, Session, '_'}, [], [true]}]),
-    ok.
+    Tuples = maps:get(tuples, here(Name)),
+    case ets:lookup(Tuples, Key) of
+        [{_, Session, _} = Row] ->
+            true = ets:delete_object(Tuples, Row),
+            ok;
+        _ ->
+            ok
+    end.
 
 -spec leave(Name :: atom(), key(), session()) -> ok.
 leave(Name, Key, Session) ->

@@ -36,10 +36,13 @@
 -define(BIND_AGAIN, 600).
 -define(BIND_AGAIN_MS, 5).
 
+%% Words; as in meerkat_request.
+-define(HEAP, 32768).
+
 %% Returns once every listener is bound. Error: {shutdown, Sentence}.
 -spec start_link(Name :: atom()) -> {ok, pid()} | {error, term()}.
 start_link(Name) ->
-    gen_server:start_link(?MODULE, Name, []).
+    gen_server:start_link(?MODULE, Name, [{spawn_opt, [{min_heap_size, ?HEAP}]}]).
 
 %% Sends a command. `closed`: the relay at the end of this wire is gone, and with it all that the
 %% command could have meant.

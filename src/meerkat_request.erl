@@ -24,9 +24,12 @@
                  request := meerkat_alloc_core:request(),
                  seal := meerkat_auth:seal()}.
 
+%% Words, for some hundred requests between two collections: nothing lives longer than one of them.
+-define(HEAP, 32768).
+
 -spec start_link(Name :: atom(), N :: non_neg_integer()) -> {ok, pid()} | {error, term()}.
 start_link(Name, N) ->
-    gen_server:start_link(?MODULE, {Name, N}, []).
+    gen_server:start_link(?MODULE, {Name, N}, [{spawn_opt, [{min_heap_size, ?HEAP}]}]).
 
 %% Sends the signed response and returns the request's credit; `none` does only the latter.
 %% SOFTWARE goes out only where it is configured, FINGERPRINT only where the request had one.
@@ -123,8 +126,8 @@ take(Name, Asker, #{packet := Packet, client := {Ip, _} = Client, listener := Li
             ok = meerkat_auth_log:refused(Refusals, Code, Client, Why),
             Code =:= 401 andalso meerkat_auth_failures:count(Failures, Ip, user(Message),
                                                              meerkat_auth_failures:now_us()),
-            ok = meerkat_events:tell(Name, [meerkat, authentication, failure], #{count => 1},
-                                     #{client => Client, code => Code}),
+            ok = meerkat_events:tell(Name, [meerkat, authentication, failure],
+                                     fun() -> {#{count => 1}, #{client => Client, code => Code}} end),
             Challenge = challenge(Code, Message, Realm, meerkat_auth:algorithms(Auth)),
             send(Name, Asker#{request => #{message => Message}}, Code,
                  meerkat_stun:encode(response(error, Message, Challenge)))
@@ -155,10 +158,15 @@ user(Message) ->
 
 job(Name, Asker, #{client := Client, session := Session} = Fields, Message,
     #{user := User, realm := Owner, seal := Seal} = Identity) ->
-    Request = (maps:with([left], Identity))#{message => Message, user => User, realm => Owner,
-                                             client => Client},
+    Asked = #{message => Message, user => User, realm => Owner, client => Client},
+    Request = case Identity of
+        #{left := Left} -> Asked#{left => Left};
+        #{} -> Asked
+    end,
+    #{listener := Listener, transport := Transport, server := Server} = Fields,
     Asker#{from => self(),
-           place => maps:with([listener, transport, client, server], Fields),
+           place => #{listener => Listener, transport => Transport, client => Client,
+                      server => Server},
            session => Session,
            request => held(Name, Request),
            seal => Seal}.

@@ -75,7 +75,8 @@
                     secrets := fun(() -> [binary()]),
                     limits := meerkat_alloc_core:limits(),
                     quota := meerkat_quota:limits(),
-                    bandwidth := #{allocation | user | total => non_neg_integer()}}.
+                    bandwidth := #{allocation | user | total => non_neg_integer()},
+                    _ => _}.
 
 -define(UDP, 17).
 %% Of the rules a relay takes; ours and the other list's are as many again.
@@ -269,7 +270,7 @@ owner(_Realm, _Settings) -> default.
 tenant(Owner, #{tenants := Tenants} = Settings) ->
     case Tenants of
         #{Owner := Tenant} -> Tenant;
-        #{} -> maps:with([auth, secrets, limits, quota, bandwidth], Settings)
+        #{} -> Settings
     end.
 %% Who is in the configuration is what the configuration says.
 with_added(#{users := Users} = Config) ->

@@ -14,10 +14,14 @@
 %% Frames in one piece at most; the pipe holds 64 KiB, and most of them are short.
 -define(MOST, 256).
 
+%% Words, for many writes between two collections.
+-define(HEAP, 16384).
+
 %% It ends with the caller, or when the port does.
 -spec start_link(port()) -> wire().
 start_link(Port) ->
-    spawn_opt(fun() -> loop(Port) end, [link, {message_queue_data, off_heap}]).
+    spawn_opt(fun() -> loop(Port) end,
+              [link, {message_queue_data, off_heap}, {min_heap_size, ?HEAP}]).
 
 %% Sends what meerkat_ctl:encode/2 made. The frames of one process keep their order. Nobody but the
 %% wire itself waits while the relay is behind. `closed`: that port is no more.
