@@ -40,21 +40,25 @@ void control_send(struct control *c, const struct ctl_frame *f)
     put_frame(c, buf, len);
 }
 
-/* Writes what the pipe takes. */
-static void flush_out(struct control *c)
+/* Writes what the pipe takes. 0 or -errno, which is not -EAGAIN. */
+static int write_out(struct control *c)
 {
     while (c->out_sent < c->out_len) {
         ssize_t n = write(c->out_fd, c->out + c->out_sent, c->out_len - c->out_sent);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0) {
-            if (errno != EAGAIN)
-                c->finished = true; /* Erlang is gone */
-            return;
-        }
+        if (n < 0)
+            return errno == EAGAIN ? 0 : -errno;
         c->out_sent += (size_t)n;
     }
     c->out_len = c->out_sent = 0;
+    return 0;
+}
+
+static void flush_out(struct control *c)
+{
+    if (write_out(c) != 0)
+        c->finished = true; /* Erlang is gone */
 }
 
 /* ----------------------------------------------------------------------------- towards workers */
@@ -188,6 +192,33 @@ static void read_mail(struct control *c, struct worker *w)
         worker_wake(w);
 }
 
+/* Frames and ports; false where something is left, or for the control thread to do. */
+static bool take_plain_mail(struct control *c, struct worker *w)
+{
+    uint32_t len;
+    const uint8_t *record;
+    while ((record = mailbox_peek(&w->out, &len))) {
+        if (!has_room(c) || (record[0] != MAIL_FRAME && record[0] != MAIL_PORT_FREE))
+            return false;
+        take_mail(c, w, record, len);
+    }
+    return true;
+}
+
+/* Whatever goes wrong with the pipe the control thread finds out by itself. */
+bool control_tell(void *ctx, struct worker *w)
+{
+    struct control *c = ctx;
+    if (pthread_mutex_trylock(&c->lock) != 0)
+        return false;
+    bool all = take_plain_mail(c, w);
+    all = write_out(c) == 0 && c->out_len == 0 && all;
+    pthread_mutex_unlock(&c->lock);
+    if (atomic_load(&w->starved))
+        worker_wake(w);
+    return all;
+}
+
 /* Something read before still waits, though there would be room for it now. */
 static bool work_left(struct control *c)
 {
@@ -218,7 +249,11 @@ static void turn(struct control *c)
         {.fd = c->doorbell, .events = room ? POLLIN : 0},
         {.fd = c->out_fd, .events = c->out_len ? POLLOUT : 0},
     };
-    if (poll(fds, ARRAY_SIZE(fds), poll_timeout(c)) < 0 && errno != EINTR) {
+    int timeout = poll_timeout(c);
+    pthread_mutex_unlock(&c->lock);
+    int ret = poll(fds, ARRAY_SIZE(fds), timeout);
+    pthread_mutex_lock(&c->lock);
+    if (ret < 0 && errno != EINTR) {
         c->finished = true;
         c->exit_status = EXIT_SYSTEM;
         return;
@@ -288,6 +323,8 @@ int control_run(int in_fd, int out_fd)
     static struct control c; /* too large for a stack; there is one in a process */
     c = (struct control){.in_fd = in_fd, .out_fd = out_fd, .doorbell = -1, .time = clock_read()};
     c.next_expiry = UINT64_MAX;
+    pthread_mutex_init(&c.lock, NULL);
+    pthread_mutex_lock(&c.lock);
     if (open_ends(&c)) {
         order_scan_host(&c);
         hello(&c);
@@ -300,6 +337,8 @@ int control_run(int in_fd, int out_fd)
     } else {
         c.exit_status = EXIT_SYSTEM;
     }
+    pthread_mutex_unlock(&c.lock);
+    pthread_mutex_destroy(&c.lock);
     free(c.in);
     free(c.out);
     free(c.rules);

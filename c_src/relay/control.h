@@ -4,6 +4,11 @@
  * it concerns. It opens every socket, so that no worker waits for the kernel.
  *
  * control.c moves frames and mail; order.c carries the commands out.
+ *
+ * A worker that has something for Erlang writes it to fd 4 itself where it can (control_tell), so
+ * that a request wakes no thread in between. The lock is for that: whoever holds it may empty ways
+ * out, release ports and write. The control thread holds it but for where it sleeps; workers never
+ * wait for it.
  */
 #ifndef MEERKAT_CONTROL_H
 #define MEERKAT_CONTROL_H
@@ -19,6 +24,7 @@ enum {
 };
 
 struct control {
+    pthread_mutex_t lock;
     int in_fd, out_fd, doorbell;
     uint8_t *in;
     size_t in_len;
@@ -60,6 +66,10 @@ int control_run(int in_fd, int out_fd);
 void control_send(struct control *c, const struct ctl_frame *f);
 /* Mails a worker, which is woken at the end of this turn; waits until its box has room. */
 void control_mail(struct control *c, unsigned worker, enum mail kind, const void *data, size_t len);
+
+/* A worker's: what is in its way out to Erlang, at once. False when it must ring the doorbell after
+ * all: another holds the pipe, it is full, or some of the mail is for the control thread. */
+bool control_tell(void *ctx, struct worker *w);
 
 /* One frame from Erlang: done here, or mailed to the worker it is for. A frame that is not in
  * ctl.def ends the program. */

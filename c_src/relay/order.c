@@ -68,6 +68,8 @@ static void config(struct control *c, const struct ctl_frame *f)
                                .limits = &c->limits,
                                .ports = &c->ports,
                                .doorbell = c->doorbell,
+                               .tell = control_tell,
+                               .tell_ctx = c,
                                .backend = c->backend};
     memcpy(wc.nonce_key, m->nonce_key.data, STUN_NONCE_KEY_LEN);
     c->buffers = (struct socket_buffers){m->receive_buffer, m->send_buffer};

@@ -306,6 +306,16 @@ static void publish_io(struct worker *w)
     publish(w, CTR_gro_datagrams, n->gro_datagrams);
 }
 
+static void ring(struct worker *w)
+{
+    uint64_t one = 1;
+    w->rang = false;
+    if (w->config.tell && w->config.tell(w->config.tell_ctx, w))
+        return;
+    ssize_t ignored = write(w->config.doorbell, &one, sizeof(one));
+    (void)ignored;
+}
+
 void worker_turn(struct worker *w)
 {
     io_dispatch(w->io);
@@ -318,12 +328,8 @@ void worker_turn(struct worker *w)
     atomic_store_explicit(&w->sessions_live, w->sessions.session_slab.live, memory_order_relaxed);
     atomic_store_explicit(&w->peers_live, w->sessions.permission_slab.live, memory_order_relaxed);
     atomic_store_explicit(&w->requests_live, w->pending_slab.live, memory_order_relaxed);
-    if (w->rang) {
-        uint64_t one = 1;
-        w->rang = false;
-        ssize_t ignored = write(w->config.doorbell, &one, sizeof(one));
-        (void)ignored;
-    }
+    if (w->rang)
+        ring(w);
 }
 
 struct start {

@@ -116,6 +116,9 @@ struct worker_config {
     struct limits *limits;
     struct ports *ports;
     int doorbell; /* eventfd of the control thread */
+    /* Tells Erlang what is in `out` without that thread, if it can; NULL: it never can. */
+    bool (*tell)(void *ctx, struct worker *w);
+    void *tell_ctx;
     enum backend backend;
 };
 
