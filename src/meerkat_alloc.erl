@@ -21,6 +21,8 @@
     core :: meerkat_alloc_core:alloc(),
     replayer = none :: pid() | none,            % who waits to hear of it
     job :: meerkat_request:job() | undefined,   % the request in hand
+    %% What the relay has to answer it with, and since when, in microseconds.
+    promised = none :: {meerkat_alloc_core:response(), integer()} | none,
     started :: integer(),
     over = false :: boolean()                   % the core has said stop
 }).
@@ -210,22 +212,23 @@ next(State, Effects) ->
 effect({tell, Message}, #data{wire = Wire} = Data) ->
     _ = meerkat_relay:command(Wire, 0, Message),
     Data;
-effect({ask, Ref, Message}, #data{wire = Wire} = Data) ->
-    case meerkat_relay:command(Wire, Ref, Message) of
-        ok -> Data;
-        closed ->
-            self() ! {closed, Wire},
-            Data
+effect({ask, Ref, Message}, #data{core = Core} = Data) ->
+    case meerkat_alloc_core:foretold(Core) of
+        none -> asked(Ref, Message, Data);
+        Response -> asked(Ref, Message, Response, Data)
     end;
 effect({later, _Ms}, Data) ->
     Data;
 effect({replayed, Outcome}, #data{replayer = Replayer} = Data) ->
     Replayer ! {replayed, self(), Outcome},
     Data#data{replayer = none};
+effect({answer, Response}, #data{name = Name, job = Job, promised = {Response, Us}} = Data) ->
+    ok = meerkat_request:answered(Name, Job, Response, Us),
+    Data#data{job = undefined, promised = none};
 effect({answer, Response}, #data{name = Name, job = Job} = Data) ->
     begun(Response, Data),
     ok = meerkat_request:answer(Name, Job, Response),
-    Data#data{job = undefined};
+    Data#data{job = undefined, promised = none};
 effect({meet, Place}, #data{name = Name, keys = Keys, session = Session} = Data) ->
     ok = meerkat_registry:claim(Name, five_tuple(Place), Session, self()),
     Data#data{keys = [five_tuple(Place) | Keys]};
@@ -250,6 +253,29 @@ effect({stop, Ending}, Data) ->
     ok = leave(Data),
     report(Ending, Data),
     Data#data{over = true}.
+
+asked(Ref, Message, #data{wire = Wire} = Data) ->
+    sent(meerkat_relay:command(Wire, Ref, Message), Data).
+
+%% The answer goes along with the command where both are for one worker: the request of a client
+%% that has moved came in by another.
+asked(Ref, Message, Response, #data{name = Name, session = Session, wire = Wire,
+                                    job = #{flow := Flow} = Job} = Data) ->
+    Promise = case meerkat_ctl:worker(Flow) =:= meerkat_ctl:worker(Session) of
+        true -> meerkat_request:promise(Name, Job, Response);
+        false -> none
+    end,
+    case Promise of
+        none -> asked(Ref, Message, Data);
+        _ -> sent(meerkat_relay:command(Wire, Ref, Message, Promise),
+                  Data#data{promised = {Response, erlang:monotonic_time(microsecond)}})
+    end.
+
+sent(ok, Data) ->
+    Data;
+sent(closed, #data{wire = Wire} = Data) ->
+    self() ! {closed, Wire},
+    Data.
 
 forget(#data{name = Name, keys = Keys, session = Session}) ->
     lists:foreach(fun(Key) -> ok = meerkat_registry:forget(Name, Key, Session) end, Keys).

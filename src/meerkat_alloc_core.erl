@@ -3,7 +3,7 @@
 %% permitted only the relay knows; until it has said so, no further request may be handed in.
 -module(meerkat_alloc_core).
 
--export([owner/1, new/4, handle/3, limits/2, info/2, details/2]).
+-export([owner/1, new/4, handle/3, foretold/1, limits/2, info/2, details/2]).
 
 -export_type([owner/0, alloc/0, limits/0, request/0, plan/0, event/0, effect/0, response/0, place/0,
               move/0, ending/0]).
@@ -139,6 +139,7 @@
     channels = #{} :: #{char() => {address(), now()}},
     peers = 0 :: non_neg_integer(),             % how often a permission was new
     ended_by = deleted :: deleted | admin,
+    asked = 0 :: now(),                         % when for what it has counted
     before = #{} :: counters(),                 % counted by relays that are no more
     seen = #{} :: counters(),                   % by this one, when it was last asked
     ref = 0 :: meerkat_ctl:ref(),
@@ -160,6 +161,8 @@
 %% measured 4 ms, with 10,000 of them 60.
 -define(REPLAY_MS, 3000).
 -define(AGAIN_MS, 10).
+%% A client that refreshes all the time does not have its counters asked for each time.
+-define(ASK_MS, 10000).
 -define(ANY_POOL, 16#ffffffff).     % ctl.def, ALLOC_CREATE
 
 
@@ -245,14 +248,23 @@ handle(relay_silent, _Now, #alloc{awaiting = {replay, _}} = Alloc) ->
     stop(none, [delete(Alloc), {replayed, lost}], relay_silent, Alloc#alloc{awaiting = none});
 handle(relay_silent, _Now, Alloc) ->
     stop(none, [delete(Alloc)], relay_silent, Alloc);
-handle(relay_down, _Now, #alloc{before = Before, seen = Seen} = Alloc) ->
-    relay_down(Alloc#alloc{before = sum(Seen, Before), seen = #{}});
+handle(relay_down, Now, #alloc{before = Before, seen = Seen} = Alloc) ->
+    relay_down(Now, Alloc#alloc{before = sum(Seen, Before), seen = #{}, asked = Now});
 handle(relay_up, Now, #alloc{awaiting = none} = Alloc) ->
     replay(Now + ?REPLAY_MS, Now, prune(Now, Alloc));
 handle(again, Now, #alloc{awaiting = {replay, Until}} = Alloc) ->
     replay(Until, Now, prune(Now, Alloc));
 handle(again, _Now, Alloc) ->
     {Alloc, []}.
+
+%% What the answer to the request in hand will be if the relay does what it was asked last; `none`
+%% where that is not known before.
+-spec foretold(alloc()) -> response() | none.
+foretold(#alloc{awaiting = {refresh, _, Lifetime, Ticket}} = Alloc) ->
+    refresh_success(Lifetime, Ticket, Alloc);
+foretold(#alloc{awaiting = {permit, _}}) -> {success, []};
+foretold(#alloc{awaiting = {bind, _, _}}) -> {success, []};
+foretold(#alloc{}) -> none.
 
 %% Other limits, for the requests that come from now on.
 -spec limits(limits(), alloc()) -> alloc().
@@ -353,6 +365,7 @@ created(#{status := ok, token := Token} = Created, Now, #alloc{plan = Plan0} = A
         plan = Plan,
         relayed = Bound,
         token = Token,
+        asked = Now,
         expires = maps:from_list([{Family, Expires} || {Family, _, _} <- Bound])},
     %% Held before the answer tells of it: a client may redeem at once.
     {Alloc, [{hold, Token, Family} || Token =/= 0, [{Family, _, _}] <- [Bound]]
@@ -539,9 +552,8 @@ reply({refresh, Families, 0, Ticket}, ok, _Detail, _Now, Alloc) ->
 reply({refresh, Families, Lifetime, Ticket}, ok, _Detail, Now, #alloc{expires = Old} = Alloc) ->
     Until = Now + Lifetime * 1000,
     Expires = maps:merge(Old, maps:from_list([{Family, Until} || Family <- Families])),
-    %% What has been counted by now is asked for, lest it die with the relay.
-    {Alloc#alloc{expires = Expires}, [{answer, refresh_success(Lifetime, Ticket, Alloc)},
-                                      {tell, {session_info, #{session => Alloc#alloc.session}}}]};
+    {Refreshed, Ask} = ask_counters(Now, Alloc#alloc{expires = Expires}),
+    {Refreshed, [{answer, refresh_success(Lifetime, Ticket, Alloc)} | Ask]};
 reply({move, Families, Lifetime, Place, Id}, ok, _Detail, Now, Alloc) ->
     moved(Families, Lifetime, Place, Id, Now, Alloc);
 reply({move, _, _, Place, _}, Status, _Detail, _Now, Alloc) when Status =/= gone ->
@@ -570,6 +582,12 @@ reply(Awaiting, Status, Detail, _Now, Alloc) ->
               [Awaiting, Status, meerkat_text:escape(Detail)]},
              {answer, refused(500)}]}.
 
+%% What has been counted by now, lest it die with the relay.
+ask_counters(Now, #alloc{asked = Asked, session = Session} = Alloc) when Now - Asked >= ?ASK_MS ->
+    {Alloc#alloc{asked = Now}, [{tell, {session_info, #{session => Session}}}]};
+ask_counters(_Now, Alloc) ->
+    {Alloc, []}.
+
 permitted(Ips, Now, #alloc{permissions = Permissions, peers = Peers} = Alloc) ->
     Until = Now + ?PERMISSION_MS,
     All = lists:foldl(fun(Ip, P) -> P#{Ip => Until} end, Permissions, Ips),
@@ -589,7 +607,7 @@ log_forbidden(Awaiting, Network, #alloc{plan = #{user := User}, place = Place}) 
 %%% address, and the rest for the time it had left. A port reserved for a second allocation does
 %%% not: it is held for 30 s, and a client that is refused asks without its token.
 
-relay_down(#alloc{awaiting = Awaiting} = Alloc0) ->
+relay_down(Now, #alloc{awaiting = Awaiting} = Alloc0) ->
     Released = release(Alloc0),
     Alloc = Alloc0#alloc{awaiting = none, token = 0},
     case Awaiting of
@@ -599,7 +617,10 @@ relay_down(#alloc{awaiting = Awaiting} = Alloc0) ->
         deleted -> stop(none, [], {Alloc#alloc.ended_by, Alloc#alloc.before}, Alloc0);
         %% The client will show the same ticket again.
         {move, _, _, Place, _} -> {Alloc, Released ++ [{part, Place}, {answer, none}]};
-        _ -> {Alloc, Released ++ [{answer, none}]}
+        _ ->
+            %% Its client may know already that it was done, so it is.
+            {Done, _} = reply(Awaiting, ok, <<>>, Now, Alloc),
+            {Done, Released ++ [{answer, none}]}
     end.
 
 %% The relay makes it again as a whole or not at all.

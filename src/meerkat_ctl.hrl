@@ -3,7 +3,7 @@
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
--define(CTL_TABLE_HASH, 16#c5f86f99a36ece0c).
+-define(CTL_TABLE_HASH, 16#b13310a4e353f513).
 
 %% {Name, Code, Way, [{Field, Type}]}
 -define(CTL_MESSAGES, [
@@ -82,6 +82,9 @@
         {session, u64},
         {packet, bytes}]},
     {answer, 16#21, e2r, [
+        {flow, u64},
+        {packet, bytes}]},
+    {answer_if, 16#22, e2r, [
         {flow, u64},
         {packet, bytes}]},
     {alloc_create, 16#30, e2r, [
@@ -491,6 +494,12 @@ put_fields(answer, Ref, #{flow := V_flow,
     [<<16#21, 0:24, Ref:32,
         V_flow:64,
         (put_size(V_packet)):32>>, V_packet];
+put_fields(answer_if, Ref, #{flow := V_flow,
+        packet := V_packet} = M) when map_size(M) =:= 2,
+        ?CTL_UINT(V_flow, 64) ->
+    [<<16#22, 0:24, Ref:32,
+        V_flow:64,
+        (put_size(V_packet)):32>>, V_packet];
 put_fields(alloc_create, Ref, #{session := V_session,
         listener := V_listener,
         transport := V_transport,
@@ -884,6 +893,10 @@ get_fields(16#20, <<V_flow:64,
 get_fields(16#21, <<V_flow:64,
         L_packet:32, V_packet:L_packet/binary>>) ->
     {answer, #{flow => V_flow,
+        packet => V_packet}};
+get_fields(16#22, <<V_flow:64,
+        L_packet:32, V_packet:L_packet/binary>>) ->
+    {answer_if, #{flow => V_flow,
         packet => V_packet}};
 get_fields(16#30, <<V_session:64,
         V_listener:32,

@@ -7,7 +7,7 @@
 
 -include_lib("kernel/include/logger.hrl").
 
--export([start_link/1, command/3, call/2, stats/1, admits/2]).
+-export([start_link/1, command/3, command/4, call/2, stats/1, admits/2]).
 -export([relay_address/1, listen_message/1]).
 -export([init/1, handle_continue/2, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
@@ -48,7 +48,13 @@ start_link(Name) ->
 %% command could have meant.
 -spec command(meerkat_wire:wire(), meerkat_ctl:ref(), meerkat_ctl:message()) -> ok | closed.
 command(Wire, Ref, Message) ->
-    meerkat_wire:send(Wire, meerkat_ctl:encode(Ref, Message)).
+    meerkat_wire:send(Wire, [meerkat_ctl:encode(Ref, Message)]).
+
+%% The same, with an answer_if that belongs to it.
+-spec command(meerkat_wire:wire(), meerkat_ctl:ref(), meerkat_ctl:message(),
+              meerkat_ctl:message()) -> ok | closed.
+command(Wire, Ref, Message, {answer_if, _} = AnswerIf) ->
+    meerkat_wire:send(Wire, [meerkat_ctl:encode(Ref, AnswerIf), meerkat_ctl:encode(Ref, Message)]).
 
 %% The relay's counters and tables: workers, what moves packets, sessions, peers (permissions),
 %% requests it waits for our answer to, bytes of mail on its way, ports free (in all, and by pool),
@@ -311,8 +317,8 @@ handle_continue(replay, #state{name = Name, wire = Wire, early = Early} = State)
     {noreply, #state{}} | {reply, {error, busy}, #state{}}.
 handle_call({call, Message}, From, #state{port = Port, ref = Ref, calls = Calls} = State) ->
     %% This process alone must not be suspended: it is the one that empties the pipe.
-    Frame = iolist_to_binary(meerkat_ctl:encode(Ref, Message)),
-    case erlang:port_command(Port, meerkat_wire:framed(Frame), [nosuspend]) of
+    Frame = meerkat_wire:framed(meerkat_ctl:encode(Ref, Message)),
+    case erlang:port_command(Port, Frame, [nosuspend]) of
         true -> {noreply, State#state{ref = next(Ref), calls = Calls#{Ref => From}}};
         false -> {reply, {error, busy}, State}
     end.

@@ -6,7 +6,7 @@
 
 -include_lib("kernel/include/logger.hrl").
 
--export([start_link/2, answer/3, again/1]).
+-export([start_link/2, answer/3, promise/3, answered/4, again/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
 -export_type([job/0]).
@@ -24,6 +24,8 @@
                  request := meerkat_alloc_core:request(),
                  seal := meerkat_auth:seal()}.
 
+%% ctl.def, ANSWER_IF.
+-define(PROMISE_MAX, 512).
 %% Words, for some hundred requests between two collections: nothing lives longer than one of them.
 -define(HEAP, 32768).
 
@@ -36,13 +38,35 @@ start_link(Name, N) ->
 -spec answer(Name :: atom(), job(), meerkat_alloc_core:response() | none) -> ok.
 answer(Name, Job, none) ->
     send(Name, Job, none, <<>>);
-answer(Name, #{request := #{message := Asked}, seal := Seal} = Job, Response) ->
-    {Class, Outcome, Attributes} = class(Response),
+answer(Name, Job, Response) ->
+    {_, Outcome, _} = class(Response),
+    send(Name, Job, Outcome, sealed(Name, Job, Response)).
+
+%% The same response as an ANSWER_IF: the relay sends it when it has done what goes with it. `none`
+%% where it is longer than such a message may be.
+-spec promise(Name :: atom(), job(), meerkat_alloc_core:response()) ->
+    meerkat_ctl:message() | none.
+promise(Name, #{flow := Flow} = Job, Response) ->
+    case sealed(Name, Job, Response) of
+        Packet when byte_size(Packet) =< ?PROMISE_MAX ->
+            {answer_if, #{flow => Flow, packet => Packet}};
+        _ ->
+            none
+    end.
+
+%% A promise was kept that was made at this time, in microseconds as in `arrived`.
+-spec answered(Name :: atom(), job(), meerkat_alloc_core:response(), MadeUs :: integer()) -> ok.
+answered(Name, #{arrived := Arrived} = Job, Response, MadeUs) ->
+    {_, Outcome, _} = class(Response),
+    meerkat_answers:count(meerkat_registry:answers(Name), method(Job), Outcome, MadeUs - Arrived).
+
+sealed(Name, #{request := #{message := Asked}, seal := Seal}, Response) ->
+    {Class, _, Attributes} = class(Response),
     Software = case meerkat_registry:settings(Name) of
         #{software := undefined} -> [];
         #{software := Text} -> [{software, Text}]
     end,
-    send(Name, Job, Outcome, Seal(response(Class, Asked, Attributes ++ Software))).
+    Seal(response(Class, Asked, Attributes ++ Software)).
 
 %% Takes up a request anew that reached an allocation which has just ended.
 -spec again(job()) -> ok.

@@ -11,7 +11,7 @@
 %% A port and the process that writes to it.
 -type wire() :: pid().
 
-%% Frames in one piece at most; the pipe holds 64 KiB, and most of them are short.
+%% Messages in one piece at most; the pipe holds 64 KiB, and most of them are short.
 -define(MOST, 256).
 
 %% Words, for many writes between two collections.
@@ -23,22 +23,23 @@ start_link(Port) ->
     spawn_opt(fun() -> loop(Port) end,
               [link, {message_queue_data, off_heap}, {min_heap_size, ?HEAP}]).
 
-%% Sends what meerkat_ctl:encode/2 made. The frames of one process keep their order. Nobody but the
-%% wire itself waits while the relay is behind. `closed`: that port is no more.
--spec send(wire(), iodata()) -> ok | closed.
-send(Wire, Frame) ->
+%% Sends what meerkat_ctl:encode/2 made, one or several frames with nobody else's between them. The
+%% frames of one process keep their order. Nobody but the wire itself waits while the relay is
+%% behind. `closed`: that port is no more.
+-spec send(wire(), [iodata(), ...]) -> ok | closed.
+send(Wire, Frames) ->
     case is_process_alive(Wire) of
         true ->
-            Wire ! {frame, iolist_to_binary(Frame)},
+            Wire ! {frames, iolist_to_binary([framed(Frame) || Frame <- Frames])},
             ok;
         false ->
             closed
     end.
 
 %% A frame as it is on the wire, for who must not wait and talks to the port himself.
--spec framed(binary()) -> iodata().
+-spec framed(iodata()) -> iodata().
 framed(Frame) ->
-    [<<(byte_size(Frame)):32>>, Frame].
+    [<<(iolist_size(Frame)):32>>, Frame].
 
 %% The whole frames in what has come, parts of it, and the beginning of the next one.
 -spec split(Begun :: binary(), Bytes :: binary()) -> {[binary()], Begun :: binary()}.
@@ -50,8 +51,8 @@ frames(Rest, Frames) -> {lists:reverse(Frames), Rest}.
 
 loop(Port) ->
     receive
-        {frame, Frame} ->
-            try erlang:port_command(Port, [framed(Frame) | waiting(?MOST - 1)]) of
+        {frames, Frames} ->
+            try erlang:port_command(Port, [Frames | waiting(?MOST - 1)]) of
                 true -> loop(Port)
             catch
                 error:badarg -> ok      % closed
@@ -62,7 +63,7 @@ waiting(0) ->
     [];
 waiting(N) ->
     receive
-        {frame, Frame} -> [framed(Frame) | waiting(N - 1)]
+        {frames, Frames} -> [Frames | waiting(N - 1)]
     after 0 ->
         []
     end.

@@ -901,8 +901,11 @@ reservation_is_not_replayed(_) ->
 
 %% What the first had counted when it was last asked, at a Refresh.
 counters_of_both_relays(_) ->
-    {Alloc0, _} = request_to(made(), request(refresh, [{lifetime, 3600}])),
-    {Alloc1, Effects} = meerkat_alloc_core:handle({relay, 2, reply(ok)}, ?NOW, Alloc0),
+    {Soon, _} = request_to(made(), request(refresh, [{lifetime, 3600}])),
+    {Alloc, [{answer, _}]} = meerkat_alloc_core:handle({relay, 2, reply(ok)}, ?NOW, Soon),
+    {Alloc0, _} = request_at(10000, Alloc, request(refresh, [{lifetime, 3600}])),
+    {Alloc1, Effects} =
+        meerkat_alloc_core:handle({relay, 3, reply(ok)}, ?NOW + 10000, Alloc0),
     ?assert(lists:member({tell, {session_info, #{session => ?SESSION}}}, Effects)),
     Stats = (turn_kit:no_drops())#{session => ?SESSION, client_packets => 1, client_bytes => 10,
                                    peer_packets => 0, peer_bytes => 0, no_channel => 3},

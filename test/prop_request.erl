@@ -140,18 +140,35 @@ judge(Asked, Bytes, Key, Known, Plain) ->
 %% Until the request's answer is there. Whatever else is answered was answered before.
 serve(Flow, Judge, Relay) ->
     receive
-        {frame, Frame} ->
-            case meerkat_ctl:decode(Frame) of
-                {ok, 0, {answer, #{flow := Flow, packet := Packet}}} ->
-                    try Judge(Packet) of
-                        none -> Relay
-                    catch
-                        _:Reason:Stack -> Relay#{fault := {Reason, Stack}}
-                    end;
-                {ok, 0, {answer, _}} -> Relay#{fault := answered_twice};
-                {ok, Ref, Command} -> serve(Flow, Judge, carry_out(Ref, Command, Relay))
+        {frames, Bytes} ->
+            {Frames, <<>>} = meerkat_wire:split(<<>>, Bytes),
+            case hear([meerkat_ctl:decode(Frame) || Frame <- Frames], Flow, Judge, Relay) of
+                {answered, Next} -> Next;
+                {unanswered, Next} -> serve(Flow, Judge, Next)
             end
     after ?TIMEOUT -> Relay#{fault := no_answer}
+    end.
+
+hear([{ok, 0, {answer, #{flow := Flow, packet := Packet}}}], Flow, Judge, Relay) ->
+    {answered, judged(Judge, Packet, Relay)};
+hear([{ok, 0, {answer, _}}], _Flow, _Judge, Relay) ->
+    {answered, Relay#{fault := answered_twice}};
+%% Kept only where the command behind it is carried out.
+hear([{ok, Ref, {answer_if, #{flow := Flow, packet := Packet}}}, {ok, Ref, Command}], Flow, Judge,
+     #{mood := Mood} = Relay) ->
+    Next = carry_out(Ref, Command, Relay),
+    case Mood of
+        ok -> {answered, judged(Judge, Packet, Next)};
+        _ -> {unanswered, Next}
+    end;
+hear([{ok, Ref, Command}], _Flow, _Judge, Relay) ->
+    {unanswered, carry_out(Ref, Command, Relay)}.
+
+judged(Judge, Packet, Relay) ->
+    try Judge(Packet) of
+        none -> Relay
+    catch
+        _:Reason:Stack -> Relay#{fault := {Reason, Stack}}
     end.
 
 carry_out(Ref, {alloc_create, #{session := Session, client := Client} = Fields},

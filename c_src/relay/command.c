@@ -19,6 +19,28 @@ static uint64_t in_ms(const struct worker *w, uint32_t ms)
     return w->time.now + ms * NS_PER_MS;
 }
 
+/* One that is too long was no promise to begin with: its client asks again. */
+static void take_promise(struct worker *w, uint32_t ref, const struct ctl_answer_if *m)
+{
+    w->promise.ref = m->packet.len <= PROMISE_MAX ? ref : 0;
+    if (!w->promise.ref)
+        return;
+    w->promise.flow = m->flow;
+    w->promise.len = m->packet.len;
+    memcpy(w->promise.packet, m->packet.data, m->packet.len);
+}
+
+/* Says whether the client has its answer now, so that nobody waits for the reply. */
+static bool keep_promise(struct worker *w, uint32_t ref, enum ctl_status status)
+{
+    struct promise *p = &w->promise;
+    bool kept = p->ref != 0 && p->ref == ref && status == CTL_OK;
+    p->ref = 0;
+    if (kept)
+        request_answer(w, p->flow, p->packet, p->len);
+    return kept;
+}
+
 static void reply(struct worker *w, const struct ctl_frame *to, uint64_t session,
                   enum ctl_status status, const char *detail)
 {
@@ -28,7 +50,13 @@ static void reply(struct worker *w, const struct ctl_frame *to, uint64_t session
                                       .status = status,
                                       .session = session,
                                       .detail = ctl_bytes_of(detail, strlen(detail))}};
+    bool answered = keep_promise(w, to->ref, status);
+    bool rang = w->rang;
+    if (answered)
+        rang = worker_calm(w);
     worker_post(w, &f, false);
+    if (answered)
+        worker_haste(w, rang);
 }
 
 /* ------------------------------------------------------------------------------------- the end */
@@ -113,8 +141,10 @@ static void post_gone(struct worker *w, const struct session *s)
     worker_post(w, &f, false);
 }
 
+/* In no haste: who deleted it has an answer already, and who did not waits for nothing. */
 void command_report_gone(struct worker *w)
 {
+    bool rang = worker_calm(w);
     while (!list_empty(&w->sessions.gone) && mailbox_room(&w->out) > REPLY_ROOM) {
         struct session *s = container_of(w->sessions.gone.next, struct session, in_gone);
         list_del(&s->in_gone);
@@ -131,6 +161,7 @@ void command_report_gone(struct worker *w)
             session_free(&w->sessions, s);
         }
     }
+    worker_haste(w, rang);
 }
 
 /* ----------------------------------------------------------------------------------- the start */
@@ -404,6 +435,10 @@ bool command_frame(struct worker *w, const uint8_t *data, size_t len)
         return true; /* the control thread has decoded it before */
     if (f.code == CTL_ANSWER) {
         request_answer(w, f.u.answer.flow, f.u.answer.packet.data, f.u.answer.packet.len);
+        return true;
+    }
+    if (f.code == CTL_ANSWER_IF) {
+        take_promise(w, f.ref, &f.u.answer_if);
         return true;
     }
     if (mailbox_room(&w->out) < REPLY_ROOM)

@@ -488,7 +488,7 @@ static void forward_to_worker(struct control *c, const struct ctl_frame *f, cons
     unsigned index = frame[CTL_HEADER_LEN];
     if (index < c->worker_count)
         control_mail(c, index, MAIL_FRAME, frame, len);
-    else if (f->code != CTL_ANSWER)
+    else if (f->code != CTL_ANSWER && f->code != CTL_ANSWER_IF)
         reply(c, f, CTL_GONE, "");
 }
 

@@ -11,6 +11,8 @@
 
 /* With nothing to sweep there is nothing to wake for; this is only a bound on surprises. */
 #define SLEEP_MAX_NS (60 * NS_PER_S)
+/* So long a frame without haste waits for others. */
+#define CALM_NS NS_PER_MS
 
 int worker_init(struct worker *w, const struct worker_config *config, struct clock_time start)
 {
@@ -77,6 +79,20 @@ bool worker_post(struct worker *w, const struct ctl_frame *f, bool request)
     mailbox_commit(&w->out, record, (uint32_t)(1 + len));
     w->rang = true;
     return true;
+}
+
+bool worker_calm(struct worker *w)
+{
+    bool rang = w->rang;
+    w->rang = false;
+    return rang;
+}
+
+void worker_haste(struct worker *w, bool rang)
+{
+    if (w->rang && !w->ring_at)
+        w->ring_at = w->time.now + CALM_NS;
+    w->rang = rang;
 }
 
 bool worker_mail(struct worker *w, enum mail kind, const void *data, size_t len, const void *more,
@@ -310,6 +326,7 @@ static void ring(struct worker *w)
 {
     uint64_t one = 1;
     w->rang = false;
+    w->ring_at = 0;
     if (w->config.tell && w->config.tell(w->config.tell_ctx, w))
         return;
     ssize_t ignored = write(w->config.doorbell, &one, sizeof(one));
@@ -328,7 +345,7 @@ void worker_turn(struct worker *w)
     atomic_store_explicit(&w->sessions_live, w->sessions.session_slab.live, memory_order_relaxed);
     atomic_store_explicit(&w->peers_live, w->sessions.permission_slab.live, memory_order_relaxed);
     atomic_store_explicit(&w->requests_live, w->pending_slab.live, memory_order_relaxed);
-    if (w->rang)
+    if (w->rang || (w->ring_at && w->ring_at <= w->time.now))
         ring(w);
 }
 
@@ -337,6 +354,14 @@ struct start {
     sem_t up;
     int result;
 };
+
+static uint64_t sleep_ns(const struct worker *w)
+{
+    uint64_t sleep = MIN(timers_sleep(&w->sessions.timers, w->time.now), SLEEP_MAX_NS);
+    if (!w->ring_at)
+        return sleep;
+    return w->ring_at > w->time.now ? MIN(sleep, w->ring_at - w->time.now) : 0;
+}
 
 static void *run(void *arg)
 {
@@ -350,8 +375,7 @@ static void *run(void *arg)
     if (ret)
         return NULL;
     while (!atomic_load(&w->stopping)) {
-        uint64_t sleep = timers_sleep(&w->sessions.timers, w->time.now);
-        io_wait(w->io, MIN(sleep, SLEEP_MAX_NS));
+        io_wait(w->io, sleep_ns(w));
         w->time = clock_read();
         worker_turn(w);
     }

@@ -21,6 +21,7 @@ enum {
     MAIL_RESERVE = 64 * 1024, /* of the way out, kept free of requests */
     REQUEST_MAX = 4096,       /* bytes a request may have */
     RANDOM_POOL = 4096,
+    PROMISE_MAX = 512, /* bytes of an ANSWER_IF */
 };
 
 /* What workers and the control thread say to each other: the first byte of a mail. */
@@ -130,6 +131,14 @@ struct pending {
     struct flow flow;
 };
 
+/* ANSWER_IF, for the command behind it. */
+struct promise {
+    uint32_t ref; /* 0: none */
+    uint64_t flow;
+    size_t len;
+    uint8_t packet[PROMISE_MAX];
+};
+
 struct worker {
     struct worker_config config;
     struct clock_time time;
@@ -139,12 +148,14 @@ struct worker {
     struct listener listeners[LISTENERS_MAX];
     struct mailbox in, out;
     bool rang;             /* something was posted since the doorbell was last rung */
+    uint64_t ring_at;      /* when what was posted without haste is rung for, 0: nothing is */
     bool mailed;           /* the control thread's: has mail, and was not woken for it yet */
     _Atomic bool starved;  /* work waits for room on the way out: wake when there is some */
     _Atomic bool stopping; /* set by the control thread, then a wake */
     struct slab pending_slab;
     struct list pending; /* oldest first */
     uint32_t pending_generation;
+    struct promise promise;
     _Atomic uint64_t counters[COUNTER_COUNT]; /* written here, read by anyone */
     _Atomic uint32_t sessions_live, peers_live, requests_live;
     uint8_t random[RANDOM_POOL];
@@ -195,5 +206,9 @@ struct listener *worker_listener(struct worker *w, uint32_t id);
 
 /* Posts a frame to Erlang. False when the way out is full, or, for a request, nearly so. */
 bool worker_post(struct worker *w, const struct ctl_frame *f, bool request);
+/* From here on whatever is posted may wait a moment, for something that may not or until
+ * worker_haste, which gets what this returned. For frames that nobody waits for. */
+bool worker_calm(struct worker *w);
+void worker_haste(struct worker *w, bool rang);
 
 #endif
