@@ -108,6 +108,9 @@ awaiting(info, {request, _}, _Data) ->
     {keep_state_and_data, postpone};
 awaiting({call, _}, disconnect, _Data) ->
     {keep_state_and_data, postpone};
+%% The client may know already what the reply will tell us in a moment.
+awaiting({call, _}, info, #data{promised = {_, _}}) ->
+    {keep_state_and_data, postpone};
 awaiting(state_timeout, silent, #data{wire = Wire} = Data) ->
     %% One that is dead says nothing either.
     case is_process_alive(Wire) of

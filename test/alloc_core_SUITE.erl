@@ -832,14 +832,18 @@ move_pending(_) ->
         relay_at(0, Asked, Ref, created(#{})),
     _ = move_done(There, Back).
 
-%% The client asks again, and it is done again.
+%% Its client may have been answered by the relay that died: it is as good as done, and done again.
+%% One that was not answered asks again.
 requests_in_hand(_) ->
     [begin
-         {Asked, [{ask, _, _}]} = request_to(made(), Request),
+         {Asked, [{ask, Last, _}]} = request_to(made(), Request),
+         {Done, _} = meerkat_alloc_core:handle({relay, Last, reply(ok)}, ?NOW, Asked),
          {Down, [{answer, none}]} = meerkat_alloc_core:handle(relay_down, ?NOW, Asked),
-         ?assertEqual(info_of(made(), 0), info_of(Down, 0)),
+         ?assertEqual(info_of(Done, 0), info_of(Down, 0)),
          {Again, [{ask, Ref, {alloc_create, _}}]} = up(0, Down),
-         {Back, [{replayed, ok}]} = relay_at(0, Again, Ref, created(#{})),
+         {Back, Effects} = relay_at(0, Again, Ref, created(#{})),
+         ?assertEqual({replayed, ok}, lists:last(Effects)),
+         ?assertEqual(info_of(Done, 0), info_of(Back, 0)),
          ?assertMatch({_, [{ask, _, _}]}, request_to(Back, Request))
      end || Request <- [permission([{9, 9, 9, 9}]), channel(16#4000, ?PEER),
                         request(refresh, [])]].
