@@ -29,8 +29,8 @@
 
 %% A relay that takes longer is stuck; the client has retransmitted five times by then.
 -define(REPLY_MS, 5000).
-%% Long enough for the requests that follow an Allocate.
--define(HIBERNATE_MS, 100).
+%% Long enough for the requests that follow an Allocate, also of a server that has many in hand.
+-define(HIBERNATE_MS, 250).
 
 -spec start_link(Name :: atom(), Session :: non_neg_integer(), meerkat_alloc_core:plan(),
                  meerkat_request:job()) -> {ok, pid()} | {error, term()}.
@@ -95,11 +95,11 @@ start(Name, Session, #{bucket := Bucket, mobile := Mobile, realm := Realm} = Pla
         meerkat_settings:tenant(Realm, meerkat_registry:settings(Name)),
     {Core, Effects} =
         meerkat_alloc_core:new(Plan#{bytes_per_s => OfOne}, Session, Place, Limits),
-    Rate = {tell, {bucket, #{bucket => Bucket, bytes_per_s => OfUser}}},
+    Rate = [{tell, Message} || Message <- meerkat_quota:rate(Name, Bucket, OfUser)],
     Data = #data{name = Name, session = Session, keys = Keys, wire = Wire, core = Core,
                  job = Job, started = meerkat_clock:now_ms()},
     %% The effects run once the supervisor has its answer: a busy port may take a while.
-    {ok, awaiting, Data, [{next_event, internal, {effects, [Rate | Effects]}}]}.
+    {ok, awaiting, Data, [{next_event, internal, {effects, Rate ++ Effects}}]}.
 
 -spec awaiting(gen_statem:event_type(), term(), #data{}) -> gen_statem:event_handler_result(atom()).
 awaiting(internal, {effects, Effects}, Data) ->

@@ -13,7 +13,7 @@
 -module(meerkat_quota).
 -behaviour(gen_server).
 
--export([start_link/1, take/3, release/2, count/2, buckets/1]).
+-export([start_link/1, take/3, release/2, count/2, buckets/1, rates/2, rate/3]).
 -export([user_key/1, source/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
@@ -77,6 +77,26 @@ count(Name, Key) ->
 buckets(Name) ->
     ets:select(meerkat_registry:quota(Name),
                [{{{user, {'$1', '_'}}, '_', '$2'}, [], [{{'$2', '$1'}}]}]).
+
+%% What the relay is to be told of them where settings, or it itself, are new.
+-spec rates(Name :: atom(), meerkat_settings:settings()) -> [meerkat_ctl:message()].
+rates(Name, Settings) ->
+    [told(Name, Bucket, Rate)
+     || {Bucket, Owner} <- buckets(Name),
+        #{bandwidth := #{user := Rate}} <- [meerkat_settings:tenant(Owner, Settings)]].
+
+%% What it is to be told of one that is taken: nothing, as long as no user has ever had a limit that
+%% could have been left there.
+-spec rate(Name :: atom(), Bucket :: pos_integer(), BytesPerS :: non_neg_integer()) ->
+    [meerkat_ctl:message()].
+rate(Name, Bucket, 0) ->
+    [told(Name, Bucket, 0) || meerkat_registry:note(Name, rates) =:= told];
+rate(Name, Bucket, Rate) ->
+    [told(Name, Bucket, Rate)].
+
+told(Name, Bucket, Rate) ->
+    _ = Rate > 0 andalso meerkat_registry:put_note(Name, rates, told),
+    {bucket, #{bucket => Bucket, bytes_per_s => Rate}}.
 
 %% Who a username counts for. A time-limited one is another at every fetch: what stands behind its
 %% expiry is the user. Where nothing does, it stands for itself, and counts for its source address.

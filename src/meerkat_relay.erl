@@ -184,9 +184,8 @@ configure(State0, #{relay_config := Config, nonce_key := NonceKey, rules := Rule
     State2 = lists:foldl(fun relay_address/2, State1, Relays),
     State3 = lists:foldl(fun retired/2, State2, Retired),
     %% Of those whose allocations will be replayed.
-    _ = [command(State3#state.wire, 0, {bucket, #{bucket => Bucket, bytes_per_s => OfUser}})
-         || {Bucket, Owner} <- meerkat_quota:buckets(State3#state.name),
-            #{bandwidth := #{user := OfUser}} <- [meerkat_settings:tenant(Owner, Settings)]],
+    _ = [command(State3#state.wire, 0, Bucket)
+         || Bucket <- meerkat_quota:rates(State3#state.name, Settings)],
     told(State3, {policy, #{rules => meerkat_policy:encode(Rules)}}, "the peer rules are refused").
 
 %% For allocations that are there still; an address that is gone from the host is no reason to fail.

@@ -151,11 +151,9 @@ complaint(_Complaint, {error, busy}) ->
 %% Bucket 0 is that of all allocations.
 rates(Name, #{bandwidth := #{total := OfAll}} = Settings) ->
     Wire = meerkat_registry:note(Name, wire),
-    OfUsers = [{Bucket, Rate}
-               || {Bucket, Owner} <- meerkat_quota:buckets(Name),
-                  #{bandwidth := #{user := Rate}} <- [meerkat_settings:tenant(Owner, Settings)]],
-    _ = [meerkat_relay:command(Wire, 0, {bucket, #{bucket => Bucket, bytes_per_s => Rate}})
-         || {Bucket, Rate} <- [{0, OfAll} | OfUsers]],
+    OfAllocations = {bucket, #{bucket => 0, bytes_per_s => OfAll}},
+    _ = [meerkat_relay:command(Wire, 0, Bucket)
+         || Bucket <- [OfAllocations | meerkat_quota:rates(Name, Settings)]],
     ok.
 
 %% Where we listen now.

@@ -150,8 +150,9 @@ take(Name, Asker, #{packet := Packet, client := {Ip, _} = Client, listener := Li
             ok = meerkat_auth_log:refused(Refusals, Code, Client, Why),
             Code =:= 401 andalso meerkat_auth_failures:count(Failures, Ip, user(Message),
                                                              meerkat_auth_failures:now_us()),
-            ok = meerkat_events:tell(Name, [meerkat, authentication, failure],
-                                     fun() -> {#{count => 1}, #{client => Client, code => Code}} end),
+            ok = meerkat_events:tell(Name, [meerkat, authentication, failure], fun() ->
+                {#{count => 1}, #{client => Client, code => Code}}
+            end),
             Challenge = challenge(Code, Message, Realm, meerkat_auth:algorithms(Auth)),
             send(Name, Asker#{request => #{message => Message}}, Code,
                  meerkat_stun:encode(response(error, Message, Challenge)))

@@ -206,13 +206,14 @@ static bool take_plain_mail(struct control *c, struct worker *w)
 }
 
 /* Whatever goes wrong with the pipe the control thread finds out by itself. */
-bool control_tell(void *ctx, struct worker *w)
+bool control_tell(void *ctx, struct worker *w, bool now)
 {
     struct control *c = ctx;
     if (pthread_mutex_trylock(&c->lock) != 0)
         return false;
     bool all = take_plain_mail(c, w);
-    all = write_out(c) == 0 && c->out_len == 0 && all;
+    if (now)
+        all = write_out(c) == 0 && c->out_len == 0 && all;
     pthread_mutex_unlock(&c->lock);
     if (atomic_load(&w->starved))
         worker_wake(w);

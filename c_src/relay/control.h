@@ -67,9 +67,10 @@ void control_send(struct control *c, const struct ctl_frame *f);
 /* Mails a worker, which is woken at the end of this turn; waits until its box has room. */
 void control_mail(struct control *c, unsigned worker, enum mail kind, const void *data, size_t len);
 
-/* A worker's: what is in its way out to Erlang, at once. False when it must ring the doorbell after
- * all: another holds the pipe, it is full, or some of the mail is for the control thread. */
-bool control_tell(void *ctx, struct worker *w);
+/* A worker's: ports in its way out are free at once, and frames are written, if it is to be now, or
+ * with the next that are. False when it must ring the doorbell after all: another holds the pipe,
+ * it is full, or some of the mail is for the control thread. */
+bool control_tell(void *ctx, struct worker *w, bool now);
 
 /* One frame from Erlang: done here, or mailed to the worker it is for. A frame that is not in
  * ctl.def ends the program. */

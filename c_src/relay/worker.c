@@ -92,6 +92,7 @@ void worker_haste(struct worker *w, bool rang)
 {
     if (w->rang && !w->ring_at)
         w->ring_at = w->time.now + CALM_NS;
+    w->calm = w->calm || w->rang;
     w->rang = rang;
 }
 
@@ -322,12 +323,13 @@ static void publish_io(struct worker *w)
     publish(w, CTR_gro_datagrams, n->gro_datagrams);
 }
 
-static void ring(struct worker *w)
+static void ring(struct worker *w, bool now)
 {
     uint64_t one = 1;
-    w->rang = false;
-    w->ring_at = 0;
-    if (w->config.tell && w->config.tell(w->config.tell_ctx, w))
+    w->rang = w->calm = false;
+    if (now)
+        w->ring_at = 0;
+    if (w->config.tell && w->config.tell(w->config.tell_ctx, w, now))
         return;
     ssize_t ignored = write(w->config.doorbell, &one, sizeof(one));
     (void)ignored;
@@ -345,8 +347,9 @@ void worker_turn(struct worker *w)
     atomic_store_explicit(&w->sessions_live, w->sessions.session_slab.live, memory_order_relaxed);
     atomic_store_explicit(&w->peers_live, w->sessions.permission_slab.live, memory_order_relaxed);
     atomic_store_explicit(&w->requests_live, w->pending_slab.live, memory_order_relaxed);
-    if (w->rang || (w->ring_at && w->ring_at <= w->time.now))
-        ring(w);
+    bool now = w->rang || (w->ring_at && w->ring_at <= w->time.now);
+    if (now || w->calm)
+        ring(w, now);
 }
 
 struct start {

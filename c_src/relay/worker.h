@@ -118,7 +118,7 @@ struct worker_config {
     struct ports *ports;
     int doorbell; /* eventfd of the control thread */
     /* Tells Erlang what is in `out` without that thread, if it can; NULL: it never can. */
-    bool (*tell)(void *ctx, struct worker *w);
+    bool (*tell)(void *ctx, struct worker *w, bool now);
     void *tell_ctx;
     enum backend backend;
 };
@@ -148,6 +148,7 @@ struct worker {
     struct listener listeners[LISTENERS_MAX];
     struct mailbox in, out;
     bool rang;             /* something was posted since the doorbell was last rung */
+    bool calm;             /* something was posted without haste since then */
     uint64_t ring_at;      /* when what was posted without haste is rung for, 0: nothing is */
     bool mailed;           /* the control thread's: has mail, and was not woken for it yet */
     _Atomic bool starved;  /* work waits for room on the way out: wake when there is some */
