@@ -137,6 +137,102 @@ static void s22_challenge_then_request_reaches_erlang(void)
     kit_stop(&k);
 }
 
+/* The flow of a request that has come to Erlang. */
+static uint64_t asked(void)
+{
+    char nonce[128];
+    struct ctl_frame f;
+    kit_from_client(&k, buf, bare_request(buf, sizeof(buf), STUN_ALLOCATE));
+    CHECK(took(&sent));
+    kit_from_client(&k, buf, signed_request(buf, nonce, nonce_of(&sent, nonce)));
+    CHECK(kit_frame(&k, &f));
+    CHECK_EQ(f.code, CTL_REQUEST);
+    return f.u.request.flow;
+}
+
+/* For the command that comes next. */
+static void promise(uint64_t flow, const void *packet, size_t len)
+{
+    struct ctl_frame f = {.code = CTL_ANSWER_IF,
+                          .u.answer_if = {.flow = flow, .packet = ctl_bytes_of(packet, len)}};
+    kit_command(&k, &f);
+    CHECK(nothing_sent());
+    k.ref--;
+}
+
+static void an_answer_leaves_when_its_command_is_done(void)
+{
+    static const uint8_t long_one[PROMISE_MAX + 1];
+    kit_start(&k);
+    kit_allocate(&k, ID, true, false, 600000);
+    uint64_t flow = asked();
+    promise(flow, "done", 4);
+    CHECK_EQ(kit_channel(&k, ID, 0x4001, &k.peer, 600000, 300000), CTL_OK);
+    CHECK(took(&sent));
+    CHECK_EQ(sent.len, 4);
+    CHECK_MEM(sent.data, "done", 4);
+    CHECK(addr_equal(&sent.to, &k.client));
+
+    /* What is refused has its answer still to come. */
+    flow = asked();
+    promise(flow, "done", 4);
+    CHECK_EQ(kit_channel(&k, ID, 0x4002, &k.peer, 600000, 300000), CTL_CONFLICT);
+    CHECK(nothing_sent());
+    /* A promise is for one command and no later one. */
+    CHECK_EQ(kit_permit(&k, ID, &k.peer, 300000), CTL_OK);
+    CHECK(nothing_sent());
+    promise(flow, long_one, sizeof(long_one));
+    CHECK_EQ(kit_permit(&k, ID, &k.peer, 300000), CTL_OK);
+    CHECK(nothing_sent());
+    struct ctl_frame answer = {.code = CTL_ANSWER,
+                               .u.answer = {.flow = flow, .packet = ctl_bytes_of("no", 2)}};
+    kit_command(&k, &answer);
+    CHECK(took(&sent));
+    CHECK_EQ(sent.len, 2);
+    CHECK_EQ(kit_count(&k, CTR_late_answer), 0);
+    kit_stop(&k);
+}
+
+static unsigned told[2]; /* without haste, and at once */
+
+static bool tell(void *ctx, struct worker *w, bool now)
+{
+    (void)ctx;
+    (void)w;
+    told[now]++;
+    return true;
+}
+
+static void told_at(uint64_t forward_ms, unsigned later, unsigned now)
+{
+    kit_turn(&k, forward_ms);
+    CHECK_EQ(told[0], later);
+    CHECK_EQ(told[1], now);
+    told[0] = told[1] = 0;
+}
+
+/* What somebody waits for is written at once; the rest with it, or a millisecond later. */
+static void what_nobody_waits_for_is_told_in_no_haste(void)
+{
+    kit_start(&k);
+    kit_allocate(&k, ID, true, false, 600000);
+    uint64_t flow = asked();
+    k.worker.config.tell = tell;
+    promise(flow, "done", 4);
+    CHECK_EQ(kit_permit(&k, ID, &k.peer, 300000), CTL_OK);
+    told_at(0, 1, 0);
+    told_at(0, 0, 0);
+    told_at(2, 0, 1);
+    told_at(2, 0, 0);
+    CHECK_EQ(kit_permit(&k, ID, &k.peer, 300000), CTL_OK);
+    told_at(0, 0, 1);
+    struct ctl_frame del = {.code = CTL_ALLOC_DELETE, .u.alloc_delete = {.session = ID}};
+    kit_command(&k, &del);
+    told_at(0, 1, 0);
+    told_at(2, 0, 1);
+    kit_stop(&k);
+}
+
 static void x30_x32_nonces_of_others_and_of_yesterday_earn_438(void)
 {
     char nonce[128];
@@ -1157,6 +1253,8 @@ int main(void)
 {
     RUN(x20_binding_is_answered_small);
     RUN(s22_challenge_then_request_reaches_erlang);
+    RUN(an_answer_leaves_when_its_command_is_done);
+    RUN(what_nobody_waits_for_is_told_in_no_haste);
     RUN(x30_x32_nonces_of_others_and_of_yesterday_earn_438);
     RUN(s19_s24_challenges_offer_what_the_nonce_says);
     RUN(x21_the_longest_realm_fits_a_challenge);
