@@ -177,7 +177,7 @@ command_shows_configuration(Config) ->
     ok = file:write_file(File, "realm = \"r\";\nsecret = \"hunter2\";\n"),
     {0, _} = run(Config, ["config", "check", File]),
     {0, Shown} = run(Config, ["config", "show", File]),
-    ?assertMatch({match, _}, re:run(Shown, "realm +\"r\" +" ++ File ++ ":1\n")),
+    ?assertMatch({match, _}, re:run(Shown, "realm +\"r\" +\\Q" ++ File ++ "\\E:1\n")),
     ?assertMatch({match, _}, re:run(Shown, "listen_ip +127\\.0\\.0\\.1 +LISTEN_IP\n")),
     ?assertEqual(nomatch, re:run(Shown, "hunter2")),
     {2, NoCommand} = run(Config, ["frobnicate"]),
@@ -273,7 +273,8 @@ command_shows_what_is_in_force(Config) ->
     {Server, Block} = start(Config, [{"CONFIG_FILE", File}, {"HTTP_LISTEN", "127.0.0.1:0"}]),
     {0, Shown} = run(Config, ["config", "show"]),
     [?assertMatch({match, _}, re:run(Shown, Line, [multiline]), {Line, Shown})
-     || Line <- ["^user_quota +3 +" ++ File ++ ":1$", "^secret +\\(1, not shown\\) +STUN_SECRET$",
+     || Line <- ["^user_quota +3 +\\Q" ++ File ++ "\\E:1$",
+                 "^secret +\\(1, not shown\\) +STUN_SECRET$",
                  "^max_allocations_per_address +0 +default$", "^software +none +default$"]],
     {0, Rows} = json(Config, ["config", "show"]),
     ?assertEqual(length(meerkat_config_schema:rows()), length(Rows)),

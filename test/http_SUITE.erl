@@ -91,8 +91,9 @@ health_and_ready(Config) ->
 
 ready_says_why_not(_Config) ->
     doc("no room for another allocation, or no port: /ready turns, and turns back"),
+    Port = turn_kit:free_ports(1),
     Relay = #{local => {127, 0, 0, 1}, advertised => {127, 0, 0, 1},
-              min_port => 49300, max_port => 49300},
+              min_port => Port, max_port => Port},
     [with_server(http(Settings), fun(Server) ->
          Client = allocated(Server),
          ?assertMatch({503, #{<<"reasons">> := [Reason]}}, json(Server, "/ready")),

@@ -464,7 +464,7 @@ t22_ports_of_one_family_used_up(_Config) ->
         Late = fresh(Server),
         expect(508, allocate(Late, [?BOTH])),
         delete(First),
-        Other = success(allocate(Late, [?BOTH])),
+        Other = success(turn_kit:allocate_soon(Late, [?BOTH])),
         ?assertMatch([{?V6, _}], get_all(xor_relayed_address, Other)),
         ?assertMatch({1, 508, _}, get(address_error_code, Other))
     end).
@@ -552,7 +552,7 @@ t28_range_used_up(_Config) ->
         expect(508, allocate(Late)),
         [#{relayed := {_, Freed}} = One | _] = Clients,
         delete(One),
-        ?assertEqual(Freed, relayed_port(allocate(Late)))
+        ?assertEqual(Freed, relayed_port(turn_kit:allocate_soon(Late, [])))
     end).
 
 -spec t28_allocations_used_up(turn_kit:config()) -> _.
@@ -565,7 +565,7 @@ t28_allocations_used_up(_Config) ->
         expect([486, 508], allocate(Late)),
         success(call(Client, refresh, [])),
         delete(Client),
-        success(allocate(Late))
+        success(turn_kit:allocate_soon(Late, []))
     end).
 
 -spec t29_lifetime(turn_kit:config()) -> _.

@@ -155,7 +155,7 @@ suites() { (cd "$root/test" && ls -1 ./*_SUITE.erl) | sed 's/\.\///; s/\.erl$//'
 
 # io_backend_SUITE names both itself.
 suites_with_a_relay() {
-    (cd "$root/test" && grep -lE 'turn_kit:(start_server|with_server|relay_kind)|IO_BACKEND' ./*_SUITE.erl) |
+    (cd "$root/test" && grep -lE '(start_server|with_server|relay_kind)[(/]|ctl_kit|IO_BACKEND' ./*_SUITE.erl) |
         sed 's/\.\///; s/\.erl$//' | grep -vx io_backend_SUITE
 }
 

@@ -14,7 +14,8 @@
 -export([open/1, open/2, close/1, send/2, next/1, ask/2, ask/3, await/2, fence/1]).
 -export([silent/2, dropped/3, alive/1]).
 -export([request/2, request/3, challenged/1, signed/3, signed/4, call/3, call/4]).
--export([allocated/1, allocated/2, allocated/3, allocate/1, allocate/2, delete/1]).
+-export([allocated/1, allocated/2, allocated/3, allocate/1, allocate/2, allocate_soon/2,
+         delete/1]).
 -export([permit/2, bind/3, send_to/3, send_indication/2, channel/3, data/1]).
 -export([peer/0, peer/1, peer/2, peer_send/3, peer_next/1, peer_same/2, unheard/4]).
 -export([get/2, get_all/2, code/1, names/1, success/1, expect/2, patch/3]).
@@ -439,6 +440,19 @@ allocate(Client) -> allocate(Client, []).
 
 -spec allocate(client(), [stun_model:item()]) -> answer().
 allocate(Client, Items) -> call(Client, allocate, [{requested_transport, 17} | Items]).
+
+%% The same where room has just been made: a socket closes a moment after the answer that its
+%% allocation is over, and until then it is 508.
+-spec allocate_soon(client(), [stun_model:item()]) -> answer().
+allocate_soon(Client, Items) ->
+    allocate_soon(Client, Items, erlang:monotonic_time(millisecond) + ?TIMEOUT).
+
+allocate_soon(Client, Items, Deadline) ->
+    Answer = allocate(Client, Items),
+    case code(Answer) =:= 508 andalso erlang:monotonic_time(millisecond) < Deadline of
+        true -> allocate_soon(Client, Items, Deadline);
+        false -> Answer
+    end.
 
 %% Ends the allocation.
 -spec delete(client()) -> ok.
