@@ -210,12 +210,12 @@ rows() ->
             "kernels before Linux 6.0, kernel.io_uring_disabled, Docker's default seccomp "
             "profile. The log tells which, and why. With `io_uring` the server does not start "
             "without it. Every worker is built on it when it begins, at the start."),
-        row(receive_buffer, {integer, 4096, 1073741824}, 4194304, ["RECEIVE_BUFFER"], no,
+        row(receive_buffer, {integer, 4096, 1073741824}, 4194304, ["RECEIVE_BUFFER"], yes,
             "Bytes of datagrams that may wait in each socket. The kernel grants no more than "
             "net.core.rmem_max but to a server with CAP_NET_ADMIN; the log tells if it is less. "
-            "Memory is taken only for what waits. A socket has it from its first datagram on, and "
-            "those of the listeners are open from the start."),
-        row(send_buffer, {integer, 4096, 1073741824}, 4194304, ["SEND_BUFFER"], no,
+            "Memory is taken only for what waits. A reload gives it to listeners, and to the relayed "
+            "addresses of allocations made from then on."),
+        row(send_buffer, {integer, 4096, 1073741824}, 4194304, ["SEND_BUFFER"], yes,
             "The same for datagrams that wait to leave, and net.core.wmem_max."),
         row(software, {text, 127}, undefined, ["SOFTWARE"], yes, <<"\"Meerkat\"">>,
             "Text of the SOFTWARE attribute in answers; without it there is none."),

@@ -3,7 +3,7 @@
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
--define(CTL_TABLE_HASH, 16#b13310a4e353f513).
+-define(CTL_TABLE_HASH, 16#57bca3b72a0dc8e0).
 
 %% {Name, Code, Way, [{Field, Type}]}
 -define(CTL_MESSAGES, [
@@ -66,7 +66,9 @@
         {channel_max, u16},
         {rfc3489, u8},
         {unauthenticated_rate, u32},
-        {unauthenticated_burst, u32}]},
+        {unauthenticated_burst, u32},
+        {receive_buffer, u32},
+        {send_buffer, u32}]},
     {policy, 16#15, e2r, [
         {rules, bytes}]},
     {bucket, 16#16, e2r, [
@@ -443,20 +445,26 @@ put_fields(tune, Ref, #{nonce_lifetime_s := V_nonce_lifetime_s,
         channel_max := V_channel_max,
         rfc3489 := V_rfc3489,
         unauthenticated_rate := V_unauthenticated_rate,
-        unauthenticated_burst := V_unauthenticated_burst} = M) when map_size(M) =:= 6,
+        unauthenticated_burst := V_unauthenticated_burst,
+        receive_buffer := V_receive_buffer,
+        send_buffer := V_send_buffer} = M) when map_size(M) =:= 8,
         ?CTL_UINT(V_nonce_lifetime_s, 32),
         ?CTL_UINT(V_nonce_features, 32),
         ?CTL_UINT(V_channel_max, 16),
         ?CTL_UINT(V_rfc3489, 8),
         ?CTL_UINT(V_unauthenticated_rate, 32),
-        ?CTL_UINT(V_unauthenticated_burst, 32) ->
+        ?CTL_UINT(V_unauthenticated_burst, 32),
+        ?CTL_UINT(V_receive_buffer, 32),
+        ?CTL_UINT(V_send_buffer, 32) ->
     [<<16#19, 0:24, Ref:32,
         V_nonce_lifetime_s:32,
         V_nonce_features:32,
         V_channel_max:16,
         V_rfc3489:8,
         V_unauthenticated_rate:32,
-        V_unauthenticated_burst:32>>];
+        V_unauthenticated_burst:32,
+        V_receive_buffer:32,
+        V_send_buffer:32>>];
 put_fields(policy, Ref, #{rules := V_rules} = M) when map_size(M) =:= 1 ->
     [<<16#15, 0:24, Ref:32,
         (put_size(V_rules)):32>>, V_rules];
@@ -859,13 +867,17 @@ get_fields(16#19, <<V_nonce_lifetime_s:32,
         V_channel_max:16,
         V_rfc3489:8,
         V_unauthenticated_rate:32,
-        V_unauthenticated_burst:32>>) ->
+        V_unauthenticated_burst:32,
+        V_receive_buffer:32,
+        V_send_buffer:32>>) ->
     {tune, #{nonce_lifetime_s => V_nonce_lifetime_s,
         nonce_features => V_nonce_features,
         channel_max => V_channel_max,
         rfc3489 => V_rfc3489,
         unauthenticated_rate => V_unauthenticated_rate,
-        unauthenticated_burst => V_unauthenticated_burst}};
+        unauthenticated_burst => V_unauthenticated_burst,
+        receive_buffer => V_receive_buffer,
+        send_buffer => V_send_buffer}};
 get_fields(16#15, <<L_rules:32, V_rules:L_rules/binary>>) ->
     {policy, #{rules => V_rules}};
 get_fields(16#16, <<V_bucket:32,

@@ -16,6 +16,7 @@
     port :: port(),
     wire :: meerkat_wire:wire(),
     begun = <<>> :: binary(),                           % of a frame whose rest is yet to come
+    io_backend = none :: none | 1 | 2,                  % what moves packets, once it was told
     early = [] :: [binary()],                           % frames that came before we were up
     requests :: pos_integer(),                          % processes to choose from
     request_code = code(request) :: byte(),
@@ -413,11 +414,11 @@ client(4, <<Client:6/binary, _/binary>>) -> Client;
 client(6, <<Client:18/binary, _/binary>>) -> Client;
 client(_, _) -> <<>>.
 
-deliver(_Ref, {io, Io}, #state{name = Name} = State) ->
+deliver(_Ref, {io, #{io_backend := Backend} = Io}, #state{name = Name} = State) ->
     #{relay_config := Asked} = meerkat_registry:settings(Name),
-    report_io(Io),
+    State#state.io_backend =:= Backend orelse report_io(Io),
     report_buffers(Io, Asked),
-    State;
+    State#state{io_backend = Backend};
 %% Of commands that nobody waits for.
 deliver(0, {reply, _}, State) ->
     State;

@@ -95,7 +95,8 @@ tune_steps(New, Old) ->
 
 tune(#{relay_config := Config}) ->
     {tune, maps:with([nonce_lifetime_s, nonce_features, channel_max, rfc3489,
-                      unauthenticated_rate, unauthenticated_burst], Config)}.
+                      unauthenticated_rate, unauthenticated_burst, receive_buffer,
+                      send_buffer], Config)}.
 
 policy_steps(New, Old) ->
     [{policy(New), [policy(Old)], {"the peer rules are refused", needed}}].

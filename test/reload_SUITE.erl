@@ -8,7 +8,8 @@
 -export([all/0, suite/0]).
 -export([x16_denied_peers/1, x16_allowed_peers/1, x16_deleted_user/1, x16_another_password/1,
          secrets_change_without_a_break/1, limits_hold_at_once/1, quota_below_what_there_is/1,
-         x83_bandwidth_of_live_allocations/1, what_needs_a_restart_is_refused/1,
+         x83_bandwidth_of_live_allocations/1, socket_buffers/1,
+         what_needs_a_restart_is_refused/1,
          listeners_come_and_go/1, a_listener_goes_with_its_last_client/1,
          realm_of_a_listener/1, a_listener_that_cannot_be/1,
          relay_addresses_come_and_go/1, the_next_relay_knows_what_was/1,
@@ -209,6 +210,25 @@ x83_bandwidth_of_live_allocations(_Config) ->
         ?assert(Flood(Of(<<"bob">>)))
     end).
 
+socket_buffers(_Config) ->
+    doc("listeners have other buffers at once, and so have allocations made afterwards"),
+    with_server(#{receive_buffer => 10000, send_buffer => 11000}, fun(#{port := Port} = Server) ->
+        #{relayed := {_, Early}} = allocated(Server),
+        ?assertMatch([{10000, 11000} | _], lists:usort(buffers(Port))),
+        ok = reload(Server, #{receive_buffer => 20000, send_buffer => 21000}),
+        eventually(fun() -> lists:usort(buffers(Port)) =:= [{20000, 21000}] end),
+        #{relayed := {_, Late}} = allocated(Server),
+        ?assertEqual([{10000, 11000}], buffers(Early)),
+        ?assertEqual([{20000, 21000}], buffers(Late))
+    end).
+
+%% Of the sockets at a local port, receive and send: the kernel tells twice what was asked for.
+buffers(Port) ->
+    Told = os:cmd("ss -Huanm 'sport = :" ++ integer_to_list(Port) ++ "'"),
+    {match, Found} = re:run(Told, "skmem:\\(r\\d+,rb(\\d+),t\\d+,tb(\\d+)",
+                            [global, {capture, all_but_first, list}]),
+    [{list_to_integer(Receive) div 2, list_to_integer(Send) div 2} || [Receive, Send] <- Found].
+
 %% ---------------------------------------------------------------------------- all or nothing
 
 what_needs_a_restart_is_refused(_Config) ->
@@ -223,7 +243,6 @@ what_needs_a_restart_is_refused(_Config) ->
              ?assertEqual(Before, meerkat_registry:settings(Name))
          end || {Key, Value, Word} <-
                     [{workers, 3, "workers"}, {max_allocations, 9, "max_allocations"},
-                     {receive_buffer, 100000, "receive_buffer"},
                      {io_backend, other_backend(Server), "io_backend"}]],
         Answer = success(call(Client, refresh, [])),
         ?assertEqual(undefined, get(software, Answer)),

@@ -4,6 +4,7 @@
  * the commands came; a command waits in the mailbox until there is room for its reply.
  */
 #include "input.h"
+#include "socket.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -422,6 +423,10 @@ static void unlisten(struct worker *w, const struct ctl_frame *f)
 static void tune(struct worker *w, const struct ctl_frame *f)
 {
     const struct ctl_tune *m = &f->u.tune;
+    const struct socket_buffers buffers = {m->receive_buffer, m->send_buffer};
+    for (size_t i = 0; i < LISTENERS_MAX; i++)
+        if (w->listeners[i].in_use && !w->listeners[i].closing)
+            socket_set_buffers(w->listeners[i].io.fd, &buffers);
     w->config.nonce_lifetime_s = m->nonce_lifetime_s;
     w->config.nonce_features = m->nonce_features;
     w->config.channel_max = m->channel_max;

@@ -451,10 +451,16 @@ static void tune(struct control *c, const struct ctl_frame *f, const uint8_t *fr
         reply(c, f, CTL_REFUSED, c->workers ? "TUNE value out of range" : "no CONFIG yet");
         return;
     }
+    struct socket_buffers buffers = {m->receive_buffer, m->send_buffer};
+    bool other = !socket_buffers_equal(&buffers, &c->buffers);
+    c->buffers = buffers;
+    ports_buffers(&c->ports, &buffers);
     ratelimit_set(&c->limits.unauthenticated, m->unauthenticated_rate, m->unauthenticated_burst);
     for (unsigned i = 0; i < c->worker_count; i++)
         control_mail(c, i, MAIL_FRAME, frame, len);
     reply(c, f, CTL_OK, "");
+    if (other)
+        report_io(c, "");
 }
 
 static void bucket(struct control *c, const struct ctl_frame *f)

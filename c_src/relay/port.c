@@ -19,6 +19,11 @@ void ports_init(struct ports *p, const struct socket_buffers *buffers)
     p->buffers = *buffers;
 }
 
+void ports_buffers(struct ports *p, const struct socket_buffers *buffers)
+{
+    p->buffers = *buffers;
+}
+
 void ports_destroy(struct ports *p)
 {
     for (size_t i = 0; i < RESERVATIONS_MAX; i++)

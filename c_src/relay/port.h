@@ -57,6 +57,9 @@ struct port {
 void ports_init(struct ports *p, const struct socket_buffers *buffers);
 void ports_destroy(struct ports *p);
 
+/* Sockets that are opened from now on get these. */
+void ports_buffers(struct ports *p, const struct socket_buffers *buffers);
+
 /* 0, also for a pool that is known with the same values: it is open again. -EEXIST for an id with
  * others; -ENOSPC; -ENOMEM; -EINVAL for an empty range or a family mix. */
 int ports_add(struct ports *p, uint32_t id, const struct addr *local, const struct addr *advertised,

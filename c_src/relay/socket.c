@@ -32,7 +32,7 @@ static void set_buffer(int fd, int force, int ask, uint32_t bytes)
         set_int(fd, SOL_SOCKET, ask, value);
 }
 
-static void set_buffers(int fd, const struct socket_buffers *b)
+void socket_set_buffers(int fd, const struct socket_buffers *b)
 {
     set_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, b->receive);
     set_buffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, b->send);
@@ -46,13 +46,18 @@ static uint32_t get_buffer(int fd, int name)
     return getsockopt(fd, SOL_SOCKET, name, &value, &len) == 0 ? (uint32_t)value / 2 : 0;
 }
 
+bool socket_buffers_equal(const struct socket_buffers *a, const struct socket_buffers *b)
+{
+    return a->receive == b->receive && a->send == b->send;
+}
+
 struct socket_buffers socket_buffers_granted(const struct socket_buffers *asked)
 {
     struct socket_buffers granted = {0};
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return granted;
-    set_buffers(fd, asked);
+    socket_set_buffers(fd, asked);
     granted = (struct socket_buffers){get_buffer(fd, SO_RCVBUF), get_buffer(fd, SO_SNDBUF)};
     close(fd);
     return granted;
@@ -72,7 +77,7 @@ static int open_udp(uint8_t family, const struct socket_buffers *buffers)
         }
     }
     if (buffers)
-        set_buffers(fd, buffers);
+        socket_set_buffers(fd, buffers);
     set_int(fd, SOL_SOCKET, SO_RXQ_OVFL, 1);
     set_int(fd, IPPROTO_UDP, UDP_GRO, 1); /* where the kernel can (5.0): deliver.h takes it apart */
     return fd;

@@ -14,6 +14,11 @@ struct socket_buffers {
     uint32_t receive, send;
 };
 
+bool socket_buffers_equal(const struct socket_buffers *a, const struct socket_buffers *b);
+
+/* Gives an open socket buffers of these sizes, or as much as the kernel allows. */
+void socket_set_buffers(int fd, const struct socket_buffers *b);
+
 /* What the kernel makes of these (net.core.rmem_max, wmem_max). Zeros if that cannot be told. */
 struct socket_buffers socket_buffers_granted(const struct socket_buffers *asked);
 
