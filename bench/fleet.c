@@ -220,8 +220,10 @@ int fleet_all(struct fleet *f, unsigned first, unsigned count, const enum turn_s
               bool allocated)
 {
     unsigned next = first, end = first + count;
-    while ((next < end && (allocated || !fleet_interrupted)) || f->active_count) {
-        if (!allocated && fleet_is_hopeless(f))
+    while (next < end || f->active_count) {
+        /* Whoever has begun is waited for: what the server has made for him must be known to end.
+         */
+        if (!allocated && (fleet_interrupted || fleet_is_hopeless(f)))
             next = end;
         while (next < end && f->active_count < f->o->in_flight) {
             struct turn_client *c = &f->clients[next++];
@@ -231,8 +233,6 @@ int fleet_all(struct fleet *f, unsigned first, unsigned count, const enum turn_s
                 return -1;
             fleet_begin(f, c, plan, fleet_now());
         }
-        if (fleet_interrupted && !allocated)
-            break;
         fleet_poll(f, LOOK_EVERY);
     }
     int bad = 0;
