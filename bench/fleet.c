@@ -221,8 +221,7 @@ int fleet_all(struct fleet *f, unsigned first, unsigned count, const enum turn_s
 {
     unsigned next = first, end = first + count;
     while (next < end || f->active_count) {
-        /* Whoever has begun is waited for: what the server has made for him must be known to end.
-         */
+        /* Whoever has begun comes to an end, for what the server has made must be known. */
         if (!allocated && (fleet_interrupted || fleet_is_hopeless(f)))
             next = end;
         while (next < end && f->active_count < f->o->in_flight) {
