@@ -43,7 +43,7 @@ groups() ->
        lost_channel_keeps_number, channel_numbers_end, refresh_until_expired,
        refresh_refused, data_in, data_out, unreachable, release_forgets,
        wrong_family_is_given_back, keeps_secrets]},
-     {alone, [], [options_refused, silence, lost_in_words, every_reason_in_words]},
+     {alone, [], [options_refused, silence, stranger, lost_in_words, every_reason_in_words]},
      {arguments, [], [wrong_arguments, environment, credentials_from_secret]},
      {coturn, [], Server ++ [alternate_server, check_by_secret, check_outside]},
      {meerkat, [], Server ++ [check_by_secret, sha256_and_hashed_name]}].
@@ -620,7 +620,12 @@ silence(_) ->
     ?assertEqual({error, timeout}, meerkat_client:binding(Client)),
     Requests = [receive {udp, Socket, _, _, Packet} -> Packet end || _ <- [1, 2, 3]],
     ?assertEqual(1, length(lists:usort(Requests))),
-    %% A stranger's answer does not reach the client, whose socket knows its server only.
+    ok = meerkat_client:close(Client).
+
+stranger(_) ->
+    doc("a stranger's answer does not reach the client, whose socket knows its server only"),
+    {Socket, Address} = peer(inet),
+    {ok, Client} = meerkat_client:start_link(#{server => Address, rto => 10000}),
     #{local := {_, Port}} = meerkat_client:info(Client),
     {Stranger, _} = peer(inet),
     Self = self(),
