@@ -213,8 +213,8 @@ rows() ->
         row(receive_buffer, {integer, 4096, 1073741824}, 4194304, ["RECEIVE_BUFFER"], yes,
             "Bytes of datagrams that may wait in each socket. The kernel grants no more than "
             "net.core.rmem_max but to a server with CAP_NET_ADMIN; the log tells if it is less. "
-            "Memory is taken only for what waits. A reload gives it to listeners, and to the relayed "
-            "addresses of allocations made from then on."),
+            "Memory is taken only for what waits. A reload gives it to listeners, and to the "
+            "relayed addresses of allocations made from then on."),
         row(send_buffer, {integer, 4096, 1073741824}, 4194304, ["SEND_BUFFER"], yes,
             "The same for datagrams that wait to leave, and net.core.wmem_max."),
         row(software, {text, 127}, undefined, ["SOFTWARE"], yes, <<"\"Meerkat\"">>,
