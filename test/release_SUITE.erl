@@ -68,7 +68,7 @@ command_reads_the_releases_file(Config) ->
     {0, Shown} = ctl(Config, ["config", "show"], []),
     {0, Other} = ctl(Config, ["config", "show"], [{"CONFIG_FILE", ""}]),
     ok = file:write_file(File, Example),
-    ?assertMatch({match, _}, re:run(Shown, "user_quota +7 +" ++ File ++ ":1\n")),
+    ?assertMatch({match, _}, re:run(Shown, "user_quota +7 +\\Q" ++ File ++ "\\E:1\n")),
     ?assertMatch({match, _}, re:run(Other, "user_quota +0 +default\n")),
     {3, Nobody} = ctl(Config, ["status"], []),
     ?assertEqual("no server was started here by this user; `" ++ script(Config, "meerkat")
