@@ -137,7 +137,6 @@ static void uring_destroy(struct io *io)
     free(u->runs);
     free(u->scratch);
     free(u->consumed);
-    free(u->spare);
     free(u);
 }
 
@@ -188,11 +187,10 @@ int uring_create(struct io **out, const struct io_events *events, uint32_t socke
     u->runs = calloc(1, sizeof(*u->runs));
     u->scratch = malloc(SCRATCH_LEN);
     u->consumed = calloc(BUFFERS, sizeof(*u->consumed));
-    u->spare = calloc(BUFFERS, sizeof(*u->spare));
     u->wake_fd = eventfd(0, EFD_CLOEXEC);
     ret = -ENOMEM;
     if (!u->slots || !u->rearm || !u->buf_ring || !u->buffers || !u->runs || !u->scratch ||
-        !u->consumed || !u->spare || u->wake_fd < 0)
+        !u->consumed || u->wake_fd < 0)
         goto err_memory;
     ret = uring_register_buffers(u);
     if (ret)

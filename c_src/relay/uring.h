@@ -7,10 +7,6 @@
  *   | io_uring_recvmsg_out 16 | name 32 | control 72 | payload ...            | tail 8 |
  *                             '---- read first, then IO_HEADROOM -----'
  *
- * The kernel uses in turn what it is given. Where datagrams are large, or joined, all of them would
- * be more than the cache holds, so that each is written to memory and read from there: it gets
- * fewer.
- *
  * Its stride is no multiple of a page, so that small packets do not all meet in the same cache
  * sets; a buffer holds the largest datagram there is, and pages it never reached cost nothing.
  *
@@ -33,9 +29,7 @@
 enum {
     SQ_ENTRIES = 1024,
     CQ_ENTRIES = 8192,
-    BUFFERS = 512,         /* a power of two */
-    BUFFERS_LEAST = 64,    /* of them, that the kernel always has */
-    BUFFERS_HOT = 1 << 20, /* bytes that may lie in those it has, as datagrams come just now */
+    BUFFERS = 512,  /* a power of two */
     REARM_MAX = 32, /* receives started again in a turn: each may use several buffers at once */
     BUFFER_GROUP = 0,
     NAME_LEN = 32, /* a sockaddr_in6, and control behind it aligned */
@@ -96,10 +90,6 @@ struct uring {
     size_t scratch_used;
     uint16_t *consumed; /* buffers to give back after the next submission */
     uint32_t consumed_count;
-    uint32_t consumed_bytes;
-    uint32_t mean_bytes; /* in a buffer, of late */
-    uint16_t *spare;     /* buffers the kernel does not have */
-    uint32_t spare_count;
     uint32_t *rearm; /* slots whose receive ended and must start again, the oldest first */
     uint32_t rearm_count;
     int wake_fd;

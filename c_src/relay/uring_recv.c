@@ -9,21 +9,6 @@
 
 /* ------------------------------------------------------------------------------------- buffers */
 
-static void lend(struct uring *u, const uint16_t *bids, uint32_t n)
-{
-    for (uint32_t i = 0; i < n; i++)
-        io_uring_buf_ring_add(u->buf_ring, u->buffers + (size_t)bids[i] * STRIDE, BUFFER_LEN,
-                              bids[i], BUFFERS - 1, (int)i);
-    if (n)
-        io_uring_buf_ring_advance(u->buf_ring, (int)n);
-}
-
-static void lend_spare(struct uring *u, uint32_t n)
-{
-    u->spare_count -= n;
-    lend(u, u->spare + u->spare_count, n);
-}
-
 int uring_register_buffers(struct uring *u)
 {
     struct io_uring_buf_reg reg = {
@@ -32,41 +17,23 @@ int uring_register_buffers(struct uring *u)
     if (ret)
         return ret;
     io_uring_buf_ring_init(u->buf_ring);
-    for (uint16_t i = 0; i < BUFFERS; i++)
-        u->spare[u->spare_count++] = i;
-    lend_spare(u, BUFFERS);
+    for (unsigned i = 0; i < BUFFERS; i++)
+        io_uring_buf_ring_add(u->buf_ring, u->buffers + (size_t)i * STRIDE, BUFFER_LEN,
+                              (unsigned short)i, BUFFERS - 1, (int)i);
+    io_uring_buf_ring_advance(u->buf_ring, BUFFERS);
     return 0;
-}
-
-/* How many buffers the kernel is to have. The mean of each batch counts for an eighth. */
-static uint32_t wanted(struct uring *u)
-{
-    u->mean_bytes = (7 * u->mean_bytes + u->consumed_bytes / u->consumed_count) / 8;
-    u->consumed_bytes = 0;
-    uint32_t n = BUFFERS_HOT / MAX(u->mean_bytes, (uint32_t)BUFFERS_HOT / BUFFERS);
-    return MAX(n, (uint32_t)BUFFERS_LEAST);
-}
-
-/* Of the first n consumed, how many it does not get. */
-static uint32_t withhold(struct uring *u, uint32_t n, uint32_t surplus)
-{
-    uint32_t withheld = MIN(n, surplus);
-    memcpy(u->spare + u->spare_count, u->consumed, withheld * sizeof(u->spare[0]));
-    u->spare_count += withheld;
-    return withheld;
 }
 
 void uring_give_back(struct uring *u, uint32_t keep)
 {
-    if (u->consumed_count == 0)
-        return;
-    uint32_t n = u->consumed_count - keep, withheld = 0;
-    uint32_t lent = BUFFERS - u->spare_count, most = wanted(u);
-    if (UNLIKELY(lent > most))
-        withheld = withhold(u, n, lent - most);
-    lend(u, u->consumed + withheld, n - withheld);
-    if (UNLIKELY(lent < most))
-        lend_spare(u, most - lent);
+    uint32_t n = u->consumed_count - keep;
+    for (uint32_t i = 0; i < n; i++) {
+        uint16_t bid = u->consumed[i];
+        io_uring_buf_ring_add(u->buf_ring, u->buffers + (size_t)bid * STRIDE, BUFFER_LEN, bid,
+                              BUFFERS - 1, (int)i);
+    }
+    if (n)
+        io_uring_buf_ring_advance(u->buf_ring, (int)n);
     if (keep)
         u->consumed[0] = u->consumed[n];
     u->consumed_count = keep;
@@ -204,7 +171,6 @@ void uring_on_recv(struct uring *u, const struct io_uring_cqe *cqe)
     if (cqe->flags & IORING_CQE_F_BUFFER) {
         uint16_t bid = (uint16_t)(cqe->flags >> IORING_CQE_BUFFER_SHIFT);
         u->consumed[u->consumed_count++] = bid;
-        u->consumed_bytes += (uint32_t)MAX(cqe->res, 0);
         if (slot && cqe->res >= 0 && !slot->socket->removing)
             received(u, slot->socket, u->buffers + (size_t)bid * STRIDE, cqe->res);
     }

@@ -353,47 +353,6 @@ static void x105_nothing_queued_is_lost_when_buffers_run_out(void)
     io_destroy(io);
 }
 
-enum { HOT_SOCKETS = 100 };
-
-/* Each socket gets so many datagrams before the first is received; what becomes of receives is
- * counted as errors. */
-static unsigned errors_of_a_batch(struct io_socket s[], int peer, size_t len, int each)
-{
-    static const uint8_t zeros[30000];
-    unsigned before = h.packets, errors = h.errors;
-    for (int i = 0; i < HOT_SOCKETS * each; i++) {
-        struct addr here = bound(s[i % HOT_SOCKETS].fd);
-        send_from(peer, &here, zeros, len);
-    }
-    turn_until(&h.packets, before + (unsigned)(HOT_SOCKETS * each));
-    return h.errors - errors;
-}
-
-/* While datagrams are large the kernel has fewer buffers, of which it then may run out; all arrive
- * nevertheless. Where they are small it has all, and again when they have been large. */
-static void large_datagrams_share_fewer_buffers(void)
-{
-    static struct io_socket s[HOT_SOCKETS];
-    struct addr there;
-    start_with(HOT_SOCKETS);
-    int peer = plain_at(test_loopback(), &there);
-    for (int i = 0; i < HOT_SOCKETS; i++) {
-        s[i] = (struct io_socket){.fd = open_at(test_loopback())};
-        CHECK_EQ(io_add(io, &s[i]), 0);
-    }
-    CHECK_EQ(errors_of_a_batch(s, peer, 100, 4), 0);
-    for (int i = 0; i < 30; i++)
-        errors_of_a_batch(s, peer, 30000, 1);
-    CHECK_EQ(errors_of_a_batch(s, peer, 30000, 4) > 0, create == uring_create);
-    for (int i = 0; i < 60; i++)
-        errors_of_a_batch(s, peer, 100, 1);
-    CHECK_EQ(errors_of_a_batch(s, peer, 100, 4), 0);
-    for (int i = 0; i < HOT_SOCKETS; i++)
-        close_socket(&s[i]);
-    close(peer);
-    io_destroy(io);
-}
-
 /* More sockets than the completion queue has places end their receives at once: the kernel keeps
  * what does not fit, each is started again, and what lay in them is all handed up. */
 static void x106_nothing_is_lost_when_completions_overflow(void)
@@ -799,7 +758,6 @@ static void all_on(int (*backend)(struct io **, const struct io_events *, uint32
     RUN(received_bursts_use_every_buffer_and_go_on);
     RUN(losses_of_the_socket_are_told);
     RUN(x105_nothing_queued_is_lost_when_buffers_run_out);
-    RUN(large_datagrams_share_fewer_buffers);
     RUN(x106_nothing_is_lost_when_completions_overflow);
     RUN(x105_places_are_used_again_while_buffers_run_out);
     RUN(a_batch_leaves_in_runs_of_both_families);
