@@ -9,7 +9,7 @@
 
 -include_lib("kernel/include/logger.hrl").
 
--export([start_link/4, info/1, infos/1, disconnect/1, replay/3]).
+-export([start_link/4, info/1, infos/1, disconnect/1, replay/3, whole/2]).
 -export([callback_mode/0, init/1, terminate/3]).
 -export([awaiting/3, serving/3, leaving/3]).
 
@@ -23,6 +23,7 @@
     job :: meerkat_request:job() | undefined,   % the request in hand
     %% What the relay has to answer it with, and since when, in microseconds.
     promised = none :: {meerkat_alloc_core:response(), integer()} | none,
+    rest = none :: [meerkat_alloc_core:effect()] | none,    % of a replay, for when all are there
     started :: integer(),
     over = false :: boolean()                   % the core has said stop
 }).
@@ -67,6 +68,12 @@ disconnect(Pid) ->
 -spec replay(pid(), meerkat_wire:wire(), Caller :: pid()) -> ok.
 replay(Pid, Wire, Caller) ->
     Pid ! {replay, Wire, Caller},
+    ok.
+
+%% Of those that said ok: all the others are there too, so requests may come, and peers.
+-spec whole(pid(), meerkat_wire:wire()) -> ok.
+whole(Pid, Wire) ->
+    Pid ! {whole, Wire},
     ok.
 
 -spec callback_mode() -> gen_statem:callback_mode_result().
@@ -119,6 +126,8 @@ awaiting(state_timeout, silent, #data{wire = Wire} = Data) ->
     end;
 awaiting(state_timeout, again, Data) ->
     step(awaiting, again, Data);
+awaiting(info, {whole, Wire}, #data{wire = Wire, rest = Rest} = Data) when is_list(Rest) ->
+    {next_state, serving, lists:foldl(fun effect/2, Data#data{rest = none}, Rest)};
 awaiting(Type, Event, Data) ->
     common(awaiting, Type, Event, Data).
 
@@ -168,7 +177,8 @@ common(State, info, {closed, Wire}, #data{wire = Wire} = Data) ->
 common(State, info, {replay, Wire, Caller}, #data{core = Core0} = Data0) ->
     Now = meerkat_clock:now_ms(),
     {Core1, Down} = meerkat_alloc_core:handle(relay_down, Now, Core0),
-    Data1 = lists:foldl(fun effect/2, Data0#data{core = Core1, replayer = Caller}, Down),
+    Data1 = lists:foldl(fun effect/2,
+                        Data0#data{core = Core1, replayer = Caller, rest = none}, Down),
     case Data1 of
         #data{over = true} -> run(State, [], Data1);
         #data{} -> step(State, relay_up, Data1#data{wire = Wire})
@@ -189,7 +199,20 @@ step(State, Event, #data{core = Core0} = Data) ->
     {Core, Effects} = meerkat_alloc_core:handle(Event, meerkat_clock:now_ms(), Core0),
     run(State, Effects, Data#data{core = Core}).
 
-run(State, Effects, Data0) ->
+%% What is left to replay waits for all the others (meerkat_replay), and so do requests: a peer may
+%% be another's relayed address, which the relay permits only when it is there.
+run(State, Effects, #data{replayer = Replayer} = Data) when is_pid(Replayer) ->
+    case lists:splitwith(fun(Effect) -> Effect =/= {replayed, ok} end, Effects) of
+        {Rest, [Replayed]} ->
+            {next_state, awaiting, effect(Replayed, Data#data{rest = Rest}),
+             {state_timeout, infinity, none}};
+        {Effects, []} ->
+            do(State, Effects, Data)
+    end;
+run(State, Effects, Data) ->
+    do(State, Effects, Data).
+
+do(State, Effects, Data0) ->
     Data = lists:foldl(fun effect/2, Data0, Effects),
     case next(State, Effects) of
         _ when Data#data.over -> {next_state, leaving, Data, [{state_timeout, 0, over}]};

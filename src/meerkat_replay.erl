@@ -1,6 +1,7 @@
 %% After the relay's death: has every allocation make itself anew in the next one, some at a time so
-%% that neither the pipe nor the relay chokes on them. A process that ends with its work, or with
-%% the relay's. Knows neither how an allocation does it nor what else waits for the end.
+%% that neither the pipe nor the relay chokes on them, and tells them when all are there. A process
+%% that ends with its work, or with the relay's. Knows neither how an allocation does it nor what else
+%% waits for the end.
 -module(meerkat_replay).
 
 -export([start_link/2]).
@@ -21,6 +22,7 @@ start_link(Wire, Pids) ->
         {Now, Later} = lists:split(min(?WINDOW, length(Pids)), Pids),
         Waiting = lists:foldl(fun(Pid, Asked) -> ask(Pid, Wire, Asked) end, #{}, Now),
         Outcome = collect(Waiting, Later, Wire, #{ok => 0, over => 0, lost => 0}),
+        lists:foreach(fun(Pid) -> ok = meerkat_alloc:whole(Pid, Wire) end, Pids),
         Caller ! {replay_over, self(), Outcome}
     end).
 
