@@ -1,7 +1,7 @@
 %% After the relay's death: has every allocation make itself anew in the next one, some at a time so
 %% that neither the pipe nor the relay chokes on them, and tells them when all are there. A process
-%% that ends with its work, or with the relay's. Knows neither how an allocation does it nor what else
-%% waits for the end.
+%% that ends with its work, or with the relay's. Knows neither how an allocation does it nor what
+%% else waits for the end.
 -module(meerkat_replay).
 
 -export([start_link/2]).

@@ -11,7 +11,8 @@
          channel_without_its_permission/1, old_nonce_and_quota/1,
          port_taken_by_somebody_else/1, killed_twice/1, killed_while_replaying/1,
          moved_client/1, new_allocations_wait/1, expired_meanwhile/1,
-         bandwidth_stays/1, deaths_end_the_server/1, server_starts_afresh/1,
+         bandwidth_stays/1, relayed_to_one_another/1, deaths_end_the_server/1,
+         server_starts_afresh/1,
          allocation_killed/1, vm_killed/1, foreground_ends_with_a_sentence/1,
          reloaded_settings_stay/1, drawn_secret_stays/1, embedder_starts_anew/1,
          forbidden_stays_forbidden/1]).
@@ -40,6 +41,7 @@ all() ->
      new_allocations_wait,
      expired_meanwhile,
      bandwidth_stays,
+     relayed_to_one_another,
      forbidden_stays_forbidden,
      deaths_end_the_server,
      server_starts_afresh,
@@ -316,6 +318,22 @@ forbidden_stays_forbidden(_Config) ->
         _ = restarted(Server, 1),
         ok = unheard(Client, Bad, relayed(Client), <<"forbidden">>),
         ok = reaches_client(Client, Good)
+    end).
+
+-spec relayed_to_one_another(turn_kit:config()) -> ok.
+relayed_to_one_another(_Config) ->
+    doc("peers that are others' relayed addresses are permitted again whoever is made again first"),
+    turn_kit:with_server(#{workers => 2}, fun(Server) ->
+        Clients = [allocated(Server) || _ <- lists:seq(1, 20)],
+        Pairs = lists:zip(Clients, tl(Clients) ++ [hd(Clients)]),
+        [success(bind(Client, ?NUMBER, relayed(Next))) || {Client, Next} <- Pairs],
+        ok = kill_relay(Server),
+        _ = restarted(Server, 1),
+        [begin
+             ok = channel(Client, ?NUMBER, <<"here">>),
+             ?assertEqual({relayed(Client), <<"here">>}, data(Next))
+         end || {Client, Next} <- Pairs],
+        ok
     end).
 
 %%% When it does not help
