@@ -10,12 +10,16 @@ main([App | Modules]) ->
     Copies = filename:join(Doc, "copies"),
     [ok = filelib:ensure_dir(filename:join(Dir, "any"))
      || Dir <- [Copies, filename:join(Doc, "chunks")]],
-    Files = [copy(filename:join([Root, "src", Name ++ ".erl"]), Copies) || Name <- Modules],
+    Files = [copy(source(Root, Name), Copies) || Name <- Modules],
     ok = edoc:files(Files, [{doclet, edoc_doclet_chunks}, {layout, edoc_layout_chunks}, {dir, Doc},
                             {preprocess, true}]),
     ok = file:del_dir_r(Copies),
     [ok = embed(Name, App) || Name <- Modules],
     ok.
+
+source(Root, Name) ->
+    [File] = filelib:wildcard(filename:join([Root, "src", "*", Name ++ ".erl"])),
+    File.
 
 %% The chunk is written after the module that has it: as long as it is newer it is not made again.
 embed(Name, App) ->

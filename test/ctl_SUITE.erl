@@ -164,7 +164,7 @@ fresh_page(Config) ->
     fresh(Config, "protocol", "docs/protocol.md").
 
 fresh_header(Config) ->
-    fresh(Config, "hrl", "src/meerkat_ctl.hrl").
+    fresh(Config, "hrl", "src/base/meerkat_ctl.hrl").
 
 %% If this fails: make -C c_src gen.
 fresh(Config, What, File) ->

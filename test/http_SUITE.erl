@@ -527,7 +527,7 @@ the_relay_dies_alone(_Config) ->
 
 record_of_httpd(_Config) ->
     doc("the record that httpd hands us is the one we were built with"),
-    Ours = fields(filename:join([code:lib_dir(meerkat), "src", "meerkat_http.erl"])),
+    Ours = fields(filename:join([code:lib_dir(meerkat), "src", "http", "meerkat_http.erl"])),
     Theirs = fields(filename:join([code:lib_dir(inets), "include", "httpd.hrl"])),
     [?assertEqual({Name, maps:get(Name, Theirs)}, {Name, maps:get(Name, Ours)})
      || Name <- [mod, init_data]].

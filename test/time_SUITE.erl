@@ -535,7 +535,7 @@ x78_traffic_keeps_nothing_alive(Config) ->
 -spec nothing_of_it_ships(turn_kit:config()) -> _.
 nothing_of_it_ships(Config) ->
     doc("neither Erlang nor the relay can be told to run fast unless they were built for it"),
-    Source = filename:join(proplists:get_value(root, Config), "src/meerkat_clock.erl"),
+    Source = filename:join(proplists:get_value(root, Config), "src/base/meerkat_clock.erl"),
     {Shipped, Tested} = {compiled(Source, []), compiled(Source, [{d, 'TEST'}])},
     ?assertMatch({[_ | _], _}, {Tested -- Shipped, Shipped}),
     ?assertEqual([], Shipped -- [meerkat_clock, now_ms, erlang, monotonic_time, millisecond,

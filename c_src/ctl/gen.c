@@ -2,7 +2,7 @@
  * Prints what is kept in the repository but made from ctl.def and counters.def:
  *
  *   gen protocol   docs/protocol.md
- *   gen hrl        src/meerkat_ctl.hrl
+ *   gen hrl        src/base/meerkat_ctl.hrl
  *
  * and, for the test that holds the two codecs against each other, hex, one frame a line:
  *
@@ -101,7 +101,7 @@ static void print_protocol(void)
     }
 }
 
-/* --- src/meerkat_ctl.hrl --- */
+/* --- src/base/meerkat_ctl.hrl --- */
 
 static void print_string(const char *text)
 {

@@ -1,14 +1,14 @@
 /*
  * meerkat_conf_nif's native half: settings of a configuration file as terms, in the order of the
  * file. Looks at arguments, calls the reader, builds one term; has no state and no resource, and
- * knows no key. The shapes of terms are documented in src/meerkat_conf_nif.erl.
+ * knows no key. The shapes of terms are documented in src/base/meerkat_conf_nif.erl.
  */
 #include <string.h>
 
 #include "conf.h"
 #include "nif.h"
 
-/* Also in src/meerkat_conf_nif.erl. */
+/* Also in src/base/meerkat_conf_nif.erl. */
 enum { CONF_NIF_ABI = 1 };
 
 static struct {

@@ -6,7 +6,7 @@
 #include "crypto.h"
 #include "terms.h"
 
-/* Also in src/meerkat_stun.erl. */
+/* Also in src/base/meerkat_stun.erl. */
 enum { STUN_NIF_ABI = 1 };
 
 /* MESSAGE-INTEGRITY-SHA256 decides when present (RFC 8489 9.2.4). */

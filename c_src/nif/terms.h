@@ -1,6 +1,6 @@
 /*
  * What the parts of meerkat_stun's library share: the atoms, methods as terms, and what a long
- * datagram costs. The shapes of terms are documented in src/meerkat_stun.erl.
+ * datagram costs. The shapes of terms are documented in src/base/meerkat_stun.erl.
  */
 #ifndef MEERKAT_TERMS_H
 #define MEERKAT_TERMS_H
