@@ -107,7 +107,7 @@ static void deliver(struct fake_io *f, const struct fake_packet *in)
                           .from = in->from,
                           .dest = in->dest,
                           .roomy = !f->crowded};
-    f->io.events.on_packet(f->io.events.ctx, in->socket, &p);
+    in->socket->handler->on_packet(f->io.events.ctx, in->socket, &p);
     free(room);
 }
 
@@ -122,7 +122,7 @@ static void fake_dispatch(struct io *io)
         struct io_socket *s = f->removing[--f->removing_count];
         close(s->fd);
         f->sockets--;
-        f->io.events.on_closed(f->io.events.ctx, s);
+        s->handler->on_closed(f->io.events.ctx, s);
     }
 }
 
@@ -134,13 +134,16 @@ static void fake_wake(struct io *io)
 static const struct io_ops fake_ops = {
     .stop = fake_stop,
     .destroy = fake_destroy,
+    .wait = fake_wait,
+    .dispatch = fake_dispatch,
+    .wake = fake_wake,
+};
+
+static const struct io_dgram_ops fake_dgram_ops = {
     .add = fake_add,
     .remove = fake_remove,
     .send = fake_send,
     .scratch = fake_scratch,
-    .wait = fake_wait,
-    .dispatch = fake_dispatch,
-    .wake = fake_wake,
 };
 
 struct io *fake_io_create(const struct io_events *events)
@@ -148,7 +151,7 @@ struct io *fake_io_create(const struct io_events *events)
     struct fake_io *f = calloc(1, sizeof(*f));
     if (!f)
         abort();
-    f->io = (struct io){.ops = &fake_ops, .events = *events};
+    f->io = (struct io){.ops = &fake_ops, .dgram = &fake_dgram_ops, .events = *events};
     return &f->io;
 }
 
@@ -173,7 +176,7 @@ void fake_io_crowd(struct io *io, bool crowded)
 
 void fake_io_icmp(struct io *io, struct io_socket *s, const struct io_icmp *icmp)
 {
-    io->events.on_icmp(io->events.ctx, s, icmp);
+    s->handler->on_icmp(io->events.ctx, s, icmp);
 }
 
 bool fake_io_take(struct io *io, struct fake_sent *out)

@@ -5,7 +5,7 @@
 #ifndef MEERKAT_FAKE_IO_H
 #define MEERKAT_FAKE_IO_H
 
-#include "io.h"
+#include "io_dgram.h"
 
 struct fake_sent {
     struct io_socket *socket;

@@ -5,6 +5,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "alloc.h"
+
 static void must(bool ok)
 {
     if (!ok)
@@ -13,11 +15,11 @@ static void must(bool ok)
 
 static void post(struct kit *k, enum mail kind, const void *data, size_t len)
 {
-    uint8_t *record = mailbox_reserve(&k->worker.in, (uint32_t)(1 + len));
+    uint8_t *record = mailbox_reserve(&k->worker.shard.in, (uint32_t)(1 + len));
     must(record);
     record[0] = (uint8_t)kind;
     memcpy(record + 1, data, len);
-    mailbox_commit(&k->worker.in, record, (uint32_t)(1 + len));
+    mailbox_commit(&k->worker.shard.in, record, (uint32_t)(1 + len));
 }
 
 static const struct clock_time start = {.now = 1000 * NS_PER_S, .wall_s = 1700000000};
@@ -43,23 +45,23 @@ static void start_kit(struct kit *k, uint16_t port, enum backend backend)
     ports_init(&k->ports, &(struct socket_buffers){0});
     k->limits.users = k->users;
     k->limits.users_max = ARRAY_SIZE(k->users);
-    struct worker_config config = {.sessions_max = 64,
-                                   .peers_max = 128,
-                                   .credits = 4,
-                                   .nonce_lifetime_s = 3600,
-                                   .channel_max = CHANNEL_MAX,
-                                   .ports = &k->ports,
-                                   .limits = &k->limits,
-                                   .rfc3489 = true,
-                                   .doorbell = eventfd(0, EFD_NONBLOCK)};
+    struct shard_config config = {.sessions_max = 64,
+                                  .peers_max = 128,
+                                  .credits = 4,
+                                  .nonce_lifetime_s = 3600,
+                                  .channel_max = CHANNEL_MAX,
+                                  .ports = &k->ports,
+                                  .limits = &k->limits,
+                                  .rfc3489 = true};
+    const struct worker_config ends = {.doorbell = eventfd(0, EFD_NONBLOCK)};
     memset(config.nonce_key, 0x5a, sizeof(config.nonce_key));
-    must(worker_init(&k->worker, &config, start) == 0);
+    must(worker_init(&k->worker, &config, &ends, start) == 0);
     struct io_events events = worker_events(&k->worker);
     if (k->real)
         must(backend_create(backend, &k->io, &events, 256) == 0);
     else
         k->io = fake_io_create(&events);
-    k->worker.io = k->io;
+    k->worker.shard.io = k->io;
 
     struct addr v4, v6;
     must(addr_parse(&v4, "127.0.0.1", 0) && addr_parse(&v6, "::1", 0));
@@ -96,7 +98,7 @@ struct listener *kit_listen(struct kit *k, uint32_t id, const struct addr *local
         ml.other = *other;
     post(k, MAIL_LISTEN, &ml, sizeof(ml));
     kit_turn(k, 0);
-    return worker_listener(&k->worker, id);
+    return shard_listener(&k->worker.shard, id);
 }
 
 uint16_t kit_move(struct kit *k, uint64_t session, unsigned home)
@@ -112,10 +114,10 @@ uint16_t kit_move(struct kit *k, uint64_t session, unsigned home)
 
 static void end_sessions(struct kit *k)
 {
-    for (uint32_t i = 0; i < k->worker.sessions.session_slab.touched; i++) {
-        struct session *s = slab_at(&k->worker.sessions.session_slab, i);
+    for (uint32_t i = 0; i < k->worker.shard.sessions.session_slab.touched; i++) {
+        struct session *s = slab_at(&k->worker.shard.sessions.session_slab, i);
         if (s->by_tuple.link)
-            command_end(&k->worker, s, GONE_DELETED);
+            alloc_end(&k->worker.shard, s, GONE_DELETED);
     }
 }
 
@@ -133,7 +135,7 @@ void kit_stop(struct kit *k)
 {
     end_sessions(k);
     for (size_t i = 0; i < LISTENERS_MAX; i++)
-        k->worker.listeners[i].open = false;
+        k->worker.shard.listeners[i].open = false;
     let_go(k);
     close(k->worker.config.doorbell);
     worker_destroy(&k->worker);
@@ -144,10 +146,10 @@ void kit_stop(struct kit *k)
 /* Erlang gives up on every request it has. */
 static void return_credits(struct kit *k)
 {
-    struct worker *w = &k->worker;
-    while (!list_empty(&w->pending)) {
-        const struct pending *p = container_of(w->pending.next, struct pending, in_order);
-        uint64_t flow = (uint64_t)p->generation << 32 | slab_index(&w->pending_slab, p);
+    struct shard *sh = &k->worker.shard;
+    while (!list_empty(&sh->pending.in_order)) {
+        const struct pending *p = container_of(sh->pending.in_order.next, struct pending, in_order);
+        uint64_t flow = pending_number(&sh->pending, p);
         struct ctl_frame f = {.code = CTL_ANSWER, .u.answer = {.flow = flow}};
         kit_command(k, &f);
     }
@@ -155,7 +157,7 @@ static void return_credits(struct kit *k)
 
 bool kit_reset(struct kit *k)
 {
-    struct worker *w = &k->worker;
+    struct shard *sh = &k->worker.shard;
     return_credits(k);
     end_sessions(k);
     let_go(k);
@@ -164,27 +166,27 @@ bool kit_reset(struct kit *k)
         ;
     unsigned listeners = 0;
     for (size_t i = 0; i < LISTENERS_MAX; i++) {
-        w->listeners[i].other = (struct addr){0};
-        listeners += w->listeners[i].in_use;
-        if (w->listeners[i].sessions)
+        sh->listeners[i].other = (struct addr){0};
+        listeners += sh->listeners[i].in_use;
+        if (sh->listeners[i].sessions)
             return false;
     }
-    const struct sessions *t = &w->sessions;
+    const struct sessions *t = &sh->sessions;
     bool clean = !t->session_slab.live && !t->permission_slab.live && !t->channel_slab.live &&
-                 !t->roamer_slab.live && !w->pending_slab.live && !t->timers.count &&
+                 !sh->roamers.slab.live && !sh->pending.slab.live && !t->timers.count &&
                  fake_io_sockets(k->io) == listeners && ports_free(&k->ports) == 2 * 9000;
-    if (!worker_listener(w, 1))
+    if (!shard_listener(sh, 1))
         k->listener = kit_listen(k, 1, &k->server, NULL);
     place_clients(k);
-    w->time = start;
-    w->sessions.timers.tick = start.now / TIMER_TICK_NS;
-    w->pending_generation = 0;
+    sh->time = start;
+    sh->sessions.timers.tick = start.now / TIMER_TICK_NS;
+    sh->pending.generation = 0;
     memset(k->users, 0, sizeof(k->users));
     memset(&k->limits.total, 0, sizeof(k->limits.total));
     if (k->limits.unauthenticated.unit)
         ratelimit_init(&k->limits.unauthenticated, 0, 0);
     for (size_t i = 0; i < COUNTER_COUNT; i++)
-        atomic_store(&w->counters[i], 0);
+        atomic_store(&sh->counters[i], 0);
     kit_policy(k, NULL, 0);
     return clean;
 }
@@ -192,8 +194,8 @@ bool kit_reset(struct kit *k)
 void kit_turn(struct kit *k, uint64_t forward_ms)
 {
     io_wait(k->io, 0);
-    k->worker.time.now += forward_ms * NS_PER_MS;
-    k->worker.time.wall_s += (uint32_t)(forward_ms / 1000);
+    k->worker.shard.time.now += forward_ms * NS_PER_MS;
+    k->worker.shard.time.wall_s += (uint32_t)(forward_ms / 1000);
     worker_turn(&k->worker);
 }
 
@@ -233,10 +235,10 @@ bool kit_frame(struct kit *k, struct ctl_frame *out)
     static uint8_t copy[8192];
     const uint8_t *record;
     uint32_t len;
-    while ((record = mailbox_peek(&k->worker.out, &len))) {
+    while ((record = mailbox_peek(&k->worker.shard.out, &len))) {
         must(len <= sizeof(copy));
         memcpy(copy, record, len);
-        mailbox_consume(&k->worker.out);
+        mailbox_consume(&k->worker.shard.out);
         if (copy[0] == MAIL_PORT_FREE) {
             struct mail_port m;
             memcpy(&m, copy + 1, sizeof(m));
@@ -256,9 +258,9 @@ bool kit_listener_idle(struct kit *k, uint32_t id)
     const uint8_t *record;
     uint32_t len;
     bool idle = false;
-    while ((record = mailbox_peek(&k->worker.out, &len))) {
+    while ((record = mailbox_peek(&k->worker.shard.out, &len))) {
         idle = idle || (record[0] == MAIL_IDLE && memcmp(record + 1, &id, sizeof(id)) == 0);
-        mailbox_consume(&k->worker.out);
+        mailbox_consume(&k->worker.shard.out);
     }
     return idle;
 }
@@ -286,19 +288,20 @@ struct session *kit_allocate(struct kit *k, uint64_t id, bool v4, bool v6, uint3
                            .client = k->client,
                            .server = k->server,
                            .lifetime_ms = lifetime_ms,
-                           .home = k->worker.config.index};
+                           .home = k->worker.shard.config.index};
     uint64_t token;
     if (v4)
-        must(port_take(&k->ports, ports_find(&k->ports, 1), 0, PORT_ANY, k->worker.time.now,
+        must(port_take(&k->ports, ports_find(&k->ports, 1), 0, PORT_ANY, k->worker.shard.time.now,
                        &m.relayed[0], &token) == 0);
     if (v6)
-        must(port_take(&k->ports, ports_find(&k->ports, 2), 0, PORT_ANY, k->worker.time.now,
+        must(port_take(&k->ports, ports_find(&k->ports, 2), 0, PORT_ANY, k->worker.shard.time.now,
                        &m.relayed[1], &token) == 0);
     post(k, MAIL_ALLOC, &m, sizeof(m));
     kit_turn(k, 0);
     struct ctl_frame reply;
     must(kit_frame(k, &reply) && reply.code == CTL_ALLOC_CREATED);
-    return reply.u.alloc_created.status == CTL_OK ? session_by_id(&k->worker.sessions, id) : NULL;
+    return reply.u.alloc_created.status == CTL_OK ? session_by_id(&k->worker.shard.sessions, id)
+                                                  : NULL;
 }
 
 uint16_t kit_permit(struct kit *k, uint64_t session, const struct addr *peer, uint32_t ms)
@@ -340,5 +343,5 @@ void kit_from_peer(struct kit *k, struct relayed *r, const struct addr *from, co
 
 uint64_t kit_count(struct kit *k, enum counter c)
 {
-    return atomic_load(&k->worker.counters[c]);
+    return atomic_load(&k->worker.shard.counters[c]);
 }

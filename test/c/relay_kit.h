@@ -5,7 +5,7 @@
 #define MEERKAT_RELAY_KIT_H
 
 #include "fake_io.h"
-#include "input.h"
+#include "mail.h"
 #include "worker.h"
 
 struct kit {

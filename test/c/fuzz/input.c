@@ -51,7 +51,7 @@ static struct addr denied;
 static void grant(uint64_t session, const struct addr *ip, uint32_t ms)
 {
     struct grant *place = NULL;
-    uint64_t now = k.worker.time.now;
+    uint64_t now = k.worker.shard.time.now;
     for (size_t i = 0; i < grants_used; i++) {
         struct grant *g = &grants[i];
         if (g->session == session && addr_ip_equal(&g->ip, ip)) {
@@ -84,7 +84,7 @@ static bool granted(uint64_t session, const struct addr *ip)
 {
     for (size_t i = 0; i < grants_used; i++)
         if (grants[i].session == session && addr_ip_equal(&grants[i].ip, ip) &&
-            grants[i].until > k.worker.time.now)
+            grants[i].until > k.worker.shard.time.now)
             return true;
     return lost_count;
 }
@@ -135,8 +135,16 @@ static void check_to_client(const struct fake_sent *sent, size_t asked, bool str
         return;
     FUZZ_ASSERT(sent->len <= 128 || (settings & DISCOVERY && sent->len <= asked + 128));
     strangers_answered++;
-    uint64_t seconds = k.worker.time.wall_s - started_s;
+    uint64_t seconds = k.worker.shard.time.wall_s - started_s;
     FUZZ_ASSERT(!(settings & LIMITED) || strangers_answered <= STRANGERS_SHARE + seconds + 1);
+}
+
+static bool is_listeners(const struct io_socket *s)
+{
+    for (size_t i = 0; i < LISTENERS_MAX; i++)
+        if (s == &k.worker.shard.listeners[i].io)
+            return true;
+    return false;
 }
 
 static void after_client(size_t asked, bool stranger)
@@ -144,7 +152,7 @@ static void after_client(size_t asked, bool stranger)
     struct fake_sent sent;
     for (unsigned n = 0; fake_io_take(k.io, &sent); n++) {
         FUZZ_ASSERT(n == 0);
-        if (sent.socket->kind == SOCKET_RELAYED)
+        if (!is_listeners(sent.socket))
             check_to_peer(&sent);
         else
             check_to_client(&sent, asked, stranger);
@@ -157,7 +165,7 @@ static void after_peer(const struct session *s, const struct addr *peer)
     struct fake_sent sent;
     for (unsigned n = 0; fake_io_take(k.io, &sent); n++) {
         FUZZ_ASSERT(n == 0);
-        FUZZ_ASSERT(sent.socket->kind == SOCKET_LISTENER);
+        FUZZ_ASSERT(is_listeners(sent.socket));
         FUZZ_ASSERT(addr_equal(&sent.to, &s->flow.client));
         FUZZ_ASSERT(granted(s->id, peer));
     }
@@ -264,8 +272,9 @@ static void take_request(const struct ctl_request *m)
     FUZZ_ASSERT(v.cls == STUN_REQUEST && v.method != STUN_BINDING);
     FUZZ_ASSERT(stun_has(&v, A_message_integrity) || stun_has(&v, A_message_integrity_sha256));
     FUZZ_ASSERT(stun_get_bytes(&v, A_nonce, &nonce, &len) == STUN_OK);
-    FUZZ_ASSERT(stun_nonce_check(nonce, len, k.worker.config.nonce_key, k.worker.time.wall_s,
-                                 k.worker.config.nonce_lifetime_s, 0, &k.client));
+    FUZZ_ASSERT(stun_nonce_check(nonce, len, k.worker.shard.config.nonce_key,
+                                 k.worker.shard.time.wall_s, k.worker.shard.config.nonce_lifetime_s,
+                                 0, &k.client));
     if (settings & DEAF)
         return;
     uint64_t flow = m->flow, session = m->session;
@@ -289,19 +298,19 @@ static void hear(void)
 
 static bool is_stranger(void)
 {
-    const struct flow f = {&transport_udp, k.listener, k.client, k.server};
-    return !session_find(&k.worker.sessions, &f) && !roamer_find(&k.worker.sessions, &f);
+    const struct flow f = {k.listener->transport, k.listener, k.client, k.server};
+    return !session_find(&k.worker.shard.sessions, &f) && !roamer_find(&k.worker.shard.roamers, &f);
 }
 
 static void from_client(const uint8_t *bytes, size_t len)
 {
     bool stranger = is_stranger();
-    uint32_t sessions = k.worker.sessions.session_slab.live;
-    uint32_t pending = k.worker.pending_slab.live;
+    uint32_t sessions = k.worker.shard.sessions.session_slab.live;
+    uint32_t pending = k.worker.shard.pending.slab.live;
     kit_from_client(&k, bytes, len);
     after_client(len, stranger);
-    FUZZ_ASSERT(k.worker.sessions.session_slab.live <= sessions);
-    FUZZ_ASSERT(k.worker.pending_slab.live <= pending + 1);
+    FUZZ_ASSERT(k.worker.shard.sessions.session_slab.live <= sessions);
+    FUZZ_ASSERT(k.worker.shard.pending.slab.live <= pending + 1);
     hear();
     struct fake_sent answer;
     while (fake_io_take(k.io, &answer))
@@ -363,7 +372,8 @@ static size_t signed_message(const uint8_t *bytes, size_t len, uint8_t *out)
     uint8_t txid[STUN_TXID_LEN] = {9}, method = STUN_ALLOCATE, row, n;
     const uint8_t *value;
     bytes_get8(&in, &method);
-    stun_nonce_make(nonce, k.worker.config.nonce_key, k.worker.time.wall_s, 0, &k.client);
+    stun_nonce_make(nonce, k.worker.shard.config.nonce_key, k.worker.shard.time.wall_s, 0,
+                    &k.client);
     stun_build_start(&b, out, MESSAGE_MAX, STUN_REQUEST, method & 0xf, txid);
     while (bytes_get8(&in, &row) && bytes_get8(&in, &n) &&
            bytes_take(&in, MIN(n, bytes_left(&in)), &value))
@@ -397,7 +407,7 @@ static void move(const uint8_t *bytes, size_t len)
 
 static void step(uint8_t what, const uint8_t *bytes, size_t len)
 {
-    struct session *s = session_by_id(&k.worker.sessions, FIRST);
+    struct session *s = session_by_id(&k.worker.shard.sessions, FIRST);
     uint8_t message[MESSAGE_MAX];
     if (s && s->dying)
         s = NULL;
@@ -438,7 +448,7 @@ static void set_up(uint8_t with)
     struct addr v6 = {0};
     settings = with;
     strangers_answered = 0;
-    started_s = k.worker.time.wall_s;
+    started_s = k.worker.shard.time.wall_s;
     last_session = FIRST + !!(with & ALLOCATED) - 1;
     grants_used = 0;
     lost_count = false;
@@ -448,7 +458,7 @@ static void set_up(uint8_t with)
         ratelimit_init(&k.limits.unauthenticated, 1, STRANGERS_SHARE);
     if (with & DISCOVERY) {
         addr_parse(&k.listener->other, "127.0.0.2", 3479);
-        worker_listener(&k.worker, 2)->other = k.server;
+        shard_listener(&k.worker.shard, 2)->other = k.server;
     }
     if (!(with & ALLOCATED))
         return;

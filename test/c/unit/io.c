@@ -13,9 +13,11 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "io.h"
+#include "epoll.h"
+#include "io_dgram.h"
 #include "socket.h"
 #include "test.h"
+#include "uring.h"
 
 enum { KEPT = 128 };
 
@@ -97,9 +99,11 @@ static void on_error(void *ctx, struct io_socket *s, int err)
     h.errors++;
 }
 
+static const struct io_handler handler = {on_packet, on_icmp, on_closed};
+
 static void start_with(uint32_t sockets)
 {
-    const struct io_events events = {NULL, on_packet, on_icmp, on_closed, on_error, on_lost};
+    const struct io_events events = {NULL, on_error, on_lost};
     memset(&h, 0, sizeof(h));
     CHECK_EQ(create(&io, &events, sockets), 0);
 }
@@ -178,7 +182,7 @@ static void echo(const char *ip)
 {
     start();
     h.echo = true;
-    struct io_socket s = {.fd = open_at(ip)};
+    struct io_socket s = {.handler = &handler, .fd = open_at(ip)};
     struct addr here = bound(s.fd);
     int peer = open_at(ip);
     CHECK_EQ(io_add(io, &s), 0);
@@ -219,7 +223,7 @@ static void s15_a_wildcard_answers_from_where_it_was_asked(void)
     int fd;
     CHECK(addr_parse(&any, "0.0.0.0", 0));
     CHECK_EQ(socket_open_group(&any, 1, NULL, &fd), 0);
-    struct io_socket s = {.fd = fd, .wants_dest = true};
+    struct io_socket s = {.handler = &handler, .fd = fd, .wants_dest = true};
     CHECK_EQ(io_add(io, &s), 0);
     int peer = open_at(test_loopback());
     struct addr asked, answered;
@@ -247,7 +251,7 @@ static void a_burst_larger_than_every_table_gets_through(void)
 {
     enum { N = 3000, LEN = 1000 };
     start();
-    struct io_socket s = {.fd = open_at(test_loopback())};
+    struct io_socket s = {.handler = &handler, .fd = open_at(test_loopback())};
     CHECK_EQ(io_add(io, &s), 0);
     struct addr to;
     int peer = plain_at(test_loopback(), &to);
@@ -277,7 +281,7 @@ static void received_bursts_use_every_buffer_and_go_on(void)
 {
     enum { N = 5000 };
     start();
-    struct io_socket s = {.fd = open_at(test_loopback())};
+    struct io_socket s = {.handler = &handler, .fd = open_at(test_loopback())};
     int value = 16 << 20, peer = open_at(test_loopback());
     setsockopt(s.fd, SOL_SOCKET, SO_RCVBUFFORCE, &value, sizeof(value));
     struct addr here = bound(s.fd);
@@ -299,7 +303,7 @@ static void losses_of_the_socket_are_told(void)
 {
     enum { N = 500 };
     start();
-    struct io_socket s = {.fd = open_at(test_loopback())};
+    struct io_socket s = {.handler = &handler, .fd = open_at(test_loopback())};
     int value = 8192, peer = open_at(test_loopback());
     setsockopt(s.fd, SOL_SOCKET, SO_RCVBUF, &value, sizeof(value));
     struct addr here = bound(s.fd);
@@ -338,7 +342,7 @@ static void x105_nothing_queued_is_lost_when_buffers_run_out(void)
     start_with(SOCKETS);
     int peer = plain_at(test_loopback(), &there);
     for (int i = 0; i < SOCKETS; i++) {
-        s[i] = (struct io_socket){.fd = open_at(test_loopback())};
+        s[i] = (struct io_socket){.handler = &handler, .fd = open_at(test_loopback())};
         struct addr here = bound(s[i].fd);
         for (int k = 0; k < EACH; k++)
             send_from(peer, &here, "datagram", 8);
@@ -371,7 +375,7 @@ static void x106_nothing_is_lost_when_completions_overflow(void)
     struct io_socket *s = calloc(SOCKETS, sizeof(*s));
     int peer = plain_at(test_loopback(), &there);
     for (int i = 0; i < SOCKETS; i++) {
-        s[i].fd = open_at(test_loopback());
+        s[i] = (struct io_socket){.handler = &handler, .fd = open_at(test_loopback())};
         struct addr here = bound(s[i].fd);
         send_from(peer, &here, &i, sizeof(i));
         CHECK_EQ(io_add(io, &s[i]), 0);
@@ -395,7 +399,7 @@ static void x105_places_are_used_again_while_buffers_run_out(void)
     int peer = plain_at(test_loopback(), &there);
     for (int round = 0; round < 3; round++) {
         for (int i = 0; i < SOCKETS; i++) {
-            s[i] = (struct io_socket){.fd = open_at(test_loopback())};
+            s[i] = (struct io_socket){.handler = &handler, .fd = open_at(test_loopback())};
             struct addr here = bound(s[i].fd);
             for (int k = 0; k < EACH; k++)
                 send_from(peer, &here, "datagram", 8);
@@ -458,7 +462,7 @@ static void a_batch_leaves_in_runs(const char *ip)
     struct addr there, joined_at;
     uint8_t buf[LEN + 1];
     start();
-    struct io_socket s = {.fd = open_at(ip)};
+    struct io_socket s = {.handler = &handler, .fd = open_at(ip)};
     CHECK_EQ(io_add(io, &s), 0);
     int peer = plain_at(ip, &there), joined = open_at(ip); /* this one has UDP_GRO */
     joined_at = bound(joined);
@@ -502,7 +506,7 @@ static void what_the_kernel_joined_is_taken_apart(const char *ip)
         out[i] = (uint8_t)(i * 7 + i / LEN);
     start();
     h.head = head;
-    struct io_socket s = {.fd = open_at(ip)};
+    struct io_socket s = {.handler = &handler, .fd = open_at(ip)};
     CHECK_EQ(io_add(io, &s), 0);
     int peer = plain_at(ip, &there);
     struct addr here = bound(s.fd);
@@ -547,10 +551,11 @@ static void nothing_of_a_joined_piece_comes_after_removal(void)
 {
     static uint8_t out[5000];
     struct addr there;
-    const struct io_events events = {NULL, remove_at_first, on_icmp, on_closed, on_error, on_lost};
+    static const struct io_handler tired = {remove_at_first, on_icmp, on_closed};
+    const struct io_events events = {NULL, on_error, on_lost};
     memset(&h, 0, sizeof(h));
     CHECK_EQ(create(&io, &events, 16), 0);
-    struct io_socket s = {.fd = open_at(test_loopback())};
+    struct io_socket s = {.handler = &tired, .fd = open_at(test_loopback())};
     unwanted = &s;
     CHECK_EQ(io_add(io, &s), 0);
     int peer = plain_at(test_loopback(), &there);
@@ -571,7 +576,8 @@ static void a_refused_run_goes_datagram_by_datagram(void)
     uint8_t buf[LEN + 1], run[2 * LEN] = {0};
     int one = 1;
     start();
-    struct io_socket s = {.fd = open_at(test_loopback()), .wants_errors = true};
+    struct io_socket s = {
+        .handler = &handler, .fd = open_at(test_loopback()), .wants_errors = true};
     CHECK_EQ(io_add(io, &s), 0);
     int peer = plain_at(test_loopback(), &there);
     CHECK_EQ(setsockopt(s.fd, SOL_SOCKET, SO_NO_CHECK, &one, sizeof(one)), 0);
@@ -600,7 +606,8 @@ static void x29_a_run_survives_what_was_said_of_another(void)
 {
     enum { N = 8, LEN = 500 };
     start();
-    struct io_socket s = {.fd = open_at(test_loopback()), .wants_errors = true};
+    struct io_socket s = {
+        .handler = &handler, .fd = open_at(test_loopback()), .wants_errors = true};
     int joined = open_at(test_loopback()), gone = open_at(test_loopback());
     struct addr there = bound(joined), nobody = bound(gone);
     close(gone);
@@ -624,7 +631,7 @@ static void empty_datagrams_between_others(void)
     enum { N = 60 };
     struct addr there;
     start();
-    struct io_socket s = {.fd = open_at(test_loopback())};
+    struct io_socket s = {.handler = &handler, .fd = open_at(test_loopback())};
     CHECK_EQ(io_add(io, &s), 0);
     turn();
     int peer = plain_at(test_loopback(), &there);
@@ -646,7 +653,7 @@ static void empty_datagrams_between_others(void)
 static void x29_icmp_is_heard_and_costs_nothing(const char *ip, uint8_t type, uint8_t code)
 {
     start();
-    struct io_socket s = {.fd = open_at(ip), .wants_errors = true};
+    struct io_socket s = {.handler = &handler, .fd = open_at(ip), .wants_errors = true};
     int peer = open_at(ip), gone = open_at(ip);
     struct addr here = bound(s.fd), there = bound(peer), nobody = bound(gone);
     close(gone);
@@ -682,7 +689,8 @@ static void x29_both_families(void)
 static void x80_a_datagram_too_long_for_its_path_is_reported_not_cut(void)
 {
     start();
-    struct io_socket s = {.fd = open_at(test_loopback()), .wants_errors = true};
+    struct io_socket s = {
+        .handler = &handler, .fd = open_at(test_loopback()), .wants_errors = true};
     int peer = open_at(test_loopback());
     struct addr there = bound(peer);
     CHECK_EQ(io_add(io, &s), 0);
@@ -706,7 +714,7 @@ static void sockets_are_closed_once_and_slots_used_again(void)
     for (int round = 0; round < 20; round++) {
         struct io_socket s[16];
         for (int i = 0; i < 16; i++) {
-            s[i] = (struct io_socket){.fd = open_at(test_loopback())};
+            s[i] = (struct io_socket){.handler = &handler, .fd = open_at(test_loopback())};
             CHECK_EQ(io_add(io, &s[i]), 0);
         }
         struct io_socket one_too_many = {.fd = peer};
@@ -731,7 +739,7 @@ static void a_stopped_io_has_let_go_of_every_port(void)
         struct addr at[8];
         start();
         for (int i = 0; i < 8; i++) {
-            s[i] = (struct io_socket){.fd = open_at(test_loopback())};
+            s[i] = (struct io_socket){.handler = &handler, .fd = open_at(test_loopback())};
             at[i] = bound(s[i].fd);
             CHECK_EQ(io_add(io, &s[i]), 0);
         }
@@ -775,6 +783,6 @@ static void all_on(int (*backend)(struct io **, const struct io_events *, uint32
 int main(void)
 {
     all_on(uring_create);
-    all_on(epoll_io_create);
+    all_on(epoll_create_io);
     return test_end("io");
 }

@@ -103,9 +103,9 @@ static void tables_hash_by_keys_of_their_own(void)
 static unsigned due_count;
 static struct timer *due_last;
 
-static void due(void *ctx, struct timer *t)
+static void due(struct timers *w, struct timer *t)
 {
-    (void)ctx;
+    (void)w;
     due_count++;
     due_last = t;
 }
@@ -115,7 +115,7 @@ static void due(void *ctx, struct timer *t)
 static void timers_run_when_due_and_not_before(void)
 {
     static struct timers w;
-    struct item a = {0}, b = {0}, c = {0};
+    struct item a = {.timer.due = due}, b = {.timer.due = due}, c = {.timer.due = due};
     timers_init(&w, 100 * S);
     CHECK_EQ(timers_sleep(&w, 100 * S), UINT64_MAX);
     timer_set(&w, &a.timer, 101 * S);
@@ -123,21 +123,21 @@ static void timers_run_when_due_and_not_before(void)
     timer_set(&w, &c.timer, 102 * S);
     CHECK(timers_sleep(&w, 100 * S) <= TIMER_TICK_NS);
     due_count = 0;
-    timers_run(&w, 101 * S - 1, due, NULL);
+    timers_run(&w, 101 * S - 1);
     CHECK_EQ(due_count, 0);
-    timers_run(&w, 101 * S + TIMER_TICK_NS, due, NULL);
+    timers_run(&w, 101 * S + TIMER_TICK_NS);
     CHECK_EQ(due_count, 1);
     CHECK(due_last == &a.timer);
     timer_set(&w, &c.timer, 200 * S); /* prolonged: left where it is, moved when found */
-    timers_run(&w, 150 * S, due, NULL);
+    timers_run(&w, 150 * S);
     CHECK_EQ(due_count, 1);
-    timers_run(&w, 200 * S + TIMER_TICK_NS, due, NULL);
+    timers_run(&w, 200 * S + TIMER_TICK_NS);
     CHECK_EQ(due_count, 2);
     CHECK(due_last == &c.timer);
     for (uint64_t s = 201; s < 4000; s++)
-        timers_run(&w, s * S, due, NULL);
+        timers_run(&w, s * S);
     CHECK_EQ(due_count, 2);
-    timers_run(&w, 4000 * S + TIMER_TICK_NS, due, NULL);
+    timers_run(&w, 4000 * S + TIMER_TICK_NS);
     CHECK_EQ(due_count, 3);
     CHECK_EQ(w.count, 0);
 }
@@ -145,7 +145,7 @@ static void timers_run_when_due_and_not_before(void)
 static void timers_may_be_brought_forward_and_cleared(void)
 {
     static struct timers w;
-    struct item a = {0}, b = {0};
+    struct item a = {.timer.due = due}, b = {.timer.due = due};
     timers_init(&w, 0);
     timer_set(&w, &a.timer, 900 * S);
     timer_set(&w, &a.timer, 5 * S);
@@ -153,7 +153,7 @@ static void timers_may_be_brought_forward_and_cleared(void)
     timer_clear(&w, &b.timer);
     timer_clear(&w, &b.timer);
     due_count = 0;
-    timers_run(&w, 6 * S, due, NULL);
+    timers_run(&w, 6 * S);
     CHECK_EQ(due_count, 1);
     CHECK(due_last == &a.timer);
     CHECK_EQ(w.count, 0);
@@ -164,10 +164,12 @@ static void timers_survive_a_sleep_longer_than_the_wheel(void)
     static struct timers w;
     static struct item items[100];
     timers_init(&w, 0);
-    for (unsigned i = 0; i < ARRAY_SIZE(items); i++)
+    for (unsigned i = 0; i < ARRAY_SIZE(items); i++) {
+        items[i].timer.due = due;
         timer_set(&w, &items[i].timer, (i * 97 + 1) * S);
+    }
     due_count = 0;
-    timers_run(&w, 100000 * S, due, NULL);
+    timers_run(&w, 100000 * S);
     CHECK_EQ(due_count, ARRAY_SIZE(items));
     CHECK_EQ(w.count, 0);
 }

@@ -2,6 +2,7 @@
  * A worker's whole life on a clock of ours: what comes in, what goes out, what ends when. Row
  * numbers are those of the conformance (T), threat (X) and compatibility (K) tables.
  */
+#include "move.h"
 #include "relay_kit.h"
 #include "test.h"
 
@@ -195,10 +196,10 @@ static void an_answer_leaves_when_its_command_is_done(void)
 
 static unsigned told[2]; /* without haste, and at once */
 
-static bool tell(void *ctx, struct worker *w, bool now)
+static bool tell(void *ctx, unsigned worker, bool now)
 {
     (void)ctx;
-    (void)w;
+    (void)worker;
     told[now]++;
     return true;
 }
@@ -267,7 +268,7 @@ static void s19_s24_challenges_offer_what_the_nonce_says(void)
     struct ctl_frame f;
     kit_start(&k);
     for (uint32_t features = 0; features < ARRAY_SIZE(cookies); features++) {
-        k.worker.config.nonce_features = features;
+        k.worker.shard.config.nonce_features = features;
         kit_from_client(&k, buf, bare_request(buf, sizeof(buf), STUN_ALLOCATE));
         for (uint16_t code = 401; code; code = code == 401 ? 438 : 0) {
             struct stun_view v;
@@ -290,11 +291,11 @@ static void s19_s24_challenges_offer_what_the_nonce_says(void)
             kit_from_client(&k, buf, signed_request(buf, nonce, STUN_NONCE_LEN));
             CHECK(nothing_sent());
             CHECK(kit_frame(&k, &f));
-            k.worker.config.nonce_features = features ^ 1;
+            k.worker.shard.config.nonce_features = features ^ 1;
             kit_from_client(&k, buf, signed_request(buf, nonce, STUN_NONCE_LEN));
             CHECK(took(&sent));
             CHECK_EQ(error_code(&sent), 438);
-            k.worker.config.nonce_features = features;
+            k.worker.shard.config.nonce_features = features;
             nonce[12] ^= 1;
             kit_from_client(&k, buf, signed_request(buf, nonce, STUN_NONCE_LEN));
             if (code == 438)
@@ -308,7 +309,7 @@ static void s19_s24_challenges_offer_what_the_nonce_says(void)
 static void x21_the_longest_realm_fits_a_challenge(void)
 {
     kit_start(&k);
-    k.worker.config.nonce_features = STUN_FEATURE_PASSWORD_ALGORITHMS;
+    k.worker.shard.config.nonce_features = STUN_FEATURE_PASSWORD_ALGORITHMS;
     memset(k.listener->realm, 'r', REALM_MAX - 1);
     k.listener->realm_len = REALM_MAX - 1;
     struct stun_builder b;
@@ -540,7 +541,7 @@ static void x78_deadlines_hold_without_erlang(void)
     struct ctl_frame f;
     CHECK(!kit_frame(&k, &f));
     kit_turn(&k, 299 * 1000);
-    CHECK(session_by_id(&k.worker.sessions, ID));
+    CHECK(session_by_id(&k.worker.shard.sessions, ID));
     kit_turn(&k, 1250); /* 900 s and a sweep */
     kit_turn(&k, 0);
     CHECK(kit_frame(&k, &f));
@@ -549,8 +550,8 @@ static void x78_deadlines_hold_without_erlang(void)
     CHECK_EQ(f.u.session_gone.reason, GONE_EXPIRED);
     CHECK_EQ(fake_io_sockets(k.io), 1); /* the listener's alone */
     CHECK_EQ(ports_free(&k.ports), 2 * 9000);
-    CHECK_EQ(k.worker.sessions.permission_slab.live, 0);
-    CHECK_EQ(k.worker.sessions.channel_slab.live, 0);
+    CHECK_EQ(k.worker.shard.sessions.permission_slab.live, 0);
+    CHECK_EQ(k.worker.shard.sessions.channel_slab.live, 0);
     kit_stop(&k);
 }
 
@@ -572,7 +573,7 @@ static void t33_refresh_moves_the_deadline_both_ways(void)
     refresh.u.alloc_refresh = (struct ctl_alloc_refresh){.session = ID + 1, .lifetime_ms = 600000};
     CHECK_EQ(kit_ask(&k, &refresh), CTL_OK);
     kit_turn(&k, 599 * 1000);
-    CHECK(session_by_id(&k.worker.sessions, ID + 1));
+    CHECK(session_by_id(&k.worker.shard.sessions, ID + 1));
     kit_stop(&k);
 }
 
@@ -674,7 +675,7 @@ static void t36_permit_is_all_or_none(void)
     CHECK_EQ(reply.u.reply.status, CTL_FORBIDDEN);
     CHECK_EQ(reply.u.reply.detail.len, 10);
     CHECK_MEM(reply.u.reply.detail.data, "10.0.0.0/8", 10);
-    CHECK_EQ(k.worker.sessions.permission_slab.live, 0);
+    CHECK_EQ(k.worker.shard.sessions.permission_slab.live, 0);
     CHECK_EQ(kit_permit(&k, ID, &v6, 300000), CTL_FAMILY);
     kit_stop(&k);
 }
@@ -847,7 +848,7 @@ static void t34_one_family_ends_without_the_other(void)
     CHECK_EQ(kit_ask(&k, &refresh), CTL_OK);
     kit_turn(&k, 601 * 1000);
     kit_turn(&k, 0);
-    CHECK(session_by_id(&k.worker.sessions, ID + 1));
+    CHECK(session_by_id(&k.worker.shard.sessions, ID + 1));
     CHECK(s->relayed[0].open && !s->relayed[1].open);
     kit_turn(&k, 300 * 1000);
     kit_turn(&k, 0);
@@ -896,9 +897,9 @@ static void x82_strangers_leave_nothing_behind(void)
     }
     struct ctl_frame f;
     CHECK(!kit_frame(&k, &f));
-    CHECK_EQ(k.worker.sessions.session_slab.live, 0);
-    CHECK_EQ(k.worker.pending_slab.live, 0);
-    CHECK_EQ(k.worker.sessions.timers.count, 0);
+    CHECK_EQ(k.worker.shard.sessions.session_slab.live, 0);
+    CHECK_EQ(k.worker.shard.pending.slab.live, 0);
+    CHECK_EQ(k.worker.shard.sessions.timers.count, 0);
     CHECK_EQ(kit_count(&k, CTR_challenges), 100000);
     kit_stop(&k);
 }
@@ -986,7 +987,7 @@ static void m5_a_client_moves_when_it_speaks_from_its_new_address(void)
     k.client = old;
     kit_from_client(&k, buf, channel_data(buf, 0x4001, "late"));
     CHECK(nothing_sent());
-    CHECK_EQ(k.worker.sessions.roamers.count, 0);
+    CHECK_EQ(k.worker.shard.roamers.by_tuple.count, 0);
     kit_stop(&k);
 }
 
@@ -997,13 +998,13 @@ static void m5_a_client_that_lands_at_another_worker_is_carried(void)
     CHECK_EQ(kit_permit(&k, ID, &k.peer, 300000), CTL_OK);
     k.client.port = 6000;
     CHECK_EQ(kit_move(&k, ID, 1), CTL_OK);
-    CHECK_EQ(k.worker.sessions.roamers.count, 0); /* worker 1 has it */
+    CHECK_EQ(k.worker.shard.roamers.by_tuple.count, 0); /* worker 1 has it */
 
     /* What worker 1 would carry over. */
     size_t len = send_indication(buf, sizeof(buf), &k.peer, "hello");
     struct mail_carry carry = {
         .session = ID, .flow = {1, 17, k.client, k.server}, .len = (uint32_t)len};
-    move_carried(&k.worker, &carry, buf);
+    move_carried(&k.worker.shard, &carry, buf);
     CHECK(took(&sent));
     CHECK(addr_equal(&sent.to, &k.peer));
     CHECK_EQ(sent.len, 5);
@@ -1016,20 +1017,20 @@ static void m5_a_client_that_lands_at_another_worker_is_carried(void)
     kit_start(&k);
     struct mail_roam roam = {
         .add = true, .session = 7, .home = 1, .flow = {1, 17, k.client, k.server}};
-    move_roamer(&k.worker, &roam);
+    move_roamer(&k.worker.shard, &roam);
     kit_from_client(&k, buf, len);
     CHECK(nothing_sent());
     uint32_t mail_len;
-    const uint8_t *record = mailbox_peek(&k.worker.out, &mail_len);
+    const uint8_t *record = mailbox_peek(&k.worker.shard.out, &mail_len);
     CHECK(record && record[0] == MAIL_CARRY);
     memcpy(&carry, record + 1, sizeof(carry));
     CHECK_EQ(carry.to, 1);
     CHECK_EQ(carry.session, 7);
     CHECK_EQ(carry.len, len);
     CHECK_MEM(record + 1 + sizeof(carry), buf, len);
-    mailbox_consume(&k.worker.out);
+    mailbox_consume(&k.worker.shard.out);
     roam.add = false;
-    move_roamer(&k.worker, &roam);
+    move_roamer(&k.worker.shard, &roam);
     kit_from_client(&k, buf, len);
     CHECK_EQ(kit_count(&k, CTR_no_allocation), 1);
     kit_stop(&k);
@@ -1045,15 +1046,15 @@ static void m5_no_move_without_a_word(void)
     k.client.port = 6000;
     CHECK_EQ(kit_move(&k, ID, 0), CTL_OK);
     enum { FILLER = 512 };
-    while (mailbox_room(&k.worker.out) > FILLER)
-        mailbox_commit(&k.worker.out, mailbox_reserve(&k.worker.out, FILLER), FILLER);
+    while (mailbox_room(&k.worker.shard.out) > FILLER)
+        mailbox_commit(&k.worker.shard.out, mailbox_reserve(&k.worker.shard.out, FILLER), FILLER);
     kit_from_client(&k, buf, send_indication(buf, sizeof(buf), &k.peer, "hello"));
     CHECK(nothing_sent());
     CHECK_EQ(kit_count(&k, CTR_carry_full), 1);
     CHECK(addr_equal(&s->flow.client, &old));
     uint32_t len;
-    while (mailbox_peek(&k.worker.out, &len))
-        mailbox_consume(&k.worker.out);
+    while (mailbox_peek(&k.worker.shard.out, &len))
+        mailbox_consume(&k.worker.shard.out);
     kit_from_client(&k, buf, send_indication(buf, sizeof(buf), &k.peer, "hello"));
     CHECK(took(&sent));
     CHECK(told_of_move());
@@ -1068,14 +1069,14 @@ static void x104_a_later_move_replaces_the_pending_one(void)
     for (uint16_t port = 6000; port < 6020; port++) {
         k.client.port = port;
         CHECK_EQ(kit_move(&k, ID, 0), CTL_OK);
-        CHECK_EQ(k.worker.sessions.roamers.count, 1);
+        CHECK_EQ(k.worker.shard.roamers.by_tuple.count, 1);
     }
     k.client.port = 6000;
     kit_from_client(&k, buf, channel_data(buf, 0x4001, "x"));
     CHECK(nothing_sent());
     struct ctl_frame del = {.code = CTL_ALLOC_DELETE, .u.alloc_delete = {.session = ID}};
     kit_command(&k, &del);
-    CHECK_EQ(k.worker.sessions.roamers.count, 0);
+    CHECK_EQ(k.worker.shard.roamers.by_tuple.count, 0);
     kit_stop(&k);
 }
 
@@ -1171,7 +1172,7 @@ static void s36_rfc_3489_clients_where_they_are_allowed(void)
     CHECK_EQ(load16(sent.data + 20), 0x0001);
     CHECK_EQ(load16(sent.data + 26), k.client.port);
     CHECK_MEM(sent.data + 28, addr_v4(&k.client), 4);
-    k.worker.config.rfc3489 = false;
+    k.worker.shard.config.rfc3489 = false;
     kit_from_client(&k, buf, 20);
     CHECK(nothing_sent());
     CHECK_EQ(kit_count(&k, CTR_bad_cookie), 1);
@@ -1218,7 +1219,7 @@ static void full_tables_say_so(void)
     peer.port = 99;
     CHECK_EQ(kit_channel(&k, ID, 0x4001, &peer, 600000, 300000), CTL_OK);
     kit_turn(&k, 301 * 1000);
-    CHECK_EQ(k.worker.sessions.permission_slab.live, 0);
+    CHECK_EQ(k.worker.shard.sessions.permission_slab.live, 0);
     CHECK_EQ(kit_permit(&k, ID, &peer, 300000), CTL_OK);
     kit_stop(&k);
 }

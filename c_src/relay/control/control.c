@@ -1,0 +1,134 @@
+#include "control.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "control_state.h"
+#include "listeners.h"
+#include "log.h"
+#include "order.h"
+#include "post_office.h"
+#include "rules.h"
+#include "workers.h"
+
+/* All whole frames that have come, as long as their replies have room. */
+static void read_frames(struct control *c)
+{
+    size_t len;
+    const uint8_t *frame;
+    while (!c->pipe.over && pipe_has_room(&c->pipe) && (frame = pipe_take(&c->pipe, &len)))
+        order_frame(c, frame, len);
+}
+
+/* Something read before still waits, though there would be room for it now. */
+static bool work_left(struct control *c)
+{
+    return pipe_has_room(&c->pipe) && (pipe_has_frame(&c->pipe) || office_has_mail(c));
+}
+
+static int poll_timeout(struct control *c)
+{
+    if (work_left(c))
+        return 0;
+    uint64_t next = MIN(c->next_expiry, c->next_scan);
+    return next <= c->time.now ? 0 : (int)(clock_wait(next - c->time.now) / NS_PER_MS) + 1;
+}
+
+/* Sleeps until there is something to do, and reads what Erlang says. False if the system failed. */
+static bool wait_and_read(struct control *c)
+{
+    bool room = pipe_has_room(&c->pipe);
+    struct pollfd fds[3] = {
+        {.fd = c->pipe.in_fd, .events = room && pipe_may_read(&c->pipe) ? POLLIN : 0},
+        {.fd = c->doorbell, .events = room ? POLLIN : 0},
+        {.fd = c->pipe.out_fd, .events = pipe_waiting(&c->pipe) ? POLLOUT : 0},
+    };
+    int timeout = poll_timeout(c);
+    pthread_mutex_unlock(&c->lock);
+    int ret = poll(fds, ARRAY_SIZE(fds), timeout);
+    pthread_mutex_lock(&c->lock);
+    if (ret < 0 && errno != EINTR)
+        return false;
+    c->time = clock_read();
+    if (fds[0].revents)
+        pipe_read(&c->pipe);
+    if (fds[1].revents & POLLIN) {
+        uint64_t rings;
+        ssize_t ignored = read(c->doorbell, &rings, sizeof(rings));
+        (void)ignored;
+    }
+    return true;
+}
+
+static void turn(struct control *c)
+{
+    if (!wait_and_read(c)) {
+        pipe_end(&c->pipe, EXIT_SYSTEM);
+        return;
+    }
+    read_frames(c);
+    office_read(c);
+    listeners_end(c);
+    c->next_expiry = ports_expire(&c->ports, c->time.now);
+    if (c->time.now >= c->next_scan)
+        rules_scan_host(c);
+    office_wake(c);
+    pipe_flush(&c->pipe);
+}
+
+static void hello(struct control *c)
+{
+    static const char build[] = __VERSION__ CLOCK_NAME;
+    struct ctl_frame f = {.code = CTL_HELLO,
+                          .u.hello = {.magic = CTL_MAGIC,
+                                      .version = CTL_VERSION,
+                                      .table_hash = ctl_table_hash(),
+                                      .cpus = (uint16_t)sysconf(_SC_NPROCESSORS_ONLN),
+                                      .build = ctl_bytes_of(build, sizeof(build) - 1)}};
+    pipe_send(&c->pipe, &f);
+}
+
+static bool open_ends(struct control *c, int in_fd, int out_fd)
+{
+    if (!pipe_open(&c->pipe, in_fd, out_fd))
+        return false;
+    c->doorbell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (c->doorbell < 0)
+        log_error("cannot start: %s", strerror(errno));
+    return c->doorbell >= 0;
+}
+
+static void serve(struct control *c)
+{
+    rules_scan_host(c);
+    hello(c);
+    pipe_flush(&c->pipe);
+    while (!c->pipe.over)
+        turn(c);
+    workers_stop(c);
+    ports_destroy(&c->ports);
+}
+
+int control_run(int in_fd, int out_fd)
+{
+    static struct control c; /* too large for a stack; there is one in a process */
+    c.doorbell = -1;
+    c.time = clock_read();
+    c.next_expiry = UINT64_MAX;
+    pthread_mutex_init(&c.lock, NULL);
+    pthread_mutex_lock(&c.lock);
+    if (open_ends(&c, in_fd, out_fd))
+        serve(&c);
+    else
+        c.pipe.exit_status = EXIT_SYSTEM;
+    pthread_mutex_unlock(&c.lock);
+    pthread_mutex_destroy(&c.lock);
+    pipe_close(&c.pipe);
+    rules_destroy(&c);
+    if (c.doorbell >= 0)
+        close(c.doorbell);
+    return c.pipe.exit_status;
+}

@@ -1,0 +1,54 @@
+/*
+ * What the control thread has: the pipe, the workers, and what these share. Each part is changed by
+ * the file that is named with it.
+ *
+ * A worker that has something for Erlang writes it to the pipe itself where it can (office_tell),
+ * so that a request wakes no thread in between. The lock is for that: whoever holds it may empty
+ * ways out, release ports and write. The control thread holds it but for where it sleeps; workers
+ * never wait for it.
+ */
+#ifndef MEERKAT_CONTROL_STATE_H
+#define MEERKAT_CONTROL_STATE_H
+
+#include "host.h"
+#include "pipe.h"
+#include "worker.h"
+
+struct control {
+    pthread_mutex_t lock;
+    struct pipe pipe;
+    struct clock_time time;
+
+    /* workers.c */
+    struct worker *workers;
+    unsigned worker_count;
+    struct limits limits;
+    struct socket_buffers buffers;
+    enum backend backend;
+
+    /* post_office.c */
+    int doorbell;
+    bool mailed[WORKERS_MAX]; /* has mail, and was not woken for it yet */
+
+    /* rules.c: what the current policy is made of */
+    struct host host;
+    uint8_t *rules;
+    size_t rules_len;
+    bool has_rules;
+    uint64_t next_scan;
+
+    /* listeners.c */
+    struct {
+        uint32_t id;
+        struct addr local;
+        bool used;
+        bool closing;  /* takes no more clients */
+        unsigned idle; /* workers that have nobody left there: counted by post_office.c */
+    } listeners[LISTENERS_MAX];
+
+    /* allocs.c */
+    struct ports ports;
+    uint64_t next_expiry; /* of a reservation */
+};
+
+#endif

@@ -1,0 +1,126 @@
+#include "listeners.h"
+
+#include <string.h>
+
+#include "post_office.h"
+#include "rules.h"
+#include "transports.h"
+
+static void listening(struct control *c, const struct ctl_frame *f, enum ctl_status status,
+                      const struct addr *local, const char *detail)
+{
+    struct ctl_frame out = {.code = CTL_LISTENING,
+                            .ref = f->ref,
+                            .u.listening = {.listener = f->u.listen.listener,
+                                            .status = status,
+                                            .detail = ctl_bytes_of(detail, strlen(detail))}};
+    if (local)
+        out.u.listening.local = *local;
+    pipe_send(&c->pipe, &out);
+}
+
+static bool is_realm(struct ctl_bytes realm)
+{
+    return realm.len > 0 && realm.len < REALM_MAX;
+}
+
+static struct mail_listen mail_of(const struct ctl_listen *m, const struct addr *local, int fd)
+{
+    struct mail_listen ml = {.id = m->listener,
+                             .fd = fd,
+                             .transport = m->transport,
+                             .local = *local,
+                             .other = m->other,
+                             .realm_len = m->realm.len};
+    memcpy(ml.realm, m->realm.data, m->realm.len);
+    return ml;
+}
+
+/* Realm and other address of a listener that is open. */
+static void listen_again(struct control *c, const struct ctl_frame *f, const struct addr *local)
+{
+    const struct ctl_listen *m = &f->u.listen;
+    struct mail_listen ml = mail_of(m, local, -1);
+    office_mail_all(c, MAIL_LISTEN, &ml, sizeof(ml));
+    listening(c, f, CTL_OK, local, "");
+}
+
+static int listener_slot(const struct control *c, uint32_t id)
+{
+    for (int i = 0; i < LISTENERS_MAX; i++)
+        if (c->listeners[i].used && !c->listeners[i].closing && c->listeners[i].id == id)
+            return i;
+    return -1;
+}
+
+static int free_slot(const struct control *c)
+{
+    for (int i = 0; i < LISTENERS_MAX; i++)
+        if (!c->listeners[i].used)
+            return i;
+    return -1;
+}
+
+/* Is it the one that was asked for? A port of 0 was the system's to choose. */
+static bool is_local(const struct addr *bound, const struct addr *asked)
+{
+    return addr_ip_equal(bound, asked) && (asked->port == 0 || asked->port == bound->port);
+}
+
+void listeners_open(struct control *c, const struct ctl_frame *f)
+{
+    const struct ctl_listen *m = &f->u.listen;
+    struct addr local = m->local;
+    int fds[WORKERS_MAX];
+    int known = listener_slot(c, m->listener), slot = free_slot(c);
+    if (known >= 0 && is_local(&c->listeners[known].local, &local) && is_realm(m->realm)) {
+        listen_again(c, f, &c->listeners[known].local);
+        return;
+    }
+    if (!c->workers || known >= 0 || slot < 0 || !transport_of(m->transport) ||
+        local.family == ADDR_NONE || !is_realm(m->realm)) {
+        listening(c, f, CTL_REFUSED, NULL, "no CONFIG yet, id in use, or value out of range");
+        return;
+    }
+    int ret = socket_open_group(&local, c->worker_count, &c->buffers, fds);
+    if (ret) {
+        listening(c, f, CTL_FAILED, NULL, strerror(-ret));
+        return;
+    }
+    c->listeners[slot].id = m->listener;
+    c->listeners[slot].local = local;
+    c->listeners[slot].used = true;
+    c->listeners[slot].closing = false;
+    c->listeners[slot].idle = 0;
+    rules_spread(c); /* before the first packet: our own port is no peer */
+    for (unsigned i = 0; i < c->worker_count; i++) {
+        struct mail_listen ml = mail_of(m, &local, fds[i]);
+        office_mail(c, i, MAIL_LISTEN, &ml, sizeof(ml));
+    }
+    listening(c, f, CTL_OK, &local, "");
+}
+
+void listeners_close(struct control *c, const struct ctl_frame *f, const uint8_t *frame, size_t len)
+{
+    int i = listener_slot(c, f->u.unlisten.listener);
+    if (i < 0) {
+        pipe_reply(&c->pipe, f, CTL_GONE, "");
+        return;
+    }
+    c->listeners[i].closing = true;
+    office_mail_all(c, MAIL_FRAME, frame, len);
+    pipe_reply(&c->pipe, f, CTL_OK, "");
+}
+
+void listeners_end(struct control *c)
+{
+    for (size_t i = 0; i < LISTENERS_MAX; i++) {
+        uint32_t id = c->listeners[i].id;
+        if (!c->listeners[i].used || !c->listeners[i].closing ||
+            c->listeners[i].idle < c->worker_count)
+            continue;
+        c->listeners[i].used = false;
+        office_mail_all(c, MAIL_OVER, &id, sizeof(id));
+        rules_spread(c);
+    }
+}

@@ -1,0 +1,40 @@
+#include "stats.h"
+
+/* u32 pool, u32 ports free, for each; how many bytes that takes. */
+static size_t pools_free(const struct ports *p, uint8_t out[POOLS_MAX * 8])
+{
+    uint32_t n = atomic_load_explicit(&p->pool_count, memory_order_relaxed);
+    for (uint32_t i = 0; i < n; i++) {
+        store32(out + i * 8, p->pools[i].id);
+        store32(out + i * 8 + 4, pool_free(&p->pools[i]));
+    }
+    return n * 8;
+}
+
+void stats(struct control *c, const struct ctl_frame *f)
+{
+    uint8_t counters[COUNTER_COUNT * 8];
+    uint8_t pools[POOLS_MAX * 8];
+    struct ctl_frame out = {.code = CTL_STATS_REPLY, .ref = f->ref};
+    struct ctl_stats_reply *r = &out.u.stats_reply;
+    for (size_t i = 0; i < COUNTER_COUNT; i++) {
+        uint64_t sum = 0;
+        for (unsigned w = 0; w < c->worker_count; w++)
+            sum += atomic_load_explicit(&c->workers[w].shard.counters[i], memory_order_relaxed);
+        store64(counters + i * 8, sum);
+    }
+    for (unsigned w = 0; w < c->worker_count; w++) {
+        r->sessions += atomic_load_explicit(&c->workers[w].sessions_live, memory_order_relaxed);
+        r->peers += atomic_load_explicit(&c->workers[w].peers_live, memory_order_relaxed);
+        r->requests += atomic_load_explicit(&c->workers[w].requests_live, memory_order_relaxed);
+        r->mail_in += mailbox_waiting(&c->workers[w].shard.in);
+        r->mail_out += mailbox_waiting(&c->workers[w].shard.out);
+    }
+    r->workers = (uint16_t)c->worker_count;
+    r->io_backend = (uint8_t)c->backend;
+    r->mail_out += (uint32_t)pipe_waiting(&c->pipe);
+    r->ports_free = ports_free(&c->ports);
+    r->pools = ctl_bytes_of(pools, pools_free(&c->ports, pools));
+    r->counters = ctl_bytes_of(counters, sizeof(counters));
+    pipe_send(&c->pipe, &out);
+}

@@ -1,0 +1,116 @@
+#include "workers.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "post_office.h"
+
+static void report_io(struct control *c, const char *why)
+{
+    struct socket_buffers granted = socket_buffers_granted(&c->buffers);
+    struct ctl_frame f = {.code = CTL_IO,
+                          .u.io = {.io_backend = (uint8_t)c->backend,
+                                   .receive_buffer = granted.receive,
+                                   .send_buffer = granted.send,
+                                   .detail = ctl_bytes_of(why, strlen(why))}};
+    pipe_send(&c->pipe, &f);
+}
+
+void workers_config(struct control *c, const struct ctl_frame *f)
+{
+    const struct ctl_config *m = &f->u.config;
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    unsigned n = m->workers ? m->workers : (unsigned)MAX(cpus, 1);
+    if (c->workers || n > WORKERS_MAX || m->nonce_key.len != STUN_NONCE_KEY_LEN ||
+        m->sessions_max == 0 || m->peers_max == 0 || m->credits == 0 ||
+        m->channel_max < CHANNEL_MIN || m->channel_max > CHANNEL_MAX_WIDE ||
+        m->io_backend > BACKEND_EPOLL) {
+        pipe_reply(&c->pipe, f, CTL_REFUSED,
+                   c->workers ? "CONFIG came before" : "CONFIG value out of range");
+        return;
+    }
+    char why[BACKEND_WHY_MAX];
+    if (backend_choose((enum backend)m->io_backend, &c->backend, why) != 0) {
+        char detail[BACKEND_WHY_MAX + 32];
+        snprintf(detail, sizeof(detail), "io_uring is refused (%s)", why);
+        pipe_reply(&c->pipe, f, CTL_FAILED, detail);
+        return;
+    }
+    struct shard_config sc = {.sessions_max = m->sessions_max,
+                              .peers_max = m->peers_max,
+                              .credits = m->credits,
+                              .nonce_lifetime_s = m->nonce_lifetime_s,
+                              .nonce_features = m->nonce_features,
+                              .channel_max = m->channel_max,
+                              .rfc3489 = m->rfc3489 != 0,
+                              .limits = &c->limits,
+                              .ports = &c->ports};
+    const struct worker_config wc = {
+        .doorbell = c->doorbell, .tell = office_tell, .tell_ctx = c, .backend = c->backend};
+    memcpy(sc.nonce_key, m->nonce_key.data, STUN_NONCE_KEY_LEN);
+    c->buffers = (struct socket_buffers){m->receive_buffer, m->send_buffer};
+    ports_init(&c->ports, &c->buffers);
+    ratelimit_init(&c->limits.unauthenticated, m->unauthenticated_rate, m->unauthenticated_burst);
+    shared_bucket_set(&c->limits.total, bandwidth(m->bytes_per_s));
+    c->limits.users_max = m->sessions_max + 1;
+    c->limits.users = memory_reserve(c->limits.users_max * sizeof(*c->limits.users));
+    c->workers = calloc(n, sizeof(*c->workers));
+    int ret = c->workers && c->limits.users ? 0 : -ENOMEM;
+    for (unsigned i = 0; ret == 0 && i < n; i++) {
+        sc.index = i;
+        ret = worker_init(&c->workers[i], &sc, &wc, c->time);
+        if (ret == 0 && (ret = worker_start(&c->workers[i])) != 0)
+            worker_destroy(&c->workers[i]);
+        if (ret == 0)
+            c->worker_count++;
+    }
+    crypto_zero(sc.nonce_key, sizeof(sc.nonce_key));
+    pipe_reply(&c->pipe, f, ret ? CTL_FAILED : CTL_OK, ret ? strerror(-ret) : "");
+    if (ret == 0)
+        report_io(c, why);
+}
+
+void workers_tune(struct control *c, const struct ctl_frame *f, const uint8_t *frame, size_t len)
+{
+    const struct ctl_tune *m = &f->u.tune;
+    if (!c->workers || m->channel_max < CHANNEL_MIN || m->channel_max > CHANNEL_MAX_WIDE) {
+        pipe_reply(&c->pipe, f, CTL_REFUSED,
+                   c->workers ? "TUNE value out of range" : "no CONFIG yet");
+        return;
+    }
+    struct socket_buffers buffers = {m->receive_buffer, m->send_buffer};
+    bool other = !socket_buffers_equal(&buffers, &c->buffers);
+    c->buffers = buffers;
+    ports_buffers(&c->ports, &buffers);
+    ratelimit_set(&c->limits.unauthenticated, m->unauthenticated_rate, m->unauthenticated_burst);
+    office_mail_all(c, MAIL_FRAME, frame, len);
+    pipe_reply(&c->pipe, f, CTL_OK, "");
+    if (other)
+        report_io(c, "");
+}
+
+void workers_bucket(struct control *c, const struct ctl_frame *f)
+{
+    const struct ctl_bucket *m = &f->u.bucket;
+    if (m->bucket == 0)
+        shared_bucket_set(&c->limits.total, bandwidth(m->bytes_per_s));
+    else if (m->bucket < c->limits.users_max)
+        shared_bucket_set(&c->limits.users[m->bucket], bandwidth(m->bytes_per_s));
+}
+
+void workers_stop(struct control *c)
+{
+    for (unsigned i = 0; i < c->worker_count; i++) {
+        atomic_store(&c->workers[i].stopping, true);
+        worker_wake(&c->workers[i]);
+    }
+    for (unsigned i = 0; i < c->worker_count; i++) {
+        pthread_join(c->workers[i].thread, NULL);
+        io_destroy(c->workers[i].shard.io);
+        worker_destroy(&c->workers[i]);
+    }
+    free(c->workers);
+    memory_release(c->limits.users, c->limits.users_max * sizeof(*c->limits.users));
+}

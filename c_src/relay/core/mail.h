@@ -1,0 +1,93 @@
+/*
+ * What workers and the control thread say to each other: the kinds of mail and their formats. Who
+ * reads which is decided in worker/inbox.c and control/post_office.c.
+ */
+#ifndef MEERKAT_MAIL_H
+#define MEERKAT_MAIL_H
+
+#include <stddef.h>
+
+#include "port.h"
+#include "transport.h"
+
+enum {
+    MAIL_SIZE = 1 << 20,      /* each way, each worker */
+    MAIL_RESERVE = 64 * 1024, /* of the way out, kept free of requests */
+};
+
+/* The first byte of a mail. */
+enum mail {
+    MAIL_FRAME = 1, /* both ways: a frame of ctl.def */
+    MAIL_LISTEN,    /* to the worker: struct mail_listen */
+    MAIL_ALLOC,     /* to the worker: struct mail_alloc */
+    MAIL_POLICY,    /* to the worker: struct policy *, which it then owns */
+    MAIL_MOVE,      /* to the session's worker: struct mail_move */
+    MAIL_ROAM,      /* to the control thread, who passes it to roam.to: struct mail_roam */
+    MAIL_CARRY,     /* likewise, to carry.to: struct mail_carry and a client's datagram */
+    MAIL_PORT_FREE, /* to the control thread: struct mail_port, whose socket is closed */
+    MAIL_IDLE,      /* to the control thread: the number of a listener that has nobody left here */
+    MAIL_OVER,      /* to the worker: likewise, nor anywhere else */
+};
+
+struct mail_listen {
+    uint32_t id;
+    int fd; /* -1: the listener is there, and takes realm and other */
+    uint8_t transport;
+    struct addr local, other;
+    size_t realm_len;
+    char realm[REALM_MAX];
+};
+
+struct mail_alloc {
+    uint32_t ref;
+    uint64_t session;
+    uint32_t listener;
+    uint8_t transport;
+    struct addr client, server;
+    struct port relayed[2]; /* by family; pool NULL where there is none */
+    uint16_t status[2];
+    uint64_t token;
+    uint32_t lifetime_ms;
+    uint64_t bytes_per_s;
+    uint32_t bucket;
+    unsigned home; /* where that client's datagrams come in */
+};
+
+struct mail_port {
+    struct pool *pool;
+    uint16_t port;
+};
+
+/* A flow without what only one worker can know. */
+struct mail_flow {
+    uint32_t listener;
+    uint8_t transport;
+    struct addr client, server;
+};
+
+struct mail_move {
+    uint32_t ref;
+    uint64_t session;
+    struct mail_flow flow;
+    unsigned home; /* where that client's datagrams come in */
+};
+
+struct mail_roam {
+    unsigned to;
+    bool add; /* or remove */
+    uint64_t session;
+    unsigned home; /* the session's worker */
+    struct mail_flow flow;
+};
+
+struct mail_carry {
+    unsigned to;
+    uint64_t session;
+    struct mail_flow flow;
+    uint32_t len; /* bytes that follow */
+};
+
+_Static_assert(offsetof(struct mail_roam, to) == 0 && offsetof(struct mail_carry, to) == 0,
+               "whoever passes them on reads this much");
+
+#endif

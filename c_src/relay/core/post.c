@@ -1,0 +1,70 @@
+#include "post.h"
+
+#include <string.h>
+
+/* So long a frame without haste waits for others. */
+#define CALM_NS NS_PER_MS
+
+enum { COMMAND_ROOM = 1024 };
+
+bool post_has_room(struct shard *sh)
+{
+    return mailbox_room(&sh->out) >= COMMAND_ROOM;
+}
+
+/* A frame whose bytes fields have no more than so many bytes together. */
+static bool post(struct shard *sh, const struct ctl_frame *f, uint32_t bytes_max)
+{
+    uint32_t max = 1 + CTL_PLAIN_MAX + bytes_max;
+    uint8_t *record = mailbox_reserve(&sh->out, max);
+    if (!record)
+        return false;
+    record[0] = MAIL_FRAME;
+    size_t len = ctl_encode(f, record + 1, max - 1);
+    mailbox_commit(&sh->out, record, (uint32_t)(1 + len));
+    sh->rang = true;
+    return true;
+}
+
+bool post_frame(struct shard *sh, const struct ctl_frame *f)
+{
+    return post(sh, f, 256);
+}
+
+bool post_request(struct shard *sh, const struct ctl_frame *f)
+{
+    return mailbox_room(&sh->out) >= 1 + CTL_PLAIN_MAX + REQUEST_MAX + MAIL_RESERVE &&
+           post(sh, f, REQUEST_MAX);
+}
+
+bool post_mail(struct shard *sh, enum mail kind, const void *data, size_t len, const void *more,
+               size_t more_len, uint32_t reserve)
+{
+    uint32_t need = (uint32_t)(1 + len + more_len);
+    uint8_t *record =
+        mailbox_room(&sh->out) < need + reserve ? NULL : mailbox_reserve(&sh->out, need);
+    if (!record)
+        return false;
+    record[0] = (uint8_t)kind;
+    memcpy(record + 1, data, len);
+    if (more_len)
+        memcpy(record + 1 + len, more, more_len);
+    mailbox_commit(&sh->out, record, need);
+    sh->rang = true;
+    return true;
+}
+
+bool post_calm(struct shard *sh)
+{
+    bool rang = sh->rang;
+    sh->rang = false;
+    return rang;
+}
+
+void post_haste(struct shard *sh, bool rang)
+{
+    if (sh->rang && !sh->ring_at)
+        sh->ring_at = sh->time.now + CALM_NS;
+    sh->calm = sh->calm || sh->rang;
+    sh->rang = rang;
+}

@@ -1,0 +1,52 @@
+#include "shard.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "crypto.h"
+#include "mail.h"
+
+int shard_init(struct shard *sh, const struct shard_config *config, struct clock_time start)
+{
+    memset(sh, 0, sizeof(*sh));
+    sh->config = *config;
+    sh->time = start;
+    if (!sessions_init(&sh->sessions, config->sessions_max, config->peers_max, start.now) ||
+        !roamers_init(&sh->roamers, config->sessions_max) ||
+        !pendings_init(&sh->pending, config->index, config->credits) ||
+        !mailbox_init(&sh->in, MAIL_SIZE) || !mailbox_init(&sh->out, MAIL_SIZE)) {
+        shard_destroy(sh);
+        return -ENOMEM;
+    }
+    return 0;
+}
+
+void shard_destroy(struct shard *sh)
+{
+    sessions_destroy(&sh->sessions);
+    roamers_destroy(&sh->roamers);
+    pendings_destroy(&sh->pending);
+    mailbox_destroy(&sh->in);
+    mailbox_destroy(&sh->out);
+    policy_free(sh->policy);
+    sh->policy = NULL;
+    crypto_zero(&sh->config.nonce_key, sizeof(sh->config.nonce_key));
+}
+
+void shard_random(struct shard *sh, void *out, size_t len)
+{
+    if (sh->random_left < len) {
+        crypto_random(sh->random, sizeof(sh->random));
+        sh->random_left = sizeof(sh->random);
+    }
+    sh->random_left -= len;
+    memcpy(out, sh->random + sh->random_left, len);
+}
+
+struct listener *shard_listener(struct shard *sh, uint32_t id)
+{
+    for (size_t i = 0; i < LISTENERS_MAX; i++)
+        if (sh->listeners[i].in_use && sh->listeners[i].id == id)
+            return &sh->listeners[i];
+    return NULL;
+}

@@ -1,0 +1,89 @@
+/*
+ * What a worker has: its io, its tables, its mailboxes, its counters. Everything that concerns one
+ * client happens in one worker, so nothing here is locked. Knows no thread and no message: who
+ * reads packets and mail stands above.
+ */
+#ifndef MEERKAT_SHARD_H
+#define MEERKAT_SHARD_H
+
+#include <stdatomic.h>
+
+#include "clock.h"
+#include "ctl.h"
+#include "mailbox.h"
+#include "pending.h"
+#include "ratelimit.h"
+#include "roam.h"
+#include "session.h"
+#include "stun.h"
+
+enum {
+    REQUEST_MAX = 4096, /* bytes a request may have */
+    RANDOM_POOL = 4096,
+    PROMISE_MAX = 512, /* bytes of an ANSWER_IF */
+};
+
+/* What all workers take from. */
+struct limits {
+    struct ratelimit unauthenticated;
+    struct shared_bucket total;
+    struct shared_bucket *users; /* by the number of BUCKET; sessions_max + 1 of them */
+    uint32_t users_max;
+};
+
+struct shard_config {
+    unsigned index;
+    uint32_t sessions_max, peers_max, credits;
+    uint32_t nonce_lifetime_s, nonce_features;
+    uint8_t nonce_key[STUN_NONCE_KEY_LEN];
+    uint16_t channel_max;
+    bool rfc3489;
+    struct limits *limits;
+    struct ports *ports;
+};
+
+/* ANSWER_IF, for the command behind it. */
+struct promise {
+    uint32_t ref; /* 0: none */
+    uint64_t flow;
+    size_t len;
+    uint8_t packet[PROMISE_MAX];
+};
+
+struct shard {
+    struct shard_config config;
+    struct clock_time time;
+    struct io *io;
+    struct sessions sessions;
+    struct policy *policy;
+    struct listener listeners[LISTENERS_MAX];
+    struct mailbox in, out;
+    bool rang;        /* something was posted since the doorbell was last rung */
+    bool calm;        /* something was posted without haste since then */
+    uint64_t ring_at; /* when what was posted without haste is rung for, 0: nothing is */
+    struct roamers roamers;
+    struct pendings pending;
+    struct promise promise;
+    _Atomic uint64_t counters[COUNTER_COUNT]; /* written here, read by anyone */
+    uint8_t random[RANDOM_POOL];
+    size_t random_left;
+};
+
+/* Everything but the io. 0 or -errno. */
+int shard_init(struct shard *sh, const struct shard_config *config, struct clock_time start);
+/* The io's sockets are closed. Mail that is left must have been discarded. */
+void shard_destroy(struct shard *sh);
+
+/* Bytes for transaction ids, from the kernel's generator by the page. */
+void shard_random(struct shard *sh, void *out, size_t len);
+
+/* The listener of that id, or NULL. */
+struct listener *shard_listener(struct shard *sh, uint32_t id);
+
+/* That many milliseconds from now, as a deadline. */
+static inline uint64_t shard_in_ms(const struct shard *sh, uint32_t ms)
+{
+    return sh->time.now + ms * NS_PER_MS;
+}
+
+#endif

@@ -1,0 +1,157 @@
+/*
+ * Receiving on io_uring: buffers, sockets and their multishot receives. See ring.h.
+ */
+#include "uring_recv.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "uring_send.h"
+
+/* ------------------------------------------------------------------------------------- sockets */
+
+static void arm(struct uring *u, uint32_t index)
+{
+    struct slot *slot = &u->slots[index];
+    struct io_socket *s = slot->socket;
+    struct io_uring_sqe *sqe = ring_sqe(u);
+    io_uring_prep_recvmsg_multishot(sqe, s->fd, &u->recv_template, 0);
+    sqe->flags |= IOSQE_BUFFER_SELECT;
+    sqe->buf_group = BUFFER_GROUP;
+    sqe->user_data = tag(OP_RECV, slot->gen, index);
+    s->armed = true;
+}
+
+int uring_add(struct io *io, struct io_socket *s)
+{
+    struct uring *u = uring_of(io);
+    uint32_t index;
+    if (u->free_slot) {
+        index = u->free_slot - 1;
+        u->free_slot = u->slots[index].next_free;
+    } else if (u->slots_used < u->slots_max) {
+        index = u->slots_used++;
+    } else {
+        return -ENOSPC;
+    }
+    u->slots[index].socket = s;
+    s->slot = index;
+    s->removing = false;
+    arm(u, index);
+    return 0;
+}
+
+void uring_remove(struct io *io, struct io_socket *s)
+{
+    struct uring *u = uring_of(io);
+    struct slot *slot = &u->slots[s->slot];
+    s->removing = true;
+    struct io_uring_sqe *sqe = ring_sqe(u);
+    io_uring_prep_cancel64(sqe, tag(OP_RECV, slot->gen, s->slot), 0);
+    sqe->user_data = tag(OP_CANCEL, slot->gen, s->slot);
+}
+
+static void closed(struct uring *u, uint32_t index)
+{
+    struct slot *slot = &u->slots[index];
+    struct io_socket *s = slot->socket;
+    /* A send still to be submitted names the descriptor by number: let it go first. */
+    if (u->runs->datagrams)
+        uring_flush_now(u);
+    reports_forget(&u->reports, s);
+    close(s->fd);
+    s->fd = -1;
+    slot->socket = NULL;
+    slot->gen++;
+    slot->next_free = u->free_slot;
+    u->free_slot = index + 1;
+    s->handler->on_closed(u->io.events.ctx, s);
+}
+
+static void arm_again(struct uring *u, uint32_t index)
+{
+    struct slot *slot = &u->slots[index];
+    struct io_socket *s = slot->socket;
+    slot->waits = false;
+    if (s && !s->removing && !s->armed)
+        arm(u, index);
+}
+
+void uring_rearm(struct uring *u)
+{
+    uint32_t n = MIN(u->rearm_count, (uint32_t)REARM_MAX);
+    for (uint32_t i = 0; i < n; i++)
+        arm_again(u, u->rearm[i]);
+    u->rearm_count -= n;
+    memmove(u->rearm, u->rearm + n, u->rearm_count * sizeof(u->rearm[0]));
+}
+
+/* --------------------------------------------------------------------------------- completions */
+
+/* What liburing's accessors would find; that the parts lie where they do is our own doing. */
+static void received(struct uring *u, struct io_socket *s, uint8_t *buffer, int res)
+{
+    const struct io_uring_recvmsg_out *out = (const void *)buffer;
+    const void *name = buffer + sizeof(*out);
+    struct io_packet p = {.roomy = true, .data = buffer + PAYLOAD_OFFSET};
+    if (UNLIKELY(res < PAYLOAD_OFFSET || !addr_from_sockaddr(&p.from, name, out->namelen)))
+        return;
+    struct msghdr control = {.msg_control = buffer + sizeof(*out) + NAME_LEN,
+                             .msg_controllen = MIN(out->controllen, CONTROL_LEN)};
+    p.len = MIN(out->payloadlen, (uint32_t)(res - PAYLOAD_OFFSET));
+    p.truncated = (out->flags & MSG_TRUNC) != 0;
+    deliver(&u->io, s, &p, &control);
+}
+
+/* The slot a completion means, NULL when its socket is gone since. */
+static struct slot *slot_of(struct uring *u, uint64_t what)
+{
+    uint32_t index = (uint32_t)what, gen = (uint32_t)(what >> 42) & GEN_MASK;
+    if (index >= u->slots_max)
+        return NULL;
+    struct slot *slot = &u->slots[index];
+    return slot->socket && (slot->gen & GEN_MASK) == gen ? slot : NULL;
+}
+
+/* Cancelled, out of buffers, a datagram of length zero, or an error. */
+static void ended(struct uring *u, uint32_t index, int res)
+{
+    struct slot *slot = &u->slots[index];
+    struct io_socket *s = slot->socket;
+    s->armed = false;
+    if (s->removing) {
+        closed(u, index);
+        return;
+    }
+    if (res == -ENOBUFS)
+        u->io.events.on_error(u->io.events.ctx, NULL, ENOBUFS);
+    else if (res < 0 && s->wants_errors)
+        reports_read(&u->reports, s, NULL);
+    else if (res < 0)
+        u->io.events.on_error(u->io.events.ctx, s, -res);
+    if (!slot->waits)
+        u->rearm[u->rearm_count++] = index;
+    slot->waits = true;
+}
+
+void uring_on_recv(struct uring *u, const struct io_uring_cqe *cqe)
+{
+    struct slot *slot = slot_of(u, cqe->user_data);
+    if (cqe->flags & IORING_CQE_F_BUFFER) {
+        uint16_t bid = (uint16_t)(cqe->flags >> IORING_CQE_BUFFER_SHIFT);
+        u->consumed[u->consumed_count++] = bid;
+        if (slot && cqe->res >= 0 && !slot->socket->removing)
+            received(u, slot->socket, u->buffers + (size_t)bid * STRIDE, cqe->res);
+    }
+    if (slot && !(cqe->flags & IORING_CQE_F_MORE))
+        ended(u, (uint32_t)cqe->user_data, cqe->res);
+}
+
+/* Nothing to cancel: the receive had just ended and waits to be armed again. */
+void uring_on_cancel(struct uring *u, const struct io_uring_cqe *cqe)
+{
+    struct slot *slot = slot_of(u, cqe->user_data);
+    if (slot && !slot->socket->armed)
+        closed(u, (uint32_t)cqe->user_data);
+}

@@ -1,0 +1,236 @@
+/*
+ * Sockets of the IPv6 family never carry IPv4 (V6ONLY), so that ::ffff:a.b.c.d reaches nothing.
+ *
+ * The spread is a classic BPF program on the SO_REUSEPORT group, a hash of the client's IP and
+ * port. Unlike the kernel's own hash it can be computed here as well: state can be put where its
+ * client will arrive.
+ */
+#include "socket.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <netinet/udp.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bytes.h"
+#include "sockopt.h"
+
+#define MIX_PORT 0x9e3779b1u
+#define MIX_ALL  0x85ebca6bu
+
+/* Above rmem_max and wmem_max only with CAP_NET_ADMIN; as much as is allowed without. */
+static void set_buffer(int fd, int force, int ask, uint32_t bytes)
+{
+    int value = (int)MIN(bytes, (uint32_t)INT32_MAX);
+    if (bytes && sockopt_set(fd, SOL_SOCKET, force, value) != 0)
+        sockopt_set(fd, SOL_SOCKET, ask, value);
+}
+
+void socket_set_buffers(int fd, const struct socket_buffers *b)
+{
+    set_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, b->receive);
+    set_buffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, b->send);
+}
+
+/* The kernel tells twice what was asked for: it counts its own overhead. */
+static uint32_t get_buffer(int fd, int name)
+{
+    int value = 0;
+    socklen_t len = sizeof(value);
+    return getsockopt(fd, SOL_SOCKET, name, &value, &len) == 0 ? (uint32_t)value / 2 : 0;
+}
+
+bool socket_buffers_equal(const struct socket_buffers *a, const struct socket_buffers *b)
+{
+    return a->receive == b->receive && a->send == b->send;
+}
+
+struct socket_buffers socket_buffers_granted(const struct socket_buffers *asked)
+{
+    struct socket_buffers granted = {0};
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return granted;
+    socket_set_buffers(fd, asked);
+    granted = (struct socket_buffers){get_buffer(fd, SO_RCVBUF), get_buffer(fd, SO_SNDBUF)};
+    close(fd);
+    return granted;
+}
+
+static int open_udp(uint8_t family, const struct socket_buffers *buffers)
+{
+    int domain = family == ADDR_V4 ? AF_INET : AF_INET6;
+    int fd = socket(domain, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    if (domain == AF_INET6) {
+        int ret = sockopt_set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+        if (ret) {
+            close(fd);
+            return ret;
+        }
+    }
+    if (buffers)
+        socket_set_buffers(fd, buffers);
+    sockopt_set(fd, SOL_SOCKET, SO_RXQ_OVFL, 1);
+    sockopt_set(fd, IPPROTO_UDP, UDP_GRO,
+                1); /* where the kernel can (5.0): deliver.h takes it apart */
+    return fd;
+}
+
+static int bind_addr(int fd, const struct addr *a)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = addr_to_sockaddr(a, &ss);
+    return bind(fd, (struct sockaddr *)&ss, len) == 0 ? 0 : -errno;
+}
+
+int socket_open_relayed(const struct addr *a, const struct socket_buffers *buffers)
+{
+    int fd = open_udp(a->family, buffers);
+    if (fd < 0)
+        return fd;
+    /* ICMP errors are reported (RFC 8656 11.5). DF is set when a client asks for it, and only then
+     * (RFC 8656 15); the kernel fragments otherwise. */
+    int ret = a->family == ADDR_V4 ? sockopt_set(fd, IPPROTO_IP, IP_RECVERR, 1)
+                                   : sockopt_set(fd, IPPROTO_IPV6, IPV6_RECVERR, 1);
+    if (ret == 0)
+        ret = sockopt_dont_fragment(fd, a->family, false);
+    if (ret == 0)
+        ret = bind_addr(fd, a);
+    if (ret) {
+        close(fd);
+        return ret;
+    }
+    return fd;
+}
+
+/* ------------------------------------------------------------------------------- the spread */
+
+unsigned socket_spread(const struct addr *client, unsigned n)
+{
+    uint32_t ip = load32(client->ip + 12);
+    if (client->family == ADDR_V6)
+        ip ^= load32(client->ip) ^ load32(client->ip + 4) ^ load32(client->ip + 8);
+    uint32_t hash = (ip ^ client->port * MIX_PORT) * MIX_ALL;
+    return (hash >> 16) % n;
+}
+
+static int attach_spread(int fd, uint8_t family, unsigned n)
+{
+#define NET(offset) (uint32_t)(SKF_NET_OFF + (offset))
+    struct sock_filter v4[] = {
+        BPF_STMT(BPF_LDX | BPF_B | BPF_MSH, NET(0)), /* X = length of the IP header */
+        BPF_STMT(BPF_LD | BPF_H | BPF_IND, NET(0)),  /* source port */
+        BPF_STMT(BPF_ALU | BPF_MUL | BPF_K, MIX_PORT),
+        BPF_STMT(BPF_MISC | BPF_TAX, 0),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, NET(12)), /* source address */
+        BPF_STMT(BPF_ALU | BPF_XOR | BPF_X, 0),
+        BPF_STMT(BPF_ALU | BPF_MUL | BPF_K, MIX_ALL),
+        BPF_STMT(BPF_ALU | BPF_RSH | BPF_K, 16),
+        BPF_STMT(BPF_ALU | BPF_MOD | BPF_K, n),
+        BPF_STMT(BPF_RET | BPF_A, 0),
+    };
+    struct sock_filter v6[] = {
+        BPF_STMT(BPF_LD | BPF_H | BPF_ABS,
+                 NET(40)), /* extension headers: wrong, but always alike */
+        BPF_STMT(BPF_ALU | BPF_MUL | BPF_K, MIX_PORT),
+        BPF_STMT(BPF_MISC | BPF_TAX, 0),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, NET(8)),
+        BPF_STMT(BPF_ALU | BPF_XOR | BPF_X, 0),
+        BPF_STMT(BPF_MISC | BPF_TAX, 0),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, NET(12)),
+        BPF_STMT(BPF_ALU | BPF_XOR | BPF_X, 0),
+        BPF_STMT(BPF_MISC | BPF_TAX, 0),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, NET(16)),
+        BPF_STMT(BPF_ALU | BPF_XOR | BPF_X, 0),
+        BPF_STMT(BPF_MISC | BPF_TAX, 0),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, NET(20)),
+        BPF_STMT(BPF_ALU | BPF_XOR | BPF_X, 0),
+        BPF_STMT(BPF_ALU | BPF_MUL | BPF_K, MIX_ALL),
+        BPF_STMT(BPF_ALU | BPF_RSH | BPF_K, 16),
+        BPF_STMT(BPF_ALU | BPF_MOD | BPF_K, n),
+        BPF_STMT(BPF_RET | BPF_A, 0),
+    };
+#undef NET
+    struct sock_fprog prog = family == ADDR_V4 ? (struct sock_fprog){ARRAY_SIZE(v4), v4}
+                                               : (struct sock_fprog){ARRAY_SIZE(v6), v6};
+    return setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &prog, sizeof(prog)) == 0 ? 0
+                                                                                          : -errno;
+}
+
+/* ------------------------------------------------------------------------------- the group */
+
+static int shut(int fd)
+{
+    struct sock_filter nothing[] = {BPF_STMT(BPF_RET | BPF_K, 0)};
+    struct sock_fprog prog = {ARRAY_SIZE(nothing), nothing};
+    return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog)) == 0 ? 0 : -errno;
+}
+
+/* Binds without SO_REUSEPORT once: fails where anybody else listens, and settles port 0. */
+static int claim(struct addr *local)
+{
+    int fd = open_udp(local->family, NULL);
+    if (fd < 0)
+        return fd;
+    int ret = bind_addr(fd, local);
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof(ss);
+    struct addr bound;
+    if (ret == 0 && getsockname(fd, (struct sockaddr *)&ss, &len) == 0 &&
+        addr_from_sockaddr(&bound, (struct sockaddr *)&ss, len))
+        local->port = bound.port;
+    close(fd);
+    return ret;
+}
+
+static int open_member(const struct addr *local, const struct socket_buffers *buffers)
+{
+    int fd = open_udp(local->family, buffers);
+    if (fd < 0)
+        return fd;
+    int ret = sockopt_set(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+    if (ret == 0 && addr_is_any(local))
+        ret = local->family == ADDR_V4 ? sockopt_set(fd, IPPROTO_IP, IP_PKTINFO, 1)
+                                       : sockopt_set(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
+    if (ret == 0) /* data for clients may be cut (RFC 8656 14), whatever ICMP says of the path */
+        ret = sockopt_dont_fragment(fd, local->family, false);
+    if (ret == 0)
+        ret = shut(fd);
+    if (ret == 0)
+        ret = bind_addr(fd, local);
+    if (ret) {
+        close(fd);
+        return ret;
+    }
+    return fd;
+}
+
+int socket_open_group(struct addr *local, unsigned n, const struct socket_buffers *buffers,
+                      int fds[])
+{
+    unsigned opened = 0;
+    int ret = claim(local);
+    if (ret)
+        return ret;
+    for (; opened < n; opened++) {
+        fds[opened] = open_member(local, buffers);
+        if (fds[opened] < 0) {
+            ret = fds[opened];
+            goto err_close;
+        }
+    }
+    if (n > 1 && (ret = attach_spread(fds[0], local->family, n)) != 0)
+        goto err_close;
+    for (unsigned i = 0; i < n; i++)
+        sockopt_set(fds[i], SOL_SOCKET, SO_DETACH_FILTER, 0);
+    return 0;
+
+err_close:
+    while (opened > 0)
+        close(fds[--opened]);
+    return ret;
+}

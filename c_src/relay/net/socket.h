@@ -1,0 +1,39 @@
+/*
+ * Opening UDP sockets: the one for a relayed address, and the group of listening sockets among
+ * which the kernel spreads clients. Called by the control thread; knows neither rings nor sessions.
+ */
+#ifndef MEERKAT_SOCKET_H
+#define MEERKAT_SOCKET_H
+
+#include "addr.h"
+
+enum { WORKERS_MAX = 64 };
+
+/* Bytes of SO_RCVBUF and SO_SNDBUF; 0 is the system's default. */
+struct socket_buffers {
+    uint32_t receive, send;
+};
+
+bool socket_buffers_equal(const struct socket_buffers *a, const struct socket_buffers *b);
+
+/* Gives an open socket buffers of these sizes, or as much as the kernel allows. */
+void socket_set_buffers(int fd, const struct socket_buffers *b);
+
+/* What the kernel makes of these (net.core.rmem_max, wmem_max). Zeros if that cannot be told. */
+struct socket_buffers socket_buffers_granted(const struct socket_buffers *asked);
+
+/* A nonblocking socket bound to exactly a; or -errno. buffers may be NULL. */
+int socket_open_relayed(const struct addr *a, const struct socket_buffers *buffers);
+
+/*
+ * Binds n sockets to *local (port 0: any, filled in) and makes the kernel hand every datagram of
+ * one client to socket number socket_spread(client, n). None receives before all stand.
+ * 0, or -errno with nothing left open; -EADDRINUSE also when others share the port by SO_REUSEPORT.
+ */
+int socket_open_group(struct addr *local, unsigned n, const struct socket_buffers *buffers,
+                      int fds[]);
+
+/* The same choice as the kernel's. */
+unsigned socket_spread(const struct addr *client, unsigned n);
+
+#endif

@@ -1,0 +1,77 @@
+#include "pending.h"
+
+#include <string.h>
+
+#include "clock.h"
+
+/* Nobody waits longer: a client's transaction is over after 39.5 s (RFC 8489 6.2.1), and Erlang
+ * that has not answered by then has lost it. */
+#define PENDING_NS (10 * NS_PER_S)
+
+enum { GENERATION_MASK = 0xffffff };
+
+bool pendings_init(struct pendings *t, unsigned worker, uint32_t credits)
+{
+    memset(t, 0, sizeof(*t));
+    t->worker = worker;
+    list_init(&t->in_order);
+    return slab_init(&t->slab, sizeof(struct pending), credits);
+}
+
+void pendings_destroy(struct pendings *t)
+{
+    slab_destroy(&t->slab);
+}
+
+static struct pending *oldest(const struct pendings *t)
+{
+    return list_empty(&t->in_order) ? NULL
+                                    : container_of(t->in_order.next, struct pending, in_order);
+}
+
+struct pending *pending_take(struct pendings *t, const struct flow *f, uint64_t now)
+{
+    struct pending *p = slab_alloc(&t->slab), *lost = p ? NULL : oldest(t);
+    if (lost && lost->since + PENDING_NS < now) {
+        pending_release(t, lost);
+        p = slab_alloc(&t->slab);
+    }
+    if (!p)
+        return NULL;
+    t->generation = (t->generation & GENERATION_MASK) == GENERATION_MASK ? 1 : t->generation + 1;
+    p->generation = t->generation;
+    p->since = now;
+    p->flow = *f;
+    list_init(&p->in_order);
+    list_add_tail(&t->in_order, &p->in_order);
+    return p;
+}
+
+uint64_t pending_number(const struct pendings *t, const struct pending *p)
+{
+    return (uint64_t)t->worker << 56 | (uint64_t)p->generation << 32 | slab_index(&t->slab, p);
+}
+
+struct pending *pending_find(const struct pendings *t, uint64_t number)
+{
+    uint32_t slot = (uint32_t)number, generation = (uint32_t)(number >> 32) & GENERATION_MASK;
+    struct pending *p = slot < t->slab.touched ? slab_at(&t->slab, slot) : NULL;
+    return p && generation && p->generation == generation ? p : NULL;
+}
+
+void pending_release(struct pendings *t, struct pending *p)
+{
+    list_del(&p->in_order);
+    p->generation = 0;
+    slab_free(&t->slab, p);
+}
+
+bool pending_on(const struct pendings *t, const struct listener *l)
+{
+    struct list *at;
+    list_for_each (at, &t->in_order) {
+        if (container_of(at, struct pending, in_order)->flow.listener == l)
+            return true;
+    }
+    return false;
+}

@@ -1,0 +1,45 @@
+/*
+ * Requests Erlang has and has not answered: each holds a credit, of which there are so many, and
+ * remembers where its answer goes. Knows neither messages nor Erlang.
+ *
+ * A number is worker (8 bits), generation (24), slot (32): an answer that comes after its slot was
+ * given to another request is recognised.
+ */
+#ifndef MEERKAT_PENDING_H
+#define MEERKAT_PENDING_H
+
+#include "list.h"
+#include "slab.h"
+#include "transport.h"
+
+struct pending {
+    struct list in_order;
+    uint64_t since;
+    uint32_t generation; /* 0: the slot is free */
+    struct flow flow;
+};
+
+struct pendings {
+    struct slab slab;
+    struct list in_order; /* oldest first */
+    uint32_t generation;  /* the latest given */
+    unsigned worker;
+};
+
+/* False without address space. */
+bool pendings_init(struct pendings *t, unsigned worker, uint32_t credits);
+void pendings_destroy(struct pendings *t);
+
+/* NULL without a credit. One that has waited for longer than any client does is given to another.
+ */
+struct pending *pending_take(struct pendings *t, const struct flow *f, uint64_t now);
+uint64_t pending_number(const struct pendings *t, const struct pending *p);
+/* NULL when that request is not pending (any more). */
+struct pending *pending_find(const struct pendings *t, uint64_t number);
+/* Returns the credit. */
+void pending_release(struct pendings *t, struct pending *p);
+
+/* Is anybody waiting for an answer through this listener? */
+bool pending_on(const struct pendings *t, const struct listener *l);
+
+#endif

@@ -1,0 +1,190 @@
+/*
+ * Allocations as a worker keeps them, by 5-tuple and by id, with their relayed sockets; and what
+ * hangs on one: permissions by peer IP, channels by number and by peer (RFC 8656 9, 12).
+ *
+ * Everything has a deadline that whoever uses it compares with `now`; the wheel sweeps later.
+ * Belongs to one worker. Knows no messages and sends nothing.
+ */
+#ifndef MEERKAT_SESSION_H
+#define MEERKAT_SESSION_H
+
+#include <stdalign.h>
+
+#include "bucket.h"
+#include "bytes.h"
+#include "list.h"
+#include "policy.h"
+#include "slab.h"
+#include "table.h"
+#include "timer.h"
+#include "transport.h"
+
+enum direction { TO_PEER = 0, TO_CLIENT = 1 };
+enum { SESSION_DROPS = 8 }; /* no_channel to over_bandwidth of counters.def */
+/* Who was found a moment ago is looked at first: places for that, powers of two. */
+enum { RECENT_SESSIONS = 1024, RECENT_CHANNELS = 4 };
+enum gone_reason { GONE_DELETED = 0, GONE_EXPIRED = 1, GONE_SOCKET = 2 };
+
+/* One relayed address. */
+struct relayed {
+    struct io_socket io;
+    struct session *session;
+    struct pool *pool; /* NULL: this family is not relayed */
+    uint16_t port;
+    bool open;         /* the io has it */
+    uint64_t deadline; /* of this family */
+};
+
+/* RFC 8016: where a session's client may appear next. */
+struct move {
+    struct flow flow;
+    unsigned home; /* the worker its datagrams would come to */
+};
+
+/* In the order in which a datagram needs it, the cold part last; lines of the cache are 64 bytes.
+ */
+struct session {
+    alignas(64) struct table_node by_tuple;
+    struct flow flow;
+    uint64_t expires; /* the last deadline of a family */
+    bool dying;
+    uint8_t reason;
+    unsigned flow_home; /* the worker its client's datagrams come to */
+    struct rate rate;   /* of this allocation alone */
+    struct shared_bucket *user;
+
+    uint64_t client_packets, client_bytes; /* from the client, relayed */
+    uint64_t peer_packets, peer_bytes;     /* from peers, relayed */
+    struct bucket own[2];                  /* by direction */
+    struct list channels;
+
+    struct channel *recent_number[RECENT_CHANNELS], *recent_peer[RECENT_CHANNELS];
+    struct relayed relayed[2]; /* IPv4, IPv6 */
+
+    struct table_node by_id;
+    struct timer timer; /* the next deadline of a family */
+    uint64_t id;
+    struct list permissions;
+    struct list in_gone; /* a socket of it is closed, and that not reported yet */
+    struct move *move;   /* NULL: none is pending */
+    uint64_t dropped;
+    uint32_t drops[SESSION_DROPS]; /* of these, by reason */
+};
+
+struct permission {
+    struct table_node by_ip;
+    struct session *session;
+    struct addr ip; /* port 0 */
+    bool is_own;    /* an address of this host: every port must be asked for */
+    struct timer timer;
+    struct list in_session;
+};
+
+struct channel {
+    struct table_node by_number;
+    struct table_node by_peer;
+    struct session *session;
+    struct permission *permission; /* last found for it, perhaps gone since */
+    struct addr peer;
+    uint16_t number;
+    struct timer timer;
+    struct list in_session;
+};
+
+struct sessions {
+    struct slab session_slab, move_slab, permission_slab, channel_slab;
+    struct table by_tuple, by_id, permissions, channel_numbers, channel_peers;
+    struct timers timers;
+    struct list gone;
+    struct session *recent[RECENT_SESSIONS]; /* perhaps gone since */
+};
+
+/* False without address space. Room for the totals, though memory only for what is used. */
+bool sessions_init(struct sessions *t, uint32_t sessions_max, uint32_t peers_max, uint64_t now);
+void sessions_destroy(struct sessions *t);
+
+/*
+ * What was found last stands in a place that costs no secret hash to find. It is looked at, not
+ * trusted: objects never leave their slab, and one that is gone is in no table. Strangers who
+ * choose addresses that meet in a place gain nothing but the way through the table.
+ */
+static inline struct session **session_recent(struct sessions *t, const struct addr *client)
+{
+    uint64_t h = (load64(client->ip + 8) ^ (uint64_t)client->port << 32) * 0x9e3779b97f4a7c15u;
+    return &t->recent[h >> 48 & (RECENT_SESSIONS - 1)];
+}
+
+/* Through the table. */
+struct session *session_look_up(struct sessions *t, const struct flow *f);
+
+/* NULL when there is none; a dying one is not found. */
+static inline struct session *session_find(struct sessions *t, const struct flow *f)
+{
+    struct session *s = *session_recent(t, &f->client);
+    return LIKELY(s && s->by_tuple.link && flow_equal(&s->flow, f)) ? s : session_look_up(t, f);
+}
+
+struct session *session_by_id(const struct sessions *t, uint64_t id);
+
+/* NULL when the table is full. The caller has seen that neither id nor 5-tuple is taken, fills in
+ * what is relayed and the timer's due, and calls session_set_timer. */
+struct session *session_create(struct sessions *t, uint64_t id, const struct flow *f);
+
+/* First step of the end: no packet finds it, nor its permissions and channels, any more. The
+ * caller closes the sockets and then calls session_free. */
+void session_kill(struct sessions *t, struct session *s, enum gone_reason reason);
+void session_free(struct sessions *t, struct session *s);
+
+static inline bool session_alive(const struct session *s, uint64_t now)
+{
+    return !s->dying && s->expires > now;
+}
+
+/* The relayed address for peers of a family, or NULL unless it lives. */
+static inline struct relayed *session_relayed(struct session *s, uint8_t family, uint64_t now)
+{
+    struct relayed *r = &s->relayed[family == ADDR_V6];
+    return r->open && !r->io.removing && r->deadline > now ? r : NULL;
+}
+
+/* Sets what session_alive and the sweep go by, after a deadline of a family changed. */
+void session_set_timer(struct sessions *t, struct session *s);
+
+/* Makes or replaces what is pending: there is room for one in each session. */
+void session_set_move(struct sessions *t, struct session *s, const struct flow *f, unsigned home);
+/* Takes the 5-tuple the session was moved to as its only one. */
+void session_commit_move(struct sessions *t, struct session *s);
+/* Harmless where none is pending. */
+void session_drop_move(struct sessions *t, struct session *s);
+
+/* Permissions and channels of a family, gone with its relayed address. */
+void session_forget_family(struct sessions *t, struct session *s, uint8_t family);
+
+/* As bound. */
+struct addr relayed_local(const struct relayed *r);
+/* The same as clients are told it. */
+struct addr relayed_advertised(const struct relayed *r);
+
+/* NULL unless it lives at `now`. */
+struct permission *permission_find(const struct sessions *t, const struct session *s,
+                                   const struct addr *peer, uint64_t now);
+/* Has it a place in the table, alive or not swept yet? Then permission_set cannot fail. */
+bool permission_exists(const struct sessions *t, const struct session *s, const struct addr *peer);
+/* Installs or renews; NULL when the table is full. */
+struct permission *permission_set(struct sessions *t, struct session *s, const struct addr *peer,
+                                  uint64_t deadline);
+void permission_remove(struct sessions *t, struct permission *p);
+
+/* NULL unless it lives at `now`. */
+struct channel *channel_by_number(const struct sessions *t, struct session *s, uint16_t number,
+                                  uint64_t now);
+struct channel *channel_by_peer(const struct sessions *t, struct session *s,
+                                const struct addr *peer, uint64_t now);
+/* The permission of its peer; NULL unless that lives at `now`. */
+struct permission *channel_permission(const struct sessions *t, struct channel *c, uint64_t now);
+/* Binds or renews; NULL when the table is full. The caller has ruled out a conflict. */
+struct channel *channel_set(struct sessions *t, struct session *s, uint16_t number,
+                            const struct addr *peer, uint64_t deadline);
+void channel_remove(struct sessions *t, struct channel *c);
+
+#endif

@@ -1,0 +1,67 @@
+/*
+ * The seam between what a client says and how it travels. A transport takes bytes off its sockets,
+ * finds the messages in them and hands each to input.c as a flow; send() goes the other way.
+ * UDP stands (udp.c); TCP, TLS and DTLS fill in the same table.
+ */
+#ifndef MEERKAT_TRANSPORT_H
+#define MEERKAT_TRANSPORT_H
+
+#include "io_dgram.h"
+#include "table.h"
+
+struct shard;
+struct listener;
+struct flow;
+
+struct transport {
+    const char *name;
+    uint8_t protocol; /* IANA number of what clients speak to us: 17 UDP, 6 TCP */
+    /* Starts taking what comes in on the listener's descriptor, in l->io.fd. 0, or -errno: then
+     * that is still the caller's. */
+    int (*listen)(struct shard *sh, struct listener *l);
+    /* Stops, and closes it. The listener is not in use any more once that is done. */
+    void (*unlisten)(struct shard *sh, struct listener *l);
+    /* One whole message to the client. data as for io_send. */
+    void (*send)(struct shard *sh, const struct flow *f, const uint8_t *data, size_t len);
+    /* A peer's datagram as ChannelData; into the room before it, where there is any. */
+    void (*send_channel)(struct shard *sh, const struct flow *f, uint16_t number,
+                         const struct io_packet *p);
+};
+
+/* Who is talking, and how to answer: the 5-tuple (RFC 8656 3.2) and its way back. */
+struct flow {
+    const struct transport *transport;
+    struct listener *listener;
+    struct addr client;
+    struct addr server; /* where the client sent to: replies leave from there */
+};
+
+/* A listener as one worker has it. */
+enum { LISTENERS_MAX = 32, REALM_MAX = 128 };
+
+struct listener {
+    struct io_socket io;
+    uint32_t id;
+    bool open;    /* takes new clients */
+    bool idle;    /* does not, and has nobody left: the control thread knows */
+    bool over;    /* so it is in every worker */
+    bool closing; /* its socket is on its way out */
+    bool in_use;
+    uint32_t sessions; /* that answer through it: it is closed after the last */
+    const struct transport *transport;
+    struct addr local; /* as bound, perhaps a wildcard */
+    struct addr other; /* RFC 5780: the other IP and port; no address where that is off */
+    size_t realm_len;
+    char realm[REALM_MAX];
+};
+
+static inline bool flow_equal(const struct flow *a, const struct flow *b)
+{
+    return addr_equal(&a->client, &b->client) && addr_equal(&a->server, &b->server) &&
+           a->transport->protocol == b->transport->protocol;
+}
+
+/* By 5-tuple, for tables of flows. */
+uint32_t flow_hash(const struct table *t, const struct flow *f);
+
+#endif

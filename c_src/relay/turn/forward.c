@@ -1,0 +1,213 @@
+/*
+ * The relaying itself: client to peer (ChannelData, Send), peer to client (ChannelData, Data).
+ * The payload is not moved: headers are stripped by sending from further in, and added in the room
+ * before it; only a Data indication around a packet without room is built of a copy.
+ * RFC 8656 11.2, 11.3, 12.5, 12.6. No check here asks anybody else.
+ */
+#include "forward.h"
+
+#include <string.h>
+
+#include "count.h"
+
+_Static_assert(CTR_over_bandwidth - CTR_no_channel + 1 == SESSION_DROPS,
+               "what drop() is told is counted per session");
+
+/* For one of the reasons a session counts. */
+static void drop(struct shard *sh, struct session *s, enum counter reason)
+{
+    s->dropped++;
+    s->drops[reason - CTR_no_channel]++;
+    count(sh, reason);
+}
+
+/* Is there bandwidth left for the allocation, its user and the server? Checked in this order; what
+ * a later one refuses an earlier one has paid for, so that nobody gains by trying. */
+static bool has_bandwidth(struct shard *sh, struct session *s, enum direction d, size_t len)
+{
+    uint64_t now = sh->time.now;
+    uint32_t units = (uint32_t)len;
+    if (LIKELY(!s->rate.unit && !s->user && !shared_bucket_limits(&sh->config.limits->total)))
+        return true;
+    return bucket_take(&s->own[d], s->rate, now, units) &&
+           (!s->user || shared_bucket_take(s->user, d, now, units)) &&
+           shared_bucket_take(&sh->config.limits->total, d, now, units);
+}
+
+/* An address of this host: may this port of it be reached? */
+static bool may_reach_own(const struct shard *sh, const struct relayed *r, const struct addr *peer)
+{
+    struct addr self = relayed_local(r);
+    return policy_allows_port(sh->policy, sh->config.ports, peer, &self);
+}
+
+/* Another client's relayed address is bound here perhaps under another name (1:1 NAT). */
+static const struct addr *as_bound(const struct shard *sh, const struct addr *peer,
+                                   struct addr *bound)
+{
+    const struct pool *pool =
+        ports_renamed(sh->config.ports) ? ports_live_at(sh->config.ports, peer) : NULL;
+    if (!pool)
+        return peer;
+    *bound = pool->local;
+    bound->port = peer->port;
+    return bound;
+}
+
+/* Out of the relayed socket. The permission has been found alive. */
+static void to_peer(struct shard *sh, struct session *s, const struct permission *perm,
+                    const struct addr *peer, const uint8_t *payload, size_t len, unsigned flags)
+{
+    struct relayed *r = session_relayed(s, peer->family, sh->time.now);
+    if (UNLIKELY(!r)) {
+        drop(sh, s, CTR_peer_family);
+        return;
+    }
+    struct addr bound;
+    if (UNLIKELY(perm->is_own)) {
+        if (!may_reach_own(sh, r, peer)) {
+            drop(sh, s, CTR_forbidden_peer);
+            return;
+        }
+        peer = as_bound(sh, peer, &bound);
+    }
+    if (!has_bandwidth(sh, s, TO_PEER, len)) {
+        drop(sh, s, CTR_over_bandwidth);
+        return;
+    }
+    s->client_packets++;
+    s->client_bytes += len;
+    count(sh, CTR_peer_sent_packets);
+    count_n(sh, CTR_peer_sent_bytes, len);
+    io_send(sh->io, &r->io, payload, len, peer, NULL, flags);
+}
+
+void forward_channel(struct shard *sh, struct session *s, uint8_t *data, size_t len)
+{
+    uint16_t number;
+    const uint8_t *payload;
+    size_t payload_len;
+    if (!channel_parse(data, len, &number, &payload, &payload_len) ||
+        number > sh->config.channel_max) {
+        drop(sh, s, CTR_bad_channel);
+        return;
+    }
+    struct channel *c = channel_by_number(&sh->sessions, s, number, sh->time.now);
+    if (!c) {
+        drop(sh, s, CTR_no_channel);
+        return;
+    }
+    struct permission *perm = channel_permission(&sh->sessions, c, sh->time.now);
+    if (!perm) {
+        drop(sh, s, CTR_no_permission);
+        return;
+    }
+    to_peer(sh, s, perm, &c->peer, payload, payload_len, 0);
+}
+
+void forward_send(struct shard *sh, struct session *s, const struct stun_view *v)
+{
+    struct addr peer;
+    const uint8_t *payload;
+    size_t len;
+    if (stun_get_addr(v, A_xor_peer_address, &peer) != STUN_OK ||
+        stun_get_bytes(v, A_data, &payload, &len) != STUN_OK || peer.port == 0) {
+        drop(sh, s, CTR_bad_indication);
+        return;
+    }
+    struct permission *perm = permission_find(&sh->sessions, s, &peer, sh->time.now);
+    if (!perm) {
+        drop(sh, s, CTR_no_permission);
+        return;
+    }
+    /* Between IPv4 and IPv4 alone: elsewhere DONT-FRAGMENT MUST be ignored (RFC 8656 13). */
+    bool whole =
+        stun_has(v, A_dont_fragment) && peer.family == ADDR_V4 && s->flow.client.family == ADDR_V4;
+    to_peer(sh, s, perm, &peer, payload, len, whole ? IO_DONT_FRAGMENT : 0);
+}
+
+/* Where a relayed packet of another session of ours comes from, as its own client knows it. */
+static void name_as_advertised(const struct shard *sh, struct addr *from)
+{
+    if (LIKELY(!ports_renamed(sh->config.ports)))
+        return;
+    const struct pool *pool = ports_live_at(sh->config.ports, from);
+    if (pool) {
+        uint16_t port = from->port;
+        *from = pool->advertised;
+        from->port = port;
+    }
+}
+
+/* A copy of a payload that may be built around. */
+static uint8_t *with_room(struct shard *sh, const struct io_packet *p)
+{
+    uint8_t *room = io_scratch(sh->io, IO_HEADROOM + p->len + IO_TAILROOM);
+    return memcpy(room + IO_HEADROOM, p->data, p->len);
+}
+
+void forward_peer(struct shard *sh, struct relayed *r, struct io_packet *p)
+{
+    struct session *s = r->session;
+    count(sh, CTR_peer_packets);
+    count_n(sh, CTR_peer_bytes, p->len);
+    if (UNLIKELY(p->truncated)) {
+        drop(sh, s, CTR_truncated);
+        return;
+    }
+    if (s->dying || r->deadline <= sh->time.now) {
+        count(sh, CTR_no_allocation);
+        return;
+    }
+    name_as_advertised(sh, &p->from);
+    struct channel *c = channel_by_peer(&sh->sessions, s, &p->from, sh->time.now);
+    if (c ? !channel_permission(&sh->sessions, c, sh->time.now)
+          : !permission_find(&sh->sessions, s, &p->from, sh->time.now)) {
+        drop(sh, s, CTR_no_permission);
+        return;
+    }
+    if (!has_bandwidth(sh, s, TO_CLIENT, p->len)) {
+        drop(sh, s, CTR_over_bandwidth);
+        return;
+    }
+    s->peer_packets++;
+    s->peer_bytes += p->len;
+
+    if (c) {
+        s->flow.transport->send_channel(sh, &s->flow, c->number, p);
+        return;
+    }
+    uint8_t txid[STUN_TXID_LEN];
+    size_t len;
+    shard_random(sh, txid, sizeof(txid));
+    const uint8_t *message =
+        stun_wrap_data(p->roomy ? p->data : with_room(sh, p), p->len, &p->from, txid, &len);
+    s->flow.transport->send(sh, &s->flow, message, len);
+}
+
+/* A Data indication that carries no data but what became of it (RFC 8656 11.5). Who sent the ICMP
+ * message is nobody's business; whom the datagram was meant for must be permitted. */
+void forward_icmp(struct shard *sh, struct relayed *r, const struct io_icmp *icmp)
+{
+    struct session *s = r->session;
+    struct addr peer = icmp->peer;
+    count(sh, CTR_icmp_errors);
+    if (!session_alive(s, sh->time.now))
+        return;
+    name_as_advertised(sh, &peer);
+    if (!permission_find(&sh->sessions, s, &peer, sh->time.now)) {
+        drop(sh, s, CTR_no_permission);
+        return;
+    }
+    uint8_t txid[STUN_TXID_LEN], value[8] = {0, 0, icmp->type, icmp->code};
+    store32(value + 4, icmp->mtu);
+    shard_random(sh, txid, sizeof(txid));
+    struct stun_builder b;
+    uint8_t *buf = io_scratch(sh->io, 128);
+    stun_build_start(&b, buf, 128, STUN_INDICATION, STUN_DATA, txid);
+    stun_put_addr(&b, A_xor_peer_address, &peer);
+    stun_put_bytes(&b, A_icmp, value, sizeof(value));
+    size_t len = stun_build_end(&b);
+    if (len)
+        s->flow.transport->send(sh, &s->flow, buf, len);
+}

@@ -1,0 +1,14 @@
+/*
+ * Whatever a client sends comes in here, whatever it travelled on, and is answered, forwarded,
+ * handed to Erlang or dropped under a reason. See input.c for who does which.
+ */
+#ifndef MEERKAT_INPUT_H
+#define MEERKAT_INPUT_H
+
+#include "shard.h"
+
+/* One whole message of a client. data has IO_HEADROOM and IO_TAILROOM around it and may be
+ * changed. */
+void input_message(struct shard *sh, const struct flow *f, uint8_t *data, size_t len);
+
+#endif

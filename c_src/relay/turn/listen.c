@@ -1,0 +1,85 @@
+#include "listen.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "post.h"
+#include "transports.h"
+
+static void change(struct listener *l, const struct mail_listen *m)
+{
+    l->other = m->other;
+    l->realm_len = m->realm_len;
+    memcpy(l->realm, m->realm, m->realm_len);
+}
+
+static void add(struct shard *sh, const struct mail_listen *m)
+{
+    for (size_t i = 0; i < LISTENERS_MAX; i++) {
+        struct listener *l = &sh->listeners[i];
+        if (l->in_use)
+            continue;
+        *l = (struct listener){
+            .id = m->id,
+            .open = true,
+            .in_use = true,
+            .transport = transport_of(m->transport),
+            .local = m->local,
+            .io = {.fd = m->fd},
+        };
+        change(l, m);
+        int ret = l->transport->listen(sh, l);
+        if (ret == 0)
+            return;
+        l->in_use = false;
+        log_error("worker %u cannot listen: %s", sh->config.index, strerror(-ret));
+        break;
+    }
+    close(m->fd);
+}
+
+void listen_mail(struct shard *sh, const struct mail_listen *m)
+{
+    struct listener *l = m->fd < 0 ? shard_listener(sh, m->id) : NULL;
+    if (m->fd >= 0)
+        add(sh, m);
+    else if (l)
+        change(l, m);
+}
+
+void listen_end(struct shard *sh, uint32_t id)
+{
+    struct listener *l = shard_listener(sh, id);
+    if (l)
+        l->open = false;
+}
+
+void listen_over(struct shard *sh, uint32_t id)
+{
+    struct listener *l = shard_listener(sh, id);
+    if (l)
+        l->over = true;
+}
+
+void listen_close(struct shard *sh)
+{
+    for (size_t i = 0; i < LISTENERS_MAX; i++) {
+        struct listener *l = &sh->listeners[i];
+        if (!l->in_use || l->open || l->closing || l->sessions || pending_on(&sh->pending, l))
+            continue;
+        if (l->over) {
+            l->closing = true;
+            l->transport->unlisten(sh, l);
+        } else if (!l->idle) {
+            l->idle = post_mail(sh, MAIL_IDLE, &l->id, sizeof(l->id), NULL, 0, 0);
+        }
+    }
+}
+
+void listen_buffers(struct shard *sh, const struct socket_buffers *b)
+{
+    for (size_t i = 0; i < LISTENERS_MAX; i++)
+        if (sh->listeners[i].in_use && !sh->listeners[i].closing)
+            socket_set_buffers(sh->listeners[i].io.fd, b);
+}

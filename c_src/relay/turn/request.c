@@ -1,0 +1,61 @@
+/*
+ * Each request takes a credit, a slot that remembers where the answer goes (pending.h); without one
+ * it is dropped and the client sends it again.
+ */
+#include "request.h"
+
+#include <string.h>
+
+#include "count.h"
+#include "post.h"
+
+/* The session this 5-tuple has, by a move perhaps; 0 without. */
+static uint64_t session_of(struct shard *sh, const struct flow *f)
+{
+    const struct session *s = session_find(&sh->sessions, f);
+    const struct roamer *roamed = s ? NULL : roamer_find(&sh->roamers, f);
+    return s ? s->id : roamed ? roamed->session : 0;
+}
+
+void request_forward(struct shard *sh, const struct flow *f, const uint8_t *data, size_t len)
+{
+    if (len > REQUEST_MAX) {
+        count(sh, CTR_request_too_long);
+        return;
+    }
+    struct pending *p = pending_take(&sh->pending, f, sh->time.now);
+    if (!p) {
+        count(sh, CTR_erlang_behind);
+        return;
+    }
+    struct ctl_frame frame = {.code = CTL_REQUEST,
+                              .u.request = {.flow = pending_number(&sh->pending, p),
+                                            .listener = f->listener->id,
+                                            .transport = f->transport->protocol,
+                                            .client = f->client,
+                                            .server = f->server,
+                                            .session = session_of(sh, f),
+                                            .packet = ctl_bytes_of(data, len)}};
+    if (!post_request(sh, &frame)) {
+        pending_release(&sh->pending, p);
+        count(sh, CTR_erlang_behind);
+        return;
+    }
+    count(sh, CTR_requests);
+}
+
+void request_answer(struct shard *sh, uint64_t number, const uint8_t *packet, size_t len)
+{
+    struct pending *p = pending_find(&sh->pending, number);
+    if (!p) {
+        count(sh, CTR_late_answer);
+        return;
+    }
+    if (len) {
+        uint8_t *copy = io_scratch(sh->io, len);
+        memcpy(copy, packet, len);
+        p->flow.transport->send(sh, &p->flow, copy, len);
+        count(sh, CTR_answers);
+    }
+    pending_release(&sh->pending, p);
+}

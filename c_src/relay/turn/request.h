@@ -1,0 +1,14 @@
+/*
+ * Requests on their way to Erlang, and Erlang's answers on their way to clients.
+ */
+#ifndef MEERKAT_REQUEST_H
+#define MEERKAT_REQUEST_H
+
+#include "shard.h"
+
+/* Takes a credit and hands the request to Erlang, or drops it. */
+void request_forward(struct shard *sh, const struct flow *f, const uint8_t *data, size_t len);
+/* ANSWER: sends the packet, returns the credit. */
+void request_answer(struct shard *sh, uint64_t number, const uint8_t *packet, size_t len);
+
+#endif

@@ -1,0 +1,13 @@
+#include "transports.h"
+
+#include "udp.h"
+
+static const struct transport *const transports[] = {&transport_udp};
+
+const struct transport *transport_of(uint8_t kind)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(transports); i++)
+        if (transports[i]->protocol == kind)
+            return transports[i];
+    return NULL;
+}

@@ -1,0 +1,75 @@
+/*
+ * UDP clients: a datagram is a message (RFC 8489 6.2.1).
+ */
+#include "udp.h"
+
+#include "count.h"
+#include "input.h"
+
+static void on_packet(void *ctx, struct io_socket *s, struct io_packet *p)
+{
+    struct shard *sh = ctx;
+    struct listener *l = container_of(s, struct listener, io);
+    struct flow f = {.transport = &transport_udp, .listener = l, .client = p->from};
+    count(sh, CTR_client_packets);
+    count_n(sh, CTR_client_bytes, p->len);
+    if (UNLIKELY(p->truncated)) {
+        count(sh, CTR_truncated);
+        return;
+    }
+    f.server = p->dest.family != ADDR_NONE ? p->dest : l->local;
+    f.server.port = l->local.port;
+    input_message(sh, &f, p->data, p->len);
+}
+
+static void on_closed(void *ctx, struct io_socket *s)
+{
+    (void)ctx;
+    container_of(s, struct listener, io)->in_use = false;
+}
+
+static int udp_listen(struct shard *sh, struct listener *l)
+{
+    static const struct io_handler handler = {.on_packet = on_packet, .on_closed = on_closed};
+    l->io.handler = &handler;
+    l->io.wants_dest = addr_is_any(&l->local);
+    return io_add(sh->io, &l->io);
+}
+
+static void udp_unlisten(struct shard *sh, struct listener *l)
+{
+    io_remove(sh->io, &l->io);
+}
+
+static void udp_send(struct shard *sh, const struct flow *f, const uint8_t *data, size_t len)
+{
+    count(sh, CTR_client_sent_packets);
+    count_n(sh, CTR_client_sent_bytes, len);
+    io_send(sh->io, &f->listener->io, data, len, &f->client, &f->server, 0);
+}
+
+static void udp_send_channel(struct shard *sh, const struct flow *f, uint16_t number,
+                             const struct io_packet *p)
+{
+    uint8_t head[CHANNEL_HEADER_LEN];
+    if (LIKELY(p->roomy)) {
+        channel_put_header(p->data, number, p->len);
+        udp_send(sh, f, p->data - CHANNEL_HEADER_LEN, p->len + CHANNEL_HEADER_LEN);
+        return;
+    }
+    count(sh, CTR_client_sent_packets);
+    count_n(sh, CTR_client_sent_bytes, p->len + CHANNEL_HEADER_LEN);
+    channel_put_header(head + CHANNEL_HEADER_LEN, number, p->len);
+    io_send_headed(sh->io, &f->listener->io, head, p->data, p->len, &f->client, &f->server);
+}
+
+_Static_assert((int)IO_HEAD_LEN == (int)CHANNEL_HEADER_LEN, "a head is ChannelData's");
+
+const struct transport transport_udp = {
+    .name = "udp",
+    .protocol = IPPROTO_UDP,
+    .listen = udp_listen,
+    .unlisten = udp_unlisten,
+    .send = udp_send,
+    .send_channel = udp_send_channel,
+};

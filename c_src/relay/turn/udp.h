@@ -1,0 +1,11 @@
+/*
+ * UDP clients.
+ */
+#ifndef MEERKAT_UDP_H
+#define MEERKAT_UDP_H
+
+#include "shard.h"
+
+extern const struct transport transport_udp;
+
+#endif

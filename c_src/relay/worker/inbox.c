@@ -1,0 +1,121 @@
+#include "inbox.h"
+
+#include <string.h>
+
+#include "alloc.h"
+#include "command.h"
+#include "listen.h"
+#include "mail.h"
+#include "move.h"
+#include "peers.h"
+#include "post.h"
+
+/* Each gets what follows the first byte. Mail lies at odd addresses: it is copied before it is
+ * looked into. */
+
+static bool frame(struct shard *sh, const uint8_t *data, uint32_t len)
+{
+    return command_frame(sh, data, len);
+}
+
+static bool listener(struct shard *sh, const uint8_t *data, uint32_t len)
+{
+    struct mail_listen m;
+    (void)len;
+    memcpy(&m, data, sizeof(m));
+    listen_mail(sh, &m);
+    return true;
+}
+
+static bool alloc(struct shard *sh, const uint8_t *data, uint32_t len)
+{
+    struct mail_alloc m;
+    (void)len;
+    if (!post_has_room(sh))
+        return false;
+    memcpy(&m, data, sizeof(m));
+    alloc_create(sh, &m);
+    return true;
+}
+
+static struct policy *policy_in(const uint8_t *data)
+{
+    struct policy *p;
+    memcpy(&p, data, sizeof(p));
+    return p;
+}
+
+static bool policy(struct shard *sh, const uint8_t *data, uint32_t len)
+{
+    (void)len;
+    peers_policy(sh, policy_in(data));
+    return true;
+}
+
+static bool move(struct shard *sh, const uint8_t *data, uint32_t len)
+{
+    struct mail_move m;
+    (void)len;
+    if (!post_has_room(sh))
+        return false;
+    memcpy(&m, data, sizeof(m));
+    move_session(sh, &m);
+    return true;
+}
+
+static bool roam(struct shard *sh, const uint8_t *data, uint32_t len)
+{
+    struct mail_roam m;
+    (void)len;
+    memcpy(&m, data, sizeof(m));
+    move_roamer(sh, &m);
+    return true;
+}
+
+static bool carry(struct shard *sh, const uint8_t *data, uint32_t len)
+{
+    struct mail_carry m;
+    (void)len;
+    memcpy(&m, data, sizeof(m));
+    move_carried(sh, &m, data + sizeof(m));
+    return true;
+}
+
+static bool over(struct shard *sh, const uint8_t *data, uint32_t len)
+{
+    uint32_t id;
+    (void)len;
+    memcpy(&id, data, sizeof(id));
+    listen_over(sh, id);
+    return true;
+}
+
+/* False when the mail must wait. */
+static bool (*const readers[])(struct shard *sh, const uint8_t *data, uint32_t len) = {
+    [MAIL_FRAME] = frame, [MAIL_LISTEN] = listener, [MAIL_ALLOC] = alloc, [MAIL_POLICY] = policy,
+    [MAIL_MOVE] = move,   [MAIL_ROAM] = roam,       [MAIL_CARRY] = carry, [MAIL_OVER] = over,
+};
+
+bool inbox_read(struct shard *sh)
+{
+    uint32_t len;
+    const uint8_t *record;
+    while ((record = mailbox_peek(&sh->in, &len))) {
+        if (!readers[record[0]](sh, record + 1, len - 1))
+            return false;
+        mailbox_consume(&sh->in);
+    }
+    return true;
+}
+
+/* A policy that lies in the box is nobody's yet; descriptors end with the program. */
+void inbox_discard(struct shard *sh)
+{
+    const uint8_t *record;
+    uint32_t len;
+    while (sh->in.buf && (record = mailbox_peek(&sh->in, &len))) {
+        if (record[0] == MAIL_POLICY)
+            policy_free(policy_in(record + 1));
+        mailbox_consume(&sh->in);
+    }
+}

@@ -1,0 +1,52 @@
+/*
+ * A worker: one thread around one shard. It waits, lets sockets and mail have their turn, and says
+ * when something lies ready for Erlang. Knows no message.
+ */
+#ifndef MEERKAT_WORKER_H
+#define MEERKAT_WORKER_H
+
+#include <pthread.h>
+
+#include "backend.h"
+#include "shard.h"
+
+struct worker_config {
+    int doorbell; /* eventfd of the control thread */
+    /* Tells Erlang what worker `index` has posted without that thread, if it can; NULL: it never
+     * can. */
+    bool (*tell)(void *ctx, unsigned index, bool now);
+    void *tell_ctx;
+    enum backend backend;
+};
+
+struct worker {
+    struct shard shard;
+    struct worker_config config;
+    _Atomic bool starved;  /* work waits for room on the way out: wake when there is some */
+    _Atomic bool stopping; /* set by the control thread, then a wake */
+    _Atomic uint32_t sessions_live, peers_live, requests_live;
+    pthread_t thread;
+};
+
+/* Everything but the io and the thread. 0 or -errno. */
+int worker_init(struct worker *w, const struct shard_config *shard,
+                const struct worker_config *config, struct clock_time start);
+void worker_destroy(struct worker *w);
+
+/* Starts the thread with an io of its own; returns once that stands. 0 or -errno. Who joins
+ * the thread ends the io. */
+int worker_start(struct worker *w);
+
+/* What an io must call. */
+struct io_events worker_events(struct worker *w);
+
+/* One turn but for the waiting: mail, packets, sweeping, doorbell. */
+void worker_turn(struct worker *w);
+
+/* Control thread: rings the worker. */
+static inline void worker_wake(struct worker *w)
+{
+    io_wake(w->shard.io);
+}
+
+#endif
