@@ -10,7 +10,8 @@
                   port/1, socket/1]).
 
 -export([all/0, suite/0, init_per_testcase/2, end_per_testcase/2]).
--export([serves_what_it_prints/1, answers_its_command/1, takes_another_configuration/1,
+-export([users_without_a_secret/1, nobody_without_a_secret/1, no_address_to_tell/1,
+         serves_what_it_prints/1, answers_its_command/1, takes_another_configuration/1,
          drains_when_told/1, ends_when_drained/1, ends_at_the_deadline/1,
          undrain_calls_the_end_off/1, sigterm_drains/1, sigterm_keeps_a_deadline/1,
          second_sigterm_ends_at_once/1, interrupt_ends_at_once/1,
@@ -45,6 +46,49 @@ serves_what_it_prints(Config) ->
     {0, Checked} = run(Config, ["check", Turn, "--user", User, "--password", Password]),
     ?assertMatch({match, _}, re:run(Checked, "the server is usable from here")),
     {1, _} = run(Config, ["check", Turn, "--user", User, "--password", "wrong"]),
+    stop(Server, "TERM").
+
+%% The most usual small set-up: users, and no secret that credentials could be made from.
+users_without_a_secret(Config) ->
+    File = filename:join(proplists:get_value(priv_dir, Config), "users_only.cfg"),
+    ok = file:write_file(File, "secret = ();\n"
+                               "users = ( { name = \"dora\"; password = \"of her own\"; } );\n"),
+    {Server, Block} = start(Config, [{"CONFIG_FILE", File}, {"STUN_SECRET", ""}]),
+    Turn = line("TURN", Block),
+    ?assertEqual("dora, each with a password of their own", line("users", Block)),
+    ?assertEqual(nomatch, re:run(Block, "iceServers|until|password  ")),
+    Who = ["--user", "dora", "--password", "of her own"],
+    [begin
+         {0, Checked} = run(Config, ["check" | Args]),
+         ?assertMatch({match, _}, re:run(Checked, "the server is usable from here"))
+     end || Args <- [Who, [Turn | Who]]],
+    {1, _} = run(Config, ["check", "--user", "dora", "--password", "wrong"]),
+    %% Nobody in particular: it says what is missing, and asks no other server.
+    {2, Nobody} = run(Config, ["check"]),
+    ?assertEqual("this server has no shared secret that credentials are made from; --user and "
+                 "--password say who comes in\n", Nobody),
+    {1, _} = run(Config, ["credentials"]),
+    {0, _} = run(Config, ["users"]),
+    {0, _} = run(Config, ["doctor"]),
+    {0, _} = run(Config, ["status"]),
+    stop(Server, "TERM").
+
+nobody_without_a_secret(Config) ->
+    File = filename:join(proplists:get_value(priv_dir, Config), "nobody.cfg"),
+    ok = file:write_file(File, "secret = ();\n"),
+    {Server, Block} = start(Config, [{"CONFIG_FILE", File}, {"STUN_SECRET", ""}]),
+    ?assertMatch("none, and no secret: " ++ _, line("users", Block)),
+    {0, _} = run(Config, ["users", "add", "dora", "--password", "of her own"]),
+    {0, _} = run(Config, ["check", "--user", "dora", "--password", "of her own"]),
+    stop(Server, "TERM").
+
+%% It listens on IPv6 alone and relays from IPv4: there is no address of its own to tell.
+no_address_to_tell(Config) ->
+    {Server, Block} = start(Config, [{"LISTEN_IP", "::"}]),
+    ?assertMatch("no listener has an address" ++ _, line("test it", Block)),
+    {2, Said} = run(Config, ["check"]),
+    ?assertMatch("the server that was started here has no address that clients could be told" ++ _,
+                 Said),
     stop(Server, "TERM").
 
 %% Without URI and credentials the command finds both.

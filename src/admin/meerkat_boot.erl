@@ -18,7 +18,7 @@ start() ->
     %% Not permanent: watch/0 has better words for its end.
     {ok, _} = application:ensure_all_started(meerkat),
     ok = serve(Options),
-    io:put_chars(banner(meerkat:credentials(?SERVER, ?USER, ?TTL))).
+    io:put_chars(banner(meerkat_credentials:make(?SERVER, ?USER, #{ttl => ?TTL}))).
 
 %% The same without the banner, for a release, whose application meerkat calls it (meerkat_app).
 %% Options are meerkat_config:load/1's. Ends the node with status 1 where start/0 does.
@@ -80,34 +80,52 @@ open_admin_socket() ->
             logger:warning("meerkatctl cannot ask this server: ~ts", [Sentence])
     end.
 
-banner(#{username := User, password := Password, uris := Uris} = Credentials) ->
+%% Without a secret there are no credentials to be made: whoever comes in has a password.
+banner(Made) ->
     {ok, Version} = application:get_key(meerkat, vsn),
     Command = os:getenv("MEERKATCTL", "meerkatctl"),
-    [Turn | _] = of_kind("turn:", Uris),
-    [
-        "\nMeerkat ", Version, " is serving.\n\n",
-        credentials(Credentials),
-        "\n"
-        "  test it     ", Command, " check\n"
-        "  from afar   ", Command, " check '", Turn, "' --user '", User, "' --password '", Password,
-        "'\n"
-        "  stop it     Ctrl-C\n\n"
-    ].
+    ["\nMeerkat ", Version, " is serving.\n\n", told(Made, Command), "  stop it     Ctrl-C\n\n"].
+
+told({ok, #{username := User, password := Password, uris := Uris} = Credentials}, Command) ->
+    [credentials(Credentials), "\n",
+     tests(of_kind("turn:", Uris), Command, [" --user '", User, "' --password '", Password, "'"],
+           "")];
+told({error, {no_secret, _}}, Command) ->
+    #{stun := Stun, turn := Turn} = meerkat_services:uris(?SERVER, all),
+    Who = " --user NAME --password PASSWORD",
+    [uris(Stun, Turn), "  users       ", users(meerkat:users(?SERVER)), "\n\n",
+     tests(Turn, Command, Who, Who)].
+
+%% Where clients cannot be told an address there is nothing to test.
+tests([Turn | _], Command, Afar, Here) ->
+    ["  test it     ", Command, " check", Here, "\n"
+     "  from afar   ", Command, " check '", Turn, "'", Afar, "\n"];
+tests([], _Command, _Afar, _Here) ->
+    "  test it     no listener has an address that clients could be told for these credentials\n".
+
+users([]) ->
+    "none, and no secret: `meerkatctl users add NAME` lets somebody in";
+users(Users) ->
+    {Some, More} = lists:split(min(3, length(Users)), [Name || #{name := Name} <- Users]),
+    [lists:join(", ", [meerkat_text:escape(Name) || Name <- Some]),
+     [io_lib:format(" and ~b more", [length(More)]) || More =/= []],
+     ", each with a password of their own"].
 
 %% Credentials as a person may paste them: URIs, user, password, and RTCPeerConnection's iceServers.
 -spec credentials(meerkat_credentials:credentials()) -> unicode:chardata().
 credentials(#{username := User, password := Password, ttl := Ttl, uris := Uris,
               iceServers := Servers}) ->
-    Stun = of_kind("stun:", Uris),
-    Turn = of_kind("turn:", Uris),
     [
-        [["  STUN        ", Uri, "\n"] || Uri <- Stun],
-        [["  TURN        ", Uri, "\n"] || Uri <- Turn],
+        uris(of_kind("stun:", Uris), of_kind("turn:", Uris)),
         "  username    ", User, "\n",
         "  password    ", Password, "\n",
         "  until       ", until(Ttl), "\n",
         "  iceServers  ", meerkat_json:encode([in_order(Server) || Server <- Servers]), "\n"
     ].
+
+uris(Stun, Turn) ->
+    [[["  STUN        ", Uri, "\n"] || Uri <- Stun],
+     [["  TURN        ", Uri, "\n"] || Uri <- Turn]].
 
 of_kind(Scheme, Uris) ->
     [Uri || Uri <- Uris, string:prefix(Uri, Scheme) =/= nomatch].

@@ -35,7 +35,10 @@ run(Args) ->
     end.
 
 run("check", Args, Options) ->
-    meerkat_check:main(check(Args) ++ ["--json" || is_map_key(json, Options)]);
+    case check(Args) of
+        {ok, All} -> meerkat_check:main(All ++ ["--json" || is_map_key(json, Options)]);
+        {error, Sentence} -> misused(Sentence, Options)
+    end;
 run("config", ["check", File], Options) ->
     %% The file by itself, whatever this shell's environment says.
     case meerkat_config:load(#{file => File, env => []}) of
@@ -221,12 +224,26 @@ password(#{}) ->
 %% Without a URI the server that was started here is meant, if there is one; what is then not given
 %% it is asked for.
 check(Args) ->
-    Question = {credentials, [<<"check">>, #{ttl => ?CHECK_TTL}]},
-    case names_server(Args) orelse meerkat_admin_socket:call(Question) of
-        {ok, #{uris := Uris} = Credentials} ->
-            [uri(Uris) | credentials(Args, Credentials)];
-        _ ->
-            Args
+    case names_server(Args) orelse meerkat_admin_socket:call({service, []}) of
+        {ok, #{turn := [Uri | _]}} -> check(Args, unicode:characters_to_list(Uri));
+        {ok, #{turn := []}} -> {error, <<"the server that was started here has no address that "
+                                         "clients could be told; name one: turn:HOST:PORT">>};
+        _ -> {ok, Args}
+    end.
+
+check(Args, Uri) ->
+    Given = [Option || Option <- ["--user", "--secret"], lists:member(Option, Args)],
+    case Given =/= [] orelse
+        meerkat_admin_socket:call({credentials, [<<"check">>, #{ttl => ?CHECK_TTL}]}) of
+        true ->
+            {ok, [Uri | Args]};
+        {ok, #{username := User, password := Password}} ->
+            {ok, [Uri, "--user", unicode:characters_to_list(User),
+                  "--password", unicode:characters_to_list(Password) | Args]};
+        {error, no_server} ->
+            {ok, [Uri | Args]};
+        {error, Sentence} ->
+            {error, <<Sentence/binary, "; --user and --password say who comes in">>}
     end.
 
 names_server(["--help" | _]) -> true;
@@ -236,19 +253,6 @@ names_server(["--" ++ _, _ | Rest]) -> names_server(Rest);
 names_server(["--" ++ _]) -> false;
 names_server([_ | _]) -> true;
 names_server([]) -> false.
-
-uri(Uris) ->
-    [Turn | _] = [Uri || Uri <- Uris, string:prefix(Uri, "turn:") =/= nomatch],
-    unicode:characters_to_list(Turn).
-
-credentials(Args, #{username := User, password := Password}) ->
-    case [Option || Option <- ["--user", "--secret"], lists:member(Option, Args)] of
-        [] ->
-            ["--user", unicode:characters_to_list(User),
-                "--password", unicode:characters_to_list(Password) | Args];
-        _ ->
-            Args
-    end.
 
 %%% Configuration
 
@@ -267,13 +271,20 @@ shown(Effective, Options) ->
 
 %% Our text to stdout, for a file; what is not in it to stderr, for a person.
 imported({ok, Theirs}, File, Options) ->
-    {Ours, Notes} = meerkat_import:import(Theirs),
-    _ = [io:format(standard_error, "~ts:~b: ~ts~n", [File, Line, Note]) || {Line, Note} <- Notes],
+    #{configuration := Ours, notes := Notes, lines := Lines} = meerkat_import:import(Theirs),
+    _ = [io:format(standard_error, "~ts~ts: ~ts~n", [File, place(Line), Note])
+         || {Line, Note} <- Notes],
     Answer = #{configuration => text(Ours),
-               notes => [#{line => Line, note => text(Note)} || {Line, Note} <- Notes]},
+               notes => [#{line => Line, note => text(Note)} || {Line, Note} <- Notes],
+               lines => [#{line => Line, key => Key, became => text(Became)}
+                         || {Line, Key, Became} <- Lines]},
     done(Answer, [Ours], Options);
 imported({error, Reason}, File, Options) ->
     mistakes([[File, ": ", file:format_error(Reason)]], Options).
+
+%% Line 0 is the file as a whole.
+place(0) -> "";
+place(Line) -> [$:, integer_to_list(Line)].
 
 mistakes(Mistakes, Options) ->
     _ = [io:format(standard_error, "~ts~n", [Mistake]) || Mistake <- Mistakes],

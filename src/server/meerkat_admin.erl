@@ -13,6 +13,8 @@
 
 %% {ping, []}                  #{version, os_pid}: binaries
 %% {credentials, [User, Options]}   meerkat_credentials:asked/3
+%% {service, []}               meerkat_services:uris/2 of the server's own realm; where no listener is
+%%                             of that, of another realm
 %% {info, []}, {status, []}    meerkat:info/1, meerkat:status/1
 %% {config, []}                meerkat_config:effective/1 of what is in force
 %% {doctor, []}                what meerkat_doctor wants to know of the server
@@ -39,6 +41,8 @@ handle({credentials, [User, #{} = Options]}, Server) when is_binary(User) ->
         {ok, Credentials} -> {ok, Credentials};
         {error, {_What, Sentence}} -> {error, Sentence}
     end;
+handle({service, []}, Server) ->
+    {ok, service(Server)};
 handle({info, []}, Server) ->
     {ok, meerkat:info(Server)};
 handle({status, []}, Server) ->
@@ -94,6 +98,13 @@ handle({undrain, []}, Server) ->
     {ok, done};
 handle(_, _) ->
     {error, <<"the server does not know this question; is it older than meerkatctl?">>}.
+
+service(Server) ->
+    #{listeners := Listeners} = meerkat_registry:settings(Server),
+    Realms = [all | lists:usort([Realm || #{realm := Realm} <- Listeners])],
+    Found = [Uris || Realm <- Realms, #{turn := [_ | _]} = Uris
+                                          <- [meerkat_services:uris(Server, Realm)]],
+    hd(Found ++ [#{stun => [], turn => []}]).
 
 %% What a check of the machine goes by, secrets left out: the limits that count are the relay's.
 doctor(Server) ->
