@@ -185,7 +185,7 @@ credentials_for_a_time(Config) ->
     {Server, _} = start(Config, []),
     {0, #{<<"username">> := Username, <<"password">> := Password, <<"ttl">> := 5400}} =
         json(Config, ["credentials", "dave", "--ttl", "90m"]),
-    {ok, Expiry} = meerkat_auth_rest:expiry(Username),
+    {ok, Expiry} = meerkat_auth_rest:expiry(Username, expiry),
     ?assert(abs(Expiry - erlang:system_time(second) - 5400) < 60),
     ?assertEqual(meerkat_auth_rest:password(<<"hunter2">>, Username), Password),
     {0, #{<<"ttl">> := 86400, <<"uris">> := [Stun, Turn], <<"iceServers">> := Ice} = Day} =

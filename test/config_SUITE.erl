@@ -55,7 +55,8 @@ defaults(_) ->
                    unauthenticated_burst := 1000, alternate_server := [],
                    password_algorithms := true, require_sha256 := false,
                    username_anonymity := true, credential_leeway := 0,
-                   credential_sha256 := false, expire_with_credentials := false,
+                   credential_sha256 := false, credential_name_first := false,
+                   expire_with_credentials := false,
                    failed_authentication_rate := 10,
                    software := undefined, log_level := info, log_format := human,
                    drain_deadline := 8, users_file := undefined, secrets := [_]}, Config),
@@ -152,6 +153,7 @@ in_file(password_algorithms) -> "false";
 in_file(username_anonymity) -> "false";
 in_file(credential_leeway) -> "15";
 in_file(credential_sha256) -> "true";
+in_file(credential_name_first) -> "true";
 in_file(expire_with_credentials) -> "true";
 in_file(require_sha256) -> "true";
 in_file(failed_authentication_rate) -> "13";

@@ -172,7 +172,7 @@ x44_expiries_share_a_quota(_Config) ->
 -spec x44_who_a_username_is(turn_kit:config()) -> _.
 x44_who_a_username_is(_Config) ->
     doc("the name behind the expiry; without either the username itself"),
-    [?assertEqual({User, Key}, {User, meerkat_quota:user_key(User)})
+    [?assertEqual({User, Key}, {User, meerkat_quota:user_key(User, expiry)})
      || {User, Key} <- [{<<"1700000000:alice">>, <<"alice">>}, {<<"1:a:b">>, <<"a:b">>},
                         {<<"alice">>, <<"alice">>}, {<<"1700000000">>, <<"1700000000">>},
                         {<<"1700000000:">>, <<"1700000000:">>}, {<<"x:alice">>, <<"x:alice">>},

@@ -34,6 +34,7 @@
     username_anonymity := boolean(),
     credential_leeway := non_neg_integer(),
     credential_sha256 := boolean(),
+    credential_name_first := boolean(),
     expire_with_credentials := boolean(),
     failed_authentication_rate := non_neg_integer(),
     total_quota := non_neg_integer(),
@@ -389,7 +390,8 @@ plain() ->
         rfc3489_compatibility, mobility, log_format, drain_deadline, users_file, http_listen,
         http_token, xmpp_host, xmpp_port, xmpp_component, xmpp_secret, xmpp_domains, xmpp_admins,
         xmpp_ttl, xmpp_rate, xmpp_ping_interval, xmpp_is_subdomain, io_backend, receive_buffer,
-        send_buffer, credential_leeway, credential_sha256, expire_with_credentials
+        send_buffer, credential_leeway, credential_sha256, credential_name_first,
+        expire_with_credentials
     ].
 
 %% Drawn at each start and never part of what is built or shipped.

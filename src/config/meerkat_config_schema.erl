@@ -115,6 +115,10 @@ rows() ->
         row(credential_sha256, boolean, false, ["CREDENTIAL_SHA256"], yes,
             "Take time-limited credentials whose password is HMAC-SHA256 of the username too. "
             "MongooseIM, ejabberd, prosody and coturn make it with SHA-1."),
+        row(credential_name_first, boolean, false, ["CREDENTIAL_NAME_FIRST"], yes,
+            "Take time-limited usernames in the order `name:expiry` too, as coturn does: the name "
+            "up to the first colon, unless it is all digits, then the expiry. Off: such a username "
+            "is one without a time."),
         row(expire_with_credentials, boolean, false, ["EXPIRE_WITH_CREDENTIALS"], yes,
             "End an allocation when the time-limited credentials end that it was made with, also "
             "when that is sooner than default_lifetime. Off: it is refreshed no longer, and ends "

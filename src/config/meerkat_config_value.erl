@@ -3,7 +3,7 @@
 %% What is secret is never part of an error or of a rendering.
 -module(meerkat_config_value).
 
--export([parse_text/2, parse_leaves/2, allowed/1, render/2, quote/1]).
+-export([parse_text/2, parse_leaves/2, allowed/1, render/2, quote/1, libconfig/1]).
 -export_type([type/0, value/0, leaf/0, place/0, failure/0]).
 
 -type type() ::
@@ -427,3 +427,14 @@ show(_, Value) -> io_lib:format("~tp", [Value]).
 -spec quote(binary()) -> unicode:chardata().
 quote(Text) ->
     [$", meerkat_text:escape(Text), $"].
+
+%% A text as a file has it: in libconfig's quotes, in which bytes of UTF-8 stay what they are.
+-spec libconfig(binary()) -> binary().
+libconfig(Text) ->
+    Inside = << <<(escaped(Byte))/binary>> || <<Byte>> <= Text >>,
+    <<$", Inside/binary, $">>.
+
+escaped($") -> <<"\\\"">>;
+escaped($\\) -> <<"\\\\">>;
+escaped(C) when C < 32; C =:= 127 -> iolist_to_binary(io_lib:format("\\x~2.16.0b", [C]));
+escaped(C) -> <<C>>.

@@ -32,6 +32,7 @@
                       rules := [meerkat_policy:rule()],
                       own_kinds := [meerkat_policy:kind()],
                       software := undefined | binary(),
+                      usernames := meerkat_auth_rest:order(),
                       quota := meerkat_quota:limits(),
                       %% Bytes per second in each direction.
                       bandwidth := #{allocation | user | total => non_neg_integer()},
@@ -210,6 +211,7 @@ settings(Name, Config, IsDrawn, Kept) ->
       rules => meerkat_policy:rules(Config),
       own_kinds => meerkat_policy:own_kinds(Relays),
       software => maps:get(software, Config),
+      usernames => meerkat_auth_rest:order(Config),
       quota => quota(Config),
       bandwidth => bandwidth(Config),
       alternate_server => maps:get(alternate_server, Config),
@@ -396,6 +398,7 @@ is_valid(Flag, Value) when Flag =:= strict_realm; Flag =:= rfc5766_channel_numbe
                            Flag =:= password_algorithms; Flag =:= username_anonymity;
                            Flag =:= require_sha256; Flag =:= rfc3489_compatibility;
                            Flag =:= mobility; Flag =:= credential_sha256;
+                           Flag =:= credential_name_first;
                            Flag =:= expire_with_credentials ->
     is_boolean(Value);
 is_valid(Number, Value) when Number =:= max_allocations; Number =:= max_permissions;

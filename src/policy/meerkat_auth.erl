@@ -43,7 +43,7 @@
 %% For a log: what is to be said of a user whose signature fits nothing.
 -callback why(User :: binary(), NowS :: integer(), State :: term()) ->
     wrong_password | {expired, AgoS :: pos_integer()} | {foreign, Secrets :: pos_integer()}
-    | no_expiry | unknown.
+    | name_first | no_expiry | unknown.
 -optional_callbacks([username/2]).
 
 %% Stands for the name behind an unknown USERHASH: nobody has it, for USERNAME is never empty.
@@ -258,6 +258,9 @@ why(_Algorithm, User, [], wrong_password) ->
     wrong_password(User);
 why(_Algorithm, User, [], no_expiry) ->
     [wrong_password(User), ", a name that begins with no expiry"];
+why(_Algorithm, User, [], name_first) ->
+    [wrong_password(User), ", a name with its expiry behind it, which credential_name_first would "
+     "let in"];
 why(_Algorithm, User, [], {foreign, 1}) ->
     ["wrong password of user ", quoted(User), ": it was not made with the secret"];
 why(_Algorithm, User, [], {foreign, N}) ->

@@ -27,8 +27,10 @@ list(Name) ->
                ++ [row(Name, User, Proof, added) || {User, Proof} <- maps:to_list(Added)]).
 
 row(Name, User, {Proof, _}, From) ->
+    #{usernames := Order} = meerkat_registry:settings(Name),
+    Key = meerkat_quota:user_key(User, Order),
     #{name => User, from => From, proof => Proof,
-      allocations => meerkat_quota:count(Name, {user, {default, meerkat_quota:user_key(User)}})}.
+      allocations => meerkat_quota:count(Name, {user, {default, Key}})}.
 
 %% Adds a user, or gives one that was added another password. Errors are sentences.
 -spec add(Name :: atom(), User :: binary(), proof()) -> {ok, kept()} | {error, string()}.
@@ -158,13 +160,10 @@ done([]) ->
 rendered(Users) ->
     ["# Users added by `meerkatctl users add`; written anew at each change.\n"
      "users = (",
-     lists:join(",", [["\n    { name = ", quoted(User), "; ", rendered_proof(Proof), "; }"]
+     lists:join(",", [["\n    { name = ", meerkat_config_value:libconfig(User), "; ",
+                       rendered_proof(Proof), "; }"]
                       || {User, Proof} <- lists:sort(maps:to_list(Users))]),
      "\n);\n"].
 
-rendered_proof({password, Password}) -> ["password = ", quoted(Password)];
+rendered_proof({password, Password}) -> ["password = ", meerkat_config_value:libconfig(Password)];
 rendered_proof({key, Key}) -> ["key = \"", binary:encode_hex(Key), $"].
-
-%% A string of libconfig; OpaqueString leaves no control character.
-quoted(Text) ->
-    [$", re:replace(Text, "[\"\\\\]", "\\\\&", [global]), $"].

@@ -14,7 +14,7 @@
 -behaviour(gen_server).
 
 -export([start_link/1, take/3, release/2, count/2, buckets/1, rates/2, rate/3]).
--export([user_key/1, source/1]).
+-export([user_key/2, person/3, source/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
 -export_type([limits/0, counted/0]).
@@ -52,7 +52,9 @@ start_link(Name) ->
 -spec take(Name :: atom(), session(), meerkat_alloc_core:plan()) ->
     {ok, Bucket :: pos_integer()} | {error, 486 | 508}.
 take(Name, Session, #{user := User, realm := Realm, client := {Ip, _}}) ->
-    gen_server:call(process(Name), {take, Session, {Realm, who(User, Ip)}, {Realm, source(Ip)}}).
+    #{usernames := Order} = meerkat_registry:settings(Name),
+    gen_server:call(process(Name), {take, Session, {Realm, person(User, Ip, Order)},
+                                    {Realm, source(Ip)}}).
 
 %% Gives it back, if it is still held. When this returns another may take it.
 -spec release(Name :: atom(), session()) -> ok.
@@ -100,15 +102,19 @@ told(Name, Bucket, Rate) ->
 
 %% Who a username counts for. A time-limited one is another at every fetch: what stands behind its
 %% expiry is the user. Where nothing does, it stands for itself, and counts for its source address.
--spec user_key(User :: binary()) -> binary().
-user_key(User) ->
-    case meerkat_auth_rest:name(User) of
+-spec user_key(User :: binary(), meerkat_auth_rest:order()) -> binary().
+user_key(User, Order) ->
+    case meerkat_auth_rest:name(User, Order) of
         {ok, Name} -> Name;
         _ -> User
     end.
 
-who(User, Ip) ->
-    case meerkat_auth_rest:name(User) of
+%% Whose a request or an allocation is, by whichever credentials of theirs; where these have no
+%% name, the source address is who it is.
+-spec person(User :: binary(), inet:ip_address(), meerkat_auth_rest:order()) ->
+    binary() | {source, binary()}.
+person(User, Ip, Order) ->
+    case meerkat_auth_rest:name(User, Order) of
         {ok, Name} -> Name;
         none -> {source, source(Ip)};
         error -> User
