@@ -10,7 +10,7 @@
                   port/1, socket/1]).
 
 -export([all/0, suite/0, init_per_testcase/2, end_per_testcase/2]).
--export([users_without_a_secret/1, nobody_without_a_secret/1, no_address_to_tell/1,
+-export([clock_set_after_the_start/1, users_without_a_secret/1, nobody_without_a_secret/1, no_address_to_tell/1,
          serves_what_it_prints/1, answers_its_command/1, takes_another_configuration/1,
          drains_when_told/1, ends_when_drained/1, ends_at_the_deadline/1,
          undrain_calls_the_end_off/1, sigterm_drains/1, sigterm_keeps_a_deadline/1,
@@ -46,6 +46,50 @@ serves_what_it_prints(Config) ->
     {0, Checked} = run(Config, ["check", Turn, "--user", User, "--password", Password]),
     ?assertMatch({match, _}, re:run(Checked, "the server is usable from here")),
     {1, _} = run(Config, ["check", Turn, "--user", User, "--password", "wrong"]),
+    stop(Server, "TERM").
+
+%% No clock of its own at boot, a VM resumed, chronyc makestep: from then on the new time counts, for
+%% what it is shown and for what it makes.
+clock_set_after_the_start(Config) ->
+    File = filename:join(proplists:get_value(priv_dir, Config), "clock"),
+    Set = fun(To) ->
+        ok = file:write_file(File ++ ".new", To ++ "\n"),
+        ok = file:rename(File ++ ".new", File)
+    end,
+    [Library | _] = filelib:wildcard("/usr/lib/*/faketime/libfaketimeMT.so.1"),
+    ok = Set("+2d"),
+    {Server, Block} = start(Config, [{"LD_PRELOAD", Library}, {"FAKETIME_TIMESTAMP_FILE", File},
+                                     {"FAKETIME_NO_CACHE", "1"},
+                                     {"FAKETIME_DONT_FAKE_MONOTONIC", "1"}]),
+    Now = os:system_time(second),
+    Good = fun({User, Password}) ->
+        {Status, _} = run(Config, ["check", line("TURN", Block), "--user", User,
+                                   "--password", Password]),
+        Status =:= 0
+    end,
+    Made = fun(At) ->
+        {User, Password} = meerkat_auth_rest:credentials(<<"hunter2">>, <<"u">>, 600, At),
+        {binary_to_list(User), binary_to_list(Password)}
+    end,
+    Until = fun() ->
+        {0, Said} = run(Config, ["credentials", "u", "--ttl", "1h"]),
+        {Expiry, ":u"} = string:to_integer(line("username", Said)),
+        Expiry - Now - 3600
+    end,
+    Step = fun() ->
+        {_, Findings} = json(Config, ["doctor"]),
+        [Text || #{<<"name">> := <<"clock_step">>, <<"text">> := Text} <- Findings]
+    end,
+    ?assertEqual([true, false, []], [Good(Made(Now + 2 * 86400)), Good(Made(Now)), Step()]),
+    ok = Set("+0"),
+    ?assertEqual([true, true], [Good(Made(Now)), Good({line("username", Block),
+                                                       line("password", Block)})]),
+    ?assert(abs(Until()) < 300),
+    ?assertMatch([<<"the clock was set 172", _/binary>>], Step()),
+    ok = Set("+4d"),
+    ?assertEqual([false, true], [Good(Made(Now)), Good(Made(Now + 4 * 86400))]),
+    ?assert(abs(Until() - 4 * 86400) < 300),
+    ?assertMatch([<<"the clock was set 17", _/binary>>], Step()),
     stop(Server, "TERM").
 
 %% The most usual small set-up: users, and no secret that credentials could be made from.

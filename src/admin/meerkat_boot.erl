@@ -131,7 +131,7 @@ of_kind(Scheme, Uris) ->
     [Uri || Uri <- Uris, string:prefix(Uri, Scheme) =/= nomatch].
 
 until(Ttl) ->
-    End = erlang:system_time(second) + Ttl,
+    End = meerkat_clock:wall_s() + Ttl,
     calendar:system_time_to_rfc3339(End, [{offset, "Z"}]).
 
 %% As people know it.

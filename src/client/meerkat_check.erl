@@ -141,7 +141,7 @@ format_summary(error, Steps) ->
           {Username :: binary(), Password :: binary()} when Secret :: unicode:chardata().
 rest_credentials(Secret, Name, Ttl) ->
     Username = unicode:characters_to_binary(
-        [integer_to_list(erlang:system_time(second) + Ttl), ":", Name]),
+        [integer_to_list(meerkat_clock:wall_s() + Ttl), ":", Name]),
     Key = unicode:characters_to_binary(Secret),
     {Username, base64:encode(crypto:mac(hmac, sha, Key, Username))}.
 

@@ -109,7 +109,7 @@ authenticate(Packet, Message, Realm, GetAuth) ->
     end.
 
 authenticate(Packet, Message, Algorithm, {User, Realm, Allowed}, Auth) ->
-    Now = erlang:system_time(second),
+    Now = meerkat_clock:wall_s(),
     Make = fun(Candidate) -> key(Algorithm, User, Realm, Candidate, Auth) end,
     case fitting(Packet, Make, candidates(User, Now, Auth)) of
         {ok, Key, Candidate} when Allowed, User =/= ?NOBODY ->
@@ -243,7 +243,7 @@ why(Message, Realm, GetAuth) ->
 why(_Algorithm, ?NOBODY, _Backends, _Otherwise) ->
     "nobody is known by that USERHASH";
 why(Algorithm, User, [{Backend, State} | Backends], Otherwise) ->
-    Now = erlang:system_time(second),
+    Now = meerkat_clock:wall_s(),
     case {Backend:why(User, Now, State), Backend:candidates(User, Now, State)} of
         {wrong_password, {only, [{key, _}]}} when Algorithm =:= sha256 ->
             ["user ", quoted(User), " is known by an MD5 key, which SHA-256 cannot use"];

@@ -118,6 +118,7 @@ doctor(Server) ->
     Asked = [max_allocations, relays, receive_buffer, send_buffer, io_backend],
     (maps:with(Asked, Config()))#{
         listening => Listening,
+        clock_step_s => meerkat_clock:step_s(),
         relay_pid => Pid,
         relay_program => case Program of
             default -> filename:join(code:priv_dir(meerkat), "meerkat_relay");

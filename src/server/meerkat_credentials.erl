@@ -43,7 +43,7 @@ made(_Name, _User, _Options, Realm, []) ->
 made(Name, User, Options, Realm, [Secret | _]) ->
     Ttl = maps:get(ttl, Options, ?TTL_S),
     {Username, Password} =
-        meerkat_auth_rest:credentials(Secret, User, Ttl, erlang:system_time(second)),
+        meerkat_auth_rest:credentials(Secret, User, Ttl, meerkat_clock:wall_s()),
     #{stun := Stun, turn := Turn} = meerkat_services:uris(Name, Realm),
     {ok, #{username => Username, password => Password, ttl => Ttl, uris => Stun ++ Turn,
            iceServers => [#{urls => Stun} || Stun =/= []]

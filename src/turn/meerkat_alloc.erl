@@ -364,7 +364,7 @@ log_end(Level, Reason, Counters, Event, #data{core = Core, started = Started} = 
 
 begun({success, _}, #data{job = #{request := #{message := #{method := allocate}}}} = Data) ->
     meerkat_events:tell(Data#data.name, [meerkat, allocation, start], fun() ->
-        {#{system_time => erlang:system_time()}, metadata(Data)}
+        {#{system_time => os:system_time()}, metadata(Data)}
     end);
 begun(_Response, _Data) ->
     ok.

@@ -13,7 +13,7 @@
 %% seconds are refused from here on, in every realm: all of them, where none is made for longer.
 -spec revoke(Name :: atom(), User :: binary(), TtlS :: pos_integer()) -> ok | {error, full}.
 revoke(Name, User, TtlS) ->
-    Now = erlang:system_time(second),
+    Now = meerkat_clock:wall_s(),
     %% Not before credentials of then are no good by any leeway.
     {Over, Live} = lists:partition(fun({_, Until}) -> Until + ?LEEWAY_MAX < Now end,
                                    meerkat_registry:notes(Name, revoked)),

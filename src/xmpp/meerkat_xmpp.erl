@@ -274,7 +274,7 @@ services(Name) ->
 mint(Name, #{ttl := Ttl}) ->
     fun(Bare) ->
         #{secrets := Secrets} = meerkat_registry:settings(Name),
-        Now = erlang:system_time(second),
+        Now = meerkat_clock:wall_s(),
         case Secrets() of
             [Secret | _] when byte_size(Bare) < 480 ->
                 {User, Password} = meerkat_auth_rest:credentials(Secret, Bare, Ttl, Now),
