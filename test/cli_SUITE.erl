@@ -15,7 +15,7 @@
          users_are_kept_in_a_file/1, what_cannot_be_kept_is_not_done/1,
          configured_users_are_not_touched/1, a_wrong_users_file/1,
          changes_the_log_level/1, doctor_looks_at_a_server/1, doctor_finds_what_is_wrong/1,
-         doctor_asks_who_keeps_the_clock/1,
+         doctor_asks_who_keeps_the_clock/1, arguments_in_the_posix_locale/1,
          doctor_tells_who_refuses_io_uring/1, doctor_asks_outside/1,
          usage_is_told/1, no_server_is_a_status_of_its_own/1,
          the_interface_of_the_shell/1]).
@@ -332,6 +332,47 @@ doctor_finds_what_is_wrong(Config) ->
     ?assertMatch({match, _}, re:run(Narrow, "warning +port-range +100 ports do not hold")),
     Few = shell("ulimit -n 256; ", "doctor"),
     ?assertMatch({match, _}, re:run(Few, "warning +descriptors +256 descriptors are allowed")).
+
+%% cron, ssh without LANG, env -i, containers: what is typed is UTF-8 all the same, and so is what is
+%% printed; be it a name, a password, or the name of a file.
+arguments_in_the_posix_locale(Config) ->
+    {Server, Block} = start(Config, [{"LC_ALL", "C"}, {"TURN_USERNAME", ""}]),
+    Turn = line("TURN", Block),
+    Name = unicode:characters_to_binary("Ren\x{e9} \x{141}"),
+    Run = fun(Args) -> run(Config, Args, [{"LC_ALL", "C"}, {"LANG", "C"}]) end,
+    {0, Credentials} = Run(["credentials", Name]),
+    ?assertMatch({match, _}, re:run(line("username", Credentials), "^[0-9]+:Ren\x{e9} \x{141}$",
+                                    [unicode])),
+    Made = ["--user", unicode:characters_to_binary(line("username", Credentials)),
+            "--password", line("password", Credentials)],
+    {0, _} = Run(["check", Turn | Made]),
+    Client = allocated(turn(Block), [], #{user => Name}),
+    {0, Listed} = Run(["allocations", "--user", Name]),
+    ?assertMatch({match, _}, re:run(Listed, "Ren\x{e9}", [unicode])),
+    {0, "1 allocation ended, and the credentials there were\n"} = Run(["revoke", Name]),
+    {1, _} = Run(["check", Turn | Made]),
+    expect(437, permit(Client, [peer()])),
+    {1, None} = Run(["disconnect", "--user", Name]),
+    ?assertEqual("no allocation of user Ren\x{e9} \x{141}\n", None),
+    Password = unicode:characters_to_binary("gr\x{f6}\x{df}e"),
+    {0, _} = Run(["users", "add", Name, "--password", Password]),
+    {0, [#{<<"name">> := Name}]} = json(Config, ["users"]),
+    {0, _} = Run(["check", Turn, "--user", Name, "--password", Password]),
+    {0, _} = run(Config, ["check", Turn],
+                 [{"LC_ALL", "C"}, {"STUN_SECRET", "hunter2"}]),
+    stop(Server, "TERM"),
+    Dir = unicode:characters_to_binary(proplists:get_value(priv_dir, Config)),
+    [File, Theirs, Missing] = [<<Dir/binary, Name/binary, End/binary>>
+                               || End <- [<<".cfg">>, <<".conf">>, <<".none">>]],
+    ok = file:write_file(File, ["realm = \"", Name, "\";\n"]),
+    ok = file:write_file(Theirs, ["realm=", Name, "\nstatic-auth-secret=s\n"]),
+    {0, Shown} = Run(["config", "show", File]),
+    ?assertMatch({match, _}, re:run(Shown, "realm +\"Ren\x{e9} \x{141}\"", [unicode])),
+    {0, _} = Run(["config", "check", File]),
+    {0, Ours} = Run(["import", Theirs]),
+    ?assertMatch({match, _}, re:run(Ours, "realm = \"Ren\x{e9} \x{141}\"", [unicode])),
+    {1, Nowhere} = Run(["import", Missing]),
+    ?assertMatch({match, _}, re:run(Nowhere, "Ren\x{e9} \x{141}.none: no such file", [unicode])).
 
 %% Nobody in the network, and nobody for long: chrony, systemd, the kernel, whoever answers first.
 doctor_asks_who_keeps_the_clock(Config) ->

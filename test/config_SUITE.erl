@@ -14,7 +14,7 @@
          discovery_that_cannot_be/1, all_mistakes_at_once/1,
          a_mistake_in_the_file_counts_though_overridden/1, broken_files/1, unknown_keys/1,
          any_text_is_survived/1, errors_are_one_line/1]).
--export([every_secret_may_lie_in_a_file/1]).
+-export([every_secret_may_lie_in_a_file/1, kubernetes_sets_ports/1]).
 -export([secrets_in_files/1, secrets_in_files_that_cannot_be/1, estos_names/1,
          realms_become_terms/1, realms_that_cannot_be/1]).
 -export([secrets_are_never_shown/1, secret_is_drawn_at_each_start/1,
@@ -72,6 +72,35 @@ file_then_mongooseice_then_own_name(Config) ->
     ?assertEqual(<<"theirs">>, Realm([{"MONGOOSEICE_UDP_REALM", "theirs"}])),
     ?assertEqual(<<"ours">>, Realm([{"MONGOOSEICE_UDP_REALM", "theirs"}, {"REALM", "ours"}])),
     ?assertEqual(<<"file">>, Realm([{"MONGOOSEICE_UDP_REALM", ""}, {"REALM", " "}])).
+
+%% Kubernetes has such a variable for each Service, whatever it is called.
+kubernetes_sets_ports(_) ->
+    Ports = [Name || Name <- meerkat_config_schema:environment(),
+                     re:run(Name, "_PORT$") =/= nomatch],
+    ?assert(lists:all(fun(Name) -> lists:member(Name, Ports) end,
+                      [<<"TURN_PORT">>, <<"XMPP_PORT">>, <<"LISTEN_PORT">>, <<"MIN_PORT">>,
+                       <<"MONGOOSEICE_UDP_PORT">>, <<"ALTERNATE_LISTEN_PORT">>])),
+    {ok, Usual, _} = loaded([]),
+    [begin
+         {ok, Loaded, Warnings} = loaded([{Name, Value}]),
+         ?assertEqual(maps:remove(secrets, Usual), maps:remove(secrets, Loaded)),
+         ?assertMatch([_], [W || W <- Warnings,
+                                 string:prefix(iolist_to_binary(W),
+                                               [Name, " is \"", Value, "\", which Kubernetes"])
+                                     =/= nomatch])
+     end || Name <- Ports, Value <- ["udp://10.96.0.7:3478", "tcp://[fd00::7]:80",
+                                     "sctp://10.96.0.7:1"]],
+    %% The next of the names counts.
+    {ok, #{listeners := [#{port := 3600}]}, _} =
+        loaded([{<<"LISTEN_PORT">>, "tcp://10.96.0.7:80"}, {<<"TURN_PORT">>, "3600"}]),
+    [{error, [_]} = loaded([{<<"TURN_PORT">>, Value}])
+     || Value <- ["udp://", "http://10.96.0.7:80", "udp://10.96.0.7"]],
+    {error, [_]} = loaded([{<<"LISTEN_IP">>, "udp://10.96.0.7:80"}]).
+
+loaded(Env) ->
+    meerkat_config:load(#{file => none, env => Env,
+                          host => #{route => fun(inet) -> {ok, {192, 0, 2, 7}}; (inet6) -> none end,
+                                    first => fun(_) -> none end, bindable => fun(_) -> true end}}).
 
 %% No name of the table is there for nothing.
 every_variable_is_read(_) ->

@@ -24,6 +24,7 @@ start() ->
 %% Options are meerkat_config:load/1's. Ends the node with status 1 where start/0 does.
 -spec serve(#{file => file:name_all()}) -> ok.
 serve(Options) ->
+    ok = meerkat_env:speak_utf8(),
     case meerkat_config:load(Options) of
         {ok, Config, Warnings} -> serve(Options, Config, Warnings);
         {error, Mistakes} -> give_up(1, Mistakes)

@@ -17,8 +17,8 @@
 %% Runs a command and ends the node.
 -spec main([string()]) -> no_return().
 main(Args) ->
-    ok = io:setopts(standard_io, [{encoding, unicode}]),
-    halt(run(Args)).
+    ok = meerkat_env:speak_utf8(),
+    halt(run([meerkat_env:argument(Arg) || Arg <- Args])).
 
 %% Runs a command and says how to exit.
 -spec run([string()]) -> status().
@@ -41,7 +41,7 @@ run("check", Args, Options) ->
     end;
 run("config", ["check", File], Options) ->
     %% The file by itself, whatever this shell's environment says.
-    case meerkat_config:load(#{file => File, env => []}) of
+    case meerkat_config:load(#{file => text(File), env => []}) of
         {ok, _, Warnings} ->
             _ = meerkat_cli_show:warnings(Warnings),
             done(#{file => text(File), mistakes => [], warnings => [text(W) || W <- Warnings]},
@@ -56,9 +56,9 @@ run("config", ["show"], Options) ->
         {error, _} -> show(#{}, Options)
     end;
 run("config", ["show", File], Options) ->
-    show(#{file => File}, Options);
+    show(#{file => text(File)}, Options);
 run("import", [File], Options) ->
-    imported(file:read_file(File), File, Options);
+    imported(file:read_file(text(File)), File, Options);
 run("status", [], Options) ->
     asked({status, []}, fun meerkat_cli_show:status/1, Options, fun(#{relay := Relay}) ->
         case Relay of up -> 0; down -> 1 end
@@ -292,5 +292,6 @@ mistakes(Mistakes, Options) ->
          || is_map_key(json, Options)],
     1.
 
+%% The bytes of an argument; also for the name of a file, which Erlang would write by the locale.
 text(Arg) ->
     unicode:characters_to_binary(Arg).

@@ -87,7 +87,7 @@
     bindable := fun((inet:ip_address()) -> boolean())
 }.
 %% file: the default is what CONFIG_FILE of the environment says, if anything; env: the default is
-%% environment/0; terms: in place of a file.
+%% that of this process; terms: in place of a file.
 -type options() :: #{
     file => none | file:name_all(),
     terms => meerkat_config_terms:terms(),
@@ -111,7 +111,10 @@
 -spec load(options()) ->
     {ok, config(), Warnings :: [unicode:chardata()]} | {error, [unicode:chardata(), ...]}.
 load(Options) ->
-    Env = env_map(maps:get(env, Options, environment())),
+    Given = env_map(maps:get(env, Options, meerkat_env:all())),
+    Env = maps:filter(fun(Variable, Text) ->
+        not meerkat_env:is_service_link(Variable, Text)
+    end, Given),
     Host = maps:get(host, Options, host()),
     case leaves(file(Options, Env)) of
         {ok, Read} ->
@@ -125,7 +128,7 @@ load(Options) ->
                 [] ->
                     Nobody = [Warning || not is_map_key(terms, Options),
                                          Warning <- meerkat_config_rules:nobody(Resolved)],
-                    Warnings = Tcp ++ unknown_names(Env) ++ Nobody
+                    Warnings = service_links(Given) ++ Tcp ++ unknown_names(Env) ++ Nobody
                         ++ meerkat_config_rules:warnings(Resolved),
                     derive(Resolved, Host, Warnings);
                 Mistakes -> {error, Mistakes}
@@ -138,18 +141,6 @@ load(Options) ->
 -spec effective(config()) -> [setting()].
 effective(#{settings := Settings}) ->
     Settings.
-
-%% The environment of this process, as bytes.
--spec environment() -> [{binary(), binary()}].
-environment() ->
-    [{os_bytes(Name), os_bytes(Value)} || {Name, Value} <- os:env()].
-
-%% Undoes what Erlang did to bytes of the system.
-os_bytes(Text) ->
-    case unicode:characters_to_binary(Text, unicode, file:native_name_encoding()) of
-        Bytes when is_binary(Bytes) -> Bytes;
-        _ -> unicode:characters_to_binary(Text)
-    end.
 
 host() ->
     #{
@@ -197,7 +188,7 @@ by_key(Scalars) ->
     ).
 
 name(File) when is_binary(File) -> File;
-name(File) -> os_bytes(filename:flatten(File)).
+name(File) -> meerkat_env:bytes(filename:flatten(File)).
 
 %% Longer names no file has, and the reader takes for a mistake of ours.
 read(File) when byte_size(File) > ?FILE_NAME_MAX ->
@@ -330,6 +321,13 @@ tcp(#{?TCP_ENABLED := Text}) ->
     end;
 tcp(_) ->
     {[], []}.
+
+%% Of our own names; nobody else's are looked at.
+service_links(Given) ->
+    [[Name, " is ", meerkat_config_value:quote(maps:get(Name, Given)), ", which Kubernetes sets "
+      "for a Service of that name: it has no effect here"]
+     || Name <- meerkat_config_schema:environment(), is_map_key(Name, Given),
+        meerkat_env:is_service_link(Name, maps:get(Name, Given))].
 
 unknown_names(Env) ->
     Files = [meerkat_config_secret:variable(V) || V <- meerkat_config_schema:secret_variables()],
