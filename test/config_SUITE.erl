@@ -14,7 +14,8 @@
          discovery_that_cannot_be/1, all_mistakes_at_once/1,
          a_mistake_in_the_file_counts_though_overridden/1, broken_files/1, unknown_keys/1,
          any_text_is_survived/1, errors_are_one_line/1]).
--export([every_secret_may_lie_in_a_file/1, kubernetes_sets_ports/1]).
+-export([every_secret_may_lie_in_a_file/1, kubernetes_sets_ports/1,
+         leftovers_in_secrets_are_pointed_out/1, secret_file_with_a_byte_order_mark/1]).
 -export([secrets_in_files/1, secrets_in_files_that_cannot_be/1, estos_names/1,
          realms_become_terms/1, realms_that_cannot_be/1]).
 -export([secrets_are_never_shown/1, secret_is_drawn_at_each_start/1,
@@ -595,7 +596,50 @@ secret_is_drawn_at_each_start(_) ->
 secret_with_white_space_is_pointed_out(_) ->
     {ok, #{secrets := [<<"abc\n">>]}, [Warning]} =
         load([{"STUN_SECRET", "abc\n"}, {"RELAY_IP", "8.8.8.8"}]),
-    ?assertEqual("STUN_SECRET begins or ends with white space, which counts", Warning).
+    ?assertEqual("STUN_SECRET begins or ends with white space, which counts",
+                 lists:flatten(io_lib:format("~ts", [Warning]))).
+
+%% What an editor, a shell or an --env-file leaves there, in whatever is secret.
+leftovers_in_secrets_are_pointed_out(Config) ->
+    Warned = fun(Load) ->
+        {ok, _, Warnings} = Load,
+        [lists:flatten(io_lib:format("~ts", [W]))
+         || W <- Warnings, re:run(W, "which counts") =/= nomatch]
+    end,
+    ?assertEqual(["STUN_SECRET stands in quotation marks, which counts"],
+                 Warned(load([{"STUN_SECRET", "\"sesame\""}]))),
+    ?assertEqual([], Warned(load([{"STUN_SECRET", "a\"b\""}]))),
+    File = filename:join(proplists:get_value(priv_dir, Config), "secret with a comment"),
+    ok = file:write_file(File, "# the secret of turn.example\nsesame\n"),
+    ?assertEqual(["STUN_SECRET_FILE begins with #, as a comment would, which counts"],
+                 Warned(load([{"STUN_SECRET_FILE", File}]))),
+    Cfg = filename:join(proplists:get_value(priv_dir, Config), "leftovers.cfg"),
+    ok = file:write_file(Cfg, "http_token = \"'token'\";\nxmpp_secret = \"x \";\n"
+                              "users = ( { name = \"al\"; password = \"#pass\"; } );\n"
+                              "realms = ( { name = \"r\"; secret = \"\\\"s\\\"\"; } );\n"
+                              "extra_listeners = ( { port = 3600; realm = \"r\"; } );\n"),
+    ?assertEqual([Cfg ++ Rest || Rest <-
+                      [":1: http_token stands in quotation marks, which counts",
+                       ":2: xmpp_secret begins or ends with white space, which counts",
+                       ":3: users: the password of \"al\" begins with #, as a comment would, which "
+                       "counts",
+                       ":4: realms: \"r\": secret stands in quotation marks, which counts"]],
+                 lists:sort(Warned(meerkat_config:load(#{file => Cfg, env => []})))).
+
+%% An editor's mark is nobody's secret; what is no UTF-8 at all is refused.
+secret_file_with_a_byte_order_mark(Config) ->
+    File = filename:join(proplists:get_value(priv_dir, Config), "marked"),
+    Load = fun(Bytes) ->
+        ok = file:write_file(File, Bytes),
+        load([{"STUN_SECRET_FILE", File}])
+    end,
+    {ok, #{secrets := [<<"sesame">>]}, _} = Load(<<16#ef, 16#bb, 16#bf, "sesame\r\n">>),
+    {error, [Empty]} = Load(<<16#ef, 16#bb, 16#bf, "\n">>),
+    ?assertMatch({match, _}, re:run(Empty, "which is empty")),
+    [begin
+         {error, [Wide]} = Load(<<Mark/binary, "s", 0>>),
+         ?assertMatch({match, _}, re:run(Wide, "which is in UTF-16; UTF-8 is wanted"))
+     end || Mark <- [<<16#ff, 16#fe>>, <<16#fe, 16#ff>>]].
 
 %% As Docker and systemd hand them over, from the environment or named in the file.
 secrets_in_files(Config) ->
