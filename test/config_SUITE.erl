@@ -14,7 +14,7 @@
          discovery_that_cannot_be/1, all_mistakes_at_once/1,
          a_mistake_in_the_file_counts_though_overridden/1, broken_files/1, unknown_keys/1,
          any_text_is_survived/1, errors_are_one_line/1]).
--export([every_secret_may_lie_in_a_file/1, kubernetes_sets_ports/1,
+-export([every_secret_may_lie_in_a_file/1, kubernetes_sets_ports/1, bounds_are_the_relays/1,
          leftovers_in_secrets_are_pointed_out/1, secret_file_with_a_byte_order_mark/1]).
 -export([secrets_in_files/1, secrets_in_files_that_cannot_be/1, estos_names/1,
          realms_become_terms/1, realms_that_cannot_be/1]).
@@ -73,6 +73,34 @@ file_then_mongooseice_then_own_name(Config) ->
     ?assertEqual(<<"theirs">>, Realm([{"MONGOOSEICE_UDP_REALM", "theirs"}])),
     ?assertEqual(<<"ours">>, Realm([{"MONGOOSEICE_UDP_REALM", "theirs"}, {"REALM", "ours"}])),
     ?assertEqual(<<"file">>, Realm([{"MONGOOSEICE_UDP_REALM", ""}, {"REALM", " "}])).
+
+%% What the relay has room for is what a key may be: at the bound it is good, above it there is a
+%% sentence, and nothing gets as far as the relay.
+bounds_are_the_relays(_) ->
+    Most = fun meerkat_ctl:limit/1,
+    Text = fun(Bytes) ->
+        unicode:characters_to_binary(lists:duplicate(Bytes div 2, 16#e9))
+    end,
+    Ips = fun(N) -> lists:join(",", [["10.0.0.", integer_to_list(I)] || I <- lists:seq(1, N)]) end,
+    Networks = fun(N) ->
+        lists:join(",", [io_lib:format("10.~b.~b.0/24", [I div 256, I rem 256])
+                         || I <- lists:seq(1, N)])
+    end,
+    [begin
+         ?assertMatch({ok, _, _}, loaded([{Name, unicode:characters_to_binary(Good)}])),
+         {error, [Sentence]} = loaded([{Name, unicode:characters_to_binary(Bad)}]),
+         ?assertEqual({match, [Name]}, re:run(Sentence, "^[A-Z_]+", [{capture, first, binary}]))
+     end || {Name, Good, Bad} <-
+                [{<<"WORKERS">>, integer_to_list(Most(workers_max)),
+                  integer_to_list(Most(workers_max) + 1)},
+                 %% Characters of two bytes each.
+                 {<<"REALM">>, Text(Most(realm_bytes_max)), Text(Most(realm_bytes_max) + 1)},
+                 {<<"LISTEN_IP">>, Ips(Most(listeners_max)), Ips(Most(listeners_max) + 1)},
+                 {<<"RELAY_IP">>, Ips(Most(pools_max) div 4), Ips(Most(pools_max) div 4 + 1)},
+                 {<<"DENIED_PEERS">>, Networks(Most(rules_max) div 4),
+                  Networks(Most(rules_max) div 4 + 1)}]],
+    {error, [_]} = loaded([{<<"TURN_USERNAME">>, Text(510)}, {<<"TURN_PASSWORD">>, <<"x">>}]),
+    {ok, _, _} = loaded([{<<"TURN_USERNAME">>, Text(508)}, {<<"TURN_PASSWORD">>, <<"x">>}]).
 
 %% Kubernetes has such a variable for each Service, whatever it is called.
 kubernetes_sets_ports(_) ->
@@ -285,7 +313,7 @@ a_file_may_be_named_by_a_variable(Config) ->
 %%% What can be wrong
 
 wrong_variables(_) ->
-    Realm = "text of 1 to 127 characters in UTF-8, without control characters, \" or \\, and "
+    Realm = "text of 1 to 127 bytes in UTF-8, without control characters, \" or \\, and "
         "without what RFC 8265 (OpaqueString) disallows",
     [?assertEqual({error, [Sentence]}, load([{Name, Text}])) || {Name, Text, Sentence} <- [
         {"LISTEN_PORT", "http",

@@ -29,6 +29,12 @@ enum ctl_status {
 #include "ctl.def"
 };
 
+/* CTL_WORKERS_MAX, ... */
+enum ctl_limit {
+#define LIMIT(NAME, name, value, meaning) CTL_##NAME = value,
+#include "ctl.def"
+};
+
 /* Bytes owned by whoever made the frame; after ctl_decode() they lie in its input. */
 struct ctl_bytes {
     const uint8_t *data;

@@ -47,8 +47,8 @@ step(Seconds) when abs(Seconds) < ?OFF_S ->
     [];
 step(Seconds) ->
     Way = case Seconds > 0 of true -> "ahead"; false -> "back" end,
-    Text = ["the clock was set ", way_s(abs(Seconds)), " s ", Way, " since this server began: it goes "
-            "by the new time, and credentials that were made by the old one may end too ",
+    Text = ["the clock was set ", way_s(abs(Seconds)), " s ", Way, " since this server began: it "
+            "goes by the new time, and credentials that were made by the old one may end too ",
             case Way of "ahead" -> "early"; _ -> "late" end],
     [#{name => clock_step, verdict => warning, text => iolist_to_binary(Text),
        remedy => <<"new credentials are right; a time server keeps the clock from being set">>}].

@@ -3,7 +3,7 @@
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
--define(CTL_TABLE_HASH, 16#57bca3b72a0dc8e0).
+-define(CTL_TABLE_HASH, 16#39c2a54afd6d6d37).
 
 %% {Name, Code, Way, [{Field, Type}]}
 -define(CTL_MESSAGES, [
@@ -204,6 +204,16 @@
     {failed, 8},
     {refused, 9}
 ]).
+
+%% What both sides keep to.
+-define(CTL_LIMITS, #{
+    workers_max => 64,
+    listeners_max => 32,
+    realm_bytes_max => 127,
+    pools_max => 256,
+    rules_max => 4096,
+    promise_bytes_max => 512
+}).
 
 %% {Name, counter | drop, Help}, in the order of stats_reply
 -define(CTL_COUNTERS, [

@@ -4,10 +4,11 @@
 
 -import(meerkat_config_origin, [at/1, named/2]).
 
--export([mistakes/1, warnings/1, nobody/1]).
+-export([mistakes/1, warnings/1, nobody/1, networks_max/0]).
 
-%% Of the rules a relay takes; ours and the other list's are as many again.
--define(NETWORKS_MAX, 1024).
+%% Networks of one list. Of the rules a relay takes ours and the other list's are as many again.
+-spec networks_max() -> pos_integer().
+networks_max() -> meerkat_ctl:limit(rules_max) div 4.
 
 %% Sentences, each naming the keys, where they come from and what they are.
 -spec mistakes(meerkat_config_origin:resolved()) -> [unicode:chardata()].
@@ -36,13 +37,12 @@ larger(Low, A, High, B) ->
     io_lib:format("~ts is ~b and ~ts is ~b; the first must not be the larger", [Low, A, High, B]).
 
 too_many(Key, Resolved) ->
-    case maps:get(Key, Resolved) of
-        {Networks, _} when length(Networks) > ?NETWORKS_MAX ->
-            [io_lib:format("~ts has ~b networks; at most ~b can be",
-                           [named(Key, Resolved), length(Networks), ?NETWORKS_MAX])];
-        _ ->
-            []
-    end.
+    {Networks, _} = maps:get(Key, Resolved),
+    [
+        io_lib:format("~ts has ~b networks; at most ~b can be",
+                      [named(Key, Resolved), length(Networks), networks_max()])
+     || length(Networks) > networks_max()
+    ].
 
 nothing_required(#{require_sha256 := {true, _}, password_algorithms := {false, _}} = Resolved) ->
     [

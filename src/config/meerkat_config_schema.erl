@@ -88,7 +88,7 @@ rows() ->
             "and realms are prepared as RFC 8265 (OpaqueString) has it. The two variables stand "
             "for one user and are set together; a password may lie in a file: `password_file`, "
             "TURN_PASSWORD_FILE, and so may a key: `key_file`."),
-        row(realm, {opaque_string, 127}, <<"udp.localhost.local">>,
+        row(realm, {opaque_string, meerkat_ctl:limit(realm_bytes_max)}, <<"udp.localhost.local">>,
             ["REALM", "MONGOOSEICE_UDP_REALM"], yes,
             "The realm sent with every challenge. Clients answer with what they were told, so "
             "any text does; the default is MongooseICE's."),
@@ -206,7 +206,7 @@ rows() ->
         row(max_permissions, {integer, 1, 1024}, 64, ["MAX_PERMISSIONS"], yes,
             "Most permissions, and most channels, of one allocation. Memory is there for as many "
             "for each of max_allocations as this was at the start."),
-        row(workers, {integer, 0, 255}, 0, ["WORKERS"], no,
+        row(workers, {integer, 0, meerkat_ctl:limit(workers_max)}, 0, ["WORKERS"], no,
             "Threads that move packets; 0 is one per CPU. They share out the clients among them, "
             "so there are as many as at the start."),
         row(io_backend, {choice, ?IO_BACKENDS}, auto, ["IO_BACKEND"], no,

@@ -11,8 +11,9 @@
     | {integer, Min :: integer(), Max :: integer()}
     | {choice, [{Spelling :: binary(), Value :: atom()}]}
     | {text, MaxCharacters :: pos_integer()}
-    %% As RFC 8265 4.2 (OpaqueString) prepares it, like a password.
-    | {opaque_string, MaxCharacters :: pos_integer()}
+    %% As RFC 8265 4.2 (OpaqueString) prepares it, like a password; the bytes are those of the
+    %% prepared text.
+    | {opaque_string, MaxBytes :: pos_integer()}
     | password
     | secret
     | listen_address
@@ -158,9 +159,9 @@ text({text, Max}, Text) ->
         false -> error
     end;
 text({opaque_string, Max}, Text) ->
-    case text({text, Max}, Text) of
-        {ok, Text} -> meerkat_opaque_string:prepare(Text);
-        error -> error
+    case text({text, Max}, Text) =/= error andalso meerkat_opaque_string:prepare(Text) of
+        {ok, Prepared} when byte_size(Prepared) =< Max -> {ok, Prepared};
+        _ -> error
     end;
 text(password, Text) ->
     meerkat_opaque_string:prepare(Text);
@@ -333,7 +334,8 @@ allowed({text, Max}) ->
         "text of 1 to ~b characters in UTF-8, without control characters, \" or \\", [Max]
     );
 allowed({opaque_string, Max}) ->
-    [allowed({text, Max}), <<", and without what RFC 8265 (OpaqueString) disallows">>];
+    [io_lib:format("text of 1 to ~b bytes in UTF-8, without control characters, \" or \\", [Max]),
+     <<", and without what RFC 8265 (OpaqueString) disallows">>];
 allowed({list, secret}) ->
     <<"text that is not empty, or in a file a list of such texts">>;
 allowed({list, listen_address}) ->

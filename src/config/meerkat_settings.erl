@@ -80,10 +80,6 @@
                     _ => _}.
 
 -define(UDP, 17).
-%% Of the rules a relay takes; ours and the other list's are as many again.
--define(NETWORKS_MAX, 1024).
-%% Addresses to relay from that a relay knows (port.h), over its whole life.
--define(RELAYS_MAX, 64).
 %% Requests the relay may have waiting for us, per worker.
 -define(CREDITS, 1024).
 %% Per second and source address, before no more are looked at.
@@ -377,7 +373,7 @@ ips(Ip) -> [{Ip, false}].
 %%% is for maps written by hand.
 
 is_valid(realm, Realm) ->
-    is_opaque_string(Realm) andalso byte_size(Realm) < 128;
+    is_opaque_string(Realm) andalso byte_size(Realm) =< meerkat_ctl:limit(realm_bytes_max);
 is_valid(secrets, Secrets) ->
     is_list(Secrets) andalso lists:all(fun(S) -> is_binary(S) andalso S =/= <<>> end, Secrets);
 is_valid(Key, Users) when Key =:= users; Key =:= added_users ->
@@ -388,12 +384,12 @@ is_valid(realms, Realms) ->
 is_valid(listeners, Listeners) ->
     is_list(Listeners) andalso lists:all(fun is_listener/1, Listeners);
 is_valid(relays, Relays) ->
-    is_list(Relays) andalso length(Relays) =< ?RELAYS_MAX
+    is_list(Relays) andalso length(Relays) =< meerkat_config_relays:most()
         andalso lists:all(fun is_relay/1, Relays)
         andalso meerkat_config_relays:overlapping(Relays) =:= [];
 is_valid(Peers, Prefixes) when Peers =:= allowed_peers; Peers =:= denied_peers ->
     is_list(Prefixes) andalso lists:all(fun is_prefix/1, Prefixes)
-        andalso length(Prefixes) =< ?NETWORKS_MAX;
+        andalso length(Prefixes) =< meerkat_config_rules:networks_max();
 is_valid(Flag, Value) when Flag =:= strict_realm; Flag =:= rfc5766_channel_numbers;
                            Flag =:= password_algorithms; Flag =:= username_anonymity;
                            Flag =:= require_sha256; Flag =:= rfc3489_compatibility;
@@ -438,7 +434,7 @@ is_valid(Buffer, Value) when Buffer =:= receive_buffer; Buffer =:= send_buffer -
 is_valid(io_backend, Value) ->
     lists:member(Value, [auto, io_uring, epoll]);
 is_valid(workers, Value) ->
-    is_integer(Value) andalso Value >= 0 andalso Value < 256;
+    is_integer(Value) andalso Value >= 0 andalso Value =< meerkat_ctl:limit(workers_max);
 is_valid(software, Value) ->
     Value =:= undefined orelse is_binary(Value) andalso byte_size(Value) =< 763;
 is_valid(relay_program, Value) ->

@@ -24,8 +24,6 @@
                  request := meerkat_alloc_core:request(),
                  seal := meerkat_auth:seal()}.
 
-%% ctl.def, ANSWER_IF.
--define(PROMISE_MAX, 512).
 %% Words, for some hundred requests between two collections: nothing lives longer than one of them.
 -define(HEAP, 32768).
 
@@ -47,11 +45,10 @@ answer(Name, Job, Response) ->
 -spec promise(Name :: atom(), job(), meerkat_alloc_core:response()) ->
     meerkat_ctl:message() | none.
 promise(Name, #{flow := Flow} = Job, Response) ->
-    case sealed(Name, Job, Response) of
-        Packet when byte_size(Packet) =< ?PROMISE_MAX ->
-            {answer_if, #{flow => Flow, packet => Packet}};
-        _ ->
-            none
+    Packet = sealed(Name, Job, Response),
+    case byte_size(Packet) =< meerkat_ctl:limit(promise_bytes_max) of
+        true -> {answer_if, #{flow => Flow, packet => Packet}};
+        false -> none
     end.
 
 %% A promise was kept that was made at this time, in microseconds as in `arrived`.
