@@ -15,7 +15,7 @@
          users_are_kept_in_a_file/1, what_cannot_be_kept_is_not_done/1,
          configured_users_are_not_touched/1, a_wrong_users_file/1,
          changes_the_log_level/1, doctor_looks_at_a_server/1, doctor_finds_what_is_wrong/1,
-         doctor_asks_who_keeps_the_clock/1, arguments_in_the_posix_locale/1,
+         doctor_asks_who_keeps_the_clock/1, arguments_in_the_posix_locale/1, answers_of_strangers/1,
          doctor_tells_who_refuses_io_uring/1, doctor_asks_outside/1,
          usage_is_told/1, no_server_is_a_status_of_its_own/1,
          the_interface_of_the_shell/1]).
@@ -332,6 +332,27 @@ doctor_finds_what_is_wrong(Config) ->
     ?assertMatch({match, _}, re:run(Narrow, "warning +port-range +100 ports do not hold")),
     Few = shell("ulimit -n 256; ", "doctor"),
     ?assertMatch({match, _}, re:run(Few, "warning +descriptors +256 descriptors are allowed")).
+
+%% Root may ask a service of less privilege; that may be anybody's by then.
+answers_of_strangers(Config) ->
+    ok = filelib:ensure_dir(ctl_kit:socket(Config)),
+    ok = file:change_mode(filename:dirname(ctl_kit:socket(Config)), 8#700),
+    {ok, Listener} = gen_tcp:listen(0, [{ifaddr, {local, ctl_kit:socket(Config)}}, binary,
+                                        {packet, 4}, {active, false}]),
+    Answered = fun(Answer) ->
+        {Asker, Watch} = spawn_monitor(fun() -> exit(run(Config, ["status"])) end),
+        {ok, Connection} = gen_tcp:accept(Listener),
+        {ok, _} = gen_tcp:recv(Connection, 0),
+        ok = gen_tcp:send(Connection, Answer),
+        receive {'DOWN', Watch, process, Asker, Result} -> Result end
+    end,
+    ?assertEqual({1, "a\\x1b[2Jb\nc\\d\n"},
+                 Answered(term_to_binary({error, <<"a\e[2Jb\nc\\d">>}))),
+    Unheard = <<131, 119, 20, "an_atom_nobody_knows">>,
+    NotOurs = {1, "the server answers what this meerkatctl does not understand\n"},
+    ?assertEqual(NotOurs, Answered(Unheard)),
+    ?assertEqual(NotOurs, Answered(<<"no term">>)),
+    ok = gen_tcp:close(Listener).
 
 %% cron, ssh without LANG, env -i, containers: what is typed is UTF-8 all the same, and so is what is
 %% printed; be it a name, a password, or the name of a file.

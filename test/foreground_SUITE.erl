@@ -10,7 +10,7 @@
                   port/1, socket/1]).
 
 -export([all/0, suite/0, init_per_testcase/2, end_per_testcase/2]).
--export([clock_set_after_the_start/1, users_without_a_secret/1, nobody_without_a_secret/1, no_address_to_tell/1,
+-export([relay_inherits_no_secrets/1, clock_set_after_the_start/1, users_without_a_secret/1, nobody_without_a_secret/1, no_address_to_tell/1,
          serves_what_it_prints/1, answers_its_command/1, takes_another_configuration/1,
          drains_when_told/1, ends_when_drained/1, ends_at_the_deadline/1,
          undrain_calls_the_end_off/1, sigterm_drains/1, sigterm_keeps_a_deadline/1,
@@ -46,6 +46,19 @@ serves_what_it_prints(Config) ->
     {0, Checked} = run(Config, ["check", Turn, "--user", User, "--password", Password]),
     ?assertMatch({match, _}, re:run(Checked, "the server is usable from here")),
     {1, _} = run(Config, ["check", Turn, "--user", User, "--password", "wrong"]),
+    stop(Server, "TERM").
+
+%% It parses what comes from the network: what it does not need it does not have.
+relay_inherits_no_secrets(Config) ->
+    {Server, _} = start(Config, [{"HTTP_TOKEN", "tok3n of http"}, {"XMPP_SECRET", "s3cret of xmpp"},
+                                 {"TURN_USERNAME", "dora"}, {"TURN_PASSWORD", "pa55 of dora"}]),
+    {0, Said} = run(Config, ["doctor"]),
+    {match, [Pid]} = re:run(Said, "relay program is process ([0-9]+)",
+                            [{capture, all_but_first, list}]),
+    {ok, Env} = file:read_file("/proc/" ++ Pid ++ "/environ"),
+    ?assertMatch({_, _}, binary:match(Env, <<"MEERKAT_RUN_DIR=">>)),
+    [?assertEqual(nomatch, binary:match(Env, Secret))
+     || Secret <- [<<"hunter2">>, <<"tok3n of http">>, <<"s3cret of xmpp">>, <<"pa55 of dora">>]],
     stop(Server, "TERM").
 
 %% No clock of its own at boot, a VM resumed, chronyc makestep: from then on the new time counts, for

@@ -261,6 +261,8 @@ x71_killed(_Config) ->
             #{relay := {ok, #{sessions := Sessions}}} = meerkat:info(Name),
             Sessions =:= 0
         end),
+        %% Readiness goes by this one, and nobody need come by for it.
+        eventually(fun() -> meerkat_registry:count(Name) =:= 0 end),
         success(allocate(Client)),
         expect(486, allocate(fresh(Server)))
     end).

@@ -143,7 +143,7 @@ done(Answer, Text, Options) ->
 
 %% In JSON too the sentence is on stderr, where scripts leave it to people.
 failed(Sentence, Options) ->
-    io:format(standard_error, "~ts~n", [Sentence]),
+    io:format(standard_error, "~ts~n", [meerkat_text:printable(text(Sentence))]),
     _ = [said(#{error => unicode:characters_to_binary(Sentence)}, none, Options)
          || is_map_key(json, Options)],
     1.

@@ -267,7 +267,7 @@ effect(forget, #data{name = Name, session = Session} = Data) ->
     Data#data{keys = []};
 effect({hold, Token, Family}, #data{name = Name, job = Job} = Data) ->
     #{request := Request} = Job,
-    ok = meerkat_registry:hold(Name, Token, meerkat_alloc_core:owner(Request), Family),
+    ok = meerkat_registry:hold(Name, Token, meerkat_alloc_core:holder(Request), Family),
     Data;
 effect({release, Token}, #data{name = Name} = Data) ->
     ok = meerkat_registry:release(Name, Token),

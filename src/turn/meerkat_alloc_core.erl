@@ -3,7 +3,7 @@
 %% permitted only the relay knows; until it has said so, no further request may be handed in.
 -module(meerkat_alloc_core).
 
--export([owner/1, new/4, handle/3, foretold/1, limits/2, info/2, details/2]).
+-export([owner/1, holder/1, new/4, handle/3, foretold/1, limits/2, info/2, details/2]).
 
 -export_type([owner/0, alloc/0, limits/0, request/0, plan/0, event/0, effect/0, response/0, place/0,
               move/0, ending/0]).
@@ -131,6 +131,7 @@
     place :: place(),
     next = none :: none | place(),              % where the client may go
     ticket = 0 :: meerkat_ticket:ordinal(),      % the one that is good
+    tickets = none :: none | meerkat_ticket:key(),   % what they are made with
     resumed = none :: none | resumed(),
     relayed = [] :: [{family(), Pool :: pos_integer(), address()}],     % as the client was told
     token = 0 :: non_neg_integer(),             % reserved for a second allocation
@@ -171,6 +172,11 @@
 owner(#{user := User} = Request) ->
     {maps:get(realm, Request, default), User}.
 
+%% Who may redeem what a request reserved: the person, with these credentials or fresher ones.
+-spec holder(request()) -> owner().
+holder(#{user := User} = Request) ->
+    {maps:get(realm, Request, default), maps:get(person, Request, User)}.
+
 %%% The life of one
 
 %% Starts making the allocation that meerkat_alloc_admit allowed, under a session id of its
@@ -178,7 +184,8 @@ owner(#{user := User} = Request) ->
 -spec new(plan(), Session :: non_neg_integer(), place(), limits()) -> {alloc(), [effect()]}.
 new(Plan, Session, Place, Limits) ->
     #{families := Families, even := Even, token := Token, lifetime := Lifetime} = Plan,
-    Alloc = #alloc{limits = Limits, session = Session, plan = Plan, place = Place},
+    Alloc = #alloc{limits = Limits, session = Session, plan = Plan, place = Place,
+                   tickets = maps:get(tickets, Limits, none)},
     Command = alloc_create(#{pool_v4 => pool(4, Families, Place, Limits),
                              pool_v6 => pool(6, Families, Place, Limits),
                              port_v4 => 0,
@@ -312,6 +319,8 @@ request(#{move := _} = Request, Now, Alloc) ->
 request(#{message := #{method := Method} = Message} = Request, Now, #alloc{plan = Plan} = Alloc) ->
     case owner(Request) =:= owner(Plan) of
         true -> request(Method, Message, Now, Alloc);
+        %% RFC 8656 7.2, 2: the 5-tuple is in use, whoever asks; a client may try another port.
+        false when Method =:= allocate -> {Alloc, [{answer, refused(437)}]};
         false -> {Alloc, [{answer, refused(441)}]}
     end.
 
@@ -493,7 +502,9 @@ moved(Families, Lifetime, Place, Id, Now, #alloc{ticket = Spent, next = Left} = 
     {Alloc, Effects} = refresh(Families, Lifetime, ticket, Alloc1),
     {Alloc, [{part, Left} || Left =/= none] ++ Effects}.
 
-ticket(Number, #alloc{session = Session, limits = #{tickets := Key}}) ->
+%% By the key there was when the allocation began: a reload may have taken mobility away since, and
+%% the same transaction is answered the same.
+ticket(Number, #alloc{session = Session, tickets = Key}) ->
     meerkat_ticket:seal(Session, Number, Key).
 
 %%% CreatePermission (RFC 8656 10.2): all of its peers or none

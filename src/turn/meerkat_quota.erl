@@ -172,6 +172,7 @@ handle_info({'DOWN', Monitor, process, _, _},
             #state{name = Name, monitors = Monitors} = State) ->
     #{Monitor := Session} = Monitors,
     {_Place, Next} = give_back(Session, State),
+    ok = meerkat_registry:bury(Name, Session),
     Wire = meerkat_registry:note(Name, wire),
     _ = meerkat_relay:command(Wire, 0, {alloc_delete, #{session => Session}}),
     {noreply, Next};

@@ -6,7 +6,7 @@
 
 -export([start_link/1, keep/3, is_kept/2, kept/1, await_end/1, drop/1]).
 -export([settings/1, replace/2, is_running/1, count/1, sessions/1, quota/1]).
--export([five_tuple/1, enter/4, claim/4, forget/3, leave/3, find/2, pid/2]).
+-export([five_tuple/1, enter/4, claim/4, forget/3, leave/3, bury/2, find/2, pid/2]).
 -export([hold/4, release/2, holder/2]).
 -export([put_note/3, note/2, notes/2, drop_note/2, answers/1]).
 -export([init/1, handle_call/3, handle_cast/2, terminate/2]).
@@ -141,7 +141,15 @@ leave(Name, Key, Session) ->
     true = ets:delete(maps:get(sessions, here(Name)), Session),
     forget(Name, Key, Session).
 
-%% A process that was killed leaves its rows behind: they end here.
+%% All rows of a session whose process was killed; whoever knew the keys is gone.
+-spec bury(Name :: atom(), session()) -> ok.
+bury(Name, Session) ->
+    #{sessions := Sessions, tuples := Tuples} = here(Name),
+    true = ets:delete(Sessions, Session),
+    true = ets:match_delete(Tuples, {'_', Session, '_'}),
+    ok.
+
+%% A process that was killed leaves its rows behind: they end here, if nobody was sooner.
 -spec find(Name :: atom(), key()) -> {session(), pid()} | none.
 find(Name, Key) ->
     case ets:lookup(maps:get(tuples, here(Name)), Key) of

@@ -115,7 +115,11 @@ handle_info(_Other, Name) ->
 complain(Class, Reason, Stack) ->
     Where = [{M, F, if is_list(A) -> length(A); true -> A end, proplists:get_value(line, Info)}
              || {M, F, A, Info} <- lists:sublist(Stack, 8)],
-    What = if is_atom(Reason) -> Reason; true -> element(1, Reason) end,
+    What = if
+        is_atom(Reason) -> Reason;
+        is_tuple(Reason), is_atom(element(1, Reason)) -> element(1, Reason);
+        true -> reason_not_shown
+    end,
     ?LOG_ERROR("a request was left without an answer: ~tp ~tp in ~tp", [Class, What, Where]).
 
 %%% The way of a request
@@ -142,6 +146,10 @@ take(Name, Asker, #{packet := Packet, client := {Ip, _} = Client, listener := Li
     case authenticated(Name, Packet, Message, Realm, Auth) of
         {ok, Identity} ->
             admitted(Name, job(Name, Asker, Fields, Message, Identity#{realm => Owner}));
+        {error, unavailable, Why} ->
+            #{refusals := Refusals} = Settings,
+            ok = meerkat_auth_log:refused(Refusals, unavailable, Client, Why),
+            send(Name, Asker#{request => #{message => Message}}, none, <<>>);
         {error, Code, Why} ->
             #{refusals := Refusals} = Settings,
             ok = meerkat_auth_log:refused(Refusals, Code, Client, Why),
@@ -155,7 +163,8 @@ take(Name, Asker, #{packet := Packet, client := {Ip, _} = Client, listener := Li
                  meerkat_stun:encode(response(error, Message, Challenge)))
     end.
 
-%% What is good and was revoked is answered as what is not.
+%% What is good and was revoked is answered as what is not. Whoever cannot be looked up now is not
+%% answered at all: its client asks again for half a minute and more, and takes a 401 for final.
 authenticated(Name, Packet, Message, Realm, Auth) ->
     case meerkat_auth:authenticate(Packet, Message, Realm, Auth) of
         {ok, #{user := User} = Identity} ->
@@ -167,6 +176,11 @@ authenticated(Name, Packet, Message, Realm, Auth) ->
                         ["the credentials of \"", meerkat_text:escape(User), "\" were revoked"]
                     end}
             end;
+        {error, unavailable} ->
+            {error, unavailable, fun() ->
+                ["the authenticator could not tell about user \"",
+                 meerkat_text:escape(user(Message)), $"]
+            end};
         {error, Code} ->
             {error, Code, fun() -> meerkat_auth:why(Message, Realm, Auth) end}
     end.
@@ -178,9 +192,11 @@ user(Message) ->
         error -> <<>>
     end.
 
-job(Name, Asker, #{client := Client, session := Session} = Fields, Message,
+job(Name, Asker, #{client := {Ip, _} = Client, session := Session} = Fields, Message,
     #{user := User, realm := Owner, seal := Seal} = Identity) ->
-    Asked = #{message => Message, user => User, realm => Owner, client => Client},
+    #{usernames := Order} = meerkat_registry:settings(Name),
+    Asked = #{message => Message, user => User, realm => Owner, client => Client,
+              person => meerkat_quota:person(User, Ip, Order)},
     Request = case Identity of
         #{left := Left} -> Asked#{left => Left};
         #{} -> Asked
@@ -316,10 +332,9 @@ response(Class, #{method := Method, transaction_id := Id, fingerprint := Fingerp
 
 %% When the relay that asked is gone there is nobody to answer.
 send(Name, #{wire := Wire, flow := Flow, arrived := Arrived} = Asker, Outcome, Packet) ->
-    Us = erlang:monotonic_time(microsecond) - Arrived,
-    ok = meerkat_answers:count(meerkat_registry:answers(Name), method(Asker), Outcome, Us),
     _ = meerkat_relay:command(Wire, 0, {answer, #{flow => Flow, packet => Packet}}),
-    ok.
+    Us = erlang:monotonic_time(microsecond) - Arrived,
+    meerkat_answers:count(meerkat_registry:answers(Name), method(Asker), Outcome, Us).
 
 method(#{request := #{message := #{method := Method}}}) -> Method;
 method(#{}) -> other.

@@ -12,7 +12,7 @@
 
 -export([start_link/4, send/2, text/1]).
 -export([backoff/2, proof/2]).
--export([init/1, callback_mode/0, format_status/2]).
+-export([init/1, callback_mode/0, format_status/1]).
 -export([connecting/3, opening/3, proving/3, up/3, waiting/3]).
 
 -define(CONNECT_MS, 5000).
@@ -79,10 +79,32 @@ init(Given) ->
     {ok, connecting, #data{keeper = Keeper, name = Name, server = Server, xmpp = Xmpp},
      {next_event, internal, connect}}.
 
-%% No stanza is in what a crash prints: they hold credentials.
--spec format_status(normal | terminate, list()) -> term().
-format_status(_, [_Dict, State, #data{server = Server, tries = Tries}]) ->
-    {State, Server, Tries}.
+%% No stanza is in what a crash prints, be it state, event or reason: they hold credentials.
+-spec format_status(gen_statem:format_status()) -> gen_statem:format_status().
+format_status(Status) ->
+    maps:map(fun
+        (data, #data{server = Server, tries = Tries}) -> {Server, Tries};
+        (state, State) -> State;
+        (reason, {Class, Reason, Stack}) ->
+            {Class, reason(Reason), [without_arguments(At) || At <- Stack]};
+        (reason, Reason) -> reason(Reason);
+        (queue, Events) -> [kind(Event) || Event <- Events];
+        (postponed, Events) -> [kind(Event) || Event <- Events];
+        (log, _) -> [];
+        (_, _) -> not_shown
+    end, Status).
+
+reason(Reason) when is_atom(Reason) -> Reason;
+reason(Reason) when is_tuple(Reason), is_atom(element(1, Reason)) -> element(1, Reason);
+reason(_) -> not_shown.
+
+kind({Type, _Content}) when is_atom(Type) -> {Type, not_shown};
+kind(_) -> {event, not_shown}.
+
+without_arguments({Module, Function, Arguments, Where}) when is_list(Arguments) ->
+    {Module, Function, length(Arguments), proplists:delete(error_info, Where)};
+without_arguments(At) ->
+    At.
 
 %%% States
 
