@@ -217,7 +217,7 @@ x71_prefixes(_Config) ->
     doc("an IPv4 address counts as a whole, an IPv6 one by its first 64 bits"),
     Source = fun(Text) ->
         {ok, Ip} = inet:parse_address(Text),
-        meerkat_quota:source(Ip)
+        meerkat_prefix:source(Ip)
     end,
     ?assertNotEqual(Source("192.0.2.1"), Source("192.0.2.2")),
     ?assertEqual(Source("2001:db8:1:2::"), Source("2001:db8:1:2:ffff:ffff:ffff:ffff")),

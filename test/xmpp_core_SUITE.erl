@@ -15,7 +15,7 @@ all() ->
      addresses_are_prepared, no_credentials_no_turn, revoked_up_to_a_time].
 
 init_per_suite(Config) ->
-    ?assertEqual([], meerkat_xmpp:missing()),
+    ?assertEqual([], meerkat_libraries:missing_for_xmpp()),
     Config.
 
 end_per_suite(_Config) -> ok.

@@ -63,7 +63,7 @@
     drain_deadline := non_neg_integer(),
     users_file := undefined | binary(),
     %% Those of that file, where one is set.
-    added_users => meerkat_users:users(),
+    added_users => meerkat_config_users:users(),
     http_listen := undefined | {inet:ip_address(), inet:port_number()},
     http_token := undefined | binary(),
     xmpp_host := [{binary() | inet:ip_address(), inet:port_number() | default}],
@@ -346,7 +346,7 @@ unknown_names(Env) ->
 %%
 
 derive(#{users_file := {File, _}} = Resolved, Host, Warnings) when File =/= undefined ->
-    case {meerkat_users:read(File), derived(Resolved, Host, Warnings)} of
+    case {meerkat_config_users:read(File), derived(Resolved, Host, Warnings)} of
         {{ok, Added}, {ok, Config, All}} -> {ok, Config#{added_users => Added}, All};
         {{ok, _}, {error, Mistakes}} -> {error, Mistakes};
         {{error, Mistake}, {ok, _, _}} -> {error, [Mistake]};

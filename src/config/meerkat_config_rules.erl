@@ -90,7 +90,7 @@ xmpp(#{xmpp_component := {Name, _}, xmpp_secret := {Secret, _}, xmpp_domains := 
     ] ++ [
         [Host, " is set, but Erlang libraries that it needs are missing; Debian packages have "
             "them: ", lists:join(" ", lists:usort(Packages))]
-     || [_ | _] = Packages <- [meerkat_xmpp:missing()]
+     || [_ | _] = Packages <- [meerkat_libraries:missing_for_xmpp()]
     ].
 
 realm(#{name := Name, place := Place}) ->

@@ -196,8 +196,7 @@ sentence(Reason) -> Reason.
 %%   relay_gap_ms  how long the server was without, the last time: to the last allocation replayed;
 %%                 relay_gap_total_ms: all times together
 %%   relay_replayed, relay_lost  allocations that the next relay got, and that it did not
-%%   xmpp          connections to XMPP servers, who hears of changes, what was counted
-%%                 (meerkat_xmpp:info/1); or none
+%%   xmpp          connections to XMPP servers, how many hear of changes, what was counted; or none
 %%   relay         the relay program's tables and counters (c_src/ctl/counters.def), or why not
 -spec info(name()) -> #{listeners := [{inet:ip_address(), inet:port_number()}],
                         relays := [map()],
@@ -227,7 +226,7 @@ info(Name) ->
       allocations => meerkat_registry:count(Name),
       draining => meerkat_drain:is_draining(Name),
       answers => meerkat_answers:outcomes(meerkat_registry:answers(Name)),
-      xmpp => meerkat_xmpp:info(Name),
+      xmpp => maps:get(xmpp, meerkat_beside:info(Name)),
       relay => meerkat_relay:stats(Name)}.
 
 bound(Name) ->

@@ -1,5 +1,5 @@
-%% What stands beside what relays, as far as it is configured: HTTP, and the component of XMPP
-%% servers. Reloads let them come and go. They are temporary, and so is this: whatever becomes of
+%% Supervises what stands beside what relays (meerkat_beside), as far as it is configured. Reloads
+%% let its children come and go. They are temporary, and so is this: whatever becomes of
 %% them, what relays goes on, and a relay that dies does not take them along.
 -module(meerkat_beside_sup).
 -behaviour(supervisor).
@@ -48,7 +48,5 @@ stop_child(Name, Id) ->
 -spec init(atom()) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init(Name) ->
     ok = meerkat_registry:put_note(Name, beside, self()),
-    Settings = meerkat_registry:settings(Name),
     {ok, {#{strategy => one_for_one},
-          meerkat_http_sup:child_specs(Name, Settings)
-              ++ meerkat_xmpp_sup:child_specs(Name, Settings)}}.
+          meerkat_beside:child_specs(Name, meerkat_registry:settings(Name))}}.

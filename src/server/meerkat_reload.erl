@@ -43,25 +43,25 @@ renew(Name, Config) ->
         {error, Sentence} -> {error, Sentence}
     end.
 
-%% First for everybody, a relay that is just being started included: it goes by what it finds. Then
-%% HTTP is served where it is wanted now, and the relay there is follows step by step; if it will
-%% not take one, those before are undone and all is as it was. What is closed comes last, for that
-%% cannot fail, nor be undone.
-put_in_force(Name, #{http := #{listen := To}} = New, #{http := #{listen := From}} = Old) ->
+%% The settings are first put in force for everybody: a relay that is just being started goes by
+%% what it finds. Then what stands beside prepares, and the relay there is follows step by step; if
+%% it will not take one, those before are undone and all is as it was. What is closed comes last,
+%% for that cannot fail, nor be undone.
+put_in_force(Name, New, Old) ->
     ok = meerkat_registry:replace(Name, New),
-    case meerkat_http_sup:open(Name, To, From) of
-        {ok, Http} ->
+    case meerkat_beside:prepare(Name, New, Old) of
+        {ok, Beside} ->
             case take(Name, steps(New, Old), []) of
                 {error, Sentence} when Sentence =/= relay_down ->
-                    ok = meerkat_http_sup:undo(Http),
+                    ok = meerkat_beside:rollback(Beside),
                     refused(Name, Old, Sentence);
                 Taken ->
-                    ok = meerkat_http_sup:close(Http),
                     ok = follow(Name, New, Old, Taken),
-                    meerkat_xmpp_sup:changed(Name)
+                    ok = meerkat_beside:commit(Beside),
+                    meerkat_beside:changed(Name)
             end;
         {error, Sentence} ->
-            refused(Name, Old, [Sentence, "; nothing has changed"])
+            refused(Name, Old, Sentence)
     end.
 
 refused(Name, Old, Sentence) ->

@@ -29,7 +29,7 @@ status(Name) ->
         os_pid => list_to_binary(os:getpid()),
         uptime_s => Uptime div 1000,
         ready => is_ready(Name),
-        http => case meerkat_http:address(Name) of none -> undefined; Http -> Http end,
+        http => maps:get(http, meerkat_beside:info(Name)),
         ends_in_s => case meerkat_drain:ending(Name) of none -> null; {Seconds, _} -> Seconds end,
         max_allocations => Max,
         answers => maps:filter(fun(_, N) -> N > 0 end, Answers)}).

@@ -30,7 +30,7 @@ undrain(Name) ->
 
 noted(Name, Drain) ->
     ok = meerkat_registry:put_note(Name, drain, Drain),
-    meerkat_xmpp:changed(Name).
+    meerkat_beside:changed(Name).
 
 %% Calls Then, once, when the server has no allocation left, or Seconds from now. One that is
 %% awaited already is called off.

@@ -14,7 +14,7 @@
 -behaviour(gen_server).
 
 -export([start_link/1, take/3, release/2, count/2, buckets/1, rates/2, rate/3]).
--export([user_key/1, source/1]).
+-export([user_key/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
 -export_type([limits/0, counted/0]).
@@ -52,7 +52,7 @@ start_link(Name) ->
 -spec take(Name :: atom(), session(), meerkat_alloc_core:plan()) ->
     {ok, Bucket :: pos_integer()} | {error, 486 | 508}.
 take(Name, Session, #{user := User, realm := Realm, client := {Ip, _}}) ->
-    gen_server:call(process(Name), {take, Session, {Realm, who(User, Ip)}, {Realm, source(Ip)}}).
+    gen_server:call(process(Name), {take, Session, {Realm, who(User, Ip)}, {Realm, meerkat_prefix:source(Ip)}}).
 
 %% Gives it back, if it is still held. When this returns another may take it.
 -spec release(Name :: atom(), session()) -> ok.
@@ -110,14 +110,9 @@ user_key(User) ->
 who(User, Ip) ->
     case meerkat_auth_rest:name(User) of
         {ok, Name} -> Name;
-        none -> {source, source(Ip)};
+        none -> {source, meerkat_prefix:source(Ip)};
         error -> User
     end.
-
-%% IPv4 /32, IPv6 /64: what one subscriber has.
--spec source(inet:ip_address()) -> binary().
-source({A, B, C, D}) -> <<A, B, C, D>>;
-source({A, B, C, D, _, _, _, _}) -> <<A:16, B:16, C:16, D:16>>.
 
 %%% gen_server
 

@@ -238,7 +238,7 @@ listen(#state{name = Name} = State0, #{listeners := Listeners} = Settings) ->
             bind(Listener#{local := Local}, Tries, Bound, State)
         end, {#{}, State0}, Listeners),
     ok = meerkat_registry:put_note(Name, listening, Bound),
-    ok = meerkat_xmpp:changed(Name),
+    ok = meerkat_beside:changed(Name),
     report(Bound, Settings),
     State.
 

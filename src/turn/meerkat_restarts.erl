@@ -5,7 +5,7 @@
 %% Kept among the notes of meerkat_registry, which outlives relays.
 -module(meerkat_restarts).
 
--export([died/2, found/1, over/2, counts/1]).
+-export([patience/0, died/2, found/1, over/2, counts/1]).
 
 -export_type([counts/0]).
 
@@ -18,6 +18,15 @@
                     lost := non_neg_integer()}.
 
 -include_lib("kernel/include/logger.hrl").
+
+-define(DEATHS, 5).
+-define(SECONDS, 60).
+
+%% So many deaths within so many seconds are borne by meerkat_server_sup; the next one ends the
+%% server.
+-spec patience() -> {Deaths :: pos_integer(), Seconds :: pos_integer()}.
+patience() ->
+    {?DEATHS, ?SECONDS}.
 
 %% A relay that served has ended, or one that was to take its place; Why is a sentence.
 -spec died(Name :: atom(), Why :: string()) -> ok.
@@ -32,7 +41,7 @@ died(Name, Why, Now) ->
                  [Why, meerkat_registry:count(Name)]),
     _ = meerkat_registry:note(Name, died) =:= none andalso
         meerkat_registry:put_note(Name, died, Now),
-    {Most, Seconds} = meerkat_server_sup:patience(),
+    {Most, Seconds} = patience(),
     Deaths = [Now | [At || At <- deaths(Name), Now - At < Seconds * 1000]],
     ok = meerkat_registry:put_note(Name, deaths, Deaths),
     case length(Deaths) > Most of

@@ -7,7 +7,7 @@
 
 -include_lib("kernel/include/logger.hrl").
 
--export([start_link/1, changed/1, info/1, missing/0]).
+-export([start_link/1, changed/1, info/1]).
 -export([stanza/2, hostile/3, count/2, up/1, down/1]).
 -export([init/1, handle_continue/2, handle_call/3, handle_cast/2, handle_info/2]).
 
@@ -62,36 +62,6 @@ info(Name) ->
               counts => meerkat_xmpp_counts:all(Counts)}
     end.
 
-%% The Debian packages of the libraries that are not there, or do not work.
--spec missing() -> [string()].
-missing() ->
-    [Package || {Package, Use} <- [{"erlang-p1-xml", fun try_xml/0},
-                                   {"erlang-p1-stringprep", fun try_stringprep/0}],
-                not works(Use)].
-
-%% They load code in C, each at a time of its own: what works is there.
-works(Use) ->
-    try
-        Use()
-    catch
-        error:_ -> false
-    end.
-
-try_xml() ->
-    Stream = fxml_stream:new(self()),
-    _ = fxml_stream:close(Stream),
-    is_binary(fxml:element_to_binary(meerkat_xmpp_xml:el(<<"a">>, []))).
-
-try_stringprep() ->
-    try
-        is_binary(stringprep:nodeprep(<<"a">>))
-    catch
-        error:nif_not_loaded ->
-            %% Its application does not run.
-            _ = stringprep:start(),
-            is_binary(stringprep:nodeprep(<<"a">>))
-    end.
-
 %%% For connections
 
 %% A stanza has come; this answers what is to be sent back, so that a connection reads no faster
@@ -132,7 +102,7 @@ init(Name) ->
 
 -spec handle_continue(start, #state{}) -> {noreply, #state{}}.
 handle_continue(start, State) ->
-    case missing() of
+    case meerkat_libraries:missing_for_xmpp() of
         [] ->
             #state{xmpp = Xmpp} = State,
             {noreply, told(connected(State#state{xmpp = prepared(Xmpp)}))};
