@@ -6,9 +6,6 @@
 
 -export([mistakes/1, warnings/1, nobody/1]).
 
-%% Of the rules a relay takes; ours and the other list's are as many again.
--define(NETWORKS_MAX, 1024).
-
 %% Sentences, each naming the keys, where they come from and what they are.
 -spec mistakes(meerkat_config_origin:resolved()) -> [unicode:chardata()].
 mistakes(Resolved) ->
@@ -36,13 +33,10 @@ larger(Low, A, High, B) ->
     io_lib:format("~ts is ~b and ~ts is ~b; the first must not be the larger", [Low, A, High, B]).
 
 too_many(Key, Resolved) ->
-    case maps:get(Key, Resolved) of
-        {Networks, _} when length(Networks) > ?NETWORKS_MAX ->
-            [io_lib:format("~ts has ~b networks; at most ~b can be",
-                           [named(Key, Resolved), length(Networks), ?NETWORKS_MAX])];
-        _ ->
-            []
-    end.
+    {Networks, _} = maps:get(Key, Resolved),
+    Max = meerkat_config_value:networks_max(),
+    [io_lib:format("~ts has ~b networks; at most ~b can be",
+                   [named(Key, Resolved), length(Networks), Max]) || length(Networks) > Max].
 
 nothing_required(#{require_sha256 := {true, _}, password_algorithms := {false, _}} = Resolved) ->
     [
