@@ -21,7 +21,8 @@
          x71_dual_is_one/1, x77_peers_are_bounded/1, x83_of_an_allocation/1, x83_of_a_user/1,
          x83_of_all/1, x83_bucket_of_another_user/1]).
 
--import(turn_kit, [doc/1, open/1, open/2, ask/2, await/2, request/2, challenged/1, signed/3,
+-import(turn_kit, [doc/1, eventually/1, open/1, open/2, ask/2, await/2, request/2, challenged/1,
+                   signed/3,
                    call/3, call/4, allocated/1, allocated/3, allocate/1, delete/1,
                    permit/2, bind/3, send/2, send_to/3, channel/3, fence/1, peer/0, peer/1,
                    peer_send/3, peer_next/1, peer_same/2, get/2, get_all/2, code/1, names/1,
@@ -51,19 +52,9 @@ bob() -> #{user => <<"bob">>}.
 count(#{name := Name}, total) -> meerkat_quota:count(Name, total);
 count(#{name := Name}, {Kind, Key}) -> meerkat_quota:count(Name, {Kind, {default, Key}}).
 
-%% Sees that Fun says so sooner or later.
-eventually(Fun) ->
-    eventually(Fun, erlang:monotonic_time(millisecond) + ?TIMEOUT).
-
-eventually(Fun, Deadline) ->
-    Fun() orelse begin
-                     ?assert(erlang:monotonic_time(millisecond) < Deadline),
-                     eventually(Fun, Deadline)
-                 end.
-
 %% Waits for the end of the only allocation of that user.
 process(#{name := Name}, User) ->
-    [Pid] = [P || {Session, P} <- meerkat_registry:sessions(Name),
+    [Pid] = [P || {Session, P} <- meerkat_alloc_table:sessions(Name),
                   #{session := S, user := U} <- meerkat:allocations(Name),
                   S =:= Session, U =:= User],
     Pid.
@@ -270,9 +261,9 @@ x71_counter_killed(_Config) ->
     doc("the process that counts may be killed: allocations live, and no place is lost or won"),
     with_server(#{user_quota => 2}, fun(#{name := Name} = Server) ->
         [One, Two] = [allocated(Server) || _ <- [1, 2]],
-        Counting = meerkat_registry:note(Name, quota),
+        Counting = meerkat_roles:find(Name, quota),
         exit(Counting, kill),
-        eventually(fun() -> meerkat_registry:note(Name, quota) =/= Counting end),
+        eventually(fun() -> meerkat_roles:find(Name, quota) =/= Counting end),
         ?assertEqual([2, 2, 2], [count(Server, K) || K <- [total, {user, <<"alice">>},
                                                            {source, <<127, 0, 0, 1>>}]]),
         [success(call(Client, refresh, [])) || Client <- [One, Two]],
@@ -286,7 +277,7 @@ x71_counter_killed(_Config) ->
 %% The allocation's of that client.
 process_of(#{server := #{name := Name}, here := Here}) ->
     [Session] = [S || #{session := S, client := C} <- meerkat:allocations(Name), C =:= Here],
-    meerkat_registry:pid(Name, Session).
+    meerkat_alloc_table:pid(Name, Session).
 
 -spec x71_relay_killed(turn_kit:config()) -> _.
 x71_relay_killed(_Config) ->
@@ -294,7 +285,7 @@ x71_relay_killed(_Config) ->
         "they end"),
     with_server(#{user_quota => 1}, fun(#{name := Name} = Server) ->
         Client = allocated(Server),
-        {os_pid, Program} = erlang:port_info(meerkat_registry:note(Name, port), os_pid),
+        {os_pid, Program} = erlang:port_info(meerkat_roles:find(Name, port), os_pid),
         [] = os:cmd("kill -9 " ++ integer_to_list(Program)),
         eventually(fun() -> maps:get(relay_restarts, meerkat:info(Name)) =:= 1 end),
         ?assertEqual(1, count(Server, total)),

@@ -432,7 +432,7 @@ x_component_crashes(_Config) ->
         _ = accept(Listener),
         ok = up(Server),
         _ = allocated(Server),
-        #{pid := Keeper} = meerkat_registry:note(Name, xmpp),
+        Keeper = meerkat_roles:find(Name, xmpp),
         {links, Links} = process_info(Keeper, links),
         [Conn] = [P || P <- Links, is_pid(P),
                        {dictionary, Values} <- [process_info(P, dictionary)],
@@ -471,7 +471,7 @@ x_secret_is_not_shown(Config) ->
     ?assertMatch({_, <<"(not shown)">>, _}, Shown),
     with_link(#{xmpp_secret => <<"hush-hush">>}, fun(#{name := Name}, Listener) ->
         _ = proven(opened(Listener), <<"hush-hush">>),
-        #{pid := Keeper} = meerkat_registry:note(Name, xmpp),
+        Keeper = meerkat_roles:find(Name, xmpp),
         {links, Links} = process_info(Keeper, links),
         [?assertEqual(nomatch, string:find(io_lib:format("~p", [sys:get_state(P)]), "hush"))
          || P <- [Keeper | [L || L <- Links, is_pid(L)]]]

@@ -50,7 +50,7 @@ start_link(Name, Wanted) ->
     end,
     case listen(Name, Address, Tries) of
         {ok, Pid, Bound} ->
-            ok = meerkat_registry:put_note(Name, {http, Wanted}, Bound),
+            ok = meerkat_store:put(Name, ?MODULE, Wanted, Bound),
             #{http := #{token := Token}} = meerkat_registry:settings(Name),
             ?LOG_NOTICE("serving HTTP on http://~ts/~ts",
                         [meerkat_text:address(Bound),
@@ -72,12 +72,12 @@ address(Name) ->
 %% Where it listens, or did, as the key http_listen wanted it; the system may have chosen the port.
 -spec bound(Name :: atom(), Wanted :: address() | undefined) -> address() | none.
 bound(Name, Wanted) ->
-    meerkat_registry:note(Name, {http, Wanted}).
+    meerkat_store:get(Name, ?MODULE, Wanted).
 
 %% The next one there begins afresh.
 -spec forget(Name :: atom(), Wanted :: address()) -> ok.
 forget(Name, Wanted) ->
-    meerkat_registry:drop_note(Name, {http, Wanted}).
+    meerkat_store:delete(Name, ?MODULE, Wanted).
 
 %% Could one listen here? Why not is a reason and a sentence.
 -spec try_address(address()) -> ok | {error, {inet:posix() | no_inets, string()}}.

@@ -223,17 +223,14 @@ info(Name) ->
       relay_lost => Lost,
       relays => [maps:with([local, advertised, min_port, max_port], Relay) || Relay <- Relays],
       own_kinds => Kinds,
-      allocations => meerkat_registry:count(Name),
+      allocations => meerkat_alloc_table:count(Name),
       draining => meerkat_drain:is_draining(Name),
       answers => meerkat_answers:outcomes(meerkat_registry:answers(Name)),
       xmpp => maps:get(xmpp, meerkat_beside:info(Name)),
       relay => meerkat_relay:stats(Name)}.
 
 bound(Name) ->
-    case meerkat_registry:note(Name, listening) of
-        none -> [];
-        Bound -> [Address || {_Id, Address} <- lists:sort(maps:to_list(Bound))]
-    end.
+    [Address || {_Id, Address} <- lists:sort(maps:to_list(meerkat_listening:bound(Name)))].
 
 %% What an operator looks at first; meerkat_status:status/1 tells its members. badarg if there is no
 %% server of that name.

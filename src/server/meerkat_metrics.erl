@@ -247,7 +247,7 @@ help(Help) ->
 snapshot(Name) ->
     #{relays := Relays, quota := #{total := Most}} = meerkat_registry:settings(Name),
     Relay = meerkat_relay:stats(Name),
-    Info = #{relay => Relay, allocations => meerkat_registry:count(Name),
+    Info = #{relay => Relay, allocations => meerkat_alloc_table:count(Name),
              allocations_max => Most, draining => meerkat_drain:is_draining(Name)},
     Answers = meerkat_registry:answers(Name),
     Beside = meerkat_beside:info(Name),
@@ -257,11 +257,11 @@ snapshot(Name) ->
           durations => meerkat_answers:durations(Answers),
           pools => [pool(R, Relay) || R <- Relays],
           restarts => meerkat_restarts:counts(Name),
-          queues => #{relay => waiting([meerkat_registry:note(Name, relay),
-                                         meerkat_registry:note(Name, wire)]),
-                      request => waiting([meerkat_registry:note(Name, {request, N})
+          queues => #{relay => waiting([meerkat_roles:find(Name, relay),
+                                         meerkat_roles:find(Name, wire)]),
+                      request => waiting([meerkat_roles:find(Name, {request, N})
                                           || N <- lists:seq(0, meerkat_request_sup:size() - 1)])},
-          processes => processes(meerkat_registry:note(Name, port)),
+          processes => processes(meerkat_relay:os_pid(Name)),
           vm => virtual_machine(),
           build => build(Relay)}).
 
@@ -276,11 +276,11 @@ waiting(Pids) ->
     lists:sum([N || Pid <- Pids, is_pid(Pid),
                     {message_queue_len, N} <- [process_info(Pid, message_queue_len)]]).
 
-processes(Port) ->
+processes(Relay) ->
     Erlang = #{erlang => meerkat_proc:usage(list_to_integer(os:getpid()))},
-    case is_port(Port) andalso erlang:port_info(Port, os_pid) of
-        {os_pid, Pid} -> Erlang#{relay => meerkat_proc:usage(Pid)};
-        _ -> Erlang
+    case Relay of
+        {ok, Pid} -> Erlang#{relay => meerkat_proc:usage(Pid)};
+        none -> Erlang
     end.
 
 virtual_machine() ->

@@ -51,5 +51,5 @@ init(Name) ->
            #{id => meerkat_request_sup,
              start => {meerkat_request_sup, start_link, [Name]},
              type => supervisor},
-           #{id => meerkat_relay,
-             start => {meerkat_relay, start_link, [Name]}}]}}.
+           #{id => meerkat_relay_owner,
+             start => {meerkat_relay_owner, start_link, [Name]}}]}}.

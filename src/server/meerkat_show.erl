@@ -1,6 +1,6 @@
 %% The answers of meerkat_admin's verbs as text for a person, be it on meerkatctl's terminal or in a
-%% chat (XEP-0050). It asks nobody. Whatever a client may have chosen is escaped here, for a terminal
-%% obeys control characters.
+%% chat (XEP-0050). It asks nobody. Whatever a client may have chosen is escaped here, for a
+%% terminal obeys control characters.
 -module(meerkat_show).
 
 -export([status/1, allocations/1, allocation/1, users/1, drain/2, disconnected/1, revoked/1]).

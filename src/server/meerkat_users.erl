@@ -26,7 +26,8 @@ row(Name, User, {Proof, _}, From) ->
       allocations => meerkat_quota:count(Name, {user, {default, meerkat_quota:user_key(User)}})}.
 
 %% Adds a user, or gives one that was added another password. Errors are sentences.
--spec add(Name :: atom(), User :: binary(), meerkat_config_users:proof()) -> {ok, kept()} | {error, string()}.
+-spec add(Name :: atom(), User :: binary(), meerkat_config_users:proof()) ->
+    {ok, kept()} | {error, string()}.
 add(Name, User, Proof) ->
     change(Name, fun(#{users := Configured} = Config) ->
         case {is_map_key(User, Configured), checked(User, Proof)} of
@@ -82,7 +83,8 @@ changed(Name, Fun) ->
     end,
     case meerkat_reload:change(Name, Put) of
         {ok, {undefined, _, _}} -> {ok, memory};
-        {ok, {File, Added, Before}} -> kept(Name, meerkat_config_users:write(File, Added), File, Before);
+        {ok, {File, Added, Before}} ->
+            kept(Name, meerkat_config_users:write(File, Added), File, Before);
         {error, Sentence} -> {error, Sentence}
     end.
 

@@ -52,7 +52,8 @@ start_link(Name) ->
 -spec take(Name :: atom(), session(), meerkat_alloc_core:plan()) ->
     {ok, Bucket :: pos_integer()} | {error, 486 | 508}.
 take(Name, Session, #{user := User, realm := Realm, client := {Ip, _}}) ->
-    gen_server:call(process(Name), {take, Session, {Realm, who(User, Ip)}, {Realm, meerkat_prefix:source(Ip)}}).
+    Source = {Realm, meerkat_prefix:source(Ip)},
+    gen_server:call(process(Name), {take, Session, {Realm, who(User, Ip)}, Source}).
 
 %% Gives it back, if it is still held. When this returns another may take it.
 -spec release(Name :: atom(), session()) -> ok.
@@ -65,17 +66,17 @@ release(Name, Session) ->
     end.
 
 process(Name) ->
-    meerkat_registry:note(Name, quota).
+    meerkat_roles:find(Name, quota).
 
 %% Places held.
 -spec count(Name :: atom(), counted()) -> non_neg_integer().
 count(Name, Key) ->
-    counted(meerkat_registry:quota(Name), Key).
+    counted(meerkat_registry:table(Name, quota), Key).
 
 %% The buckets in use, and whose realm's users have them.
 -spec buckets(Name :: atom()) -> [{pos_integer(), meerkat_settings:owner()}].
 buckets(Name) ->
-    ets:select(meerkat_registry:quota(Name),
+    ets:select(meerkat_registry:table(Name, quota),
                [{{{user, {'$1', '_'}}, '_', '$2'}, [], [{{'$2', '$1'}}]}]).
 
 %% What the relay is to be told of them where settings, or it itself, are new.
@@ -90,12 +91,12 @@ rates(Name, Settings) ->
 -spec rate(Name :: atom(), Bucket :: pos_integer(), BytesPerS :: non_neg_integer()) ->
     [meerkat_ctl:message()].
 rate(Name, Bucket, 0) ->
-    [told(Name, Bucket, 0) || meerkat_registry:note(Name, rates) =:= told];
+    [told(Name, Bucket, 0) || meerkat_store:get(Name, ?MODULE, rates) =:= told];
 rate(Name, Bucket, Rate) ->
     [told(Name, Bucket, Rate)].
 
 told(Name, Bucket, Rate) ->
-    _ = Rate > 0 andalso meerkat_registry:put_note(Name, rates, told),
+    _ = Rate > 0 andalso meerkat_store:put(Name, ?MODULE, rates, told),
     {bucket, #{bucket => Bucket, bytes_per_s => Rate}}.
 
 %% Who a username counts for. A time-limited one is another at every fetch: what stands behind its
@@ -118,7 +119,7 @@ who(User, Ip) ->
 
 -spec init(atom()) -> {ok, #state{}}.
 init(Name) ->
-    Table = meerkat_registry:quota(Name),
+    Table = meerkat_registry:table(Name, quota),
     Places = [{Session, Place} || {{session, Session}, Place} <- ets:tab2list(Table)],
     _ = ets:select_delete(Table, [{{{user, '_'}, '_', '_'}, [], [true]},
                                   {{{source, '_'}, '_'}, [], [true]},
@@ -130,12 +131,12 @@ init(Name) ->
     State = lists:foldl(fun({Session, #place{pid = Pid}}, S) -> watch(Session, Pid, S) end,
                         #state{name = Name, next = Next, free = lists:seq(1, Next - 1) -- Used},
                         Places),
-    ok = meerkat_registry:put_note(Name, quota, self()),
+    ok = meerkat_roles:take(Name, quota),
     {ok, State}.
 
 -spec handle_call(term(), gen_server:from(), #state{}) -> {reply, term(), #state{}}.
 handle_call({take, Session, User, Source}, {Pid, _}, #state{name = Name} = State) ->
-    Table = meerkat_registry:quota(Name),
+    Table = meerkat_registry:table(Name, quota),
     case refusal(Table, User, Source, meerkat_registry:settings(Name)) of
         none ->
             {Bucket, Next} = bucket(Table, User, State),
@@ -161,7 +162,7 @@ handle_info({'DOWN', Monitor, process, _, _},
             #state{name = Name, monitors = Monitors} = State) ->
     #{Monitor := Session} = Monitors,
     {_Place, Next} = give_back(Session, State),
-    Wire = meerkat_registry:note(Name, wire),
+    Wire = meerkat_roles:find(Name, wire),
     _ = meerkat_relay:command(Wire, 0, {alloc_delete, #{session => Session}}),
     {noreply, Next};
 handle_info(_Other, State) ->
@@ -197,7 +198,7 @@ add(Table, #place{user = {Realm, _} = User, source = Source, bucket = Bucket}) -
     ok.
 
 give_back(Session, #state{name = Name} = State) ->
-    Table = meerkat_registry:quota(Name),
+    Table = meerkat_registry:table(Name, quota),
     case ets:take(Table, {session, Session}) of
         [{_, #place{user = {Realm, _} = User, source = Source, bucket = Bucket} = Place}] ->
             _ = remove(Table, {realm, Realm}),

@@ -78,7 +78,7 @@ again(#{from := From} = Job) ->
 
 -spec init({atom(), non_neg_integer()}) -> {ok, atom()}.
 init({Name, N}) ->
-    ok = meerkat_registry:put_note(Name, {request, N}, self()),
+    ok = meerkat_roles:take(Name, {request, N}),
     {ok, Name}.
 
 -spec handle_call(term(), gen_server:from(), atom()) -> {reply, ok, atom()}.
@@ -199,7 +199,7 @@ job(Name, Asker, #{client := Client, session := Session} = Fields, Message,
 held(Name, #{message := Message} = Request) ->
     case meerkat_stun:get(reservation_token, Message) of
         {ok, Token} ->
-            case meerkat_registry:holder(Name, Token) of
+            case meerkat_reservations:holder(Name, Token) of
                 none -> Request;
                 Holder -> Request#{held => Holder}
             end;
@@ -216,7 +216,7 @@ admitted(Name, #{request := Request} = Job) ->
     end.
 
 route(Name, #{place := Place, request := #{message := Message}} = Job) ->
-    Found = meerkat_registry:find(Name, meerkat_registry:five_tuple(Place)),
+    Found = meerkat_alloc_table:find(Name, meerkat_alloc_table:five_tuple(Place)),
     case {ticket(Name, Message), Found} of
         {none, {_Session, Pid}} ->
             Pid ! {request, Job},
@@ -245,7 +245,7 @@ resume(Name, {ok, Session, Number}, Found, #{place := Place, request := Request}
         none -> false;
         {_Other, _} -> true
     end,
-    case meerkat_registry:find(Name, Session) of
+    case meerkat_alloc_table:find(Name, Session) of
         {Session, Pid} ->
             Move = #{ticket => Number, place => Place, taken => Taken},
             Pid ! {request, Job#{request := Request#{move => Move}}},
@@ -262,7 +262,7 @@ resume(Name, {error, _}, _Found, Job) ->
 forsake(_Name, #{session := 0}) ->
     ok;
 forsake(Name, #{session := Session, wire := Wire}) ->
-    case meerkat_registry:find(Name, Session) of
+    case meerkat_alloc_table:find(Name, Session) of
         {Session, _} ->
             ok;
         none ->

@@ -13,8 +13,8 @@
 revoke(Name, User, TtlS) ->
     Now = erlang:system_time(second),
     {Over, Live} = lists:partition(fun({_, Until}) -> Until < Now end,
-                                   meerkat_registry:notes(Name, revoked)),
-    ok = lists:foreach(fun({Other, _}) -> meerkat_registry:drop_note(Name, {revoked, Other}) end,
+                                   meerkat_store:all(Name, ?MODULE)),
+    ok = lists:foreach(fun({Other, _}) -> meerkat_store:delete(Name, ?MODULE, Other) end,
                        Over),
     case lists:keyfind(User, 1, Live) of
         {_, Until} -> put(Name, User, max(Until, Now + TtlS));
@@ -23,14 +23,14 @@ revoke(Name, User, TtlS) ->
     end.
 
 put(Name, User, Until) ->
-    meerkat_registry:put_note(Name, {revoked, User}, Until).
+    meerkat_store:put(Name, ?MODULE, User, Until).
 
 %% Is this one of the credentials? Names that have no time are not.
 -spec is_revoked(Name :: atom(), Username :: binary()) -> boolean().
 is_revoked(Name, Username) ->
     case meerkat_auth_rest:expiry(Username) of
         {ok, Expiry} ->
-            case meerkat_registry:note(Name, {revoked, meerkat_quota:user_key(Username)}) of
+            case meerkat_store:get(Name, ?MODULE, meerkat_quota:user_key(Username)) of
                 none -> false;
                 Until -> Expiry =< Until
             end;

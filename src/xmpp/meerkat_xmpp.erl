@@ -7,7 +7,7 @@
 
 -include_lib("kernel/include/logger.hrl").
 
--export([start_link/1, changed/1, info/1]).
+-export([start_link/1, changed/1, info/1, forget/1]).
 -export([stanza/2, hostile/3, count/2, up/1, down/1]).
 -export([init/1, handle_continue/2, handle_call/3, handle_cast/2, handle_info/2]).
 
@@ -44,9 +44,9 @@ start_link(Name) ->
 %% does not wait, and nobody has to be there.
 -spec changed(Name :: atom()) -> ok.
 changed(Name) ->
-    case meerkat_registry:note(Name, xmpp) of
+    case meerkat_roles:find(Name, xmpp) of
         none -> ok;
-        #{pid := Pid} -> gen_server:cast(Pid, changed)
+        Pid -> gen_server:cast(Pid, changed)
     end.
 
 %% Whether each connection is up, and what was met with since the start; none where no component
@@ -55,12 +55,18 @@ changed(Name) ->
     #{connections := #{binary() => connecting | up}, watchers := non_neg_integer(),
       counts := #{meerkat_xmpp_counts:event() => non_neg_integer()}} | none.
 info(Name) ->
-    case meerkat_registry:note(Name, xmpp) of
+    case meerkat_store:get(Name, ?MODULE, info) of
         none -> none;
         #{connections := Connections, watchers := Watchers, counts := Counts} ->
             #{connections => Connections, watchers => Watchers,
               counts => meerkat_xmpp_counts:all(Counts)}
     end.
+
+%% There is no component any more; the next one counts anew.
+-spec forget(Name :: atom()) -> ok.
+forget(Name) ->
+    ok = meerkat_roles:leave(Name, xmpp),
+    meerkat_store:delete(Name, ?MODULE, info).
 
 %%% For connections
 
@@ -89,7 +95,7 @@ down(Keeper) -> gen_server:cast(Keeper, {down, self()}).
 -spec init(atom()) -> {ok, #state{}, {continue, start}}.
 init(Name) ->
     _ = process_flag(trap_exit, true),
-    Counts = case meerkat_registry:note(Name, xmpp) of
+    Counts = case meerkat_store:get(Name, ?MODULE, info) of
         none -> meerkat_xmpp_counts:new();
         #{counts := Before} -> Before
     end,
@@ -98,6 +104,7 @@ init(Name) ->
                    rates = meerkat_auth_failures:new(Rate),
                    flood = meerkat_auth_failures:new(?STANZAS_PER_S),
                    key = crypto:strong_rand_bytes(32)},
+    ok = meerkat_roles:take(Name, xmpp),
     {ok, noted(State), {continue, start}}.
 
 -spec handle_continue(start, #state{}) -> {noreply, #state{}}.
@@ -220,8 +227,8 @@ noted(State, #state{watchers = Before}) ->
     end.
 
 noted(#state{name = Name, counts = Counts, conns = Conns, watchers = Watchers} = State) ->
-    ok = meerkat_registry:put_note(Name, xmpp,
-        #{pid => self(), counts => Counts, watchers => meerkat_xmpp_watchers:count(Watchers),
+    ok = meerkat_store:put(Name, ?MODULE, info,
+        #{counts => Counts, watchers => meerkat_xmpp_watchers:count(Watchers),
           connections => maps:from_list([{meerkat_xmpp_conn:text(Server), How}
                                          || {Server, How} <- maps:values(Conns)])}),
     State.

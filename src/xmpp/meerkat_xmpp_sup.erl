@@ -29,7 +29,7 @@ settle(Name) ->
     case meerkat_registry:settings(Name) of
         #{xmpp := none} ->
             ok = meerkat_beside_sup:stop_child(Name, ?MODULE),
-            meerkat_registry:drop_note(Name, xmpp);
+            meerkat_xmpp:forget(Name);
         #{xmpp := #{}} ->
             _ = [?LOG_ERROR("no XMPP component: ~ts",
                             [meerkat:format_error(Reason)])
