@@ -130,7 +130,7 @@ options(Name, Ip, Port) ->
      {modules, [?MODULE]}, {customize, ?MODULE}, {server_tokens, none},
      {max_clients, ?MAX_CLIENTS}, {max_uri_size, ?MAX_URI}, {max_header_size, ?MAX_HEADERS},
      {max_body_size, 1}, {max_content_length, 1},
-     {keep_alive, false}, {keep_alive_timeout, ?PATIENCE_S},
+     {keep_alive, false},
      {minimum_bytes_per_second, ?BYTES_PER_S},
      {meerkat, Name}].
 

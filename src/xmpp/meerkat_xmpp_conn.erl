@@ -12,7 +12,7 @@
 
 -export([start_link/4, send/2, text/1]).
 -export([backoff/2, proof/2]).
--export([init/1, callback_mode/0, format_status/2]).
+-export([init/1, callback_mode/0, format_status/1]).
 -export([connecting/3, opening/3, proving/3, up/3, waiting/3]).
 
 -define(CONNECT_MS, 5000).
@@ -79,10 +79,15 @@ init(Given) ->
     {ok, connecting, #data{keeper = Keeper, name = Name, server = Server, xmpp = Xmpp},
      {next_event, internal, connect}}.
 
-%% No stanza is in what a crash prints: they hold credentials.
--spec format_status(normal | terminate, list()) -> term().
-format_status(_, [_Dict, State, #data{server = Server, tries = Tries}]) ->
-    {State, Server, Tries}.
+%% No stanza is in what a crash prints, neither in the data nor in an event: they hold credentials.
+-spec format_status(gen_statem:format_status()) -> gen_statem:format_status().
+format_status(Status) ->
+    maps:map(fun shown/2, Status).
+
+shown(data, #data{server = Server, tries = Tries}) -> {Server, Tries};
+shown(Key, Events) when Key =:= queue; Key =:= postponed -> [{Type, '...'} || {Type, _} <- Events];
+shown(log, _Events) -> [];
+shown(_Key, Value) -> Value.
 
 %%% States
 
