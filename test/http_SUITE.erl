@@ -383,7 +383,7 @@ nothing_else_is_served(Config) ->
     Server = server(Config),
     [?assertMatch({Path, #{code := 404}}, {Path, get(Server, Path)})
      || Path <- ["/etc/passwd", "/../../../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd",
-                 "/..%2f..%2fetc/passwd", "/www/status.html", "/status.html", "//", "/metrics/",
+                 "/..%2f..%2fetc/passwd", "/www/status.html", "/status.html", "//", "//x/health", "/metrics/",
                  "/%6detrics/x", "/meerkat_relay", "/ice.js%00.html",
                  "/cgi-bin/x", "/nothing?/"]],
     [?assertMatch({Method, #{code := 405, headers := #{<<"allow">> := <<"GET, HEAD">>}}},
@@ -459,7 +459,7 @@ a_port_that_is_taken(_Config) ->
 
 without_inets(_Config) ->
     doc("a node that lacks inets serves without HTTP, and says what it lacks when HTTP is wanted"),
-    Dir = code:lib_dir(inets, ebin),
+    Dir = filename:join(code:lib_dir(inets), "ebin"),
     true = code:del_path(Dir),
     Gone = [M || M <- [httpd], _ <- [code:purge(M)], code:delete(M)],
     try turn_kit:start_server(http()) of
