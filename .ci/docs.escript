@@ -42,10 +42,6 @@ of_others(Written, Beam) ->
                      Kind =/= function orelse lists:member({Name, Arity}, Exports)],
     term_to_binary(setelement(7, Docs, Kept), [compressed]).
 
-source(Root, Name) ->
-    [File] = filelib:wildcard(filename:join([Root, "src", "**", Name ++ ".erl"])),
-    File.
-
 copy(File, Copies) ->
     {ok, Text} = file:read_file(File),
     Lines = string:split(unicode:characters_to_list(Text), "\n", all),

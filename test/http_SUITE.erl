@@ -590,6 +590,7 @@ ice_page(Config) ->
     end).
 
 browse(Config, [Page | _] = Args) ->
+    os:find_executable("npm") =/= false orelse throw({skip, "npm is not here"}),
     {0, _} = interop_SUITE:npm_ci(),
     Screenshot = filename:join(proplists:get_value(priv_dir, Config), Page ++ ".png"),
     {Status, Output} = interop_SUITE:browser("pages.mjs", Args ++ [Screenshot]),
