@@ -168,7 +168,7 @@ bool kit_reset(struct kit *k)
     for (size_t i = 0; i < LISTENERS_MAX; i++) {
         sh->listeners[i].other = (struct addr){0};
         listeners += sh->listeners[i].in_use;
-        if (sh->listeners[i].sessions)
+        if (sh->listeners[i].end.holds)
             return false;
     }
     const struct sessions *t = &sh->sessions;

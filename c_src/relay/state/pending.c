@@ -10,10 +10,11 @@
 
 enum { GENERATION_MASK = 0xffffff };
 
-bool pendings_init(struct pendings *t, unsigned worker, uint32_t credits)
+bool pendings_init(struct pendings *t, const struct ways *ways, unsigned worker, uint32_t credits)
 {
     memset(t, 0, sizeof(*t));
     t->worker = worker;
+    t->ways = ways;
     list_init(&t->in_order);
     return slab_init(&t->slab, sizeof(struct pending), credits);
 }
@@ -41,7 +42,7 @@ struct pending *pending_take(struct pendings *t, const struct flow *f, uint64_t 
     t->generation = (t->generation & GENERATION_MASK) == GENERATION_MASK ? 1 : t->generation + 1;
     p->generation = t->generation;
     p->since = now;
-    p->flow = *f;
+    flow_keep(t->ways, &p->flow, f);
     list_init(&p->in_order);
     list_add_tail(&t->in_order, &p->in_order);
     return p;
@@ -61,17 +62,8 @@ struct pending *pending_find(const struct pendings *t, uint64_t number)
 
 void pending_release(struct pendings *t, struct pending *p)
 {
+    flow_drop(t->ways, &p->flow);
     list_del(&p->in_order);
     p->generation = 0;
     slab_free(&t->slab, p);
-}
-
-bool pending_on(const struct pendings *t, const struct listener *l)
-{
-    struct list *at;
-    list_for_each (at, &t->in_order) {
-        if (container_of(at, struct pending, in_order)->flow.listener == l)
-            return true;
-    }
-    return false;
 }

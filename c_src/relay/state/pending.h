@@ -24,10 +24,11 @@ struct pendings {
     struct list in_order; /* oldest first */
     uint32_t generation;  /* the latest given */
     unsigned worker;
+    const struct ways *ways;
 };
 
 /* False without address space. */
-bool pendings_init(struct pendings *t, unsigned worker, uint32_t credits);
+bool pendings_init(struct pendings *t, const struct ways *ways, unsigned worker, uint32_t credits);
 void pendings_destroy(struct pendings *t);
 
 /* NULL without a credit. One that has waited for longer than any client does is given to another.
@@ -38,8 +39,5 @@ uint64_t pending_number(const struct pendings *t, const struct pending *p);
 struct pending *pending_find(const struct pendings *t, uint64_t number);
 /* Returns the credit. */
 void pending_release(struct pendings *t, struct pending *p);
-
-/* Is anybody waiting for an answer through this listener? */
-bool pending_on(const struct pendings *t, const struct listener *l);
 
 #endif

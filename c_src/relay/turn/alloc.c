@@ -160,7 +160,7 @@ static enum ctl_status make_session(struct shard *sh, const struct mail_alloc *m
     if (!l || m->transport != l->transport->protocol)
         return CTL_GONE;
     struct flow f = {
-        .transport = l->transport, .listener = l, .client = m->client, .server = m->server};
+        .transport = l->transport, .way = l->end.way, .client = m->client, .server = m->server};
     if (session_find(&sh->sessions, &f) || session_by_id(&sh->sessions, m->session))
         return CTL_CONFLICT;
     struct session *s = session_create(&sh->sessions, m->session, &f);

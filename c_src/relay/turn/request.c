@@ -17,7 +17,8 @@ static uint64_t session_of(struct shard *sh, const struct flow *f)
     return s ? s->id : roamed ? roamed->session : 0;
 }
 
-void request_forward(struct shard *sh, const struct flow *f, const uint8_t *data, size_t len)
+void request_forward(struct shard *sh, const struct listener *l, const struct flow *f,
+                     const uint8_t *data, size_t len)
 {
     if (len > REQUEST_MAX) {
         count(sh, CTR_request_too_long);
@@ -30,7 +31,7 @@ void request_forward(struct shard *sh, const struct flow *f, const uint8_t *data
     }
     struct ctl_frame frame = {.code = CTL_REQUEST,
                               .u.request = {.flow = pending_number(&sh->pending, p),
-                                            .listener = f->listener->id,
+                                            .listener = l->id,
                                             .transport = f->transport->protocol,
                                             .client = f->client,
                                             .server = f->server,

@@ -1248,6 +1248,24 @@ static void an_unlistened_listener_serves_its_sessions_to_the_end(void)
     kit_stop(&k);
 }
 
+static void whoever_waits_for_an_answer_keeps_the_listener(void)
+{
+    kit_start(&k);
+    uint64_t flow = asked();
+    struct ctl_frame f = {.code = CTL_UNLISTEN, .u.unlisten = {.listener = 1}};
+    kit_command(&k, &f);
+    kit_turn(&k, 0);
+    CHECK(!kit_listener_idle(&k, 1));
+    f = (struct ctl_frame){
+        .code = CTL_ANSWER,
+        .u.answer = {.flow = flow, .packet = ctl_bytes_of((const uint8_t *)"done", 4)}};
+    kit_command(&k, &f);
+    CHECK(took(&sent));
+    CHECK_EQ(sent.len, 4);
+    CHECK(kit_listener_idle(&k, 1));
+    kit_stop(&k);
+}
+
 #define RUN(f) (test_begin(#f), f())
 
 int main(void)
@@ -1294,5 +1312,6 @@ int main(void)
     RUN(x11_an_allocate_out_of_a_relayed_address_is_dropped);
     RUN(full_tables_say_so);
     RUN(an_unlistened_listener_serves_its_sessions_to_the_end);
+    RUN(whoever_waits_for_an_answer_keeps_the_listener);
     return test_end("worker");
 }
