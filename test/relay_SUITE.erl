@@ -7,6 +7,7 @@
 
 -compile([export_all, nowarn_export_all]).
 
+-define(UDP, 1). % of ctl.def
 -define(TIMEOUT, 20000).
 -define(REALM, <<"example.org">>).
 -define(SECRET, <<"s3cret">>).
@@ -109,7 +110,7 @@ setup_in_order(Config) ->
     ?assertEqual(0, byte_size(Rules) rem 18),
     reply(Bridge, Ref3, ok),
     {Ref4, {listen, Listen}} = command(Bridge),
-    ?assertMatch(#{transport := 17, local := {{127, 0, 0, 1}, 0}, realm := ?REALM}, Listen),
+    ?assertMatch(#{transport := ?UDP, local := {{127, 0, 0, 1}, 0}, realm := ?REALM}, Listen),
     listening(Bridge, Ref4, Listen, {{127, 0, 0, 1}, 3478}),
     ?assertMatch({ok, _}, started(Bridge)).
 
@@ -208,7 +209,7 @@ allocate_refresh_delete(Config) ->
     Key = asked(Bridge, ?FLOW, allocate, [{requested_transport, 17}], #{}),
     {Ref, {alloc_create, Create}} = command(Bridge),
     #{session := Session} = Create,
-    ?assertMatch(#{client := ?CLIENT, server := ?SERVER, listener := 1, transport := 17,
+    ?assertMatch(#{client := ?CLIENT, server := ?SERVER, listener := 1, transport := ?UDP,
                    pool_v4 := 1, pool_v6 := 0, port_v4 := 0, port_v6 := 0, token := 0,
                    lifetime_ms := 600000},
                  Create),
@@ -1039,7 +1040,7 @@ serving(Config, Overrides) ->
 
 %% A REQUEST frame. Options: client, session.
 request(Bridge, Flow, Packet, Options) ->
-    tell(Bridge, 0, {request, #{flow => Flow, listener => 1, transport => 17,
+    tell(Bridge, 0, {request, #{flow => Flow, listener => 1, transport => ?UDP,
                                 client => maps:get(client, Options, ?CLIENT), server => ?SERVER,
                                 session => maps:get(session, Options, 0), packet => Packet}}).
 

@@ -92,6 +92,13 @@ static void print_protocol(void)
         puts(" |");
     }
 
+    puts("\n## Transports\n\n| transport | code | meaning |\n|---|---|---|");
+    for (size_t i = 0; i < CTL_TRANSPORT_COUNT; i++) {
+        printf("| %s | %u | ", ctl_transports[i].name, ctl_transports[i].code);
+        print_cell(ctl_transports[i].meaning);
+        puts(" |");
+    }
+
     puts("\n## Counters\n\nIn the order in which `stats_reply` lists them, u64 each. A drop is a "
          "packet that went no further.\n\n| counter | kind | counts |\n|---|---|---|");
     for (size_t i = 0; i < COUNTER_COUNT; i++) {
@@ -247,6 +254,11 @@ static void print_hrl(void)
     for (size_t i = 0; i < CTL_STATUS_COUNT; i++)
         printf("    {%s, %u}%s\n", ctl_statuses[i].name, ctl_statuses[i].code,
                i + 1 < CTL_STATUS_COUNT ? "," : "");
+
+    puts("]).\n\n%% {Transport, Code}\n-define(CTL_TRANSPORTS, [");
+    for (size_t i = 0; i < CTL_TRANSPORT_COUNT; i++)
+        printf("    {%s, %u}%s\n", ctl_transports[i].name, ctl_transports[i].code,
+               i + 1 < CTL_TRANSPORT_COUNT ? "," : "");
 
     puts("]).\n\n%% {Name, counter | drop, Help}, in the order of stats_reply\n"
          "-define(CTL_COUNTERS, [");

@@ -3,7 +3,7 @@
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
--define(CTL_TABLE_HASH, 16#57bca3b72a0dc8e0).
+-define(CTL_TABLE_HASH, 16#b2208479143583d3).
 
 %% {Name, Code, Way, [{Field, Type}]}
 -define(CTL_MESSAGES, [
@@ -205,6 +205,11 @@
     {refused, 9}
 ]).
 
+%% {Transport, Code}
+-define(CTL_TRANSPORTS, [
+    {udp, 1}
+]).
+
 %% {Name, counter | drop, Help}, in the order of stats_reply
 -define(CTL_COUNTERS, [
     {client_packets, counter,
@@ -302,7 +307,7 @@
     {carry_full, drop,
         "payload of a client that moved, lost between two workers"},
     {send_failed, drop,
-        "the kernel refused to send"},
+        "the kernel refused to send, or the way to the client is gone"},
     {receive_queue_full, drop,
         "datagram the socket's receive buffer had no room for"},
     {no_buffers, drop,

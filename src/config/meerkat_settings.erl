@@ -78,7 +78,6 @@
                     bandwidth := #{allocation | user | total => non_neg_integer()},
                     _ => _}.
 
--define(UDP, 17).
 %% Requests the relay may have waiting for us, per worker.
 -define(CREDITS, 1024).
 %% Per second and source address, before no more are looked at.
@@ -360,9 +359,10 @@ family(Ip) when tuple_size(Ip) =:= 4 -> 4;
 family(_Ip) -> 6.
 
 listeners(Listeners, Realm) ->
-    [#{transport => ?UDP, local => {Ip, maps:get(port, L)}, realm => maps:get(realm, L, Realm),
-       other => maps:get(other, L, undefined), optional => Optional}
-     || #{ip := Where} = L <- Listeners, {Ip, Optional} <- ips(Where)].
+    [#{transport => meerkat_ctl:transport(Transport), local => {Ip, maps:get(port, L)},
+       realm => maps:get(realm, L, Realm), other => maps:get(other, L, undefined),
+       optional => Optional}
+     || #{ip := Where, transport := Transport} = L <- Listeners, {Ip, Optional} <- ips(Where)].
 
 ips(any) -> [{{0, 0, 0, 0}, false}, {{0, 0, 0, 0, 0, 0, 0, 0}, true}];
 ips(Ip) -> [{Ip, false}].

@@ -90,7 +90,7 @@ struct listener *kit_listen(struct kit *k, uint32_t id, const struct addr *local
     int fd = open_listener(k, &bound);
     struct mail_listen ml = {.id = id,
                              .fd = fd,
-                             .transport = 17,
+                             .transport = CTL_TRANSPORT_UDP,
                              .local = bound,
                              .realm_len = 11,
                              .realm = "example.org"};
@@ -103,8 +103,10 @@ struct listener *kit_listen(struct kit *k, uint32_t id, const struct addr *local
 
 uint16_t kit_move(struct kit *k, uint64_t session, unsigned home)
 {
-    struct mail_move m = {
-        .ref = ++k->ref, .session = session, .flow = {1, 17, k->client, k->server}, .home = home};
+    struct mail_move m = {.ref = ++k->ref,
+                          .session = session,
+                          .flow = {1, CTL_TRANSPORT_UDP, k->client, k->server},
+                          .home = home};
     post(k, MAIL_MOVE, &m, sizeof(m));
     kit_turn(k, 0);
     struct ctl_frame reply;
@@ -284,7 +286,7 @@ struct session *kit_allocate(struct kit *k, uint64_t id, bool v4, bool v6, uint3
     struct mail_alloc m = {.ref = ++k->ref,
                            .session = id,
                            .listener = 1,
-                           .transport = 17,
+                           .transport = CTL_TRANSPORT_UDP,
                            .client = k->client,
                            .server = k->server,
                            .lifetime_ms = lifetime_ms,

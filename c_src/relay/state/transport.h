@@ -15,8 +15,7 @@ struct listener;
 struct flow;
 
 struct transport {
-    const char *name;
-    uint8_t protocol; /* IANA number of what clients speak to us: 17 UDP, 6 TCP */
+    uint8_t kind; /* enum ctl_transport */
     /* Starts taking what comes in on the listener's descriptor, in l->io.fd. 0, or -errno: then
      * that is still the caller's. */
     int (*listen)(struct shard *sh, struct listener *l);
@@ -59,7 +58,7 @@ struct listener {
 static inline bool flow_equal(const struct flow *a, const struct flow *b)
 {
     return addr_equal(&a->client, &b->client) && addr_equal(&a->server, &b->server) &&
-           a->transport->protocol == b->transport->protocol;
+           a->transport == b->transport;
 }
 
 /* Keeps a flow beyond the packet it came with: what it leads through stays, as far as it can, until

@@ -157,7 +157,7 @@ static enum ctl_status make_session(struct shard *sh, const struct mail_alloc *m
                                     struct session **out)
 {
     struct listener *l = shard_listener(sh, m->listener);
-    if (!l || m->transport != l->transport->protocol)
+    if (!l || m->transport != l->transport->kind)
         return CTL_GONE;
     struct flow f = {
         .transport = l->transport, .way = l->end.way, .client = m->client, .server = m->server};

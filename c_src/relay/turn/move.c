@@ -21,13 +21,13 @@ enum { CARRY_RESERVE = 2 * MAIL_RESERVE };
 static struct mail_flow pack(const struct shard *sh, const struct flow *f)
 {
     const struct listener *l = shard_listener_of(sh, f);
-    return (struct mail_flow){l ? l->id : 0, f->transport->protocol, f->client, f->server};
+    return (struct mail_flow){l ? l->id : 0, f->transport->kind, f->client, f->server};
 }
 
 static bool unpack(struct shard *sh, const struct mail_flow *m, struct flow *f)
 {
     struct listener *l = shard_listener(sh, m->listener);
-    if (!l || m->transport != l->transport->protocol)
+    if (!l || m->transport != l->transport->kind)
         return false;
     *f = (struct flow){
         .transport = l->transport, .way = l->end.way, .client = m->client, .server = m->server};

@@ -32,7 +32,7 @@ void request_forward(struct shard *sh, const struct listener *l, const struct fl
     struct ctl_frame frame = {.code = CTL_REQUEST,
                               .u.request = {.flow = pending_number(&sh->pending, p),
                                             .listener = l->id,
-                                            .transport = f->transport->protocol,
+                                            .transport = f->transport->kind,
                                             .client = f->client,
                                             .server = f->server,
                                             .session = session_of(sh, f),

@@ -76,8 +76,7 @@ static void udp_send_channel(struct shard *sh, const struct flow *f, uint16_t nu
 _Static_assert((int)IO_HEAD_LEN == (int)CHANNEL_HEADER_LEN, "a head is ChannelData's");
 
 const struct transport transport_udp = {
-    .name = "udp",
-    .protocol = IPPROTO_UDP,
+    .kind = CTL_TRANSPORT_UDP,
     .listen = udp_listen,
     .unlisten = udp_unlisten,
     .send = udp_send,

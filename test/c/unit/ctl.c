@@ -190,7 +190,7 @@ static void tables(void)
     fclose(out);
     for (size_t i = 0; i < len; i++)
         lines += text[i] == '\n';
-    CHECK_EQ(lines, 1 + CTL_MESSAGE_COUNT + CTL_STATUS_COUNT + COUNTER_COUNT);
+    CHECK_EQ(lines, 1 + CTL_MESSAGE_COUNT + CTL_STATUS_COUNT + CTL_TRANSPORT_COUNT + COUNTER_COUNT);
     char first[128];
     snprintf(first, sizeof(first),
              "version 1 hash %016" PRIx64 "\nmessage hello 0x01 r2e magic:u32", ctl_table_hash());

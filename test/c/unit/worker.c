@@ -1003,7 +1003,7 @@ static void m5_a_client_that_lands_at_another_worker_is_carried(void)
     /* What worker 1 would carry over. */
     size_t len = send_indication(buf, sizeof(buf), &k.peer, "hello");
     struct mail_carry carry = {
-        .session = ID, .flow = {1, 17, k.client, k.server}, .len = (uint32_t)len};
+        .session = ID, .flow = {1, CTL_TRANSPORT_UDP, k.client, k.server}, .len = (uint32_t)len};
     move_carried(&k.worker.shard, &carry, buf);
     CHECK(took(&sent));
     CHECK(addr_equal(&sent.to, &k.peer));
@@ -1016,7 +1016,7 @@ static void m5_a_client_that_lands_at_another_worker_is_carried(void)
     /* And how worker 1 does it. */
     kit_start(&k);
     struct mail_roam roam = {
-        .add = true, .session = 7, .home = 1, .flow = {1, 17, k.client, k.server}};
+        .add = true, .session = 7, .home = 1, .flow = {1, CTL_TRANSPORT_UDP, k.client, k.server}};
     move_roamer(&k.worker.shard, &roam);
     kit_from_client(&k, buf, len);
     CHECK(nothing_sent());
