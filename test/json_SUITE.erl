@@ -16,7 +16,8 @@ values_are_written(_Config) ->
     doc("numbers, atoms, text, lists and maps"),
     Written = [{null, "null"}, {true, "true"}, {false, "false"}, {ok, "\"ok\""}, {12, "12"},
                {-1.5, "-1.5"}, {1 bsl 70, "1180591620717411303424"}, {<<>>, "\"\""}, {[], "[]"},
-               {[1, [2]], "[1,[2]]"}, {#{}, "{}"}, {#{a => #{<<"b">> => null}}, "{\"a\":{\"b\":null}}"},
+               {[1, [2]], "[1,[2]]"}, {#{}, "{}"},
+               {#{a => #{<<"b">> => null}}, "{\"a\":{\"b\":null}}"},
                {<<"/ \" \\ \n \t", 1, 127>>, "\"/ \\\" \\\\ \\n \\t\\u0001\d\""},
                {<<"\x{e9}\x{1f600}"/utf8>>, "\"\x{e9}\x{1f600}\""}],
     [?assertEqual({Value, Text}, {Value, unicode:characters_to_list(meerkat_json:encode(Value))})

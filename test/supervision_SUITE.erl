@@ -698,7 +698,7 @@ kill_until_gone(Name, Sup) ->
     kill_until_down(Name, Monitor).
 
 kill_until_down(Name, Monitor) ->
-    _ = case catch meerkat_roles:find(Name, port) of
+    _ = case try meerkat_roles:find(Name, port) catch _:_ -> gone end of
         Port when is_port(Port) ->
             case erlang:port_info(Port, os_pid) of
                 {os_pid, OsPid} -> os:cmd("kill -9 " ++ integer_to_list(OsPid));

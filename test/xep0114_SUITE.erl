@@ -479,5 +479,13 @@ x_secret_is_not_shown(Config) ->
         Keeper = meerkat_roles:find(Name, xmpp),
         {links, Links} = process_info(Keeper, links),
         [?assertEqual(nomatch, string:find(io_lib:format("~p", [sys:get_state(P)]), "hush"))
-         || P <- [Keeper | [L || L <- Links, is_pid(L)]]]
+         || P <- [Keeper | [L || L <- Links, is_pid(L)]]],
+        %% What a crash prints of a connection, whatever was on its way then.
+        [Data | _] = [D || L <- Links, is_pid(L), {S, D} <- [sys:get_state(L)], is_atom(S)],
+        Event = {cast, {send, [<<"hush-hush">>]}},
+        Printed = meerkat_xmpp_conn:format_status(#{state => up, data => Data, queue => [Event],
+                                                    postponed => [Event], log => [{in, Event}],
+                                                    reason => badarg}),
+        ?assertEqual(nomatch, string:find(io_lib:format("~p", [Printed]), "hush")),
+        ?assertMatch(#{state := up, queue := [{cast, _}], reason := badarg}, Printed)
     end).
