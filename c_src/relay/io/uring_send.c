@@ -35,7 +35,7 @@ void uring_put_runs(struct uring *u)
 static void send_failed(struct uring *u, struct run *run, int err)
 {
     if (u->plain_send && run_is_plain(u->runs, run) && (err == EINVAL || err == EDESTADDRREQ)) {
-        u->plain_send = false; /* a kernel before 6.1: say it the long way from now on */
+        u->plain_send = false; /* a kernel before 6.1: from now on by sendmsg */
         log_info("kernel takes no address with IORING_OP_SEND; using SENDMSG");
     }
     direct_again(&u->io, u->runs, run, err, &u->reports);

@@ -92,7 +92,8 @@ static void post_gone(struct shard *sh, const struct session *s)
     post_frame(sh, &f);
 }
 
-/* In no haste: who deleted it has an answer already, and who did not waits for nothing. */
+/* Nobody waits for these frames: whoever deleted an allocation has an answer already, and of one
+ * that expired Erlang hears unasked. So they may come a moment later. */
 void alloc_report_gone(struct shard *sh)
 {
     bool rang = post_calm(sh);

@@ -13,7 +13,7 @@
 #include "answer.h"
 #include "count.h"
 
-/* SHA-256, then MD5, none with parameters: the order we like them in (RFC 8489 9.2.4, 18.5.1).
+/* SHA-256, then MD5, none with parameters: the order of preference (RFC 8489 9.2.4, 18.5.1).
  * meerkat_auth.erl has the same list, to compare it with what requests send back. */
 static const uint8_t password_algorithms[] = {0, 2, 0, 0, 0, 1, 0, 0};
 
