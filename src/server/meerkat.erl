@@ -211,26 +211,7 @@ sentence(Reason) -> Reason.
                         relay_lost := non_neg_integer(),
                         xmpp := map() | none,
                         relay := {ok, map()} | {error, relay_down | busy}}.
-info(Name) ->
-    #{relays := Relays, own_kinds := Kinds} = meerkat_registry:settings(Name),
-    #{restarts := Restarts, gap_ms := Gap, gap_total_ms := GapTotal, replayed := Replayed,
-      lost := Lost} = meerkat_restarts:counts(Name),
-    #{listeners => bound(Name),
-      relay_restarts => Restarts,
-      relay_gap_ms => Gap,
-      relay_gap_total_ms => GapTotal,
-      relay_replayed => Replayed,
-      relay_lost => Lost,
-      relays => [maps:with([local, advertised, min_port, max_port], Relay) || Relay <- Relays],
-      own_kinds => Kinds,
-      allocations => meerkat_alloc_table:count(Name),
-      draining => meerkat_drain:is_draining(Name),
-      answers => meerkat_answers:outcomes(meerkat_registry:answers(Name)),
-      xmpp => maps:get(xmpp, meerkat_beside:info(Name)),
-      relay => meerkat_relay:stats(Name)}.
-
-bound(Name) ->
-    [Address || {_Id, Address} <- lists:sort(maps:to_list(meerkat_listening:bound(Name)))].
+info(Name) -> meerkat_status:info(Name).
 
 %% What an operator looks at first; meerkat_status:status/1 tells its members. badarg if there is no
 %% server of that name.
