@@ -20,7 +20,8 @@ wrong(Config) ->
 %% As it was read, or what several keys were made into, or what only a program can give.
 is_valid(Key, Value, Rows) ->
     case Rows of
-        #{Key := #{type := Type, default := Default}} -> Value =:= Default orelse is_of(Type, Value);
+        #{Key := #{type := Type, default := Default}} ->
+            Value =:= Default orelse is_of(Type, Value);
         #{} -> is_made(Key, Value) orelse is_given(Key, Value)
     end.
 
