@@ -309,7 +309,7 @@
     {send_failed, drop,
         "the kernel refused to send, or the way to the client is gone"},
     {receive_queue_full, drop,
-        "datagram the socket's receive buffer had no room for"},
+        "datagram the socket's receive buffer had no room for, or to a listener without a byte in it"},
     {no_buffers, drop,
         "receive buffers ran out and were armed anew"}
 ]).

@@ -163,11 +163,31 @@ static int attach_spread(int fd, uint8_t family, unsigned n)
 
 /* ------------------------------------------------------------------------------- the group */
 
+static int attach_filter(int fd, struct sock_filter *program, unsigned short len)
+{
+    struct sock_fprog prog = {len, program};
+    return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog)) == 0 ? 0 : -errno;
+}
+
 static int shut(int fd)
 {
     struct sock_filter nothing[] = {BPF_STMT(BPF_RET | BPF_K, 0)};
-    struct sock_fprog prog = {ARRAY_SIZE(nothing), nothing};
-    return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog)) == 0 ? 0 : -errno;
+    return attach_filter(fd, nothing, ARRAY_SIZE(nothing));
+}
+
+/* Takes the place of shut(). A datagram without bytes is no message, anybody can send it from any
+ * address, and with io_uring each one ends the receive of all clients of a worker: the kernel
+ * throws them away. What it is given begins with the header of UDP. */
+static void open_up(int fd)
+{
+    struct sock_filter with_bytes[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_LEN, 0),
+        BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, sizeof(struct udphdr), 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+    };
+    if (attach_filter(fd, with_bytes, ARRAY_SIZE(with_bytes)) != 0)
+        sockopt_set(fd, SOL_SOCKET, SO_DETACH_FILTER, 0);
 }
 
 /* Binds without SO_REUSEPORT once: fails where anybody else listens, and settles port 0. */
@@ -226,7 +246,7 @@ int socket_open_group(struct addr *local, unsigned n, const struct socket_buffer
     if (n > 1 && (ret = attach_spread(fds[0], local->family, n)) != 0)
         goto err_close;
     for (unsigned i = 0; i < n; i++)
-        sockopt_set(fds[i], SOL_SOCKET, SO_DETACH_FILTER, 0);
+        open_up(fds[i]);
     return 0;
 
 err_close:
