@@ -203,7 +203,8 @@ rows() ->
             "share an address."),
         row(max_bps, {integer, 0, 1000000000000}, 0, ["MAX_BPS"], yes, [{bandwidth, allocation}],
             "Bytes per second that one allocation may relay, each direction by itself; what is "
-            "more is dropped. 0 is no limit. A new value holds for new allocations."),
+            "more is dropped. A datagram counts with its headers of IP and UDP, 28 bytes over "
+            "IPv4 and 48 over IPv6. 0 is no limit. A new value holds for new allocations."),
         row(user_bps, {integer, 0, 1000000000000}, 0, ["USER_BPS"], yes, [{bandwidth, user}],
             "Bytes per second that all allocations of one user, as user_quota knows users, may "
             "relay together, each direction by itself; 0 is no limit."),

@@ -18,6 +18,15 @@ static void report_io(struct control *c, const char *why)
     pipe_send(&c->pipe, &f);
 }
 
+/* The same for every relay that a server starts: whoever is replayed is found where he was. */
+static void set_spread(const uint8_t *nonce_key)
+{
+    uint8_t key[SHA256_LEN];
+    const struct crypto_part what = {"spread", 6};
+    crypto_hmac_sha256(nonce_key, STUN_NONCE_KEY_LEN, &what, 1, key);
+    socket_spread_key(key);
+}
+
 void workers_config(struct control *c, const struct ctl_frame *f)
 {
     const struct ctl_config *m = &f->u.config;
@@ -50,6 +59,7 @@ void workers_config(struct control *c, const struct ctl_frame *f)
     const struct worker_config wc = {
         .doorbell = c->doorbell, .tell = office_tell, .tell_ctx = c, .backend = c->backend};
     memcpy(sc.nonce_key, m->nonce_key.data, STUN_NONCE_KEY_LEN);
+    set_spread(m->nonce_key.data);
     c->buffers = (struct socket_buffers){m->receive_buffer, m->send_buffer};
     ports_init(&c->ports, &c->buffers);
     ratelimit_init(&c->limits.unauthenticated, m->unauthenticated_rate, m->unauthenticated_burst);

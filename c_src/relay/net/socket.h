@@ -34,6 +34,11 @@ int socket_open_relayed(const struct addr *a, const struct socket_buffers *buffe
 int socket_open_group(struct addr *local, unsigned n, const struct socket_buffers *buffers,
                       int fds[]);
 
+/* What the spread goes by, before the first group is opened: who does not know it cannot choose his
+ * worker by choosing his port. */
+enum { SPREAD_KEY_LEN = 8 };
+void socket_spread_key(const uint8_t key[SPREAD_KEY_LEN]);
+
 /* The same choice as the kernel's. */
 unsigned socket_spread(const struct addr *client, unsigned n);
 

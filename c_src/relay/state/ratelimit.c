@@ -26,5 +26,9 @@ bool ratelimit_take(struct ratelimit *r, const struct addr *source, uint64_t now
         return true;
     size_t prefix = source->family == ADDR_V6 ? 8 : 16; /* IPv4 ends in its four bytes */
     uint64_t hash = crypto_siphash(r->key, source->ip, prefix);
-    return bucket_take(&r->buckets[hash % RATELIMIT_BUCKETS], rate, now, 1);
+    size_t first = hash % RATELIMIT_BUCKETS;
+    size_t second = (first + 1 + (hash >> 32) % (RATELIMIT_BUCKETS - 1)) % RATELIMIT_BUCKETS;
+    bool one = bucket_take(&r->buckets[first], rate, now, 1);
+    bool other = bucket_take(&r->buckets[second], rate, now, 1);
+    return one || other;
 }

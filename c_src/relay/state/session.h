@@ -68,7 +68,7 @@ struct session {
     struct list in_gone; /* a socket of it is closed, and that not reported yet */
     struct move *move;   /* NULL: none is pending */
     uint64_t dropped;
-    uint32_t drops[SESSION_DROPS]; /* of these, by reason */
+    uint64_t drops[SESSION_DROPS]; /* of these, by reason */
 };
 
 struct permission {

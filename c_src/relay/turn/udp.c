@@ -17,6 +17,10 @@ static void on_packet(void *ctx, struct io_socket *s, struct io_packet *p)
         count(sh, CTR_truncated);
         return;
     }
+    if (UNLIKELY(p->from.port == 0)) {
+        count(sh, CTR_source_port_zero);
+        return;
+    }
     f.server = p->dest.family != ADDR_NONE ? p->dest : l->local;
     f.server.port = l->local.port;
     input_message(sh, l, &f, p->data, p->len);

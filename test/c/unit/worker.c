@@ -885,6 +885,25 @@ static void x22_strangers_get_their_share_and_no_more(void)
     kit_stop(&k);
 }
 
+/* A flood that has emptied one place of many prefixes leaves them the other. */
+static void x22_a_flood_of_few_sources_leaves_others_their_share(void)
+{
+    static struct ratelimit r;
+    struct addr source = {.family = ADDR_V4};
+    unsigned served = 0;
+    ratelimit_init(&r, 10, 20);
+    for (uint32_t i = 0; i < RATELIMIT_BUCKETS / 8; i++) {
+        store32(source.ip + 12, 0x0b000000 + i);
+        while (ratelimit_take(&r, &source, 1))
+            ;
+    }
+    for (uint32_t i = 0; i < 1000; i++) {
+        store32(source.ip + 12, 0x0c000000 + i);
+        served += ratelimit_take(&r, &source, 1);
+    }
+    CHECK(served >= 900);
+}
+
 static void x82_strangers_leave_nothing_behind(void)
 {
     kit_start(&k);
@@ -904,18 +923,20 @@ static void x82_strangers_leave_nothing_behind(void)
     kit_stop(&k);
 }
 
-/* Bytes that pass in ten seconds when 500 bytes come every millisecond. */
+/* Bytes that pass in ten seconds when datagrams of 500, with their headers, come every millisecond.
+ */
 static size_t through(struct session *s, bool to_peer)
 {
-    static uint8_t payload[504];
+    enum { PAYLOAD = 500 - 28 };
+    static uint8_t payload[4 + PAYLOAD];
     size_t passed = 0;
-    channel_put_header(payload + 4, 0x4001, 500);
+    channel_put_header(payload + 4, 0x4001, PAYLOAD);
     for (int ms = 0; ms < 10000; ms++) {
         kit_turn(&k, 1);
         if (to_peer)
             kit_from_client(&k, payload, sizeof(payload));
         else
-            kit_from_peer(&k, &s->relayed[0], &k.peer, payload, 500);
+            kit_from_peer(&k, &s->relayed[0], &k.peer, payload, PAYLOAD);
         while (took(&sent))
             passed += 500;
     }
@@ -1299,6 +1320,7 @@ int main(void)
     RUN(t44_dont_fragment_is_ignored_towards_ipv6);
     RUN(t34_one_family_ends_without_the_other);
     RUN(x22_strangers_get_their_share_and_no_more);
+    RUN(x22_a_flood_of_few_sources_leaves_others_their_share);
     RUN(x82_strangers_leave_nothing_behind);
     RUN(x83_bandwidth_is_kept_within_five_per_cent);
     RUN(m5_a_client_moves_when_it_speaks_from_its_new_address);
