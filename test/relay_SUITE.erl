@@ -1069,7 +1069,7 @@ answer(Bridge, Flow) ->
 answer_bytes(Bridge, Flow) ->
     Answer = case erase({kept, Flow}) of
         undefined -> command(Bridge);
-        Kept -> {0, {answer, #{flow => Flow, packet => Kept}}}
+        Kept -> {0, {answer, #{flow => Flow, failed => 0, packet => Kept}}}
     end,
     case Answer of
         {0, {answer, #{flow := Flow, packet := <<>>}}} ->

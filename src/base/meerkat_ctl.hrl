@@ -3,7 +3,7 @@
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
--define(CTL_TABLE_HASH, 16#455943f2b630e748).
+-define(CTL_TABLE_HASH, 16#63e8cc20cd7a42d3).
 
 %% {Name, Code, Way, [{Field, Type}]}
 -define(CTL_MESSAGES, [
@@ -85,6 +85,7 @@
         {packet, bytes}]},
     {answer, 16#21, e2r, [
         {flow, u64},
+        {failed, u8},
         {packet, bytes}]},
     {answer_if, 16#22, e2r, [
         {flow, u64},
@@ -303,7 +304,7 @@
     {late_answer, drop,
         "answer from Erlang to a request forgotten meanwhile"},
     {over_rate, drop,
-        "answer to a stranger whose source had its share"},
+        "answer to a stranger, or request after too many with wrong credentials, of a source that had its share"},
     {relayed_source, drop,
         "Allocate from a relayed address of this server"},
     {carry_full, drop,
@@ -504,10 +505,13 @@ put_fields(request, Ref, #{flow := V_flow,
         V_session:64,
         (put_size(V_packet)):32>>, V_packet];
 put_fields(answer, Ref, #{flow := V_flow,
-        packet := V_packet} = M) when map_size(M) =:= 2,
-        ?CTL_UINT(V_flow, 64) ->
+        failed := V_failed,
+        packet := V_packet} = M) when map_size(M) =:= 3,
+        ?CTL_UINT(V_flow, 64),
+        ?CTL_UINT(V_failed, 8) ->
     [<<16#21, 0:24, Ref:32,
         V_flow:64,
+        V_failed:8,
         (put_size(V_packet)):32>>, V_packet];
 put_fields(answer_if, Ref, #{flow := V_flow,
         packet := V_packet} = M) when map_size(M) =:= 2,
@@ -910,8 +914,10 @@ get_fields(16#20, <<V_flow:64,
     _ -> error end;
     _ -> error end;
 get_fields(16#21, <<V_flow:64,
+        V_failed:8,
         L_packet:32, V_packet:L_packet/binary>>) ->
     {answer, #{flow => V_flow,
+        failed => V_failed,
         packet => V_packet}};
 get_fields(16#22, <<V_flow:64,
         L_packet:32, V_packet:L_packet/binary>>) ->

@@ -321,8 +321,14 @@ response(Class, #{method := Method, transaction_id := Id, fingerprint := Fingerp
 send(Name, #{wire := Wire, flow := Flow, arrived := Arrived} = Asker, Outcome, Packet) ->
     Us = erlang:monotonic_time(microsecond) - Arrived,
     ok = meerkat_answers:count(meerkat_registry:answers(Name), method(Asker), Outcome, Us),
-    _ = meerkat_relay:command(Wire, 0, {answer, #{flow => Flow, packet => Packet}}),
+    Answer = #{flow => Flow, failed => failed(Outcome), packet => Packet},
+    _ = meerkat_relay:command(Wire, 0, {answer, Answer}),
     ok.
+
+%% Does the source pay for it?
+failed(401) -> 1;
+failed(throttled) -> 1;
+failed(_) -> 0.
 
 method(#{request := #{message := #{method := Method}}}) -> Method;
 method(#{}) -> other.

@@ -47,7 +47,7 @@ static void start_kit(struct kit *k, uint16_t port, enum backend backend)
     k->limits.users_max = ARRAY_SIZE(k->users);
     struct shard_config config = {.sessions_max = 64,
                                   .peers_max = 128,
-                                  .credits = 4,
+                                  .credits = KIT_CREDITS,
                                   .nonce_lifetime_s = 3600,
                                   .channel_max = CHANNEL_MAX,
                                   .ports = &k->ports,
@@ -187,6 +187,8 @@ bool kit_reset(struct kit *k)
     memset(&k->limits.total, 0, sizeof(k->limits.total));
     if (k->limits.unauthenticated.unit)
         ratelimit_init(&k->limits.unauthenticated, 0, 0);
+    if (k->limits.failures.unit)
+        ratelimit_init(&k->limits.failures, 0, 0);
     for (size_t i = 0; i < COUNTER_COUNT; i++)
         atomic_store(&sh->counters[i], 0);
     kit_policy(k, NULL, 0);

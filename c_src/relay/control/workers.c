@@ -63,6 +63,7 @@ void workers_config(struct control *c, const struct ctl_frame *f)
     c->buffers = (struct socket_buffers){m->receive_buffer, m->send_buffer};
     ports_init(&c->ports, &c->buffers);
     ratelimit_init(&c->limits.unauthenticated, m->unauthenticated_rate, m->unauthenticated_burst);
+    ratelimit_init(&c->limits.failures, m->unauthenticated_rate, m->unauthenticated_burst);
     shared_bucket_set(&c->limits.total, bandwidth(m->bytes_per_s));
     c->limits.users_max = m->sessions_max + 1;
     c->limits.users = memory_reserve(c->limits.users_max * sizeof(*c->limits.users));
@@ -95,6 +96,7 @@ void workers_tune(struct control *c, const struct ctl_frame *f, const uint8_t *f
     c->buffers = buffers;
     ports_buffers(&c->ports, &buffers);
     ratelimit_set(&c->limits.unauthenticated, m->unauthenticated_rate, m->unauthenticated_burst);
+    ratelimit_set(&c->limits.failures, m->unauthenticated_rate, m->unauthenticated_burst);
     office_mail_all(c, MAIL_FRAME, frame, len);
     pipe_reply(&c->pipe, f, CTL_OK, "");
     if (other)

@@ -25,7 +25,8 @@ enum {
 
 /* What all workers take from. */
 struct limits {
-    struct ratelimit unauthenticated;
+    struct ratelimit unauthenticated; /* answers to strangers */
+    struct ratelimit failures;        /* requests with a good nonce and wrong credentials */
     struct shared_bucket total;
     struct shared_bucket *users; /* by the number of BUCKET; sessions_max + 1 of them */
     uint32_t users_max;

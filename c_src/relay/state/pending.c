@@ -14,6 +14,7 @@ bool pendings_init(struct pendings *t, const struct ways *ways, unsigned worker,
 {
     memset(t, 0, sizeof(*t));
     t->worker = worker;
+    crypto_random(t->key, sizeof(t->key));
     t->ways = ways;
     list_init(&t->in_order);
     return slab_init(&t->slab, sizeof(struct pending), credits);
@@ -30,15 +31,42 @@ static struct pending *oldest(const struct pendings *t)
                                     : container_of(t->in_order.next, struct pending, in_order);
 }
 
-struct pending *pending_take(struct pendings *t, const struct flow *f, uint64_t now)
+/* Is there a credit for a stranger of this source, 0 for who is none? */
+static bool has_credit(const struct pendings *t, uint32_t stranger)
 {
-    struct pending *p = slab_alloc(&t->slab), *lost = p ? NULL : oldest(t);
-    if (lost && lost->since + PENDING_NS < now) {
-        pending_release(t, lost);
-        p = slab_alloc(&t->slab);
-    }
+    uint32_t all = t->slab.max;
+    if (t->slab.live == all)
+        return false;
+    return !stranger ||
+           (t->strangers < MAX(all / 4 * 3, 1u) && t->by_source[stranger - 1] < MAX(all / 16, 1u));
+}
+
+/* So that what Erlang has lost keeps nobody out. */
+static bool release_lost(struct pendings *t, uint64_t now)
+{
+    struct pending *p = oldest(t);
+    if (!p || p->since + PENDING_NS >= now)
+        return false;
+    pending_release(t, p);
+    return true;
+}
+
+struct pending *pending_take(struct pendings *t, const struct flow *f, bool has_session,
+                             uint64_t now)
+{
+    uint32_t stranger =
+        has_session ? 0 : (uint32_t)(source_hash(t->key, &f->client) % PENDING_SOURCES) + 1;
+    while (!has_credit(t, stranger))
+        if (!release_lost(t, now))
+            return NULL;
+    struct pending *p = slab_alloc(&t->slab);
     if (!p)
         return NULL;
+    p->stranger = stranger;
+    if (stranger) {
+        t->strangers++;
+        t->by_source[stranger - 1]++;
+    }
     t->generation = (t->generation & GENERATION_MASK) == GENERATION_MASK ? 1 : t->generation + 1;
     p->generation = t->generation;
     p->since = now;
@@ -65,5 +93,9 @@ void pending_release(struct pendings *t, struct pending *p)
     flow_drop(t->ways, &p->flow);
     list_del(&p->in_order);
     p->generation = 0;
+    if (p->stranger) {
+        t->strangers--;
+        t->by_source[p->stranger - 1]--;
+    }
     slab_free(&t->slab, p);
 }

@@ -1,7 +1,7 @@
 /*
- * How many answers strangers get: a budget per source prefix (IPv4 /32, IPv6 /64, whatever the
- * port) for everything that is answered without credentials, so that a spoofed flood makes no
- * reflector of us (threat X22). A table of fixed size under a secret hash; nobody is remembered.
+ * How many answers strangers get: a budget per source (source.h) for everything that is answered
+ * without credentials, so that a spoofed flood makes no reflector of us (threat X22). A table of
+ * fixed size under a secret hash; nobody is remembered.
  *
  * Each prefix has two places and pays at both; it is refused when both are empty. So a stranger who
  * shares one place with a flood has the other still. Only a flood of some RATELIMIT_BUCKETS / 2
@@ -29,5 +29,8 @@ void ratelimit_set(struct ratelimit *r, uint32_t per_second, uint32_t burst);
 
 /* May this source be given one more answer? Any thread. */
 bool ratelimit_take(struct ratelimit *r, const struct addr *source, uint64_t now);
+
+/* Would ratelimit_take say yes? Takes nothing. Any thread. */
+bool ratelimit_has(struct ratelimit *r, const struct addr *source, uint64_t now);
 
 #endif

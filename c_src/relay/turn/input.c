@@ -49,8 +49,7 @@ static bool is_relayed_by_us(const struct shard *sh, const struct addr *client)
 static void input_request(struct shard *sh, const struct listener *l, const struct flow *f,
                           struct stun_view *v)
 {
-    if (UNLIKELY(!l->open) && !session_find(&sh->sessions, f) &&
-        !roamer_find(&sh->roamers, f)) {
+    if (UNLIKELY(!l->open) && !session_find(&sh->sessions, f) && !roamer_find(&sh->roamers, f)) {
         count(sh, CTR_no_allocation); /* the listener stays for those who have one */
         return;
     }

@@ -158,7 +158,7 @@ static void refused(void)
     CHECK_EQ(ctl_encode(&f, buf, sizeof(buf)), 0);
 
     test_begin("a length that wraps");
-    static const uint8_t answer[] = {CTL_ANSWER, 0, 0, 0, 0, 0, 0,    0,    0,    0,
+    static const uint8_t answer[] = {CTL_ANSWER, 0, 0, 0, 0, 0, 0,    0,    0,    0,   0,
                                      0,          0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff};
     CHECK_EQ(ctl_decode(&f, answer, sizeof(answer)), CTL_ERR_SHORT);
 }

@@ -322,24 +322,77 @@ static void x21_the_longest_realm_fits_a_challenge(void)
     kit_stop(&k);
 }
 
-static void x108_without_credit_requests_are_dropped(void)
+/* A signed request of the client at 11.0.0.n, whose nonce is good there. */
+static void ask_as(uint8_t n)
 {
     char nonce[128];
-    struct ctl_frame f;
-    kit_start(&k);
+    store32(k.client.ip + 12, 0x0b000000u + n);
     kit_from_client(&k, buf, bare_request(buf, sizeof(buf), STUN_ALLOCATE));
     CHECK(took(&sent));
-    size_t len = signed_request(buf, nonce, nonce_of(&sent, nonce));
-    for (int i = 0; i < 5; i++)
-        kit_from_client(&k, buf, len);
-    CHECK_EQ(kit_count(&k, CTR_requests), 4);
+    kit_from_client(&k, buf, signed_request(buf, nonce, nonce_of(&sent, nonce)));
+}
+
+static void x108_without_credit_requests_are_dropped(void)
+{
+    struct ctl_frame f;
+    kit_start(&k);
+    for (unsigned i = 0; i < KIT_CREDITS / 16 + 1; i++)
+        ask_as(1);
+    CHECK_EQ(kit_count(&k, CTR_requests), KIT_CREDITS / 16);
     CHECK_EQ(kit_count(&k, CTR_erlang_behind), 1);
     while (kit_frame(&k, &f))
         ;
     /* An answer that never came gives its credit back in the end. */
     kit_turn(&k, 11 * 1000);
-    kit_from_client(&k, buf, len);
-    CHECK_EQ(kit_count(&k, CTR_requests), 5);
+    ask_as(1);
+    CHECK_EQ(kit_count(&k, CTR_requests), KIT_CREDITS / 16 + 1);
+    kit_stop(&k);
+}
+
+/* One source, and all strangers together, leave credits to those who have a session. */
+static void x108_credits_are_shared_by_source_and_kept_for_sessions(void)
+{
+    kit_start(&k);
+    struct addr owner = k.client;
+    kit_allocate(&k, ID, true, false, 600000);
+    for (unsigned n = 1; n <= 40; n++)
+        for (unsigned i = 0; i < 10; i++)
+            ask_as((uint8_t)n);
+    CHECK_EQ(kit_count(&k, CTR_requests), KIT_CREDITS / 4 * 3);
+    uint64_t before = kit_count(&k, CTR_requests);
+    char nonce[128];
+    k.client = owner;
+    kit_from_client(&k, buf, bare_request(buf, sizeof(buf), STUN_ALLOCATE));
+    CHECK(took(&sent));
+    size_t len = signed_request(buf, nonce, nonce_of(&sent, nonce));
+    for (unsigned i = 0; i < KIT_CREDITS; i++)
+        kit_from_client(&k, buf, len);
+    CHECK_EQ(kit_count(&k, CTR_requests) - before, KIT_CREDITS / 4);
+    kit_stop(&k);
+}
+
+/* Wrong credentials are paid for by their source, and by nobody else. */
+static void x35_failures_cut_off_their_source_alone(void)
+{
+    struct ctl_frame f;
+    kit_start(&k);
+    ratelimit_init(&k.limits.failures, 1, 3);
+    for (int i = 0; i < 3; i++) {
+        ask_as(1);
+        CHECK(kit_frame(&k, &f));
+        CHECK_EQ(f.code, CTL_REQUEST);
+        struct ctl_frame answer = {.code = CTL_ANSWER,
+                                   .u.answer = {.flow = f.u.request.flow, .failed = 1}};
+        kit_command(&k, &answer);
+    }
+    ask_as(1);
+    CHECK(!kit_frame(&k, &f));
+    CHECK_EQ(kit_count(&k, CTR_over_rate), 1);
+    ask_as(2);
+    CHECK(kit_frame(&k, &f));
+    kit_turn(&k, 2000);
+    ask_as(1); /* with time it may try again */
+    CHECK(kit_frame(&k, &f));
     kit_stop(&k);
 }
 
@@ -1299,6 +1352,8 @@ int main(void)
     RUN(s19_s24_challenges_offer_what_the_nonce_says);
     RUN(x21_the_longest_realm_fits_a_challenge);
     RUN(x108_without_credit_requests_are_dropped);
+    RUN(x108_credits_are_shared_by_source_and_kept_for_sessions);
+    RUN(x35_failures_cut_off_their_source_alone);
     RUN(s25_integrity_without_its_companions_earns_400);
     RUN(x24_x63_noise_and_wrong_classes_are_dropped);
     RUN(t37_send_and_data);
