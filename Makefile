@@ -5,8 +5,9 @@ SUITE ?=
 T ?= 60
 SECONDS ?= 25
 WAY ?= messages
+NAMES ?= trixie sid
 
-.PHONY: all build help run test unit ct check fuzz asan tsan epoll instructions gen clean bench bench-report flood image docs demo
+.PHONY: all build help run test unit ct check fuzz asan tsan epoll instructions gen clean bench bench-report flood image distributions package docs demo
 
 all: build
 
@@ -66,6 +67,15 @@ flood: build
 ## make image          build the Dockerfile and test the image, as root on Debian (some minutes)
 image:
 	@test/image.sh
+
+## make distributions  build, serve and test on Debian 13 and unstable with their own Erlang, gcc and
+##                     libraries, in chroots, as root (docs/building.md); NAMES=sid, REFRESH=1, WRITE=1
+distributions:
+	@test/distributions.sh $(NAMES)
+
+## make package        the package for hex, below _build/package
+package: build
+	@.ci/package
 
 ## make docs           the API reference as documentation chunks, for h() in a shell and for ex_doc
 docs: build

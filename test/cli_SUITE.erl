@@ -515,7 +515,7 @@ the_interface_of_the_shell(_Config) ->
     ?assertNot(meerkat:is_ready()),
     ok = meerkat:undrain(),
     ?assert(meerkat:is_ready()),
-    Monitor = erlang:monitor(process, meerkat_registry:note(default, relay)),
+    Monitor = erlang:monitor(process, meerkat_roles:find(default, relay)),
     ok = meerkat:drain(default, infinity),
     receive {'DOWN', Monitor, process, _, _} -> ok end,
     ?assertNot(meerkat:is_ready()).

@@ -18,6 +18,7 @@
          leftovers_in_secrets_are_pointed_out/1, secret_file_with_a_byte_order_mark/1]).
 -export([secrets_in_files/1, secrets_in_files_that_cannot_be/1, estos_names/1,
          realms_become_terms/1, realms_that_cannot_be/1]).
+-export([what_is_read_is_good_in_a_map/1, a_realm_counts_in_bytes/1]).
 -export([secrets_are_never_shown/1, secret_is_drawn_at_each_start/1,
          secret_with_white_space_is_pointed_out/1]).
 -export([relay_is_the_default_route/1, relay_that_clients_cannot_reach_is_pointed_out/1,
@@ -153,6 +154,24 @@ every_key_is_read_from_a_file(Config) ->
      end || Key <- meerkat_config_schema:keys(),
             %% xep0114_SUITE has what cannot be by itself.
             not lists:member(Key, [<<"udp_enabled">>, <<"xmpp_host">>])].
+
+%% A value is judged once: what a file may have no server turns down at its start.
+what_is_read_is_good_in_a_map(Config) ->
+    [begin
+         File = file(Config, ["\n", Key, " = ", in_file(binary_to_existing_atom(Key)), ";\n"]),
+         {ok, Loaded, _} = load(File, []),
+         ?assertEqual({Key, []}, {Key, meerkat_config_map:wrong(Loaded)}),
+         ?assertMatch({ok, _}, meerkat_settings:new(?FUNCTION_NAME, Loaded))
+     end || Key <- meerkat_config_schema:keys(),
+            not lists:member(Key, [<<"udp_enabled">>, <<"xmpp_host">>])].
+
+%% The relay program has room for so many.
+a_realm_counts_in_bytes(Config) ->
+    Fits = binary:copy(<<"ä"/utf8>>, 63),
+    {ok, Loaded, _} = load(file(Config, ["realm = \"", Fits, "\";\n"]), []),
+    ?assertMatch({ok, _}, meerkat_settings:new(?FUNCTION_NAME, Loaded)),
+    {error, [Sentence]} = load(file(Config, ["realm = \"", Fits, "\x{e4}\";\n"]), []),
+    ?assertNotEqual(nomatch, string:find(Sentence, "it must be text of 1 to 127 bytes")).
 
 variable(allowed_peers) -> "10.0.0.0/8,::1";
 variable(denied_peers) -> "10.0.0.0/8,::1";

@@ -150,6 +150,8 @@ tables(_Config) ->
     unique([Name || {Name, _} <- meerkat_ctl:statuses()]),
     unique([Code || {_, Code} <- meerkat_ctl:statuses()]),
     ?assertEqual({ok, 0}, lists:keyfind(ok, 1, meerkat_ctl:statuses())),
+    ?assertEqual(1, meerkat_ctl:transport(udp)),
+    ?assertError(badarg, meerkat_ctl:transport(carrier_pigeon)),
     unique([Name || {Name, _, _} <- meerkat_ctl:counters()]),
     [?assert(lists:member(Kind, [counter, drop])) || {_, Kind, _} <- meerkat_ctl:counters()],
     ?assertEqual(<<"MKRT">>, <<(meerkat_ctl:magic()):32>>),

@@ -204,24 +204,10 @@ telemetry_hears_if_it_is_there(_) ->
 
 mix_dependency_relays_a_packet(Config) ->
     Root = filename:absname(filename:join([code:lib_dir(meerkat), "..", "..", "..", ".."])),
-    Env = [{"MIX_REBAR3", os:find_executable("rebar3")}, {"MIX_ENV", "prod"},
-           {"MIX_HOME", filename:join(proplists:get_value(priv_dir, Config), "mix")},
-           {"MIX_BUILD_PATH", filename:join(proplists:get_value(priv_dir, Config), "build")},
-           {"LC_ALL", "C.UTF-8"}],
-    Port = open_port({spawn_executable, os:find_executable("mix")},
-                     [{args, ["run", "relay_a_packet.exs"]}, {env, Env}, binary, exit_status,
-                      stderr_to_stdout, {cd, filename:join([Root, "test", "embed_mix"])}]),
-    {Status, Text} = ended(Port, <<>>),
-    ct:log("~ts", [Text]),
-    ?assertEqual(0, Status),
+    Text = embed_kit:mix(filename:join([Root, "test", "embed_mix"]), Root,
+                         proplists:get_value(priv_dir, Config)),
     ?assertMatch({match, _}, re:run(Text, "relayed: through the relay\n")),
     ?assertMatch({match, _}, re:run(Text, "documented: A server in a supervision tree")).
-
-ended(Port, Read) ->
-    receive
-        {Port, {data, Data}} -> ended(Port, <<Read/binary, Data/binary>>);
-        {Port, {exit_status, Status}} -> {Status, Read}
-    end.
 
 %%% Callbacks
 

@@ -113,7 +113,7 @@ turns_ready(Server) ->
 
 a_silent_relay_is_not_healthy(_Config) ->
     with_server(http(), fun(#{name := Name} = Server) ->
-        Relay = meerkat_registry:note(Name, relay),
+        Relay = meerkat_roles:find(Name, relay),
         ok = sys:suspend(Relay),
         ?assertEqual({503, #{<<"health">> => <<"relay_down">>}}, json(Server, "/health")),
         ?assertMatch({503, #{<<"reasons">> := [<<"relay_down">>]}}, json(Server, "/ready")),
@@ -245,6 +245,7 @@ port() ->
 is_open({Ip, Port}) ->
     case gen_tcp:connect(Ip, Port, []) of
         {ok, Socket} -> ok = gen_tcp:close(Socket), true;
+        {error, econnreset} -> true;    % it was let in, and was not taken before the end came
         {error, econnrefused} -> false
     end.
 
@@ -256,12 +257,12 @@ reload_begins_moves_and_ends_it(_Config) ->
     doc("http_listen set, changed and left out while allocations live; the history moves along"),
     with_server(#{http_token => ?TOKEN}, fun(#{name := Name} = Server) ->
         Client = allocated(Server),
-        Relay = meerkat_registry:note(Name, relay),
+        Relay = meerkat_roles:find(Name, relay),
         ok = reload(Server, #{http_listen => {?HERE, 0}}),
         First = meerkat_http:address(Name),
         ?assertMatch({200, _}, json(Server, "/health")),
         ?assertMatch({200, _}, credentials(Server, "", bearer())),
-        History = meerkat_registry:note(Name, history),
+        History = meerkat_roles:find(Name, history),
         ok = reload(Server, #{software => <<"other">>}),
         ?assertEqual(First, meerkat_http:address(Name)),
         Second = {?HERE, port()},
@@ -271,14 +272,14 @@ reload_begins_moves_and_ends_it(_Config) ->
         ?assertEqual(Second, meerkat_http:address(Name)),
         ?assertMatch({200, #{<<"allocations">> := 1}}, json(Server, "/status.json")),
         ok = closes(First),
-        ?assertEqual(History, meerkat_registry:note(Name, history)),
+        ?assertEqual(History, meerkat_roles:find(Name, history)),
         ok = reload(Server, #{http_listen => undefined}),
         ?assertEqual(none, meerkat_http:address(Name)),
         ok = closes(Second),
         ?assertEqual([], meerkat_history:samples(Name)),
         ok = reload(Server, #{http_listen => Second}),
         ?assertMatch({200, _}, json(Server, "/health")),
-        ?assertEqual(Relay, meerkat_registry:note(Name, relay)),
+        ?assertEqual(Relay, meerkat_roles:find(Name, relay)),
         ok = delete(Client)
     end).
 
@@ -340,7 +341,7 @@ reload_that_the_relay_refuses(_Config) ->
 reload_brings_back_what_had_died(_Config) ->
     doc("HTTP that could not be kept alive is there again after a reload"),
     with_server(http(), fun(#{name := Name} = Server) ->
-        Sup = meerkat_registry:note(Name, http_sup),
+        Sup = meerkat_roles:find(Name, http_sup),
         Monitor = erlang:monitor(process, Sup),
         true = exit(Sup, kill),
         receive {'DOWN', Monitor, process, Sup, _} -> ok end,
@@ -381,7 +382,8 @@ nothing_else_is_served(Config) ->
     Server = server(Config),
     [?assertMatch({Path, #{code := 404}}, {Path, get(Server, Path)})
      || Path <- ["/etc/passwd", "/../../../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd",
-                 "/..%2f..%2fetc/passwd", "/www/status.html", "/status.html", "//", "/metrics/",
+                 "/..%2f..%2fetc/passwd", "/www/status.html", "/status.html", "//", "//x/health",
+                 "/metrics/",
                  "/%6detrics/x", "/meerkat_relay", "/ice.js%00.html",
                  "/cgi-bin/x", "/nothing?/"]],
     [?assertMatch({Method, #{code := 405, headers := #{<<"allow">> := <<"GET, HEAD">>}}},
@@ -480,23 +482,25 @@ http_dies_alone(_Config) ->
     doc("HTTP that is killed comes back at the same address, and no allocation notices"),
     with_server(http(), fun(#{name := Name} = Server) ->
         Client = allocated(Server),
-        Relay = meerkat_registry:note(Name, relay),
+        Relay = meerkat_roles:find(Name, relay),
         Address = meerkat_http:address(Name),
         Old = httpd(Name),
         true = exit(Old, kill),
         comes(fun() ->
-            case catch get(Server, "/health") of
+            try get(Server, "/health") of
                 #{code := 200} -> ok;
                 _ -> not_yet
+            catch
+                _:_ -> not_yet
             end
         end),
         ?assertEqual(Address, meerkat_http:address(Name)),
-        ?assertEqual(Relay, meerkat_registry:note(Name, relay)),
+        ?assertEqual(Relay, meerkat_roles:find(Name, relay)),
         ok = delete(Client)
     end).
 
 httpd(Name) ->
-    Sup = meerkat_registry:note(Name, http_sup),
+    Sup = meerkat_roles:find(Name, http_sup),
     [Pid] = [Pid || {{meerkat_http, _}, Pid, _, _} <- supervisor:which_children(Sup)],
     Pid.
 
@@ -504,9 +508,9 @@ the_relay_dies_alone(_Config) ->
     doc("a relay program that dies leaves HTTP and the history where they are, and is told of"),
     with_server(http(), fun(#{name := Name} = Server) ->
         Client = allocated(Server),
-        History = meerkat_registry:note(Name, history),
+        History = meerkat_roles:find(Name, history),
         Httpd = httpd(Name),
-        {os_pid, Pid} = erlang:port_info(meerkat_registry:note(Name, port), os_pid),
+        {os_pid, Pid} = erlang:port_info(meerkat_roles:find(Name, port), os_pid),
         _ = os:cmd("kill -9 " ++ integer_to_list(Pid)),
         Families = comes(fun() ->
             case metrics(Server) of
@@ -515,7 +519,7 @@ the_relay_dies_alone(_Config) ->
             end
         end),
         turns_ready(Server),
-        ?assertEqual({History, Httpd}, {meerkat_registry:note(Name, history), httpd(Name)}),
+        ?assertEqual({History, Httpd}, {meerkat_roles:find(Name, history), httpd(Name)}),
         [?assert(exposition:value(Families, Metric, #{}) > 0)
          || Metric <- [<<"meerkat_relay_gap_seconds">>, <<"meerkat_relay_away_seconds_total">>]],
         ?assertEqual([1, 0], [exposition:value(Families,
@@ -544,7 +548,7 @@ field({record_field, _, {atom, _, Name}, _}) -> Name.
 history_is_bounded(_Config) ->
     doc("an hour of samples every ten seconds, and not one more, however long it runs"),
     with_server(http(), fun(#{name := Name} = Server) ->
-        History = meerkat_registry:note(Name, history),
+        History = meerkat_roles:find(Name, history),
         [History ! sample || _ <- lists:seq(1, 400)],
         Samples = comes(fun() ->
             case meerkat_history:samples(Name) of

@@ -106,10 +106,10 @@ uclient_malformed(Config) ->
 %% The relay that was there before still serves, and loses nothing.
 unharmed(Config, Fun) ->
     #{name := Name} = Server = server(Config),
-    Relay = meerkat_registry:note(Name, relay),
+    Relay = meerkat_roles:find(Name, relay),
     _ = Fun(Server),
     uclient(Config, "channel", ["-c"]),
-    ?assertEqual(Relay, meerkat_registry:note(Name, relay)).
+    ?assertEqual(Relay, meerkat_roles:find(Name, relay)).
 
 %% username = expiry:name, password = HMAC of it, made by uclient from the secret.
 uclient_rest_credentials(Config) ->

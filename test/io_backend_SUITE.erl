@@ -119,7 +119,7 @@ a_full_receive_buffer_is_counted(_Config) ->
 
 %% Runs Fun while the relay program stands still.
 stopped(#{name := Name}, Fun) ->
-    {os_pid, Pid} = erlang:port_info(meerkat_registry:note(Name, port), os_pid),
+    {os_pid, Pid} = erlang:port_info(meerkat_roles:find(Name, port), os_pid),
     Signal = fun(S) -> "" = os:cmd("kill -" ++ S ++ " " ++ integer_to_list(Pid)) end,
     Signal("STOP"),
     try Fun() after Signal("CONT") end.

@@ -73,7 +73,7 @@ send({Who, Method, Hash, Items, Mutations, Mood, Client}, Relay) ->
                 flow => Flow, listener => 1, transport => 17, client => Address,
                 server => {{127, 0, 0, 1}, 3478}, session => session(Address, Relay),
                 packet => Packet}})),
-            meerkat_registry:note(?NAME, {request, erlang:phash2(Address,
+            meerkat_roles:find(?NAME, {request, erlang:phash2(Address,
                                                                  meerkat_request_sup:size())})
                 ! {request, self(), Frame, erlang:monotonic_time(microsecond)},
             serve(Flow, fun(Answer) -> judge(Packet, Answer, Key, Known, Plain) end,
@@ -211,7 +211,7 @@ gone(Session, Reason, #{sessions := Sessions} = Relay) ->
     Relay#{sessions := maps:remove(Session, Sessions)}.
 
 tell(Session, Ref, Message) ->
-    case meerkat_registry:pid(?NAME, Session) of
+    case meerkat_alloc_table:pid(?NAME, Session) of
         none -> ok;
         Pid -> Pid ! {relay, Ref, Message}, ok
     end.
@@ -219,7 +219,7 @@ tell(Session, Ref, Message) ->
 %% Ends what is left, so that the next case begins with nothing.
 ended(#{fault := none, sessions := Sessions} = Relay) ->
     Running = [{Session, Pid, monitor(process, Pid)}
-               || {Session, Pid} <- meerkat_registry:sessions(?NAME)],
+               || {Session, Pid} <- meerkat_alloc_table:sessions(?NAME)],
     Governed = [Session || {Session, Pid, _} <- Running, is_governed(Pid)],
     _ = [gone(Session, 1, Relay) || Session <- maps:keys(Sessions)],
     _ = [receive {'DOWN', Monitor, _, _, _} -> ok end || {_, _, Monitor} <- Running],

@@ -7,6 +7,7 @@
 
 -compile([export_all, nowarn_export_all]).
 
+-define(UDP, 1). % of ctl.def
 -define(TIMEOUT, 20000).
 -define(REALM, <<"example.org">>).
 -define(SECRET, <<"s3cret">>).
@@ -31,7 +32,8 @@ groups() ->
         sha256_for_sha256, other_user_441, no_allocation_437, allocate_after_delete,
         late_request_finds_new_allocation, expired_session, relay_silent,
         killed_allocation_is_ended, crashed_allocation_is_ended, bandwidth_is_told,
-        reload_refused_by_the_relay, reload_tells_the_relay, token_is_its_users,
+        reload_refused_by_the_relay, reload_tells_the_relay, relay_slow, relay_slow_to_close,
+        token_is_its_users,
         token_ends_with_its_allocation, forbidden_peer_403, every_request_one_answer,
         next_bridge_is_told_all, gone_with_the_bridge, stats, one_line_for_an_allocation,
         forbidden_peer_logged, strangers_text_escaped, crash_prints_no_secret]},
@@ -41,6 +43,7 @@ groups() ->
         credentials, killed_program_comes_back, nonce_outlives_the_program,
         killed_owner_ends_program, stopped_server_ends_program,
         stopped_server_frees_its_ports, crash_loop_ends_server,
+        relay_dead, relay_busy, relay_stopped,
         embedded, autostart_off, autostart_on, autostart_with_mistakes]}].
 
 init_per_suite(Config) ->
@@ -107,7 +110,7 @@ setup_in_order(Config) ->
     ?assertEqual(0, byte_size(Rules) rem 18),
     reply(Bridge, Ref3, ok),
     {Ref4, {listen, Listen}} = command(Bridge),
-    ?assertMatch(#{transport := 17, local := {{127, 0, 0, 1}, 0}, realm := ?REALM}, Listen),
+    ?assertMatch(#{transport := ?UDP, local := {{127, 0, 0, 1}, 0}, realm := ?REALM}, Listen),
     listening(Bridge, Ref4, Listen, {{127, 0, 0, 1}, 3478}),
     ?assertMatch({ok, _}, started(Bridge)).
 
@@ -206,7 +209,7 @@ allocate_refresh_delete(Config) ->
     Key = asked(Bridge, ?FLOW, allocate, [{requested_transport, 17}], #{}),
     {Ref, {alloc_create, Create}} = command(Bridge),
     #{session := Session} = Create,
-    ?assertMatch(#{client := ?CLIENT, server := ?SERVER, listener := 1, transport := 17,
+    ?assertMatch(#{client := ?CLIENT, server := ?SERVER, listener := 1, transport := ?UDP,
                    pool_v4 := 1, pool_v6 := 0, port_v4 := 0, port_v6 := 0, token := 0,
                    lifetime_ms := 600000},
                  Create),
@@ -216,7 +219,7 @@ allocate_refresh_delete(Config) ->
                    attributes := [{xor_relayed_address, {?RELAY, 50000}}, {lifetime, 600},
                                   {xor_mapped_address, ?CLIENT}]}, Answer),
     ?assertEqual(ok, meerkat_stun:verify(Packet, Key)),
-    [{Session, Pid}] = meerkat_registry:sessions(name(Config)),
+    [{Session, Pid}] = meerkat_alloc_table:sessions(name(Config)),
     ?assertMatch({ok, #{user := <<"alice">>, session := Session, relayed := [{?RELAY, 50000}]}},
                  meerkat_alloc:info(Pid)),
     _ = asked(Bridge, ?FLOW + 1, refresh, [{lifetime, 1200}], #{session => Session}),
@@ -342,7 +345,7 @@ late_request_finds_new_allocation(Config) ->
 expired_session(Config) ->
     Bridge = serving(Config, #{}),
     Session = allocated(Bridge),
-    [{Session, Pid}] = meerkat_registry:sessions(name(Config)),
+    [{Session, Pid}] = meerkat_alloc_table:sessions(name(Config)),
     gone(Bridge, Session, 1),
     over(Pid),
     _ = asked(Bridge, ?FLOW + 1, refresh, [], #{}),
@@ -362,7 +365,7 @@ relay_silent(Config) ->
 killed_allocation_is_ended(Config) ->
     Bridge = serving(Config, #{}),
     Session = allocated(Bridge),
-    [{Session, Pid}] = meerkat_registry:sessions(name(Config)),
+    [{Session, Pid}] = meerkat_alloc_table:sessions(name(Config)),
     kill(Pid),
     ?assertEqual({0, {alloc_delete, #{session => Session}}}, command(Bridge)),
     %% Whether the relay has heard it by then, a request cannot know.
@@ -410,6 +413,43 @@ reload_tells_the_relay(Config) ->
     ?assert(Bucket > 0),
     ?assertEqual(ok, reloaded(Reload)).
 
+%% A command that is not answered in time may still be done: what comes behind it undoes that, and
+%% nothing new is in force.
+relay_slow(Config) ->
+    Bridge = serving(Config, #{}),
+    Before = meerkat_registry:settings(name(Config)),
+    Old = meerkat_relay_setup:policy(Before),
+    ?assertEqual({error, slow}, meerkat_relay:call(name(Config), {stats, #{}})),
+    {_, {stats, _}} = any_command(Bridge),
+    Reload = reload(Config, #{denied_peers => [{{8, 8, 8, 8}, 32}]}),
+    {Ref, {policy, New}} = any_command(Bridge),
+    ?assertNotEqual(Old, {policy, New}),
+    ?assertEqual({0, Old}, any_command(Bridge)),
+    {error, Sentence} = reloaded(Reload),
+    ?assertNotEqual(nomatch, string:find(Sentence, "does not answer in time"), Sentence),
+    ?assertEqual(Before, meerkat_registry:settings(name(Config))),
+    %% Too late for anybody; the next one is as good as ever.
+    reply(Bridge, Ref, ok),
+    Again = reload(Config, #{denied_peers => [{{8, 8, 8, 8}, 32}]}),
+    {Ref2, {policy, New}} = any_command(Bridge),
+    reply(Bridge, Ref2, ok),
+    ?assertEqual(ok, reloaded(Again)).
+
+%% Everything new is in force by then.
+relay_slow_to_close(Config) ->
+    Bridge = serving(Config, #{}),
+    Listener = #{transport => udp, ip => {127, 0, 0, 1}, port => 3479},
+    Reload = reload(Config, #{listeners => [Listener]}),
+    {Ref, {policy, _}} = any_command(Bridge),
+    reply(Bridge, Ref, ok),
+    {Ref2, {listen, Listen}} = any_command(Bridge),
+    listening(Bridge, Ref2, Listen, {{127, 0, 0, 1}, 3479}),
+    {_, {unlisten, _}} = any_command(Bridge),
+    Lines = log_kit:logged(fun() -> ?assertEqual(ok, reloaded(Reload)) end),
+    ?assertMatch([_], [L || L <- Lines, string:find(L, "closes when it does") =/= nomatch]),
+    ?assertEqual(#{maps:get(listener, Listen) => {{127, 0, 0, 1}, 3479}},
+                 meerkat_listening:bound(name(Config))).
+
 reload(Config, Overrides) ->
     #{config := Running} = meerkat_registry:settings(name(Config)),
     Self = self(),
@@ -456,7 +496,7 @@ token_ends_with_its_allocation(Config) ->
     {Ref, {alloc_create, #{session := Session}}} = command(Bridge),
     created(Bridge, Ref, Session, #{token => 7}),
     #{class := success} = answer(Bridge, ?FLOW),
-    [{Session, Pid}] = meerkat_registry:sessions(name(Config)),
+    [{Session, Pid}] = meerkat_alloc_table:sessions(name(Config)),
     gone(Bridge, Session, 1),
     over(Pid),
     _ = asked(Bridge, ?FLOW + 1, allocate, [{requested_transport, 17}, {reservation_token, 7}],
@@ -535,7 +575,7 @@ gone_with_the_bridge(Config) ->
     #{class := success} = answer(Bridge, ?FLOW + 1),
     _ = asked(Bridge, ?FLOW + 2, allocate, [{requested_transport, 17}], Other),
     {_, {alloc_create, _}} = command(Bridge),
-    Pids = [Pid || {_, Pid} <- meerkat_registry:sessions(name(Config))],
+    Pids = [Pid || {_, Pid} <- meerkat_alloc_table:sessions(name(Config))],
     ok = gen_tcp:close(socket(Bridge)),
     Again = accepted(Bridge),
     served(Again),
@@ -568,7 +608,7 @@ one_line_for_an_allocation(Config) ->
     Lines = log_kit:logged(fun() ->
         Bridge = serving(Config, #{}),
         Session = allocated(Bridge),
-        [{Session, Pid}] = meerkat_registry:sessions(name(Config)),
+        [{Session, Pid}] = meerkat_alloc_table:sessions(name(Config)),
         gone(Bridge, Session, 1),
         over(Pid)
     end),
@@ -589,7 +629,7 @@ strangers_text_escaped(Config) ->
     Lines = log_kit:logged(fun() ->
         Bridge = serving(Config, #{}),
         Session = allocated(Bridge, ?FLOW, #{user => <<"%n%s\r\n\e[2J", 0, 255>>}),
-        [{Session, Pid}] = meerkat_registry:sessions(name(Config)),
+        [{Session, Pid}] = meerkat_alloc_table:sessions(name(Config)),
         gone(Bridge, Session, 1),
         over(Pid)
     end),
@@ -603,7 +643,7 @@ crash_prints_no_secret(Config) ->
         Bridge = serving(Config, #{}),
         _ = asked(Bridge, ?FLOW, allocate, [{requested_transport, 17}], #{}),
         {Ref, {alloc_create, #{session := Session}}} = command(Bridge),
-        [{Session, Pid}] = meerkat_registry:sessions(name(Config)),
+        [{Session, Pid}] = meerkat_alloc_table:sessions(name(Config)),
         created(Bridge, Ref, Session, #{relayed_v4 => undefined}),
         over(Pid)
     end),
@@ -754,7 +794,7 @@ crash_loop_ends_server(Config) ->
 
 kill_until(Sup, Config) ->
     Monitor = monitor(process, Sup),
-    Owner = meerkat_registry:note(name(Config), relay),
+    Owner = meerkat_roles:find(name(Config), relay),
     _ = is_pid(Owner) andalso exit(Owner, kill),
     try supervisor:which_children(Sup) of
         _ -> kill_until(Sup, Config)
@@ -763,6 +803,70 @@ kill_until(Sup, Config) ->
             receive {'DOWN', Monitor, process, Sup, _} -> ok end,
             receive {'EXIT', Sup, Reason} -> ?assertEqual(shutdown, Reason) end
     end.
+
+%% Gone before it replied, and not there yet: the next one begins with the settings in force.
+relay_dead(Config) ->
+    _ = real(Config, #{}),
+    {Owner, OsPid} = program(Config),
+    [] = os:cmd("kill -STOP " ++ integer_to_list(OsPid)),
+    Asker = asker(name(Config)),
+    ok = kill_program(OsPid),
+    ?assertEqual({error, dead}, asked(Asker)),
+    {Next, _} = restarted(Config, Owner),
+    [Sup] = [Pid || {{meerkat, Name}, Pid, _, _} <- supervisor:which_children(meerkat_sup),
+                    Name =:= name(Config)],
+    ok = sys:suspend(Sup),
+    ok = kill(Next),
+    ?assertEqual({error, dead}, meerkat_relay:call(name(Config), {stats, #{}})),
+    ?assertEqual(ok, meerkat:reload(name(Config), real_config(#{software => <<"new">>}))),
+    ok = sys:resume(Sup),
+    _ = restarted(Config, Next),
+    ?assertMatch({ok, _}, meerkat_relay:call(name(Config), {stats, #{}})),
+    ?assertMatch(#{software := <<"new">>}, meerkat_registry:settings(name(Config))).
+
+%% Returns when the question is on its way.
+asker(Name) ->
+    Self = self(),
+    Asker = spawn_link(fun() -> Self ! {self(), meerkat_relay:call(Name, {stats, #{}})} end),
+    turn_kit:eventually(fun() -> process_info(Asker, status) =:= {status, waiting} end),
+    Asker.
+
+asked(Asker) ->
+    receive {Asker, Answer} -> Answer after ?TIMEOUT -> error(no_answer) end.
+
+%% It reads nothing, and what was sent before fills the pipe.
+relay_busy(Config) ->
+    Name = name(Config),
+    _ = real(Config, #{}),
+    {_, OsPid} = program(Config),
+    Before = meerkat_registry:settings(Name),
+    Policy = meerkat_relay_setup:policy(Before),
+    Port = meerkat_roles:find(Name, port),
+    [] = os:cmd("kill -STOP " ++ integer_to_list(OsPid)),
+    _ = [ok = meerkat_relay:command(meerkat_roles:find(Name, wire), 0, Policy)
+         || _ <- lists:seq(1, 1000)],
+    turn_kit:eventually(fun() ->
+        {queue_size, N} = erlang:port_info(Port, queue_size),
+        N > 8192
+    end),
+    ?assertEqual({error, busy}, meerkat_relay:call(Name, {stats, #{}})),
+    ?assertMatch(#{relay := {error, busy}}, info(Config)),
+    ?assertEqual({error, "the relay program is busy; nothing has changed"},
+                 meerkat:reload(Name, real_config(#{denied_peers => [{{8, 8, 8, 8}, 32}]}))),
+    ?assertEqual(Before, meerkat_registry:settings(Name)),
+    [] = os:cmd("kill -CONT " ++ integer_to_list(OsPid)),
+    turn_kit:eventually(fun() -> element(1, meerkat_relay:call(Name, {stats, #{}})) =:= ok end),
+    ?assertEqual(ok, meerkat:reload(Name, real_config(#{denied_peers => [{{8, 8, 8, 8}, 32}]}))).
+
+%% There never was one of that name, or is none any more.
+relay_stopped(Config) ->
+    ?assertEqual({error, stopped}, meerkat_relay:call(nobody_of_that_name, {stats, #{}})),
+    ?assertEqual({error, relay_down}, meerkat_relay:stats(nobody_of_that_name)),
+    ?assertEqual(ok, meerkat_relay:tell(nobody_of_that_name, {stats, #{}})),
+    _ = real(Config, #{}),
+    ?assertMatch({ok, _}, meerkat_relay:call(name(Config), {stats, #{}})),
+    ok = meerkat:stop_server(name(Config)),
+    ?assertEqual({error, stopped}, meerkat_relay:call(name(Config), {stats, #{}})).
 
 %% child_spec/2 in somebody else's tree.
 embedded(Config) ->
@@ -936,7 +1040,7 @@ serving(Config, Overrides) ->
 
 %% A REQUEST frame. Options: client, session.
 request(Bridge, Flow, Packet, Options) ->
-    tell(Bridge, 0, {request, #{flow => Flow, listener => 1, transport => 17,
+    tell(Bridge, 0, {request, #{flow => Flow, listener => 1, transport => ?UDP,
                                 client => maps:get(client, Options, ?CLIENT), server => ?SERVER,
                                 session => maps:get(session, Options, 0), packet => Packet}}).
 
@@ -965,7 +1069,7 @@ answer(Bridge, Flow) ->
 answer_bytes(Bridge, Flow) ->
     Answer = case erase({kept, Flow}) of
         undefined -> command(Bridge);
-        Kept -> {0, {answer, #{flow => Flow, packet => Kept}}}
+        Kept -> {0, {answer, #{flow => Flow, failed => 0, packet => Kept}}}
     end,
     case Answer of
         {0, {answer, #{flow := Flow, packet := <<>>}}} ->
@@ -1033,7 +1137,7 @@ real(Config, Overrides) ->
     Port.
 
 program(Config) ->
-    Owner = meerkat_registry:note(name(Config), relay),
+    Owner = meerkat_roles:find(name(Config), relay),
     {links, Links} = process_info(Owner, links),
     [Port] = [L || L <- Links, is_port(L)],
     {os_pid, OsPid} = erlang:port_info(Port, os_pid),
@@ -1041,7 +1145,7 @@ program(Config) ->
 
 %% Restarting happens inside the supervisor, which answers when it is done.
 restarted(Config, Owner) ->
-    case meerkat_registry:note(name(Config), relay) of
+    case meerkat_roles:find(name(Config), relay) of
         Owner ->
             [Sup] = [Pid || {{meerkat, Name}, Pid, _, _} <- supervisor:which_children(meerkat_sup),
                             Name =:= name(Config)],
@@ -1072,7 +1176,7 @@ real_allocation(Config, Port) ->
     Nonce = nonce(Client, Port),
     #{class := success} =
         exchange(Client, Port, signed(allocate, [{requested_transport, 17}], Nonce)),
-    [{_, Pid}] = meerkat_registry:sessions(name(Config)),
+    [{_, Pid}] = meerkat_alloc_table:sessions(name(Config)),
     {Client, Pid}.
 
 nonce(Client, Port) ->

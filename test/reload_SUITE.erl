@@ -17,7 +17,7 @@
          keys_left_out_take_their_defaults/1, the_table_is_right/1,
          the_next_relay_has_the_new_rules/1, many_at_once/1, allocations_while_reloading/1]).
 
--import(turn_kit, [doc/1, open/2, challenged/1, call/3, allocated/1, allocated/3,
+-import(turn_kit, [eventually/1, doc/1, open/2, challenged/1, call/3, allocated/1, allocated/3,
                    allocate/1, allocate/2, permit/2, bind/3, send/2, send_to/3, channel/3, peer/1,
                    peer_send/3, peer_next/1, peer_same/2, get/2, request/3, success/1, expect/2,
                    counter/2, counted/3, with_server/2]).
@@ -42,15 +42,6 @@ reload(#{name := Name} = Server, Overrides) ->
 fresh(Server) -> fresh(Server, #{}).
 
 fresh(Server, Options) -> challenged(open(Server, Options)).
-
-eventually(Fun) ->
-    eventually(Fun, erlang:monotonic_time(millisecond) + ?TIMEOUT).
-
-eventually(Fun, Deadline) ->
-    Fun() orelse begin
-                     ?assert(erlang:monotonic_time(millisecond) < Deadline),
-                     eventually(Fun, Deadline)
-                 end.
 
 %% ------------------------------------------------------------------------------ revocation
 
@@ -366,12 +357,12 @@ the_next_relay_knows_what_was(_Config) ->
         Client = allocated(Server),
         success(bind(Client, 16#4000, Peer)),
         ok = reload(Server, #{relays => [relay({127, 0, 0, 8}, 51000, 51009)]}),
-        Port = meerkat_registry:note(Name, port),
+        Port = meerkat_roles:find(Name, port),
         {os_pid, Program} = erlang:port_info(Port, os_pid),
         [] = os:cmd("kill -9 " ++ integer_to_list(Program)),
         eventually(fun() ->
-            Now = meerkat_registry:note(Name, port),
-            Now =/= Port andalso meerkat_registry:note(Name, replaying) =:= none
+            Now = meerkat_roles:find(Name, port),
+            Now =/= Port andalso meerkat_roles:find(Name, replaying) =:= none
         end),
         %% Its answer comes behind the commands of the replay.
         success(call(Client, refresh, [])),
@@ -516,10 +507,10 @@ the_next_relay_has_the_new_rules(_Config) ->
     doc("a relay program that is started anew after a reload goes by what was reloaded"),
     with_server(#{allowed_peers => []}, fun(#{name := Name} = Server) ->
         ok = reload(Server, #{denied_peers => [{?FOE, 32}], bps_capacity => 1}),
-        Port = meerkat_registry:note(Name, port),
+        Port = meerkat_roles:find(Name, port),
         {os_pid, Program} = erlang:port_info(Port, os_pid),
         [] = os:cmd("kill -9 " ++ integer_to_list(Program)),
-        eventually(fun() -> meerkat_registry:note(Name, port) =/= Port end),
+        eventually(fun() -> meerkat_roles:find(Name, port) =/= Port end),
         eventually(fun() -> element(1, maps:get(relay, meerkat:info(Name))) =:= ok end),
         Client = allocated(Server),
         expect(403, permit(Client, [peer(?FOE)])),

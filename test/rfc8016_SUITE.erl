@@ -603,7 +603,7 @@ x104_killed(Config) ->
     {#{here := Here} = Client, _Peer} = pair(Server),
     New = resumed(Client),
     [Session] = [S || #{session := S, client := C} <- meerkat:allocations(Name), C =:= Here],
-    Pid = meerkat_registry:pid(Name, Session),
+    Pid = meerkat_alloc_table:pid(Name, Session),
     Monitor = monitor(process, Pid),
     exit(Pid, kill),
     receive {'DOWN', Monitor, process, Pid, killed} -> ok end,

@@ -218,7 +218,7 @@ t12_no_password_kept(Config) ->
     #{name := Name} = Server = server(Config),
     turn_kit:is_foreign(Server) andalso throw({skip, "looks inside"}),
     #{here := Here} = Client = allocated(Server),
-    [Kept] = [State || {_, Pid} <- meerkat_registry:sessions(Name), is_process_alive(Pid),
+    [Kept] = [State || {_, Pid} <- meerkat_alloc_table:sessions(Name), is_process_alive(Pid),
                        State <- [term_to_binary(sys:get_state(Pid))],
                        binary:match(State, term_to_external(Here)) =/= nomatch],
     ?assertNotEqual(nomatch, binary:match(Kept, maps:get(user, Client))),

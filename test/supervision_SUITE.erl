@@ -170,7 +170,7 @@ port_taken_by_somebody_else(_Config) ->
         Lives = [session(channel, Server, Peers) || _ <- lists:seq(1, 10)],
         {Ip, Port} = relayed(Loser),
         _ = [erlang:monitor(process, Pid)
-             || {_, Pid} <- meerkat_registry:sessions(map_get(name, Server))],
+             || {_, Pid} <- meerkat_alloc_table:sessions(map_get(name, Server))],
         ok = suspend_supervisor(Server),
         ok = kill_relay(Server),
         {ok, Thief} = take_port(Ip, Port),
@@ -209,12 +209,12 @@ killed_while_replaying(_Config) ->
         Peers = #{v4 => peer()},
         Sessions = [session(channel, Server, Peers) || _ <- lists:seq(1, 50)],
         %% One that does not answer keeps the replay from ending.
-        [{_, Slow} | _] = meerkat_registry:sessions(Name),
+        [{_, Slow} | _] = meerkat_alloc_table:sessions(Name),
         ok = sys:suspend(Slow),
         Old = relay_port(Server),
         ok = kill_relay(Server),
         until(fun() -> relay_port(Server) =/= Old andalso
-                           meerkat_registry:note(Name, replaying) =/= none end),
+                           meerkat_roles:find(Name, replaying) =/= none end),
         ok = kill_relay(Server),
         ok = sys:resume(Slow),
         #{allocations := 50} = restarted(Server, 1),
@@ -250,7 +250,7 @@ new_allocations_wait(_Config) ->
                 max_port => First + 1}],
     turn_kit:with_server(#{relays => Relays}, fun(#{name := Name} = Server) ->
         Client = allocated(Server),
-        [{_, Slow}] = meerkat_registry:sessions(Name),
+        [{_, Slow}] = meerkat_alloc_table:sessions(Name),
         New = challenged(open(Server)),
         ok = sys:suspend(Slow),
         Old = relay_port(Server),
@@ -379,7 +379,7 @@ allocation_killed(_Config) ->
     turn_kit:with_server(#{}, fun(#{name := Name} = Server) ->
         Peers = #{v4 => peer()},
         {_, Loser} = session(channel, Server, Peers),
-        [{_, Pid}] = meerkat_registry:sessions(Name),
+        [{_, Pid}] = meerkat_alloc_table:sessions(Name),
         Lives = session(channel, Server, Peers),
         true = exit(Pid, kill),
         until(fun() -> relay_sessions(Name) =:= 1 end),
@@ -613,7 +613,7 @@ root(Dir) ->
     end.
 
 relay_port(#{name := Name}) ->
-    meerkat_registry:note(Name, port).
+    meerkat_roles:find(Name, port).
 
 %% Returns once it is dead.
 kill_relay(Server) ->
@@ -642,7 +642,8 @@ allocations(#{name := Name}) ->
 
 %% Asked while there is no relay to ask.
 alive(#{name := Name}) ->
-    [Info || {_, Pid} <- meerkat_registry:sessions(Name), {ok, Info} <- [meerkat_alloc:info(Pid)]].
+    [Info || {_, Pid} <- meerkat_alloc_table:sessions(Name),
+             {ok, Info} <- [meerkat_alloc:info(Pid)]].
 
 is_permitted(Peer, Server) ->
     is_permitted(Peer, 0, Server).
@@ -697,7 +698,7 @@ kill_until_gone(Name, Sup) ->
     kill_until_down(Name, Monitor).
 
 kill_until_down(Name, Monitor) ->
-    _ = case catch meerkat_registry:note(Name, port) of
+    _ = case try meerkat_roles:find(Name, port) catch _:_ -> gone end of
         Port when is_port(Port) ->
             case erlang:port_info(Port, os_pid) of
                 {os_pid, OsPid} -> os:cmd("kill -9 " ++ integer_to_list(OsPid));

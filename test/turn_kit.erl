@@ -8,7 +8,7 @@
 
 -include_lib("stdlib/include/assert.hrl").
 
--export([cases/1, doc/1]).
+-export([cases/1, doc/1, eventually/1]).
 -export([relay_kind/0, start_server/0, start_server/1, stop_server/1, with_server/2, free_ports/1]).
 -export([is_foreign/1, counter/2, counted/3, counted/4, no_drops/0]).
 -export([open/1, open/2, close/1, send/2, next/1, ask/2, ask/3, await/2, fence/1]).
@@ -58,6 +58,20 @@ cases(Suite) ->
 %% First line of every case: what it shows, and where that is written.
 -spec doc(string()) -> ok.
 doc(Text) -> ct:comment("~ts", [Text]).
+
+%% Sees that Fun says so sooner or later, where there is no event to wait for.
+-spec eventually(fun(() -> boolean())) -> ok.
+eventually(Fun) ->
+    eventually(Fun, erlang:monotonic_time(millisecond) + ?TIMEOUT).
+
+eventually(Fun, Deadline) ->
+    case Fun() of
+        true ->
+            ok;
+        false ->
+            erlang:monotonic_time(millisecond) < Deadline orelse error(never),
+            receive after 5 -> eventually(Fun, Deadline) end
+    end.
 
 %% ---------------------------------------------------------------------------------- servers
 

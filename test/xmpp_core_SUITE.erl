@@ -15,7 +15,7 @@ all() ->
      addresses_are_prepared, no_credentials_no_turn, revoked_up_to_a_time].
 
 init_per_suite(Config) ->
-    ?assertEqual([], meerkat_xmpp:missing()),
+    ?assertEqual([], meerkat_libraries:missing_for_xmpp()),
     Config.
 
 end_per_suite(_Config) -> ok.
@@ -106,7 +106,7 @@ revoked_up_to_a_time(_Config) ->
         ?assertNot(Is(Now + 599, <<"c@b">>)),
         ?assertNot(meerkat_revoked:is_revoked(Name, <<"a@b">>)),
         %% By the leeway some that ended before are still good; their rows are needed as long.
-        _ = [ok = meerkat_registry:put_note(Name, {revoked, User}, Now - Ago)
+        _ = [ok = meerkat_store:put(Name, meerkat_revoked, User, Now - Ago)
              || {User, Ago} <- [{<<"d@b">>, 3500}, {<<"e@b">>, 3700}]],
         {ok, 0} = meerkat:revoke(Name, <<"f@b">>, 600),
         ?assertEqual([true, false], [Is(Now - 3900, User) || User <- [<<"d@b">>, <<"e@b">>]]),

@@ -150,23 +150,23 @@ static inline void wbytes_put8(struct wbytes *w, uint8_t v)
 
 static inline void wbytes_put16(struct wbytes *w, uint16_t v)
 {
-    uint8_t *p = wbytes_room(w, 2);
-    if (p)
-        store16(p, v);
+    uint8_t bytes[2];
+    store16(bytes, v);
+    wbytes_put(w, bytes, sizeof(bytes));
 }
 
 static inline void wbytes_put32(struct wbytes *w, uint32_t v)
 {
-    uint8_t *p = wbytes_room(w, 4);
-    if (p)
-        store32(p, v);
+    uint8_t bytes[4];
+    store32(bytes, v);
+    wbytes_put(w, bytes, sizeof(bytes));
 }
 
 static inline void wbytes_put64(struct wbytes *w, uint64_t v)
 {
-    uint8_t *p = wbytes_room(w, 8);
-    if (p)
-        store64(p, v);
+    uint8_t bytes[8];
+    store64(bytes, v);
+    wbytes_put(w, bytes, sizeof(bytes));
 }
 
 #endif

@@ -313,6 +313,22 @@ static bool is_letter(char ch)
     return (ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z');
 }
 
+/* 0x1f is passed on as 31, for libconfig 1.8 makes 32 bits of it even with the suffix L. */
+static bool scan_hex(struct scan *c)
+{
+    char *end, decimal[24];
+    unsigned long long value = strtoull(c->p, &end, 16);
+
+    if (value > INT64_MAX)
+        return scan_fail(c, "integer out of range");
+    if (!scan_flush(c))
+        return false;
+    int n = snprintf(decimal, sizeof(decimal), "%llu%s", value, *end == 'L' ? "" : "L");
+    scan_to(c, end);
+    c->kept = end;
+    return source_append(c->s, c->file, decimal, (size_t)n);
+}
+
 /* libconfig makes 32 bits of an integer without the suffix L, whatever is lost, and an array of
  * integers with and without it is an error. So each gets the suffix, and those too large for 64
  * bits are refused. Floats are judged when they are visited. */
@@ -321,16 +337,13 @@ static bool scan_integer(struct scan *c)
     bool hex = c->p[0] == '0' && (c->p[1] == 'x' || c->p[1] == 'X');
     char *end;
 
+    if (hex && isxdigit((unsigned char)c->p[2]))
+        return scan_hex(c);
     errno = 0;
-    if (hex && isxdigit((unsigned char)c->p[2])) {
-        if (strtoull(c->p, &end, 16) > INT64_MAX)
-            errno = ERANGE;
-    } else {
-        strtoll(c->p, &end, 10);
-        if (*end && strchr(".eE", *end)) {
-            scan_to(c, end + strspn(end, float_chars));
-            return true;
-        }
+    strtoll(c->p, &end, 10);
+    if (*end && strchr(".eE", *end)) {
+        scan_to(c, end + strspn(end, float_chars));
+        return true;
     }
     if (errno == ERANGE)
         return scan_fail(c, "integer out of range");

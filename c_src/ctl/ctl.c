@@ -216,6 +216,11 @@ const struct ctl_status_desc ctl_statuses[CTL_STATUS_COUNT] = {
 #include "ctl.def"
 };
 
+const struct ctl_transport_desc ctl_transports[CTL_TRANSPORT_COUNT] = {
+#define TRANSPORT(NAME, name, code, meaning) {#name, code, meaning},
+#include "ctl.def"
+};
+
 const struct counter_desc ctl_counters[COUNTER_COUNT] = {
 #define COUNTER(name, help) {#name, help, false},
 #define DROP(name, help)    {#name, help, true},
@@ -274,6 +279,7 @@ static const char *const hashed[] = {
 #define MSG(NAME, name, code, way, fields, meaning) #name " " #code " " #way " " #fields,
 #define STATUS(NAME, name, code, meaning)           #name " " #code,
 #define LIMIT(NAME, name, value, meaning)           #name " " #value,
+#define TRANSPORT(NAME, name, code, meaning)        "transport " #name " " #code,
 #include "ctl.def"
 #define COUNTER(name, help) #name " counter",
 #define DROP(name, help)    #name " drop",
@@ -305,6 +311,8 @@ void ctl_dump(FILE *out)
     }
     for (size_t i = 0; i < CTL_STATUS_COUNT; i++)
         fprintf(out, "status %s %u\n", ctl_statuses[i].name, ctl_statuses[i].code);
+    for (size_t i = 0; i < CTL_TRANSPORT_COUNT; i++)
+        fprintf(out, "transport %s %u\n", ctl_transports[i].name, ctl_transports[i].code);
     for (size_t i = 0; i < COUNTER_COUNT; i++)
         fprintf(out, "%s %s\n", ctl_counters[i].is_drop ? "drop" : "counter", ctl_counters[i].name);
 }

@@ -35,6 +35,13 @@ enum ctl_limit {
 #include "ctl.def"
 };
 
+/* CTL_TRANSPORT_UDP, ...: what fields called transport hold. A kind of its own, for several
+ * transports have one protocol number. */
+enum ctl_transport {
+#define TRANSPORT(NAME, name, code, meaning) CTL_TRANSPORT_##NAME = code,
+#include "ctl.def"
+};
+
 /* Bytes owned by whoever made the frame; after ctl_decode() they lie in its input. */
 struct ctl_bytes {
     const uint8_t *data;
@@ -158,6 +165,12 @@ struct ctl_status_desc {
     const char *meaning;
 };
 
+struct ctl_transport_desc {
+    const char *name;
+    uint8_t code;
+    const char *meaning;
+};
+
 enum {
 #define MSG(NAME, name, code, way, fields, meaning) CTL_INDEX_##NAME,
 #include "ctl.def"
@@ -170,12 +183,19 @@ enum {
     CTL_STATUS_COUNT
 };
 
+enum {
+#define TRANSPORT(NAME, name, code, meaning) CTL_TRANSPORT_INDEX_##NAME,
+#include "ctl.def"
+    CTL_TRANSPORT_COUNT
+};
+
 extern const struct ctl_message_desc ctl_messages[CTL_MESSAGE_COUNT];
 extern const struct ctl_status_desc ctl_statuses[CTL_STATUS_COUNT];
+extern const struct ctl_transport_desc ctl_transports[CTL_TRANSPORT_COUNT];
 extern const struct counter_desc ctl_counters[COUNTER_COUNT];
 
-/* FNV-1a over names, codes, ways, fields, statuses and counters in order. Prose takes no part: it
- * may be improved without two programs that agree ceasing to. */
+/* FNV-1a over names, codes, ways, fields, statuses, transports and counters in order. Prose takes
+ * no part: it may be improved without two programs that agree ceasing to. */
 uint64_t ctl_table_hash(void);
 
 /* Prints version, hash and every row, one a line. */

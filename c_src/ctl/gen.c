@@ -101,6 +101,13 @@ static void print_protocol(void)
         puts(" |");
     }
 
+    puts("\n## Transports\n\n| transport | code | meaning |\n|---|---|---|");
+    for (size_t i = 0; i < CTL_TRANSPORT_COUNT; i++) {
+        printf("| %s | %u | ", ctl_transports[i].name, ctl_transports[i].code);
+        print_cell(ctl_transports[i].meaning);
+        puts(" |");
+    }
+
     puts("\n## Limits\n\nWhat both sides keep to.\n\n| limit | value | of |\n|---|---|---|");
     for (size_t i = 0; i < ARRAY_SIZE(limits); i++) {
         printf("| %s | %u | ", limits[i].name, limits[i].value);
@@ -263,6 +270,11 @@ static void print_hrl(void)
     for (size_t i = 0; i < CTL_STATUS_COUNT; i++)
         printf("    {%s, %u}%s\n", ctl_statuses[i].name, ctl_statuses[i].code,
                i + 1 < CTL_STATUS_COUNT ? "," : "");
+
+    puts("]).\n\n%% {Transport, Code}\n-define(CTL_TRANSPORTS, [");
+    for (size_t i = 0; i < CTL_TRANSPORT_COUNT; i++)
+        printf("    {%s, %u}%s\n", ctl_transports[i].name, ctl_transports[i].code,
+               i + 1 < CTL_TRANSPORT_COUNT ? "," : "");
 
     puts("]).\n\n%% What both sides keep to.\n-define(CTL_LIMITS, #{");
     for (size_t i = 0; i < ARRAY_SIZE(limits); i++)

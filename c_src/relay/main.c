@@ -55,7 +55,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: %s [--dump-protocol | --probe | --clock]\n", argv[0]);
         return 64;
     }
-    /* The terminal's Ctrl-C is for Erlang, who then closes our door in order. */
+    /* Ctrl-C in a terminal reaches both programs. Erlang acts on it, and closes the pipe in the
+     * end. */
     signal(SIGINT, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);
     raise_descriptor_limit();

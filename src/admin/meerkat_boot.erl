@@ -42,7 +42,7 @@ serve(Options, Config, Warnings) ->
     _ = [logger:warning("~ts", [Warning]) || Warning <- Warnings],
     case meerkat:start_server(?SERVER, Config) of
         {ok, _} ->
-            ok = meerkat_registry:put_note(?SERVER, options, Options),
+            ok = meerkat_admin:loaded(?SERVER, Options),
             ok = meerkat_signals:take_over(?SERVER),
             _ = spawn(fun watch/0),
             open_admin_socket(),

@@ -1,6 +1,6 @@
 %% The commands of rel/bin/meerkatctl. It knows how to ask a server that runs here and how to read a
 %% configuration; it changes nothing by itself. What may be typed is meerkat_cli_options', what a
-%% person sees meerkat_cli_show's.
+%% person sees meerkat_show's.
 -module(meerkat_cli).
 
 -export([main/1, run/1]).
@@ -43,7 +43,7 @@ run("config", ["check", File], Options) ->
     %% The file by itself, whatever this shell's environment says.
     case meerkat_config:load(#{file => text(File), env => []}) of
         {ok, _, Warnings} ->
-            _ = meerkat_cli_show:warnings(Warnings),
+            _ = warnings(Warnings),
             done(#{file => text(File), mistakes => [], warnings => [text(W) || W <- Warnings]},
                  [File, ": good\n"], Options);
         {error, Mistakes} ->
@@ -60,23 +60,23 @@ run("config", ["show", File], Options) ->
 run("import", [File], Options) ->
     imported(file:read_file(text(File)), File, Options);
 run("status", [], Options) ->
-    asked({status, []}, fun meerkat_cli_show:status/1, Options, fun(#{relay := Relay}) ->
+    asked({status, []}, fun meerkat_show:status/1, Options, fun(#{relay := Relay}) ->
         case Relay of up -> 0; down -> 1 end
     end);
 run("info", [], Options) ->
     asked({info, []}, fun(Info) -> io_lib:format("~tp~n", [Info]) end, Options);
 run("allocations", [], Options) ->
     Filter = maps:with([user, peer, sort, limit], Options),
-    asked({allocations, [Filter]}, fun meerkat_cli_show:allocations/1, Options);
+    asked({allocations, [Filter]}, fun meerkat_show:allocations/1, Options);
 run("allocation", [Id], Options) ->
-    asked({allocation, [text(Id)]}, fun meerkat_cli_show:allocation/1, Options);
+    asked({allocation, [text(Id)]}, fun meerkat_show:allocation/1, Options);
 run("disconnect", [Id], Options) when not is_map_key(user, Options) ->
     disconnect(text(Id), Options);
 run("disconnect", [], #{user := User} = Options) ->
     disconnect({user, User}, Options);
 run("revoke", [User], Options) ->
     Ttl = [max(1, Seconds) || #{ttl := Seconds} <- [Options]],
-    asked({revoke, [text(User) | Ttl]}, fun meerkat_cli_show:revoked/1, Options);
+    asked({revoke, [text(User) | Ttl]}, fun meerkat_show:revoked/1, Options);
 run("credentials", [], Options) ->
     run("credentials", ["guest"], Options);
 run("credentials", [User], Options) ->
@@ -85,7 +85,7 @@ run("credentials", [User], Options) ->
 run("users", [], Options) ->
     run("users", ["list"], Options);
 run("users", ["list"], Options) ->
-    asked({users, []}, fun meerkat_cli_show:users/1, Options);
+    asked({users, []}, fun meerkat_show:users/1, Options);
 run("users", ["add", Name], Options) ->
     case proof(Options) of
         {ok, Proof} -> kept({add_user, [text(Name), Proof]}, Options);
@@ -96,11 +96,11 @@ run("users", ["remove", Name], Options) ->
 run("drain", To, Options) ->
     Wanted = maps:with([deadline, stay], Options),
     All = maps:merge(Wanted, maps:from_list([{to, text(Servers)} || Servers <- To])),
-    asked({drain, [All]}, fun(Count) -> meerkat_cli_show:drain(Count, Wanted) end, Options);
+    asked({drain, [All]}, fun(Count) -> meerkat_show:drain(Count, Wanted) end, Options);
 run("undrain", [], Options) ->
     asked({undrain, []}, fun(done) -> "" end, Options);
 run("reload", [], Options) ->
-    asked({reload, []}, fun meerkat_cli_show:warnings/1, Options);
+    asked({reload, []}, fun warnings/1, Options);
 run("loglevel", Level, Options) ->
     asked({loglevel, [text(Word) || Word <- Level]}, fun(Now) -> [atom_to_list(Now), $\n] end,
           Options);
@@ -149,12 +149,12 @@ failed(Sentence, Options) ->
     1.
 
 disconnect(Who, Options) ->
-    asked({disconnect, [Who]}, fun meerkat_cli_show:disconnected/1, Options).
+    asked({disconnect, [Who]}, fun meerkat_show:disconnected/1, Options).
 
 kept(Question, Options) ->
     case meerkat_admin_socket:call(Question) of
         {ok, Where} ->
-            done(meerkat_cli_show:kept(Where), meerkat_cli_show:kept_text(Where), Options);
+            done(meerkat_show:kept(Where), meerkat_show:kept_text(Where), Options);
         {error, no_server} -> asked({ping, []}, none, Options);
         {error, Sentence} -> failed(Sentence, Options)
     end.
@@ -259,7 +259,7 @@ names_server([]) -> false.
 show(Load, Options) ->
     case meerkat_config:load(Load) of
         {ok, Config, Warnings} ->
-            _ = meerkat_cli_show:warnings(Warnings),
+            _ = warnings(Warnings),
             shown(meerkat_config:effective(Config), Options);
         {error, Mistakes} ->
             mistakes(Mistakes, Options)
@@ -267,7 +267,7 @@ show(Load, Options) ->
 
 shown(Effective, Options) ->
     done([#{key => Key, value => Value, origin => Origin} || {Key, Value, Origin} <- Effective],
-         meerkat_cli_show:settings(Effective), Options).
+         meerkat_show:settings(Effective), Options).
 
 %% Our text to stdout, for a file; what is not in it to stderr, for a person.
 imported({ok, Theirs}, File, Options) ->
@@ -291,6 +291,11 @@ mistakes(Mistakes, Options) ->
     _ = [said(#{mistakes => [unicode:characters_to_binary(M) || M <- Mistakes]}, none, Options)
          || is_map_key(json, Options)],
     1.
+
+%% On stderr, and nothing else to show.
+warnings(Warnings) ->
+    _ = [io:format(standard_error, "warning: ~ts~n", [Warning]) || Warning <- Warnings],
+    "".
 
 %% The bytes of an argument; also for the name of a file, which Erlang would write by the locale.
 text(Arg) ->

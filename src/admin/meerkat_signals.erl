@@ -70,7 +70,7 @@ begin_drain(Name) ->
     #{config := Config} = meerkat_registry:settings(Name),
     #{drain_deadline := Seconds} = Config(),
     ?LOG_NOTICE("SIGTERM: draining ~ts for at most ~b s; the next one ends at once",
-                [meerkat_text:allocations(meerkat_registry:count(Name)), Seconds]),
+                [meerkat_text:allocations(meerkat_alloc_table:count(Name)), Seconds]),
     %% One that was told where to send clients goes on doing so.
     _ = meerkat_drain:is_draining(Name) orelse meerkat_drain:drain(Name),
     meerkat_drain:end_after(Name, Seconds, signal, fun meerkat_drain:end_node/0).

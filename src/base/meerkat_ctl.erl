@@ -4,7 +4,7 @@
 -module(meerkat_ctl).
 
 -export([encode/2, decode/1, peers/1, encode_peers/1]).
--export([worker/1, way/1]).
+-export([worker/1, way/1, transport/1]).
 -export([magic/0, version/0, table_hash/0, messages/0, statuses/0, limit/1, counters/0,
          session_drops/0]).
 
@@ -77,6 +77,14 @@ worker(Id) when is_integer(Id), Id >= 0, Id =< 16#ffffffffffffffff ->
 way(Name) ->
     case lists:keyfind(Name, 1, ?CTL_MESSAGES) of
         {Name, _Code, Way, _Types} -> Way;
+        false -> error(badarg)
+    end.
+
+%% What fields called transport hold for that one; badarg if there is none of that name.
+-spec transport(Name :: atom()) -> byte().
+transport(Name) ->
+    case lists:keyfind(Name, 1, ?CTL_TRANSPORTS) of
+        {Name, Code} -> Code;
         false -> error(badarg)
     end.
 

@@ -3,7 +3,7 @@
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
--define(CTL_TABLE_HASH, 16#39c2a54afd6d6d37).
+-define(CTL_TABLE_HASH, 16#86f9af743ff18d26).
 
 %% {Name, Code, Way, [{Field, Type}]}
 -define(CTL_MESSAGES, [
@@ -85,6 +85,7 @@
         {packet, bytes}]},
     {answer, 16#21, e2r, [
         {flow, u64},
+        {failed, u8},
         {packet, bytes}]},
     {answer_if, 16#22, e2r, [
         {flow, u64},
@@ -147,14 +148,14 @@
         {peer_packets, u64},
         {peer_bytes, u64},
         {dropped, u64},
-        {no_channel, u32},
-        {bad_channel, u32},
-        {bad_indication, u32},
-        {no_permission, u32},
-        {forbidden_peer, u32},
-        {peer_family, u32},
-        {truncated, u32},
-        {over_bandwidth, u32}]},
+        {no_channel, u64},
+        {bad_channel, u64},
+        {bad_indication, u64},
+        {no_permission, u64},
+        {forbidden_peer, u64},
+        {peer_family, u64},
+        {truncated, u64},
+        {over_bandwidth, u64}]},
     {stats, 16#40, e2r, []},
     {stats_reply, 16#41, r2e, [
         {workers, u16},
@@ -176,14 +177,14 @@
         {peer_packets, u64},
         {peer_bytes, u64},
         {dropped, u64},
-        {no_channel, u32},
-        {bad_channel, u32},
-        {bad_indication, u32},
-        {no_permission, u32},
-        {forbidden_peer, u32},
-        {peer_family, u32},
-        {truncated, u32},
-        {over_bandwidth, u32}]},
+        {no_channel, u64},
+        {bad_channel, u64},
+        {bad_indication, u64},
+        {no_permission, u64},
+        {forbidden_peer, u64},
+        {peer_family, u64},
+        {truncated, u64},
+        {over_bandwidth, u64}]},
     {sessions, 16#44, e2r, [
         {from, u64}]},
     {session_rows, 16#45, r2e, [
@@ -203,6 +204,11 @@
     {bad_token, 7},
     {failed, 8},
     {refused, 9}
+]).
+
+%% {Transport, Code}
+-define(CTL_TRANSPORTS, [
+    {udp, 1}
 ]).
 
 %% What both sides keep to.
@@ -265,6 +271,8 @@
         "datagrams received in such pieces"},
     {too_short, drop,
         "datagram of fewer bytes than any message has"},
+    {source_port_zero, drop,
+        "datagram of a client from port 0, where nobody can be answered"},
     {not_stun, drop,
         "first byte of no protocol spoken here"},
     {bad_cookie, drop,
@@ -296,9 +304,9 @@
     {peer_family, drop,
         "peer of a family this allocation does not relay"},
     {truncated, drop,
-        "datagram longer than the receive buffer"},
+        "datagram longer than the receive buffer, or than one with a header more may be"},
     {over_bandwidth, drop,
-        "payload over the bandwidth of its allocation, user or server"},
+        "datagram over the bandwidth of its allocation, user or server"},
     {erlang_behind, drop,
         "request not taken: too many wait for Erlang (clients retransmit)"},
     {request_too_long, drop,
@@ -306,15 +314,15 @@
     {late_answer, drop,
         "answer from Erlang to a request forgotten meanwhile"},
     {over_rate, drop,
-        "answer to a stranger whose source had its share"},
+        "answer to a stranger, or request after too many with wrong credentials, of a source that had its share"},
     {relayed_source, drop,
         "Allocate from a relayed address of this server"},
     {carry_full, drop,
         "payload of a client that moved, lost between two workers"},
     {send_failed, drop,
-        "the kernel refused to send"},
+        "the kernel refused to send, or the way to the client is gone"},
     {receive_queue_full, drop,
-        "datagram the socket's receive buffer had no room for"},
+        "datagram the socket's receive buffer had no room for, or to a listener without a byte in it"},
     {no_buffers, drop,
         "receive buffers ran out and were armed anew"}
 ]).
@@ -507,10 +515,13 @@ put_fields(request, Ref, #{flow := V_flow,
         V_session:64,
         (put_size(V_packet)):32>>, V_packet];
 put_fields(answer, Ref, #{flow := V_flow,
-        packet := V_packet} = M) when map_size(M) =:= 2,
-        ?CTL_UINT(V_flow, 64) ->
+        failed := V_failed,
+        packet := V_packet} = M) when map_size(M) =:= 3,
+        ?CTL_UINT(V_flow, 64),
+        ?CTL_UINT(V_failed, 8) ->
     [<<16#21, 0:24, Ref:32,
         V_flow:64,
+        V_failed:8,
         (put_size(V_packet)):32>>, V_packet];
 put_fields(answer_if, Ref, #{flow := V_flow,
         packet := V_packet} = M) when map_size(M) =:= 2,
@@ -662,14 +673,14 @@ put_fields(session_gone, Ref, #{session := V_session,
         ?CTL_UINT(V_peer_packets, 64),
         ?CTL_UINT(V_peer_bytes, 64),
         ?CTL_UINT(V_dropped, 64),
-        ?CTL_UINT(V_no_channel, 32),
-        ?CTL_UINT(V_bad_channel, 32),
-        ?CTL_UINT(V_bad_indication, 32),
-        ?CTL_UINT(V_no_permission, 32),
-        ?CTL_UINT(V_forbidden_peer, 32),
-        ?CTL_UINT(V_peer_family, 32),
-        ?CTL_UINT(V_truncated, 32),
-        ?CTL_UINT(V_over_bandwidth, 32) ->
+        ?CTL_UINT(V_no_channel, 64),
+        ?CTL_UINT(V_bad_channel, 64),
+        ?CTL_UINT(V_bad_indication, 64),
+        ?CTL_UINT(V_no_permission, 64),
+        ?CTL_UINT(V_forbidden_peer, 64),
+        ?CTL_UINT(V_peer_family, 64),
+        ?CTL_UINT(V_truncated, 64),
+        ?CTL_UINT(V_over_bandwidth, 64) ->
     [<<16#36, 0:24, Ref:32,
         V_session:64,
         V_reason:8,
@@ -678,14 +689,14 @@ put_fields(session_gone, Ref, #{session := V_session,
         V_peer_packets:64,
         V_peer_bytes:64,
         V_dropped:64,
-        V_no_channel:32,
-        V_bad_channel:32,
-        V_bad_indication:32,
-        V_no_permission:32,
-        V_forbidden_peer:32,
-        V_peer_family:32,
-        V_truncated:32,
-        V_over_bandwidth:32>>];
+        V_no_channel:64,
+        V_bad_channel:64,
+        V_bad_indication:64,
+        V_no_permission:64,
+        V_forbidden_peer:64,
+        V_peer_family:64,
+        V_truncated:64,
+        V_over_bandwidth:64>>];
 put_fields(stats, Ref, #{} = M) when map_size(M) =:= 0 ->
     [<<16#40, 0:24, Ref:32>>];
 put_fields(stats_reply, Ref, #{workers := V_workers,
@@ -740,14 +751,14 @@ put_fields(session_stats, Ref, #{session := V_session,
         ?CTL_UINT(V_peer_packets, 64),
         ?CTL_UINT(V_peer_bytes, 64),
         ?CTL_UINT(V_dropped, 64),
-        ?CTL_UINT(V_no_channel, 32),
-        ?CTL_UINT(V_bad_channel, 32),
-        ?CTL_UINT(V_bad_indication, 32),
-        ?CTL_UINT(V_no_permission, 32),
-        ?CTL_UINT(V_forbidden_peer, 32),
-        ?CTL_UINT(V_peer_family, 32),
-        ?CTL_UINT(V_truncated, 32),
-        ?CTL_UINT(V_over_bandwidth, 32) ->
+        ?CTL_UINT(V_no_channel, 64),
+        ?CTL_UINT(V_bad_channel, 64),
+        ?CTL_UINT(V_bad_indication, 64),
+        ?CTL_UINT(V_no_permission, 64),
+        ?CTL_UINT(V_forbidden_peer, 64),
+        ?CTL_UINT(V_peer_family, 64),
+        ?CTL_UINT(V_truncated, 64),
+        ?CTL_UINT(V_over_bandwidth, 64) ->
     [<<16#43, 0:24, Ref:32,
         V_session:64,
         V_client_packets:64,
@@ -755,14 +766,14 @@ put_fields(session_stats, Ref, #{session := V_session,
         V_peer_packets:64,
         V_peer_bytes:64,
         V_dropped:64,
-        V_no_channel:32,
-        V_bad_channel:32,
-        V_bad_indication:32,
-        V_no_permission:32,
-        V_forbidden_peer:32,
-        V_peer_family:32,
-        V_truncated:32,
-        V_over_bandwidth:32>>];
+        V_no_channel:64,
+        V_bad_channel:64,
+        V_bad_indication:64,
+        V_no_permission:64,
+        V_forbidden_peer:64,
+        V_peer_family:64,
+        V_truncated:64,
+        V_over_bandwidth:64>>];
 put_fields(sessions, Ref, #{from := V_from} = M) when map_size(M) =:= 1,
         ?CTL_UINT(V_from, 64) ->
     [<<16#44, 0:24, Ref:32,
@@ -913,8 +924,10 @@ get_fields(16#20, <<V_flow:64,
     _ -> error end;
     _ -> error end;
 get_fields(16#21, <<V_flow:64,
+        V_failed:8,
         L_packet:32, V_packet:L_packet/binary>>) ->
     {answer, #{flow => V_flow,
+        failed => V_failed,
         packet => V_packet}};
 get_fields(16#22, <<V_flow:64,
         L_packet:32, V_packet:L_packet/binary>>) ->
@@ -1024,14 +1037,14 @@ get_fields(16#36, <<V_session:64,
         V_peer_packets:64,
         V_peer_bytes:64,
         V_dropped:64,
-        V_no_channel:32,
-        V_bad_channel:32,
-        V_bad_indication:32,
-        V_no_permission:32,
-        V_forbidden_peer:32,
-        V_peer_family:32,
-        V_truncated:32,
-        V_over_bandwidth:32>>) ->
+        V_no_channel:64,
+        V_bad_channel:64,
+        V_bad_indication:64,
+        V_no_permission:64,
+        V_forbidden_peer:64,
+        V_peer_family:64,
+        V_truncated:64,
+        V_over_bandwidth:64>>) ->
     {session_gone, #{session => V_session,
         reason => V_reason,
         client_packets => V_client_packets,
@@ -1077,14 +1090,14 @@ get_fields(16#43, <<V_session:64,
         V_peer_packets:64,
         V_peer_bytes:64,
         V_dropped:64,
-        V_no_channel:32,
-        V_bad_channel:32,
-        V_bad_indication:32,
-        V_no_permission:32,
-        V_forbidden_peer:32,
-        V_peer_family:32,
-        V_truncated:32,
-        V_over_bandwidth:32>>) ->
+        V_no_channel:64,
+        V_bad_channel:64,
+        V_bad_indication:64,
+        V_no_permission:64,
+        V_forbidden_peer:64,
+        V_peer_family:64,
+        V_truncated:64,
+        V_over_bandwidth:64>>) ->
     {session_stats, #{session => V_session,
         client_packets => V_client_packets,
         client_bytes => V_client_bytes,

@@ -1,4 +1,5 @@
-%% JSON out and in, by a library. Whoever wants JSON comes here, so that there is one door to it.
+%% JSON out and in, by a library: OTP's own from OTP 27 on, jiffy before. Whoever wants JSON comes
+%% here, so that there is one door to it and nobody else knows which library it is.
 -module(meerkat_json).
 
 -export([encode/1, encode_ascii/1, decode/1, plain/1]).
@@ -13,17 +14,52 @@
 %% One line without a line break, as UTF-8. Text that is not UTF-8 keeps what of it is.
 -spec encode(value()) -> binary().
 encode(Value) ->
-    iolist_to_binary(jiffy:encode(Value, [force_utf8])).
+    to_json(Value, utf8).
 
 %% The same with nothing but ASCII in it: what no terminal obeys and every tool reads.
 -spec encode_ascii(value()) -> binary().
 encode_ascii(Value) ->
-    iolist_to_binary(jiffy:encode(Value, [force_utf8, uescape])).
+    to_json(Value, ascii).
 
 %% Objects come back as maps with binary keys.
 -spec decode(iodata()) -> {ok, value()} | error.
 decode(Text) ->
-    try {ok, jiffy:decode(Text, [return_maps])} catch _:_ -> error end.
+    try {ok, from_json(Text)} catch _:_ -> error end.
+
+-if(?OTP_RELEASE >= 27).
+
+to_json(Value, Text) ->
+    iolist_to_binary(json:encode(Value, fun(Part, Encode) -> part(Part, Encode, Text) end)).
+
+%% Objects whose members have an order, and text that may not be UTF-8; all else is json's.
+part({Members}, Encode, _Text) -> json:encode_key_value_list(Members, Encode);
+part(Part, _Encode, ascii) when is_binary(Part) -> json:encode_binary_escape_all(utf8(Part));
+part(Part, _Encode, utf8) when is_binary(Part) -> json:encode_binary(utf8(Part));
+part(Part, Encode, _Text) -> json:encode_value(Part, Encode).
+
+%% What is not UTF-8 becomes U+FFFD, as jiffy has it: one for a character that is cut short.
+utf8(Text) ->
+    case unicode:characters_to_binary(Text) of
+        Good when is_binary(Good) -> Good;
+        {_, Good, <<_, Rest/binary>>} ->
+            <<Good/binary, 16#FFFD/utf8, (utf8(continued(Rest)))/binary>>
+    end.
+
+continued(<<2#10:2, _:6, Rest/binary>>) -> continued(Rest);
+continued(Rest) -> Rest.
+
+from_json(Text) ->
+    json:decode(iolist_to_binary(Text)).
+
+-else.
+
+to_json(Value, utf8) -> iolist_to_binary(jiffy:encode(Value, [force_utf8]));
+to_json(Value, ascii) -> iolist_to_binary(jiffy:encode(Value, [force_utf8, uescape])).
+
+from_json(Text) ->
+    jiffy:decode(Text, [return_maps]).
+
+-endif.
 
 %% What the public interface returns, as JSON has it: addresses, networks and sessions are text as
 %% people write it, `undefined` is null, keys of maps are names. Other tuples are lists.

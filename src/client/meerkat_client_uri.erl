@@ -123,8 +123,8 @@ port(_, _) -> problem(port).
 
 query("", Uri) ->
     Uri;
-query("?transport=" ++ [_ | _] = [_ | Query], Uri) ->
-    Transport = lists:nthtail(length("transport="), Query),
+query("?transport=" ++ [_ | _] = Query, Uri) ->
+    Transport = lists:nthtail(length("?transport="), Query),
     lists:all(fun transport_char/1, Transport) orelse problem(transport),
     Uri#{transport := case string:lowercase(Transport) of
                           "udp" -> udp;

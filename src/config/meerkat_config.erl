@@ -64,7 +64,7 @@
     drain_deadline := non_neg_integer(),
     users_file := undefined | binary(),
     %% Those of that file, where one is set.
-    added_users => meerkat_users:users(),
+    added_users => meerkat_config_users:users(),
     http_listen := undefined | {inet:ip_address(), inet:port_number()},
     http_token := undefined | binary(),
     xmpp_host := [{binary() | inet:ip_address(), inet:port_number() | default}],
@@ -345,7 +345,7 @@ unknown_names(Env) ->
 %%
 
 derive(#{users_file := {File, _}} = Resolved, Host, Warnings) when File =/= undefined ->
-    case {meerkat_users:read(File), derived(Resolved, Host, Warnings)} of
+    case {meerkat_config_users:read(File), derived(Resolved, Host, Warnings)} of
         {{ok, Added}, {ok, Config, All}} -> {ok, Config#{added_users => Added}, All};
         {{ok, _}, {error, Mistakes}} -> {error, Mistakes};
         {{error, Mistake}, {ok, _, _}} -> {error, [Mistake]};
@@ -358,7 +358,7 @@ derived(Resolved, Host, Warnings) ->
     case meerkat_config_relays:relays(Resolved, Host) of
         {ok, Relays, RelayWarnings} ->
             {Secrets, SecretWarnings} = secrets(Resolved),
-            Config = maps:merge(maps:with(plain(), values(Resolved)), #{
+            Config = maps:merge(maps:with(meerkat_config_schema:plain(), values(Resolved)), #{
                 secrets => Secrets,
                 listeners => meerkat_config_listeners:listeners(Resolved),
                 realms => [realm(Realm) || Realm <- maps:get(realms, values(Resolved))],
@@ -376,21 +376,6 @@ realm(Group) ->
 
 values(Resolved) ->
     maps:map(fun(_, {Value, _}) -> Value end, Resolved).
-
-%% The keys whose values are taken over as they are.
-plain() ->
-    [
-        realm, strict_realm, users, workers, max_allocations, max_permissions, default_lifetime,
-        max_lifetime, nonce_lifetime, rfc5766_channel_numbers, allowed_peers, denied_peers,
-        software, log_level, total_quota, user_quota, max_allocations_per_address, max_bps,
-        user_bps, bps_capacity, unauthenticated_rate, unauthenticated_burst, alternate_server,
-        password_algorithms, require_sha256, username_anonymity, failed_authentication_rate,
-        rfc3489_compatibility, mobility, log_format, drain_deadline, users_file, http_listen,
-        http_token, xmpp_host, xmpp_port, xmpp_component, xmpp_secret, xmpp_domains, xmpp_admins,
-        xmpp_ttl, xmpp_rate, xmpp_ping_interval, xmpp_is_subdomain, io_backend, receive_buffer,
-        send_buffer, credential_leeway, credential_sha256, credential_name_first,
-        expire_with_credentials
-    ].
 
 %% Drawn at each start and never part of what is built or shipped.
 secrets(#{secret := {random, default}}) ->

@@ -3,7 +3,7 @@
 %% reads the fields; what must hold between groups and other keys is for others.
 -module(meerkat_config_group).
 
--export([parse/2, allowed/1, render/2, secret_fields/1]).
+-export([parse/2, allowed/1, render/2, secret_fields/1, types/1]).
 -export_type([type/0, user/0]).
 
 %% users      a map of name => user()
@@ -47,6 +47,11 @@ fields(realms) ->
         {<<"default_lifetime">>, {integer, 60, 86400}, optional},
         {<<"max_lifetime">>, {integer, 600, 86400}, optional}
     ].
+
+%% Fields and their types.
+-spec types(type()) -> #{Field :: atom() => meerkat_config_value:type()}.
+types(Type) ->
+    maps:from_list([{binary_to_atom(Field), FieldType} || {Field, FieldType, _} <- fields(Type)]).
 
 %% Of those the secret ones, which may lie in files.
 -spec secret_fields(type()) -> [meerkat_config_secret:field()].

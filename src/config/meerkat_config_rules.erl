@@ -4,11 +4,7 @@
 
 -import(meerkat_config_origin, [at/1, named/2]).
 
--export([mistakes/1, warnings/1, nobody/1, networks_max/0]).
-
-%% Networks of one list. Of the rules a relay takes ours and the other list's are as many again.
--spec networks_max() -> pos_integer().
-networks_max() -> meerkat_ctl:limit(rules_max) div 4.
+-export([mistakes/1, warnings/1, nobody/1]).
 
 %% Sentences, each naming the keys, where they come from and what they are.
 -spec mistakes(meerkat_config_origin:resolved()) -> [unicode:chardata()].
@@ -38,11 +34,9 @@ larger(Low, A, High, B) ->
 
 too_many(Key, Resolved) ->
     {Networks, _} = maps:get(Key, Resolved),
-    [
-        io_lib:format("~ts has ~b networks; at most ~b can be",
-                      [named(Key, Resolved), length(Networks), networks_max()])
-     || length(Networks) > networks_max()
-    ].
+    Max = meerkat_config_value:networks_max(),
+    [io_lib:format("~ts has ~b networks; at most ~b can be",
+                   [named(Key, Resolved), length(Networks), Max]) || length(Networks) > Max].
 
 nothing_required(#{require_sha256 := {true, _}, password_algorithms := {false, _}} = Resolved) ->
     [
@@ -90,7 +84,7 @@ xmpp(#{xmpp_component := {Name, _}, xmpp_secret := {Secret, _}, xmpp_domains := 
     ] ++ [
         [Host, " is set, but Erlang libraries that it needs are missing; Debian packages have "
             "them: ", lists:join(" ", lists:usort(Packages))]
-     || [_ | _] = Packages <- [meerkat_xmpp:missing()]
+     || [_ | _] = Packages <- [meerkat_libraries:missing_for_xmpp()]
     ].
 
 realm(#{name := Name, place := Place}) ->

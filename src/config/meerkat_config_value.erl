@@ -3,7 +3,8 @@
 %% What is secret is never part of an error or of a rendering.
 -module(meerkat_config_value).
 
--export([parse_text/2, parse_leaves/2, allowed/1, render/2, quote/1, libconfig/1]).
+-export([parse_text/2, parse_leaves/2, is_value/2, widened/1, networks_max/0]).
+-export([allowed/1, render/2, quote/1, libconfig/1]).
 -export_type([type/0, value/0, leaf/0, place/0, failure/0]).
 
 -type type() ::
@@ -121,8 +122,11 @@ unique([Value | Rest]) -> [Value | unique([Other || Other <- Rest, Other =/= Val
 scalar(boolean, Value) when is_boolean(Value) -> {ok, Value};
 scalar(boolean, 1) -> {ok, true};
 scalar(boolean, 0) -> {ok, false};
-scalar({integer, Min, Max}, Value) when is_integer(Value), Value >= Min, Value =< Max ->
-    {ok, Value};
+scalar({integer, _, _} = Type, Value) when is_integer(Value) ->
+    case is_value(Type, Value) of
+        true -> {ok, Value};
+        false -> {error, {show(Type, Value), allowed(Type)}}
+    end;
 scalar(http_address, Port) when is_integer(Port) ->
     scalar(http_address, integer_to_binary(Port));
 scalar(Type, Text) when is_binary(Text) ->
@@ -141,9 +145,9 @@ text(boolean, Text) ->
         {<<"false">>, false}, {<<"0">>, false}, {<<"no">>, false}
     ],
     text({choice, Spellings}, Text);
-text({integer, Min, Max}, Text) ->
+text({integer, _, _} = Type, Text) ->
     case string:to_integer(Text) of
-        {N, <<>>} when is_integer(N), N >= Min, N =< Max -> {ok, N};
+        {N, <<>>} when is_integer(N) -> judged(Type, N);
         _ -> error
     end;
 text({choice, Choices}, Text) ->
@@ -152,16 +156,11 @@ text({choice, Choices}, Text) ->
         false -> error
     end;
 text({text, Max}, Text) ->
-    Chars = unicode:characters_to_list(Text),
-    Fits = Chars =/= [] andalso length(Chars) =< Max,
-    case Fits andalso not lists:any(fun unquotable/1, Chars) of
-        true -> {ok, Text};
-        false -> error
-    end;
+    judged({text, Max}, Text);
 text({opaque_string, Max}, Text) ->
-    case text({text, Max}, Text) =/= error andalso meerkat_opaque_string:prepare(Text) of
-        {ok, Prepared} when byte_size(Prepared) =< Max -> {ok, Prepared};
-        _ -> error
+    case text({text, Max}, Text) of
+        {ok, Text} -> prepared({opaque_string, Max}, meerkat_opaque_string:prepare(Text));
+        error -> error
     end;
 text(password, Text) ->
     meerkat_opaque_string:prepare(Text);
@@ -197,6 +196,15 @@ text(key, <<Hex:32/binary>>) ->
     end;
 text(_, _) ->
     error.
+
+judged(Type, Value) ->
+    case is_value(Type, Value) of
+        true -> {ok, Value};
+        false -> error
+    end.
+
+prepared(Type, {ok, Text}) -> judged(Type, Text);
+prepared(_Type, error) -> error.
 
 %% What RFC 8489 14.9 keeps out of a REALM, and 14.14 does well to keep out of SOFTWARE.
 unquotable(C) ->
@@ -319,6 +327,60 @@ host_bits(Ip, Bits) ->
     Number = lists:foldl(fun(N, Acc) -> (Acc bsl Part) bor N end, 0, tuple_to_list(Ip)),
     Number band ((1 bsl (Width - Bits)) - 1).
 
+%% Could this be a value of that type, however it was come by?
+-spec is_value(type(), term()) -> boolean().
+is_value(boolean, Value) -> is_boolean(Value);
+is_value({integer, Min, Max}, Value) -> is_integer(Value) andalso Value >= Min andalso Value =< Max;
+is_value({choice, Choices}, Value) -> lists:keymember(Value, 2, Choices);
+is_value({text, Max}, Text) ->
+    Chars = is_binary(Text) andalso unicode:characters_to_list(Text),
+    is_list(Chars) andalso Chars =/= [] andalso length(Chars) =< Max
+        andalso not lists:any(fun unquotable/1, Chars);
+is_value({opaque_string, Max}, Text) ->
+    is_value(password, Text) andalso byte_size(Text) =< Max;
+is_value(password, Text) -> is_binary(Text) andalso meerkat_opaque_string:prepare(Text) =/= error;
+is_value(secret, Text) -> is_binary(Text) andalso Text =/= <<>>;
+is_value(key, Key) -> is_binary(Key) andalso byte_size(Key) =:= 16;
+is_value(listen_address, Ip) -> Ip =:= any orelse inet:is_ip_address(Ip);
+is_value(network, {Ip, Bits}) ->
+    inet:is_ip_address(Ip) andalso is_value({integer, 0, width(Ip)}, Bits);
+is_value(server, {Ip, Port}) -> inet:is_ip_address(Ip) andalso is_value({integer, 1, 65535}, Port);
+is_value(http_address, {Ip, Port}) ->
+    inet:is_ip_address(Ip) andalso is_value({integer, 0, 65535}, Port);
+is_value(xmpp_server, {Host, Port}) ->
+    (is_binary(Host) orelse inet:is_ip_address(Host))
+        andalso (Port =:= default orelse is_value({integer, 0, 65535}, Port));
+is_value(Name, Text) when Name =:= domain; Name =:= jid -> is_binary(Text) andalso Text =/= <<>>;
+is_value({list, network}, Networks) ->
+    is_list(Networks) andalso length(Networks) =< networks_max()
+        andalso lists:all(fun(Network) -> is_value(network, Network) end, Networks);
+is_value({list, Type}, Values) ->
+    is_list(Values) andalso lists:all(fun(Value) -> is_value(Type, Value) end, Values);
+is_value(users, Users) ->
+    is_map(Users) andalso lists:all(fun is_user/1, maps:to_list(Users));
+is_value(_Type, _Value) -> false.
+
+is_user({Name, {Proof, Value}}) when Proof =:= password; Proof =:= key ->
+    Types = meerkat_config_group:types(users),
+    is_value(maps:get(name, Types), Name) andalso is_value(maps:get(Proof, Types), Value);
+is_user(_) ->
+    false.
+
+%% Of the rules a relay takes; ours and the other list's are as many again.
+-spec networks_max() -> pos_integer().
+networks_max() -> meerkat_ctl:limit(rules_max) div 4.
+
+%% What a map made by hand may have in place of what an operator may write: numbers as far as the
+%% relay has room for them. Tests want lifetimes of a second, and who embeds a server may know.
+-spec widened(type()) -> type().
+widened({integer, Min, Max}) ->
+    Widths = [16#ff, 16#7fffffff, 16#ffffffff, 16#7fffffffffffffff],
+    {integer, min(Min, 1), hd([Width || Width <- Widths, Max =< Width])};
+widened({text, _Max}) ->
+    {text, 763};
+widened(Type) ->
+    Type.
+
 %% What a type takes, as the end of a sentence that begins "it must be".
 -spec allowed(type()) -> unicode:chardata().
 allowed(Type) when ?IS_GROUPS(Type) ->
@@ -334,8 +396,10 @@ allowed({text, Max}) ->
         "text of 1 to ~b characters in UTF-8, without control characters, \" or \\", [Max]
     );
 allowed({opaque_string, Max}) ->
-    [io_lib:format("text of 1 to ~b bytes in UTF-8, without control characters, \" or \\", [Max]),
-     <<", and without what RFC 8265 (OpaqueString) disallows">>];
+    io_lib:format(
+        "text of 1 to ~b bytes in UTF-8, without control characters, \" or \\, and without what "
+        "RFC 8265 (OpaqueString) disallows", [Max]
+    );
 allowed({list, secret}) ->
     <<"text that is not empty, or in a file a list of such texts">>;
 allowed({list, listen_address}) ->

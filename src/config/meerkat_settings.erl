@@ -79,7 +79,6 @@
                     bandwidth := #{allocation | user | total => non_neg_integer()},
                     _ => _}.
 
--define(UDP, 17).
 %% Requests the relay may have waiting for us, per worker.
 -define(CREDITS, 1024).
 %% Per second and source address, before no more are looked at.
@@ -99,7 +98,7 @@ new(Name, Given) ->
 new(Name, Given, IsDrawn, Kept) ->
     {ok, Defaults, _Warnings} = meerkat_config:load(#{file => none, env => []}),
     Config = maps:merge(maps:remove(settings, Defaults), Given),
-    case [Key || {Key, Value} <- lists:sort(maps:to_list(Config)), not is_valid(Key, Value)] of
+    case meerkat_config_map:wrong(Config) of
         [] -> {ok, settings(Name, prepared(Config), IsDrawn, Kept)};
         [Key | _] -> {error, lists:flatten(io_lib:format("configuration: ~tp is unknown or has a "
                                                          "value it cannot have", [Key]))}
@@ -154,25 +153,23 @@ changed(Old, New) ->
             maps:find(Key, Old) =/= maps:find(Key, New), not is_reloadable(Key)].
 
 %% The keys of the table, by the names they have in the map; what is not in it came by hand.
-is_reloadable(Made) when Made =:= settings; Made =:= listeners ->
+is_reloadable(settings) ->
     true;
-is_reloadable(secrets) ->
-    is_reloadable(secret);
 is_reloadable(added_users) ->
     true;
 is_reloadable(Key) ->
-    case meerkat_config_schema:find(atom_to_binary(Key)) of
-        {ok, #{reloadable := Reloadable}} -> Reloadable;
-        error -> false
-    end.
+    Rows = case meerkat_config_schema:made(Key) of
+        [] -> [Row || {ok, Row} <- [meerkat_config_schema:find(atom_to_binary(Key))]];
+        Made -> Made
+    end,
+    Rows =/= [] andalso lists:all(fun(#{reloadable := Reloadable}) -> Reloadable end, Rows).
 
 needs_restart(Key) ->
     atom_to_list(Key)
         ++ " cannot change while the server runs: nothing was changed; stop it and start it anew".
 
 settings(Name, Config, IsDrawn, Kept) ->
-    #{realm := Realm, nonce_lifetime := NonceLifetime, workers := Workers,
-      max_allocations := Allocations, max_permissions := Permissions, secrets := Secrets} = Config,
+    #{realm := Realm, secrets := Secrets} = Config,
     #{nonce_key := NonceKey, ticket_key := TicketKey, listeners := ListenersBefore,
       realms := RealmsBefore, relays := RelaysBefore, retired := Retired,
       last_listener := LastListener, last_pool := LastPool} = Kept,
@@ -180,16 +177,9 @@ settings(Name, Config, IsDrawn, Kept) ->
                                      ListenersBefore, LastListener),
     {Relays, Pool} = numbered(pool, [local, advertised, min_port, max_port],
                               maps:get(relays, Config), RelaysBefore ++ Retired, LastPool),
-    ChannelMax = case maps:get(rfc5766_channel_numbers, Config) of
-        true -> 16#7fff;
-        false -> 16#4fff
-    end,
-    Limits = (limits(Config, TicketKey))#{
-        max_peers => Permissions,
-        channel_max => ChannelMax,
-        pools => maps:groups_from_list(fun({_, Ip}) -> family(Ip) end,
-                                       [{P, Ip} || #{pool := P, local := Ip} <- Relays])},
-    #{name => Name,
+    Limits = limits(Config, TicketKey, Relays),
+    (as_they_are(Config))#{
+      name => Name,
       auth => meerkat_auth:new(with_added(Config)),
       tenants => maps:from_list([{maps:get(name, R), tenant_of(R, Config, Limits)}
                                  || R <- maps:get(realms, Config)]),
@@ -206,41 +196,81 @@ settings(Name, Config, IsDrawn, Kept) ->
       last_pool => Pool,
       rules => meerkat_policy:rules(Config),
       own_kinds => meerkat_policy:own_kinds(Relays),
-      software => maps:get(software, Config),
       usernames => meerkat_auth_rest:order(Config),
       quota => quota(Config),
-      bandwidth => bandwidth(Config),
-      alternate_server => maps:get(alternate_server, Config),
+      bandwidth => part(bandwidth, Config),
       http => http(Config),
       xmpp => xmpp(Config),
       authorizer => maps:get(authorizer, Config, none),
       events => maps:get(events, Config, none),
       relay_program => maps:get(relay_program, Config, default),
-      relay_config => #{workers => Workers,
-                        sessions_max => Allocations,
-                        peers_max => min(Allocations * Permissions, 16#ffffffff),
-                        credits => ?CREDITS,
-                        nonce_lifetime_s => NonceLifetime,
-                        nonce_features => nonce_features(Config, IsDrawn),
-                        channel_max => ChannelMax,
-                        io_backend => io_backend(maps:get(io_backend, Config)),
-                        receive_buffer => maps:get(receive_buffer, Config),
-                        send_buffer => maps:get(send_buffer, Config),
-                        unauthenticated_rate => maps:get(unauthenticated_rate, Config),
-                        unauthenticated_burst => maps:get(unauthenticated_burst, Config),
-                        bytes_per_s => maps:get(bps_capacity, Config),
-                        rfc3489 => case maps:get(rfc3489_compatibility, Config) of
-                            true -> 1;
-                            false -> 0
-                        end},
+      relay_config => relay_config(Config, Limits, IsDrawn),
       nonce_key => NonceKey,
       ticket_key => TicketKey,
       secrets => fun() -> Secrets end,
       is_drawn => IsDrawn,
       config => fun() -> Config end}.
 
-bandwidth(#{max_bps := OfOne, user_bps := OfUser, bps_capacity := OfAll}) ->
-    #{allocation => OfOne, user => OfUser, total => OfAll}.
+%%% Parts of it, by the table: a key that goes there is a row of meerkat_config_schema.
+
+as_they_are(Config) ->
+    maps:from_list([{Key, maps:get(Key, Config)}
+                    || #{key := Key, gets := Gets} <- meerkat_config_schema:rows(),
+                       lists:member(settings, Gets)]).
+
+part(Part, Config) ->
+    maps:from_list([{Name, maps:get(Key, Config)}
+                    || {Name, Key} <- meerkat_config_schema:part(Part)]).
+
+%% CONFIG of ctl.def, but for the key of nonces.
+relay_config(Config, #{channel_max := ChannelMax, max_peers := Permissions}, IsDrawn) ->
+    #{sessions_max := Allocations} = Part = part(relay, Config),
+    (maps:map(fun(_Name, Value) -> number(Value) end, Part))#{
+        peers_max => min(Allocations * Permissions, 16#ffffffff),
+        credits => ?CREDITS,
+        nonce_features => nonce_features(Config, IsDrawn),
+        channel_max => ChannelMax}.
+
+%% As ctl.def has it.
+number(N) when is_integer(N) -> N;
+number(false) -> 0;
+number(true) -> 1;
+number(auto) -> 0;
+number(io_uring) -> 1;
+number(epoll) -> 2.
+
+limits(#{mobility := Mobility, rfc5766_channel_numbers := Older} = Config, TicketKey, Relays) ->
+    Part = part(limits, Config),
+    maps:merge(Part#{channel_max => case Older of true -> 16#7fff; false -> 16#4fff end,
+                     pools => maps:groups_from_list(fun({_, Ip}) -> family(Ip) end,
+                                                    fun(Pool) -> Pool end,
+                                                    [{P, Ip} || #{pool := P, local := Ip}
+                                                                    <- Relays])},
+               maps:from_list([{tickets, TicketKey} || Mobility])).
+
+quota(#{max_allocations := Max} = Config) ->
+    #{total := Total} = Quota = part(quota, Config),
+    Quota#{total := case Total of 0 -> Max; _ -> min(Total, Max) end}.
+
+http(Config) ->
+    #{token := Token} = Http = part(http, Config),
+    Http#{token := fun() -> Token end,
+          failures => meerkat_auth_failures:new(?WRONG_TOKENS)}.
+
+%% meerkat_config_rules sees to it that all of it is there.
+xmpp(Config) ->
+    case part(xmpp, Config) of
+        #{servers := [_ | _] = Servers, component := Component, secret := Secret, port := Default} =
+            Xmpp when Component =/= undefined, Secret =/= undefined ->
+            (maps:remove(port, Xmpp))#{
+                secret := fun() -> Secret end,
+                servers := [{Host, case Port of default -> Default; _ -> Port end}
+                            || {Host, Port} <- Servers]};
+        _ ->
+            none
+    end.
+
+%%% Realms with settings of their own
 
 %% A realm of the key `realms`: what it does not say is as it is for all. Whoever comes there must
 %% name it, or else another realm's credentials would be as good.
@@ -251,7 +281,7 @@ tenant_of(#{name := Realm} = Given, Config, Limits) ->
                                                          strict_realm := true}),
       limits => maps:merge(Limits, maps:with([default_lifetime, max_lifetime], Own)),
       quota => quota(Own),
-      bandwidth => bandwidth(Own)}.
+      bandwidth => part(bandwidth, Own)}.
 
 %% Users that were added are of the server's own realm, and of those that share its users.
 with_added(Config, #{users := _}) -> Config;
@@ -270,14 +300,10 @@ tenant(Owner, #{tenants := Tenants} = Settings) ->
         #{Owner := Tenant} -> Tenant;
         #{} -> Settings
     end.
+
 %% Who is in the configuration is what the configuration says.
 with_added(#{users := Users} = Config) ->
     Config#{users := maps:merge(maps:get(added_users, Config, #{}), Users)}.
-
-%% The numbers of ctl.def.
-io_backend(auto) -> 0;
-io_backend(io_uring) -> 1;
-io_backend(epoll) -> 2.
 
 %% RFC 8489 18.1, erratum 6290. A name that is hashed can only be found among the users there are:
 %% where the shared secret lets in any name, none is asked to be.
@@ -320,33 +346,6 @@ prepared_realm(#{name := Name} = Realm) ->
 prepared_listener(#{realm := Realm} = Listener) -> Listener#{realm := prepared_text(Realm)};
 prepared_listener(Listener) -> Listener.
 
-http(#{http_listen := Listen, http_token := Token}) ->
-    #{listen => Listen,
-      token => fun() -> Token end,
-      failures => meerkat_auth_failures:new(?WRONG_TOKENS)}.
-
-%% meerkat_config_rules sees to it that all of it is there.
-xmpp(#{xmpp_host := Servers, xmpp_component := Component, xmpp_secret := Secret} = Config)
-  when Servers =/= [], Component =/= undefined, Secret =/= undefined ->
-    #{xmpp_port := Default, xmpp_domains := Domains, xmpp_admins := Admins, xmpp_ttl := Ttl,
-      xmpp_rate := Rate, xmpp_ping_interval := Ping, xmpp_is_subdomain := IsSubdomain} = Config,
-    #{servers => [{Host, case Port of default -> Default; _ -> Port end}
-                  || {Host, Port} <- Servers],
-      component => Component, secret => fun() -> Secret end, domains => Domains,
-      admins => Admins, ttl => Ttl, rate => Rate, ping_s => Ping, is_subdomain => IsSubdomain};
-xmpp(_Config) ->
-    none.
-
-quota(#{user_quota := User, max_allocations_per_address := Source, total_quota := Total,
-        max_allocations := Max}) ->
-    #{user => User,
-      source => Source,
-      total => case Total of 0 -> Max; _ -> min(Total, Max) end}.
-
-limits(#{mobility := Mobility} = Config, TicketKey) ->
-    maps:merge(maps:with([default_lifetime, max_lifetime], Config),
-               maps:from_list([{tickets, TicketKey} || Mobility])).
-
 %% What is the same in all of Keys as one there was keeps its number; others get new ones.
 numbered(Field, Keys, Wanted, Known, Last) ->
     {Numbered, {_, Next}} = lists:mapfoldl(
@@ -362,147 +361,10 @@ family(Ip) when tuple_size(Ip) =:= 4 -> 4;
 family(_Ip) -> 6.
 
 listeners(Listeners, Realm) ->
-    [#{transport => ?UDP, local => {Ip, maps:get(port, L)}, realm => maps:get(realm, L, Realm),
-       other => maps:get(other, L, undefined), optional => Optional}
-     || #{ip := Where} = L <- Listeners, {Ip, Optional} <- ips(Where)].
+    [#{transport => meerkat_ctl:transport(Transport), local => {Ip, maps:get(port, L)},
+       realm => maps:get(realm, L, Realm), other => maps:get(other, L, undefined),
+       optional => Optional}
+     || #{ip := Where, transport := Transport} = L <- Listeners, {Ip, Optional} <- ips(Where)].
 
 ips(any) -> [{{0, 0, 0, 0}, false}, {{0, 0, 0, 0, 0, 0, 0, 0}, true}];
 ips(Ip) -> [{Ip, false}].
-
-%%% What a key may hold. Files and environments have passed meerkat_config with better words; this
-%%% is for maps written by hand.
-
-is_valid(realm, Realm) ->
-    is_opaque_string(Realm) andalso byte_size(Realm) =< meerkat_ctl:limit(realm_bytes_max);
-is_valid(secrets, Secrets) ->
-    is_list(Secrets) andalso lists:all(fun(S) -> is_binary(S) andalso S =/= <<>> end, Secrets);
-is_valid(Key, Users) when Key =:= users; Key =:= added_users ->
-    is_map(Users) andalso lists:all(fun is_user/1, maps:to_list(Users));
-is_valid(realms, Realms) ->
-    is_list(Realms) andalso lists:all(fun is_realm/1, Realms)
-        andalso length(Realms) =:= length(lists:usort([Name || #{name := Name} <- Realms]));
-is_valid(listeners, Listeners) ->
-    is_list(Listeners) andalso lists:all(fun is_listener/1, Listeners);
-is_valid(relays, Relays) ->
-    is_list(Relays) andalso length(Relays) =< meerkat_config_relays:most()
-        andalso lists:all(fun is_relay/1, Relays)
-        andalso meerkat_config_relays:overlapping(Relays) =:= [];
-is_valid(Peers, Prefixes) when Peers =:= allowed_peers; Peers =:= denied_peers ->
-    is_list(Prefixes) andalso lists:all(fun is_prefix/1, Prefixes)
-        andalso length(Prefixes) =< meerkat_config_rules:networks_max();
-is_valid(Flag, Value) when Flag =:= strict_realm; Flag =:= rfc5766_channel_numbers;
-                           Flag =:= password_algorithms; Flag =:= username_anonymity;
-                           Flag =:= require_sha256; Flag =:= rfc3489_compatibility;
-                           Flag =:= mobility; Flag =:= credential_sha256;
-                           Flag =:= credential_name_first;
-                           Flag =:= expire_with_credentials ->
-    is_boolean(Value);
-is_valid(Number, Value) when Number =:= max_allocations; Number =:= max_permissions;
-                             Number =:= default_lifetime; Number =:= max_lifetime;
-                             Number =:= nonce_lifetime ->
-    is_integer(Value) andalso Value > 0 andalso Value < 1 bsl 32;
-is_valid(Number, Value) when Number =:= user_quota; Number =:= total_quota;
-                             Number =:= max_allocations_per_address;
-                             Number =:= unauthenticated_rate; Number =:= credential_leeway;
-                             Number =:= failed_authentication_rate ->
-    is_integer(Value) andalso Value >= 0 andalso Value < 1 bsl 32;
-is_valid(unauthenticated_burst, Value) ->
-    is_integer(Value) andalso Value > 0 andalso Value < 1 bsl 32;
-is_valid(Rate, Value) when Rate =:= max_bps; Rate =:= user_bps; Rate =:= bps_capacity ->
-    is_integer(Value) andalso Value >= 0 andalso Value < 1 bsl 63;
-is_valid(alternate_server, Servers) ->
-    is_list(Servers) andalso lists:all(fun is_server/1, Servers);
-is_valid(http_listen, Address) ->
-    Address =:= undefined orelse is_tuple(Address) andalso is_http_address(Address);
-is_valid(xmpp_host, Servers) ->
-    is_list(Servers) andalso lists:all(fun is_xmpp_server/1, Servers);
-is_valid(Text, Value) when Text =:= xmpp_component; Text =:= xmpp_secret ->
-    Value =:= undefined orelse is_binary(Value) andalso Value =/= <<>>;
-is_valid(Names, Value) when Names =:= xmpp_domains; Names =:= xmpp_admins ->
-    is_list(Value) andalso lists:all(fun is_binary/1, Value);
-is_valid(Number, Value) when Number =:= xmpp_port; Number =:= xmpp_ttl;
-                             Number =:= xmpp_ping_interval ->
-    is_integer(Value) andalso Value > 0;
-is_valid(xmpp_rate, Value) ->
-    is_integer(Value) andalso Value >= 0;
-is_valid(xmpp_is_subdomain, Value) ->
-    is_boolean(Value);
-is_valid(http_token, Token) ->
-    Token =:= undefined orelse is_binary(Token) andalso Token =/= <<>>;
-is_valid(Buffer, Value) when Buffer =:= receive_buffer; Buffer =:= send_buffer ->
-    is_integer(Value) andalso Value > 0 andalso Value < 1 bsl 31;
-is_valid(io_backend, Value) ->
-    lists:member(Value, [auto, io_uring, epoll]);
-is_valid(workers, Value) ->
-    is_integer(Value) andalso Value >= 0 andalso Value =< meerkat_ctl:limit(workers_max);
-is_valid(software, Value) ->
-    Value =:= undefined orelse is_binary(Value) andalso byte_size(Value) =< 763;
-is_valid(relay_program, Value) ->
-    is_list(Value) orelse is_binary(Value);
-is_valid(drain_deadline, Value) ->
-    is_integer(Value) andalso Value >= 0;
-is_valid(Callback, Value) when Callback =:= authenticator; Callback =:= authorizer;
-                               Callback =:= events ->
-    is_tuple(Value) andalso tuple_size(Value) =:= 2 andalso is_atom(element(1, Value));
-is_valid(Key, _Value) ->
-    %% Not of our trade.
-    lists:member(Key, [log_level, log_format, users_file, settings]).
-
-is_realm(#{name := Name} = Realm) ->
-    Keys = [secrets, users, total_quota, user_quota, max_allocations_per_address, max_bps,
-            user_bps, default_lifetime, max_lifetime],
-    is_valid(realm, Name)
-        andalso lists:all(fun({Key, Value}) -> lists:member(Key, Keys) andalso is_valid(Key, Value)
-                          end, maps:to_list(maps:remove(name, Realm)));
-is_realm(_) ->
-    false.
-
-is_user({User, {password, Password}}) -> is_opaque_string(User) andalso is_opaque_string(Password);
-is_user({User, {key, <<_:128>>}}) -> is_opaque_string(User);
-is_user(_) -> false.
-
-is_opaque_string(Text) ->
-    is_binary(Text) andalso meerkat_opaque_string:prepare(Text) =/= error.
-
-is_listener(#{transport := udp, ip := Ip, port := Port} = Listener) ->
-    (Ip =:= any orelse is_ip(Ip)) andalso is_port_number(Port)
-        andalso is_valid(realm, maps:get(realm, Listener, <<"default">>))
-        andalso is_other(maps:get(other, Listener, none), {Ip, Port});
-is_listener(_) ->
-    false.
-
-%% Told to clients, hence known before anything is bound.
-is_other(none, _) ->
-    true;
-is_other({OtherIp, OtherPort}, {Ip, Port}) ->
-    is_ip(OtherIp) andalso is_port_number(OtherPort) andalso OtherPort > 0 andalso Port > 0
-        andalso Ip =/= any andalso family(OtherIp) =:= family(Ip)
-        andalso OtherIp =/= Ip andalso OtherPort =/= Port;
-is_other(_, _) ->
-    false.
-
-is_relay(#{local := Local, advertised := Advertised, min_port := Min, max_port := Max}) ->
-    is_ip(Local) andalso is_ip(Advertised) andalso family(Local) =:= family(Advertised)
-        andalso is_port_number(Min) andalso is_port_number(Max) andalso Min > 0 andalso Min =< Max;
-is_relay(_) ->
-    false.
-
-is_prefix({Ip, Bits}) when is_integer(Bits), Bits >= 0 ->
-    is_ip(Ip) andalso Bits =< case family(Ip) of 4 -> 32; 6 -> 128 end;
-is_prefix(_) ->
-    false.
-
-is_server({Ip, Port}) -> is_ip(Ip) andalso is_port_number(Port) andalso Port > 0;
-is_server(_) -> false.
-
-is_xmpp_server({Host, Port}) ->
-    (is_binary(Host) orelse is_ip(Host)) andalso (Port =:= default orelse is_port_number(Port));
-is_xmpp_server(_) ->
-    false.
-
-is_http_address({Ip, Port}) -> is_ip(Ip) andalso is_port_number(Port);
-is_http_address(_) -> false.
-
-is_ip(Ip) -> inet:is_ip_address(Ip).
-
-is_port_number(Port) -> is_integer(Port) andalso Port >= 0 andalso Port =< 65535.

@@ -50,7 +50,7 @@ start_link(Name, Wanted) ->
     end,
     case listen(Name, Address, Tries) of
         {ok, Pid, Bound} ->
-            ok = meerkat_registry:put_note(Name, {http, Wanted}, Bound),
+            ok = meerkat_store:put(Name, ?MODULE, Wanted, Bound),
             #{http := #{token := Token}} = meerkat_registry:settings(Name),
             ?LOG_NOTICE("serving HTTP on http://~ts/~ts",
                         [meerkat_text:address(Bound),
@@ -72,12 +72,12 @@ address(Name) ->
 %% Where it listens, or did, as the key http_listen wanted it; the system may have chosen the port.
 -spec bound(Name :: atom(), Wanted :: address() | undefined) -> address() | none.
 bound(Name, Wanted) ->
-    meerkat_registry:note(Name, {http, Wanted}).
+    meerkat_store:get(Name, ?MODULE, Wanted).
 
 %% The next one there begins afresh.
 -spec forget(Name :: atom(), Wanted :: address()) -> ok.
 forget(Name, Wanted) ->
-    meerkat_registry:drop_note(Name, {http, Wanted}).
+    meerkat_store:delete(Name, ?MODULE, Wanted).
 
 %% Could one listen here? Why not is a reason and a sentence.
 -spec try_address(address()) -> ok | {error, {inet:posix() | no_inets, string()}}.
@@ -130,7 +130,7 @@ options(Name, Ip, Port) ->
      {modules, [?MODULE]}, {customize, ?MODULE}, {server_tokens, none},
      {max_clients, ?MAX_CLIENTS}, {max_uri_size, ?MAX_URI}, {max_header_size, ?MAX_HEADERS},
      {max_body_size, 1}, {max_content_length, 1},
-     {keep_alive, false}, {keep_alive_timeout, ?PATIENCE_S},
+     {keep_alive, false},
      {minimum_bytes_per_second, ?BYTES_PER_S},
      {meerkat, Name}].
 
@@ -151,9 +151,9 @@ response_default_headers() ->
 %% One request. A fault of ours costs its client an answer, and the log gets no more of the request
 %% than where it went: a query may hold a token.
 -spec do(#mod{}) -> {break, [{response, {response, [{atom(), term()}], iodata()}}]}.
-do(#mod{method = Method, request_uri = Uri, parsed_header = Headers, config_db = Db,
-        init_data = #init_data{peername = {_, Peer}}}) ->
-    {Path, Query} = split(Uri),
+do(#mod{method = Method, parsed_header = Headers, config_db = Db,
+        init_data = #init_data{peername = {_, Peer}}} = Mod) ->
+    {Path, Query} = split(target(Mod)),
     Request = #{method => Method, path => Path, query => Query, headers => Headers,
                 peer => ip(Peer)},
     {Code, More, Body} =
@@ -173,6 +173,14 @@ complain(Path, Class, Reason, Stack) ->
     What = if is_tuple(Reason) -> element(1, Reason); true -> Reason end,
     ?LOG_ERROR("no answer to an HTTP request for ~ts: ~tp ~tp in ~tp",
                [meerkat_text:escape(Path), Class, What, Where]).
+
+%% What is asked for. httpd of OTP 27 takes what follows `//` for a host and leaves the rest as the
+%% path (before, it left all): no page has such a name, so it stays as the client wrote it.
+target(#mod{request_line = Line, request_uri = Uri}) ->
+    case string:lexemes(Line, " ") of
+        [_Method, "//" ++ _ = Written | _] -> Written;
+        _ -> Uri
+    end.
 
 %% A query that is none is as good as empty.
 split(Uri) ->

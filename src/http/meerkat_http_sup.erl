@@ -44,7 +44,7 @@ start_link(Name) ->
 
 -spec init(atom()) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init(Name) ->
-    ok = meerkat_registry:put_note(Name, http_sup, self()),
+    ok = meerkat_roles:take(Name, http_sup),
     #{http := #{listen := Listen}} = meerkat_registry:settings(Name),
     {ok, {#{strategy => one_for_one, intensity => 5, period => 60},
           [#{id => meerkat_history, start => {meerkat_history, start_link, [Name]}},
@@ -95,7 +95,7 @@ close(same) ->
     ok;
 close({Name, undefined, Old, false}) ->
     ok = meerkat_beside_sup:stop_child(Name, ?MODULE),
-    _ = [ok = meerkat_registry:drop_note(Name, Note) || Note <- [http_sup, history]],
+    _ = [ok = meerkat_roles:leave(Name, Role) || Role <- [http_sup, history]],
     ended(Name, Old);
 close({_Name, _New, undefined, false}) ->
     ok;
@@ -154,7 +154,7 @@ ended(Name, Listen) ->
     meerkat_http:forget(Name, Listen).
 
 running(Name) ->
-    case meerkat_registry:note(Name, http_sup) of
+    case meerkat_roles:find(Name, http_sup) of
         none -> none;
         Pid -> case is_process_alive(Pid) of true -> Pid; false -> none end
     end.

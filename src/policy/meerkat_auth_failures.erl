@@ -70,12 +70,12 @@ latest(Buckets, Old, Until) when Old < Until ->
 latest(_Buckets, _Old, _Until) ->
     ok.
 
+%% The length keeps a short prefix and a long name apart from a long prefix and a short name.
 bucket(#failures{key = Key}, Ip, Name) ->
-    <<Hash:64, _/binary>> = crypto:mac(hmac, sha256, Key, [prefix(Ip), Name]),
+    Source = meerkat_prefix:source(Ip),
+    <<Hash:64, _/binary>> =
+        crypto:mac(hmac, sha256, Key, [<<(byte_size(Source))>>, Source, Name]),
     Hash rem ?BUCKETS + 1.
-
-prefix({A, B, C, D}) -> <<4, A, B, C, D>>;
-prefix({A, B, C, D, _, _, _, _}) -> <<6, A:16, B:16, C:16, D:16>>.
 
 %% Microseconds since this VM started.
 -spec now_us() -> non_neg_integer().

@@ -66,5 +66,5 @@ more(Places, Place, {Step, Most}, NowUs) ->
     end.
 
 bucket(#refusals{key = Key}, Ip) ->
-    <<Hash:64, _/binary>> = crypto:mac(hmac, sha256, Key, meerkat_quota:source(Ip)),
+    <<Hash:64, _/binary>> = crypto:mac(hmac, sha256, Key, meerkat_prefix:source(Ip)),
     Hash rem ?BUCKETS + 3.

@@ -196,8 +196,7 @@ sentence(Reason) -> Reason.
 %%   relay_gap_ms  how long the server was without, the last time: to the last allocation replayed;
 %%                 relay_gap_total_ms: all times together
 %%   relay_replayed, relay_lost  allocations that the next relay got, and that it did not
-%%   xmpp          connections to XMPP servers, who hears of changes, what was counted
-%%                 (meerkat_xmpp:info/1); or none
+%%   xmpp          connections to XMPP servers, how many hear of changes, what was counted; or none
 %%   relay         the relay program's tables and counters (c_src/ctl/counters.def), or why not
 -spec info(name()) -> #{listeners := [{inet:ip_address(), inet:port_number()}],
                         relays := [map()],
@@ -212,29 +211,7 @@ sentence(Reason) -> Reason.
                         relay_lost := non_neg_integer(),
                         xmpp := map() | none,
                         relay := {ok, map()} | {error, relay_down | busy}}.
-info(Name) ->
-    #{relays := Relays, own_kinds := Kinds} = meerkat_registry:settings(Name),
-    #{restarts := Restarts, gap_ms := Gap, gap_total_ms := GapTotal, replayed := Replayed,
-      lost := Lost} = meerkat_restarts:counts(Name),
-    #{listeners => bound(Name),
-      relay_restarts => Restarts,
-      relay_gap_ms => Gap,
-      relay_gap_total_ms => GapTotal,
-      relay_replayed => Replayed,
-      relay_lost => Lost,
-      relays => [maps:with([local, advertised, min_port, max_port], Relay) || Relay <- Relays],
-      own_kinds => Kinds,
-      allocations => meerkat_registry:count(Name),
-      draining => meerkat_drain:is_draining(Name),
-      answers => meerkat_answers:outcomes(meerkat_registry:answers(Name)),
-      xmpp => meerkat_xmpp:info(Name),
-      relay => meerkat_relay:stats(Name)}.
-
-bound(Name) ->
-    case meerkat_registry:note(Name, listening) of
-        none -> [];
-        Bound -> [Address || {_Id, Address} <- lists:sort(maps:to_list(Bound))]
-    end.
+info(Name) -> meerkat_status:info(Name).
 
 %% What an operator looks at first; meerkat_status:status/1 tells its members. badarg if there is no
 %% server of that name.

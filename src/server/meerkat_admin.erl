@@ -2,7 +2,7 @@
 %% a question travels is for others (meerkat_admin_socket).
 -module(meerkat_admin).
 
--export([handle/2]).
+-export([handle/2, loaded/2]).
 -export_type([question/0, answer/0]).
 
 -type question() :: {Verb :: atom(), Args :: [term()]}.
@@ -87,7 +87,7 @@ handle({loglevel, [Text]}, _Server) ->
             {error, iolist_to_binary(["a log level is one of ", Levels])}
     end;
 handle({reload, []}, Server) ->
-    case meerkat_registry:note(Server, options) of
+    case meerkat_store:get(Server, ?MODULE, loaded) of
         none -> {error, <<"this server was not started from a file or the environment">>};
         Options -> reload(Server, meerkat_config:load(Options))
     end;
@@ -106,14 +106,18 @@ service(Server) ->
                                           <- [meerkat_services:uris(Server, Realm)]],
     hd(Found ++ [#{stun => [], turn => []}]).
 
+%% What the server's configuration was loaded by; {reload, []} loads by it again.
+-spec loaded(Server :: atom(), #{file => file:name_all()}) -> ok.
+loaded(Server, Options) ->
+    meerkat_store:put_lasting(Server, ?MODULE, loaded, Options).
+
 %% What a check of the machine goes by, secrets left out: the limits that count are the relay's.
 doctor(Server) ->
     #{config := Config, relay_program := Program} = meerkat_registry:settings(Server),
-    Port = meerkat_registry:note(Server, port),
     #{listeners := Listening} = meerkat:info(Server),
-    Pid = case is_port(Port) andalso erlang:port_info(Port, os_pid) of
-        {os_pid, Number} -> integer_to_binary(Number);
-        _ -> list_to_binary(os:getpid())
+    Pid = case meerkat_relay:os_pid(Server) of
+        {ok, Number} -> integer_to_binary(Number);
+        none -> list_to_binary(os:getpid())
     end,
     Asked = [max_allocations, relays, receive_buffer, send_buffer, io_backend],
     (maps:with(Asked, Config()))#{
@@ -151,10 +155,10 @@ drain(Server, Options) ->
     drained(Server, Options).
 
 drained(Server, #{stay := true}) ->
-    {ok, meerkat_registry:count(Server)};
+    {ok, meerkat_alloc_table:count(Server)};
 drained(Server, Options) ->
     Deadline = maps:get(deadline, Options, infinity),
-    {ok, meerkat_registry:count(Server), fun() ->
+    {ok, meerkat_alloc_table:count(Server), fun() ->
         meerkat_drain:end_after(Server, Deadline, operator, fun meerkat_drain:end_node/0)
     end}.
 

@@ -1,5 +1,5 @@
-%% What stands beside what relays, as far as it is configured: HTTP, and the component of XMPP
-%% servers. Reloads let them come and go. They are temporary, and so is this: whatever becomes of
+%% Supervises what stands beside what relays (meerkat_beside), as far as it is configured. Reloads
+%% let its children come and go. They are temporary, and so is this: whatever becomes of
 %% them, what relays goes on, and a relay that dies does not take them along.
 -module(meerkat_beside_sup).
 -behaviour(supervisor).
@@ -26,7 +26,7 @@ start_link(Name) ->
 %% Starts what the settings ask for by now; nothing if it runs.
 -spec start_child(Name :: atom(), supervisor:child_spec()) -> ok | {error, term()}.
 start_child(Name, Spec) ->
-    try supervisor:start_child(meerkat_registry:note(Name, beside), Spec) of
+    try supervisor:start_child(meerkat_roles:find(Name, beside), Spec) of
         {ok, _Pid} -> ok;
         {error, {already_started, _Pid}} -> ok;
         {error, Reason} -> {error, Reason}
@@ -38,7 +38,7 @@ start_child(Name, Spec) ->
 
 -spec stop_child(Name :: atom(), Id :: module()) -> ok.
 stop_child(Name, Id) ->
-    try supervisor:terminate_child(meerkat_registry:note(Name, beside), Id) of
+    try supervisor:terminate_child(meerkat_roles:find(Name, beside), Id) of
         ok -> ok;
         {error, not_found} -> ok
     catch
@@ -47,8 +47,6 @@ stop_child(Name, Id) ->
 
 -spec init(atom()) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init(Name) ->
-    ok = meerkat_registry:put_note(Name, beside, self()),
-    Settings = meerkat_registry:settings(Name),
+    ok = meerkat_roles:take(Name, beside),
     {ok, {#{strategy => one_for_one},
-          meerkat_http_sup:child_specs(Name, Settings)
-              ++ meerkat_xmpp_sup:child_specs(Name, Settings)}}.
+          meerkat_beside:child_specs(Name, meerkat_registry:settings(Name))}}.

@@ -17,7 +17,7 @@ alive(Name) ->
 not_ready(Name) ->
     #{quota := #{total := Most}} = meerkat_registry:settings(Name),
     not_ready(Name, #{relay => meerkat_relay:stats(Name),
-                      allocations => meerkat_registry:count(Name),
+                      allocations => meerkat_alloc_table:count(Name),
                       allocations_max => Most,
                       draining => meerkat_drain:is_draining(Name)}).
 
@@ -26,9 +26,8 @@ not_ready(Name) ->
                                   draining := _}) -> [reason()].
 not_ready(Name, #{relay := Relay, allocations := N, allocations_max := Most,
                   draining := Draining}) ->
-    Listening = meerkat_registry:note(Name, listening),
     [relay_down || Relay =:= {error, relay_down}]
-        ++ [not_listening || Listening =:= none orelse map_size(Listening) =:= 0]
+        ++ [not_listening || map_size(meerkat_listening:bound(Name)) =:= 0]
         ++ [draining || Draining]
         ++ [no_room || N >= Most]
         ++ [no_ports || {ok, #{ports_free := 0}} <- [Relay]].

@@ -30,7 +30,7 @@ start_link(Name) ->
 %% Oldest first; none where nothing is kept.
 -spec samples(Name :: atom()) -> [sample()].
 samples(Name) ->
-    case meerkat_registry:note(Name, history) of
+    case meerkat_roles:find(Name, history) of
         none -> [];
         Pid -> try gen_server:call(Pid, samples) catch exit:_ -> [] end
     end.
@@ -49,7 +49,7 @@ sample(#{allocations := Allocations}, Now) ->
 
 -spec init(atom()) -> {ok, #state{}, {continue, sample}}.
 init(Name) ->
-    ok = meerkat_registry:put_note(Name, history, self()),
+    ok = meerkat_roles:take(Name, history),
     {ok, #state{name = Name}, {continue, sample}}.
 
 -spec handle_continue(sample, #state{}) -> {noreply, #state{}}.

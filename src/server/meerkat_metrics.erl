@@ -12,8 +12,6 @@
     allocations := non_neg_integer(),
     allocations_max := non_neg_integer(),
     draining := boolean(),
-    %% As meerkat_xmpp:info/1 says.
-    xmpp := map() | none,
     not_ready := [meerkat_health:reason()],
     answers := #{{meerkat_answers:method(), meerkat_answers:outcome()} => non_neg_integer()},
     durations := #{meerkat_answers:method() => meerkat_answers:durations()},
@@ -22,7 +20,9 @@
     queues := #{relay | request => non_neg_integer()},
     processes := #{erlang | relay => meerkat_proc:usage()},
     vm := #{atom() => term()},
-    build := #{version := binary(), otp := binary(), io_backend := binary()}
+    build := #{version := binary(), otp := binary(), io_backend := binary()},
+    %% And what stands beside (meerkat_beside:info/1).
+    _ => _
 }.
 %% A relay address and its ports; how many are free is not known without the relay program.
 -type pool() :: #{pool := pos_integer(), address := inet:ip_address(), total := pos_integer(),
@@ -105,24 +105,9 @@ rows() ->
       "allocations there were when it died: ok, the next one has them; lost, it does not",
       fun(#{restarts := #{replayed := Replayed, lost := Lost}}) ->
           [{[{outcome, "ok"}], Replayed}, {[{outcome, "lost"}], Lost}]
-      end},
-     {"xmpp_connections", gauge, [state],
-      "connections of the component, connecting or up",
-      fun(#{xmpp := Xmpp}) ->
-          States = case Xmpp of none -> []; #{connections := Of} -> maps:values(Of) end,
-          [{[{state, atom_to_binary(State)}], length([S || S <- States, S =:= State])}
-           || State <- [connecting, up]]
-      end},
-     {"xmpp_events_total", counter, [event],
-      "what the component met with: "
-      ++ lists:append(lists:join("; ", [atom_to_list(Event) ++ ", " ++ What
-                                        || {Event, What} <- meerkat_xmpp_counts:help()])),
-      fun(#{xmpp := Xmpp}) ->
-          Counts = case Xmpp of none -> #{}; #{counts := Counted} -> Counted end,
-          [{[{event, atom_to_binary(Event)}], maps:get(Event, Counts, 0)}
-           || {Event, _} <- meerkat_xmpp_counts:help()]
-      end},
-     {"requests_waiting", gauge, [], "requests the relay has passed on and has no response to yet",
+      end}]
+    ++ meerkat_beside:metrics() ++
+    [{"requests_waiting", gauge, [], "requests the relay has passed on and has no response to yet",
       stat(requests)},
      {"mailbox_bytes", gauge, [way],
       "bytes waiting in the relay: in, for its workers; out, from them to Erlang",
@@ -262,22 +247,23 @@ help(Help) ->
 snapshot(Name) ->
     #{relays := Relays, quota := #{total := Most}} = meerkat_registry:settings(Name),
     Relay = meerkat_relay:stats(Name),
-    Info = #{relay => Relay, allocations => meerkat_registry:count(Name),
+    Info = #{relay => Relay, allocations => meerkat_alloc_table:count(Name),
              allocations_max => Most, draining => meerkat_drain:is_draining(Name)},
     Answers = meerkat_registry:answers(Name),
-    Info#{not_ready => meerkat_health:not_ready(Name, Info),
+    Beside = meerkat_beside:info(Name),
+    maps:merge(Beside, Info#{
+          not_ready => meerkat_health:not_ready(Name, Info),
           answers => meerkat_answers:by_method(Answers),
           durations => meerkat_answers:durations(Answers),
           pools => [pool(R, Relay) || R <- Relays],
           restarts => meerkat_restarts:counts(Name),
-          xmpp => meerkat_xmpp:info(Name),
-          queues => #{relay => waiting([meerkat_registry:note(Name, relay),
-                                         meerkat_registry:note(Name, wire)]),
-                      request => waiting([meerkat_registry:note(Name, {request, N})
+          queues => #{relay => waiting([meerkat_roles:find(Name, relay),
+                                         meerkat_roles:find(Name, wire)]),
+                      request => waiting([meerkat_roles:find(Name, {request, N})
                                           || N <- lists:seq(0, meerkat_request_sup:size() - 1)])},
-          processes => processes(meerkat_registry:note(Name, port)),
+          processes => processes(meerkat_relay:os_pid(Name)),
           vm => virtual_machine(),
-          build => build(Relay)}.
+          build => build(Relay)}).
 
 pool(#{pool := Pool, advertised := Ip, min_port := Min, max_port := Max}, Relay) ->
     Known = #{pool => Pool, address => Ip, total => Max - Min + 1},
@@ -290,11 +276,11 @@ waiting(Pids) ->
     lists:sum([N || Pid <- Pids, is_pid(Pid),
                     {message_queue_len, N} <- [process_info(Pid, message_queue_len)]]).
 
-processes(Port) ->
+processes(Relay) ->
     Erlang = #{erlang => meerkat_proc:usage(list_to_integer(os:getpid()))},
-    case is_port(Port) andalso erlang:port_info(Port, os_pid) of
-        {os_pid, Pid} -> Erlang#{relay => meerkat_proc:usage(Pid)};
-        _ -> Erlang
+    case Relay of
+        {ok, Pid} -> Erlang#{relay => meerkat_proc:usage(Pid)};
+        none -> Erlang
     end.
 
 virtual_machine() ->

@@ -43,26 +43,26 @@ renew(Name, Config) ->
         {error, Sentence} -> {error, Sentence}
     end.
 
-%% First for everybody, a relay that is just being started included: it goes by what it finds. Then
-%% HTTP is served where it is wanted now, and the relay there is follows step by step; if it will
-%% not take one, those before are undone and all is as it was. What is closed comes last, for that
-%% cannot fail, nor be undone.
-put_in_force(Name, #{http := #{listen := To}} = New, #{http := #{listen := From}} = Old) ->
+%% The settings are first put in force for everybody: a relay that is just being started goes by
+%% what it finds. Then what stands beside prepares, and the relay there is follows step by step; if
+%% it will not take one, those before are undone and all is as it was. What is closed comes last,
+%% for that cannot fail, nor be undone.
+put_in_force(Name, New, Old) ->
     ok = meerkat_registry:replace(Name, New),
-    case meerkat_http_sup:open(Name, To, From) of
-        {ok, Http} ->
-            case take(Name, steps(New, Old), []) of
-                {error, Sentence} when Sentence =/= relay_down ->
-                    ok = meerkat_http_sup:undo(Http),
-                    refused(Name, Old, Sentence);
-                Taken ->
-                    ok = meerkat_http_sup:close(Http),
-                    ok = follow(Name, New, Old, Taken),
-                    meerkat_xmpp_sup:changed(Name)
-            end;
-        {error, Sentence} ->
-            refused(Name, Old, [Sentence, "; nothing has changed"])
+    case meerkat_beside:prepare(Name, New, Old) of
+        {ok, Beside} -> settled(take(Name, steps(New, Old), []), Name, New, Old, Beside);
+        {error, Sentence} -> refused(Name, Old, Sentence)
     end.
+
+settled({error, Sentence}, Name, _New, Old, Beside) ->
+    ok = meerkat_beside:rollback(Beside),
+    refused(Name, Old, Sentence);
+settled(stopped, _Name, _New, _Old, _Beside) ->
+    {error, "the server was stopped meanwhile"};
+settled(Taken, Name, New, Old, Beside) ->
+    ok = follow(Name, New, Old, Taken),
+    ok = meerkat_beside:commit(Beside),
+    meerkat_beside:changed(Name).
 
 refused(Name, Old, Sentence) ->
     ok = meerkat_registry:replace(Name, Old),
@@ -70,12 +70,25 @@ refused(Name, Old, Sentence) ->
 
 follow(Name, New, Old, {ok, Replies}) ->
     Closed = closed(New, Old),
-    _ = [meerkat_relay:call(Name, Message) || Message <- Closed],
+    lists:foreach(fun(Message) -> close(Name, Message) end, Closed),
     rates(Name, New),
     note(Name, Replies, Closed);
-follow(_Name, _New, _Old, {error, relay_down}) ->
+follow(_Name, _New, _Old, dead) ->
     %% The next one begins with the new settings.
     ok.
+
+%% All else is in force by now, and this cannot be refused; it may only come late.
+close(Name, Message) ->
+    case meerkat_relay:call(Name, Message) of
+        {error, busy} -> late(meerkat_relay:tell(Name, Message));
+        {error, slow} -> late(ok);
+        {error, Gone} when Gone =:= dead; Gone =:= stopped -> ok;
+        {ok, _Reply} -> ok
+    end.
+
+late(ok) ->
+    ?LOG_WARNING("the relay program does not answer: what is no longer configured it closes when "
+                 "it does").
 
 %%% Steps
 
@@ -85,34 +98,27 @@ steps(New, Old) ->
         ++ listener_steps(New, Old).
 
 relay_steps(#{relays := Relays}, #{relays := Before}) ->
-    [{meerkat_relay:relay_address(Relay), [{pool_close, #{pool => Pool}}],
+    [{meerkat_relay_setup:relay_address(Relay), [{pool_close, #{pool => Pool}}],
       {["cannot relay from ", meerkat_text:ip(Local)], needed}}
      || #{pool := Pool, local := Local} = Relay <- Relays, not lists:member(Relay, Before)].
 
 tune_steps(New, Old) ->
-    [{tune(New), [tune(Old)], {"the relay does not take the new values", needed}}
-     || tune(New) =/= tune(Old)].
-
-tune(#{relay_config := Config}) ->
-    {tune, maps:with([nonce_lifetime_s, nonce_features, channel_max, rfc3489,
-                      unauthenticated_rate, unauthenticated_burst, receive_buffer,
-                      send_buffer], Config)}.
+    {Tune, Back} = {meerkat_relay_setup:tune(New), meerkat_relay_setup:tune(Old)},
+    [{Tune, [Back], {"the relay does not take the new values", needed}} || Tune =/= Back].
 
 policy_steps(New, Old) ->
-    [{policy(New), [policy(Old)], {"the peer rules are refused", needed}}].
-
-policy(#{rules := Rules}) ->
-    {policy, #{rules => meerkat_policy:encode(Rules)}}.
+    [{meerkat_relay_setup:policy(New), [meerkat_relay_setup:policy(Old)],
+      {"the peer rules are refused", needed}}].
 
 listener_steps(#{listeners := Listeners}, #{listeners := Before}) ->
-    [{meerkat_relay:listen_message(L), back(L, Before),
+    [{meerkat_relay_setup:listen(L), back(L, Before),
       {["cannot listen on udp ", meerkat_text:address(Local)],
        case Optional of true -> optional; false -> needed end}}
      || #{local := Local, optional := Optional} = L <- Listeners, not lists:member(L, Before)].
 
 back(#{id := Id}, Before) ->
     case [L || #{id := Same} = L <- Before, Same =:= Id] of
-        [Listener] -> [meerkat_relay:listen_message(Listener)];
+        [Listener] -> [meerkat_relay_setup:listen(Listener)];
         [] -> [{unlisten, #{listener => Id}}]
     end.
 
@@ -124,47 +130,68 @@ closed(#{listeners := Listeners, relays := Relays},
         ++ [{pool_close, #{pool => Pool}}
             || #{pool := Pool} = Relay <- RelaysBefore, not lists:member(Relay, Relays)].
 
-%% The replies, or what stopped it, all undone.
-take(_Name, [], Undo) ->
-    {ok, [Reply || {_, Reply} <- Undo]};
-take(Name, [{Message, Back, {Complaint, Need}} | Steps], Undo) ->
+%% The replies to all steps; a sentence, those before it undone; or that there is no relay to take
+%% them.
+-spec take(Name :: atom(), [step()], Done :: list()) ->
+    {ok, [{meerkat_ctl:message(), map()}]} | {error, unicode:chardata()} | dead | stopped.
+take(_Name, [], Done) ->
+    {ok, [Reply || {_, Reply} <- Done]};
+take(Name, [{Message, Back, {Complaint, Need}} | Steps], Done) ->
     case meerkat_relay:call(Name, Message) of
         {ok, #{status := ok} = Reply} ->
-            take(Name, Steps, [{Back, {Message, Reply}} | Undo]);
+            take(Name, Steps, [{Back, {Message, Reply}} | Done]);
         {ok, #{detail := Detail}} when Need =:= optional ->
             ?LOG_WARNING("~ts: ~ts", [Complaint, meerkat_text:escape(Detail)]),
-            take(Name, Steps, Undo);
-        {error, relay_down} ->
-            {error, relay_down};
-        Refusal ->
-            _ = [meerkat_relay:call(Name, Undoing) || {Undoings, _} <- Undo, Undoing <- Undoings],
-            {error, complaint(Complaint, Refusal)}
+            take(Name, Steps, Done);
+        {ok, #{status := Status, detail := Detail}} ->
+            ok = undo(Name, undoing(Done)),
+            {error, io_lib:format("~ts: ~ts (~ts); nothing has changed",
+                                  [Complaint, meerkat_text:escape(Detail), Status])};
+        {error, busy} ->
+            ok = tell_all(Name, undoing(Done)),
+            {error, "the relay program is busy; nothing has changed"};
+        {error, slow} ->
+            %% It may do this step yet, and then what undoes it.
+            ok = tell_all(Name, Back ++ undoing(Done)),
+            {error, "the relay program does not answer in time; the configuration before stays in "
+                    "force"};
+        {error, Gone} ->
+            Gone
     end.
 
-complaint(Complaint, {ok, #{status := Status, detail := Detail}}) ->
-    io_lib:format("~ts: ~ts (~ts); nothing has changed",
-                  [Complaint, meerkat_text:escape(Detail), Status]);
-complaint(_Complaint, {error, busy}) ->
-    "the relay program is busy; nothing has changed".
+%% Latest first.
+undoing(Done) ->
+    lists:append([Back || {Back, _} <- Done]).
+
+%% One that is busy by now does it later.
+undo(Name, [Undo | Undoing]) ->
+    case meerkat_relay:call(Name, Undo) of
+        {error, busy} -> tell_all(Name, [Undo | Undoing]);
+        {error, slow} -> tell_all(Name, Undoing);
+        {error, Gone} when Gone =:= dead; Gone =:= stopped -> ok;
+        {ok, _Reply} -> undo(Name, Undoing)
+    end;
+undo(_Name, []) ->
+    ok.
 
 %%% Afterwards
 
 %% Bucket 0 is that of all allocations.
 rates(Name, #{bandwidth := #{total := OfAll}} = Settings) ->
-    Wire = meerkat_registry:note(Name, wire),
     OfAllocations = {bucket, #{bucket => 0, bytes_per_s => OfAll}},
-    _ = [meerkat_relay:command(Wire, 0, Bucket)
-         || Bucket <- [OfAllocations | meerkat_quota:rates(Name, Settings)]],
-    ok.
+    tell_all(Name, [OfAllocations | meerkat_quota:rates(Name, Settings)]).
+
+tell_all(Name, Messages) ->
+    lists:foreach(fun(Message) -> ok = meerkat_relay:tell(Name, Message) end, Messages).
 
 %% Where we listen now.
 note(Name, Replies, Closed) ->
     Opened = maps:from_list([{Id, Address} || {{listen, #{listener := Id}}, #{local := Address}}
                                                   <- Replies]),
     Gone = [Id || {unlisten, #{listener := Id}} <- Closed],
-    Before = case meerkat_registry:note(Name, listening) of none -> #{}; Bound -> Bound end,
+    Before = meerkat_listening:bound(Name),
     _ = [?LOG_NOTICE("listening on udp ~ts", [meerkat_text:address(Address)])
          || {Id, Address} <- maps:to_list(Opened), not is_map_key(Id, Before)],
     _ = [?LOG_NOTICE("no longer listening on udp ~ts", [meerkat_text:address(maps:get(Id, Before))])
          || Id <- Gone, is_map_key(Id, Before)],
-    meerkat_registry:put_note(Name, listening, maps:without(Gone, maps:merge(Before, Opened))).
+    meerkat_listening:set(Name, maps:without(Gone, maps:merge(Before, Opened))).

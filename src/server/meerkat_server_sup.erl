@@ -4,16 +4,8 @@
 -module(meerkat_server_sup).
 -behaviour(supervisor).
 
--export([start_link/3, patience/0]).
+-export([start_link/3]).
 -export([init/1]).
-
-%% So many deaths within so many seconds are borne; the next one ends the server.
--define(DEATHS, 5).
--define(SECONDS, 60).
-
--spec patience() -> {Deaths :: pos_integer(), Seconds :: pos_integer()}.
-patience() ->
-    {?DEATHS, ?SECONDS}.
 
 %% The configuration comes in a fun, for supervisors print their children's arguments. Spec tells
 %% one child specification from another: who starts a server anew from the same one gets it with
@@ -48,7 +40,8 @@ prepare(Name, Spec, Config) ->
 
 -spec init(atom()) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init(Name) ->
-    {ok, {#{strategy => rest_for_one, intensity => ?DEATHS, period => ?SECONDS},
+    {Deaths, Seconds} = meerkat_restarts:patience(),
+    {ok, {#{strategy => rest_for_one, intensity => Deaths, period => Seconds},
           [#{id => meerkat_registry,
              start => {meerkat_registry, start_link, [Name]}},
            meerkat_beside_sup:child_spec(Name),
@@ -58,5 +51,5 @@ init(Name) ->
            #{id => meerkat_request_sup,
              start => {meerkat_request_sup, start_link, [Name]},
              type => supervisor},
-           #{id => meerkat_relay,
-             start => {meerkat_relay, start_link, [Name]}}]}}.
+           #{id => meerkat_relay_owner,
+             start => {meerkat_relay_owner, start_link, [Name]}}]}}.

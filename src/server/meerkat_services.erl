@@ -31,11 +31,8 @@ uri(Scheme, Address, Query) ->
 
 bound(Name, Wanted) ->
     #{realms := Realms} = Settings = meerkat_registry:settings(Name),
-    case meerkat_registry:note(Name, listening) of
-        none -> [];
-        Bound -> [Address || {Id, Address} <- maps:to_list(Bound),
-                             is_wanted(Wanted, maps:get(Id, Realms), Settings)]
-    end.
+    [Address || {Id, Address} <- maps:to_list(meerkat_listening:bound(Name)),
+                is_wanted(Wanted, maps:get(Id, Realms), Settings)].
 
 is_wanted(all, Realm, Settings) -> meerkat_settings:owner(Realm, Settings) =:= default;
 is_wanted(Wanted, Realm, _Settings) -> Wanted =:= Realm.

@@ -24,7 +24,7 @@
 list(Name, Filter) ->
     Traffic = traffic(Name),
     Sessions = [{Session, Pid, maps:get(Session, Traffic, #{})}
-                || {Session, Pid} <- meerkat_registry:sessions(Name)],
+                || {Session, Pid} <- meerkat_alloc_table:sessions(Name)],
     Sort = maps:get(sort, Filter, age),
     case is_map_key(user, Filter) orelse is_map_key(peer, Filter) orelse Sort =:= user of
         true ->
@@ -124,7 +124,7 @@ find(Name, Id) ->
         error ->
             {error, not_found};
         Session ->
-            case meerkat_registry:pid(Name, Session) of
+            case meerkat_alloc_table:pid(Name, Session) of
                 none -> {error, not_found};
                 Pid -> {ok, Session, Pid}
             end

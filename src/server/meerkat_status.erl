@@ -1,9 +1,32 @@
 %% What a person, a probe or a page wants to know of a server at a glance. It only reads.
 -module(meerkat_status).
 
--export([status/1, is_ready/1]).
+-export([info/1, status/1, is_ready/1]).
 
-%% Members:
+%% meerkat:info/1 tells its members.
+-spec info(Name :: atom()) -> map().
+info(Name) ->
+    #{relays := Relays, own_kinds := Kinds} = meerkat_registry:settings(Name),
+    #{restarts := Restarts, gap_ms := Gap, gap_total_ms := GapTotal, replayed := Replayed,
+      lost := Lost} = meerkat_restarts:counts(Name),
+    #{listeners => bound(Name),
+      relay_restarts => Restarts,
+      relay_gap_ms => Gap,
+      relay_gap_total_ms => GapTotal,
+      relay_replayed => Replayed,
+      relay_lost => Lost,
+      relays => [maps:with([local, advertised, min_port, max_port], Relay) || Relay <- Relays],
+      own_kinds => Kinds,
+      allocations => meerkat_alloc_table:count(Name),
+      draining => meerkat_drain:is_draining(Name),
+      answers => meerkat_answers:outcomes(meerkat_registry:answers(Name)),
+      xmpp => maps:get(xmpp, meerkat_beside:info(Name)),
+      relay => meerkat_relay:stats(Name)}.
+
+bound(Name) ->
+    [Address || {_Id, Address} <- lists:sort(maps:to_list(meerkat_listening:bound(Name)))].
+
+%% meerkat:status/1. Members:
 %%   server, version, otp, os_pid, uptime_s (of the node)
 %%   ready         would an Allocate be welcome?
 %%   draining      and ends_in_s where an end is awaited: seconds, or `infinity`
@@ -17,7 +40,7 @@
 %%   answers       as in meerkat:info/1, those that were
 -spec status(Name :: atom()) -> map().
 status(Name) ->
-    #{relay := Relay, answers := Answers} = Info = meerkat:info(Name),
+    #{relay := Relay, answers := Answers} = Info = info(Name),
     {ok, Version} = application:get_key(meerkat, vsn),
     {Uptime, _} = erlang:statistics(wall_clock),
     #{quota := #{total := Max}} = meerkat_registry:settings(Name),
@@ -29,7 +52,7 @@ status(Name) ->
         os_pid => list_to_binary(os:getpid()),
         uptime_s => Uptime div 1000,
         ready => is_ready(Name),
-        http => case meerkat_http:address(Name) of none -> undefined; Http -> Http end,
+        http => maps:get(http, meerkat_beside:info(Name)),
         ends_in_s => case meerkat_drain:ending(Name) of none -> null; {Seconds, _} -> Seconds end,
         max_allocations => Max,
         answers => maps:filter(fun(_, N) -> N > 0 end, Answers)}).

@@ -1,20 +1,15 @@
 %% Users that come and go while a server runs, beside those of its configuration. They are kept in
-%% the file of the key `users_file`, in the form of the key `users`, or until the server ends where
-%% there is none. A change is a reload of its own: it is in force with the next request, or not at
+%% the file of the key `users_file` (meerkat_config_users), or until the server ends where there is
+%% none. A change is a reload of its own: it is in force with the next request, or not at
 %% all.
 -module(meerkat_users).
 
 -export([list/1, add/3, remove/2]).
--export([read/1]).
 
--include_lib("kernel/include/file.hrl").
-
--type users() :: #{binary() => proof()}.
--type proof() :: {password, binary()} | {key, <<_:128>>}.
 %% Where a change is kept: in that file, or until the server ends.
 -type kept() :: {file, binary()} | memory.
 
--export_type([users/0, proof/0, kept/0]).
+-export_type([kept/0]).
 
 %% Those there are, by name. `from`: the configuration, or here.
 -spec list(Name :: atom()) ->
@@ -33,7 +28,8 @@ row(Name, User, {Proof, _}, From) ->
       allocations => meerkat_quota:count(Name, {user, {default, Key}})}.
 
 %% Adds a user, or gives one that was added another password. Errors are sentences.
--spec add(Name :: atom(), User :: binary(), proof()) -> {ok, kept()} | {error, string()}.
+-spec add(Name :: atom(), User :: binary(), meerkat_config_users:proof()) ->
+    {ok, kept()} | {error, string()}.
 add(Name, User, Proof) ->
     change(Name, fun(#{users := Configured} = Config) ->
         case {is_map_key(User, Configured), checked(User, Proof)} of
@@ -89,7 +85,8 @@ changed(Name, Fun) ->
     end,
     case meerkat_reload:change(Name, Put) of
         {ok, {undefined, _, _}} -> {ok, memory};
-        {ok, {File, Added, Before}} -> kept(Name, write(File, Added), File, Before);
+        {ok, {File, Added, Before}} ->
+            kept(Name, meerkat_config_users:write(File, Added), File, Before);
         {error, Sentence} -> {error, Sentence}
     end.
 
@@ -99,71 +96,3 @@ kept(Name, {error, Reason}, File, Before) ->
     Back = fun(Config) -> {ok, Config#{added_users => Before}, ok} end,
     _ = meerkat_reload:change(Name, Back),
     {error, lists:flatten(io_lib:format("nothing has changed: ~ts: ~ts", [File, Reason]))}.
-
-%%% The file
-
-%% The users in a file, none if it is not there. Errors are sentences that name file and line.
--spec read(binary()) -> {ok, users()} | {error, unicode:chardata()}.
-read(File) ->
-    case filelib:is_file(File) andalso meerkat_conf_nif:read(File) of
-        false -> {ok, #{}};
-        {ok, Leaves} -> parsed(File, Leaves);
-        {error, {Name, 0, Reason}} -> {error, [Name, ": ", Reason]};
-        {error, {Name, Line, Reason}} -> {error, at(Name, Line, Reason)}
-    end.
-
-parsed(_File, []) ->
-    {ok, #{}};
-parsed(_File, [{[<<"users">>], empty_list, _}]) ->
-    {ok, #{}};
-parsed(_File, Leaves) ->
-    case [Leaf || {[Key | _], _, _} = Leaf <- Leaves, Key =/= <<"users">>] of
-        [{_, _, #{file := Name, line := Line}} | _] ->
-            {error, at(Name, Line, "a users_file has the key users and no other")};
-        [] ->
-            Groups = [{Path, Value, Place} || {[_ | Path], Value, Place} <- Leaves],
-            case meerkat_config_value:parse_leaves(users, Groups) of
-                {ok, Users} ->
-                    {ok, Users};
-                {error, {Shown, Allowed}, #{file := Name, line := Line}} ->
-                    {error, at(Name, Line, ["users is ", Shown, "; it must be ", Allowed])}
-            end
-    end.
-
-at(Name, Line, Sentence) ->
-    [Name, $:, integer_to_list(Line), ": ", Sentence].
-
-%% Whole or not at all, and readable by nobody else from its first byte on.
-write(File, Users) ->
-    Temporary = <<File/binary, ".new">>,
-    _ = file:delete(Temporary),
-    Steps = [fun() -> file:write_file(Temporary, <<>>, [exclusive]) end,
-             fun() -> file:change_mode(Temporary, 8#600) end,
-             fun() -> file:write_file(Temporary, rendered(Users), [sync]) end,
-             fun() -> file:rename(Temporary, File) end],
-    case done(Steps) of
-        ok ->
-            ok;
-        {error, Reason} ->
-            _ = file:delete(Temporary),
-            {error, file:format_error(Reason)}
-    end.
-
-done([Step | Steps]) ->
-    case Step() of
-        ok -> done(Steps);
-        {error, Reason} -> {error, Reason}
-    end;
-done([]) ->
-    ok.
-
-rendered(Users) ->
-    ["# Users added by `meerkatctl users add`; written anew at each change.\n"
-     "users = (",
-     lists:join(",", [["\n    { name = ", meerkat_config_value:libconfig(User), "; ",
-                       rendered_proof(Proof), "; }"]
-                      || {User, Proof} <- lists:sort(maps:to_list(Users))]),
-     "\n);\n"].
-
-rendered_proof({password, Password}) -> ["password = ", meerkat_config_value:libconfig(Password)];
-rendered_proof({key, Key}) -> ["key = \"", binary:encode_hex(Key), $"].

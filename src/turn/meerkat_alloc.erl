@@ -16,7 +16,7 @@
 -record(data, {
     name :: atom(),
     session :: non_neg_integer(),
-    keys :: [meerkat_registry:key()],           % by which requests find us
+    keys :: [meerkat_alloc_table:key()],           % by which requests find us
     wire :: meerkat_wire:wire(),
     core :: meerkat_alloc_core:alloc(),
     replayer = none :: pid() | none,            % who waits to hear of it
@@ -93,11 +93,11 @@ init({Name, Session, Plan, Job}) ->
 
 start(Name, Session, #{bucket := Bucket, mobile := Mobile, realm := Realm} = Plan,
       #{wire := Wire, place := Place} = Job) ->
-    FiveTuple = meerkat_registry:five_tuple(Place),
-    ok = meerkat_registry:enter(Name, FiveTuple, Session, self()),
+    FiveTuple = meerkat_alloc_table:five_tuple(Place),
+    ok = meerkat_alloc_table:enter(Name, FiveTuple, Session, self()),
     %% Whoever may move is found by ticket too.
     Keys = [FiveTuple | [Session || Mobile]],
-    _ = Mobile andalso meerkat_registry:claim(Name, Session, Session, self()),
+    _ = Mobile andalso meerkat_alloc_table:claim(Name, Session, Session, self()),
     #{limits := Limits, bandwidth := #{allocation := OfOne, user := OfUser}} =
         meerkat_settings:tenant(Realm, meerkat_registry:settings(Name)),
     {Core, Effects} =
@@ -168,7 +168,7 @@ leaving(Type, Event, Data) ->
 is_ours(#{request := #{move := _}}, _Data) -> true;
 is_ours(#{place := Place}, Data) -> lists:member(five_tuple(Place), Data#data.keys).
 
-five_tuple(Place) -> meerkat_registry:five_tuple(Place).
+five_tuple(Place) -> meerkat_alloc_table:five_tuple(Place).
 
 common(State, info, {relay, Ref, Message}, Data) ->
     step(State, {relay, Ref, Message}, Data);
@@ -256,10 +256,10 @@ effect({answer, Response}, #data{name = Name, job = Job} = Data) ->
     ok = meerkat_request:answer(Name, Job, Response),
     Data#data{job = undefined, promised = none};
 effect({meet, Place}, #data{name = Name, keys = Keys, session = Session} = Data) ->
-    ok = meerkat_registry:claim(Name, five_tuple(Place), Session, self()),
+    ok = meerkat_alloc_table:claim(Name, five_tuple(Place), Session, self()),
     Data#data{keys = [five_tuple(Place) | Keys]};
 effect({part, Place}, #data{name = Name, keys = Keys, session = Session} = Data) ->
-    ok = meerkat_registry:forget(Name, five_tuple(Place), Session),
+    ok = meerkat_alloc_table:forget(Name, five_tuple(Place), Session),
     Data#data{keys = lists:delete(five_tuple(Place), Keys)};
 effect(forget, #data{name = Name, session = Session} = Data) ->
     ok = forget(Data),
@@ -267,10 +267,10 @@ effect(forget, #data{name = Name, session = Session} = Data) ->
     Data#data{keys = []};
 effect({hold, Token, Family}, #data{name = Name, job = Job} = Data) ->
     #{request := Request} = Job,
-    ok = meerkat_registry:hold(Name, Token, meerkat_alloc_core:holder(Request), Family),
+    ok = meerkat_reservations:hold(Name, Token, meerkat_alloc_core:holder(Request), Family),
     Data;
 effect({release, Token}, #data{name = Name} = Data) ->
-    ok = meerkat_registry:release(Name, Token),
+    ok = meerkat_reservations:release(Name, Token),
     Data;
 effect({log, Level, Format, Args}, Data) ->
     ?LOG(Level, Format, Args, meta(Data)),
@@ -304,14 +304,14 @@ sent(closed, #data{wire = Wire} = Data) ->
     Data.
 
 forget(#data{name = Name, keys = Keys, session = Session}) ->
-    lists:foreach(fun(Key) -> ok = meerkat_registry:forget(Name, Key, Session) end, Keys).
+    lists:foreach(fun(Key) -> ok = meerkat_alloc_table:forget(Name, Key, Session) end, Keys).
 
 meta(#data{session = Session}) ->
     #{session => Session}.
 
 leave(#data{name = Name, session = Session} = Data) ->
     ok = forget(Data),
-    meerkat_registry:leave(Name, Session, Session).
+    meerkat_alloc_table:leave(Name, Session, Session).
 
 send_back_all() ->
     receive

@@ -9,8 +9,7 @@
               move/0, ending/0]).
 
 -import(meerkat_alloc_request, [refused/1, unknown_attributes/1, unknown/1, lifetime/2, within/2,
-                                malformed_fault/2, get/3, family/1, number/1,
-                                ip_family/1]).
+                                malformed_fault/2, first_of/1, get/3, family/1, number/1]).
 
 -type address() :: {inet:ip_address(), inet:port_number()}.
 -type family() :: 4 | 6.
@@ -135,10 +134,7 @@
     resumed = none :: none | resumed(),
     relayed = [] :: [{family(), Pool :: pos_integer(), address()}],     % as the client was told
     token = 0 :: non_neg_integer(),             % reserved for a second allocation
-    expires = #{} :: #{family() => now()},      % families alive
-    permissions = #{} :: #{inet:ip_address() => now()},
-    channels = #{} :: #{char() => {address(), now()}},
-    peers = 0 :: non_neg_integer(),             % how often a permission was new
+    held = meerkat_alloc_held:none() :: meerkat_alloc_held:held(),
     ended_by = deleted :: deleted | admin,
     asked = 0 :: now(),                         % when for what it has counted
     before = #{} :: counters(),                 % counted by relays that are no more
@@ -154,10 +150,7 @@
 -type resumed() :: {meerkat_ticket:ordinal(), Client :: address(), meerkat_stun:transaction_id(),
                     Until :: now()}.
 
--define(PERMISSION_MS, 300000).     % RFC 8656 9: MUST be 300 s
--define(CHANNEL_MS, 600000).        % RFC 8656 12: 10 minutes
 -define(RESUMED_MS, 40000).         % RFC 8016 3.2.2: at least 30 s; RFC 8489 6.2.1: 39.5 s
--define(CHANNEL_MIN, 16#4000).
 %% The kernel keeps the sockets of a program that was killed until it has torn down its rings:
 %% measured 4 ms, with 10,000 of them 60.
 -define(REPLAY_MS, 3000).
@@ -165,7 +158,6 @@
 %% A client that refreshes all the time does not have its counters asked for each time.
 -define(ASK_MS, 10000).
 -define(ANY_POOL, 16#ffffffff).     % ctl.def, ALLOC_CREATE
-
 
 %% Whose a request or an allocation is: users of different realms may have one name.
 -spec owner(request() | plan()) -> owner().
@@ -186,27 +178,15 @@ new(Plan, Session, Place, Limits) ->
     #{families := Families, even := Even, token := Token, lifetime := Lifetime} = Plan,
     Alloc = #alloc{limits = Limits, session = Session, plan = Plan, place = Place,
                    tickets = maps:get(tickets, Limits, none)},
-    Command = alloc_create(#{pool_v4 => pool(4, Families, Place, Limits),
-                             pool_v6 => pool(6, Families, Place, Limits),
-                             port_v4 => 0,
-                             port_v6 => 0,
-                             even => Even,
-                             token => Token,
-                             lifetime_ms => Lifetime * 1000}, Alloc),
-    ask(Command, create, Alloc).
-
-alloc_create(Fields, #alloc{session = Session, plan = Plan, place = Place}) ->
-    #{listener := Listener, transport := Transport, client := Client, server := Server} = Place,
-    {alloc_create, Fields#{session => Session,
-                           listener => Listener,
-                           transport => Transport,
-                           client => Client,
-                           server => Server,
-                           bytes_per_s => maps:get(bytes_per_s, Plan, 0),
-                           bucket => maps:get(bucket, Plan, 0)}}.
-
-at(#{listener := Listener, transport := Transport, client := Client, server := Server}) ->
-    #{listener => Listener, transport => Transport, client => Client, server => Server}.
+    Create = meerkat_alloc_commands:create(Session, Plan, Place, #{
+        pool_v4 => pool(4, Families, Place, Limits),
+        pool_v6 => pool(6, Families, Place, Limits),
+        port_v4 => 0,
+        port_v6 => 0,
+        even => Even,
+        token => Token,
+        lifetime_ms => Lifetime * 1000}),
+    ask(Create, create, Alloc).
 
 %% The one on the address the client came to, while it has ports; else the one with most free.
 pool(Family, Families, #{server := {Ip, _}}, #{pools := Pools}) ->
@@ -286,31 +266,25 @@ gone_reason(_, _Alloc) -> socket_error.
 -spec info(alloc(), now()) ->
     #{user := binary(), client := address(), relayed := [address()], expires_ms := integer(),
       permissions := [inet:ip_address()], channels := [{char(), address()}]}.
-info(#alloc{plan = #{user := User}, place = Place} = Alloc0, Now) ->
-    Alloc = prune(Now, Alloc0),
-    #{user => User,
-      client => client(Place),
-      relayed => [Address || {_, _, Address} <- Alloc#alloc.relayed],
-      expires_ms => lists:max([0 | [Until - Now || Until <- maps:values(Alloc#alloc.expires)]]),
-      permissions => maps:keys(Alloc#alloc.permissions),
-      channels => [{Number, Peer} || {Number, {Peer, _}} <- maps:to_list(Alloc#alloc.channels)]}.
+info(Alloc, Now) ->
+    #{permissions := Permissions, channels := Channels} = Details = details(Alloc, Now),
+    (maps:remove(peers, Details))#{
+        permissions := [Ip || #{peer := Ip} <- Permissions],
+        channels := [{Number, Peer} || #{number := Number, peer := Peer} <- Channels]}.
 
 %% The same with the time that is left to each permission and channel, and how many peers have been
-%% permitted in all, one that was again after its permission ended counted again.
+%% permitted in all (meerkat_alloc_held:view/2).
 -spec details(alloc(), now()) ->
     #{user := binary(), client := address(), relayed := [address()], expires_ms := integer(),
       peers := non_neg_integer(),
       permissions := [#{peer := inet:ip_address(), expires_ms := integer()}],
       channels := [#{number := char(), peer := address(), expires_ms := integer()}]}.
-details(Alloc0, Now) ->
-    #alloc{permissions = Permissions, channels = Channels, peers = Peers} = Alloc =
-        prune(Now, Alloc0),
-    (info(Alloc, Now))#{
-        peers => Peers,
-        permissions := [#{peer => Ip, expires_ms => Until - Now}
-                        || {Ip, Until} <- lists:sort(maps:to_list(Permissions))],
-        channels := [#{number => Number, peer => Peer, expires_ms => Until - Now}
-                     || {Number, {Peer, Until}} <- lists:sort(maps:to_list(Channels))]}.
+details(#alloc{plan = #{user := User}, place = Place, relayed = Relayed} = Alloc0, Now) ->
+    #alloc{held = Held} = prune(Now, Alloc0),
+    (meerkat_alloc_held:view(Now, Held))#{
+        user => User,
+        client => client(Place),
+        relayed => [Address || {_, _, Address} <- Relayed]}.
 
 %%% Requests
 
@@ -347,14 +321,15 @@ method(refresh, Message, _Now, Alloc) ->
 method(create_permission, Message, _Now, Alloc) ->
     Peers = meerkat_stun:get_all(xor_peer_address, Message),
     Ips = lists:usort([Ip || {Ip, _Port} <- Peers]),
-    case create_permission_fault(Ips, Alloc) of
+    #alloc{held = Held, limits = #{max_peers := Max}} = Alloc,
+    case meerkat_alloc_held:permission_fault(Ips, Max, Held) of
         false -> permit(Ips, Alloc);
         Response -> {Alloc, [{answer, Response}]}
     end;
-method(channel_bind, Message, _Now, Alloc) ->
+method(channel_bind, Message, _Now, #alloc{held = Held, limits = Limits} = Alloc) ->
     Number = get(channel_number, Message, none),
     Peer = get(xor_peer_address, Message, none),
-    case channel_bind_fault(Number, Peer, Alloc) of
+    case meerkat_alloc_held:channel_fault(Number, Peer, Limits, Held) of
         false -> bind(Number, Peer, Alloc);
         Response -> {Alloc, [{answer, Response}]}
     end;
@@ -369,13 +344,13 @@ created(#{status := ok, token := Token} = Created, Now, #alloc{plan = Plan0} = A
          || {Family, Pool, Field} <- [{4, pool_v4, relayed_v4}, {6, pool_v6, relayed_v6}],
             {_, _} = Address <- [maps:get(Field, Created)]],
     #{lifetime := Lifetime, token := Redeemed} = Plan = address_errors(Bound, Plan0),
-    Expires = Now + Lifetime * 1000,
     Alloc = Alloc0#alloc{
         plan = Plan,
         relayed = Bound,
         token = Token,
         asked = Now,
-        expires = maps:from_list([{Family, Expires} || {Family, _, _} <- Bound])},
+        held = meerkat_alloc_held:relayed([Family || {Family, _, _} <- Bound],
+                                          Now + Lifetime * 1000)},
     %% Held before the answer tells of it: a client may redeem at once.
     {Alloc, [{hold, Token, Family} || Token =/= 0, [{Family, _, _}] <- [Bound]]
          ++ [{release, Redeemed} || Redeemed =/= 0]
@@ -405,11 +380,11 @@ allocated(#alloc{plan = Plan, relayed = Relayed, token = Token} = Alloc) ->
            ++ [{xor_mapped_address, Client}]
            ++ [{address_error_code, {Family, Code, <<>>}} || {Family, Code} <- Errors]}.
 
-%%% Refresh (RFC 8656 8.2). Each relayed address of a dual allocation has a deadline of its own.
+%%% Refresh (RFC 8656 8.2)
 
 %% Of the addresses that live, those a request is about and for how long.
-refreshed(Message, #alloc{expires = Expires, limits = Limits}) ->
-    Alive = maps:keys(Expires),
+refreshed(Message, #alloc{held = Held, limits = Limits}) ->
+    Alive = meerkat_alloc_held:families(Held),
     Meant = case meerkat_stun:get(requested_address_family, Message) of
         error -> Alive;
         {ok, Number} -> [F || F <- Alive, F =:= family(Number)]
@@ -422,13 +397,12 @@ refreshed(Message, #alloc{expires = Expires, limits = Limits}) ->
     end.
 
 %% `ticket`: the answer brings the one that is good now.
-refresh(Families, Lifetime, Ticket, #alloc{session = Session, expires = Expires} = Alloc) ->
-    Which = case Families of
-        [Family] when map_size(Expires) > 1 -> Family;
-        _ -> 0
+refresh(Families, Lifetime, Ticket, #alloc{session = Session, held = Held} = Alloc) ->
+    Which = case {Families, meerkat_alloc_held:families(Held)} of
+        {[Family], [_, _]} -> Family;
+        _ -> all
     end,
-    Command = {alloc_refresh, #{session => Session, family => Which,
-                                lifetime_ms => Lifetime * 1000}},
+    Command = meerkat_alloc_commands:refresh(Session, Which, Lifetime * 1000),
     ask(Command, {refresh, Families, Lifetime, Ticket}, Alloc).
 
 refresh_success(Lifetime, none, _Alloc) ->
@@ -440,16 +414,6 @@ refresh_success(Lifetime, ticket, #alloc{ticket = Ticket} = Alloc) ->
 delete_all(Alloc) ->
     {Alloc#alloc{awaiting = deleted},
      [delete(Alloc), forget] ++ release(Alloc) ++ [{answer, {success, [{lifetime, 0}]}}]}.
-
-%% One address of a dual allocation is gone, with its permissions and channels and no others
-%% (RFC 8656 8.1). The relay did the same.
-drop_families([], Alloc) ->
-    Alloc;
-drop_families(Families, #alloc{permissions = Permissions, channels = Channels} = Alloc) ->
-    Stays = fun(Ip) -> not lists:member(ip_family(Ip), Families) end,
-    Alloc#alloc{expires = maps:without(Families, Alloc#alloc.expires),
-                permissions = maps:filter(fun(Ip, _) -> Stays(Ip) end, Permissions),
-                channels = maps:filter(fun(_, {{Ip, _}, _}) -> Stays(Ip) end, Channels)}.
 
 %%% Refresh with a ticket (RFC 8016 3.2.2). The last ticket given out is good, once; the one before
 %%% shows a retransmission. One move is pending at a time: the relay keeps the old 5-tuple until
@@ -490,7 +454,7 @@ client(#{client := Client}) -> Client.
 
 %% Whatever comes from there from now on finds us, while the relay makes up its mind.
 move(Families, Lifetime, Place, #{transaction_id := Id}, #alloc{session = Session} = Alloc0) ->
-    Command = {alloc_move, (at(Place))#{session => Session}},
+    Command = meerkat_alloc_commands:move(Session, Place),
     {Alloc, Effects} = ask(Command, {move, Families, Lifetime, Place, binary:copy(Id)}, Alloc0),
     {Alloc, [{meet, Place} | Effects]}.
 
@@ -509,71 +473,36 @@ ticket(Number, #alloc{session = Session, tickets = Key}) ->
 
 %%% CreatePermission (RFC 8656 10.2): all of its peers or none
 
-create_permission_fault([], _Alloc) ->
-    refused(400);
-create_permission_fault(Ips, #alloc{permissions = Permissions} = Alloc) ->
-    Fresh = [Ip || Ip <- Ips, not is_map_key(Ip, Permissions)],
-    #alloc{limits = #{max_peers := Max}} = Alloc,
-    first_of([
-        {not lists:all(fun(Ip) -> relays_to(Ip, Alloc) end, Ips), refused(443)},
-        {Fresh =/= [] andalso map_size(Permissions) + length(Fresh) > Max, refused(508)}
-    ]).
-
 permit(Ips, #alloc{session = Session} = Alloc) ->
-    ask(permit(Session, Ips, ?PERMISSION_MS), {permit, Ips}, Alloc).
-
-permit(Session, Ips, LifetimeMs) ->
-    {permit, #{session => Session,
-               lifetime_ms => LifetimeMs,
-               peers => meerkat_ctl:encode_peers([{Ip, 0} || Ip <- Ips])}}.
+    Command = meerkat_alloc_commands:permit(Session, Ips, meerkat_alloc_commands:permission_ms()),
+    ask(Command, {permit, Ips}, Alloc).
 
 %%% ChannelBind (RFC 8656 12.2)
 
-channel_bind_fault(Number, Peer, _Alloc) when Number =:= none; Peer =:= none ->
-    refused(400);
-channel_bind_fault(Number, {Ip, Port} = Peer, #alloc{channels = Channels} = Alloc) ->
-    #alloc{limits = #{channel_max := Last, max_peers := Max}} = Alloc,
-    first_of([
-        {Number < ?CHANNEL_MIN orelse Number > Last, refused(400)},
-        {Port =:= 0, refused(400)},
-        {is_conflict(Number, Peer, Channels), refused(400)},
-        {not relays_to(Ip, Alloc), refused(443)},
-        {not is_map_key(Number, Channels) andalso map_size(Channels) >= Max, refused(508)}
-    ]).
-
-%% Bound to another peer, or the peer to another number.
-is_conflict(Number, Peer, Channels) ->
-    case Channels of
-        #{Number := {Peer, _}} -> false;
-        #{Number := _} -> true;
-        #{} -> lists:keymember(Peer, 1, maps:values(Channels))
-    end.
-
 bind(Number, Peer, #alloc{session = Session} = Alloc) ->
-    ask(channel(Session, Number, Peer, ?CHANNEL_MS, ?PERMISSION_MS), {bind, Number, Peer}, Alloc).
-
-channel(Session, Number, Peer, LifetimeMs, PermissionMs) ->
-    {channel, #{session => Session, number => Number, peer => Peer,
-                lifetime_ms => LifetimeMs, permission_ms => PermissionMs}}.
+    Command = meerkat_alloc_commands:channel(Session, Number, Peer,
+                                             meerkat_alloc_commands:channel_ms(),
+                                             meerkat_alloc_commands:permission_ms()),
+    ask(Command, {bind, Number, Peer}, Alloc).
 
 %%% What the relay replied
 
-reply({refresh, Families, 0, Ticket}, ok, _Detail, _Now, Alloc) ->
-    {drop_families(Families, Alloc), [{answer, refresh_success(0, Ticket, Alloc)}]};
-reply({refresh, Families, Lifetime, Ticket}, ok, _Detail, Now, #alloc{expires = Old} = Alloc) ->
-    Until = Now + Lifetime * 1000,
-    Expires = maps:merge(Old, maps:from_list([{Family, Until} || Family <- Families])),
-    {Refreshed, Ask} = ask_counters(Now, Alloc#alloc{expires = Expires}),
+reply({refresh, Families, 0, Ticket}, ok, _Detail, _Now, #alloc{held = Held} = Alloc) ->
+    Dropped = Alloc#alloc{held = meerkat_alloc_held:drop(Families, Held)},
+    {Dropped, [{answer, refresh_success(0, Ticket, Alloc)}]};
+reply({refresh, Families, Lifetime, Ticket}, ok, _Detail, Now, #alloc{held = Held} = Alloc) ->
+    Extended = meerkat_alloc_held:extend(Families, Now + Lifetime * 1000, Held),
+    {Refreshed, Ask} = ask_counters(Now, Alloc#alloc{held = Extended}),
     {Refreshed, [{answer, refresh_success(Lifetime, Ticket, Alloc)} | Ask]};
 reply({move, Families, Lifetime, Place, Id}, ok, _Detail, Now, Alloc) ->
     moved(Families, Lifetime, Place, Id, Now, Alloc);
 reply({move, _, _, Place, _}, Status, _Detail, _Now, Alloc) when Status =/= gone ->
     {Alloc, [{part, Place}, {answer, refused(case Status of conflict -> 437; _ -> 500 end)}]};
-reply({permit, Ips}, ok, _Detail, Now, Alloc) ->
-    {permitted(Ips, Now, Alloc), [{answer, {success, []}}]};
-reply({bind, Number, {Ip, _} = Peer}, ok, _Detail, Now, #alloc{channels = Channels} = Alloc) ->
-    Bound = Alloc#alloc{channels = Channels#{Number => {Peer, Now + ?CHANNEL_MS}}},
-    {permitted([Ip], Now, Bound), [{answer, {success, []}}]};
+reply({permit, Ips}, ok, _Detail, Now, #alloc{held = Held} = Alloc) ->
+    {Alloc#alloc{held = meerkat_alloc_held:permit(Ips, Now, Held)}, [{answer, {success, []}}]};
+reply({bind, Number, Peer}, ok, _Detail, Now, #alloc{held = Held} = Alloc) ->
+    {Alloc#alloc{held = meerkat_alloc_held:bind(Number, Peer, Now, Held)},
+     [{answer, {success, []}}]};
 reply(create, Status, _Detail, Now, Alloc) ->
     created(#{status => Status}, Now, Alloc);
 reply(_Awaiting, gone, _Detail, _Now, Alloc) ->
@@ -595,14 +524,9 @@ reply(Awaiting, Status, Detail, _Now, Alloc) ->
 
 %% What has been counted by now, lest it die with the relay.
 ask_counters(Now, #alloc{asked = Asked, session = Session} = Alloc) when Now - Asked >= ?ASK_MS ->
-    {Alloc#alloc{asked = Now}, [{tell, {session_info, #{session => Session}}}]};
+    {Alloc#alloc{asked = Now}, [{tell, meerkat_alloc_commands:stats(Session)}]};
 ask_counters(_Now, Alloc) ->
     {Alloc, []}.
-
-permitted(Ips, Now, #alloc{permissions = Permissions, peers = Peers} = Alloc) ->
-    Until = Now + ?PERMISSION_MS,
-    All = lists:foldl(fun(Ip, P) -> P#{Ip => Until} end, Permissions, Ips),
-    Alloc#alloc{permissions = All, peers = Peers + map_size(All) - map_size(Permissions)}.
 
 %% K29: every 403 with the network that earned it.
 log_forbidden(Awaiting, Network, #alloc{plan = #{user := User}, place = Place}) ->
@@ -635,54 +559,34 @@ relay_down(Now, #alloc{awaiting = Awaiting} = Alloc0) ->
     end.
 
 %% The relay makes it again as a whole or not at all.
-replay(Until, Now, #alloc{expires = Expires, before = Before} = Alloc) ->
-    case lists:max(maps:values(Expires)) of
+replay(Until, Now, #alloc{session = Session, plan = Plan, place = Place, held = Held,
+                          before = Before} = Alloc) ->
+    case meerkat_alloc_held:last(Held) of
         Last when Last =< Now ->
             stop(none, [{replayed, over}], {expired, Before}, Alloc#alloc{awaiting = none});
         Last ->
             {Pool4, Port4} = relayed_from(4, Alloc),
             {Pool6, Port6} = relayed_from(6, Alloc),
-            Command = alloc_create(#{pool_v4 => Pool4, pool_v6 => Pool6,
-                                     port_v4 => Port4, port_v6 => Port6,
-                                     even => 0, token => 0, lifetime_ms => Last - Now}, Alloc),
+            Command = meerkat_alloc_commands:create(Session, Plan, Place, #{
+                pool_v4 => Pool4, pool_v6 => Pool6, port_v4 => Port4, port_v6 => Port6,
+                even => 0, token => 0, lifetime_ms => Last - Now}),
             ask(Command, {replay, Until}, Alloc)
     end.
 
-relayed_from(Family, #alloc{expires = Expires, relayed = Relayed}) ->
-    case {Expires, lists:keyfind(Family, 1, Relayed)} of
-        {#{Family := _}, {Family, Pool, {_, Port}}} -> {Pool, Port};
+relayed_from(Family, #alloc{held = Held, relayed = Relayed}) ->
+    case {meerkat_alloc_held:has(Family, Held), lists:keyfind(Family, 1, Relayed)} of
+        {true, {Family, Pool, {_, Port}}} -> {Pool, Port};
         _ -> {0, 0}
     end.
 
-recreated(ok, _Until, Now, Alloc) ->
-    Tell = refresh_left(Now, Alloc) ++ channels_left(Now, Alloc) ++ permissions_left(Now, Alloc)
-        ++ move_left(Alloc),
+recreated(ok, _Until, Now, #alloc{session = Session, held = Held, next = Next} = Alloc) ->
+    Tell = meerkat_alloc_held:commands(Session, Now, Held)
+        ++ [meerkat_alloc_commands:move(Session, Next) || Next =/= none],
     {Alloc#alloc{awaiting = none}, [{tell, Command} || Command <- Tell] ++ [{replayed, ok}]};
 recreated(_Status, Until, Now, Alloc) when Now < Until ->
     {Alloc, [{later, ?AGAIN_MS}]};
 recreated(Status, _Until, _Now, Alloc) ->
     stop(none, [{replayed, lost}], {not_replayed, Status}, Alloc#alloc{awaiting = none}).
-
-%% The address of a dual allocation that ends before the other.
-refresh_left(Now, #alloc{session = Session, expires = Expires}) ->
-    Last = lists:max(maps:values(Expires)),
-    [{alloc_refresh, #{session => Session, family => Family, lifetime_ms => Until - Now}}
-     || {Family, Until} <- maps:to_list(Expires), Until < Last].
-
-%% A channel may outlive its permission.
-channels_left(Now, #alloc{session = Session, channels = Channels, permissions = Permissions}) ->
-    [channel(Session, Number, Peer, Until - Now, maps:get(Ip, Permissions, Now) - Now)
-     || {Number, {{Ip, _} = Peer, Until}} <- maps:to_list(Channels)].
-
-%% One by one: of those in one command a peer that is forbidden by now would take the others along.
-permissions_left(Now, #alloc{session = Session, channels = Channels, permissions = Permissions}) ->
-    Bound = [Ip || {{Ip, _}, _} <- maps:values(Channels)],
-    [permit(Session, [Ip], Until - Now)
-     || {Ip, Until} <- maps:to_list(maps:without(Bound, Permissions))].
-
-move_left(#alloc{next = none}) -> [];
-move_left(#alloc{session = Session, next = Next}) ->
-    [{alloc_move, (at(Next))#{session => Session}}].
 
 sum(Counters, Others) ->
     maps:fold(fun(Name, N, Sum) -> maps:update_with(Name, fun(M) -> M + N end, N, Sum) end,
@@ -695,7 +599,7 @@ ask(Command, Awaiting, #alloc{ref = Last} = Alloc) ->
     {Alloc#alloc{ref = Ref, awaiting = Awaiting}, [{ask, Ref, Command}]}.
 
 delete(#alloc{session = Session}) ->
-    {tell, {alloc_delete, #{session => Session}}}.
+    {tell, meerkat_alloc_commands:delete(Session)}.
 
 release(#alloc{token = 0}) -> [];
 release(#alloc{token = Token}) -> [{release, Token}].
@@ -708,29 +612,6 @@ stop(Response, Effects, Ending, #alloc{awaiting = Awaiting} = Alloc) ->
     {Alloc, Effects ++ [forget] ++ release(Alloc)
          ++ [{answer, Response} || Awaiting =/= none] ++ [{stop, Ending}]}.
 
-%%% What is there
-
-first_of([{true, Response} | _]) -> Response;
-first_of([{false, _} | Checks]) -> first_of(Checks);
-first_of([]) -> false.
-
-relays_to(Ip, #alloc{expires = Expires}) ->
-    is_map_key(ip_family(Ip), Expires).
-
-%% Forgets what the relay has forgotten. Of the families the last is left: its end is the relay's
-%% to tell.
-prune(Now, #alloc{expires = Expires, permissions = Permissions, channels = Channels} = Alloc) ->
-    IsOver = fun(Until) -> Until =< Now end,
-    case lists:any(IsOver, maps:values(Expires))
-        orelse lists:any(IsOver, maps:values(Permissions))
-        orelse lists:any(fun({_, Until}) -> IsOver(Until) end, maps:values(Channels)) of
-        true -> prune_some(Now, Alloc);
-        false -> Alloc
-    end.
-
-prune_some(Now, #alloc{expires = Expires} = Alloc0) ->
-    Over = [Family || {Family, Until} <- maps:to_list(Expires), Until =< Now],
-    #alloc{permissions = Permissions, channels = Channels} = Alloc =
-        drop_families([F || F <- Over, length(Over) < map_size(Expires)], Alloc0),
-    Alloc#alloc{permissions = maps:filter(fun(_, Until) -> Until > Now end, Permissions),
-                channels = maps:filter(fun(_, {_, Until}) -> Until > Now end, Channels)}.
+%% Forgets what the relay has forgotten.
+prune(Now, #alloc{held = Held} = Alloc) ->
+    Alloc#alloc{held = meerkat_alloc_held:prune(Now, Held)}.

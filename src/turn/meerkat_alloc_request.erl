@@ -2,8 +2,8 @@
 %% them. Pure; knows no allocation.
 -module(meerkat_alloc_request).
 
--export([refused/1, unknown_attributes/1, unknown/1, lifetime/2, within/2, malformed_fault/2, has/2,
-         get/3, family/1, number/1, ip_family/1]).
+-export([refused/1, unknown_attributes/1, unknown/1, lifetime/2, within/2, malformed_fault/2,
+         first_of/1, has/2, get/3, family/1, number/1, ip_family/1]).
 
 -type message() :: meerkat_stun:message().
 -type response() :: meerkat_alloc_core:response().
@@ -43,6 +43,12 @@ lifetime(Message, #{default_lifetime := Default, max_lifetime := Max} = Limits) 
 within(#{left := Left}, Limits) -> Limits#{left => Left};
 within(_Request, #{left := _} = Limits) -> maps:remove(left, Limits);
 within(_Request, Limits) -> Limits.
+
+%% The response of the first check that is true; `false` where none is.
+-spec first_of([{boolean(), response()}]) -> false | response().
+first_of([{true, Response} | _]) -> Response;
+first_of([{false, _} | Checks]) -> first_of(Checks);
+first_of([]) -> false.
 
 %% A value of the wrong size or shape, in an attribute that the method reads (X52, X53).
 -spec malformed_fault(Method :: atom(), message()) -> false | response().

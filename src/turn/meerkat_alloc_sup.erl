@@ -18,14 +18,14 @@ start_link(Name) ->
 -spec start_alloc(Name :: atom(), Session :: non_neg_integer(), meerkat_alloc_core:plan(),
                   meerkat_request:job()) -> ok | {error, term()}.
 start_alloc(Name, Session, Plan, Job) ->
-    case supervisor:start_child(meerkat_registry:note(Name, alloc_sup), [Session, Plan, Job]) of
+    case supervisor:start_child(meerkat_roles:find(Name, alloc_sup), [Session, Plan, Job]) of
         {ok, _PidOrUndefined} -> ok;
         {error, Reason} -> {error, Reason}
     end.
 
 -spec init(atom()) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init(Name) ->
-    ok = meerkat_registry:put_note(Name, alloc_sup, self()),
+    ok = meerkat_roles:take(Name, alloc_sup),
     {ok, {#{strategy => simple_one_for_one, intensity => 1, period => 1},
           [#{id => alloc,
              start => {meerkat_alloc, start_link, [Name]},

@@ -29,8 +29,8 @@ undrain(Name) ->
     noted(Name, none).
 
 noted(Name, Drain) ->
-    ok = meerkat_registry:put_note(Name, drain, Drain),
-    meerkat_xmpp:changed(Name).
+    ok = meerkat_store:put_lasting(Name, ?MODULE, drain, Drain),
+    meerkat_beside:changed(Name).
 
 %% Calls Then, once, when the server has no allocation left, or Seconds from now. One that is
 %% awaited already is called off.
@@ -43,20 +43,20 @@ end_after(Name, Seconds, By, Then) ->
         infinity -> infinity;
         _ -> erlang:monotonic_time(millisecond) + Seconds * 1000
     end,
-    meerkat_registry:put_note(Name, ending, {Pid, Until, By}).
+    meerkat_store:put(Name, ?MODULE, ending, {Pid, Until, By}).
 
 call_off(Name) ->
-    case meerkat_registry:note(Name, ending) of
+    case meerkat_store:get(Name, ?MODULE, ending) of
         none -> ok;
         {Pid, _, _} -> meerkat_drain_end:stop(Pid)
     end,
-    meerkat_registry:put_note(Name, ending, none).
+    meerkat_store:delete(Name, ?MODULE, ending).
 
 %% Seconds until the end that is awaited, and whose wish it is.
 -spec ending(Name :: atom()) -> none | {Seconds :: non_neg_integer() | infinity,
                                         By :: operator | signal}.
 ending(Name) ->
-    case meerkat_registry:note(Name, ending) of
+    case meerkat_store:get(Name, ?MODULE, ending) of
         none ->
             none;
         {_, infinity, By} ->
@@ -78,13 +78,13 @@ end_node_now(Name) ->
 
 -spec is_draining(Name :: atom()) -> boolean().
 is_draining(Name) ->
-    meerkat_registry:note(Name, drain) =/= none.
+    meerkat_store:get(Name, ?MODULE, drain) =/= none.
 
 %% What becomes of an Allocate that could be one more allocation.
 -spec verdict(Name :: atom(), meerkat_alloc_core:place()) ->
     go_on | {answer, meerkat_alloc_core:response()}.
 verdict(Name, Place) ->
-    case meerkat_registry:note(Name, drain) of
+    case meerkat_store:get(Name, ?MODULE, drain) of
         none ->
             go_on;
         configured ->
@@ -111,10 +111,7 @@ one_of(Servers, Client) ->
 %% RFC 8489 10 knows of no server that sends to itself: a listener, by the address it is bound to
 %% or that clients are told.
 is_own({Ip, Port} = Server, Name) ->
-    Bound = case meerkat_registry:note(Name, listening) of
-        none -> [];
-        Listening -> maps:values(Listening)
-    end,
+    Bound = maps:values(meerkat_listening:bound(Name)),
     #{relays := Relays} = meerkat_registry:settings(Name),
     Told = lists:append([[Local, Advertised]
                          || #{local := Local, advertised := Advertised} <- Relays]),

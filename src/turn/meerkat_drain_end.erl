@@ -36,7 +36,7 @@ watch(Name, Then) ->
     end.
 
 living(Name) ->
-    [Pid || {_, Pid} <- meerkat_registry:sessions(Name), is_process_alive(Pid)].
+    [Pid || {_, Pid} <- meerkat_alloc_table:sessions(Name), is_process_alive(Pid)].
 
 wait(Monitors, Name, Then) when map_size(Monitors) =:= 0 ->
     watch(Name, Then);

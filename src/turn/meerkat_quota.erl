@@ -14,7 +14,7 @@
 -behaviour(gen_server).
 
 -export([start_link/1, take/3, release/2, count/2, buckets/1, rates/2, rate/3]).
--export([user_key/2, person/3, source/1]).
+-export([user_key/2, person/3]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
 -export_type([limits/0, counted/0]).
@@ -53,8 +53,8 @@ start_link(Name) ->
     {ok, Bucket :: pos_integer()} | {error, 486 | 508}.
 take(Name, Session, #{user := User, realm := Realm, client := {Ip, _}}) ->
     #{usernames := Order} = meerkat_registry:settings(Name),
-    gen_server:call(process(Name), {take, Session, {Realm, person(User, Ip, Order)},
-                                    {Realm, source(Ip)}}).
+    Source = {Realm, meerkat_prefix:source(Ip)},
+    gen_server:call(process(Name), {take, Session, {Realm, person(User, Ip, Order)}, Source}).
 
 %% Gives it back, if it is still held. When this returns another may take it.
 -spec release(Name :: atom(), session()) -> ok.
@@ -67,17 +67,17 @@ release(Name, Session) ->
     end.
 
 process(Name) ->
-    meerkat_registry:note(Name, quota).
+    meerkat_roles:find(Name, quota).
 
 %% Places held.
 -spec count(Name :: atom(), counted()) -> non_neg_integer().
 count(Name, Key) ->
-    counted(meerkat_registry:quota(Name), Key).
+    counted(meerkat_registry:table(Name, quota), Key).
 
 %% The buckets in use, and whose realm's users have them.
 -spec buckets(Name :: atom()) -> [{pos_integer(), meerkat_settings:owner()}].
 buckets(Name) ->
-    ets:select(meerkat_registry:quota(Name),
+    ets:select(meerkat_registry:table(Name, quota),
                [{{{user, {'$1', '_'}}, '_', '$2'}, [], [{{'$2', '$1'}}]}]).
 
 %% What the relay is to be told of them where settings, or it itself, are new.
@@ -92,12 +92,12 @@ rates(Name, Settings) ->
 -spec rate(Name :: atom(), Bucket :: pos_integer(), BytesPerS :: non_neg_integer()) ->
     [meerkat_ctl:message()].
 rate(Name, Bucket, 0) ->
-    [told(Name, Bucket, 0) || meerkat_registry:note(Name, rates) =:= told];
+    [told(Name, Bucket, 0) || meerkat_store:get(Name, ?MODULE, rates) =:= told];
 rate(Name, Bucket, Rate) ->
     [told(Name, Bucket, Rate)].
 
 told(Name, Bucket, Rate) ->
-    _ = Rate > 0 andalso meerkat_registry:put_note(Name, rates, told),
+    _ = Rate > 0 andalso meerkat_store:put(Name, ?MODULE, rates, told),
     {bucket, #{bucket => Bucket, bytes_per_s => Rate}}.
 
 %% Who a username counts for. A time-limited one is another at every fetch: what stands behind its
@@ -116,20 +116,15 @@ user_key(User, Order) ->
 person(User, Ip, Order) ->
     case meerkat_auth_rest:name(User, Order) of
         {ok, Name} -> Name;
-        none -> {source, source(Ip)};
+        none -> {source, meerkat_prefix:source(Ip)};
         error -> User
     end.
-
-%% IPv4 /32, IPv6 /64: what one subscriber has.
--spec source(inet:ip_address()) -> binary().
-source({A, B, C, D}) -> <<A, B, C, D>>;
-source({A, B, C, D, _, _, _, _}) -> <<A:16, B:16, C:16, D:16>>.
 
 %%% gen_server
 
 -spec init(atom()) -> {ok, #state{}}.
 init(Name) ->
-    Table = meerkat_registry:quota(Name),
+    Table = meerkat_registry:table(Name, quota),
     Places = [{Session, Place} || {{session, Session}, Place} <- ets:tab2list(Table)],
     _ = ets:select_delete(Table, [{{{user, '_'}, '_', '_'}, [], [true]},
                                   {{{source, '_'}, '_'}, [], [true]},
@@ -141,12 +136,12 @@ init(Name) ->
     State = lists:foldl(fun({Session, #place{pid = Pid}}, S) -> watch(Session, Pid, S) end,
                         #state{name = Name, next = Next, free = lists:seq(1, Next - 1) -- Used},
                         Places),
-    ok = meerkat_registry:put_note(Name, quota, self()),
+    ok = meerkat_roles:take(Name, quota),
     {ok, State}.
 
 -spec handle_call(term(), gen_server:from(), #state{}) -> {reply, term(), #state{}}.
 handle_call({take, Session, User, Source}, {Pid, _}, #state{name = Name} = State) ->
-    Table = meerkat_registry:quota(Name),
+    Table = meerkat_registry:table(Name, quota),
     case refusal(Table, User, Source, meerkat_registry:settings(Name)) of
         none ->
             {Bucket, Next} = bucket(Table, User, State),
@@ -172,8 +167,8 @@ handle_info({'DOWN', Monitor, process, _, _},
             #state{name = Name, monitors = Monitors} = State) ->
     #{Monitor := Session} = Monitors,
     {_Place, Next} = give_back(Session, State),
-    ok = meerkat_registry:bury(Name, Session),
-    Wire = meerkat_registry:note(Name, wire),
+    ok = meerkat_alloc_table:bury(Name, Session),
+    Wire = meerkat_roles:find(Name, wire),
     _ = meerkat_relay:command(Wire, 0, {alloc_delete, #{session => Session}}),
     {noreply, Next};
 handle_info(_Other, State) ->
@@ -209,7 +204,7 @@ add(Table, #place{user = {Realm, _} = User, source = Source, bucket = Bucket}) -
     ok.
 
 give_back(Session, #state{name = Name} = State) ->
-    Table = meerkat_registry:quota(Name),
+    Table = meerkat_registry:table(Name, quota),
     case ets:take(Table, {session, Session}) of
         [{_, #place{user = {Realm, _} = User, source = Source, bucket = Bucket} = Place}] ->
             _ = remove(Table, {realm, Realm}),

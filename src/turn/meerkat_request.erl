@@ -75,7 +75,7 @@ again(#{from := From} = Job) ->
 
 -spec init({atom(), non_neg_integer()}) -> {ok, atom()}.
 init({Name, N}) ->
-    ok = meerkat_registry:put_note(Name, {request, N}, self()),
+    ok = meerkat_roles:take(Name, {request, N}),
     {ok, Name}.
 
 -spec handle_call(term(), gen_server:from(), atom()) -> {reply, ok, atom()}.
@@ -212,7 +212,7 @@ job(Name, Asker, #{client := {Ip, _} = Client, session := Session} = Fields, Mes
 held(Name, #{message := Message} = Request) ->
     case meerkat_stun:get(reservation_token, Message) of
         {ok, Token} ->
-            case meerkat_registry:holder(Name, Token) of
+            case meerkat_reservations:holder(Name, Token) of
                 none -> Request;
                 Holder -> Request#{held => Holder}
             end;
@@ -229,7 +229,7 @@ admitted(Name, #{request := Request} = Job) ->
     end.
 
 route(Name, #{place := Place, request := #{message := Message}} = Job) ->
-    Found = meerkat_registry:find(Name, meerkat_registry:five_tuple(Place)),
+    Found = meerkat_alloc_table:find(Name, meerkat_alloc_table:five_tuple(Place)),
     case {ticket(Name, Message), Found} of
         {none, {_Session, Pid}} ->
             Pid ! {request, Job},
@@ -258,7 +258,7 @@ resume(Name, {ok, Session, Number}, Found, #{place := Place, request := Request}
         none -> false;
         {_Other, _} -> true
     end,
-    case meerkat_registry:find(Name, Session) of
+    case meerkat_alloc_table:find(Name, Session) of
         {Session, Pid} ->
             Move = #{ticket => Number, place => Place, taken => Taken},
             Pid ! {request, Job#{request := Request#{move => Move}}},
@@ -275,7 +275,7 @@ resume(Name, {error, _}, _Found, Job) ->
 forsake(_Name, #{session := 0}) ->
     ok;
 forsake(Name, #{session := Session, wire := Wire}) ->
-    case meerkat_registry:find(Name, Session) of
+    case meerkat_alloc_table:find(Name, Session) of
         {Session, _} ->
             ok;
         none ->
@@ -332,9 +332,15 @@ response(Class, #{method := Method, transaction_id := Id, fingerprint := Fingerp
 
 %% When the relay that asked is gone there is nobody to answer.
 send(Name, #{wire := Wire, flow := Flow, arrived := Arrived} = Asker, Outcome, Packet) ->
-    _ = meerkat_relay:command(Wire, 0, {answer, #{flow => Flow, packet => Packet}}),
+    Answer = #{flow => Flow, failed => failed(Outcome), packet => Packet},
+    _ = meerkat_relay:command(Wire, 0, {answer, Answer}),
     Us = erlang:monotonic_time(microsecond) - Arrived,
     meerkat_answers:count(meerkat_registry:answers(Name), method(Asker), Outcome, Us).
+
+%% Does the source pay for it?
+failed(401) -> 1;
+failed(throttled) -> 1;
+failed(_) -> 0.
 
 method(#{request := #{message := #{method := Method}}}) -> Method;
 method(#{}) -> other.

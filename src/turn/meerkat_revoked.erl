@@ -16,8 +16,8 @@ revoke(Name, User, TtlS) ->
     Now = meerkat_clock:wall_s(),
     %% Not before credentials of then are no good by any leeway.
     {Over, Live} = lists:partition(fun({_, Until}) -> Until + ?LEEWAY_MAX < Now end,
-                                   meerkat_registry:notes(Name, revoked)),
-    ok = lists:foreach(fun({Other, _}) -> meerkat_registry:drop_note(Name, {revoked, Other}) end,
+                                   meerkat_store:all(Name, ?MODULE)),
+    ok = lists:foreach(fun({Other, _}) -> meerkat_store:delete(Name, ?MODULE, Other) end,
                        Over),
     case lists:keyfind(User, 1, Live) of
         {_, Until} -> put(Name, User, max(Until, Now + TtlS));
@@ -26,7 +26,7 @@ revoke(Name, User, TtlS) ->
     end.
 
 put(Name, User, Until) ->
-    meerkat_registry:put_note(Name, {revoked, User}, Until).
+    meerkat_store:put(Name, ?MODULE, User, Until).
 
 %% Is this one of the credentials? Names that have no time are not.
 -spec is_revoked(Name :: atom(), Username :: binary()) -> boolean().
@@ -34,7 +34,7 @@ is_revoked(Name, Username) ->
     #{usernames := Order} = meerkat_registry:settings(Name),
     case meerkat_auth_rest:expiry(Username, Order) of
         {ok, Expiry} ->
-            case meerkat_registry:note(Name, {revoked, meerkat_quota:user_key(Username, Order)}) of
+            case meerkat_store:get(Name, ?MODULE, meerkat_quota:user_key(Username, Order)) of
                 none -> false;
                 Until -> Expiry =< Until
             end;

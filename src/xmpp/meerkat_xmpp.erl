@@ -7,7 +7,7 @@
 
 -include_lib("kernel/include/logger.hrl").
 
--export([start_link/1, changed/1, info/1, missing/0]).
+-export([start_link/1, changed/1, info/1, forget/1]).
 -export([stanza/2, hostile/3, count/2, up/1, down/1]).
 -export([init/1, handle_continue/2, handle_call/3, handle_cast/2, handle_info/2]).
 
@@ -44,9 +44,9 @@ start_link(Name) ->
 %% does not wait, and nobody has to be there.
 -spec changed(Name :: atom()) -> ok.
 changed(Name) ->
-    case meerkat_registry:note(Name, xmpp) of
+    case meerkat_roles:find(Name, xmpp) of
         none -> ok;
-        #{pid := Pid} -> gen_server:cast(Pid, changed)
+        Pid -> gen_server:cast(Pid, changed)
     end.
 
 %% Whether each connection is up, and what was met with since the start; none where no component
@@ -55,42 +55,18 @@ changed(Name) ->
     #{connections := #{binary() => connecting | up}, watchers := non_neg_integer(),
       counts := #{meerkat_xmpp_counts:event() => non_neg_integer()}} | none.
 info(Name) ->
-    case meerkat_registry:note(Name, xmpp) of
+    case meerkat_store:get(Name, ?MODULE, info) of
         none -> none;
         #{connections := Connections, watchers := Watchers, counts := Counts} ->
             #{connections => Connections, watchers => Watchers,
               counts => meerkat_xmpp_counts:all(Counts)}
     end.
 
-%% The Debian packages of the libraries that are not there, or do not work.
--spec missing() -> [string()].
-missing() ->
-    [Package || {Package, Use} <- [{"erlang-p1-xml", fun try_xml/0},
-                                   {"erlang-p1-stringprep", fun try_stringprep/0}],
-                not works(Use)].
-
-%% They load code in C, each at a time of its own: what works is there.
-works(Use) ->
-    try
-        Use()
-    catch
-        error:_ -> false
-    end.
-
-try_xml() ->
-    Stream = fxml_stream:new(self()),
-    _ = fxml_stream:close(Stream),
-    is_binary(fxml:element_to_binary(meerkat_xmpp_xml:el(<<"a">>, []))).
-
-try_stringprep() ->
-    try
-        is_binary(stringprep:nodeprep(<<"a">>))
-    catch
-        error:nif_not_loaded ->
-            %% Its application does not run.
-            _ = stringprep:start(),
-            is_binary(stringprep:nodeprep(<<"a">>))
-    end.
+%% There is no component any more; the next one counts anew.
+-spec forget(Name :: atom()) -> ok.
+forget(Name) ->
+    ok = meerkat_roles:leave(Name, xmpp),
+    meerkat_store:delete(Name, ?MODULE, info).
 
 %%% For connections
 
@@ -119,7 +95,7 @@ down(Keeper) -> gen_server:cast(Keeper, {down, self()}).
 -spec init(atom()) -> {ok, #state{}, {continue, start}}.
 init(Name) ->
     _ = process_flag(trap_exit, true),
-    Counts = case meerkat_registry:note(Name, xmpp) of
+    Counts = case meerkat_store:get(Name, ?MODULE, info) of
         none -> meerkat_xmpp_counts:new();
         #{counts := Before} -> Before
     end,
@@ -128,11 +104,12 @@ init(Name) ->
                    rates = meerkat_auth_failures:new(Rate),
                    flood = meerkat_auth_failures:new(?STANZAS_PER_S),
                    key = crypto:strong_rand_bytes(32)},
+    ok = meerkat_roles:take(Name, xmpp),
     {ok, noted(State), {continue, start}}.
 
 -spec handle_continue(start, #state{}) -> {noreply, #state{}}.
 handle_continue(start, State) ->
-    case missing() of
+    case meerkat_libraries:missing_for_xmpp() of
         [] ->
             #state{xmpp = Xmpp} = State,
             {noreply, told(connected(State#state{xmpp = prepared(Xmpp)}))};
@@ -256,8 +233,8 @@ noted(State, #state{watchers = Before}) ->
     end.
 
 noted(#state{name = Name, counts = Counts, conns = Conns, watchers = Watchers} = State) ->
-    ok = meerkat_registry:put_note(Name, xmpp,
-        #{pid => self(), counts => Counts, watchers => meerkat_xmpp_watchers:count(Watchers),
+    ok = meerkat_store:put(Name, ?MODULE, info,
+        #{counts => Counts, watchers => meerkat_xmpp_watchers:count(Watchers),
           connections => maps:from_list([{meerkat_xmpp_conn:text(Server), How}
                                          || {Server, How} <- maps:values(Conns)])}),
     State.

@@ -113,8 +113,8 @@ answer(Node, Command, {error, Sentence}) ->
     Note = meerkat_xmpp_xml:el(<<"note">>, [{<<"type">>, <<"error">>}], [{xmlcdata, Sentence}]),
     command(Node, Command, <<"completed">>, [Note]).
 
-text(<<"status">>, Status) -> meerkat_cli_show:status(Status);
-text(<<"allocations">>, Page) -> meerkat_cli_show:allocations(Page);
+text(<<"status">>, Status) -> meerkat_show:status(Status);
+text(<<"allocations">>, Page) -> meerkat_show:allocations(Page);
 text(<<"disconnect">>, N) -> [meerkat_text:allocations(N), " ended"];
 text(<<"drain">>, N) -> ["draining; ", meerkat_text:allocations(N), " there"];
 text(<<"undrain">>, done) -> "taking allocations again".

@@ -6,7 +6,7 @@
 
 -include_lib("kernel/include/logger.hrl").
 
--export([child_specs/2, start_link/1, changed/1]).
+-export([child_specs/2, start_link/1, settle/1]).
 -export([init/1]).
 
 %% The child of meerkat_beside_sup, or none.
@@ -22,18 +22,19 @@ child_spec(Name) ->
       restart => temporary,
       type => supervisor}.
 
-%% Other settings are in force: the component begins, ends, or goes by them.
--spec changed(Name :: atom()) -> ok.
-changed(Name) ->
+%% Other settings are in force: the component begins or ends, if they want it otherwise. One that
+%% stays hears of them by meerkat_xmpp:changed/1.
+-spec settle(Name :: atom()) -> ok.
+settle(Name) ->
     case meerkat_registry:settings(Name) of
         #{xmpp := none} ->
             ok = meerkat_beside_sup:stop_child(Name, ?MODULE),
-            meerkat_registry:drop_note(Name, xmpp);
+            meerkat_xmpp:forget(Name);
         #{xmpp := #{}} ->
             _ = [?LOG_ERROR("no XMPP component: ~ts",
                             [meerkat:format_error(Reason)])
                  || {error, Reason} <- [meerkat_beside_sup:start_child(Name, child_spec(Name))]],
-            meerkat_xmpp:changed(Name)
+            ok
     end.
 
 -spec start_link(Name :: atom()) -> {ok, pid()} | {error, term()}.

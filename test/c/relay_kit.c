@@ -47,7 +47,7 @@ static void start_kit(struct kit *k, uint16_t port, enum backend backend)
     k->limits.users_max = ARRAY_SIZE(k->users);
     struct shard_config config = {.sessions_max = 64,
                                   .peers_max = 128,
-                                  .credits = 4,
+                                  .credits = KIT_CREDITS,
                                   .nonce_lifetime_s = 3600,
                                   .channel_max = CHANNEL_MAX,
                                   .ports = &k->ports,
@@ -90,7 +90,7 @@ struct listener *kit_listen(struct kit *k, uint32_t id, const struct addr *local
     int fd = open_listener(k, &bound);
     struct mail_listen ml = {.id = id,
                              .fd = fd,
-                             .transport = 17,
+                             .transport = CTL_TRANSPORT_UDP,
                              .local = bound,
                              .realm_len = 11,
                              .realm = "example.org"};
@@ -103,8 +103,10 @@ struct listener *kit_listen(struct kit *k, uint32_t id, const struct addr *local
 
 uint16_t kit_move(struct kit *k, uint64_t session, unsigned home)
 {
-    struct mail_move m = {
-        .ref = ++k->ref, .session = session, .flow = {1, 17, k->client, k->server}, .home = home};
+    struct mail_move m = {.ref = ++k->ref,
+                          .session = session,
+                          .flow = {1, CTL_TRANSPORT_UDP, k->client, k->server},
+                          .home = home};
     post(k, MAIL_MOVE, &m, sizeof(m));
     kit_turn(k, 0);
     struct ctl_frame reply;
@@ -168,7 +170,7 @@ bool kit_reset(struct kit *k)
     for (size_t i = 0; i < LISTENERS_MAX; i++) {
         sh->listeners[i].other = (struct addr){0};
         listeners += sh->listeners[i].in_use;
-        if (sh->listeners[i].sessions)
+        if (sh->listeners[i].end.holds)
             return false;
     }
     const struct sessions *t = &sh->sessions;
@@ -185,6 +187,8 @@ bool kit_reset(struct kit *k)
     memset(&k->limits.total, 0, sizeof(k->limits.total));
     if (k->limits.unauthenticated.unit)
         ratelimit_init(&k->limits.unauthenticated, 0, 0);
+    if (k->limits.failures.unit)
+        ratelimit_init(&k->limits.failures, 0, 0);
     for (size_t i = 0; i < COUNTER_COUNT; i++)
         atomic_store(&sh->counters[i], 0);
     kit_policy(k, NULL, 0);
@@ -284,7 +288,7 @@ struct session *kit_allocate(struct kit *k, uint64_t id, bool v4, bool v6, uint3
     struct mail_alloc m = {.ref = ++k->ref,
                            .session = id,
                            .listener = 1,
-                           .transport = 17,
+                           .transport = CTL_TRANSPORT_UDP,
                            .client = k->client,
                            .server = k->server,
                            .lifetime_ms = lifetime_ms,

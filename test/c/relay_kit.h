@@ -8,6 +8,8 @@
 #include "mail.h"
 #include "worker.h"
 
+enum { KIT_CREDITS = 64 };
+
 struct kit {
     struct worker worker;
     struct ports ports;

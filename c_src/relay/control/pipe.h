@@ -29,7 +29,8 @@ void pipe_close(struct pipe *p);
 /* The program ends with this status. */
 void pipe_end(struct pipe *p, int exit_status);
 
-/* Reads what has come. Erlang that is gone ends the program: no relaying without a governor. */
+/* Reads what has come. When Erlang is gone the program ends: nothing is relayed that nobody decides
+ * about. */
 void pipe_read(struct pipe *p);
 /* Is there room to read more? */
 bool pipe_may_read(const struct pipe *p);

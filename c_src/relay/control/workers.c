@@ -18,6 +18,15 @@ static void report_io(struct control *c, const char *why)
     pipe_send(&c->pipe, &f);
 }
 
+/* The same for every relay that a server starts: whoever is replayed is found where he was. */
+static void set_spread(const uint8_t *nonce_key)
+{
+    uint8_t key[SHA256_LEN];
+    const struct crypto_part what = {"spread", 6};
+    crypto_hmac_sha256(nonce_key, STUN_NONCE_KEY_LEN, &what, 1, key);
+    socket_spread_key(key);
+}
+
 void workers_config(struct control *c, const struct ctl_frame *f)
 {
     const struct ctl_config *m = &f->u.config;
@@ -50,9 +59,11 @@ void workers_config(struct control *c, const struct ctl_frame *f)
     const struct worker_config wc = {
         .doorbell = c->doorbell, .tell = office_tell, .tell_ctx = c, .backend = c->backend};
     memcpy(sc.nonce_key, m->nonce_key.data, STUN_NONCE_KEY_LEN);
+    set_spread(m->nonce_key.data);
     c->buffers = (struct socket_buffers){m->receive_buffer, m->send_buffer};
     ports_init(&c->ports, &c->buffers);
     ratelimit_init(&c->limits.unauthenticated, m->unauthenticated_rate, m->unauthenticated_burst);
+    ratelimit_init(&c->limits.failures, m->unauthenticated_rate, m->unauthenticated_burst);
     shared_bucket_set(&c->limits.total, bandwidth(m->bytes_per_s));
     c->limits.users_max = m->sessions_max + 1;
     c->limits.users = memory_reserve(c->limits.users_max * sizeof(*c->limits.users));
@@ -85,6 +96,7 @@ void workers_tune(struct control *c, const struct ctl_frame *f, const uint8_t *f
     c->buffers = buffers;
     ports_buffers(&c->ports, &buffers);
     ratelimit_set(&c->limits.unauthenticated, m->unauthenticated_rate, m->unauthenticated_burst);
+    ratelimit_set(&c->limits.failures, m->unauthenticated_rate, m->unauthenticated_burst);
     office_mail_all(c, MAIL_FRAME, frame, len);
     pipe_reply(&c->pipe, f, CTL_OK, "");
     if (other)

@@ -11,9 +11,11 @@ int shard_init(struct shard *sh, const struct shard_config *config, struct clock
     memset(sh, 0, sizeof(*sh));
     sh->config = *config;
     sh->time = start;
-    if (!sessions_init(&sh->sessions, config->sessions_max, config->peers_max, start.now) ||
-        !roamers_init(&sh->roamers, config->sessions_max) ||
-        !pendings_init(&sh->pending, config->index, config->credits) ||
+    if (!ways_init(&sh->ways, config->index, LISTENERS_MAX) ||
+        !sessions_init(&sh->sessions, &sh->ways, config->sessions_max, config->peers_max,
+                       start.now) ||
+        !roamers_init(&sh->roamers, &sh->ways, config->sessions_max) ||
+        !pendings_init(&sh->pending, &sh->ways, config->index, config->credits) ||
         !mailbox_init(&sh->in, MAIL_SIZE) || !mailbox_init(&sh->out, MAIL_SIZE)) {
         shard_destroy(sh);
         return -ENOMEM;
@@ -26,6 +28,7 @@ void shard_destroy(struct shard *sh)
     sessions_destroy(&sh->sessions);
     roamers_destroy(&sh->roamers);
     pendings_destroy(&sh->pending);
+    ways_destroy(&sh->ways);
     mailbox_destroy(&sh->in);
     mailbox_destroy(&sh->out);
     policy_free(sh->policy);

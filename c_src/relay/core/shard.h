@@ -25,7 +25,8 @@ enum {
 
 /* What all workers take from. */
 struct limits {
-    struct ratelimit unauthenticated;
+    struct ratelimit unauthenticated; /* answers to strangers */
+    struct ratelimit failures;        /* requests with a good nonce and wrong credentials */
     struct shared_bucket total;
     struct shared_bucket *users; /* by the number of BUCKET; sessions_max + 1 of them */
     uint32_t users_max;
@@ -54,6 +55,7 @@ struct shard {
     struct shard_config config;
     struct clock_time time;
     struct io *io;
+    struct ways ways;
     struct sessions sessions;
     struct policy *policy;
     struct listener listeners[LISTENERS_MAX];
@@ -79,6 +81,13 @@ void shard_random(struct shard *sh, void *out, size_t len);
 
 /* The listener of that id, or NULL. */
 struct listener *shard_listener(struct shard *sh, uint32_t id);
+
+/* The listener a flow came in by; NULL when it is gone. */
+static inline struct listener *shard_listener_of(const struct shard *sh, const struct flow *f)
+{
+    struct way_end *e = way_resolve(&sh->ways, f->way);
+    return LIKELY(e) ? container_of(e, struct listener, end) : NULL;
+}
 
 /* That many milliseconds from now, as a deadline. */
 static inline uint64_t shard_in_ms(const struct shard *sh, uint32_t ms)

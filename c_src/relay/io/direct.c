@@ -9,9 +9,12 @@ static int send_now(const struct io_socket *s, const struct msghdr *msg)
     return sendmsg(s->fd, msg, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 ? 0 : errno;
 }
 
-static bool says_of_another(const struct io_socket *s, int err)
+/* Was the error said of an earlier datagram? The kernel says what ICMP reports to whichever call
+ * comes next. What was said is kept for the owner. */
+static bool was_of_another(const struct run *run, int err, struct reports *reports)
 {
-    return s->wants_errors && errqueue_may_hold(err);
+    struct io_socket *s = run->socket;
+    return s->wants_errors && errqueue_may_hold(err) && reports_read(reports, s, &run->to);
 }
 
 /* Twice, if need be: the first may fail for what became of another. */
@@ -21,19 +24,15 @@ static void send_single(struct io *io, struct runs *r, struct run *run, uint16_t
     struct run_single one;
     runs_single(r, run, index, &one);
     int err = send_now(run->socket, &one.msg);
-    if (err && says_of_another(run->socket, err)) {
-        reports_read(reports, run->socket, NULL);
+    if (err && was_of_another(run, err, reports))
         err = send_now(run->socket, &one.msg);
-    }
     if (err)
         io->events.on_error(io->events.ctx, run->socket, err);
 }
 
 void direct_again(struct io *io, struct runs *r, struct run *run, int err, struct reports *reports)
 {
-    bool another = says_of_another(run->socket, err);
-    if (another)
-        reports_read(reports, run->socket, NULL);
+    bool another = was_of_another(run, err, reports);
     if (another && run->count > 1 && (err = send_now(run->socket, &run->msg)) == 0)
         return;
     bool refused = runs_refuse(r, run, err);
@@ -47,22 +46,8 @@ void direct_again(struct io *io, struct runs *r, struct run *run, int err, struc
     }
 }
 
-void direct_unfragmented(struct io *io, struct runs *r, struct run *run, struct reports *reports)
+void direct_keep_whole(struct io_socket *s, uint8_t family, bool whole)
 {
-    struct io_socket *s = run->socket;
-    struct run_single one;
-    int old = 0; /* what ICMP said of earlier datagrams: not to be taken for this one's fate */
-    socklen_t len = sizeof(old);
-    runs_single(r, run, run->first, &one);
-    getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &old, &len);
-    if (old)
-        reports_read(reports, s, NULL);
-    /* The option must stand while the kernel builds the packet. */
-    sockopt_dont_fragment(s->fd, run->to.family, true);
-    int err = send_now(s, &one.msg);
-    if (err) {
-        reports_read(reports, s, &run->to); /* too long for the path: said as ICMP would */
-        io->events.on_error(io->events.ctx, s, err);
-    }
-    sockopt_dont_fragment(s->fd, run->to.family, false);
+    if (sockopt_dont_fragment(s->fd, family, whole) == 0)
+        s->whole = whole;
 }

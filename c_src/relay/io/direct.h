@@ -1,7 +1,6 @@
 /*
  * Sending by plain system calls, at once, which is rare: what the kernel refused as a run or for
- * the sake of an earlier datagram, while it still lies in its buffers; and what must not be
- * fragmented. For every backend of io.h.
+ * the sake of an earlier datagram, while it still lies in its buffers. For every backend of io.h.
  */
 #ifndef MEERKAT_DIRECT_H
 #define MEERKAT_DIRECT_H
@@ -16,8 +15,8 @@
  */
 void direct_again(struct io *io, struct runs *r, struct run *run, int err, struct reports *reports);
 
-/* Sends the one datagram of a run so that it leaves whole or not at all. All that was prepared
- * before has been sent. */
-void direct_unfragmented(struct io *io, struct runs *r, struct run *run, struct reports *reports);
+/* What s sends from now on leaves whole or not at all, or may be cut again. The option must stand
+ * while the kernel builds a packet: all that was prepared has been sent. */
+void direct_keep_whole(struct io_socket *s, uint8_t family, bool whole);
 
 #endif

@@ -107,13 +107,11 @@ static void epoll_send(struct io *io, struct io_socket *s, const uint8_t *head, 
 {
     struct poller *p = poller_of(io);
     bool whole = flags & IO_DONT_FRAGMENT;
-    if (UNLIKELY(whole || runs_full(p->runs)))
+    if (UNLIKELY(whole != s->whole || runs_full(p->runs)))
         flush(p);
-    struct run *run = runs_add(p->runs, s, head, data, len, to, from);
-    if (UNLIKELY(whole)) {
-        direct_unfragmented(&p->io, p->runs, run, &p->reports);
-        runs_clear(p->runs);
-    }
+    if (UNLIKELY(whole != s->whole))
+        direct_keep_whole(s, to->family, whole);
+    runs_add(p->runs, s, head, data, len, to, from);
 }
 
 static uint8_t *epoll_scratch(struct io *io, size_t len)
@@ -322,8 +320,6 @@ static void wait_for_events(struct io *io, uint64_t timeout_ns)
     if (n < 0 && errno != EINTR)
         log_error("epoll_wait: %s", strerror(errno));
     p->event_count = MAX(n, 0);
-    if (UNLIKELY(p->runs->refusals))
-        p->runs->now = clock_read().now;
 }
 
 /* Nobody reads the counter: edge-triggered, every write is told. */

@@ -21,6 +21,11 @@ static bool is_reported(const struct io_icmp *icmp)
     return icmp->type >= ICMPV6_DEST_UNREACH && icmp->type <= ICMPV6_TIME_EXCEED;
 }
 
+static bool by_icmp(const struct sock_extended_err *e)
+{
+    return e->ee_origin == SO_EE_ORIGIN_ICMP || e->ee_origin == SO_EE_ORIGIN_ICMP6;
+}
+
 static bool read_error(const struct sock_extended_err *e, const struct addr *peer,
                        struct io_icmp *out)
 {
@@ -32,7 +37,7 @@ static bool read_error(const struct sock_extended_err *e, const struct addr *pee
             icmp.type = v4 ? ICMP_DEST_UNREACH : ICMPV6_PKT_TOOBIG;
             icmp.code = v4 ? ICMP_FRAG_NEEDED : 0;
         }
-    } else if (e->ee_origin != SO_EE_ORIGIN_ICMP && e->ee_origin != SO_EE_ORIGIN_ICMP6) {
+    } else if (!by_icmp(e)) {
         return false;
     }
     if (!is_reported(&icmp))
@@ -41,24 +46,24 @@ static bool read_error(const struct sock_extended_err *e, const struct addr *pee
     return true;
 }
 
-/* The error of one entry; false when it has none of interest. */
-static bool read_entry(struct msghdr *msg, const struct addr *peer, struct io_icmp *out)
+/* The error of one entry; false when it has none. */
+static bool find_error(struct msghdr *msg, struct sock_extended_err *e)
 {
     for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
         bool v4 = c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_RECVERR;
         bool v6 = c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_RECVERR;
-        struct sock_extended_err e;
-        if ((v4 || v6) && c->cmsg_len >= CMSG_LEN(sizeof(e))) {
-            memcpy(&e, CMSG_DATA(c), sizeof(e));
-            return read_error(&e, peer, out);
+        if ((v4 || v6) && c->cmsg_len >= CMSG_LEN(sizeof(*e))) {
+            memcpy(e, CMSG_DATA(c), sizeof(*e));
+            return true;
         }
     }
     return false;
 }
 
-unsigned errqueue_read(int fd, struct io_icmp out[ERRQUEUE_MAX])
+unsigned errqueue_read(int fd, struct io_icmp out[ERRQUEUE_MAX], unsigned *n)
 {
-    unsigned n = 0;
+    unsigned icmp = 0;
+    *n = 0;
     for (int i = 0; i < ERRQUEUE_MAX; i++) {
         struct sockaddr_storage name;
         alignas(struct cmsghdr) uint8_t control[256];
@@ -70,24 +75,29 @@ unsigned errqueue_read(int fd, struct io_icmp out[ERRQUEUE_MAX])
                              .msg_iovlen = 1,
                              .msg_control = control,
                              .msg_controllen = sizeof(control)};
+        struct sock_extended_err e;
         struct addr peer;
         if (recvmsg(fd, &msg, MSG_ERRQUEUE | MSG_DONTWAIT) < 0)
             break;
+        if (!find_error(&msg, &e))
+            continue;
+        icmp += by_icmp(&e);
         if (addr_from_sockaddr(&peer, (struct sockaddr *)&name, msg.msg_namelen))
-            n += read_entry(&msg, &peer, &out[n]);
+            *n += read_error(&e, &peer, &out[*n]);
     }
-    return n;
+    return icmp;
 }
 
-void reports_read(struct reports *r, struct io_socket *s, const struct addr *to)
+bool reports_read(struct reports *r, struct io_socket *s, const struct addr *to)
 {
     struct io_icmp said[ERRQUEUE_MAX];
-    unsigned n = errqueue_read(s->fd, said);
+    unsigned n, icmp = errqueue_read(s->fd, said, &n);
     for (unsigned i = 0; i < n && r->count < REPORTS_MAX; i++) {
         if (to && said[i].peer.port == 0 && addr_ip_equal(&said[i].peer, to))
             said[i].peer.port = to->port;
         r->said[r->count++] = (struct report){s, said[i]};
     }
+    return icmp > 0;
 }
 
 void reports_tell(struct reports *r, void *ctx)

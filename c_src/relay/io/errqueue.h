@@ -10,10 +10,11 @@
 /* Read at a time, should somebody pour into it: the rest comes with the next error. */
 enum { ERRQUEUE_MAX = 16 };
 
-/* Empties the queue of fd and returns how many of its entries RFC 8656 11.5 reports: ICMPv4 types
- * 3 and 11, ICMPv6 1 to 3; and a datagram too long for our own route, as a router would say it, but
- * without the port of its peer, which the kernel does not keep. */
-unsigned errqueue_read(int fd, struct io_icmp out[ERRQUEUE_MAX]);
+/* Empties the queue of fd. Returns how many of its entries came by ICMP; *n is how many there are
+ * in `out`: what RFC 8656 11.5 reports, ICMPv4 types 3 and 11, ICMPv6 1 to 3; and a datagram too
+ * long for our own route, as a router would say it, but without the port of its peer, which the
+ * kernel does not keep. */
+unsigned errqueue_read(int fd, struct io_icmp out[ERRQUEUE_MAX], unsigned *n);
 
 /* Kept between two dispatches; what comes beyond that is only read. */
 enum { REPORTS_MAX = 64 };
@@ -27,8 +28,9 @@ struct reports {
 };
 
 /* Empties the error queue of s, to be told later: whoever hears may send. `to` is where the
- * datagram of this moment was to go, NULL if there is none. */
-void reports_read(struct reports *r, struct io_socket *s, const struct addr *to);
+ * datagram of this moment was to go, NULL if there is none. False when nothing of it came
+ * by ICMP: then an error that a call has just returned is about that call's own datagram. */
+bool reports_read(struct reports *r, struct io_socket *s, const struct addr *to);
 /* Tells the owners. ctx is of the io's events. */
 void reports_tell(struct reports *r, void *ctx);
 /* The socket is closed. */

@@ -50,6 +50,7 @@ struct io_socket {
     const struct io_handler *handler;
     bool wants_dest;   /* report where datagrams were sent to, and obey `from` when sending */
     bool wants_errors; /* report ICMP errors (IP_RECVERR is set); they cost no datagram */
+    bool whole;        /* what is sent may not be fragmented: how the option stands now */
     bool removing;
     bool armed;
     uint32_t lost; /* datagrams its receive buffer had no room for, as last told */
@@ -81,7 +82,8 @@ static inline void io_remove(struct io *io, struct io_socket *s)
 
 /* Sends a datagram. data lies in the packet being handled or in io_scratch. `from`, where it is
  * not NULL and s->wants_dest, is the local IP it leaves from. Failure is reported by on_error. With
- * IO_DONT_FRAGMENT it leaves whole or not at all, which costs two system calls more. */
+ * IO_DONT_FRAGMENT it leaves whole or not at all; a datagram that differs in this from the last one
+ * of its socket costs a system call, and all that was prepared is sent before it. */
 static inline void io_send(struct io *io, struct io_socket *s, const uint8_t *data, size_t len,
                            const struct addr *to, const struct addr *from, unsigned flags)
 {

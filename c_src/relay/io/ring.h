@@ -96,7 +96,7 @@ struct uring {
     int wake_fd;
     uint64_t wake_value;
     bool wake_armed;
-    bool plain_send; /* the kernel takes an address with IORING_OP_SEND (6.1) */
+    bool plain_send; /* the kernel takes an address with IORING_OP_SEND */
 };
 
 static inline struct uring *uring_of(struct io *io)

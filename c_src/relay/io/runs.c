@@ -20,7 +20,7 @@ static bool is_refused(struct runs *r, const struct addr *to, uint32_t size)
     struct refusal *e = refusal_of(r, to);
     if (e->until == 0 || memcmp(e->ip, to->ip, 16) != 0)
         return false;
-    if (e->until <= r->now) {
+    if (e->until <= clock_read().now) {
         e->until = 0;
         r->refusals--;
         return false;
@@ -33,12 +33,11 @@ bool runs_refuse(struct runs *r, const struct run *run, int err)
     bool too_large = err == EINVAL || err == EMSGSIZE;
     if (run->count == 1 || (!too_large && err != EIO && err != EOPNOTSUPP && err != ENOPROTOOPT))
         return false;
-    r->now = clock_read().now;
     struct refusal *e = refusal_of(r, &run->to);
     r->refusals += e->until == 0;
     memcpy(e->ip, run->to.ip, 16);
     e->size = too_large ? run->size : 0;
-    e->until = r->now + RUNS_REFUSED_S * NS_PER_S;
+    e->until = clock_read().now + RUNS_REFUSED_S * NS_PER_S;
     return true;
 }
 

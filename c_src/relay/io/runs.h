@@ -56,7 +56,6 @@ struct refusal {
 
 struct runs {
     uint32_t datagrams, count, iovecs;
-    uint64_t now; /* nanoseconds, the owner's to keep while refusals is not 0 */
     uint32_t refusals;
     uint16_t buckets[RUNS_BUCKETS]; /* the latest run of a flow: index + 1 */
     struct refusal refused[RUNS_REFUSED];

@@ -155,6 +155,16 @@ static int open_ring(struct io_uring *ring)
     return ret;
 }
 
+/* Linux 6.1 has it, and no other way to say so than the operation that came along with it. Found
+ * out here and not by trying: a send may be refused for many reasons. */
+static bool takes_address_with_send(struct io_uring *ring)
+{
+    struct io_uring_probe *probe = io_uring_get_probe_ring(ring);
+    bool takes = probe && io_uring_opcode_supported(probe, IORING_OP_SENDMSG_ZC);
+    io_uring_free_probe(probe);
+    return takes;
+}
+
 static const struct io_ops uring_ops = {
     .stop = uring_stop,
     .destroy = uring_destroy,
@@ -179,7 +189,7 @@ int uring_create(struct io **out, const struct io_events *events, uint32_t socke
     if (ret)
         goto err_free;
     u->io = (struct io){.ops = &uring_ops, .dgram = &uring_dgram_ops, .events = *events};
-    u->plain_send = true;
+    u->plain_send = takes_address_with_send(&u->ring);
     u->recv_template = (struct msghdr){.msg_namelen = NAME_LEN, .msg_controllen = CONTROL_LEN};
     u->slots_max = sockets_max;
     u->slots = memory_reserve(sockets_max * sizeof(*u->slots));

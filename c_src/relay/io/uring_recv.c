@@ -114,7 +114,8 @@ static struct slot *slot_of(struct uring *u, uint64_t what)
     return slot->socket && (slot->gen & GEN_MASK) == gen ? slot : NULL;
 }
 
-/* Cancelled, out of buffers, a datagram of length zero, or an error. */
+/* Cancelled, out of buffers, a datagram without bytes, or an error. After the second and the last
+ * kind it waits its turn, for what was wrong may last; after the third it goes on at once. */
 static void ended(struct uring *u, uint32_t index, int res)
 {
     struct slot *slot = &u->slots[index];
@@ -124,11 +125,15 @@ static void ended(struct uring *u, uint32_t index, int res)
         closed(u, index);
         return;
     }
+    if (res >= 0) {
+        arm(u, index);
+        return;
+    }
     if (res == -ENOBUFS)
         u->io.events.on_error(u->io.events.ctx, NULL, ENOBUFS);
-    else if (res < 0 && s->wants_errors)
+    else if (s->wants_errors)
         reports_read(&u->reports, s, NULL);
-    else if (res < 0)
+    else
         u->io.events.on_error(u->io.events.ctx, s, -res);
     if (!slot->waits)
         u->rearm[u->rearm_count++] = index;

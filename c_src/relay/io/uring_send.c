@@ -3,11 +3,6 @@
  */
 #include "uring_send.h"
 
-#include <errno.h>
-#include <string.h>
-
-#include "log.h"
-
 static void put_run(struct uring *u, uint32_t index)
 {
     struct run *run = &u->runs->runs[index];
@@ -32,15 +27,6 @@ void uring_put_runs(struct uring *u)
         put_run(u, u->runs_put++);
 }
 
-static void send_failed(struct uring *u, struct run *run, int err)
-{
-    if (u->plain_send && run_is_plain(u->runs, run) && (err == EINVAL || err == EDESTADDRREQ)) {
-        u->plain_send = false; /* a kernel before 6.1: say it the long way from now on */
-        log_info("kernel takes no address with IORING_OP_SEND; using SENDMSG");
-    }
-    direct_again(&u->io, u->runs, run, err, &u->reports);
-}
-
 static void settle_failed(struct uring *u)
 {
     struct io_uring_cqe *cqe;
@@ -52,7 +38,8 @@ static void settle_failed(struct uring *u)
             continue;
         cqe->user_data = tag(OP_NONE, 0, 0);
         if (cqe->res < 0 && (uint32_t)what == u->batch)
-            send_failed(u, &u->runs->runs[what >> 32 & 0xfffffff], -cqe->res);
+            direct_again(&u->io, u->runs, &u->runs->runs[what >> 32 & 0xfffffff], -cqe->res,
+                         &u->reports);
     }
 }
 
@@ -84,13 +71,11 @@ void uring_send(struct io *io, struct io_socket *s, const uint8_t *head, const u
 {
     struct uring *u = uring_of(io);
     bool whole = flags & IO_DONT_FRAGMENT;
-    if (UNLIKELY(whole || runs_full(u->runs)))
+    if (UNLIKELY(whole != s->whole || runs_full(u->runs)))
         uring_flush_now(u);
-    struct run *run = runs_add(u->runs, s, head, data, len, to, from);
-    if (UNLIKELY(whole)) {
-        direct_unfragmented(io, u->runs, run, &u->reports);
-        runs_clear(u->runs);
-    }
+    if (UNLIKELY(whole != s->whole))
+        direct_keep_whole(s, to->family, whole);
+    runs_add(u->runs, s, head, data, len, to, from);
 }
 
 uint8_t *uring_scratch(struct io *io, size_t len)

@@ -17,8 +17,8 @@
 #include "bytes.h"
 #include "sockopt.h"
 
-#define MIX_PORT 0x9e3779b1u
-#define MIX_ALL  0x85ebca6bu
+/* Odd, as multiplication has to be to mix; the control thread's, who alone opens and asks. */
+static uint32_t mix_port = 0x9e3779b1u, mix_all = 0x85ebca6bu;
 
 /* Above rmem_max and wmem_max only with CAP_NET_ADMIN; as much as is allowed without. */
 static void set_buffer(int fd, int force, int ask, uint32_t bytes)
@@ -109,12 +109,18 @@ int socket_open_relayed(const struct addr *a, const struct socket_buffers *buffe
 
 /* ------------------------------------------------------------------------------- the spread */
 
+void socket_spread_key(const uint8_t key[SPREAD_KEY_LEN])
+{
+    mix_port = load32(key) | 1;
+    mix_all = load32(key + 4) | 1;
+}
+
 unsigned socket_spread(const struct addr *client, unsigned n)
 {
     uint32_t ip = load32(client->ip + 12);
     if (client->family == ADDR_V6)
         ip ^= load32(client->ip) ^ load32(client->ip + 4) ^ load32(client->ip + 8);
-    uint32_t hash = (ip ^ client->port * MIX_PORT) * MIX_ALL;
+    uint32_t hash = (ip ^ client->port * mix_port) * mix_all;
     return (hash >> 16) % n;
 }
 
@@ -124,11 +130,11 @@ static int attach_spread(int fd, uint8_t family, unsigned n)
     struct sock_filter v4[] = {
         BPF_STMT(BPF_LDX | BPF_B | BPF_MSH, NET(0)), /* X = length of the IP header */
         BPF_STMT(BPF_LD | BPF_H | BPF_IND, NET(0)),  /* source port */
-        BPF_STMT(BPF_ALU | BPF_MUL | BPF_K, MIX_PORT),
+        BPF_STMT(BPF_ALU | BPF_MUL | BPF_K, mix_port),
         BPF_STMT(BPF_MISC | BPF_TAX, 0),
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, NET(12)), /* source address */
         BPF_STMT(BPF_ALU | BPF_XOR | BPF_X, 0),
-        BPF_STMT(BPF_ALU | BPF_MUL | BPF_K, MIX_ALL),
+        BPF_STMT(BPF_ALU | BPF_MUL | BPF_K, mix_all),
         BPF_STMT(BPF_ALU | BPF_RSH | BPF_K, 16),
         BPF_STMT(BPF_ALU | BPF_MOD | BPF_K, n),
         BPF_STMT(BPF_RET | BPF_A, 0),
@@ -136,7 +142,7 @@ static int attach_spread(int fd, uint8_t family, unsigned n)
     struct sock_filter v6[] = {
         BPF_STMT(BPF_LD | BPF_H | BPF_ABS,
                  NET(40)), /* extension headers: wrong, but always alike */
-        BPF_STMT(BPF_ALU | BPF_MUL | BPF_K, MIX_PORT),
+        BPF_STMT(BPF_ALU | BPF_MUL | BPF_K, mix_port),
         BPF_STMT(BPF_MISC | BPF_TAX, 0),
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, NET(8)),
         BPF_STMT(BPF_ALU | BPF_XOR | BPF_X, 0),
@@ -149,7 +155,7 @@ static int attach_spread(int fd, uint8_t family, unsigned n)
         BPF_STMT(BPF_MISC | BPF_TAX, 0),
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, NET(20)),
         BPF_STMT(BPF_ALU | BPF_XOR | BPF_X, 0),
-        BPF_STMT(BPF_ALU | BPF_MUL | BPF_K, MIX_ALL),
+        BPF_STMT(BPF_ALU | BPF_MUL | BPF_K, mix_all),
         BPF_STMT(BPF_ALU | BPF_RSH | BPF_K, 16),
         BPF_STMT(BPF_ALU | BPF_MOD | BPF_K, n),
         BPF_STMT(BPF_RET | BPF_A, 0),
@@ -163,11 +169,31 @@ static int attach_spread(int fd, uint8_t family, unsigned n)
 
 /* ------------------------------------------------------------------------------- the group */
 
+static int attach_filter(int fd, struct sock_filter *program, unsigned short len)
+{
+    struct sock_fprog prog = {len, program};
+    return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog)) == 0 ? 0 : -errno;
+}
+
 static int shut(int fd)
 {
     struct sock_filter nothing[] = {BPF_STMT(BPF_RET | BPF_K, 0)};
-    struct sock_fprog prog = {ARRAY_SIZE(nothing), nothing};
-    return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog)) == 0 ? 0 : -errno;
+    return attach_filter(fd, nothing, ARRAY_SIZE(nothing));
+}
+
+/* Takes the place of shut(). A datagram without bytes is no message, anybody can send it from any
+ * address, and with io_uring each one ends the receive of all clients of a worker: the kernel
+ * throws them away. What it is given begins with the header of UDP. */
+static void open_up(int fd)
+{
+    struct sock_filter with_bytes[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_LEN, 0),
+        BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, sizeof(struct udphdr), 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+    };
+    if (attach_filter(fd, with_bytes, ARRAY_SIZE(with_bytes)) != 0)
+        sockopt_set(fd, SOL_SOCKET, SO_DETACH_FILTER, 0);
 }
 
 /* Binds without SO_REUSEPORT once: fails where anybody else listens, and settles port 0. */
@@ -226,7 +252,7 @@ int socket_open_group(struct addr *local, unsigned n, const struct socket_buffer
     if (n > 1 && (ret = attach_spread(fds[0], local->family, n)) != 0)
         goto err_close;
     for (unsigned i = 0; i < n; i++)
-        sockopt_set(fds[i], SOL_SOCKET, SO_DETACH_FILTER, 0);
+        open_up(fds[i]);
     return 0;
 
 err_close:

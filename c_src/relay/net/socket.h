@@ -27,11 +27,17 @@ int socket_open_relayed(const struct addr *a, const struct socket_buffers *buffe
 
 /*
  * Binds n sockets to *local (port 0: any, filled in) and makes the kernel hand every datagram of
- * one client to socket number socket_spread(client, n). None receives before all stand.
+ * one client to socket number socket_spread(client, n). None receives before all stand. They
+ * receive no datagrams without bytes.
  * 0, or -errno with nothing left open; -EADDRINUSE also when others share the port by SO_REUSEPORT.
  */
 int socket_open_group(struct addr *local, unsigned n, const struct socket_buffers *buffers,
                       int fds[]);
+
+/* What the spread goes by, before the first group is opened: who does not know it cannot choose his
+ * worker by choosing his port. */
+enum { SPREAD_KEY_LEN = 8 };
+void socket_spread_key(const uint8_t key[SPREAD_KEY_LEN]);
 
 /* The same choice as the kernel's. */
 unsigned socket_spread(const struct addr *client, unsigned n);

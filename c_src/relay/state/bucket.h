@@ -51,6 +51,13 @@ static inline bool bucket_take(struct bucket *b, struct rate r, uint64_t now, ui
     return true;
 }
 
+/* Would bucket_take take as much? */
+static inline bool bucket_has(struct bucket *b, struct rate r, uint64_t now, uint32_t units)
+{
+    uint64_t full = atomic_load_explicit(&b->full, memory_order_relaxed);
+    return r.unit == 0 || (full > now ? full - now : 0) + (units * r.unit >> 16) <= r.burst;
+}
+
 /* Bytes per second with a burst of a quarter second, or of two of the largest datagrams. */
 static inline struct rate bandwidth(uint64_t bytes_per_s)
 {

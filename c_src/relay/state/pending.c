@@ -10,10 +10,12 @@
 
 enum { GENERATION_MASK = 0xffffff };
 
-bool pendings_init(struct pendings *t, unsigned worker, uint32_t credits)
+bool pendings_init(struct pendings *t, const struct ways *ways, unsigned worker, uint32_t credits)
 {
     memset(t, 0, sizeof(*t));
     t->worker = worker;
+    crypto_random(t->key, sizeof(t->key));
+    t->ways = ways;
     list_init(&t->in_order);
     return slab_init(&t->slab, sizeof(struct pending), credits);
 }
@@ -29,19 +31,46 @@ static struct pending *oldest(const struct pendings *t)
                                     : container_of(t->in_order.next, struct pending, in_order);
 }
 
-struct pending *pending_take(struct pendings *t, const struct flow *f, uint64_t now)
+/* Is there a credit for a stranger of this source, 0 for who is none? */
+static bool has_credit(const struct pendings *t, uint32_t stranger)
 {
-    struct pending *p = slab_alloc(&t->slab), *lost = p ? NULL : oldest(t);
-    if (lost && lost->since + PENDING_NS < now) {
-        pending_release(t, lost);
-        p = slab_alloc(&t->slab);
-    }
+    uint32_t all = t->slab.max;
+    if (t->slab.live == all)
+        return false;
+    return !stranger ||
+           (t->strangers < MAX(all / 4 * 3, 1u) && t->by_source[stranger - 1] < MAX(all / 16, 1u));
+}
+
+/* So that what Erlang has lost keeps nobody out. */
+static bool release_lost(struct pendings *t, uint64_t now)
+{
+    struct pending *p = oldest(t);
+    if (!p || p->since + PENDING_NS >= now)
+        return false;
+    pending_release(t, p);
+    return true;
+}
+
+struct pending *pending_take(struct pendings *t, const struct flow *f, bool has_session,
+                             uint64_t now)
+{
+    uint32_t stranger =
+        has_session ? 0 : (uint32_t)(source_hash(t->key, &f->client) % PENDING_SOURCES) + 1;
+    while (!has_credit(t, stranger))
+        if (!release_lost(t, now))
+            return NULL;
+    struct pending *p = slab_alloc(&t->slab);
     if (!p)
         return NULL;
+    p->stranger = stranger;
+    if (stranger) {
+        t->strangers++;
+        t->by_source[stranger - 1]++;
+    }
     t->generation = (t->generation & GENERATION_MASK) == GENERATION_MASK ? 1 : t->generation + 1;
     p->generation = t->generation;
     p->since = now;
-    p->flow = *f;
+    flow_keep(t->ways, &p->flow, f);
     list_init(&p->in_order);
     list_add_tail(&t->in_order, &p->in_order);
     return p;
@@ -61,17 +90,12 @@ struct pending *pending_find(const struct pendings *t, uint64_t number)
 
 void pending_release(struct pendings *t, struct pending *p)
 {
+    flow_drop(t->ways, &p->flow);
     list_del(&p->in_order);
     p->generation = 0;
-    slab_free(&t->slab, p);
-}
-
-bool pending_on(const struct pendings *t, const struct listener *l)
-{
-    struct list *at;
-    list_for_each (at, &t->in_order) {
-        if (container_of(at, struct pending, in_order)->flow.listener == l)
-            return true;
+    if (p->stranger) {
+        t->strangers--;
+        t->by_source[p->stranger - 1]--;
     }
-    return false;
+    slab_free(&t->slab, p);
 }

@@ -2,9 +2,10 @@
 
 #include <string.h>
 
-bool roamers_init(struct roamers *t, uint32_t max)
+bool roamers_init(struct roamers *t, const struct ways *ways, uint32_t max)
 {
     memset(t, 0, sizeof(*t));
+    t->ways = ways;
     return slab_init(&t->slab, sizeof(struct roamer), max) && table_init(&t->by_tuple, max);
 }
 
@@ -34,8 +35,7 @@ struct roamer *roamer_set(struct roamers *t, const struct flow *f, uint64_t sess
         r = slab_alloc(&t->slab);
         if (!r)
             return NULL;
-        r->flow = *f;
-        f->listener->sessions++;
+        flow_keep(t->ways, &r->flow, f);
         table_insert(&t->by_tuple, &r->by_tuple, flow_hash(&t->by_tuple, f));
     }
     r->session = session;
@@ -46,6 +46,6 @@ struct roamer *roamer_set(struct roamers *t, const struct flow *f, uint64_t sess
 void roamer_remove(struct roamers *t, struct roamer *r)
 {
     table_remove(&t->by_tuple, &r->by_tuple);
-    r->flow.listener->sessions--;
+    flow_drop(t->ways, &r->flow);
     slab_free(&t->slab, r);
 }

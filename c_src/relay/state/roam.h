@@ -20,10 +20,11 @@ struct roamer {
 struct roamers {
     struct slab slab;
     struct table by_tuple;
+    const struct ways *ways;
 };
 
 /* False without address space. */
-bool roamers_init(struct roamers *t, uint32_t max);
+bool roamers_init(struct roamers *t, const struct ways *ways, uint32_t max);
 void roamers_destroy(struct roamers *t);
 
 struct roamer *roamer_find(const struct roamers *t, const struct flow *f);

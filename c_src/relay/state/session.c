@@ -4,9 +4,11 @@
 
 #include "bytes.h"
 
-bool sessions_init(struct sessions *t, uint32_t sessions_max, uint32_t peers_max, uint64_t now)
+bool sessions_init(struct sessions *t, const struct ways *ways, uint32_t sessions_max,
+                   uint32_t peers_max, uint64_t now)
 {
     memset(t, 0, sizeof(*t));
+    t->ways = ways;
     list_init(&t->gone);
     timers_init(&t->timers, now);
     return slab_init(&t->session_slab, sizeof(struct session), sessions_max) &&
@@ -70,7 +72,7 @@ struct session *session_create(struct sessions *t, uint64_t id, const struct flo
     if (!s)
         return NULL;
     s->id = id;
-    s->flow = *f;
+    flow_keep(t->ways, &s->flow, f);
     list_init(&s->permissions);
     list_init(&s->channels);
     list_init(&s->in_gone);
@@ -78,7 +80,6 @@ struct session *session_create(struct sessions *t, uint64_t id, const struct flo
         s->relayed[i].session = s;
     table_insert(&t->by_tuple, &s->by_tuple, flow_hash(&t->by_tuple, f));
     table_insert(&t->by_id, &s->by_id, id_hash(t, id));
-    f->listener->sessions++;
     return s;
 }
 
@@ -97,7 +98,7 @@ void session_kill(struct sessions *t, struct session *s, enum gone_reason reason
 void session_free(struct sessions *t, struct session *s)
 {
     table_remove(&t->by_id, &s->by_id);
-    s->flow.listener->sessions--;
+    flow_drop(t->ways, &s->flow);
     session_drop_move(t, s);
     slab_free(&t->session_slab, s);
 }
@@ -121,26 +122,28 @@ void session_set_timer(struct sessions *t, struct session *s)
 
 void session_set_move(struct sessions *t, struct session *s, const struct flow *f, unsigned home)
 {
-    if (!s->move)
-        s->move = slab_alloc(&t->move_slab);
-    *s->move = (struct move){*f, home};
+    session_drop_move(t, s);
+    s->move = slab_alloc(&t->move_slab);
+    s->move->home = home;
+    flow_keep(t->ways, &s->move->flow, f);
 }
 
 void session_commit_move(struct sessions *t, struct session *s)
 {
     table_remove(&t->by_tuple, &s->by_tuple);
-    s->flow.listener->sessions--;
-    s->flow = s->move->flow;
+    flow_drop(t->ways, &s->flow);
+    flow_keep(t->ways, &s->flow, &s->move->flow);
     s->flow_home = s->move->home;
-    s->flow.listener->sessions++;
     session_drop_move(t, s);
     table_insert(&t->by_tuple, &s->by_tuple, flow_hash(&t->by_tuple, &s->flow));
 }
 
 void session_drop_move(struct sessions *t, struct session *s)
 {
-    if (s->move)
-        slab_free(&t->move_slab, s->move);
+    if (!s->move)
+        return;
+    flow_drop(t->ways, &s->move->flow);
+    slab_free(&t->move_slab, s->move);
     s->move = NULL;
 }
 

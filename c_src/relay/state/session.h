@@ -68,7 +68,7 @@ struct session {
     struct list in_gone; /* a socket of it is closed, and that not reported yet */
     struct move *move;   /* NULL: none is pending */
     uint64_t dropped;
-    uint32_t drops[SESSION_DROPS]; /* of these, by reason */
+    uint64_t drops[SESSION_DROPS]; /* of these, by reason */
 };
 
 struct permission {
@@ -96,11 +96,13 @@ struct sessions {
     struct table by_tuple, by_id, permissions, channel_numbers, channel_peers;
     struct timers timers;
     struct list gone;
+    const struct ways *ways;
     struct session *recent[RECENT_SESSIONS]; /* perhaps gone since */
 };
 
 /* False without address space. Room for the totals, though memory only for what is used. */
-bool sessions_init(struct sessions *t, uint32_t sessions_max, uint32_t peers_max, uint64_t now);
+bool sessions_init(struct sessions *t, const struct ways *ways, uint32_t sessions_max,
+                   uint32_t peers_max, uint64_t now);
 void sessions_destroy(struct sessions *t);
 
 /*

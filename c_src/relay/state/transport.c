@@ -5,7 +5,7 @@
 struct tuple_key {
     uint8_t client[16], server[16];
     uint16_t client_port, server_port;
-    uint8_t client_family, protocol;
+    uint8_t client_family, kind;
     uint8_t zero[2];
 };
 
@@ -14,7 +14,7 @@ uint32_t flow_hash(const struct table *t, const struct flow *f)
     struct tuple_key key = {.client_port = f->client.port,
                             .server_port = f->server.port,
                             .client_family = f->client.family,
-                            .protocol = f->transport->protocol};
+                            .kind = f->transport->kind};
     memcpy(key.client, f->client.ip, 16);
     memcpy(key.server, f->server.ip, 16);
     return table_hash(t, &key, sizeof(key));

@@ -8,14 +8,14 @@
 
 #include "io_dgram.h"
 #include "table.h"
+#include "way.h"
 
 struct shard;
 struct listener;
 struct flow;
 
 struct transport {
-    const char *name;
-    uint8_t protocol; /* IANA number of what clients speak to us: 17 UDP, 6 TCP */
+    uint8_t kind; /* enum ctl_transport */
     /* Starts taking what comes in on the listener's descriptor, in l->io.fd. 0, or -errno: then
      * that is still the caller's. */
     int (*listen)(struct shard *sh, struct listener *l);
@@ -31,7 +31,7 @@ struct transport {
 /* Who is talking, and how to answer: the 5-tuple (RFC 8656 3.2) and its way back. */
 struct flow {
     const struct transport *transport;
-    struct listener *listener;
+    struct way way;
     struct addr client;
     struct addr server; /* where the client sent to: replies leave from there */
 };
@@ -41,13 +41,13 @@ enum { LISTENERS_MAX = 32, REALM_MAX = 128 };
 
 struct listener {
     struct io_socket io;
+    struct way_end end;
     uint32_t id;
     bool open;    /* takes new clients */
     bool idle;    /* does not, and has nobody left: the control thread knows */
     bool over;    /* so it is in every worker */
     bool closing; /* its socket is on its way out */
     bool in_use;
-    uint32_t sessions; /* that answer through it: it is closed after the last */
     const struct transport *transport;
     struct addr local; /* as bound, perhaps a wildcard */
     struct addr other; /* RFC 5780: the other IP and port; no address where that is off */
@@ -58,7 +58,20 @@ struct listener {
 static inline bool flow_equal(const struct flow *a, const struct flow *b)
 {
     return addr_equal(&a->client, &b->client) && addr_equal(&a->server, &b->server) &&
-           a->transport->protocol == b->transport->protocol;
+           a->transport == b->transport;
+}
+
+/* Keeps a flow beyond the packet it came with: what it leads through stays, as far as it can, until
+ * it is dropped. */
+static inline void flow_keep(const struct ways *t, struct flow *to, const struct flow *from)
+{
+    *to = *from;
+    way_hold(t, to->way);
+}
+
+static inline void flow_drop(const struct ways *t, const struct flow *f)
+{
+    way_release(t, f->way);
 }
 
 /* By 5-tuple, for tables of flows. */

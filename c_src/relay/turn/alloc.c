@@ -92,7 +92,8 @@ static void post_gone(struct shard *sh, const struct session *s)
     post_frame(sh, &f);
 }
 
-/* In no haste: who deleted it has an answer already, and who did not waits for nothing. */
+/* Nobody waits for these frames: whoever deleted an allocation has an answer already, and of one
+ * that expired Erlang hears unasked. So they may come a moment later. */
 void alloc_report_gone(struct shard *sh)
 {
     bool rang = post_calm(sh);
@@ -157,10 +158,10 @@ static enum ctl_status make_session(struct shard *sh, const struct mail_alloc *m
                                     struct session **out)
 {
     struct listener *l = shard_listener(sh, m->listener);
-    if (!l || m->transport != l->transport->protocol)
+    if (!l || m->transport != l->transport->kind)
         return CTL_GONE;
     struct flow f = {
-        .transport = l->transport, .listener = l, .client = m->client, .server = m->server};
+        .transport = l->transport, .way = l->end.way, .client = m->client, .server = m->server};
     if (session_find(&sh->sessions, &f) || session_by_id(&sh->sessions, m->session))
         return CTL_CONFLICT;
     struct session *s = session_create(&sh->sessions, m->session, &f);

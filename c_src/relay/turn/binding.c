@@ -21,10 +21,11 @@ enum {
 };
 
 /* The listener of this worker that is bound to exactly that address. */
-static struct listener *listener_at(struct shard *sh, const struct addr *ip, uint16_t port)
+static const struct listener *listener_at(const struct shard *sh, const struct addr *ip,
+                                          uint16_t port)
 {
     for (size_t i = 0; i < LISTENERS_MAX; i++) {
-        struct listener *l = &sh->listeners[i];
+        const struct listener *l = &sh->listeners[i];
         if (l->in_use && l->open && l->local.port == port && addr_ip_equal(&l->local, ip))
             return l;
     }
@@ -32,7 +33,8 @@ static struct listener *listener_at(struct shard *sh, const struct addr *ip, uin
 }
 
 /* RFC 5780 6.1, the table of sources. NULL where it cannot be done. */
-static struct listener *listener_for(struct shard *sh, struct listener *l, uint64_t change)
+static const struct listener *listener_for(const struct shard *sh, const struct listener *l,
+                                           uint64_t change)
 {
     const struct addr *ip = change & CHANGE_IP ? &l->other : &l->local;
     uint16_t port = change & CHANGE_PORT ? l->other.port : l->local.port;
@@ -73,7 +75,8 @@ static void answer(struct shard *sh, const struct flow *f, const struct stun_vie
 }
 
 /* RFC 5780: where the answer comes from and goes to, or what is wrong. */
-static void discover(struct shard *sh, const struct flow *f, struct stun_view *v)
+static void discover(struct shard *sh, const struct listener *here, const struct flow *f,
+                     struct stun_view *v)
 {
     uint64_t change = 0, port = PRIVILEGED;
     const uint8_t *padding = NULL;
@@ -87,23 +90,26 @@ static void discover(struct shard *sh, const struct flow *f, struct stun_view *v
         answer_error(sh, f, v, 400);
         return;
     }
+    const struct listener *there = listener_for(sh, here, change);
     struct flow from = *f;
-    from.listener = listener_for(sh, f->listener, change);
-    if (!from.listener) { /* the other address is not there (yet) */
+    if (!there) { /* the other address is not there (yet) */
         disown(v, A_change_request);
         answer_error(sh, f, v, 420);
         return;
     }
-    if (from.listener != f->listener)
-        from.server = from.listener->local;
+    if (there != here) {
+        from.way = there->end.way;
+        from.server = there->local;
+    }
     if (stun_get_bytes(v, A_padding, &padding, &padding_len) == STUN_OK)
         padding_len = MIN(padding_len, (size_t)PADDING_MAX);
-    answer(sh, &from, v, &from.server, &f->listener->other, padding_len);
+    answer(sh, &from, v, &from.server, &here->other, padding_len);
 }
 
-void binding_request(struct shard *sh, const struct flow *f, struct stun_view *v)
+void binding_request(struct shard *sh, const struct listener *l, const struct flow *f,
+                     struct stun_view *v)
 {
-    bool discovery = f->listener->other.family != ADDR_NONE;
+    bool discovery = l->other.family != ADDR_NONE;
     disown(v, A_priority); /* of ICE, which is spoken between clients */
     disown(v, A_use_candidate);
     if (!discovery) {
@@ -118,7 +124,7 @@ void binding_request(struct shard *sh, const struct flow *f, struct stun_view *v
     if (!answer_allowed(sh, f))
         return;
     if (discovery)
-        discover(sh, f, v);
+        discover(sh, l, f, v);
     else
         answer(sh, f, v, NULL, NULL, 0);
     count(sh, CTR_bindings);

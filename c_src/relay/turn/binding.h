@@ -6,8 +6,9 @@
 
 #include "shard.h"
 
-/* A request to Binding is answered, an indication is a keepalive. */
-void binding_request(struct shard *sh, const struct flow *f, struct stun_view *v);
+/* A request to Binding is answered, an indication is a keepalive. l is the listener it came by. */
+void binding_request(struct shard *sh, const struct listener *l, const struct flow *f,
+                     struct stun_view *v);
 
 /* A Binding request without magic cookie (RFC 3489), as far as it is one; false otherwise. */
 bool binding_classic(struct shard *sh, const struct flow *f, const uint8_t *data, size_t len);

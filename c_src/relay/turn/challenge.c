@@ -13,7 +13,7 @@
 #include "answer.h"
 #include "count.h"
 
-/* SHA-256, then MD5, none with parameters: the order we like them in (RFC 8489 9.2.4, 18.5.1).
+/* SHA-256, then MD5, none with parameters: the order of preference (RFC 8489 9.2.4, 18.5.1).
  * meerkat_auth.erl has the same list, to compare it with what requests send back. */
 static const uint8_t password_algorithms[] = {0, 2, 0, 0, 0, 1, 0, 0};
 
@@ -22,8 +22,8 @@ enum {
                     sizeof(password_algorithms) + 8
 };
 
-static void challenge(struct shard *sh, const struct flow *f, const struct stun_view *v,
-                      uint16_t code)
+static void challenge(struct shard *sh, const struct listener *l, const struct flow *f,
+                      const struct stun_view *v, uint16_t code)
 {
     char nonce[STUN_NONCE_LEN];
     count(sh, code == 401 ? CTR_challenges : CTR_stale_nonces);
@@ -35,7 +35,7 @@ static void challenge(struct shard *sh, const struct flow *f, const struct stun_
     uint8_t *buf = io_scratch(sh->io, CHALLENGE_MAX);
     stun_build_response(&b, buf, CHALLENGE_MAX, STUN_ERROR, v);
     stun_put_error(&b, code, NULL);
-    stun_put_bytes(&b, A_realm, f->listener->realm, f->listener->realm_len);
+    stun_put_bytes(&b, A_realm, l->realm, l->realm_len);
     stun_put_bytes(&b, A_nonce, nonce, sizeof(nonce));
     if (sh->config.nonce_features & STUN_FEATURE_PASSWORD_ALGORITHMS)
         stun_put_bytes(&b, A_password_algorithms, password_algorithms, sizeof(password_algorithms));
@@ -53,10 +53,11 @@ static bool has_text(const struct stun_view *v, enum stun_attr_id id)
     return stun_get_bytes(v, id, &value, &len) == STUN_OK;
 }
 
-bool challenge_passed(struct shard *sh, const struct flow *f, const struct stun_view *v)
+bool challenge_passed(struct shard *sh, const struct listener *l, const struct flow *f,
+                      const struct stun_view *v)
 {
     if (!stun_has(v, A_message_integrity) && !stun_has(v, A_message_integrity_sha256)) {
-        challenge(sh, f, v, 401);
+        challenge(sh, l, f, v, 401);
         return false;
     }
     bool named = has_text(v, A_username) || has_text(v, A_userhash);
@@ -69,7 +70,7 @@ bool challenge_passed(struct shard *sh, const struct flow *f, const struct stun_
     stun_get_bytes(v, A_nonce, &nonce, &len);
     if (!stun_nonce_check(nonce, len, sh->config.nonce_key, sh->time.wall_s,
                           sh->config.nonce_lifetime_s, sh->config.nonce_features, &f->client)) {
-        challenge(sh, f, v, 438);
+        challenge(sh, l, f, v, 438);
         return false;
     }
     return true;

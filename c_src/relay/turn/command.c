@@ -28,6 +28,8 @@ bool command_frame(struct shard *sh, const uint8_t *data, size_t len)
         return true;  /* the control thread has decoded it before */
     switch (f.code) { /* these two have no reply */
     case CTL_ANSWER:
+        if (f.u.answer.failed)
+            request_failed(sh, f.u.answer.flow);
         request_answer(sh, f.u.answer.flow, f.u.answer.packet.data, f.u.answer.packet.len);
         return true;
     case CTL_ANSWER_IF:

@@ -10,6 +10,12 @@
 
 #include "count.h"
 
+enum {
+    HEADERS_V4 = 20 + 8,
+    HEADERS_V6 = 40 + 8,
+    CHANNEL_DATA_MAX = 65507 - CHANNEL_HEADER_LEN, /* what UDP over IPv4 takes */
+};
+
 _Static_assert(CTR_over_bandwidth - CTR_no_channel + 1 == SESSION_DROPS,
                "what drop() is told is counted per session");
 
@@ -22,11 +28,14 @@ static void drop(struct shard *sh, struct session *s, enum counter reason)
 }
 
 /* Is there bandwidth left for the allocation, its user and the server? Checked in this order; what
- * a later one refuses an earlier one has paid for, so that nobody gains by trying. */
-static bool has_bandwidth(struct shard *sh, struct session *s, enum direction d, size_t len)
+ * a later one refuses an earlier one has paid for, so that nobody gains by trying. A datagram
+ * counts with its headers of IP and UDP, between here and the peer: one without payload is not
+ * free. */
+static bool has_bandwidth(struct shard *sh, struct session *s, enum direction d,
+                          const struct addr *peer, size_t len)
 {
     uint64_t now = sh->time.now;
-    uint32_t units = (uint32_t)len;
+    uint32_t units = (uint32_t)len + (peer->family == ADDR_V4 ? HEADERS_V4 : HEADERS_V6);
     if (LIKELY(!s->rate.unit && !s->user && !shared_bucket_limits(&sh->config.limits->total)))
         return true;
     return bucket_take(&s->own[d], s->rate, now, units) &&
@@ -71,7 +80,7 @@ static void to_peer(struct shard *sh, struct session *s, const struct permission
         }
         peer = as_bound(sh, peer, &bound);
     }
-    if (!has_bandwidth(sh, s, TO_PEER, len)) {
+    if (!has_bandwidth(sh, s, TO_PEER, peer, len)) {
         drop(sh, s, CTR_over_bandwidth);
         return;
     }
@@ -166,7 +175,11 @@ void forward_peer(struct shard *sh, struct relayed *r, struct io_packet *p)
         drop(sh, s, CTR_no_permission);
         return;
     }
-    if (!has_bandwidth(sh, s, TO_CLIENT, p->len)) {
+    if (UNLIKELY(p->len > (size_t)(c ? CHANNEL_DATA_MAX : STUN_DATA_MAX))) {
+        drop(sh, s, CTR_truncated);
+        return;
+    }
+    if (!has_bandwidth(sh, s, TO_CLIENT, &p->from, p->len)) {
         drop(sh, s, CTR_over_bandwidth);
         return;
     }
@@ -197,6 +210,10 @@ void forward_icmp(struct shard *sh, struct relayed *r, const struct io_icmp *icm
     name_as_advertised(sh, &peer);
     if (!permission_find(&sh->sessions, s, &peer, sh->time.now)) {
         drop(sh, s, CTR_no_permission);
+        return;
+    }
+    if (!has_bandwidth(sh, s, TO_CLIENT, &peer, 0)) {
+        drop(sh, s, CTR_over_bandwidth);
         return;
     }
     uint8_t txid[STUN_TXID_LEN], value[8] = {0, 0, icmp->type, icmp->code};

@@ -46,9 +46,10 @@ static bool is_relayed_by_us(const struct shard *sh, const struct addr *client)
     return ports_live_at(sh->config.ports, client) != NULL;
 }
 
-static void input_request(struct shard *sh, const struct flow *f, struct stun_view *v)
+static void input_request(struct shard *sh, const struct listener *l, const struct flow *f,
+                          struct stun_view *v)
 {
-    if (UNLIKELY(!f->listener->open) && !session_find(&sh->sessions, f)) {
+    if (UNLIKELY(!l->open) && !session_find(&sh->sessions, f) && !roamer_find(&sh->roamers, f)) {
         count(sh, CTR_no_allocation); /* the listener stays for those who have one */
         return;
     }
@@ -58,14 +59,14 @@ static void input_request(struct shard *sh, const struct flow *f, struct stun_vi
     }
     switch (v->method) {
     case STUN_BINDING:
-        binding_request(sh, f, v);
+        binding_request(sh, l, f, v);
         return;
     case STUN_ALLOCATE:
     case STUN_REFRESH:
     case STUN_CREATE_PERMISSION:
     case STUN_CHANNEL_BIND:
-        if (challenge_passed(sh, f, v))
-            request_forward(sh, f, v->data, v->len);
+        if (challenge_passed(sh, l, f, v))
+            request_forward(sh, l, f, v->data, v->len);
         return;
     default:
         count(sh, CTR_unknown_method);
@@ -92,7 +93,8 @@ static void input_indication(struct shard *sh, const struct flow *f, const struc
         count(sh, CTR_no_allocation);
 }
 
-static void input_stun(struct shard *sh, const struct flow *f, uint8_t *data, size_t len)
+static void input_stun(struct shard *sh, const struct listener *l, const struct flow *f,
+                       uint8_t *data, size_t len)
 {
     struct stun_view v;
     enum stun_err err = stun_parse(&v, data, len);
@@ -103,7 +105,7 @@ static void input_stun(struct shard *sh, const struct flow *f, uint8_t *data, si
     }
     switch (v.cls) {
     case STUN_REQUEST:
-        input_request(sh, f, &v);
+        input_request(sh, l, f, &v);
         break;
     case STUN_INDICATION:
         input_indication(sh, f, &v, data);
@@ -113,7 +115,8 @@ static void input_stun(struct shard *sh, const struct flow *f, uint8_t *data, si
     }
 }
 
-void input_message(struct shard *sh, const struct flow *f, uint8_t *data, size_t len)
+void input_message(struct shard *sh, const struct listener *l, const struct flow *f, uint8_t *data,
+                   size_t len)
 {
     if (UNLIKELY(len == 0)) {
         count(sh, CTR_too_short);
@@ -129,7 +132,7 @@ void input_message(struct shard *sh, const struct flow *f, uint8_t *data, size_t
         break;
     }
     case DEMUX_STUN:
-        input_stun(sh, f, data, len);
+        input_stun(sh, l, f, data, len);
         break;
     default:
         count(sh, CTR_not_stun);

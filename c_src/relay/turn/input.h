@@ -7,8 +7,9 @@
 
 #include "shard.h"
 
-/* One whole message of a client. data has IO_HEADROOM and IO_TAILROOM around it and may be
- * changed. */
-void input_message(struct shard *sh, const struct flow *f, uint8_t *data, size_t len);
+/* One whole message of a client, and the listener it came by. data has IO_HEADROOM and IO_TAILROOM
+ * around it and may be changed. */
+void input_message(struct shard *sh, const struct listener *l, const struct flow *f, uint8_t *data,
+                   size_t len);
 
 #endif

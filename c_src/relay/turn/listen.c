@@ -30,8 +30,10 @@ static void add(struct shard *sh, const struct mail_listen *m)
         };
         change(l, m);
         int ret = l->transport->listen(sh, l);
-        if (ret == 0)
+        if (ret == 0) {
+            way_open(&sh->ways, &l->end); /* there is one for each listener */
             return;
+        }
         l->in_use = false;
         log_error("worker %u cannot listen: %s", sh->config.index, strerror(-ret));
         break;
@@ -66,10 +68,11 @@ void listen_close(struct shard *sh)
 {
     for (size_t i = 0; i < LISTENERS_MAX; i++) {
         struct listener *l = &sh->listeners[i];
-        if (!l->in_use || l->open || l->closing || l->sessions || pending_on(&sh->pending, l))
+        if (!l->in_use || l->open || l->closing || l->end.holds)
             continue;
         if (l->over) {
             l->closing = true;
+            way_close(&sh->ways, &l->end);
             l->transport->unlisten(sh, l);
         } else if (!l->idle) {
             l->idle = post_mail(sh, MAIL_IDLE, &l->id, sizeof(l->id), NULL, 0, 0);

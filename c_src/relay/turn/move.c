@@ -17,18 +17,20 @@
 
 enum { CARRY_RESERVE = 2 * MAIL_RESERVE };
 
-static struct mail_flow pack(const struct flow *f)
+/* Listener 0, which there is not, where that is gone. */
+static struct mail_flow pack(const struct shard *sh, const struct flow *f)
 {
-    return (struct mail_flow){f->listener->id, f->transport->protocol, f->client, f->server};
+    const struct listener *l = shard_listener_of(sh, f);
+    return (struct mail_flow){l ? l->id : 0, f->transport->kind, f->client, f->server};
 }
 
 static bool unpack(struct shard *sh, const struct mail_flow *m, struct flow *f)
 {
     struct listener *l = shard_listener(sh, m->listener);
-    if (!l || m->transport != l->transport->protocol)
+    if (!l || m->transport != l->transport->kind)
         return false;
     *f = (struct flow){
-        .transport = l->transport, .listener = l, .client = m->client, .server = m->server};
+        .transport = l->transport, .way = l->end.way, .client = m->client, .server = m->server};
     return true;
 }
 
@@ -36,7 +38,7 @@ static void tell_roamer(struct shard *sh, unsigned to, bool add, const struct se
                         const struct flow *f)
 {
     struct mail_roam m = {
-        .to = to, .add = add, .session = s->id, .home = sh->config.index, .flow = pack(f)};
+        .to = to, .add = add, .session = s->id, .home = sh->config.index, .flow = pack(sh, f)};
     if (to == sh->config.index)
         move_roamer(sh, &m);
     else
@@ -156,7 +158,7 @@ bool move_carry(struct shard *sh, const struct flow *f, uint8_t *data, size_t le
         return true;
     }
     struct mail_carry m = {
-        .to = r->home, .session = r->session, .flow = pack(f), .len = (uint32_t)len};
+        .to = r->home, .session = r->session, .flow = pack(sh, f), .len = (uint32_t)len};
     if (!post_mail(sh, MAIL_CARRY, &m, sizeof(m), data, len, CARRY_RESERVE))
         count(sh, CTR_carry_full);
     return true;

@@ -5,7 +5,7 @@
 #include "post.h"
 #include "request.h"
 
-/* One that is too long was no promise to begin with: its client asks again. */
+/* A packet that is too long is forgotten: its client sends the request again. */
 void reply_promise(struct shard *sh, uint32_t ref, const struct ctl_answer_if *m)
 {
     sh->promise.ref = m->packet.len <= PROMISE_MAX ? ref : 0;

@@ -1,6 +1,8 @@
 /*
  * Each request takes a credit, a slot that remembers where the answer goes (pending.h); without one
- * it is dropped and the client sends it again.
+ * it is dropped and the client sends it again. A source whose requests Erlang found to be nobody's
+ * more often than strangers are answered sends it no more of them for a while, but for those of a
+ * session. Its address is proven by the nonce: nobody can spend that budget for another.
  */
 #include "request.h"
 
@@ -17,24 +19,30 @@ static uint64_t session_of(struct shard *sh, const struct flow *f)
     return s ? s->id : roamed ? roamed->session : 0;
 }
 
-void request_forward(struct shard *sh, const struct flow *f, const uint8_t *data, size_t len)
+void request_forward(struct shard *sh, const struct listener *l, const struct flow *f,
+                     const uint8_t *data, size_t len)
 {
     if (len > REQUEST_MAX) {
         count(sh, CTR_request_too_long);
         return;
     }
-    struct pending *p = pending_take(&sh->pending, f, sh->time.now);
+    uint64_t session = session_of(sh, f);
+    if (!session && !ratelimit_has(&sh->config.limits->failures, &f->client, sh->time.now)) {
+        count(sh, CTR_over_rate);
+        return;
+    }
+    struct pending *p = pending_take(&sh->pending, f, session != 0, sh->time.now);
     if (!p) {
         count(sh, CTR_erlang_behind);
         return;
     }
     struct ctl_frame frame = {.code = CTL_REQUEST,
                               .u.request = {.flow = pending_number(&sh->pending, p),
-                                            .listener = f->listener->id,
-                                            .transport = f->transport->protocol,
+                                            .listener = l->id,
+                                            .transport = f->transport->kind,
                                             .client = f->client,
                                             .server = f->server,
-                                            .session = session_of(sh, f),
+                                            .session = session,
                                             .packet = ctl_bytes_of(data, len)}};
     if (!post_request(sh, &frame)) {
         pending_release(&sh->pending, p);
@@ -42,6 +50,13 @@ void request_forward(struct shard *sh, const struct flow *f, const uint8_t *data
         return;
     }
     count(sh, CTR_requests);
+}
+
+void request_failed(struct shard *sh, uint64_t number)
+{
+    const struct pending *p = pending_find(&sh->pending, number);
+    if (p)
+        ratelimit_take(&sh->config.limits->failures, &p->flow.client, sh->time.now);
 }
 
 void request_answer(struct shard *sh, uint64_t number, const uint8_t *packet, size_t len)

@@ -7,7 +7,10 @@
 #include "shard.h"
 
 /* Takes a credit and hands the request to Erlang, or drops it. */
-void request_forward(struct shard *sh, const struct flow *f, const uint8_t *data, size_t len);
+void request_forward(struct shard *sh, const struct listener *l, const struct flow *f,
+                     const uint8_t *data, size_t len);
+/* Its credentials were wrong: its source has fewer tries left. Before request_answer. */
+void request_failed(struct shard *sh, uint64_t number);
 /* ANSWER: sends the packet, returns the credit. */
 void request_answer(struct shard *sh, uint64_t number, const uint8_t *packet, size_t len);
 

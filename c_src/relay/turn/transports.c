@@ -7,7 +7,7 @@ static const struct transport *const transports[] = {&transport_udp};
 const struct transport *transport_of(uint8_t kind)
 {
     for (size_t i = 0; i < ARRAY_SIZE(transports); i++)
-        if (transports[i]->protocol == kind)
+        if (transports[i]->kind == kind)
             return transports[i];
     return NULL;
 }

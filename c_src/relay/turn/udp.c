@@ -10,16 +10,20 @@ static void on_packet(void *ctx, struct io_socket *s, struct io_packet *p)
 {
     struct shard *sh = ctx;
     struct listener *l = container_of(s, struct listener, io);
-    struct flow f = {.transport = &transport_udp, .listener = l, .client = p->from};
+    struct flow f = {.transport = &transport_udp, .way = l->end.way, .client = p->from};
     count(sh, CTR_client_packets);
     count_n(sh, CTR_client_bytes, p->len);
     if (UNLIKELY(p->truncated)) {
         count(sh, CTR_truncated);
         return;
     }
+    if (UNLIKELY(p->from.port == 0)) {
+        count(sh, CTR_source_port_zero);
+        return;
+    }
     f.server = p->dest.family != ADDR_NONE ? p->dest : l->local;
     f.server.port = l->local.port;
-    input_message(sh, &f, p->data, p->len);
+    input_message(sh, l, &f, p->data, p->len);
 }
 
 static void on_closed(void *ctx, struct io_socket *s)
@@ -43,9 +47,14 @@ static void udp_unlisten(struct shard *sh, struct listener *l)
 
 static void udp_send(struct shard *sh, const struct flow *f, const uint8_t *data, size_t len)
 {
+    struct listener *l = shard_listener_of(sh, f);
+    if (UNLIKELY(!l)) {
+        count(sh, CTR_send_failed);
+        return;
+    }
     count(sh, CTR_client_sent_packets);
     count_n(sh, CTR_client_sent_bytes, len);
-    io_send(sh->io, &f->listener->io, data, len, &f->client, &f->server, 0);
+    io_send(sh->io, &l->io, data, len, &f->client, &f->server, 0);
 }
 
 static void udp_send_channel(struct shard *sh, const struct flow *f, uint16_t number,
@@ -57,17 +66,21 @@ static void udp_send_channel(struct shard *sh, const struct flow *f, uint16_t nu
         udp_send(sh, f, p->data - CHANNEL_HEADER_LEN, p->len + CHANNEL_HEADER_LEN);
         return;
     }
+    struct listener *l = shard_listener_of(sh, f);
+    if (UNLIKELY(!l)) {
+        count(sh, CTR_send_failed);
+        return;
+    }
     count(sh, CTR_client_sent_packets);
     count_n(sh, CTR_client_sent_bytes, p->len + CHANNEL_HEADER_LEN);
     channel_put_header(head + CHANNEL_HEADER_LEN, number, p->len);
-    io_send_headed(sh->io, &f->listener->io, head, p->data, p->len, &f->client, &f->server);
+    io_send_headed(sh->io, &l->io, head, p->data, p->len, &f->client, &f->server);
 }
 
 _Static_assert((int)IO_HEAD_LEN == (int)CHANNEL_HEADER_LEN, "a head is ChannelData's");
 
 const struct transport transport_udp = {
-    .name = "udp",
-    .protocol = IPPROTO_UDP,
+    .kind = CTL_TRANSPORT_UDP,
     .listen = udp_listen,
     .unlisten = udp_unlisten,
     .send = udp_send,

@@ -31,8 +31,7 @@ void worker_destroy(struct worker *w)
 
 static void on_error(void *ctx, struct io_socket *s, int err)
 {
-    (void)s;
-    count(ctx, err == ENOBUFS ? CTR_no_buffers : CTR_send_failed);
+    count(ctx, !s && err == ENOBUFS ? CTR_no_buffers : CTR_send_failed);
 }
 
 static void on_lost(void *ctx, struct io_socket *s, uint32_t n)

@@ -298,7 +298,7 @@ static void hear(void)
 
 static bool is_stranger(void)
 {
-    const struct flow f = {k.listener->transport, k.listener, k.client, k.server};
+    const struct flow f = {k.listener->transport, k.listener->end.way, k.client, k.server};
     return !session_find(&k.worker.shard.sessions, &f) && !roamer_find(&k.worker.shard.roamers, &f);
 }
 

@@ -123,6 +123,8 @@ static void values(void)
           "a=9223372036854775807 s:1\nb=-9223372036854775808 s:1\n");
     gives("a = 0x7fffffff; b = 0xffffffff; c = 0x7fffffffffffffffL;",
           "a=2147483647 s:1\nb=4294967295 s:1\nc=9223372036854775807 s:1\n");
+    gives("a=0xffffffffL;b=[0X1F,31,0x1fLL]#0xf",
+          "a=4294967295 s:1\nb[0]=31 s:1\nb[1]=31 s:1\nb[2]=31 s:1\n");
     gives("a = [ 1, 3000000000, 2L, 0xff ];",
           "a[0]=1 s:1\na[1]=3000000000 s:1\na[2]=2 s:1\na[3]=255 s:1\n");
     gives("a = ( 1, 2 ); b = 3LL; c1-2_3 = 4", "a[0]=1 s:1\na[1]=2 s:1\nb=3 s:1\nc1-2_3=4 s:1\n");
@@ -176,6 +178,8 @@ static void faults(void)
     refuses("a = ( 1,\n+99999999999999999999L );", 2, "integer out of range");
     refuses("a = 0x10000000000000000;", 1, "integer out of range");
     refuses("a = 0x8000000000000000L;", 1, "integer out of range");
+    refuses("a = 0x80000000000000000;", 1, "integer out of range");
+    refuses("a = 0x1LLL;", 1, "syntax error");
     refuses("a = 1;\nb = 1e999;", 2, "number out of range");
     refuses("a = 1;\n\"x", 2, "string without end");
     refuses("a = \"x\\\"", 1, "string without end");

@@ -647,6 +647,27 @@ static void empty_datagrams_between_others(void)
     io_destroy(io);
 }
 
+/* A datagram without bytes would end the receive of all clients of a worker. */
+static void listeners_are_given_no_empty_datagrams(void)
+{
+    start();
+    struct addr local;
+    struct io_socket s = {.handler = &handler};
+    CHECK(addr_parse(&local, test_loopback(), 0));
+    CHECK_EQ(socket_open_group(&local, 1, NULL, &s.fd), 0);
+    CHECK_EQ(io_add(io, &s), 0);
+    int peer = open_at(test_loopback());
+    for (size_t i = 0; i < 100; i++)
+        send_from(peer, &local, "", 0);
+    send_from(peer, &local, "x", 1);
+    turn_until(&h.packets, 1);
+    CHECK_EQ(h.packets, 1);
+    CHECK_EQ(h.lens[0], 1);
+    close_socket(&s);
+    close(peer);
+    io_destroy(io);
+}
+
 /* ---------------------------------------------------------------------------------------- ICMP */
 
 /* X29: what ICMP says of one datagram is heard, and takes no other along. */
@@ -686,6 +707,14 @@ static void x29_both_families(void)
     x29_icmp_is_heard_and_costs_nothing("::1", 1, 4);
 }
 
+static int fragmenting(int fd)
+{
+    int value = -1;
+    socklen_t len = sizeof(value);
+    CHECK_EQ(getsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &value, &len), 0);
+    return value;
+}
+
 static void x80_a_datagram_too_long_for_its_path_is_reported_not_cut(void)
 {
     start();
@@ -697,11 +726,13 @@ static void x80_a_datagram_too_long_for_its_path_is_reported_not_cut(void)
     uint8_t *p = io_scratch(io, 1000), buf[2000];
     memset(p, 1, 1000);
     io_send(io, &s, p, 1000, &there, NULL, IO_DONT_FRAGMENT);
+    io_wait(io, 0);
     CHECK_EQ(awaited(peer, buf, sizeof(buf)), 1000);
-    int df;
-    socklen_t len = sizeof(df);
-    CHECK_EQ(getsockopt(s.fd, IPPROTO_IP, IP_MTU_DISCOVER, &df, &len), 0);
-    CHECK_EQ(df, IP_PMTUDISC_OMIT); /* for the next one */
+    CHECK_EQ(fragmenting(s.fd), IP_PMTUDISC_DO);
+    io_send(io, &s, p, 1000, &there, NULL, 0);
+    CHECK_EQ(fragmenting(s.fd), IP_PMTUDISC_OMIT); /* as the next one wants it */
+    io_wait(io, 0);
+    CHECK_EQ(awaited(peer, buf, sizeof(buf)), 1000);
     close_socket(&s);
     close(peer);
     io_destroy(io);
@@ -774,6 +805,7 @@ static void all_on(int (*backend)(struct io **, const struct io_events *, uint32
     RUN(a_refused_run_goes_datagram_by_datagram);
     RUN(x29_a_run_survives_what_was_said_of_another);
     RUN(empty_datagrams_between_others);
+    RUN(listeners_are_given_no_empty_datagrams);
     RUN(x29_both_families);
     RUN(x80_a_datagram_too_long_for_its_path_is_reported_not_cut);
     RUN(sockets_are_closed_once_and_slots_used_again);

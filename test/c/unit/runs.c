@@ -250,6 +250,14 @@ static unsigned runs_of_two(const char *ip, size_t len)
     return r->count;
 }
 
+/* As if their minute were over. */
+static void let_refusals_end(void)
+{
+    for (size_t i = 0; i < RUNS_REFUSED; i++)
+        if (r->refused[i].until)
+            r->refused[i].until = 1;
+}
+
 static void who_refuses_runs_gets_singles_and_nobody_else(void)
 {
     start();
@@ -265,7 +273,7 @@ static void who_refuses_runs_gets_singles_and_nobody_else(void)
     CHECK(runs_refuse(r, &r->runs[0], EIO)); /* a device that cannot */
     CHECK_EQ(runs_of_two("192.0.2.2", 10), 2);
     CHECK_EQ(runs_of_two("2001:db8::7", 1000), 1);
-    r->now += (uint64_t)(RUNS_REFUSED_S + 1) * 1000000000u;
+    let_refusals_end();
     CHECK_EQ(runs_of_two("192.0.2.1", 1000), 1); /* it may have changed */
     CHECK_EQ(runs_of_two("192.0.2.2", 1000), 1);
     CHECK_EQ(r->refusals, 0);

@@ -11,7 +11,8 @@
 /* Run by make from c_src. */
 #define VECTORS "../test/data/stun_vectors.txt"
 
-static const uint8_t txid[STUN_TXID_LEN] = "twelve bytes";
+static const uint8_t txid[STUN_TXID_LEN] = {'t', 'w', 'e', 'l', 'v', 'e',
+                                            ' ', 'b', 'y', 't', 'e', 's'};
 static const uint8_t v4[4] = {192, 0, 2, 1};
 static const uint8_t v6[16] = {0x20, 0x01, 0x0d, 0xb8, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
 static const char key[] = "a key of some length";
@@ -1331,7 +1332,7 @@ static void channels(void)
             free(copy);
         }
     test_begin("ChannelData header written before a payload");
-    uint8_t buf[8] = "....abcd";
+    uint8_t buf[8] = {'.', '.', '.', '.', 'a', 'b', 'c', 'd'};
     channel_put_header(buf + 4, 0x4fff, 4);
     CHECK_MEM(buf,
               "\x4f\xff\x00\x04"

@@ -5,6 +5,7 @@
 #include "table.h"
 #include "test.h"
 #include "timer.h"
+#include "way.h"
 
 struct item {
     struct table_node node;
@@ -176,6 +177,48 @@ static void timers_survive_a_sleep_longer_than_the_wheel(void)
 
 #define RUN(f) (test_begin(#f), f())
 
+static void a_way_leads_to_its_own_end_or_nowhere(void)
+{
+    struct ways t, others;
+    struct way_end a, b, c, theirs;
+    CHECK(ways_init(&t, 3, 2) && ways_init(&others, 4, 2));
+    CHECK(way_resolve(&t, (struct way){0}) == NULL);
+    CHECK(way_open(&t, &a) && way_open(&t, &b) && way_open(&others, &theirs));
+    CHECK(!way_open(&t, &c)); /* there are two places */
+    CHECK(way_resolve(&t, a.way) == &a && way_resolve(&t, b.way) == &b);
+    CHECK(way_resolve(&t, theirs.way) == NULL); /* another worker's */
+
+    struct way kept = a.way;
+    way_hold(&t, kept);
+    CHECK_EQ(a.holds, 1);
+    way_close(&t, &a);
+    CHECK(way_resolve(&t, kept) == NULL);
+    CHECK(way_open(&t, &c)); /* in the place of a */
+    CHECK(way_resolve(&t, kept) == NULL && way_resolve(&t, c.way) == &c);
+    way_release(&t, kept); /* harmless, and not c's */
+    CHECK_EQ(c.holds, 0);
+    way_close(&t, &b);
+    way_close(&t, &c);
+    CHECK(way_resolve(&t, (struct way){0}) == NULL);
+    CHECK(way_open(&t, &a) && way_open(&t, &b) && a.way.number != b.way.number);
+    ways_destroy(&t);
+    ways_destroy(&others);
+}
+
+static void generations_of_ways_come_round(void)
+{
+    struct ways t;
+    struct way_end a;
+    CHECK(ways_init(&t, 0, 1));
+    for (uint32_t i = 0; i < 0xffffff + 2u; i++) {
+        way_open(&t, &a);
+        way_close(&t, &a);
+    }
+    CHECK(way_open(&t, &a));
+    CHECK_EQ(a.way.number >> 32, 3); /* 0 is none */
+    ways_destroy(&t);
+}
+
 int main(void)
 {
     RUN(slab_hands_out_zeroed_objects_until_it_is_full);
@@ -185,5 +228,7 @@ int main(void)
     RUN(timers_run_when_due_and_not_before);
     RUN(timers_may_be_brought_forward_and_cleared);
     RUN(timers_survive_a_sleep_longer_than_the_wheel);
+    RUN(a_way_leads_to_its_own_end_or_nowhere);
+    RUN(generations_of_ways_come_round);
     return test_end("tables");
 }

@@ -322,24 +322,77 @@ static void x21_the_longest_realm_fits_a_challenge(void)
     kit_stop(&k);
 }
 
-static void x108_without_credit_requests_are_dropped(void)
+/* A signed request of the client at 11.0.0.n, whose nonce is good there. */
+static void ask_as(uint8_t n)
 {
     char nonce[128];
-    struct ctl_frame f;
-    kit_start(&k);
+    store32(k.client.ip + 12, 0x0b000000u + n);
     kit_from_client(&k, buf, bare_request(buf, sizeof(buf), STUN_ALLOCATE));
     CHECK(took(&sent));
-    size_t len = signed_request(buf, nonce, nonce_of(&sent, nonce));
-    for (int i = 0; i < 5; i++)
-        kit_from_client(&k, buf, len);
-    CHECK_EQ(kit_count(&k, CTR_requests), 4);
+    kit_from_client(&k, buf, signed_request(buf, nonce, nonce_of(&sent, nonce)));
+}
+
+static void x108_without_credit_requests_are_dropped(void)
+{
+    struct ctl_frame f;
+    kit_start(&k);
+    for (unsigned i = 0; i < KIT_CREDITS / 16 + 1; i++)
+        ask_as(1);
+    CHECK_EQ(kit_count(&k, CTR_requests), KIT_CREDITS / 16);
     CHECK_EQ(kit_count(&k, CTR_erlang_behind), 1);
     while (kit_frame(&k, &f))
         ;
     /* An answer that never came gives its credit back in the end. */
     kit_turn(&k, 11 * 1000);
-    kit_from_client(&k, buf, len);
-    CHECK_EQ(kit_count(&k, CTR_requests), 5);
+    ask_as(1);
+    CHECK_EQ(kit_count(&k, CTR_requests), KIT_CREDITS / 16 + 1);
+    kit_stop(&k);
+}
+
+/* One source, and all strangers together, leave credits to those who have a session. */
+static void x108_credits_are_shared_by_source_and_kept_for_sessions(void)
+{
+    kit_start(&k);
+    struct addr owner = k.client;
+    kit_allocate(&k, ID, true, false, 600000);
+    for (unsigned n = 1; n <= 40; n++)
+        for (unsigned i = 0; i < 10; i++)
+            ask_as((uint8_t)n);
+    CHECK_EQ(kit_count(&k, CTR_requests), KIT_CREDITS / 4 * 3);
+    uint64_t before = kit_count(&k, CTR_requests);
+    char nonce[128];
+    k.client = owner;
+    kit_from_client(&k, buf, bare_request(buf, sizeof(buf), STUN_ALLOCATE));
+    CHECK(took(&sent));
+    size_t len = signed_request(buf, nonce, nonce_of(&sent, nonce));
+    for (unsigned i = 0; i < KIT_CREDITS; i++)
+        kit_from_client(&k, buf, len);
+    CHECK_EQ(kit_count(&k, CTR_requests) - before, KIT_CREDITS / 4);
+    kit_stop(&k);
+}
+
+/* Wrong credentials are paid for by their source, and by nobody else. */
+static void x35_failures_cut_off_their_source_alone(void)
+{
+    struct ctl_frame f;
+    kit_start(&k);
+    ratelimit_init(&k.limits.failures, 1, 3);
+    for (int i = 0; i < 3; i++) {
+        ask_as(1);
+        CHECK(kit_frame(&k, &f));
+        CHECK_EQ(f.code, CTL_REQUEST);
+        struct ctl_frame answer = {.code = CTL_ANSWER,
+                                   .u.answer = {.flow = f.u.request.flow, .failed = 1}};
+        kit_command(&k, &answer);
+    }
+    ask_as(1);
+    CHECK(!kit_frame(&k, &f));
+    CHECK_EQ(kit_count(&k, CTR_over_rate), 1);
+    ask_as(2);
+    CHECK(kit_frame(&k, &f));
+    kit_turn(&k, 2000);
+    ask_as(1); /* with time it may try again */
+    CHECK(kit_frame(&k, &f));
     kit_stop(&k);
 }
 
@@ -885,6 +938,25 @@ static void x22_strangers_get_their_share_and_no_more(void)
     kit_stop(&k);
 }
 
+/* A flood that has emptied one place of many prefixes leaves them the other. */
+static void x22_a_flood_of_few_sources_leaves_others_their_share(void)
+{
+    static struct ratelimit r;
+    struct addr source = {.family = ADDR_V4};
+    unsigned served = 0;
+    ratelimit_init(&r, 10, 20);
+    for (uint32_t i = 0; i < RATELIMIT_BUCKETS / 8; i++) {
+        store32(source.ip + 12, 0x0b000000 + i);
+        while (ratelimit_take(&r, &source, 1))
+            ;
+    }
+    for (uint32_t i = 0; i < 1000; i++) {
+        store32(source.ip + 12, 0x0c000000 + i);
+        served += ratelimit_take(&r, &source, 1);
+    }
+    CHECK(served >= 900);
+}
+
 static void x82_strangers_leave_nothing_behind(void)
 {
     kit_start(&k);
@@ -904,18 +976,20 @@ static void x82_strangers_leave_nothing_behind(void)
     kit_stop(&k);
 }
 
-/* Bytes that pass in ten seconds when 500 bytes come every millisecond. */
+/* Bytes that pass in ten seconds when datagrams of 500, with their headers, come every millisecond.
+ */
 static size_t through(struct session *s, bool to_peer)
 {
-    static uint8_t payload[504];
+    enum { PAYLOAD = 500 - 28 };
+    static uint8_t payload[4 + PAYLOAD];
     size_t passed = 0;
-    channel_put_header(payload + 4, 0x4001, 500);
+    channel_put_header(payload + 4, 0x4001, PAYLOAD);
     for (int ms = 0; ms < 10000; ms++) {
         kit_turn(&k, 1);
         if (to_peer)
             kit_from_client(&k, payload, sizeof(payload));
         else
-            kit_from_peer(&k, &s->relayed[0], &k.peer, payload, 500);
+            kit_from_peer(&k, &s->relayed[0], &k.peer, payload, PAYLOAD);
         while (took(&sent))
             passed += 500;
     }
@@ -1003,7 +1077,7 @@ static void m5_a_client_that_lands_at_another_worker_is_carried(void)
     /* What worker 1 would carry over. */
     size_t len = send_indication(buf, sizeof(buf), &k.peer, "hello");
     struct mail_carry carry = {
-        .session = ID, .flow = {1, 17, k.client, k.server}, .len = (uint32_t)len};
+        .session = ID, .flow = {1, CTL_TRANSPORT_UDP, k.client, k.server}, .len = (uint32_t)len};
     move_carried(&k.worker.shard, &carry, buf);
     CHECK(took(&sent));
     CHECK(addr_equal(&sent.to, &k.peer));
@@ -1016,7 +1090,7 @@ static void m5_a_client_that_lands_at_another_worker_is_carried(void)
     /* And how worker 1 does it. */
     kit_start(&k);
     struct mail_roam roam = {
-        .add = true, .session = 7, .home = 1, .flow = {1, 17, k.client, k.server}};
+        .add = true, .session = 7, .home = 1, .flow = {1, CTL_TRANSPORT_UDP, k.client, k.server}};
     move_roamer(&k.worker.shard, &roam);
     kit_from_client(&k, buf, len);
     CHECK(nothing_sent());
@@ -1248,6 +1322,24 @@ static void an_unlistened_listener_serves_its_sessions_to_the_end(void)
     kit_stop(&k);
 }
 
+static void whoever_waits_for_an_answer_keeps_the_listener(void)
+{
+    kit_start(&k);
+    uint64_t flow = asked();
+    struct ctl_frame f = {.code = CTL_UNLISTEN, .u.unlisten = {.listener = 1}};
+    kit_command(&k, &f);
+    kit_turn(&k, 0);
+    CHECK(!kit_listener_idle(&k, 1));
+    f = (struct ctl_frame){
+        .code = CTL_ANSWER,
+        .u.answer = {.flow = flow, .packet = ctl_bytes_of((const uint8_t *)"done", 4)}};
+    kit_command(&k, &f);
+    CHECK(took(&sent));
+    CHECK_EQ(sent.len, 4);
+    CHECK(kit_listener_idle(&k, 1));
+    kit_stop(&k);
+}
+
 #define RUN(f) (test_begin(#f), f())
 
 int main(void)
@@ -1260,6 +1352,8 @@ int main(void)
     RUN(s19_s24_challenges_offer_what_the_nonce_says);
     RUN(x21_the_longest_realm_fits_a_challenge);
     RUN(x108_without_credit_requests_are_dropped);
+    RUN(x108_credits_are_shared_by_source_and_kept_for_sessions);
+    RUN(x35_failures_cut_off_their_source_alone);
     RUN(s25_integrity_without_its_companions_earns_400);
     RUN(x24_x63_noise_and_wrong_classes_are_dropped);
     RUN(t37_send_and_data);
@@ -1281,6 +1375,7 @@ int main(void)
     RUN(t44_dont_fragment_is_ignored_towards_ipv6);
     RUN(t34_one_family_ends_without_the_other);
     RUN(x22_strangers_get_their_share_and_no_more);
+    RUN(x22_a_flood_of_few_sources_leaves_others_their_share);
     RUN(x82_strangers_leave_nothing_behind);
     RUN(x83_bandwidth_is_kept_within_five_per_cent);
     RUN(m5_a_client_moves_when_it_speaks_from_its_new_address);
@@ -1294,5 +1389,6 @@ int main(void)
     RUN(x11_an_allocate_out_of_a_relayed_address_is_dropped);
     RUN(full_tables_say_so);
     RUN(an_unlistened_listener_serves_its_sessions_to_the_end);
+    RUN(whoever_waits_for_an_answer_keeps_the_listener);
     return test_end("worker");
 }

@@ -1,9 +1,10 @@
-%% What meerkatctl shows a person: answers of the server as text. It asks nobody. Whatever a client
-%% may have chosen is escaped here, for this ends on a terminal.
--module(meerkat_cli_show).
+%% The answers of meerkat_admin's verbs as text for a person, be it on meerkatctl's terminal or in a
+%% chat (XEP-0050). It asks nobody. Whatever a client may have chosen is escaped here, for a
+%% terminal obeys control characters.
+-module(meerkat_show).
 
 -export([status/1, allocations/1, allocation/1, users/1, drain/2, disconnected/1, revoked/1]).
--export([settings/1, warnings/1]).
+-export([settings/1]).
 -export([kept/1, kept_text/1]).
 
 %% Characters of a name in a table.
@@ -129,12 +130,6 @@ settings(Settings) ->
     [io_lib:format("~ts ~ts ~ts~n", [string:pad(atom_to_list(Key), ?KEY_WIDTH),
                                         string:pad(Value, ?VALUE_WIDTH), Origin])
      || {Key, Value, Origin} <- Settings].
-
-%% On stderr, and nothing else to show.
--spec warnings([unicode:chardata()]) -> unicode:chardata().
-warnings(Warnings) ->
-    _ = [io:format(standard_error, "warning: ~ts~n", [Warning]) || Warning <- Warnings],
-    "".
 
 %% Where a change of users is kept.
 -spec kept(meerkat_users:kept()) -> #{kept := binary() | null}.

@@ -1,0 +1,92 @@
+%% Which process has which allocation: by session id, and by the keys that requests name it by. The
+%% tables are meerkat_registry's; reading and writing is done by whoever calls.
+-module(meerkat_alloc_table).
+
+-export([count/1, sessions/1]).
+-export([five_tuple/1, enter/4, claim/4, forget/3, leave/3, bury/2, find/2, pid/2]).
+
+-export_type([five_tuple/0, key/0]).
+
+%% Transport, client and server address, packed.
+-type five_tuple() :: binary().
+-type session() :: non_neg_integer().
+%% What requests name an allocation by: a 5-tuple, or in a mobility ticket the session.
+-type key() :: five_tuple() | session().
+
+%% Allocations there are, those coming and going included.
+-spec count(Name :: atom()) -> non_neg_integer().
+count(Name) ->
+    ets:info(meerkat_registry:table(Name, sessions), size).
+
+-spec sessions(Name :: atom()) -> [{session(), pid()}].
+sessions(Name) ->
+    ets:tab2list(meerkat_registry:table(Name, sessions)).
+
+%% RFC 8656 2: the 5-tuple as the server sees it.
+-spec five_tuple(meerkat_alloc_core:place()) -> five_tuple().
+five_tuple(#{transport := Transport, client := {ClientIp, ClientPort},
+             server := {ServerIp, ServerPort}}) ->
+    <<Transport, ClientPort:16, ServerPort:16, (ip(ClientIp))/binary, (ip(ServerIp))/binary>>.
+
+ip({A, B, C, D}) -> <<A, B, C, D>>;
+ip({A, B, C, D, E, F, G, H}) -> <<A:16, B:16, C:16, D:16, E:16, F:16, G:16, H:16>>.
+
+%% The allocation's process is Pid from here on.
+-spec enter(Name :: atom(), five_tuple(), session(), pid()) -> ok.
+enter(Name, FiveTuple, Session, Pid) ->
+    true = ets:insert(meerkat_registry:table(Name, sessions), {Session, Pid}),
+    true = ets:insert(meerkat_registry:table(Name, tuples), {FiveTuple, Session, Pid}),
+    ok.
+
+%% By this key too, unless it is another's.
+-spec claim(Name :: atom(), key(), session(), pid()) -> ok.
+claim(Name, Key, Session, Pid) ->
+    _ = ets:insert_new(meerkat_registry:table(Name, tuples), {Key, Session, Pid}),
+    ok.
+
+%% The key is free, unless it is another session's by now; the session is still known.
+-spec forget(Name :: atom(), key(), session()) -> ok.
+forget(Name, Key, Session) ->
+    Tuples = meerkat_registry:table(Name, tuples),
+    case ets:lookup(Tuples, Key) of
+        [{_, Session, _} = Row] ->
+            true = ets:delete_object(Tuples, Row),
+            ok;
+        _ ->
+            ok
+    end.
+
+-spec leave(Name :: atom(), key(), session()) -> ok.
+leave(Name, Key, Session) ->
+    true = ets:delete(meerkat_registry:table(Name, sessions), Session),
+    forget(Name, Key, Session).
+
+%% All rows of a session whose process was killed; whoever knew the keys is gone.
+-spec bury(Name :: atom(), session()) -> ok.
+bury(Name, Session) ->
+    true = ets:delete(meerkat_registry:table(Name, sessions), Session),
+    true = ets:match_delete(meerkat_registry:table(Name, tuples), {'_', Session, '_'}),
+    ok.
+
+%% A process that was killed leaves its rows behind: they end here, if nobody was sooner.
+-spec find(Name :: atom(), key()) -> {session(), pid()} | none.
+find(Name, Key) ->
+    case ets:lookup(meerkat_registry:table(Name, tuples), Key) of
+        [{_, Session, Pid}] ->
+            case is_process_alive(Pid) of
+                true ->
+                    {Session, Pid};
+                false ->
+                    ok = leave(Name, Key, Session),
+                    none
+            end;
+        [] ->
+            none
+    end.
+
+-spec pid(Name :: atom(), session()) -> pid() | none.
+pid(Name, Session) ->
+    case ets:lookup(meerkat_registry:table(Name, sessions), Session) of
+        [{_, Pid}] -> Pid;
+        [] -> none
+    end.

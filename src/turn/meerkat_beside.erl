@@ -1,0 +1,79 @@
+%% What stands beside what relays: HTTP, and the component of XMPP servers. Each is a module of this
+%% behaviour, called by the list below; nothing here or further down knows what they do. Another one
+%% is a line in that list.
+%%
+%% A reload asks all of them to prepare/3 first. If one cannot, or the relay refuses the new
+%% settings, those that have prepared are told rollback/1; otherwise commit/1, and at the end
+%% changed/1.
+-module(meerkat_beside).
+
+-export([child_specs/2, prepare/3, commit/1, rollback/1, changed/1, info/1, metrics/0]).
+-export_type([prepared/0, row/0]).
+
+-type name() :: atom().
+%% A metric as meerkat_metrics has them: name, type, labels, help, and how to find its samples in
+%% a snapshot, into which info/1 is merged.
+-type row() :: {string(), counter | gauge, [atom()], string(),
+                fun((map()) -> [{Labels :: [{atom(), unicode:chardata()}], number()}])}.
+-opaque prepared() :: [{module(), term()}].
+
+%% The children that the settings ask for, of meerkat_beside_sup.
+-callback child_specs(name(), meerkat_settings:settings()) -> [supervisor:child_spec()].
+%% Other settings are in force, those before may be again: whatever can fail is done now. The error
+%% is a sentence, and then nothing was done.
+-callback prepare(name(), New :: meerkat_settings:settings(), Old :: meerkat_settings:settings()) ->
+    {ok, Prepared :: term()} | {error, unicode:chardata()}.
+%% The new settings stay. Must not fail.
+-callback commit(Prepared :: term()) -> ok.
+%% The old ones do: undoes prepare/3.
+-callback rollback(Prepared :: term()) -> ok.
+%% Settings, listeners or readiness may be others than before. Must not wait for anybody who might
+%% call this, and nobody has to be there.
+-callback changed(name()) -> ok.
+%% What there is to tell of it, under its key.
+-callback info(name()) -> #{Key :: atom() => term()}.
+-callback metrics() -> [row()].
+
+-define(MODULES, [meerkat_http_beside, meerkat_xmpp_beside]).
+
+-spec child_specs(name(), meerkat_settings:settings()) -> [supervisor:child_spec()].
+child_specs(Name, Settings) ->
+    lists:append([Module:child_specs(Name, Settings) || Module <- ?MODULES]).
+
+%% All of them, or none and a sentence.
+-spec prepare(name(), meerkat_settings:settings(), meerkat_settings:settings()) ->
+    {ok, prepared()} | {error, unicode:chardata()}.
+prepare(Name, New, Old) ->
+    prepare(?MODULES, Name, New, Old, []).
+
+prepare([Module | Modules], Name, New, Old, Done) ->
+    case Module:prepare(Name, New, Old) of
+        {ok, Prepared} ->
+            prepare(Modules, Name, New, Old, [{Module, Prepared} | Done]);
+        {error, Sentence} ->
+            ok = rollback(Done),
+            {error, Sentence}
+    end;
+prepare([], _Name, _New, _Old, Done) ->
+    {ok, Done}.
+
+-spec commit(prepared()) -> ok.
+commit(Done) ->
+    lists:foreach(fun({Module, Prepared}) -> ok = Module:commit(Prepared) end, Done).
+
+%% Latest first.
+-spec rollback(prepared()) -> ok.
+rollback(Done) ->
+    lists:foreach(fun({Module, Prepared}) -> ok = Module:rollback(Prepared) end, Done).
+
+-spec changed(name()) -> ok.
+changed(Name) ->
+    lists:foreach(fun(Module) -> ok = Module:changed(Name) end, ?MODULES).
+
+-spec info(name()) -> #{atom() => term()}.
+info(Name) ->
+    lists:foldl(fun(Module, All) -> maps:merge(All, Module:info(Name)) end, #{}, ?MODULES).
+
+-spec metrics() -> [row()].
+metrics() ->
+    lists:append([Module:metrics() || Module <- ?MODULES]).

@@ -1,0 +1,170 @@
+%% Owns the port to the relay program: starts it, hands what it says to whom it concerns, and keeps
+%% who waits for which reply. It decides nothing and never waits once it is up: commands are given
+%% to the wire by whoever has one, and a relay that dies takes this process along. The next one has
+%% every allocation replayed before the first new one is made, so that no port is given away.
+-module(meerkat_relay_owner).
+-behaviour(gen_server).
+
+-export([start_link/1]).
+-export([init/1, handle_continue/2, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
+
+-record(state, {
+    name :: atom(),
+    port :: port(),
+    wire :: meerkat_wire:wire(),
+    route :: meerkat_relay_dispatch:route(),
+    begun :: binary(),                                  % of a frame whose rest is yet to come
+    early :: [binary()],                                % frames that came before we were up
+    io_backend = none :: none | 1 | 2,                  % what moves packets, once it was told
+    calls = #{} :: #{meerkat_ctl:ref() => gen_server:from()},
+    replay = none :: pid() | none,                      % at work
+    later = [] :: [meerkat_request:job()],              % what waits for its end, latest first
+    ref :: meerkat_ctl:ref()
+}).
+
+%% Less than a supervisor waits for its child.
+-define(STOP_MS, 3000).
+%% Words; as in meerkat_request.
+-define(HEAP, 32768).
+
+%% Returns once every listener is bound. Error: {shutdown, Sentence}.
+-spec start_link(Name :: atom()) -> {ok, pid()} | {error, term()}.
+start_link(Name) ->
+    gen_server:start_link(?MODULE, Name, [{spawn_opt, [{min_heap_size, ?HEAP}]}]).
+
+-spec init(atom()) -> {ok, #state{}, {continue, replay}} | {stop, {shutdown, string()}}.
+init(Name) ->
+    _ = process_flag(trap_exit, true),
+    _ = process_flag(message_queue_data, off_heap),
+    ok = meerkat_restarts:found(Name),
+    Settings = meerkat_registry:settings(Name),
+    case meerkat_relay_start:start(Name, Settings) of
+        {ok, Started} -> up(Name, Settings, Started);
+        {error, Sentence} -> down(Name, Sentence)
+    end.
+
+%% Here for everybody from now on. A reload that came before found nobody to tell.
+up(Name, Settings, #{port := Port, wire := Wire, early := Early, begun := Begun, ref := Ref}) ->
+    ok = meerkat_roles:take(Name, replaying),
+    ok = meerkat_roles:give(Name, port, Port),
+    ok = meerkat_roles:give(Name, wire, Wire),
+    ok = meerkat_roles:take(Name, relay),
+    Route = #{name => Name, wire => Wire, requests => meerkat_request_sup:size(),
+              request_code => meerkat_relay:code(request)},
+    case meerkat_registry:settings(Name) of
+        Settings ->
+            {ok, #state{name = Name, port = Port, wire = Wire, route = Route, early = Early,
+                        begun = Begun, ref = Ref}, {continue, replay}};
+        _ ->
+            down(Name, "the configuration changed while the relay was starting")
+    end.
+
+down(Name, Sentence) ->
+    ok = meerkat_restarts:died(Name, Sentence),
+    {stop, {shutdown, Sentence}}.
+
+%% Requests come in meanwhile; those for allocations wait in their processes.
+-spec handle_continue(replay, #state{}) -> {noreply, #state{}} | {stop, term(), #state{}}.
+handle_continue(replay, #state{name = Name, wire = Wire, early = Early} = State) ->
+    Pids = [Pid || {_Session, Pid} <- meerkat_alloc_table:sessions(Name)],
+    heard(Early, now_us(), State#state{replay = meerkat_replay:start_link(Wire, Pids), early = []}).
+
+-spec handle_call({call, meerkat_ctl:message()}, gen_server:from(), #state{}) ->
+    {noreply, #state{}} | {reply, {error, busy}, #state{}}.
+handle_call({call, Message}, From, #state{port = Port, ref = Ref, calls = Calls} = State) ->
+    %% This process alone must not be suspended: it is the one that empties the pipe.
+    Frame = meerkat_wire:framed(meerkat_ctl:encode(Ref, Message)),
+    case erlang:port_command(Port, Frame, [nosuspend]) of
+        true ->
+            Next = meerkat_relay_start:next(Ref),
+            {noreply, State#state{ref = Next, calls = Calls#{Ref => From}}};
+        false -> {reply, {error, busy}, State}
+    end.
+
+-spec handle_cast({tell, meerkat_ctl:message()}, #state{}) -> {noreply, #state{}}.
+handle_cast({tell, Message}, #state{wire = Wire} = State) ->
+    _ = meerkat_relay:command(Wire, 0, Message),
+    {noreply, State}.
+
+-spec handle_info(term(), #state{}) -> {noreply, #state{}} | {stop, term(), #state{}}.
+handle_info({Port, {data, Bytes}}, #state{port = Port, begun = Begun} = State) ->
+    {Frames, Next} = meerkat_wire:split(Begun, Bytes),
+    heard(Frames, now_us(), State#state{begun = Next});
+handle_info({Port, {exit_status, Status}}, #state{port = Port} = State) ->
+    stop(meerkat_relay_start:ended({exit_status, Status}), State);
+handle_info({'EXIT', Port, Reason}, #state{port = Port} = State) ->
+    stop(meerkat_relay_start:ended({port, Reason}), State);
+handle_info({later, Job}, #state{replay = none} = State) ->
+    ok = meerkat_request:again(Job),
+    {noreply, State};
+handle_info({later, Job}, #state{later = Later} = State) ->
+    {noreply, State#state{later = [Job | Later]}};
+handle_info({replay_over, Pid, Outcome}, #state{name = Name, replay = Pid} = State) ->
+    ok = meerkat_restarts:over(Name, Outcome),
+    ok = meerkat_roles:leave(Name, replaying),
+    ok = lists:foreach(fun meerkat_request:again/1, lists:reverse(State#state.later)),
+    {noreply, State#state{replay = none, later = []}};
+handle_info({'EXIT', _Pid, normal}, State) ->
+    {noreply, State};       % of the replay, whose word came before
+handle_info({'EXIT', _Parent, Reason}, State) ->
+    {stop, Reason, State};
+handle_info(_Other, State) ->
+    {noreply, State}.
+
+%% In order: when this returns every port is free for whoever starts next.
+-spec terminate(term(), #state{}) -> ok.
+terminate(_Reason, #state{port = Port, wire = Wire, ref = Ref}) ->
+    case meerkat_relay:command(Wire, Ref, {stop, #{}}) of
+        closed -> ok;
+        ok -> await_exit(Port)
+    end.
+
+await_exit(Port) ->
+    receive
+        {Port, {exit_status, _}} -> ok;
+        {'EXIT', Port, _} -> ok
+    after ?STOP_MS ->
+        %% It sees the end of file, if it sees anything.
+        try port_close(Port) of
+            true -> ok
+        catch
+            error:badarg -> ok          % closed just now
+        end
+    end.
+
+%% The supervisor starts another.
+stop(Sentence, #state{name = Name} = State) ->
+    ok = meerkat_restarts:died(Name, Sentence),
+    {stop, {shutdown, Sentence}, State}.
+
+%%% What it says
+
+heard([Frame | Frames], Now, #state{route = Route} = State) ->
+    case meerkat_relay_dispatch:frame(Frame, Now, Route) of
+        done -> heard(Frames, Now, State);
+        {io, Io} -> heard(Frames, Now, reported(Io, State));
+        {reply, Ref, Message} -> heard(Frames, Now, replied(Ref, Message, State));
+        {stop, Sentence} -> stop(Sentence, State)
+    end;
+heard([], _Now, State) ->
+    {noreply, State}.
+
+reported(#{io_backend := Backend} = Io, #state{name = Name, io_backend = Before} = State) ->
+    ok = meerkat_relay_report:io(Io, Before, meerkat_registry:settings(Name)),
+    State#state{io_backend = Backend}.
+
+%% To whoever waits for it here, or to the session's process.
+replied(Ref, {_, Fields} = Message, #state{name = Name, calls = Calls} = State) ->
+    case Calls of
+        #{Ref := From} ->
+            gen_server:reply(From, {ok, Fields}),
+            State#state{calls = maps:remove(Ref, Calls)};
+        #{} ->
+            case meerkat_alloc_table:pid(Name, maps:get(session, Fields, 0)) of
+                none -> State;
+                Pid -> Pid ! {relay, Ref, Message}, State
+            end
+    end.
+
+now_us() ->
+    erlang:monotonic_time(microsecond).

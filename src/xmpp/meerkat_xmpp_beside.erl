@@ -1,0 +1,54 @@
+%% The component of XMPP servers as one of those that stand beside what relays. It begins, ends and
+%% goes by other settings only when they are in force, and a server without it goes on: nothing in
+%% it can refuse a reload.
+-module(meerkat_xmpp_beside).
+-behaviour(meerkat_beside).
+
+-export([child_specs/2, prepare/3, commit/1, rollback/1, changed/1, info/1, metrics/0]).
+
+-type prepared() :: Name :: atom().
+
+-spec child_specs(Name :: atom(), meerkat_settings:settings()) -> [supervisor:child_spec()].
+child_specs(Name, Settings) ->
+    meerkat_xmpp_sup:child_specs(Name, Settings).
+
+-spec prepare(Name :: atom(), meerkat_settings:settings(), meerkat_settings:settings()) ->
+    {ok, prepared()}.
+prepare(Name, _New, _Old) ->
+    {ok, Name}.
+
+-spec commit(prepared()) -> ok.
+commit(Name) ->
+    meerkat_xmpp_sup:settle(Name).
+
+-spec rollback(prepared()) -> ok.
+rollback(_Name) ->
+    ok.
+
+-spec changed(Name :: atom()) -> ok.
+changed(Name) ->
+    meerkat_xmpp:changed(Name).
+
+%% meerkat_xmpp:info/1 tells its members; none where no component is configured.
+-spec info(Name :: atom()) -> #{xmpp := map() | none}.
+info(Name) ->
+    #{xmpp => meerkat_xmpp:info(Name)}.
+
+-spec metrics() -> [meerkat_beside:row()].
+metrics() ->
+    [{"xmpp_connections", gauge, [state],
+      "connections of the component, connecting or up",
+      fun(#{xmpp := Xmpp}) ->
+          States = case Xmpp of none -> []; #{connections := Of} -> maps:values(Of) end,
+          [{[{state, atom_to_binary(State)}], length([S || S <- States, S =:= State])}
+           || State <- [connecting, up]]
+      end},
+     {"xmpp_events_total", counter, [event],
+      "what the component met with: "
+      ++ lists:append(lists:join("; ", [atom_to_list(Event) ++ ", " ++ What
+                                        || {Event, What} <- meerkat_xmpp_counts:help()])),
+      fun(#{xmpp := Xmpp}) ->
+          Counts = case Xmpp of none -> #{}; #{counts := Counted} -> Counted end,
+          [{[{event, atom_to_binary(Event)}], maps:get(Event, Counts, 0)}
+           || {Event, _} <- meerkat_xmpp_counts:help()]
+      end}].

@@ -1,0 +1,152 @@
+#!/bin/bash
+# Builds, starts and tests Meerkat on other Debians than this one, with their own Erlang, compiler
+# and libraries: each in a chroot, with processes and a network of its own. As root, on Debian with a
+# package mirror in reach; the first time takes some minutes more, for Debian's packages.
+#
+#   test/distributions.sh [trixie] [sid]      both without a name
+#
+# REFRESH=1 makes the chroots anew, SUITES='a_SUITE b_SUITE' names the suites, WRITE=1 puts the
+# result into the table of docs/building.md. One line a check, `ok: ...` or `FAILED: ...` under what
+# was wrong; exit status 1 if any failed. Nothing stays behind but _build/distributions.
+set -u
+cd "$(dirname "$0")/.." || exit 2
+root=$PWD
+kept=$root/_build/distributions
+
+# Suites that want a network of several hosts, or servers and browsers of others, run on one Debian:
+# they ask what others do, not what a compiler or a library does.
+elsewhere='netns|interop|browser|demo|mongooseim|mongooseice|doctor_xmpp|xep0215|bench|release'
+
+suites() { (cd test && ls -1 ./*_SUITE.erl) | sed 's/\.\///; s/\.erl$//' | grep -vE "^($elsewhere)_"; }
+
+check() { # NAME, SECONDS, COMMAND...
+    local name=$1 seconds=$2 log
+    shift 2
+    log=$(mktemp)
+    if timeout --kill-after=10 "$seconds" "$@" >"$log" 2>&1; then
+        echo "ok: $name"
+    else
+        tail -n 200 "$log"
+        echo "FAILED: $name (status $?)"
+        failed=1
+    fi
+    cp "$log" "$last"
+    rm "$log"
+}
+
+# ------------------------------------------------------------------------- within the chroot
+
+version() { dpkg-query -W -f '${Version}' "$1" | sed 's/^[0-9]*://; s/[-+~].*//'; }
+
+versions() {
+    echo "OTP $(version erlang-base) | $(version gcc) | $(version liburing-dev) |" \
+        "$(version libssl-dev) | $(version libconfig-dev)"
+}
+
+# Started as README has it, asked by a client of its own, stopped by a signal.
+serves() {
+    local server line= output
+    output=$(mktemp -u)
+    mkfifo "$output"
+    LISTEN_IP=127.0.0.1 RELAY_IP=127.0.0.1 STUN_SECRET=secret REALM=example.org \
+        rel/bin/meerkatctl foreground >"$output" 2>&1 &
+    server=$!
+    exec 3<"$output"
+    rm "$output"
+    while read -r line <&3; do
+        echo "$line"
+        [[ $line != *"relaying from"* ]] || break
+    done
+    cat <&3 &
+    [[ $line == *"relaying from"* ]] && rel/bin/meerkatctl status && rel/bin/meerkatctl check &&
+        kill -TERM $server && wait $server
+}
+
+within() { # SUITES...
+    export LC_ALL=C.UTF-8 HOME=/root CI=true WERROR=1
+    ip link set lo up
+    last=$PWD/_build-last
+    failed=0
+    check "it builds, without a warning" 900 rebar3 compile
+    check "a server serves, and meerkatctl check is content" 120 "$BASH" "$0" --serves
+    check "the C test programs" 900 test/run.sh unit
+    tail -n 1 "$last" >/result
+    check ".ci/check" 1200 .ci/check
+    grep -E '^(ok|skip|FAILED): ' "$last" | sed 's/^/  /'
+    check "the suites" 2400 test/run.sh ct "$@"
+    grep -E '(FAIL|skip) ' "$last" | tail -n 40 | sed 's/^/  /'
+    tail -n 1 "$last" | sed 's/^/  /' >>/result
+    return $failed
+}
+
+case ${1-} in
+    --serves) serves; exit ;;
+    --versions) versions; exit ;;
+    --within) shift; within "$@"; exit ;;
+esac
+
+# ------------------------------------------------------------------------- around it
+
+# A command in a chroot, at /meerkat. Whatever it starts ends with it, and what is mounted goes.
+inside() { # CHROOT, [--net], COMMAND...
+    local base=$1 net=
+    shift
+    [ "$1" != --net ] || { net=$1; shift; }
+    # shellcheck disable=SC2016,SC2086 # for the inner shell; an option or nothing
+    unshare --mount --pid $net --fork --kill-child sh -c '
+        mount -t proc proc "$1/proc" && mount --rbind /dev "$1/dev" &&
+            mount -t tmpfs -o mode=1777 tmpfs "$1/tmp" && mount -t tmpfs tmpfs "$1/run" || exit
+        base=$1
+        shift
+        exec chroot "$base" sh -c "cd /meerkat && exec \"\$@\"" - "$@"' - "$base" "$@"
+}
+
+# A Debian with what Meerkat wants, by `.ci/deps`, which is so tried too. What is not whole has
+# another name.
+made() { # NAME
+    local base=$kept/$1 mirror
+    [ -z "${REFRESH-}" ] || rm -rf --one-file-system "$base"
+    if [ ! -d "$base" ]; then
+        echo "Making a chroot of $1"
+        rm -rf --one-file-system "$base.new"
+        mkdir -p "$kept"
+        mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' |
+            grep -m1 /debian/)
+        debootstrap --variant=minbase "$1" "$base.new" "$mirror" >"$kept/$1.log" 2>&1 ||
+            { tail "$kept/$1.log"; return 1; }
+        mv "$base.new" "$base"
+    fi
+    cp /etc/resolv.conf "$base/etc/"
+    rm -rf --one-file-system "$base/meerkat"
+    mkdir "$base/meerkat"
+    git ls-files -z --cached --others --exclude-standard |
+        tar --create --null --files-from=- --ignore-failed-read 2>/dev/null |
+        tar --extract --directory "$base/meerkat"
+    inside "$base" .ci/deps elsewhere && inside "$base" apt-get clean
+}
+
+# Puts a row in the place of the one that begins as it does.
+written() { # NAME, ROW
+    awk -v name="| $1 |" -v row="$2" 'index($0, name) == 1 { print row; next } { print }' \
+        docs/building.md >"$kept/page" && cp "$kept/page" docs/building.md
+}
+
+[ "$(id -u)" = 0 ] || { echo "only root may make a chroot" >&2; exit 2; }
+command -v debootstrap >/dev/null || {
+    apt-get install -y -q --no-install-recommends debootstrap >/dev/null || exit 2
+}
+status=0
+for name in ${*:-trixie sid}; do
+    base=$kept/$name
+    made "$name" || { echo "FAILED: $name has what it needs"; status=1; continue; }
+    echo "== $name: $(inside "$base" test/distributions.sh --versions)"
+    rm -f "$base/result"
+    # shellcheck disable=SC2046 # a list of names
+    inside "$base" --net test/distributions.sh --within ${SUITES:-$(suites)} || status=1
+    result=$(paste -s -d';' "$base/result" | sed 's/;/ (C); /; s/  */ /g')
+    row="| $name | $(inside "$base" test/distributions.sh --versions) | $(date +%F) | $result |"
+    echo "$row"
+    [ -z "${WRITE-}" ] || written "$name" "$row"
+    rm -rf --one-file-system "$base/meerkat"
+done
+exit $status
