@@ -6,13 +6,15 @@
 
 -export([all/0, init_per_suite/1, end_per_suite/1]).
 -export([book_is_of_both/1, book_is_bounded/1, book_of_a_lost_connection/1, changes_of_services/1,
-         addresses_are_prepared/1, no_credentials_no_turn/1, revoked_up_to_a_time/1]).
+         addresses_are_prepared/1, no_credentials_no_turn/1, revoked_up_to_a_time/1,
+         pushes_have_ids_of_their_own/1]).
 
 -define(B, meerkat_xmpp_watchers).
 
 all() ->
     [book_is_of_both, book_is_bounded, book_of_a_lost_connection, changes_of_services,
-     addresses_are_prepared, no_credentials_no_turn, revoked_up_to_a_time].
+     addresses_are_prepared, no_credentials_no_turn, revoked_up_to_a_time,
+     pushes_have_ids_of_their_own].
 
 init_per_suite(Config) ->
     ?assertEqual([], meerkat_libraries:missing_for_xmpp()),
@@ -94,6 +96,19 @@ no_credentials_no_turn(_Config) ->
     Turn = meerkat_xmpp_xml:el(<<"service">>, [{<<"host">>, <<"192.0.2.1">>},
                                                {<<"type">>, <<"turn">>}]),
     ?assertEqual({error, {cancel, <<"item-not-found">>}}, Ask(<<"credentials">>, [Turn])).
+
+%% The same change told to the same client twice is two questions.
+pushes_have_ids_of_their_own(_Config) ->
+    Watchers0 = meerkat_xmpp_watchers:asked(<<"a@b/c">>, <<"t.b">>, <<"stun">>,
+                                            meerkat_xmpp_watchers:new()),
+    {ok, Watchers} = meerkat_xmpp_watchers:present(<<"a@b/c">>, <<"t.b">>, here, Watchers0),
+    [Stun | _] = meerkat_xmpp_extdisco:services([{{192, 0, 2, 1}, 3478}]),
+    Ids = [meerkat_xmpp_xml:attr(<<"id">>, Iq)
+           || _ <- [1, 2], {here, Iq} <- meerkat_xmpp_core:push([{add, Stun}],
+                                                                #{mint => fun(_) -> none end},
+                                                                Watchers)],
+    ?assertMatch([<<"push-", _/binary>>, <<"push-", _/binary>>], Ids),
+    ?assertEqual(2, length(lists:usort(Ids))).
 
 revoked_up_to_a_time(_Config) ->
     turn_kit:with_server(#{}, fun(#{name := Name}) ->
