@@ -64,7 +64,8 @@ groups() ->
         dual_delete_both_in_turn, dual_refresh_one, dual_refresh_none_means_both,
         dual_family_expires_alone]},
      {mobility, [], [
-        allocate_asks_for_a_ticket, mobility_off_then_retransmitted, ticket_without_allocation, ticket_told_with_allocation, resumed,
+        allocate_asks_for_a_ticket, mobility_off_then_retransmitted,
+        ticket_without_allocation, ticket_told_with_allocation, resumed,
         resume_sets_the_lifetime, resume_deletes, resume_of_one_family, resume_from_here_400,
         resume_with_spent_ticket_400, resume_by_another_441, resume_faults_in_order,
         resume_into_a_five_tuple_taken_437, resume_refused_by_relay, resume_when_gone_437,

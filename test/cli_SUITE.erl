@@ -354,8 +354,8 @@ answers_of_strangers(Config) ->
     ?assertEqual(NotOurs, Answered(<<"no term">>)),
     ok = gen_tcp:close(Listener).
 
-%% cron, ssh without LANG, env -i, containers: what is typed is UTF-8 all the same, and so is what is
-%% printed; be it a name, a password, or the name of a file.
+%% cron, ssh without LANG, env -i, containers: what is typed is UTF-8 all the same, and so is what
+%% is printed; be it a name, a password, or the name of a file.
 arguments_in_the_posix_locale(Config) ->
     {Server, Block} = start(Config, [{"LC_ALL", "C"}, {"TURN_USERNAME", ""}]),
     Turn = line("TURN", Block),

@@ -11,7 +11,8 @@
 -export([all/0, suite/0, init_per_testcase/2, end_per_testcase/2]).
 -export([application_opens_no_socket/1, stands_in_a_foreign_tree/1, several_servers_in_one_node/1,
          options_are_checked_like_a_file/1, options_take_what_programmers_write/1,
-         comes_back_in_a_foreign_tree/1, users_of_ones_own/1, own_users_may_fail/1, own_users_may_be_unavailable/1,
+         comes_back_in_a_foreign_tree/1, users_of_ones_own/1, own_users_may_fail/1,
+         own_users_may_be_unavailable/1,
          every_code_of_ones_own_is_answered/1,
          permissions_of_ones_own/1, own_permissions_may_fail/1, events_tell_what_happens/1,
          events_may_fail/1, telemetry_hears_if_it_is_there/1, mix_dependency_relays_a_packet/1]).

@@ -10,7 +10,8 @@
                   port/1, socket/1]).
 
 -export([all/0, suite/0, init_per_testcase/2, end_per_testcase/2]).
--export([relay_inherits_no_secrets/1, clock_set_after_the_start/1, users_without_a_secret/1, nobody_without_a_secret/1, no_address_to_tell/1,
+-export([relay_inherits_no_secrets/1, clock_set_after_the_start/1, users_without_a_secret/1,
+         nobody_without_a_secret/1, no_address_to_tell/1,
          serves_what_it_prints/1, answers_its_command/1, takes_another_configuration/1,
          drains_when_told/1, ends_when_drained/1, ends_at_the_deadline/1,
          undrain_calls_the_end_off/1, sigterm_drains/1, sigterm_keeps_a_deadline/1,
@@ -61,8 +62,8 @@ relay_inherits_no_secrets(Config) ->
      || Secret <- [<<"hunter2">>, <<"tok3n of http">>, <<"s3cret of xmpp">>, <<"pa55 of dora">>]],
     stop(Server, "TERM").
 
-%% No clock of its own at boot, a VM resumed, chronyc makestep: from then on the new time counts, for
-%% what it is shown and for what it makes.
+%% No clock of its own at boot, a VM resumed, chronyc makestep: from then on the new time counts,
+%% for what it is shown and for what it makes.
 clock_set_after_the_start(Config) ->
     File = filename:join(proplists:get_value(priv_dir, Config), "clock"),
     Set = fun(To) ->

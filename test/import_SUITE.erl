@@ -127,8 +127,8 @@ what_has_no_counterpart(Config) ->
     ?assertEqual([{2, "cert" ++ Tls},
                   {3, "no-auth: nobody comes in without credentials here"},
                   {4, "redis-userdb: what is in a database does not come over; `turnadmin -l` "
-                      "lists its users, for `users` or `meerkatctl users add`, and `turnadmin -S` its "
-                      "secrets, for `secret`"},
+                      "lists its users, for `users` or `meerkatctl users add`, and `turnadmin -S` "
+                      "its secrets, for `secret`"},
                   {5, "tls-listening-port" ++ Tls},
                   {6, "alternate-server: clients are sent there while this server is drained, not "
                       "always"},

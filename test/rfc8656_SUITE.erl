@@ -16,7 +16,8 @@
          t20_family_unknown/1, t20_no_ipv6_relay/1, t20_no_ipv4_relay/1,
          t21_even_port_and_both_families/1, t21_no_even_port/1, t22_additional_family_not_ipv6/1,
          t22_both_families/1, t22_one_family_missing/1, t22_ports_of_one_family_used_up/1,
-         t25_new_allocation_is_empty/1, t26_token_at_another_listener/1, t26_token_with_fresh_credentials/1, t27_even_port/1,
+         t25_new_allocation_is_empty/1, t26_token_at_another_listener/1,
+         t26_token_with_fresh_credentials/1, t27_even_port/1,
          t27_reserved_port_is_held/1, t28_ports/1, t28_range_used_up/1,
          t28_allocations_used_up/1, t29_lifetime/1, t30_success/1, t31_retransmitted_allocate/1,
          t32_refresh_of_another_family/1, t33_refresh/1, t33_refresh_zero/1,
@@ -37,7 +38,8 @@
          t6_software_where_configured/1]).
 -export([log/2]).
 
--import(turn_kit, [doc/1, open/1, open/2, ask/2, silent/2, dropped/3, counted/3, request/2, request/3,
+-import(turn_kit, [doc/1, open/1, open/2, ask/2, silent/2, dropped/3, counted/3, request/2,
+                   request/3,
                    challenged/1, signed/3, call/3, allocated/1, allocated/2, allocated/3,
                    allocate/1, allocate/2, delete/1, permit/2, bind/3, send_to/3,
                    send_indication/2, channel/3, data/1, peer/0, peer/1, peer/2, peer_send/3,

@@ -95,8 +95,9 @@ name(Message) ->
 
 %% Who sent the request (Packet as received, Message as decoded from it), or why not: 400 when it
 %% cannot be authenticated as it stands, 401 when its signature fits nothing known, be it for the
-%% user or for the password: both do the same work; or that a backend cannot tell now. Realm is the listener's; it counts only when
-%% realms are strict, otherwise the key is made with the REALM that was sent.
+%% user or for the password: both do the same work; or that a backend cannot tell now. Realm is the
+%% listener's; it counts only when realms are strict, otherwise the key is made with the REALM that
+%% was sent.
 -spec authenticate(Packet :: binary(), meerkat_stun:message(), Realm :: binary(), auth()) ->
     {ok, identity()} | {error, 400 | 401 | unavailable}.
 authenticate(Packet, Message, Realm, GetAuth) ->

@@ -29,7 +29,8 @@ new() ->
 
 %% A request from Client was answered Code, or nothing; Why says it in words, with what strangers
 %% sent escaped, and is called where there is a line to write.
--spec refused(refusals(), 400 | 401 | unavailable, meerkat_ctl:address(), fun(() -> unicode:chardata())) -> ok.
+-spec refused(refusals(), 400 | 401 | unavailable, meerkat_ctl:address(),
+              fun(() -> unicode:chardata())) -> ok.
 refused(Refusals, Code, {Ip, _} = Client, Why) ->
     case verdict(Refusals, Ip, meerkat_auth_failures:now_us()) of
         {log, 0} ->

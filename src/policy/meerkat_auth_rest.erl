@@ -1,9 +1,10 @@
 %% Time-limited credentials made from the shared secret ("TURN REST API",
 %% draft-uberti-behave-turn-rest-00): the username is `expiry` or `expiry:anything`, expiry in
 %% Unix seconds, or `name:expiry` too where the configuration says so; the password is
-%% base64(HMAC-SHA1(secret, username)), or with SHA-256 where the configuration says so. MongooseIM, ejabberd, prosody and coturn speak it. The expiry is looked
-%% at with every request, so an allocation outlives its credentials by one lifetime at most, and not
-%% at all where it is to end with them.
+%% base64(HMAC-SHA1(secret, username)), or with SHA-256 where the configuration says so.
+%% MongooseIM, ejabberd, prosody and coturn speak it. The expiry is looked at with every request, so
+%% an allocation outlives its credentials by one lifetime at most, and not at all where it is to end
+%% with them.
 -module(meerkat_auth_rest).
 -behaviour(meerkat_auth).
 

@@ -13,8 +13,8 @@
 
 %% {ping, []}                  #{version, os_pid}: binaries
 %% {credentials, [User, Options]}   meerkat_credentials:asked/3
-%% {service, []}               meerkat_services:uris/2 of the server's own realm; where no listener is
-%%                             of that, of another realm
+%% {service, []}               meerkat_services:uris/2 of the server's own realm; where no listener
+%%                             is of that, of another realm
 %% {info, []}, {status, []}    meerkat:info/1, meerkat:status/1
 %% {config, []}                meerkat_config:effective/1 of what is in force
 %% {doctor, []}                what meerkat_doctor wants to know of the server
