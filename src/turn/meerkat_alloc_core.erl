@@ -5,8 +5,8 @@
 
 -export([owner/1, holder/1, new/4, handle/3, foretold/1, limits/2, info/2, details/2]).
 
--export_type([owner/0, alloc/0, limits/0, request/0, plan/0, event/0, effect/0, response/0, place/0,
-              move/0, ending/0]).
+-export_type([owner/0, holder/0, alloc/0, limits/0, request/0, plan/0, event/0, effect/0,
+              response/0, place/0, move/0, ending/0]).
 
 -import(meerkat_alloc_request, [refused/1, unknown_attributes/1, unknown/1, lifetime/2, within/2,
                                 malformed_fault/2, first_of/1, get/3, family/1, number/1]).
@@ -28,16 +28,18 @@
                     _ => _}.
 
 -type owner() :: {default | Realm :: binary(), User :: binary()}.
+-type holder() :: {default | Realm :: binary(), meerkat_quota:person()}.
 %% `realm`: where realms have users of their own, whose this one is (meerkat_settings:owner/2).
 %% `left`: seconds after which the allocation is to end, for its user's credentials do.
-%% `held`: who reserved the port behind the request's RESERVATION-TOKEN, and its family. `move`: the
-%% request names its allocation by a ticket.
+%% `person`: whose it is, by whichever credentials. `held`: who reserved the port behind the request's
+%% RESERVATION-TOKEN, and its family. `move`: the request names its allocation by a ticket.
 -type request() :: #{message := meerkat_stun:message(),
                      user := binary(),
                      client := address(),
                      realm => default | binary(),
+                     person => meerkat_quota:person(),
                      left => pos_integer(),
-                     held => {owner(), family()},
+                     held => {holder(), family()},
                      move => move()}.
 
 %% Where the ticket's holder is, and whether that 5-tuple belongs to another allocation.
@@ -165,7 +167,7 @@ owner(#{user := User} = Request) ->
     {maps:get(realm, Request, default), User}.
 
 %% Who may redeem what a request reserved: the person, with these credentials or fresher ones.
--spec holder(request()) -> owner().
+-spec holder(request()) -> holder().
 holder(#{user := User} = Request) ->
     {maps:get(realm, Request, default), maps:get(person, Request, User)}.
 

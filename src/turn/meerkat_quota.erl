@@ -17,7 +17,7 @@
 -export([user_key/2, person/3]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
--export_type([limits/0, counted/0]).
+-export_type([limits/0, counted/0, person/0]).
 
 %% What the configuration allows; 0 is no limit.
 -type limits() :: #{user := non_neg_integer(),
@@ -25,8 +25,10 @@
                     total := pos_integer()}.
 -type counted() :: {user, of_realm()} | {source, of_realm()} | {realm, meerkat_settings:owner()}
                  | total.
-%% Realms count for themselves. Who has no name is known by a source address.
--type of_realm() :: {meerkat_settings:owner(), binary() | {source, binary()}}.
+%% A user's name; who has none is known by a source address.
+-type person() :: binary() | {source, binary()}.
+%% Realms count for themselves.
+-type of_realm() :: {meerkat_settings:owner(), person()}.
 -type session() :: non_neg_integer().
 
 -record(place, {
@@ -111,8 +113,7 @@ user_key(User, Order) ->
 
 %% Whose a request or an allocation is, by whichever credentials of theirs; where these have no
 %% name, the source address is who it is.
--spec person(User :: binary(), inet:ip_address(), meerkat_auth_rest:order()) ->
-    binary() | {source, binary()}.
+-spec person(User :: binary(), inet:ip_address(), meerkat_auth_rest:order()) -> person().
 person(User, Ip, Order) ->
     case meerkat_auth_rest:name(User, Order) of
         {ok, Name} -> Name;
