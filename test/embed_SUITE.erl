@@ -15,7 +15,8 @@
          own_users_may_be_unavailable/1,
          every_code_of_ones_own_is_answered/1,
          permissions_of_ones_own/1, own_permissions_may_fail/1, events_tell_what_happens/1,
-         events_may_fail/1, telemetry_hears_if_it_is_there/1, mix_dependency_relays_a_packet/1]).
+         events_may_fail/1, telemetry_hears_if_it_is_there/1,
+         mix_dependency_relays_a_packet/1, mix_release_relays_a_packet/1]).
 -export([init/1, password/3, authorize/2, handle_event/4]).
 
 suite() -> [{timetrap, {minutes, 2}}].
@@ -204,11 +205,26 @@ telemetry_hears_if_it_is_there(_) ->
 %%% Elixir
 
 mix_dependency_relays_a_packet(Config) ->
-    Root = filename:absname(filename:join([code:lib_dir(meerkat), "..", "..", "..", ".."])),
-    Text = embed_kit:mix(filename:join([Root, "test", "embed_mix"]), Root,
-                         proplists:get_value(priv_dir, Config)),
+    Text = mix(Config, ["run", "-r", "relay_a_packet.exs", "-r", "documented.exs"]),
     ?assertMatch({match, _}, re:run(Text, "relayed: through the relay\n")),
     ?assertMatch({match, _}, re:run(Text, "documented: A server in a supervision tree")).
+
+%% As it is deployed: with an Erlang of its own, away from the checkout, in a path with a space.
+mix_release_relays_a_packet(Config) ->
+    Release = filename:join(proplists:get_value(priv_dir, Config), "a release"),
+    _ = mix(Config, ["release", "--path", Release]),
+    Script = filename:join([root(), "test", "embed_mix", "relay_a_packet.exs"]),
+    Code = "{:ok, _} = Application.ensure_all_started(:embed_mix); Code.eval_file(\"" ++ Script
+        ++ "\")",
+    Text = embed_kit:run(filename:join(Release, "bin/embed_mix"), ["eval", Code], Release, []),
+    ?assertMatch({match, _}, re:run(Text, "relayed: through the relay\n")).
+
+root() ->
+    filename:absname(filename:join([code:lib_dir(meerkat), "..", "..", "..", ".."])).
+
+mix(Config, Args) ->
+    embed_kit:mix(filename:join([root(), "test", "embed_mix"]), root(),
+                  proplists:get_value(priv_dir, Config), Args).
 
 %%% Callbacks
 
