@@ -15,7 +15,8 @@
          serves_what_it_prints/1, answers_its_command/1, takes_another_configuration/1,
          drains_when_told/1, ends_when_drained/1, ends_at_the_deadline/1,
          undrain_calls_the_end_off/1, sigterm_drains/1, sigterm_keeps_a_deadline/1,
-         second_sigterm_ends_at_once/1, interrupt_ends_at_once/1,
+         second_sigterm_ends_at_once/1, sigterm_to_the_group_is_one/1,
+         ends_though_nobody_reads_stderr/1, interrupt_ends_at_once/1,
          command_shows_configuration/1, stops_on_signals/1, reads_its_files_again_on_hangup/1,
          bad_configuration_starts_nothing/1, bad_arguments/1, port_in_use/1,
          http_port_in_use/1, command_shows_what_is_in_force/1, command_warns_of_a_configuration/1,
@@ -199,7 +200,7 @@ drains_when_told(Config) ->
     {0, _} = run(Config, ["drain", "192.0.2.7:3478", "--stay"]),
     {0, Info} = run(Config, ["info"]),
     ?assertMatch({match, _}, re:run(Info, "draining => true")),
-    {1, NoAddress} = run(Config, ["drain", "example.org"]),
+    {2, NoAddress} = run(Config, ["drain", "example.org"]),
     ?assertMatch({match, _}, re:run(NoAddress, "must be an IP address")),
     Here = "127.0.0.1:" ++ integer_to_list(port(line("TURN", Block))),
     {1, Itself} = run(Config, ["drain", Here]),
@@ -223,7 +224,7 @@ ends_when_drained(Config) ->
 ends_at_the_deadline(Config) ->
     {Server, Block} = start(Config, []),
     _ = turn_kit:allocated(ctl_kit:turn(Block)),
-    {0, 1} = json(Config, ["drain", "--deadline", "1s"]),
+    {0, #{<<"allocations">> := 1}} = json(Config, ["drain", "--deadline", "1s"]),
     ?assertMatch({match, _}, re:run(ended(Server), "the time to drain is over: 1 allocation left")).
 
 undrain_calls_the_end_off(Config) ->
@@ -260,6 +261,48 @@ second_sigterm_ends_at_once(Config) ->
     ok = signal(Server, "TERM"),
     _ = until(Server, "SIGTERM: draining 1"),
     ?assertEqual(nomatch, re:run(stop(Server, "TERM"), "drained|time to drain")).
+
+%% As `timeout`, supervisors of processes and systemd's default send it: the shell in front of the
+%% node and the node get it both, in any order, and it counts once.
+sigterm_to_the_group_is_one(Config) ->
+    {Server, Block} = start(Config, [{"DRAIN_DEADLINE", "3600"}]),
+    Client = turn_kit:allocated(ctl_kit:turn(Block)),
+    {os_pid, Pid} = erlang:port_info(Server, os_pid),
+    Group = "/bin/kill -TERM -- -" ++ integer_to_list(Pid),
+    ?assertEqual("", os:cmd(Group)),
+    _ = until(Server, "SIGTERM: draining 1 allocation for at most 3600 s"),
+    {0, #{<<"draining">> := true, <<"allocations">> := 1}} = json(Config, ["status"]),
+    ok = turn_kit:delete(Client),
+    ?assertMatch({match, _}, re:run(ended(Server), "drained: no allocation is left")),
+    %% A second one to the group ends it.
+    {Again, OtherBlock} = start(Config, [{"DRAIN_DEADLINE", "3600"}]),
+    _ = turn_kit:allocated(ctl_kit:turn(OtherBlock)),
+    {os_pid, Other} = erlang:port_info(Again, os_pid),
+    Second = "/bin/kill -TERM -- -" ++ integer_to_list(Other),
+    ?assertEqual("", os:cmd(Second)),
+    _ = until(Again, "SIGTERM: draining 1"),
+    ?assertEqual("", os:cmd(Second)),
+    ?assertEqual(nomatch, re:run(ended(Again), "drained|time to drain")).
+
+%% Its log goes into a pipe that becomes full, for whoever has the other end reads no more.
+ends_though_nobody_reads_stderr(Config) ->
+    Root = filename:join([code:lib_dir(meerkat), "..", "..", "..", ".."]),
+    Pipe = filename:join(proplists:get_value(priv_dir, Config), "unread"),
+    Line = "mkfifo \"$0\" && exec 4<>\"$0\" && exec \"$1\" foreground 2>\"$0\"",
+    Port = open_port({spawn_executable, "/bin/sh"},
+                     [{args, ["-c", Line, Pipe, filename:join([Root, "rel", "bin", "meerkatctl"])]},
+                      {env, [{"STUN_SECRET", "hunter2"}, {"LISTEN_IP", "127.0.0.1"},
+                             {"LISTEN_PORT", "0"}, {"RELAY_IP", "127.0.0.1"},
+                             {"REBAR_PROFILE", "test"},
+                             {"MEERKAT_RUN_DIR", proplists:get_value(run_dir, Config)}]},
+                      binary, exit_status]),
+    Block = until(Port, "stop it +Ctrl-C\n\n"),
+    _ = os:cmd("dd if=/dev/zero of='" ++ Pipe ++ "' bs=4k count=64 oflag=nonblock"),
+    %% More lines than the port of stderr takes in by itself.
+    {0, _} = run(Config, ["loglevel", "debug"]),
+    [{1, _} = run(Config, ["check", line("TURN", Block), "--user", "u", "--password", "wrong"])
+     || _ <- [1, 2, 3]],
+    _ = stop(Port, "TERM").
 
 interrupt_ends_at_once(Config) ->
     {Server, Block} = start(Config, [{"DRAIN_DEADLINE", "3600"}]),
