@@ -7,9 +7,13 @@
 
 -export_type([status/0]).
 
-%% 0 done; 1 it failed, or what was looked for is wrong; 2 the command makes no sense; 3 no server
-%% was started here by this user.
+%% 2 where meerkatctl refuses what was typed by itself: nothing was asked, and the usage is on
+%% stderr. Otherwise 0 it is done; 1 it failed, or what was looked for is wrong; 3 no server was
+%% started here by this user.
 -type status() :: 0 | 1 | 2 | 3.
+
+%% What a shell says of a program whose reader is gone (128 + SIGPIPE).
+-define(NO_READER, 141).
 
 %% Seconds that credentials drawn for a check are good for.
 -define(CHECK_TTL, 600).
@@ -18,7 +22,14 @@
 -spec main([string()]) -> no_return().
 main(Args) ->
     ok = meerkat_env:speak_utf8(),
-    halt(run([meerkat_env:argument(Arg) || Arg <- Args])).
+    try run([meerkat_env:argument(Arg) || Arg <- Args]) of
+        Status -> halt(Status)
+    catch
+        %% Of `| head`, say: it has what it wanted, and there is nobody to tell more. With a trace
+        %% where another process of ours met with it.
+        error:terminated -> halt(?NO_READER);
+        error:{terminated, _} -> halt(?NO_READER)
+    end.
 
 %% Runs a command and says how to exit.
 -spec run([string()]) -> status().
@@ -47,7 +58,7 @@ run("config", ["check", File], Options) ->
             done(#{file => text(File), mistakes => [], warnings => [text(W) || W <- Warnings]},
                  [File, ": good\n"], Options);
         {error, Mistakes} ->
-            mistakes(Mistakes, Options)
+            mistakes(File, Mistakes, Options)
     end;
 run("config", ["show"], Options) ->
     %% What is in force, where something is.
@@ -63,6 +74,12 @@ run("status", [], Options) ->
     asked({status, []}, fun meerkat_show:status/1, Options, fun(#{relay := Relay}) ->
         case Relay of up -> 0; down -> 1 end
     end);
+run("version", [], Options) ->
+    _ = application:load(meerkat),
+    {ok, Version} = application:get_key(meerkat, vsn),
+    Otp = erlang:system_info(otp_release),
+    done(#{version => text(Version), otp => text(Otp)}, ["Meerkat ", Version, " (OTP ", Otp, ")\n"],
+         Options);
 run("info", [], Options) ->
     asked({info, []}, fun(Info) -> io_lib:format("~tp~n", [Info]) end, Options);
 run("allocations", [], Options) ->
@@ -75,7 +92,7 @@ run("disconnect", [Id], Options) when not is_map_key(user, Options) ->
 run("disconnect", [], #{user := User} = Options) ->
     disconnect({user, User}, Options);
 run("revoke", [User], Options) ->
-    Ttl = [max(1, Seconds) || #{ttl := Seconds} <- [Options]],
+    Ttl = [Seconds || #{ttl := Seconds} <- [Options]],
     asked({revoke, [text(User) | Ttl]}, fun meerkat_show:revoked/1, Options);
 run("credentials", [], Options) ->
     run("credentials", ["guest"], Options);
@@ -89,7 +106,7 @@ run("users", ["list"], Options) ->
 run("users", ["add", Name], Options) ->
     case proof(Options) of
         {ok, Proof} -> kept({add_user, [text(Name), Proof]}, Options);
-        {error, Sentence} -> failed(Sentence, Options)
+        {error, Sentence} -> misused(Sentence, Options)
     end;
 run("users", ["remove", Name], Options) ->
     kept({remove_user, [text(Name)]}, Options);
@@ -107,7 +124,7 @@ run("loglevel", Level, Options) ->
 run("doctor", [], Options) ->
     doctor(Options);
 run(Command, _Args, _Options) ->
-    run([Command, "--help"]),
+    io:put_chars(standard_error, meerkat_cli_options:usage(Command)),
     2.
 
 %%% Asking and answering
@@ -118,7 +135,10 @@ asked(Question, Show, Options) ->
 asked(Question, Show, Options, Status) ->
     case meerkat_admin_socket:call(Question) of
         {ok, Answer} ->
-            _ = said(Answer, Show, Options),
+            _ = case Options of
+                #{json := true} -> said(members(Question, Answer), none, Options);
+                #{} -> said(Answer, Show, Options)
+            end,
             Status(Answer);
         {error, no_server} ->
             _ = failed(no_server(), Options),
@@ -126,6 +146,17 @@ asked(Question, Show, Options, Status) ->
         {error, Sentence} ->
             failed(Sentence, Options)
     end.
+
+%% JSON is an object, or a list of them: what is a single word or number to us has a name there.
+members({drain, _}, Allocations) -> #{allocations => Allocations};
+members({undrain, _}, done) -> #{draining => false};
+members({disconnect, _}, Allocations) -> #{ended => Allocations};
+members({revoke, _}, Allocations) -> #{ended => Allocations};
+members({loglevel, _}, Level) -> #{level => Level};
+members({reload, _}, Warnings) -> #{warnings => Warnings};
+members({info, _}, #{relay := {ok, Relay}} = Info) -> Info#{relay := Relay};
+members({info, _}, #{relay := {error, Reason}} = Info) -> Info#{relay := #{error => Reason}};
+members(_, Answer) -> Answer.
 
 %% rel/bin/meerkatctl knows what it stands beside.
 no_server() ->
@@ -262,7 +293,7 @@ show(Load, Options) ->
             _ = warnings(Warnings),
             shown(meerkat_config:effective(Config), Options);
         {error, Mistakes} ->
-            mistakes(Mistakes, Options)
+            mistakes(maps:get(file, Load, undefined), Mistakes, Options)
     end.
 
 shown(Effective, Options) ->
@@ -280,16 +311,17 @@ imported({ok, Theirs}, File, Options) ->
                          || {Line, Key, Became} <- Lines]},
     done(Answer, [Ours], Options);
 imported({error, Reason}, File, Options) ->
-    mistakes([[File, ": ", file:format_error(Reason)]], Options).
+    mistakes(File, [[File, ": ", file:format_error(Reason)]], Options).
 
 %% Line 0 is the file as a whole.
 place(0) -> "";
 place(Line) -> [$:, integer_to_list(Line)].
 
-mistakes(Mistakes, Options) ->
+mistakes(File, Mistakes, Options) ->
     _ = [io:format(standard_error, "~ts~n", [Mistake]) || Mistake <- Mistakes],
-    _ = [said(#{mistakes => [unicode:characters_to_binary(M) || M <- Mistakes]}, none, Options)
-         || is_map_key(json, Options)],
+    Named = case File of undefined -> null; _ -> text(File) end,
+    _ = [said(#{file => Named, mistakes => [text(M) || M <- Mistakes], warnings => []}, none,
+              Options) || is_map_key(json, Options)],
     1.
 
 %% On stderr, and nothing else to show.

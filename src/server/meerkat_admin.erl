@@ -11,7 +11,7 @@
 
 -define(LEVELS, [debug, info, notice, warning, error, critical, alert, emergency]).
 
-%% {ping, []}                  #{version, os_pid}: binaries
+%% {ping, []}                  #{version, os_pid}: a binary, a number
 %% {credentials, [User, Options]}   meerkat_credentials:asked/3
 %% {service, []}               meerkat_services:uris/2 of the server's own realm; where no listener
 %%                             is of that, of another realm
@@ -35,7 +35,7 @@
 -spec handle(question(), Server :: atom()) -> answer() | {ok, term(), fun(() -> term())}.
 handle({ping, []}, _) ->
     {ok, Version} = application:get_key(meerkat, vsn),
-    {ok, #{version => list_to_binary(Version), os_pid => list_to_binary(os:getpid())}};
+    {ok, #{version => list_to_binary(Version), os_pid => list_to_integer(os:getpid())}};
 handle({credentials, [User, #{} = Options]}, Server) when is_binary(User) ->
     case meerkat_credentials:asked(Server, User, Options) of
         {ok, Credentials} -> {ok, Credentials};
