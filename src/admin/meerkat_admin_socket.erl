@@ -7,7 +7,7 @@
 -behaviour(gen_server).
 
 %% API.
--export([child_spec/2, start_link/2, call/1, directory/0]).
+-export([child_spec/2, start_link/2, call/1, directory/0, is_taken/1]).
 %% gen_server.
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
@@ -90,6 +90,17 @@ ask(Path, Question) ->
 -spec directory() -> {ok, file:filename()} | {error, unicode:chardata()}.
 directory() ->
     directory(directories(), []).
+
+%% Whether a server answers on its socket there.
+-spec is_taken(Directory :: file:filename()) -> boolean().
+is_taken(Directory) ->
+    answers(filename:join(Directory, ?FILE_NAME)).
+
+answers(Path) ->
+    case gen_tcp:connect({local, Path}, 0, [binary, {active, false}], ?PATIENCE) of
+        {ok, Other} -> gen_tcp:close(Other) =:= ok;
+        {error, _} -> false
+    end.
 
 directory([Dir | Dirs], _) ->
     case prepare(Dir) of
@@ -188,11 +199,10 @@ listen(Path) ->
 
 %% A file nobody listens behind is what a server left that could not clean up.
 replace(Path, Options) ->
-    case gen_tcp:connect({local, Path}, 0, [binary, {active, false}], ?PATIENCE) of
-        {ok, Other} ->
-            ok = gen_tcp:close(Other),
+    case answers(Path) of
+        true ->
             {error, ["another server answers at ", Path, "; MEERKAT_RUN_DIR sets another place"]};
-        {error, _} ->
+        false ->
             _ = file:delete(Path),
             case gen_tcp:listen(0, Options) of
                 {ok, Socket} -> {ok, Socket};
