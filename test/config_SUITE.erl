@@ -24,7 +24,8 @@
 -export([relay_is_the_default_route/1, relay_that_clients_cannot_reach_is_pointed_out/1,
          relay_behind_nat/1, this_machine/1, relay_ports/1, several_relays/1,
          relays_that_cannot_be/1]).
--export([k27_names_and_defaults/1, k27_unknown_names_are_warnings/1, k27_own_names_win/1,
+-export([k27_names_and_defaults/1, k27_unknown_names_are_warnings/1,
+         near_misses_of_variables_are_told/1, k27_own_names_win/1,
          k28_relay_ip/1, k29_peers_as_before/1, k30_listeners_with_realms/1,
          k12_channel_numbers/1, f16_tcp/1]).
 -export([effective_tells_origins/1, example_is_the_schema/1, example_means_the_defaults/1,
@@ -1010,6 +1011,22 @@ k27_unknown_names_are_warnings(_) ->
     ?assertEqual(["MONGOOSEICE_QUIC is not a variable Meerkat knows; it has no effect",
                   "MONGOOSEICE_UDP_PROT is not a variable Meerkat knows; it has no effect; did "
                   "you mean MONGOOSEICE_UDP_PORT?"], Warnings).
+
+%% A slip of the pen in a name of ours; what is nobody's business is not looked at.
+near_misses_of_variables_are_told(_) ->
+    {ok, _, Warnings} = load([{"STUN_SECRETT", "abc"}, {"STUN_SECERT", "abc"},
+                              {"RELAYIP", "8.8.8.8"},
+                              {"STUN_PORT", "1"}, {"HTTP_LISTEM", "1"}, {"STUN_SECRET_FIEL", "x"},
+                              {"USER", "me"}, {"HOME", "/"}, {"PORT", "80"}, {"SHELL", "sh"},
+                              {"RELEASE", "1"}, {"LS_COLORS", ""}, {"LANG", "C"}, {"PWD", "/"},
+                              {"HTTP_PROXY", "x"}, {"LOGNAME", "me"}, {"HOSTNAME", "x"}]),
+    ?assertEqual([Name ++ " is not a variable Meerkat knows; it has no effect; did you mean "
+                      ++ Meant ++ "?"
+                  || {Name, Meant} <- [{"HTTP_LISTEM", "HTTP_LISTEN"}, {"RELAYIP", "RELAY_IP"},
+                                       {"STUN_PORT", "TURN_PORT"}, {"STUN_SECERT", "STUN_SECRET"},
+                                       {"STUN_SECRETT", "STUN_SECRET"},
+                                       {"STUN_SECRET_FIEL", "STUN_SECRET_FILE"}]],
+                 [W || W <- Warnings, re:run(W, "variable Meerkat knows") =/= nomatch]).
 
 %% Even when theirs could not be read.
 k27_own_names_win(_) ->

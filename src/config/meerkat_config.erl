@@ -331,14 +331,30 @@ service_links(Given) ->
 
 unknown_names(Env) ->
     Files = [meerkat_config_secret:variable(V) || V <- meerkat_config_schema:secret_variables()],
-    All = [?TCP_ENABLED | ?WITHOUT_EFFECT] ++ Files ++ meerkat_config_schema:environment(),
-    Known = [Name || <<?MONGOOSEICE, _/binary>> = Name <- All],
-    [
-        [meerkat_text:escape(Name), " is not a variable Meerkat knows; it has no effect",
-            meant(Name, Known, "")]
-     || <<?MONGOOSEICE, _/binary>> = Name <- lists:sort(maps:keys(Env)),
-        not lists:member(Name, Known)
-    ].
+    All = [<<"CONFIG_FILE">>, ?TCP_ENABLED | ?WITHOUT_EFFECT] ++ Files
+        ++ meerkat_config_schema:environment(),
+    lists:append([unknown_name(Name, All) || Name <- lists:sort(maps:keys(Env)),
+                                             not lists:member(Name, All)]).
+
+unknown_name(<<?MONGOOSEICE, _/binary>> = Name, All) ->
+    Known = [K || <<?MONGOOSEICE, _/binary>> = K <- All],
+    [no_effect(Name, meant(Name, Known, ""))];
+%% Others are not ours, unless they are nearly: an environment has much in it.
+unknown_name(Name, All) ->
+    Known = [K || K <- All, string:prefix(K, ?MONGOOSEICE) =:= nomatch],
+    case meerkat_config_schema:nearest(Name, Known, fun slip/1) of
+        {ok, Near} -> [no_effect(Name, ["; did you mean ", Near, "?"])];
+        error -> []
+    end.
+
+%% Letters in which a slip of the pen differs from the name that is meant. Short ones are like too
+%% many.
+slip(Candidate) when byte_size(Candidate) >= 9 -> 2;
+slip(Candidate) when byte_size(Candidate) >= 7 -> 1;
+slip(_) -> 0.
+
+no_effect(Name, Meant) ->
+    [meerkat_text:escape(Name), " is not a variable Meerkat knows; it has no effect", Meant].
 
 %%
 %% The map

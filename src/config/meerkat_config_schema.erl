@@ -2,7 +2,7 @@
 %% tests go by this table. It knows neither how a value is read nor what it is used for.
 -module(meerkat_config_schema).
 
--export([rows/0, find/1, keys/0, environment/0, nearest/2]).
+-export([rows/0, find/1, keys/0, environment/0, nearest/2, nearest/3]).
 -export([plain/0, made/1, part/1]).
 -export([secret_keys/0, secret_fields/0, secret_variables/0]).
 -export([example/0, markdown/0]).
@@ -390,13 +390,19 @@ is_secret(Type) ->
 %% The candidate that is spelled most like Name, when one is close enough to be meant.
 -spec nearest(Name :: binary(), Candidates :: [binary()]) -> {ok, binary()} | error.
 nearest(Name, Candidates) ->
+    nearest(Name, Candidates, fun(Candidate) -> max(2, byte_size(Candidate) div 3) end).
+
+%% Within Most(Candidate) letters that differ.
+-spec nearest(Name :: binary(), Candidates :: [binary()],
+              Most :: fun((binary()) -> non_neg_integer())) -> {ok, binary()} | error.
+nearest(Name, Candidates, Most) ->
     Word = string:lowercase(unicode:characters_to_list(Name)),
     Near = lists:sort([
         {Distance, Candidate}
      || is_list(Word),
         Candidate <- Candidates,
         Distance <- [distance(Word, string:lowercase(binary_to_list(Candidate)))],
-        Distance =< max(2, byte_size(Candidate) div 3)
+        Distance =< Most(Candidate)
     ]),
     case Near of
         [{_, Best} | _] -> {ok, Best};
