@@ -33,6 +33,7 @@ if [ ! -e "$root" ]; then
     # Nothing is started there.
     printf '#!/bin/sh\nexit 101\n' >"$root.new/usr/sbin/policy-rc.d"
     chmod 755 "$root.new/usr/sbin/policy-rc.d"
+    echo '127.0.0.1 localhost' >"$root.new/etc/hosts"
     mv "$root.new" "$root"
 fi
 cp /etc/resolv.conf "$root/etc/resolv.conf" 2>/dev/null || true

@@ -69,6 +69,8 @@ mapfile -t environment < <(jq -r '.Env[]' "$work/config")
 mapfile -t entrypoint < <(jq -r '(.Entrypoint + .Cmd)[]' "$work/config")
 mapfile -t health < <(jq -r '.Healthcheck.Test[1:][]' "$work/config")
 user=$(chroot "$root" id -u "$(jq -r .User "$work/config")")
+# As every container has it: erl_call asks for this name.
+echo '127.0.0.1 localhost' >"$root/etc/hosts"
 echo "the image adds $(jq -n "$(du -sm "$root/opt/meerkat" | cut -f1)") MB to Debian's"
 
 ip netns add "$space"
@@ -103,7 +105,7 @@ serve() { # VARIABLE=VALUE...
     inside "$@" ${wrapper-} "${entrypoint[@]}" >"$work/stdout" 2>"$work/stderr" &
     server=$!
     for _ in $(seq 300); do
-        grep -q "relaying from" "$work/stdout" && return
+        grep -q "packets move by" "$work/stdout" && return
         kill -0 $server 2>/dev/null || break
         sleep 0.1
     done
