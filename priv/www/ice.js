@@ -120,7 +120,8 @@ async function ask(uri, { username, credential, policy }, candidates) {
     (candidate, ms) => {
       const { type, protocol, relatedAddress } = candidate;
       answered ||= type !== 'host';
-      const key = `${type} ${protocol} ${place(candidate)}`;
+      // Each connection has ports of its own for the same addresses of this machine.
+      const key = `${type} ${protocol} ${type === 'host' ? candidate.address : place(candidate)}`;
       if (candidates.has(key)) return;
       candidates.set(key, candidate);
       const via = relatedAddress && relatedAddress !== '0.0.0.0' ? ` for ${relatedAddress}` : '';

@@ -54,7 +54,8 @@ async function labelled(page, width) {
   }
   const times = boxes.filter(({ time }) => time);
   times.forEach(({ text, left }, i) => {
-    demand(!i || left > times[i - 1].right, `at ${width} pixels ${text} covers ${times[i - 1].text}`);
+    const before = times[i - 1] ?? { text: 'the edge', right: 0 };
+    demand(left > before.right, `at ${width} pixels ${text} covers ${before.text}`);
     demand(/^(now|\d+ (s|min)( ago)?)$/.test(text), `a mark of time is ${text}`);
   });
   const rates = boxes.filter(({ text }) => text.endsWith('bit/s')).map(({ text }) => text);
@@ -90,7 +91,7 @@ async function status(page, url, screenshot) {
 
 async function idle(page, url, listeners, screenshot) {
   await page.goto(url);
-  await appears(page, '#plot text');
+  await appears(page, '#plot path.in');
   await fits(page, screenshot);
   const shown = (await text(page, '#about')).split(':').length;
   demand(shown >= Number(listeners), `not all listeners are shown: ${await text(page, '#about')}`);
