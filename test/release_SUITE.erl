@@ -232,7 +232,7 @@ prepared() ->
     "cd \"$1\"\n"
     "for dir in /opt /etc /var/lib; do\n"
     "    mkdir -p \"$PWD/fs$dir\"\n"
-    "    [ $dir != /etc ] || cp /etc/passwd /etc/group /etc/login.defs /etc/nsswitch.conf fs/etc/\n"
+    "    [ $dir != /etc ] || cp /etc/{passwd,group,login.defs,nsswitch.conf,hosts} fs/etc/\n"
     "    mount --bind \"$PWD/fs$dir\" $dir\n"
     "done\n"
     "mkdir -p /etc/systemd/system fs/run\n"
