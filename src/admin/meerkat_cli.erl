@@ -197,18 +197,20 @@ doctor(Options) ->
         [] ->
             examined(meerkat_doctor:examine(maps:with([stun, file], Options)), Options);
         [{Way, Needed}] ->
-            case {Needed -- maps:keys(Options), password(Options)} of
-                {[], {ok, Password}} ->
-                    Asked = maps:with([Way, cacert | Needed], Options),
-                    examined(meerkat_doctor_xmpp:examine(Asked#{password => Password}), Options);
-                {[Missing | _], _} ->
-                    misused(["--", atom_to_list(Way), " needs --", atom_to_list(Missing)], Options);
-                {[], {error, Sentence}} ->
-                    misused(Sentence, Options)
+            case Needed -- maps:keys(Options) of
+                [] -> doctor(Way, Needed, password(Options), Options);
+                [Missing | _] ->
+                    misused(["--", atom_to_list(Way), " needs --", atom_to_list(Missing)], Options)
             end;
         _ ->
             misused("--xmpp or --graphql, not both", Options)
     end.
+
+doctor(Way, Needed, {ok, Password}, Options) ->
+    Asked = maps:with([Way, cacert | Needed], Options),
+    examined(meerkat_doctor_xmpp:examine(Asked#{password => Password}), Options);
+doctor(_Way, _Needed, {error, Sentence}, Options) ->
+    misused(Sentence, Options).
 
 examined(Findings, Options) ->
     _ = said(Findings, fun meerkat_doctor:format/1, Options),
