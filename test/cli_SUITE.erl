@@ -233,6 +233,7 @@ json_has_one_form(Config) ->
     stop(Server, "TERM").
 
 version_is_told(Config) ->
+    _ = application:load(meerkat),
     {ok, Version} = application:get_key(meerkat, vsn),
     Said = "Meerkat " ++ Version ++ " (OTP " ++ erlang:system_info(otp_release) ++ ")\n",
     [?assertEqual({0, Said}, run(Config, Args)) || Args <- [["version"], ["--version"]]].

@@ -72,15 +72,17 @@ ending(Name) ->
 %% node. init:stop/0 would wait for ever for a reader of stderr who reads no more.
 -spec end_node() -> ok.
 end_node() ->
-    _ = spawn(fun() ->
-        %% Not one of the application's processes, which end with it.
-        true = group_leader(whereis(init), self()),
-        ok = persistent_term:put({?MODULE, ending}, true),
-        _ = application:stop(meerkat),
-        ok = said(erlang:monotonic_time(millisecond) + ?LAST_WORDS_MS),
-        halt(0, [{flush, false}])
-    end),
+    _ = spawn(fun end_in_order/0),
     ok.
+
+-spec end_in_order() -> no_return().
+end_in_order() ->
+    %% Not one of the application's processes, which end with it.
+    true = group_leader(whereis(init), self()),
+    ok = persistent_term:put({?MODULE, ending}, true),
+    _ = application:stop(meerkat),
+    ok = said(erlang:monotonic_time(millisecond) + ?LAST_WORDS_MS),
+    halt(0, [{flush, false}]).
 
 %% It is no accident then that the servers end.
 -spec is_node_ending() -> boolean().
