@@ -333,10 +333,8 @@ unknown_names(Env) ->
     Files = [meerkat_config_secret:variable(V) || V <- meerkat_config_schema:secret_variables()],
     All = [<<"CONFIG_FILE">>, ?TCP_ENABLED | ?WITHOUT_EFFECT] ++ Files
         ++ meerkat_config_schema:environment(),
-    %% What an orchestrator puts there of services it has is nobody's slip.
-    lists:append([unknown_name(Name, All) || {Name, Value} <- lists:sort(maps:to_list(Env)),
-                                             not lists:member(Name, All),
-                                             not meerkat_env:is_service_link(Name, Value)]).
+    lists:append([unknown_name(Name, All) || Name <- lists:sort(maps:keys(Env)),
+                                             not lists:member(Name, All)]).
 
 unknown_name(<<?MONGOOSEICE, _/binary>> = Name, All) ->
     Known = [K || <<?MONGOOSEICE, _/binary>> = K <- All],
