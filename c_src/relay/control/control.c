@@ -7,11 +7,13 @@
 #include <unistd.h>
 
 #include "control_state.h"
+#include "cpus.h"
 #include "listeners.h"
 #include "log.h"
 #include "order.h"
 #include "post_office.h"
 #include "rules.h"
+#include "watch.h"
 #include "workers.h"
 
 /* All whole frames that have come, as long as their replies have room. */
@@ -33,7 +35,9 @@ static int poll_timeout(struct control *c)
 {
     if (work_left(c))
         return 0;
-    uint64_t next = MIN(c->next_expiry, c->next_scan);
+    uint64_t next = c->next_expiry;
+    if (pipe_has_room(&c->pipe)) /* for what is to be told then */
+        next = MIN(next, watch_next(c));
     return next <= c->time.now ? 0 : (int)(clock_wait(next - c->time.now) / NS_PER_MS) + 1;
 }
 
@@ -41,10 +45,11 @@ static int poll_timeout(struct control *c)
 static bool wait_and_read(struct control *c)
 {
     bool room = pipe_has_room(&c->pipe);
-    struct pollfd fds[3] = {
+    struct pollfd fds[4] = {
         {.fd = c->pipe.in_fd, .events = room && pipe_may_read(&c->pipe) ? POLLIN : 0},
         {.fd = c->doorbell, .events = room ? POLLIN : 0},
         {.fd = c->pipe.out_fd, .events = pipe_waiting(&c->pipe) ? POLLOUT : 0},
+        {.fd = room ? watch_fd(c) : -1, .events = POLLIN},
     };
     int timeout = poll_timeout(c);
     pthread_mutex_unlock(&c->lock);
@@ -60,6 +65,7 @@ static bool wait_and_read(struct control *c)
         ssize_t ignored = read(c->doorbell, &rings, sizeof(rings));
         (void)ignored;
     }
+    c->watch.told |= fds[3].revents != 0;
     return true;
 }
 
@@ -73,8 +79,10 @@ static void turn(struct control *c)
     office_read(c);
     listeners_end(c);
     c->next_expiry = ports_expire(&c->ports, c->time.now);
-    if (c->time.now >= c->next_scan)
-        rules_scan_host(c);
+    if (ports_sweep(&c->ports))
+        rules_spread(c);
+    if (pipe_has_room(&c->pipe))
+        watch_turn(c);
     office_wake(c);
     pipe_flush(&c->pipe);
 }
@@ -86,7 +94,7 @@ static void hello(struct control *c)
                           .u.hello = {.magic = CTL_MAGIC,
                                       .version = CTL_VERSION,
                                       .table_hash = ctl_table_hash(),
-                                      .cpus = (uint16_t)sysconf(_SC_NPROCESSORS_ONLN),
+                                      .cpus = (uint16_t)cpus_usable(),
                                       .build = ctl_bytes_of(build, sizeof(build) - 1)}};
     pipe_send(&c->pipe, &f);
 }
@@ -103,7 +111,7 @@ static bool open_ends(struct control *c, int in_fd, int out_fd)
 
 static void serve(struct control *c)
 {
-    rules_scan_host(c);
+    watch_start(c);
     hello(c);
     pipe_flush(&c->pipe);
     while (!c->pipe.over)
@@ -128,6 +136,7 @@ int control_run(int in_fd, int out_fd)
     pthread_mutex_destroy(&c.lock);
     pipe_close(&c.pipe);
     rules_destroy(&c);
+    watch_stop(&c);
     if (c.doorbell >= 0)
         close(c.doorbell);
     return c.pipe.exit_status;

@@ -40,7 +40,6 @@ struct shard_config {
     uint16_t channel_max;
     bool rfc3489;
     struct limits *limits;
-    struct ports *ports;
 };
 
 /* ANSWER_IF, for the command behind it. */
@@ -57,7 +56,7 @@ struct shard {
     struct io *io;
     struct ways ways;
     struct sessions sessions;
-    struct policy *policy;
+    struct policy *policy; /* never NULL; before Erlang's nobody may be reached */
     struct listener listeners[LISTENERS_MAX];
     struct mailbox in, out;
     bool rang;        /* something was posted since the doorbell was last rung */

@@ -8,7 +8,7 @@
 
 #include "clock.h"
 #include "log.h"
-#include "slab.h"
+#include "memory.h"
 #include "uring_recv.h"
 #include "uring_send.h"
 

@@ -1,7 +1,5 @@
 #include "peers.h"
 
-#include <string.h>
-
 #include "reply.h"
 
 /* The checks every peer passes before anything is installed for it. */
@@ -10,16 +8,15 @@ static enum ctl_status check_peer(struct shard *sh, struct session *s, const str
 {
     if (!session_relayed(s, peer->family, sh->time.now))
         return CTL_FAMILY;
-    if (!sh->policy || !policy_allows_ip(sh->policy, sh->config.ports, peer, why_not))
-        return CTL_FORBIDDEN;
-    return CTL_OK;
+    return policy_reach(sh->policy, peer, why_not) == REACH_NONE ? CTL_FORBIDDEN : CTL_OK;
 }
 
 static void permit_one(struct shard *sh, struct session *s, const struct addr *peer,
                        uint64_t deadline)
 {
+    char why_not[POLICY_TEXT_MAX];
     struct permission *p = permission_set(&sh->sessions, s, peer, deadline);
-    p->is_own = policy_is_own(sh->policy, sh->config.ports, peer);
+    p->reach = (uint8_t)policy_reach(sh->policy, peer, why_not);
 }
 
 static bool room_for(const struct slab *slab, uint32_t n)
@@ -61,9 +58,9 @@ static enum ctl_status bind_channel(struct shard *sh, struct session *s,
     if (m->number < CHANNEL_MIN || m->number > sh->config.channel_max || m->peer.port == 0)
         return CTL_REFUSED;
     struct addr self = relayed_local(session_relayed(s, m->peer.family, sh->time.now));
-    if (policy_is_own(sh->policy, sh->config.ports, &m->peer) &&
-        !policy_allows_port(sh->policy, sh->config.ports, &m->peer, &self)) {
-        memcpy(why_not, "a port of this host", sizeof("a port of this host"));
+    enum reach reach = policy_reach(sh->policy, &m->peer, why_not);
+    if (reach != REACH_ALL && !policy_allows_port(sh->policy, reach, &m->peer, &self)) {
+        policy_why_not_port(sh->policy, reach, &m->peer, why_not);
         return CTL_FORBIDDEN;
     }
     uint64_t now = sh->time.now;
@@ -92,15 +89,14 @@ void peers_channel(struct shard *sh, const struct ctl_frame *f)
 void peers_policy(struct shard *sh, struct policy *p)
 {
     char why_not[POLICY_TEXT_MAX];
-    policy_free(sh->policy);
+    policy_drop(sh->policy);
     sh->policy = p;
     for (uint32_t i = 0; i < sh->sessions.permission_slab.touched; i++) {
         struct permission *perm = slab_at(&sh->sessions.permission_slab, i);
         if (!perm->by_ip.link)
             continue; /* free */
-        if (!policy_allows_ip(p, sh->config.ports, &perm->ip, why_not))
+        perm->reach = (uint8_t)policy_reach(p, &perm->ip, why_not);
+        if (perm->reach == REACH_NONE)
             permission_remove(&sh->sessions, perm);
-        else
-            perm->is_own = policy_is_own(p, sh->config.ports, &perm->ip);
     }
 }

@@ -366,7 +366,8 @@ static enum host_kind becomes(struct routes *r, const char *text, enum host_kind
 
 static void every_kind_of_own_address_is_seen(struct routes *r)
 {
-    run("ip link set lo up; ip link add d0 type veth peer d1; ip link set d1 up; ip link set d0 up");
+    run("ip link set lo up; ip link add d0 type veth peer d1; ip link set d1 up; ip link set d0 "
+        "up");
     run("ip addr add 9.9.9.1/32 dev d0; ip addr add 9.9.7.1/24 dev d0");
     run("ip addr add 9.9.6.1/24 brd + dev d0; ip route add local 9.9.8.0/24 dev lo");
     struct host *h = look(r);
