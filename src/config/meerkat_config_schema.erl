@@ -190,8 +190,8 @@ rows() ->
             <<"( \"10.0.0.0/8\", \"203.0.113.5:10000-20000\" )">>,
             "Networks that clients may reach although `denied_peers` forbids them, or although "
             "they are private, loopback, link-local or reserved. A server whose own relay address "
-            "is of one of these kinds may reach that kind anyway. A service on this machine itself, "
-            "such as an SFU, is reached only if an entry names its address, best with its ports; "
+            "is of one of these kinds may reach that kind anyway. A service on this machine itself "
+            "(an SFU) is reached only if an entry names its address, best with its ports; "
             "the ports that Meerkat listens on stay closed."),
         row(denied_peers, {list, network}, [], ["DENIED_PEERS"], yes, [config],
             <<"( \"203.0.113.0/24\" )">>,

@@ -435,8 +435,8 @@ allowed({list, network}) ->
     <<"networks like 10.0.0.0/8 (in a file a list of texts, in the environment separated by "
       "commas)">>;
 allowed({list, peer}) ->
-    <<"networks like 10.0.0.0/8, or addresses as wanted with ports like 203.0.113.5:10000-20000 (in "
-      "a file a list of texts, in the environment separated by commas)">>;
+    <<"networks like 10.0.0.0/8, or addresses as wanted with ports like 203.0.113.5:10000-20000 "
+      "(in a file a list of texts, in the environment separated by commas)">>;
 allowed({list, server}) ->
     <<"addresses with ports like 192.0.2.7:3478 or [2001:db8::7]:3478 (in a file a list of texts, "
       "in the environment separated by commas)">>;

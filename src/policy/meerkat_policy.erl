@@ -77,8 +77,8 @@
 
 %% The rules of an instance, in order of precedence: never, allowed_peers, denied_peers, what is
 %% denied by default, the rest. Of the networks denied by default those of the kinds that
-%% own_kinds/1 names are allowed instead. What allowed_peers names by itself, not by a network around
-%% it, comes first and is open; no denial can come between.
+%% own_kinds/1 names are allowed instead. What allowed_peers names by itself, not by a network
+%% around it, comes first and is open; no denial can come between.
 -spec rules(#{allowed_peers := [peer()], denied_peers := [prefix()], relays := [map()],
               _ => _}) -> [rule()].
 rules(#{allowed_peers := Allowed, denied_peers := Denied, relays := Relays}) ->

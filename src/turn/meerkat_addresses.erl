@@ -42,8 +42,9 @@ report_host(#{known := Same}, #{known := Same}, _Detail) ->
 report_host(_Before, #{known := true}, _Detail) ->
     ?LOG_NOTICE("the kernel tells this machine's addresses again: peers are reached as before");
 report_host(_Before, #{known := false}, Detail) ->
-    ?LOG_ERROR("the kernel does not tell this machine's addresses (~ts): no peer is permitted until "
-               "it does; netlink (AF_NETLINK) must be allowed", [meerkat_text:escape(Detail)]).
+    ?LOG_ERROR("the kernel does not tell this machine's addresses (~ts): no peer is permitted "
+               "until it does; netlink (AF_NETLINK) must be allowed",
+               [meerkat_text:escape(Detail)]).
 
 report(Before, Now, Known, WhatIsNot, WhatIs) ->
     _ = [?LOG_WARNING("~ts is no address of this machine now: ~ts until it is", [Ip, WhatIsNot])
@@ -64,6 +65,7 @@ missing(Name) ->
     #{known := Known, pools := Pools, listeners := Away} = state(Name),
     Relayed = maps:groups_from_list(fun(#{local := Ip}) -> tuple_size(Ip) end,
                                     fun(#{pool := Pool}) -> Pool end, Relays),
-    Families = maps:values(Relayed) ++ [[Id || #{id := Id} <- Listeners]],
-    IsGone = Relays =:= [] orelse lists:any(fun(Ids) -> Ids -- (Pools ++ Away) =:= [] end, Families),
+    IsGone = Relays =:= []
+        orelse lists:any(fun(Family) -> Family -- Pools =:= [] end, maps:values(Relayed))
+        orelse [Id || #{id := Id} <- Listeners] -- Away =:= [],
     [host_unknown || not Known] ++ [no_address || IsGone].
