@@ -32,7 +32,8 @@
 %% `realm`: where realms have users of their own, whose this one is (meerkat_settings:owner/2).
 %% `left`: seconds after which the allocation is to end, for its user's credentials do.
 %% `person`: whose it is, by whichever credentials. `held`: who reserved the port behind the
-%% request's RESERVATION-TOKEN, and its family. `move`: the request names its allocation by a ticket.
+%% request's RESERVATION-TOKEN, and its family. `move`: the request names its allocation by a
+%% ticket.
 -type request() :: #{message := meerkat_stun:message(),
                      user := binary(),
                      client := address(),
