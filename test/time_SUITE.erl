@@ -24,8 +24,8 @@
 
 -import(turn_kit, [doc/1, open/1, ask/2, dropped/3, request/3, challenged/1, signed/3, call/3,
                    allocated/1, allocated/2, allocate/1, allocate/2, permit/2, bind/3, send_to/3,
-                   channel/3, peer/0, peer/1, peer_send/3, peer_next/1, unheard/4, fence/1, get/2,
-                   get_all/2, code/1, names/1, success/1, expect/2]).
+                   channel/3, peer/0, peer/1, peer_next/1, from_peer/2, unheard/4,
+                   fence/1, get/2, get_all/2, code/1, names/1, success/1, expect/2]).
 
 %% As VARIANT=fast of c_src/Makefile.
 -define(SPEED, 100).
@@ -112,34 +112,6 @@ came(Client, #{socket := Socket} = Peer, {Ip, Port}, Mark) ->
     case peer_next(Peer) of
         {_, Mark} -> {{Ip, Port}, <<"end">>} = peer_next(Peer), true;
         {{Ip, Port}, <<"end">>} -> false
-    end.
-
-%% What becomes of a datagram from the peer: data, {channel, Number}, or the name of the counter
-%% that was counted when it was dropped.
-from_peer(#{server := Server, socket := Socket, relayed := Relayed} = Client, Peer) ->
-    Mark = crypto:strong_rand_bytes(8),
-    Drops = fun() -> [turn_kit:counter(Server, C) || C <- [no_permission, no_allocation]] end,
-    Before = Drops(),
-    peer_send(Peer, Relayed, Mark),
-    until(fun() ->
-        {messages, Messages} = process_info(self(), messages),
-        Drops() =/= Before orelse [M || {udp, S, _, _, _} = M <- Messages, S =:= Socket] =/= []
-    end),
-    case Drops() of
-        Before ->
-            case turn_kit:next(Client) of
-                <<16#0017:16, _/binary>> = Data ->
-                    {_, _} = binary:match(Data, Mark),
-                    data;
-                <<Number:16, 8:16, Mark/binary>> ->
-                    {channel, Number}
-            end;
-        After ->
-            fence(Client),
-            [Reason] = [C || {C, true} <- lists:zip([no_permission, no_allocation],
-                                                    lists:zipwith(fun erlang:'<'/2, Before,
-                                                                  After))],
-            Reason
     end.
 
 lapsed_send(Client, #{address := Address}) ->

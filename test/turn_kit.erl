@@ -17,7 +17,7 @@
 -export([allocated/1, allocated/2, allocated/3, allocate/1, allocate/2, allocate_soon/2,
          delete/1]).
 -export([permit/2, bind/3, send_to/3, send_indication/2, channel/3, data/1]).
--export([peer/0, peer/1, peer/2, peer_send/3, peer_next/1, peer_same/2, unheard/4]).
+-export([peer/0, peer/1, peer/2, peer_send/3, peer_next/1, peer_same/2, from_peer/2, unheard/4]).
 -export([get/2, get_all/2, code/1, names/1, success/1, expect/2, patch/3]).
 
 -export_type([config/0, server/0, client/0, answer/0, peer/0]).
@@ -530,6 +530,35 @@ peer_next(#{socket := Socket}) ->
         {udp, Socket, Ip, Port, Data} -> {{Ip, Port}, Data}
     after ?TIMEOUT -> error(nothing_relayed)
     end.
+
+%% What becomes of a datagram that the peer sends to the client's relayed address: data,
+%% {channel, Number}, or the name of the counter that was counted when it was dropped. Whichever
+%% happens is awaited.
+-spec from_peer(client(), peer()) -> data | {channel, 0..65535} | atom().
+from_peer(#{server := Server, socket := Socket, relayed := Relayed} = Client, Peer) ->
+    Mark = crypto:strong_rand_bytes(8),
+    Reasons = [no_permission, no_allocation],
+    Drops = fun() -> [counter(Server, Reason) || Reason <- Reasons] end,
+    Before = Drops(),
+    peer_send(Peer, Relayed, Mark),
+    eventually(fun() ->
+        {messages, Messages} = process_info(self(), messages),
+        Drops() =/= Before orelse [M || {udp, S, _, _, _} = M <- Messages, S =:= Socket] =/= []
+    end),
+    case Drops() of
+        Before ->
+            arrived(next(Client), Mark);
+        After ->
+            fence(Client),
+            [Reason] = [R || {R, Was, Is} <- lists:zip3(Reasons, Before, After), Is > Was],
+            Reason
+    end.
+
+arrived(<<16#0017:16, _/binary>> = Data, Mark) ->
+    {_, _} = binary:match(Data, Mark),
+    data;
+arrived(<<Number:16, Length:16, Mark/binary>>, Mark) when Length =:= byte_size(Mark) ->
+    {channel, Number}.
 
 %% Sends from a peer without permission to the client's relayed address: the datagram is dropped
 %% for that reason, and once it has been the client has got nothing.
