@@ -117,6 +117,8 @@ made() { # NAME
         mv "$base.new" "$base"
     fi
     cp /etc/resolv.conf "$base/etc/"
+    # How the mirror is reached, and how old its lists may be, is as apt is told here.
+    apt-config dump | grep -E '^Acquire::(https?::|Check-)' >"$base/etc/apt/apt.conf.d/99around-it"
     rm -rf --one-file-system "$base/meerkat"
     mkdir "$base/meerkat"
     git ls-files -z --cached --others --exclude-standard |
