@@ -136,16 +136,22 @@ channel_without_its_permission(Config) ->
     doc("K17: a channel that has outlived its permission comes back without it"),
     flying(Config, fun(Server) ->
         Client = allocated(Server, [{lifetime, 3600}]),
-        Peer = peer({127, 0, 0, 11}),
-        success(bind(Client, ?NUMBER, Peer)),
-        until(fun() -> not is_permitted(Peer, Server) end),
-        ok = kill_relay(Server),
-        _ = restarted(Server, 1),
-        ok = unheard(Client, Peer, relayed(Client), <<"no permission">>),
-        success(permit(Client, [Peer])),
-        ok = peer_send(Peer, relayed(Client), <<"on the channel">>),
-        ?assertEqual(stun_model:encode_channel(?NUMBER, <<"on the channel">>), next(Client))
+        ok = comes_back_without(Client, peer({127, 0, 0, 11}), Server, 1)
     end).
+
+%% On a machine that is too busy for its hundredfold clock the channel may be over as well before it
+%% was seen; then all of it is done once more.
+comes_back_without(Client, Peer, Server, N) ->
+    success(bind(Client, ?NUMBER, Peer)),
+    until(fun() -> not is_permitted(Peer, Server) end),
+    ok = kill_relay(Server),
+    _ = restarted(Server, N),
+    ok = unheard(Client, Peer, relayed(Client), <<"no permission">>),
+    success(permit(Client, [Peer])),
+    case {from_peer(Client, Peer), is_bound(Peer, Server)} of
+        {{channel, ?NUMBER}, _} -> ok;
+        {_, false} -> comes_back_without(Client, Peer, Server, N + 1)
+    end.
 
 -spec old_nonce_and_quota(turn_kit:config()) -> ok.
 old_nonce_and_quota(_Config) ->
@@ -652,6 +658,11 @@ is_permitted(#{address := {Ip, _}}, Ms, Server) ->
         lists:any(fun(#{peer := Permitted, expires_ms := Left}) ->
             Permitted =:= Ip andalso Left >= Ms
         end, Permissions)
+    end, alive(Server)).
+
+is_bound(#{address := Address}, Server) ->
+    lists:any(fun(#{channels := Channels}) ->
+        lists:any(fun(#{peer := Peer}) -> Peer =:= Address end, Channels)
     end, alive(Server)).
 
 relay_sessions(Name) ->
