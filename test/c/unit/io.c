@@ -13,6 +13,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "epoll.h"
 #include "io_dgram.h"
 #include "socket.h"
@@ -113,21 +114,51 @@ static void start(void)
     start_with(16);
 }
 
-/* Turns until the counter has the value; the bound only ends a test that fails. */
+/* Whether a wait that began at `since` may go on: the bound only ends a test that fails. */
+static bool may_wait(uint64_t since)
+{
+    return clock_read().now - since < 30 * NS_PER_S * CLOCK_SPEED;
+}
+
+static void turn_for(uint64_t ns)
+{
+    io_wait(io, ns);
+    io_dispatch(io);
+}
+
+static void turn(void)
+{
+    turn_for(0);
+}
+
+/* Turns until the counter has the value. */
 static void turn_until(const unsigned *counter, unsigned value)
 {
-    for (int i = 0; i < 500 && *counter < value; i++) {
-        io_wait(io, 10000000);
-        io_dispatch(io);
-    }
+    uint64_t since = clock_read().now;
+    while (*counter < value && may_wait(since))
+        turn_for(10 * NS_PER_MS);
     CHECK_EQ(*counter, value);
 }
 
-/* What has been sent is there, or is about to be. */
+/* The next datagram of a plain socket. Turns until it is there: the kernel need not take all that
+ * is sent in the turn it was sent in. */
+static ssize_t awaited_from(int fd, void *buf, size_t len, struct addr *from)
+{
+    struct sockaddr_storage ss;
+    socklen_t ss_len = sizeof(ss);
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    uint64_t since = clock_read().now;
+    while (poll(&p, 1, 10) == 0 && may_wait(since))
+        turn();
+    ssize_t ret = recvfrom(fd, buf, len, MSG_DONTWAIT, (struct sockaddr *)&ss, &ss_len);
+    if (from && ret >= 0)
+        CHECK(addr_from_sockaddr(from, (struct sockaddr *)&ss, ss_len));
+    return ret;
+}
+
 static ssize_t awaited(int fd, void *buf, size_t len)
 {
-    struct pollfd p = {.fd = fd, .events = POLLIN};
-    return poll(&p, 1, 30000) == 1 ? recv(fd, buf, len, MSG_DONTWAIT) : -1;
+    return awaited_from(fd, buf, len, NULL);
 }
 
 static struct addr bound(int fd)
@@ -196,11 +227,8 @@ static void echo(const char *ip)
                    ++n); /* an empty datagram ends a multishot: it goes on all the same */
         CHECK_EQ(h.len, sizes[i]);
         CHECK_MEM(h.data, out, sizes[i]);
-        io_wait(io, 0);
-        io_dispatch(io);
-        struct pollfd p = {.fd = peer, .events = POLLIN};
-        CHECK_EQ(poll(&p, 1, 5000), 1);
-        CHECK_EQ(recv(peer, back, sizeof(back), 0), (ssize_t)sizes[i]);
+        turn();
+        CHECK_EQ(awaited(peer, back, sizeof(back)), (ssize_t)sizes[i]);
         CHECK_MEM(back, out, sizes[i]);
     }
     CHECK_EQ(h.errors, 0);
@@ -231,15 +259,9 @@ static void s15_a_wildcard_answers_from_where_it_was_asked(void)
     send_from(peer, &asked, "hello", 5);
     turn_until(&h.packets, 1);
     CHECK(addr_ip_equal(&h.dest, &asked));
-    io_wait(io, 0);
-    io_dispatch(io);
-    struct sockaddr_storage ss;
-    socklen_t len = sizeof(ss);
+    turn();
     char buf[16];
-    struct pollfd p = {.fd = peer, .events = POLLIN};
-    CHECK_EQ(poll(&p, 1, 5000), 1);
-    CHECK_EQ(recvfrom(peer, buf, sizeof(buf), 0, (struct sockaddr *)&ss, &len), 5);
-    CHECK(addr_from_sockaddr(&answered, (struct sockaddr *)&ss, len));
+    CHECK_EQ(awaited_from(peer, buf, sizeof(buf), &answered), 5);
     CHECK(addr_equal(&answered, &asked));
     close_socket(&s);
     close(peer);
@@ -261,8 +283,7 @@ static void a_burst_larger_than_every_table_gets_through(void)
         memcpy(p, &i, sizeof(i));
         io_send(io, &s, p, LEN, &to, NULL, 0);
     }
-    io_wait(io, 0);
-    io_dispatch(io);
+    turn();
     unsigned got = 0, wrong = 0;
     uint32_t number;
     uint8_t buf[LEN];
@@ -315,16 +336,14 @@ static void losses_of_the_socket_are_told(void)
             send_from(peer, &here, &sent, sizeof(sent));
             if (++sent < N)
                 continue;
-            io_wait(io, 0);
-            io_dispatch(io);
+            turn();
         }
         CHECK(h.lost > before);
         total += sent;
     }
-    for (int i = 0; i < 100 && h.packets + h.lost < total; i++) {
-        io_wait(io, 10000000);
-        io_dispatch(io);
-    }
+    uint64_t since = clock_read().now;
+    while (h.packets + h.lost < total && may_wait(since))
+        turn_for(10 * NS_PER_MS);
     CHECK_EQ(h.packets + h.lost, total);
     CHECK_EQ(h.errors, 0);
     close_socket(&s);
@@ -407,8 +426,7 @@ static void x105_places_are_used_again_while_buffers_run_out(void)
         }
         if (round == 2)
             break;
-        io_wait(io, 0);
-        io_dispatch(io);
+        turn();
         unsigned before = h.closed;
         for (int i = 0; i < SOCKETS; i++)
             io_remove(io, &s[i]);
@@ -423,12 +441,6 @@ static void x105_places_are_used_again_while_buffers_run_out(void)
 }
 
 /* ---------------------------------------------------------------------------------------- runs */
-
-static void turn(void)
-{
-    io_wait(io, 0);
-    io_dispatch(io);
-}
 
 /* Sends the bytes as datagrams of `segment` each, in one call; -1 and errno as sendmsg. */
 static ssize_t send_run(int fd, const struct addr *to, const void *data, size_t len,
@@ -774,8 +786,7 @@ static void a_stopped_io_has_let_go_of_every_port(void)
             at[i] = bound(s[i].fd);
             CHECK_EQ(io_add(io, &s[i]), 0);
         }
-        io_wait(io, 0);
-        io_dispatch(io);
+        turn();
         io_stop(io);
         for (int i = 0; i < 8; i++) {
             int again = socket_open_relayed(&at[i], NULL);
