@@ -6,8 +6,9 @@
 #   test/distributions.sh [trixie] [sid]      both without a name
 #
 # REFRESH=1 makes the chroots anew, SUITES='a_SUITE b_SUITE' names the suites, WRITE=1 puts the
-# result into the table of docs/building.md. One line a check, `ok: ...` or `FAILED: ...` under what
-# was wrong; exit status 1 if any failed. Nothing stays behind but _build/distributions.
+# result into the table of docs/building.md, RESUME=1 runs only what has not passed yet for these very
+# sources. One line a check, `ok: ...` or `FAILED: ...` under what was wrong; exit status 1 if any
+# failed. Nothing stays behind but _build/distributions.
 set -u
 cd "$(dirname "$0")/.." || exit 2
 root=$PWD
@@ -19,18 +20,23 @@ elsewhere='netns|interop|browser|demo|mongooseim|mongooseice|doctor_xmpp|xep0215
 
 suites() { (cd test && ls -1 ./*_SUITE.erl) | sed 's/\.\///; s/\.erl$//' | grep -vE "^($elsewhere)_"; }
 
+# What was seen is kept, for the table and for RESUME: a file for each check that passed in /passed,
+# for each that failed in /failed.
 check() { # NAME, SECONDS, COMMAND...
-    local name=$1 seconds=$2 log
+    local name=$1 seconds=$2 log status=0
+    [ ! -e "/passed/$1" ] || { echo "ok: $1 (before)"; return; }
     shift 2
     log=$(mktemp)
-    if timeout --kill-after=10 "$seconds" "$@" >"$log" 2>&1; then
+    timeout --kill-after=10 "$seconds" "$@" >"$log" 2>&1 || status=$?
+    if [ $status = 0 ]; then
         echo "ok: $name"
+        tail -n 1 "$log" >"/passed/${name}"
     else
         tail -n 200 "$log"
-        echo "FAILED: $name (status $?)"
-        failed=1
+        echo "FAILED: $name (status $status)"
+        tail -n 1 "$log" >"/failed/${name}"
     fi
-    cp "$log" "$last"
+    grep -E '^ *(skip|FAILED|FAIL)[ :]' "$log" | tail -n 40 | sed 's/^ */  /'
     rm "$log"
 }
 
@@ -62,25 +68,53 @@ serves() {
         kill -TERM $server && wait $server
 }
 
+# .ci/check, with the numbers at the end.
+checks() {
+    local log status
+    log=$(mktemp)
+    .ci/check | tee "$log"
+    status=${PIPESTATUS[0]}
+    echo "$(grep -c '^ok: ' "$log") passed, $(grep -c '^FAILED: ' "$log") failed"
+    rm "$log"
+    return "$status"
+}
+
+# What the table says of them: `NAME: ok`, or the numbers where there are any.
+result() {
+    local name said
+    for name in "${names[@]}"; do
+        if [ -e "/passed/$name" ]; then
+            said=$(grep -xE '[0-9]+ passed, [0-9]+ failed' "/passed/$name") || said=ok
+        elif [ -e "/failed/$name" ]; then
+            said=$(grep -xE '[0-9]+ passed, [0-9]+ failed' "/failed/$name") || said=failed
+        else
+            said="not run"
+        fi
+        printf '%s%s: %s' "${sep-}" "$name" "$said"
+        local sep='; '
+    done
+}
+
+names=("builds without a warning" "a server serves" "C programs" "checks" "suites")
+
 within() { # SUITES...
     export LC_ALL=C.UTF-8 HOME=/root CI=true WERROR=1
     ip link set lo up
-    last=$PWD/_build-last
-    failed=0
-    check "it builds, without a warning" 900 rebar3 compile
-    check "a server serves, and meerkatctl check is content" 120 "$BASH" "$0" --serves
-    check "the C test programs" 900 test/run.sh unit
-    tail -n 1 "$last" >/result
-    check ".ci/check" 1200 .ci/check
-    grep -E '^(ok|skip|FAILED): ' "$last" | sed 's/^/  /'
-    check "the suites" 2400 test/run.sh ct "$@"
-    grep -E '(FAIL|skip) ' "$last" | tail -n 40 | sed 's/^/  /'
-    tail -n 1 "$last" | sed 's/^/  /' >>/result
-    return $failed
+    mkdir -p /passed
+    rm -rf /failed
+    mkdir /failed
+    check "${names[0]}" 900 rebar3 compile
+    check "${names[1]}" 120 "$BASH" "$0" --serves
+    check "${names[2]}" 900 test/run.sh unit
+    check "${names[3]}" 1800 "$BASH" "$0" --checks
+    check "${names[4]}" 3600 test/run.sh ct "$@"
+    result >/result
+    [ -z "$(ls /failed)" ]
 }
 
 case ${1-} in
     --serves) serves; exit ;;
+    --checks) checks; exit ;;
     --versions) versions; exit ;;
     --within) shift; within "$@"; exit ;;
 esac
@@ -119,12 +153,26 @@ made() { # NAME
     cp /etc/resolv.conf "$base/etc/"
     # How the mirror is reached, and how old its lists may be, is as apt is told here.
     apt-config dump | grep -E '^Acquire::(https?::|Check-)' >"$base/etc/apt/apt.conf.d/99around-it"
-    rm -rf --one-file-system "$base/meerkat"
-    mkdir "$base/meerkat"
-    git ls-files -z --cached --others --exclude-standard |
-        tar --create --null --files-from=- --ignore-failed-read 2>/dev/null |
-        tar --extract --directory "$base/meerkat"
+    unpacked "$base"
     inside "$base" .ci/deps elsewhere && inside "$base" apt-get clean
+}
+
+sources() { git ls-files -z --cached --others --exclude-standard; }
+
+# The sources, once: what was built from these very ones may be used again.
+unpacked() { # CHROOT
+    local base=$1 these
+    these=$({ sources | xargs -0 sha1sum 2>/dev/null; echo "${SUITES-}"; } | sha1sum)
+    [ -z "${RESUME-}" ] || [ "$these" != "$(cat "$base/sources" 2>/dev/null)" ] || return 0
+    # What dialyzer knows of OTP took it minutes; it sees by itself what of that is old.
+    mkdir -p "$base/plt"
+    mv "$base"/meerkat/_build/default/rebar3_*_plt "$base/plt" 2>/dev/null
+    rm -rf --one-file-system "$base/meerkat" "$base/passed"
+    mkdir -p "$base/meerkat/_build/default"
+    mv "$base"/plt/* "$base/meerkat/_build/default" 2>/dev/null
+    sources | tar --create --null --files-from=- --ignore-failed-read 2>/dev/null |
+        tar --extract --directory "$base/meerkat"
+    echo "$these" >"$base/sources"
 }
 
 # Puts a row in the place of the one that begins as it does.
@@ -145,10 +193,9 @@ for name in ${*:-trixie sid}; do
     rm -f "$base/result"
     # shellcheck disable=SC2046 # a list of names
     inside "$base" --net test/distributions.sh --within ${SUITES:-$(suites)} || status=1
-    result=$(paste -s -d';' "$base/result" | sed 's/;/ (C); /; s/  */ /g')
+    result=$(cat "$base/result")${SUITES:+ ($SUITES)}
     row="| $name | $(inside "$base" test/distributions.sh --versions) | $(date +%F) | $result |"
     echo "$row"
     [ -z "${WRITE-}" ] || written "$name" "$row"
-    rm -rf --one-file-system "$base/meerkat"
 done
 exit $status
