@@ -81,7 +81,8 @@ image:
 	@test/image.sh
 
 ## make distributions  build, serve and test on Debian 13 and unstable with their own Erlang, gcc and
-##                     libraries, in chroots, as root (docs/building.md); NAMES=sid, REFRESH=1, WRITE=1
+##                     libraries, in chroots, as root (docs/building.md); NAMES=sid, REFRESH=1,
+##                     RESUME=1, WRITE=1
 distributions:
 	@test/distributions.sh $(NAMES)
 
