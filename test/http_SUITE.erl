@@ -460,7 +460,7 @@ a_port_that_is_taken(_Config) ->
 
 without_inets(_Config) ->
     doc("a node that lacks inets serves without HTTP, and says what it lacks when HTTP is wanted"),
-    Dir = code:lib_dir(inets, ebin),
+    Dir = filename:join(code:lib_dir(inets), "ebin"),
     true = code:del_path(Dir),
     Gone = [M || M <- [httpd], _ <- [code:purge(M)], code:delete(M)],
     try turn_kit:start_server(http()) of

@@ -104,7 +104,8 @@ fuzz() {
 # because a suite could not be prepared has failed.
 # PROFILE names a build of their own for those that run beside others.
 common_test() { # TITLE, SUITES...
-    local as=${PROFILE:+as $PROFILE} title=$1 log=$logs/ct-${1// /-} status
+    local as=${PROFILE:+as $PROFILE} title=$1 name=${1// /-} log status
+    log=$logs/ct-${name:0:100}
     shift
     say "Common Test: $title"
     # shellcheck disable=SC2086 # words, or none
