@@ -1,5 +1,5 @@
-%% What a server serves by HTTP: health, credentials, and two pages, which a browser looks at; and
-%% what hostile requests do to it, which is nothing. What the metrics say is metrics_SUITE's.
+%% What a server serves by HTTP: health and credentials; and what hostile requests do to it, which is
+%% nothing. What the metrics say is metrics_SUITE's, the pages are pages_SUITE's.
 -module(http_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -19,15 +19,12 @@
          many_at_once/1]).
 -export([off_unless_configured/1, a_port_that_is_taken/1, without_inets/1, ipv6/1,
          http_dies_alone/1, the_relay_dies_alone/1, record_of_httpd/1, history_is_bounded/1]).
--export([status_page/1, status_page_of_an_idle_server/1, status_page_of_many_listeners/1,
-         ice_page/1]).
 
--import(turn_kit, [doc/1, allocated/1, bind/3, channel/3, challenged/1, open/2, allocate/1,
-                   delete/1, peer/0, with_server/2]).
+-import(turn_kit, [doc/1, allocated/1, challenged/1, open/2, allocate/1, delete/1,
+                   with_server/2]).
 -import(http_kit, [get/2, get/3, ask/3, metrics/1, comes/1]).
 
 -define(TOKEN, <<"let me in, please">>).
--define(CHANNEL, 16#4000).
 -define(HERE, {127, 0, 0, 1}).
 
 suite() -> [{timetrap, {minutes, 3}}].
@@ -39,8 +36,7 @@ all() ->
      reload_to_an_address_that_is_taken,
      reload_from_one_address_to_all_of_them, reload_that_the_relay_refuses,
      reload_brings_back_what_had_died, off_unless_configured, a_port_that_is_taken, without_inets,
-     ipv6, http_dies_alone, the_relay_dies_alone, record_of_httpd, history_is_bounded, status_page,
-     status_page_of_an_idle_server, status_page_of_many_listeners, ice_page].
+     ipv6, http_dies_alone, the_relay_dies_alone, record_of_httpd, history_is_bounded].
 
 groups() ->
     [{served, [],
@@ -562,55 +558,3 @@ history_is_bounded(_Config) ->
         {200, #{<<"history">> := Told}} = json(Server, "/status.json"),
         ?assertEqual(362, length(Told))
     end).
-
-%% ------------------------------------------------------------------------------------ pages
-
-status_page(Config) ->
-    doc("a browser shows the allocation that is there, its traffic and its drops"),
-    with_server(http(), fun(Server) ->
-        Client = allocated(Server),
-        Peer = peer(),
-        _ = turn_kit:success(bind(Client, ?CHANNEL, Peer)),
-        Talker = spawn_link(fun() -> talk(Client, Peer) end),
-        browse(Config, ["status", http_kit:url(Server)]),
-        true = unlink(Talker),
-        true = exit(Talker, kill),
-        ok = delete(Client)
-    end).
-
-status_page_of_an_idle_server(Config) ->
-    doc("nothing sticks out, and the scales say something, where there is nothing to show"),
-    with_server(http(), fun(Server) ->
-        browse(Config, ["idle", http_kit:url(Server), "1"])
-    end).
-
-status_page_of_many_listeners(Config) ->
-    doc("twenty listeners, with addresses as long as they get, are all told inside their card"),
-    Listen = [#{transport => udp, ip => Ip, port => 0}
-              || _ <- lists:seq(1, 10), Ip <- [?HERE, {0, 0, 0, 0, 0, 0, 0, 1}]],
-    with_server(http(#{listeners => Listen}), fun(Server) ->
-        browse(Config, ["idle", http_kit:url(Server), "20"])
-    end).
-
-%% Sends until it is stopped, more and more, and now and then what must be dropped.
-talk(Client, Peer) -> talk(Client, Peer, 100).
-
-talk(Client, Peer, Size) ->
-    ok = channel(Client, ?CHANNEL, binary:copy(<<"x">>, Size)),
-    ok = channel(Client, ?CHANNEL + 1, <<"nowhere">>),
-    receive after 20 -> talk(Client, Peer, min(1200, Size + 1)) end.
-
-ice_page(Config) ->
-    doc("a browser gets credentials and a relayed candidate, and says so; a wrong password too"),
-    with_server(http(), fun(Server) ->
-        browse(Config, ["ice", http_kit:url(Server), binary_to_list(?TOKEN)])
-    end).
-
-browse(Config, [Page | _] = Args) ->
-    {0, _} = interop_SUITE:npm_ci(),
-    Name = lists:join("-", [Page | [Word || [C | _] = Word <- Args, C >= $0, C =< $9]]),
-    Screenshot = filename:join(proplists:get_value(priv_dir, Config),
-                               unicode:characters_to_list([Name, ".png"])),
-    {Status, Output} = interop_SUITE:browser("pages.mjs", Args ++ [Screenshot]),
-    ct:log("<a href=\"file://~ts\">~ts</a>", [Screenshot, Screenshot]),
-    ?assertEqual({0, match}, {Status, re:run(Output, Page ++ " page: ok", [{capture, none}])}).
