@@ -1,13 +1,14 @@
-%% Runs the properties of prop_stun and prop_request, some thousand cases each, and shows the
+%% Runs the properties of prop_stun, prop_frames and prop_request, some thousand cases each, and shows the
 %% smallest case that fails. Knows nothing of what they say.
 -module(prop_SUITE).
 
 -export([all/0, suite/0]).
 -export([encode/1, decode/1, mutated/1, noise/1, verify/1, keys/1, channel/1,
-         answered/1]).
+         frames/1, frames_refused/1, answered/1]).
 
 -spec all() -> [atom()].
-all() -> [encode, decode, mutated, noise, verify, keys, channel, answered].
+all() -> [encode, decode, mutated, noise, verify, keys, channel, frames, frames_refused,
+          answered].
 
 -spec suite() -> [tuple()].
 suite() -> [{timetrap, {minutes, 5}}].
@@ -32,6 +33,12 @@ keys(_Config) -> holds(prop_stun:prop_keys(), 1000).
 
 -spec channel(turn_kit:config()) -> ok.
 channel(_Config) -> holds(prop_stun:prop_channel(), 1000).
+
+-spec frames(turn_kit:config()) -> ok.
+frames(_Config) -> holds(prop_frames:prop_split(), 3000).
+
+-spec frames_refused(turn_kit:config()) -> ok.
+frames_refused(_Config) -> holds(prop_frames:prop_refused(), 3000).
 
 -spec answered(turn_kit:config()) -> ok.
 answered(_Config) ->
