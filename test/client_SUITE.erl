@@ -33,7 +33,7 @@ groups() ->
                   nothing_listens, server_gone,
                   check_passes, check_wrong_password, check_nothing_listens],
     Server = [{v4, [], Everywhere}, {v6, [], Everywhere}],
-    [{uri, [parallel], [uri_taken, uri_refused]},
+    [{uri, [parallel], [uri_taken, uri_transport, uri_refused]},
      {core, [parallel],
       [retransmits, answers_end_it, challenge, refused_credentials, realm_may_change,
        no_credentials_to_give, stale_nonce, binding_is_challenged_too,
@@ -70,7 +70,7 @@ end_per_testcase(_, _) ->
 %% ----------------------------------------------------------------------------------------- URI
 
 uri_taken(_) ->
-    doc("host, port and transport as written, defaults by scheme (RFC7065 3)"),
+    doc("host, port and transport as written, defaults by scheme (RFC7064 3, RFC7065 3)"),
     Taken = [{"turn:example.org", turn, "example.org", 3478, default},
              {"turns:example.org", turns, "example.org", 5349, default},
              {"turn:example.org:8000", turn, "example.org", 8000, default},
@@ -81,14 +81,30 @@ uri_taken(_) ->
              {"TURN:Example.org:?transport=UDP", turn, "Example.org", 3478, udp},
              {<<"turn:192.0.2.1:1">>, turn, {192, 0, 2, 1}, 1, default},
              {["turn:", "[::1]", ":65535"], turn, ?V6, 65535, default},
+             {"stun:example.org", stun, "example.org", 3478, default},
+             {"stuns:192.0.2.1", stuns, {192, 0, 2, 1}, 5349, default},
+             {"STUNS:[::1]:443", stuns, ?V6, 443, default},
              {"turn:[2001:db8::1]", turn, {16#2001, 16#db8, 0, 0, 0, 0, 0, 1}, 3478, default}],
     [?assertEqual({Uri, {ok, #{scheme => S, host => H, port => P, transport => T}}},
                   {Uri, meerkat_client_uri:parse(Uri)}) || {Uri, S, H, P, T} <- Taken],
     ok.
 
+uri_transport(_) ->
+    doc("UDP unless asked otherwise, TLS over TCP where the scheme wants it secure (RFC7065 3.2)"),
+    Asked = [{"turn:a", {ok, udp}}, {"turn:a?transport=udp", {ok, udp}}, {"stun:a", {ok, udp}},
+             {"turn:a?transport=tcp", {ok, tcp}}, {"turns:a", {ok, tls}},
+             {"turns:a:443?transport=tcp", {ok, tls}}, {"stuns:a", {ok, tls}},
+             {"turns:a?transport=udp", {error, dtls}}, {"turn:a?transport=sctp", {error, "sctp"}}],
+    [begin
+         {ok, Parsed} = meerkat_client_uri:parse(Uri),
+         ?assertEqual({Uri, Transport}, {Uri, meerkat_client_uri:transport(Parsed)})
+     end || {Uri, Transport} <- Asked],
+    ok.
+
 uri_refused(_) ->
     doc("what the grammar does not allow is refused with the reason (RFC7065 3.1)"),
-    Refused = [{"example.org:3478", scheme}, {"stun:example.org", scheme}, {"", scheme},
+    Refused = [{"example.org:3478", scheme}, {"sip:example.org", scheme}, {"", scheme},
+               {"stun:example.org?transport=udp", stun_query}, {"stuns:a?", stun_query},
                {"turn", scheme}, {"turn:", empty_host}, {"turn::3478", empty_host},
                {"turn:?transport=udp", empty_host}, {"turn://example.org", slashes},
                {"turn:alice@example.org", userinfo}, {"turn:alice:pw@example.org", userinfo},
@@ -576,6 +592,7 @@ keeps_secrets(_) ->
 options_refused(_) ->
     doc("what cannot start says why, and sends no exit signal"),
     Base = #{server => {{127, 0, 0, 1}, 3478}},
+    Fingerprint = meerkat_tls_client:fingerprint(<<"certificate">>),
     Refused = [{#{}, {bad_option, server}},
                {Base#{username => "a"}, {bad_option, password}},
                {Base#{password => "a"}, {bad_option, username}},
@@ -588,9 +605,22 @@ options_refused(_) ->
                {Base#{local => ?V6}, {bad_option, local}},
                {Base#{owner => me}, {bad_option, owner}},
                {#{server => {{127, 0, 0, 1}, 0}}, {bad_option, server}},
-               {#{server => "turns:localhost"}, {unsupported_uri, "turns:localhost", tls}},
-               {#{server => "turn:localhost?transport=tcp"},
-                {unsupported_uri, "turn:localhost?transport=tcp", tcp}},
+               {#{server => "turns:localhost?transport=udp"},
+                {unsupported_uri, "turns:localhost?transport=udp", dtls}},
+               {#{server => "turn:localhost", transport => tcp}, {bad_option, transport}},
+               {Base#{transport => dtls}, {bad_option, transport}},
+               {Base#{ti => 0}, {bad_option, ti}},
+               {Base#{fingerprint => Fingerprint}, {only_for_tls, fingerprint}},
+               {#{server => "turn:localhost?transport=tcp", insecure => true},
+                {only_for_tls, insecure}},
+               {Base#{transport => tls, fingerprint => "00"}, {bad_option, fingerprint}},
+               {Base#{transport => tls, insecure => yes}, {bad_option, insecure}},
+               {Base#{transport => tls, insecure => true, fingerprint => Fingerprint},
+                {bad_option, insecure}},
+               {Base#{transport => tls, cacertfile => "/dev/null"},
+                {no_certificates, "/dev/null"}},
+               {Base#{transport => tls, cacertfile => "/no/such/file"},
+                {no_certificates, "/no/such/file"}},
                {#{server => "turn://x"}, {bad_uri, "turn://x", slashes}},
                {#{server => "turn:no-such-host.invalid"},
                 {unresolved, "no-such-host.invalid", nxdomain}},
@@ -658,8 +688,18 @@ every_reason_in_words(_) ->
             no_algorithm, no_credentials, no_allocation, already_allocated, no_channels, expired,
             closed, nxdomain, eaddrinuse, {unknown_attributes, [1, 16#7fff]},
             {bad_response, allocate}, {unresolved, "h", nxdomain}, {unresolved, "h", timeout},
-            {unsupported_uri, "turns:h", tls}, {unsupported_uri, "turn:h", tcp},
-            {unsupported_uri, "turn:h", "sctp"}, {bad_option, family}],
+            {unsupported_uri, "turns:h", dtls}, {unsupported_uri, "turn:h", "sctp"},
+            {bad_option, family}, {bad_option, insecure}, {bad_option, fingerprint},
+            {only_for_tls, insecure}, {no_certificates, "f"}, no_ssl,
+            connection_closed, econnreset, {not_stun, <<"HTTP/1.1 400">>},
+            {not_stun, <<21, 3, 3, 0, 2>>}, {not_stun, <<"hello">>}]
+        ++ [{tls, Why} || Why <- [closed, timeout, no_tls, {alert, decrypt_error},
+                                  {other, "something strange"}]]
+        ++ [{tls, {certificate, Fault}}
+            || Fault <- [{expired, {{2026, 1, 2}, {3, 4, 5}}},
+                         {not_yet_valid, {{2026, 1, 2}, {3, 4, 5}}},
+                         {wrong_name, "h", ["a", "b"]}, {wrong_name, "h", []}, self_signed,
+                         unknown_issuer, {fingerprint, "AA"}, {bad_cert, invalid_signature}]],
     Said = [words(meerkat_client:format_error(Reason)) || Reason <- Reasons],
     ?assertEqual(length(Reasons), length(lists:usort(Said))),
     [?assertMatch([_, _, _, _, _, _, _, _, _, _ | _], Words) || Words <- Said],
@@ -994,8 +1034,13 @@ wrong_arguments(_) ->
              {["turn:a", "turn:b"], "one server at a time"},
              {["turn:a:b"], "the port must be a number"},
              {["a:3478"], "must begin with turn:"},
-             {["turns:a"], "only TURN over UDP"},
-             {["turn:a?transport=tcp"], "only TURN over UDP"}],
+             {["turns:a?transport=udp"], "asks for DTLS"},
+             {["turn:a?transport=sctp"], "asks for sctp"},
+             {["turn:a", "--insecure"], "is for TLS"},
+             {["turns:a", "--cacert", "/no/such"], "no certificates can be read"},
+             {["turns:a", "--fingerprint", "abc"], "64 hexadecimal digits"},
+             {["turns:a", "--insecure", "--cacert", "/etc/ssl/certs/ca-certificates.crt"],
+              "not beside"}],
     [begin
          {2, Output} = check(Args),
          ?assertMatch({Args, [_ | _]}, {Args, string:find(Output, Words)})
@@ -1192,7 +1237,7 @@ options_by_secret(Address) ->
 %% Runs the command, and returns its exit code and what it printed, errors included.
 check(Args) ->
     Device = spawn_link(fun() -> device([]) end),
-    Code = meerkat_check:main(Args, Device, Device),
+    Code = meerkat_check_command:main(Args, Device, Device),
     Device ! {printed, self()},
     receive {printed, Device, Output} -> {Code, Output} end.
 

@@ -47,7 +47,7 @@ run(Args) ->
 
 run("check", Args, Options) ->
     case check(Args) of
-        {ok, All} -> meerkat_check:main(All ++ ["--json" || is_map_key(json, Options)]);
+        {ok, All} -> meerkat_check_command:main(All ++ ["--json" || is_map_key(json, Options)]);
         {error, Sentence} -> misused(Sentence, Options)
     end;
 run("config", ["check", File], Options) ->
@@ -282,6 +282,7 @@ check(Args, Uri) ->
 names_server(["--help" | _]) -> true;
 names_server(["-h" | _]) -> true;
 names_server(["--json" | Rest]) -> names_server(Rest);
+names_server(["--insecure" | Rest]) -> names_server(Rest);
 names_server(["--" ++ _, _ | Rest]) -> names_server(Rest);
 names_server(["--" ++ _]) -> false;
 names_server([_ | _]) -> true;

@@ -239,7 +239,7 @@ summary({Name, _, Written, _, Help}) ->
     [First, [io_lib:format("~28ts~ts~n", ["", More]) || More <- Lines]].
 
 help({"check", _, _, _, _}) ->
-    meerkat_check:usage();
+    meerkat_check_command:usage();
 help({Name, _, Written, Options, Help}) ->
     ["usage: meerkatctl ", string:trim([Name, " ", Written]),
      [[" [--", atom_to_list(Key), [[" ", Value] || Value =/= ""], "]"]

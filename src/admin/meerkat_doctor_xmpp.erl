@@ -143,12 +143,15 @@ try_service(<<"stun">>, <<"udp">>, Address, Shown, _Service) ->
 try_service(<<"turn">>, <<"udp">>, Address, Shown, #{<<"username">> := User,
                                                      <<"password">> := Password} = Service) ->
     Names = [Shown, " as ", meerkat_text:escape(User), ending(Service)],
-    case meerkat_check:run(#{server => Address, username => User, password => Password}) of
+    Options = #{server => Address, username => User, password => Password},
+    case meerkat_check:run(Options) of
         {ok, Steps} ->
-            finding(service, ok, [Names, ": ", meerkat_check:format_summary(ok, Steps)]);
+            finding(service, ok, [Names, ": ",
+                                  meerkat_check_words:format_summary(ok, Steps, Options)]);
         {error, Steps} ->
             #{detail := Detail} = Failed = lists:last(Steps),
-            finding(service, error, [Names, ": ", meerkat_check:format_summary(error, Steps), " ",
+            finding(service, error, [Names, ": ",
+                                     meerkat_check_words:format_summary(error, Steps, Options), " ",
                                      Detail],
                     maps:get(hint, Failed, "the log of the TURN server tells why"))
     end;

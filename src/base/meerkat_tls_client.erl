@@ -1,48 +1,165 @@
-%% How we speak TLS to a server that we know by name: its certificate must be good for that name, by
-%% the system's list of who may vouch for it or by a file.
+%% How we speak TLS to a server that we know by name or address: its certificate must be good for
+%% that, by the system's list of who may vouch for it or by a file. And what to tell a person whom
+%% a certificate keeps out.
 -module(meerkat_tls_client).
 
 -export([is_there/0, options/2, reason/1]).
+-export([format_fault/1, fingerprint/1, format_fingerprint/1]).
+
+-export_type([fault/0, given/0]).
+
+%% `cacert`: a PEM file in place of the system's list. `report`: is called by ssl's process with what
+%% is wrong with a certificate, before the connection ends for it.
+-type given() :: #{cacert => file:name_all(), report => fun((fault()) -> term()), _ => _}.
+
+%% What is wrong with the server's certificate, or with one that vouches for it.
+-type fault() :: {expired, calendar:datetime()} | {not_yet_valid, calendar:datetime()}
+               | {wrong_name, Host :: unicode:chardata(), [Name :: unicode:chardata()]}
+               | self_signed | unknown_issuer
+               | {fingerprint, unicode:chardata()}    % the one it has instead
+               | {bad_cert, term()}.
 
 %% Starts Erlang's ssl, which is a package of its own.
 -spec is_there() -> boolean().
 is_there() ->
     element(1, application:ensure_all_started(ssl)) =:= ok.
 
-%% For ssl:connect, or httpc. `cacert`: a PEM file in place of the system's list.
--spec options(Name :: string(), #{cacert => file:name_all(), _ => _}) -> [ssl:tls_client_option()].
-options(Name, Given) ->
+%% For ssl:connect, or httpc. An address is not told to the server (RFC 6066 3), but its certificate
+%% must have it.
+-spec options(Host :: string() | inet:ip_address(), given()) -> [ssl:tls_client_option()].
+options(Host, Given) ->
+    {Name, Reference} = case Host of
+                            Ip when is_tuple(Ip) -> {disable, {ip, Ip}};
+                            _ -> {Host, {dns_id, Host}}
+                        end,
+    {Trusted, Known} = trusted(Given),
     %% What goes wrong is in the result; OTP's notice would stand between a command's words.
     [{log_level, none},
      {verify, verify_peer}, {depth, 8}, {server_name_indication, Name},
-     {customize_hostname_check, [{match_fun, public_key:pkix_verify_hostname_match_fun(https)}]}
-     | trusted(Name, Given)].
+     {customize_hostname_check, [{match_fun, match_fun()}]},
+     {verify_fun, {fun judged/3, {Reference, Known, maps:get(report, Given, fun(_) -> ok end)}}}
+     | Trusted].
 
 %% A certificate that stands in the file itself is good too, though nobody but itself vouches for
 %% it: ssl would refuse that.
-trusted(Name, #{cacert := File}) ->
+trusted(#{cacert := File}) ->
     Known = [Der || {ok, Pem} <- [file:read_file(File)],
                     {'Certificate', Der, not_encrypted} <- public_key:pem_decode(Pem)],
-    [{cacertfile, File}, {verify_fun, {fun judged/3, {Name, Known}}}];
-trusted(_Name, #{}) ->
-    try [{cacerts, public_key:cacerts_get()}]
-    catch error:_ -> [{cacerts, []}]
+    {[{cacertfile, File}], Known};
+trusted(#{}) ->
+    try {[{cacerts, public_key:cacerts_get()}], []}
+    catch error:_ -> {[{cacerts, []}], []}
     end.
 
-%% The name is looked at here too: of such a certificate ssl looks at nothing more.
-judged(Certificate, {bad_cert, selfsigned_peer} = Fault, {Name, Known} = State) ->
+%% The name is looked at here too: ssl looks at no addresses, and of a certificate that only itself
+%% vouches for at nothing more.
+judged(Certificate, {bad_cert, selfsigned_peer} = Fault, {Reference, Known, _} = State) ->
     Der = public_key:pkix_encode('OTPCertificate', Certificate, otp),
-    case lists:member(Der, Known) andalso
-         public_key:pkix_verify_hostname(Certificate, [{dns_id, Name}]) of
-        true -> {valid, State};
-        false -> {fail, Fault}
+    case lists:member(Der, Known) of
+        true -> named(Certificate, Reference, State);
+        false -> refused(Fault, Certificate, State)
     end;
-judged(_Certificate, {bad_cert, _} = Fault, _State) -> {fail, Fault};
+judged(Certificate, {bad_cert, _} = Fault, State) -> refused(Fault, Certificate, State);
 judged(_Certificate, {extension, _}, State) -> {unknown, State};
+judged(Certificate, valid_peer, {{ip, _} = Reference, _, _} = State) ->
+    named(Certificate, Reference, State);
 judged(_Certificate, _Valid, State) -> {valid, State}.
+
+named(Certificate, Reference, State) ->
+    case public_key:pkix_verify_hostname(Certificate, [Reference], [{match_fun, match_fun()}]) of
+        true -> {valid, State};
+        false -> refused({bad_cert, hostname_check_failed}, Certificate, State)
+    end.
+
+match_fun() -> public_key:pkix_verify_hostname_match_fun(https).
+
+refused(Fault, Certificate, {Reference, _, Report}) ->
+    _ = Report(fault(Fault, Certificate, Reference)),
+    {fail, Fault}.
+
+fault({bad_cert, cert_expired} = Fault, Certificate, _) ->
+    Now = calendar:system_time_to_universal_time(meerkat_clock:wall_s(), second),
+    case validity(Certificate) of
+        {_, End} when End =/= unknown, End < Now -> {expired, End};
+        {Begin, _} when Begin =/= unknown, Begin > Now -> {not_yet_valid, Begin};
+        _ -> Fault
+    end;
+fault({bad_cert, hostname_check_failed}, Certificate, {Kind, Host}) ->
+    Shown = case Kind of ip -> inet:ntoa(Host); dns_id -> Host end,
+    {wrong_name, Shown, names(Certificate)};
+fault({bad_cert, selfsigned_peer}, _, _) -> self_signed;
+fault({bad_cert, unknown_ca}, _, _) -> unknown_issuer;
+fault(Fault, _, _) -> Fault.
+
+validity(Certificate) ->
+    {'OTPTBSCertificate', _, _, _, _, {'Validity', From, To}, _, _, _, _, _} =
+        element(2, Certificate),
+    {moment(From), moment(To)}.
+
+%% RFC 5280 4.1.2.5: both forms end with seconds and Z; the short one has two digits of the year.
+moment({utcTime, [Y1, Y2 | Rest]}) when Y1 >= $5 -> moment({generalTime, [$1, $9, Y1, Y2 | Rest]});
+moment({utcTime, Text}) -> moment({generalTime, "20" ++ Text});
+moment({generalTime, [A, B, C, D, Mo1, Mo2, D1, D2, H1, H2, M1, M2, S1, S2 | _]}) ->
+    Number = fun list_to_integer/1,
+    {{Number([A, B, C, D]), Number([Mo1, Mo2]), Number([D1, D2])},
+     {Number([H1, H2]), Number([M1, M2]), Number([S1, S2])}};
+moment(_) ->
+    unknown.
+
+%% The names and addresses it is good for. The common name counts no more (RFC 6125 6.4.4).
+names(Certificate) ->
+    Extensions = element(11, element(2, Certificate)),
+    [meerkat_text:escape(list_to_binary(name(Kind, Value)))
+     || is_list(Extensions),
+        {'Extension', {2, 5, 29, 17}, _, Names} <- Extensions, is_list(Names),
+        {Kind, Value} <- Names, Kind =:= dNSName orelse Kind =:= iPAddress].
+
+name(dNSName, Name) -> Name;
+name(iPAddress, Octets) ->
+    case iolist_to_binary([Octets]) of
+        <<A, B, C, D>> -> inet:ntoa({A, B, C, D});
+        <<Ip:16/binary>> -> inet:ntoa(list_to_tuple([Part || <<Part:16>> <= Ip]));
+        Other -> binary_to_list(binary:encode_hex(Other))
+    end.
 
 %% What ssl says went wrong, in words.
 -spec reason(term()) -> unicode:chardata().
 reason({tls_alert, {_, Said}}) -> string:trim(Said);
 reason({options, {cacertfile, File, _}}) -> ["no certificates can be read from ", File];
 reason(Reason) -> io_lib:format("~0tp", [Reason]).
+
+%% What is wrong with a certificate, to follow a word for whose it is.
+-spec format_fault(fault()) -> unicode:chardata().
+format_fault({expired, When}) ->
+    ["the certificate expired on ", date(When)];
+format_fault({not_yet_valid, When}) ->
+    ["the certificate is valid only from ", date(When), "; is this machine's clock right?"];
+format_fault({wrong_name, Host, []}) ->
+    ["the certificate has no name at all, so none that is ", Host];
+format_fault({wrong_name, Host, Names}) ->
+    {Some, More} = lists:split(min(5, length(Names)), Names),
+    ["the certificate is for ", lists:join(", ", Some), [", ..." || More =/= []], " and not for ",
+     Host];
+format_fault(self_signed) ->
+    "the certificate is self-signed: nobody else vouches for it";
+format_fault(unknown_issuer) ->
+    "nobody whom this machine trusts vouches for the certificate, or the server does not send the "
+    "certificates between";
+format_fault({fingerprint, Actual}) ->
+    ["the certificate is another than expected; its SHA-256 fingerprint is ", Actual];
+format_fault({bad_cert, Why}) ->
+    ["the certificate is refused: ", io_lib:format("~0tp", [Why])].
+
+date({Date, Time}) ->
+    {{Y, Mo, D}, {H, M, S}} = {Date, Time},
+    io_lib:format("~4..0b-~2..0b-~2..0b ~2..0b:~2..0b:~2..0b UTC", [Y, Mo, D, H, M, S]).
+
+%% Of a certificate (DER), as `openssl x509 -fingerprint -sha256` prints it.
+-spec fingerprint(Der :: binary()) -> string().
+fingerprint(Der) ->
+    format_fingerprint(crypto:hash(sha256, Der)).
+
+%% Of a hash.
+-spec format_fingerprint(binary()) -> string().
+format_fingerprint(Hash) ->
+    lists:flatten(lists:join($:, [io_lib:format("~2.16.0B", [Byte]) || <<Byte>> <= Hash])).

@@ -11,7 +11,8 @@
 -type address() :: {inet:ip_address(), inet:port_number()}.
 
 %% `movable`: whether another local port may be taken when the server mistakes us for somebody
-%% else. `rto` in ms, `rc` and `rm` as in RFC 8489 6.2.1.
+%% else. `rto` in ms, `rc` and `rm` as in RFC 8489 6.2.1. `ti`: messages travel on a stream, which
+%% loses none, so a request is sent once and has so many ms for its answer (6.2.2).
 -type config() :: #{server := address(),
                     username => binary(),
                     password => secret(binary()),
@@ -19,7 +20,8 @@
                     movable => boolean(),
                     rto => pos_integer(),
                     rc => pos_integer(),
-                    rm => pos_integer()}.
+                    rm => pos_integer(),
+                    ti => pos_integer()}.
 
 -type allocate_options() :: #{lifetime => non_neg_integer(),
                               family => inet | inet6,
@@ -42,10 +44,11 @@
                | {datagram, binary()}           % from the server, nobody else
                | {timeout, timer()}
                | {unreachable, inet:posix()}    % a hard ICMP error, or no route
+               | {disconnected, error()}        % a stream has ended, or none could be had
                | close.                         % the last event there will be
 
 %% `connect` leaves the socket for a fresh one towards the address; what follows in the list goes
-%% out on the new one. `start_timer` replaces a running timer of that name.
+%% out on the new one. So does what is to be transmitted after a stream has ended. `start_timer` replaces a running timer of that name.
 -type effect() :: {transmit, iodata()}
                 | {reply, From :: term(), term()}
                 | {owner, owner_event()}
@@ -65,7 +68,7 @@
                | already_allocated | no_channels | expired | no_algorithm
                | {unknown_attributes, [0..65535]}
                | {bad_response, atom()}
-               | inet:posix().
+               | meerkat_client_socket:error().
 
 -export_type([address/0, secret/1, config/0, allocate_options/0, call/0, timer/0, event/0, effect/0,
               owner_event/0, lost/0, error/0, state/0]).
@@ -150,14 +153,17 @@
 %% A client that has not spoken yet. `username` and `password` in the form they are signed in.
 -spec new(config()) -> state().
 new(#{server := Server} = Config) ->
+    {Rto, Rc, Rm} = case Config of
+                        #{ti := Ti} -> {Ti, 1, 1};
+                        #{} -> {maps:get(rto, Config, ?RTO), maps:get(rc, Config, ?RC),
+                                maps:get(rm, Config, ?RM)}
+                    end,
     #core{server = Server,
           username = maps:get(username, Config, undefined),
           password = maps:get(password, Config, undefined),
           family = maps:get(family, Config, undefined),
           movable = maps:get(movable, Config, true),
-          rto = maps:get(rto, Config, ?RTO),
-          rc = maps:get(rc, Config, ?RC),
-          rm = maps:get(rm, Config, ?RM)}.
+          rto = Rto, rc = Rc, rm = Rm}.
 
 %% The one function that moves the client on. Effects are to be carried out in order.
 -spec handle(event(), state()) -> {state(), [effect()]}.
@@ -185,6 +191,8 @@ handle({timeout, Timer}, S) ->
     timeout(Timer, S);
 handle({unreachable, Reason}, S) ->
     unreachable(Reason, S);
+handle({disconnected, Reason}, S) ->
+    disconnected(Reason, S);
 handle(close, S) ->
     {S, goodbye(S)}.
 
@@ -641,6 +649,16 @@ unreachable(Reason, #core{transactions = All} = S0) ->
 
 spared(#tx{sends = Sends, purpose = Purpose}) ->
     Sends < ?SENDS_SPARED andalso element(2, Purpose) =:= self.
+
+%% The server ends an allocation with the connection it came by (RFC 8656 3.1), and answers nothing
+%% of what was asked on it.
+disconnected(Reason, #core{transactions = All} = S0) ->
+    {S1, Failed} = lists:foldl(fun(Id, Acc) -> fail(Id, Reason, Acc) end, {S0, []},
+                               maps:keys(All)),
+    case S1 of
+        #core{allocation = #allocation{}} -> lose(Reason, Failed, S1);
+        _ -> {S1, Failed}
+    end.
 
 %% An earlier failure may have taken the transaction along.
 fail(Id, Reason, {#core{transactions = All} = S0, Effects}) when is_map_key(Id, All) ->

@@ -1,25 +1,26 @@
-%% A TURN URI (RFC 7065) to what it names, strictly: whatever the grammar does not allow is refused
-%% with the reason. It resolves no names and knows no client; that a scheme or transport can be
-%% spelled does not mean that somebody can speak it.
+%% A STUN or TURN URI (RFC 7064, RFC 7065) to what it names, strictly: whatever the grammar does not
+%% allow is refused with the reason. It resolves no names and knows no client; that a transport can
+%% be spelled does not mean that somebody can speak it.
 -module(meerkat_client_uri).
 
 -export([parse/1]).
+-export([transport/1]).
 -export([format_problem/1]).
 -export([allowed/0]).
 
--type uri() :: #{scheme := turn | turns,
+-type uri() :: #{scheme := turn | turns | stun | stuns,
                  host := inet:ip_address() | string(),
                  port := inet:port_number(),
                  transport := default | udp | tcp | string()}.
 -type problem() :: not_text | scheme | slashes | userinfo | empty_host | ipv4 | ipv6 | host
-                 | port | query | transport.
+                 | port | query | stun_query | transport.
 -export_type([uri/0, problem/0]).
 
 -define(PORT, 3478).
 -define(TLS_PORT, 5349).
 
-%% "turn:HOST[:PORT][?transport=NAME]" to its parts (RFC 7065 3.1). An absent or empty port is the
-%% scheme's own (3.2), an absent transport is `default`. Scheme and transport are read without
+%% "turn:HOST[:PORT][?transport=NAME]" to its parts (RFC 7065 3.1), or "stun:HOST[:PORT]" (RFC 7064
+%% 3.1). An absent or empty port is the scheme's own (3.2), an absent transport is `default`. Scheme and transport are read without
 %% regard to case; a name stays as it was written, an address becomes a tuple. Of the host names
 %% RFC 3986 permits, those that DNS can hold are taken: letters, digits, "-", "_" and dots.
 -spec parse(unicode:chardata()) -> {ok, uri()} | {error, {bad_uri, unicode:chardata(), problem()}}.
@@ -35,10 +36,24 @@ parse(Uri) ->
         error:badarg -> {error, {bad_uri, "", not_text}}
     end.
 
+%% What it asks for (RFC 7065 3.2, RFC 7064 3.2): without a word of its own UDP, or TLS over TCP where
+%% the scheme wants TLS. `dtls`, or a name nobody here knows, is an error.
+-spec transport(uri()) -> {ok, udp | tcp | tls} | {error, dtls | string()}.
+transport(#{scheme := Scheme, transport := Transport}) ->
+    case {Scheme =:= turns orelse Scheme =:= stuns, Transport} of
+        {false, default} -> {ok, udp};
+        {false, udp} -> {ok, udp};
+        {false, tcp} -> {ok, tcp};
+        {true, default} -> {ok, tls};
+        {true, tcp} -> {ok, tls};
+        {true, udp} -> {error, dtls};
+        {_, Other} -> {error, Other}
+    end.
+
 %% What is wrong with the URI, as half a sentence.
 -spec format_problem(problem()) -> string().
 format_problem(not_text) -> "it is not text";
-format_problem(scheme) -> "it must begin with turn: or turns:";
+format_problem(scheme) -> "it must begin with turn:, turns:, stun: or stuns:";
 format_problem(slashes) -> "no // follows the scheme";
 format_problem(userinfo) -> "user name and password are not part of it";
 format_problem(empty_host) -> "the host is missing";
@@ -47,23 +62,31 @@ format_problem(ipv6) -> "an IPv6 address stands in brackets and has no zone: [20
 format_problem(host) -> "the host has characters that names do not have";
 format_problem(port) -> "the port must be a number from 1 to 65535";
 format_problem(query) -> "after ? only transport=NAME may follow";
+format_problem(stun_query) -> "nothing follows the port of stun: and stuns:";
 format_problem(transport) -> "the transport must be a word such as udp".
 
 %% What may be written, for messages.
 -spec allowed() -> string().
-allowed() -> "turn:HOST[:PORT][?transport=udp], HOST a name, an IPv4 address or an [IPv6 address]".
+allowed() ->
+    "turn:HOST[:PORT][?transport=udp or tcp], turns:HOST[:PORT] for TLS, stun:HOST[:PORT], "
+    "stuns:HOST[:PORT]; HOST a name, an IPv4 address or an [IPv6 address]".
 
 scheme(Text) ->
     case lists:splitwith(fun(C) -> C =/= $: end, Text) of
         {Scheme, [$: | Rest]} ->
             case string:lowercase(Scheme) of
-                "turn" -> rest(Rest, #{scheme => turn, port => ?PORT, transport => default});
-                "turns" -> rest(Rest, #{scheme => turns, port => ?TLS_PORT, transport => default});
+                "turn" -> rest(Rest, uri(turn, ?PORT));
+                "turns" -> rest(Rest, uri(turns, ?TLS_PORT));
+                "stun" -> rest(Rest, uri(stun, ?PORT));
+                "stuns" -> rest(Rest, uri(stuns, ?TLS_PORT));
                 _ -> problem(scheme)
             end;
         _ ->
             problem(scheme)
     end.
+
+uri(Scheme, Port) ->
+    #{scheme => Scheme, port => Port, transport => default}.
 
 rest("//" ++ _, _) ->
     problem(slashes);
@@ -123,6 +146,8 @@ port(_, _) -> problem(port).
 
 query("", Uri) ->
     Uri;
+query(_, #{scheme := Scheme}) when Scheme =:= stun; Scheme =:= stuns ->
+    problem(stun_query);
 query("?transport=" ++ [_ | _] = Query, Uri) ->
     Transport = lists:nthtail(length("?transport="), Query),
     lists:all(fun transport_char/1, Transport) orelse problem(transport),

@@ -1,0 +1,220 @@
+%% The client's way to its server: a UDP socket, or a TCP connection, with TLS on it or without.
+%% Opens it, sends messages, and makes messages of what it delivers to the process that owns it.
+%% What they mean it does not know.
+-module(meerkat_client_socket).
+
+-export([open/3, send/2, close/1, received/2, info/1, is_stream/1]).
+-export_type([socket/0, transport/0, options/0, error/0]).
+
+-type transport() :: udp | tcp | tls.
+-type address() :: {inet:ip_address(), inet:port_number()}.
+
+%% `host`: what the server is called, whose certificate it must have. `ti`: how many ms a connection
+%% may take to be there. The other keys are those of meerkat_client:options().
+-type options() :: #{local := inet:ip_address() | any, local_port := inet:port_number(),
+                     host := string() | inet:ip_address(), ti := pos_integer(),
+                     cacertfile => file:name_all(), insecure => boolean(),
+                     fingerprint => string()}.
+
+%% `closed`: the server closed the connection during the handshake. `no_tls`: it answers something
+%% else than TLS. `alert`: it or we ended the handshake, for a reason as in RFC 8446 6.2.
+-type error() :: inet:posix() | timeout | connection_closed
+               | {not_stun, Begins :: binary()}
+               | no_ssl
+               | {tls, closed | timeout | no_tls | {certificate, meerkat_tls_client:fault()}
+                       | {alert, atom()} | {other, unicode:chardata()}}.
+
+%% A stream also keeps what has come of a message whose end has not.
+-record(socket, {transport :: transport(),
+                 handle :: gen_udp:socket() | gen_tcp:socket() | ssl:sslsocket(),
+                 frames = none :: none | meerkat_client_frames:state()}).
+-opaque socket() :: #socket{}.
+
+-define(ACTIVE, 100).
+-define(SOCKET_BUFFER, 1_048_576).
+%% A server that takes nothing for so long is gone.
+-define(SEND_MS, 15_000).
+
+%% Whether messages arrive in order and without loss, on a connection that may end.
+-spec is_stream(transport()) -> boolean().
+is_stream(Transport) ->
+    Transport =/= udp.
+
+%% Messages from the socket go to the caller, for received/2.
+-spec open(transport(), address(), options()) -> {ok, socket()} | {error, error()}.
+open(udp, {Ip, Port}, #{local_port := LocalPort} = Options) ->
+    case gen_udp:open(LocalPort, [binary, {active, ?ACTIVE}, {buffer, 65_536},
+                                  {recbuf, ?SOCKET_BUFFER}, {sndbuf, ?SOCKET_BUFFER}
+                                  | bind(Ip, Options)]) of
+        {ok, Handle} ->
+            %% A connected socket takes nothing from anybody else and is told when nobody listens
+            %% there.
+            case gen_udp:connect(Handle, Ip, Port) of
+                ok -> {ok, #socket{transport = udp, handle = Handle}};
+                {error, _} = Failed -> ok = gen_udp:close(Handle), Failed
+            end;
+        {error, _} = Failed ->
+            Failed
+    end;
+open(tcp, Server, #{ti := Ti} = Options) ->
+    case connect(Server, Ti, Options) of
+        {ok, Handle} -> activate(#socket{transport = tcp, handle = Handle});
+        {error, _} = Failed -> Failed
+    end;
+open(tls, Server, #{ti := Ti} = Options) ->
+    End = erlang:monotonic_time(millisecond) + Ti,
+    case meerkat_tls_client:is_there() andalso connect(Server, Ti, Options) of
+        {ok, Tcp} ->
+            Left = max(1, End - erlang:monotonic_time(millisecond)),
+            case secure(Tcp, Left, Options) of
+                {ok, Handle} -> activate(#socket{transport = tls, handle = Handle});
+                {error, Reason} -> _ = gen_tcp:close(Tcp), {error, Reason}
+            end;
+        false ->
+            {error, no_ssl};
+        {error, _} = Failed ->
+            Failed
+    end.
+
+connect({Ip, Port}, Ti, #{local_port := LocalPort} = Options) ->
+    gen_tcp:connect(Ip, Port, [binary, {active, false}, {nodelay, true}, {keepalive, true},
+                               {send_timeout, ?SEND_MS}, {send_timeout_close, true},
+                               {port, LocalPort}, {reuseaddr, LocalPort =/= 0}
+                               | bind(Ip, Options)], Ti).
+
+bind(Ip, #{local := Local}) when tuple_size(Ip) =:= 4 ->
+    [inet] ++ [{ip, Local} || tuple_size(Local) =:= 4];
+bind(_, #{local := Local}) ->
+    [inet6, {ipv6_v6only, true}] ++ [{ip, Local} || tuple_size(Local) =:= 8].
+
+%% It may have closed by now, or said too much already.
+activate(Socket0) ->
+    Socket = Socket0#socket{frames = meerkat_client_frames:new()},
+    case again(Socket) of
+        ok -> {ok, Socket};
+        {error, Reason} -> ok = close(Socket), {error, gone(Reason)}
+    end.
+
+again(#socket{transport = tls, handle = Handle}) -> ssl:setopts(Handle, [{active, ?ACTIVE}]);
+again(#socket{handle = Handle}) -> inet:setopts(Handle, [{active, ?ACTIVE}]).
+
+gone(Reason) when Reason =:= closed; Reason =:= einval; Reason =:= enotconn -> connection_closed;
+gone({tls_alert, {Alert, _}}) -> {tls, {alert, Alert}};
+gone(Reason) when is_atom(Reason) -> Reason;
+gone(Reason) -> {tls, {other, meerkat_tls_client:reason(Reason)}}.
+
+%% ----------------------------------------------------------------------------------------- TLS
+
+%% What is wrong with a certificate comes from ssl's process by a message, before ssl says that
+%% something is.
+secure(Tcp, Ti, #{host := Host} = Options) ->
+    {Self, Ref} = {self(), make_ref()},
+    Report = fun(Fault) -> Self ! {Ref, Fault} end,
+    Result = ssl:connect(Tcp, [{log_level, none} | identity(Host, Report, Options)], Ti),
+    Fault = receive {Ref, Told} -> Told after 0 -> none end,
+    case {Result, Fault} of
+        {{ok, Handle}, none} -> known(Handle, Options);
+        {{error, _}, none} -> {error, {tls, failure(element(2, Result))}};
+        {{error, _}, _} -> {error, {tls, {certificate, Fault}}}
+    end.
+
+identity(Host, Report, Options) ->
+    case Options of
+        #{fingerprint := _} -> anybody(Host);
+        #{insecure := true} -> anybody(Host);
+        #{cacertfile := File} ->
+            meerkat_tls_client:options(Host, #{cacert => File, report => Report});
+        #{} ->
+            meerkat_tls_client:options(Host, #{report => Report})
+    end.
+
+anybody(Host) when is_tuple(Host) -> [{verify, verify_none}, {server_name_indication, disable}];
+anybody(Host) -> [{verify, verify_none}, {server_name_indication, Host}].
+
+%% The handshake has shown that the server holds the key of this certificate.
+known(Handle, #{fingerprint := Wanted}) ->
+    {ok, Certificate} = ssl:peercert(Handle),
+    case meerkat_tls_client:fingerprint(Certificate) of
+        Wanted -> {ok, Handle};
+        Other -> _ = ssl:close(Handle), {error, {tls, {certificate, {fingerprint, Other}}}}
+    end;
+known(Handle, _) ->
+    {ok, Handle}.
+
+failure(Reason) when Reason =:= closed; Reason =:= econnreset; Reason =:= epipe -> closed;
+failure(timeout) -> timeout;
+failure({tls_alert, {Alert, Said}}) ->
+    case string:find(Said, "unsupported_record_type") of
+        nomatch -> {alert, Alert};
+        _ -> no_tls
+    end;
+failure(Reason) -> {other, meerkat_tls_client:reason(Reason)}.
+
+%% ----------------------------------------------------------------------------------------- use
+
+%% A whole message. An error says that none can be sent any more, or that this one is lost (UDP).
+-spec send(socket(), iodata()) -> ok | {error, error()}.
+send(#socket{transport = udp, handle = Handle}, Packet) ->
+    gen_udp:send(Handle, Packet);
+send(#socket{transport = tcp, handle = Handle}, Message) ->
+    sent(gen_tcp:send(Handle, meerkat_client_frames:pad(Message)));
+send(#socket{transport = tls, handle = Handle}, Message) ->
+    sent(ssl:send(Handle, meerkat_client_frames:pad(Message))).
+
+sent(ok) -> ok;
+sent({error, Reason}) -> {error, gone(Reason)}.
+
+-spec close(socket()) -> ok.
+close(#socket{transport = udp, handle = Handle}) -> gen_udp:close(Handle);
+close(#socket{transport = tcp, handle = Handle}) -> gen_tcp:close(Handle);
+close(#socket{transport = tls, handle = Handle}) -> _ = ssl:close(Handle), ok.
+
+%% What a message to the owning process says of the socket. `lost`: messages, and then the end of a
+%% connection. `unreachable`: what a network says of a datagram. `other`: nothing.
+-spec received(term(), socket()) -> {ok, [binary()], socket()} | {lost, [binary()], error()}
+                                  | {unreachable, inet:posix()} | {failed, term()} | other.
+received({udp, Handle, _, _, Packet}, #socket{handle = Handle} = Socket) ->
+    {ok, [Packet], Socket};
+received({udp_error, Handle, Reason}, #socket{handle = Handle}) ->
+    {unreachable, Reason};
+received({Kind, Handle, Bytes}, #socket{handle = Handle, frames = Frames0} = Socket)
+  when Kind =:= tcp; Kind =:= ssl ->
+    case meerkat_client_frames:take(Bytes, Frames0) of
+        {ok, Messages, Frames} ->
+            {ok, Messages, Socket#socket{frames = Frames}};
+        {error, Messages, Frames} ->
+            {lost, Messages, {not_stun, meerkat_client_frames:rest(Frames)}}
+    end;
+received({Kind, Handle}, #socket{handle = Handle} = Socket)
+  when Kind =:= udp_passive; Kind =:= tcp_passive; Kind =:= ssl_passive ->
+    case again(Socket) of
+        ok -> {ok, [], Socket};
+        {error, Reason} -> {lost, [], gone(Reason)}
+    end;
+received({Kind, Handle}, #socket{handle = Handle, frames = Frames})
+  when Kind =:= tcp_closed; Kind =:= ssl_closed ->
+    case {meerkat_client_frames:is_greeted(Frames), meerkat_client_frames:rest(Frames)} of
+        {false, <<_, _/binary>> = Begins} -> {lost, [], {not_stun, Begins}};
+        _ -> {lost, [], connection_closed}
+    end;
+received({Kind, Handle, Reason}, #socket{handle = Handle})
+  when Kind =:= tcp_error; Kind =:= ssl_error ->
+    {lost, [], gone(Reason)};
+received({'EXIT', Handle, Reason}, #socket{transport = udp, handle = Handle}) ->
+    {failed, Reason};
+received(_, _) ->
+    other.
+
+%% `local`: where it sends from. `tls`: the version in use.
+-spec info(socket()) -> #{transport := transport(), local => address(), tls => atom()}.
+info(#socket{transport = tls, handle = Handle}) ->
+    Version = case ssl:connection_information(Handle, [protocol]) of
+                  {ok, [{protocol, Protocol}]} -> #{tls => Protocol};
+                  {error, _} -> #{}
+              end,
+    local(ssl:sockname(Handle), Version#{transport => tls});
+info(#socket{transport = Transport, handle = Handle}) ->
+    local(inet:sockname(Handle), #{transport => Transport}).
+
+local({ok, Local}, Info) -> Info#{local => Local};
+local({error, _}, Info) -> Info.
