@@ -8,6 +8,7 @@
 -compile([export_all, nowarn_export_all]).
 
 -import(turn_kit, [doc/1]).
+-import(client_kit, [check/1, words/1]).
 
 -define(SERVER, {{192, 0, 2, 1}, 3478}).
 -define(MAPPED, {{203, 0, 113, 9}, 40000}).
@@ -32,7 +33,10 @@ groups() ->
                   wrong_password, no_credentials, forbidden_peer, foreign_family,
                   nothing_listens, server_gone,
                   check_passes, check_wrong_password, check_nothing_listens],
+    OverUdp = [taken_five_tuple, nothing_listens, server_gone],
+    Streams = (Everywhere -- OverUdp) ++ [stream_nothing_listens, stream_server_gone],
     Server = [{v4, [], Everywhere}, {v6, [], Everywhere}],
+    Stream = [{tcp, [], Streams}, {tls, [], Streams}],
     [{uri, [parallel], [uri_taken, uri_transport, uri_refused]},
      {core, [parallel],
       [retransmits, answers_end_it, challenge, refused_credentials, realm_may_change,
@@ -45,7 +49,7 @@ groups() ->
        wrong_family_is_given_back, keeps_secrets]},
      {alone, [], [options_refused, silence, stranger, lost_in_words, every_reason_in_words]},
      {arguments, [], [wrong_arguments, environment, credentials_from_secret]},
-     {coturn, [], Server ++ [alternate_server, check_by_secret, check_outside]},
+     {coturn, [], Server ++ Stream ++ [alternate_server, check_by_secret, check_outside]},
      {meerkat, [], Server ++ [check_by_secret, sha256_and_hashed_name]}].
 
 init_per_group(Kind, Config) when Kind =:= coturn; Kind =:= meerkat ->
@@ -54,6 +58,10 @@ init_per_group(v4, Config) ->
     [{family, inet} | Config];
 init_per_group(v6, Config) ->
     [{family, inet6} | Config];
+init_per_group(tcp, Config) ->
+    [{family, inet}, {transport, tcp} | Config];
+init_per_group(tls, Config) ->
+    [{family, inet6}, {transport, tls} | Config];
 init_per_group(_, Config) ->
     Config.
 
@@ -826,7 +834,7 @@ wrong_password(Config) ->
 
 no_credentials(Config) ->
     doc("the server asks, we have none"),
-    {ok, Client} = meerkat_client:start_link(#{server => address(Config)}),
+    {ok, Client} = meerkat_client:start_link((asking(Config))#{server => address(Config)}),
     _ = put(clients, [Client]),
     ?assertEqual({error, no_credentials}, meerkat_client:allocate(Client)),
     ?assertMatch({ok, _}, meerkat_client:binding(Client)).
@@ -876,6 +884,31 @@ server_gone(Config) ->
     ?assertEqual({error, econnrefused}, meerkat_client:allocate(Client)),
     ok = meerkat_client:close(Client).
 
+stream_nothing_listens(Config) ->
+    doc("the wrong port is said at once, when the client starts"),
+    {Socket, Address} = peer(family(Config)),
+    ok = gen_udp:close(Socket),
+    ?assertEqual({error, econnrefused},
+                 meerkat_client:start_link((asking(Config))#{server => Address})).
+
+stream_server_gone(Config) ->
+    doc("the owner hears that the allocation is lost with the connection; what is asked later tries "
+        "another one"),
+    Server = start(proplists:get_value(kind, Config)),
+    Own = [{server, Server} | Config],
+    {Client, _} = with_allocation(Own),
+    ok = stop(Server),
+    receive
+        {meerkat_client, Client, Lost} ->
+            ?assertMatch({lost, {allocation, Why}} when Why =:= connection_closed;
+                                                        Why =:= econnreset, Lost)
+    end,
+    ?assertEqual(#{transport => transport(Config)},
+                 maps:with([transport, local, relayed], meerkat_client:info(Client))),
+    ?assertEqual({error, econnrefused}, meerkat_client:allocate(Client)),
+    ?assertEqual({error, econnrefused}, meerkat_client:binding(Client)),
+    ok = meerkat_client:close(Client).
+
 alternate_server(Config) ->
     doc("coturn sends us on (300), and we arrive (RFC8489 10)"),
     {Ip, Port} = maps:get(inet, server(Config)),
@@ -895,34 +928,35 @@ check_passes(Config) ->
     doc("all steps, by the command, exit code 0"),
     #{user := User, password := Password} = server(Config),
     Family = case family(Config) of inet -> "4"; inet6 -> "6" end,
-    {0, Output} = check([uri(address(Config)), "--user", User, "--password", Password,
-                         "--family", Family]),
+    Uri = uri(address(Config), Config),
+    {0, Output} = check([Uri, "--user", User, "--password", Password, "--family", Family], Config),
     [Heading | Lines] = string:lexemes(Output, "\n"),
-    ?assertEqual(uri(address(Config)) ++ " as " ++ User, Heading),
-    Titles = ["Binding", "Allocate twice", "CreatePermission", "Indications both ways",
+    ?assertEqual(Uri ++ " as " ++ User, Heading),
+    Titles = ["Connect" || transport(Config) =/= udp] ++ ["Binding", "Allocate twice", "CreatePermission", "Indications both ways",
               "ChannelBind", "ChannelData both ways", "Refresh", "Release"],
     ?assertEqual(length(Titles) + 1, length(Lines)),
     [?assertMatch({match, _}, re:run(Line, "^  " ++ Title ++ " +ok +[0-9.]+ ms"))
      || {Title, Line} <- lists:zip(Titles, lists:droplast(Lines))],
-    ?assertMatch("All 8 steps passed in " ++ _, lists:last(Lines)).
+    ?assertMatch({match, _}, re:run(lists:last(Lines), "^All [89] steps passed in ")).
 
 check_wrong_password(Config) ->
     doc("ends at Allocate and says why, exit code 1"),
     #{user := User} = server(Config),
-    {1, Output} = check([uri(address(Config)), "--user", User, "--password", "nonsense"]),
+    {1, Output} = check([uri(address(Config), Config), "--user", User, "--password",
+                         "nonsense"], Config),
     ?assertMatch({match, _}, re:run(Output, "Binding +ok")),
     ?assertMatch({match, _}, re:run(Output, "Allocate twice +FAILED .*wrong username or password")),
     ?assertMatch({match, _}, re:run(Output, "Hint: ")),
     ?assertMatch({match, _}, re:run(Output, "Allocate twice failed. Not tried: CreatePermission, "
                                     ".*Release")),
-    {1, Nobody} = check([uri(address(Config))]),
+    {1, Nobody} = check([uri(address(Config), Config)], Config),
     ?assertMatch({match, _}, re:run(Nobody, "none were given.*\n.*Hint: give --user")).
 
 check_nothing_listens(Config) ->
-    doc("ends at Binding and names the address, exit code 1"),
+    doc("ends at Binding, or at the connection, and names the address, exit code 1"),
     {Socket, Address} = peer(family(Config)),
     ok = gen_udp:close(Socket),
-    {1, Output} = check([uri(Address)]),
+    {1, Output} = check([uri(Address, Config)], Config),
     ?assertMatch([_ | _], string:find(Output, "nothing listens at "
                                       ++ meerkat_client:format_address(Address))).
 
@@ -1157,13 +1191,38 @@ from_peer(S0) ->
     Ignored = fun(State) -> maps:get(ignored, meerkat_client_core:info(State)) end,
     {Ignored(S) - Ignored(S0), Effects}.
 
-words(Chardata) -> unicode:characters_to_list(Chardata).
-
 %% -------------------------------------------------------------------------- helpers: network
 
 server(Config) -> proplists:get_value(server, Config).
 family(Config) -> proplists:get_value(family, Config).
-address(Config) -> maps:get(family(Config), server(Config)).
+transport(Config) -> proplists:get_value(transport, Config, udp).
+
+address(Config) ->
+    case {transport(Config), server(Config)} of
+        {tls, #{tls := Addresses}} -> maps:get(family(Config), Addresses);
+        {_, Addresses} -> maps:get(family(Config), Addresses)
+    end.
+
+%% What a client must be told of the server's transport.
+asking(Config) ->
+    case transport(Config) of
+        udp -> #{};
+        tcp -> #{transport => tcp};
+        tls -> #{transport => tls, cacertfile => cacertfile(Config)}
+    end.
+
+cacertfile(Config) -> maps:get(cacertfile, server(Config)).
+
+%% The same for the command.
+uri(Address, Config) ->
+    case transport(Config) of
+        udp -> uri(Address);
+        tcp -> uri(Address) ++ "?transport=tcp";
+        tls -> "turns:" ++ meerkat_client:format_address(Address)
+    end.
+
+check(Args, Config) ->
+    check(Args ++ [Arg || tls <- [transport(Config)], Arg <- ["--cacert", cacertfile(Config)]]).
 
 loopback(inet) -> {127, 0, 0, 1};
 loopback(inet6) -> ?V6;
@@ -1181,8 +1240,8 @@ client(Config) ->
 client(Config, More) ->
     #{user := User, password := Password} = server(Config),
     {ok, Client} = meerkat_client:start_link(
-        maps:merge(#{server => address(Config), username => User, password => Password,
-                     family => family(Config)}, More)),
+        maps:merge((asking(Config))#{server => address(Config), username => User,
+                                     password => Password, family => family(Config)}, More)),
     Clients = case get(clients) of
                   undefined -> [];
                   Some -> Some
@@ -1234,23 +1293,6 @@ options_by_secret(Address) ->
     {User, Password} = meerkat_check:rest_credentials(<<"s3cret">>, "check", 60),
     #{server => Address, username => User, password => Password}.
 
-%% Runs the command, and returns its exit code and what it printed, errors included.
-check(Args) ->
-    Device = spawn_link(fun() -> device([]) end),
-    Code = meerkat_check_command:main(Args, Device, Device),
-    Device ! {printed, self()},
-    receive {printed, Device, Output} -> {Code, Output} end.
-
-%% An output device that keeps everything.
-device(Kept) ->
-    receive
-        {io_request, From, Ref, {put_chars, unicode, Text}} ->
-            From ! {io_reply, Ref, ok},
-            device([Kept, Text]);
-        {printed, To} ->
-            To ! {printed, self(), words(Kept)}
-    end.
-
 with_environment(Variables, Fun) ->
     [os:putenv(Name, Value) || {Name, Value} <- Variables],
     try Fun() after [os:unsetenv(Name) || {Name, _} <- Variables] end.
@@ -1292,11 +1334,15 @@ relay_ips() -> ["--relay-ip=127.0.0.1", "--relay-ip=::1"].
 %% The shell between us and coturn ends it when told to, and when nobody is left to tell it.
 start_coturn(More, Relays) ->
     ?assertNotEqual(false, os:find_executable("turnserver"), "Debian package coturn"),
-    Port = turn_kit:free_ports(1),
+    Port = turn_kit:free_ports(2),
     Directory = string:trim(os:cmd("mktemp -d")),
+    #{certificate := CaFile} = Authority = certificate_kit:authority(Directory),
+    #{certificate := CertFile, key := KeyFile} = certificate_kit:issued(
+        Authority, #{names => "DNS:localhost,IP:127.0.0.1,IP:::1"}),
     Args = ["-n", "--listening-port=" ++ integer_to_list(Port), "--listening-ip=127.0.0.1",
             "--listening-ip=::1", "--realm=example.org", "--allow-loopback-peers", "--no-cli",
-            "--no-tls", "--no-dtls", "--userdb=" ++ filename:join(Directory, "turndb"),
+            "--tls-listening-port=" ++ integer_to_list(Port + 1), "--cert=" ++ CertFile,
+            "--pkey=" ++ KeyFile, "--no-dtls", "--userdb=" ++ filename:join(Directory, "turndb"),
             "--pidfile=" ++ filename:join(Directory, "pid"), "--log-file=stdout"] ++ Relays ++ More,
     Script = "exec 2>/dev/null; turnserver \"$@\" >\"$DIR/log\" 2>&1 &"
         " read line; kill $!; wait $!; rm -r \"$DIR\"",
@@ -1308,7 +1354,8 @@ start_coturn(More, Relays) ->
                    end),
     Addresses = addresses([{loopback(F), Port} || F <- [inet, inet6]]),
     [ok = answers(Address) || Address <- maps:values(Addresses)],
-    Addresses#{user => "alice", password => "wonderland",
+    Addresses#{user => "alice", password => "wonderland", cacertfile => CaFile,
+               tls => addresses([{loopback(F), Port + 1} || F <- [inet, inet6]]),
                stop => fun() -> Keeper ! {stop, self()}, receive {stopped, Keeper} -> ok end end}.
 
 keep(Shell) ->

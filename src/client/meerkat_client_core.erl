@@ -85,7 +85,8 @@
                     New :: [inet:ip_address()]}.
 
 %% A request under way. `auth` is what its packet was signed with; `stale` and `new_realm` say that
-%% the one more try of 9.2.5 is used up; `distrusted`, that an answer failed its integrity check.
+%% the one more try of 9.2.5 is used up; `distrusted`, that an answer failed its integrity check;
+%% `reconnected`, that the one more try on another connection is.
 -record(tx, {method :: atom(),
              attributes :: [{atom(), term()}],
              purpose :: purpose(),
@@ -95,7 +96,8 @@
              challenged = false :: boolean(),
              new_realm = false :: boolean(),
              stale = false :: boolean(),
-             distrusted = false :: boolean()}).
+             distrusted = false :: boolean(),
+             reconnected = false :: boolean()}).
 
 %% Numbers are never given to another peer while the allocation lives, so nothing has to wait out
 %% the five minutes of RFC 8656 12. `peers` holds every number ever asked for, because the server
@@ -651,14 +653,26 @@ spared(#tx{sends = Sends, purpose = Purpose}) ->
     Sends < ?SENDS_SPARED andalso element(2, Purpose) =:= self.
 
 %% The server ends an allocation with the connection it came by (RFC 8656 3.1), and answers nothing
-%% of what was asked on it.
+%% of what was asked on it. It may have closed what was idle just when it was asked something: what
+%% needs no allocation is asked once more, on another connection.
 disconnected(Reason, #core{transactions = All} = S0) ->
-    {S1, Failed} = lists:foldl(fun(Id, Acc) -> fail(Id, Reason, Acc) end, {S0, []},
-                               maps:keys(All)),
-    case S1 of
-        #core{allocation = #allocation{}} -> lose(Reason, Failed, S1);
-        _ -> {S1, Failed}
-    end.
+    {Again, Failed} = lists:partition(fun({_, Tx}) -> may_be_asked_again(Reason, Tx) end,
+                                      maps:to_list(All)),
+    {S1, Answers} = lists:foldl(fun({Id, _}, Acc) -> fail(Id, Reason, Acc) end, {S0, []}, Failed),
+    {S2, Lost} = case S1 of
+                     #core{allocation = #allocation{}} -> lose(Reason, Answers, S1);
+                     _ -> {S1, Answers}
+                 end,
+    lists:foldl(fun({Id, Tx}, {S, Effects}) ->
+                        {Next, More} = again(Id, Tx#tx{reconnected = true}, S),
+                        {Next, Effects ++ More}
+                end, {S2, Lost}, Again).
+
+may_be_asked_again(Reason, #tx{purpose = Purpose, reconnected = false}) ->
+    lists:member(Reason, [connection_closed, econnreset, epipe])
+        andalso lists:member(element(1, Purpose), [binding, allocate]);
+may_be_asked_again(_, _) ->
+    false.
 
 %% An earlier failure may have taken the transaction along.
 fail(Id, Reason, {#core{transactions = All} = S0, Effects}) when is_map_key(Id, All) ->

@@ -45,7 +45,8 @@ is_stream(Transport) ->
 open(udp, {Ip, Port}, #{local_port := LocalPort} = Options) ->
     case gen_udp:open(LocalPort, [binary, {active, ?ACTIVE}, {buffer, 65_536},
                                   {recbuf, ?SOCKET_BUFFER}, {sndbuf, ?SOCKET_BUFFER}
-                                  | bind(Ip, Options)]) of
+                                  | [{ipv6_v6only, true} || tuple_size(Ip) =:= 8]
+                                  ++ bind(Ip, Options)]) of
         {ok, Handle} ->
             %% A connected socket takes nothing from anybody else and is told when nobody listens
             %% there.
@@ -85,7 +86,7 @@ connect({Ip, Port}, Ti, #{local_port := LocalPort} = Options) ->
 bind(Ip, #{local := Local}) when tuple_size(Ip) =:= 4 ->
     [inet] ++ [{ip, Local} || tuple_size(Local) =:= 4];
 bind(_, #{local := Local}) ->
-    [inet6, {ipv6_v6only, true}] ++ [{ip, Local} || tuple_size(Local) =:= 8].
+    [inet6] ++ [{ip, Local} || tuple_size(Local) =:= 8].
 
 %% It may have closed by now, or said too much already.
 activate(Socket0) ->
