@@ -111,7 +111,7 @@ gone(Reason) -> {tls, {other, meerkat_tls_client:reason(Reason)}}.
 secure(Tcp, Ti, #{host := Host} = Options) ->
     {Self, Ref} = {self(), make_ref()},
     Report = fun(Fault) -> Self ! {Ref, Fault} end,
-    Result = ssl:connect(Tcp, [{log_level, none} | identity(Host, Report, Options)], Ti),
+    Result = ssl:connect(Tcp, identity(Host, Report, Options), Ti),
     Fault = receive {Ref, Told} -> Told after 0 -> none end,
     case {Result, Fault} of
         {{ok, Handle}, none} -> known(Handle, Options);
@@ -129,8 +129,12 @@ identity(Host, Report, Options) ->
             meerkat_tls_client:options(Host, #{report => Report})
     end.
 
-anybody(Host) when is_tuple(Host) -> [{verify, verify_none}, {server_name_indication, disable}];
-anybody(Host) -> [{verify, verify_none}, {server_name_indication, Host}].
+anybody(Host) ->
+    Name = case Host of
+               Ip when is_tuple(Ip) -> disable;
+               _ -> Host
+           end,
+    [{log_level, none}, {verify, verify_none}, {server_name_indication, Name}].
 
 %% The handshake has shown that the server holds the key of this certificate.
 known(Handle, #{fingerprint := Wanted}) ->
