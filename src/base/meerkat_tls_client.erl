@@ -79,48 +79,20 @@ refused(Fault, Certificate, {Reference, _, Report}) ->
 
 fault({bad_cert, cert_expired} = Fault, Certificate, _) ->
     Now = calendar:system_time_to_universal_time(meerkat_clock:wall_s(), second),
-    case validity(Certificate) of
+    case meerkat_certificate:validity(Certificate) of
         {_, End} when End =/= unknown, End < Now -> {expired, End};
         {Begin, _} when Begin =/= unknown, Begin > Now -> {not_yet_valid, Begin};
         _ -> Fault
     end;
 fault({bad_cert, hostname_check_failed}, Certificate, {Kind, Host}) ->
     Shown = case Kind of ip -> inet:ntoa(Host); dns_id -> Host end,
-    {wrong_name, Shown, names(Certificate)};
+    {wrong_name, Shown, [shown(Name) || Name <- meerkat_certificate:names(Certificate)]};
 fault({bad_cert, selfsigned_peer}, _, _) -> self_signed;
 fault({bad_cert, unknown_ca}, _, _) -> unknown_issuer;
 fault(Fault, _, _) -> Fault.
 
-validity(Certificate) ->
-    {'OTPTBSCertificate', _, _, _, _, {'Validity', From, To}, _, _, _, _, _} =
-        element(2, Certificate),
-    {moment(From), moment(To)}.
-
-%% RFC 5280 4.1.2.5: both forms end with seconds and Z; the short one has two digits of the year.
-moment({utcTime, [Y1, Y2 | Rest]}) when Y1 >= $5 -> moment({generalTime, [$1, $9, Y1, Y2 | Rest]});
-moment({utcTime, Text}) -> moment({generalTime, "20" ++ Text});
-moment({generalTime, [A, B, C, D, Mo1, Mo2, D1, D2, H1, H2, M1, M2, S1, S2 | _]}) ->
-    Number = fun list_to_integer/1,
-    {{Number([A, B, C, D]), Number([Mo1, Mo2]), Number([D1, D2])},
-     {Number([H1, H2]), Number([M1, M2]), Number([S1, S2])}};
-moment(_) ->
-    unknown.
-
-%% The names and addresses it is good for. The common name counts no more (RFC 6125 6.4.4).
-names(Certificate) ->
-    Extensions = element(11, element(2, Certificate)),
-    [meerkat_text:escape(list_to_binary(name(Kind, Value)))
-     || is_list(Extensions),
-        {'Extension', {2, 5, 29, 17}, _, Names} <- Extensions, is_list(Names),
-        {Kind, Value} <- Names, Kind =:= dNSName orelse Kind =:= iPAddress].
-
-name(dNSName, Name) -> Name;
-name(iPAddress, Octets) ->
-    case iolist_to_binary([Octets]) of
-        <<A, B, C, D>> -> inet:ntoa({A, B, C, D});
-        <<Ip:16/binary>> -> inet:ntoa(list_to_tuple([Part || <<Part:16>> <= Ip]));
-        Other -> binary_to_list(binary:encode_hex(Other))
-    end.
+shown({dns, Name}) -> meerkat_text:escape(Name);
+shown({ip, Ip}) -> meerkat_text:ip(Ip).
 
 %% What ssl says went wrong, in words.
 -spec reason(term()) -> unicode:chardata().
