@@ -1,4 +1,5 @@
-%% Certificates of a suite's own, made by openssl: an authority that nobody knows, and what it issues.
+%% Certificates of a suite's own, made by openssl: an authority that nobody knows, and what it
+%% issues.
 -module(certificate_kit).
 
 -include_lib("stdlib/include/assert.hrl").

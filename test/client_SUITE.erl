@@ -892,8 +892,8 @@ stream_nothing_listens(Config) ->
                  meerkat_client:start_link((asking(Config))#{server => Address})).
 
 stream_server_gone(Config) ->
-    doc("the owner hears that the allocation is lost with the connection; what is asked later tries "
-        "another one"),
+    doc("the owner hears that the allocation is lost with the connection; what is asked later "
+        "tries another one"),
     Server = start(proplists:get_value(kind, Config)),
     Own = [{server, Server} | Config],
     {Client, _} = with_allocation(Own),
@@ -932,8 +932,9 @@ check_passes(Config) ->
     {0, Output} = check([Uri, "--user", User, "--password", Password, "--family", Family], Config),
     [Heading | Lines] = string:lexemes(Output, "\n"),
     ?assertEqual(Uri ++ " as " ++ User, Heading),
-    Titles = ["Connect" || transport(Config) =/= udp] ++ ["Binding", "Allocate twice", "CreatePermission", "Indications both ways",
-              "ChannelBind", "ChannelData both ways", "Refresh", "Release"],
+    Titles = ["Connect" || transport(Config) =/= udp] ++
+             ["Binding", "Allocate twice", "CreatePermission", "Indications both ways", "ChannelBind",
+              "ChannelData both ways", "Refresh", "Release"],
     ?assertEqual(length(Titles) + 1, length(Lines)),
     [?assertMatch({match, _}, re:run(Line, "^  " ++ Title ++ " +ok +[0-9.]+ ms"))
      || {Title, Line} <- lists:zip(Titles, lists:droplast(Lines))],

@@ -193,7 +193,7 @@ closes_when_asked(Config) ->
     end).
 
 closed_and_opened_again(Config) ->
-    doc("after the end of the connection the owner has the loss, and the client may allocate again"),
+    doc("after the end of the connection the owner has the loss, and may allocate again"),
     with_client(Config, fun(Connection) ->
         say(Connection, allocated(next(Connection))),
         hang_up(Connection)
@@ -254,7 +254,8 @@ tls_only_port(Config) ->
     doc("TCP without TLS to a port that takes nothing else"),
     with_server([{transport, tls} | Config], fun(_) -> ok end, fun(Address) ->
         {1, Output} = check([uri(Address, Config)]),
-        ?assertMatch({match, _}, re:run(Output, "takes nothing but TLS at this port\n.*Hint: .*turns:"))
+        ?assertMatch({match, _}, re:run(Output, "takes nothing but TLS at this port\n"
+                                        ".*Hint: .*turns:"))
     end).
 
 port_without_tls(Config) ->

@@ -1,5 +1,5 @@
-%% Runs the properties of prop_stun, prop_frames and prop_request, some thousand cases each, and shows the
-%% smallest case that fails. Knows nothing of what they say.
+%% Runs the properties of prop_stun, prop_frames and prop_request, some thousand cases each, and
+%% shows the smallest case that fails. Knows nothing of what they say.
 -module(prop_SUITE).
 
 -export([all/0, suite/0]).

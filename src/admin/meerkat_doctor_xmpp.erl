@@ -16,6 +16,7 @@
 
 -define(CLIENTS, 5222).
 -define(PORT, 3478).
+-define(TLS_PORT, 5349).
 
 -spec examine(options()) -> [meerkat_doctor:finding(), ...].
 examine(Options) ->
@@ -117,19 +118,20 @@ services(Services) ->
 
 service(#{<<"type">> := Type, <<"host">> := Host} = Service) ->
     Transport = maps:get(<<"transport">>, Service, <<"udp">>),
-    Port = port(Service),
+    Port = port(Type, Service),
     Shown = meerkat_text:escape(<<Type/binary, $:, Host/binary, $:,
                                   (integer_to_binary(Port))/binary, $/, Transport/binary>>),
     try_service(Type, Transport, {unicode:characters_to_list(Host), Port}, Shown, Service);
 service(_Service) ->
     finding(service, error, "a service without type or host", "both are required (XEP-0215)").
 
-port(Service) ->
+port(Type, Service) ->
+    Usual = case Type of <<"turns">> -> ?TLS_PORT; _ -> ?PORT end,
     try binary_to_integer(maps:get(<<"port">>, Service, <<>>)) of
         N when N > 0, N < 65536 -> N;
-        _ -> ?PORT
+        _ -> Usual
     catch
-        error:badarg -> ?PORT
+        error:badarg -> Usual
     end.
 
 try_service(<<"stun">>, <<"udp">>, Address, Shown, _Service) ->
@@ -140,10 +142,23 @@ try_service(<<"stun">>, <<"udp">>, Address, Shown, _Service) ->
             finding(service, error, [Shown, ": ", meerkat_client:format_error(Reason)],
                     "is it this address, and UDP open to it?")
     end;
-try_service(<<"turn">>, <<"udp">>, Address, Shown, #{<<"username">> := User,
-                                                     <<"password">> := Password} = Service) ->
+try_service(Type, Transport, Address, Shown, Service) ->
+    case transport(Type, Transport) of
+        {ok, Way} -> try_turn(Way, Address, Shown, Service);
+        none -> finding(service, unknown, [Shown, ": only stun by udp, turn by udp and tcp, and "
+                                           "turns by tcp can be tried from here"])
+    end.
+
+%% XEP-0215 has TLS as a type of its own.
+transport(<<"turn">>, <<"udp">>) -> {ok, udp};
+transport(<<"turn">>, <<"tcp">>) -> {ok, tcp};
+transport(<<"turns">>, <<"tcp">>) -> {ok, tls};
+transport(_, _) -> none.
+
+try_turn(Transport, Address, Shown, #{<<"username">> := User,
+                                      <<"password">> := Password} = Service) ->
     Names = [Shown, " as ", meerkat_text:escape(User), ending(Service)],
-    Options = #{server => Address, username => User, password => Password},
+    Options = #{server => Address, transport => Transport, username => User, password => Password},
     case meerkat_check:run(Options) of
         {ok, Steps} ->
             finding(service, ok, [Names, ": ",
@@ -155,11 +170,9 @@ try_service(<<"turn">>, <<"udp">>, Address, Shown, #{<<"username">> := User,
                                      Detail],
                     maps:get(hint, Failed, "the log of the TURN server tells why"))
     end;
-try_service(<<"turn">>, <<"udp">>, _Address, Shown, _Service) ->
+try_turn(_Transport, _Address, Shown, _Service) ->
     finding(service, error, [Shown, ": no credentials are told"],
-            "the service needs a secret in the XMPP server's configuration");
-try_service(_Type, _Transport, _Address, Shown, _Service) ->
-    finding(service, unknown, [Shown, ": only stun and turn over udp can be tried from here"]).
+            "the service needs a secret in the XMPP server's configuration").
 
 bound({Host, Port}) ->
     case meerkat_client:start_link(#{server => {Host, Port}, rc => 4, rm => 6}) of

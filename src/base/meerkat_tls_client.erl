@@ -8,8 +8,8 @@
 
 -export_type([fault/0, given/0]).
 
-%% `cacert`: a PEM file in place of the system's list. `report`: is called by ssl's process with what
-%% is wrong with a certificate, before the connection ends for it.
+%% `cacert`: a PEM file in place of the system's list. `report`: is called by ssl's process with
+%% what is wrong with a certificate, before the connection ends for it.
 -type given() :: #{cacert => file:name_all(), report => fun((fault()) -> term()), _ => _}.
 
 %% What is wrong with the server's certificate, or with one that vouches for it.

@@ -1,7 +1,7 @@
 %% Is that TURN server usable from here? Walks through everything a client does, on two
 %% allocations that send to each other, and says where it ends and why; of a STUN server Binding is
-%% all. The judge of any server, ours or not: it knows only what meerkat_client shows, and nothing of
-%% a server in this VM. meerkat_check_command is the command, meerkat_check_words says it in words.
+%% all. The judge of any server, ours or not: it knows only what meerkat_client shows, and nothing
+%% of a server in this VM. meerkat_check_command is the command, meerkat_check_words says it in words.
 -module(meerkat_check).
 
 %% API.
@@ -27,8 +27,8 @@
 %% do about it.
 -type step() :: #{name := name(), ms := float(), result := ok | {error, term()},
                   detail := unicode:chardata(), hint => unicode:chardata()}.
--type name() :: connect | binding | allocate | permission | indications | channel | channel_data | refresh
-              | release.
+-type name() :: connect | binding | allocate | permission | indications | channel
+              | channel_data | refresh | release.
 -export_type([options/0, step/0, name/0]).
 
 %% What a step hands on. `other` is the second allocation or, when the server relays to no relayed

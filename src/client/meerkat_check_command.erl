@@ -29,9 +29,10 @@ main(Args, Out, Err) ->
             end;
         Options ->
             ok = io:put_chars(Out, [meerkat_check_words:heading(Options), $\n]),
-            Report = fun(Step) -> ok = io:put_chars(Out, [meerkat_check_words:format_step(Step), $\n]) end,
+            Say = fun(Line) -> ok = io:put_chars(Out, [Line, $\n]) end,
+            Report = fun(Step) -> Say(meerkat_check_words:format_step(Step)) end,
             {Result, Steps} = meerkat_check:run(Options#{report => Report}),
-            ok = io:put_chars(Out, [meerkat_check_words:format_summary(Result, Steps, Options), $\n]),
+            Say(meerkat_check_words:format_summary(Result, Steps, Options)),
             case Result of
                 ok -> 0;
                 error -> 1

@@ -154,8 +154,8 @@ certificate({expired, _}) ->
 certificate({wrong_name, _, [_ | _]}) ->
     "ask for the server by a name that its certificate has";
 certificate(Fault) when Fault =:= self_signed; Fault =:= unknown_issuer ->
-    "--cacert FILE takes a file with who vouches for it, --fingerprint SHA256 this one certificate, "
-    "--insecure any";
+    "--cacert FILE takes a file with who vouches for it, --fingerprint SHA256 this one "
+    "certificate, --insecure any";
 certificate({fingerprint, _}) ->
     "has the server a new certificate? If not, somebody else answers in its place";
 certificate(_) ->

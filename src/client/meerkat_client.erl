@@ -154,7 +154,8 @@ allocate(Client) ->
 %% two more tries from other ports, so `mapped` may differ from what binding/1 said before.
 -spec allocate(pid(), allocate_options()) -> {ok, allocation()} | {error, error()}.
 allocate(Client, Options) ->
-    case [Name || {Name, Value} <- maps:to_list(Options), not meerkat_client_start:valid(Name, Value)] of
+    case [Name || {Name, Value} <- maps:to_list(Options),
+                  not meerkat_client_start:valid(Name, Value)] of
         [] -> call(Client, {allocate, Options});
         [Name | _] -> {error, {bad_option, Name}}
     end.

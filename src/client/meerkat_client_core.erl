@@ -48,7 +48,8 @@
                | close.                         % the last event there will be
 
 %% `connect` leaves the socket for a fresh one towards the address; what follows in the list goes
-%% out on the new one. So does what is to be transmitted after a stream has ended. `start_timer` replaces a running timer of that name.
+%% out on the new one. So does what is to be transmitted after a stream has ended. `start_timer`
+%% replaces a running timer of that name.
 -type effect() :: {transmit, iodata()}
                 | {reply, From :: term(), term()}
                 | {owner, owner_event()}

@@ -20,9 +20,10 @@
 -define(TLS_PORT, 5349).
 
 %% "turn:HOST[:PORT][?transport=NAME]" to its parts (RFC 7065 3.1), or "stun:HOST[:PORT]" (RFC 7064
-%% 3.1). An absent or empty port is the scheme's own (3.2), an absent transport is `default`. Scheme and transport are read without
-%% regard to case; a name stays as it was written, an address becomes a tuple. Of the host names
-%% RFC 3986 permits, those that DNS can hold are taken: letters, digits, "-", "_" and dots.
+%% 3.1). An absent or empty port is the scheme's own (3.2), an absent transport is `default`. Scheme
+%% and transport are read without regard to case; a name stays as it was written, an address becomes
+%% a tuple. Of the host names RFC 3986 permits, those that DNS can hold are taken: letters, digits,
+%% "-", "_" and dots.
 -spec parse(unicode:chardata()) -> {ok, uri()} | {error, {bad_uri, unicode:chardata(), problem()}}.
 parse(Uri) ->
     try unicode:characters_to_list(Uri) of
@@ -36,8 +37,8 @@ parse(Uri) ->
         error:badarg -> {error, {bad_uri, "", not_text}}
     end.
 
-%% What it asks for (RFC 7065 3.2, RFC 7064 3.2): without a word of its own UDP, or TLS over TCP where
-%% the scheme wants TLS. `dtls`, or a name nobody here knows, is an error.
+%% What it asks for (RFC 7065 3.2, RFC 7064 3.2): without a word of its own UDP, or TLS over TCP
+%% where the scheme wants TLS. `dtls`, or a name nobody here knows, is an error.
 -spec transport(uri()) -> {ok, udp | tcp | tls} | {error, dtls | string()}.
 transport(#{scheme := Scheme, transport := Transport}) ->
     case {Scheme =:= turns orelse Scheme =:= stuns, Transport} of

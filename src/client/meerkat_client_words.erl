@@ -1,5 +1,5 @@
-%% What a client's errors mean, in words for those who run the application, and addresses as they are
-%% written. meerkat_client has them for others. Pure.
+%% What a client's errors mean, in words for those who run the application, and addresses as they
+%% are written. meerkat_client has them for others. Pure.
 -module(meerkat_client_words).
 
 -export([format_error/2]).
