@@ -933,8 +933,8 @@ check_passes(Config) ->
     [Heading | Lines] = string:lexemes(Output, "\n"),
     ?assertEqual(Uri ++ " as " ++ User, Heading),
     Titles = ["Connect" || transport(Config) =/= udp] ++
-             ["Binding", "Allocate twice", "CreatePermission", "Indications both ways", "ChannelBind",
-              "ChannelData both ways", "Refresh", "Release"],
+             ["Binding", "Allocate twice", "CreatePermission", "Indications both ways",
+              "ChannelBind", "ChannelData both ways", "Refresh", "Release"],
     ?assertEqual(length(Titles) + 1, length(Lines)),
     [?assertMatch({match, _}, re:run(Line, "^  " ++ Title ++ " +ok +[0-9.]+ ms"))
      || {Title, Line} <- lists:zip(Titles, lists:droplast(Lines))],

@@ -1,7 +1,8 @@
 %% Is that TURN server usable from here? Walks through everything a client does, on two
 %% allocations that send to each other, and says where it ends and why; of a STUN server Binding is
 %% all. The judge of any server, ours or not: it knows only what meerkat_client shows, and nothing
-%% of a server in this VM. meerkat_check_command is the command, meerkat_check_words says it in words.
+%% of a server in this VM. meerkat_check_command is the command, meerkat_check_words says it in
+%% words.
 -module(meerkat_check).
 
 %% API.
