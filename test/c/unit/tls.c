@@ -7,10 +7,9 @@
 
 #include <malloc.h>
 #include <openssl/err.h>
-#include <openssl/pem.h>
-#include <openssl/ssl.h>
-#include <openssl/x509v3.h>
 #include <time.h>
+
+#include "certs.h"
 
 #include "test.h"
 
@@ -22,66 +21,6 @@ enum { DAY_S = 86400, NET = 256 * 1024 };
 static long long heap(void)
 {
     return (long long)mallinfo2().uordblks;
-}
-
-/* -------------------------------------------------------------------------------- certificates */
-
-struct made {
-    EVP_PKEY *key;
-    X509 *cert;
-    char key_pem[4096], cert_pem[8192];
-};
-
-static size_t to_pem(BIO *bio, char *out, size_t cap)
-{
-    int n = BIO_read(bio, out, (int)cap - 1);
-    BIO_free(bio);
-    out[MAX(n, 0)] = '\0';
-    return strlen(out);
-}
-
-/* From so many days ago to so many from now. issuer NULL: itself. names as OpenSSL writes them. */
-static struct made *make(const char *kind, const char *subject, const char *names,
-                         const struct made *issuer, int from, int until)
-{
-    struct made *m = calloc(1, sizeof(*m));
-    m->key = strcmp(kind, "RSA") == 0    ? EVP_PKEY_Q_keygen(NULL, NULL, "RSA", (size_t)2048)
-             : strcmp(kind, "WEAK") == 0 ? EVP_PKEY_Q_keygen(NULL, NULL, "RSA", (size_t)1024)
-                                         : EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256");
-    m->cert = X509_new();
-    X509_set_version(m->cert, 2);
-    ASN1_INTEGER_set(X509_get_serialNumber(m->cert), rand());
-    X509_gmtime_adj(X509_getm_notBefore(m->cert), (long)from * DAY_S);
-    X509_gmtime_adj(X509_getm_notAfter(m->cert), (long)until * DAY_S);
-    X509_set_pubkey(m->cert, m->key);
-    X509_NAME_add_entry_by_txt(X509_get_subject_name(m->cert), "CN", MBSTRING_ASC,
-                               (const unsigned char *)subject, -1, -1, 0);
-    X509_set_issuer_name(m->cert, X509_get_subject_name(issuer ? issuer->cert : m->cert));
-    if (names) {
-        X509_EXTENSION *e = X509V3_EXT_conf_nid(NULL, NULL, NID_subject_alt_name, names);
-        X509_add_ext(m->cert, e, -1);
-        X509_EXTENSION_free(e);
-    }
-    X509_sign(m->cert, issuer ? issuer->key : m->key, EVP_sha256());
-    BIO *bio = BIO_new(BIO_s_mem());
-    PEM_write_bio_X509(bio, m->cert);
-    to_pem(bio, m->cert_pem, sizeof(m->cert_pem));
-    bio = BIO_new(BIO_s_mem());
-    PEM_write_bio_PrivateKey(bio, m->key, NULL, NULL, 0, NULL, NULL);
-    to_pem(bio, m->key_pem, sizeof(m->key_pem));
-    return m;
-}
-
-static void unmake(struct made *m)
-{
-    EVP_PKEY_free(m->key);
-    X509_free(m->cert);
-    free(m);
-}
-
-static struct tls_pair pair_of(const char *chain, const char *key)
-{
-    return (struct tls_pair){chain, strlen(chain), key, strlen(key)};
 }
 
 static const uint8_t secret[TLS_SECRET_LEN] = "a secret that a fleet has in com";
@@ -224,7 +163,7 @@ static void echo(struct talk *t, size_t len)
 
 /* --------------------------------------------------------------------------------------- tests */
 
-static struct made *ec, *rsa, *other;
+static struct cert_made *ec, *rsa, *other;
 static struct tls_store *store; /* ec and rsa for turn.example.org, other for *.example.net */
 
 static void conversations(void)
@@ -432,7 +371,7 @@ static bool resumed(struct tls_store *from, struct tls_store *to, int version, u
 static void tickets(void)
 {
     test_begin("tickets open where the secret is known, for an hour or two (X97)");
-    struct tls_pair pair = pair_of(ec->cert_pem, ec->key_pem);
+    struct tls_pair pair = cert_pair(ec->cert_pem, ec->key_pem);
     struct tls_store *same = load(&pair, 1, NULL);
     char why[TLS_WHY_MAX];
     unsigned bad;
@@ -455,69 +394,73 @@ static void tickets(void)
 static void bad_certificates(void)
 {
     test_begin("what is wrong with a certificate is said");
-    struct made *ca = make("EC", "Test CA", NULL, NULL, -2, 100);
-    struct made *old_ca = make("EC", "Old CA", NULL, NULL, -9, -1);
-    struct made *good = make("EC", "turn.example.org", "DNS:turn.example.org", ca, -1, 30);
-    struct made *by_old = make("EC", "turn.example.org", "DNS:turn.example.org", old_ca, -1, 30);
-    struct made *old = make("EC", "old.example.org", "DNS:old.example.org", NULL, -9, -1);
-    struct made *early = make("EC", "early.example.org", "DNS:early.example.org", NULL, 1, 9);
-    struct made *weak = make("WEAK", "weak.example.org", "DNS:weak.example.org", NULL, -1, 9);
+    struct cert_made *ca = cert_make("EC", "Test CA", NULL, NULL, -2, 100);
+    struct cert_made *old_ca = cert_make("EC", "Old CA", NULL, NULL, -9, -1);
+    struct cert_made *good =
+        cert_make("EC", "turn.example.org", "DNS:turn.example.org", ca, -1, 30);
+    struct cert_made *by_old =
+        cert_make("EC", "turn.example.org", "DNS:turn.example.org", old_ca, -1, 30);
+    struct cert_made *old = cert_make("EC", "old.example.org", "DNS:old.example.org", NULL, -9, -1);
+    struct cert_made *early =
+        cert_make("EC", "early.example.org", "DNS:early.example.org", NULL, 1, 9);
+    struct cert_made *weak =
+        cert_make("WEAK", "weak.example.org", "DNS:weak.example.org", NULL, -1, 9);
     static char chain[32768];
     struct tls_pair p;
 
     snprintf(chain, sizeof(chain), "%s%s", good->cert_pem, ca->cert_pem);
-    p = pair_of(chain, good->key_pem);
+    p = cert_pair(chain, good->key_pem);
     struct tls_store *s = load(&p, 1, NULL);
     CHECK(s && tls_store_not_after(s) > time(NULL) + 29 * DAY_S &&
           tls_store_not_after(s) < time(NULL) + 31 * DAY_S);
     tls_store_release(s);
 
     snprintf(chain, sizeof(chain), "%s%s", ca->cert_pem, good->cert_pem);
-    p = pair_of(chain, ca->key_pem);
+    p = cert_pair(chain, ca->key_pem);
     load(&p, 1, "certificate 2 of the file did not issue the one before it (Test CA)");
     snprintf(chain, sizeof(chain), "%s%s", by_old->cert_pem, old_ca->cert_pem);
-    p = pair_of(chain, by_old->key_pem);
+    p = cert_pair(chain, by_old->key_pem);
     load(&p, 1, "the certificate of Old CA expired on 20");
     snprintf(chain, sizeof(chain), "%s%.100s", good->cert_pem, ca->cert_pem);
-    p = pair_of(chain, good->key_pem);
+    p = cert_pair(chain, good->key_pem);
     load(&p, 1, "a certificate behind the first cannot be read");
-    p = pair_of(old->cert_pem, old->key_pem);
+    p = cert_pair(old->cert_pem, old->key_pem);
     load(&p, 1, "the certificate of old.example.org expired on 20");
-    p = pair_of(early->cert_pem, early->key_pem);
+    p = cert_pair(early->cert_pem, early->key_pem);
     load(&p, 1, "the certificate of early.example.org is not valid before 20");
-    p = pair_of(weak->cert_pem, weak->key_pem);
+    p = cert_pair(weak->cert_pem, weak->key_pem);
     load(&p, 1, "key too small");
-    p = pair_of(good->cert_pem, ca->key_pem);
+    p = cert_pair(good->cert_pem, ca->key_pem);
     load(&p, 1, "the key is not that of the certificate");
-    p = pair_of("nothing", good->key_pem);
+    p = cert_pair("nothing", good->key_pem);
     load(&p, 1, "no certificate in PEM is there");
-    p = pair_of(good->cert_pem, good->cert_pem);
+    p = cert_pair(good->cert_pem, good->cert_pem);
     load(&p, 1, "no private key in PEM is there");
     load(&p, 0, "from 1 to 16 certificates");
 
     BIO *bio = BIO_new(BIO_s_mem());
     PEM_write_bio_PrivateKey(bio, good->key, EVP_aes_128_cbc(), (const unsigned char *)"word", 4,
                              NULL, NULL);
-    to_pem(bio, chain, sizeof(chain));
-    p = pair_of(good->cert_pem, chain);
+    cert_text(bio, chain, sizeof(chain));
+    p = cert_pair(good->cert_pem, chain);
     load(&p, 1, "the key is encrypted");
 
     test_begin("of several the bad one is named");
-    struct tls_pair both[] = {pair_of(good->cert_pem, good->key_pem),
-                              pair_of(old->cert_pem, old->key_pem)};
+    struct tls_pair both[] = {cert_pair(good->cert_pem, good->key_pem),
+                              cert_pair(old->cert_pem, old->key_pem)};
     char why[TLS_WHY_MAX];
     unsigned bad = 0;
     CHECK(!tls_store_load(both, 2, secret, 1, time(NULL), &bad, why));
     CHECK_EQ(bad, 1);
-    struct made *all[] = {ca, old_ca, good, by_old, old, early, weak};
+    struct cert_made *all[] = {ca, old_ca, good, by_old, old, early, weak};
     for (size_t i = 0; i < ARRAY_SIZE(all); i++)
-        unmake(all[i]);
+        cert_unmake(all[i]);
 }
 
 static void replaced(void)
 {
     test_begin("a session keeps the certificate it began with");
-    struct tls_pair pair = pair_of(ec->cert_pem, ec->key_pem);
+    struct tls_pair pair = cert_pair(ec->cert_pem, ec->key_pem);
     struct tls_store *first = load(&pair, 1, NULL);
     struct talk *t = talk_open(first, 1000000);
     tls_store_release(first);
@@ -570,12 +513,12 @@ static void memory(void)
 
 int main(void)
 {
-    ec = make("EC", "turn.example.org", "DNS:turn.example.org", NULL, -1, 30);
-    rsa = make("RSA", "turn.example.org", "DNS:turn.example.org", NULL, -1, 30);
-    other = make("EC", "example.net", "DNS:*.example.net", NULL, -1, 30);
-    struct tls_pair pairs[] = {pair_of(ec->cert_pem, ec->key_pem),
-                               pair_of(rsa->cert_pem, rsa->key_pem),
-                               pair_of(other->cert_pem, other->key_pem)};
+    ec = cert_make("EC", "turn.example.org", "DNS:turn.example.org", NULL, -1, 30);
+    rsa = cert_make("RSA", "turn.example.org", "DNS:turn.example.org", NULL, -1, 30);
+    other = cert_make("EC", "example.net", "DNS:*.example.net", NULL, -1, 30);
+    struct tls_pair pairs[] = {cert_pair(ec->cert_pem, ec->key_pem),
+                               cert_pair(rsa->cert_pem, rsa->key_pem),
+                               cert_pair(other->cert_pem, other->key_pem)};
     store = load(pairs, ARRAY_SIZE(pairs), NULL);
     conversations();
     end_of_a_session();
@@ -588,8 +531,8 @@ int main(void)
     replaced();
     memory();
     tls_store_release(store);
-    unmake(ec);
-    unmake(rsa);
-    unmake(other);
+    cert_unmake(ec);
+    cert_unmake(rsa);
+    cert_unmake(other);
     return test_end("tls");
 }

@@ -1,0 +1,64 @@
+/*
+ * TLS handshakes, on threads of their own: half a millisecond of arithmetic each, which no packet
+ * is to wait for. A connection is handed over with what was read of it and comes back to whoever
+ * handed it over, done or failed; meanwhile nobody else touches it.
+ */
+#ifndef MEERKAT_HANDSHAKE_H
+#define MEERKAT_HANDSHAKE_H
+
+#include "posts.h"
+#include "list.h"
+#include "tls.h"
+
+enum handshake_end {
+    HANDSHAKE_DONE,
+    HANDSHAKE_FAILED, /* tls_failure() of its session says why; the client got an alert */
+    HANDSHAKE_LATE,   /* its time was over */
+    HANDSHAKE_GONE,   /* the client closed */
+};
+
+/* Where connections come back to. */
+struct handshake_home {
+    struct posts arrived; /* of struct handshake, by its post */
+    void (*wake)(void *ctx);
+    void *ctx;
+};
+
+/* Bytes on the heap. */
+struct handshake_bytes {
+    uint8_t *data;
+    size_t len;
+};
+
+struct handshake {
+    struct post post;
+    struct handshake_home *home;
+    int fd;                    /* nonblocking; never closed here */
+    struct tls_session *tls;   /* made by handshakes_begin; the home's when it comes back */
+    struct handshake_bytes in; /* what was read already; when it comes back, what is not yet */
+    enum handshake_end end;
+
+    /* Of the thread. */
+    struct list under_way; /* the oldest first */
+    uint64_t deadline;
+    struct handshake_bytes out; /* what the socket did not take */
+    unsigned thread;
+};
+
+struct handshakes;
+
+/* max: under way at a time, of all threads together; each may take timeout_ns. NULL when the system
+ * refuses. */
+struct handshakes *handshakes_start(unsigned threads, uint32_t max, uint64_t timeout_ns);
+/* What is under way comes back to nobody: descriptors and sessions are closed. */
+void handshakes_stop(struct handshakes *h);
+
+/* Any thread. Takes s, whose home, fd and in are set; the store is held as long as it is needed.
+ * False, and s is still the caller's, when too many are under way or there is no memory. */
+bool handshakes_begin(struct handshakes *h, struct handshake *s, struct tls_store *store,
+                      uint32_t wall_s);
+
+/* How many are under way. */
+uint32_t handshakes_under_way(struct handshakes *h);
+
+#endif

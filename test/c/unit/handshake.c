@@ -1,0 +1,264 @@
+/*
+ * Handshakes on threads of their own: done with what was read before and behind, refused, late,
+ * left, too many, and stopped while under way. Threats X97.
+ */
+#include "handshake.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include "certs.h"
+#include "clock.h"
+
+#include "test.h"
+
+enum { MANY = 200 };
+
+static struct cert_made *made;
+static struct tls_store *store;
+static int bell;
+
+static void ring(void *ctx)
+{
+    uint64_t one = 1;
+    (void)ctx;
+    CHECK(write(bell, &one, sizeof(one)) == sizeof(one));
+}
+
+static struct handshake_home home = {.wake = ring};
+
+/* The next that comes home; NULL if none does for a long time. */
+static struct handshake *come_home(void)
+{
+    static struct post *waiting;
+    if (!waiting)
+        waiting = posts_take(&home.arrived);
+    while (!waiting) {
+        struct pollfd p = {.fd = bell, .events = POLLIN};
+        uint64_t rings;
+        if (poll(&p, 1, 20000) != 1 || read(bell, &rings, sizeof(rings)) < 0)
+            return NULL;
+        waiting = posts_take(&home.arrived);
+    }
+    struct post *p = waiting;
+    waiting = p->next;
+    return container_of(p, struct handshake, post);
+}
+
+/* Hands one end of a new connection over, with `first` of it read already; returns the other. */
+static int begin(struct handshakes *h, const void *first, size_t len, bool expected)
+{
+    int fds[2];
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
+    struct handshake *s = calloc(1, sizeof(*s));
+    s->home = &home;
+    s->fd = fds[0];
+    if (len) {
+        s->in.data = malloc(len);
+        s->in.len = len;
+        memcpy(s->in.data, first, len);
+    }
+    bool begun = handshakes_begin(h, s, store, 1000000);
+    CHECK_EQ(begun, expected);
+    if (!begun) {
+        close(fds[0]);
+        free(s->in.data);
+        free(s);
+    }
+    return fds[1];
+}
+
+static void end(struct handshake *s, int client)
+{
+    close(s->fd);
+    tls_free(s->tls);
+    free(s->in.data);
+    free(s);
+    close(client);
+}
+
+/* A client on a socket; what it sends goes through `first` where that is not NULL. */
+static SSL *client_of(SSL_CTX *ctx, int fd)
+{
+    SSL *ssl = SSL_new(ctx);
+    SSL_set_fd(ssl, fd);
+    SSL_set_connect_state(ssl);
+    return ssl;
+}
+
+static bool connects(SSL *ssl, int fd)
+{
+    int ret;
+    while ((ret = SSL_do_handshake(ssl)) != 1) {
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        if (SSL_get_error(ssl, ret) != SSL_ERROR_WANT_READ || poll(&p, 1, 20000) != 1)
+            return false;
+    }
+    return true;
+}
+
+/* The ClientHello of a client whose answers will come by fd. */
+static size_t hello(SSL *ssl, uint8_t *out, size_t cap)
+{
+    BIO *mem = BIO_new(BIO_s_mem()), *net = SSL_get_wbio(ssl);
+    BIO_up_ref(net);
+    SSL_set0_wbio(ssl, mem);
+    SSL_do_handshake(ssl);
+    int n = BIO_read(mem, out, (int)cap);
+    SSL_set0_wbio(ssl, net);
+    return (size_t)MAX(n, 0);
+}
+
+static void done_with_what_was_read(SSL_CTX *ctx)
+{
+    test_begin("done, with what was read before, and what came behind it is kept");
+    struct handshakes *h = handshakes_start(2, 10, 10 * NS_PER_S);
+    uint8_t first[4096], plain[64];
+    for (size_t cut = 0; cut < 3; cut++) {
+        int fds[2];
+        CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
+        SSL *ssl = client_of(ctx, fds[1]);
+        size_t len = hello(ssl, first, sizeof(first)), read = cut * len / 2;
+        CHECK(write(fds[1], first + read, len - read) == (ssize_t)(len - read));
+        struct handshake *s = calloc(1, sizeof(*s));
+        s->home = &home;
+        s->fd = fds[0];
+        s->in.data = malloc(read + 1);
+        s->in.len = read;
+        memcpy(s->in.data, first, read);
+        CHECK(handshakes_begin(h, s, store, 1000000));
+        CHECK(connects(ssl, fds[1]));
+        CHECK_EQ(SSL_write(ssl, "at once", 7), 7);
+        CHECK(come_home() == s);
+        CHECK_EQ(s->end, HANDSHAKE_DONE);
+        /* Either it was read with the end of the handshake, or it is still in the socket. */
+        static uint8_t net[4096];
+        memcpy(net, s->in.data ? s->in.data : net, s->in.len);
+        ssize_t more = recv(s->fd, net + s->in.len, sizeof(net) - s->in.len, MSG_DONTWAIT);
+        struct bytes in = bytes_of(net, s->in.len + (size_t)MAX(more, 0));
+        struct wbytes out = wbytes_of(first, sizeof(first));
+        size_t n;
+        CHECK_EQ(tls_read(s->tls, &in, plain, sizeof(plain), &n, &out), TLS_OK);
+        CHECK_BYTES(plain, n, "at once", 7);
+        SSL_free(ssl);
+        end(s, fds[1]);
+    }
+    CHECK_EQ(handshakes_under_way(h), 0);
+    handshakes_stop(h);
+}
+
+static void failures(void)
+{
+    test_begin("what is no handshake, and who leaves");
+    struct handshakes *h = handshakes_start(1, 10, 10 * NS_PER_S);
+    int client = begin(h, "\x16 is not enough to be TLS", 24, true);
+    struct handshake *s = come_home();
+    CHECK_EQ(s->end, HANDSHAKE_FAILED);
+    CHECK(tls_failure(s->tls) != TLS_FAIL_NONE);
+    end(s, client);
+
+    client = begin(h, "\x16\x03", 2, true);
+    shutdown(client, SHUT_WR);
+    s = come_home();
+    CHECK_EQ(s->end, HANDSHAKE_GONE);
+    end(s, client);
+    handshakes_stop(h);
+
+    test_begin("half handshakes end when their time is over (X97)");
+    h = handshakes_start(2, MANY, 50 * NS_PER_MS);
+    int clients[MANY];
+    for (int i = 0; i < MANY; i++)
+        clients[i] = begin(h, "\x16\x03\x01", 3, true);
+    for (int i = 0; i < MANY; i++) {
+        s = come_home();
+        if (!CHECK(s != NULL))
+            break;
+        CHECK_EQ(s->end, HANDSHAKE_LATE);
+        end(s, -1);
+    }
+    for (int i = 0; i < MANY; i++)
+        close(clients[i]);
+    CHECK_EQ(handshakes_under_way(h), 0);
+
+    test_begin("no more than allowed at a time (X97)");
+    handshakes_stop(h);
+    h = handshakes_start(2, 5, 10 * NS_PER_S);
+    for (int i = 0; i < 8; i++)
+        clients[i] = begin(h, "\x16\x03\x01", 3, i < 5);
+    CHECK_EQ(handshakes_under_way(h), 5);
+    test_begin("what is under way ends with the threads");
+    handshakes_stop(h);
+    for (int i = 0; i < 8; i++) {
+        char byte;
+        ssize_t n = recv(clients[i], &byte, 1, MSG_DONTWAIT);
+        CHECK(n == 0 || (n < 0 && errno == ECONNRESET));
+        close(clients[i]);
+    }
+}
+
+struct client {
+    pthread_t thread;
+    SSL_CTX *ctx;
+    int fd;
+    bool ok;
+};
+
+static void *connect_one(void *arg)
+{
+    struct client *c = arg;
+    SSL *ssl = client_of(c->ctx, c->fd);
+    c->ok = connects(ssl, c->fd);
+    SSL_free(ssl);
+    return NULL;
+}
+
+static void several(SSL_CTX *ctx)
+{
+    enum { CLIENTS = 16 };
+    test_begin("several at a time, on two threads");
+    struct handshakes *h = handshakes_start(2, CLIENTS, 20 * NS_PER_S);
+    struct client clients[CLIENTS];
+    for (int i = 0; i < CLIENTS; i++) {
+        clients[i] = (struct client){.ctx = ctx, .fd = begin(h, NULL, 0, true)};
+        CHECK_EQ(pthread_create(&clients[i].thread, NULL, connect_one, &clients[i]), 0);
+    }
+    for (int i = 0; i < CLIENTS; i++) {
+        struct handshake *s = come_home();
+        if (!CHECK(s != NULL))
+            break;
+        CHECK_EQ(s->end, HANDSHAKE_DONE);
+        CHECK(s->in.len == 0);
+        end(s, -1);
+    }
+    for (int i = 0; i < CLIENTS; i++) {
+        pthread_join(clients[i].thread, NULL);
+        CHECK(clients[i].ok);
+        close(clients[i].fd);
+    }
+    handshakes_stop(h);
+}
+
+int main(void)
+{
+    static const uint8_t secret[TLS_SECRET_LEN] = "";
+    char why[TLS_WHY_MAX];
+    unsigned bad;
+    bell = eventfd(0, EFD_NONBLOCK);
+    made = cert_make("EC", "turn.example.org", "DNS:turn.example.org", NULL, -1, 30);
+    struct tls_pair pair = cert_pair(made->cert_pem, made->key_pem);
+    store = tls_store_load(&pair, 1, secret, 2, time(NULL), &bad, why);
+    CHECK(store != NULL);
+    SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+    done_with_what_was_read(ctx);
+    failures();
+    several(ctx);
+    SSL_CTX_free(ctx);
+    tls_store_release(store);
+    cert_unmake(made);
+    close(bell);
+    return test_end("handshake");
+}
