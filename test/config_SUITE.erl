@@ -124,7 +124,7 @@ kubernetes_sets_ports(_) ->
      end || Name <- Ports, Value <- ["udp://10.96.0.7:3478", "tcp://[fd00::7]:80",
                                      "sctp://10.96.0.7:1"]],
     %% The next of the names counts.
-    {ok, #{listeners := [#{port := 3600}]}, _} =
+    {ok, #{listeners := [#{port := 3600} | _]}, _} =
         loaded([{<<"LISTEN_PORT">>, "tcp://10.96.0.7:80"}, {<<"TURN_PORT">>, "3600"}]),
     [{error, [_]} = loaded([{<<"TURN_PORT">>, Value}])
      || Value <- ["udp://", "http://10.96.0.7:80", "udp://10.96.0.7"]],
@@ -144,8 +144,7 @@ every_variable_is_read(_) ->
          {ok, Config, _} = load([{Name, variable(Key)}]),
          {Key, Shown, Origin} = setting(Key, Config),
          ?assertEqual({Name, Name, shown(Key)}, {Name, Origin, Shown})
-     end || {Key, Name} <- Names, not lists:member(Key, [udp_enabled, users, xmpp_host])],
-    [?assertMatch({error, [_]}, load([{Name, "false"}])) || {udp_enabled, Name} <- Names].
+     end || {Key, Name} <- Names, not lists:member(Key, [users, xmpp_host, tls_cert, tls_key])].
 
 every_key_is_read_from_a_file(Config) ->
     [begin
@@ -155,8 +154,8 @@ every_key_is_read_from_a_file(Config) ->
          ?assertEqual({Key, shown(binary_to_existing_atom(Key))}, {Key, Shown}),
          ?assertEqual(iolist_to_binary([File, ":2"]), Origin)
      end || Key <- meerkat_config_schema:keys(),
-            %% xep0114_SUITE has what cannot be by itself.
-            not lists:member(Key, [<<"udp_enabled">>, <<"xmpp_host">>])].
+            %% xep0114_SUITE and tls_SUITE have what cannot be by itself.
+            not lists:member(Key, [<<"xmpp_host">>, <<"tls_cert">>, <<"tls_key">>])].
 
 %% A value is judged once: what a file may have no server turns down at its start.
 what_is_read_is_good_in_a_map(Config) ->
@@ -166,7 +165,7 @@ what_is_read_is_good_in_a_map(Config) ->
          ?assertEqual({Key, []}, {Key, meerkat_config_map:wrong(Loaded)}),
          ?assertMatch({ok, _}, meerkat_settings:new(?FUNCTION_NAME, Loaded))
      end || Key <- meerkat_config_schema:keys(),
-            not lists:member(Key, [<<"udp_enabled">>, <<"xmpp_host">>])].
+            not lists:member(Key, [<<"xmpp_host">>, <<"tls_cert">>, <<"tls_key">>])].
 
 %% The relay program has room for so many.
 a_realm_counts_in_bytes(Config) ->
@@ -188,6 +187,11 @@ variable(Key) -> binary_to_list(iolist_to_binary(string:trim(in_file(Key), both,
 in_file(listen_ip) -> "( \"127.0.0.1\", \"::1\" )";
 in_file(listen_port) -> "3479";
 in_file(extra_listeners) -> "( { port = 1; }, { port = 2; ip = \"::1\"; realm = \"r\"; } )";
+in_file(udp_enabled) -> "false";
+in_file(tcp_enabled) -> "false";
+in_file(tls_port) -> "443";
+in_file(tcp_queue_ms) -> "50";
+in_file(tcp_connections_per_address) -> "17";
 in_file(relay_ip) -> "\"198.51.100.9\"";
 in_file(realms) -> "( { name = \"a.example\"; secret = \"s\"; } )";
 in_file(relays) -> "( { ip = \"10.0.0.5\"; advertised = \"203.0.113.5\"; min_port = 50000; } )";
@@ -383,9 +387,7 @@ wrong_variables(_) ->
         {"REALM", <<"a", 255>>, "REALM is \"a\\xff\"; it must be " ++ Realm},
         {"REALM", <<"a\x{ad}b"/utf8>>, "REALM is \"a\x{ad}b\"; it must be " ++ Realm},
         {"SOFTWARE", "a\nb", "SOFTWARE is \"a\\x0ab\"; it must be text of 1 to 127 characters in "
-         "UTF-8, without control characters, \" or \\"},
-        {"UDP_ENABLED", "no", "UDP_ENABLED is false; UDP is the only transport so far, so there "
-         "is nothing to serve"}
+         "UTF-8, without control characters, \" or \\"}
     ]].
 
 not_relayable(Text) ->
@@ -1168,12 +1170,20 @@ k12_channel_numbers(Config) ->
 %% TCP is not served, and that is no reason to crash.
 f16_tcp(_) ->
     Quiet = [{"STUN_SECRET", "abc"}, {"RELAY_IP", "8.8.8.8"}],
-    {ok, _, [Warning]} = load([{"MONGOOSEICE_TCP_ENABLED", "true"} | Quiet]),
-    ?assertEqual("MONGOOSEICE_TCP_ENABLED is true, but TCP is not served yet: clients reach UDP "
-                 "only", Warning),
-    {ok, _, []} = load([{"MONGOOSEICE_TCP_ENABLED", "No"} | Quiet]),
+    Listeners = fun(Env) ->
+        {ok, #{listeners := Ls}, []} = meerkat_config:load(#{file => none, host => host(),
+                                                             env => Env ++ Quiet}),
+        [{Transport, Port} || #{transport := Transport, port := Port} <- Ls]
+    end,
+    ?assertEqual([{udp, 3478}, {tcp, 3478}], Listeners([])),
+    ?assertEqual([{udp, 3478}, {tcp, 3478}], Listeners([{"MONGOOSEICE_TCP_ENABLED", "true"}])),
+    ?assertEqual([{udp, 3478}], Listeners([{"MONGOOSEICE_TCP_ENABLED", "No"}])),
+    ?assertEqual([{udp, 3478}], Listeners([{"TCP_ENABLED", "0"}])),
+    ?assertEqual([{tcp, 5000}], Listeners([{"UDP_ENABLED", "0"}, {"LISTEN_PORT", "5000"}])),
     {error, [_]} = load([{"MONGOOSEICE_TCP_ENABLED", "on"} | Quiet]),
-    {error, [_]} = load([{"MONGOOSEICE_TCP_ENABLED", "1"}, {"MONGOOSEICE_UDP_ENABLED", "0"}]).
+    ?assertEqual({error, ["MONGOOSEICE_UDP_ENABLED is false, TCP_ENABLED is false, and tls_cert "
+                          "names no certificate: there is nothing to serve"]},
+                 load([{"TCP_ENABLED", "0"}, {"MONGOOSEICE_UDP_ENABLED", "0"}])).
 
 %%% What is made from the schema
 
@@ -1202,7 +1212,14 @@ example_means_the_defaults(_) ->
 %% Its keys and values are right, and the defaults shown are those.
 example_can_be_uncommented(Config) ->
     Lines = binary:split(page("config/meerkat.cfg"), <<"\n">>, [global]),
-    File = file(Config, lists:join("\n", [uncommented(Line) || Line <- Lines])),
+    %% Of what it has in other files only these must be there.
+    #{chain_file := ChainFile, key_file := KeyFile} =
+        stream_kit:certificate(proplists:get_value(priv_dir, Config), ec, "turn.example.com"),
+    Text = lists:foldl(fun({Example, Real}, Acc) -> string:replace(Acc, Example, Real) end,
+                       lists:join("\n", [uncommented(Line) || Line <- Lines]),
+                       [{"/etc/letsencrypt/live/turn.example.com/fullchain.pem", ChainFile},
+                        {"/etc/letsencrypt/live/turn.example.com/privkey.pem", KeyFile}]),
+    File = file(Config, Text),
     {ok, Loaded, _} = load(File, []),
     {ok, Defaults, _} = load([]),
     Set = [Key || {Key, _, Origin} <- meerkat_config:effective(Loaded), Origin =/= <<"default">>],
@@ -1231,9 +1248,14 @@ load(File, Env) ->
 load(File, Env, Host) ->
     Options = #{file => File, env => Env, host => maps:merge(host(), Host)},
     case meerkat_config:load(Options) of
-        {ok, Config, Warnings} -> {ok, Config, [unicode:characters_to_list(W) || W <- Warnings]};
+        {ok, Config, Warnings} ->
+            {ok, udp(Config), [unicode:characters_to_list(W) || W <- Warnings]};
         {error, Mistakes} -> {error, [unicode:characters_to_list(M) || M <- Mistakes]}
     end.
+
+%% Listeners of TCP stand beside those of UDP, and f16_tcp has them.
+udp(#{listeners := Listeners} = Config) ->
+    Config#{listeners := [L || #{transport := udp} = L <- Listeners]}.
 
 host() ->
     #{route => fun(inet) -> {ok, {192, 0, 2, 7}}; (inet6) -> none end,

@@ -109,9 +109,12 @@ setup_in_order(Config) ->
     {Ref3, {policy, #{rules := Rules}}} = command(Bridge),
     ?assertEqual(0, byte_size(Rules) rem 22),
     reply(Bridge, Ref3, ok),
-    {Ref4, {listen, Listen}} = command(Bridge),
-    ?assertMatch(#{transport := ?UDP, local := {{127, 0, 0, 1}, 0}, realm := ?REALM}, Listen),
-    listening(Bridge, Ref4, Listen, {{127, 0, 0, 1}, 3478}),
+    {Ref4, {streams, #{queue_ms := 100, per_source := 256}}} = command(Bridge),
+    reply(Bridge, Ref4, ok),
+    {Ref5, {listen, Listen}} = command(Bridge),
+    ?assertMatch(#{transport := ?UDP, certificates := 0, local := {{127, 0, 0, 1}, 0},
+                   realm := ?REALM}, Listen),
+    listening(Bridge, Ref5, Listen, {{127, 0, 0, 1}, 3478}),
     ?assertMatch({ok, _}, started(Bridge)).
 
 config_refused(Config) ->
@@ -1025,7 +1028,7 @@ until_listen(Bridge) ->
     [begin
          {Ref, {Name, _}} = command(Bridge),
          reply(Bridge, Ref, ok)
-     end || Name <- [config, relay_address, policy]].
+     end || Name <- [config, relay_address, policy, streams]].
 
 served(Bridge) ->
     until_listen(Bridge),

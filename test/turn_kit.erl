@@ -33,7 +33,8 @@
                     listeners := [stun_model:address()], users := #{binary() => binary()}}.
 %% A client: a socket, and after challenged/1 what it may sign with; after allocated/1 also
 %% `relayed` (v4 or the only one), `answer`.
--type client() :: #{socket := gen_udp:socket(), server := server(), to := stun_model:address(),
+-type client() :: #{socket := gen_udp:socket() | pid(), server := server(),
+                    to := stun_model:address(),
                     here := stun_model:address(), user := binary(), password := binary(),
                     realm => binary(), nonce => binary(), key => binary(),
                     offered => [{0..65535, binary()}],
@@ -203,19 +204,33 @@ open(Server) -> open(Server, #{}).
 %% Options: user; password (default: that of a known user, else the secret); to (a listener's
 %% address, default the first one); family (v6: the first listener with an IPv6 address);
 %% ip, port (of the client); netns (the file of the network namespace it lives in).
+%% transport (tcp, tls: a connection of stream_kit, which takes these options too).
 -spec open(server(), map()) -> client().
-open(#{listeners := Listeners, users := Users, secret := Secret} = Server, Options) ->
+open(#{name := Name} = Server, #{transport := Transport} = Options) ->
+    Key = case Transport of tcp -> tcp_listeners; tls -> tls_listeners end,
+    #{Key := Listeners} = meerkat:info(Name),
+    opened(Server#{listeners := Listeners}, Options, fun(To, _Ip) ->
+        Connection = stream_kit:open(Transport, To, Options),
+        {Connection, stream_kit:here(Connection)}
+    end);
+open(Server, Options) ->
+    opened(Server, Options, fun(_To, Ip) ->
+        Socket = case Options of
+                     #{port := Port} -> socket(Ip, Port, Options);
+                     #{} -> client_socket(Ip, Options)
+                 end,
+        {ok, Here} = inet:sockname(Socket),
+        {Socket, Here}
+    end).
+
+opened(#{listeners := Listeners, users := Users, secret := Secret} = Server, Options, Connect) ->
     [First | _] = case Options of
                       #{to := Given} -> [Given];
                       #{family := v6} -> [L || {Ip, _} = L <- Listeners, tuple_size(Ip) =:= 8];
                       #{} -> Listeners
                   end,
     Ip = maps:get(ip, Options, loopback(First)),
-    Socket = case Options of
-                 #{port := Port} -> socket(Ip, Port, Options);
-                 #{} -> client_socket(Ip, Options)
-             end,
-    {ok, Here} = inet:sockname(Socket),
+    {Socket, Here} = Connect(First, Ip),
     User = maps:get(user, Options, <<"alice">>),
     Password = maps:get(password, Options, maps:get(User, Users, Secret)),
     #{socket => Socket, server => Server, to => First, here => Here, user => User,
@@ -242,9 +257,12 @@ socket_options(Ip, Options) ->
         ++ maps:to_list(maps:with([netns], Options)).
 
 -spec close(client() | peer()) -> ok.
+close(#{socket := Connection}) when is_pid(Connection) -> stream_kit:close(Connection);
 close(#{socket := Socket}) -> gen_udp:close(Socket).
 
 -spec send(client(), iodata()) -> ok.
+send(#{socket := Connection}, Bytes) when is_pid(Connection) ->
+    stream_kit:send(Connection, Bytes);
 send(#{socket := Socket, to := {Ip, Port}}, Bytes) ->
     ok = gen_udp:send(Socket, Ip, Port, Bytes).
 

@@ -185,17 +185,6 @@ enum tls_failure tls_failure(const struct tls_session *s)
     return s->failure;
 }
 
-const char *tls_failure_name(enum tls_failure f)
-{
-    static const char *const names[] = {
-        [TLS_FAIL_NONE] = "none",         [TLS_FAIL_NOT_TLS] = "not_tls",
-        [TLS_FAIL_VERSION] = "version",   [TLS_FAIL_CIPHER] = "cipher",
-        [TLS_FAIL_ALPN] = "alpn",         [TLS_FAIL_REFUSED] = "refused",
-        [TLS_FAIL_PROTOCOL] = "protocol",
-    };
-    return names[f];
-}
-
 /* ------------------------------------------------------------------------------------ the life */
 
 struct tls_session *tls_open(struct tls_store *store, unsigned thread, uint32_t now_s)

@@ -97,8 +97,6 @@ bool tls_write(struct tls_session *s, const uint8_t *plain, size_t len, struct w
 void tls_close(struct tls_session *s, struct wbytes *out);
 
 enum tls_failure tls_failure(const struct tls_session *s);
-/* A stable lower-case name: a counter's. */
-const char *tls_failure_name(enum tls_failure f);
 
 /* Bytes that so many plain ones become at most. */
 static inline size_t tls_written(size_t len)

@@ -3,7 +3,7 @@
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
--define(CTL_TABLE_HASH, 16#7c1234a52c92a3aa).
+-define(CTL_TABLE_HASH, 16#e55cf6a4cfd9b641).
 
 %% {Name, Code, Way, [{Field, Type}]}
 -define(CTL_MESSAGES, [
@@ -44,6 +44,7 @@
         {transport, u8},
         {local, addr},
         {other, addr},
+        {certificates, u32},
         {realm, bytes}]},
     {listening, 16#12, r2e, [
         {listener, u32},
@@ -77,6 +78,19 @@
         {known, u8},
         {pools, bytes},
         {listeners, bytes},
+        {detail, bytes}]},
+    {streams, 16#1c, e2r, [
+        {queue_ms, u32},
+        {per_source, u32}]},
+    {certificates, 16#1d, e2r, [
+        {certificates, u32},
+        {secret, bytes},
+        {pairs, bytes}]},
+    {certified, 16#1e, r2e, [
+        {certificates, u32},
+        {status, status},
+        {pair, u16},
+        {not_after, u64},
         {detail, bytes}]},
     {bucket, 16#16, e2r, [
         {bucket, u32},
@@ -173,6 +187,10 @@
         {mail_in, u32},
         {mail_out, u32},
         {ports_free, u32},
+        {connections, u32},
+        {handshakes, u32},
+        {queued, u64},
+        {queue_age_us, u32},
         {pools, bytes},
         {counters, bytes}]},
     {session_info, 16#42, e2r, [
@@ -215,7 +233,9 @@
 
 %% {Transport, Code}
 -define(CTL_TRANSPORTS, [
-    {udp, 1}
+    {udp, 1},
+    {tcp, 2},
+    {tls, 3}
 ]).
 
 %% What both sides keep to.
@@ -299,6 +319,38 @@
         "runs of several datagrams received as one (UDP_GRO)"},
     {gro_datagrams, counter,
         "datagrams received in such runs"},
+    {connections, counter,
+        "connections of clients accepted (TCP and TLS)"},
+    {connections_closed, counter,
+        "of these, closed"},
+    {connections_refused, counter,
+        "connections closed at once: too many without allocation, of a source or in all"},
+    {connections_bad, counter,
+        "connections closed for what came is no message"},
+    {connections_slow, counter,
+        "connections closed for the whole of a message took too long"},
+    {connections_idle, counter,
+        "connections closed that were silent and had no allocation"},
+    {connections_stuck, counter,
+        "connections closed for their client does not read its answers"},
+    {handshakes, counter,
+        "TLS handshakes done"},
+    {handshakes_many, counter,
+        "TLS handshakes not begun: too many under way"},
+    {handshakes_version, counter,
+        "TLS handshakes failed: the client speaks nothing newer than TLS 1.1"},
+    {handshakes_cipher, counter,
+        "TLS handshakes failed: no cipher, group or signature in common"},
+    {handshakes_alpn, counter,
+        "TLS handshakes failed: the client wants other protocols (ALPN)"},
+    {handshakes_refused, counter,
+        "TLS handshakes failed: the client said so, mostly as it does not trust the certificate"},
+    {handshakes_broken, counter,
+        "TLS handshakes failed: no TLS, or broken"},
+    {handshakes_late, counter,
+        "TLS handshakes failed: not done in time"},
+    {handshakes_left, counter,
+        "TLS handshakes failed: the client closed"},
     {too_short, drop,
         "datagram shorter than any message"},
     {source_port_zero, drop,
@@ -347,6 +399,12 @@
         "answer to a stranger, or request after too many with wrong credentials: the source's share is used up"},
     {relayed_source, drop,
         "Allocate from a relayed address of this server"},
+    {queue_late, drop,
+        "payload for a TCP client that waited too long to be of use"},
+    {queue_full, drop,
+        "payload for a TCP client of which too much waited"},
+    {media_first, drop,
+        "payload for a TCP client that had no answer yet"},
     {carry_full, drop,
         "payload of a client that moved, for which the way to its worker had no room"},
     {send_failed, drop,
@@ -447,14 +505,17 @@ put_fields(listen, Ref, #{listener := V_listener,
         transport := V_transport,
         local := V_local,
         other := V_other,
-        realm := V_realm} = M) when map_size(M) =:= 5,
+        certificates := V_certificates,
+        realm := V_realm} = M) when map_size(M) =:= 6,
         ?CTL_UINT(V_listener, 32),
-        ?CTL_UINT(V_transport, 8) ->
+        ?CTL_UINT(V_transport, 8),
+        ?CTL_UINT(V_certificates, 32) ->
     [<<16#11, 0:24, Ref:32,
         V_listener:32,
         V_transport:8,
         (put_addr(V_local))/binary,
         (put_addr(V_other))/binary,
+        V_certificates:32,
         (put_size(V_realm)):32>>, V_realm];
 put_fields(listening, Ref, #{listener := V_listener,
         status := V_status,
@@ -528,6 +589,34 @@ put_fields(host, Ref, #{known := V_known,
     [<<16#1b, 0:24, Ref:32,
         V_known:8,
         (put_size(V_pools)):32>>, V_pools, <<(put_size(V_listeners)):32>>, V_listeners, <<(put_size(V_detail)):32>>, V_detail];
+put_fields(streams, Ref, #{queue_ms := V_queue_ms,
+        per_source := V_per_source} = M) when map_size(M) =:= 2,
+        ?CTL_UINT(V_queue_ms, 32),
+        ?CTL_UINT(V_per_source, 32) ->
+    [<<16#1c, 0:24, Ref:32,
+        V_queue_ms:32,
+        V_per_source:32>>];
+put_fields(certificates, Ref, #{certificates := V_certificates,
+        secret := V_secret,
+        pairs := V_pairs} = M) when map_size(M) =:= 3,
+        ?CTL_UINT(V_certificates, 32) ->
+    [<<16#1d, 0:24, Ref:32,
+        V_certificates:32,
+        (put_size(V_secret)):32>>, V_secret, <<(put_size(V_pairs)):32>>, V_pairs];
+put_fields(certified, Ref, #{certificates := V_certificates,
+        status := V_status,
+        pair := V_pair,
+        not_after := V_not_after,
+        detail := V_detail} = M) when map_size(M) =:= 5,
+        ?CTL_UINT(V_certificates, 32),
+        ?CTL_UINT(V_pair, 16),
+        ?CTL_UINT(V_not_after, 64) ->
+    [<<16#1e, 0:24, Ref:32,
+        V_certificates:32,
+        (put_status(V_status))/binary,
+        V_pair:16,
+        V_not_after:64,
+        (put_size(V_detail)):32>>, V_detail];
 put_fields(bucket, Ref, #{bucket := V_bucket,
         bytes_per_s := V_bytes_per_s} = M) when map_size(M) =:= 2,
         ?CTL_UINT(V_bucket, 32),
@@ -749,8 +838,12 @@ put_fields(stats_reply, Ref, #{workers := V_workers,
         mail_in := V_mail_in,
         mail_out := V_mail_out,
         ports_free := V_ports_free,
+        connections := V_connections,
+        handshakes := V_handshakes,
+        queued := V_queued,
+        queue_age_us := V_queue_age_us,
         pools := V_pools,
-        counters := V_counters} = M) when map_size(M) =:= 10,
+        counters := V_counters} = M) when map_size(M) =:= 14,
         ?CTL_UINT(V_workers, 16),
         ?CTL_UINT(V_io_backend, 8),
         ?CTL_UINT(V_sessions, 32),
@@ -758,7 +851,11 @@ put_fields(stats_reply, Ref, #{workers := V_workers,
         ?CTL_UINT(V_requests, 32),
         ?CTL_UINT(V_mail_in, 32),
         ?CTL_UINT(V_mail_out, 32),
-        ?CTL_UINT(V_ports_free, 32) ->
+        ?CTL_UINT(V_ports_free, 32),
+        ?CTL_UINT(V_connections, 32),
+        ?CTL_UINT(V_handshakes, 32),
+        ?CTL_UINT(V_queued, 64),
+        ?CTL_UINT(V_queue_age_us, 32) ->
     [<<16#41, 0:24, Ref:32,
         V_workers:16,
         V_io_backend:8,
@@ -768,6 +865,10 @@ put_fields(stats_reply, Ref, #{workers := V_workers,
         V_mail_in:32,
         V_mail_out:32,
         V_ports_free:32,
+        V_connections:32,
+        V_handshakes:32,
+        V_queued:64,
+        V_queue_age_us:32,
         (put_size(V_pools)):32>>, V_pools, <<(put_size(V_counters)):32>>, V_counters];
 put_fields(session_info, Ref, #{session := V_session} = M) when map_size(M) =:= 1,
         ?CTL_UINT(V_session, 64) ->
@@ -891,11 +992,13 @@ get_fields(16#11, <<V_listener:32,
         V_transport:8,
         Rest_local/binary>>) ->
     case get_addr(Rest_local) of {V_local, <<Rest_other/binary>>} ->
-    case get_addr(Rest_other) of {V_other, <<L_realm:32, V_realm:L_realm/binary>>} ->
+    case get_addr(Rest_other) of {V_other, <<V_certificates:32,
+        L_realm:32, V_realm:L_realm/binary>>} ->
     {listen, #{listener => V_listener,
         transport => V_transport,
         local => V_local,
         other => V_other,
+        certificates => V_certificates,
         realm => V_realm}};
     _ -> error end;
     _ -> error end;
@@ -955,6 +1058,27 @@ get_fields(16#1b, <<V_known:8,
         pools => V_pools,
         listeners => V_listeners,
         detail => V_detail}};
+get_fields(16#1c, <<V_queue_ms:32,
+        V_per_source:32>>) ->
+    {streams, #{queue_ms => V_queue_ms,
+        per_source => V_per_source}};
+get_fields(16#1d, <<V_certificates:32,
+        L_secret:32, V_secret:L_secret/binary,
+        L_pairs:32, V_pairs:L_pairs/binary>>) ->
+    {certificates, #{certificates => V_certificates,
+        secret => V_secret,
+        pairs => V_pairs}};
+get_fields(16#1e, <<V_certificates:32,
+        Rest_status/binary>>) ->
+    case get_status(Rest_status) of {V_status, <<V_pair:16,
+        V_not_after:64,
+        L_detail:32, V_detail:L_detail/binary>>} ->
+    {certified, #{certificates => V_certificates,
+        status => V_status,
+        pair => V_pair,
+        not_after => V_not_after,
+        detail => V_detail}};
+    _ -> error end;
 get_fields(16#16, <<V_bucket:32,
         V_bytes_per_s:64>>) ->
     {bucket, #{bucket => V_bucket,
@@ -1124,6 +1248,10 @@ get_fields(16#41, <<V_workers:16,
         V_mail_in:32,
         V_mail_out:32,
         V_ports_free:32,
+        V_connections:32,
+        V_handshakes:32,
+        V_queued:64,
+        V_queue_age_us:32,
         L_pools:32, V_pools:L_pools/binary,
         L_counters:32, V_counters:L_counters/binary>>) ->
     {stats_reply, #{workers => V_workers,
@@ -1134,6 +1262,10 @@ get_fields(16#41, <<V_workers:16,
         mail_in => V_mail_in,
         mail_out => V_mail_out,
         ports_free => V_ports_free,
+        connections => V_connections,
+        handshakes => V_handshakes,
+        queued => V_queued,
+        queue_age_us => V_queue_age_us,
         pools => V_pools,
         counters => V_counters}};
 get_fields(16#42, <<V_session:64>>) ->

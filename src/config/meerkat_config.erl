@@ -9,7 +9,7 @@
 -export_type([config/0, options/0, host/0, listener/0]).
 
 -type listener() :: #{
-    transport := udp,
+    transport := udp | tcp | tls,
     ip := any | inet:ip_address(),
     port := inet:port_number(),
     %% Of its own, in place of the server's.
@@ -26,6 +26,7 @@
     users := #{binary() => meerkat_config_group:user()},
     realms := [#{name := binary(), atom() => meerkat_config_value:value()}],
     listeners := [listener(), ...],
+    certificates := [meerkat_config_certificates:certificate()],
     relays := [meerkat_config_relays:relay()],
     %% What they were made of, where they follow the addresses of this machine.
     addresses => meerkat_config_origin:resolved(),
@@ -100,7 +101,6 @@
 
 -define(MONGOOSEICE, "MONGOOSEICE_").
 -define(FILE_NAME_MAX, 1023).
--define(TCP_ENABLED, <<?MONGOOSEICE "TCP_ENABLED">>).
 %% MongooseICE read these and did nothing with them.
 -define(WITHOUT_EFFECT, [
     <<?MONGOOSEICE "TCP_BIND_IP">>,
@@ -125,13 +125,12 @@ load(Options) ->
                 meerkat_config_secret:environment(meerkat_config_schema:secret_variables(), Env),
             {Leaves, FileErrors} = secret_files(Read),
             {Resolved, Errors} = resolve(WithSecrets, Leaves),
-            {Tcp, TcpErrors} = tcp(Env),
-            case EnvErrors ++ FileErrors ++ Errors ++ unknown_keys(Leaves) ++ TcpErrors ++
+            case EnvErrors ++ FileErrors ++ Errors ++ unknown_keys(Leaves) ++
                 meerkat_config_rules:mistakes(Resolved) of
                 [] ->
                     Nobody = [Warning || not is_map_key(terms, Options),
                                          Warning <- meerkat_config_rules:nobody(Resolved)],
-                    Warnings = service_links(Given) ++ Tcp ++ unknown_names(Env) ++ Nobody
+                    Warnings = service_links(Given) ++ unknown_names(Env) ++ Nobody
                         ++ meerkat_config_rules:warnings(Resolved),
                     derive(Resolved, Host, Warnings);
                 Mistakes -> {error, Mistakes}
@@ -301,7 +300,7 @@ mistake(Where, {Shown, Allowed}) ->
 %% MongooseICE's clients draw channel numbers up to 0x7FFF, so whoever comes with its variables
 %% gets them accepted without asking.
 from_defaults(#{key := rfc5766_channel_numbers, default := Default}, Env) ->
-    Known = [?TCP_ENABLED, <<?MONGOOSEICE "STUN_SECRET_FILE">> | ?WITHOUT_EFFECT] ++
+    Known = [<<?MONGOOSEICE "STUN_SECRET_FILE">> | ?WITHOUT_EFFECT] ++
         meerkat_config_schema:environment(),
     case [Name || <<?MONGOOSEICE, _/binary>> = Name <- Known, is_map_key(Name, Env)] of
         [_ | _] -> {true, mongooseice};
@@ -314,18 +313,6 @@ from_defaults(#{default := Default}, _) ->
 %% MongooseICE's other variables
 %%
 
-tcp(#{?TCP_ENABLED := Text}) ->
-    case meerkat_config_value:parse_text(boolean, Text) of
-        {ok, true} ->
-            {[[?TCP_ENABLED, " is true, but TCP is not served yet: clients reach UDP only"]], []};
-        {ok, false} ->
-            {[], []};
-        {error, Failure} ->
-            {[], [mistake(?TCP_ENABLED, Failure)]}
-    end;
-tcp(_) ->
-    {[], []}.
-
 %% Of our own names; nobody else's are looked at.
 service_links(Given) ->
     [[Name, " is ", meerkat_config_value:quote(maps:get(Name, Given)), ", which Kubernetes sets "
@@ -335,7 +322,7 @@ service_links(Given) ->
 
 unknown_names(Env) ->
     Files = [meerkat_config_secret:variable(V) || V <- meerkat_config_schema:secret_variables()],
-    All = [<<"CONFIG_FILE">>, ?TCP_ENABLED | ?WITHOUT_EFFECT] ++ Files
+    All = [<<"CONFIG_FILE">> | ?WITHOUT_EFFECT] ++ Files
         ++ meerkat_config_schema:environment(),
     lists:append([unknown_name(Name, All) || Name <- lists:sort(maps:keys(Env)),
                                              not lists:member(Name, All)]).
@@ -375,20 +362,22 @@ derive(Resolved, Host, Warnings) ->
     derived(Resolved, Host, Warnings).
 
 derived(Resolved, Host, Warnings) ->
-    case meerkat_config_relays:relays(Resolved, Host) of
-        {ok, Relays, RelayWarnings} ->
+    case {meerkat_config_relays:relays(Resolved, Host),
+          meerkat_config_certificates:read(Resolved)} of
+        {{ok, Relays, RelayWarnings}, {ok, Certificates}} ->
             {Secrets, SecretWarnings} = secrets(Resolved),
             Config = maps:merge(maps:with(meerkat_config_schema:plain(), values(Resolved)), #{
                 secrets => Secrets,
                 listeners => meerkat_config_listeners:listeners(Resolved),
+                certificates => Certificates,
                 realms => [realm(Realm) || Realm <- maps:get(realms, values(Resolved))],
                 relays => bare(Relays),
                 addresses => maps:with([relay_ip, relays, min_port, max_port], Resolved),
                 settings => settings(Resolved, Relays)
             }),
             {ok, Config, Warnings ++ RelayWarnings ++ SecretWarnings};
-        {error, Mistakes} ->
-            {error, Mistakes}
+        {NoRelays, NoCertificates} ->
+            {error, lists:append([Mistakes || {error, Mistakes} <- [NoRelays, NoCertificates]])}
     end.
 
 %% The same configuration with the addresses to relay from as this machine has them now; `same`

@@ -1,15 +1,29 @@
-%% What to listen on, made of the keys listen_ip, listen_port, extra_listeners and those of
-%% RFC 5780; and what of it cannot be. Asks nothing of the machine.
+%% What to listen on, made of the keys listen_ip, listen_port, extra_listeners, those of RFC 5780,
+%% and the transports there are to be; and what of it cannot be. Asks nothing of the machine.
 -module(meerkat_config_listeners).
 
 -import(meerkat_config_origin, [at/1, named/2]).
 
 -export([listeners/1, mistakes/1]).
 
-%% As the server takes them, in the order of the keys.
+%% As the server takes them: of each transport in the order of the keys.
 -spec listeners(meerkat_config_origin:resolved()) -> [meerkat_config:listener(), ...].
-listeners(Resolved) ->
-    [(maps:without([key, place], L))#{transport => udp} || L <- all(Resolved)].
+listeners(#{udp_enabled := {Udp, _}, tcp_enabled := {Tcp, _}} = Resolved) ->
+    Tcps = [maps:without([other], L) || Tcp, L <- streams(Resolved)],
+    Tlss = [L || L <- secure(Resolved), not lists:any(fun(T) -> is_same(T, L) end, Tcps)],
+    of_transport(udp, [L || Udp, L <- all(Resolved)]) ++ of_transport(tcp, Tcps)
+        ++ of_transport(tls, Tlss).
+
+of_transport(Transport, Listeners) ->
+    [(maps:without([key, place], L))#{transport => Transport} || L <- Listeners].
+
+%% RFC 5780 is about UDP: its other addresses are of no use for TCP.
+streams(Resolved) ->
+    all(Resolved#{rfc5780 := {false, default}}).
+
+%% Where nothing but TLS is taken. TCP listeners take it too.
+secure(#{tls_cert := {[], _}}) -> [];
+secure(#{listen_ip := {Ips, _}, tls_port := {Port, _}}) -> [#{ip => Ip, port => Port} || Ip <- Ips].
 
 all(#{listen_ip := {Ips, _}, listen_port := {Port, _}, extra_listeners := {Extra, _}} = Resolved) ->
     [L#{key => listen_ip} || Ip <- Ips, L <- at_ip(Ip, Port, Resolved)] ++

@@ -30,6 +30,9 @@ is_made(secrets, Secrets) ->
     is_of({list, secret}, Secrets);
 is_made(listeners, Listeners) ->
     is_list(Listeners) andalso lists:all(fun is_listener/1, Listeners);
+is_made(certificates, Certificates) ->
+    is_list(Certificates)
+        andalso lists:all(fun meerkat_config_certificates:is_certificate/1, Certificates);
 is_made(relays, Relays) ->
     is_list(Relays) andalso length(Relays) =< ?RELAYS_MAX
         andalso lists:all(fun is_relay/1, Relays)
@@ -67,8 +70,9 @@ is_realm(#{name := _} = Realm) ->
 is_realm(_) ->
     false.
 
-is_listener(#{transport := udp, ip := Ip, port := Port} = Listener) ->
-    is_of(listen_address, Ip) andalso is_port(Port, 0)
+is_listener(#{transport := Transport, ip := Ip, port := Port} = Listener) ->
+    lists:member(Transport, [udp, tcp, tls])
+        andalso is_of(listen_address, Ip) andalso is_port(Port, 0)
         andalso is_of(maps:get(realm, meerkat_config_group:types(listeners)),
                       maps:get(realm, Listener, <<"default">>))
         andalso is_other(maps:get(other, Listener, none), {Ip, Port});

@@ -59,10 +59,11 @@ without_sha256(#{require_sha256 := {true, _}, users := {Users, _}, realms := {Re
 without_sha256(_) ->
     [].
 
-nothing_to_serve(#{udp_enabled := {false, _}} = Resolved) ->
+nothing_to_serve(#{udp_enabled := {false, _}, tcp_enabled := {false, _},
+                   tls_cert := {[], _}} = Resolved) ->
     [
-        [named(udp_enabled, Resolved),
-            " is false; UDP is the only transport so far, so there is nothing to serve"]
+        [named(udp_enabled, Resolved), " is false, ", named(tcp_enabled, Resolved),
+            " is false, and tls_cert names no certificate: there is nothing to serve"]
     ];
 nothing_to_serve(_) ->
     [].

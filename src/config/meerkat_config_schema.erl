@@ -11,11 +11,12 @@
 %% Who gets a value. `config`: whoever looks into the configuration as a map, where it is under its
 %% key (auth, policy, log, ...); it is there too for all that follow. `settings`: it is a setting of
 %% that name. {Part, Name}: it is Name in that part of the settings; of `relay`, a field of CONFIG
-%% in ctl.def. {made, Name}: it is not in the map itself, but goes into what is there under Name.
+%% in ctl.def, and of `streams` one of STREAMS. {made, Name}: it is not in the map itself, but goes
+%% into what is there under Name.
 -type destination() :: config
                      | settings
-                     | {relay | limits | quota | bandwidth | http | xmpp, atom()}
-                     | {made, listeners | relays | realms | secrets}.
+                     | {relay | streams | limits | quota | bandwidth | http | xmpp, atom()}
+                     | {made, listeners | certificates | relays | realms | secrets}.
 
 %% A reloadable key may take a new value while allocations live.
 %% `example` stands in the example file, in libconfig syntax, where the default cannot be written.
@@ -56,17 +57,42 @@ rows() ->
             "Addresses to listen on: `any` (0.0.0.0 and ::), or one or more IP addresses."),
         row(listen_port, {integer, 0, 65535}, 3478,
             ["LISTEN_PORT", "MONGOOSEICE_UDP_PORT", "TURN_PORT"], yes, [{made, listeners}],
-            "UDP port to listen on. With 0 the system chooses one, which is printed at the start."),
+            "Port to listen on, for UDP and TCP. With 0 the system chooses one, which is printed "
+            "at the start."),
         row(extra_listeners, listeners, [], [], yes, [{made, listeners}],
             <<"( { port = 3480; realm = \"a.example\"; }, { port = 443; ip = \"127.0.0.1\"; } )">>,
-            "More listeners beside listen_ip and listen_port. Each has a UDP port and, if wanted, "
+            "More listeners beside listen_ip and listen_port. Each has a port and, if wanted, "
             "one IP address (default: any) and a realm of its own. A realm that is in `realms` "
             "brings its secret, users and limits; any other has those of the server. Relay "
             "addresses are shared by all."),
         row(udp_enabled, boolean, true, ["UDP_ENABLED", "MONGOOSEICE_UDP_ENABLED"], yes,
             [{made, listeners}],
-            "Whether to serve UDP. UDP is the only transport so far: with `false` there is nothing "
-            "to serve, so the server does not start, and a reload is refused."),
+            "Whether to serve UDP."),
+        row(tcp_enabled, boolean, true, ["TCP_ENABLED", "MONGOOSEICE_TCP_ENABLED"], yes,
+            [{made, listeners}],
+            "Whether to serve TCP, on the same addresses and ports as UDP, for clients whose "
+            "network lets no UDP out. Where there is a certificate these ports take TLS too: the "
+            "first byte tells."),
+        row(tls_cert, {list, {text, 1023}}, [], ["TLS_CERT"], yes,
+            [{made, certificates}, {made, listeners}],
+            <<"\"/etc/letsencrypt/live/turn.example.com/fullchain.pem\"">>,
+            "PEM files with a certificate each, and behind it those that issued it. Clients that "
+            "name a server (SNI) are shown the one that has the name, others the first; for one "
+            "name there may be an ECDSA and an RSA one, and the client chooses. Each reload reads "
+            "them again; a bad one leaves those before in force."),
+        row(tls_key, {list, {text, 1023}}, [], ["TLS_KEY"], yes,
+            [{made, certificates}],
+            <<"\"/etc/letsencrypt/live/turn.example.com/privkey.pem\"">>,
+            "PEM files with the keys of tls_cert, in the same order, without passphrase."),
+        row(tls_port, {integer, 0, 65535}, 5349, ["TLS_PORT"], yes, [{made, listeners}],
+            "With tls_cert: the TCP port of listen_ip that takes TLS and nothing else."),
+        row(tcp_queue_ms, {integer, 10, 10000}, 100, ["TCP_QUEUE_MS"], yes, [{streams, queue_ms}],
+            "Milliseconds that media may wait for a client over TCP or TLS. What has waited longer "
+            "is dropped, the oldest first: late media is useless, and holds up what is fresh."),
+        row(tcp_connections_per_address, {integer, 1, 16384}, 256,
+            ["TCP_CONNECTIONS_PER_ADDRESS"], yes, [{streams, per_source}],
+            "Connections without allocation that one source address (IPv4) or /64 network (IPv6) "
+            "may have at a time; those beyond are closed at once."),
         row(relay_ip, {list, relay_ip}, auto,
             ["RELAY_IP", "MONGOOSEICE_UDP_RELAY_IP", "EXTERNAL_IP_ADDRESS"], yes, [{made, relays}],
             <<"\"203.0.113.5\"">>,
@@ -360,7 +386,8 @@ made(Name) ->
     [Row || #{gets := Gets} = Row <- rows(), lists:member({made, Name}, Gets)].
 
 %% A part of the settings: its names, and the key whose value each has.
--spec part(relay | limits | quota | bandwidth | http | xmpp) -> [{Name :: atom(), Key :: atom()}].
+-spec part(relay | streams | limits | quota | bandwidth | http | xmpp) ->
+    [{Name :: atom(), Key :: atom()}].
 part(Part) ->
     [{Name, Key} || #{key := Key, gets := Gets} <- rows(), {P, Name} <- Gets, P =:= Part].
 

@@ -421,6 +421,9 @@ allowed({opaque_string, Max}) ->
         "text of 1 to ~b bytes in UTF-8, without control characters, \" or \\, and without what "
         "RFC 8265 (OpaqueString) disallows", [Max]
     );
+allowed({list, {text, Max}}) ->
+    [allowed({text, Max}), <<" (in a file a list of such texts, in the environment separated by "
+                             "commas)">>];
 allowed({list, secret}) ->
     <<"text that is not empty, or in a file a list of such texts">>;
 allowed({list, listen_address}) ->

@@ -11,6 +11,8 @@
                       local := {inet:ip_address(), inet:port_number()},
                       realm := binary(),
                       other := undefined | {inet:ip_address(), inet:port_number()},
+                      %% `none`, or a hash of those it shows TLS clients.
+                      certificates := none | non_neg_integer(),
                       %% Half of `any`: the machine may lack the family.
                       optional := boolean()}.
 -type relay() :: #{pool := pos_integer(),
@@ -29,6 +31,8 @@
                       refusals := meerkat_auth_log:refusals(),
                       limits := meerkat_alloc_core:limits(),
                       listeners := [listener()],
+                      certificates := certificates(),
+                      streams := #{queue_ms | per_source => pos_integer()},
                       realms := #{Listener :: pos_integer() => binary()},
                       relays := [relay()],
                       rules := [meerkat_policy:rule()],
@@ -71,6 +75,11 @@
                       is_drawn := boolean(),
                       %% What all this was made of; has secrets in it.
                       config := fun(() -> map())}.
+
+%% What TLS clients are shown; none where there are no files.
+-type certificates() :: #{pairs := fun(() -> [#{chain := binary(), key := binary()}]),
+                          files := [{Chain :: binary(), Key :: binary()}],
+                          secret := fun(() -> <<_:256>>)}.
 
 %% What may differ from realm to realm; the server's own is `default`.
 -type owner() :: default | Realm :: binary().
@@ -179,7 +188,7 @@ settings(Name, Config, IsDrawn, Kept) ->
     #{nonce_key := NonceKey, ticket_key := TicketKey, listeners := ListenersBefore,
       realms := RealmsBefore, relays := RelaysBefore, retired := Retired,
       last_listener := LastListener, last_pool := LastPool} = Kept,
-    {Listeners, Listener} = numbered(id, [local], listeners(maps:get(listeners, Config), Realm),
+    {Listeners, Listener} = numbered(id, [transport, local], listeners(Config, Realm),
                                      ListenersBefore, LastListener),
     {Relays, Pool} = numbered(pool, [local, advertised, min_port, max_port],
                               maps:get(relays, Config), RelaysBefore ++ Retired, LastPool),
@@ -193,6 +202,8 @@ settings(Name, Config, IsDrawn, Kept) ->
       refusals => meerkat_auth_log:new(),
       limits => Limits,
       listeners => Listeners,
+      certificates => certificates(Config),
+      streams => part(streams, Config),
       %% Allocations made through a listener that is gone still send requests by it.
       realms => maps:merge(RealmsBefore,
                            maps:from_list([{Id, R} || #{id := Id, realm := R} <- Listeners])),
@@ -366,11 +377,29 @@ numbered(Field, Keys, Wanted, Known, Last) ->
 family(Ip) when tuple_size(Ip) =:= 4 -> 4;
 family(_Ip) -> 6.
 
-listeners(Listeners, Realm) ->
+listeners(#{listeners := Listeners} = Config, Realm) ->
     [#{transport => meerkat_ctl:transport(Transport), local => {Ip, maps:get(port, L)},
        realm => maps:get(realm, L, Realm), other => maps:get(other, L, undefined),
-       optional => Optional}
+       certificates => shown(Transport, Config), optional => Optional}
      || #{ip := Where, transport := Transport} = L <- Listeners, {Ip, Optional} <- ips(Where)].
+
+%% Which certificates a listener shows: other ones make it another listener.
+shown(udp, _Config) -> none;
+shown(_, #{certificates := []}) -> none;
+shown(_, #{certificates := Certificates}) -> erlang:phash2(Certificates).
+
+%% What session tickets are sealed with follows from the secret, so that servers that share it open
+%% each other's.
+certificates(#{certificates := Certificates} = Config) ->
+    Pairs = [maps:with([chain, key], Certificate) || Certificate <- Certificates],
+    Secret = case Config of
+        #{secrets := [First | _]} -> crypto:mac(hmac, sha256, First, <<"meerkat TLS tickets">>);
+        #{} -> crypto:hash(sha256, term_to_binary(Pairs))
+    end,
+    #{pairs => fun() -> Pairs end,
+      files => [{ChainFile, KeyFile} || #{chain_file := ChainFile, key_file := KeyFile}
+                                            <- Certificates],
+      secret => fun() -> Secret end}.
 
 ips(any) -> [{{0, 0, 0, 0}, false}, {{0, 0, 0, 0, 0, 0, 0, 0}, true}];
 ips(Ip) -> [{Ip, false}].

@@ -9,7 +9,8 @@
 
 %% What the relay is asked to do, what undoes it, and how a refusal is told.
 -type step() :: {meerkat_ctl:message(), Undo :: [meerkat_ctl:message()],
-                 {Complaint :: unicode:chardata(), needed | optional}}.
+                 {Complaint :: unicode:chardata() | fun((Reply :: map()) -> unicode:chardata()),
+                  needed | optional}}.
 
 %% The error is a sentence. Reloads of one server wait for each other.
 -spec reload(Name :: atom(), meerkat:config()) -> ok | {error, string()}.
@@ -83,7 +84,7 @@ follow(Name, New, Old, {ok, Replies}) ->
     Closed = closed(New, Old),
     lists:foreach(fun(Message) -> close(Name, Message) end, Closed),
     rates(Name, New),
-    note(Name, Replies, Closed);
+    note(Name, Replies, Closed, New, Old);
 follow(_Name, _New, _Old, dead) ->
     %% The next one begins with the new settings.
     ok.
@@ -106,7 +107,7 @@ late(ok) ->
 -spec steps(meerkat_settings:settings(), meerkat_settings:settings()) -> [step()].
 steps(New, Old) ->
     relay_steps(New, Old) ++ tune_steps(New, Old) ++ policy_steps(New, Old)
-        ++ listener_steps(New, Old).
+        ++ stream_steps(New, Old) ++ certificate_steps(New, Old) ++ listener_steps(New, Old).
 
 relay_steps(#{relays := Relays}, #{relays := Before}) ->
     [{meerkat_relay_setup:relay_address(Relay), [{pool_close, #{pool => Pool}}],
@@ -121,16 +122,30 @@ policy_steps(New, Old) ->
     [{meerkat_relay_setup:policy(New), [meerkat_relay_setup:policy(Old)],
       {"the peer rules are refused", needed}}].
 
-listener_steps(#{listeners := Listeners}, #{listeners := Before}) ->
-    [{meerkat_relay_setup:listen(L), back(L, Before),
-      {["cannot listen on udp ", meerkat_text:address(Local)],
-       case Optional of true -> optional; false -> needed end}}
-     || #{local := Local, optional := Optional} = L <- Listeners, not lists:member(L, Before)].
+stream_steps(New, Old) ->
+    {Streams, Back} = {meerkat_relay_setup:streams(New), meerkat_relay_setup:streams(Old)},
+    [{Streams, [Back], {"the relay does not take the new values", needed}} || Streams =/= Back].
 
-back(#{id := Id}, Before) ->
+%% They count once listeners are told again, and those are told again: to them they are others.
+certificate_steps(New, Old) ->
+    Back = meerkat_relay_setup:certificates(Old),
+    [{Message, Back, {fun(Reply) -> meerkat_relay_setup:complaint(Reply, New) end, needed}}
+     || Message <- meerkat_relay_setup:certificates(New), [Message] =/= Back].
+
+listener_steps(#{listeners := Listeners}, #{listeners := Before} = Old) ->
+    [{meerkat_relay_setup:listen(L), back(L, Before, Old),
+      {["cannot listen on ", meerkat_ctl:transport_name(Transport), " ",
+        meerkat_text:address(Local)],
+       case Optional of true -> optional; false -> needed end}}
+     || #{transport := Transport, local := Local, optional := Optional} = L <- Listeners,
+        not lists:member(L, Before)].
+
+back(#{id := Id}, Before, Old) ->
     case [L || #{id := Same} = L <- Before, Same =:= Id] of
-        [Listener] -> [meerkat_relay_setup:listen(Listener)];
-        [] -> [{unlisten, #{listener => Id}}]
+        [Listener] ->
+            meerkat_relay_setup:certificates(Old) ++ [meerkat_relay_setup:listen(Listener)];
+        [] ->
+            [{unlisten, #{listener => Id}}]
     end.
 
 %% What was there and is no more.
@@ -154,10 +169,9 @@ take(Name, [{Message, Back, {Complaint, Need}} | Steps], Done) ->
         {ok, #{detail := Detail}} when Need =:= optional ->
             ?LOG_WARNING("~ts: ~ts", [Complaint, meerkat_text:escape(Detail)]),
             take(Name, Steps, Done);
-        {ok, #{status := Status, detail := Detail}} ->
+        {ok, Refused} ->
             ok = undo(Name, undoing(Done)),
-            {error, io_lib:format("~ts: ~ts (~ts); nothing has changed",
-                                  [Complaint, meerkat_text:escape(Detail), Status])};
+            {error, [told(Complaint, Refused), "; nothing has changed"]};
         {error, busy} ->
             ok = tell_all(Name, undoing(Done)),
             {error, "the relay program is busy; nothing has changed"};
@@ -169,6 +183,11 @@ take(Name, [{Message, Back, {Complaint, Need}} | Steps], Done) ->
         {error, Gone} ->
             Gone
     end.
+
+told(Complaint, Refused) when is_function(Complaint) ->
+    Complaint(Refused);
+told(Complaint, #{status := Status, detail := Detail}) ->
+    io_lib:format("~ts: ~ts (~ts)", [Complaint, meerkat_text:escape(Detail), Status]).
 
 %% Latest first.
 undoing(Done) ->
@@ -196,13 +215,17 @@ tell_all(Name, Messages) ->
     lists:foreach(fun(Message) -> ok = meerkat_relay:tell(Name, Message) end, Messages).
 
 %% Where we listen now.
-note(Name, Replies, Closed) ->
+note(Name, Replies, Closed, #{listeners := Listeners} = _New, #{listeners := Old}) ->
+    Transports = maps:from_list([{Id, meerkat_ctl:transport_name(Transport)}
+                                 || #{id := Id, transport := Transport} <- Old ++ Listeners]),
     Opened = maps:from_list([{Id, Address} || {{listen, #{listener := Id}}, #{local := Address}}
                                                   <- Replies]),
     Gone = [Id || {unlisten, #{listener := Id}} <- Closed],
     Before = meerkat_listening:bound(Name),
-    _ = [?LOG_NOTICE("listening on udp ~ts", [meerkat_text:address(Address)])
+    _ = [?LOG_NOTICE("listening on ~ts ~ts", [maps:get(Id, Transports),
+                                               meerkat_text:address(Address)])
          || {Id, Address} <- maps:to_list(Opened), not is_map_key(Id, Before)],
-    _ = [?LOG_NOTICE("no longer listening on udp ~ts", [meerkat_text:address(maps:get(Id, Before))])
+    _ = [?LOG_NOTICE("no longer listening on ~ts ~ts",
+                     [maps:get(Id, Transports), meerkat_text:address(maps:get(Id, Before))])
          || Id <- Gone, is_map_key(Id, Before)],
     meerkat_listening:set(Name, maps:without(Gone, maps:merge(Before, Opened))).

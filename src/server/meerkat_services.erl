@@ -32,7 +32,13 @@ uri(Scheme, Address, Query) ->
 bound(Name, Wanted) ->
     #{realms := Realms} = Settings = meerkat_registry:settings(Name),
     [Address || {Id, Address} <- maps:to_list(meerkat_listening:bound(Name)),
-                is_wanted(Wanted, maps:get(Id, Realms), Settings)].
+                is_udp(Id, Settings), is_wanted(Wanted, maps:get(Id, Realms), Settings)].
+
+%% A listener that is gone is not bound.
+is_udp(Id, #{listeners := Listeners}) ->
+    Udp = meerkat_ctl:transport(udp),
+    [] =/= [L || #{id := Same, transport := Transport} = L <- Listeners, Same =:= Id,
+                 Transport =:= Udp].
 
 is_wanted(all, Realm, Settings) -> meerkat_settings:owner(Realm, Settings) =:= default;
 is_wanted(Wanted, Realm, _Settings) -> Wanted =:= Realm.

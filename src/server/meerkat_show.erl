@@ -17,7 +17,10 @@
 status(#{version := Version, otp := Otp, os_pid := Pid, uptime_s := Uptime} = Status) ->
     [io_lib:format("Meerkat ~ts (OTP ~ts), process ~b, up ~ts: ~ts~n",
                    [Version, Otp, Pid, span(Uptime * 1000), condition(Status)]),
-     [row("listening", ["udp ", address(A)]) || A <- maps:get(listeners, Status)],
+     [row("listening", [Transport, address(A)])
+      || {Transport, Key} <- [{"udp ", listeners}, {"tcp ", tcp_listeners},
+                              {"tls ", tls_listeners}],
+         A <- maps:get(Key, Status, [])],
      [row("relaying", relay(Relay)) || Relay <- maps:get(relays, Status)],
      [row("packets by", atom_to_list(Backend)) || #{io_backend := Backend} <- [Status]],
      [row("http", ["http://", address(Http), "/"]) || #{http := {_, _} = Http} <- [Status]],

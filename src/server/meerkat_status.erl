@@ -9,7 +9,9 @@ info(Name) ->
     #{relays := Relays, own_kinds := Kinds} = meerkat_registry:settings(Name),
     #{restarts := Restarts, gap_ms := Gap, gap_total_ms := GapTotal, replayed := Replayed,
       lost := Lost} = meerkat_restarts:counts(Name),
-    #{listeners => bound(Name),
+    #{listeners => meerkat_listening:bound(Name, udp),
+      tcp_listeners => meerkat_listening:bound(Name, tcp),
+      tls_listeners => meerkat_listening:bound(Name, tls),
       relay_restarts => Restarts,
       relay_gap_ms => Gap,
       relay_gap_total_ms => GapTotal,
@@ -23,18 +25,16 @@ info(Name) ->
       xmpp => maps:get(xmpp, meerkat_beside:info(Name)),
       relay => meerkat_relay:stats(Name)}.
 
-bound(Name) ->
-    [Address || {_Id, Address} <- lists:sort(maps:to_list(meerkat_listening:bound(Name)))].
-
 %% meerkat:status/1. Members:
 %%   server, version, otp, os_pid, uptime_s (of the node)
 %%   ready         would an Allocate be welcome? not_ready: why not (meerkat_health)
 %%   draining      and ends_in_s where an end is awaited: seconds, or `infinity`
-%%   listeners, relays    as in meerkat:info/1
+%%   listeners, tcp_listeners, tls_listeners, relays    as in meerkat:info/1
 %%   http          where HTTP is served, `undefined` if it is not
 %%   allocations   how many there are; max_allocations: how many there may be
 %%   relay_restarts   as in meerkat:info/1
 %%   relay         up | down; the rest is only there when it is up:
+%%   connections   of clients over TCP and TLS, open
 %%   workers, io_backend, ports_free, traffic (packets and bytes by direction), drops (by reason,
 %%   those that were)
 %%   answers       as in meerkat:info/1, those that were
@@ -45,7 +45,8 @@ status(Name) ->
     {Uptime, _} = erlang:statistics(wall_clock),
     #{quota := #{total := Max}} = meerkat_registry:settings(Name),
     NotReady = meerkat_health:not_ready(Name),
-    Common = maps:with([listeners, relays, allocations, draining, relay_restarts], Info),
+    Common = maps:with([listeners, tcp_listeners, tls_listeners, relays, allocations, draining,
+                        relay_restarts], Info),
     maps:merge(relay(Relay), Common#{
         server => Name,
         version => list_to_binary(Version),
@@ -61,7 +62,7 @@ status(Name) ->
 
 relay({ok, #{counters := Counters} = Stats}) ->
     Drops = [Counter || {Counter, drop, _} <- meerkat_ctl:counters()],
-    (maps:with([workers, ports_free, io_backend], Stats))#{
+    (maps:with([workers, ports_free, io_backend, connections], Stats))#{
         relay => up,
         traffic => maps:with([client_packets, client_bytes, client_sent_packets, client_sent_bytes,
                               peer_packets, peer_bytes, peer_sent_packets, peer_sent_bytes],

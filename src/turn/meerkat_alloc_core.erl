@@ -113,7 +113,7 @@
 -type attributes() :: [{meerkat_stun:attribute_name(), term()}].
 %% Why it is over, with the counters of all relays it had, as far as they are known. `never_made`:
 %% the relay could not make it. `not_replayed`: the new one could not make it again.
--type ending() :: {deleted | expired | socket_error | admin, Counters :: map()}
+-type ending() :: {deleted | expired | socket_error | closed | admin, Counters :: map()}
                 | relay_down | relay_silent | {never_made | not_replayed, meerkat_ctl:status()}.
 
 -type awaiting() :: none
@@ -263,7 +263,8 @@ limits(Limits, Alloc) ->
 
 gone_reason(0, #alloc{ended_by = By}) -> By;
 gone_reason(1, _Alloc) -> expired;
-gone_reason(_, _Alloc) -> socket_error.
+gone_reason(2, _Alloc) -> socket_error;
+gone_reason(3, _Alloc) -> closed.
 
 %% What an administrator may see.
 -spec info(alloc(), now()) ->

@@ -2,7 +2,7 @@
 %% chose is bound again by the next relay program, and by the next server of the specification.
 -module(meerkat_listening).
 
--export([bound/1, set/2]).
+-export([bound/1, bound/2, set/2]).
 
 -export_type([bound/0]).
 
@@ -12,6 +12,15 @@
 -spec bound(Name :: atom()) -> bound().
 bound(Name) ->
     meerkat_store:get(Name, ?MODULE, bound, #{}).
+
+%% The addresses of one transport, in the order of their listeners.
+-spec bound(Name :: atom(), udp | tcp | tls) -> [{inet:ip_address(), inet:port_number()}].
+bound(Name, Transport) ->
+    Code = meerkat_ctl:transport(Transport),
+    #{listeners := Listeners} = meerkat_registry:settings(Name),
+    Bound = bound(Name),
+    [maps:get(Id, Bound) || #{id := Id, transport := T} <- Listeners, T =:= Code,
+                            is_map_key(Id, Bound)].
 
 -spec set(Name :: atom(), bound()) -> ok.
 set(Name, Bound) ->

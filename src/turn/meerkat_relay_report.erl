@@ -8,9 +8,10 @@
 
 %% The lines of a start, one for each address.
 -spec start(meerkat_listening:bound(), meerkat_settings:settings()) -> ok.
-start(Bound, #{relays := Relays, own_kinds := Kinds}) ->
-    _ = [?LOG_NOTICE("listening on udp ~ts", [meerkat_text:address(Address)])
-         || {_, Address} <- lists:sort(maps:to_list(Bound))],
+start(Bound, #{listeners := Listeners, relays := Relays, own_kinds := Kinds}) ->
+    _ = [?LOG_NOTICE("listening on ~ts ~ts", [meerkat_ctl:transport_name(Transport),
+                                               meerkat_text:address(maps:get(Id, Bound))])
+         || #{id := Id, transport := Transport} <- Listeners, is_map_key(Id, Bound)],
     _ = [?LOG_NOTICE("relaying from ~ts, ports ~b-~b~ts",
                      [meerkat_text:ip(Local), Min, Max,
                       [[", told to clients as ", meerkat_text:ip(Advertised)]

@@ -2,7 +2,11 @@
 %% start and at each reload.
 -module(meerkat_relay_setup).
 
--export([config/1, relay_address/1, policy/1, listen/1, tune/1]).
+-export([config/1, relay_address/1, policy/1, streams/1, certificates/1, listen/1, tune/1]).
+-export([complaint/2]).
+
+%% There is one set of certificates.
+-define(CERTIFICATES, 1).
 
 %% What it makes its tables by; the first message there is.
 -spec config(meerkat_settings:settings()) -> meerkat_ctl:message().
@@ -23,9 +27,31 @@ policy(#{rules := Rules} = Settings) ->
     {policy, #{rules => meerkat_policy:encode(Rules),
                guarded => meerkat_ctl:encode_peers(meerkat_guarded:ports(Settings))}}.
 
+%% For connections of clients.
+-spec streams(meerkat_settings:settings()) -> meerkat_ctl:message().
+streams(#{streams := Streams}) ->
+    {streams, Streams}.
+
+%% None where there are no certificates.
+-spec certificates(meerkat_settings:settings()) -> [meerkat_ctl:message()].
+certificates(#{certificates := #{files := []}}) ->
+    [];
+certificates(#{certificates := #{pairs := Pairs, secret := Secret}}) ->
+    Packed = << <<(byte_size(Chain)):32, Chain/binary, (byte_size(Key)):32, Key/binary>>
+                || #{chain := Chain, key := Key} <- Pairs() >>,
+    [{certificates, #{certificates => ?CERTIFICATES, secret => Secret(), pairs => Packed}}].
+
+%% What the relay says against a certificate, with the files that it is about.
+-spec complaint(Reply :: map(), meerkat_settings:settings()) -> unicode:chardata().
+complaint(#{pair := Pair, detail := Detail}, #{certificates := #{files := Files}}) ->
+    {Chain, Key} = lists:nth(min(Pair + 1, length(Files)), Files),
+    ["tls_cert ", Chain, ", tls_key ", Key, ": ", meerkat_text:escape(Detail)].
+
 -spec listen(meerkat_settings:listener()) -> meerkat_ctl:message().
-listen(#{id := Id} = Listener) ->
-    {listen, (maps:with([transport, local, other, realm], Listener))#{listener => Id}}.
+listen(#{id := Id, certificates := Certificates} = Listener) ->
+    {listen, (maps:with([transport, local, other, realm], Listener))#{
+        listener => Id,
+        certificates => case Certificates of none -> 0; _ -> ?CERTIFICATES end}}.
 
 %% What of config/1 may change while it runs.
 -spec tune(meerkat_settings:settings()) -> meerkat_ctl:message().

@@ -122,7 +122,16 @@ configure(Name, State0, #{relays := Relays, retired := Retired} = Settings) ->
     %% Of those whose allocations will be replayed.
     _ = [meerkat_relay:command(State3#start.wire, 0, Bucket)
          || Bucket <- meerkat_quota:rates(Name, Settings)],
-    told(State3, meerkat_relay_setup:policy(Settings), "the peer rules are refused").
+    State4 = told(State3, meerkat_relay_setup:policy(Settings), "the peer rules are refused"),
+    State5 = told(State4, meerkat_relay_setup:streams(Settings), "connections are refused"),
+    lists:foldl(fun(Message, State) -> certificates(Message, Settings, State) end, State5,
+                meerkat_relay_setup:certificates(Settings)).
+
+certificates(Message, Settings, State) ->
+    case ask(State, Message) of
+        {{certified, #{status := ok}}, Next} -> Next;
+        {{certified, Refused}, _} -> fail("~ts", [meerkat_relay_setup:complaint(Refused, Settings)])
+    end.
 
 relay_address(#{local := Local} = Relay, State) ->
     told(State, meerkat_relay_setup:relay_address(Relay),
@@ -158,7 +167,7 @@ listen(Name, State0, #{listeners := Listeners} = Settings) ->
     ok = meerkat_relay_report:start(Bound, Settings),
     State.
 
-bind(#{id := Id, local := Local} = Listener, Tries, Bound, State) ->
+bind(#{id := Id, transport := Code, local := Local} = Listener, Tries, Bound, State) ->
     case ask(State, meerkat_relay_setup:listen(Listener)) of
         {{listening, #{status := ok, local := Address}}, Next} ->
             {Bound#{Id => Address}, Next};
@@ -166,9 +175,10 @@ bind(#{id := Id, local := Local} = Listener, Tries, Bound, State) ->
             receive after ?BIND_AGAIN_MS -> ok end,
             bind(Listener, Tries - 1, Bound, Next);
         {{listening, #{detail := Detail}}, Next} ->
-            Complaint = [meerkat_text:address(Local), meerkat_text:escape(Detail)],
-            maps:get(optional, Listener) orelse fail("cannot listen on udp ~ts: ~ts", Complaint),
-            ?LOG_WARNING("not listening on udp ~ts: ~ts", Complaint),
+            Complaint = [meerkat_ctl:transport_name(Code), meerkat_text:address(Local),
+                         meerkat_text:escape(Detail)],
+            maps:get(optional, Listener) orelse fail("cannot listen on ~ts ~ts: ~ts", Complaint),
+            ?LOG_WARNING("not listening on ~ts ~ts: ~ts", Complaint),
             {Bound, Next}
     end.
 

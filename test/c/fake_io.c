@@ -4,6 +4,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "io_stream.h"
+
 enum { QUEUE = 64, SOCKETS = 4096, ROOM = 2048 };
 
 struct fake_packet {
@@ -39,6 +41,7 @@ static void fake_stop(struct io *io)
 
 static void fake_destroy(struct io *io)
 {
+    io_streams_close(io);
     free(fake_of(io));
 }
 
@@ -91,6 +94,7 @@ static void fake_wait(struct io *io, uint64_t timeout_ns)
 {
     (void)timeout_ns;
     fake_of(io)->scratch_used = 0;
+    io->settled++;
 }
 
 static void deliver(struct fake_io *f, const struct fake_packet *in)
@@ -118,6 +122,7 @@ static void fake_dispatch(struct io *io)
         if (!f->in[i].socket->removing)
             deliver(f, &f->in[i]);
     f->in_count = 0;
+    io_streams_tell(io);
     while (f->removing_count) {
         struct io_socket *s = f->removing[--f->removing_count];
         close(s->fd);
@@ -152,6 +157,8 @@ struct io *fake_io_create(const struct io_events *events)
     if (!f)
         abort();
     f->io = (struct io){.ops = &fake_ops, .dgram = &fake_dgram_ops, .events = *events};
+    if (io_streams_open(&f->io) != 0)
+        abort();
     return &f->io;
 }
 

@@ -1,6 +1,7 @@
 /*
  * io.h without a kernel: the test delivers datagrams and looks at what was sent, and the clock is
  * whatever the test says. What is delivered waits for io_dispatch; what is removed is closed there.
+ * Streams are real ones: the test has the other end.
  */
 #ifndef MEERKAT_FAKE_IO_H
 #define MEERKAT_FAKE_IO_H

@@ -34,7 +34,7 @@ static int open_listener(struct kit *k, struct addr *local)
     int fd;
     if (!k->real)
         return eventfd(0, 0);
-    must(socket_open_group(local, 1, NULL, &fd) == 0);
+    must(socket_open_group(SOCK_DGRAM, local, 1, NULL, &fd) == 0);
     return fd;
 }
 

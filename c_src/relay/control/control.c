@@ -6,6 +6,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "certificates.h"
 #include "control_state.h"
 #include "cpus.h"
 #include "listeners.h"
@@ -117,6 +118,7 @@ static void serve(struct control *c)
     while (!c->pipe.over)
         turn(c);
     workers_stop(c);
+    certs_destroy(c);
     ports_destroy(&c->ports);
 }
 

@@ -16,7 +16,8 @@
 #include "worker.h"
 
 /* The rooms below know no frames: what they keep to is what Erlang is told. */
-_Static_assert(WORKERS_MAX == (int)CTL_WORKERS_MAX && LISTENERS_MAX == (int)CTL_LISTENERS_MAX &&
+_Static_assert(WORKERS_MAX == (int)CTL_WORKERS_MAX &&
+                   LISTENERS_MAX == TRANSPORTS * (int)CTL_LISTENERS_MAX &&
                    REALM_MAX == (int)CTL_REALM_BYTES_MAX + 1 && POOLS_MAX == (int)CTL_POOLS_MAX &&
                    POLICY_RULES_MAX == (int)CTL_RULES_MAX &&
                    PROMISE_MAX == (int)CTL_PROMISE_BYTES_MAX && GUARDED_MAX == (int)CTL_GUARDED_MAX,
@@ -43,6 +44,8 @@ struct watch {
     uint64_t due;        /* even if nothing is said to have changed */
 };
 
+enum { CERTS_MAX = 32 };
+
 struct control {
     pthread_mutex_t lock;
     struct pipe pipe;
@@ -52,6 +55,7 @@ struct control {
     struct worker *workers;
     unsigned worker_count;
     struct limits limits;
+    unsigned handshake_threads;
     struct socket_buffers buffers;
     enum backend backend;
 
@@ -71,6 +75,12 @@ struct control {
         bool closing;  /* takes no more clients */
         unsigned idle; /* workers that have nobody left there: counted by post_office.c */
     } listeners[LISTENERS_MAX];
+
+    /* certificates.c */
+    struct {
+        uint32_t id; /* 0: free */
+        struct tls_store *store;
+    } certs[CERTS_MAX];
 
     /* allocs.c */
     struct ports ports;

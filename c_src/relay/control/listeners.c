@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "certificates.h"
 #include "post_office.h"
 #include "rules.h"
 #include "transports.h"
@@ -24,13 +25,16 @@ static bool is_realm(struct ctl_bytes realm)
     return realm.len > 0 && realm.len < REALM_MAX;
 }
 
-static struct mail_listen mail_of(const struct ctl_listen *m, const struct addr *local, int fd)
+/* For one worker, with certificates that it then holds. */
+static struct mail_listen mail_of(const struct control *c, const struct ctl_listen *m,
+                                  const struct addr *local, int fd)
 {
     struct mail_listen ml = {.id = m->listener,
                              .fd = fd,
                              .transport = m->transport,
                              .local = *local,
                              .other = m->other,
+                             .certs = certs_hold(c, m->certificates),
                              .realm_len = m->realm.len};
     memcpy(ml.realm, m->realm.data, m->realm.len);
     return ml;
@@ -40,8 +44,10 @@ static struct mail_listen mail_of(const struct ctl_listen *m, const struct addr 
 static void listen_again(struct control *c, const struct ctl_frame *f, const struct addr *local)
 {
     const struct ctl_listen *m = &f->u.listen;
-    struct mail_listen ml = mail_of(m, local, -1);
-    office_mail_all(c, MAIL_LISTEN, &ml, sizeof(ml));
+    for (unsigned i = 0; i < c->worker_count; i++) {
+        struct mail_listen ml = mail_of(c, m, local, -1);
+        office_mail(c, i, MAIL_LISTEN, &ml, sizeof(ml));
+    }
     listening(c, f, CTL_OK, local, "");
 }
 
@@ -82,7 +88,8 @@ void listeners_open(struct control *c, const struct ctl_frame *f)
         listening(c, f, CTL_REFUSED, NULL, "no CONFIG yet, id in use, or value out of range");
         return;
     }
-    int ret = socket_open_group(&local, c->worker_count, &c->buffers, fds);
+    int type = m->transport == CTL_TRANSPORT_UDP ? SOCK_DGRAM : SOCK_STREAM;
+    int ret = socket_open_group(type, &local, c->worker_count, &c->buffers, fds);
     if (ret) {
         listening(c, f, CTL_FAILED, NULL, strerror(-ret));
         return;
@@ -94,7 +101,7 @@ void listeners_open(struct control *c, const struct ctl_frame *f)
     c->listeners[slot].idle = 0;
     rules_spread(c); /* before the first packet: our own port is no peer */
     for (unsigned i = 0; i < c->worker_count; i++) {
-        struct mail_listen ml = mail_of(m, &local, fds[i]);
+        struct mail_listen ml = mail_of(c, m, &local, fds[i]);
         office_mail(c, i, MAIL_LISTEN, &ml, sizeof(ml));
     }
     listening(c, f, CTL_OK, &local, "");

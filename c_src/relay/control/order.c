@@ -1,6 +1,7 @@
 #include "order.h"
 
 #include "allocs.h"
+#include "certificates.h"
 #include "listeners.h"
 #include "log.h"
 #include "post_office.h"
@@ -53,6 +54,12 @@ void order_frame(struct control *c, const uint8_t *frame, size_t len)
         break;
     case CTL_ALLOC_CREATE:
         allocs_create(c, &f);
+        break;
+    case CTL_STREAMS:
+        workers_streams(c, &f);
+        break;
+    case CTL_CERTIFICATES:
+        certs_set(c, &f);
         break;
     case CTL_BUCKET:
         workers_bucket(c, &f);

@@ -10,6 +10,21 @@ static size_t pools_free(const struct ports *p, uint8_t out[POOLS_MAX * 8])
     return p->pool_count * 8;
 }
 
+static void sum_streams(struct control *c, struct ctl_stats_reply *r)
+{
+    uint64_t age = 0;
+    for (unsigned w = 0; w < c->worker_count; w++) {
+        struct worker *worker = &c->workers[w];
+        r->connections += atomic_load_explicit(&worker->connections_live, memory_order_relaxed);
+        r->queued += atomic_load_explicit(&worker->cells_live, memory_order_relaxed) * CELL_SIZE;
+        age = MAX(
+            age, atomic_exchange_explicit(&worker->shard.streams.age_max, 0, memory_order_relaxed));
+    }
+    r->queue_age_us = (uint32_t)(age / 1000);
+    if (c->limits.streams.handshakes)
+        r->handshakes = handshakes_under_way(c->limits.streams.handshakes);
+}
+
 void stats(struct control *c, const struct ctl_frame *f)
 {
     uint8_t counters[COUNTER_COUNT * 8];
@@ -29,6 +44,7 @@ void stats(struct control *c, const struct ctl_frame *f)
         r->mail_in += mailbox_waiting(&c->workers[w].shard.in);
         r->mail_out += mailbox_waiting(&c->workers[w].shard.out);
     }
+    sum_streams(c, r);
     r->workers = (uint16_t)c->worker_count;
     r->io_backend = (uint8_t)c->backend;
     r->mail_out += (uint32_t)pipe_waiting(&c->pipe);

@@ -9,6 +9,13 @@
 #include "post_office.h"
 #include "watch.h"
 
+/* Until STREAMS says otherwise. */
+enum { CONNECTIONS_EACH = 256 };
+#define QUEUE_NS (100 * NS_PER_MS)
+
+enum { HANDSHAKES_MAX = 1024 };
+#define HANDSHAKE_NS (10 * NS_PER_S)
+
 static void report_io(struct control *c, const char *why)
 {
     struct socket_buffers granted = socket_buffers_granted(&c->buffers);
@@ -35,8 +42,12 @@ static void end_all(struct control *c)
         atomic_store(&c->workers[i].stopping, true);
         worker_wake(&c->workers[i]);
     }
-    for (unsigned i = 0; i < c->worker_count; i++) {
+    for (unsigned i = 0; i < c->worker_count; i++)
         pthread_join(c->workers[i].thread, NULL);
+    if (c->limits.streams.handshakes)
+        handshakes_stop(c->limits.streams.handshakes); /* these wake workers */
+    c->limits.streams.handshakes = NULL;
+    for (unsigned i = 0; i < c->worker_count; i++) {
         io_destroy(c->workers[i].shard.io);
         worker_destroy(&c->workers[i]);
     }
@@ -60,6 +71,8 @@ static bool prepare(struct control *c, const struct ctl_config *m)
     ratelimit_init(&c->limits.unauthenticated, m->unauthenticated_rate, m->unauthenticated_burst);
     ratelimit_init(&c->limits.failures, m->unauthenticated_rate, m->unauthenticated_burst);
     shared_bucket_set(&c->limits.total, bandwidth(m->bytes_per_s));
+    crowd_init(&c->limits.streams.crowd, CONNECTIONS_EACH, STREAMS_IDLE);
+    atomic_store(&c->limits.streams.queue_ns, QUEUE_NS);
     c->limits.users_max = m->sessions_max + 1;
     c->limits.users = memory_reserve(c->limits.users_max * sizeof(*c->limits.users));
     c->workers = calloc(WORKERS_MAX, sizeof(*c->workers));
@@ -80,7 +93,10 @@ static int start(struct control *c, const struct ctl_config *m, unsigned n)
     const struct worker_config wc = {
         .doorbell = c->doorbell, .tell = office_tell, .tell_ctx = c, .backend = c->backend};
     memcpy(sc.nonce_key, m->nonce_key.data, STUN_NONCE_KEY_LEN);
-    int ret = 0;
+    c->handshake_threads = n > 2 ? 2 : 1;
+    c->limits.streams.handshakes =
+        handshakes_start(c->handshake_threads, HANDSHAKES_MAX, HANDSHAKE_NS);
+    int ret = c->limits.streams.handshakes ? 0 : -ENOMEM;
     for (sc.index = 0; ret == 0 && sc.index < n; sc.index++) {
         struct worker *w = &c->workers[sc.index];
         ret = worker_init(w, &sc, &wc, c->time);
@@ -152,6 +168,19 @@ void workers_tune(struct control *c, const struct ctl_frame *f, const uint8_t *f
     pipe_reply(&c->pipe, f, CTL_OK, "");
     if (other)
         report_io(c, "");
+}
+
+void workers_streams(struct control *c, const struct ctl_frame *f)
+{
+    const struct ctl_streams *m = &f->u.streams;
+    if (!c->workers || m->queue_ms == 0 || m->per_source == 0) {
+        pipe_reply(&c->pipe, f, CTL_REFUSED,
+                   c->workers ? "STREAMS value out of range" : "no CONFIG yet");
+        return;
+    }
+    atomic_store(&c->limits.streams.queue_ns, m->queue_ms * NS_PER_MS);
+    crowd_set(&c->limits.streams.crowd, m->per_source);
+    pipe_reply(&c->pipe, f, CTL_OK, "");
 }
 
 void workers_bucket(struct control *c, const struct ctl_frame *f)

@@ -34,6 +34,7 @@ struct mail_listen {
     int fd; /* -1: the listener is there, and takes realm and other */
     uint8_t transport;
     struct addr local, other;
+    struct tls_store *certs; /* held for the worker; NULL without TLS */
     size_t realm_len;
     char realm[REALM_MAX];
 };

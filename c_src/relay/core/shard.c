@@ -6,13 +6,21 @@
 #include "crypto.h"
 #include "mail.h"
 
+/* Of a handshake that is over. */
+static void wake(void *ctx)
+{
+    io_wake(((struct shard *)ctx)->io);
+}
+
 int shard_init(struct shard *sh, const struct shard_config *config, struct clock_time start)
 {
     memset(sh, 0, sizeof(*sh));
     sh->config = *config;
     sh->time = start;
     sh->policy = policy_make(NULL, 0, &(struct policy_facts){0});
-    if (!sh->policy || !ways_init(&sh->ways, config->index, LISTENERS_MAX) ||
+    uint32_t streams = config->sessions_max + STREAMS_IDLE;
+    if (!sh->policy || !ways_init(&sh->ways, config->index, LISTENERS_MAX + streams) ||
+        !streams_init(&sh->streams, streams) ||
         !sessions_init(&sh->sessions, &sh->ways, config->sessions_max, config->peers_max,
                        start.now) ||
         !roamers_init(&sh->roamers, &sh->ways, config->sessions_max) ||
@@ -21,11 +29,14 @@ int shard_init(struct shard *sh, const struct shard_config *config, struct clock
         shard_destroy(sh);
         return -ENOMEM;
     }
+    sh->streams.home.wake = wake;
+    sh->streams.home.ctx = sh;
     return 0;
 }
 
 void shard_destroy(struct shard *sh)
 {
+    streams_destroy(&sh->streams);
     sessions_destroy(&sh->sessions);
     roamers_destroy(&sh->roamers);
     pendings_destroy(&sh->pending);
@@ -49,8 +60,15 @@ void shard_random(struct shard *sh, void *out, size_t len)
 
 struct listener *shard_listener(struct shard *sh, uint32_t id)
 {
-    for (size_t i = 0; i < LISTENERS_MAX; i++)
+    for (size_t i = 0; i < sh->listeners_used; i++)
         if (sh->listeners[i].in_use && sh->listeners[i].id == id)
             return &sh->listeners[i];
     return NULL;
+}
+
+bool shard_reach(struct shard *sh, uint32_t listener, uint8_t kind, const struct addr *client,
+                 const struct addr *server, struct flow *out)
+{
+    struct listener *l = shard_listener(sh, listener);
+    return l && l->transport->reach(sh, l, client, server, out) && out->transport->kind == kind;
 }

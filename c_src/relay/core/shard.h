@@ -15,6 +15,7 @@
 #include "ratelimit.h"
 #include "roam.h"
 #include "session.h"
+#include "stream.h"
 #include "stun.h"
 
 enum {
@@ -30,6 +31,7 @@ struct limits {
     struct shared_bucket total;
     struct shared_bucket *users; /* by the number of BUCKET; sessions_max + 1 of them */
     uint32_t users_max;
+    struct stream_limits streams;
 };
 
 struct shard_config {
@@ -56,8 +58,10 @@ struct shard {
     struct io *io;
     struct ways ways;
     struct sessions sessions;
+    struct streams streams;
     struct policy *policy; /* never NULL; before Erlang's nobody may be reached */
     struct listener listeners[LISTENERS_MAX];
+    unsigned listeners_used; /* the first so many are in use, or were */
     struct mailbox in, out;
     bool rang;        /* something was posted since the doorbell was last rung */
     bool calm;        /* something was posted without haste since then */
@@ -85,8 +89,13 @@ struct listener *shard_listener(struct shard *sh, uint32_t id);
 static inline struct listener *shard_listener_of(const struct shard *sh, const struct flow *f)
 {
     struct way_end *e = way_resolve(&sh->ways, f->way);
-    return LIKELY(e) ? container_of(e, struct listener, end) : NULL;
+    return LIKELY(e) ? e->listener : NULL;
 }
+
+/* The flow of a client as messages between threads name it; false where he is not there (any more).
+ */
+bool shard_reach(struct shard *sh, uint32_t listener, uint8_t kind, const struct addr *client,
+                 const struct addr *server, struct flow *out);
 
 /* That many milliseconds from now, as a deadline. */
 static inline uint64_t shard_in_ms(const struct shard *sh, uint32_t ms)

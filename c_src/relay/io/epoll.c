@@ -25,6 +25,7 @@
 #include "clock.h"
 #include "deliver.h"
 #include "direct.h"
+#include "io_stream.h"
 #include "log.h"
 #include "pace.h"
 #include "memory.h"
@@ -132,6 +133,7 @@ static void reuse_buffers(struct poller *p)
     flush(p);
     p->buffers_used = 0;
     p->scratch_used = 0;
+    p->io.settled++;
 }
 
 /* ----------------------------------------------------------------------------- life of sockets */
@@ -271,6 +273,10 @@ static void epoll_dispatch(struct io *io)
     p->brought = 0;
     for (int i = 0; i < p->event_count; i++) {
         struct io_socket *s = p->events[i].data.ptr; /* NULL: woken */
+        if (p->events[i].data.ptr == &p->io.streams) {
+            p->io.streams.ready = true;
+            continue;
+        }
         if (!s || s->removing || s->armed)
             continue;
         if (UNLIKELY(p->events[i].events & EPOLLERR) && s->wants_errors)
@@ -281,6 +287,7 @@ static void epoll_dispatch(struct io *io)
     serve_ready(p, ready);
     while (p->ready_count && p->brought < PLENTY)
         serve_ready(p, p->ready_count);
+    io_streams_dispatch(io);
     pace_note(&p->pace, clock_read().now / CLOCK_SPEED, p->brought);
     reports_tell(&p->reports, p->io.events.ctx);
     close_leaving(p);
@@ -314,7 +321,7 @@ static void wait_for_events(struct io *io, uint64_t timeout_ns)
     struct poller *p = poller_of(io);
     uint64_t timeout = clock_wait(timeout_ns);
     reuse_buffers(p);
-    if (p->ready_count || p->leaving_count || linger(p, timeout))
+    if (p->ready_count || p->leaving_count || io_streams_hungry(io) || linger(p, timeout))
         timeout = 0;
     int n = epoll_wait(p->epoll_fd, p->events, EVENTS, in_ms(timeout));
     if (n < 0 && errno != EINTR)
@@ -346,6 +353,7 @@ static void epoll_destroy(struct io *io)
     struct poller *p = poller_of(io);
     for (uint32_t i = 0; i < p->socket_count; i++)
         close(p->sockets[i]->fd);
+    io_streams_close(io);
     if (p->epoll_fd >= 0)
         close(p->epoll_fd);
     if (p->wake_fd >= 0)
@@ -377,12 +385,15 @@ static const struct io_dgram_ops epoll_dgram_ops = {
 static int open_epoll(struct poller *p)
 {
     struct epoll_event wake = {.events = EPOLLIN | EPOLLET, .data.ptr = NULL};
+    struct epoll_event streams = {.events = EPOLLIN, .data.ptr = &p->io.streams};
+    int ret = io_streams_open(&p->io);
     p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     p->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (p->wake_fd < 0 || p->epoll_fd < 0 ||
-        epoll_ctl(p->epoll_fd, EPOLL_CTL_ADD, p->wake_fd, &wake) != 0)
-        return -errno;
-    return 0;
+    if (ret == 0 && (p->wake_fd < 0 || p->epoll_fd < 0 ||
+                     epoll_ctl(p->epoll_fd, EPOLL_CTL_ADD, p->wake_fd, &wake) != 0 ||
+                     epoll_ctl(p->epoll_fd, EPOLL_CTL_ADD, p->io.streams.fd, &streams) != 0))
+        ret = -errno;
+    return ret;
 }
 
 static bool take_memory(struct poller *p)

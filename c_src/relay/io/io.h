@@ -2,7 +2,7 @@
  * The seam between the relay and the kernel, its life and waiting. A worker owns one `struct io`;
  * behind it stands io_uring (uring.h) or, where that is refused, epoll (epoll.h); in tests a script
  * with a clock of its own (test/c/fake_io.c). What is moved through it is said elsewhere: datagrams
- * in io_dgram.h. Knows nothing about what the bytes mean.
+ * in io_dgram.h, streams in io_stream.h. Knows nothing about what the bytes mean.
  *
  * One turn of a worker: io_wait() submits what was prepared and sleeps; io_dispatch() calls the
  * handlers of sockets to which something happened; whatever is sent meanwhile goes out at the next
@@ -11,11 +11,12 @@
 #ifndef MEERKAT_IO_H
 #define MEERKAT_IO_H
 
-#include <stdint.h>
+#include "list.h"
 
 struct io;
 struct io_socket;
 struct io_dgram_ops;
+struct epoll_event;
 
 /* What is no single socket's owner to handle. */
 struct io_events {
@@ -43,10 +44,21 @@ struct io_counts {
     uint64_t gro_runs, gro_datagrams; /* likewise received */
 };
 
+/* Of io_stream.c. */
+struct io_streams {
+    int fd;            /* readable while one of them is ready */
+    bool ready;        /* the backend has seen that */
+    struct list again; /* to be told of again */
+    struct epoll_event *told;
+    int told_count;
+};
+
 struct io {
     const struct io_ops *ops;
     const struct io_dgram_ops *dgram;
+    struct io_streams streams;
     struct io_events events;
+    uint32_t settled;        /* times that all that was sent from memory was over */
     struct io_counts counts; /* of its own thread; read between two turns */
 };
 

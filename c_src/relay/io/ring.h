@@ -49,7 +49,7 @@ _Static_assert((int)SQ_ENTRIES > (int)RUNS_MAX, "a batch fits the ring");
 
 /* user_data, from the top: operation (4 bits), and of a socket generation (18) and slot (32); of a
  * send index of the run (28) and batch (32). */
-enum op { OP_NONE = 0, OP_RECV, OP_SEND, OP_CANCEL, OP_WAKE };
+enum op { OP_NONE = 0, OP_RECV, OP_SEND, OP_CANCEL, OP_WAKE, OP_STREAMS };
 enum { GEN_MASK = 0x3ffff };
 
 static inline uint64_t tag(enum op op, uint32_t gen, uint32_t slot)
@@ -96,7 +96,8 @@ struct uring {
     int wake_fd;
     uint64_t wake_value;
     bool wake_armed;
-    bool plain_send; /* the kernel takes an address with IORING_OP_SEND */
+    bool streams_armed; /* io.streams is polled */
+    bool plain_send;    /* the kernel takes an address with IORING_OP_SEND */
 };
 
 static inline struct uring *uring_of(struct io *io)

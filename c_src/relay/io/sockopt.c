@@ -1,6 +1,7 @@
 #include "sockopt.h"
 
 #include <errno.h>
+#include <linux/tcp.h>
 
 #include "addr.h"
 
@@ -17,4 +18,11 @@ int sockopt_dont_fragment(int fd, uint8_t family, bool on)
                                            on ? IP_PMTUDISC_DO : IP_PMTUDISC_OMIT)
                              : sockopt_set(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER,
                                            on ? IPV6_PMTUDISC_DO : IPV6_PMTUDISC_DONT);
+}
+
+uint64_t sockopt_delivery_rate(int fd)
+{
+    struct tcp_info info = {0};
+    socklen_t len = sizeof(info);
+    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 ? info.tcpi_delivery_rate : 0;
 }

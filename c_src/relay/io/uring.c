@@ -1,12 +1,14 @@
 #include "uring.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "clock.h"
+#include "io_stream.h"
 #include "log.h"
 #include "memory.h"
 #include "uring_recv.h"
@@ -20,6 +22,14 @@ static void arm_wake(struct uring *u)
     io_uring_prep_read(sqe, u->wake_fd, &u->wake_value, sizeof(u->wake_value), 0);
     sqe->user_data = tag(OP_WAKE, 0, 0);
     u->wake_armed = true;
+}
+
+static void arm_streams(struct uring *u)
+{
+    struct io_uring_sqe *sqe = ring_sqe(u);
+    io_uring_prep_poll_add(sqe, u->io.streams.fd, POLLIN);
+    sqe->user_data = tag(OP_STREAMS, 0, 0);
+    u->streams_armed = true;
 }
 
 /* For several datagrams and a moment while they come close together, else for the first. */
@@ -40,18 +50,21 @@ static void uring_wait(struct io *io, uint64_t timeout_ns)
     struct uring *u = uring_of(io);
     if (!u->wake_armed)
         arm_wake(u);
+    if (UNLIKELY(!u->streams_armed))
+        arm_streams(u);
     if (u->rearm_count) {
         uring_flush(u, 0); /* buffers back first, or the receive would end again at once */
         uring_rearm(u);
     }
     uring_put_runs(u);
-    submit_and_wait(u, u->rearm_count ? 0 : clock_wait(timeout_ns));
+    submit_and_wait(u, u->rearm_count || io_streams_hungry(io) ? 0 : clock_wait(timeout_ns));
     if (UNLIKELY(io_uring_sq_ready(&u->ring))) {
         runs_seal(u->runs); /* not all submitted yet: they and their buffers stay */
         return;
     }
     uring_settle(u, 0);
     u->scratch_used = 0;
+    u->io.settled++;
 }
 
 static void handle(struct uring *u, const struct io_uring_cqe *cqe)
@@ -65,6 +78,10 @@ static void handle(struct uring *u, const struct io_uring_cqe *cqe)
         break;
     case OP_WAKE:
         u->wake_armed = false;
+        break;
+    case OP_STREAMS:
+        u->streams_armed = false;
+        u->io.streams.ready = true;
         break;
     case OP_SEND: /* settled, or so late that its batch is gone */
         u->io.events.on_error(u->io.events.ctx, NULL, -cqe->res);
@@ -85,6 +102,7 @@ static void uring_dispatch(struct io *io)
         n++;
     }
     io_uring_cq_advance(&u->ring, n);
+    io_streams_dispatch(io);
     pace_note(&u->pace, clock_read().now / CLOCK_SPEED, n);
     reports_tell(&u->reports, u->io.events.ctx);
 }
@@ -128,6 +146,7 @@ static void uring_destroy(struct io *io)
         if (u->slots[i].socket)
             close(u->slots[i].socket->fd);
     io_uring_queue_exit(&u->ring);
+    io_streams_close(io);
     close(u->wake_fd);
     memory_release(u->buf_ring, BUFFERS * sizeof(struct io_uring_buf));
     memory_release(u->buffers, (size_t)BUFFERS * STRIDE);
@@ -200,6 +219,9 @@ int uring_create(struct io **out, const struct io_events *events, uint32_t socke
     u->scratch = malloc(SCRATCH_LEN);
     u->consumed = calloc(BUFFERS, sizeof(*u->consumed));
     u->wake_fd = eventfd(0, EFD_CLOEXEC);
+    ret = io_streams_open(&u->io);
+    if (ret)
+        goto err_memory;
     ret = -ENOMEM;
     if (!u->slots || !u->rearm || !u->buf_ring || !u->buffers || !u->runs || !u->scratch ||
         !u->consumed || u->wake_fd < 0)

@@ -142,11 +142,7 @@ static void begin(struct thread *t, struct handshake *s)
         send_home(t, s, HANDSHAKE_GONE);
         return;
     }
-    struct handshake_bytes first = s->in;
-    s->in = (struct handshake_bytes){0};
-    if (go_on(t, s, bytes_of(first.data, first.len)))
-        read_more(t, s);
-    free(first.data);
+    read_more(t, s);
 }
 
 /* ---------------------------------------------------------------------------------- the threads */

@@ -1,7 +1,7 @@
 /*
  * TLS handshakes, on threads of their own: half a millisecond of arithmetic each, which no packet
- * is to wait for. A connection is handed over with what was read of it and comes back to whoever
- * handed it over, done or failed; meanwhile nobody else touches it.
+ * is to wait for. A connection is handed over before anything was read of it and comes back to
+ * whoever handed it over, done or failed; meanwhile nobody else touches it.
  */
 #ifndef MEERKAT_HANDSHAKE_H
 #define MEERKAT_HANDSHAKE_H
@@ -35,7 +35,7 @@ struct handshake {
     struct handshake_home *home;
     int fd;                    /* nonblocking; never closed here */
     struct tls_session *tls;   /* made by handshakes_begin; the home's when it comes back */
-    struct handshake_bytes in; /* what was read already; when it comes back, what is not yet */
+    struct handshake_bytes in; /* what came behind the handshake; set when it comes back */
     enum handshake_end end;
 
     /* Of the thread. */
@@ -53,7 +53,7 @@ struct handshakes *handshakes_start(unsigned threads, uint32_t max, uint64_t tim
 /* What is under way comes back to nobody: descriptors and sessions are closed. */
 void handshakes_stop(struct handshakes *h);
 
-/* Any thread. Takes s, whose home, fd and in are set; the store is held as long as it is needed.
+/* Any thread. Takes s, whose home and fd are set; the store is held as long as it is needed.
  * False, and s is still the caller's, when too many are under way or there is no memory. */
 bool handshakes_begin(struct handshakes *h, struct handshake *s, struct tls_store *store,
                       uint32_t wall_s);

@@ -2,14 +2,15 @@
  * Sockets of the IPv6 family never carry IPv4 (V6ONLY), so that ::ffff:a.b.c.d reaches nothing.
  *
  * The spread is a classic BPF program on the SO_REUSEPORT group, a hash of the client's IP and
- * port. Unlike the kernel's own hash it can be computed here as well: state can be put where its
- * client will arrive.
+ * port, which lie at the same place for UDP and TCP. Unlike the kernel's own hash it can be
+ * computed here as well: state can be put where its client will arrive.
  */
 #include "socket.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
+#include <netinet/tcp.h>
 #include <netinet/udp.h>
 #include <string.h>
 #include <unistd.h>
@@ -19,6 +20,15 @@
 
 /* Odd, as multiplication has to be to mix; the control thread's, who alone opens and asks. */
 static uint32_t mix_port = 0x9e3779b1u, mix_all = 0x85ebca6bu;
+
+enum {
+    BACKLOG = 4096,         /* connections nobody has accepted yet; the kernel may allow fewer */
+    UNSENT_MAX = 16 * 1024, /* bytes the kernel takes beyond what is under way */
+    KEEPALIVE_IDLE_S = 60,  /* before the first question, */
+    KEEPALIVE_EVERY_S = 10, /* between them, */
+    KEEPALIVE_TRIES = 3,    /* and as many go unanswered */
+    UNHEARD_MS = 30000,     /* of what was sent, before the connection is taken for dead */
+};
 
 /* Above rmem_max and wmem_max only with CAP_NET_ADMIN; as much as is allowed without. */
 static void set_buffer(int fd, int force, int ask, uint32_t bytes)
@@ -59,10 +69,35 @@ struct socket_buffers socket_buffers_granted(const struct socket_buffers *asked)
     return granted;
 }
 
-static int open_udp(uint8_t family, const struct socket_buffers *buffers)
+/* The kernel finds the sizes of a connection's buffers by itself, as long as nobody sets them. */
+static void prepare_udp(int fd, const struct socket_buffers *buffers)
+{
+    if (buffers)
+        socket_set_buffers(fd, buffers);
+    sockopt_set(fd, SOL_SOCKET, SO_RXQ_OVFL, 1);
+    sockopt_set(fd, IPPROTO_UDP, UDP_GRO,
+                1); /* where the kernel can (5.0): deliver.h takes it apart */
+}
+
+/* All of it is inherited by the connections that come in: nothing waits to be sent together with
+ * more, little waits unsent in the kernel, where it could not be dropped any more, and who is gone
+ * without a word is found out, whether he is spoken to or not. */
+static void prepare_tcp(int fd)
+{
+    sockopt_set(fd, SOL_SOCKET, SO_REUSEADDR, 1); /* whatever connections of before still linger */
+    sockopt_set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    sockopt_set(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_MAX);
+    sockopt_set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+    sockopt_set(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S);
+    sockopt_set(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_EVERY_S);
+    sockopt_set(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_TRIES);
+    sockopt_set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, UNHEARD_MS);
+}
+
+static int open_socket(int type, uint8_t family, const struct socket_buffers *buffers)
 {
     int domain = family == ADDR_V4 ? AF_INET : AF_INET6;
-    int fd = socket(domain, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int fd = socket(domain, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -errno;
     if (domain == AF_INET6) {
@@ -72,11 +107,10 @@ static int open_udp(uint8_t family, const struct socket_buffers *buffers)
             return ret;
         }
     }
-    if (buffers)
-        socket_set_buffers(fd, buffers);
-    sockopt_set(fd, SOL_SOCKET, SO_RXQ_OVFL, 1);
-    sockopt_set(fd, IPPROTO_UDP, UDP_GRO,
-                1); /* where the kernel can (5.0): deliver.h takes it apart */
+    if (type == SOCK_DGRAM)
+        prepare_udp(fd, buffers);
+    else
+        prepare_tcp(fd);
     return fd;
 }
 
@@ -89,7 +123,7 @@ static int bind_addr(int fd, const struct addr *a)
 
 int socket_open_relayed(const struct addr *a, const struct socket_buffers *buffers)
 {
-    int fd = open_udp(a->family, buffers);
+    int fd = open_socket(SOCK_DGRAM, a->family, buffers);
     if (fd < 0)
         return fd;
     /* ICMP errors are reported (RFC 8656 11.5). DF is set when a client asks for it, and only then
@@ -197,9 +231,9 @@ static void open_up(int fd)
 }
 
 /* Binds without SO_REUSEPORT once: fails where anybody else listens, and settles port 0. */
-static int claim(struct addr *local)
+static int claim(int type, struct addr *local)
 {
-    int fd = open_udp(local->family, NULL);
+    int fd = open_socket(type, local->family, NULL);
     if (fd < 0)
         return fd;
     int ret = bind_addr(fd, local);
@@ -213,17 +247,26 @@ static int claim(struct addr *local)
     return ret;
 }
 
-static int open_member(const struct addr *local, const struct socket_buffers *buffers)
+/* What a listener of datagrams needs besides. */
+static int prepare_listener(int fd, const struct addr *local)
 {
-    int fd = open_udp(local->family, buffers);
-    if (fd < 0)
-        return fd;
-    int ret = sockopt_set(fd, SOL_SOCKET, SO_REUSEPORT, 1);
-    if (ret == 0 && addr_is_any(local))
+    int ret = 0;
+    if (addr_is_any(local))
         ret = local->family == ADDR_V4 ? sockopt_set(fd, IPPROTO_IP, IP_PKTINFO, 1)
                                        : sockopt_set(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
     if (ret == 0) /* data for clients may be cut (RFC 8656 14), whatever ICMP says of the path */
         ret = sockopt_dont_fragment(fd, local->family, false);
+    return ret;
+}
+
+static int open_member(int type, const struct addr *local, const struct socket_buffers *buffers)
+{
+    int fd = open_socket(type, local->family, buffers);
+    if (fd < 0)
+        return fd;
+    int ret = sockopt_set(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+    if (ret == 0 && type == SOCK_DGRAM)
+        ret = prepare_listener(fd, local);
     if (ret == 0)
         ret = shut(fd);
     if (ret == 0)
@@ -235,21 +278,32 @@ static int open_member(const struct addr *local, const struct socket_buffers *bu
     return fd;
 }
 
-int socket_open_group(struct addr *local, unsigned n, const struct socket_buffers *buffers,
-                      int fds[])
+/* TCP sockets are of the group in the order in which they listen. */
+static int listen_all(const int fds[], unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        if (listen(fds[i], BACKLOG) != 0)
+            return -errno;
+    return 0;
+}
+
+int socket_open_group(int type, struct addr *local, unsigned n,
+                      const struct socket_buffers *buffers, int fds[])
 {
     unsigned opened = 0;
-    int ret = claim(local);
+    int ret = claim(type, local);
     if (ret)
         return ret;
     for (; opened < n; opened++) {
-        fds[opened] = open_member(local, buffers);
+        fds[opened] = open_member(type, local, buffers);
         if (fds[opened] < 0) {
             ret = fds[opened];
             goto err_close;
         }
     }
     if (n > 1 && (ret = attach_spread(fds[0], local->family, n)) != 0)
+        goto err_close;
+    if (type == SOCK_STREAM && (ret = listen_all(fds, n)) != 0)
         goto err_close;
     for (unsigned i = 0; i < n; i++)
         open_up(fds[i]);

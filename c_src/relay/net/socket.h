@@ -1,6 +1,7 @@
 /*
- * Opening UDP sockets: the one for a relayed address, and the group of listening sockets among
- * which the kernel spreads clients. Called by the control thread; knows neither rings nor sessions.
+ * Opening sockets: the UDP one for a relayed address, and the group of listening sockets, UDP or
+ * TCP, among which the kernel spreads clients. Called by the control thread; knows neither rings
+ * nor sessions.
  */
 #ifndef MEERKAT_SOCKET_H
 #define MEERKAT_SOCKET_H
@@ -26,13 +27,14 @@ struct socket_buffers socket_buffers_granted(const struct socket_buffers *asked)
 int socket_open_relayed(const struct addr *a, const struct socket_buffers *buffers);
 
 /*
- * Binds n sockets to *local (port 0: any, filled in) and makes the kernel hand every datagram of
- * one client to socket number socket_spread(client, n). None receives before all stand. They
- * receive no datagrams without bytes.
+ * Binds n sockets of a type (SOCK_DGRAM, SOCK_STREAM) to *local (port 0: any, filled in) and makes
+ * the kernel hand every datagram, or the connection, of one client to socket number
+ * socket_spread(client, n). None receives before all stand. Buffers are those of datagrams; TCP
+ * finds its own. Datagrams without bytes are not received.
  * 0, or -errno with nothing left open; -EADDRINUSE also when others share the port by SO_REUSEPORT.
  */
-int socket_open_group(struct addr *local, unsigned n, const struct socket_buffers *buffers,
-                      int fds[]);
+int socket_open_group(int type, struct addr *local, unsigned n,
+                      const struct socket_buffers *buffers, int fds[]);
 
 /* What the spread goes by, before the first group is opened: who does not know it cannot choose his
  * worker by choosing his port. */

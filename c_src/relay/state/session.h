@@ -23,7 +23,7 @@ enum direction { TO_PEER = 0, TO_CLIENT = 1 };
 enum { SESSION_DROPS = 8 }; /* no_channel to over_bandwidth of counters.def */
 /* Who was found a moment ago is looked at first: places for that, powers of two. */
 enum { RECENT_SESSIONS = 1024, RECENT_CHANNELS = 4 };
-enum gone_reason { GONE_DELETED = 0, GONE_EXPIRED = 1, GONE_SOCKET = 2 };
+enum gone_reason { GONE_DELETED = 0, GONE_EXPIRED = 1, GONE_SOCKET = 2, GONE_CLOSED = 3 };
 
 /* One relayed address. */
 struct relayed {

@@ -7,6 +7,7 @@
 #define MEERKAT_TRANSPORT_H
 
 #include "io_dgram.h"
+#include "io_stream.h"
 #include "table.h"
 #include "way.h"
 
@@ -26,6 +27,13 @@ struct transport {
     /* A peer's datagram as ChannelData; into the room before it, where there is any. */
     void (*send_channel)(struct shard *sh, const struct flow *f, uint16_t number,
                          const struct io_packet *p);
+    /* The flow of a client of this listener; false where he is not there (any more). */
+    bool (*reach)(struct shard *sh, struct listener *l, const struct addr *client,
+                  const struct addr *server, struct flow *out);
+    /* For flow_kept; NULL where that is of no interest. */
+    void (*kept)(struct shard *sh, const struct flow *f, bool kept);
+    /* The same with TLS around it, for those who begin with that. NULL: there is none. */
+    const struct transport *secure;
 };
 
 /* Who is talking, and how to answer: the 5-tuple (RFC 8656 3.2) and its way back. */
@@ -37,10 +45,14 @@ struct flow {
 };
 
 /* A listener as one worker has it. */
-enum { LISTENERS_MAX = 32, REALM_MAX = 128 };
+enum { TRANSPORTS = 3, LISTENERS_MAX = TRANSPORTS * 32, REALM_MAX = 128 };
+
+struct tls_store;
 
 struct listener {
-    struct io_socket io;
+    struct io_socket io;     /* of datagrams */
+    struct io_stream accept; /* of connections */
+    struct tls_store *certs; /* held; NULL without TLS */
     struct way_end end;
     uint32_t id;
     bool open;    /* takes new clients */
@@ -72,6 +84,13 @@ static inline void flow_keep(const struct ways *t, struct flow *to, const struct
 static inline void flow_drop(const struct ways *t, const struct flow *f)
 {
     way_release(t, f->way);
+}
+
+/* An allocation answers by it from now on, or does no longer. */
+static inline void flow_kept(struct shard *sh, const struct flow *f, bool kept)
+{
+    if (f->transport->kept)
+        f->transport->kept(sh, f, kept);
 }
 
 /* By 5-tuple, for tables of flows. */

@@ -28,7 +28,8 @@ bool way_open(struct ways *t, struct way_end *e)
         t->used++;
     t->generation = t->generation == GENERATION_MASK ? 1 : t->generation + 1;
     uint64_t number = (uint64_t)t->worker << 56 | (uint64_t)t->generation << 32 | slot;
-    *e = (struct way_end){.way = {number}};
+    e->way = (struct way){number};
+    e->holds = 0;
     t->places[slot] = (struct way_place){number, e};
     return true;
 }

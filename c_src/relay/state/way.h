@@ -11,12 +11,15 @@
 
 #include "base.h"
 
+struct listener;
+
 struct way {
     uint64_t number; /* 0: none */
 };
 
 /* Embedded in what is sent through. */
 struct way_end {
+    struct listener *listener; /* the owner's: by which came who is at its end */
     struct way way;
     uint32_t holds; /* by those who may have to answer later */
 };

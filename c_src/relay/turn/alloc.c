@@ -45,6 +45,7 @@ static void close_relayed(struct shard *sh, struct session *s, struct relayed *r
 void alloc_end(struct shard *sh, struct session *s, enum gone_reason reason)
 {
     move_forget(sh, s);
+    flow_kept(sh, &s->flow, false);
     session_kill(&sh->sessions, s, reason);
     if (reason == GONE_EXPIRED)
         count(sh, CTR_sessions_expired);
@@ -157,17 +158,16 @@ static enum ctl_status open_relayed(struct shard *sh, struct session *s, int fam
 static enum ctl_status make_session(struct shard *sh, const struct mail_alloc *m,
                                     struct session **out)
 {
-    struct listener *l = shard_listener(sh, m->listener);
-    if (!l || m->transport != l->transport->kind)
+    struct flow f;
+    if (!shard_reach(sh, m->listener, m->transport, &m->client, &m->server, &f))
         return CTL_GONE;
-    struct flow f = {
-        .transport = l->transport, .way = l->end.way, .client = m->client, .server = m->server};
     if (session_find(&sh->sessions, &f) || session_by_id(&sh->sessions, m->session))
         return CTL_CONFLICT;
     struct session *s = session_create(&sh->sessions, m->session, &f);
     if (!s)
         return CTL_FULL;
     s->timer.due = on_due;
+    flow_kept(sh, &f, true);
     move_settle(sh, s, m->home);
     s->rate = bandwidth(m->bytes_per_s);
     if (m->bucket && m->bucket < sh->config.limits->users_max)
@@ -206,6 +206,7 @@ void alloc_create(struct shard *sh, const struct mail_alloc *m)
         session_set_timer(&sh->sessions, s);
     if (s && sockets_closed(s)) { /* not one would open */
         created->status = CTL_FULL;
+        flow_kept(sh, &s->flow, false);
         session_kill(&sh->sessions, s, GONE_SOCKET);
         session_free(&sh->sessions, s);
     }

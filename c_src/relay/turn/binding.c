@@ -24,7 +24,7 @@ enum {
 static const struct listener *listener_at(const struct shard *sh, const struct addr *ip,
                                           uint16_t port)
 {
-    for (size_t i = 0; i < LISTENERS_MAX; i++) {
+    for (size_t i = 0; i < sh->listeners_used; i++) {
         const struct listener *l = &sh->listeners[i];
         if (l->in_use && l->open && l->local.port == port && addr_ip_equal(&l->local, ip))
             return l;

@@ -7,8 +7,8 @@
 
 #include "shard.h"
 
-/* One whole message of a client, and the listener it came by. data has IO_HEADROOM and IO_TAILROOM
- * around it and may be changed. */
+/* One whole message of a client, and the listener it came by. data may be sent from until the next
+ * io_wait; what is around it may be another message. */
 void input_message(struct shard *sh, const struct listener *l, const struct flow *f, uint8_t *data,
                    size_t len);
 

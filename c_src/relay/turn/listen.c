@@ -9,6 +9,8 @@
 
 static void change(struct listener *l, const struct mail_listen *m)
 {
+    tls_store_release(l->certs);
+    l->certs = m->certs;
     l->other = m->other;
     l->realm_len = m->realm_len;
     memcpy(l->realm, m->realm, m->realm_len);
@@ -20,6 +22,7 @@ static void add(struct shard *sh, const struct mail_listen *m)
         struct listener *l = &sh->listeners[i];
         if (l->in_use)
             continue;
+        sh->listeners_used = MAX(sh->listeners_used, (unsigned)i + 1);
         *l = (struct listener){
             .id = m->id,
             .open = true,
@@ -27,6 +30,7 @@ static void add(struct shard *sh, const struct mail_listen *m)
             .transport = transport_of(m->transport),
             .local = m->local,
             .io = {.fd = m->fd},
+            .end = {.listener = l},
         };
         change(l, m);
         int ret = l->transport->listen(sh, l);
@@ -35,6 +39,7 @@ static void add(struct shard *sh, const struct mail_listen *m)
             return;
         }
         l->in_use = false;
+        tls_store_release(l->certs);
         log_error("worker %u cannot listen: %s", sh->config.index, strerror(-ret));
         break;
     }
@@ -48,6 +53,8 @@ void listen_mail(struct shard *sh, const struct mail_listen *m)
         add(sh, m);
     else if (l)
         change(l, m);
+    else
+        tls_store_release(m->certs);
 }
 
 void listen_end(struct shard *sh, uint32_t id)
@@ -66,7 +73,7 @@ void listen_over(struct shard *sh, uint32_t id)
 
 void listen_close(struct shard *sh)
 {
-    for (size_t i = 0; i < LISTENERS_MAX; i++) {
+    for (size_t i = 0; i < sh->listeners_used; i++) {
         struct listener *l = &sh->listeners[i];
         if (!l->in_use || l->open || l->closing || l->end.holds)
             continue;
@@ -82,7 +89,8 @@ void listen_close(struct shard *sh)
 
 void listen_buffers(struct shard *sh, const struct socket_buffers *b)
 {
-    for (size_t i = 0; i < LISTENERS_MAX; i++)
-        if (sh->listeners[i].in_use && !sh->listeners[i].closing)
+    for (size_t i = 0; i < sh->listeners_used; i++)
+        if (sh->listeners[i].in_use && !sh->listeners[i].closing &&
+            sh->listeners[i].transport->kind == CTL_TRANSPORT_UDP)
             socket_set_buffers(sh->listeners[i].io.fd, b);
 }

@@ -26,12 +26,7 @@ static struct mail_flow pack(const struct shard *sh, const struct flow *f)
 
 static bool unpack(struct shard *sh, const struct mail_flow *m, struct flow *f)
 {
-    struct listener *l = shard_listener(sh, m->listener);
-    if (!l || m->transport != l->transport->kind)
-        return false;
-    *f = (struct flow){
-        .transport = l->transport, .way = l->end.way, .client = m->client, .server = m->server};
-    return true;
+    return shard_reach(sh, m->listener, m->transport, &m->client, &m->server, f);
 }
 
 static void tell_roamer(struct shard *sh, unsigned to, bool add, const struct session *s,
@@ -80,10 +75,10 @@ void move_session(struct shard *sh, const struct mail_move *m)
     struct flow f;
     struct session *s = session_by_id(&sh->sessions, m->session);
     enum ctl_status status = CTL_OK;
-    if (!s || !unpack(sh, &m->flow, &f)) {
+    if (!s) {
         status = CTL_GONE;
-    } else if (session_find(&sh->sessions, &f)) {
-        status = CTL_CONFLICT;
+    } else if (!unpack(sh, &m->flow, &f) || session_find(&sh->sessions, &f)) {
+        status = CTL_CONFLICT; /* also of a client whose connection is in another worker, or gone */
     } else {
         if (s->move)
             tell_roamer(sh, s->move->home, false, s, &s->move->flow);
@@ -105,7 +100,9 @@ static bool commit(struct shard *sh, struct session *s)
         return false;
     struct flow old = s->flow;
     unsigned old_home = s->flow_home;
+    flow_kept(sh, &old, false);
     session_commit_move(&sh->sessions, s);
+    flow_kept(sh, &s->flow, true);
     if (old_home != sh->config.index)
         tell_roamer(sh, old_home, false, s, &old);
     if (s->flow_home == sh->config.index)

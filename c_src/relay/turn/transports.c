@@ -1,8 +1,10 @@
 #include "transports.h"
 
+#include "tcp.h"
 #include "udp.h"
 
-static const struct transport *const transports[] = {&transport_udp};
+static const struct transport *const transports[] = {&transport_udp, &transport_tcp,
+                                                     &transport_tls};
 
 const struct transport *transport_of(uint8_t kind)
 {

@@ -45,6 +45,15 @@ static void udp_unlisten(struct shard *sh, struct listener *l)
     io_remove(sh->io, &l->io);
 }
 
+static bool udp_reach(struct shard *sh, struct listener *l, const struct addr *client,
+                      const struct addr *server, struct flow *out)
+{
+    (void)sh;
+    *out = (struct flow){
+        .transport = &transport_udp, .way = l->end.way, .client = *client, .server = *server};
+    return true;
+}
+
 static void udp_send(struct shard *sh, const struct flow *f, const uint8_t *data, size_t len)
 {
     struct listener *l = shard_listener_of(sh, f);
@@ -85,4 +94,5 @@ const struct transport transport_udp = {
     .unlisten = udp_unlisten,
     .send = udp_send,
     .send_channel = udp_send_channel,
+    .reach = udp_reach,
 };

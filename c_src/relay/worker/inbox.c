@@ -18,11 +18,17 @@ static bool frame(struct shard *sh, const uint8_t *data, uint32_t len)
     return command_frame(sh, data, len);
 }
 
-static bool listener(struct shard *sh, const uint8_t *data, uint32_t len)
+static struct mail_listen listen_in(const uint8_t *data)
 {
     struct mail_listen m;
-    (void)len;
     memcpy(&m, data, sizeof(m));
+    return m;
+}
+
+static bool listener(struct shard *sh, const uint8_t *data, uint32_t len)
+{
+    const struct mail_listen m = listen_in(data);
+    (void)len;
     listen_mail(sh, &m);
     return true;
 }
@@ -108,7 +114,8 @@ bool inbox_read(struct shard *sh)
     return true;
 }
 
-/* A policy that lies in the box is nobody's yet; descriptors end with the program. */
+/* A policy and certificates that lie in the box are nobody's yet; descriptors end with the program.
+ */
 void inbox_discard(struct shard *sh)
 {
     const uint8_t *record;
@@ -116,6 +123,8 @@ void inbox_discard(struct shard *sh)
     while (sh->in.buf && (record = mailbox_peek(&sh->in, &len))) {
         if (record[0] == MAIL_POLICY)
             policy_drop(policy_in(record + 1));
+        if (record[0] == MAIL_LISTEN)
+            tls_store_release(listen_in(record + 1).certs);
         mailbox_consume(&sh->in);
     }
 }

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "alloc.h"
+#include "conn.h"
 #include "count.h"
 #include "inbox.h"
 #include "listen.h"
@@ -65,6 +66,8 @@ static void publish(struct worker *w, bool read_all)
     atomic_store(&w->starved, !read_all || !list_empty(&t->gone));
     atomic_store_explicit(&w->sessions_live, t->session_slab.live, memory_order_relaxed);
     atomic_store_explicit(&w->peers_live, t->permission_slab.live, memory_order_relaxed);
+    atomic_store_explicit(&w->connections_live, w->shard.streams.live, memory_order_relaxed);
+    atomic_store_explicit(&w->cells_live, w->shard.streams.cells.live, memory_order_relaxed);
     atomic_store_explicit(&w->requests_live, w->shard.pending.slab.live, memory_order_relaxed);
 }
 
@@ -89,8 +92,10 @@ void worker_turn(struct worker *w)
 {
     struct shard *sh = &w->shard;
     io_dispatch(sh->io);
+    conn_arrivals(sh);
     bool read_all = inbox_read(sh);
     timers_run(&sh->sessions.timers, sh->time.now);
+    conn_flush_all(sh);
     alloc_report_gone(sh);
     listen_close(sh);
     publish(w, read_all);

@@ -250,7 +250,7 @@ static void s15_a_wildcard_answers_from_where_it_was_asked(void)
     struct addr any;
     int fd;
     CHECK(addr_parse(&any, "0.0.0.0", 0));
-    CHECK_EQ(socket_open_group(&any, 1, NULL, &fd), 0);
+    CHECK_EQ(socket_open_group(SOCK_DGRAM, &any, 1, NULL, &fd), 0);
     struct io_socket s = {.handler = &handler, .fd = fd, .wants_dest = true};
     CHECK_EQ(io_add(io, &s), 0);
     int peer = open_at(test_loopback());

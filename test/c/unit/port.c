@@ -252,7 +252,7 @@ static void spread(const char *ip)
     int fds[N];
     struct addr local, from;
     CHECK(addr_parse(&local, ip, 0));
-    CHECK_EQ(socket_open_group(&local, N, NULL, fds), 0);
+    CHECK_EQ(socket_open_group(SOCK_DGRAM, &local, N, NULL, fds), 0);
     CHECK(local.port != 0);
     struct sockaddr_storage to;
     socklen_t to_len = addr_to_sockaddr(&local, &to);
@@ -296,9 +296,9 @@ static void a_group_shares_its_port_with_nobody(void)
     struct addr local;
     int fds[2], again[2];
     CHECK(addr_parse(&local, test_loopback(), 0));
-    CHECK_EQ(socket_open_group(&local, 2, NULL, fds), 0);
+    CHECK_EQ(socket_open_group(SOCK_DGRAM, &local, 2, NULL, fds), 0);
     struct addr same = local;
-    CHECK_EQ(socket_open_group(&same, 2, NULL, again), -EADDRINUSE);
+    CHECK_EQ(socket_open_group(SOCK_DGRAM, &same, 2, NULL, again), -EADDRINUSE);
     close(fds[0]);
     close(fds[1]);
 }

@@ -1,0 +1,91 @@
+#include "certificates.h"
+
+#include <string.h>
+#include <time.h>
+
+/* The place of a number, or a free one; -1 when there is none. */
+static int place_of(const struct control *c, uint32_t id)
+{
+    int free = -1;
+    for (int i = CERTS_MAX - 1; i >= 0; i--) {
+        if (c->certs[i].id == id)
+            return i;
+        if (c->certs[i].id == 0)
+            free = i;
+    }
+    return free;
+}
+
+static bool take_text(struct bytes *b, const void **text, size_t *len)
+{
+    uint32_t n;
+    const uint8_t *p;
+    if (!bytes_get32(b, &n) || !bytes_take(b, n, &p))
+        return false;
+    *text = p;
+    *len = n;
+    return true;
+}
+
+/* How many pairs there are; 0 when the bytes are none. */
+static unsigned read_pairs(struct ctl_bytes bytes, struct tls_pair pairs[TLS_PAIRS_MAX])
+{
+    struct bytes b = ctl_cursor(bytes);
+    unsigned n = 0;
+    while (n < TLS_PAIRS_MAX && bytes_left(&b) > 0) {
+        if (!take_text(&b, &pairs[n].chain, &pairs[n].chain_len) ||
+            !take_text(&b, &pairs[n].key, &pairs[n].key_len))
+            return 0;
+        n++;
+    }
+    return bytes_left(&b) ? 0 : n;
+}
+
+static void certified(struct control *c, const struct ctl_frame *f, unsigned pair,
+                      const struct tls_store *store, const char *why)
+{
+    struct ctl_frame out = {
+        .code = CTL_CERTIFIED,
+        .ref = f->ref,
+        .u.certified = {.certificates = f->u.certificates.certificates,
+                        .status = store ? CTL_OK : CTL_REFUSED,
+                        .pair = (uint16_t)pair,
+                        .not_after = store ? (uint64_t)tls_store_not_after(store) : 0,
+                        .detail = ctl_bytes_of(why, strlen(why))}};
+    pipe_send(&c->pipe, &out);
+}
+
+void certs_set(struct control *c, const struct ctl_frame *f)
+{
+    const struct ctl_certificates *m = &f->u.certificates;
+    struct tls_pair pairs[TLS_PAIRS_MAX];
+    char why[TLS_WHY_MAX];
+    unsigned bad = 0, n = read_pairs(m->pairs, pairs);
+    int place = place_of(c, m->certificates);
+    if (!c->workers || m->certificates == 0 || place < 0 || m->secret.len != TLS_SECRET_LEN) {
+        certified(c, f, 0, NULL, "no CONFIG yet, or value out of range");
+        return;
+    }
+    /* By the world's time, however fast the relay's own clock runs. */
+    struct tls_store *store =
+        tls_store_load(pairs, n, m->secret.data, c->handshake_threads, time(NULL), &bad, why);
+    certified(c, f, bad, store, store ? "" : why);
+    if (!store)
+        return;
+    tls_store_release(c->certs[place].store);
+    c->certs[place].store = store;
+    c->certs[place].id = m->certificates;
+}
+
+struct tls_store *certs_hold(const struct control *c, uint32_t id)
+{
+    int place = id ? place_of(c, id) : -1;
+    struct tls_store *store = place < 0 ? NULL : c->certs[place].store;
+    return store ? tls_store_hold(store) : NULL;
+}
+
+void certs_destroy(struct control *c)
+{
+    for (int i = 0; i < CERTS_MAX; i++)
+        tls_store_release(c->certs[i].store);
+}

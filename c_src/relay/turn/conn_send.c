@@ -1,0 +1,155 @@
+#include "conn_send.h"
+
+#include <errno.h>
+
+#include "count.h"
+#include "sockopt.h"
+
+enum {
+    PIECES = 64,
+    STEP = 4096, /* bytes that are begun at a time while the path is slow: what is begun cannot be
+                    dropped any more */
+    ANSWERS_MAX = 64 * 1024, /* bytes of answers that may wait for who does not read */
+};
+
+/* So long what the kernel says of a path is believed. */
+#define LIMIT_NS (50 * NS_PER_MS)
+
+/* ------------------------------------------------------------------------------------- queueing */
+
+/* Data indications are media as ChannelData is; whatever else there is, is an answer. */
+static enum queue_kind kind_of(const uint8_t *message)
+{
+    bool media = stun_demux(message[0]) == DEMUX_CHANNEL ||
+                 load16(message) == (STUN_DATA | STUN_INDICATION << 4);
+    return media ? QUEUE_MEDIA : QUEUE_ANSWER;
+}
+
+static uint64_t queue_ns(const struct shard *sh)
+{
+    return atomic_load_explicit(&sh->config.limits->streams.queue_ns, memory_order_relaxed);
+}
+
+/* So many bytes of media may wait: what the path takes in the time they may wait, and half as much
+ * again. */
+static uint32_t limit_of(struct shard *sh, struct stream *s)
+{
+    if (s->limit && sh->time.now < s->limit_at + LIMIT_NS)
+        return s->limit;
+    s->limit_at = sh->time.now;
+    uint64_t bytes = sockopt_delivery_rate(s->io.fd) / 1000 * (queue_ns(sh) / NS_PER_MS) * 3 / 2;
+    s->limit = (uint32_t)MAX(MIN(bytes, (uint64_t)UINT32_MAX), (uint64_t)STREAM_QUEUE_MIN);
+    return s->limit;
+}
+
+static void trim(struct shard *sh, struct stream *s)
+{
+    uint64_t age = queue_ns(sh);
+    uint64_t oldest = sh->time.now > age ? sh->time.now - age : 0;
+    uint32_t max = s->queue.bytes > STREAM_QUEUE_MIN ? limit_of(sh, s) : STREAM_QUEUE_MIN;
+    struct queue_drops drops = queue_trim(&sh->streams.cells, &s->queue, oldest, max);
+    count_n(sh, CTR_queue_late, drops.late);
+    count_n(sh, CTR_queue_full, drops.full);
+}
+
+void conn_put(struct shard *sh, struct stream *s, const uint8_t *head, size_t head_len,
+              const uint8_t *data, size_t len)
+{
+    enum queue_kind kind = kind_of(head_len ? head : data);
+    if (UNLIKELY(kind == QUEUE_MEDIA && !s->answered)) {
+        count(sh, CTR_media_first); /* Chromium closes when it is not an answer that comes first */
+        return;
+    }
+    if (UNLIKELY(!queue_put(&sh->streams.cells, &s->queue, kind, sh->time.now, head, head_len, data,
+                            len))) {
+        count(sh, CTR_queue_full);
+        s->stuck = s->stuck || kind == QUEUE_ANSWER;
+    } else {
+        s->answered = s->answered || kind == QUEUE_ANSWER;
+        count(sh, CTR_client_sent_packets);
+        count_n(sh, CTR_client_sent_bytes, head_len + len);
+    }
+    if (s->blocked)
+        trim(sh, s);
+    conn_touch(sh, s);
+}
+
+void conn_put_raw(struct shard *sh, struct stream *s, const uint8_t *data, size_t len)
+{
+    s->stuck = s->stuck || !chain_add(&sh->streams.cells, &s->out, data, len);
+    conn_touch(sh, s);
+}
+
+/* -------------------------------------------------------------------------------------- sending */
+
+/* How many bytes the kernel took; -1 when the connection is broken. */
+static ssize_t give(struct stream *s, struct iovec *pieces, unsigned n, size_t len)
+{
+    struct msghdr msg = {.msg_iov = pieces, .msg_iovlen = n};
+    ssize_t sent = sendmsg(s->io.fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent < 0 && errno != EAGAIN && errno != EINTR)
+        return -1;
+    if (sent < (ssize_t)len)
+        s->blocked = s->congested = true;
+    return MAX(sent, 0);
+}
+
+/* What the kernel did not take before. */
+static bool send_rest(struct shard *sh, struct stream *s)
+{
+    while (s->out.len && !s->blocked) {
+        struct iovec pieces[PIECES];
+        unsigned n = chain_pieces(&s->out, pieces, PIECES);
+        size_t len = 0;
+        for (unsigned i = 0; i < n; i++)
+            len += pieces[i].iov_len;
+        ssize_t sent = give(s, pieces, n, len);
+        if (sent < 0)
+            return false;
+        chain_drop(&sh->streams.cells, &s->out, (size_t)sent);
+    }
+    return true;
+}
+
+/* Some of what waits: all of it where the path takes it. */
+static bool send_some(struct shard *sh, struct stream *s)
+{
+    struct streams *t = &sh->streams;
+    uint8_t *data = t->plain;
+    size_t len = queue_take(&t->cells, &s->queue, data, s->congested ? STEP : STREAM_SEND);
+    if (s->tls) {
+        struct wbytes out = wbytes_of(t->net, STREAM_NET);
+        if (!tls_write(s->tls, data, len, &out))
+            return false;
+        data = t->net;
+        len = wbytes_len(&out);
+    }
+    struct iovec piece = {data, len};
+    ssize_t sent = give(s, &piece, 1, len);
+    if (sent < 0)
+        return false;
+    return chain_add(&t->cells, &s->out, data + sent, len - (size_t)sent);
+}
+
+static void note_age(struct shard *sh, const struct stream *s)
+{
+    uint64_t age = sh->time.now - queue_since(&s->queue, sh->time.now);
+    if (UNLIKELY(age > atomic_load_explicit(&sh->streams.age_max, memory_order_relaxed)))
+        atomic_store_explicit(&sh->streams.age_max, age, memory_order_relaxed);
+}
+
+bool conn_flush(struct shard *sh, struct stream *s)
+{
+    if (s->stuck || !send_rest(sh, s))
+        return false;
+    if (s->queue.first && s->congested)
+        trim(sh, s);
+    while (s->queue.first && !s->blocked) {
+        note_age(sh, s);
+        if (!send_some(sh, s))
+            return false;
+    }
+    s->congested = s->congested && !conn_is_flushed(s);
+    s->stuck = s->stuck || s->queue.answers > ANSWERS_MAX;
+    return !s->stuck;
+}

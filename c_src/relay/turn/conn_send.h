@@ -1,0 +1,34 @@
+/*
+ * What goes out on a connection: frames into its queue as they come, and at the end of a turn all
+ * that waits in one send, in TLS records where it has them. Closes nothing.
+ */
+#ifndef MEERKAT_CONN_SEND_H
+#define MEERKAT_CONN_SEND_H
+
+#include "shard.h"
+
+/* A whole message in two parts. */
+void conn_put(struct shard *sh, struct stream *s, const uint8_t *head, size_t head_len,
+              const uint8_t *data, size_t len);
+
+/* It has something to send at the end of the turn, or may have. */
+static inline void conn_touch(struct shard *sh, struct stream *s)
+{
+    if (list_empty(&s->dirty))
+        list_add_tail(&sh->streams.dirty, &s->dirty);
+}
+
+/* Bytes for the network that are no frames: an alert, an answer to a change of keys. They go before
+ * what waits. */
+void conn_put_raw(struct shard *sh, struct stream *s, const uint8_t *data, size_t len);
+
+/* Sends what waits, as far as the kernel takes it. False when the connection is broken. */
+bool conn_flush(struct shard *sh, struct stream *s);
+
+/* Nothing waits. */
+static inline bool conn_is_flushed(const struct stream *s)
+{
+    return !s->out.len && !s->queue.first;
+}
+
+#endif
