@@ -81,7 +81,8 @@ groups() ->
         all_of_it_for_the_time_left, channel_outlives_its_permission, families_with_their_own_ends,
         family_that_ended, all_that_ended, moved_before, move_pending, requests_in_hand,
         move_in_hand, end_in_hand, port_not_free_yet, port_of_somebody_else, relay_dies_again,
-        relay_silent_at_replay, reservation_is_not_replayed, counters_of_both_relays]}].
+        relay_silent_at_replay, refused_at_replay, ended_while_replayed,
+        reservation_is_not_replayed, counters_of_both_relays]}].
 
 %%% Allocate (RFC 8656 7.2)
 
@@ -781,7 +782,7 @@ all_of_it_for_the_time_left(_) ->
                                   pool_v6 => 0, port_v4 => 50000, port_v6 => 0, even => 0,
                                   token => 0, lifetime_ms => 500000, bytes_per_s => 0,
                                   bucket => 0}}, Create),
-    {Back, Effects} = relay_at(100010, Asked, Ref, created(#{})),
+    {Back, Effects} = back_at(100010, Asked, Ref, created(#{})),
     ?assertEqual([{tell, {channel, #{session => ?SESSION, number => 16#4001, peer => ?PEER,
                                      lifetime_ms => 499990, permission_ms => 199990}}},
                   {tell, {permit, #{session => ?SESSION, lifetime_ms => 199990,
@@ -803,7 +804,7 @@ families_with_their_own_ends(_) ->
     {Asked, [{ask, Ref, {alloc_create, Create}}]} = up(1000, down(Alloc)),
     ?assertMatch(#{pool_v4 := 40, port_v4 := 50000, pool_v6 := 60, port_v6 := 50006,
                    lifetime_ms := 3599000}, Create),
-    {_, Effects} = relay_at(1000, Asked, Ref,
+    {_, Effects} = back_at(1000, Asked, Ref,
                             created(#{relayed_v6 => {?RELAY6, 50006}, pool_v6 => 60})),
     ?assertEqual([{tell, {alloc_refresh, #{session => ?SESSION, family => 4,
                                            lifetime_ms => 599000}}},
@@ -821,6 +822,21 @@ all_that_ended(_) ->
     ?assertMatch({_, [{replayed, over}, forget, {stop, {expired, #{}}}]},
                  up(600000, down(made()))).
 
+%% While the address is asked for, and while the others are; the relay tells of the last one's end.
+ended_while_replayed(_) ->
+    Alloc = permitted(bound(dual(), 16#4001, ?PEER), [{9, 9, 9, 9}]),
+    {Asked, [{ask, Ref, _}]} = up(100000, down(Alloc)),
+    {There, [{replayed, there}]} =
+        relay_at(200000, Asked, Ref, created(#{relayed_v6 => {?RELAY6, 50006}, pool_v6 => 60})),
+    Whole = fun(Ms) ->
+        {_, Effects} = meerkat_alloc_core:handle(relay_whole, ?NOW + Ms, There),
+        Effects
+    end,
+    ?assertMatch([{tell, {channel, #{lifetime_ms := 299999, permission_ms := 0}}}, {replayed, ok}],
+                 Whole(300001)),
+    ?assertEqual([{replayed, ok}], Whole(600000)),
+    ?assertMatch({_, [forget, {stop, {expired, #{}}}]}, gone(There, 1)).
+
 %% RFC 8016: the client is where it was last.
 moved_before(_) ->
     #{client := Client} = There = there(),
@@ -832,7 +848,7 @@ move_pending(_) ->
     Pending = resumed_to(There, 0, made_mobile()),
     {Asked, [{ask, Ref, {alloc_create, #{client := ?CLIENT}}}]} = up(0, down(Pending)),
     {Back, [{tell, {alloc_move, #{client := Client}}}, {replayed, ok}]} =
-        relay_at(0, Asked, Ref, created(#{})),
+        back_at(0, Asked, Ref, created(#{})),
     _ = move_done(There, Back).
 
 %% Its client may have been answered by the relay that died: it is as good as done, and done again.
@@ -844,7 +860,7 @@ requests_in_hand(_) ->
          {Down, [{answer, none}]} = meerkat_alloc_core:handle(relay_down, ?NOW, Asked),
          ?assertEqual(info_of(Done, 0), info_of(Down, 0)),
          {Again, [{ask, Ref, {alloc_create, _}}]} = up(0, Down),
-         {Back, Effects} = relay_at(0, Again, Ref, created(#{})),
+         {Back, Effects} = back_at(0, Again, Ref, created(#{})),
          ?assertEqual({replayed, ok}, lists:last(Effects)),
          ?assertEqual(info_of(Done, 0), info_of(Back, 0)),
          ?assertMatch({_, [{ask, _, _}]}, request_to(Back, Request))
@@ -859,7 +875,7 @@ move_in_hand(_) ->
     {Down, [{part, There}, {answer, none}]} =
         meerkat_alloc_core:handle(relay_down, ?NOW, Asked),
     {Again, [{ask, Ref, {alloc_create, #{client := ?CLIENT}}}]} = up(0, Down),
-    {Back, [{replayed, ok}]} = relay_at(0, Again, Ref, created(#{})),
+    {Back, [{replayed, ok}]} = back_at(0, Again, Ref, created(#{})),
     _ = resumed_to(There, 0, Back).
 
 end_in_hand(_) ->
@@ -871,7 +887,7 @@ port_not_free_yet(_) ->
     {Asked, [{ask, Ref, Create}]} = up(0, down(made())),
     {Waiting, [{later, _}]} = relay_at(0, Asked, Ref, taken()),
     {Again, [{ask, Ref2, Create}]} = meerkat_alloc_core:handle(again, ?NOW, Waiting),
-    ?assertMatch({_, [{replayed, ok}]}, relay_at(0, Again, Ref2, created(#{}))).
+    ?assertMatch({_, [{replayed, ok}]}, back_at(0, Again, Ref2, created(#{}))).
 
 %% After a while it is given up.
 port_of_somebody_else(_) ->
@@ -879,17 +895,27 @@ port_of_somebody_else(_) ->
     ?assertMatch({_, [{replayed, lost}, forget, {stop, {not_replayed, no_ports}}]},
                  relay_at(10000, Asked, Ref, taken())).
 
+%% Nothing but a port that is not free yet can be had a moment later.
+refused_at_replay(_) ->
+    [begin
+         {Asked, [{ask, Ref, _}]} = up(0, down(made())),
+         ?assertMatch({_, [{replayed, lost}, forget, {stop, {not_replayed, Status}}]},
+                      relay_at(0, Asked, Ref, created(#{status => Status,
+                                                        relayed_v4 => undefined})))
+     end || Status <- [gone, full, conflict, refused]].
+
 %% At any step; what the one before said late is nobody's.
 relay_dies_again(_) ->
     Alloc = permitted(made(), [{9, 9, 9, 9}]),
     {Asked, [{ask, Ref, Create}]} = up(0, down(Alloc)),
     {Waiting, [{later, _}]} = relay_at(0, Asked, Ref, taken()),
+    {There, [{replayed, there}]} = relay_at(0, Asked, Ref, created(#{})),
     [begin
          {Again, [{ask, Ref2, Create}]} = up(0, down(Before)),
          ?assertMatch({Again, []}, relay_at(0, Again, Ref, created(#{}))),
          ?assertMatch({_, [{tell, {permit, _}}, {replayed, ok}]},
-                      relay_at(0, Again, Ref2, created(#{})))
-     end || Before <- [Asked, Waiting]],
+                      back_at(0, Again, Ref2, created(#{})))
+     end || Before <- [Asked, Waiting, There]],
     ?assertMatch({_, []}, meerkat_alloc_core:handle(again, ?NOW, down(Waiting))).
 
 relay_silent_at_replay(_) ->
@@ -918,7 +944,7 @@ counters_of_both_relays(_) ->
                                    peer_packets => 0, peer_bytes => 0, no_channel => 3},
     {Alloc2, []} = meerkat_alloc_core:handle({relay, 0, {session_stats, Stats}}, ?NOW, Alloc1),
     {Asked, [{ask, Ref, _}]} = up(0, down(Alloc2)),
-    {Back, _} = relay_at(0, Asked, Ref, created(#{})),
+    {Back, _} = back_at(0, Asked, Ref, created(#{})),
     ?assertMatch({_, [forget, {stop, {expired, #{client_packets := 3, client_bytes := 30,
                                                  peer_packets := 4, no_channel := 3}}}]},
                  gone(Back, 1)).
@@ -933,9 +959,14 @@ up(Ms, Alloc) ->
 relay_at(Ms, Alloc, Ref, Message) ->
     meerkat_alloc_core:handle({relay, Ref, Message}, ?NOW + Ms, Alloc).
 
+%% Its addresses are there, and so are all others'.
+back_at(Ms, Alloc, Ref, Message) ->
+    {There, [{replayed, there}]} = relay_at(Ms, Alloc, Ref, Message),
+    meerkat_alloc_core:handle(relay_whole, ?NOW + Ms, There).
+
 replayed(Ms, Alloc) ->
     {Asked, [{ask, Ref, _}]} = up(Ms, down(Alloc)),
-    {_, Effects} = relay_at(Ms, Asked, Ref, created(#{})),
+    {_, Effects} = back_at(Ms, Asked, Ref, created(#{})),
     Effects.
 
 taken() ->

@@ -1,14 +1,14 @@
-%% Runs the properties of prop_stun, prop_frames and prop_request, some thousand cases each, and
-%% shows the smallest case that fails. Knows nothing of what they say.
+%% Runs the properties of prop_stun, prop_frames, prop_request and prop_replay, some thousand cases
+%% each, and shows the smallest case that fails. Knows nothing of what they say.
 -module(prop_SUITE).
 
 -export([all/0, suite/0]).
 -export([encode/1, decode/1, mutated/1, noise/1, verify/1, keys/1, channel/1,
-         frames/1, frames_refused/1, answered/1]).
+         frames/1, frames_refused/1, answered/1, replay_at_any_time/1]).
 
 -spec all() -> [atom()].
 all() -> [encode, decode, mutated, noise, verify, keys, channel, frames, frames_refused,
-          answered].
+          answered, replay_at_any_time].
 
 -spec suite() -> [tuple()].
 suite() -> [{timetrap, {minutes, 5}}].
@@ -49,6 +49,9 @@ answered(_Config) ->
     after
         prop_request:stop(Fixture)
     end.
+
+-spec replay_at_any_time(turn_kit:config()) -> ok.
+replay_at_any_time(_Config) -> holds(prop_replay:prop_replay_at_any_time(), 5000).
 
 holds(Property, Cases) ->
     case proper:quickcheck(Property, [{numtests, Cases}, {max_size, 20}, quiet, long_result]) of

@@ -9,7 +9,7 @@
 
 -include_lib("kernel/include/logger.hrl").
 
--export([start_link/4, info/1, infos/1, disconnect/1, replay/3, whole/2]).
+-export([start_link/4, info/1, infos/1, disconnect/1, replay/3, whole/3]).
 -export([callback_mode/0, init/1, terminate/3]).
 -export([awaiting/3, serving/3, leaving/3]).
 
@@ -23,7 +23,6 @@
     job :: meerkat_request:job() | undefined,   % the request in hand
     %% What the relay has to answer it with, and since when, in microseconds.
     promised = none :: {meerkat_alloc_core:response(), integer()} | none,
-    rest = none :: [meerkat_alloc_core:effect()] | none,    % of a replay, for when all are there
     started :: integer(),
     over = false :: boolean()                   % the core has said stop
 }).
@@ -64,16 +63,17 @@ disconnect(Pid) ->
     end.
 
 %% The wire to another relay: what the allocation had in the one before it is to have there. The
-%% caller hears {replayed, Pid, ok | over | lost}, unless Pid ends.
+%% caller hears {replayed, Pid, there | over | lost}, unless Pid ends.
 -spec replay(pid(), meerkat_wire:wire(), Caller :: pid()) -> ok.
 replay(Pid, Wire, Caller) ->
     Pid ! {replay, Wire, Caller},
     ok.
 
-%% Of those that said ok: all the others are there too, so requests may come, and peers.
--spec whole(pid(), meerkat_wire:wire()) -> ok.
-whole(Pid, Wire) ->
-    Pid ! {whole, Wire},
+%% Of those that said there: all the others are there too, so requests may come, and peers. The
+%% caller hears {replayed, Pid, ok}, unless Pid ends.
+-spec whole(pid(), meerkat_wire:wire(), Caller :: pid()) -> ok.
+whole(Pid, Wire, Caller) ->
+    Pid ! {whole, Wire, Caller},
     ok.
 
 -spec callback_mode() -> gen_statem:callback_mode_result().
@@ -126,8 +126,8 @@ awaiting(state_timeout, silent, #data{wire = Wire} = Data) ->
     end;
 awaiting(state_timeout, again, Data) ->
     step(awaiting, again, Data);
-awaiting(info, {whole, Wire}, #data{wire = Wire, rest = Rest} = Data) when is_list(Rest) ->
-    {next_state, serving, lists:foldl(fun effect/2, Data#data{rest = none}, Rest)};
+awaiting(info, {whole, Wire, Caller}, #data{wire = Wire} = Data) ->
+    step(awaiting, relay_whole, Data#data{replayer = Caller});
 awaiting(Type, Event, Data) ->
     common(awaiting, Type, Event, Data).
 
@@ -178,7 +178,7 @@ common(State, info, {replay, Wire, Caller}, #data{core = Core0} = Data0) ->
     Now = meerkat_clock:now_ms(),
     {Core1, Down} = meerkat_alloc_core:handle(relay_down, Now, Core0),
     Data1 = lists:foldl(fun effect/2,
-                        Data0#data{core = Core1, replayer = Caller, rest = none}, Down),
+                        Data0#data{core = Core1, replayer = Caller}, Down),
     case Data1 of
         #data{over = true} -> run(State, [], Data1);
         #data{} -> step(State, relay_up, Data1#data{wire = Wire})
@@ -199,20 +199,7 @@ step(State, Event, #data{core = Core0} = Data) ->
     {Core, Effects} = meerkat_alloc_core:handle(Event, meerkat_clock:now_ms(), Core0),
     run(State, Effects, Data#data{core = Core}).
 
-%% What is left to replay waits for all the others (meerkat_replay), and so do requests: a peer may
-%% be another's relayed address, which the relay permits only when it is there.
-run(State, Effects, #data{replayer = Replayer} = Data) when is_pid(Replayer) ->
-    case lists:splitwith(fun(Effect) -> Effect =/= {replayed, ok} end, Effects) of
-        {Rest, [Replayed]} ->
-            {next_state, awaiting, effect(Replayed, Data#data{rest = Rest}),
-             {state_timeout, infinity, none}};
-        {Effects, []} ->
-            do(State, Effects, Data)
-    end;
-run(State, Effects, Data) ->
-    do(State, Effects, Data).
-
-do(State, Effects, Data0) ->
+run(State, Effects, Data0) ->
     Data = lists:foldl(fun effect/2, Data0, Effects),
     case next(State, Effects) of
         _ when Data#data.over -> {next_state, leaving, Data, [{state_timeout, 0, over}]};
@@ -222,6 +209,8 @@ do(State, Effects, Data0) ->
         leaving -> {next_state, leaving, Data, {state_timeout, ?REPLY_MS, silent}}
     end.
 
+%% Requests wait for the others that are replayed (meerkat_replay): a peer may be another's relayed
+%% address, which the relay permits only when it is there.
 next(State, Effects) ->
     Has = fun(Tag) -> lists:keymember(Tag, 1, Effects) end,
     case {Has(ask), lists:keyfind(later, 1, Effects), lists:member(forget, Effects)} of
@@ -229,9 +218,10 @@ next(State, Effects) ->
         {_, {later, Ms}, _} -> {awaiting, Ms, again};
         {_, _, true} -> leaving;
         _ ->
-            case Has(answer) orelse Has(replayed) of
-                true -> serving;
-                false -> State
+            case {Has(answer), lists:keyfind(replayed, 1, Effects)} of
+                {_, {replayed, there}} -> {awaiting, infinity, none};
+                {false, false} -> State;
+                _ -> serving
             end
     end.
 

@@ -79,6 +79,8 @@
     | relay_down
     %% Another is there, with its addresses, listeners and policy, and nothing of ours.
     | relay_up
+    %% All that are made again there have their addresses.
+    | relay_whole
     %% The time of `later` is over.
     | again.
 
@@ -103,8 +105,9 @@
     | {release, Token :: pos_integer()}
     %% The event `again`, so many milliseconds from now.
     | {later, Ms :: pos_integer()}
-    %% What became of relay_up: the relay has all of it again; its time was over; it cannot be had.
-    | {replayed, ok | over | lost}
+    %% What became of relay_up: its addresses are there again, and relay_whole is awaited; the relay
+    %% has all of it again; its time was over; it cannot be had.
+    | {replayed, there | ok | over | lost}
     | {log, logger:level(), io:format(), [term()]}
     %% The end; the last effect.
     | {stop, ending()}.
@@ -124,6 +127,7 @@
                   | {permit, [inet:ip_address()]}
                   | {bind, Number :: char(), Peer :: address()}
                   | {replay, TryUntil :: now()}
+                  | whole
                   | deleted.
 
 -record(alloc, {
@@ -211,11 +215,15 @@ handle({relay, Ref, {alloc_created, Created}}, Now, #alloc{awaiting = create, re
 handle({relay, Ref, {alloc_created, #{status := Status}}}, Now,
        #alloc{awaiting = {replay, Until}, ref = Ref} = Alloc) ->
     recreated(Status, Until, Now, Alloc);
+handle({relay, _Ref, {session_gone, _}} = Gone, Now, #alloc{awaiting = whole} = Alloc) ->
+    handle(Gone, Now, Alloc#alloc{awaiting = none});
+handle(relay_whole, Now, #alloc{awaiting = whole} = Alloc) ->
+    whole(Now, prune(Now, Alloc#alloc{awaiting = none}));
 handle({relay, _Ref, {reply, _}}, _Now, #alloc{awaiting = {replay, _}} = Alloc) ->
     {Alloc, []};
 handle({relay, Ref, {reply, #{status := Status, detail := Detail}}}, Now,
        #alloc{awaiting = Awaiting, ref = Ref} = Alloc)
-  when Awaiting =/= none, Awaiting =/= deleted ->
+  when Awaiting =/= none, Awaiting =/= deleted, Awaiting =/= whole ->
     reply(Awaiting, Status, Detail, Now, Alloc#alloc{awaiting = none});
 handle(disconnect, _Now, #alloc{awaiting = none} = Alloc) ->
     {Alloc#alloc{awaiting = deleted, ended_by = admin}, [delete(Alloc), forget] ++ release(Alloc)};
@@ -552,6 +560,7 @@ relay_down(Now, #alloc{awaiting = Awaiting} = Alloc0) ->
     case Awaiting of
         none -> {Alloc, Released};
         {replay, _} -> {Alloc, Released};
+        whole -> {Alloc, Released};
         create -> stop(none, [], relay_down, Alloc0);
         deleted -> stop(none, [], {Alloc#alloc.ended_by, Alloc#alloc.before}, Alloc0);
         %% The client will show the same ticket again.
@@ -583,14 +592,19 @@ relayed_from(Family, #alloc{held = Held, relayed = Relayed}) ->
         _ -> {0, 0}
     end.
 
-recreated(ok, _Until, Now, #alloc{session = Session, held = Held, next = Next} = Alloc) ->
-    Tell = meerkat_alloc_held:commands(Session, Now, Held)
-        ++ [meerkat_alloc_commands:move(Session, Next) || Next =/= none],
-    {Alloc#alloc{awaiting = none}, [{tell, Command} || Command <- Tell] ++ [{replayed, ok}]};
-recreated(_Status, Until, Now, Alloc) when Now < Until ->
+recreated(ok, _Until, _Now, Alloc) ->
+    {Alloc#alloc{awaiting = whole}, [{replayed, there}]};
+%% Nothing else can be had a moment later.
+recreated(no_ports, Until, Now, Alloc) when Now < Until ->
     {Alloc, [{later, ?AGAIN_MS}]};
 recreated(Status, _Until, _Now, Alloc) ->
     stop(none, [{replayed, lost}], {not_replayed, Status}, Alloc#alloc{awaiting = none}).
+
+%% What has ended since its address was asked for is not given to the relay any more.
+whole(Now, #alloc{session = Session, held = Held, next = Next} = Alloc) ->
+    Tell = meerkat_alloc_held:commands(Session, Now, Held)
+        ++ [meerkat_alloc_commands:move(Session, Next) || Next =/= none],
+    {Alloc, [{tell, Command} || Command <- Tell] ++ [{replayed, ok}]}.
 
 sum(Counters, Others) ->
     maps:fold(fun(Name, N, Sum) -> maps:update_with(Name, fun(M) -> M + N end, N, Sum) end,

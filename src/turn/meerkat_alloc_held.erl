@@ -78,9 +78,9 @@ prune(Now, #held{expires = Expires, permissions = Permissions, channels = Channe
     end.
 
 prune_some(Now, #held{expires = Expires} = Held0) ->
-    Over = [Family || {Family, Until} <- maps:to_list(Expires), Until =< Now],
+    Last = last(Held0),
     #held{permissions = Permissions, channels = Channels} = Held =
-        drop([F || F <- Over, length(Over) < map_size(Expires)], Held0),
+        drop([F || {F, Until} <- maps:to_list(Expires), Until =< Now, Until < Last], Held0),
     Held#held{permissions = maps:filter(fun(_, Until) -> Until > Now end, Permissions),
               channels = maps:filter(fun(_, {_, Until}) -> Until > Now end, Channels)}.
 
@@ -151,7 +151,8 @@ view(Now, #held{expires = Expires, permissions = Permissions, channels = Channel
       channels => [#{number => Number, peer => Peer, expires_ms => Until - Now}
                    || {Number, {Peer, Until}} <- lists:sort(maps:to_list(Channels))]}.
 
-%% The commands that give a new relay what is left, where it has the addresses already.
+%% The commands that give a new relay what is left, where it has the addresses already. Held is what
+%% prune/2 left of it at that time: the relay can be told no lifetime that is over.
 -spec commands(Session :: non_neg_integer(), now(), held()) -> [meerkat_ctl:message()].
 commands(Session, Now, Held) ->
     refreshes(Session, Now, Held) ++ channels(Session, Now, Held)

@@ -14,39 +14,52 @@
 %% Processes that have been told and have not answered.
 -define(WINDOW, 128).
 
-%% When all is done the caller hears {replay_over, Pid, outcome()}.
+%% When all is done the caller hears {replay_over, Pid, outcome()}. First all addresses are there,
+%% then all else: a peer may be another's relayed address.
 -spec start_link(meerkat_wire:wire(), [pid()]) -> pid().
 start_link(Wire, Pids) ->
     Caller = self(),
     spawn_link(fun() ->
-        {Now, Later} = lists:split(min(?WINDOW, length(Pids)), Pids),
-        Waiting = lists:foldl(fun(Pid, Asked) -> ask(Pid, Wire, Asked) end, #{}, Now),
-        Outcome = collect(Waiting, Later, Wire, #{ok => 0, over => 0, lost => 0}),
-        lists:foreach(fun(Pid) -> ok = meerkat_alloc:whole(Pid, Wire) end, Pids),
+        Watched = [{Pid, erlang:monitor(process, Pid)} || Pid <- Pids],
+        Replay = fun(Pid) -> meerkat_alloc:replay(Pid, Wire, self()) end,
+        Whole = fun(Pid) -> meerkat_alloc:whole(Pid, Wire, self()) end,
+        {There, Ended} = all(Replay, Watched, #{ok => 0, over => 0, lost => 0}),
+        {[], Outcome} = all(Whole, There, Ended),
         Caller ! {replay_over, self(), Outcome}
     end).
 
-ask(Pid, Wire, Waiting) ->
-    Monitor = erlang:monitor(process, Pid),
-    ok = meerkat_alloc:replay(Pid, Wire, self()),
+%% Tells all of them, some at a time, and waits for what they say: those that are not through yet,
+%% and what became of the others.
+all(Tell, Watched, Outcome) ->
+    {Now, Later} = lists:split(min(?WINDOW, length(Watched)), Watched),
+    Waiting = lists:foldl(fun(One, Told) -> tell(Tell, One, Told) end, #{}, Now),
+    collect(Tell, Waiting, Later, [], Outcome).
+
+tell(Tell, {Pid, Monitor}, Waiting) ->
+    ok = Tell(Pid),
     Waiting#{Pid => Monitor}.
 
-collect(Waiting, [], _Wire, Outcome) when map_size(Waiting) =:= 0 ->
-    Outcome;
-collect(Waiting, Later, Wire, Outcome) ->
+collect(_Tell, Waiting, [], There, Outcome) when map_size(Waiting) =:= 0 ->
+    {There, Outcome};
+collect(Tell, Waiting, Later, There, Outcome) ->
     receive
         {replayed, Pid, What} when is_map_key(Pid, Waiting) ->
-            true = erlang:demonitor(maps:get(Pid, Waiting), [flush]),
-            next(What, Pid, Waiting, Later, Wire, Outcome);
+            heard(What, Pid, Tell, Waiting, Later, There, Outcome);
         {'DOWN', _, process, Pid, Reason} when is_map_key(Pid, Waiting) ->
             What = case Reason of normal -> over; _ -> lost end,
-            next(What, Pid, Waiting, Later, Wire, Outcome)
+            heard(What, Pid, Tell, Waiting, Later, There, Outcome)
     end.
 
-next(What, Pid, Waiting, Later, Wire, Outcome) ->
-    Left = maps:remove(Pid, Waiting),
-    Counted = maps:update_with(What, fun(N) -> N + 1 end, Outcome),
-    case Later of
-        [Next | Rest] -> collect(ask(Next, Wire, Left), Rest, Wire, Counted);
-        [] -> collect(Left, [], Wire, Counted)
-    end.
+%% One that is there is watched on: it may end before the others are.
+heard(there, Pid, Tell, Waiting, Later, There, Outcome) ->
+    Watched = {Pid, maps:get(Pid, Waiting)},
+    next(Tell, maps:remove(Pid, Waiting), Later, [Watched | There], Outcome);
+heard(What, Pid, Tell, Waiting, Later, There, Outcome) ->
+    true = erlang:demonitor(maps:get(Pid, Waiting), [flush]),
+    next(Tell, maps:remove(Pid, Waiting), Later, There,
+         maps:update_with(What, fun(N) -> N + 1 end, Outcome)).
+
+next(Tell, Waiting, [Next | Later], There, Outcome) ->
+    collect(Tell, tell(Tell, Next, Waiting), Later, There, Outcome);
+next(Tell, Waiting, [], There, Outcome) ->
+    collect(Tell, Waiting, [], There, Outcome).
