@@ -15,7 +15,9 @@
          server_starts_afresh/1,
          allocation_killed/1, vm_killed/1, foreground_ends_with_a_sentence/1,
          reloaded_settings_stay/1, drawn_secret_stays/1, embedder_starts_anew/1,
-         forbidden_stays_forbidden/1]).
+         forbidden_stays_forbidden/1,
+         hung_relay_is_replaced/1, hung_worker_is_noticed/1, hung_relay_without_its_owner/1,
+         hung_relay_ends_with_its_server/1, hung_worker_ends_with_its_server/1]).
 -export([init/1]).
 
 -import(turn_kit, [doc/1, open/1, ask/2, challenged/1, signed/3, call/3, allocated/1,
@@ -43,6 +45,11 @@ all() ->
      bandwidth_stays,
      relayed_to_one_another,
      forbidden_stays_forbidden,
+     hung_relay_is_replaced,
+     hung_worker_is_noticed,
+     hung_relay_without_its_owner,
+     hung_relay_ends_with_its_server,
+     hung_worker_ends_with_its_server,
      deaths_end_the_server,
      server_starts_afresh,
      allocation_killed,
@@ -345,6 +352,109 @@ relayed_to_one_another(_Config) ->
          end || {Client, Next} <- Pairs],
         ok
     end).
+
+%%% One that hangs
+
+-spec hung_relay_is_replaced(turn_kit:config()) -> ok.
+hung_relay_is_replaced(_Config) ->
+    doc("a relay program that says nothing more is killed, with one line that says why, and the "
+        "next one has its allocations"),
+    Lines = log_kit:logged(fun() -> turn_kit:with_server(#{}, fun(Server) ->
+        Peers = #{v4 => peer()},
+        Session = session(channel, Server, Peers),
+        OsPid = stopped_relay(Server),
+        #{relay_replayed := 1, relay_lost := 0} = restarted(Server, 1),
+        ?assertNot(is_there(OsPid)),
+        ok = both_ways(Session, Peers)
+    end) end),
+    ?assertMatch([_], [L || L <- Lines, string:find(L, "hangs: it has not answered for 10 s")
+                                            =/= nomatch,
+                            string:find(L, "1 allocations wait") =/= nomatch]).
+
+-spec hung_worker_is_noticed(turn_kit:config()) -> ok.
+hung_worker_is_noticed(_Config) ->
+    doc("one thread of the relay program stands still: the server is neither alive nor ready, and "
+        "another relay program takes over"),
+    Lines = log_kit:logged(fun() -> turn_kit:with_server(#{}, fun(#{name := Name} = Server) ->
+        Peers = #{v4 => peer()},
+        Session = session(channel, Server, Peers),
+        Self = self(),
+        Watcher = spawn_link(fun() ->
+            until(fun() -> lists:member(relay_stalled, meerkat_health:not_ready(Name)) end),
+            Self ! {self(), meerkat_health:alive(Name)}
+        end),
+        ok = held_worker(Server),
+        receive {Watcher, Alive} -> ?assertNot(Alive) end,
+        #{relay_replayed := 1} = restarted(Server, 1),
+        ok = both_ways(Session, Peers)
+    end) end),
+    ?assertMatch([_], [L || L <- Lines, string:find(L, "hangs: one of its threads has stood still")
+                                            =/= nomatch]).
+
+-spec hung_relay_without_its_owner(turn_kit:config()) -> ok.
+hung_relay_without_its_owner(_Config) ->
+    doc("the process that owns a relay program that hangs is killed: the next one kills what would "
+        "keep it from listening"),
+    turn_kit:with_server(#{}, fun(#{name := Name} = Server) ->
+        Peers = #{v4 => peer()},
+        Session = session(channel, Server, Peers),
+        OsPid = stopped_relay(Server),
+        true = exit(meerkat_roles:find(Name, relay), kill),
+        #{relay_replayed := 1, relay_lost := 0} = restarted(Server, 1),
+        ?assertNot(is_there(OsPid)),
+        ok = both_ways(Session, Peers)
+    end).
+
+-spec hung_relay_ends_with_its_server(turn_kit:config()) -> ok.
+hung_relay_ends_with_its_server(_Config) ->
+    doc("a relay program that hangs does not outlive its server"),
+    Name = ?FUNCTION_NAME,
+    {ok, _} = meerkat:start_server(Name, config()),
+    OsPid = stopped_relay(#{name => Name}),
+    ok = meerkat:stop_server(Name),
+    ?assertNot(is_there(OsPid)).
+
+-spec hung_worker_ends_with_its_server(turn_kit:config()) -> ok.
+hung_worker_ends_with_its_server(_Config) ->
+    doc("and one of whose threads stands still ends itself"),
+    Name = ?FUNCTION_NAME,
+    {ok, _} = meerkat:start_server(Name, config()),
+    Monitor = monitor(port, relay_port(#{name => Name})),
+    Owner = meerkat_roles:find(Name, relay),
+    1 = erlang:trace(Owner, true, ['receive']),
+    ok = held_worker(#{name => Name}),
+    ok = meerkat:stop_server(Name),
+    receive {'DOWN', Monitor, port, _, _} -> ok end,
+    receive {trace, Owner, 'receive', {_, {exit_status, Status}}} -> ?assertEqual(71, Status) end,
+    ok.
+
+%% Its number, as text.
+stopped_relay(Server) ->
+    {os_pid, OsPid} = erlang:port_info(relay_port(Server), os_pid),
+    Text = integer_to_list(OsPid),
+    [] = os:cmd("kill -STOP " ++ Text),
+    Text.
+
+%% Holds the thread of the first worker, as a debugger would, until it is killed.
+held_worker(Server) ->
+    {os_pid, OsPid} = erlang:port_info(relay_port(Server), os_pid),
+    {ok, Threads} = file:list_dir("/proc/" ++ integer_to_list(OsPid) ++ "/task"),
+    [Worker | _] = lists:sort([list_to_integer(T) || T <- Threads]) -- [OsPid],
+    Attach = "import ctypes, os, sys\n"
+             "libc = ctypes.CDLL(None, use_errno=True)\n"
+             "if libc.ptrace(16, int(sys.argv[1]), None, None): "
+             "sys.exit(os.strerror(ctypes.get_errno()))\n"
+             "os.waitpid(int(sys.argv[1]), 0x40000000)\n"
+             "os.write(1, b'held')\n"
+             "os.waitpid(int(sys.argv[1]), 0x40000000)\n",
+    Port = open_port({spawn_executable, os:find_executable("python3")},
+                     [{args, ["-c", Attach, integer_to_list(Worker)]}, stream, exit_status,
+                      stderr_to_stdout]),
+    receive
+        {Port, {data, "held"}} -> ok;
+        {Port, {data, Why}} -> throw({skip, "no thread can be held: " ++ Why})
+    after ?TIMEOUT -> error(nothing_held)
+    end.
 
 %%% When it does not help
 

@@ -5,13 +5,17 @@
 -export([alive/1, not_ready/1, not_ready/2]).
 -export_type([reason/0]).
 
--type reason() :: relay_down | not_listening | draining | no_room | no_ports
+-type reason() :: relay_down | relay_stalled | not_listening | draining | no_room | no_ports
                 | meerkat_addresses:reason().
 
-%% Does the relay program answer? One that is too busy to is alive.
+%% Does the relay program answer, and move packets? One that is too busy to answer is alive.
 -spec alive(Name :: atom()) -> boolean().
 alive(Name) ->
-    meerkat_relay:stats(Name) =/= {error, relay_down}.
+    case meerkat_relay:stats(Name) of
+        {ok, Stats} -> not meerkat_relay:is_stalled(Stats);
+        {error, busy} -> true;
+        {error, relay_down} -> false
+    end.
 
 %% Why it would take no more allocations; nothing when it would.
 -spec not_ready(Name :: atom()) -> [reason()].
@@ -28,6 +32,7 @@ not_ready(Name) ->
 not_ready(Name, #{relay := Relay, allocations := N, allocations_max := Most,
                   draining := Draining}) ->
     [relay_down || Relay =:= {error, relay_down}]
+        ++ [relay_stalled || {ok, Stats} <- [Relay], meerkat_relay:is_stalled(Stats)]
         ++ [not_listening || map_size(meerkat_listening:bound(Name)) =:= 0]
         ++ [draining || Draining]
         ++ [no_room || N >= Most]

@@ -2,7 +2,7 @@
 %% wait for the reply. The port to it belongs to meerkat_relay_owner, the bytes go by meerkat_wire.
 -module(meerkat_relay).
 
--export([command/3, command/4, call/2, tell/2, stats/1, os_pid/1, admits/2, code/1, io_backend/1]).
+-export([command/3, command/4, call/2, tell/2, stats/1, is_stalled/1, os_pid/1, admits/2, code/1, io_backend/1]).
 
 -export_type([failure/0]).
 
@@ -15,6 +15,7 @@
 -type failure() :: dead | slow | busy | stopped.
 
 -define(CALL_MS, 5000).
+-define(STALLED_MS, 10000).
 
 %% Sends a command. `closed`: the relay at the end of this wire is gone, and with it all that the
 %% command could have meant.
@@ -63,12 +64,14 @@ tell(Name, Message) ->
     end.
 
 %% The relay's counters and tables: workers, what moves packets, sessions, peers (permissions),
-%% requests it waits for our answer to, bytes of mail on its way, ports free (in all, and by pool),
+%% requests it waits for our answer to, bytes of mail on its way, how long one of the
+%% workers owes a sign of life, ports free (in all, and by pool),
 %% counters by name. For who only wants to look, `relay_down` is all but busy.
 -spec stats(Name :: atom()) ->
     {ok, #{workers := non_neg_integer(), io_backend := io_uring | epoll,
            sessions := non_neg_integer(), peers := non_neg_integer(), requests := non_neg_integer(),
            mail_in := non_neg_integer(), mail_out := non_neg_integer(),
+           stalled_ms := non_neg_integer(),
            ports_free := non_neg_integer(), pools := #{pos_integer() => non_neg_integer()},
            counters := #{atom() => non_neg_integer()}}}
     | {error, relay_down | busy}.
@@ -79,6 +82,12 @@ stats(Name) ->
         {error, Failure} when Failure =:= dead; Failure =:= slow; Failure =:= stopped ->
             {error, relay_down}
     end.
+
+%% Does a worker stand still, so that its clients get no answer? It is asked with each STATS, and owes
+%% one since the first.
+-spec is_stalled(#{stalled_ms := non_neg_integer(), _ => _}) -> boolean().
+is_stalled(#{stalled_ms := Ms}) ->
+    Ms >= ?STALLED_MS.
 
 named_counters(#{io_backend := Backend, counters := Values, pools := Pools} = Stats) ->
     Names = [Name || {Name, _, _} <- meerkat_ctl:counters()],

@@ -11,6 +11,10 @@
 -record(state, {
     name :: atom(),
     port :: port(),
+    os_pid :: pos_integer() | none,
+    silent = 0 :: non_neg_integer(),                    % questions since it last said something
+    stalled = 0 :: non_neg_integer(),                   % answers in a row that said a thread was
+    hung = none :: none | string(),                     % why it is killed
     wire :: meerkat_wire:wire(),
     route :: meerkat_relay_dispatch:route(),
     begun :: binary(),                                  % of a frame whose rest is yet to come
@@ -22,8 +26,16 @@
     ref :: meerkat_ctl:ref()
 }).
 
-%% Less than a supervisor waits for its child.
+%% Together less than a supervisor waits for its child.
 -define(STOP_MS, 3000).
+-define(KILL_MS, 1000).
+%% It is asked for its counters so often, for the sake of an answer. One that has been asked so many
+%% times and has said nothing hangs, and so it does when so many answers in a row say that one of its
+%% threads stands still. Both are counted and not timed: a machine, or a relay, that slept has
+%% neither asked nor answered meanwhile.
+-define(ASK_MS, 2000).
+-define(SILENT, 5).
+-define(STALLED, 2).
 %% Words; as in meerkat_request.
 -define(HEAP, 32768).
 
@@ -44,7 +56,8 @@ init(Name) ->
     end.
 
 %% Here for everybody from now on. A reload that came before found nobody to tell.
-up(Name, Settings, #{port := Port, wire := Wire, early := Early, begun := Begun, ref := Ref}) ->
+up(Name, Settings, #{port := Port, os_pid := OsPid, wire := Wire, early := Early, begun := Begun,
+                     ref := Ref}) ->
     ok = meerkat_roles:take(Name, replaying),
     ok = meerkat_roles:give(Name, port, Port),
     ok = meerkat_roles:give(Name, wire, Wire),
@@ -53,7 +66,8 @@ up(Name, Settings, #{port := Port, wire := Wire, early := Early, begun := Begun,
               request_code => meerkat_relay:code(request)},
     case meerkat_registry:settings(Name) of
         Settings ->
-            {ok, #state{name = Name, port = Port, wire = Wire, route = Route, early = Early,
+            _ = ask_later(),
+            {ok, #state{name = Name, port = Port, os_pid = OsPid, wire = Wire, route = Route, early = Early,
                         begun = Begun, ref = Ref}, {continue, replay}};
         _ ->
             down(Name, "the configuration changed while the relay was starting")
@@ -89,9 +103,21 @@ handle_cast({tell, Message}, #state{wire = Wire} = State) ->
 -spec handle_info(term(), #state{}) -> {noreply, #state{}} | {stop, term(), #state{}}.
 handle_info({Port, {data, Bytes}}, #state{port = Port, begun = Begun} = State) ->
     {Frames, Next} = meerkat_wire:split(Begun, Bytes),
-    heard(Frames, now_us(), State#state{begun = Next});
+    heard(Frames, now_us(), State#state{begun = Next, silent = 0});
+handle_info({Port, {exit_status, _}}, #state{port = Port, hung = [_ | _] = Why} = State) ->
+    stop(Why, State);
 handle_info({Port, {exit_status, Status}}, #state{port = Port} = State) ->
     stop(meerkat_relay_start:ended({exit_status, Status}), State);
+handle_info(ask, #state{hung = [_ | _]} = State) ->
+    {noreply, State};
+handle_info(ask, #state{silent = ?SILENT} = State) ->
+    {noreply, kill("it has not answered for ~b s", [?SILENT * ?ASK_MS div 1000], State)};
+handle_info(ask, #state{port = Port, silent = Silent} = State) ->
+    %% It need not be read: a pipe that stays full is no answer either.
+    _ = erlang:port_command(Port, meerkat_wire:framed(meerkat_ctl:encode(0, {stats, #{}})),
+                            [nosuspend]),
+    _ = ask_later(),
+    {noreply, State#state{silent = Silent + 1}};
 handle_info({'EXIT', Port, Reason}, #state{port = Port} = State) ->
     stop(meerkat_relay_start:ended({port, Reason}), State);
 handle_info({later, Job}, #state{replay = none} = State) ->
@@ -113,23 +139,15 @@ handle_info(_Other, State) ->
 
 %% In order: when this returns every port is free for whoever starts next.
 -spec terminate(term(), #state{}) -> ok.
-terminate(_Reason, #state{port = Port, wire = Wire, ref = Ref}) ->
-    case meerkat_relay:command(Wire, Ref, {stop, #{}}) of
-        closed -> ok;
-        ok -> await_exit(Port)
-    end.
-
-await_exit(Port) ->
-    receive
-        {Port, {exit_status, _}} -> ok;
-        {'EXIT', Port, _} -> ok
-    after ?STOP_MS ->
-        %% It sees the end of file, if it sees anything.
-        try port_close(Port) of
-            true -> ok
-        catch
-            error:badarg -> ok          % closed just now
-        end
+terminate(_Reason, #state{port = Port, os_pid = OsPid, wire = Wire, ref = Ref}) ->
+    case meerkat_relay:command(Wire, Ref, {stop, #{}}) =:= closed
+            orelse meerkat_relay_program:await_exit(Port, ?STOP_MS) of
+        true ->
+            ok;
+        false ->
+            ok = meerkat_relay_program:kill(OsPid),
+            _ = meerkat_relay_program:await_exit(Port, ?KILL_MS),
+            ok
     end.
 
 %% The supervisor starts another.
@@ -137,12 +155,37 @@ stop(Sentence, #state{name = Name} = State) ->
     ok = meerkat_restarts:died(Name, Sentence),
     {stop, {shutdown, Sentence}, State}.
 
+%%% Whether it lives
+
+ask_later() ->
+    erlang:send_after(?ASK_MS, self(), ask).
+
+%% Its exit comes, and ends this process.
+kill(Why, Args, #state{os_pid = OsPid} = State) ->
+    ok = meerkat_relay_program:kill(OsPid),
+    State#state{hung = lists:flatten(io_lib:format("the relay program hangs: " ++ Why
+                                                   ++ ", and was killed", Args))}.
+
+%% A thread that moves packets may stand still while the one that talks to us does not.
+alive(_Stats, #state{hung = [_ | _]} = State) ->
+    State;
+alive(#{stalled_ms := Ms} = Stats, #state{stalled = Before} = State) ->
+    case meerkat_relay:is_stalled(Stats) of
+        false ->
+            State#state{stalled = 0};
+        true when Before + 1 < ?STALLED ->
+            State#state{stalled = Before + 1};
+        true ->
+            kill("one of its threads has stood still for ~b s", [Ms div 1000], State)
+    end.
+
 %%% What it says
 
 heard([Frame | Frames], Now, #state{route = Route} = State) ->
     case meerkat_relay_dispatch:frame(Frame, Now, Route) of
         done -> heard(Frames, Now, State);
         {io, Io} -> heard(Frames, Now, reported(Io, State));
+        {reply, 0, {stats_reply, Stats}} -> heard(Frames, Now, alive(Stats, State));
         {reply, Ref, Message} -> heard(Frames, Now, replied(Ref, Message, State));
         {stop, Sentence} -> stop(Sentence, State)
     end;

@@ -11,11 +11,12 @@
 
 %% What the owner goes on with. `early`: frames that came meanwhile and are nobody's reply; `begun`:
 %% the part there is of the one after them.
--type started() :: #{port := port(), wire := meerkat_wire:wire(), early := [binary()],
-                     begun := binary(), ref := meerkat_ctl:ref()}.
+-type started() :: #{port := port(), os_pid := pos_integer() | none, wire := meerkat_wire:wire(),
+                     early := [binary()], begun := binary(), ref := meerkat_ctl:ref()}.
 
 -record(start, {
     port :: port(),
+    os_pid :: pos_integer() | none,
     wire :: meerkat_wire:wire(),
     begun = <<>> :: binary(),
     early = [] :: [binary()],
@@ -30,17 +31,26 @@
 -define(BIND_AGAIN, 600).
 -define(BIND_AGAIN_MS, 5).
 
-%% Returns once every listener is bound; where, meerkat_listening knows.
+%% Returns once every listener is bound; where, meerkat_listening knows. After an error the program
+%% has ended.
 -spec start(Name :: atom(), meerkat_settings:settings()) -> {ok, started()} | {error, string()}.
 start(Name, Settings) ->
+    case open(Name, Settings) of
+        {ok, Opened} -> start(Name, Opened, Settings);
+        {error, Sentence} -> {error, Sentence}
+    end.
+
+start(Name, #start{port = Port, os_pid = OsPid} = Opened, Settings) ->
     try
-        Ready = configure(Name, introduce(open(Settings), Settings), Settings),
-        #start{port = Port, wire = Wire, early = Early, begun = Begun, ref = Ref} =
+        Ready = configure(Name, introduce(Opened, Settings), Settings),
+        #start{wire = Wire, early = Early, begun = Begun, ref = Ref} =
             listen(Name, Ready, Settings),
-        {ok, #{port => Port, wire => Wire, early => Early, begun => Begun, ref => Ref}}
+        {ok, #{port => Port, os_pid => OsPid, wire => Wire, early => Early, begun => Begun,
+               ref => Ref}}
     catch
         throw:{sentence, Format, Args} ->
-            {error, lists:flatten(io_lib:format(Format, Args))}
+            _ = erlang:port_info(Port) =/= undefined andalso meerkat_relay_program:kill(OsPid),
+            {error, sentence(Format, Args)}
     end.
 
 %% The ref after this one.
@@ -51,51 +61,46 @@ next(Ref) -> Ref + 1.
 %% How the program ended, as a sentence.
 -spec ended({exit_status, non_neg_integer()} | {port, Reason :: term()}) -> string().
 ended({exit_status, Status}) when Status > 128 ->
-    lists:flatten(io_lib:format("the relay program ended: killed by signal ~b", [Status - 128]));
+    sentence("the relay program ended: killed by signal ~b", [Status - 128]);
 ended({exit_status, Status}) ->
-    lists:flatten(io_lib:format("the relay program ended: exit status ~b", [Status]));
+    sentence("the relay program ended: exit status ~b", [Status]);
 ended({port, Reason}) ->
-    lists:flatten(io_lib:format("the relay program ended: ~tp", [Reason])).
+    sentence("the relay program ended: ~tp", [Reason]).
 
 -spec fail(io:format(), [term()]) -> no_return().
 fail(Format, Args) ->
     throw({sentence, Format, Args}).
 
+sentence(Format, Args) ->
+    lists:flatten(io_lib:format(Format, Args)).
+
 %%% The program
 
-open(Settings) ->
-    Program = program(Settings),
-    %% It has no use for secrets, and parses what comes from the network.
-    Unset = [{binary_to_list(Variable), false}
-             || Variable <- meerkat_config_schema:secret_variables()],
-    Options = [stream, binary, exit_status, nouse_stdio, {args, []}, {env, Unset}],
-    try open_port({spawn_executable, Program}, Options) of
-        Port -> #start{port = Port, wire = meerkat_wire:start_link(Port), ref = ?FIRST_REF}
-    catch
-        error:Reason -> fail("the relay program ~ts cannot be started: ~ts",
-                             [Program, file:format_error(Reason)])
+open(Name, Settings) ->
+    case meerkat_relay_program:path(Settings) of
+        {error, Sentence} -> {error, Sentence};
+        Program -> opened(Program, meerkat_relay_program:start(Name, Program))
     end.
 
-program(#{relay_program := default}) ->
-    case code:priv_dir(meerkat) of
-        {error, bad_name} -> fail("the relay program is not there: no priv directory", []);
-        Dir -> filename:join(Dir, "meerkat_relay")
-    end;
-program(#{relay_program := Program}) ->
-    Program.
+opened(_Program, {ok, Port, OsPid}) ->
+    {ok, #start{port = Port, os_pid = OsPid, wire = meerkat_wire:start_link(Port),
+                ref = ?FIRST_REF}};
+opened(Program, {error, Reason}) ->
+    {error, sentence("the relay program ~ts cannot be started: ~ts",
+                     [Program, file:format_error(Reason)])}.
 
 %% Only the part of HELLO that every version has is read before the versions agree.
-introduce(#start{port = Port} = State, Settings) ->
+introduce(State, Settings) ->
+    Program = meerkat_relay_program:path(Settings),
     Hello = meerkat_relay:code(hello),
     Magic = meerkat_ctl:magic(),
     case frame(State, any) of
         {<<Hello, 0:24, 0:32, Magic:32, Version:16, Hash:64, _/binary>>, Next} ->
             Ours = {meerkat_ctl:version(), meerkat_ctl:table_hash()},
-            agree({Version, Hash}, Ours, program(Settings)),
+            agree({Version, Hash}, Ours, Program),
             Next;
         _ ->
-            true = port_close(Port),
-            fail("~ts is not a Meerkat relay: it does not begin with HELLO", [program(Settings)])
+            fail("~ts is not a Meerkat relay: it does not begin with HELLO", [Program])
     end.
 
 agree(Both, Both, _Program) ->

@@ -25,6 +25,17 @@ static void sum_streams(struct control *c, struct ctl_stats_reply *r)
         r->handshakes = handshakes_under_way(c->limits.streams.handshakes);
 }
 
+/* How long a worker has owed a turn since it was asked for one; asks it where it owes none. */
+static uint32_t stalled_ms(struct worker *w, uint64_t now)
+{
+    uint64_t asked = atomic_load(&w->asked);
+    if (asked)
+        return (uint32_t)((now - asked) / NS_PER_MS);
+    atomic_store(&w->asked, now);
+    worker_wake(w);
+    return 0;
+}
+
 void stats(struct control *c, const struct ctl_frame *f)
 {
     uint8_t counters[COUNTER_COUNT * 8];
@@ -38,6 +49,7 @@ void stats(struct control *c, const struct ctl_frame *f)
         store64(counters + i * 8, sum);
     }
     for (unsigned w = 0; w < c->worker_count; w++) {
+        r->stalled_ms = MAX(r->stalled_ms, stalled_ms(&c->workers[w], c->time.now));
         r->sessions += atomic_load_explicit(&c->workers[w].sessions_live, memory_order_relaxed);
         r->peers += atomic_load_explicit(&c->workers[w].peers_live, memory_order_relaxed);
         r->requests += atomic_load_explicit(&c->workers[w].requests_live, memory_order_relaxed);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "cpus.h"
+#include "log.h"
 #include "post_office.h"
 #include "watch.h"
 
@@ -15,6 +16,8 @@ enum { CONNECTIONS_EACH = 256 };
 
 enum { HANDSHAKES_MAX = 1024 };
 #define HANDSHAKE_NS (10 * NS_PER_S)
+/* For all workers to end in; less than Erlang waits for the program. */
+enum { JOIN_MAX_S = 2 };
 
 static void report_io(struct control *c, const char *why)
 {
@@ -36,14 +39,28 @@ static void set_spread(const uint8_t *nonce_key)
     socket_spread_key(key);
 }
 
+/* A worker that stands still is not waited for: the end of the process ends it too, and frees what
+ * the next relay wants to bind. */
+static void join_all(struct control *c)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until); /* what pthread_timedjoin_np goes by */
+    until.tv_sec += JOIN_MAX_S;
+    for (unsigned i = 0; i < c->worker_count; i++) {
+        if (pthread_timedjoin_np(c->workers[i].thread, NULL, &until) == 0)
+            continue;
+        log_error("worker %u does not end: ending without it", i);
+        _exit(EXIT_SYSTEM);
+    }
+}
+
 static void end_all(struct control *c)
 {
     for (unsigned i = 0; i < c->worker_count; i++) {
         atomic_store(&c->workers[i].stopping, true);
         worker_wake(&c->workers[i]);
     }
-    for (unsigned i = 0; i < c->worker_count; i++)
-        pthread_join(c->workers[i].thread, NULL);
+    join_all(c);
     if (c->limits.streams.handshakes)
         handshakes_stop(c->limits.streams.handshakes); /* these wake workers */
     c->limits.streams.handshakes = NULL;

@@ -100,6 +100,7 @@ void worker_turn(struct worker *w)
     listen_close(sh);
     publish(w, read_all);
     ring(w);
+    atomic_store(&w->asked, 0);
 }
 
 /* ---------------------------------------------------------------------------------- the thread */

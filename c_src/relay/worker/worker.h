@@ -24,6 +24,8 @@ struct worker {
     struct worker_config config;
     _Atomic bool starved;  /* work waits for room on the way out: wake when there is some */
     _Atomic bool stopping; /* set by the control thread, then a wake */
+    /* For a turn, by the control thread, at this time; 0 since it had one. */
+    _Atomic uint64_t asked;
     _Atomic uint32_t connections_live;
     _Atomic uint64_t cells_live;
     _Atomic uint32_t sessions_live, peers_live, requests_live;

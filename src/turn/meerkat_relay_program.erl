@@ -1,0 +1,98 @@
+%% The relay program as a process of the system: started, and seen to its end. One that does not end
+%% when it is told to, or when nobody owns its port any more, is killed: it would keep the ports
+%% that the next one needs. Knows no message; what is said to it is for others.
+-module(meerkat_relay_program).
+
+-include_lib("kernel/include/logger.hrl").
+
+-export([path/1, start/2, kill/1, await_exit/2]).
+
+%% What the system calls it, and when it started, for numbers are given again.
+-type id() :: {OsPid :: pos_integer(), Started :: term()}.
+
+%% So long one may take to end that has lost its owner, and so often it is looked at.
+-define(END_MS, 1000).
+-define(LOOK_MS, 5).
+
+-spec path(meerkat_settings:settings()) -> file:name_all() | {error, string()}.
+path(#{relay_program := default}) ->
+    case code:priv_dir(meerkat) of
+        {error, bad_name} ->
+            {error, "the relay program is not there: no priv directory"};
+        Dir ->
+            filename:join(Dir, "meerkat_relay")
+    end;
+path(#{relay_program := Program}) ->
+    Program.
+
+%% Its port, which the caller owns. The one before is gone when this returns.
+-spec start(Name :: atom(), file:name_all()) ->
+    {ok, port(), OsPid :: pos_integer() | none} | {error, Reason :: term()}.
+start(Name, Program) ->
+    ok = end_before(Name),
+    %% It has no use for secrets, and parses what comes from the network.
+    Unset = [{binary_to_list(Variable), false}
+             || Variable <- meerkat_config_schema:secret_variables()],
+    try open_port({spawn_executable, Program},
+                  [stream, binary, exit_status, nouse_stdio, {args, []}, {env, Unset}]) of
+        Port ->
+            OsPid = case erlang:port_info(Port, os_pid) of
+                {os_pid, Pid} -> Pid;
+                undefined -> none       % it has ended
+            end,
+            _ = OsPid =/= none andalso
+                meerkat_store:put_lasting(Name, ?MODULE, last, {OsPid, started(OsPid)}),
+            {ok, Port, OsPid}
+    catch
+        error:Reason -> {error, Reason}
+    end.
+
+%% At once. To be called only while its port is open: the system has not given its number to another
+%% process then.
+-spec kill(OsPid :: pos_integer() | none) -> ok.
+kill(none) ->
+    ok;
+kill(OsPid) ->
+    _ = os:cmd("kill -KILL " ++ integer_to_list(OsPid)),
+    ok.
+
+%% For the owner of its port: has it ended by itself within so many milliseconds?
+-spec await_exit(port(), Ms :: non_neg_integer()) -> boolean().
+await_exit(Port, Ms) ->
+    receive
+        {Port, {exit_status, _}} -> true;
+        {'EXIT', Port, _} -> true
+    after Ms ->
+        false
+    end.
+
+%% The owner of the one before was killed, maybe, and could not see it to its end.
+end_before(Name) ->
+    case meerkat_store:get(Name, ?MODULE, last) of
+        none -> ok;
+        Id -> ended(Id, ?END_MS)
+    end.
+
+ended({OsPid, _} = Id, Ms) when Ms =< 0 ->
+    case is_there(Id) of
+        true ->
+            ?LOG_WARNING("the relay program before, process ~b, did not end: it is killed", [OsPid]),
+            ok = kill(OsPid);
+        false ->
+            ok
+    end;
+ended(Id, Ms) ->
+    case is_there(Id) of
+        true ->
+            receive after ?LOOK_MS -> ok end,
+            ended(Id, Ms - ?LOOK_MS);
+        false ->
+            ok
+    end.
+
+-spec is_there(id()) -> boolean().
+is_there({OsPid, Started}) ->
+    started(OsPid) =:= Started andalso Started =/= none.
+
+started(OsPid) ->
+    maps:get(started, meerkat_proc:usage(OsPid), none).
