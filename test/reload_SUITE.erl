@@ -11,6 +11,9 @@
          x83_bandwidth_of_live_allocations/1, socket_buffers/1,
          what_needs_a_restart_is_refused/1,
          listeners_come_and_go/1, a_listener_goes_with_its_last_client/1,
+         a_removed_listener_comes_back_while_its_clients_live/1,
+         a_removed_listener_keeps_clients_that_moved/1,
+         allocations_of_a_removed_listener_are_replayed/1,
          realm_of_a_listener/1, a_listener_that_cannot_be/1,
          relay_addresses_come_and_go/1, the_next_relay_knows_what_was/1,
          a_relay_address_that_cannot_be/1, what_the_relay_goes_by/1, what_cannot_be_is_refused/1,
@@ -292,6 +295,66 @@ a_listener_goes_with_its_last_client(_Config) ->
         eventually(fun() -> reload(Server, Both) =:= ok end),
         success(allocate(fresh(Server, #{to => {?HERE, Port}})))
     end).
+
+a_removed_listener_comes_back_while_its_clients_live(_Config) ->
+    doc("the same address again: it takes new clients, and those it has kept go on; it may go again"),
+    Port = turn_kit:free_ports(1),
+    Both = #{listeners => [listener({127, 0, 0, 4}, 0), listener(?HERE, Port)]},
+    with_server(Both#{workers => 2}, fun(Server) ->
+        Clients = [allocated(Server, [], #{to => {?HERE, Port}}) || _ <- [1, 2, 3]],
+        [begin
+             ok = reload(Server, #{listeners => [listener({127, 0, 0, 4}, 0)]}),
+             ok = reload(Server, Both),
+             _ = [success(allocate(fresh(Server, #{to => {?HERE, Port}}))) || _ <- [1, 2, 3]],
+             [success(call(Client, refresh, [])) || Client <- Clients]
+         end || _ <- [1, 2, 3]],
+        ok = reload(Server, #{listeners => [listener({127, 0, 0, 4}, 0)]}),
+        ok = takes_nobody(Server, {?HERE, Port}),
+        [success(call(Client, refresh, [])) || Client <- Clients]
+    end).
+
+a_removed_listener_keeps_clients_that_moved(_Config) ->
+    doc("RFC 8016: requests of clients that have moved are taken on it too, whichever worker they "
+        "come to"),
+    Both = #{listeners => [listener(?HERE, 0), listener({127, 0, 0, 4}, 0)]},
+    with_server(Both#{workers => 4, mobility => true}, fun(Server) ->
+        Moved = [begin
+            Client = allocated(Server, [{mobility_ticket, <<>>}], #{}),
+            New = challenged(maps:merge(Client, maps:with([socket, here], open(Server, #{})))),
+            Ticket = turn_kit:get(mobility_ticket, maps:get(answer, Client)),
+            success(call(New, refresh, [{mobility_ticket, Ticket}])),
+            New
+        end || _ <- lists:seq(1, 12)],
+        ok = reload(Server, #{listeners => [listener({127, 0, 0, 4}, 0)], mobility => true}),
+        [success(call(New, create_permission, [{xor_peer_address, {?FRIEND, 5000}}]))
+         || New <- Moved]
+    end).
+
+allocations_of_a_removed_listener_are_replayed(_Config) ->
+    doc("the relay dies: who came by a listener that is no more has what he had, without delay, and "
+        "the listener takes nobody else"),
+    Both = #{listeners => [listener(?HERE, 0), listener({127, 0, 0, 4}, 0)]},
+    with_server(Both, fun(#{name := Name, port := Port} = Server) ->
+        Peer = peer(?FRIEND),
+        Client = allocated(Server),
+        success(permit(Client, [Peer])),
+        ok = reload(Server, #{listeners => [listener({127, 0, 0, 4}, 0)]}),
+        {ok, OsPid} = meerkat_relay:os_pid(Name),
+        [] = os:cmd("kill -9 " ++ integer_to_list(OsPid)),
+        eventually(fun() -> maps:get(relay_restarts, meerkat:info(Name)) =:= 1 end),
+        #{relay_replayed := 1, relay_lost := 0} = meerkat:info(Name),
+        peer_same(Client, Peer),
+        success(call(Client, refresh, [])),
+        ok = takes_nobody(Server, {?HERE, Port})
+    end).
+
+%% A stranger there is not answered: what the other listener says to the same socket comes first.
+takes_nobody(Server, There) ->
+    #{listeners := [Other]} = meerkat:info(maps:get(name, Server)),
+    Stranger = open(Server, #{to => There}),
+    send(Stranger, turn_kit:request(binding, [])),
+    turn_kit:fence(Stranger#{to := Other}),
+    ok.
 
 realm_of_a_listener(_Config) ->
     doc("another realm is in the next challenge; allocations go on"),

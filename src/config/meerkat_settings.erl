@@ -67,6 +67,8 @@
                       ticket_key := meerkat_ticket:key(),
                       %% Addresses that are no longer relayed from, but may have allocations.
                       retired := [relay()],
+                      %% Listeners that are no more, but may have allocations.
+                      retired_listeners := [listener()],
                       %% The last numbers given.
                       last_listener := non_neg_integer(),
                       last_pool := non_neg_integer(),
@@ -154,6 +156,7 @@ fresh() ->
       realms => #{},
       relays => [],
       retired => [],
+      retired_listeners => [],
       last_listener => 0,
       last_pool => 0}.
 
@@ -187,9 +190,10 @@ settings(Name, Config, IsDrawn, Kept) ->
     #{realm := Realm, secrets := Secrets} = Config,
     #{nonce_key := NonceKey, ticket_key := TicketKey, listeners := ListenersBefore,
       realms := RealmsBefore, relays := RelaysBefore, retired := Retired,
+      retired_listeners := RetiredListeners,
       last_listener := LastListener, last_pool := LastPool} = Kept,
     {Listeners, Listener} = numbered(id, [transport, local], listeners(Config, Realm),
-                                     ListenersBefore, LastListener),
+                                     ListenersBefore ++ RetiredListeners, LastListener),
     {Relays, Pool} = numbered(pool, [local, advertised, min_port, max_port],
                               maps:get(relays, Config), RelaysBefore ++ Retired, LastPool),
     Limits = limits(Config, TicketKey, Relays),
@@ -209,6 +213,7 @@ settings(Name, Config, IsDrawn, Kept) ->
                            maps:from_list([{Id, R} || #{id := Id, realm := R} <- Listeners])),
       relays => Relays,
       retired => (RelaysBefore ++ Retired) -- Relays,
+      retired_listeners => without(Listeners, ListenersBefore ++ RetiredListeners),
       last_listener => Listener,
       last_pool => Pool,
       rules => meerkat_policy:rules(Config),
@@ -373,6 +378,11 @@ numbered(Field, Keys, Wanted, Known, Last) ->
             end
         end, {Known, Last}, Wanted),
     {Numbered, Next}.
+
+%% By their numbers: what else there is of a listener may have changed.
+without(Listeners, Known) ->
+    Ids = [Id || #{id := Id} <- Listeners],
+    [L || #{id := Id} = L <- Known, not lists:member(Id, Ids)].
 
 family(Ip) when tuple_size(Ip) =:= 4 -> 4;
 family(_Ip) -> 6.

@@ -85,9 +85,10 @@ follow(Name, New, Old, {ok, Replies}) ->
     lists:foreach(fun(Message) -> close(Name, Message) end, Closed),
     rates(Name, New),
     note(Name, Replies, Closed, New, Old);
-follow(_Name, _New, _Old, dead) ->
+follow(Name, New, Old, dead) ->
     %% The next one begins with the new settings.
-    ok.
+    Gone = [Id || {unlisten, #{listener := Id}} <- closed(New, Old)],
+    meerkat_listening:retire(Name, maps:with(Gone, meerkat_listening:bound(Name))).
 
 %% All else is in force by now, and this cannot be refused; it may only come late.
 close(Name, Message) ->
@@ -228,4 +229,5 @@ note(Name, Replies, Closed, #{listeners := Listeners} = _New, #{listeners := Old
     _ = [?LOG_NOTICE("no longer listening on ~ts ~ts",
                      [maps:get(Id, Transports), meerkat_text:address(maps:get(Id, Before))])
          || Id <- Gone, is_map_key(Id, Before)],
+    ok = meerkat_listening:retire(Name, maps:with(Gone, Before)),
     meerkat_listening:set(Name, maps:without(Gone, maps:merge(Before, Opened))).

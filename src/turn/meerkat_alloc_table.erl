@@ -2,7 +2,7 @@
 %% tables are meerkat_registry's; reading and writing is done by whoever calls.
 -module(meerkat_alloc_table).
 
--export([count/1, sessions/1]).
+-export([count/1, sessions/1, server_ports/1]).
 -export([five_tuple/1, enter/4, claim/4, forget/3, leave/3, bury/2, find/2, pid/2]).
 
 -export_type([five_tuple/0, key/0]).
@@ -21,6 +21,15 @@ count(Name) ->
 -spec sessions(Name :: atom()) -> [{session(), pid()}].
 sessions(Name) ->
     ets:tab2list(meerkat_registry:table(Name, sessions)).
+
+%% The ports of ours that clients with an allocation came to.
+-spec server_ports(Name :: atom()) -> [inet:port_number()].
+server_ports(Name) ->
+    Ports = ets:foldl(fun
+        ({<<_, _:16, Port:16, _/binary>>, _, _}, Ports) -> Ports#{Port => true};
+        (_ByTicket, Ports) -> Ports
+    end, #{}, meerkat_registry:table(Name, tuples)),
+    maps:keys(Ports).
 
 %% RFC 8656 2: the 5-tuple as the server sees it.
 -spec five_tuple(meerkat_alloc_core:place()) -> five_tuple().

@@ -2,7 +2,7 @@
 %% chose is bound again by the next relay program, and by the next server of the specification.
 -module(meerkat_listening).
 
--export([bound/1, bound/2, set/2]).
+-export([bound/1, bound/2, set/2, retire/2, retired/1]).
 
 -export_type([bound/0]).
 
@@ -25,3 +25,13 @@ bound(Name, Transport) ->
 -spec set(Name :: atom(), bound()) -> ok.
 set(Name, Bound) ->
     meerkat_store:put_lasting(Name, ?MODULE, bound, Bound).
+
+%% Those at these addresses are no longer configured; allocations made through them may go on.
+-spec retire(Name :: atom(), bound()) -> ok.
+retire(Name, Gone) ->
+    meerkat_store:put_lasting(Name, ?MODULE, retired, maps:merge(retired(Name), Gone)).
+
+%% Where listeners were that are no more, and some of them are again.
+-spec retired(Name :: atom()) -> bound().
+retired(Name) ->
+    meerkat_store:get(Name, ?MODULE, retired, #{}).

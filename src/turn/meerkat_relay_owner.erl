@@ -22,6 +22,7 @@
     io_backend = none :: none | 1 | 2,                  % what moves packets, once it was told
     calls = #{} :: #{meerkat_ctl:ref() => gen_server:from()},
     replay = none :: pid() | none,                      % at work
+    retired :: [Listener :: pos_integer()],             % open for the replay
     later = [] :: [meerkat_request:job()],              % what waits for its end, latest first
     ref :: meerkat_ctl:ref()
 }).
@@ -57,7 +58,7 @@ init(Name) ->
 
 %% Here for everybody from now on. A reload that came before found nobody to tell.
 up(Name, Settings, #{port := Port, os_pid := OsPid, wire := Wire, early := Early, begun := Begun,
-                     ref := Ref}) ->
+                     ref := Ref, retired := Retired}) ->
     ok = meerkat_roles:take(Name, replaying),
     ok = meerkat_roles:give(Name, port, Port),
     ok = meerkat_roles:give(Name, wire, Wire),
@@ -68,7 +69,7 @@ up(Name, Settings, #{port := Port, os_pid := OsPid, wire := Wire, early := Early
         Settings ->
             _ = ask_later(),
             {ok, #state{name = Name, port = Port, os_pid = OsPid, wire = Wire, route = Route, early = Early,
-                        begun = Begun, ref = Ref}, {continue, replay}};
+                        begun = Begun, ref = Ref, retired = Retired}, {continue, replay}};
         _ ->
             down(Name, "the configuration changed while the relay was starting")
     end.
@@ -126,6 +127,8 @@ handle_info({later, Job}, #state{replay = none} = State) ->
 handle_info({later, Job}, #state{later = Later} = State) ->
     {noreply, State#state{later = [Job | Later]}};
 handle_info({replay_over, Pid, Outcome}, #state{name = Name, replay = Pid} = State) ->
+    _ = [meerkat_relay:command(State#state.wire, 0, {unlisten, #{listener => Id}})
+         || Id <- State#state.retired],
     ok = meerkat_restarts:over(Name, Outcome),
     ok = meerkat_roles:leave(Name, replaying),
     ok = lists:foreach(fun meerkat_request:again/1, lists:reverse(State#state.later)),

@@ -9,10 +9,11 @@
 
 -export_type([started/0]).
 
-%% What the owner goes on with. `early`: frames that came meanwhile and are nobody's reply; `begun`:
+%% What the owner goes on with. `retired`: listeners that are there for the replay only. `early`: frames that came meanwhile and are nobody's reply; `begun`:
 %% the part there is of the one after them.
 -type started() :: #{port := port(), os_pid := pos_integer() | none, wire := meerkat_wire:wire(),
-                     early := [binary()], begun := binary(), ref := meerkat_ctl:ref()}.
+                     early := [binary()], begun := binary(), ref := meerkat_ctl:ref(),
+                     retired := [Listener :: pos_integer()]}.
 
 -record(start, {
     port :: port(),
@@ -43,10 +44,10 @@ start(Name, Settings) ->
 start(Name, #start{port = Port, os_pid = OsPid} = Opened, Settings) ->
     try
         Ready = configure(Name, introduce(Opened, Settings), Settings),
-        #start{wire = Wire, early = Early, begun = Begun, ref = Ref} =
-            listen(Name, Ready, Settings),
+        {Retired, Listening} = listen_retired(Name, listen(Name, Ready, Settings), Settings),
+        #start{wire = Wire, early = Early, begun = Begun, ref = Ref} = Listening,
         {ok, #{port => Port, os_pid => OsPid, wire => Wire, early => Early, begun => Begun,
-               ref => Ref}}
+               ref => Ref, retired => Retired}}
     catch
         throw:{sentence, Format, Args} ->
             _ = erlang:port_info(Port) =/= undefined andalso meerkat_relay_program:kill(OsPid),
@@ -171,6 +172,18 @@ listen(Name, State0, #{listeners := Listeners} = Settings) ->
     ok = meerkat_beside:changed(Name),
     ok = meerkat_relay_report:start(Bound, Settings),
     State.
+
+%% Those that a reload took away, where they were, while there are allocations made through them: in
+%% the relay an allocation is its listener's. One that cannot be had any more loses its allocations.
+listen_retired(Name, State, #{retired_listeners := Listeners}) ->
+    Ports = case Listeners of [] -> []; _ -> meerkat_alloc_table:server_ports(Name) end,
+    Were = meerkat_listening:retired(Name),
+    Needed = [L#{local := maps:get(Id, Were), optional := true}
+              || #{id := Id} = L <- Listeners, is_map_key(Id, Were),
+                 lists:member(element(2, maps:get(Id, Were)), Ports)],
+    {Bound, Next} = lists:foldl(fun(L, {Bound, S}) -> bind(L, ?BIND_AGAIN, Bound, S) end,
+                                {#{}, State}, Needed),
+    {maps:keys(Bound), Next}.
 
 bind(#{id := Id, transport := Code, local := Local} = Listener, Tries, Bound, State) ->
     case ask(State, meerkat_relay_setup:listen(Listener)) of

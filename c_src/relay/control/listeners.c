@@ -40,7 +40,7 @@ static struct mail_listen mail_of(const struct control *c, const struct ctl_list
     return ml;
 }
 
-/* Realm and other address of a listener that is open. */
+/* Realm and other address of a listener that is open, from here on if it was closing. */
 static void listen_again(struct control *c, const struct ctl_frame *f, const struct addr *local)
 {
     const struct ctl_listen *m = &f->u.listen;
@@ -51,10 +51,11 @@ static void listen_again(struct control *c, const struct ctl_frame *f, const str
     listening(c, f, CTL_OK, local, "");
 }
 
-static int listener_slot(const struct control *c, uint32_t id)
+/* One that is open, or one that is closing and has clients still; -1 if there is none. */
+static int listener_slot(const struct control *c, uint32_t id, bool closing)
 {
     for (int i = 0; i < LISTENERS_MAX; i++)
-        if (c->listeners[i].used && !c->listeners[i].closing && c->listeners[i].id == id)
+        if (c->listeners[i].used && c->listeners[i].closing == closing && c->listeners[i].id == id)
             return i;
     return -1;
 }
@@ -78,8 +79,12 @@ void listeners_open(struct control *c, const struct ctl_frame *f)
     const struct ctl_listen *m = &f->u.listen;
     struct addr local = m->local;
     int fds[WORKERS_MAX];
-    int known = listener_slot(c, m->listener), slot = free_slot(c);
+    int known = listener_slot(c, m->listener, false), slot = free_slot(c);
+    if (known < 0)
+        known = listener_slot(c, m->listener, true);
     if (known >= 0 && is_local(&c->listeners[known].local, &local) && is_realm(m->realm)) {
+        c->listeners[known].closing = false;
+        c->listeners[known].idle = 0;
         listen_again(c, f, &c->listeners[known].local);
         return;
     }
@@ -109,7 +114,7 @@ void listeners_open(struct control *c, const struct ctl_frame *f)
 
 void listeners_close(struct control *c, const struct ctl_frame *f, const uint8_t *frame, size_t len)
 {
-    int i = listener_slot(c, f->u.unlisten.listener);
+    int i = listener_slot(c, f->u.unlisten.listener, false);
     if (i < 0) {
         pipe_reply(&c->pipe, f, CTL_GONE, "");
         return;

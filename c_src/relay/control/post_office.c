@@ -23,7 +23,7 @@ static void note_idle(struct control *c, const uint8_t *data)
     uint32_t id;
     memcpy(&id, data, sizeof(id));
     for (size_t i = 0; i < LISTENERS_MAX; i++)
-        if (c->listeners[i].used && c->listeners[i].id == id)
+        if (c->listeners[i].used && c->listeners[i].closing && c->listeners[i].id == id)
             c->listeners[i].idle++;
 }
 

@@ -49,12 +49,15 @@ static void add(struct shard *sh, const struct mail_listen *m)
 void listen_mail(struct shard *sh, const struct mail_listen *m)
 {
     struct listener *l = m->fd < 0 ? shard_listener(sh, m->id) : NULL;
-    if (m->fd >= 0)
+    if (m->fd >= 0) {
         add(sh, m);
-    else if (l)
+    } else if (l) {
         change(l, m);
-    else
+        l->open = true;
+        l->idle = false;
+    } else {
         tls_store_release(m->certs);
+    }
 }
 
 void listen_end(struct shard *sh, uint32_t id)
