@@ -817,8 +817,7 @@ relay_dead(Config) ->
     ok = kill_program(OsPid),
     ?assertEqual({error, dead}, asked(Asker)),
     {Next, _} = restarted(Config, Owner),
-    [Sup] = [Pid || {{meerkat, Name}, Pid, _, _} <- supervisor:which_children(meerkat_sup),
-                    Name =:= name(Config)],
+    Sup = meerkat_sup:server(name(Config)),
     ok = sys:suspend(Sup),
     ok = kill(Next),
     ?assertEqual({error, dead}, meerkat_relay:call(name(Config), {stats, #{}})),
@@ -1154,9 +1153,7 @@ program(Config) ->
 restarted(Config, Owner) ->
     case meerkat_roles:find(name(Config), relay) of
         Owner ->
-            [Sup] = [Pid || {{meerkat, Name}, Pid, _, _} <- supervisor:which_children(meerkat_sup),
-                            Name =:= name(Config)],
-            _ = supervisor:which_children(Sup),
+            _ = supervisor:which_children(meerkat_sup:server(name(Config))),
             restarted(Config, Owner);
         _ ->
             program(Config)

@@ -465,7 +465,7 @@ deaths_end_the_server(_Config) ->
     Name = ?FUNCTION_NAME,
     Flag = process_flag(trap_exit, true),
     Lines = log_kit:logged(fun() ->
-        {ok, Sup} = meerkat_server_sup:start_link(Name, make_ref(), fun config/0),
+        {ok, Sup} = meerkat_server_sup:start_link(Name, make_ref(), fun() -> {ok, config()} end),
         ok = kill_until_gone(Name, Sup),
         receive {'EXIT', Sup, Reason} -> ?assertEqual(shutdown, Reason)
         after ?TIMEOUT -> error(still_there)
@@ -787,9 +787,7 @@ suspend_supervisor(#{name := Name}) -> sys:suspend(server_sup(Name)).
 resume_supervisor(#{name := Name}) -> sys:resume(server_sup(Name)).
 
 server_sup(Name) ->
-    [Sup] = [Pid || {{meerkat, N}, Pid, _, _} <- supervisor:which_children(meerkat_sup),
-                    N =:= Name],
-    Sup.
+    meerkat_sup:server(Name).
 
 server_registry(Name) ->
     case persistent_term:get({meerkat, Name}, none) of

@@ -7,14 +7,14 @@
 -export([all/0, init_per_suite/1, end_per_suite/1]).
 -export([book_is_of_both/1, book_is_bounded/1, book_of_a_lost_connection/1, changes_of_services/1,
          addresses_are_prepared/1, no_credentials_no_turn/1, revoked_up_to_a_time/1,
-         pushes_have_ids_of_their_own/1]).
+         pushes_have_ids_of_their_own/1, watchers_cost_no_more_when_they_are_many/1]).
 
 -define(B, meerkat_xmpp_watchers).
 
 all() ->
     [book_is_of_both, book_is_bounded, book_of_a_lost_connection, changes_of_services,
      addresses_are_prepared, no_credentials_no_turn, revoked_up_to_a_time,
-     pushes_have_ids_of_their_own].
+     pushes_have_ids_of_their_own, watchers_cost_no_more_when_they_are_many].
 
 init_per_suite(Config) ->
     ?assertEqual([], meerkat_libraries:missing_for_xmpp()),
@@ -109,6 +109,27 @@ pushes_have_ids_of_their_own(_Config) ->
                                                                 Watchers)],
     ?assertMatch([<<"push-", _/binary>>, <<"push-", _/binary>>], Ids),
     ?assertEqual(2, length(lists:usort(Ids))).
+
+watchers_cost_no_more_when_they_are_many(_Config) ->
+    turn_kit:doc("how many watch is known without counting them, and is right whoever comes and goes"),
+    Watch = fun(N, Book) ->
+        {ok, Next} = ?B:present(jid(N), <<"us">>, N rem 3, ?B:asked(jid(N), <<"us">>, all, Book)),
+        Next
+    end,
+    Few = lists:foldl(Watch, ?B:new(), [1, 2]),
+    Many = lists:foldl(Watch, Few, lists:seq(1, 9000)),
+    Cost = fun(Book) ->
+        {reductions, Before} = process_info(self(), reductions),
+        _ = ?B:count(Book),
+        {reductions, After} = process_info(self(), reductions),
+        After - Before
+    end,
+    ?assert(Cost(Many) < Cost(Few) + 100),
+    {ok, Unasked} = ?B:present(<<"late">>, <<"us">>, 1, Many),
+    [?assertEqual(length(?B:all(Book)), ?B:count(Book))
+     || Book <- [Few, Many, Unasked, ?B:asked(<<"late">>, <<"us">>, all, Unasked),
+                 ?B:gone(jid(1), Many), ?B:gone(<<"late">>, Unasked), ?B:gone(<<"nobody">>, Many),
+                 ?B:lost(1, Unasked)]].
 
 revoked_up_to_a_time(_Config) ->
     turn_kit:with_server(#{}, fun(#{name := Name}) ->

@@ -8,6 +8,8 @@
 
 %% API.
 -export([child_spec/2, start_link/2, call/1, directory/0, is_taken/1]).
+%% Internal: its loop, by its full name, so that code can be loaded twice below it.
+-export([accept/2]).
 %% gen_server.
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
@@ -17,8 +19,12 @@
 -define(QUESTION_MAX, 65536).
 %% An answer has some hundred bytes for each allocation.
 -define(ANSWER_MAX, 16#10000000).
-%% Milliseconds either end waits for the other.
+%% Milliseconds either end waits for the other's word, and the asker for an answer that may be long
+%% in the making: a hundred thousand allocations.
 -define(PATIENCE, 5000).
+-define(ANSWER_MS, 60000).
+%% Before the next try where there are no descriptors now.
+-define(AGAIN_MS, 100).
 %% sun_path of Linux has 108 bytes, the last of them zero.
 -define(PATH_MAX, 107).
 
@@ -75,7 +81,7 @@ ask(Path, Question) ->
         {ok, Socket} ->
             Answer =
                 case gen_tcp:send(Socket, Question) of
-                    ok -> gen_tcp:recv(Socket, 0, ?PATIENCE);
+                    ok -> gen_tcp:recv(Socket, 0, ?ANSWER_MS);
                     {error, _} = Error -> Error
                 end,
             ok = gen_tcp:close(Socket),
@@ -232,13 +238,18 @@ terminate(_, #state{path = Path, socket = Socket}) ->
 
 %% Answers are given by a process of their own each, so that a slow or broken question holds up
 %% nobody and ends nothing.
+-spec accept(gen_tcp:socket(), atom()) -> no_return().
 accept(Socket, Server) ->
-    case gen_tcp:accept(Socket) of
+    case gen_tcp:accept(Socket, ?PATIENCE) of
         {ok, Connection} ->
             Pid = proc_lib:spawn(fun() -> receive accepted -> answer(Connection, Server) end end),
             ok = gen_tcp:controlling_process(Connection, Pid),
             Pid ! accepted,
-            accept(Socket, Server);
+            ?MODULE:accept(Socket, Server);
+        {error, timeout} ->
+            ?MODULE:accept(Socket, Server);
+        {error, Passing} when Passing =:= emfile; Passing =:= enfile; Passing =:= econnaborted ->
+            receive after ?AGAIN_MS -> ?MODULE:accept(Socket, Server) end;
         {error, Reason} ->
             exit(Reason)
     end.

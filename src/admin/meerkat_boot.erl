@@ -49,17 +49,17 @@ options(_) ->
 serve(Options, Config, Warnings) ->
     ok = meerkat_log:start(Config),
     _ = [logger:warning("~ts", [Warning]) || Warning <- Warnings],
-    case meerkat:start_server(?SERVER, Config) of
+    case meerkat:start_only_server(?SERVER, Config) of
         {ok, _} ->
             ok = meerkat_admin:loaded(?SERVER, Options),
             ok = meerkat_signals:take_over(?SERVER),
             _ = spawn(fun watch/0),
             ok = meerkat_epmd:start_node(),
-            open_admin_socket(),
-            {ok, _} = supervisor:start_child(meerkat_sup, meerkat_systemd:child_spec(?SERVER)),
-            meerkat_log:flush();
+            ok = meerkat_sup:start_helpers(admin_socket() ++ [meerkat_systemd:child_spec(?SERVER)]),
+            _ = meerkat_log:flush(),
+            ok;
         {error, Reason} ->
-            ok = meerkat_log:flush(),
+            _ = meerkat_log:flush(),
             give_up(1, [meerkat:format_error(Reason)])
     end.
 
@@ -71,7 +71,7 @@ watch() ->
         true ->
             ok;
         false ->
-            ok = meerkat_log:flush(),
+            _ = meerkat_log:flush(),
             give_up(1, ["the server has given up; the lines before this one say why"])
     end.
 
@@ -81,14 +81,13 @@ give_up(Status, Sentences) ->
     halt(Status).
 
 %% The server serves without it; only meerkatctl cannot ask it then.
-open_admin_socket() ->
+admin_socket() ->
     case meerkat_admin_socket:directory() of
         {ok, Directory} ->
-            Spec = meerkat_admin_socket:child_spec(Directory, ?SERVER),
-            {ok, _} = supervisor:start_child(meerkat_sup, Spec),
-            ok;
+            [meerkat_admin_socket:child_spec(Directory, ?SERVER)];
         {error, Sentence} ->
-            logger:warning("meerkatctl cannot ask this server: ~ts", [Sentence])
+            logger:warning("meerkatctl cannot ask this server: ~ts", [Sentence]),
+            []
     end.
 
 %% Without a secret there are no credentials to be made: whoever comes in has a password.

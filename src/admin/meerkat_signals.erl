@@ -90,4 +90,4 @@ begin_drain(Name) ->
     %% One that was told where to send clients goes on doing so.
     _ = meerkat_drain:is_draining(Name) orelse meerkat_drain:drain(Name),
     ok = meerkat_systemd:draining(Seconds),
-    meerkat_drain:end_after(Name, Seconds, signal, fun meerkat_drain:end_node/0).
+    meerkat_drain:end_after(Name, Seconds, signal, {meerkat_drain, end_node, []}).

@@ -14,8 +14,12 @@
     server :: atom(),
     socket :: gen_udp:socket(),
     to :: binary(),
-    every :: pos_integer() | infinity                   % milliseconds between signs of life
+    every :: pos_integer() | infinity,                  % milliseconds between signs of life
+    asking = none :: none | {pid(), reference()}        % whether there may be one
 }).
+
+%% At most, before the next question where the last one had no good answer.
+-define(AGAIN_MS, 1000).
 
 %% To be started once Server serves.
 -spec child_spec(Server :: atom()) -> supervisor:child_spec().
@@ -32,14 +36,15 @@ start_link(Server) ->
 draining(Seconds) ->
     gen_server:cast(?MODULE, {draining, Seconds}).
 
--spec init(atom()) -> {ok, #state{}, timeout()} | ignore.
+-spec init(atom()) -> {ok, #state{}} | ignore.
 init(Server) ->
     case {os:getenv("NOTIFY_SOCKET", ""), gen_udp:open(0, [local, binary])} of
         {[First | _] = Path, {ok, Socket}} when First =:= $/; First =:= $@ ->
             _ = process_flag(trap_exit, true),
             State = #state{server = Server, socket = Socket, to = address(Path), every = every()},
             notify(State, ["READY=1\nSTATUS=serving\nMAINPID=", os:getpid()]),
-            {ok, State, State#state.every};
+            ok = ask_in(State#state.every),
+            {ok, State};
         {_, {ok, Socket}} ->
             ok = gen_udp:close(Socket),
             ignore;
@@ -51,32 +56,53 @@ init(Server) ->
 address([$@ | Name]) -> iolist_to_binary([0, Name]);
 address(Path) -> unicode:characters_to_binary(Path).
 
-%% Twice as often as it must be.
+%% Six times as often as it must be: a question may go without an answer for its 5 s (meerkat_relay),
+%% and the next ones come early enough still.
 every() ->
     case string:to_integer(os:getenv("WATCHDOG_USEC", "")) of
-        {Microseconds, []} when Microseconds > 2000 -> Microseconds div 2000;
+        {Microseconds, []} when Microseconds > 6000 -> Microseconds div 6000;
         _ -> infinity
     end.
 
--spec handle_call(term(), gen_server:from(), #state{}) -> {noreply, #state{}, timeout()}.
-handle_call(_Request, _From, State) ->
-    {noreply, State, State#state.every}.
+ask_in(infinity) ->
+    ok;
+ask_in(Ms) ->
+    _ = erlang:send_after(Ms, self(), ask),
+    ok.
 
--spec handle_cast(term(), #state{}) -> {noreply, #state{}, timeout()}.
+-spec handle_call(term(), gen_server:from(), #state{}) -> {noreply, #state{}}.
+handle_call(_Request, _From, State) ->
+    {noreply, State}.
+
+-spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
 handle_cast({draining, Seconds}, State) ->
     Longest = integer_to_list((Seconds + ?TO_END_S) * 1000000),
     notify(State, ["STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=", Longest]),
-    {noreply, State, State#state.every};
+    {noreply, State};
 handle_cast(_Request, State) ->
-    {noreply, State, State#state.every}.
+    {noreply, State}.
 
-%% A relay that is being started again says nothing for a moment, one that hangs says nothing more.
--spec handle_info(term(), #state{}) -> {noreply, #state{}, timeout()}.
-handle_info(timeout, #state{server = Server} = State) ->
-    _ = [notify(State, "WATCHDOG=1") || {ok, _} <- [meerkat_relay:stats(Server)]],
-    {noreply, State, State#state.every};
+-spec handle_info(term(), #state{}) -> {noreply, #state{}}.
+handle_info(ask, #state{server = Server} = State) ->
+    {noreply, State#state{asking = spawn_monitor(fun() -> exit(is_alive(Server)) end)}};
+handle_info({'DOWN', Monitor, process, Pid, Answer},
+            #state{asking = {Pid, Monitor}, every = Every} = State) ->
+    case Answer of
+        true -> notify(State, "WATCHDOG=1"), ask_in(Every);
+        _ -> ask_in(min(Every, ?AGAIN_MS))
+    end,
+    {noreply, State#state{asking = none}};
 handle_info(_Other, State) ->
-    {noreply, State, State#state.every}.
+    {noreply, State}.
+
+%% One that died is being replaced, and that it is not replaced for ever its supervisor sees to. One
+%% that hangs says nothing.
+is_alive(Server) ->
+    case meerkat_relay:call(Server, {stats, #{}}) of
+        {ok, Stats} -> not meerkat_relay:is_stalled(Stats);
+        {error, dead} -> true;
+        {error, _} -> false
+    end.
 
 -spec terminate(term(), #state{}) -> ok.
 terminate(_Reason, State) ->

@@ -68,7 +68,7 @@ set_level(Level) ->
     logger:set_primary_config(level, Level).
 
 %% Returns once every line logged before it is on stderr.
--spec flush() -> ok.
+-spec flush() -> ok | {error, term()}.
 flush() ->
     logger_std_h:filesync(default).
 

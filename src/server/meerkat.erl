@@ -6,8 +6,8 @@
 -module(meerkat).
 
 -export([child_spec/1, start_link/1, start_link/2, configuration/1]).
--export([child_spec/2, start_server/2, stop_server/1, reload/2, format_error/1]).
--export([drain/0, drain/1, drain/2, undrain/0, undrain/1, redirect/2, is_ready/0, is_ready/1]).
+-export([child_spec/2, start_server/2, start_only_server/2, stop_server/1, reload/2, format_error/1]).
+-export([drain/0, drain/1, drain/2, drained/1, undrain/0, undrain/1, redirect/2, is_ready/0, is_ready/1]).
 -export([status/0, status/1, info/1]).
 -export([allocations/0, allocations/1, allocations/2, allocation/1, allocation/2]).
 -export([disconnect/1, disconnect/2, revoke/2, revoke/3]).
@@ -64,10 +64,7 @@ start_link(Options) ->
 -spec start_link(reference(), fun(() -> options())) -> {ok, pid()} | {error, error()}.
 start_link(Spec, Options) ->
     Given = to_map(Options()),
-    case configuration(Given) of
-        {ok, Config} -> meerkat_server_sup:start_link(name(Given), Spec, fun() -> Config end);
-        {error, Sentence} -> {error, {shutdown, Sentence}}
-    end.
+    meerkat_server_sup:start_link(name(Given), Spec, fun() -> configuration(Given) end).
 
 %% Options as start_server/2 and reload/2 take them, or everything that is wrong with them in
 %% sentences. What is only doubtful is logged.
@@ -96,14 +93,24 @@ name(Given) -> maps:get(name, Given, ?DEFAULT).
 -spec child_spec(name(), config()) -> supervisor:child_spec().
 child_spec(Name, Config) ->
     #{id => {meerkat, Name},
-      start => {meerkat_server_sup, start_link, [Name, make_ref(), fun() -> Config end]},
+      start => {meerkat_server_sup, start_link,
+                [Name, make_ref(), fun() -> {ok, Config} end]},
       type => supervisor}.
 
-%% Starts a server under the application, which must be running. It serves when this returns.
+%% Starts a server under the application, which must be running. It serves when this returns. One
+%% that ends by itself three times within ten minutes is not started again, and the others go on.
 -spec start_server(name(), config()) -> {ok, pid()} | {error, error()}.
 start_server(Name, Config) ->
-    try supervisor:start_child(meerkat_sup, child_spec(Name, Config)) of
-        {ok, Pid} when is_pid(Pid) -> {ok, Pid};
+    start_server(Name, Config, one_of_many).
+
+%% Internal: the server that the application is there for, which ends with it.
+-spec start_only_server(name(), config()) -> {ok, pid()} | {error, error()}.
+start_only_server(Name, Config) ->
+    start_server(Name, Config, only).
+
+start_server(Name, Config, Kind) ->
+    try meerkat_sup:start_server(Name, child_spec(Name, Config), Kind) of
+        {ok, Pid} -> {ok, Pid};
         {error, Reason} -> {error, sentence(Reason)}
     catch
         exit:{noproc, _} -> {error, "the application meerkat is not running"}
@@ -112,11 +119,8 @@ start_server(Name, Config) ->
 %% Ends it and all of its allocations.
 -spec stop_server(name()) -> ok | {error, not_found}.
 stop_server(Name) ->
-    Id = {meerkat, Name},
-    case supervisor:terminate_child(meerkat_sup, Id) of
-        ok ->
-            ok = meerkat_registry:drop(Name),
-            supervisor:delete_child(meerkat_sup, Id);
+    case meerkat_sup:stop_server(Name) of
+        ok -> meerkat_registry:drop(Name);
         {error, not_found} -> {error, not_found}
     end.
 
@@ -139,11 +143,20 @@ drain(Name) ->
 -spec drain() -> ok.
 drain() -> drain(?DEFAULT).
 
-%% The same, and stop_server/1 when the last allocation has ended or so many seconds are over.
+%% The same, and its end when the last allocation has ended or so many seconds are over: as by
+%% stop_server/1, or in a supervision tree of one's own as by supervisor:terminate_child/2.
 -spec drain(name(), Seconds :: non_neg_integer() | infinity) -> ok.
 drain(Name, Seconds) when Seconds =:= infinity; is_integer(Seconds), Seconds >= 0 ->
     ok = drain(Name),
-    meerkat_drain:end_after(Name, Seconds, operator, fun() -> stop_server(Name) end).
+    meerkat_drain:end_after(Name, Seconds, operator, {?MODULE, drained, [Name]}).
+
+%% Internal: the end that drain/2 promised.
+-spec drained(name()) -> ok.
+drained(Name) ->
+    case stop_server(Name) of
+        ok -> ok;
+        {error, not_found} -> meerkat_server_sup:stop(Name)
+    end.
 
 %% The same, with these servers in place of the key's. None of them may be this one.
 -spec redirect(name(), [{inet:ip_address(), inet:port_number()}, ...]) ->

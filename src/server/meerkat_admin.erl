@@ -159,7 +159,8 @@ drained(Server, #{stay := true}) ->
 drained(Server, Options) ->
     Deadline = maps:get(deadline, Options, infinity),
     {ok, meerkat_alloc_table:count(Server), fun() ->
-        meerkat_drain:end_after(Server, Deadline, operator, fun meerkat_drain:end_node/0)
+        meerkat_drain:end_after(Server, Deadline, operator,
+                                {meerkat_drain, end_node, []})
     end}.
 
 revoked({ok, N}) -> {ok, N};

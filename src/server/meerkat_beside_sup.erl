@@ -1,18 +1,18 @@
 %% Supervises what stands beside what relays (meerkat_beside), as far as it is configured. Reloads
-%% let its children come and go. They are temporary, and so is this: whatever becomes of
-%% them, what relays goes on, and a relay that dies does not take them along.
+%% let its children come and go. They are temporary, and this has lives of its own
+%% (meerkat_beside_lives_sup): whatever becomes of them, what relays goes on, and a relay that dies
+%% does not take them along.
 -module(meerkat_beside_sup).
 -behaviour(supervisor).
 
 -export([child_spec/1, start_link/1, start_child/2, stop_child/2]).
 -export([init/1]).
 
-%% The child of a server's supervisor.
+%% The child of meerkat_beside_lives_sup.
 -spec child_spec(Name :: atom()) -> supervisor:child_spec().
 child_spec(Name) ->
     #{id => ?MODULE,
       start => {?MODULE, start_link, [Name]},
-      restart => temporary,
       type => supervisor}.
 
 %% Error: {shutdown, Sentence} somewhere in the reason.

@@ -4,13 +4,15 @@
 -module(meerkat_server_sup).
 -behaviour(supervisor).
 
--export([start_link/3]).
+-export([start_link/3, stop/1]).
 -export([init/1]).
 
-%% The configuration comes in a fun, for supervisors print their children's arguments. Spec tells
+%% The configuration comes in a fun, for supervisors print their children's arguments, and is asked
+%% for at the first start only: whatever it is read from may be half written at any other. Spec tells
 %% one child specification from another: who starts a server anew from the same one gets it with
 %% the settings it had last, be they of a reload or drawn at its first start.
--spec start_link(Name :: atom(), Spec :: reference(), fun(() -> map())) ->
+-spec start_link(Name :: atom(), Spec :: reference(),
+                 fun(() -> {ok, map()} | {error, string()})) ->
     {ok, pid()} | {error, term()}.
 start_link(Name, Spec, Config) ->
     case prepare(Name, Spec, Config) of
@@ -30,13 +32,39 @@ prepare(Name, Spec, Config) ->
         true when Kept ->
             ok;
         true ->
-            case meerkat_settings:new(Name, Config()) of
-                {ok, Settings} -> meerkat_registry:keep(Name, Spec, Settings);
-                {error, Sentence} -> {error, Sentence}
-            end;
+            first(Name, Spec, Config());
         false ->
             {error, "a server of this name is running"}
     end.
+
+first(Name, Spec, {ok, Config}) ->
+    case meerkat_settings:new(Name, Config) of
+        {ok, Settings} ->
+            ok = meerkat_keeper:watch(Name, Spec),
+            meerkat_registry:keep(Name, Spec, Settings);
+        {error, Sentence} ->
+            {error, Sentence}
+    end;
+first(_Name, _Spec, {error, Sentence}) ->
+    {error, Sentence}.
+
+%% Has the supervisor above it end it, in order, and not start it again; what is kept of it goes.
+-spec stop(Name :: atom()) -> ok.
+stop(Name) ->
+    [Server | Above] = meerkat_registry:supervisors(Name),
+    _ = case [{Sup, Id} || Sup <- Above, is_supervisor(Sup),
+                           {Id, Pid, _, _} <- supervisor:which_children(Sup), Pid =:= Server] of
+        %% One of many alike.
+        [{Sup, undefined}] -> supervisor:terminate_child(Sup, Server);
+        [{Sup, Id}] -> supervisor:terminate_child(Sup, Id);
+        [] -> exit(Server, shutdown)
+    end,
+    _ = meerkat_registry:await_end(Name),
+    meerkat_registry:drop(Name).
+
+is_supervisor(Sup) ->
+    {Module, _, _} = proc_lib:translate_initial_call(Sup),
+    lists:member(Module, [supervisor, 'Elixir.DynamicSupervisor']).
 
 -spec init(atom()) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init(Name) ->
@@ -44,7 +72,7 @@ init(Name) ->
     {ok, {#{strategy => rest_for_one, intensity => Deaths, period => Seconds},
           [#{id => meerkat_registry,
              start => {meerkat_registry, start_link, [Name]}},
-           meerkat_beside_sup:child_spec(Name),
+           meerkat_beside_lives_sup:child_spec(Name),
            #{id => meerkat_alloc_sup,
              start => {meerkat_alloc_sup, start_link, [Name]},
              type => supervisor},

@@ -17,27 +17,34 @@
 -type id() :: non_neg_integer() | binary() | string().
 -type who() :: id() | {user, binary()}.
 
+%% A page of the relay's rows has as many.
+-define(FEW, 64).
+
 %% How many match, and those of them the limit lets in. Each is what meerkat_alloc:info/1 says and
 %% client_packets, client_bytes, peer_packets, peer_bytes and dropped, which are left out for one
 %% that began or ended just now. Asks the relay for many at a time, and no process that need not be.
 -spec list(Name :: atom(), filter()) -> {Total :: non_neg_integer(), [map()]}.
 list(Name, Filter) ->
-    Traffic = traffic(Name),
-    Sessions = [{Session, Pid, maps:get(Session, Traffic, #{})}
-                || {Session, Pid} <- meerkat_alloc_table:sessions(Name)],
+    Those = those(Name, Filter),
+    Traffic = traffic(Name, Those),
+    Sessions = [{Session, Pid, maps:get(Session, Traffic, #{})} || {Session, Pid} <- Those],
     Sort = maps:get(sort, Filter, age),
-    case is_map_key(user, Filter) orelse is_map_key(peer, Filter) orelse Sort =:= user of
-        true ->
-            #{usernames := Order} = meerkat_registry:settings(Name),
-            Rows = [Row || Row <- rows(Sessions), matches(Row, Filter, Order)],
-            {length(Rows), limit(Filter, lists:sort(order(Sort, Order), Rows))};
-        false ->
-            Least = [Counted#{session => Session, pid => Pid}
+    Users = case Sort of user -> meerkat_alloc_table:users(Name); _ -> #{} end,
+    case Filter of
+        #{peer := _} ->
+            Rows = [Row#{key => maps:get(Session, Users, <<>>)}
+                    || #{session := Session} = Row <- rows(Sessions), is_for(Row, Filter)],
+            {length(Rows), [maps:remove(key, Row) || Row <- limit(Filter, sorted(Sort, Rows))]};
+        #{} ->
+            Least = [Counted#{session => Session, pid => Pid, key => maps:get(Session, Users, <<>>)}
                      || {Session, Pid, Counted} <- Sessions],
-            Shown = limit(Filter, lists:sort(order(Sort, expiry), Least)),
-            {length(Sessions), rows([{S, Pid, maps:without([session, pid], Row)}
+            Shown = limit(Filter, sorted(Sort, Least)),
+            {length(Sessions), rows([{S, Pid, maps:without([session, pid, key], Row)}
                                      || #{session := S, pid := Pid} = Row <- Shown])}
     end.
+
+those(Name, #{user := User}) -> meerkat_alloc_table:sessions_of(Name, User);
+those(Name, #{}) -> meerkat_alloc_table:sessions(Name).
 
 rows(Sessions) ->
     Counted = maps:from_list([{Session, Counters} || {Session, _, Counters} <- Sessions]),
@@ -47,23 +54,16 @@ rows(Sessions) ->
 limit(#{limit := Limit}, Rows) -> lists:sublist(Rows, Limit);
 limit(#{}, Rows) -> Rows.
 
+%% Each key is made once.
+sorted(Sort, Rows) ->
+    [Row || {_, Row} <- lists:keysort(1, [{key(Sort, Row), Row} || Row <- Rows])].
+
 %% Numbers grow with time, over all workers.
-order(age, _) -> by(fun(#{session := Session}) -> Session band 16#ffffffffffffff end);
-order(bytes, _) -> by(fun(Row) -> -relayed(Row) end);
-order(user, Order) -> by(fun(#{user := User}) -> meerkat_quota:user_key(User, Order) end).
+key(age, #{session := Session}) -> Session band 16#ffffffffffffff;
+key(bytes, Row) -> -relayed(Row);
+key(user, #{key := Key}) -> Key.
 
 relayed(Row) -> maps:get(client_bytes, Row, 0) + maps:get(peer_bytes, Row, 0).
-
-by(Key) ->
-    fun(A, B) -> Key(A) =< Key(B) end.
-
-matches(Row, Filter, Order) ->
-    is_of(Row, Filter, Order) andalso is_for(Row, Filter).
-
-is_of(#{user := User}, #{user := Wanted}, Order) ->
-    User =:= Wanted orelse meerkat_quota:user_key(User, Order) =:= Wanted;
-is_of(_Row, _Filter, _Order) ->
-    true.
 
 is_for(#{channels := Channels}, #{peer := {Ip, Port} = Peer}) when is_integer(Port), is_tuple(Ip) ->
     lists:any(fun(#{peer := Bound}) -> Bound =:= Peer end, Channels);
@@ -73,8 +73,13 @@ is_for(#{permissions := Permissions, channels := Channels}, #{peer := Ip}) ->
 is_for(_Row, _Filter) ->
     true.
 
-%% What the relay has counted of each session. One worker after the other, until there is no more.
-traffic(Name) ->
+%% What the relay has counted of these sessions: of each by itself where they are few, else of all
+%% there are, one worker after the other, until there is no more.
+traffic(Name, Sessions) when length(Sessions) =< ?FEW ->
+    maps:from_list([{Session, maps:with([client_packets, client_bytes, peer_packets, peer_bytes,
+                                         dropped], stats(Name, Session))}
+                    || {Session, _} <- Sessions]);
+traffic(Name, _Sessions) ->
     maps:from_list(traffic(Name, 0, 0)).
 
 traffic(Name, Worker, From) ->
@@ -145,10 +150,9 @@ plain(Digits) ->
 %% Ends one, or all of a user as filter() knows users; how many. Clients are not told.
 -spec disconnect(Name :: atom(), who()) -> non_neg_integer().
 disconnect(Name, {user, User}) ->
-    {_, Rows} = list(Name, #{user => User}),
-    lists:sum([disconnect(Name, Session) || #{session := Session} <- Rows]);
+    meerkat_alloc:disconnect([Pid || {_, Pid} <- meerkat_alloc_table:sessions_of(Name, User)]);
 disconnect(Name, Id) ->
     case find(Name, Id) of
-        {ok, _, Pid} -> length([ok || meerkat_alloc:disconnect(Pid) =:= ok]);
+        {ok, _, Pid} -> meerkat_alloc:disconnect([Pid]);
         {error, not_found} -> 0
     end.

@@ -53,14 +53,13 @@ infos(Pids) ->
     [Info || Request <- Requests,
              {reply, Info} <- [gen_statem:receive_response(Request, ?REPLY_MS)]].
 
-%% Ends the allocation; its client is not told and finds 437 at its next request.
--spec disconnect(pid()) -> ok | {error, gone}.
-disconnect(Pid) ->
-    try
-        gen_statem:call(Pid, disconnect, ?REPLY_MS)
-    catch
-        exit:_ -> {error, gone}
-    end.
+%% Ends the allocations, and how many there were; their clients are not told and find 437 at their
+%% next request. All are asked before one is waited for.
+-spec disconnect([pid()]) -> non_neg_integer().
+disconnect(Pids) ->
+    Requests = [gen_statem:send_request(Pid, disconnect) || Pid <- Pids],
+    length([ok || Request <- Requests,
+                  {reply, ok} <- [gen_statem:receive_response(Request, ?REPLY_MS)]]).
 
 %% The wire to another relay: what the allocation had in the one before it is to have there. The
 %% caller hears {replayed, Pid, there | over | lost}, unless Pid ends.
@@ -91,10 +90,10 @@ init({Name, Session, Plan, Job}) ->
             ignore
     end.
 
-start(Name, Session, #{bucket := Bucket, mobile := Mobile, realm := Realm} = Plan,
+start(Name, Session, #{bucket := Bucket, mobile := Mobile, realm := Realm, user := User} = Plan,
       #{wire := Wire, place := Place} = Job) ->
     FiveTuple = meerkat_alloc_table:five_tuple(Place),
-    ok = meerkat_alloc_table:enter(Name, FiveTuple, Session, self()),
+    ok = meerkat_alloc_table:enter(Name, FiveTuple, Session, User, self()),
     %% Whoever may move is found by ticket too.
     Keys = [FiveTuple | [Session || Mobile]],
     _ = Mobile andalso meerkat_alloc_table:claim(Name, Session, Session, self()),

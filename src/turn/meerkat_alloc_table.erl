@@ -3,7 +3,8 @@
 -module(meerkat_alloc_table).
 
 -export([count/1, sessions/1, server_ports/1]).
--export([five_tuple/1, enter/4, claim/4, forget/3, leave/3, bury/2, find/2, pid/2]).
+-export([sessions_of/2, users/1]).
+-export([five_tuple/1, enter/5, claim/4, forget/3, leave/3, bury/2, find/2, pid/2]).
 
 -export_type([five_tuple/0, key/0]).
 
@@ -20,7 +21,21 @@ count(Name) ->
 
 -spec sessions(Name :: atom()) -> [{session(), pid()}].
 sessions(Name) ->
-    ets:tab2list(meerkat_registry:table(Name, sessions)).
+    ets:select(meerkat_registry:table(Name, sessions), [{{'$1', '$2', '_', '_'}, [], [{{'$1', '$2'}}]}]).
+
+%% Those of one user: by the whole name, or by what stands behind its expiry
+%% (meerkat_quota:user_key/1). Asks no process.
+-spec sessions_of(Name :: atom(), User :: binary()) -> [{session(), pid()}].
+sessions_of(Name, User) ->
+    Match = [{{'$1', '$2', User, '_'}, [], [{{'$1', '$2'}}]},
+             {{'$1', '$2', '_', User}, [], [{{'$1', '$2'}}]}],
+    ets:select(meerkat_registry:table(Name, sessions), Match).
+
+%% Each session with what stands behind the expiry of its user's name.
+-spec users(Name :: atom()) -> #{session() => binary()}.
+users(Name) ->
+    maps:from_list(ets:select(meerkat_registry:table(Name, sessions),
+                              [{{'$1', '_', '$2', '_'}, [], [{{'$1', '$2'}}]}])).
 
 %% The ports of ours that clients with an allocation came to.
 -spec server_ports(Name :: atom()) -> [inet:port_number()].
@@ -40,10 +55,12 @@ five_tuple(#{transport := Transport, client := {ClientIp, ClientPort},
 ip({A, B, C, D}) -> <<A, B, C, D>>;
 ip({A, B, C, D, E, F, G, H}) -> <<A:16, B:16, C:16, D:16, E:16, F:16, G:16, H:16>>.
 
-%% The allocation's process is Pid from here on.
--spec enter(Name :: atom(), five_tuple(), session(), pid()) -> ok.
-enter(Name, FiveTuple, Session, Pid) ->
-    true = ets:insert(meerkat_registry:table(Name, sessions), {Session, Pid}),
+%% The allocation of User has its process in Pid from here on.
+-spec enter(Name :: atom(), five_tuple(), session(), User :: binary(), pid()) -> ok.
+enter(Name, FiveTuple, Session, User, Pid) ->
+    #{usernames := Order} = meerkat_registry:settings(Name),
+    true = ets:insert(meerkat_registry:table(Name, sessions),
+                      {Session, Pid, meerkat_quota:user_key(User, Order), User}),
     true = ets:insert(meerkat_registry:table(Name, tuples), {FiveTuple, Session, Pid}),
     ok.
 
@@ -96,6 +113,6 @@ find(Name, Key) ->
 -spec pid(Name :: atom(), session()) -> pid() | none.
 pid(Name, Session) ->
     case ets:lookup(meerkat_registry:table(Name, sessions), Session) of
-        [{_, Pid}] -> Pid;
+        [{_, Pid, _, _}] -> Pid;
         [] -> none
     end.

@@ -5,7 +5,7 @@
 -module(meerkat_drain).
 
 -export([drain/1, undrain/1, redirect/2, is_draining/1, verdict/2]).
--export([end_after/4, ending/1, end_node/0, end_node_now/1, is_node_ending/0]).
+-export([end_after/4, resume/1, ending/1, end_node/0, end_node_now/1, is_node_ending/0]).
 
 %% How long a node that ends waits until its log is read.
 -define(LAST_WORDS_MS, 3000).
@@ -36,24 +36,44 @@ noted(Name, Drain) ->
     meerkat_beside:changed(Name).
 
 %% Calls Then, once, when the server has no allocation left, or Seconds from now. One that is
-%% awaited already is called off.
+%% awaited already is called off. A server that is started anew meanwhile is still awaited.
 -spec end_after(Name :: atom(), Seconds :: non_neg_integer() | infinity,
-                By :: operator | signal, Then :: fun(() -> term())) -> ok.
+                By :: operator | signal, Then :: meerkat_drain_end:then()) -> ok.
 end_after(Name, Seconds, By, Then) ->
     ok = call_off(Name),
-    Pid = meerkat_drain_end:start(Name, Seconds, Then),
     Until = case Seconds of
         infinity -> infinity;
         _ -> erlang:monotonic_time(millisecond) + Seconds * 1000
     end,
-    meerkat_store:put(Name, ?MODULE, ending, {Pid, Until, By}).
+    await(Name, Until, By, Then).
+
+await(Name, Until, By, Then) ->
+    Pid = meerkat_drain_end:start(Name, left(Until), Then),
+    meerkat_store:put_lasting(Name, ?MODULE, ending, {Pid, Until, By, Then}).
+
+%% For a relay that has come up, maybe of a new life of the server: whoever waited for the end of the
+%% life before has ended with it.
+-spec resume(Name :: atom()) -> ok.
+resume(Name) ->
+    case meerkat_store:get(Name, ?MODULE, ending) of
+        none ->
+            ok;
+        {Pid, Until, By, Then} ->
+            case is_process_alive(Pid) of
+                true -> ok;
+                false -> await(Name, Until, By, Then)
+            end
+    end.
 
 call_off(Name) ->
     case meerkat_store:get(Name, ?MODULE, ending) of
         none -> ok;
-        {Pid, _, _} -> meerkat_drain_end:stop(Pid)
+        {Pid, _, _, _} -> meerkat_drain_end:stop(Pid)
     end,
     meerkat_store:delete(Name, ?MODULE, ending).
+
+left(infinity) -> infinity;
+left(Until) -> max(0, Until - erlang:monotonic_time(millisecond)).
 
 %% Seconds until the end that is awaited, and whose wish it is.
 -spec ending(Name :: atom()) -> none | {Seconds :: non_neg_integer() | infinity,
@@ -62,10 +82,10 @@ ending(Name) ->
     case meerkat_store:get(Name, ?MODULE, ending) of
         none ->
             none;
-        {_, infinity, By} ->
+        {_, infinity, By, _} ->
             {infinity, By};
-        {_, Until, By} ->
-            {max(0, Until - erlang:monotonic_time(millisecond)) div 1000, By}
+        {_, Until, By, _} ->
+            {left(Until) div 1000, By}
     end.
 
 %% Ends a node that is Meerkat's own, in order: the servers, then what they have said, then the

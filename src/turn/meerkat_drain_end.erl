@@ -7,12 +7,16 @@
 
 -export([start/3, stop/1]).
 
+-export_type([then/0]).
+
+%% By name: what is called may be of code that was loaded later.
+-type then() :: {module(), Function :: atom(), [term()]}.
+
 %% Then is called in a process of its own. Returns at once.
--spec start(Name :: atom(), Seconds :: non_neg_integer() | infinity, Then :: fun(() -> term())) ->
-    pid().
-start(Name, Seconds, Then) ->
+-spec start(Name :: atom(), Ms :: non_neg_integer() | infinity, then()) -> pid().
+start(Name, Ms, Then) ->
     proc_lib:spawn(fun() ->
-        _ = is_integer(Seconds) andalso erlang:send_after(Seconds * 1000, self(), deadline),
+        _ = is_integer(Ms) andalso erlang:send_after(Ms, self(), deadline),
         watch(Name, Then)
     end).
 
@@ -30,7 +34,7 @@ watch(Name, Then) ->
             ok;
         [] ->
             ?LOG_NOTICE("drained: no allocation is left"),
-            Then();
+            call(Then);
         Pids ->
             wait(maps:from_list([{erlang:monitor(process, Pid), Pid} || Pid <- Pids]), Name, Then)
     end.
@@ -47,5 +51,8 @@ wait(Monitors, Name, Then) ->
         deadline ->
             ?LOG_NOTICE("the time to drain is over: ~ts left",
                         [meerkat_text:allocations(map_size(Monitors))]),
-            Then()
+            call(Then)
     end.
+
+call({Module, Function, Args}) ->
+    apply(Module, Function, Args).

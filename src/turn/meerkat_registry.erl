@@ -5,8 +5,8 @@
 -module(meerkat_registry).
 -behaviour(gen_server).
 
--export([start_link/1, keep/3, is_kept/2, await_end/1, drop/1]).
--export([settings/1, replace/2, is_running/1, table/2, answers/1]).
+-export([start_link/1, keep/3, is_kept/2, await_end/1, drop/1, drop/2]).
+-export([settings/1, replace/2, is_running/1, table/2, answers/1, supervisors/1]).
 -export([init/1, handle_call/3, handle_cast/2, terminate/2]).
 
 -export_type([table/0]).
@@ -56,6 +56,14 @@ drop(Name) ->
     _ = persistent_term:erase({?MODULE, Name}),
     ok.
 
+%% Unless another specification's are kept by now.
+-spec drop(Name :: atom(), Spec :: reference()) -> ok.
+drop(Name, Spec) ->
+    case is_kept(Name, Spec) of
+        true -> drop(Name);
+        false -> ok
+    end.
+
 %% The settings of a running server; badarg if there is none of that name.
 -spec settings(Name :: atom()) -> meerkat_settings:settings().
 settings(Name) ->
@@ -84,6 +92,11 @@ table(Name, Table) ->
 answers(Name) ->
     maps:get(answers, here(Name)).
 
+%% The server's own supervisor, and the one above it.
+-spec supervisors(Name :: atom()) -> [pid() | atom()].
+supervisors(Name) ->
+    lists:sublist(maps:get(ancestors, here(Name)), 2).
+
 here(Name) ->
     persistent_term:get({meerkat, Name}).
 
@@ -102,6 +115,7 @@ init(Name) ->
             persistent_term:put({meerkat, Name},
                                 #{settings => Settings,
                                   owner => self(),
+                                  ancestors => get('$ancestors'),
                                   sessions => ets:new(meerkat_sessions, Options),
                                   tuples => ets:new(meerkat_tuples, Options),
                                   roles => ets:new(meerkat_roles, Options),

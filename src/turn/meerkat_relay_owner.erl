@@ -68,6 +68,7 @@ up(Name, Settings, #{port := Port, os_pid := OsPid, wire := Wire, early := Early
     case meerkat_registry:settings(Name) of
         Settings ->
             _ = ask_later(),
+            ok = meerkat_drain:resume(Name),
             {ok, #state{name = Name, port = Port, os_pid = OsPid, wire = Wire, route = Route, early = Early,
                         begun = Begun, ref = Ref, retired = Retired}, {continue, replay}};
         _ ->
@@ -119,6 +120,8 @@ handle_info(ask, #state{port = Port, silent = Silent} = State) ->
                             [nosuspend]),
     _ = ask_later(),
     {noreply, State#state{silent = Silent + 1}};
+handle_info({'EXIT', Port, _}, #state{port = Port, hung = [_ | _] = Why} = State) ->
+    stop(Why, State);       % what was written to it came too late
 handle_info({'EXIT', Port, Reason}, #state{port = Port} = State) ->
     stop(meerkat_relay_start:ended({port, Reason}), State);
 handle_info({later, Job}, #state{replay = none} = State) ->
@@ -140,10 +143,12 @@ handle_info({'EXIT', _Parent, Reason}, State) ->
 handle_info(_Other, State) ->
     {noreply, State}.
 
-%% In order: when this returns every port is free for whoever starts next.
+%% In order: when this returns every port is free for whoever starts next. One whose port is closed
+%% already is seen to its end by the next start (meerkat_relay_program).
 -spec terminate(term(), #state{}) -> ok.
 terminate(_Reason, #state{port = Port, os_pid = OsPid, wire = Wire, ref = Ref}) ->
-    case meerkat_relay:command(Wire, Ref, {stop, #{}}) =:= closed
+    case erlang:port_info(Port) =:= undefined
+            orelse meerkat_relay:command(Wire, Ref, {stop, #{}}) =:= closed
             orelse meerkat_relay_program:await_exit(Port, ?STOP_MS) of
         true ->
             ok;

@@ -5,6 +5,8 @@
 -module(meerkat_wire).
 
 -export([start_link/1, send/2, framed/1, split/2]).
+%% Internal: its loop, by its full name, so that code can be loaded twice below it.
+-export([loop/1]).
 
 -export_type([wire/0]).
 
@@ -14,13 +16,16 @@
 %% Messages in one piece at most; the pipe holds 64 KiB, and most of them are short.
 -define(MOST, 256).
 
+%% Asleep it holds no code that may be replaced.
+-define(IDLE_MS, 1000).
+
 %% Words, for many writes between two collections.
 -define(HEAP, 16384).
 
 %% It ends with the caller, or when the port does.
 -spec start_link(port()) -> wire().
 start_link(Port) ->
-    spawn_opt(fun() -> loop(Port) end,
+    spawn_opt(?MODULE, loop, [Port],
               [link, {message_queue_data, off_heap}, {min_heap_size, ?HEAP}]).
 
 %% Sends what meerkat_ctl:encode/2 made, one or several frames with nobody else's between them. The
@@ -49,14 +54,17 @@ split(Begun, Bytes) -> frames(<<Begun/binary, Bytes/binary>>, []).
 frames(<<Length:32, Frame:Length/binary, Rest/binary>>, Frames) -> frames(Rest, [Frame | Frames]);
 frames(Rest, Frames) -> {lists:reverse(Frames), Rest}.
 
+-spec loop(port()) -> ok.
 loop(Port) ->
     receive
         {frames, Frames} ->
             try erlang:port_command(Port, [Frames | waiting(?MOST - 1)]) of
-                true -> loop(Port)
+                true -> ?MODULE:loop(Port)
             catch
                 error:badarg -> ok      % closed
             end
+    after ?IDLE_MS ->
+        erlang:hibernate(?MODULE, loop, [Port])
     end.
 
 waiting(0) ->

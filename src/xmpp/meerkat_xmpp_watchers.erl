@@ -17,6 +17,7 @@
 
 -record(watchers, {
     present = #{} :: #{binary() => watcher()},
+    watching = 0 :: non_neg_integer(),          % of these, who asked
     young = #{} :: #{binary() => [type()]},
     old = #{} :: #{binary() => [type()]}
 }).
@@ -31,7 +32,7 @@ asked(Jid, As, Type, #watchers{present = Present} = Book) ->
     case Present of
         #{Jid := #{types := Types} = Watcher} ->
             Told = Watcher#{as := As, types := with(Type, Types)},
-            Book#watchers{present = Present#{Jid := Told}};
+            changed(Watcher, Told, Book#watchers{present = Present#{Jid := Told}});
         #{} ->
             {Before, Rest} = taken(Jid, Book),
             kept(Jid, with(Type, Before), Rest)
@@ -60,7 +61,7 @@ present(Jid, As, Via, #watchers{present = Present} = Book) ->
         #{} when map_size(Present) < ?MAX ->
             {Types, Rest} = taken(Jid, Book),
             Watcher = #{jid => Jid, as => As, via => Via, types => Types},
-            {ok, Rest#watchers{present = Present#{Jid => Watcher}}};
+            {ok, changed(none, Watcher, Rest#watchers{present = Present#{Jid => Watcher}})};
         #{} ->
             {full, Book}
     end.
@@ -68,16 +69,24 @@ present(Jid, As, Via, #watchers{present = Present} = Book) ->
 -spec gone(Jid :: binary(), watchers()) -> watchers().
 gone(Jid, #watchers{present = Present} = Book) ->
     {_, Rest} = taken(Jid, Book),
-    Rest#watchers{present = maps:remove(Jid, Present)}.
+    changed(maps:get(Jid, Present, none), none, Rest#watchers{present = maps:remove(Jid, Present)}).
 
 %% A connection has ended: nobody will tell us of those who leave.
 -spec lost(Via :: term(), watchers()) -> watchers().
 lost(Via, #watchers{present = Present} = Book) ->
-    Book#watchers{present = maps:filter(fun(_, #{via := By}) -> By =/= Via end, Present)}.
+    Left = Book#watchers{present = maps:filter(fun(_, #{via := By}) -> By =/= Via end, Present)},
+    Left#watchers{watching = length(all(Left))}.
+
+changed(Before, After, #watchers{watching = N} = Book) ->
+    Book#watchers{watching = N - watches(Before) + watches(After)}.
+
+watches(#{types := [_ | _]}) -> 1;
+watches(_) -> 0.
 
 -spec all(watchers()) -> [watcher()].
 all(#watchers{present = Present}) ->
     [Watcher || #{types := [_ | _]} = Watcher <- maps:values(Present)].
 
+%% How many all/1 are. Kept, for it is asked after each stanza.
 -spec count(watchers()) -> non_neg_integer().
-count(Book) -> length(all(Book)).
+count(#watchers{watching = N}) -> N.

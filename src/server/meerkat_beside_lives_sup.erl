@@ -1,0 +1,32 @@
+%% The lives of meerkat_beside_sup. It comes back when it was killed, and with the tables it stands
+%% on; when it is killed again and again this ends in order, and what relays goes on without it.
+-module(meerkat_beside_lives_sup).
+-behaviour(supervisor).
+
+-export([child_spec/1, start_link/1]).
+-export([init/1]).
+
+-define(DEATHS, 5).
+-define(SECONDS, 60).
+
+%% The child of a server's supervisor. Transient: one that ends in order takes nobody along and is
+%% not started again, and one that is ended with the tables is started with the next ones.
+-spec child_spec(Name :: atom()) -> supervisor:child_spec().
+child_spec(Name) ->
+    #{id => ?MODULE,
+      start => {?MODULE, start_link, [Name]},
+      restart => transient,
+      type => supervisor}.
+
+%% Error: {shutdown, Sentence} somewhere in the reason.
+-spec start_link(Name :: atom()) -> {ok, pid()} | {error, term()}.
+start_link(Name) ->
+    case supervisor:start_link(?MODULE, Name) of
+        {ok, Pid} -> {ok, Pid};
+        {error, Reason} -> {error, Reason}
+    end.
+
+-spec init(atom()) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
+init(Name) ->
+    {ok, {#{strategy => one_for_one, intensity => ?DEATHS, period => ?SECONDS},
+          [meerkat_beside_sup:child_spec(Name)]}}.
