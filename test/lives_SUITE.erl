@@ -1,6 +1,6 @@
-%% What ends and what begins again, and what it knows then: servers side by side, one of an embedder,
-%% what stands beside a server, processes that are killed or whose code is replaced. What becomes of
-%% clients when a relay dies is supervision_SUITE's.
+%% What ends and what begins again, and what it knows then: servers side by side, one of an
+%% embedder, what stands beside a server, processes that are killed or whose code is replaced. What
+%% becomes of clients when a relay dies is supervision_SUITE's.
 -module(lives_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -64,7 +64,8 @@ kill_until_over(Name) ->
     end.
 
 helpers_that_die_take_no_server_along(_Config) ->
-    doc("the socket for meerkatctl or the way to systemd dies again and again: the server serves on"),
+    doc("the socket for meerkatctl or the way to systemd dies again and again: the server "
+        "serves on"),
     {ok, Server} = meerkat:start_server(?FUNCTION_NAME, config()),
     ok = meerkat_sup:start_helpers([#{id => helper, start => {?MODULE, start_helper, []}}]),
     {_, Sup, _, _} = lists:keyfind(helpers, 1, supervisor:which_children(meerkat_sup)),
@@ -110,8 +111,8 @@ drained_in_one_life_is_drained_in_the_next(_Config) ->
     ok = gen_udp:close(maps:get(socket, Client)).
 
 the_end_of_a_drain_in_a_foreign_tree(_Config) ->
-    doc("drain/2 ends an embedded server when its last allocation is gone, as its supervisor would; "
-        "nothing of it is kept, and it may be started again"),
+    doc("drain/2 ends an embedded server when its last allocation is gone, as its supervisor "
+        "would; nothing of it is kept, and it may be started again"),
     Name = ?FUNCTION_NAME,
     Tree = tree(options(Name)),
     ok = meerkat:drain(Name, infinity),
@@ -191,8 +192,8 @@ free_port() ->
 %%% Rows and processes
 
 a_user_is_found_without_asking_others(_Config) ->
-    doc("allocations of one user, sorted by user, and their end: no other process is asked, so none "
-        "is woken"),
+    doc("allocations of one user, sorted by user, and their end: no other process is asked, so "
+        "none is woken"),
     with_server(#{}, fun(#{name := Name} = Server) ->
         _ = allocated(Server, [], #{user => <<"alice">>}),
         [{_, Alice}] = meerkat_alloc_table:sessions(Name),
@@ -209,7 +210,8 @@ a_user_is_found_without_asking_others(_Config) ->
     end).
 
 killed_allocations_leave_no_row(_Config) ->
-    doc("the row of an allocation whose process was killed goes with it, not with the next request"),
+    doc("the row of an allocation whose process was killed goes with it, not with the next "
+        "request"),
     with_server(#{}, fun(#{name := Name} = Server) ->
         _ = allocated(Server),
         [{_, Pid}] = meerkat_alloc_table:sessions(Name),
@@ -236,8 +238,8 @@ code_may_be_loaded_twice(_Config) ->
 %%% What systemd hears
 
 systemd_hears_of_life_while_a_relay_is_replaced(_Config) ->
-    doc("a relay that died is being replaced: there are signs of life; one that hangs has none, and "
-        "they are back a moment after it is"),
+    doc("a relay that died is being replaced: there are signs of life; one that hangs has none, "
+        "and they are back a moment after it is"),
     %% The name of a socket must be short.
     Path = "/tmp/meerkat_notify_" ++ os:getpid(),
     {ok, Socket} = gen_udp:open(0, [{ifaddr, {local, Path}}, local, binary, {active, false}]),
@@ -304,7 +306,8 @@ a_node_ends_that_nobody_reads(Config) ->
            "element(2, erlang:port_info(P, queue_size)) > 0] of [] -> F(F); _ -> ok end end, "
            "Full(Full), meerkat_drain:end_node().",
     %% A reader that reads nothing keeps it open.
-    Command = "sleep 60 < " ++ Fifo ++ " > /dev/null & exec erl -noshell" ++ Paths ++ " -eval '" ++ Eval
+    Command = "sleep 60 < " ++ Fifo ++ " > /dev/null & exec erl -noshell" ++ Paths
+        ++ " -eval '" ++ Eval
         ++ "' 2> " ++ Fifo,
     Port = open_port({spawn_executable, "/bin/sh"}, [{args, ["-c", Command]}, exit_status]),
     receive {Port, {exit_status, Status}} -> ?assertEqual(0, Status)

@@ -297,7 +297,8 @@ a_listener_goes_with_its_last_client(_Config) ->
     end).
 
 a_removed_listener_comes_back_while_its_clients_live(_Config) ->
-    doc("the same address again: it takes new clients, and those it has kept go on; it may go again"),
+    doc("the same address again: it takes new clients, and those it has kept go on; it may go "
+        "again"),
     Port = turn_kit:free_ports(1),
     Both = #{listeners => [listener({127, 0, 0, 4}, 0), listener(?HERE, Port)]},
     with_server(Both#{workers => 2}, fun(Server) ->
@@ -331,8 +332,8 @@ a_removed_listener_keeps_clients_that_moved(_Config) ->
     end).
 
 allocations_of_a_removed_listener_are_replayed(_Config) ->
-    doc("the relay dies: who came by a listener that is no more has what he had, without delay, and "
-        "the listener takes nobody else"),
+    doc("the relay dies: who came by a listener that is no more has what he had, without delay, "
+        "and the listener takes nobody else"),
     Both = #{listeners => [listener(?HERE, 0), listener({127, 0, 0, 4}, 0)]},
     with_server(Both, fun(#{name := Name, port := Port} = Server) ->
         Peer = peer(?FRIEND),

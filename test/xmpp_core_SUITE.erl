@@ -111,7 +111,8 @@ pushes_have_ids_of_their_own(_Config) ->
     ?assertEqual(2, length(lists:usort(Ids))).
 
 watchers_cost_no_more_when_they_are_many(_Config) ->
-    turn_kit:doc("how many watch is known without counting them, and is right whoever comes and goes"),
+    turn_kit:doc("how many watch is known without counting them, and is right whoever comes "
+                 "and goes"),
     Watch = fun(N, Book) ->
         {ok, Next} = ?B:present(jid(N), <<"us">>, N rem 3, ?B:asked(jid(N), <<"us">>, all, Book)),
         Next

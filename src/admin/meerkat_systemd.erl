@@ -5,6 +5,8 @@
 -behaviour(gen_server).
 
 -export([child_spec/1, start_link/1, draining/1]).
+%% Internal: a process that exits with what it found out.
+-export([say_alive/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 %% What ending takes at most once a server is drained, in seconds.
@@ -56,8 +58,8 @@ init(Server) ->
 address([$@ | Name]) -> iolist_to_binary([0, Name]);
 address(Path) -> unicode:characters_to_binary(Path).
 
-%% Six times as often as it must be: a question may go without an answer for its 5 s (meerkat_relay),
-%% and the next ones come early enough still.
+%% Six times as often as it must be: a question may go without an answer for its 5 s
+%% (meerkat_relay), and the next ones come early enough still.
 every() ->
     case string:to_integer(os:getenv("WATCHDOG_USEC", "")) of
         {Microseconds, []} when Microseconds > 6000 -> Microseconds div 6000;
@@ -84,7 +86,7 @@ handle_cast(_Request, State) ->
 
 -spec handle_info(term(), #state{}) -> {noreply, #state{}}.
 handle_info(ask, #state{server = Server} = State) ->
-    {noreply, State#state{asking = spawn_monitor(fun() -> exit(is_alive(Server)) end)}};
+    {noreply, State#state{asking = spawn_monitor(?MODULE, say_alive, [Server])}};
 handle_info({'DOWN', Monitor, process, Pid, Answer},
             #state{asking = {Pid, Monitor}, every = Every} = State) ->
     case Answer of
@@ -97,6 +99,10 @@ handle_info(_Other, State) ->
 
 %% One that died is being replaced, and that it is not replaced for ever its supervisor sees to. One
 %% that hangs says nothing.
+-spec say_alive(atom()) -> no_return().
+say_alive(Server) ->
+    exit(is_alive(Server)).
+
 is_alive(Server) ->
     case meerkat_relay:call(Server, {stats, #{}}) of
         {ok, Stats} -> not meerkat_relay:is_stalled(Stats);

@@ -6,8 +6,10 @@
 -module(meerkat).
 
 -export([child_spec/1, start_link/1, start_link/2, configuration/1]).
--export([child_spec/2, start_server/2, start_only_server/2, stop_server/1, reload/2, format_error/1]).
--export([drain/0, drain/1, drain/2, drained/1, undrain/0, undrain/1, redirect/2, is_ready/0, is_ready/1]).
+-export([child_spec/2, start_server/2, start_only_server/2, stop_server/1, reload/2,
+         format_error/1]).
+-export([drain/0, drain/1, drain/2, drained/1, undrain/0, undrain/1, redirect/2, is_ready/0,
+         is_ready/1]).
 -export([status/0, status/1, info/1]).
 -export([allocations/0, allocations/1, allocations/2, allocation/1, allocation/2]).
 -export([disconnect/1, disconnect/2, revoke/2, revoke/3]).

@@ -8,9 +8,9 @@
 -export([init/1]).
 
 %% The configuration comes in a fun, for supervisors print their children's arguments, and is asked
-%% for at the first start only: whatever it is read from may be half written at any other. Spec tells
-%% one child specification from another: who starts a server anew from the same one gets it with
-%% the settings it had last, be they of a reload or drawn at its first start.
+%% for at the first start only: whatever it is read from may be half written at any other. Spec
+%% tells one child specification from another: who starts a server anew from the same one gets it
+%% with the settings it had last, be they of a reload or drawn at its first start.
 -spec start_link(Name :: atom(), Spec :: reference(),
                  fun(() -> {ok, map()} | {error, string()})) ->
     {ok, pid()} | {error, term()}.

@@ -21,7 +21,8 @@ count(Name) ->
 
 -spec sessions(Name :: atom()) -> [{session(), pid()}].
 sessions(Name) ->
-    ets:select(meerkat_registry:table(Name, sessions), [{{'$1', '$2', '_', '_'}, [], [{{'$1', '$2'}}]}]).
+    ets:select(meerkat_registry:table(Name, sessions),
+               [{{'$1', '$2', '_', '_'}, [], [{{'$1', '$2'}}]}]).
 
 %% Those of one user: by the whole name, or by what stands behind its expiry
 %% (meerkat_quota:user_key/1). Asks no process.

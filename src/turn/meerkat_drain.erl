@@ -51,8 +51,8 @@ await(Name, Until, By, Then) ->
     Pid = meerkat_drain_end:start(Name, left(Until), Then),
     meerkat_store:put_lasting(Name, ?MODULE, ending, {Pid, Until, By, Then}).
 
-%% For a relay that has come up, maybe of a new life of the server: whoever waited for the end of the
-%% life before has ended with it.
+%% For a relay that has come up, maybe of a new life of the server: whoever waited for the end of
+%% the life before has ended with it.
 -spec resume(Name :: atom()) -> ok.
 resume(Name) ->
     case meerkat_store:get(Name, ?MODULE, ending) of

@@ -2,7 +2,8 @@
 %% wait for the reply. The port to it belongs to meerkat_relay_owner, the bytes go by meerkat_wire.
 -module(meerkat_relay).
 
--export([command/3, command/4, call/2, tell/2, stats/1, is_stalled/1, os_pid/1, admits/2, code/1, io_backend/1]).
+-export([command/3, command/4, call/2, tell/2, stats/1, is_stalled/1, os_pid/1, admits/2, code/1,
+         io_backend/1]).
 
 -export_type([failure/0]).
 
@@ -83,8 +84,8 @@ stats(Name) ->
             {error, relay_down}
     end.
 
-%% Does a worker stand still, so that its clients get no answer? It is asked with each STATS, and owes
-%% one since the first.
+%% Does a worker stand still, so that its clients get no answer? It is asked with each STATS, and
+%% owes one since the first.
 -spec is_stalled(#{stalled_ms := non_neg_integer(), _ => _}) -> boolean().
 is_stalled(#{stalled_ms := Ms}) ->
     Ms >= ?STALLED_MS.

@@ -31,8 +31,8 @@
 -define(STOP_MS, 3000).
 -define(KILL_MS, 1000).
 %% It is asked for its counters so often, for the sake of an answer. One that has been asked so many
-%% times and has said nothing hangs, and so it does when so many answers in a row say that one of its
-%% threads stands still. Both are counted and not timed: a machine, or a relay, that slept has
+%% times and has said nothing hangs, and so it does when so many answers in a row say that one of
+%% its threads stands still. Both are counted and not timed: a machine, or a relay, that slept has
 %% neither asked nor answered meanwhile.
 -define(ASK_MS, 2000).
 -define(SILENT, 5).
@@ -69,7 +69,8 @@ up(Name, Settings, #{port := Port, os_pid := OsPid, wire := Wire, early := Early
         Settings ->
             _ = ask_later(),
             ok = meerkat_drain:resume(Name),
-            {ok, #state{name = Name, port = Port, os_pid = OsPid, wire = Wire, route = Route, early = Early,
+            {ok, #state{name = Name, port = Port, os_pid = OsPid, wire = Wire, route = Route,
+                        early = Early,
                         begun = Begun, ref = Ref, retired = Retired}, {continue, replay}};
         _ ->
             down(Name, "the configuration changed while the relay was starting")

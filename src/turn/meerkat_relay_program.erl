@@ -76,7 +76,8 @@ end_before(Name) ->
 ended({OsPid, _} = Id, Ms) when Ms =< 0 ->
     case is_there(Id) of
         true ->
-            ?LOG_WARNING("the relay program before, process ~b, did not end: it is killed", [OsPid]),
+            ?LOG_WARNING("the relay program before, process ~b, did not end: it is killed",
+                         [OsPid]),
             ok = kill(OsPid);
         false ->
             ok

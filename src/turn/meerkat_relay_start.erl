@@ -9,8 +9,9 @@
 
 -export_type([started/0]).
 
-%% What the owner goes on with. `retired`: listeners that are there for the replay only. `early`: frames that came meanwhile and are nobody's reply; `begun`:
-%% the part there is of the one after them.
+%% What the owner goes on with. `retired`: listeners that are there for the replay only. `early`:
+%% frames that came meanwhile and are nobody's reply; `begun`: the part there is of the one after
+%% them.
 -type started() :: #{port := port(), os_pid := pos_integer() | none, wire := meerkat_wire:wire(),
                      early := [binary()], begun := binary(), ref := meerkat_ctl:ref(),
                      retired := [Listener :: pos_integer()]}.
