@@ -791,7 +791,7 @@ stopped_server_frees_its_ports(Config) ->
 crash_loop_ends_server(Config) ->
     Flag = process_flag(trap_exit, true),
     {ok, Sup} = meerkat_server_sup:start_link(name(Config), make_ref(),
-                                              fun() -> real_config(#{}) end),
+                                              fun() -> {ok, real_config(#{})} end),
     ok = kill_until(Sup, Config),
     true = process_flag(trap_exit, Flag),
     ?assertNot(meerkat_registry:is_running(name(Config))).
