@@ -17,6 +17,7 @@
 -define(REALM, <<"example.org">>).
 -define(USER, <<"alice">>).
 -define(PASSWORD, <<"wonderland">>).
+-define(SERVER_NAMES, "DNS:localhost,IP:127.0.0.1,IP:::1").
 -define(V6, {0, 0, 0, 0, 0, 0, 0, 1}).
 
 %% Ends a case that waits for what does not come.
@@ -50,7 +51,7 @@ groups() ->
      {alone, [], [options_refused, silence, stranger, lost_in_words, every_reason_in_words]},
      {arguments, [], [wrong_arguments, environment, credentials_from_secret]},
      {coturn, [], Server ++ Stream ++ [alternate_server, check_by_secret, check_outside]},
-     {meerkat, [], Server ++ [check_by_secret, sha256_and_hashed_name]}].
+     {meerkat, [], Server ++ Stream ++ [check_by_secret, sha256_and_hashed_name]}].
 
 init_per_group(Kind, Config) when Kind =:= coturn; Kind =:= meerkat ->
     [{kind, Kind}, {server, start(Kind)} | Config];
@@ -1200,7 +1201,8 @@ transport(Config) -> proplists:get_value(transport, Config, udp).
 
 address(Config) ->
     case {transport(Config), server(Config)} of
-        {tls, #{tls := Addresses}} -> maps:get(family(Config), Addresses);
+        {Transport, Server} when is_map_key(Transport, Server) ->
+            maps:get(family(Config), maps:get(Transport, Server));
         {_, Addresses} -> maps:get(family(Config), Addresses)
     end.
 
@@ -1306,17 +1308,30 @@ start(Kind) -> start(Kind, []).
 
 start(meerkat, Credentials) ->
     Forbidden = [{forbidden(inet), 32}, {forbidden(inet6), 128}],
-    #{listeners := Listeners} = Server =
-        turn_kit:start_server(maps:merge(#{denied_peers => Forbidden,
-                                           allowed_peers => [{loopback(inet), 32},
-                                                             {loopback(inet6), 128}]},
-                                         case Credentials of
-                                             [] -> #{};
-                                             secret -> #{users => #{}}
-                                         end)),
+    Directory = string:trim(os:cmd("mktemp -d")),
+    #{certificate := CaFile} = Authority = certificate_kit:authority(Directory),
+    #{certificate := CertFile, key := KeyFile} =
+        certificate_kit:issued(Authority, #{names => ?SERVER_NAMES}),
+    {{ok, Chain}, {ok, Key}} = {file:read_file(CertFile), file:read_file(KeyFile)},
+    Certificate = #{chain => Chain, key => Key, chain_file => list_to_binary(CertFile),
+                    key_file => list_to_binary(KeyFile)},
+    #{name := Name, listeners := Listeners} = Server =
+        turn_kit:start_server(maps:merge(
+            (stream_kit:config([Certificate]))#{denied_peers => Forbidden,
+                                                allowed_peers => [{loopback(inet), 32},
+                                                                  {loopback(inet6), 128}]},
+            case Credentials of
+                [] -> #{};
+                secret -> #{users => #{}}
+            end)),
+    #{tcp_listeners := Tcp, tls_listeners := Tls} = meerkat:info(Name),
     maps:merge(addresses(Listeners),
-               #{user => "alice", password => "wonderland",
-                 stop => fun() -> turn_kit:stop_server(Server) end});
+               #{user => "alice", password => "wonderland", cacertfile => CaFile,
+                 tcp => addresses(Tcp), tls => addresses(Tls),
+                 stop => fun() ->
+                                 ok = file:del_dir_r(Directory),
+                                 turn_kit:stop_server(Server)
+                         end});
 start(coturn, secret) ->
     start_coturn(["--use-auth-secret", "--static-auth-secret=s3cret"], relay_ips());
 start(coturn, More) ->
@@ -1339,7 +1354,7 @@ start_coturn(More, Relays) ->
     Directory = string:trim(os:cmd("mktemp -d")),
     #{certificate := CaFile} = Authority = certificate_kit:authority(Directory),
     #{certificate := CertFile, key := KeyFile} = certificate_kit:issued(
-        Authority, #{names => "DNS:localhost,IP:127.0.0.1,IP:::1"}),
+        Authority, #{names => ?SERVER_NAMES}),
     Args = ["-n", "--listening-port=" ++ integer_to_list(Port), "--listening-ip=127.0.0.1",
             "--listening-ip=::1", "--realm=example.org", "--allow-loopback-peers", "--no-cli",
             "--tls-listening-port=" ++ integer_to_list(Port + 1), "--cert=" ++ CertFile,

@@ -98,7 +98,7 @@ banner(Made) ->
 
 told({ok, #{username := User, password := Password, uris := Uris} = Credentials}, Command) ->
     [credentials(Credentials), "\n",
-     tests(of_kind("turn:", Uris), Command, [" --user '", User, "' --password '", Password, "'"],
+     tests(of_kind("turn", Uris), Command, [" --user '", User, "' --password '", Password, "'"],
            "")];
 told({error, {no_secret, _}}, Command) ->
     #{stun := Stun, turn := Turn} = meerkat_services:uris(?SERVER, all),
@@ -126,7 +126,7 @@ users(Users) ->
 credentials(#{username := User, password := Password, ttl := Ttl, uris := Uris,
               iceServers := Servers}) ->
     [
-        uris(of_kind("stun:", Uris), of_kind("turn:", Uris)),
+        uris(of_kind("stun", Uris), of_kind("turn", Uris)),
         "  username    ", User, "\n",
         "  password    ", Password, "\n",
         "  until       ", until(Ttl), "\n",

@@ -81,6 +81,8 @@
 %% What TLS clients are shown; none where there are no files.
 -type certificates() :: #{pairs := fun(() -> [#{chain := binary(), key := binary()}]),
                           files := [{Chain :: binary(), Key :: binary()}],
+                          %% By which clients may come in by TLS.
+                          names := [meerkat_certificate:name()],
                           secret := fun(() -> <<_:256>>)}.
 
 %% What may differ from realm to realm; the server's own is `default`.
@@ -409,6 +411,8 @@ certificates(#{certificates := Certificates} = Config) ->
     #{pairs => fun() -> Pairs end,
       files => [{ChainFile, KeyFile} || #{chain_file := ChainFile, key_file := KeyFile}
                                             <- Certificates],
+      names => [Name || #{chain := Chain} <- Certificates,
+                        Name <- meerkat_certificate:names_in_pem(Chain)],
       secret => fun() -> Secret end}.
 
 ips(any) -> [{{0, 0, 0, 0}, false}, {{0, 0, 0, 0, 0, 0, 0, 0}, true}];

@@ -1,44 +1,79 @@
 %% Where clients find a server's STUN and TURN: what it is bound to, as they are told.
 -module(meerkat_services).
 
--export([addresses/1, addresses/2, uris/2]).
--export_type([uris/0]).
+-export([services/1, services/2, uris/2]).
+-export_type([service/0, uris/0]).
 
-%% By RFC 7064 and RFC 7065.
+%% One way to come in. `tls`: TLS over TCP.
+-type service() :: #{transport := udp | tcp | tls, host := inet:ip_address() | binary(),
+                     port := inet:port_number()}.
+
+%% By RFC 7064 and RFC 7065; `turn` has turn: and turns:.
 -type uris() :: #{stun := [binary()], turn := [binary()]}.
 
-%% The addresses of listeners that take credentials made from the server's own secret: a realm that
-%% the configuration has by itself takes credentials of its own.
--spec addresses(Name :: atom()) -> [{inet:ip_address(), inet:port_number()}].
-addresses(Name) -> addresses(Name, all).
+%% Those of listeners that take credentials made from the server's own secret: a realm that the
+%% configuration has by itself takes credentials of its own.
+-spec services(Name :: atom()) -> [service()].
+services(Name) -> services(Name, all).
 
-%% Those of the listeners of one realm, or `all` of addresses/1.
--spec addresses(Name :: atom(), Realm :: binary() | all) ->
-    [{inet:ip_address(), inet:port_number()}].
-addresses(Name, Realm) ->
-    #{relays := Relays} = meerkat_registry:settings(Name),
-    lists:usort([{Ip, Port} || {Local, Port} <- bound(Name, Realm), Ip <- told(Local, Relays)]).
+%% Those of the listeners of one realm, or `all` of services/1, in the order clients should try
+%% them: UDP, which serves media best, then TCP, and TLS for who is let out by nothing else.
+-spec services(Name :: atom(), Realm :: binary() | all) -> [service()].
+services(Name, Realm) ->
+    Settings = meerkat_registry:settings(Name),
+    Listeners = open_listeners(Name, Realm, Settings),
+    [#{transport => Transport, host => Host, port => Port}
+     || Transport <- [udp, tcp, tls],
+        {Host, Port} <- lists:usort([Place || Listener <- of_transport(Transport, Listeners),
+                                              Place <- places(Transport, Listener, Settings)])].
 
-%% The same as URIs.
+%% The same as URIs. STUN is for UDP: nothing else has a use for what it tells.
 -spec uris(Name :: atom(), Realm :: binary() | all) -> uris().
 uris(Name, Realm) ->
-    Addresses = addresses(Name, Realm),
-    #{stun => [uri("stun:", Address, "") || Address <- Addresses],
-      turn => [uri("turn:", Address, "?transport=udp") || Address <- Addresses]}.
+    Services = services(Name, Realm),
+    #{stun => [uri("stun:", S, "") || #{transport := udp} = S <- Services],
+      turn => [turn_uri(S) || S <- Services]}.
 
-uri(Scheme, Address, Query) ->
-    iolist_to_binary([Scheme, meerkat_text:address(Address), Query]).
+turn_uri(#{transport := udp} = Service) -> uri("turn:", Service, "?transport=udp");
+turn_uri(#{transport := tcp} = Service) -> uri("turn:", Service, "?transport=tcp");
+turn_uri(#{transport := tls} = Service) -> uri("turns:", Service, "?transport=tcp").
 
-bound(Name, Wanted) ->
-    #{realms := Realms} = Settings = meerkat_registry:settings(Name),
-    [Address || {Id, Address} <- maps:to_list(meerkat_listening:bound(Name)),
-                is_udp(Id, Settings), is_wanted(Wanted, maps:get(Id, Realms), Settings)].
+uri(Scheme, #{host := Host, port := Port}, Query) when is_binary(Host) ->
+    iolist_to_binary([Scheme, Host, $:, integer_to_binary(Port), Query]);
+uri(Scheme, #{host := Ip, port := Port}, Query) ->
+    iolist_to_binary([Scheme, meerkat_text:address({Ip, Port}), Query]).
 
-%% A listener that is gone is not bound.
-is_udp(Id, #{listeners := Listeners}) ->
-    Udp = meerkat_ctl:transport(udp),
-    [] =/= [L || #{id := Same, transport := Transport} = L <- Listeners, Same =:= Id,
-                 Transport =:= Udp].
+%% Those that are bound, with the address they got.
+open_listeners(Name, Realm, #{listeners := Listeners} = Settings) ->
+    Bound = meerkat_listening:bound(Name),
+    [Listener#{bound => maps:get(Id, Bound)}
+     || #{id := Id, realm := Of} = Listener <- Listeners, is_map_key(Id, Bound),
+        is_wanted(Realm, Of, Settings)].
+
+%% A listener for TCP takes TLS too where there is a certificate. Clients are told so where no
+%% listener is for TLS alone.
+of_transport(tls, Listeners) ->
+    case with_code(tls, Listeners) of
+        [] -> [L || #{certificates := Shown} = L <- with_code(tcp, Listeners), Shown =/= none];
+        Secure -> Secure
+    end;
+of_transport(Transport, Listeners) ->
+    with_code(Transport, Listeners).
+
+with_code(Transport, Listeners) ->
+    Code = meerkat_ctl:transport(Transport),
+    [L || #{transport := Of} = L <- Listeners, Of =:= Code].
+
+%% A client by TLS is let down unless the certificate has the host it was told.
+places(tls, #{bound := {Local, Port}}, #{relays := Relays, certificates := #{names := Names}}) ->
+    Addresses = told(Local, Relays),
+    case [Name || {dns, Name} <- Names, binary:first(Name) =/= $*]
+        ++ [Ip || {ip, Ip} <- Names, lists:member(Ip, Addresses)] of
+        [] -> [{Ip, Port} || Ip <- Addresses];
+        Hosts -> [{Host, Port} || Host <- Hosts]
+    end;
+places(_Transport, #{bound := {Local, Port}}, #{relays := Relays}) ->
+    [{Ip, Port} || Ip <- told(Local, Relays)].
 
 is_wanted(all, Realm, Settings) -> meerkat_settings:owner(Realm, Settings) =:= default;
 is_wanted(Wanted, Realm, _Settings) -> Wanted =:= Realm.

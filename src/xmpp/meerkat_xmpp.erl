@@ -251,7 +251,7 @@ env(#state{name = Name, xmpp = Xmpp, rates = Rates}) ->
 services(Name) ->
     case meerkat_drain:is_draining(Name) of
         true -> [];
-        false -> meerkat_xmpp_extdisco:services(meerkat_services:addresses(Name))
+        false -> meerkat_xmpp_extdisco:services(meerkat_services:services(Name))
     end.
 
 mint(Name, #{ttl := Ttl}) ->

@@ -6,7 +6,9 @@
 -export([services/1, answer/4, changes/2, push/4]).
 -export_type([service/0, mint/0, change/0]).
 
--type service() :: #{type := stun | turn, host := binary(), port := inet:port_number()}.
+%% `turns` is TURN over TLS.
+-type service() :: #{type := stun | turn | turns, transport := udp | tcp, host := binary(),
+                     port := inet:port_number()}.
 %% Fresh credentials for a bare JID; none where there can be none.
 -type mint() :: fun((BareJid :: binary()) ->
     {ok, #{username := binary(), password := binary(), expires_s := integer()}} | none).
@@ -16,11 +18,22 @@
 %% Services that may be asked for in one <credentials/>.
 -define(ASKED_MAX, 16).
 
-%% Both services of each address, in the order clients should try them.
--spec services([{inet:ip_address(), inet:port_number()}]) -> [service()].
-services(Addresses) ->
-    [#{type => Type, host => list_to_binary(meerkat_text:ip(Ip)), port => Port}
-     || Type <- [stun, turn], {Ip, Port} <- Addresses].
+%% STUN by UDP and TURN by all there is, in the order clients should try them.
+-spec services([#{transport := udp | tcp | tls, host := inet:ip_address() | binary(),
+                  port := inet:port_number()}]) -> [service()].
+services(Ways) ->
+    [service(stun, udp, Way) || #{transport := udp} = Way <- Ways]
+        ++ [case Way of
+                #{transport := tls} -> service(turns, tcp, Way);
+                #{transport := Transport} -> service(turn, Transport, Way)
+            end || Way <- Ways].
+
+service(Type, Transport, #{host := Host, port := Port}) ->
+    #{type => Type, transport => Transport, port => Port,
+      host => case Host of
+                  Name when is_binary(Name) -> Name;
+                  Ip -> list_to_binary(meerkat_text:ip(Ip))
+              end}.
 
 %% What a request of a bare JID is answered: the child of the result, and the type of services that
 %% it was about where there is one to watch.
@@ -78,7 +91,7 @@ is_of(Type, #{type := Is}) -> Type =:= atom_to_binary(Is).
 
 %% Of other types there will never be a service.
 watched(Type) ->
-    case lists:member(Type, [all, <<"stun">>, <<"turn">>]) of
+    case lists:member(Type, [all, <<"stun">>, <<"turn">>, <<"turns">>]) of
         true -> Type;
         false -> none
     end.
@@ -91,30 +104,33 @@ root(Name, Type, Children) ->
 %% One pair of credentials serves all of them. Who can have none is not told of what needs them.
 told(Services, Bare, Mint) ->
     Credentials = credentials(Services, Bare, Mint),
-    [service(S, Credentials, []) || S <- Services, usable(S, Credentials)].
+    [element_of(S, Credentials, []) || S <- Services, usable(S, Credentials)].
 
 credentials(Services, Bare, Mint) ->
-    case [S || #{type := turn} = S <- Services] of
+    case [S || S <- Services, is_restricted(S)] of
         [] -> none;
         [_ | _] -> Mint(Bare)
     end.
 
-usable(#{type := turn}, none) -> false;
+usable(Service, none) -> not is_restricted(Service);
 usable(_, _) -> true.
 
-service(#{type := Type, host := Host, port := Port} = Service, Credentials, Action) ->
+is_restricted(#{type := Type}) -> Type =/= stun.
+
+element_of(#{type := Type, host := Host, port := Port, transport := Transport} = Service,
+           Credentials, Action) ->
     meerkat_xmpp_xml:el(<<"service">>,
         [{<<"type">>, atom_to_binary(Type)}, {<<"host">>, Host},
-         {<<"port">>, integer_to_binary(Port)}, {<<"transport">>, <<"udp">>}]
+         {<<"port">>, integer_to_binary(Port)}, {<<"transport">>, atom_to_binary(Transport)}]
         ++ access(Service, Credentials) ++ Action).
 
-access(#{type := turn}, {ok, #{username := User, password := Password, expires_s := Expires}}) ->
+access(#{type := stun}, _) ->
+    [];
+access(_, {ok, #{username := User, password := Password, expires_s := Expires}}) ->
     [{<<"restricted">>, <<"1">>}, {<<"username">>, User}, {<<"password">>, Password},
      {<<"expires">>, list_to_binary(calendar:system_time_to_rfc3339(Expires, [{offset, "Z"}]))}];
-access(#{type := turn}, none) ->
-    [{<<"restricted">>, <<"1">>}];
-access(_, _) ->
-    [].
+access(_, none) ->
+    [{<<"restricted">>, <<"1">>}].
 
 %% What became of services: of those that stay, those with credentials are others once the secret
 %% is (XEP-0215 3.4).
@@ -122,7 +138,7 @@ access(_, _) ->
 changes({Before, OldSecret}, {Now, NewSecret}) ->
     [{delete, S} || S <- Before, not lists:member(S, Now)]
         ++ [{add, S} || S <- Now, not lists:member(S, Before)]
-        ++ [{modify, S} || #{type := turn} = S <- Now, lists:member(S, Before),
+        ++ [{modify, S} || S <- Now, is_restricted(S), lists:member(S, Before),
                            OldSecret =/= NewSecret].
 
 %% The child of the IQ that tells a bare JID of changes to services of a type; none if there are
@@ -132,7 +148,7 @@ changes({Before, OldSecret}, {Now, NewSecret}) ->
 push(Changes, Type, Bare, Mint) ->
     Concerned = [Change || {_, S} = Change <- Changes, is_of(Type, S)],
     Credentials = credentials([S || {Action, S} <- Concerned, Action =/= delete], Bare, Mint),
-    case [service(S, case Action of delete -> none; _ -> Credentials end,
+    case [element_of(S, case Action of delete -> none; _ -> Credentials end,
                   [{<<"action">>, atom_to_binary(Action)}])
           || {Action, S} <- Concerned, Action =:= delete orelse usable(S, Credentials)] of
         [] -> none;
