@@ -203,6 +203,19 @@ void kit_turn(struct kit *k, uint64_t forward_ms)
     worker_turn(&k->worker);
 }
 
+void kit_rules(struct kit *k, const uint8_t *rules, size_t len)
+{
+    struct addr own[2];
+    must(addr_parse(&own[0], "127.0.0.1", 0) && addr_parse(&own[1], "203.0.113.5", 0));
+    struct addr broadcast;
+    must(addr_parse(&broadcast, "203.0.113.255", 0));
+    const struct policy_host host = {own, ARRAY_SIZE(own), &broadcast, 1, &k->server, 1};
+    struct policy *p = policy_make(rules, len, &host);
+    must(p);
+    post(k, MAIL_POLICY, &p, sizeof(p));
+    kit_turn(k, 0);
+}
+
 void kit_policy(struct kit *k, const struct addr *deny, unsigned bits)
 {
     uint8_t rules[2 * POLICY_RULE_LEN] = {0};
@@ -213,15 +226,7 @@ void kit_policy(struct kit *k, const struct addr *deny, unsigned bits)
         n += POLICY_RULE_LEN;
     }
     rules[n] = 1; /* allow ::/0 */
-    struct addr own[2];
-    must(addr_parse(&own[0], "127.0.0.1", 0) && addr_parse(&own[1], "203.0.113.5", 0));
-    struct addr broadcast;
-    must(addr_parse(&broadcast, "203.0.113.255", 0));
-    const struct policy_host host = {own, ARRAY_SIZE(own), &broadcast, 1, &k->server, 1};
-    struct policy *p = policy_make(rules, n + POLICY_RULE_LEN, &host);
-    must(p);
-    post(k, MAIL_POLICY, &p, sizeof(p));
-    kit_turn(k, 0);
+    kit_rules(k, rules, n + POLICY_RULE_LEN);
 }
 
 void kit_command(struct kit *k, struct ctl_frame *f)

@@ -38,6 +38,9 @@ void kit_turn(struct kit *k, uint64_t forward_ms);
 /* Allow (bits 0) or one rule of deny before it. */
 void kit_policy(struct kit *k, const struct addr *deny, unsigned bits);
 
+/* A policy of these bytes of POLICY (ctl.def); the worker turns once. */
+void kit_rules(struct kit *k, const uint8_t *rules, size_t len);
+
 /* Mails a command and turns; the ref is set. */
 void kit_command(struct kit *k, struct ctl_frame *f);
 /* The next frame for Erlang; bytes fields lie in memory that is good until the next call. Port

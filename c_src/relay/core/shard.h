@@ -58,6 +58,8 @@ struct shard {
     struct ways ways;
     struct sessions sessions;
     struct policy *policy;
+    uint32_t policy_number;        /* another with each policy */
+    uint32_t sweep_at, sweep_left; /* places of permissions to hold against it (judge.c) */
     struct listener listeners[LISTENERS_MAX];
     struct mailbox in, out;
     bool rang;        /* something was posted since the doorbell was last rung */

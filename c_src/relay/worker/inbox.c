@@ -4,10 +4,10 @@
 
 #include "alloc.h"
 #include "command.h"
+#include "judge.h"
 #include "listen.h"
 #include "mail.h"
 #include "move.h"
-#include "peers.h"
 #include "post.h"
 
 /* Each gets what follows the first byte. Mail lies at odd addresses: it is copied before it is
@@ -48,7 +48,7 @@ static struct policy *policy_in(const uint8_t *data)
 static bool policy(struct shard *sh, const uint8_t *data, uint32_t len)
 {
     (void)len;
-    peers_policy(sh, policy_in(data));
+    judge_policy(sh, policy_in(data));
     return true;
 }
 

@@ -8,6 +8,7 @@
 #include "alloc.h"
 #include "count.h"
 #include "inbox.h"
+#include "judge.h"
 #include "listen.h"
 
 /* With nothing to sweep there is nothing to wake for; this is only a bound on surprises. */
@@ -91,6 +92,7 @@ void worker_turn(struct worker *w)
     io_dispatch(sh->io);
     bool read_all = inbox_read(sh);
     timers_run(&sh->sessions.timers, sh->time.now);
+    judge_sweep(sh);
     alloc_report_gone(sh);
     listen_close(sh);
     publish(w, read_all);
@@ -105,8 +107,11 @@ struct start {
     int result;
 };
 
-static uint64_t sleep_ns(const struct shard *sh)
+uint64_t worker_sleep_ns(const struct worker *w)
 {
+    const struct shard *sh = &w->shard;
+    if (sh->sweep_left)
+        return 0;
     uint64_t sleep = MIN(timers_sleep(&sh->sessions.timers, sh->time.now), SLEEP_MAX_NS);
     if (!sh->ring_at)
         return sleep;
@@ -126,7 +131,7 @@ static void *run(void *arg)
     if (ret)
         return NULL;
     while (!atomic_load(&w->stopping)) {
-        io_wait(sh->io, sleep_ns(sh));
+        io_wait(sh->io, worker_sleep_ns(w));
         sh->time = clock_read();
         worker_turn(w);
     }

@@ -43,6 +43,9 @@ struct io_events worker_events(struct worker *w);
 /* One turn but for the waiting: mail, packets, sweeping, doorbell. */
 void worker_turn(struct worker *w);
 
+/* How long it may wait before its next turn, should nothing come. */
+uint64_t worker_sleep_ns(const struct worker *w);
+
 /* Control thread: rings the worker. */
 static inline void worker_wake(struct worker *w)
 {
