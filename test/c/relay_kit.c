@@ -52,6 +52,7 @@ static void start_kit(struct kit *k, uint16_t port, enum backend backend)
                                   .channel_max = CHANNEL_MAX,
                                   .ports = &k->ports,
                                   .limits = &k->limits,
+                                  .neighbours = k->shards,
                                   .rfc3489 = true};
     const struct worker_config ends = {.doorbell = eventfd(0, EFD_NONBLOCK)};
     memset(config.nonce_key, 0x5a, sizeof(config.nonce_key));
@@ -61,7 +62,10 @@ static void start_kit(struct kit *k, uint16_t port, enum backend backend)
         must(backend_create(backend, &k->io, &events, 256) == 0);
     else
         k->io = fake_io_create(&events);
-    k->worker.shard.io = k->io;
+    k->worker.shard.io = k->neighbour.io = k->io;
+    k->shards[0] = &k->worker.shard;
+    k->shards[1] = &k->neighbour;
+    must(letters_init(&k->neighbour.letters));
 
     struct addr v4, v6;
     must(addr_parse(&v4, "127.0.0.1", 0) && addr_parse(&v6, "::1", 0));
@@ -141,6 +145,7 @@ void kit_stop(struct kit *k)
     let_go(k);
     close(k->worker.config.doorbell);
     worker_destroy(&k->worker);
+    letters_destroy(&k->neighbour.letters);
     ports_destroy(&k->ports);
     io_destroy(k->io);
 }
@@ -166,6 +171,9 @@ bool kit_reset(struct kit *k)
     struct fake_sent sent;
     while (fake_io_take(k->io, &sent))
         ;
+    uint32_t len;
+    while (mailbox_peek(&k->neighbour.letters.box, &len))
+        mailbox_consume(&k->neighbour.letters.box);
     unsigned listeners = 0;
     for (size_t i = 0; i < LISTENERS_MAX; i++) {
         sh->listeners[i].other = (struct addr){0};

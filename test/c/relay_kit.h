@@ -12,6 +12,8 @@ enum { KIT_CREDITS = 64 };
 
 struct kit {
     struct worker worker;
+    struct shard neighbour; /* worker 1, as far as it gets letters */
+    struct shard *shards[WORKERS_MAX];
     struct ports ports;
     struct limits limits;
     struct shared_bucket users[8];

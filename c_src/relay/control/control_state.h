@@ -22,6 +22,7 @@ struct control {
     /* workers.c */
     struct worker *workers;
     unsigned worker_count;
+    struct shard *shards[WORKERS_MAX]; /* theirs, for those who write to each other */
     struct limits limits;
     struct socket_buffers buffers;
     enum backend backend;

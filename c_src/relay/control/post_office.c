@@ -5,16 +5,13 @@
 
 /* --------------------------------------------------------------------------- from workers */
 
-/* A mail for another worker, named first in it. What it carries of a client is dropped rather than
- * waited for. */
+/* A mail for another worker, named first in it. */
 static void pass_on(struct control *c, const uint8_t *record, uint32_t len)
 {
     unsigned to;
     memcpy(&to, record + 1, sizeof(to));
-    if (to >= c->worker_count ||
-        (record[0] == MAIL_CARRY && mailbox_room(&c->workers[to].shard.in) < MAIL_SIZE / 4))
-        return;
-    office_mail(c, to, (enum mail)record[0], record + 1, len - 1);
+    if (to < c->worker_count)
+        office_mail(c, to, (enum mail)record[0], record + 1, len - 1);
 }
 
 /* listeners.c looks at it at the end of the turn. */
@@ -35,7 +32,7 @@ static void free_port(const uint8_t *data)
 }
 
 /* Takes the oldest mail of a worker. A roam leaves its box before it is passed on, for finding room
- * for it may lead back here; a carry never waits for room. */
+ * for it may lead back here. */
 static void take(struct control *c, struct mailbox *out, const uint8_t *record, uint32_t len)
 {
     uint8_t roam[1 + sizeof(struct mail_roam)];
@@ -45,9 +42,6 @@ static void take(struct control *c, struct mailbox *out, const uint8_t *record, 
         mailbox_consume(out);
         pass_on(c, roam, sizeof(roam));
         return;
-    case MAIL_CARRY:
-        pass_on(c, record, len);
-        break;
     case MAIL_IDLE:
         note_idle(c, record + 1);
         break;

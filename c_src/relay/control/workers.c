@@ -55,7 +55,8 @@ void workers_config(struct control *c, const struct ctl_frame *f)
                               .channel_max = m->channel_max,
                               .rfc3489 = m->rfc3489 != 0,
                               .limits = &c->limits,
-                              .ports = &c->ports};
+                              .ports = &c->ports,
+                              .neighbours = c->shards};
     const struct worker_config wc = {
         .doorbell = c->doorbell, .tell = office_tell, .tell_ctx = c, .backend = c->backend};
     memcpy(sc.nonce_key, m->nonce_key.data, STUN_NONCE_KEY_LEN);
@@ -69,6 +70,8 @@ void workers_config(struct control *c, const struct ctl_frame *f)
     c->limits.users = memory_reserve(c->limits.users_max * sizeof(*c->limits.users));
     c->workers = calloc(n, sizeof(*c->workers));
     int ret = c->workers && c->limits.users ? 0 : -ENOMEM;
+    for (unsigned i = 0; ret == 0 && i < n; i++)
+        c->shards[i] = &c->workers[i].shard;
     for (unsigned i = 0; ret == 0 && i < n; i++) {
         sc.index = i;
         ret = worker_init(&c->workers[i], &sc, &wc, c->time);
@@ -118,8 +121,9 @@ void workers_stop(struct control *c)
         atomic_store(&c->workers[i].stopping, true);
         worker_wake(&c->workers[i]);
     }
-    for (unsigned i = 0; i < c->worker_count; i++) {
+    for (unsigned i = 0; i < c->worker_count; i++)
         pthread_join(c->workers[i].thread, NULL);
+    for (unsigned i = 0; i < c->worker_count; i++) { /* they may wake each other until they end */
         io_destroy(c->workers[i].shard.io);
         worker_destroy(&c->workers[i]);
     }

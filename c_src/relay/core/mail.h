@@ -23,7 +23,7 @@ enum mail {
     MAIL_POLICY,    /* to the worker: struct policy *, which it then owns */
     MAIL_MOVE,      /* to the session's worker: struct mail_move */
     MAIL_ROAM,      /* to the control thread, who passes it to roam.to: struct mail_roam */
-    MAIL_CARRY,     /* likewise, to carry.to: struct mail_carry and a client's datagram */
+    MAIL_CARRY,     /* from worker to worker: struct mail_carry and a client's datagram */
     MAIL_PORT_FREE, /* to the control thread: struct mail_port, whose socket is closed */
     MAIL_IDLE,      /* to the control thread: the number of a listener that has nobody left here */
     MAIL_OVER,      /* to the worker: likewise, nor anywhere else */
@@ -81,13 +81,11 @@ struct mail_roam {
 };
 
 struct mail_carry {
-    unsigned to;
     uint64_t session;
     struct mail_flow flow;
     uint32_t len; /* bytes that follow */
 };
 
-_Static_assert(offsetof(struct mail_roam, to) == 0 && offsetof(struct mail_carry, to) == 0,
-               "whoever passes them on reads this much");
+_Static_assert(offsetof(struct mail_roam, to) == 0, "who passes it on reads this much");
 
 #endif

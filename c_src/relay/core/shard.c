@@ -16,7 +16,8 @@ int shard_init(struct shard *sh, const struct shard_config *config, struct clock
                        start.now) ||
         !roamers_init(&sh->roamers, &sh->ways, config->sessions_max) ||
         !pendings_init(&sh->pending, &sh->ways, config->index, config->credits) ||
-        !mailbox_init(&sh->in, MAIL_SIZE) || !mailbox_init(&sh->out, MAIL_SIZE)) {
+        !mailbox_init(&sh->in, MAIL_SIZE) || !mailbox_init(&sh->out, MAIL_SIZE) ||
+        !letters_init(&sh->letters)) {
         shard_destroy(sh);
         return -ENOMEM;
     }
@@ -31,6 +32,7 @@ void shard_destroy(struct shard *sh)
     ways_destroy(&sh->ways);
     mailbox_destroy(&sh->in);
     mailbox_destroy(&sh->out);
+    letters_destroy(&sh->letters);
     policy_free(sh->policy);
     sh->policy = NULL;
     crypto_zero(&sh->config.nonce_key, sizeof(sh->config.nonce_key));

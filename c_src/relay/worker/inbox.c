@@ -96,16 +96,23 @@ static bool (*const readers[])(struct shard *sh, const uint8_t *data, uint32_t l
     [MAIL_MOVE] = move,   [MAIL_ROAM] = roam,       [MAIL_CARRY] = carry, [MAIL_OVER] = over,
 };
 
-bool inbox_read(struct shard *sh)
+static bool read_box(struct shard *sh, struct mailbox *box)
 {
     uint32_t len;
     const uint8_t *record;
-    while ((record = mailbox_peek(&sh->in, &len))) {
+    while ((record = mailbox_peek(box, &len))) {
         if (!readers[record[0]](sh, record + 1, len - 1))
             return false;
-        mailbox_consume(&sh->in);
+        mailbox_consume(box);
     }
     return true;
+}
+
+/* Letters need no room anywhere, and wait for nothing that does. */
+bool inbox_read(struct shard *sh)
+{
+    read_box(sh, &sh->letters.box);
+    return read_box(sh, &sh->in);
 }
 
 /* A policy that lies in the box is nobody's yet; descriptors end with the program. */

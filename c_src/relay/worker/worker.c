@@ -10,6 +10,7 @@
 #include "inbox.h"
 #include "judge.h"
 #include "listen.h"
+#include "post.h"
 
 /* With nothing to sweep there is nothing to wake for; this is only a bound on surprises. */
 #define SLEEP_MAX_NS (60 * NS_PER_S)
@@ -96,6 +97,7 @@ void worker_turn(struct worker *w)
     alloc_report_gone(sh);
     listen_close(sh);
     publish(w, read_all);
+    post_wake(sh);
     ring(w);
 }
 
