@@ -44,7 +44,6 @@ static void close_relayed(struct shard *sh, struct session *s, struct relayed *r
 
 void alloc_end(struct shard *sh, struct session *s, enum gone_reason reason)
 {
-    move_forget(sh, s);
     session_kill(&sh->sessions, s, reason);
     if (reason == GONE_EXPIRED)
         count(sh, CTR_sessions_expired);
@@ -109,6 +108,7 @@ void alloc_report_gone(struct shard *sh)
             r->pool = NULL;
         }
         if (s->dying && sockets_closed(s)) {
+            move_forget(sh, s);
             post_gone(sh, s);
             session_free(&sh->sessions, s);
         }
@@ -206,6 +206,7 @@ void alloc_create(struct shard *sh, const struct mail_alloc *m)
         session_set_timer(&sh->sessions, s);
     if (s && sockets_closed(s)) { /* not one would open */
         created->status = CTL_FULL;
+        move_forget(sh, s);
         session_kill(&sh->sessions, s, GONE_SOCKET);
         session_free(&sh->sessions, s);
     }

@@ -33,6 +33,7 @@ static bool unpack(struct shard *sh, const struct mail_flow *m, struct flow *f)
     return true;
 }
 
+/* The caller has asked for room. */
 static void tell_roamer(struct shard *sh, unsigned to, bool add, const struct session *s,
                         const struct flow *f)
 {

@@ -4,6 +4,7 @@
  */
 #include <pthread.h>
 
+#include "alloc.h"
 #include "letters.h"
 #include "mail.h"
 #include "move.h"
@@ -109,8 +110,11 @@ static void part(void)
 static void fill(struct mailbox *m, uint32_t leave)
 {
     enum { FILLER = 512 };
-    while (mailbox_room(m) > leave + FILLER)
-        mailbox_commit(m, mailbox_reserve(m, FILLER), FILLER);
+    while (mailbox_room(m) > leave + FILLER) {
+        uint8_t *record = mailbox_reserve(m, FILLER);
+        record[0] = 0; /* no kind */
+        mailbox_commit(m, record, FILLER);
+    }
 }
 
 static bool relayed(void)
@@ -185,6 +189,84 @@ static void m5_what_comes_too_late_is_counted(void)
     part();
 }
 
+/* ----------------------------------------------------------------------------- roamers that end */
+
+/* How many roamers worker 0 has asked others to set, less those it has asked them to remove. Takes
+ * all it has said. */
+static int roamers_left(void)
+{
+    int left = 0;
+    uint32_t n;
+    const uint8_t *record;
+    while ((record = mailbox_peek(&home.worker.shard.out, &n))) {
+        if (record[0] == MAIL_ROAM) {
+            struct mail_roam m;
+            memcpy(&m, record + 1, sizeof(m));
+            left += m.add ? 1 : -1;
+        } else if (record[0] == MAIL_PORT_FREE) {
+            struct mail_port m;
+            memcpy(&m, record + 1, sizeof(m));
+            port_release(m.pool, m.port);
+        }
+        mailbox_consume(&home.worker.shard.out);
+    }
+    return left;
+}
+
+/* A roamer that nobody removes holds its listener open for ever. */
+static void sessions_that_expire_while_nothing_is_read_leave_no_roamer(void)
+{
+    enum { SESSIONS = 20 };
+    kit_start(&home);
+    for (unsigned i = 0; i < SESSIONS; i++) {
+        home.client.port = (uint16_t)(5000 + i);
+        CHECK(kit_allocate(&home, ID + i, true, false, 60000));
+        home.client.port = (uint16_t)(6000 + i);
+        struct mail_move m = {
+            .session = ID + i, .flow = {1, CTL_TRANSPORT_UDP, home.client, home.server}, .home = 1};
+        move_session(&home.worker.shard, &m);
+        CHECK_EQ(roamers_left(), 1);
+    }
+    fill(&home.worker.shard.out, 0);
+    for (int i = 0; i < 4; i++)
+        kit_turn(&home, 60000);
+    CHECK(atomic_load(&home.worker.starved));
+    CHECK_EQ(roamers_left(), 0); /* there was room for none */
+    int left = SESSIONS;
+    for (int i = 0; i < 4; i++) {
+        kit_turn(&home, 0);
+        left += roamers_left();
+    }
+    CHECK_EQ(left, 0);
+    CHECK_EQ(home.worker.shard.sessions.session_slab.live, 0);
+    CHECK_EQ(home.listener->end.holds, 0);
+    kit_stop(&home);
+}
+
+static void an_allocation_whose_sockets_do_not_open_leaves_no_roamer(void)
+{
+    kit_start(&home);
+    struct mail_alloc m = {.session = ID,
+                           .listener = 1,
+                           .transport = CTL_TRANSPORT_UDP,
+                           .client = home.client,
+                           .server = home.server,
+                           .lifetime_ms = 60000,
+                           .home = 1};
+    uint64_t token;
+    CHECK_EQ(port_take(&home.ports, ports_find(&home.ports, 1), 0, PORT_ANY,
+                       home.worker.shard.time.now, &m.relayed[0], &token),
+             0);
+    fake_io_refuse(home.io, true);
+    alloc_create(&home.worker.shard, &m);
+    fake_io_refuse(home.io, false);
+    CHECK_EQ(roamers_left(), 0);
+    CHECK_EQ(home.worker.shard.sessions.session_slab.live, 0);
+    CHECK_EQ(home.listener->end.holds, 0);
+    CHECK_EQ(ports_free(&home.ports), 2 * 9000);
+    kit_stop(&home);
+}
+
 #define RUN(f) (test_begin(#f), f())
 
 int main(void)
@@ -193,5 +275,7 @@ int main(void)
     RUN(m5_media_of_a_client_that_moved_goes_on_while_erlang_reads_nothing);
     RUN(m5_what_is_lost_between_two_workers_is_counted);
     RUN(m5_what_comes_too_late_is_counted);
+    RUN(sessions_that_expire_while_nothing_is_read_leave_no_roamer);
+    RUN(an_allocation_whose_sockets_do_not_open_leaves_no_roamer);
     return test_end("letters");
 }

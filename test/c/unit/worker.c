@@ -1150,6 +1150,7 @@ static void x104_a_later_move_replaces_the_pending_one(void)
     CHECK(nothing_sent());
     struct ctl_frame del = {.code = CTL_ALLOC_DELETE, .u.alloc_delete = {.session = ID}};
     kit_command(&k, &del);
+    kit_turn(&k, 0); /* the socket is closed, the session goes */
     CHECK_EQ(k.worker.shard.roamers.by_tuple.count, 0);
     kit_stop(&k);
 }
