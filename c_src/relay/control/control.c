@@ -71,6 +71,7 @@ static void turn(struct control *c)
     }
     read_frames(c);
     office_read(c);
+    listeners_answer(c);
     listeners_end(c);
     c->next_expiry = ports_expire(&c->ports, c->time.now);
     if (c->time.now >= c->next_scan)

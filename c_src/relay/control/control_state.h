@@ -43,8 +43,13 @@ struct control {
         uint32_t id;
         struct addr local;
         bool used;
-        bool closing;  /* takes no more clients */
-        unsigned idle; /* workers that have nobody left there: counted by post_office.c */
+        bool closing;    /* takes no more clients */
+        bool opening;    /* LISTEN is not answered yet */
+        unsigned asked;  /* workers that have not said yet whether they listen */
+        int err;         /* what one of them said */
+        unsigned failed; /* which */
+        uint32_t ref;    /* of the LISTEN */
+        unsigned idle;   /* workers that have nobody left there: counted by post_office.c */
     } listeners[LISTENERS_MAX];
 
     /* allocs.c */

@@ -24,6 +24,22 @@ static void note_idle(struct control *c, const uint8_t *data)
             c->listeners[i].idle++;
 }
 
+/* Likewise. */
+static void note_listened(struct control *c, const uint8_t *data)
+{
+    struct mail_listened m;
+    memcpy(&m, data, sizeof(m));
+    for (size_t i = 0; i < LISTENERS_MAX; i++) {
+        if (!c->listeners[i].used || c->listeners[i].id != m.id || !c->listeners[i].asked)
+            continue;
+        c->listeners[i].asked--;
+        if (m.err) {
+            c->listeners[i].err = m.err;
+            c->listeners[i].failed = m.worker;
+        }
+    }
+}
+
 static void free_port(const uint8_t *data)
 {
     struct mail_port port;
@@ -42,6 +58,9 @@ static void take(struct control *c, struct mailbox *out, const uint8_t *record, 
         mailbox_consume(out);
         pass_on(c, roam, sizeof(roam));
         return;
+    case MAIL_LISTENED:
+        note_listened(c, record + 1);
+        break;
     case MAIL_IDLE:
         note_idle(c, record + 1);
         break;

@@ -51,7 +51,7 @@ void shard_random(struct shard *sh, void *out, size_t len)
 struct listener *shard_listener(struct shard *sh, uint32_t id)
 {
     for (size_t i = 0; i < LISTENERS_MAX; i++)
-        if (sh->listeners[i].in_use && sh->listeners[i].id == id)
+        if (sh->listeners[i].in_use && !sh->listeners[i].closing && sh->listeners[i].id == id)
             return &sh->listeners[i];
     return NULL;
 }

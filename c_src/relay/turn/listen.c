@@ -1,9 +1,9 @@
 #include "listen.h"
 
+#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "log.h"
 #include "post.h"
 #include "transports.h"
 
@@ -14,40 +14,50 @@ static void change(struct listener *l, const struct mail_listen *m)
     memcpy(l->realm, m->realm, m->realm_len);
 }
 
-static void add(struct shard *sh, const struct mail_listen *m)
+static struct listener *free_place(struct shard *sh)
 {
-    for (size_t i = 0; i < LISTENERS_MAX; i++) {
-        struct listener *l = &sh->listeners[i];
-        if (l->in_use)
-            continue;
-        *l = (struct listener){
-            .id = m->id,
-            .open = true,
-            .in_use = true,
-            .transport = transport_of(m->transport),
-            .local = m->local,
-            .io = {.fd = m->fd},
-        };
-        change(l, m);
-        int ret = l->transport->listen(sh, l);
-        if (ret == 0) {
-            way_open(&sh->ways, &l->end); /* there is one for each listener */
-            return;
-        }
-        l->in_use = false;
-        log_error("worker %u cannot listen: %s", sh->config.index, strerror(-ret));
-        break;
+    for (size_t i = 0; i < LISTENERS_MAX; i++)
+        if (!sh->listeners[i].in_use)
+            return &sh->listeners[i];
+    return NULL;
+}
+
+/* 0 or -errno: the descriptor is closed then. */
+static int add(struct shard *sh, const struct mail_listen *m)
+{
+    struct listener *l = free_place(sh);
+    int ret = -ENOSPC;
+    if (!l)
+        goto err;
+    *l = (struct listener){
+        .id = m->id,
+        .open = true,
+        .in_use = true,
+        .transport = transport_of(m->transport),
+        .local = m->local,
+        .io = {.fd = m->fd},
+    };
+    change(l, m);
+    ret = l->transport->listen(sh, l);
+    if (ret == 0) {
+        way_open(&sh->ways, &l->end); /* there is one for each listener */
+        return 0;
     }
+    l->in_use = false;
+err:
     close(m->fd);
+    return ret;
 }
 
 void listen_mail(struct shard *sh, const struct mail_listen *m)
 {
     struct listener *l = m->fd < 0 ? shard_listener(sh, m->id) : NULL;
-    if (m->fd >= 0)
-        add(sh, m);
-    else if (l)
+    if (m->fd >= 0) {
+        struct mail_listened said = {.id = m->id, .worker = sh->config.index, .err = -add(sh, m)};
+        post_mail(sh, MAIL_LISTENED, &said, sizeof(said), NULL, 0, 0);
+    } else if (l) {
         change(l, m);
+    }
 }
 
 void listen_end(struct shard *sh, uint32_t id)
@@ -60,8 +70,10 @@ void listen_end(struct shard *sh, uint32_t id)
 void listen_over(struct shard *sh, uint32_t id)
 {
     struct listener *l = shard_listener(sh, id);
-    if (l)
-        l->over = true;
+    if (!l)
+        return;
+    l->open = false; /* it may never have been, where another worker could not */
+    l->over = true;
 }
 
 void listen_close(struct shard *sh)

@@ -22,6 +22,8 @@ static bool listener(struct shard *sh, const uint8_t *data, uint32_t len)
 {
     struct mail_listen m;
     (void)len;
+    if (!post_has_room(sh))
+        return false;
     memcpy(&m, data, sizeof(m));
     listen_mail(sh, &m);
     return true;
