@@ -30,3 +30,12 @@ __attribute__((format(printf, 2, 0))) static void log_line(const char *level, co
 
 LOG_FUNCTION(log_info, "info")
 LOG_FUNCTION(log_error, "error")
+
+void log_fatal(const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    log_line("error", fmt, args);
+    va_end(args);
+    _exit(EXIT_SYSTEM);
+}

@@ -3,7 +3,7 @@
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
--define(CTL_TABLE_HASH, 16#63e8cc20cd7a42d3).
+-define(CTL_TABLE_HASH, 16#00ac46d65337163c).
 
 %% {Name, Code, Way, [{Field, Type}]}
 -define(CTL_MESSAGES, [
@@ -114,7 +114,8 @@
         {pool_v6, u32},
         {status_v4, status},
         {status_v6, status},
-        {token, u64}]},
+        {token, u64},
+        {detail, bytes}]},
     {alloc_refresh, 16#32, e2r, [
         {session, u64},
         {family, u8},
@@ -568,7 +569,8 @@ put_fields(alloc_created, Ref, #{session := V_session,
         pool_v6 := V_pool_v6,
         status_v4 := V_status_v4,
         status_v6 := V_status_v6,
-        token := V_token} = M) when map_size(M) =:= 9,
+        token := V_token,
+        detail := V_detail} = M) when map_size(M) =:= 10,
         ?CTL_UINT(V_session, 64),
         ?CTL_UINT(V_pool_v4, 32),
         ?CTL_UINT(V_pool_v6, 32),
@@ -582,7 +584,8 @@ put_fields(alloc_created, Ref, #{session := V_session,
         V_pool_v6:32,
         (put_status(V_status_v4))/binary,
         (put_status(V_status_v6))/binary,
-        V_token:64>>];
+        V_token:64,
+        (put_size(V_detail)):32>>, V_detail];
 put_fields(alloc_refresh, Ref, #{session := V_session,
         family := V_family,
         lifetime_ms := V_lifetime_ms} = M) when map_size(M) =:= 3,
@@ -961,7 +964,8 @@ get_fields(16#31, <<V_session:64,
         V_pool_v6:32,
         Rest_status_v4/binary>>} ->
     case get_status(Rest_status_v4) of {V_status_v4, <<Rest_status_v6/binary>>} ->
-    case get_status(Rest_status_v6) of {V_status_v6, <<V_token:64>>} ->
+    case get_status(Rest_status_v6) of {V_status_v6, <<V_token:64,
+        L_detail:32, V_detail:L_detail/binary>>} ->
     {alloc_created, #{session => V_session,
         status => V_status,
         relayed_v4 => V_relayed_v4,
@@ -970,7 +974,8 @@ get_fields(16#31, <<V_session:64,
         pool_v6 => V_pool_v6,
         status_v4 => V_status_v4,
         status_v6 => V_status_v6,
-        token => V_token}};
+        token => V_token,
+        detail => V_detail}};
     _ -> error end;
     _ -> error end;
     _ -> error end;

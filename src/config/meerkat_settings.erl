@@ -25,6 +25,7 @@
                       tenants := #{Realm :: binary() => tenant()},
                       failures := meerkat_auth_failures:failures(),
                       refusals := meerkat_auth_log:refusals(),
+                      shortages := meerkat_shortage:shortages(),
                       limits := meerkat_alloc_core:limits(),
                       listeners := [listener()],
                       realms := #{Listener :: pos_integer() => binary()},
@@ -184,6 +185,7 @@ settings(Name, Config, IsDrawn, Kept) ->
                                  || R <- maps:get(realms, Config)]),
       failures => meerkat_auth_failures:new(maps:get(failed_authentication_rate, Config)),
       refusals => meerkat_auth_log:new(),
+      shortages => meerkat_shortage:new(),
       limits => Limits,
       listeners => Listeners,
       %% Allocations made through a listener that is gone still send requests by it.

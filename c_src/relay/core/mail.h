@@ -53,6 +53,7 @@ struct mail_alloc {
     struct addr client, server;
     struct port relayed[2]; /* by family; pool NULL where there is none */
     uint16_t status[2];
+    int err; /* for which one of them is CTL_FAILED; else 0 */
     uint64_t token;
     uint32_t lifetime_ms;
     uint64_t bytes_per_s;

@@ -185,6 +185,8 @@ void alloc_create(struct shard *sh, const struct mail_alloc *m)
     created->session = m->session;
     created->status_v4 = m->status[0];
     created->status_v6 = m->status[1];
+    const char *detail = m->err ? strerror(m->err) : "";
+    created->detail = ctl_bytes_of(detail, strlen(detail));
     created->status = make_session(sh, m, &s);
     for (int i = 0; i < 2; i++) {
         const struct port *port = &m->relayed[i];

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -265,6 +266,38 @@ static void a_group_shares_its_port_with_nobody(void)
     close(fds[1]);
 }
 
+/* Whatever allocations take, a listener can be opened and the host looked at. */
+static void descriptors_are_kept_back_for_what_is_no_relayed_socket(void)
+{
+    struct rlimit before, few = {0};
+    struct addr local;
+    struct port p[200];
+    uint64_t token;
+    unsigned n = 0;
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+    few.rlim_cur = 128;
+    few.rlim_max = before.rlim_max;
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+    ports_init(&ports, &(struct socket_buffers){0});
+    CHECK(addr_parse(&local, test_loopback(), 0));
+    CHECK_EQ(ports_add(&ports, 1, &local, &local, 40000, 40999), 0);
+    int ret;
+    while ((ret = ports_take(&ports, 1, ADDR_V4, 0, PORT_ANY, 0, &p[n], &token)) == 0 && n < 199)
+        n++;
+    CHECK_EQ(ret, -EMFILE);
+    CHECK(n > 64 && n <= 96);
+    CHECK_EQ(ports_free(&ports), 1000 - n); /* the port that could not be had is free */
+    int more[32];
+    for (unsigned i = 0; i < 32; i++)
+        CHECK((more[i] = socket_open_relayed(&local, NULL)) >= 0);
+    for (unsigned i = 0; i < 32; i++)
+        close(more[i]);
+    while (n-- > 0)
+        close(p[n].fd);
+    ports_destroy(&ports);
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+}
+
 #define RUN(f) (test_begin(#f), f())
 
 int main(void)
@@ -279,5 +312,6 @@ int main(void)
     RUN(a_live_port_is_found_in_its_own_range);
     RUN(clients_are_spread_as_computed);
     RUN(a_group_shares_its_port_with_nobody);
+    RUN(descriptors_are_kept_back_for_what_is_no_relayed_socket);
     return test_end("port");
 }
