@@ -592,6 +592,7 @@ stats(Config) ->
     Counters = << <<N:64>> || N <- lists:seq(1, length(meerkat_ctl:counters())) >>,
     tell(Bridge, Ref, {stats_reply, #{workers => 2, io_backend => 2, sessions => 3, peers => 4,
                                       requests => 6, mail_in => 7, mail_out => 8, ports_free => 5,
+                                      turn_age_ms => 9,
                                       pools => <<1:32, 2:32, 9:32, 3:32>>,
                                       counters => Counters}}),
     receive

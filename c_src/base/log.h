@@ -1,6 +1,7 @@
 /*
  * Lines for an operator, on stderr: "level: text". What runs the program adds time and place.
- * Never called for a packet; never given a secret or a stranger's bytes.
+ * Never called for a packet; never given a secret or a stranger's bytes. Waits for nobody:
+ * where stderr takes nothing a line is lost, and the next one says so.
  */
 #ifndef MEERKAT_LOG_H
 #define MEERKAT_LOG_H

@@ -111,7 +111,8 @@ counters() -> ?CTL_COUNTERS.
 -spec session_drops() -> [atom()].
 session_drops() ->
     {_, _, _, Fields} = lists:keyfind(session_stats, 1, messages()),
-    [Name || {Name, u32} <- Fields].
+    [_ | Drops] = lists:dropwhile(fun({Name, _}) -> Name =/= dropped end, Fields),
+    [Name || {Name, _} <- Drops].
 
 %%% Fields. A clause for each message is in the table, so that a frame is made, and taken apart, in
 %%% one piece.

@@ -3,7 +3,7 @@
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
--define(CTL_TABLE_HASH, 16#00ac46d65337163c).
+-define(CTL_TABLE_HASH, 16#a69de39d149ae925).
 
 %% {Name, Code, Way, [{Field, Type}]}
 -define(CTL_MESSAGES, [
@@ -167,6 +167,7 @@
         {mail_in, u32},
         {mail_out, u32},
         {ports_free, u32},
+        {turn_age_ms, u32},
         {pools, bytes},
         {counters, bytes}]},
     {session_info, 16#42, e2r, [
@@ -700,8 +701,9 @@ put_fields(stats_reply, Ref, #{workers := V_workers,
         mail_in := V_mail_in,
         mail_out := V_mail_out,
         ports_free := V_ports_free,
+        turn_age_ms := V_turn_age_ms,
         pools := V_pools,
-        counters := V_counters} = M) when map_size(M) =:= 10,
+        counters := V_counters} = M) when map_size(M) =:= 11,
         ?CTL_UINT(V_workers, 16),
         ?CTL_UINT(V_io_backend, 8),
         ?CTL_UINT(V_sessions, 32),
@@ -709,7 +711,8 @@ put_fields(stats_reply, Ref, #{workers := V_workers,
         ?CTL_UINT(V_requests, 32),
         ?CTL_UINT(V_mail_in, 32),
         ?CTL_UINT(V_mail_out, 32),
-        ?CTL_UINT(V_ports_free, 32) ->
+        ?CTL_UINT(V_ports_free, 32),
+        ?CTL_UINT(V_turn_age_ms, 32) ->
     [<<16#41, 0:24, Ref:32,
         V_workers:16,
         V_io_backend:8,
@@ -719,6 +722,7 @@ put_fields(stats_reply, Ref, #{workers := V_workers,
         V_mail_in:32,
         V_mail_out:32,
         V_ports_free:32,
+        V_turn_age_ms:32,
         (put_size(V_pools)):32>>, V_pools, <<(put_size(V_counters)):32>>, V_counters];
 put_fields(session_info, Ref, #{session := V_session} = M) when map_size(M) =:= 1,
         ?CTL_UINT(V_session, 64) ->
@@ -1065,6 +1069,7 @@ get_fields(16#41, <<V_workers:16,
         V_mail_in:32,
         V_mail_out:32,
         V_ports_free:32,
+        V_turn_age_ms:32,
         L_pools:32, V_pools:L_pools/binary,
         L_counters:32, V_counters:L_counters/binary>>) ->
     {stats_reply, #{workers => V_workers,
@@ -1075,6 +1080,7 @@ get_fields(16#41, <<V_workers:16,
         mail_in => V_mail_in,
         mail_out => V_mail_out,
         ports_free => V_ports_free,
+        turn_age_ms => V_turn_age_ms,
         pools => V_pools,
         counters => V_counters}};
 get_fields(16#42, <<V_session:64>>) ->

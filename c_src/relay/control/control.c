@@ -12,6 +12,7 @@
 #include "order.h"
 #include "post_office.h"
 #include "rules.h"
+#include "stalls.h"
 #include "workers.h"
 
 /* All whole frames that have come, as long as their replies have room. */
@@ -33,7 +34,7 @@ static int poll_timeout(struct control *c)
 {
     if (work_left(c))
         return 0;
-    uint64_t next = MIN(c->next_expiry, c->next_scan);
+    uint64_t next = MIN(MIN(c->next_expiry, c->next_scan), stalls_look_due(c));
     return next <= c->time.now ? 0 : (int)(clock_wait(next - c->time.now) / NS_PER_MS) + 1;
 }
 
@@ -76,6 +77,7 @@ static void turn(struct control *c)
     c->next_expiry = ports_expire(&c->ports, c->time.now);
     if (c->time.now >= c->next_scan)
         rules_scan_host(c);
+    stalls_look(c);
     office_wake(c);
     pipe_flush(&c->pipe);
 }

@@ -27,6 +27,13 @@ struct control {
     struct socket_buffers buffers;
     enum backend backend;
 
+    /* stalls.c */
+    uint64_t next_look;
+    struct {
+        uint64_t seen;  /* when it turned last, as of the last look */
+        unsigned count; /* looks in a row that found the same */
+    } looks[WORKERS_MAX];
+
     /* post_office.c */
     int doorbell;
     bool mailed[WORKERS_MAX]; /* has mail, and was not woken for it yet */

@@ -3,6 +3,8 @@
 #include <poll.h>
 #include <string.h>
 
+#include "stalls.h"
+
 /* --------------------------------------------------------------------------- from workers */
 
 /* A mail for another worker, named first in it. */
@@ -101,18 +103,21 @@ bool office_has_mail(struct control *c)
 /* ----------------------------------------------------------------------------- to workers */
 
 /* Waits for the worker to make room. It may itself be waiting for room on its way out, so that way
- * is kept open meanwhile. */
+ * is kept open meanwhile. The wait ends with Erlang, and with a worker that stands still. */
 static uint8_t *make_room(struct control *c, struct worker *w, uint32_t len)
 {
     uint8_t *record;
     while (!(record = mailbox_reserve(&w->shard.in, len))) {
         struct pollfd fds[2] = {
             {.fd = c->pipe.out_fd, .events = pipe_waiting(&c->pipe) ? POLLOUT : 0},
-            {.fd = c->doorbell, .events = 0}};
+            {.fd = c->pipe.in_fd, .events = 0}}; /* its end is told unasked */
         worker_wake(w);
         poll(fds, 2, 1);
+        c->time = clock_read();
+        stalls_look(c);
         read_worker(c, w);
         pipe_flush(&c->pipe);
+        c->pipe.over = c->pipe.over || fds[1].revents & (POLLHUP | POLLERR);
         if (c->pipe.over)
             return NULL;
     }

@@ -1,5 +1,7 @@
 #include "stats.h"
 
+#include "stalls.h"
+
 /* u32 pool, u32 ports free, for each; how many bytes that takes. */
 static size_t pools_free(const struct ports *p, uint8_t out[POOLS_MAX * 8])
 {
@@ -33,6 +35,7 @@ void stats(struct control *c, const struct ctl_frame *f)
     r->workers = (uint16_t)c->worker_count;
     r->io_backend = (uint8_t)c->backend;
     r->mail_out += (uint32_t)pipe_waiting(&c->pipe);
+    r->turn_age_ms = stalls_age_ms(c);
     r->ports_free = ports_free(&c->ports);
     r->pools = ctl_bytes_of(pools, pools_free(&c->ports, pools));
     r->counters = ctl_bytes_of(counters, sizeof(counters));

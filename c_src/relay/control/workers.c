@@ -5,7 +5,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "log.h"
 #include "post_office.h"
+
+enum { STOP_S = 3 }; /* that workers have to end, all together */
 
 static void report_io(struct control *c, const char *why)
 {
@@ -115,14 +118,27 @@ void workers_bucket(struct control *c, const struct ctl_frame *f)
         shared_bucket_set(&c->limits.users[m->bucket], bandwidth(m->bytes_per_s));
 }
 
+/* A worker that stands still is no reason to stay: the kernel closes what it had. */
+static void join_all(struct control *c)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += STOP_S;
+    for (unsigned i = 0; i < c->worker_count; i++) {
+        if (pthread_clockjoin_np(c->workers[i].thread, NULL, CLOCK_MONOTONIC, &until) == 0)
+            continue;
+        log_error("worker %u does not end within %d s: the program ends without it", i, STOP_S);
+        _exit(c->pipe.exit_status);
+    }
+}
+
 void workers_stop(struct control *c)
 {
     for (unsigned i = 0; i < c->worker_count; i++) {
         atomic_store(&c->workers[i].stopping, true);
         worker_wake(&c->workers[i]);
     }
-    for (unsigned i = 0; i < c->worker_count; i++)
-        pthread_join(c->workers[i].thread, NULL);
+    join_all(c);
     for (unsigned i = 0; i < c->worker_count; i++) { /* they may wake each other until they end */
         io_destroy(c->workers[i].shard.io);
         worker_destroy(&c->workers[i]);

@@ -80,7 +80,10 @@ void listen_close(struct shard *sh)
 {
     for (size_t i = 0; i < LISTENERS_MAX; i++) {
         struct listener *l = &sh->listeners[i];
-        if (!l->in_use || l->open || l->closing || l->end.holds)
+        if (!l->in_use || l->open || l->closing)
+            continue;
+        pending_sweep(&sh->pending, sh->time.now); /* what Erlang has lost keeps no listener */
+        if (l->end.holds)
             continue;
         if (l->over) {
             l->closing = true;

@@ -12,14 +12,15 @@
 #include "listen.h"
 #include "post.h"
 
-/* With nothing to sweep there is nothing to wake for; this is only a bound on surprises. */
-#define SLEEP_MAX_NS (60 * NS_PER_S)
+/* With nothing to sweep there is nothing to wake for but to show that it can (stalls.c). */
+#define SLEEP_MAX_NS (NS_PER_S * CLOCK_SPEED)
 
 int worker_init(struct worker *w, const struct shard_config *shard,
                 const struct worker_config *config, struct clock_time start)
 {
     memset(w, 0, sizeof(*w));
     w->config = *config;
+    atomic_init(&w->turned, start.now);
     return shard_init(&w->shard, shard, start);
 }
 
@@ -64,6 +65,7 @@ static void publish(struct worker *w, bool read_all)
 {
     const struct sessions *t = &w->shard.sessions;
     publish_io(&w->shard);
+    atomic_store_explicit(&w->turned, w->shard.time.now, memory_order_relaxed);
     atomic_store(&w->starved, !read_all || !list_empty(&t->gone));
     atomic_store_explicit(&w->sessions_live, t->session_slab.live, memory_order_relaxed);
     atomic_store_explicit(&w->peers_live, t->permission_slab.live, memory_order_relaxed);

@@ -22,8 +22,9 @@ struct worker_config {
 struct worker {
     struct shard shard;
     struct worker_config config;
-    _Atomic bool starved;  /* work waits for room on the way out: wake when there is some */
-    _Atomic bool stopping; /* set by the control thread, then a wake */
+    _Atomic bool starved;    /* work waits for room on the way out: wake when there is some */
+    _Atomic bool stopping;   /* set by the control thread, then a wake */
+    _Atomic uint64_t turned; /* when it did last: at least once a second */
     _Atomic uint32_t sessions_live, peers_live, requests_live;
     pthread_t thread;
 };

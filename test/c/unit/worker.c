@@ -1341,6 +1341,20 @@ static void whoever_waits_for_an_answer_keeps_the_listener(void)
     kit_stop(&k);
 }
 
+/* Erlang has lost it: the client gave up long ago. */
+static void a_request_that_is_lost_keeps_no_listener(void)
+{
+    kit_start(&k);
+    asked();
+    struct ctl_frame f = {.code = CTL_UNLISTEN, .u.unlisten = {.listener = 1}};
+    kit_command(&k, &f);
+    kit_turn(&k, 9000);
+    CHECK(!kit_listener_idle(&k, 1));
+    kit_turn(&k, 2000);
+    CHECK(kit_listener_idle(&k, 1));
+    kit_stop(&k);
+}
+
 #define RUN(f) (test_begin(#f), f())
 
 int main(void)
@@ -1391,5 +1405,6 @@ int main(void)
     RUN(full_tables_say_so);
     RUN(an_unlistened_listener_serves_its_sessions_to_the_end);
     RUN(whoever_waits_for_an_answer_keeps_the_listener);
+    RUN(a_request_that_is_lost_keeps_no_listener);
     return test_end("worker");
 }
