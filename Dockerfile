@@ -1,5 +1,6 @@
 # docker build -t meerkat .
 # docker run --net=host -e RELAY_IP=... -e STUN_SECRET=... -e REALM=... meerkat
+# With --read-only: --tmpfs /run/meerkat:mode=700,uid=9000
 #
 # Docker's default seccomp profile refuses io_uring; Meerkat then says so in one line and serves by
 # epoll. What io_uring needs is docs/installing.md's to tell.
@@ -13,7 +14,7 @@ WORKDIR /src
 RUN rebar3 release --output-dir /opt \
  && strip --strip-unneeded /opt/meerkat/erts-*/bin/beam.smp /opt/meerkat/lib/*/priv/*.so \
       /opt/meerkat/lib/meerkat-*/priv/meerkat_relay \
- && rm -rf /opt/meerkat/lib/*/src /opt/meerkat/lib/*/include /opt/meerkat/erts-*/include
+ && rm -rf /opt/meerkat/lib/*/src /opt/meerkat/lib/*/include
 
 FROM debian:bookworm-slim
 LABEL org.opencontainers.image.title="Meerkat" \
@@ -27,12 +28,12 @@ RUN apt-get update \
  && install -d -o meerkat -m 700 /run/meerkat
 COPY --from=build /opt/meerkat /opt/meerkat
 COPY rel/docker-entrypoint /opt/meerkat/bin/docker-entrypoint
-ENV PATH=/opt/meerkat/bin:$PATH HOME=/var/lib/meerkat \
-    MEERKAT_RUN_DIR=/run/meerkat RELX_OUT_FILE_PATH=/run/meerkat RUNNER_LOG_DIR=/run/meerkat
+ENV PATH=/opt/meerkat/bin:$PATH HOME=/var/lib/meerkat MEERKAT_RUN_DIR=/run/meerkat
 USER meerkat
 WORKDIR /var/lib/meerkat
 EXPOSE 3478/udp
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=30s --timeout=10s --start-period=10s CMD ["meerkatctl", "status"]
+# Starts no Erlang: a shell and a small program in C that asks the one which serves.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=10s CMD ["meerkat", "ping"]
 ENTRYPOINT ["/opt/meerkat/bin/docker-entrypoint"]
 CMD ["foreground"]

@@ -64,6 +64,18 @@ bench bench-report: build
 flood: build
 	@$(MAKE) -s -C bench flood
 
+## make release        a tarball with all of it, Erlang too, its checksum and its parts (rel/pack)
+release: build
+	@rel/pack
+
+## make deb            the Debian package for the Debian this runs on (rel/deb)
+deb:
+	@rel/deb
+
+## make packages       build, install, upgrade and purge it in chroots of bookworm and trixie, as root
+packages:
+	@test/packages.sh
+
 ## make image          build the Dockerfile and test the image, as root on Debian (some minutes)
 image:
 	@test/image.sh

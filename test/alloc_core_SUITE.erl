@@ -64,7 +64,8 @@ groups() ->
         dual_delete_both_in_turn, dual_refresh_one, dual_refresh_none_means_both,
         dual_family_expires_alone]},
      {mobility, [], [
-        allocate_asks_for_a_ticket, ticket_without_allocation, ticket_told_with_allocation, resumed,
+        allocate_asks_for_a_ticket, mobility_off_then_retransmitted,
+        ticket_without_allocation, ticket_told_with_allocation, resumed,
         resume_sets_the_lifetime, resume_deletes, resume_of_one_family, resume_from_here_400,
         resume_with_spent_ticket_400, resume_by_another_441, resume_faults_in_order,
         resume_into_a_five_tuple_taken_437, resume_refused_by_relay, resume_when_gone_437,
@@ -299,13 +300,15 @@ second_allocate_malformed_437(_) ->
     Other = with_txid(?OTHER_TXID, malformed([lifetime], request(allocate, []))),
     ?assertEqual([{answer, refused(437)}], element(2, request_to(made(), Other))).
 
-%% X40, K3: on every method, and nothing changes.
+%% X40, K3: on every method, and nothing changes. RFC 8656 7.2 has another code for Allocate.
 other_user_441(_) ->
     Alloc = made(),
+    ?assertEqual({Alloc, [{answer, refused(437)}]},
+                 request_to(Alloc, (request(allocate, [{requested_transport, 17}]))#{
+                                       user => <<"bob">>})),
     [?assertEqual({Alloc, [{answer, refused(441)}]},
                   request_to(Alloc, (request(Method, Attributes))#{user => <<"bob">>}))
-     || {Method, Attributes} <- [{allocate, [{requested_transport, 17}]},
-                                 {refresh, [{lifetime, 0}]},
+     || {Method, Attributes} <- [{refresh, [{lifetime, 0}]},
                                  {create_permission, [{xor_peer_address, ?PEER}]},
                                  {channel_bind, [{channel_number, 16#4000},
                                                  {xor_peer_address, ?PEER}]}]].
@@ -962,6 +965,14 @@ ticket_without_allocation(_) ->
     %% Only Refresh has a ticket.
     Request = request(channel_bind, [{mobility_ticket, <<"x">>}]),
     ?assertEqual(refused(437), answer(meerkat_alloc_admit:admit(Request, Limits))).
+
+%% A reload that takes mobility away takes no answer away that was given.
+mobility_off_then_retransmitted(_) ->
+    {Alloc, Effects} = make([{mobility_ticket, <<>>}], mobile(), created(#{})),
+    Without = meerkat_alloc_core:limits(maps:remove(tickets, mobile()), Alloc),
+    Again = request(allocate, [{requested_transport, 17}, {mobility_ticket, <<>>}]),
+    ?assertEqual(answered(Effects), answered(element(2, request_to(Without, Again)))),
+    ?assertMatch({success, [_ | _]}, answered(Effects)).
 
 ticket_told_with_allocation(_) ->
     #{tickets := Key} = Limits = mobile(),

@@ -13,7 +13,7 @@ all() ->
     [keys_of_mongooseice, key_of_rfc8489_9_2_2, rest_passwords, rest_expiry_grammar,
      rest_credentials_made_and_taken, rest_expired_401, rest_checked_at_every_request,
      rest_strange_names_401, rest_several_secrets, rest_needs_its_own_password,
-     rest_leeway, rest_sha256, rest_left, refusals_are_told, refusals_do_not_flood,
+     rest_leeway, rest_sha256, rest_left, rest_name_first, refusals_are_told, refusals_do_not_flood,
      secret_is_password_of_any_user, several_secrets, secret_of_any_realm, strict_realm,
      users_password, users_key, users_key_is_no_sha256_key, user_has_only_its_own_password,
      user_beside_secret, nobody_configured, wrong_password_401, unknown_user_costs_the_same,
@@ -69,14 +69,14 @@ rest_passwords(_) ->
 
 %% X44: strictly decimal, 64 bits, ends at the first colon or with the name.
 rest_expiry_grammar(_) ->
-    [?assertEqual({ok, Expiry}, meerkat_auth_rest:expiry(User), User)
+    [?assertEqual({ok, Expiry}, meerkat_auth_rest:expiry(User, expiry), User)
      || {User, Expiry} <- [{<<"1795190888">>, 1795190888},
                            {<<"1795190888:">>, 1795190888},
                            {<<"1795190888:a:b@c/d">>, 1795190888},
                            {<<"5318549598:example.org">>, 5318549598},
                            {<<"0:x">>, 0},
                            {<<"9223372036854775807">>, 16#7fffffffffffffff}]],
-    [?assertEqual(error, meerkat_auth_rest:expiry(User), User)
+    [?assertEqual(error, meerkat_auth_rest:expiry(User, expiry), User)
      || User <- [<<>>, <<":">>, <<":alice">>, <<"alice">>, <<"-1:u">>, <<"+1:u">>, <<"1e9:u">>,
                  <<" 1795190888:u">>, <<"1795190888 :u">>, <<"0x10:u">>, <<"17951908.8:u">>,
                  <<"9223372036854775808">>, <<"18446744073709551615:u">>,
@@ -144,6 +144,30 @@ rest_sha256(_) ->
     [?assertEqual(Outcome, outcome(User, Password, Config#{credential_sha256 => Flag}))
      || {Password, Flag, Outcome} <- [{Sha1, false, ok}, {Sha256, false, 401},
                                       {Sha1, true, ok}, {Sha256, true, ok}]].
+
+%% In the order `name:expiry` where that is configured, and in the usual one there too; what is in
+%% the usual order is never read in the other.
+rest_name_first(_) ->
+    Secret = <<"s3cret">>,
+    Until = integer_to_binary(erlang:system_time(second) + 60),
+    Both = #{secrets => [Secret], credential_name_first => true},
+    Signed = fun(User, Config) ->
+        outcome(User, meerkat_auth_rest:password(Secret, User), Config)
+    end,
+    NameFirst = <<"alice:", Until/binary>>,
+    ?assertEqual({ok, 401}, {Signed(NameFirst, Both), Signed(NameFirst, #{secrets => [Secret]})}),
+    [?assertEqual({User, ok}, {User, Signed(User, Both)})
+     || User <- [<<Until/binary, ":alice">>, Until, <<"a@b/c d:", Until/binary>>]],
+    [?assertEqual({User, 401}, {User, Signed(User, Both)})
+     || User <- [<<"alice:1000">>, <<"1000:", Until/binary>>, <<":", Until/binary>>,
+                 <<"alice:", Until/binary, ":">>, <<"alice:", Until/binary, "x">>, <<"alice:">>,
+                 <<"alice">>, <<"a:b:", Until/binary>>]],
+    {ok, State} = meerkat_auth_rest:init(#{secrets => [Secret]}),
+    ?assertEqual(name_first, meerkat_auth_rest:why(NameFirst, 1000, State)),
+    ?assertEqual([<<"alice">>, <<"alice">>, NameFirst],
+                 [meerkat_quota:user_key(User, Order)
+                  || {User, Order} <- [{NameFirst, either}, {<<"1:alice">>, either},
+                                       {NameFirst, expiry}]]).
 
 %% Only where allocations are to end with the credentials; never nothing, and with the leeway.
 rest_left(_) ->

@@ -15,9 +15,11 @@
          users_are_kept_in_a_file/1, what_cannot_be_kept_is_not_done/1,
          configured_users_are_not_touched/1, a_wrong_users_file/1,
          changes_the_log_level/1, doctor_looks_at_a_server/1, doctor_finds_what_is_wrong/1,
-         doctor_asks_who_keeps_the_clock/1,
+         doctor_asks_who_keeps_the_clock/1, arguments_in_the_posix_locale/1, answers_of_strangers/1,
          doctor_tells_who_refuses_io_uring/1, doctor_asks_outside/1,
-         usage_is_told/1, no_server_is_a_status_of_its_own/1,
+         usage_is_told/1, usage_that_is_wrong_is_told_on_stderr_alone/1,
+         json_has_one_form/1, a_reader_that_is_gone_is_no_crash/1, version_is_told/1,
+         no_server_is_a_status_of_its_own/1,
          the_interface_of_the_shell/1]).
 
 suite() -> [{timetrap, {minutes, 2}}].
@@ -161,10 +163,10 @@ disconnects_a_user(Config) ->
     {Server, Block} = start(Config, []),
     Turn = turn(Block),
     _ = [allocated(Turn, [], #{user => User}) || User <- [<<"bob">>, <<"bob">>, <<"alice">>]],
-    {0, 2} = json(Config, ["disconnect", "--user", "bob"]),
+    {0, #{<<"ended">> := 2}} = json(Config, ["disconnect", "--user", "bob"]),
     {0, #{<<"total">> := 1}} = json(Config, ["allocations", "--user", "alice"]),
     {1, "no allocation of user bob\n"} = run(Config, ["disconnect", "--user", "bob"]),
-    {0, 1} = json(Config, ["disconnect", "--user", "alice"]),
+    {0, #{<<"ended">> := 1}} = json(Config, ["disconnect", "--user", "alice"]),
     stop(Server, "TERM").
 
 %% X46.
@@ -178,14 +180,14 @@ names_reach_no_terminal(Config) ->
          ?assertMatch({match, _}, re:run(Text, "a\\\\x1b\\[2J\\\\x0aroot\\\\x00\\\\xff")),
          ?assertEqual([], [C || C <- Text, C < 32 andalso C =/= $\n orelse C > 126])
      end || Args <- [["allocations"], ["allocation", binary_to_list(Id)]]],
-    {0, 1} = json(Config, ["disconnect", binary_to_list(Id)]),
+    {0, #{<<"ended">> := 1}} = json(Config, ["disconnect", binary_to_list(Id)]),
     stop(Server, "TERM").
 
 credentials_for_a_time(Config) ->
     {Server, _} = start(Config, []),
     {0, #{<<"username">> := Username, <<"password">> := Password, <<"ttl">> := 5400}} =
         json(Config, ["credentials", "dave", "--ttl", "90m"]),
-    {ok, Expiry} = meerkat_auth_rest:expiry(Username),
+    {ok, Expiry} = meerkat_auth_rest:expiry(Username, expiry),
     ?assert(abs(Expiry - erlang:system_time(second) - 5400) < 60),
     ?assertEqual(meerkat_auth_rest:password(<<"hunter2">>, Username), Password),
     {0, #{<<"ttl">> := 86400, <<"uris">> := [Stun, Turn], <<"iceServers">> := Ice} = Day} =
@@ -199,8 +201,79 @@ credentials_for_a_time(Config) ->
     {1, TooLong} = run(Config, ["credentials", "dave", "--ttl", "9999d"]),
     ?assertEqual("a lifetime has 1 to 2592000 seconds\n", TooLong),
     {2, Wrong} = run(Config, ["credentials", "dave", "--ttl", "soon"]),
-    ?assertMatch({match, _}, re:run(Wrong, "^--ttl is \"soon\"; it must be seconds, or a time")),
+    ?assertMatch({match, _}, re:run(Wrong, "^--ttl is \"soon\"; it must be a time above 0: "
+                                           "seconds, or like")),
     stop(Server, "TERM").
+
+%% An object, or a list of them; numbers are numbers.
+json_has_one_form(Config) ->
+    {Server, Block} = start(Config, []),
+    Client = allocated(turn(Block)),
+    Missing = filename:join(proplists:get_value(priv_dir, Config), "missing.cfg"),
+    Answers = [{Args, element(2, json(Config, Args))}
+               || Args <- [["version"], ["status"], ["info"], ["check"], ["allocations"], ["users"],
+                           ["loglevel"], ["loglevel", "info"], ["reload"], ["credentials"],
+                           ["config", "show"], ["config", "check", Missing], ["doctor"],
+                           ["drain", "--stay"], ["undrain"], ["revoke", "nobody"],
+                           ["users", "add", "x", "--password", "y"], ["allocation", "9-9"]]],
+    [?assert(is_map(Answer) orelse is_list(Answer) andalso lists:all(fun is_map/1, Answer),
+             {Args, Answer}) || {Args, Answer} <- Answers],
+    [?assertMatch({Args, Wanted}, {Args, maps:with(maps:keys(Wanted), Answer)})
+     || {Args, Wanted} <- [{["drain", "--stay"], #{<<"allocations">> => 1}},
+                           {["undrain"], #{<<"draining">> => false}},
+                           {["loglevel"], #{<<"level">> => <<"info">>}},
+                           {["revoke", "nobody"], #{<<"ended">> => 0}},
+                           {["reload"], #{<<"warnings">> => []}}],
+        {Known, Answer} <- Answers, Known =:= Args],
+    #{["status"] := #{<<"os_pid">> := Pid}, ["info"] := #{<<"relay">> := #{<<"workers">> := _}},
+      ["config", "check", Missing] := #{<<"mistakes">> := [_], <<"warnings">> := [],
+                                        <<"file">> := _}} = maps:from_list(Answers),
+    ?assert(is_integer(Pid)),
+    ok = delete(Client),
+    stop(Server, "TERM").
+
+version_is_told(Config) ->
+    _ = application:load(meerkat),
+    {ok, Version} = application:get_key(meerkat, vsn),
+    Said = "Meerkat " ++ Version ++ " (OTP " ++ erlang:system_info(otp_release) ++ ")\n",
+    [?assertEqual({0, Said}, run(Config, Args)) || Args <- [["version"], ["--version"]]].
+
+%% Where a script reads an answer there is none.
+usage_that_is_wrong_is_told_on_stderr_alone(Config) ->
+    [?assertEqual({Line, {2, ""}}, {Line, shell_line(Config, "$CTL " ++ Line ++ " 2>/dev/null")})
+     || Line <- ["", "frob", "users frob", "users add", "users add x --password a --key b",
+                 "users add x --key 12", "disconnect", "disconnect 1-1 --user x", "config frob",
+                 "config check", "drain here", "loglevel loud", "credentials --ttl 0",
+                 "revoke x --ttl 0", "status --loud", "drain --deadline x", "doctor --xmpp h",
+                 "foreground --loud", "check a b", "help frob"]].
+
+a_reader_that_is_gone_is_no_crash(Config) ->
+    {Server, _} = start(Config, []),
+    [begin
+         %% The reader has ended before the command begins.
+         {0, Said} = shell_line(Config, "mkfifo $DIR/pipe && { sleep 0 <$DIR/pipe & } && "
+                                "exec 4>$DIR/pipe && wait && $CTL " ++ Command ++ " >&4; echo $?; "
+                                "rm $DIR/pipe"),
+         %% All may have been handed over before the reader is missed.
+         ?assert(lists:member(Said, ["0\n", "141\n"]), {Command, Said})
+     end || Command <- ["help", "status", "check", "config show", "status --json", "version"]],
+    stop(Server, "TERM").
+
+%% What a line of shell prints; $CTL is meerkatctl, $DIR a directory.
+shell_line(Config, Line) ->
+    Dir = proplists:get_value(priv_dir, Config),
+    Root = filename:join([code:lib_dir(meerkat), "..", "..", "..", ".."]),
+    Env = [{"CTL", filename:join([Root, "rel", "bin", "meerkatctl"])}, {"DIR", Dir},
+           {"REBAR_PROFILE", "test"}, {"MEERKAT_RUN_DIR", proplists:get_value(run_dir, Config)}],
+    Port = open_port({spawn_executable, "/bin/sh"},
+                     [{args, ["-c", Line]}, {env, Env}, binary, exit_status, stderr_to_stdout]),
+    shell_said(Port, <<>>).
+
+shell_said(Port, Read) ->
+    receive
+        {Port, {data, Data}} -> shell_said(Port, <<Read/binary, Data/binary>>);
+        {Port, {exit_status, Status}} -> {Status, unicode:characters_to_list(Read)}
+    end.
 
 %% ------------------------------------------------------------------------------------ users
 
@@ -224,10 +297,10 @@ users_come_and_go(Config) ->
     {0, _} = run(Config, ["users", "remove", "erin"]),
     ?assertEqual({1, 0}, {Check("another"), Check("hunter2")}),
     {1, "there is no user of this name\n"} = run(Config, ["users", "remove", "erin"]),
-    {1, "a password must not be empty\n"} = fed(Config, "", ["users", "add", "erin"]),
+    {2, "a password must not be empty\n"} = fed(Config, "", ["users", "add", "erin"]),
     {1, NoName} = run(Config, ["users", "add", "a\nb", "--password", "x"]),
     ?assertMatch({match, _}, re:run(NoName, "^this is a list where name is \"a\\\\x0ab\"; ")),
-    {1, _} = run(Config, ["users", "add", "erin", "--key", "abc"]),
+    {2, _} = run(Config, ["users", "add", "erin", "--key", "abc"]),
     {0, []} = json(Config, ["users"]),
     stop(Server, "TERM").
 
@@ -295,9 +368,9 @@ changes_the_log_level(Config) ->
     {0, "debug\n"} = run(Config, ["loglevel", "debug"]),
     {1, _} = run(Config, ["check", line("TURN", Block), "--user", "gina", "--password", "wrong"]),
     _ = until(Server, "notice: 401 to 127\\.0\\.0\\.1:[0-9]+: wrong password of user \"gina\""),
-    {1, Wrong} = run(Config, ["loglevel", "loud"]),
-    ?assertEqual("a log level is one of debug, info, notice, warning, error, critical, alert, "
-                 "emergency\n", Wrong),
+    {2, Wrong} = run(Config, ["loglevel", "loud"]),
+    ?assertEqual("a log level is \"loud\"; it must be one of debug, info, notice, warning, error, "
+                 "critical, alert, emergency\n", Wrong),
     stop(Server, "TERM").
 
 doctor_looks_at_a_server(Config) ->
@@ -332,6 +405,68 @@ doctor_finds_what_is_wrong(Config) ->
     ?assertMatch({match, _}, re:run(Narrow, "warning +port-range +100 ports do not hold")),
     Few = shell("ulimit -n 256; ", "doctor"),
     ?assertMatch({match, _}, re:run(Few, "warning +descriptors +256 descriptors are allowed")).
+
+%% Root may ask a service of less privilege; that may be anybody's by then.
+answers_of_strangers(Config) ->
+    ok = filelib:ensure_dir(ctl_kit:socket(Config)),
+    ok = file:change_mode(filename:dirname(ctl_kit:socket(Config)), 8#700),
+    {ok, Listener} = gen_tcp:listen(0, [{ifaddr, {local, ctl_kit:socket(Config)}}, binary,
+                                        {packet, 4}, {active, false}]),
+    Answered = fun(Answer) ->
+        {Asker, Watch} = spawn_monitor(fun() -> exit(run(Config, ["status"])) end),
+        {ok, Connection} = gen_tcp:accept(Listener),
+        {ok, _} = gen_tcp:recv(Connection, 0),
+        ok = gen_tcp:send(Connection, Answer),
+        receive {'DOWN', Watch, process, Asker, Result} -> Result end
+    end,
+    ?assertEqual({1, "a\\x1b[2Jb\nc\\d\n"},
+                 Answered(term_to_binary({error, <<"a\e[2Jb\nc\\d">>}))),
+    Unheard = <<131, 119, 20, "an_atom_nobody_knows">>,
+    NotOurs = {1, "the server answers what this meerkatctl does not understand\n"},
+    ?assertEqual(NotOurs, Answered(Unheard)),
+    ?assertEqual(NotOurs, Answered(<<"no term">>)),
+    ok = gen_tcp:close(Listener).
+
+%% cron, ssh without LANG, env -i, containers: what is typed is UTF-8 all the same, and so is what
+%% is printed; be it a name, a password, or the name of a file.
+arguments_in_the_posix_locale(Config) ->
+    {Server, Block} = start(Config, [{"LC_ALL", "C"}, {"TURN_USERNAME", ""}]),
+    Turn = line("TURN", Block),
+    Name = unicode:characters_to_binary("Ren\x{e9} \x{141}"),
+    Run = fun(Args) -> run(Config, Args, [{"LC_ALL", "C"}, {"LANG", "C"}]) end,
+    {0, Credentials} = Run(["credentials", Name]),
+    ?assertMatch({match, _}, re:run(line("username", Credentials), "^[0-9]+:Ren\x{e9} \x{141}$",
+                                    [unicode])),
+    Made = ["--user", unicode:characters_to_binary(line("username", Credentials)),
+            "--password", line("password", Credentials)],
+    {0, _} = Run(["check", Turn | Made]),
+    Client = allocated(turn(Block), [], #{user => Name}),
+    {0, Listed} = Run(["allocations", "--user", Name]),
+    ?assertMatch({match, _}, re:run(Listed, "Ren\x{e9}", [unicode])),
+    {0, "1 allocation ended, and the credentials there were\n"} = Run(["revoke", Name]),
+    {1, _} = Run(["check", Turn | Made]),
+    expect(437, permit(Client, [peer()])),
+    {1, None} = Run(["disconnect", "--user", Name]),
+    ?assertEqual("no allocation of user Ren\x{e9} \x{141}\n", None),
+    Password = unicode:characters_to_binary("gr\x{f6}\x{df}e"),
+    {0, _} = Run(["users", "add", Name, "--password", Password]),
+    {0, [#{<<"name">> := Name}]} = json(Config, ["users"]),
+    {0, _} = Run(["check", Turn, "--user", Name, "--password", Password]),
+    {0, _} = run(Config, ["check", Turn],
+                 [{"LC_ALL", "C"}, {"STUN_SECRET", "hunter2"}]),
+    stop(Server, "TERM"),
+    Dir = unicode:characters_to_binary(proplists:get_value(priv_dir, Config)),
+    [File, Theirs, Missing] = [<<Dir/binary, Name/binary, End/binary>>
+                               || End <- [<<".cfg">>, <<".conf">>, <<".none">>]],
+    ok = file:write_file(File, ["realm = \"", Name, "\";\n"]),
+    ok = file:write_file(Theirs, ["realm=", Name, "\nstatic-auth-secret=s\n"]),
+    {0, Shown} = Run(["config", "show", File]),
+    ?assertMatch({match, _}, re:run(Shown, "realm +\"Ren\x{e9} \x{141}\"", [unicode])),
+    {0, _} = Run(["config", "check", File]),
+    {0, Ours} = Run(["import", Theirs]),
+    ?assertMatch({match, _}, re:run(Ours, "realm = \"Ren\x{e9} \x{141}\"", [unicode])),
+    {1, Nowhere} = Run(["import", Missing]),
+    ?assertMatch({match, _}, re:run(Nowhere, "Ren\x{e9} \x{141}.none: no such file", [unicode])).
 
 %% Nobody in the network, and nobody for long: chrony, systemd, the kernel, whoever answers first.
 doctor_asks_who_keeps_the_clock(Config) ->

@@ -14,7 +14,8 @@
          discovery_that_cannot_be/1, all_mistakes_at_once/1,
          a_mistake_in_the_file_counts_though_overridden/1, broken_files/1, unknown_keys/1,
          any_text_is_survived/1, errors_are_one_line/1]).
--export([every_secret_may_lie_in_a_file/1]).
+-export([every_secret_may_lie_in_a_file/1, kubernetes_sets_ports/1, bounds_are_the_relays/1,
+         leftovers_in_secrets_are_pointed_out/1, secret_file_with_a_byte_order_mark/1]).
 -export([secrets_in_files/1, secrets_in_files_that_cannot_be/1, estos_names/1,
          realms_become_terms/1, realms_that_cannot_be/1]).
 -export([what_is_read_is_good_in_a_map/1, a_realm_counts_in_bytes/1]).
@@ -23,7 +24,8 @@
 -export([relay_is_the_default_route/1, relay_that_clients_cannot_reach_is_pointed_out/1,
          relay_behind_nat/1, this_machine/1, relay_ports/1, several_relays/1,
          relays_that_cannot_be/1]).
--export([k27_names_and_defaults/1, k27_unknown_names_are_warnings/1, k27_own_names_win/1,
+-export([k27_names_and_defaults/1, k27_unknown_names_are_warnings/1,
+         near_misses_of_variables_are_told/1, k27_own_names_win/1,
          k28_relay_ip/1, k29_peers_as_before/1, k30_listeners_with_realms/1,
          k12_channel_numbers/1, f16_tcp/1]).
 -export([effective_tells_origins/1, example_is_the_schema/1, example_means_the_defaults/1,
@@ -56,7 +58,8 @@ defaults(_) ->
                    unauthenticated_burst := 1000, alternate_server := [],
                    password_algorithms := true, require_sha256 := false,
                    username_anonymity := true, credential_leeway := 0,
-                   credential_sha256 := false, expire_with_credentials := false,
+                   credential_sha256 := false, credential_name_first := false,
+                   expire_with_credentials := false,
                    failed_authentication_rate := 10,
                    software := undefined, log_level := info, log_format := human,
                    drain_deadline := 8, users_file := undefined, secrets := [_]}, Config),
@@ -72,6 +75,63 @@ file_then_mongooseice_then_own_name(Config) ->
     ?assertEqual(<<"theirs">>, Realm([{"MONGOOSEICE_UDP_REALM", "theirs"}])),
     ?assertEqual(<<"ours">>, Realm([{"MONGOOSEICE_UDP_REALM", "theirs"}, {"REALM", "ours"}])),
     ?assertEqual(<<"file">>, Realm([{"MONGOOSEICE_UDP_REALM", ""}, {"REALM", " "}])).
+
+%% What the relay has room for is what a key may be: at the bound it is good, above it there is a
+%% sentence, and nothing gets as far as the relay.
+bounds_are_the_relays(_) ->
+    Most = fun meerkat_ctl:limit/1,
+    Text = fun(Bytes) ->
+        unicode:characters_to_binary(lists:duplicate(Bytes div 2, 16#e9))
+    end,
+    Ips = fun(N) -> lists:join(",", [["10.0.0.", integer_to_list(I)] || I <- lists:seq(1, N)]) end,
+    Networks = fun(N) ->
+        lists:join(",", [io_lib:format("10.~b.~b.0/24", [I div 256, I rem 256])
+                         || I <- lists:seq(1, N)])
+    end,
+    [begin
+         ?assertMatch({ok, _, _}, loaded([{Name, unicode:characters_to_binary(Good)}])),
+         {error, [Sentence]} = loaded([{Name, unicode:characters_to_binary(Bad)}]),
+         ?assertEqual({match, [Name]}, re:run(Sentence, "^[A-Z_]+", [{capture, first, binary}]))
+     end || {Name, Good, Bad} <-
+                [{<<"WORKERS">>, integer_to_list(Most(workers_max)),
+                  integer_to_list(Most(workers_max) + 1)},
+                 %% Characters of two bytes each.
+                 {<<"REALM">>, Text(Most(realm_bytes_max)), Text(Most(realm_bytes_max) + 1)},
+                 {<<"LISTEN_IP">>, Ips(Most(listeners_max)), Ips(Most(listeners_max) + 1)},
+                 {<<"RELAY_IP">>, Ips(Most(pools_max) div 4), Ips(Most(pools_max) div 4 + 1)},
+                 {<<"DENIED_PEERS">>, Networks(Most(rules_max) div 4),
+                  Networks(Most(rules_max) div 4 + 1)}]],
+    {error, [_]} = loaded([{<<"TURN_USERNAME">>, Text(510)}, {<<"TURN_PASSWORD">>, <<"x">>}]),
+    {ok, _, _} = loaded([{<<"TURN_USERNAME">>, Text(508)}, {<<"TURN_PASSWORD">>, <<"x">>}]).
+
+%% Kubernetes has such a variable for each Service, whatever it is called.
+kubernetes_sets_ports(_) ->
+    Ports = [Name || Name <- meerkat_config_schema:environment(),
+                     re:run(Name, "_PORT$") =/= nomatch],
+    ?assert(lists:all(fun(Name) -> lists:member(Name, Ports) end,
+                      [<<"TURN_PORT">>, <<"XMPP_PORT">>, <<"LISTEN_PORT">>, <<"MIN_PORT">>,
+                       <<"MONGOOSEICE_UDP_PORT">>, <<"ALTERNATE_LISTEN_PORT">>])),
+    {ok, Usual, _} = loaded([]),
+    [begin
+         {ok, Loaded, Warnings} = loaded([{Name, Value}]),
+         ?assertEqual(maps:remove(secrets, Usual), maps:remove(secrets, Loaded)),
+         ?assertMatch([_], [W || W <- Warnings,
+                                 string:prefix(iolist_to_binary(W),
+                                               [Name, " is \"", Value, "\", which Kubernetes"])
+                                     =/= nomatch])
+     end || Name <- Ports, Value <- ["udp://10.96.0.7:3478", "tcp://[fd00::7]:80",
+                                     "sctp://10.96.0.7:1"]],
+    %% The next of the names counts.
+    {ok, #{listeners := [#{port := 3600}]}, _} =
+        loaded([{<<"LISTEN_PORT">>, "tcp://10.96.0.7:80"}, {<<"TURN_PORT">>, "3600"}]),
+    [{error, [_]} = loaded([{<<"TURN_PORT">>, Value}])
+     || Value <- ["udp://", "http://10.96.0.7:80", "udp://10.96.0.7"]],
+    {error, [_]} = loaded([{<<"LISTEN_IP">>, "udp://10.96.0.7:80"}]).
+
+loaded(Env) ->
+    meerkat_config:load(#{file => none, env => Env,
+                          host => #{route => fun(inet) -> {ok, {192, 0, 2, 7}}; (inet6) -> none end,
+                                    first => fun(_) -> none end, bindable => fun(_) -> true end}}).
 
 %% No name of the table is there for nothing.
 every_variable_is_read(_) ->
@@ -171,6 +231,7 @@ in_file(password_algorithms) -> "false";
 in_file(username_anonymity) -> "false";
 in_file(credential_leeway) -> "15";
 in_file(credential_sha256) -> "true";
+in_file(credential_name_first) -> "true";
 in_file(expire_with_credentials) -> "true";
 in_file(require_sha256) -> "true";
 in_file(failed_authentication_rate) -> "13";
@@ -583,7 +644,50 @@ secret_is_drawn_at_each_start(_) ->
 secret_with_white_space_is_pointed_out(_) ->
     {ok, #{secrets := [<<"abc\n">>]}, [Warning]} =
         load([{"STUN_SECRET", "abc\n"}, {"RELAY_IP", "8.8.8.8"}]),
-    ?assertEqual("STUN_SECRET begins or ends with white space, which counts", Warning).
+    ?assertEqual("STUN_SECRET begins or ends with white space, which counts",
+                 lists:flatten(io_lib:format("~ts", [Warning]))).
+
+%% What an editor, a shell or an --env-file leaves there, in whatever is secret.
+leftovers_in_secrets_are_pointed_out(Config) ->
+    Warned = fun(Load) ->
+        {ok, _, Warnings} = Load,
+        [lists:flatten(io_lib:format("~ts", [W]))
+         || W <- Warnings, re:run(W, "which counts") =/= nomatch]
+    end,
+    ?assertEqual(["STUN_SECRET stands in quotation marks, which counts"],
+                 Warned(load([{"STUN_SECRET", "\"sesame\""}]))),
+    ?assertEqual([], Warned(load([{"STUN_SECRET", "a\"b\""}]))),
+    File = filename:join(proplists:get_value(priv_dir, Config), "secret with a comment"),
+    ok = file:write_file(File, "# the secret of turn.example\nsesame\n"),
+    ?assertEqual(["STUN_SECRET_FILE begins with #, as a comment would, which counts"],
+                 Warned(load([{"STUN_SECRET_FILE", File}]))),
+    Cfg = filename:join(proplists:get_value(priv_dir, Config), "leftovers.cfg"),
+    ok = file:write_file(Cfg, "http_token = \"'token'\";\nxmpp_secret = \"x \";\n"
+                              "users = ( { name = \"al\"; password = \"#pass\"; } );\n"
+                              "realms = ( { name = \"r\"; secret = \"\\\"s\\\"\"; } );\n"
+                              "extra_listeners = ( { port = 3600; realm = \"r\"; } );\n"),
+    ?assertEqual([Cfg ++ Rest || Rest <-
+                      [":1: http_token stands in quotation marks, which counts",
+                       ":2: xmpp_secret begins or ends with white space, which counts",
+                       ":3: users: the password of \"al\" begins with #, as a comment would, which "
+                       "counts",
+                       ":4: realms: \"r\": secret stands in quotation marks, which counts"]],
+                 lists:sort(Warned(meerkat_config:load(#{file => Cfg, env => []})))).
+
+%% An editor's mark is nobody's secret; what is no UTF-8 at all is refused.
+secret_file_with_a_byte_order_mark(Config) ->
+    File = filename:join(proplists:get_value(priv_dir, Config), "marked"),
+    Load = fun(Bytes) ->
+        ok = file:write_file(File, Bytes),
+        load([{"STUN_SECRET_FILE", File}])
+    end,
+    {ok, #{secrets := [<<"sesame">>]}, _} = Load(<<16#ef, 16#bb, 16#bf, "sesame\r\n">>),
+    {error, [Empty]} = Load(<<16#ef, 16#bb, 16#bf, "\n">>),
+    ?assertMatch({match, _}, re:run(Empty, "which is empty")),
+    [begin
+         {error, [Wide]} = Load(<<Mark/binary, "s", 0>>),
+         ?assertMatch({match, _}, re:run(Wide, "which is in UTF-16; UTF-8 is wanted"))
+     end || Mark <- [<<16#ff, 16#fe>>, <<16#fe, 16#ff>>]].
 
 %% As Docker and systemd hand them over, from the environment or named in the file.
 secrets_in_files(Config) ->
@@ -907,6 +1011,22 @@ k27_unknown_names_are_warnings(_) ->
     ?assertEqual(["MONGOOSEICE_QUIC is not a variable Meerkat knows; it has no effect",
                   "MONGOOSEICE_UDP_PROT is not a variable Meerkat knows; it has no effect; did "
                   "you mean MONGOOSEICE_UDP_PORT?"], Warnings).
+
+%% A slip of the pen in a name of ours; what is nobody's business is not looked at.
+near_misses_of_variables_are_told(_) ->
+    {ok, _, Warnings} = load([{"STUN_SECRETT", "abc"}, {"STUN_SECERT", "abc"},
+                              {"RELAYIP", "8.8.8.8"},
+                              {"STUN_PORT", "1"}, {"HTTP_LISTEM", "1"}, {"STUN_SECRET_FIEL", "x"},
+                              {"USER", "me"}, {"HOME", "/"}, {"PORT", "80"}, {"SHELL", "sh"},
+                              {"RELEASE", "1"}, {"LS_COLORS", ""}, {"LANG", "C"}, {"PWD", "/"},
+                              {"HTTP_PROXY", "x"}, {"LOGNAME", "me"}, {"HOSTNAME", "x"}]),
+    ?assertEqual([Name ++ " is not a variable Meerkat knows; it has no effect; did you mean "
+                      ++ Meant ++ "?"
+                  || {Name, Meant} <- [{"HTTP_LISTEM", "HTTP_LISTEN"}, {"RELAYIP", "RELAY_IP"},
+                                       {"STUN_PORT", "TURN_PORT"}, {"STUN_SECERT", "STUN_SECRET"},
+                                       {"STUN_SECRETT", "STUN_SECRET"},
+                                       {"STUN_SECRET_FIEL", "STUN_SECRET_FILE"}]],
+                 [W || W <- Warnings, re:run(W, "variable Meerkat knows") =/= nomatch]).
 
 %% Even when theirs could not be read.
 k27_own_names_win(_) ->

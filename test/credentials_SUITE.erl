@@ -60,7 +60,7 @@ users_allocate(Kind) ->
 mongooseim_vectors(_) ->
     [begin
          {ok, State} = meerkat_auth_rest:init(#{secrets => [Secret]}),
-         {ok, Expiry} = meerkat_auth_rest:expiry(User),
+         {ok, Expiry} = meerkat_auth_rest:expiry(User, expiry),
          ?assertEqual({also, [{password, Password, Expiry}]},
                       meerkat_auth_rest:candidates(User, Expiry, State)),
          ?assertEqual({also, []}, meerkat_auth_rest:candidates(User, Expiry + 1, State))
@@ -127,8 +127,8 @@ tampered(_) ->
     with_server(#{secrets => [?SECRET]}, fun(#{port := Port}) ->
         #{<<"username">> := User, <<"password">> := Password} = Turn =
             turn(ejabberd, #{services => {{127, 0, 0, 1}, Port}}),
-        {ok, Expiry} = meerkat_auth_rest:expiry(User),
-        {ok, Hash} = meerkat_auth_rest:name(User),
+        {ok, Expiry} = meerkat_auth_rest:expiry(User, expiry),
+        {ok, Hash} = meerkat_auth_rest:name(User, expiry),
         Foreign = "wrong password of user \"[^\"]+\": it was not made with the secret$",
         [refused(Turn#{<<"username">> := Other}, Foreign)
          || Other <- [<<(integer_to_binary(Expiry + 86400))/binary, $:, Hash/binary>>,
@@ -196,7 +196,7 @@ allocation_ends_with_its_credentials(_) ->
     with_both(Config, prosody, #{ttl => 4}, fun(#{name := Name}, Xmpp) ->
         Asker = xmpp_client_kit:login(Xmpp, <<"alice">>),
         #{<<"username">> := User} = Turn = turn(xmpp_client_kit:services(Asker)),
-        {ok, Expiry} = meerkat_auth_rest:expiry(User),
+        {ok, Expiry} = meerkat_auth_rest:expiry(User, expiry),
         {ok, #{lifetime := Given}} = allocated(Turn),
         ?assert(Given =< 4),
         #{allocations := 1} = meerkat:info(Name),

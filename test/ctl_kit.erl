@@ -124,7 +124,7 @@ command(Config, Args, Env) ->
 -spec line(string(), string()) -> string().
 line(Word, Block) ->
     {match, [Text]} = re:run(Block, "^  " ++ Word ++ " +(.*)$",
-                             [multiline, {capture, all_but_first, list}]),
+                             [multiline, unicode, {capture, all_but_first, list}]),
     Text.
 
 -spec port(Uri :: string()) -> inet:port_number().

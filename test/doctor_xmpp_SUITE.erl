@@ -8,7 +8,8 @@
 -export([all/0, suite/0, init_per_testcase/2, end_per_testcase/2]).
 -export([scram_vectors/1, scram_of_a_server_that_makes_no_sense/1, users_of_real_servers/1,
          password_in_clear/1, over_tls/1, certificate_of_nobody_we_know/1, wrong_password/1,
-         wrong_secret/1, nothing_told/1, nobody_there/1, no_xmpp_server/1, graphql/1,
+         wrong_secret/1, nothing_told/1, nobody_there/1, no_xmpp_server/1, direct_tls_is_named/1,
+         graphql/1,
          graphql_in_clear/1, graphql_refusals/1, as_a_command/1, command_makes_no_sense/1]).
 
 -import(turn_kit, [doc/1, with_server/2]).
@@ -21,7 +22,8 @@ suite() -> [{timetrap, {minutes, 2}}].
 all() ->
     [scram_vectors, scram_of_a_server_that_makes_no_sense, users_of_real_servers,
      password_in_clear, over_tls, certificate_of_nobody_we_know, wrong_password, wrong_secret,
-     nothing_told, nobody_there, no_xmpp_server, graphql, graphql_in_clear, graphql_refusals,
+     nothing_told, nobody_there, no_xmpp_server, direct_tls_is_named,
+     graphql, graphql_in_clear, graphql_refusals,
      as_a_command, command_makes_no_sense].
 
 init_per_testcase(_, Config) -> ctl_kit:prepare(Config).
@@ -143,6 +145,22 @@ no_xmpp_server(_) ->
         ?assertEqual(match, said(Asked, "^(what answers there is no XMPP server|the server has "
                                         "closed the connection)$"))
     end).
+
+%% A port of direct TLS answers what is no TLS with an alert (RFC 8446 6).
+direct_tls_is_named(_) ->
+    {ok, Listener} = gen_tcp:listen(0, [binary, {ip, {127, 0, 0, 1}}, {active, false}]),
+    {ok, Port} = inet:port(Listener),
+    _ = spawn_link(fun() ->
+        {ok, Socket} = gen_tcp:accept(Listener),
+        {ok, _} = gen_tcp:recv(Socket, 0),
+        ok = gen_tcp:send(Socket, <<21, 3, 3, 2:16, 2, 10>>),
+        {error, closed} = gen_tcp:recv(Socket, 0)
+    end),
+    Server = iolist_to_binary(["127.0.0.1:", integer_to_list(Port)]),
+    [#{verdict := error} = Asked] =
+        meerkat_doctor_xmpp:examine(#{xmpp => Server, jid => <<"a@b">>, password => <<"x">>}),
+    ?assertEqual(match, said(Asked, "^what answers there speaks TLS from its first byte on")),
+    ok = gen_tcp:close(Listener).
 
 %%% MongooseIM's GraphQL interface
 

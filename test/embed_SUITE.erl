@@ -12,8 +12,11 @@
 -export([application_opens_no_socket/1, stands_in_a_foreign_tree/1, several_servers_in_one_node/1,
          options_are_checked_like_a_file/1, options_take_what_programmers_write/1,
          comes_back_in_a_foreign_tree/1, users_of_ones_own/1, own_users_may_fail/1,
+         own_users_may_be_unavailable/1,
+         every_code_of_ones_own_is_answered/1,
          permissions_of_ones_own/1, own_permissions_may_fail/1, events_tell_what_happens/1,
-         events_may_fail/1, telemetry_hears_if_it_is_there/1, mix_dependency_relays_a_packet/1]).
+         events_may_fail/1, telemetry_hears_if_it_is_there/1,
+         mix_dependency_relays_a_packet/1, mix_release_relays_a_packet/1]).
 -export([init/1, password/3, authorize/2, handle_event/4]).
 
 suite() -> [{timetrap, {minutes, 2}}].
@@ -105,6 +108,19 @@ own_users_may_fail(_) ->
     {ok, _} = allocate(uri(credentials(a)), credentials(a)),
     stop(Tree).
 
+%% 401 is final for clients; where nobody can tell there is no answer, and they ask again.
+own_users_may_be_unavailable(_) ->
+    [begin
+         Tree = tree([(options(a))#{authenticator => {?MODULE, How}}]),
+         Uri = uri(credentials(a)),
+         Soon = #{username => <<"carol">>, password => <<"sesame">>, rto => 20, rc => 2, rm => 2},
+         {error, timeout} = allocate(Uri, Soon),
+         ?assertMatch(#{none := N, 401 := 0} when N >= 2, maps:get(answers, meerkat:info(a))),
+         %% Whom the configuration knows it lets in.
+         {ok, _} = allocate(Uri, credentials(a)),
+         stop(Tree)
+     end || How <- [unavailable, crash]].
+
 permissions_of_ones_own(_) ->
     Forbid = fun(#{method := create_permission, peers := [{{127, 0, 0, 9}, _}]}) -> {deny, 403};
                 (#{method := allocate, user := <<"mallory">>}) -> {deny, 486};
@@ -117,6 +133,19 @@ permissions_of_ones_own(_) ->
     {error, {403, _}} = meerkat_client:permit(Client, {127, 0, 0, 9}),
     ok = meerkat_client:permit(Client, {127, 0, 0, 8}),
     ok = meerkat_client:release(Client),
+    stop(Tree).
+
+%% Whatever code it is: the client gets it, and it is counted.
+every_code_of_ones_own_is_answered(_) ->
+    Codes = [400, 403, 404, 429, 486, 499, 503, 599],
+    Deny = fun(#{user := User}) -> {deny, binary_to_integer(User)} end,
+    Tree = tree([(options(a))#{authorizer => {?MODULE, Deny}}]),
+    Uri = uri(meerkat:credentials(a, <<"alice">>)),
+    [?assertMatch({Code, {error, {Code, _}}},
+                  {Code, allocate(Uri, #{username => integer_to_binary(Code),
+                                         password => <<"secret of a">>})})
+     || Code <- Codes],
+    ?assertMatch(#{400 := 1, 403 := 1, 486 := 1, other := 5}, maps:get(answers, meerkat:info(a))),
     stop(Tree).
 
 own_permissions_may_fail(_) ->
@@ -176,14 +205,31 @@ telemetry_hears_if_it_is_there(_) ->
 %%% Elixir
 
 mix_dependency_relays_a_packet(Config) ->
-    Root = filename:absname(filename:join([code:lib_dir(meerkat), "..", "..", "..", ".."])),
-    Text = embed_kit:mix(filename:join([Root, "test", "embed_mix"]), Root,
-                         proplists:get_value(priv_dir, Config)),
+    Text = mix(Config, ["run", "-r", "relay_a_packet.exs", "-r", "documented.exs"]),
     ?assertMatch({match, _}, re:run(Text, "relayed: through the relay\n")),
     ?assertMatch({match, _}, re:run(Text, "documented: A server in a supervision tree")).
 
+%% As it is deployed: with an Erlang of its own, away from the checkout, in a path with a space.
+mix_release_relays_a_packet(Config) ->
+    Release = filename:join(proplists:get_value(priv_dir, Config), "a release"),
+    _ = mix(Config, ["release", "--path", Release]),
+    Script = filename:join([root(), "test", "embed_mix", "relay_a_packet.exs"]),
+    Code = "{:ok, _} = Application.ensure_all_started(:embed_mix); Code.eval_file(\"" ++ Script
+        ++ "\")",
+    Text = embed_kit:run(filename:join(Release, "bin/embed_mix"), ["eval", Code], Release, []),
+    ?assertMatch({match, _}, re:run(Text, "relayed: through the relay\n")).
+
+root() ->
+    filename:absname(filename:join([code:lib_dir(meerkat), "..", "..", "..", ".."])).
+
+mix(Config, Args) ->
+    embed_kit:mix(filename:join([root(), "test", "embed_mix"]), root(),
+                  proplists:get_value(priv_dir, Config), Args).
+
 %%% Callbacks
 
+password(_User, _Realm, unavailable) ->
+    unavailable;
 password(User, _Realm, Users) when is_map(Users) ->
     case Users of
         #{User := Password} -> {ok, {password, Password}};
@@ -242,7 +288,8 @@ uri(#{uris := Uris}) ->
     hd([Uri || <<"turn:", _/binary>> = Uri <- Uris]).
 
 allocate(Uri, Credentials) ->
-    {ok, Client} = meerkat_client:start_link((maps:with([username, password], Credentials))#{
+    {ok, Client} = meerkat_client:start_link((maps:with([username, password, rto, rc, rm],
+                                                        Credentials))#{
                                                  server => Uri}),
     case meerkat_client:allocate(Client) of
         {ok, _} -> {ok, Client};

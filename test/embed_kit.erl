@@ -1,13 +1,18 @@
 %% Builds applications that use Meerkat, and runs them.
 -module(embed_kit).
 
--export([mix/3, run/4]).
+-export([mix/3, mix/4, run/4]).
 
 %% What the Mix application in Dir prints, which depends on the Meerkat in Meerkat; what it builds
 %% lies in Scratch.
 -spec mix(file:filename(), file:filename(), file:filename()) -> binary().
 mix(Dir, Meerkat, Scratch) ->
-    run("mix", ["run", "relay_a_packet.exs"], Dir,
+    mix(Dir, Meerkat, Scratch, ["run", "-r", "relay_a_packet.exs", "-r", "documented.exs"]).
+
+%% What mix prints when asked for something else.
+-spec mix(file:filename(), file:filename(), file:filename(), [string()]) -> binary().
+mix(Dir, Meerkat, Scratch, Args) ->
+    run("mix", Args, Dir,
         [{"MIX_REBAR3", os:find_executable("rebar3")}, {"MIX_ENV", "prod"},
          {"MIX_HOME", filename:join(Scratch, "mix")},
          {"MIX_BUILD_PATH", filename:join(Scratch, "mix_build")}, {"MEERKAT_PATH", Meerkat}]).

@@ -10,10 +10,13 @@
                   port/1, socket/1]).
 
 -export([all/0, suite/0, init_per_testcase/2, end_per_testcase/2]).
--export([serves_what_it_prints/1, answers_its_command/1, takes_another_configuration/1,
+-export([relay_inherits_no_secrets/1, clock_set_after_the_start/1, users_without_a_secret/1,
+         nobody_without_a_secret/1, no_address_to_tell/1,
+         serves_what_it_prints/1, answers_its_command/1, takes_another_configuration/1,
          drains_when_told/1, ends_when_drained/1, ends_at_the_deadline/1,
          undrain_calls_the_end_off/1, sigterm_drains/1, sigterm_keeps_a_deadline/1,
-         second_sigterm_ends_at_once/1, interrupt_ends_at_once/1,
+         second_sigterm_ends_at_once/1, sigterm_to_the_group_is_one/1,
+         ends_though_nobody_reads_stderr/1, interrupt_ends_at_once/1,
          command_shows_configuration/1, stops_on_signals/1, reads_its_files_again_on_hangup/1,
          bad_configuration_starts_nothing/1, bad_arguments/1, port_in_use/1,
          http_port_in_use/1, command_shows_what_is_in_force/1, command_warns_of_a_configuration/1,
@@ -45,6 +48,106 @@ serves_what_it_prints(Config) ->
     {0, Checked} = run(Config, ["check", Turn, "--user", User, "--password", Password]),
     ?assertMatch({match, _}, re:run(Checked, "the server is usable from here")),
     {1, _} = run(Config, ["check", Turn, "--user", User, "--password", "wrong"]),
+    stop(Server, "TERM").
+
+%% It parses what comes from the network: what it does not need it does not have.
+relay_inherits_no_secrets(Config) ->
+    {Server, _} = start(Config, [{"HTTP_TOKEN", "tok3n of http"}, {"XMPP_SECRET", "s3cret of xmpp"},
+                                 {"TURN_USERNAME", "dora"}, {"TURN_PASSWORD", "pa55 of dora"}]),
+    {0, Said} = run(Config, ["doctor"]),
+    {match, [Pid]} = re:run(Said, "relay program is process ([0-9]+)",
+                            [{capture, all_but_first, list}]),
+    {ok, Env} = file:read_file("/proc/" ++ Pid ++ "/environ"),
+    ?assertMatch({_, _}, binary:match(Env, <<"MEERKAT_RUN_DIR=">>)),
+    [?assertEqual(nomatch, binary:match(Env, Secret))
+     || Secret <- [<<"hunter2">>, <<"tok3n of http">>, <<"s3cret of xmpp">>, <<"pa55 of dora">>]],
+    stop(Server, "TERM").
+
+%% No clock of its own at boot, a VM resumed, chronyc makestep: from then on the new time counts,
+%% for what it is shown and for what it makes.
+clock_set_after_the_start(Config) ->
+    File = filename:join(proplists:get_value(priv_dir, Config), "clock"),
+    Set = fun(To) ->
+        ok = file:write_file(File ++ ".new", To ++ "\n"),
+        ok = file:rename(File ++ ".new", File)
+    end,
+    [Library | _] = filelib:wildcard("/usr/lib/*/faketime/libfaketimeMT.so.1"),
+    ok = Set("+2d"),
+    {Server, Block} = start(Config, [{"LD_PRELOAD", Library}, {"FAKETIME_TIMESTAMP_FILE", File},
+                                     {"FAKETIME_NO_CACHE", "1"},
+                                     {"FAKETIME_DONT_FAKE_MONOTONIC", "1"}]),
+    Now = os:system_time(second),
+    Good = fun({User, Password}) ->
+        {Status, _} = run(Config, ["check", line("TURN", Block), "--user", User,
+                                   "--password", Password]),
+        Status =:= 0
+    end,
+    Made = fun(At) ->
+        {User, Password} = meerkat_auth_rest:credentials(<<"hunter2">>, <<"u">>, 600, At),
+        {binary_to_list(User), binary_to_list(Password)}
+    end,
+    Until = fun() ->
+        {0, Said} = run(Config, ["credentials", "u", "--ttl", "1h"]),
+        {Expiry, ":u"} = string:to_integer(line("username", Said)),
+        Expiry - Now - 3600
+    end,
+    Step = fun() ->
+        {_, Findings} = json(Config, ["doctor"]),
+        [Text || #{<<"name">> := <<"clock_step">>, <<"text">> := Text} <- Findings]
+    end,
+    ?assertEqual([true, false, []], [Good(Made(Now + 2 * 86400)), Good(Made(Now)), Step()]),
+    ok = Set("+0"),
+    ?assertEqual([true, true], [Good(Made(Now)), Good({line("username", Block),
+                                                       line("password", Block)})]),
+    ?assert(abs(Until()) < 300),
+    ?assertMatch([<<"the clock was set 172", _/binary>>], Step()),
+    ok = Set("+4d"),
+    ?assertEqual([false, true], [Good(Made(Now)), Good(Made(Now + 4 * 86400))]),
+    ?assert(abs(Until() - 4 * 86400) < 300),
+    ?assertMatch([<<"the clock was set 17", _/binary>>], Step()),
+    stop(Server, "TERM").
+
+%% The most usual small set-up: users, and no secret that credentials could be made from.
+users_without_a_secret(Config) ->
+    File = filename:join(proplists:get_value(priv_dir, Config), "users_only.cfg"),
+    ok = file:write_file(File, "secret = ();\n"
+                               "users = ( { name = \"dora\"; password = \"of her own\"; } );\n"),
+    {Server, Block} = start(Config, [{"CONFIG_FILE", File}, {"STUN_SECRET", ""}]),
+    Turn = line("TURN", Block),
+    ?assertEqual("dora, each with a password of their own", line("users", Block)),
+    ?assertEqual(nomatch, re:run(Block, "iceServers|until|password  ")),
+    Who = ["--user", "dora", "--password", "of her own"],
+    [begin
+         {0, Checked} = run(Config, ["check" | Args]),
+         ?assertMatch({match, _}, re:run(Checked, "the server is usable from here"))
+     end || Args <- [Who, [Turn | Who]]],
+    {1, _} = run(Config, ["check", "--user", "dora", "--password", "wrong"]),
+    %% Nobody in particular: it says what is missing, and asks no other server.
+    {2, Nobody} = run(Config, ["check"]),
+    ?assertEqual("this server has no shared secret that credentials are made from; --user and "
+                 "--password say who comes in\n", Nobody),
+    {1, _} = run(Config, ["credentials"]),
+    {0, _} = run(Config, ["users"]),
+    {0, _} = run(Config, ["doctor"]),
+    {0, _} = run(Config, ["status"]),
+    stop(Server, "TERM").
+
+nobody_without_a_secret(Config) ->
+    File = filename:join(proplists:get_value(priv_dir, Config), "nobody.cfg"),
+    ok = file:write_file(File, "secret = ();\n"),
+    {Server, Block} = start(Config, [{"CONFIG_FILE", File}, {"STUN_SECRET", ""}]),
+    ?assertMatch("none, and no secret: " ++ _, line("users", Block)),
+    {0, _} = run(Config, ["users", "add", "dora", "--password", "of her own"]),
+    {0, _} = run(Config, ["check", "--user", "dora", "--password", "of her own"]),
+    stop(Server, "TERM").
+
+%% It listens on IPv6 alone and relays from IPv4: there is no address of its own to tell.
+no_address_to_tell(Config) ->
+    {Server, Block} = start(Config, [{"LISTEN_IP", "::"}]),
+    ?assertMatch("no listener has an address" ++ _, line("test it", Block)),
+    {2, Said} = run(Config, ["check"]),
+    ?assertMatch("the server that was started here has no address that clients could be told" ++ _,
+                 Said),
     stop(Server, "TERM").
 
 %% Without URI and credentials the command finds both.
@@ -97,7 +200,7 @@ drains_when_told(Config) ->
     {0, _} = run(Config, ["drain", "192.0.2.7:3478", "--stay"]),
     {0, Info} = run(Config, ["info"]),
     ?assertMatch({match, _}, re:run(Info, "draining => true")),
-    {1, NoAddress} = run(Config, ["drain", "example.org"]),
+    {2, NoAddress} = run(Config, ["drain", "example.org"]),
     ?assertMatch({match, _}, re:run(NoAddress, "must be an IP address")),
     Here = "127.0.0.1:" ++ integer_to_list(port(line("TURN", Block))),
     {1, Itself} = run(Config, ["drain", Here]),
@@ -121,7 +224,7 @@ ends_when_drained(Config) ->
 ends_at_the_deadline(Config) ->
     {Server, Block} = start(Config, []),
     _ = turn_kit:allocated(ctl_kit:turn(Block)),
-    {0, 1} = json(Config, ["drain", "--deadline", "1s"]),
+    {0, #{<<"allocations">> := 1}} = json(Config, ["drain", "--deadline", "1s"]),
     ?assertMatch({match, _}, re:run(ended(Server), "the time to drain is over: 1 allocation left")).
 
 undrain_calls_the_end_off(Config) ->
@@ -158,6 +261,48 @@ second_sigterm_ends_at_once(Config) ->
     ok = signal(Server, "TERM"),
     _ = until(Server, "SIGTERM: draining 1"),
     ?assertEqual(nomatch, re:run(stop(Server, "TERM"), "drained|time to drain")).
+
+%% As `timeout`, supervisors of processes and systemd's default send it: the shell in front of the
+%% node and the node get it both, in any order, and it counts once.
+sigterm_to_the_group_is_one(Config) ->
+    {Server, Block} = start(Config, [{"DRAIN_DEADLINE", "3600"}]),
+    Client = turn_kit:allocated(ctl_kit:turn(Block)),
+    {os_pid, Pid} = erlang:port_info(Server, os_pid),
+    Group = "/bin/kill -TERM -- -" ++ integer_to_list(Pid),
+    ?assertEqual("", os:cmd(Group)),
+    _ = until(Server, "SIGTERM: draining 1 allocation for at most 3600 s"),
+    {0, #{<<"draining">> := true, <<"allocations">> := 1}} = json(Config, ["status"]),
+    ok = turn_kit:delete(Client),
+    ?assertMatch({match, _}, re:run(ended(Server), "drained: no allocation is left")),
+    %% A second one to the group ends it.
+    {Again, OtherBlock} = start(Config, [{"DRAIN_DEADLINE", "3600"}]),
+    _ = turn_kit:allocated(ctl_kit:turn(OtherBlock)),
+    {os_pid, Other} = erlang:port_info(Again, os_pid),
+    Second = "/bin/kill -TERM -- -" ++ integer_to_list(Other),
+    ?assertEqual("", os:cmd(Second)),
+    _ = until(Again, "SIGTERM: draining 1"),
+    ?assertEqual("", os:cmd(Second)),
+    ?assertEqual(nomatch, re:run(ended(Again), "drained|time to drain")).
+
+%% Its log goes into a pipe that becomes full, for whoever has the other end reads no more.
+ends_though_nobody_reads_stderr(Config) ->
+    Root = filename:join([code:lib_dir(meerkat), "..", "..", "..", ".."]),
+    Pipe = filename:join(proplists:get_value(priv_dir, Config), "unread"),
+    Line = "mkfifo \"$0\" && exec 4<>\"$0\" && exec \"$1\" foreground 2>\"$0\"",
+    Port = open_port({spawn_executable, "/bin/sh"},
+                     [{args, ["-c", Line, Pipe, filename:join([Root, "rel", "bin", "meerkatctl"])]},
+                      {env, [{"STUN_SECRET", "hunter2"}, {"LISTEN_IP", "127.0.0.1"},
+                             {"LISTEN_PORT", "0"}, {"RELAY_IP", "127.0.0.1"},
+                             {"REBAR_PROFILE", "test"},
+                             {"MEERKAT_RUN_DIR", proplists:get_value(run_dir, Config)}]},
+                      binary, exit_status]),
+    Block = until(Port, "stop it +Ctrl-C\n\n"),
+    _ = os:cmd("dd if=/dev/zero of='" ++ Pipe ++ "' bs=4k count=64 oflag=nonblock"),
+    %% More lines than the port of stderr takes in by itself.
+    {0, _} = run(Config, ["loglevel", "debug"]),
+    [{1, _} = run(Config, ["check", line("TURN", Block), "--user", "u", "--password", "wrong"])
+     || _ <- [1, 2, 3]],
+    _ = stop(Port, "TERM").
 
 interrupt_ends_at_once(Config) ->
     {Server, Block} = start(Config, [{"DRAIN_DEADLINE", "3600"}]),

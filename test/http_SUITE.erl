@@ -19,7 +19,8 @@
          many_at_once/1]).
 -export([off_unless_configured/1, a_port_that_is_taken/1, without_inets/1, ipv6/1,
          http_dies_alone/1, the_relay_dies_alone/1, record_of_httpd/1, history_is_bounded/1]).
--export([status_page/1, ice_page/1]).
+-export([status_page/1, status_page_of_an_idle_server/1, status_page_of_many_listeners/1,
+         ice_page/1]).
 
 -import(turn_kit, [doc/1, allocated/1, bind/3, channel/3, challenged/1, open/2, allocate/1,
                    delete/1, peer/0, with_server/2]).
@@ -39,7 +40,7 @@ all() ->
      reload_from_one_address_to_all_of_them, reload_that_the_relay_refuses,
      reload_brings_back_what_had_died, off_unless_configured, a_port_that_is_taken, without_inets,
      ipv6, http_dies_alone, the_relay_dies_alone, record_of_httpd, history_is_bounded, status_page,
-     ice_page].
+     status_page_of_an_idle_server, status_page_of_many_listeners, ice_page].
 
 groups() ->
     [{served, [],
@@ -577,6 +578,20 @@ status_page(Config) ->
         ok = delete(Client)
     end).
 
+status_page_of_an_idle_server(Config) ->
+    doc("nothing sticks out, and the scales say something, where there is nothing to show"),
+    with_server(http(), fun(Server) ->
+        browse(Config, ["idle", http_kit:url(Server), "1"])
+    end).
+
+status_page_of_many_listeners(Config) ->
+    doc("twenty listeners, with addresses as long as they get, are all told inside their card"),
+    Listen = [#{transport => udp, ip => Ip, port => 0}
+              || _ <- lists:seq(1, 10), Ip <- [?HERE, {0, 0, 0, 0, 0, 0, 0, 1}]],
+    with_server(http(#{listeners => Listen}), fun(Server) ->
+        browse(Config, ["idle", http_kit:url(Server), "20"])
+    end).
+
 %% Sends until it is stopped, more and more, and now and then what must be dropped.
 talk(Client, Peer) -> talk(Client, Peer, 100).
 
@@ -593,7 +608,9 @@ ice_page(Config) ->
 
 browse(Config, [Page | _] = Args) ->
     {0, _} = interop_SUITE:npm_ci(),
-    Screenshot = filename:join(proplists:get_value(priv_dir, Config), Page ++ ".png"),
+    Name = lists:join("-", [Page | [Word || [C | _] = Word <- Args, C >= $0, C =< $9]]),
+    Screenshot = filename:join(proplists:get_value(priv_dir, Config),
+                               unicode:characters_to_list([Name, ".png"])),
     {Status, Output} = interop_SUITE:browser("pages.mjs", Args ++ [Screenshot]),
     ct:log("<a href=\"file://~ts\">~ts</a>", [Screenshot, Screenshot]),
     ?assertEqual({0, match}, {Status, re:run(Output, Page ++ " page: ok", [{capture, none}])}).

@@ -35,7 +35,7 @@ check() { # NAME, COMMAND...
     fi
 }
 
-for tool in buildah debootstrap ip jq; do
+for tool in buildah curl debootstrap ip jq; do
     command -v $tool >/dev/null || packages+=" ${tool/#ip/iproute2}"
 done
 if [ -n "${packages-}" ]; then
@@ -69,18 +69,32 @@ mapfile -t environment < <(jq -r '.Env[]' "$work/config")
 mapfile -t entrypoint < <(jq -r '(.Entrypoint + .Cmd)[]' "$work/config")
 mapfile -t health < <(jq -r '.Healthcheck.Test[1:][]' "$work/config")
 user=$(chroot "$root" id -u "$(jq -r .User "$work/config")")
+# As every container has it: erl_call asks for this name.
+echo '127.0.0.1 localhost' >"$root/etc/hosts"
 echo "the image adds $(jq -n "$(du -sm "$root/opt/meerkat" | cut -f1)") MB to Debian's"
 
 ip netns add "$space"
 ip -n "$space" link set lo up
 ip -n "$space" address add 203.0.113.5/32 dev lo
 
-# In the image, as its user, with its variables and ours.
+# In the image, as its user, with its variables and ours. With read_only set nothing can be written but
+# the tmpfs that docker run --read-only --tmpfs /run/meerkat gives; with NO_ERLANG=yes none can start.
+read_only=
 inside() { # VARIABLE=VALUE... COMMAND...
     local given=()
     while [[ $1 == *=* ]]; do given+=("$1"); shift; done
+    [ -z "$read_only" ] || given+=("READ_ONLY=yes")
     ip netns exec "$space" unshare --mount --fork --kill-child sh -c '
-        mount -t proc proc "$1/proc" && mount --bind /dev "$1/dev"
+        case " $* " in *" READ_ONLY=yes "*)
+            mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" &&
+                mount --bind "$1.run" "$1/run/meerkat" || exit 2 ;;
+        esac
+        case " $* " in *" NO_ERLANG=yes "*)
+            for erl in "$1"/opt/meerkat/erts-*/bin/erlexec; do
+                mount --bind /dev/null "$erl" || exit 2
+            done ;;
+        esac
+        mount -t proc proc "$1/proc" && mount --bind /dev "$1/dev" || exit 2
         user=$2 root=$1; shift 2
         exec chroot --userspec "$user:$user" "$root" "$@"' - "$root" "$user" \
         env -i --default-signal "${environment[@]}" "${given[@]}" "$@"
@@ -91,7 +105,7 @@ serve() { # VARIABLE=VALUE...
     inside "$@" ${wrapper-} "${entrypoint[@]}" >"$work/stdout" 2>"$work/stderr" &
     server=$!
     for _ in $(seq 300); do
-        grep -q "relaying from" "$work/stdout" && return
+        grep -q "packets move by" "$work/stdout" && return
         kill -0 $server 2>/dev/null || break
         sleep 0.1
     done
@@ -123,6 +137,8 @@ check "MongooseICE's command line starts it" serve MONGOOSEICE_UDP_RELAY_IP=203.
 check "it is not root's" not_root
 check "MongooseICE's credentials are good" usable ignored very_secret
 check "HEALTHCHECK finds it well" inside "${health[@]}"
+check "and starts no Erlang for that" inside NO_ERLANG=yes "${health[@]}"
+check "where meerkatctl needs one" eval '! inside NO_ERLANG=yes meerkatctl status'
 check "logs are on stdout" nothing_on_stderr
 check "and nothing else is" only_log_lines
 check "the secret is not in them" no_secret
@@ -133,6 +149,32 @@ check "RELAY_IP, STUN_SECRET and REALM start it" serve RELAY_IP=203.0.113.5 \
     STUN_SECRET=very_secret REALM=myrelay
 check "its credentials are good" usable ignored very_secret
 check "SIGTERM ends it with status 0" stopped
+
+# Every page there is, as the code routes them.
+pages() {
+    sed -n 's/^route(<<"\(.*\)">>).*/\1/p' src/http/meerkat_http_api.erl
+}
+page_answers() { # PATH
+    local code wanted=200
+    # Without a token there are no credentials.
+    [ "$1" = /credentials ] && wanted=404
+    code=$(ip netns exec "$space" curl -s -o "$work/page" -w '%{http_code}' "http://127.0.0.1:9641$1")
+    [ "$code" = $wanted ] && [ -s "$work/page" ] || { echo "$code"; cat "$work/page"; return 1; }
+}
+check "with HTTP_LISTEN it starts" serve RELAY_IP=203.0.113.5 HTTP_LISTEN=9641
+[ "$(pages | wc -l)" -gt 5 ] || { echo "FAILED: the pages are known"; failed=1; }
+for page in $(pages); do check "it answers for $page" page_answers "$page"; done
+check "SIGTERM ends it with status 0" stopped
+
+# docker run --read-only --tmpfs /run/meerkat:mode=700,uid=9000
+mkdir -m 700 "$root.run" && chown "$user" "$root.run"
+read_only=yes
+check "read-only it starts" serve RELAY_IP=203.0.113.5 STUN_SECRET=very_secret
+check "nothing can be written" eval '! inside touch /var/lib/meerkat/x'
+check "its credentials are good" usable ignored very_secret
+check "SIGTERM ends it with status 0" stopped
+read_only=
+rm -rf "$root.run"
 
 # What Docker's default profile does: io_uring's system calls answer EPERM.
 mkdir "$work/bin"

@@ -7,15 +7,22 @@
 
 -export([all/0]).
 -export([a_whole_file/1, secret_alone/1, users_alone/1, addresses/1, ranges_become_networks/1,
-         what_has_no_counterpart/1, what_cannot_be_read/1, first_of_two_counts/1,
-         text_is_quoted/1, metrics/1, discovery/1, any_text_is_survived/1, command/1]).
+         what_has_no_counterpart/1, what_cannot_be_read/1, last_of_two_counts/1,
+         text_is_quoted/1, metrics/1, discovery/1, any_text_is_survived/1, command/1,
+         quotes_are_taken_off/1, comments_behind_values/1, blanks_stand_for_equals_signs/1,
+         switches_say_off/1, mapped_ranges_mean_no_ipv4/1, relays_from_where_it_listens/1,
+         external_address_of_several/1, users_in_a_database/1, users_beside_a_secret/1,
+         passwords_as_they_are/1, keys_without_a_realm/1, anybody_comes_in/1, threads/1,
+         extra_listeners/1, marks_and_other_encodings/1, every_line_is_accounted_for/1,
+         name_before_expiry/1]).
 
 all() ->
     lists:sort([F || {F, 1} <- ?MODULE:module_info(exports), F =/= module_info]).
 
 %% The configuration that comes out, as the server would take it, and the notes.
 imported(Config, Lines) ->
-    {Text, Notes} = meerkat_import:import(unicode:characters_to_binary(lists:join("\n", Lines))),
+    #{configuration := Text, notes := Notes} =
+        meerkat_import:import(unicode:characters_to_binary(lists:join("\n", Lines))),
     File = filename:join(proplists:get_value(priv_dir, Config), "imported.cfg"),
     ok = file:write_file(File, unicode:characters_to_binary(Text)),
     Host = #{route => fun(inet) -> {ok, {192, 0, 2, 7}}; (inet6) -> none end,
@@ -26,6 +33,10 @@ imported(Config, Lines) ->
                                      || {N, Note} <- Notes]};
         {error, Mistakes} -> error({Mistakes, unicode:characters_to_list(Text)})
     end.
+
+%% The same of a file that is not about who may come in.
+fragment(Config, Lines) ->
+    imported(Config, Lines ++ ["static-auth-secret=north"]).
 
 a_whole_file(Config) ->
     {Loaded, Notes} = imported(Config, [
@@ -63,14 +74,14 @@ secret_alone(Config) ->
 %% Then nobody comes in by a secret, as it is there.
 users_alone(Config) ->
     {#{secrets := [], users := Users}, []} =
-        imported(Config, ["lt-cred-mech", "user=alice:won:der=land",
+        imported(Config, ["lt-cred-mech", "realm=r.example", "user=alice:won:der=land",
                           "user=bob:0x000102030405060708090a0b0c0d0e0f"]),
     ?assertEqual(#{<<"alice">> => {password, <<"won:der=land">>},
                    <<"bob">> => {key, list_to_binary(lists:seq(0, 15))}}, Users).
 
 addresses(Config) ->
     Relays = fun(Lines) ->
-        {#{relays := Relays}, []} = imported(Config, Lines),
+        {#{relays := Relays}, []} = fragment(Config, Lines),
         [{Told, Local} || #{local := Local, advertised := Told} <- Relays]
     end,
     {A, B, Told} = {{10, 0, 0, 5}, {10, 0, 0, 6}, {203, 0, 113, 5}},
@@ -79,6 +90,7 @@ addresses(Config) ->
     ?assertEqual([{Told, A}], Relays(["relay-ip=10.0.0.5", "external-ip=203.0.113.5"])),
     ?assertEqual([{Told, Told}], Relays(["external-ip=203.0.113.5"])),
     ?assertEqual([{Told, A}], Relays(["external-ip=203.0.113.5/10.0.0.5"])),
+    ?assertEqual([{Told, Told}], Relays(["external-ip=203.0.113.5", "listening-ip=0.0.0.0"])),
     ?assertEqual([{A, A}, {Told, B}],
                  Relays(["relay-ip=10.0.0.5", "relay-ip=10.0.0.6",
                          "external-ip=203.0.113.5/10.0.0.6"])).
@@ -86,7 +98,7 @@ addresses(Config) ->
 %% Each range as the fewest networks, and no address more or less.
 ranges_become_networks(Config) ->
     Denied = fun(Range) ->
-        {#{denied_peers := Networks}, []} = imported(Config, ["denied-peer-ip=" ++ Range]),
+        {#{denied_peers := Networks}, []} = fragment(Config, ["denied-peer-ip=" ++ Range]),
         Networks
     end,
     ?assertEqual([{{10, 0, 0, 0}, 8}], Denied("10.0.0.0-10.255.255.255")),
@@ -110,29 +122,238 @@ ranges_become_networks(Config) ->
 what_has_no_counterpart(Config) ->
     {_, Notes} = imported(Config, ["listening-port=3478", "cert=/etc/cert.pem", "no-auth",
                                    "redis-userdb=\"ip=127.0.0.1\"", "tls-listening-port=5349",
-                                   "alternate-server=192.0.2.9"]),
-    ?assertEqual([{2, "cert: TLS and DTLS are not served"},
+                                   "alternate-server=192.0.2.9", "channel-lifetime=900"]),
+    Tls = ": TLS and DTLS are not served; clients with turns: URIs find no server",
+    ?assertEqual([{2, "cert" ++ Tls},
                   {3, "no-auth: nobody comes in without credentials here"},
-                  {4, "redis-userdb has no counterpart"},
-                  {5, "tls-listening-port: TLS and DTLS are not served"},
+                  {4, "redis-userdb: what is in a database does not come over; `turnadmin -l` "
+                      "lists its users, for `users` or `meerkatctl users add`, and `turnadmin -S` "
+                      "its secrets, for `secret`"},
+                  {5, "tls-listening-port" ++ Tls},
                   {6, "alternate-server: clients are sent there while this server is drained, not "
-                      "always"}], Notes),
-    {Text, _} = meerkat_import:import(<<"cert=x">>),
-    ?assertMatch({match, _}, re:run(Text, "\n# 1: cert: TLS and DTLS are not served\n")).
+                      "always"},
+                  {7, "channel-lifetime has no counterpart"}], Notes),
+    #{configuration := Text} = meerkat_import:import(<<"cert=x\nno-auth">>),
+    ?assertMatch({match, _}, re:run(unicode:characters_to_list(Text), "\n# 1: cert: TLS and DTLS "
+                                    "are not served; clients")).
 
 what_cannot_be_read(Config) ->
     {Loaded, Notes} = imported(Config, [
         "listening-port=http", "denied-peer-ip=10.0.0.9-10.0.0.1", "user=nobody",
         "external-ip=turn.example.org", "stale-nonce=5", "listening-ip=eth0", "?", "max-bps=",
-        "alternate-server=example.org", "allowed-peer-ip=10.0.0.1-::1", "static-auth-secret="]),
-    ?assertEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], [Line || {Line, _} <- Notes]),
+        "alternate-server=example.org", "allowed-peer-ip=10.0.0.1-::1", "static-auth-secret=",
+        "--mobility", "relay-threads=many", "aux-server=example.org:3480", "sock-buf-size=1",
+        "realm=" ++ lists:duplicate(1100, $r)]),
+    ?assertEqual(lists:seq(1, 16), [Line || {Line, _} <- Notes]),
     ?assertMatch(#{listeners := [#{port := 3478}], denied_peers := [], max_bps := 0}, Loaded),
     ?assertEqual({1, "listening-port is \"http\"; it must be a whole number from 0 to 65535"},
                  hd(Notes)).
 
-first_of_two_counts(Config) ->
-    {#{realm := <<"one">>}, Notes} = imported(Config, ["realm=one", "realm=two"]),
-    ?assertEqual([{2, "realm comes twice; the first counts"}], Notes).
+%% As there; of external-ip without a private address it is the first.
+last_of_two_counts(Config) ->
+    {#{realm := <<"two">>, nonce_lifetime := 700, mobility := true, relays := [Relay]}, Notes} =
+        fragment(Config, ["realm=one", "realm=two", "stale-nonce=600", "stale-nonce=700",
+                          "mobility=0", "mobility", "external-ip=203.0.113.1",
+                          "external-ip=203.0.113.2"]),
+    ?assertMatch(#{advertised := {203, 0, 113, 1}}, Relay),
+    ?assertEqual([{1, "realm comes again; the last counts"},
+                  {5, "mobility comes again; the last counts"},
+                  {8, "external-ip without a private address comes twice; turnserver takes the "
+                      "first"}], Notes).
+
+%% A mark at the end goes only with one at the beginning.
+quotes_are_taken_off(Config) ->
+    {#{secrets := Secrets, realm := Realm, denied_peers := Denied, listeners := [#{port := Port}]},
+     []} = imported(Config, ["static-auth-secret=\"east west\"  ", "static-auth-secret=\"open",
+                             "static-auth-secret=shut\"", "realm = \"turn.example.net\"",
+                             "denied-peer-ip=\"192.0.2.0-192.0.2.255\"",
+                             "listening-port=\"3490\""]),
+    ?assertEqual([<<"east west">>, <<"open">>, <<"shut\"">>], Secrets),
+    ?assertEqual({<<"turn.example.net">>, [{{192, 0, 2, 0}, 24}], 3490}, {Realm, Denied, Port}),
+    {#{users := Users}, []} = imported(Config, ["user=\"carol:pass word\""]),
+    ?assertEqual(#{<<"carol">> => {password, <<"pass word">>}}, Users).
+
+%% Behind a number and a switch it is none of the value, behind a text it is part of it.
+comments_behind_values(Config) ->
+    {Loaded, Notes} = imported(Config, [
+        "user-quota=9 # three calls", "total-quota=700;", "no-cli # none", "mobility # please",
+        "static-auth-secret=south # of here", "external-ip=203.0.113.7 # the router's",
+        "min-port=51000 ;", "relay-ip=10.0.0.7#x"]),
+    ?assertMatch(#{user_quota := 9, total_quota := 700, mobility := true, min_port := 51000,
+                   secrets := [<<"south # of here">>],
+                   relays := [#{advertised := {203, 0, 113, 7}}]}, Loaded#{min_port => 51000}),
+    ?assertEqual([5, 6, 8], [Line || {Line, _} <- Notes]),
+    ?assertMatch({_, "static-auth-secret: to turnserver, and so here, what begins with #" ++ _},
+                 hd(Notes)).
+
+blanks_stand_for_equals_signs(Config) ->
+    {Loaded, []} = imported(Config, [
+        "listening-port 3491", "realm\tturn.example.net", "max-port \t = 60001", "user-quota==4",
+        "  static-auth-secret   =  a=b =c"]),
+    ?assertMatch(#{listeners := [#{port := 3491}], realm := <<"turn.example.net">>,
+                   relays := [#{max_port := 60001}], user_quota := 4,
+                   secrets := [<<"a=b =c">>]}, Loaded).
+
+switches_say_off(Config) ->
+    {Loaded, Notes} = fragment(Config, ["mobility=off", "rfc5780=off", "verbose=off",
+                                        "rfc3489-compatibility=No", "no-tls=false",
+                                        "allow-loopback-peers=0", "prometheus=off"]),
+    ?assertMatch(#{mobility := false, rfc3489_compatibility := false, log_level := info,
+                   http_listen := undefined, allowed_peers := []}, Loaded),
+    ?assertEqual([{2, "rfc5780: turnserver takes this for on, whatever stands behind it; here it "
+                      "is off, as it says"},
+                  {5, "no-tls is off there; here it is so in any case"},
+                  {7, "prometheus: turnserver takes this for on, whatever stands behind it; here "
+                      "it is off, as it says"}], Notes),
+    On = fun(Text) ->
+        {#{mobility := Is}, _} = fragment(Config, ["mobility" ++ Text]),
+        Is
+    end,
+    ?assert(lists:all(On, ["", "=1", "=on", "=ON", "=yes", "=True", " t", "=7"])),
+    {#{mobility := false}, [{1, "mobility is \"maybe\"; " ++ _}]} =
+        fragment(Config, ["mobility=maybe"]).
+
+%% Denied or allowed, a range of mapped addresses says nothing of IPv4; nor does all of IPv6.
+mapped_ranges_mean_no_ipv4(Config) ->
+    Peers = fun(Key, Range) ->
+        {Loaded, Notes} = fragment(Config, [Key ++ "-peer-ip=" ++ Range]),
+        {[{Ip, Verdict} || Ip <- [{8, 8, 8, 8}, {10, 0, 0, 1},
+                                  {16#2a00, 0, 0, 0, 0, 0, 0, 1}],
+                           {Verdict, _} <- [meerkat_policy:check(
+                                                Ip, meerkat_policy:rules(Loaded#{relays => []}))]],
+         Notes}
+    end,
+    As = [{{8, 8, 8, 8}, allow}, {{10, 0, 0, 1}, deny}, {{16#2a00, 0, 0, 0, 0, 0, 0, 1}, allow}],
+    {_, Usual} = {none, {As, []}},
+    ?assertEqual(Usual, Peers("denied", "192.0.2.1")),
+    [begin
+         {Verdicts, [{1, Note}]} = Peers(Key, Range),
+         ?assertEqual({Range, As}, {Range, Verdicts}),
+         ?assertMatch({match, _}, re:run(Note, "peer-ip: no peer is reached by an IPv4-mapped"))
+     end || Key <- ["denied", "allowed"],
+            Range <- ["::ffff:0:0-::ffff:ffff:ffff", "::ffff:8.0.0.0-::ffff:8.255.255.255",
+                      "::ffff:10.0.0.1"]],
+    {Verdicts6, []} = Peers("denied", "::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
+    ?assertEqual([{{8, 8, 8, 8}, allow}, {{10, 0, 0, 1}, deny},
+                  {{16#2a00, 0, 0, 0, 0, 0, 0, 1}, deny}], Verdicts6),
+    {Allowed6, []} = Peers("allowed", "::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
+    ?assertEqual(As, Allowed6),
+    %% One that begins before the mapped ones and ends among them.
+    {As, []} = Peers("denied", "::1-::ffff:1.2.3.4").
+
+%% Where no address to relay from is said, it is those it listens on; a wildcard is none.
+relays_from_where_it_listens(Config) ->
+    Relays = fun(Lines) ->
+        {#{relays := Relays}, []} = fragment(Config, Lines),
+        lists:sort([{Told, Local} || #{local := Local, advertised := Told} <- Relays])
+    end,
+    {A, B, V6} = {{10, 1, 0, 5}, {10, 1, 0, 6}, {16#2001, 16#db8, 0, 0, 0, 0, 0, 5}},
+    Told = {203, 0, 113, 9},
+    ?assertEqual([{A, A}, {B, B}], Relays(["listening-ip=10.1.0.5", "listening-ip=10.1.0.6"])),
+    ?assertEqual([{Told, A}], Relays(["listening-ip=10.1.0.5", "external-ip=203.0.113.9"])),
+    ?assertEqual([{Told, A}, {V6, V6}],
+                 Relays(["listening-ip=10.1.0.5", "listening-ip=2001:db8::5",
+                         "external-ip=203.0.113.9"])),
+    ?assertEqual([{B, B}], Relays(["listening-ip=10.1.0.5", "relay-ip=10.1.0.6"])),
+    ?assertEqual([{{127, 0, 0, 1}, {127, 0, 0, 1}}],
+                 Relays(["listening-ip=127.0.0.1", "external-ip=203.0.113.9"])),
+    ?assertEqual([{{192, 0, 2, 7}, {192, 0, 2, 7}}], Relays(["listening-ip=0.0.0.0"])).
+
+%% Their clients would be told one address for both; and a pair nobody relays from is told to none.
+external_address_of_several(Config) ->
+    #{notes := Notes} = meerkat_import:import(
+        <<"relay-ip=10.1.0.5\nrelay-ip=10.1.0.6\nexternal-ip=203.0.113.9\n"
+          "static-auth-secret=s">>),
+    ?assertMatch([{3, "external-ip is told for several" ++ _}], Notes),
+    {#{relays := [_]}, [{2, Note}]} =
+        fragment(Config, ["listening-ip=10.1.0.5", "external-ip=203.0.113.9/10.1.0.6"]),
+    ?assertMatch({match, _}, re:run(Note, "203\\.0\\.113\\.9 is told to nobody")).
+
+users_in_a_database(Config) ->
+    {#{secrets := [], users := Users}, Notes} =
+        imported(Config, ["lt-cred-mech", "realm=r.example"]),
+    ?assertEqual(#{}, Users),
+    ?assertMatch([{1, "lt-cred-mech without a user: users in a database do not come over" ++ _}],
+                 Notes),
+    {#{secrets := []}, [_, {2, "userdb: what is in a database does not come over" ++ _}]} =
+        imported(Config, ["lt-cred-mech", "userdb=/var/lib/turn/turndb", "realm=r.example"]).
+
+%% There the secret is the only way in.
+users_beside_a_secret(Config) ->
+    {#{secrets := [<<"north">>], users := Users}, [{2, Note}]} =
+        imported(Config, ["static-auth-secret=north", "user=dave:word", "lt-cred-mech"]),
+    ?assertEqual(#{}, Users),
+    ?assertMatch("user: turnserver lets no user in by a password of its own" ++ _, Note).
+
+passwords_as_they_are(Config) ->
+    {#{users := Users}, Notes} = imported(Config, [
+        "user=e:1;2'3&4$5%6", "user=f:a:b:", "user=g: padded", "user=h:", "user=:i", "user=k:0x12",
+        "user=l:first", "user=l:second", "user=m:n # o"]),
+    ?assertEqual(#{<<"e">> => {password, <<"1;2'3&4$5%6">>}, <<"f">> => {password, <<"a:b:">>},
+                   <<"g">> => {password, <<"padded">>}, <<"l">> => {password, <<"second">>},
+                   <<"m">> => {password, <<"n # o">>}}, Users),
+    ?assertEqual([4, 5, 6, 7, 9], [Line || {Line, _} <- Notes]),
+    [?assertEqual(nomatch, re:run(Note, "0x12|first|padded")) || {_, Note} <- Notes].
+
+keys_without_a_realm(Config) ->
+    Key = "user=nora:0x00112233445566778899aabbccddeeff",
+    {_, [{1, Note}]} = imported(Config, [Key]),
+    ?assertMatch("user: its key was made with a realm, and this file has none" ++ _, Note),
+    {_, []} = imported(Config, [Key, "realm=r.example"]).
+
+%% A file that asks nobody for credentials; an empty one says nothing.
+anybody_comes_in(Config) ->
+    {#{secrets := [_]}, [{0, Note}]} = imported(Config, ["listening-port=3492"]),
+    ?assertMatch("turnserver lets anybody relay with this file" ++ _, Note),
+    ?assertMatch(#{notes := [], lines := []}, meerkat_import:import(<<"# nothing\n">>)).
+
+threads(Config) ->
+    Workers = fun(N) ->
+        {#{workers := Workers}, Notes} = fragment(Config, ["relay-threads=" ++ N]),
+        {Workers, [Line || {Line, _} <- Notes]}
+    end,
+    {ok, #{type := {integer, 0, Max}}} = meerkat_config_schema:find(<<"workers">>),
+    ?assertEqual({3, []}, Workers("3")),
+    ?assertEqual({1, []}, Workers("0")),
+    ?assertEqual({Max, [1]}, Workers("100000")).
+
+extra_listeners(Config) ->
+    {#{listeners := Listeners}, []} =
+        fragment(Config, ["listening-ip=10.1.0.5", "aux-server=10.1.0.6:3493",
+                          "aux-server=[2001:db8::6]:443"]),
+    ?assertEqual([{{10, 1, 0, 5}, 3478}, {{10, 1, 0, 6}, 3493},
+                  {{16#2001, 16#db8, 0, 0, 0, 0, 0, 6}, 443}],
+                 [{Ip, Port} || #{ip := Ip, port := Port} <- Listeners]).
+
+marks_and_other_encodings(_Config) ->
+    #{configuration := Text, notes := Notes} = meerkat_import:import(
+        <<16#ef, 16#bb, 16#bf, "realm=r.example\nuser=Zo", 16#eb, ":w\n">>),
+    ?assertMatch([{1, "turnserver does not know the key of this line" ++ _}, {2, _}], Notes),
+    [?assertMatch({match, _}, re:run(unicode:characters_to_binary(Text), Part, [unicode]))
+     || Part <- [<<"realm = \"r.example\";">>, <<"name = \"Zo\x{eb}\";"/utf8>>]],
+    ?assertMatch(#{notes := [], lines := [_]},
+                 meerkat_import:import(<<16#ef, 16#bb, 16#bf, "# c\nstatic-auth-secret=s">>)).
+
+%% Whatever key it is: it became something here, or there is a note, or it is so in any case.
+every_line_is_accounted_for(_Config) ->
+    Text = <<"fingerprint\nlistening-port=3494\nverbose=0\nunheard-of=1\nstatic-auth-secret=s\n">>,
+    #{configuration := Ours, lines := Lines} = meerkat_import:import(Text),
+    ?assertEqual([{1, <<"fingerprint">>, "nothing: it is so in any case"},
+                  {2, <<"listening-port">>, "listen_port"},
+                  {3, <<"verbose">>, "nothing: there is no need"},
+                  {4, <<"unheard-of">>, "nothing, see the note"},
+                  {5, <<"static-auth-secret">>, "secret"}],
+                 [{N, Key, lists:flatten(io_lib:format("~ts", [What]))}
+                  || {N, Key, What} <- Lines]),
+    [?assertMatch({match, _}, re:run(unicode:characters_to_list(Ours), Said))
+     || Said <- ["# 1: fingerprint becomes nothing: it is so in any case\n",
+                 "# 4: unheard-of has no counterpart\n", "\nlisten_port = 3494;   # 2\n"]].
+
+%% turnserver takes them in both orders.
+name_before_expiry(Config) ->
+    ?assertMatch({#{credential_name_first := true}, []},
+                 imported(Config, ["static-auth-secret=s"])),
+    ?assertMatch({#{credential_name_first := false}, []}, imported(Config, ["user=a:b"])).
 
 %% What is in quotes there is itself, and what quotes mean here is undone.
 text_is_quoted(Config) ->
@@ -142,31 +363,42 @@ text_is_quoted(Config) ->
     {#{users := Users}, []} = imported(Config, [[<<"user=Am\x{e9}lie:p\x{e4}ss"/utf8>>]]),
     ?assertEqual(#{<<"Am\x{e9}lie"/utf8>> => {password, <<"p\x{e4}ss"/utf8>>}}, Users).
 
+%% On all addresses unless it is said.
 metrics(Config) ->
     Listen = fun(Lines) ->
-        {Loaded, []} = imported(Config, Lines),
-        maps:get(http_listen, Loaded)
+        {Loaded, Notes} = fragment(Config, Lines),
+        {maps:get(http_listen, Loaded), [Line || {Line, _} <- Notes]}
     end,
-    ?assertEqual(undefined, Listen(["prometheus-port=1"])),
-    ?assertEqual({{127, 0, 0, 1}, 9641}, Listen(["prometheus"])),
-    ?assertEqual({{192, 0, 2, 1}, 9000},
+    ?assertEqual({undefined, []}, Listen(["prometheus-port=1"])),
+    ?assertEqual({{{0, 0, 0, 0}, 9641}, [1]}, Listen(["prometheus"])),
+    ?assertEqual({{{0, 0, 0, 0}, 9000}, [1]}, Listen(["prometheus", "prometheus-port=9000"])),
+    ?assertEqual({undefined, [1]}, Listen(["prometheus", "prometheus-address=localhost"])),
+    ?assertEqual({{{0, 0, 0, 0, 0, 0, 0, 1}, 9641}, []},
+                 Listen(["prometheus", "prometheus-address=::1"])),
+    ?assertEqual({{{192, 0, 2, 1}, 9000}, []},
                  Listen(["prometheus", "prometheus-port=9000", "prometheus-address=192.0.2.1"])).
 
 %% A second address of a family is what RFC 5780 needs.
 discovery(Config) ->
-    {#{listeners := Listeners}, []} =
-        imported(Config, ["rfc5780", "listening-ip=10.0.0.5", "listening-ip=10.0.0.6",
-                          "alt-listening-port=3481"]),
+    Listening = fun(Lines) ->
+        {#{listeners := Listeners}, []} =
+            fragment(Config, ["rfc5780", "listening-ip=10.0.0.5", "listening-ip=10.0.0.6" | Lines]),
+        [{Ip, Port} || #{ip := Ip, port := Port} <- Listeners]
+    end,
     ?assertEqual([{{10, 0, 0, 5}, 3478}, {{10, 0, 0, 5}, 3481},
                   {{10, 0, 0, 6}, 3478}, {{10, 0, 0, 6}, 3481}],
-                 [{Ip, Port} || #{ip := Ip, port := Port} <- Listeners]).
+                 Listening(["alt-listening-port=3481"])),
+    %% Else it is the next one.
+    ?assertEqual([{{10, 0, 0, 5}, 3500}, {{10, 0, 0, 5}, 3501},
+                  {{10, 0, 0, 6}, 3500}, {{10, 0, 0, 6}, 3501}],
+                 Listening(["listening-port=3500", "alt-listening-port=0"])).
 
 any_text_is_survived(_Config) ->
     Texts = [<<255, 254, 0, 10, 61>>, <<"=">>, <<"==\n=x\n-\n--\n">>, <<"user=:">>, <<"user=a:">>,
              <<"static-auth-secret=">>, <<"external-ip=/">>, <<"denied-peer-ip=-">>,
              binary:copy(<<"listening-ip=\n">>, 100), <<"realm=", 0, 1, 2>>],
     [begin
-         {Text, Notes} = meerkat_import:import(T),
+         #{configuration := Text, notes := Notes} = meerkat_import:import(T),
          ?assert(is_binary(unicode:characters_to_binary(Text))),
          [?assertEqual(nomatch, re:run(unicode:characters_to_binary(Note), "[\\x00-\\x1f]"))
           || {_, Note} <- Notes]
@@ -174,7 +406,7 @@ any_text_is_survived(_Config) ->
 
 command(Config) ->
     File = filename:join(proplists:get_value(priv_dir, Config), "turnserver.conf"),
-    ok = file:write_file(File, "realm=r\ncert=x\n"),
+    ok = file:write_file(File, "realm=r\ncert=x\nstatic-auth-secret=s\n"),
     Run = fun(Args) ->
         ct:capture_start(),
         Status = meerkat_cli:run(Args),

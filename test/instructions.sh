@@ -15,7 +15,7 @@ replay=$root/_build/c/release/replay
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
-make -s -C c_src "$replay"
+make -s -C c_src ../_build/c/release/replay
 
 # Of one dump: backend, kind, and the program's own instructions by datagram.
 own() { # BACKEND, DUMP

@@ -10,7 +10,7 @@
 -export([all/0, suite/0, init_per_testcase/2, end_per_testcase/2]).
 -export([a_line_for_an_allocation/1, an_object_for_an_allocation/1, every_line_is_an_object/1,
          x46_hostile_names/1, format_changes_by_reload/1, secrets_are_in_neither_form/1,
-         reports_of_others_are_lines_too/1]).
+         reports_of_others_are_lines_too/1, the_journal_is_told_how_severe_a_line_is/1]).
 
 suite() -> [{timetrap, {minutes, 1}}].
 
@@ -33,6 +33,31 @@ a_line_for_an_allocation(Config) ->
                                           "relayed 127.0.0.1:[0-9]+, peers 1, lived [0-9.]+ s, "
                                           "from client 1 packets 5 bytes, from peers 0 packets 0 "
                                           "bytes, dropped 1 \\(no_channel 1\\)$")).
+
+%% systemd says which device and inode its end of stderr has. A time is the journal's own matter.
+the_journal_is_told_how_severe_a_line_is(Config) ->
+    Root = filename:join([code:lib_dir(meerkat), "..", "..", "..", ".."]),
+    Log = filename:join(proplists:get_value(priv_dir, Config), "journal"),
+    Line = "export JOURNAL_STREAM=$(: >\"$0\" && stat -c %d:%i \"$0\"); "
+        "exec \"$1\" foreground 2>\"$0\"",
+    [begin
+         Port = open_port({spawn_executable, "/bin/sh"},
+                          [{args, ["-c", Line, Log, filename:join([Root, "rel/bin/meerkatctl"])]},
+                           {env, [{"LISTEN_IP", "127.0.0.1"}, {"LISTEN_PORT", "0"},
+                                  {"RELAY_IP", "127.0.0.1"}, {"REBAR_PROFILE", "test"},
+                                  {"LOG_FORMAT", Format},
+                                  {"MEERKAT_RUN_DIR", proplists:get_value(run_dir, Config)}]},
+                           binary, exit_status]),
+         _ = ctl_kit:until(Port, "stop it +Ctrl-C\n\n"),
+         _ = stop(Port, "TERM"),
+         {ok, Text} = file:read_file(Log),
+         Lines = string:lexemes(Text, "\n"),
+         ?assertEqual([], [L || L <- Lines, re:run(L, "^<[0-7]>") =:= nomatch]),
+         [?assertMatch({match, _}, re:run(Text, Pattern, [multiline]), {Pattern, Text})
+          || Pattern <- Patterns]
+     end || {Format, Patterns} <- [{"human", ["^<4>warning: no secret", "^<5>notice: listening"]},
+                                   {"json", ["^<4>\\{\"time\":.*\"level\":\"warning\"",
+                                             "^<5>\\{\"time\":.*listening"]}]].
 
 an_object_for_an_allocation(Config) ->
     {Server, Block} = start(Config, [{"LOG_FORMAT", "json"}]),

@@ -219,6 +219,9 @@ monitoring(File) ->
     {ok, Text} = file:read_file(filename:join([Root, "docs", "monitoring", File])),
     Text.
 
+%% Whether a server is there at all Prometheus knows by itself.
+fits(<<"up{job=\"meerkat\"} ", _/binary>>, _Families) ->
+    ok;
 fits(Query, Families) ->
     {match, Found} = re:run(Query, "\\b((?:meerkat|process|erlang_vm)_[a-z_]+)(?:\\{([^}]*)\\})?",
                             [global, {capture, all_but_first, binary}]),

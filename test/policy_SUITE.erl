@@ -9,7 +9,8 @@
          unassigned_v6_denied/1, allowed_peers_lift_defaults/1, allowed_before_denied/1,
          denied_peers_deny_public/1, never_beats_allow/1, own_kind_allowed/1,
          own_kind_is_not_metadata/1, loopback6_by_name/1, ranges_compare_as_integers/1,
-         prefix_host_bits_ignored/1, encoding/1, kinds/1, tunnels/1]).
+         prefix_host_bits_ignored/1, encoding/1, kinds/1, tunnels/1,
+         all_of_ipv6_is_not_ipv4/1]).
 
 -define(LOOPBACK6, {0, 0, 0, 0, 0, 0, 0, 1}).
 
@@ -18,7 +19,7 @@ all() ->
      unassigned_v6_denied, allowed_peers_lift_defaults, allowed_before_denied,
      denied_peers_deny_public, never_beats_allow, own_kind_allowed, own_kind_is_not_metadata,
      loopback6_by_name, ranges_compare_as_integers, prefix_host_bits_ignored, encoding, kinds,
-     tunnels].
+     tunnels, all_of_ipv6_is_not_ipv4].
 
 %% "Deny by default": first, middle and last address of every network (X01 X02 X03 X07 X08).
 denied_by_default(_) ->
@@ -48,6 +49,20 @@ v4_in_v6_denied(_) ->
         V4 <- ["127.0.0.1", "10.0.0.1", "169.254.169.254", "0.0.0.0", "8.8.8.8"]],
     [?assertMatch({deny, _}, verdict(ip(Ip), Rules), Ip)
      || Ip <- ["2002:7f00:1::1", "2002:a00:1::", "2001:0:7f00:1::", "2001::80ff:fffe"]].
+
+%% ::/0 opens and closes IPv6 alone, as the relay reads it and as meerkat_policy does.
+all_of_ipv6_is_not_ipv4(_) ->
+    All = [{{0, 0, 0, 0, 0, 0, 0, 0}, 0}],
+    Of = fun(Ip, Rules) ->
+        {Verdict, _} = verdict(ip(Ip), Rules),
+        Verdict
+    end,
+    Opened = rules(#{allowed_peers => All}),
+    ?assertEqual([deny, deny, allow, allow, allow],
+                 [Of(Ip, Opened) || Ip <- ["10.0.0.1", "127.0.0.1", "8.8.8.8", "fc00::1",
+                                           "2a00::1"]]),
+    Closed = rules(#{denied_peers => All}),
+    ?assertEqual([allow, deny], [Of(Ip, Closed) || Ip <- ["8.8.8.8", "2a00::1"]]).
 
 public_allowed(_) ->
     Rules = rules(#{}),
@@ -175,9 +190,12 @@ verdict(Ip, Rules) ->
     ?assertEqual(Verdict, case Said of never -> deny; _ -> Said end, Ip),
     {Verdict, Network}.
 
+%% As c_src/relay/policy.c reads them: but for that of no bits, a rule is for one family.
 apply_rules(Number, <<Verdict, Bits, Prefix:128, Rest/binary>>) ->
     Shift = 128 - Bits,
-    case Number bsr Shift =:= Prefix bsr Shift of
+    case Number bsr Shift =:= Prefix bsr Shift
+        andalso (Bits =:= 0 orelse (Number bsr 32 =:= 16#ffff) =:= (Bits >= 96 andalso
+                                                                   Prefix bsr 32 =:= 16#ffff)) of
         true when Verdict =:= 1 -> allow;
         true -> deny;
         false -> apply_rules(Number, Rest)

@@ -752,7 +752,7 @@ credentials(Config) ->
     Text = integer_to_binary(Port),
     ?assertEqual([<<"stun:127.0.0.1:", Text/binary>>,
                   <<"turn:127.0.0.1:", Text/binary, "?transport=udp">>], Uris),
-    ?assertMatch({ok, _}, meerkat_auth_rest:expiry(User)),
+    ?assertMatch({ok, _}, meerkat_auth_rest:expiry(User, expiry)),
     ?assertEqual(meerkat_auth_rest:password(?SECRET, User), Password),
     ?assertError(badarg, meerkat:credentials(Name, binary:copy(<<"x">>, 500), 60)).
 

@@ -58,7 +58,7 @@ without_randomness() {
 units() { # VARIANT
     say "C test programs ($1)"
     local name targets=()
-    for name in $(names unit); do targets+=("$build/$1/unit/$name"); done
+    for name in $(names unit); do targets+=("../_build/c/$1/unit/$name"); done
     if ! make -s -k -j2 -C c_src VARIANT="$1" "${targets[@]}"; then
         failed "C test programs ($1): build"
     fi
@@ -194,7 +194,7 @@ lane() { # NAME, COMMAND...
 # What suites of both lanes would build or install in the same place.
 shared() {
     say "What the suites share"
-    make -s -j2 -C c_src VARIANT=fast relay && make -s -C bench BUILD="$build/../bench" meerkat_bench ||
+    make -s -j2 -C c_src VARIANT=fast relay && make -s -C bench meerkat_bench ||
         failed "what the suites share: build"
 }
 

@@ -20,7 +20,8 @@
          connects_backoff/1, connects_proof/1, connects_reload/1,
          connects_and_ends_by_reload/1, x_large/1, x_huge/1, x_deep/1,
          x_laughs/1, x_not_ours/1, x_flood/1, x_answers_are_not_answered/1,
-         x_component_crashes/1, x_not_configured/1, x_secret_is_not_shown/1]).
+         x_component_crashes/1, x_not_configured/1, x_secret_is_not_shown/1,
+         x_crash_reports_show_no_stanza/1]).
 -export([log/2]).
 
 -define(SERVICES, "<services xmlns='urn:xmpp:extdisco:2'/>").
@@ -31,6 +32,19 @@ suite() -> [{timetrap, {minutes, 2}}].
 all() ->
     [F || {F, 1} <- ?MODULE:module_info(exports),
           re:run(atom_to_list(F), "^(connects|x)_") =/= nomatch].
+
+%% Stanzas hold credentials: none is in what a crash prints, wherever they are just then.
+x_crash_reports_show_no_stanza(_Config) ->
+    Stanza = {send, [{xmlel, <<"iq">>, [{<<"password">>, <<"pa55word">>}], []}]},
+    Status = #{state => open, data => {some, Stanza}, queue => [{cast, Stanza}, {info, Stanza}],
+               postponed => [{cast, Stanza}], log => [{in, Stanza}], timeouts => {1, [{t, Stanza}]},
+               reason => {error, {badmatch, Stanza},
+                          [{lists, foo, [Stanza], [{error_info, #{cause => Stanza}}]}]}},
+    Shown = meerkat_xmpp_conn:format_status(Status),
+    ?assertEqual(lists:sort(maps:keys(Status)), lists:sort(maps:keys(Shown))),
+    ?assertEqual(nomatch, re:run(io_lib:format("~tp", [Shown]), "pa55word")),
+    ?assertMatch(#{state := open, queue := [{cast, _}, {info, _}],
+                   reason := {error, badmatch, [{lists, foo, 1, []}]}}, Shown).
 
 %% A component of a server that is played here.
 with_link(Fun) -> with_link(#{}, Fun).

@@ -278,6 +278,7 @@ const char *ctl_err_name(enum ctl_err err)
 static const char *const hashed[] = {
 #define MSG(NAME, name, code, way, fields, meaning) #name " " #code " " #way " " #fields,
 #define STATUS(NAME, name, code, meaning)           #name " " #code,
+#define LIMIT(NAME, name, value, meaning)           #name " " #value,
 #define TRANSPORT(NAME, name, code, meaning)        "transport " #name " " #code,
 #include "ctl.def"
 #define COUNTER(name, help) #name " counter",

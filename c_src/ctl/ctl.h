@@ -29,6 +29,12 @@ enum ctl_status {
 #include "ctl.def"
 };
 
+/* CTL_WORKERS_MAX, ... */
+enum ctl_limit {
+#define LIMIT(NAME, name, value, meaning) CTL_##NAME = value,
+#include "ctl.def"
+};
+
 /* CTL_TRANSPORT_UDP, ...: what fields called transport hold. A kind of its own, for several
  * transports have one protocol number. */
 enum ctl_transport {

@@ -58,6 +58,15 @@ static void print_message(const struct ctl_message_desc *m)
         printf("| `%s` | %s |\n", f->name, type_name(f));
 }
 
+static const struct ctl_limit_desc {
+    const char *name;
+    unsigned value;
+    const char *meaning;
+} limits[] = {
+#define LIMIT(NAME, name, value, meaning) {#name, value, meaning},
+#include "ctl.def"
+};
+
 static void print_protocol(void)
 {
     puts("# Protocol between Erlang and the relay\n\n"
@@ -96,6 +105,13 @@ static void print_protocol(void)
     for (size_t i = 0; i < CTL_TRANSPORT_COUNT; i++) {
         printf("| %s | %u | ", ctl_transports[i].name, ctl_transports[i].code);
         print_cell(ctl_transports[i].meaning);
+        puts(" |");
+    }
+
+    puts("\n## Limits\n\nWhat both sides keep to.\n\n| limit | value | of |\n|---|---|---|");
+    for (size_t i = 0; i < ARRAY_SIZE(limits); i++) {
+        printf("| %s | %u | ", limits[i].name, limits[i].value);
+        print_cell(limits[i].meaning);
         puts(" |");
     }
 
@@ -260,7 +276,12 @@ static void print_hrl(void)
         printf("    {%s, %u}%s\n", ctl_transports[i].name, ctl_transports[i].code,
                i + 1 < CTL_TRANSPORT_COUNT ? "," : "");
 
-    puts("]).\n\n%% {Name, counter | drop, Help}, in the order of stats_reply\n"
+    puts("]).\n\n%% What both sides keep to.\n-define(CTL_LIMITS, #{");
+    for (size_t i = 0; i < ARRAY_SIZE(limits); i++)
+        printf("    %s => %u%s\n", limits[i].name, limits[i].value,
+               i + 1 < ARRAY_SIZE(limits) ? "," : "");
+
+    puts("}).\n\n%% {Name, counter | drop, Help}, in the order of stats_reply\n"
          "-define(CTL_COUNTERS, [");
     for (size_t i = 0; i < COUNTER_COUNT; i++) {
         printf("    {%s, %s,\n        ", ctl_counters[i].name,

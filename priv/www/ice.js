@@ -1,4 +1,5 @@
-// Gathers candidates with the servers given, lists them as they come, and says in words what works.
+// Gathers candidates with each of the servers given, lists them and what fails as it comes, and says in
+// words what works. The servers of the Meerkat that serves this page stand there already.
 'use strict';
 
 const LIMIT_MS = 20000;
@@ -25,12 +26,23 @@ function say(text, kind) {
 // Some browsers put the brackets there themselves.
 const place = ({ address, port }) => (/^[^[].*:/.test(address) ? `[${address}]:${port}` : `${address}:${port}`);
 
-// A browser takes credentials with TURN and would not have them with STUN alone.
-function iceServers(uris, username, credential) {
-  const stun = uris.filter((uri) => /^stuns?:/i.test(uri));
-  const turn = uris.filter((uri) => /^turns?:/i.test(uri));
-  return [...stun.map((urls) => ({ urls })), ...turn.map((urls) => ({ urls, username, credential }))];
+const FORM = 'turn:host:3478?transport=udp or stun:host:3478';
+
+// What is wrong with it, in words; undefined for one that the browser takes. Each is tried by itself: the
+// browser would refuse all for one of them.
+function mistake(uri) {
+  if (!/^(stun|turn)s?:/i.test(uri)) return `${uri} is no STUN or TURN URI and is left out; one is like ${FORM}`;
+  try {
+    new RTCPeerConnection({ iceServers: [server(uri, 'u', 'p')] }).close();
+    return undefined;
+  } catch {
+    return `this browser cannot read ${uri}, which is left out; a URI is like ${FORM}`;
+  }
 }
+
+// A browser takes credentials with TURN and would not have them with STUN alone.
+const isTurn = (uri) => /^turns?:/i.test(uri);
+const server = (urls, username, credential) => (isTurn(urls) ? { urls, username, credential } : { urls });
 
 // What the fault is, for whom the number says little (RFC 8445 and RFC 8656; 701 is the browser's).
 const ERRORS = {
@@ -46,16 +58,16 @@ const ERRORS = {
   701: 'no answer: the port is closed on the way, the host is not there, or its name is unknown',
 };
 
-function problem({ url, errorCode, errorText, address, port }) {
-  const from = address ? ` (from ${place({ address, port })})` : '';
-  return `${url}${from}: error ${errorCode}${errorText ? ` “${errorText}”` : ''}: `
-    + `${ERRORS[errorCode] ?? 'see RFC 8656'}`;
+function problem(uri, { errorCode, errorText }) {
+  return `${uri}: error ${errorCode}${errorText ? ` “${errorText}”` : ''}: ${ERRORS[errorCode] ?? 'see RFC 8656'}`;
 }
 
-function judge(uris, candidates, errors, policy) {
+// What came of all servers, above what was said of single ones.
+function judge(uris, candidates, policy) {
+  const single = [...$('verdict').children];
   $('verdict').replaceChildren();
   const wanted = { srflx: uris.some((uri) => /^(stun|turn)s?:/i.test(uri)) && policy === 'all',
-    relay: uris.some((uri) => /^turns?:/i.test(uri)) };
+    relay: uris.some(isTurn) };
   const of = (type) => candidates.filter((candidate) => candidate.type === type);
   if (wanted.relay) {
     const relayed = of('relay');
@@ -72,10 +84,10 @@ function judge(uris, candidates, errors, policy) {
       say('srflx: none. No server has told this browser its address.', 'bad');
     }
   }
-  for (const error of errors) say(error, candidates.some(({ type }) => type === 'relay') ? 'warn' : 'bad');
+  $('verdict').append(...single);
 }
 
-// Ends with gathering, or at the limit; candidates and errors found so far are kept either way.
+// With one server. Ends with gathering, or at the limit.
 function gather(config, onCandidate, onError) {
   const started = performance.now();
   const pc = new RTCPeerConnection(config);
@@ -100,36 +112,58 @@ function gather(config, onCandidate, onError) {
   }).finally(() => pc.close());
 }
 
+// One of the servers: its candidates, but for those that another brought, are listed, and its errors said.
+async function ask(uri, { username, credential, policy }, candidates) {
+  const errors = new Set();
+  let answered = false;
+  const how = await gather({ iceServers: [server(uri, username, credential)], iceTransportPolicy: policy },
+    (candidate, ms) => {
+      const { type, protocol, relatedAddress } = candidate;
+      answered ||= type !== 'host';
+      // Each connection has ports of its own for the same addresses of this machine.
+      const key = `${type} ${protocol} ${type === 'host' ? candidate.address : place(candidate)}`;
+      if (candidates.has(key)) return;
+      candidates.set(key, candidate);
+      const via = relatedAddress && relatedAddress !== '0.0.0.0' ? ` for ${relatedAddress}` : '';
+      $('candidates').append(row([type, protocol, `${place(candidate)}${via}`, type === 'host' ? '' : uri,
+        `${Math.round(ms)} ms`]));
+    }, (error) => {
+      const text = problem(uri, error);
+      if (errors.has(text)) return;
+      errors.add(text);
+      say(text, answered ? 'warn' : 'bad');
+    });
+  if (how === 'limit' && !answered && !errors.size) say(`${uri}: no answer in ${LIMIT_MS / 1000} s`, 'bad');
+}
+
 async function run(event) {
   event.preventDefault();
-  const uris = $('uris').value.split(/[\s,]+/).filter(Boolean);
-  const policy = $('policy').value;
-  const candidates = [];
-  const errors = new Set();
+  const given = $('uris').value.split(/[\s,]+/).filter(Boolean);
+  const options = { username: $('username').value, credential: $('credential').value, policy: $('policy').value };
+  const candidates = new Map();
   $('gather').disabled = true;
   $('outcome').hidden = $('found').hidden = false;
   $('verdict').replaceChildren();
   $('candidates').replaceChildren();
+  $('progress').textContent = 'gathering …';
   delete document.body.dataset.done;
-  say('gathering …', 'soft');
   try {
-    if (!uris.length) throw new Error('name a server, such as turn:host:3478?transport=udp');
-    const config = { iceServers: iceServers(uris, $('username').value, $('credential').value),
-      iceTransportPolicy: policy };
-    const how = await gather(config, (candidate, ms) => {
-      const { type, protocol, relatedAddress, url } = candidate;
-      candidates.push(candidate);
-      const via = relatedAddress && relatedAddress !== '0.0.0.0' ? ` for ${relatedAddress}` : '';
-      $('candidates').append(row([type, protocol, `${place(candidate)}${via}`, url ?? '',
-        `${Math.round(ms)} ms`]));
-    }, (error) => errors.add(problem(error)));
-    if (!candidates.length) $('candidates').append(row(['none', '', '', '', '']));
-    judge(uris, candidates, errors, policy);
-    if (how === 'limit') say(`not done after ${LIMIT_MS / 1000} s: some server did not answer`, 'warn');
+    if (!given.length) throw new Error(`name a server, such as ${FORM}`);
+    const uris = given.filter((uri) => {
+      const wrong = mistake(uri);
+      if (wrong) say(wrong, 'bad');
+      return !wrong;
+    });
+    // A browser would refuse a TURN server without.
+    const asked = options.username && options.credential ? uris : uris.filter((uri) => !isTurn(uri));
+    if (asked.length < uris.length) say('TURN servers need a username and a password and are left out', 'warn');
+    await Promise.all(asked.map((uri) => ask(uri, options, candidates)));
+    if (!candidates.size) $('candidates').append(row(['none', '', '', '', '']));
+    judge(asked, [...candidates.values()], options.policy);
   } catch (error) {
-    $('verdict').replaceChildren();
     say(error.message, 'bad');
   }
+  $('progress').textContent = '';
   $('gather').disabled = false;
   document.body.dataset.done = 'yes';
 }
@@ -150,5 +184,17 @@ async function fetchCredentials() {
   }
 }
 
+// What this server tells its clients, without credentials.
+async function fillIn() {
+  try {
+    const { uris } = await (await fetch('/status.json')).json();
+    if (!$('uris').value) $('uris').value = uris.join(' ');
+  } catch {
+    // The field stays empty; its placeholder says what it takes.
+  }
+  document.body.dataset.filled = 'yes';
+}
+
 $('form').addEventListener('submit', run);
 $('fetch').addEventListener('click', fetchCredentials);
+fillIn();

@@ -3,8 +3,10 @@
 'use strict';
 
 const EVERY_MS = 10000;
-// How much of the past the plot shows: the least of these that all of the history fits in, seconds.
-const SPANS = [120, 300, 900, 1800, 3600];
+// How much of the past the plot shows: the least of these that all of the history fits in, seconds, and
+// in how many whole parts it is marked.
+const SPANS = [{ span: 120, parts: 4 }, { span: 300, parts: 5 }, { span: 900, parts: 3 },
+  { span: 1800, parts: 3 }, { span: 3600, parts: 4 }];
 // Places in a sample of the history (meerkat_history.erl).
 const TIME = 0, ALLOCATIONS = 1, CLIENT_IN = 2, CLIENT_OUT = 3;
 
@@ -20,6 +22,8 @@ function scaled(value, units, step) {
   return `${value.toFixed(digits)} ${units[unit]}`;
 }
 
+// 1.00 kbit/s of a scale is 1 kbit/s.
+const mark = (text) => text.replace(/\.0+ /, ' ');
 const bits = (perSecond) => scaled(perSecond * 8, ['bit/s', 'kbit/s', 'Mbit/s', 'Gbit/s'], 1000);
 const bytes = (n) => scaled(n, ['B', 'KiB', 'MiB', 'GiB', 'TiB'], 1024);
 const count = (n) => n.toLocaleString('en');
@@ -76,7 +80,17 @@ function quantile(durations, share) {
 
 // ------------------------------------------------------------------------------------ the plot
 
-const BOX = { left: 78, right: 908, top: 12, bottom: 232 };
+// The plot is drawn as wide as there is room: on a telephone letters keep their size and both scales
+// stay in view.
+const HEIGHT = 260;
+const WIDTH_MIN = 300;
+const WIDTH_MAX = 960;
+const NARROW = 600;
+
+function box() {
+  const width = Math.min(WIDTH_MAX, Math.max(WIDTH_MIN, Math.floor($('plot').parentElement.clientWidth)));
+  return { width, narrow: width < NARROW, left: 78, right: width - 52, top: 12, bottom: HEIGHT - 28 };
+}
 
 function svg(name, attributes, text) {
   const node = document.createElementNS('http://www.w3.org/2000/svg', name);
@@ -85,45 +99,54 @@ function svg(name, attributes, text) {
   return node;
 }
 
-// The least of 1, 2, 5, 10, ... that is not below.
+// The least of 4, 8, 20, 40, 80, ... that is not below, so that quarters of it are whole.
 function roof(value) {
-  const power = 10 ** Math.floor(Math.log10(Math.max(value, 1)));
-  return [1, 2, 5, 10].map((n) => n * power).find((n) => n >= value);
+  const power = 10 ** Math.floor(Math.log10(Math.max(value, 4) / 4));
+  return [4, 8, 20, 40].map((n) => n * power).find((n) => n >= value);
 }
 
-function curve(points, now, span, top, kind) {
-  const x = (time) => BOX.right - ((now - time) / span) * (BOX.right - BOX.left);
-  const y = (value) => BOX.bottom - (value / top) * (BOX.bottom - BOX.top);
+function curve(points, { left, right, top, bottom }, now, span, most, kind) {
+  const x = (time) => right - ((now - time) / span) * (right - left);
+  const y = (value) => bottom - (value / most) * (bottom - top);
   const shown = points.filter(([time]) => now - time <= span);
   const path = shown.map(([time, value], i) => `${i ? 'L' : 'M'}${x(time).toFixed(1)} ${y(value).toFixed(1)}`);
   return svg('path', { class: `curve ${kind}`, d: path.join(' '), 'data-points': shown.length });
 }
 
+function ago(seconds, narrow) {
+  if (seconds === 0) return 'now';
+  const text = seconds < 60 || seconds % 60 ? `${seconds} s` : `${seconds / 60} min`;
+  return narrow ? text : `${text} ago`;
+}
+
 function plot(history, incoming, outgoing) {
+  const area = box();
+  const { left, right, top, bottom } = area;
   const now = history[history.length - 1][TIME];
   const age = now - history[0][TIME];
-  const span = SPANS.find((seconds) => seconds >= age) ?? SPANS[SPANS.length - 1];
+  const { span, parts } = SPANS.find((known) => known.span >= age) ?? SPANS[SPANS.length - 1];
   const held = history.map((sample) => [sample[TIME], sample[ALLOCATIONS]]);
   const highest = (points) => Math.max(0, ...points.map(([, value]) => value));
-  const topRate = roof(Math.max(highest(incoming), highest(outgoing)) * 8) / 8;
-  const topHeld = Math.max(4, roof(highest(held)));
-  const parts = [];
+  // A scale below a kbit/s says nothing of a relay.
+  const topRate = roof(Math.max(4000, highest(incoming) * 8, highest(outgoing) * 8)) / 8;
+  const topHeld = roof(highest(held));
+  const drawn = [];
   for (let i = 0; i <= 4; i += 1) {
-    const y = BOX.bottom - (i / 4) * (BOX.bottom - BOX.top);
-    parts.push(svg('line', { class: 'grid', x1: BOX.left, x2: BOX.right, y1: y, y2: y }));
-    parts.push(svg('text', { x: BOX.left - 6, y: y + 4, 'text-anchor': 'end' }, bits((topRate * i) / 4)));
-    parts.push(svg('text', { x: BOX.right + 6, y: y + 4 }, count((topHeld * i) / 4)));
+    const y = bottom - (i / 4) * (bottom - top);
+    drawn.push(svg('line', { class: 'grid', x1: left, x2: right, y1: y, y2: y }));
+    drawn.push(svg('text', { x: left - 6, y: y + 4, 'text-anchor': 'end' }, mark(bits((topRate * i) / 4))));
+    drawn.push(svg('text', { x: right + 6, y: y + 4 }, count((topHeld * i) / 4)));
   }
-  for (let quarter = 4; quarter >= 0; quarter -= 1) {
-    const x = BOX.right - (quarter / 4) * (BOX.right - BOX.left);
-    const seconds = (span * quarter) / 4;
-    const text = seconds === 0 ? 'now' : seconds % 60 ? `${seconds} s ago` : `${seconds / 60} min ago`;
-    parts.push(svg('text', { x, y: BOX.bottom + 20, 'text-anchor': 'middle' }, text));
+  for (let part = parts; part >= 0; part -= 1) {
+    const x = right - (part / parts) * (right - left);
+    drawn.push(svg('text', { class: 'time', x, y: bottom + 20, 'text-anchor': 'middle' },
+      ago((span * part) / parts, area.narrow)));
   }
-  parts.push(curve(held, now, span, topHeld, 'held'));
-  parts.push(curve(incoming, now, span, topRate, 'in'));
-  parts.push(curve(outgoing, now, span, topRate, 'out'));
-  $('plot').replaceChildren(...parts);
+  drawn.push(curve(held, area, now, span, topHeld, 'held'));
+  drawn.push(curve(incoming, area, now, span, topRate, 'in'));
+  drawn.push(curve(outgoing, area, now, span, topRate, 'out'));
+  $('plot').setAttribute('viewBox', `0 0 ${area.width} ${HEIGHT}`);
+  $('plot').replaceChildren(...drawn);
 }
 
 // ------------------------------------------------------------------------------------ the page
@@ -140,6 +163,9 @@ function verdict(text, kind) {
   $('state').textContent = text;
   $('state').className = `pill ${kind}`;
 }
+
+// Draws what was shown last again, for another width.
+let redraw = () => {};
 
 function show(status) {
   const { history, traffic } = status;
@@ -158,7 +184,8 @@ function show(status) {
   const ms = (bound) => (bound === null ? 'more than 5 s' : `${bound} ms`);
   $('latency').textContent = half === undefined ? '–' : ms(most);
   $('latency-count').textContent = half === undefined ? 'none so far' : `99 %; half within ${ms(half)}`;
-  plot(history, incoming, outgoing);
+  redraw = () => plot(history, incoming, outgoing);
+  redraw();
 
   const drops = Object.entries(status.drops ?? {}).sort((a, b) => b[1] - a[1]);
   fill('drops', drops.map(([reason, n]) => row([reason, status.drop_help[reason], count(n)])), 'none so far');
@@ -168,7 +195,7 @@ function show(status) {
     row([address, free === null ? '' : `${count(free)} of ${count(ports)} free`])), 'none');
 
   const about = [['Meerkat', status.version], ['Erlang/OTP', status.otp], ['I/O', status.io_backend ?? '–'],
-    ['running for', duration(status.uptime_s)], ['listening on', status.listeners.join(', ') || 'nothing'],
+    ['running for', duration(status.uptime_s)], ['listening on', status.listeners.join('\n') || 'nothing'],
     ['restarts of the relay', count(status.relay_restarts)]];
   for (const [program, { rss, cpu_ms: cpu, fds }] of Object.entries(status.processes)) {
     about.push([program, [rss && bytes(rss), cpu !== undefined && `${(cpu / 1000).toFixed(1)} s CPU`,
@@ -192,4 +219,5 @@ async function refresh() {
   setTimeout(refresh, EVERY_MS);
 }
 
+window.addEventListener('resize', () => redraw());
 refresh();

@@ -7,7 +7,7 @@
 -behaviour(gen_server).
 
 %% API.
--export([child_spec/2, start_link/2, call/1, directory/0]).
+-export([child_spec/2, start_link/2, call/1, directory/0, is_taken/1]).
 %% gen_server.
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
@@ -15,6 +15,8 @@
 
 -define(FILE_NAME, "admin.sock").
 -define(QUESTION_MAX, 65536).
+%% An answer has some hundred bytes for each allocation.
+-define(ANSWER_MAX, 16#10000000).
 %% Milliseconds either end waits for the other.
 -define(PATIENCE, 5000).
 %% sun_path of Linux has 108 bytes, the last of them zero.
@@ -43,15 +45,33 @@ call(Question) ->
 
 call([Path | Paths], Question) ->
     case ask(Path, term_to_binary(Question)) of
-        {ok, Bytes} -> binary_to_term(Bytes);
+        {ok, Bytes} -> answered(Bytes);
         {error, timeout} -> {error, <<"the server does not answer">>};
         {error, _} -> call(Paths, Question)
     end;
 call([], _) ->
     {error, no_server}.
 
+%% Root may ask a service of less privilege: what that sends makes no atoms here but those of ours.
+answered(Bytes) ->
+    try
+        binary_to_term(Bytes, [safe])
+    catch
+        error:badarg ->
+            _ = application:load(meerkat),
+            {ok, Modules} = application:get_key(meerkat, modules),
+            _ = [code:ensure_loaded(Module) || Module <- Modules],
+            try
+                binary_to_term(Bytes, [safe])
+            catch
+                error:badarg ->
+                    {error, <<"the server answers what this meerkatctl does not understand">>}
+            end
+    end.
+
 ask(Path, Question) ->
-    case gen_tcp:connect({local, Path}, 0, [binary, {packet, 4}, {active, false}], ?PATIENCE) of
+    Options = [binary, {packet, 4}, {packet_size, ?ANSWER_MAX}, {active, false}],
+    case gen_tcp:connect({local, Path}, 0, Options, ?PATIENCE) of
         {ok, Socket} ->
             Answer =
                 case gen_tcp:send(Socket, Question) of
@@ -70,6 +90,17 @@ ask(Path, Question) ->
 -spec directory() -> {ok, file:filename()} | {error, unicode:chardata()}.
 directory() ->
     directory(directories(), []).
+
+%% Whether a server answers on its socket there.
+-spec is_taken(Directory :: file:filename()) -> boolean().
+is_taken(Directory) ->
+    answers(filename:join(Directory, ?FILE_NAME)).
+
+answers(Path) ->
+    case gen_tcp:connect({local, Path}, 0, [binary, {active, false}], ?PATIENCE) of
+        {ok, Other} -> gen_tcp:close(Other) =:= ok;
+        {error, _} -> false
+    end.
 
 directory([Dir | Dirs], _) ->
     case prepare(Dir) of
@@ -168,11 +199,10 @@ listen(Path) ->
 
 %% A file nobody listens behind is what a server left that could not clean up.
 replace(Path, Options) ->
-    case gen_tcp:connect({local, Path}, 0, [binary, {active, false}], ?PATIENCE) of
-        {ok, Other} ->
-            ok = gen_tcp:close(Other),
+    case answers(Path) of
+        true ->
             {error, ["another server answers at ", Path, "; MEERKAT_RUN_DIR sets another place"]};
-        {error, _} ->
+        false ->
             _ = file:delete(Path),
             case gen_tcp:listen(0, Options) of
                 {ok, Socket} -> {ok, Socket};

@@ -1,5 +1,5 @@
 %% Starts the application. It opens no socket unless its environment has `autostart`; then it
-%% serves what configuration file and environment say, as the release and `make run` want it.
+%% serves what configuration file and environment say. A node of its own is started by meerkat_boot.
 -module(meerkat_app).
 -behaviour(application).
 
@@ -7,10 +7,8 @@
 
 -export([start/2, stop/1]).
 
-%% Application environment: {autostart, false | true | node}, default false; {config_file, Path},
-%% default what CONFIG_FILE of the process environment says. The server's name is `default`. `node`
-%% is for a release: the node is Meerkat's own, with its log and meerkatctl's socket, and ends when
-%% the server cannot start.
+%% Application environment: {autostart, false | true}, default false; {config_file, Path}, default
+%% what CONFIG_FILE of the process environment says. The server's name is `default`.
 -spec start(application:start_type(), term()) -> {ok, pid()} | {error, term()}.
 start(_Type, _Args) ->
     case meerkat_sup:start_link() of
@@ -29,8 +27,6 @@ stop(_State) ->
 
 autostart(false) ->
     ok;
-autostart(node) ->
-    meerkat_boot:serve(options());
 autostart(true) ->
     case meerkat_config:load(options()) of
         {ok, #{log_level := Level} = Config, Warnings} ->

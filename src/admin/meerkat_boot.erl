@@ -3,30 +3,40 @@
 %% server; log lines go to stderr, this to stdout. Embedders have meerkat:child_spec/2.
 -module(meerkat_boot).
 
--export([start/0, serve/1, credentials/1]).
+-export([start/0, serve/0, credentials/1]).
 
 -define(SERVER, default).
 %% Who the printed credentials are for, and for how many seconds.
 -define(USER, <<"guest">>).
 -define(TTL, 86400).
+%% EX_CONFIG of sysexits.h, by which systemd knows it too.
+-define(BAD_CONFIGURATION, 78).
 
 %% Called by `erl -s meerkat_boot -extra [-c FILE]`. Ends the node with status 1 when the server
 %% cannot be started, 2 when the arguments make no sense; a sentence on stderr says why.
 -spec start() -> ok.
 start() ->
-    Options = options(init:get_plain_arguments()),
+    ok = serve(options(init:get_plain_arguments()), 1),
+    try
+        io:put_chars(banner(meerkat_credentials:make(?SERVER, ?USER, #{ttl => ?TTL})))
+    catch
+        %% Nobody reads stdout: a server serves all the same.
+        error:terminated -> ok
+    end.
+
+%% The same by what the environment says and without the banner, for a service (rel/bin/meerkat).
+%% What starts it again when it fails can tell a configuration that is wrong from the rest.
+-spec serve() -> ok.
+serve() ->
+    serve(#{}, ?BAD_CONFIGURATION).
+
+serve(Options, IfBad) ->
     %% Not permanent: watch/0 has better words for its end.
     {ok, _} = application:ensure_all_started(meerkat),
-    ok = serve(Options),
-    io:put_chars(banner(meerkat:credentials(?SERVER, ?USER, ?TTL))).
-
-%% The same without the banner, for a release, whose application meerkat calls it (meerkat_app).
-%% Options are meerkat_config:load/1's. Ends the node with status 1 where start/0 does.
--spec serve(#{file => file:name_all()}) -> ok.
-serve(Options) ->
+    ok = meerkat_env:speak_utf8(),
     case meerkat_config:load(Options) of
         {ok, Config, Warnings} -> serve(Options, Config, Warnings);
-        {error, Mistakes} -> give_up(1, Mistakes)
+        {error, Mistakes} -> give_up(IfBad, Mistakes)
     end.
 
 options([]) ->
@@ -44,6 +54,7 @@ serve(Options, Config, Warnings) ->
             ok = meerkat_admin:loaded(?SERVER, Options),
             ok = meerkat_signals:take_over(?SERVER),
             _ = spawn(fun watch/0),
+            ok = meerkat_epmd:start_node(),
             open_admin_socket(),
             {ok, _} = supervisor:start_child(meerkat_sup, meerkat_systemd:child_spec(?SERVER)),
             meerkat_log:flush();
@@ -56,15 +67,15 @@ serve(Options, Config, Warnings) ->
 watch() ->
     Monitor = erlang:monitor(process, meerkat_sup),
     receive {'DOWN', Monitor, process, _, _} -> ok end,
-    case init:get_status() of
-        {stopping, _} ->
+    case meerkat_drain:is_node_ending() of
+        true ->
             ok;
-        _ ->
+        false ->
             ok = meerkat_log:flush(),
             give_up(1, ["the server has given up; the lines before this one say why"])
     end.
 
--spec give_up(1 | 2, [unicode:chardata()]) -> no_return().
+-spec give_up(1 | 2 | ?BAD_CONFIGURATION, [unicode:chardata()]) -> no_return().
 give_up(Status, Sentences) ->
     _ = [io:format(standard_error, "~ts~n", [Sentence]) || Sentence <- Sentences],
     halt(Status).
@@ -80,40 +91,58 @@ open_admin_socket() ->
             logger:warning("meerkatctl cannot ask this server: ~ts", [Sentence])
     end.
 
-banner(#{username := User, password := Password, uris := Uris} = Credentials) ->
+%% Without a secret there are no credentials to be made: whoever comes in has a password.
+banner(Made) ->
     {ok, Version} = application:get_key(meerkat, vsn),
     Command = os:getenv("MEERKATCTL", "meerkatctl"),
-    [Turn | _] = of_kind("turn:", Uris),
-    [
-        "\nMeerkat ", Version, " is serving.\n\n",
-        credentials(Credentials),
-        "\n"
-        "  test it     ", Command, " check\n"
-        "  from afar   ", Command, " check '", Turn, "' --user '", User, "' --password '", Password,
-        "'\n"
-        "  stop it     Ctrl-C\n\n"
-    ].
+    ["\nMeerkat ", Version, " is serving.\n\n", told(Made, Command), "  stop it     Ctrl-C\n\n"].
+
+told({ok, #{username := User, password := Password, uris := Uris} = Credentials}, Command) ->
+    [credentials(Credentials), "\n",
+     tests(of_kind("turn:", Uris), Command, [" --user '", User, "' --password '", Password, "'"],
+           "")];
+told({error, {no_secret, _}}, Command) ->
+    #{stun := Stun, turn := Turn} = meerkat_services:uris(?SERVER, all),
+    Who = " --user NAME --password PASSWORD",
+    [uris(Stun, Turn), "  users       ", users(meerkat:users(?SERVER)), "\n\n",
+     tests(Turn, Command, Who, Who)].
+
+%% Where clients cannot be told an address there is nothing to test.
+tests([Turn | _], Command, Afar, Here) ->
+    ["  test it     ", Command, " check", Here, "\n"
+     "  from afar   ", Command, " check '", Turn, "'", Afar, "\n"];
+tests([], _Command, _Afar, _Here) ->
+    "  test it     no listener has an address that clients could be told for these credentials\n".
+
+users([]) ->
+    "none, and no secret: `meerkatctl users add NAME` lets somebody in";
+users(Users) ->
+    {Some, More} = lists:split(min(3, length(Users)), [Name || #{name := Name} <- Users]),
+    [lists:join(", ", [meerkat_text:escape(Name) || Name <- Some]),
+     [io_lib:format(" and ~b more", [length(More)]) || More =/= []],
+     ", each with a password of their own"].
 
 %% Credentials as a person may paste them: URIs, user, password, and RTCPeerConnection's iceServers.
 -spec credentials(meerkat_credentials:credentials()) -> unicode:chardata().
 credentials(#{username := User, password := Password, ttl := Ttl, uris := Uris,
               iceServers := Servers}) ->
-    Stun = of_kind("stun:", Uris),
-    Turn = of_kind("turn:", Uris),
     [
-        [["  STUN        ", Uri, "\n"] || Uri <- Stun],
-        [["  TURN        ", Uri, "\n"] || Uri <- Turn],
+        uris(of_kind("stun:", Uris), of_kind("turn:", Uris)),
         "  username    ", User, "\n",
         "  password    ", Password, "\n",
         "  until       ", until(Ttl), "\n",
         "  iceServers  ", meerkat_json:encode([in_order(Server) || Server <- Servers]), "\n"
     ].
 
+uris(Stun, Turn) ->
+    [[["  STUN        ", Uri, "\n"] || Uri <- Stun],
+     [["  TURN        ", Uri, "\n"] || Uri <- Turn]].
+
 of_kind(Scheme, Uris) ->
     [Uri || Uri <- Uris, string:prefix(Uri, Scheme) =/= nomatch].
 
 until(Ttl) ->
-    End = erlang:system_time(second) + Ttl,
+    End = meerkat_clock:wall_s() + Ttl,
     calendar:system_time_to_rfc3339(End, [{offset, "Z"}]).
 
 %% As people know it.

@@ -7,9 +7,13 @@
 
 -export_type([status/0]).
 
-%% 0 done; 1 it failed, or what was looked for is wrong; 2 the command makes no sense; 3 no server
-%% was started here by this user.
+%% 2 where meerkatctl refuses what was typed by itself: nothing was asked, and the usage is on
+%% stderr. Otherwise 0 it is done; 1 it failed, or what was looked for is wrong; 3 no server was
+%% started here by this user.
 -type status() :: 0 | 1 | 2 | 3.
+
+%% What a shell says of a program whose reader is gone (128 + SIGPIPE).
+-define(NO_READER, 141).
 
 %% Seconds that credentials drawn for a check are good for.
 -define(CHECK_TTL, 600).
@@ -17,8 +21,15 @@
 %% Runs a command and ends the node.
 -spec main([string()]) -> no_return().
 main(Args) ->
-    ok = io:setopts(standard_io, [{encoding, unicode}]),
-    halt(run(Args)).
+    ok = meerkat_env:speak_utf8(),
+    try run([meerkat_env:argument(Arg) || Arg <- Args]) of
+        Status -> halt(Status)
+    catch
+        %% Of `| head`, say: it has what it wanted, and there is nobody to tell more. With a trace
+        %% where another process of ours met with it.
+        error:terminated -> halt(?NO_READER);
+        error:{terminated, _} -> halt(?NO_READER)
+    end.
 
 %% Runs a command and says how to exit.
 -spec run([string()]) -> status().
@@ -35,16 +46,19 @@ run(Args) ->
     end.
 
 run("check", Args, Options) ->
-    meerkat_check:main(check(Args) ++ ["--json" || is_map_key(json, Options)]);
+    case check(Args) of
+        {ok, All} -> meerkat_check:main(All ++ ["--json" || is_map_key(json, Options)]);
+        {error, Sentence} -> misused(Sentence, Options)
+    end;
 run("config", ["check", File], Options) ->
     %% The file by itself, whatever this shell's environment says.
-    case meerkat_config:load(#{file => File, env => []}) of
+    case meerkat_config:load(#{file => text(File), env => []}) of
         {ok, _, Warnings} ->
             _ = warnings(Warnings),
             done(#{file => text(File), mistakes => [], warnings => [text(W) || W <- Warnings]},
                  [File, ": good\n"], Options);
         {error, Mistakes} ->
-            mistakes(Mistakes, Options)
+            mistakes(File, Mistakes, Options)
     end;
 run("config", ["show"], Options) ->
     %% What is in force, where something is.
@@ -53,13 +67,19 @@ run("config", ["show"], Options) ->
         {error, _} -> show(#{}, Options)
     end;
 run("config", ["show", File], Options) ->
-    show(#{file => File}, Options);
+    show(#{file => text(File)}, Options);
 run("import", [File], Options) ->
-    imported(file:read_file(File), File, Options);
+    imported(file:read_file(text(File)), File, Options);
 run("status", [], Options) ->
     asked({status, []}, fun meerkat_show:status/1, Options, fun(#{relay := Relay}) ->
         case Relay of up -> 0; down -> 1 end
     end);
+run("version", [], Options) ->
+    _ = application:load(meerkat),
+    {ok, Version} = application:get_key(meerkat, vsn),
+    Otp = erlang:system_info(otp_release),
+    done(#{version => text(Version), otp => text(Otp)}, ["Meerkat ", Version, " (OTP ", Otp, ")\n"],
+         Options);
 run("info", [], Options) ->
     asked({info, []}, fun(Info) -> io_lib:format("~tp~n", [Info]) end, Options);
 run("allocations", [], Options) ->
@@ -72,7 +92,7 @@ run("disconnect", [Id], Options) when not is_map_key(user, Options) ->
 run("disconnect", [], #{user := User} = Options) ->
     disconnect({user, User}, Options);
 run("revoke", [User], Options) ->
-    Ttl = [max(1, Seconds) || #{ttl := Seconds} <- [Options]],
+    Ttl = [Seconds || #{ttl := Seconds} <- [Options]],
     asked({revoke, [text(User) | Ttl]}, fun meerkat_show:revoked/1, Options);
 run("credentials", [], Options) ->
     run("credentials", ["guest"], Options);
@@ -86,7 +106,7 @@ run("users", ["list"], Options) ->
 run("users", ["add", Name], Options) ->
     case proof(Options) of
         {ok, Proof} -> kept({add_user, [text(Name), Proof]}, Options);
-        {error, Sentence} -> failed(Sentence, Options)
+        {error, Sentence} -> misused(Sentence, Options)
     end;
 run("users", ["remove", Name], Options) ->
     kept({remove_user, [text(Name)]}, Options);
@@ -104,7 +124,7 @@ run("loglevel", Level, Options) ->
 run("doctor", [], Options) ->
     doctor(Options);
 run(Command, _Args, _Options) ->
-    run([Command, "--help"]),
+    io:put_chars(standard_error, meerkat_cli_options:usage(Command)),
     2.
 
 %%% Asking and answering
@@ -115,7 +135,10 @@ asked(Question, Show, Options) ->
 asked(Question, Show, Options, Status) ->
     case meerkat_admin_socket:call(Question) of
         {ok, Answer} ->
-            _ = said(Answer, Show, Options),
+            _ = case Options of
+                #{json := true} -> said(members(Question, Answer), none, Options);
+                #{} -> said(Answer, Show, Options)
+            end,
             Status(Answer);
         {error, no_server} ->
             _ = failed(no_server(), Options),
@@ -123,6 +146,17 @@ asked(Question, Show, Options, Status) ->
         {error, Sentence} ->
             failed(Sentence, Options)
     end.
+
+%% JSON is an object, or a list of them: what is a single word or number to us has a name there.
+members({drain, _}, Allocations) -> #{allocations => Allocations};
+members({undrain, _}, done) -> #{draining => false};
+members({disconnect, _}, Allocations) -> #{ended => Allocations};
+members({revoke, _}, Allocations) -> #{ended => Allocations};
+members({loglevel, _}, Level) -> #{level => Level};
+members({reload, _}, Warnings) -> #{warnings => Warnings};
+members({info, _}, #{relay := {ok, Relay}} = Info) -> Info#{relay := Relay};
+members({info, _}, #{relay := {error, Reason}} = Info) -> Info#{relay := #{error => Reason}};
+members(_, Answer) -> Answer.
 
 %% rel/bin/meerkatctl knows what it stands beside.
 no_server() ->
@@ -140,7 +174,7 @@ done(Answer, Text, Options) ->
 
 %% In JSON too the sentence is on stderr, where scripts leave it to people.
 failed(Sentence, Options) ->
-    io:format(standard_error, "~ts~n", [Sentence]),
+    io:format(standard_error, "~ts~n", [meerkat_text:printable(text(Sentence))]),
     _ = [said(#{error => unicode:characters_to_binary(Sentence)}, none, Options)
          || is_map_key(json, Options)],
     1.
@@ -163,18 +197,20 @@ doctor(Options) ->
         [] ->
             examined(meerkat_doctor:examine(maps:with([stun, file], Options)), Options);
         [{Way, Needed}] ->
-            case {Needed -- maps:keys(Options), password(Options)} of
-                {[], {ok, Password}} ->
-                    Asked = maps:with([Way, cacert | Needed], Options),
-                    examined(meerkat_doctor_xmpp:examine(Asked#{password => Password}), Options);
-                {[Missing | _], _} ->
-                    misused(["--", atom_to_list(Way), " needs --", atom_to_list(Missing)], Options);
-                {[], {error, Sentence}} ->
-                    misused(Sentence, Options)
+            case Needed -- maps:keys(Options) of
+                [] -> doctor(Way, Needed, password(Options), Options);
+                [Missing | _] ->
+                    misused(["--", atom_to_list(Way), " needs --", atom_to_list(Missing)], Options)
             end;
         _ ->
             misused("--xmpp or --graphql, not both", Options)
     end.
+
+doctor(Way, Needed, {ok, Password}, Options) ->
+    Asked = maps:with([Way, cacert | Needed], Options),
+    examined(meerkat_doctor_xmpp:examine(Asked#{password => Password}), Options);
+doctor(_Way, _Needed, {error, Sentence}, Options) ->
+    misused(Sentence, Options).
 
 examined(Findings, Options) ->
     _ = said(Findings, fun meerkat_doctor:format/1, Options),
@@ -221,12 +257,26 @@ password(#{}) ->
 %% Without a URI the server that was started here is meant, if there is one; what is then not given
 %% it is asked for.
 check(Args) ->
-    Question = {credentials, [<<"check">>, #{ttl => ?CHECK_TTL}]},
-    case names_server(Args) orelse meerkat_admin_socket:call(Question) of
-        {ok, #{uris := Uris} = Credentials} ->
-            [uri(Uris) | credentials(Args, Credentials)];
-        _ ->
-            Args
+    case names_server(Args) orelse meerkat_admin_socket:call({service, []}) of
+        {ok, #{turn := [Uri | _]}} -> check(Args, unicode:characters_to_list(Uri));
+        {ok, #{turn := []}} -> {error, <<"the server that was started here has no address that "
+                                         "clients could be told; name one: turn:HOST:PORT">>};
+        _ -> {ok, Args}
+    end.
+
+check(Args, Uri) ->
+    Given = [Option || Option <- ["--user", "--secret"], lists:member(Option, Args)],
+    case Given =/= [] orelse
+        meerkat_admin_socket:call({credentials, [<<"check">>, #{ttl => ?CHECK_TTL}]}) of
+        true ->
+            {ok, [Uri | Args]};
+        {ok, #{username := User, password := Password}} ->
+            {ok, [Uri, "--user", unicode:characters_to_list(User),
+                  "--password", unicode:characters_to_list(Password) | Args]};
+        {error, no_server} ->
+            {ok, [Uri | Args]};
+        {error, Sentence} ->
+            {error, <<Sentence/binary, "; --user and --password say who comes in">>}
     end.
 
 names_server(["--help" | _]) -> true;
@@ -237,19 +287,6 @@ names_server(["--" ++ _]) -> false;
 names_server([_ | _]) -> true;
 names_server([]) -> false.
 
-uri(Uris) ->
-    [Turn | _] = [Uri || Uri <- Uris, string:prefix(Uri, "turn:") =/= nomatch],
-    unicode:characters_to_list(Turn).
-
-credentials(Args, #{username := User, password := Password}) ->
-    case [Option || Option <- ["--user", "--secret"], lists:member(Option, Args)] of
-        [] ->
-            ["--user", unicode:characters_to_list(User),
-                "--password", unicode:characters_to_list(Password) | Args];
-        _ ->
-            Args
-    end.
-
 %%% Configuration
 
 show(Load, Options) ->
@@ -258,7 +295,7 @@ show(Load, Options) ->
             _ = warnings(Warnings),
             shown(meerkat_config:effective(Config), Options);
         {error, Mistakes} ->
-            mistakes(Mistakes, Options)
+            mistakes(maps:get(file, Load, undefined), Mistakes, Options)
     end.
 
 shown(Effective, Options) ->
@@ -267,18 +304,26 @@ shown(Effective, Options) ->
 
 %% Our text to stdout, for a file; what is not in it to stderr, for a person.
 imported({ok, Theirs}, File, Options) ->
-    {Ours, Notes} = meerkat_import:import(Theirs),
-    _ = [io:format(standard_error, "~ts:~b: ~ts~n", [File, Line, Note]) || {Line, Note} <- Notes],
+    #{configuration := Ours, notes := Notes, lines := Lines} = meerkat_import:import(Theirs),
+    _ = [io:format(standard_error, "~ts~ts: ~ts~n", [File, place(Line), Note])
+         || {Line, Note} <- Notes],
     Answer = #{configuration => text(Ours),
-               notes => [#{line => Line, note => text(Note)} || {Line, Note} <- Notes]},
+               notes => [#{line => Line, note => text(Note)} || {Line, Note} <- Notes],
+               lines => [#{line => Line, key => Key, became => text(Became)}
+                         || {Line, Key, Became} <- Lines]},
     done(Answer, [Ours], Options);
 imported({error, Reason}, File, Options) ->
-    mistakes([[File, ": ", file:format_error(Reason)]], Options).
+    mistakes(File, [[File, ": ", file:format_error(Reason)]], Options).
 
-mistakes(Mistakes, Options) ->
+%% Line 0 is the file as a whole.
+place(0) -> "";
+place(Line) -> [$:, integer_to_list(Line)].
+
+mistakes(File, Mistakes, Options) ->
     _ = [io:format(standard_error, "~ts~n", [Mistake]) || Mistake <- Mistakes],
-    _ = [said(#{mistakes => [unicode:characters_to_binary(M) || M <- Mistakes]}, none, Options)
-         || is_map_key(json, Options)],
+    Named = case File of undefined -> null; _ -> text(File) end,
+    _ = [said(#{file => Named, mistakes => [text(M) || M <- Mistakes], warnings => []}, none,
+              Options) || is_map_key(json, Options)],
     1.
 
 %% On stderr, and nothing else to show.
@@ -286,5 +331,6 @@ warnings(Warnings) ->
     _ = [io:format(standard_error, "warning: ~ts~n", [Warning]) || Warning <- Warnings],
     "".
 
+%% The bytes of an argument; also for the name of a file, which Erlang would write by the locale.
 text(Arg) ->
     unicode:characters_to_binary(Arg).

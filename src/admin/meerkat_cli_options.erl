@@ -2,23 +2,29 @@
 %% what was typed. It runs none of them. Pure.
 -module(meerkat_cli_options).
 
--export([parse/1]).
+-export([parse/1, usage/1]).
+%% For meerkat_cli_pages.
+-export([rows/0, levels/0]).
 
 -export_type([parsed/0]).
 
 %% Positional arguments as typed, options by name without dashes, `json` where it was given.
 -type parsed() :: #{command := string(), args := [string()], options := #{atom() => value()}}.
 -type value() :: true | binary() | non_neg_integer() | infinity | tuple() | atom().
--type type() :: flag | text | seconds | positive | peer | {choice, [atom()]}.
+-type type() :: flag | text | seconds | time | positive | peer | servers | {choice, [atom()]}.
+%% As in meerkat_admin.
+-define(LEVELS, [debug, info, notice, warning, error, critical, alert, emergency]).
 %% Command, how many arguments it takes, how they are written, its options, what it does.
 -type row() :: {Name :: string(), Arguments :: {Min :: 0..1, Max :: 0..2}, Written :: string(),
                 [{Option :: atom(), type(), Written :: string(), Help :: string()}],
                 Help :: string()}.
 
+%% All there is to type.
 -spec rows() -> [row()].
 rows() ->
     [{"foreground", {0, 0}, "[-c FILE]", [],
       "start a server here; Ctrl-C stops it, SIGTERM drains it first"},
+     {"version", {0, 0}, "", [], "Meerkat's, and Erlang's"},
      {"status", {0, 0}, "", [], "how the server is; also an exit code for probes"},
      {"check", {0, 1}, "[URI] [OPTIONS]", [],
       "does a TURN server work from here? Without URI: the one started here"},
@@ -33,10 +39,10 @@ rows() ->
       [{user, text, "NAME", "all allocations of this user"}],
       "end an allocation; its client may make a new one"},
      {"revoke", {1, 1}, "USER",
-      [{ttl, seconds, "TIME", "how long credentials are made for; without it xmpp_ttl, or a day"}],
+      [{ttl, time, "TIME", "how long credentials are made for; without it xmpp_ttl, or a day"}],
       "end a user's allocations and the time-limited credentials there are"},
      {"credentials", {0, 1}, "[USER]",
-      [{ttl, seconds, "TIME", "good for so long: seconds, or 90s, 30m, 12h, 7d; a day without"},
+      [{ttl, time, "TIME", "good for so long: seconds, or 90s, 30m, 12h, 7d; a day without"},
        {realm, text, "REALM", "from the secret of this realm, for its listeners"}],
       "time-limited credentials from the server's secret"},
      {"users", {0, 2}, "[list | add NAME | remove NAME]",
@@ -86,6 +92,8 @@ parse(["help", Command | _]) ->
         false -> unknown(Command);
         Row -> {help, help(Row)}
     end;
+parse(["--version" | Args]) ->
+    parse(["version" | Args]);
 parse(["check" | Args]) ->
     %% It has words of its own.
     {ok, #{command => "check", args => Args, options => #{}}};
@@ -117,7 +125,10 @@ parse([Arg | Args], Row, Given, Options) ->
 parse([], {Command, {Min, Max}, _, _, _} = Row, Given, Options) ->
     case length(Given) of
         N when N >= Min, N =< Max ->
-            {ok, #{command => Command, args => lists:reverse(Given), options => Options}};
+            case [Wrong || Arg <- Given, {error, Wrong} <- [argument(Command, Arg)]] of
+                [] -> {ok, #{command => Command, args => lists:reverse(Given), options => Options}};
+                [Wrong | _] -> {error, Wrong}
+            end;
         _ ->
             {error, help(Row)}
     end.
@@ -142,6 +153,21 @@ option(Key, Type, Option, [Text | Args], Row, Given, Options) ->
         {error, Allowed} -> {error, [Option, " is \"", Text, "\"; it must be ", Allowed, "\n"]}
     end.
 
+-spec levels() -> type().
+levels() ->
+    {choice, ?LEVELS}.
+
+%% What an argument must be, where that is known without asking anybody.
+argument("loglevel", Level) -> argument("a log level", levels(), Level);
+argument("drain", Servers) -> argument("where clients are sent", servers, Servers);
+argument(_Command, Text) -> {ok, Text}.
+
+argument(What, Type, Text) ->
+    case value(Type, Text) of
+        {ok, Value} -> {ok, Value};
+        {error, Allowed} -> {error, [What, " is \"", Text, "\"; it must be ", Allowed, "\n"]}
+    end.
+
 value(text, "") ->
     {error, "text that is not empty"};
 value(text, Text) ->
@@ -164,6 +190,16 @@ value(seconds, Text) ->
         {match, [Digits, Unit]} -> {ok, list_to_integer(Digits) * unit(Unit)};
         nomatch -> {error, "seconds, or a time like 90s, 30m, 12h, 7d"}
     end;
+value(time, Text) ->
+    case value(seconds, Text) of
+        {ok, Seconds} when Seconds > 0 -> {ok, Seconds};
+        _ -> {error, "a time above 0: seconds, or like 90s, 30m, 12h, 7d"}
+    end;
+value(servers, Text) ->
+    case address(Text) of
+        {ok, Servers} -> {ok, Servers};
+        {error, {_, Allowed}} -> {error, Allowed}
+    end;
 value(peer, Text) ->
     case {inet:parse_strict_address(Text), address(Text)} of
         {{ok, Ip}, _} -> {ok, Ip};
@@ -180,12 +216,18 @@ unit("m") -> 60;
 unit("h") -> 3600;
 unit("d") -> 86400.
 
+%% Of one command.
+-spec usage(Command :: string()) -> unicode:chardata().
+usage(Command) ->
+    help(lists:keyfind(Command, 1, rows())).
+
 -spec usage() -> unicode:chardata().
 usage() ->
     ["usage: meerkatctl COMMAND [OPTIONS] [--json]\n\n",
      [summary(Row) || Row <- rows()],
      "\n`meerkatctl help COMMAND` tells the options. Exit codes: 0 done, 1 it failed or something\n"
-     "is wrong, 2 the command makes no sense, 3 no server was started here by this user.\n"].
+     "is wrong, 2 the command makes no sense and nothing was asked, 3 no server was started here\n"
+     "by this user.\n"].
 
 summary({Name, _, Written, _, Help}) ->
     [Line | Lines] = string:split(Help, "\n", all),

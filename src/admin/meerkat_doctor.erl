@@ -310,8 +310,9 @@ demanded(io_uring, #{verdict := warning} = Finding) ->
 demanded(_Wanted, Finding) ->
     Finding.
 
-clock(#case_{program = Program}) ->
-    [meerkat_doctor_clock:examine(Program)].
+clock(#case_{program = Program, config = Config}) ->
+    [meerkat_doctor_clock:examine(Program)]
+        ++ meerkat_doctor_clock:step(maps:get(clock_step_s, Config, 0.0)).
 
 %%% Reading
 

@@ -3,7 +3,7 @@
 %% way of the relay program. The first that knows is believed, and named.
 -module(meerkat_doctor_clock).
 
--export([examine/1]).
+-export([examine/1, step/1]).
 
 %% Seconds off that credentials take notice of.
 -define(OFF_S, 1.0).
@@ -33,12 +33,27 @@ finding({{off, Seconds, Way}, Asked}) when Seconds < ?OFF_S ->
 finding({{off, Seconds, Way}, Asked}) ->
     warned(["the clock is ", seconds(Seconds), " s ", Way, ": credentials end too ",
             case Way of "fast" -> "early"; _ -> "late" end],
-           "chronyc makestep sets it at once; programs notice", Asked);
+           "chronyc makestep sets it at once, and a server that runs goes by the new time", Asked);
 finding({kept, Asked}) ->
     told(ok, "the clock is kept by a time server", Asked);
 finding({not_kept, Asked}) ->
     warned("the clock is not kept by a time server: credentials end too early or too late",
            "timedatectl set-ntp true, or chrony; in a container that is its host's affair", Asked).
+
+%% Of a server that runs: how far the machine's clock was set since it began, as the two clocks of
+%% its VM tell (meerkat_clock:step_s/0).
+-spec step(Seconds :: float()) -> [meerkat_doctor:finding()].
+step(Seconds) when abs(Seconds) < ?OFF_S ->
+    [];
+step(Seconds) ->
+    Way = case Seconds > 0 of true -> "ahead"; false -> "back" end,
+    Text = ["the clock was set ", way_s(abs(Seconds)), " s ", Way, " since this server began: it "
+            "goes by the new time, and credentials that were made by the old one may end too ",
+            case Way of "ahead" -> "early"; _ -> "late" end],
+    [#{name => clock_step, verdict => warning, text => iolist_to_binary(Text),
+       remedy => <<"new credentials are right; a time server keeps the clock from being set">>}].
+
+way_s(Seconds) -> io_lib:format("~.1f", [Seconds]).
 
 seconds(Seconds) -> io_lib:format("~.6f", [Seconds]).
 

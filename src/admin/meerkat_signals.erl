@@ -3,6 +3,8 @@
 %%
 %%   SIGTERM   drain, then end: no new allocations, and the end when the last is gone or after the
 %%             key drain_deadline; the second one ends at once
+%%   SIGUSR2   SIGTERM as the shell in front of the node got it (rel/bin/meerkatctl). A signal to
+%%             the process group reaches both: the one that comes this way too is no second one
 %%   SIGHUP    read file and environment again, as `meerkatctl reload` does
 %%   SIGQUIT   end at once, in order; Ctrl-C becomes this one (rel/bin/meerkatctl)
 -module(meerkat_signals).
@@ -13,10 +15,15 @@
 -export([take_over/1]).
 -export([init/1, handle_event/2, handle_call/2]).
 
+%% How often the wish to end came by either way.
+-record(state, {name :: atom(),
+                sigterm = 0 :: non_neg_integer(),
+                sigusr2 = 0 :: non_neg_integer()}).
+
 %% From here on signals are for the server Name. Called again it changes nothing.
 -spec take_over(Name :: atom()) -> ok.
 take_over(Name) ->
-    _ = [ok = os:set_signal(Signal, handle) || Signal <- [sigterm, sigquit, sighup]],
+    _ = [ok = os:set_signal(Signal, handle) || Signal <- [sigterm, sigusr2, sigquit, sighup]],
     case lists:member(?MODULE, gen_event:which_handlers(erl_signal_server)) of
         true ->
             ok;
@@ -24,27 +31,36 @@ take_over(Name) ->
             gen_event:swap_handler(erl_signal_server, {erl_signal_handler, []}, {?MODULE, Name})
     end.
 
--spec init({atom(), term()}) -> {ok, atom()}.
+-spec init({atom(), term()}) -> {ok, #state{}}.
 init({Name, _Before}) ->
-    {ok, Name}.
+    {ok, #state{name = Name}}.
 
--spec handle_event(term(), atom()) -> {ok, atom()}.
-handle_event(sigterm, Name) ->
-    terminate(Name),
-    {ok, Name};
-handle_event(sigquit, Name) ->
+-spec handle_event(term(), #state{}) -> {ok, #state{}}.
+handle_event(sigterm, #state{sigterm = N} = State) ->
+    {ok, terminate(State, State#state{sigterm = N + 1})};
+handle_event(sigusr2, #state{sigusr2 = N} = State) ->
+    {ok, terminate(State, State#state{sigusr2 = N + 1})};
+handle_event(sigquit, #state{name = Name} = State) ->
     ok = meerkat_drain:end_node_now(Name),
-    {ok, Name};
-handle_event(sighup, Name) ->
+    {ok, State};
+handle_event(sighup, #state{name = Name} = State) ->
     %% In a process of its own: the next signal need not wait.
     _ = proc_lib:spawn(fun() -> reload(Name) end),
-    {ok, Name};
-handle_event(_Other, Name) ->
-    {ok, Name}.
+    {ok, State};
+handle_event(_Other, State) ->
+    {ok, State}.
 
--spec handle_call(term(), atom()) -> {ok, ok, atom()}.
-handle_call(_Request, Name) ->
-    {ok, ok, Name}.
+-spec handle_call(term(), #state{}) -> {ok, ok, #state{}}.
+handle_call(_Request, State) ->
+    {ok, ok, State}.
+
+%% Each wish counts once, whichever way, or ways, it came.
+terminate(Before, #state{name = Name} = Now) ->
+    _ = wishes(Now) > wishes(Before) andalso terminate(Name),
+    Now.
+
+wishes(#state{sigterm = Straight, sigusr2 = Forwarded}) ->
+    max(Straight, Forwarded).
 
 reload(Name) ->
     case meerkat_admin:handle({reload, []}, Name) of
@@ -73,4 +89,5 @@ begin_drain(Name) ->
                 [meerkat_text:allocations(meerkat_alloc_table:count(Name)), Seconds]),
     %% One that was told where to send clients goes on doing so.
     _ = meerkat_drain:is_draining(Name) orelse meerkat_drain:drain(Name),
+    ok = meerkat_systemd:draining(Seconds),
     meerkat_drain:end_after(Name, Seconds, signal, fun meerkat_drain:end_node/0).

@@ -4,8 +4,11 @@
 -module(meerkat_systemd).
 -behaviour(gen_server).
 
--export([child_spec/1, start_link/1]).
+-export([child_spec/1, start_link/1, draining/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
+
+%% What ending takes at most once a server is drained, in seconds.
+-define(TO_END_S, 30).
 
 -record(state, {
     server :: atom(),
@@ -23,6 +26,11 @@ child_spec(Server) ->
 -spec start_link(Server :: atom()) -> {ok, pid()} | ignore.
 start_link(Server) ->
     gen_server:start_link({local, ?MODULE}, ?MODULE, Server, []).
+
+%% It will take so many seconds to end, and some: longer than the unit's TimeoutStopSec, perhaps.
+-spec draining(Seconds :: non_neg_integer()) -> ok.
+draining(Seconds) ->
+    gen_server:cast(?MODULE, {draining, Seconds}).
 
 -spec init(atom()) -> {ok, #state{}, timeout()} | ignore.
 init(Server) ->
@@ -55,6 +63,10 @@ handle_call(_Request, _From, State) ->
     {noreply, State, State#state.every}.
 
 -spec handle_cast(term(), #state{}) -> {noreply, #state{}, timeout()}.
+handle_cast({draining, Seconds}, State) ->
+    Longest = integer_to_list((Seconds + ?TO_END_S) * 1000000),
+    notify(State, ["STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=", Longest]),
+    {noreply, State, State#state.every};
 handle_cast(_Request, State) ->
     {noreply, State, State#state.every}.
 

@@ -1,13 +1,23 @@
-%% The clock that deadlines are kept by in Erlang, beside the relay's own: both only ever measure
-%% how long ago something was. What is told to people, and what credentials say, is wall clock time
-%% and not from here.
+%% The two clocks of Erlang's side. Deadlines are kept by one that only ever measures how long ago
+%% something was, as the relay has one of its own. What is told to people and what credentials say
+%% is wall clock time, as the machine has it now.
 -module(meerkat_clock).
 
--export([now_ms/0]).
+-export([now_ms/0, wall_s/0, step_s/0]).
 
 -ifdef(TEST).
 -export([set_speed/1]).
 -endif.
+
+%% Unix time. Not Erlang's own system time: where the machine's clock is set after the start, that
+%% one follows by a hundredth of a second a second, and an embedder's VM cannot be told otherwise.
+-spec wall_s() -> integer().
+wall_s() -> os:system_time(second).
+
+%% How far the machine's clock was set ahead of the system time of this VM, in seconds; negative
+%% where it was set back.
+-spec step_s() -> float().
+step_s() -> (os:system_time(microsecond) - erlang:system_time(microsecond)) / 1.0e6.
 
 %% Milliseconds since some time or other; never goes back.
 -spec now_ms() -> integer().

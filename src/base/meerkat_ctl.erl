@@ -5,7 +5,8 @@
 
 -export([encode/2, decode/1, peers/1, encode_peers/1]).
 -export([worker/1, way/1, transport/1]).
--export([magic/0, version/0, table_hash/0, messages/0, statuses/0, counters/0, session_drops/0]).
+-export([magic/0, version/0, table_hash/0, messages/0, statuses/0, limit/1, counters/0,
+         session_drops/0]).
 
 -export_type([message/0, ref/0, address/0, status/0, way/0, type/0, counter/0]).
 
@@ -100,6 +101,10 @@ table_hash() -> ?CTL_TABLE_HASH.
 %% The tables, in the order of their files; that of counters/0 is the order of stats_reply.
 -spec messages() -> [{Name :: atom(), Code :: byte(), way(), [{Field :: atom(), type()}]}].
 messages() -> ?CTL_MESSAGES.
+
+%% What both sides keep to, by its name in ctl.def.
+-spec limit(atom()) -> pos_integer().
+limit(Name) -> maps:get(Name, ?CTL_LIMITS).
 
 -spec statuses() -> [{status(), non_neg_integer()}].
 statuses() -> ?CTL_STATUSES.

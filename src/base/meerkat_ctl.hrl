@@ -3,7 +3,7 @@
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
--define(CTL_TABLE_HASH, 16#a69de39d149ae925).
+-define(CTL_TABLE_HASH, 16#d26b8538771b9b44).
 
 %% {Name, Code, Way, [{Field, Type}]}
 -define(CTL_MESSAGES, [
@@ -213,6 +213,16 @@
     {udp, 1}
 ]).
 
+%% What both sides keep to.
+-define(CTL_LIMITS, #{
+    workers_max => 64,
+    listeners_max => 32,
+    realm_bytes_max => 127,
+    pools_max => 256,
+    rules_max => 4096,
+    promise_bytes_max => 512
+}).
+
 %% {Name, counter | drop, Help}, in the order of stats_reply
 -define(CTL_COUNTERS, [
     {client_packets, counter,
@@ -252,33 +262,33 @@
     {icmp_errors, counter,
         "ICMP errors received for datagrams sent to peers"},
     {gso_runs, counter,
-        "pieces of several datagrams handed to the kernel at once (UDP_SEGMENT)"},
+        "runs of several datagrams given to the kernel as one (UDP_SEGMENT)"},
     {gso_datagrams, counter,
-        "datagrams sent in such pieces"},
+        "datagrams sent in such runs"},
     {gso_refused, counter,
-        "such pieces the kernel refused, whose datagrams went one by one"},
+        "such runs that the kernel refused; their datagrams were sent singly"},
     {gro_runs, counter,
-        "pieces of several datagrams received at once (UDP_GRO)"},
+        "runs of several datagrams received as one (UDP_GRO)"},
     {gro_datagrams, counter,
-        "datagrams received in such pieces"},
+        "datagrams received in such runs"},
     {too_short, drop,
-        "datagram of fewer bytes than any message has"},
+        "datagram shorter than any message"},
     {source_port_zero, drop,
         "datagram of a client from port 0, where nobody can be answered"},
     {not_stun, drop,
-        "first byte of no protocol spoken here"},
+        "the first byte is of no protocol that is served"},
     {bad_cookie, drop,
-        "no magic cookie (RFC 3489, or chance)"},
+        "STUN without the magic cookie (RFC 3489, or not STUN at all)"},
     {bad_length, drop,
-        "length field is not the datagram's"},
+        "length field does not fit the datagram"},
     {bad_attribute, drop,
-        "attribute passes the end of the message"},
+        "an attribute that ends beyond the message"},
     {bad_fingerprint, drop,
         "FINGERPRINT present and wrong, or not last"},
     {unknown_method, drop,
         "method unknown, or not one a client may use with this class"},
     {response_class, drop,
-        "a response, though nothing was asked"},
+        "a response; the relay asks no client anything"},
     {unknown_attribute, drop,
         "indication with an unknown comprehension-required attribute"},
     {no_allocation, drop,
@@ -298,25 +308,25 @@
     {truncated, drop,
         "datagram longer than the receive buffer, or than one with a header more may be"},
     {over_bandwidth, drop,
-        "datagram over the bandwidth of its allocation, user or server"},
+        "datagram beyond the bandwidth limit of its allocation, user or server"},
     {erlang_behind, drop,
-        "request not taken: too many wait for Erlang (clients retransmit)"},
+        "request not taken, for too many wait for Erlang already (the client sends it again)"},
     {request_too_long, drop,
-        "request longer than any request need be"},
+        "request of more than 4096 bytes"},
     {late_answer, drop,
-        "answer from Erlang to a request forgotten meanwhile"},
+        "answer from Erlang to a request that was given up meanwhile"},
     {over_rate, drop,
-        "answer to a stranger, or request after too many with wrong credentials, of a source that had its share"},
+        "answer to a stranger, or request after too many with wrong credentials: the source's share is used up"},
     {relayed_source, drop,
         "Allocate from a relayed address of this server"},
     {carry_full, drop,
-        "payload of a client that moved, lost between two workers"},
+        "payload of a client that moved, for which the way to its worker had no room"},
     {send_failed, drop,
         "the kernel refused to send, or the way to the client is gone"},
     {receive_queue_full, drop,
-        "datagram the socket's receive buffer had no room for, or to a listener without a byte in it"},
+        "datagram for which the socket's receive buffer had no room, or an empty one to a listener"},
     {no_buffers, drop,
-        "receive buffers ran out and were armed anew"}
+        "receive buffers ran out, and the receive was started again"}
 ]).
 
 -define(CTL_UINT(V, Bits), is_integer(V), V >= 0, V < 1 bsl Bits).

@@ -8,12 +8,14 @@
 %% The Debian packages of the libraries for XMPP that are not there, or do not work.
 -spec missing_for_xmpp() -> [string()].
 missing_for_xmpp() ->
-    [Package || {Package, Use} <- [{"erlang-p1-xml", fun try_xml/0},
-                                   {"erlang-p1-stringprep", fun try_stringprep/0}],
-                not works(Use)].
+    [Package || {Package, App, Use} <- [{"erlang-p1-xml", fast_xml, fun try_xml/0},
+                                        {"erlang-p1-stringprep", stringprep, fun try_stringprep/0}],
+                not works(App, Use)].
 
-works(Use) ->
+%% No boot file starts them.
+works(App, Use) ->
     try
+        _ = application:ensure_all_started(App),
         Use()
     catch
         error:_ -> false
@@ -25,11 +27,4 @@ try_xml() ->
     is_binary(fxml:element_to_binary({xmlel, <<"a">>, [], []})).
 
 try_stringprep() ->
-    try
-        is_binary(stringprep:nodeprep(<<"a">>))
-    catch
-        error:nif_not_loaded ->
-            %% Its application does not run.
-            _ = stringprep:start(),
-            is_binary(stringprep:nodeprep(<<"a">>))
-    end.
+    is_binary(stringprep:nodeprep(<<"a">>)).

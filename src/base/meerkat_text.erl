@@ -2,7 +2,7 @@
 %% network passes escape/1 first, so that a log line stays one line and no terminal obeys it.
 -module(meerkat_text).
 
--export([escape/1, ip/1, address/1, network/1, duration/1, session/1, allocations/1]).
+-export([escape/1, printable/1, ip/1, address/1, network/1, duration/1, session/1, allocations/1]).
 
 %% Bytes of a stranger's text that a log shows; USERNAME may have 763.
 -define(SHOWN, 128).
@@ -14,6 +14,14 @@ escape(Text) when byte_size(Text) > ?SHOWN ->
     [escape_all(binary:part(Text, 0, ?SHOWN)), "..."];
 escape(Text) ->
     escape_all(Text).
+
+%% A whole text, uncut, with its lines and backslashes: what another program has put into words.
+-spec printable(binary()) -> unicode:chardata().
+printable(Text) ->
+    [case Part of
+         <<C>> when C =:= $\n; C =:= $\\ -> C;
+         _ -> escape_all(Part)
+     end || Part <- re:split(Text, "([\n\\\\])")].
 
 -spec ip(inet:ip_address()) -> string().
 ip(Ip) ->

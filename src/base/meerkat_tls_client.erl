@@ -12,7 +12,9 @@ is_there() ->
 %% For ssl:connect, or httpc. `cacert`: a PEM file in place of the system's list.
 -spec options(Name :: string(), #{cacert => file:name_all(), _ => _}) -> [ssl:tls_client_option()].
 options(Name, Given) ->
-    [{verify, verify_peer}, {depth, 8}, {server_name_indication, Name},
+    %% What goes wrong is in the result; OTP's notice would stand between a command's words.
+    [{log_level, none},
+     {verify, verify_peer}, {depth, 8}, {server_name_indication, Name},
      {customize_hostname_check, [{match_fun, public_key:pkix_verify_hostname_match_fun(https)}]}
      | trusted(Name, Given)].
 

@@ -141,8 +141,12 @@ format_summary(error, Steps) ->
           {Username :: binary(), Password :: binary()} when Secret :: unicode:chardata().
 rest_credentials(Secret, Name, Ttl) ->
     Username = unicode:characters_to_binary(
-        [integer_to_list(erlang:system_time(second) + Ttl), ":", Name]),
-    Key = unicode:characters_to_binary(Secret),
+        [integer_to_list(meerkat_clock:wall_s() + Ttl), ":", Name]),
+    %% A secret is bytes, be they text or not.
+    Key = case is_binary(Secret) of
+        true -> Secret;
+        false -> unicode:characters_to_binary(Secret)
+    end,
     {Username, base64:encode(crypto:mac(hmac, sha, Key, Username))}.
 
 %% ----------------------------------------------------------------------------------- procedure
@@ -526,7 +530,8 @@ server(_) ->
 environment_ip() ->
     case environment(["RELAY_IP", "MONGOOSEICE_UDP_RELAY_IP"]) of
         false -> {127, 0, 0, 1};
-        {Name, Text} ->
+        {Name, Value} ->
+            Text = unicode:characters_to_list(Value),
             case inet:parse_strict_address(Text) of
                 {ok, Ip} -> Ip;
                 {error, _} -> wrong([Name, "=", Text, " is no IP address; or name the server: ",
@@ -539,7 +544,7 @@ environment_port() ->
         false -> 3478;
         {Name, Text} ->
             case string:to_integer(Text) of
-                {Port, ""} when Port >= 1, Port =< 65535 -> Port;
+                {Port, <<>>} when Port >= 1, Port =< 65535 -> Port;
                 _ -> wrong([Name, "=", Text, " is no port from 1 to 65535"])
             end
     end.
@@ -567,9 +572,9 @@ from_secret(Secret) ->
 %% The first of these variables that is set to something.
 environment([]) -> false;
 environment([Name | More]) ->
-    case os:getenv(Name) of
-        Unset when Unset =:= false; Unset =:= "" -> environment(More);
-        Value -> {Name, Value}
+    case meerkat_env:get(Name) of
+        none -> environment(More);
+        {ok, Value} -> {Name, Value}
     end.
 
 -spec wrong(unicode:chardata()) -> no_return().

@@ -4,7 +4,7 @@
 -module(meerkat_config).
 
 -export([load/1, effective/1]).
--import(meerkat_config_origin, [at/1, named/2]).
+-import(meerkat_config_origin, [at/1]).
 
 -export_type([config/0, options/0, host/0, listener/0]).
 
@@ -34,6 +34,7 @@
     username_anonymity := boolean(),
     credential_leeway := non_neg_integer(),
     credential_sha256 := boolean(),
+    credential_name_first := boolean(),
     expire_with_credentials := boolean(),
     failed_authentication_rate := non_neg_integer(),
     total_quota := non_neg_integer(),
@@ -86,7 +87,7 @@
     bindable := fun((inet:ip_address()) -> boolean())
 }.
 %% file: the default is what CONFIG_FILE of the environment says, if anything; env: the default is
-%% environment/0; terms: in place of a file.
+%% that of this process; terms: in place of a file.
 -type options() :: #{
     file => none | file:name_all(),
     terms => meerkat_config_terms:terms(),
@@ -110,7 +111,10 @@
 -spec load(options()) ->
     {ok, config(), Warnings :: [unicode:chardata()]} | {error, [unicode:chardata(), ...]}.
 load(Options) ->
-    Env = env_map(maps:get(env, Options, environment())),
+    Given = env_map(maps:get(env, Options, meerkat_env:all())),
+    Env = maps:filter(fun(Variable, Text) ->
+        not meerkat_env:is_service_link(Variable, Text)
+    end, Given),
     Host = maps:get(host, Options, host()),
     case leaves(file(Options, Env)) of
         {ok, Read} ->
@@ -124,7 +128,7 @@ load(Options) ->
                 [] ->
                     Nobody = [Warning || not is_map_key(terms, Options),
                                          Warning <- meerkat_config_rules:nobody(Resolved)],
-                    Warnings = Tcp ++ unknown_names(Env) ++ Nobody
+                    Warnings = service_links(Given) ++ Tcp ++ unknown_names(Env) ++ Nobody
                         ++ meerkat_config_rules:warnings(Resolved),
                     derive(Resolved, Host, Warnings);
                 Mistakes -> {error, Mistakes}
@@ -137,18 +141,6 @@ load(Options) ->
 -spec effective(config()) -> [setting()].
 effective(#{settings := Settings}) ->
     Settings.
-
-%% The environment of this process, as bytes.
--spec environment() -> [{binary(), binary()}].
-environment() ->
-    [{os_bytes(Name), os_bytes(Value)} || {Name, Value} <- os:env()].
-
-%% Undoes what Erlang did to bytes of the system.
-os_bytes(Text) ->
-    case unicode:characters_to_binary(Text, unicode, file:native_name_encoding()) of
-        Bytes when is_binary(Bytes) -> Bytes;
-        _ -> unicode:characters_to_binary(Text)
-    end.
 
 host() ->
     #{
@@ -196,7 +188,7 @@ by_key(Scalars) ->
     ).
 
 name(File) when is_binary(File) -> File;
-name(File) -> os_bytes(filename:flatten(File)).
+name(File) -> meerkat_env:bytes(filename:flatten(File)).
 
 %% Longer names no file has, and the reader takes for a mistake of ours.
 read(File) when byte_size(File) > ?FILE_NAME_MAX ->
@@ -330,16 +322,39 @@ tcp(#{?TCP_ENABLED := Text}) ->
 tcp(_) ->
     {[], []}.
 
+%% Of our own names; nobody else's are looked at.
+service_links(Given) ->
+    [[Name, " is ", meerkat_config_value:quote(maps:get(Name, Given)), ", which Kubernetes sets "
+      "for a Service of that name: it has no effect here"]
+     || Name <- meerkat_config_schema:environment(), is_map_key(Name, Given),
+        meerkat_env:is_service_link(Name, maps:get(Name, Given))].
+
 unknown_names(Env) ->
     Files = [meerkat_config_secret:variable(V) || V <- meerkat_config_schema:secret_variables()],
-    All = [?TCP_ENABLED | ?WITHOUT_EFFECT] ++ Files ++ meerkat_config_schema:environment(),
-    Known = [Name || <<?MONGOOSEICE, _/binary>> = Name <- All],
-    [
-        [meerkat_text:escape(Name), " is not a variable Meerkat knows; it has no effect",
-            meant(Name, Known, "")]
-     || <<?MONGOOSEICE, _/binary>> = Name <- lists:sort(maps:keys(Env)),
-        not lists:member(Name, Known)
-    ].
+    All = [<<"CONFIG_FILE">>, ?TCP_ENABLED | ?WITHOUT_EFFECT] ++ Files
+        ++ meerkat_config_schema:environment(),
+    lists:append([unknown_name(Name, All) || Name <- lists:sort(maps:keys(Env)),
+                                             not lists:member(Name, All)]).
+
+unknown_name(<<?MONGOOSEICE, _/binary>> = Name, All) ->
+    Known = [K || <<?MONGOOSEICE, _/binary>> = K <- All],
+    [no_effect(Name, meant(Name, Known, ""))];
+%% Others are not ours, unless they are nearly: an environment has much in it.
+unknown_name(Name, All) ->
+    Known = [K || K <- All, string:prefix(K, ?MONGOOSEICE) =:= nomatch],
+    case meerkat_config_schema:nearest(Name, Known, fun slip/1) of
+        {ok, Near} -> [no_effect(Name, ["; did you mean ", Near, "?"])];
+        error -> []
+    end.
+
+%% Letters in which a slip of the pen differs from the name that is meant. Short ones are like too
+%% many.
+slip(Candidate) when byte_size(Candidate) >= 9 -> 2;
+slip(Candidate) when byte_size(Candidate) >= 7 -> 1;
+slip(_) -> 0.
+
+no_effect(Name, Meant) ->
+    [meerkat_text:escape(Name), " is not a variable Meerkat knows; it has no effect", Meant].
 
 %%
 %% The map
@@ -383,13 +398,8 @@ secrets(#{secret := {random, default}}) ->
     Warning = "no secret is set: each start draws one; STUN_SECRET or the key secret sets one "
         "that lasts",
     {[base64:encode(crypto:strong_rand_bytes(24))], [Warning]};
-secrets(#{secret := {Secrets, _}} = Resolved) ->
-    Padded = [
-        [named(secret, Resolved), " begins or ends with white space, which counts"]
-     || Secret <- Secrets,
-        re:run(Secret, "^\\s|\\s$") =/= nomatch
-    ],
-    {Secrets, lists:usort(Padded)}.
+secrets(#{secret := {Secrets, _}}) ->
+    {Secrets, []}.
 
 settings(Resolved, Relays) ->
     [

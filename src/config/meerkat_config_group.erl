@@ -25,7 +25,7 @@ fields(listeners) ->
     [
         {<<"port">>, {integer, 0, 65535}, required},
         {<<"ip">>, listen_address, optional},
-        {<<"realm">>, {opaque_string, 127}, optional}
+        {<<"realm">>, {opaque_string, meerkat_ctl:limit(realm_bytes_max)}, optional}
     ];
 fields(relays) ->
     [
@@ -36,7 +36,7 @@ fields(relays) ->
     ];
 fields(realms) ->
     [
-        {<<"name">>, {opaque_string, 127}, required},
+        {<<"name">>, {opaque_string, meerkat_ctl:limit(realm_bytes_max)}, required},
         {<<"secret">>, {list, secret}, optional},
         {<<"users">>, users, optional},
         {<<"total_quota">>, {integer, 0, 131072}, optional},

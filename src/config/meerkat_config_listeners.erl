@@ -6,9 +6,6 @@
 
 -export([listeners/1, mistakes/1]).
 
-%% A relay has no room for more (transport.h); `any` is two of them.
--define(LISTENERS_MAX, 32).
-
 %% As the server takes them, in the order of the keys.
 -spec listeners(meerkat_config_origin:resolved()) -> [meerkat_config:listener(), ...].
 listeners(Resolved) ->
@@ -101,12 +98,14 @@ bound(Ip) -> [Ip].
 is_wildcard(Ip) ->
     lists:all(fun(Part) -> Part =:= 0 end, tuple_to_list(Ip)).
 
+%% A relay has no room for more; `any` is two of them.
 too_many(All, Resolved) ->
+    Most = meerkat_ctl:limit(listeners_max),
     case lists:sum([length(bound(Ip)) || #{ip := Ip} <- All]) of
-        N when N > ?LISTENERS_MAX ->
+        N when N > Most ->
             [
                 io_lib:format("~ts: that makes ~b addresses to listen on (any is two); at most "
-                              "~b can be", [origin(lists:last(All), Resolved), N, ?LISTENERS_MAX])
+                              "~b can be", [origin(lists:last(All), Resolved), N, Most])
             ];
         _ ->
             []

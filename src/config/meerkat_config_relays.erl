@@ -5,7 +5,7 @@
 
 -import(meerkat_config_origin, [at/1, named/2]).
 
--export([relays/2, overlapping/1, shown/1]).
+-export([relays/2, overlapping/1, shown/1, most/0]).
 -export_type([relay/0]).
 
 %% `local` is bound, `advertised` is what clients are told; they differ behind a 1:1 NAT.
@@ -17,6 +17,10 @@
     _ => _
 }.
 
+%% Addresses there may be at a time: a relay has room for some more, over its whole life.
+-spec most() -> pos_integer().
+most() -> meerkat_ctl:limit(pools_max) div 4.
+
 %% Each with its key, relay_ip or relays. Without either key: the address of the IPv4 default route,
 %% and of the IPv6 one where there is one.
 -spec relays(meerkat_config_origin:resolved(), meerkat_config:host()) ->
@@ -26,10 +30,21 @@ relays(Resolved, Host) ->
     Relays = [Relay || {ok, Relay, _} <- Found],
     Warnings = lists:append([W || {ok, _, W} <- Found]) ++ lone_ports(Relays, Resolved),
     Mistakes = [Mistake || {error, Mistake} <- Found] ++ no_range(Relays)
-        ++ clashes(Relays, Resolved),
+        ++ clashes(Relays, Resolved) ++ too_many(Relays, Resolved),
     case Mistakes of
         [] -> {ok, Relays, Warnings};
         _ -> {error, Mistakes}
+    end.
+
+too_many(Relays, Resolved) ->
+    case length(Relays) > most() of
+        true ->
+            Keys = lists:usort([Key || #{key := Key} <- Relays]),
+            [[lists:join(" and ", [named(Key, Resolved) || Key <- Keys]),
+              io_lib:format(" make ~b addresses to relay from; at most ~b can be",
+                            [length(Relays), most()])]];
+        false ->
+            []
     end.
 
 named_ones(#{relay_ip := {auto, _}, relays := {[_ | _], _}}, _Host) ->

@@ -106,12 +106,36 @@ realms(#{realms := {Realms, _}, realm := {Own, _}, extra_listeners := {Listeners
 
 %% What can be, but hardly is what was meant.
 -spec warnings(meerkat_config_origin:resolved()) -> [unicode:chardata()].
-warnings(#{realms := {Realms, _}, extra_listeners := {Listeners, _}}) ->
+warnings(#{realms := {Realms, _}, extra_listeners := {Listeners, _}} = Resolved) ->
     Named = [Name || #{realm := Name} <- Listeners],
     [
         [realm(Realm), "no listener has this realm; extra_listeners gives it one"]
      || #{name := Name} = Realm <- Realms, not lists:member(Name, Named)
-    ].
+    ] ++ lists:usort([[Whose, Which, ", which counts"]
+                      || {Whose, Secret} <- all_secrets(Resolved), Which <- unlikely(Secret)]).
+
+%% Every secret and password there is, and how to name it.
+all_secrets(#{secret := {Secrets, _}, users := {Users, _}, realms := {Realms, _},
+              http_token := {Token, _}, xmpp_secret := {Component, _}} = Resolved) ->
+    Own = [{secret, S} || Secrets =/= random, S <- Secrets]
+        ++ [{http_token, Token} || Token =/= undefined]
+        ++ [{xmpp_secret, Component} || Component =/= undefined],
+    [{named(Key, Resolved), Secret} || {Key, Secret} <- Own]
+        ++ passwords([named(users, Resolved), ": "], Users)
+        ++ lists:append([[{[realm(Realm), "secret"], S} || S <- maps:get(secret, Realm, [])]
+                             ++ passwords([realm(Realm), "users: "], maps:get(users, Realm, #{}))
+                         || Realm <- Realms]).
+
+passwords(Where, Users) ->
+    [{[Where, "the password of ", meerkat_config_value:quote(Name)], Password}
+     || {Name, {password, Password}} <- lists:sort(maps:to_list(Users))].
+
+%% What an editor, a shell or a file for `docker run --env-file` has left in it.
+unlikely(Secret) ->
+    [" begins or ends with white space" || re:run(Secret, "^\\s|\\s$") =/= nomatch]
+        ++ [" stands in quotation marks"
+            || re:run(Secret, "^(['\"]).*\\1$", [dotall, dollar_endonly]) =/= nomatch]
+        ++ [" begins with #, as a comment would" || re:run(Secret, "^#") =/= nomatch].
 
 %% That nobody can come in; who embeds a server may have users of their own.
 -spec nobody(meerkat_config_origin:resolved()) -> [unicode:chardata()].

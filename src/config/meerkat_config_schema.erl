@@ -2,7 +2,7 @@
 %% tests go by this table. It knows neither how a value is read nor what it is used for.
 -module(meerkat_config_schema).
 
--export([rows/0, find/1, keys/0, environment/0, nearest/2]).
+-export([rows/0, find/1, keys/0, environment/0, nearest/2, nearest/3]).
 -export([plain/0, made/1, part/1]).
 -export([secret_keys/0, secret_fields/0, secret_variables/0]).
 -export([example/0, markdown/0]).
@@ -56,254 +56,264 @@ rows() ->
             "Addresses to listen on: `any` (0.0.0.0 and ::), or one or more IP addresses."),
         row(listen_port, {integer, 0, 65535}, 3478,
             ["LISTEN_PORT", "MONGOOSEICE_UDP_PORT", "TURN_PORT"], yes, [{made, listeners}],
-            "UDP port to listen on. 0 lets the system choose one; the start prints it."),
+            "UDP port to listen on. With 0 the system chooses one, which is printed at the start."),
         row(extra_listeners, listeners, [], [], yes, [{made, listeners}],
             <<"( { port = 3480; realm = \"a.example\"; }, { port = 443; ip = \"127.0.0.1\"; } )">>,
-            "More to listen on, besides listen_ip and listen_port: a UDP port each and, as wanted, "
-            "one IP address (default any) and a realm of its own. Secret, users and limits are "
-            "those of that name in `realms`, else the same for all; relay addresses are for all."),
+            "More listeners beside listen_ip and listen_port. Each has a UDP port and, if wanted, "
+            "one IP address (default: any) and a realm of its own. A realm that is in `realms` "
+            "brings its secret, users and limits; any other has those of the server. Relay "
+            "addresses are shared by all."),
         row(udp_enabled, boolean, true, ["UDP_ENABLED", "MONGOOSEICE_UDP_ENABLED"], yes,
             [{made, listeners}],
-            "Whether to serve UDP. It is the only transport so far, so `false` leaves nothing to "
-            "serve: the server does not start, and a reload is refused."),
+            "Whether to serve UDP. UDP is the only transport so far: with `false` there is nothing "
+            "to serve, so the server does not start, and a reload is refused."),
         row(relay_ip, {list, relay_ip}, auto,
             ["RELAY_IP", "MONGOOSEICE_UDP_RELAY_IP", "EXTERNAL_IP_ADDRESS"], yes, [{made, relays}],
             <<"\"203.0.113.5\"">>,
-            "The addresses peers see, bound and told to clients. Behind a 1:1 NAT either write "
-            "`ADVERTISED/BOUND`, or an address that this machine does not have: then the default "
-            "route's address of its family is bound and this one is told to clients. Of several "
-            "of a family a client gets the one it sent its request to, if it is among them and "
-            "has a port free, else the one with most ports free. Without it and without relays: "
-            "the address of the IPv4 default route, and of the IPv6 one where there is one."),
+            "The addresses that peers see: bound on this machine and told to clients. Behind a 1:1 "
+            "NAT write `ADVERTISED/BOUND`, or an address that this machine does not have: then the "
+            "default route's address of its family is bound, and this one is told to clients. If "
+            "there are several of a family, a client gets the one that it sent its request to, if "
+            "that is among them and has a port free; otherwise the one with most ports free. "
+            "Without it and without `relays`: the address of the IPv4 default route, and that of "
+            "the IPv6 default route if there is one."),
         row(relays, relays, [], [], yes, [{made, relays}],
             <<"( { ip = \"10.0.0.6\"; advertised = \"203.0.113.6\"; max_port = 50000; } )">>,
-            "Addresses to relay from, each with what clients are told in its place (1:1 NAT; "
-            "default: itself) and ports of its own (default: min_port and max_port). They come "
-            "beside those of relay_ip, if that is set, and may share an address where their ports "
-            "do not overlap."),
+            "More addresses to relay from. Each may have an address that clients are told in its "
+            "place (1:1 NAT; default: itself) and ports of its own (default: min_port and "
+            "max_port). They are used beside those of relay_ip, if that is set. Two of them may "
+            "share an address if their ports do not overlap."),
         row(min_port, {integer, 1, 65535}, 49152, ["MIN_PORT"], yes, [{made, relays}],
-            "First port of the range relayed addresses are taken from."),
+            "First port of the range that relayed addresses are taken from."),
         row(max_port, {integer, 1, 65535}, 65535, ["MAX_PORT"], yes, [{made, relays}],
             "Last port of that range."),
         row(secret, {list, secret}, random, ["STUN_SECRET", "MONGOOSEICE_STUN_SECRET"], yes,
             [{made, secrets}],
             <<"\"change me\"">>,
-            "The shared secret. It is the password of any username, and it signs REST "
-            "credentials (username `expiry:name` or `expiry`, password HMAC-SHA1 of it: "
-            "docs/mongooseim.md). A file may give "
-            "several, `(\"new\", \"old\")`, to change it without a break. It may lie in a file, "
-            "one secret a line: `secret_file`, STUN_SECRET_FILE, MONGOOSEICE_STUN_SECRET_FILE. "
-            "Without it: a random one, drawn afresh at each start."),
+            "The shared secret. It is the password of any username, and it signs time-limited "
+            "credentials (username `expiry:name` or `expiry`, password HMAC-SHA1 of the username: "
+            "docs/mongooseim.md). A file may give several, `(\"new\", \"old\")`, so that it can be "
+            "changed without a break. It may lie in a file of its own, one secret a line: "
+            "`secret_file`, STUN_SECRET_FILE, MONGOOSEICE_STUN_SECRET_FILE. Without it each start "
+            "makes a random one."),
         row(users, users, #{}, ["TURN_USERNAME", "TURN_PASSWORD"], yes, [config],
             <<"( { name = \"alice\"; password = \"wonderland\"; } )">>,
-            "Users with a password of their own, which then is the only one that fits. `key`, in "
-            "place of `password`, is MD5(name:realm:password) in 32 hexadecimal digits; such a "
-            "user cannot come in by SHA-256, which clients choose that know it. Names, passwords "
-            "and realms are prepared as RFC 8265 (OpaqueString) has it. The two variables stand "
-            "for one user and are set together; a password may lie in a file: `password_file`, "
-            "TURN_PASSWORD_FILE, and so may a key: `key_file`."),
-        row(realm, {opaque_string, 127}, <<"udp.localhost.local">>,
-            ["REALM", "MONGOOSEICE_UDP_REALM"], yes, [config],
-            "The realm sent with every challenge. Clients answer with what they were told, so "
-            "any text does; the default is MongooseICE's."),
+            "Users with passwords of their own. For such a user the shared secret is no password. "
+            "In place of `password`, `key` may be given: MD5(name:realm:password) in 32 "
+            "hexadecimal digits. A user with a key cannot use SHA-256, which clients that know it "
+            "choose. Names, passwords and realms are prepared as RFC 8265 (OpaqueString) says. The "
+            "two variables stand for one user and are set together. A password may lie in a file: "
+            "`password_file`, TURN_PASSWORD_FILE; so may a key: `key_file`."),
+        row(realm, {opaque_string, meerkat_ctl:limit(realm_bytes_max)},
+            <<"udp.localhost.local">>, ["REALM", "MONGOOSEICE_UDP_REALM"], yes, [config],
+            "The realm that is sent with every challenge. Clients answer with what they were told, "
+            "so any text will do; the default is MongooseICE's."),
         row(realms, realms, [], [], yes, [{made, realms}],
             <<"( { name = \"a.example\"; secret = \"theirs\"; user_quota = 5; } )">>,
-            "Realms with secrets, users and limits of their own, for the listeners that name "
-            "them (extra_listeners): secret, secret_file, users, user_quota, total_quota (within "
-            "that of the server), max_allocations_per_address, max_bps, user_bps, "
-            "default_lifetime, max_lifetime. What a realm does not say it has from the key of "
-            "that name; `secret = ()` is none. There the REALM of a request must be this one, and "
-            "nobody of another realm has a say."),
+            "Realms with secrets, users and limits of their own, for the listeners that name them "
+            "(extra_listeners). A realm may set secret, secret_file, users, user_quota, "
+            "total_quota (within that of the server), max_allocations_per_address, max_bps, "
+            "user_bps, default_lifetime and max_lifetime. What it does not set it has from the key "
+            "of the same name; `secret = ()` means none. In such a realm the REALM of a request "
+            "must be this one, and users of other realms are not known."),
         row(strict_realm, boolean, false, ["STRICT_REALM"], yes, [config],
             "Refuse requests whose REALM is not ours. Off: a request is checked with the realm "
-            "it carries, as MongooseICE does."),
+            "that it carries, as MongooseICE does."),
         row(password_algorithms, boolean, true, ["PASSWORD_ALGORITHMS"], yes, [config],
-            "Offer to hash passwords with SHA-256, or MD5 (RFC 8489). Clients that do not know "
-            "the offer use MD5."),
+            "Offer clients to hash passwords with SHA-256 or MD5 (RFC 8489). Clients that do not "
+            "know this offer use MD5."),
         row(require_sha256, boolean, false, ["REQUIRE_SHA256"], yes, [config],
-            "Refuse passwords hashed with MD5, and so every client that knows nothing else, "
+            "Refuse passwords hashed with MD5. This refuses every client that knows nothing else, "
             "browsers among them."),
         row(credential_leeway, {integer, 0, 3600}, 0, ["CREDENTIAL_LEEWAY"], yes, [config],
-            "Seconds that time-limited credentials are good for after their expiry, for where the "
-            "clock of whoever makes them is behind."),
+            "Seconds for which time-limited credentials are still good after their expiry, in case "
+            "the clock of the machine that makes them is behind."),
         row(credential_sha256, boolean, false, ["CREDENTIAL_SHA256"], yes, [config],
-            "Take time-limited credentials whose password is HMAC-SHA256 of the username too. "
-            "MongooseIM, ejabberd, prosody and coturn make it with SHA-1."),
+            "Accept also time-limited credentials whose password is HMAC-SHA256 of the username. "
+            "MongooseIM, ejabberd, prosody and coturn use SHA-1."),
+        row(credential_name_first, boolean, false, ["CREDENTIAL_NAME_FIRST"], yes, [config],
+            "Accept also time-limited usernames in the order `name:expiry`, as coturn does: the "
+            "name up to the first colon, unless that is all digits, then the expiry. Off: such a "
+            "username is one without a time limit."),
         row(expire_with_credentials, boolean, false, ["EXPIRE_WITH_CREDENTIALS"], yes, [config],
-            "End an allocation when the time-limited credentials end that it was made with, also "
-            "when that is sooner than default_lifetime. Off: it is refreshed no longer, and ends "
-            "up to max_lifetime later."),
+            "End an allocation when the time-limited credentials that it was made with expire, "
+            "even before default_lifetime. Off: the allocation cannot be refreshed any more, and "
+            "ends up to max_lifetime later."),
         row(username_anonymity, boolean, true, ["USERNAME_ANONYMITY"], yes, [config],
             "Ask clients that can to send a hash in place of their username (USERHASH). This is "
-            "done only where there are `users` and no `secret` is set: who is "
-            "behind a hash can be found among users, but not among all names that the secret "
-            "lets in, and earns 401."),
+            "done only where there are `users` and no `secret` is set: a hash can be looked up "
+            "among the users, but not among all the names that a secret is good for; for those it "
+            "is answered 401."),
         row(failed_authentication_rate, {integer, 0, 1000000}, 10,
             ["FAILED_AUTHENTICATION_RATE"], yes, [config],
-            "Failed attempts per second to come in under one username from one source address "
-            "(IPv4) or /64 network (IPv6); twice as many may come at once. Beyond that such "
-            "requests are not looked at and get no answer. The user from elsewhere and other "
-            "users from there are not affected. 0 is no limit."),
+            "Failed attempts per second for one username from one source address (IPv4) or /64 "
+            "network (IPv6); twice as many may come at once. Requests beyond that are not checked "
+            "and get no answer. The same user from elsewhere, and other users from there, are not "
+            "affected. 0 means no limit."),
         row(default_lifetime, {integer, 60, 86400}, 600, ["DEFAULT_LIFETIME"], yes,
             [{limits, default_lifetime}],
-            "Seconds an allocation lives when its client asks for less, or for nothing."),
+            "Lifetime of an allocation in seconds when the client asks for less, or for none."),
         row(max_lifetime, {integer, 600, 86400}, 3600, ["MAX_LIFETIME"], yes,
             [{limits, max_lifetime}],
-            "Most seconds a client may ask for."),
+            "Longest lifetime in seconds that a client may ask for."),
         row(nonce_lifetime, {integer, 60, 86400}, 3600, ["NONCE_LIFETIME"], yes,
             [{relay, nonce_lifetime_s}],
-            "Seconds a nonce is good for, after which clients are challenged again (438)."),
+            "Seconds for which a nonce is good. Afterwards clients are challenged again (438)."),
         row(rfc5766_channel_numbers, boolean, false, ["RFC5766_CHANNEL_NUMBERS"], yes, [config],
-            "Accept channel numbers 0x5000-0x7FFF too, which RFC 8656 took away and older "
-            "clients use. On by default when a MONGOOSEICE_ variable is set: its clients do."),
+            "Accept also channel numbers 0x5000 to 0x7FFF, which RFC 8656 took away and older "
+            "clients use. On by default when a MONGOOSEICE_ variable is set, because its clients "
+            "use them."),
         row(rfc5780, boolean, false, ["RFC5780"], yes, [{made, listeners}],
-            "Help clients discover what their NAT does (RFC 5780): answer CHANGE-REQUEST, "
+            "Let clients find out what their NAT does (RFC 5780): answer CHANGE-REQUEST, "
             "RESPONSE-PORT and PADDING in Binding requests. Needs a second address, see "
-            "alternate_listen_ip; no NAT may be between clients and these addresses."),
+            "alternate_listen_ip. There must be no NAT between clients and these addresses."),
         row(alternate_listen_ip, {list, relay_address}, [], ["ALTERNATE_LISTEN_IP"], yes,
             [{made, listeners}],
             <<"\"203.0.113.6\"">>,
-            "With rfc5780: a second address to listen on, at most one IPv4 and one IPv6, each "
-            "beside the one address of its family in listen_ip. Both listen on listen_port and "
-            "on alternate_listen_port."),
+            "With rfc5780: a second address to listen on, at most one IPv4 and one IPv6 address, "
+            "each beside the one address of its family in listen_ip. Both addresses listen on "
+            "listen_port and on alternate_listen_port."),
         row(alternate_listen_port, {integer, 1, 65535}, 3479, ["ALTERNATE_LISTEN_PORT"], yes,
             [{made, listeners}],
             "With rfc5780: the second UDP port to listen on."),
         row(rfc3489_compatibility, boolean, false, ["RFC3489_COMPATIBILITY"], yes,
             [{relay, rfc3489}],
-            "Answer Binding requests of RFC 3489, which have no magic cookie, too. Such an "
-            "answer has MAPPED-ADDRESS and nothing else."),
+            "Answer also Binding requests of RFC 3489, which have no magic cookie. The answer has "
+            "MAPPED-ADDRESS and nothing else."),
         row(mobility, boolean, false, ["MOBILITY"], yes, [config],
-            "Let clients that ask for it take their allocation along to another address "
-            "(RFC 8016)."),
+            "Let clients that ask for it keep their allocation when their address changes (RFC "
+            "8016)."),
         row(allowed_peers, {list, network}, [], ["ALLOWED_PEERS"], yes, [config],
             <<"( \"10.0.0.0/8\" )">>,
-            "Networks clients may reach although they are forbidden otherwise: by `denied_peers`, "
-            "or because they are private, loopback, link-local or reserved. A relay whose own "
-            "address is of such a kind may reach that kind anyway."),
+            "Networks that clients may reach although `denied_peers` forbids them, or although "
+            "they are private, loopback, link-local or reserved. A server whose own relay address "
+            "is of one of these kinds may reach that kind anyway."),
         row(denied_peers, {list, network}, [], ["DENIED_PEERS"], yes, [config],
             <<"( \"203.0.113.0/24\" )">>,
-            "Networks clients may not reach, unless `allowed_peers` has them."),
+            "Networks that clients may not reach, except for what `allowed_peers` has."),
         row(max_allocations, {integer, 1, 131072}, 16384, ["MAX_ALLOCATIONS"], no,
             [{relay, sessions_max}],
-            "Most allocations at a time; the memory for them is taken at start."),
+            "Most allocations at a time. The memory for them is reserved at the start."),
         row(total_quota, {integer, 0, 131072}, 0, ["TOTAL_QUOTA"], yes, [{quota, total}],
-            "Fewer allocations than max_allocations, for now; 0 is no less than that. Beyond "
-            "either, Allocate is answered 508."),
+            "Most allocations at a time, below max_allocations; 0 means that only max_allocations "
+            "counts. Beyond either, Allocate is answered 508."),
         row(user_quota, {integer, 0, 131072}, 0, ["USER_QUOTA"], yes, [{quota, user}],
-            "Most allocations of one user, beyond which Allocate is answered 486; 0 is no limit. "
-            "Of a time-limited username `expiry:name` only the name counts, so the credentials "
-            "of a day share one quota, and so do all users of a service that gives everybody the "
-            "same name. An expiry without a name, as prosody gives, counts for its source address "
+            "Most allocations of one user; beyond it Allocate is answered 486. 0 means no limit. "
+            "Of a time-limited username `expiry:name` only the name counts: all credentials of a "
+            "user share one quota, and so do all users of a service that gives everybody the same "
+            "name. An expiry without a name, as prosody gives, counts for its source address "
             "(IPv4) or /64 network (IPv6)."),
         row(max_allocations_per_address, {integer, 0, 131072}, 0,
             ["MAX_ALLOCATIONS_PER_ADDRESS"], yes, [{quota, source}],
-            "Most allocations from one source address (IPv4) or /64 network (IPv6), whoever the "
-            "users are, beyond which Allocate is answered 486; 0 is no limit. Many users may "
+            "Most allocations from one source address (IPv4) or /64 network (IPv6), of all its "
+            "users together; beyond it Allocate is answered 486. 0 means no limit. Many users may "
             "share an address."),
         row(max_bps, {integer, 0, 1000000000000}, 0, ["MAX_BPS"], yes, [{bandwidth, allocation}],
-            "Bytes per second that one allocation may relay, each direction by itself; what is "
-            "more is dropped. A datagram counts with its headers of IP and UDP, 28 bytes over "
-            "IPv4 and 48 over IPv6. 0 is no limit. A new value holds for new allocations."),
+            "Bytes per second that one allocation may relay, in each direction; what is more is "
+            "dropped. A datagram counts with its headers of IP and UDP: 28 bytes over IPv4, 48 "
+            "over IPv6. 0 means no limit. A new value holds for new allocations."),
         row(user_bps, {integer, 0, 1000000000000}, 0, ["USER_BPS"], yes, [{bandwidth, user}],
-            "Bytes per second that all allocations of one user, as user_quota knows users, may "
-            "relay together, each direction by itself; 0 is no limit."),
+            "Bytes per second that all allocations of one user (see user_quota) may relay "
+            "together, in each direction. 0 means no limit."),
         row(bps_capacity, {integer, 0, 1000000000000}, 0, ["BPS_CAPACITY"], yes,
             [{bandwidth, total}, {relay, bytes_per_s}],
-            "Bytes per second that all allocations may relay together, each direction by itself; "
-            "0 is no limit."),
+            "Bytes per second that all allocations may relay together, in each direction. 0 means "
+            "no limit."),
         row(unauthenticated_rate, {integer, 0, 1000000}, 100, ["UNAUTHENTICATED_RATE"], yes,
             [{relay, unauthenticated_rate}],
             "Answers per second to requests without good credentials (Binding, and the challenge "
-            "that comes before every allocation) for one source address (IPv4) or /64 network "
-            "(IPv6), so that nobody uses this server to flood a third party. 0 is no limit."),
+            "that comes before every allocation), for one source address (IPv4) or /64 network "
+            "(IPv6). The limit keeps this server from being used to flood others. 0 means no "
+            "limit."),
         row(unauthenticated_burst, {integer, 1, 1000000}, 1000, ["UNAUTHENTICATED_BURST"], yes,
             [{relay, unauthenticated_burst}],
-            "How many of those answers may go out at once."),
+            "How many of those answers may be sent at once."),
         row(alternate_server, {list, server}, [], ["ALTERNATE_SERVER"], yes, [settings],
             <<"( \"192.0.2.7:3478\", \"[2001:db8::7]:3478\" )">>,
-            "Servers that clients are sent to (300) while this one is drained; without one of the "
-            "client's family they are refused (508). Servers of one family share the clients."),
+            "Servers that clients are sent to (300) while this one is drained. Clients whose "
+            "address family none of them has are refused (508). Servers of one family share the "
+            "clients."),
         row(max_permissions, {integer, 1, 1024}, 64, ["MAX_PERMISSIONS"], yes,
             [{limits, max_peers}],
-            "Most permissions, and most channels, of one allocation. Memory is there for as many "
-            "for each of max_allocations as this was at the start."),
-        row(workers, {integer, 0, 255}, 0, ["WORKERS"], no, [{relay, workers}],
-            "Threads that move packets; 0 is one per CPU. They share out the clients among them, "
-            "so there are as many as at the start."),
+            "Most permissions of one allocation, and most channels. Memory for max_allocations "
+            "times this value is reserved at the start."),
+        row(workers, {integer, 0, meerkat_ctl:limit(workers_max)}, 0, ["WORKERS"], no,
+            [{relay, workers}],
+            "Threads that move packets; 0 means one per CPU. Each client belongs to one of them, "
+            "so their number cannot change while the server runs."),
         row(io_backend, {choice, ?IO_BACKENDS}, auto, ["IO_BACKEND"], no, [{relay, io_backend}],
-            "What moves packets. `auto` is `io_uring`, and `epoll` where that is refused: by "
-            "kernels before Linux 6.0, kernel.io_uring_disabled, Docker's default seccomp "
-            "profile. The log tells which, and why. With `io_uring` the server does not start "
-            "without it. Every worker is built on it when it begins, at the start."),
+            "What moves packets. `auto` is `io_uring`, or `epoll` where io_uring is refused: by "
+            "kernels before Linux 6.0, kernel.io_uring_disabled, Docker's default seccomp profile. "
+            "The log says which it is, and why. With `io_uring` the server does not start where it "
+            "is refused. The workers are built on it at the start."),
         row(receive_buffer, {integer, 4096, 1073741824}, 4194304, ["RECEIVE_BUFFER"], yes,
             [{relay, receive_buffer}],
-            "Bytes of datagrams that may wait in each socket. The kernel grants no more than "
-            "net.core.rmem_max but to a server with CAP_NET_ADMIN; the log tells if it is less. "
-            "Memory is taken only for what waits. A reload gives it to listeners, and to the "
-            "relayed addresses of allocations made from then on."),
+            "Bytes of datagrams that may wait in each socket. The kernel gives no more than "
+            "net.core.rmem_max, except to a server with CAP_NET_ADMIN; the log says if it gives "
+            "less. Memory is used only for what waits. After a reload, listeners have the new "
+            "value, and the relayed addresses of allocations that are made later."),
         row(send_buffer, {integer, 4096, 1073741824}, 4194304, ["SEND_BUFFER"], yes,
             [{relay, send_buffer}],
-            "The same for datagrams that wait to leave, and net.core.wmem_max."),
+            "The same for datagrams that wait to be sent, with net.core.wmem_max."),
         row(software, {text, 127}, undefined, ["SOFTWARE"], yes, [settings], <<"\"Meerkat\"">>,
-            "Text of the SOFTWARE attribute in answers; without it there is none."),
+            "Text of the SOFTWARE attribute in responses. Without it there is none."),
         row(http_listen, http_address, undefined, ["HTTP_LISTEN"], yes, [{http, listen}],
             <<"\"127.0.0.1:9641\"">>,
-            "Where to serve HTTP: metrics, health, credentials, a page on what the server does and "
-            "one to try it from a browser (docs/monitoring.md). A port alone is served to this "
+            "Where to serve HTTP: metrics, health, credentials, a status page and one that tries "
+            "the server from a browser (docs/monitoring.md). A port alone is served to this "
             "machine only. Without it there is no HTTP."),
         row(http_token, secret, undefined, ["HTTP_TOKEN"], yes, [{http, token}], <<"\"...\"">>,
-            "What /credentials wants to see before it makes credentials; without it there is no "
-            "/credentials. Whoever has it can let anybody relay."),
+            "The token that a request for /credentials must show; without it there is no "
+            "/credentials. Whoever has the token can let anybody relay."),
         row(xmpp_host, {list, xmpp_server}, [], ["XMPP_HOST"], yes, [{xmpp, servers}],
             <<"( \"127.0.0.1\", \"xmpp2.example.com:8888\" )">>,
-            "XMPP servers to be a component of (XEP-0114), each a name or address and, where it is "
-            "not xmpp_port, a port; one for each node of a cluster. Users are told of this server "
-            "with credentials of their own (XEP-0215): docs/xmpp.md. Without it there is no "
+            "XMPP servers to be a component of (XEP-0114), one for each node of a cluster. Each is "
+            "a name or an address, with a port where that is not xmpp_port. Users are told of this "
+            "server with credentials of their own (XEP-0215): docs/xmpp.md. Without it there is no "
             "component."),
         row(xmpp_port, {integer, 1, 65535}, 8888, ["XMPP_PORT"], yes, [{xmpp, port}],
-            "The port for components there."),
+            "The port for components on these servers."),
         row(xmpp_component, domain, undefined, ["XMPP_COMPONENT"], yes, [{xmpp, component}],
             <<"\"turn.example.com\"">>,
-            "The component's name, as the XMPP server knows it. Of several Meerkats each has its "
-            "own."),
+            "The component's name, as the XMPP server knows it. Several Meerkats each need one."),
         row(xmpp_secret, secret, undefined, ["XMPP_SECRET"], yes, [{xmpp, secret}], <<"\"...\"">>,
-            "What the XMPP server knows it by."),
+            "The secret that the component and the XMPP server share."),
         row(xmpp_domains, {list, domain}, [], ["XMPP_DOMAINS"], yes, [{xmpp, domains}],
             <<"( \"example.com\" )">>,
-            "Domains whose users are told. Without it: the domain above xmpp_component."),
+            "Domains whose users are told of this server. Without it: the domain above "
+            "xmpp_component."),
         row(xmpp_admins, {list, jid}, [], ["XMPP_ADMINS"], yes, [{xmpp, admins}],
             <<"( \"admin@example.com\" )">>,
-            "Who may give commands (XEP-0050: status, a user's allocations, disconnect, drain): "
-            "addresses without a resource, of xmpp_domains."),
+            "Who may give commands by XMPP (XEP-0050: status, a user's allocations, disconnect, "
+            "drain): addresses without a resource, of xmpp_domains."),
         row(xmpp_ttl, {integer, 600, 604800}, 43200, ["XMPP_TTL"], yes, [{xmpp, ttl}],
-            "Seconds that the credentials are good for. Some clients need 600."),
+            "Seconds for which the credentials are good. Some clients need at least 600."),
         row(xmpp_rate, {integer, 0, 1000000}, 5, ["XMPP_RATE"], yes, [{xmpp, rate}],
-            "Requests per second of one user (of all its clients); twice as many may come at once. "
-            "0 is no limit."),
+            "Requests per second of one user, with all its clients; twice as many may come at "
+            "once. 0 means no limit."),
         row(xmpp_ping_interval, {integer, 1, 3600}, 60, ["XMPP_PING_INTERVAL"], yes,
             [{xmpp, ping_s}],
-            "Seconds of silence after which the XMPP server is asked whether it lives; after as "
-            "many again the connection is made anew."),
+            "Seconds without a word from the XMPP server after which it is asked whether it is "
+            "there. After as many again the connection is made anew."),
         row(xmpp_is_subdomain, boolean, false, ["XMPP_IS_SUBDOMAIN"], yes, [{xmpp, is_subdomain}],
             "MongooseIM only: xmpp_component is the first part of a name below every domain that "
             "it serves (`turn`: turn.example.com, turn.example.org, ...)."),
         row(log_level, {choice, ?LOG_LEVELS}, info, ["LOG_LEVEL", "MONGOOSEICE_LOGLEVEL"], yes,
             [config],
-            "Least severe lines to log."),
+            "The least severe lines that are logged."),
         row(log_format, {choice, [{<<"human">>, human}, {<<"json">>, json}]}, human,
             ["LOG_FORMAT"], yes, [config],
-            "How a line of the log looks: for people, or a JSON object each."),
+            "What a line of the log looks like: text for people, or a JSON object."),
         row(drain_deadline, {integer, 0, 86400}, 8, ["DRAIN_DEADLINE"], yes, [config],
-            "Seconds that SIGTERM leaves the allocations there are: no new ones, and an exit when "
-            "the last has ended or the time is over, or at once with the next SIGTERM. 0 is no "
-            "time. Whoever sends the signal must wait longer: `docker stop` waits 10 seconds, or "
-            "its -t; Kubernetes terminationGracePeriodSeconds."),
+            "Seconds that allocations have after SIGTERM. No new ones are made; the server ends "
+            "when the last one has ended, when the time is over, or at once with the next SIGTERM. "
+            "0 ends it at once. Whatever sends the signal must wait longer than this: `docker "
+            "stop` waits 10 seconds (or its -t), Kubernetes terminationGracePeriodSeconds."),
         row(users_file, {text, 1023}, undefined, ["USERS_FILE"], yes, [config],
             <<"\"/var/lib/meerkat/users.cfg\"">>,
             "A file with more users, in the form of the key `users` and with nothing else in it. "
-            "`meerkatctl users` keeps there who was added while the server runs; without it they "
-            "are gone with the next start. It need not be there yet.")
+            "`meerkatctl users` writes users to it that are added while the server runs; without "
+            "it they are gone after the next start. The file need not exist yet.")
     ].
 
 row(Key, Type, Default, Env, Reloadable, Gets, Doc) ->
@@ -380,13 +390,19 @@ is_secret(Type) ->
 %% The candidate that is spelled most like Name, when one is close enough to be meant.
 -spec nearest(Name :: binary(), Candidates :: [binary()]) -> {ok, binary()} | error.
 nearest(Name, Candidates) ->
+    nearest(Name, Candidates, fun(Candidate) -> max(2, byte_size(Candidate) div 3) end).
+
+%% Within Most(Candidate) letters that differ.
+-spec nearest(Name :: binary(), Candidates :: [binary()],
+              Most :: fun((binary()) -> non_neg_integer())) -> {ok, binary()} | error.
+nearest(Name, Candidates, Most) ->
     Word = string:lowercase(unicode:characters_to_list(Name)),
     Near = lists:sort([
         {Distance, Candidate}
      || is_list(Word),
         Candidate <- Candidates,
         Distance <- [distance(Word, string:lowercase(binary_to_list(Candidate)))],
-        Distance =< max(2, byte_size(Candidate) div 3)
+        Distance =< Most(Candidate)
     ]),
     case Near of
         [{_, Best} | _] -> {ok, Best};

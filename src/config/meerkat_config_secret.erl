@@ -106,17 +106,25 @@ read(_, _, _, _, _, _) ->
 numbered(Lines) ->
     lists:zip(lists:seq(0, length(Lines) - 1), Lines).
 
-%% One secret a line; empty lines are none, nor are they wanted at the end.
+%% One secret a line; empty lines are none, nor are they wanted at the end. A byte order mark is an
+%% editor's and nobody's secret.
 lines(File) ->
     case contents(File) of
+        {ok, <<B:16, _/binary>>} when B =:= 16#fffe; B =:= 16#feff ->
+            {error, [names(File), ", which is in UTF-16; UTF-8 is wanted"]};
+        {ok, <<16#efbbbf:24, Bytes/binary>>} ->
+            lines(File, Bytes);
         {ok, Bytes} ->
-            Lines = binary:split(Bytes, [<<"\r\n">>, <<"\n">>], [global]),
-            case [Line || Line <- Lines, re:run(Line, "\\S") =/= nomatch] of
-                [_ | _] = Secrets -> {ok, Secrets};
-                [] -> {error, [names(File), ", which is empty"]}
-            end;
+            lines(File, Bytes);
         {error, Why} ->
             {error, [names(File), ", which cannot be read: ", Why]}
+    end.
+
+lines(File, Bytes) ->
+    Lines = binary:split(Bytes, [<<"\r\n">>, <<"\n">>], [global]),
+    case [Line || Line <- Lines, re:run(Line, "\\S") =/= nomatch] of
+        [_ | _] = Secrets -> {ok, Secrets};
+        [] -> {error, [names(File), ", which is empty"]}
     end.
 
 %% Not one byte more than is wanted: it may be a device.

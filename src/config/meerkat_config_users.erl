@@ -68,13 +68,10 @@ done([]) ->
 rendered(Users) ->
     ["# Users added by `meerkatctl users add`; written anew at each change.\n"
      "users = (",
-     lists:join(",", [["\n    { name = ", quoted(User), "; ", rendered_proof(Proof), "; }"]
+     lists:join(",", [["\n    { name = ", meerkat_config_value:libconfig(User), "; ",
+                       rendered_proof(Proof), "; }"]
                       || {User, Proof} <- lists:sort(maps:to_list(Users))]),
      "\n);\n"].
 
-rendered_proof({password, Password}) -> ["password = ", quoted(Password)];
+rendered_proof({password, Password}) -> ["password = ", meerkat_config_value:libconfig(Password)];
 rendered_proof({key, Key}) -> ["key = \"", binary:encode_hex(Key), $"].
-
-%% A string of libconfig; OpaqueString leaves no control character.
-quoted(Text) ->
-    [$", re:replace(Text, "[\"\\\\]", "\\\\&", [global]), $"].

@@ -4,7 +4,7 @@
 -module(meerkat_config_value).
 
 -export([parse_text/2, parse_leaves/2, is_value/2, widened/1, networks_max/0]).
--export([allowed/1, render/2, quote/1]).
+-export([allowed/1, render/2, quote/1, libconfig/1]).
 -export_type([type/0, value/0, leaf/0, place/0, failure/0]).
 
 -type type() ::
@@ -12,7 +12,8 @@
     | {integer, Min :: integer(), Max :: integer()}
     | {choice, [{Spelling :: binary(), Value :: atom()}]}
     | {text, MaxCharacters :: pos_integer()}
-    %% As RFC 8265 4.2 (OpaqueString) prepares it, like a password.
+    %% As RFC 8265 4.2 (OpaqueString) prepares it, like a password; the bytes are those of the
+    %% prepared text.
     | {opaque_string, MaxBytes :: pos_integer()}
     | password
     | secret
@@ -367,7 +368,7 @@ is_user(_) ->
 
 %% Of the rules a relay takes; ours and the other list's are as many again.
 -spec networks_max() -> pos_integer().
-networks_max() -> 1024.
+networks_max() -> meerkat_ctl:limit(rules_max) div 4.
 
 %% What a map made by hand may have in place of what an operator may write: numbers as far as the
 %% relay has room for them. Tests want lifetimes of a second, and who embeds a server may know.
@@ -492,3 +493,14 @@ show(_, Value) -> io_lib:format("~tp", [Value]).
 -spec quote(binary()) -> unicode:chardata().
 quote(Text) ->
     [$", meerkat_text:escape(Text), $"].
+
+%% A text as a file has it: in libconfig's quotes, in which bytes of UTF-8 stay what they are.
+-spec libconfig(binary()) -> binary().
+libconfig(Text) ->
+    Inside = << <<(escaped(Byte))/binary>> || <<Byte>> <= Text >>,
+    <<$", Inside/binary, $">>.
+
+escaped($") -> <<"\\\"">>;
+escaped($\\) -> <<"\\\\">>;
+escaped(C) when C < 32; C =:= 127 -> iolist_to_binary(io_lib:format("\\x~2.16.0b", [C]));
+escaped(C) -> <<C>>.

@@ -1,14 +1,18 @@
-%% A coturn configuration (turnserver.conf) as one of ours: text in, text and notes out. What has no
-%% counterpart is listed, never passed over. Pure; the result is for `meerkatctl config check`.
+%% A coturn configuration (turnserver.conf) as one of ours: text in, text and notes out. What
+%% becomes of each line is said: the key it is here, or why there is none. Pure; the result is for
+%% `meerkatctl config check`. How turnserver reads a line is meerkat_import_lines'.
 -module(meerkat_import).
 
 -export([import/1]).
--export_type([note/0]).
+-export([texts/1]).
+-export_type([import/0, setting/0]).
 
-%% A line of what was read, and what became of it that the operator should know.
--type note() :: {Line :: pos_integer(), unicode:chardata()}.
+-import(meerkat_import_lines, [all/2, last/2]).
 
--type entry() :: {Line :: pos_integer(), Key :: binary(), Value :: binary()}.
+%% `notes` is what the operator should know; `lines` what became of every line with a key.
+-type import() :: #{configuration := unicode:chardata(),
+                    notes := [meerkat_import_lines:note()],
+                    lines := [{pos_integer(), Key :: binary(), Became :: unicode:chardata()}]}.
 %% A key of ours, its value in libconfig syntax, the lines it comes from.
 -type setting() :: {Key :: atom(), iodata(), [pos_integer()]}.
 
@@ -25,21 +29,20 @@
     <<"max-allocate-lifetime">> => max_lifetime,
     <<"mobility">> => mobility,
     <<"rfc5780">> => rfc5780,
-    <<"alt-listening-port">> => alternate_listen_port,
     <<"rfc3489-compatibility">> => rfc3489_compatibility,
     <<"rfc5766-channel-numbers">> => rfc5766_channel_numbers,
-    <<"relay-threads">> => workers,
     <<"unauthorized-ratelimit-rps">> => unauthenticated_rate
 }).
-%% Put together from several lines, below.
+%% Put together from several lines, here and in the modules beside.
 -define(COMPOSED, [
-    <<"listening-ip">>, <<"relay-ip">>, <<"external-ip">>, <<"user">>, <<"static-auth-secret">>,
-    <<"use-auth-secret">>, <<"lt-cred-mech">>, <<"allowed-peer-ip">>, <<"denied-peer-ip">>,
-    <<"allow-loopback-peers">>, <<"stale-nonce">>, <<"alternate-server">>, <<"verbose">>,
-    <<"Verbose">>, <<"software-attribute">>, <<"sock-buf-size">>, <<"prometheus">>,
+    <<"listening-ip">>, <<"relay-ip">>, <<"external-ip">>, <<"alt-listening-port">>,
+    <<"aux-server">>, <<"user">>, <<"static-auth-secret">>, <<"use-auth-secret">>,
+    <<"lt-cred-mech">>, <<"allowed-peer-ip">>, <<"denied-peer-ip">>, <<"allow-loopback-peers">>,
+    <<"stale-nonce">>, <<"alternate-server">>, <<"udp-alternate-server">>, <<"relay-threads">>,
+    <<"verbose">>, <<"Verbose">>, <<"software-attribute">>, <<"sock-buf-size">>, <<"prometheus">>,
     <<"prometheus-port">>, <<"prometheus-address">>
 ]).
-%% What they say is so here in any case.
+%% Switches that say what is so here in any case.
 -define(ANYWAY, [
     <<"fingerprint">>, <<"no-cli">>, <<"no-tls">>, <<"no-dtls">>, <<"no-tcp">>, <<"no-tcp-relay">>,
     <<"no-multicast-peers">>, <<"no-loopback-peers">>, <<"no-tlsv1">>, <<"no-tlsv1_1">>,
@@ -48,78 +51,86 @@
     <<"drop-invalid-packets">>, <<"unauthorized-ratelimit">>, <<"udp-recvmmsg">>,
     <<"no-web-admin">>, <<"simple-log">>, <<"new-log-timestamp">>, <<"no-stdout-log">>
 ]).
+%% Those whose value turnserver does not look at: they are on, be it "off" that stands there.
+-define(ON_ANYWAY, [<<"rfc5780">>, <<"use-auth-secret">>, <<"prometheus">>]).
+%% Why there is nothing here for the keys of a kind.
+-define(WITHOUT, [
+    {[<<"tls-listening-port">>, <<"alt-tls-listening-port">>, <<"cert">>, <<"pkey">>,
+      <<"pkey-pwd">>, <<"CA-file">>, <<"dh-file">>, <<"dh566">>, <<"dh1066">>, <<"dh2066">>,
+      <<"ec-curve-name">>, <<"cipher-list">>, <<"dtls">>, <<"tlsv1">>, <<"tlsv1_1">>,
+      <<"raw-public-keys">>, <<"secure-stun">>],
+     ": TLS and DTLS are not served; clients with turns: URIs find no server"},
+    {[<<"userdb">>, <<"db">>, <<"psql-userdb">>, <<"sql-userdb">>, <<"mysql-userdb">>,
+      <<"mongo-userdb">>, <<"redis-userdb">>],
+     ": what is in a database does not come over; `turnadmin -l` lists its users, for `users` or "
+     "`meerkatctl users add`, and `turnadmin -S` its secrets, for `secret`"},
+    {[<<"no-auth">>], ": nobody comes in without credentials here"},
+    {[<<"server-relay">>], ": nothing is relayed without a permission"},
+    {[<<"stun-only">>],
+     ": TURN is served too; without `users` and with `secret = ()` nobody relays"},
+    {[<<"no-udp">>, <<"no-udp-relay">>], ": UDP is what is served here"},
+    {[<<"log-file">>, <<"syslog">>, <<"syslog-facility">>],
+     ": the log goes to stderr, from where systemd or Docker have it"},
+    {[<<"daemon">>, <<"pidfile">>, <<"proc-user">>, <<"proc-group">>],
+     ": that is for whoever starts the server (docs/installing.md)"},
+    {[<<"cli">>, <<"cli-ip">>, <<"cli-port">>, <<"cli-password">>, <<"cli-max-output-sessions">>,
+      <<"web-admin">>, <<"web-admin-ip">>, <<"web-admin-port">>,
+      <<"web-admin-listen-on-workers">>],
+     ": meerkatctl is what an operator has here"},
+    {[<<"rest-api-separator">>], ": time-limited usernames have a colon here"},
+    {[<<"listening-device">>, <<"relay-device">>], ": addresses are named, not devices"},
+    {[<<"tcp-alternate-server">>, <<"tls-alternate-server">>], ": only UDP is served"}
+]).
 
-%% The file of ours, in UTF-8, and what it does not say, by line.
--spec import(Text :: binary()) -> {unicode:chardata(), [note()]}.
+-spec import(Text :: binary()) -> import().
 import(Text) ->
-    {Entries, Unread} = entries(Text),
+    {Entries, Unread} = meerkat_import_lines:read(Text),
     {Same, NotSame} = same(Entries),
     Parts = [Part(Entries) || Part <- [
-        fun addresses/1, fun secrets/1, fun users/1, fun peers/1, fun nonces/1, fun elsewhere/1,
-        fun others/1]],
+        fun meerkat_import_addresses:settings/1, fun meerkat_import_users:settings/1, fun peers/1,
+        fun nonces/1, fun elsewhere/1, fun threads/1, fun others/1]],
     Settings = Same ++ lists:append([S || {S, _} <- Parts]),
-    Notes = lists:sort(Unread ++ NotSame ++ lists:append([N || {_, N} <- Parts])
-                           ++ without_counterpart(Entries)),
-    {text(Settings, Notes), Notes}.
+    Notes = lists:usort(Unread ++ NotSame ++ lists:append([N || {_, N} <- Parts])
+                            ++ switches(Entries) ++ without_counterpart(Entries)),
+    Became = [{Line, Key, became(Line, Key, Settings, Notes)} || {Line, Key, _} <- Entries],
+    #{configuration => text(Settings, Notes, Became), notes => Notes, lines => Became}.
 
-%%% Lines
+became(Line, Key, Settings, Notes) ->
+    Keys = [atom_to_binary(Ours) || {Ours, _, Lines} <- Settings, lists:member(Line, Lines)],
+    case {Keys, lists:keymember(Line, 1, Notes), lists:member(Key, ?ANYWAY)} of
+        {[_ | _], _, _} -> lists:join(", ", lists:usort(Keys));
+        {[], true, _} -> "nothing, see the note";
+        {[], false, true} -> "nothing: it is so in any case";
+        {[], false, false} -> "nothing: there is no need"
+    end.
 
-%% key=value, or a key by itself; # begins a comment where a line does.
-entries(Text) ->
-    Lines = binary:split(Text, [<<"\r\n">>, <<"\n">>], [global]),
-    Numbered = lists:zip(lists:seq(1, length(Lines)), [string:trim(Line) || Line <- utf8(Lines)]),
-    lists:foldr(
-        fun
-            ({_, <<>>}, Acc) ->
-                Acc;
-            ({_, <<"#", _/binary>>}, Acc) ->
-                Acc;
-            ({N, Line}, {Entries, Unread}) ->
-                [Key | Rest] = [string:trim(Part) || Part <- binary:split(Line, <<"=">>)],
-                case re:run(Key, "^-{0,2}([A-Za-z0-9_-]+)$", [{capture, all_but_first, binary}]) of
-                    {match, [Name]} -> {[{N, Name, iolist_to_binary(Rest)} | Entries], Unread};
-                    nomatch -> {Entries, [{N, "this is no line of a turnserver.conf"} | Unread]}
-                end
-        end,
-        {[], []},
-        Numbered
-    ).
-
-utf8(Lines) ->
-    [case unicode:characters_to_list(Line) of
-         Chars when is_list(Chars) -> Line;
-         _ -> unicode:characters_to_binary(Line, latin1)
-     end || Line <- Lines].
-
--spec all(binary(), [entry()]) -> [{pos_integer(), binary()}].
-all(Key, Entries) ->
-    [{Line, Value} || {Line, Name, Value} <- Entries, Name =:= Key].
-
-is_on(Key, Entries) ->
-    [Line || {Line, Value} <- all(Key, Entries),
-             not lists:member(Value, [<<"0">>, <<"no">>, <<"false">>])].
-
-%%% One line, one key. Of a key that is given twice the first counts, as there.
+%%% One line, one key. Of a key that is given twice the last counts, as there.
 
 same(Entries) ->
-    Found = [{Line, Key, Value} || {Line, Key, Value} <- Entries, is_map_key(Key, ?SAME)],
-    lists:foldl(
-        fun({Line, Key, Value}, {Settings, Notes}) ->
-            Ours = maps:get(Key, ?SAME),
-            case {lists:keymember(Ours, 1, Settings), scalar(Ours, Value)} of
-                {true, _} -> {Settings, Notes ++ [{Line, [Key, " comes twice; the first counts"]}]};
-                {_, {ok, Text}} -> {Settings ++ [{Ours, Text, [Line]}], Notes};
-                {_, {error, Why}} -> {Settings, Notes ++ [{Line, [Key, Why]}]}
-            end
-        end,
-        {[], []},
-        Found
-    ).
+    Keys = [Key || Key <- lists:usort([Key || {_, Key, _} <- Entries]), is_map_key(Key, ?SAME)],
+    Read = [{Key, Line, Value, scalar(maps:get(Key, ?SAME), Value)}
+            || Key <- Keys, {ok, Line, Value} <- [last(Key, Entries)]],
+    {[{maps:get(Key, ?SAME), Text, [Line]} || {Key, Line, _, {ok, Text}} <- Read],
+     [{Line, [Key, Why]} || {Key, Line, _, {error, Why}} <- Read]
+         ++ [{Line, [Key, " comes again; the last counts"]}
+             || Key <- Keys, {Line, _} <- lists:droplast(all(Key, Entries))]
+         ++ [{Line, kept(Key, Comment)}
+             || {<<"realm">> = Key, Line, Value, {ok, _}} <- Read,
+                {ok, Comment} <- [meerkat_import_lines:comment(Value)]]}.
 
-%% As our table has it. A key without a value is a switch that is on.
+kept(Key, Comment) ->
+    [Key, ": to turnserver, and so here, \"", meerkat_text:escape(Comment),
+     "\" is part of the text and no comment"].
+
+%% As our table has it.
 scalar(Ours, Value) ->
     {ok, #{type := Type}} = meerkat_config_schema:find(atom_to_binary(Ours)),
-    Text = case {Type, Value} of {boolean, <<>>} -> <<"true">>; _ -> Value end,
+    Text = case {Type, meerkat_import_lines:switch(Value)} of
+        {boolean, on} -> <<"true">>;
+        {boolean, off} -> <<"false">>;
+        {{integer, _, _}, _} -> meerkat_import_lines:number(Value);
+        _ -> Value
+    end,
     case meerkat_config_value:parse_text(Type, Text) of
         {ok, Parsed} when is_integer(Parsed) -> {ok, integer_to_binary(Parsed)};
         {ok, Parsed} when is_boolean(Parsed) -> {ok, atom_to_binary(Parsed)};
@@ -127,193 +138,59 @@ scalar(Ours, Value) ->
         {error, {Shown, Allowed}} -> {error, [" is ", Shown, "; it must be ", Allowed]}
     end.
 
-%%% Addresses
+is_on(Key, Entries) ->
+    [Line || {ok, Line, Value} <- [last(Key, Entries)],
+             meerkat_import_lines:switch(Value) =:= on].
 
-addresses(Entries) ->
-    {Listening, Notes1} = ips(<<"listening-ip">>, Entries),
-    {Relaying, Notes2} = ips(<<"relay-ip">>, Entries),
-    {External, Notes3} = external(Entries),
-    {listening(Listening, is_on(<<"rfc5780">>, Entries)) ++ relaying(Relaying, External),
-     Notes1 ++ Notes2 ++ Notes3}.
-
-ips(Key, Entries) ->
-    Read = [{Line, Text, meerkat_config_value:parse_text(listen_address, Text)}
-            || {Line, Text} <- all(Key, Entries)],
-    {[{Line, Ip} || {Line, _, {ok, Ip}} <- Read, Ip =/= any],
-     [{Line, [Key, " is \"", meerkat_text:escape(Text), "\"; only an IP address can be here"]}
-      || {Line, Text, Parsed} <- Read, Parsed =:= {ok, any} orelse element(1, Parsed) =:= error]}.
-
-external(Entries) ->
-    Read = [{Line, Text, meerkat_config_value:parse_text(relay_ip, Text)}
-            || {Line, Text} <- all(<<"external-ip">>, Entries)],
-    {[{Line, Ip} || {Line, _, {ok, Ip}} <- Read],
-     [{Line, ["external-ip is \"", meerkat_text:escape(Text), "\"; only PUBLIC or PUBLIC/PRIVATE "
-              "addresses can be here"]} || {Line, Text, {error, _}} <- Read]}.
-
-%% Of two addresses of a family RFC 5780 takes the second for the alternate one.
-listening([], _) ->
-    [];
-listening(Ips, []) ->
-    [{listen_ip, texts([meerkat_text:ip(Ip) || {_, Ip} <- Ips]), lines(Ips)}];
-listening(Ips, _) ->
-    Firsts = [hd(Of) || Of <- [of_family(4, Ips), of_family(8, Ips)], Of =/= []],
-    Seconds = [Second || [_, Second | _] <- [of_family(4, Ips), of_family(8, Ips)]],
-    [{listen_ip, texts([meerkat_text:ip(Ip) || {_, Ip} <- Firsts]), lines(Firsts)}]
-        ++ [{alternate_listen_ip, texts([meerkat_text:ip(Ip) || {_, Ip} <- Seconds]),
-             lines(Seconds)} || Seconds =/= []].
-
-of_family(Size, Ips) ->
-    [{Line, Ip} || {Line, Ip} <- Ips, tuple_size(Ip) =:= Size].
-
-relaying([], []) ->
-    [];
-relaying(Relaying, External) ->
-    Pairs = [Pair || {_, {_, _} = Pair} <- External],
-    Alone = [Ip || {_, Ip} <- External, tuple_size(Ip) > 2],
-    Named = [told(Ip, Pairs, [A || A <- Alone, tuple_size(A) =:= tuple_size(Ip)],
-                  length(of_family(tuple_size(Ip), Relaying))) || {_, Ip} <- Relaying],
-    Rest = case Relaying of [] -> Pairs ++ Alone; _ -> [] end,
-    [{relay_ip, texts([meerkat_config_value:render(relay_ip, R) || R <- Named ++ Rest]),
-      lists:sort(lines(Relaying) ++ lines(External))}].
-
-%% What stands before the slash is told for what stands behind it, or for the only one there is.
-told(Ip, Pairs, Alone, Siblings) ->
-    case {[Told || {Told, Bound} <- Pairs, Bound =:= Ip], Alone} of
-        {[Told | _], _} -> {Told, Ip};
-        {[], [Told]} when Siblings =:= 1, Told =/= Ip -> {Told, Ip};
-        {[], _} -> Ip
-    end.
-
-%%% Who may come in
-
-%% Without a secret there is none: then users alone come in, or nobody.
-secrets(Entries) ->
-    {Empty, Secrets} = lists:partition(fun({_, Secret}) -> Secret =:= <<>> end,
-                                       all(<<"static-auth-secret">>, Entries)),
-    {Settings, Notes} = secrets(Secrets, Entries),
-    {Settings, Notes ++ [{Line, "static-auth-secret is empty"} || {Line, _} <- Empty]}.
-
-secrets(Secrets, Entries) ->
-    case {Secrets, is_on(<<"use-auth-secret">>, Entries)} of
-        {[_ | _], _} ->
-            {[{secret, texts([Secret || {_, Secret} <- Secrets]), lines(Secrets)}], []};
-        {[], [Line | _]} ->
-            {[], [{Line, "use-auth-secret without static-auth-secret: secrets in a database are "
-                         "not known here; without `secret` one is drawn at each start"}]};
-        {[], []} ->
-            {[{secret, "()", []} || all(<<"user">>, Entries) =/= []], []}
-    end.
-
-users(Entries) ->
-    Read = [{Line, user(binary:split(Text, <<":">>))} || {Line, Text} <- all(<<"user">>, Entries)],
-    Users = [{Line, User} || {Line, {ok, User}} <- Read],
-    Notes = [{Line, Why} || {Line, {error, Why}} <- Read],
-    Groups = [["\n    { name = ", quoted(Name), "; ", Field, " = ", quoted(Proof), "; }"]
-              || {_, {Name, Field, Proof}} <- Users],
-    {[{users, ["(", lists:join(",", Groups), "\n)"], lines(Users)} || Users =/= []], Notes}.
-
-user([Name, <<"0x", Key:32/binary>> = Proof]) ->
-    case re:run(Key, "^[0-9A-Fa-f]{32}$") of
-        {match, _} -> user(Name, "key", Key);
-        nomatch -> user(Name, "password", Proof)
-    end;
-user([Name, Password]) ->
-    user(Name, "password", Password);
-user(_) ->
-    {error, "user is not NAME:PASSWORD or NAME:0xKEY"}.
-
-user(Name, Field, Proof) ->
-    Type = case Field of "key" -> key; _ -> password end,
-    case {meerkat_config_value:parse_text({opaque_string, 508}, Name),
-          meerkat_config_value:parse_text(Type, Proof)} of
-        {{ok, _}, {ok, _}} -> {ok, {Name, Field, Proof}};
-        _ -> {error, "user has a name or a password that RFC 8265 (OpaqueString) disallows"}
-    end.
+%% What is said of switches as such.
+switches(Entries) ->
+    Off = [{Line, Key} || {Line, Key, Value} <- Entries,
+                          meerkat_import_lines:switch(Value) =:= off],
+    [{Line, [Key, " is off there; here it is so in any case"]}
+     || {Line, Key} <- Off, lists:member(Key, ?ANYWAY)]
+        ++ [{Line, [Key, ": turnserver takes this for on, whatever stands behind it; here it is "
+                    "off, as it says"]} || {Line, Key} <- Off, lists:member(Key, ?ON_ANYWAY)].
 
 %%% Peers
 
 peers(Entries) ->
-    {Allowed, Notes1} = networks(<<"allowed-peer-ip">>, Entries),
-    {Denied, Notes2} = networks(<<"denied-peer-ip">>, Entries),
-    Loopback = [{Line, Network} || [Line | _] <- [is_on(<<"allow-loopback-peers">>, Entries)],
+    {Allowed, Notes1} = meerkat_import_peers:networks(<<"allowed-peer-ip">>, Entries),
+    {Denied, Notes2} = meerkat_import_peers:networks(<<"denied-peer-ip">>, Entries),
+    Loopback = [{Line, Network} || Line <- is_on(<<"allow-loopback-peers">>, Entries),
                                    Network <- ["127.0.0.0/8", "::1"]],
-    {[{Key, texts([Network || {_, Network} <- Those]), lists:usort(lines(Those))}
+    {[{Key, texts([Network || {_, Network} <- Those]), lists:usort([L || {L, _} <- Those])}
       || {Key, Those} <- [{allowed_peers, Allowed ++ Loopback}, {denied_peers, Denied}],
          Those =/= []], Notes1 ++ Notes2}.
-
-networks(Key, Entries) ->
-    Read = [{Line, Text, range(binary:split(Text, <<"-">>))} || {Line, Text} <- all(Key, Entries)],
-    {[{Line, meerkat_text:network(Network)} || {Line, _, {ok, Networks}} <- Read,
-                                               Network <- Networks],
-     [{Line, [Key, " is \"", meerkat_text:escape(Text), "\"; an address, a network or FIRST-LAST "
-              "can be here"]} || {Line, Text, error} <- Read]}.
-
-range([First, Last]) ->
-    case [meerkat_config_value:parse_text(listen_address, Ip) || Ip <- [First, Last]] of
-        [{ok, A}, {ok, B}] when tuple_size(A) =:= tuple_size(B) ->
-            Width = case tuple_size(A) of 4 -> 32; 8 -> 128 end,
-            covering(number(A), number(B), Width);
-        _ ->
-            error
-    end;
-range([Network]) ->
-    case meerkat_config_value:parse_text(network, Network) of
-        {ok, Parsed} -> {ok, [Parsed]};
-        {error, _} -> error
-    end.
-
-covering(First, Last, Width) when First =< Last -> {ok, cover(First, Last, Width)};
-covering(_, _, _) -> error.
-
-%% The fewest networks: each time the largest that begins here and does not reach too far.
-cover(First, Last, _) when First > Last ->
-    [];
-cover(First, Last, Width) ->
-    Bits = largest(First, Last, 0, Width),
-    [{address(First, Width), Width - Bits} | cover(First + (1 bsl Bits), Last, Width)].
-
-largest(First, Last, Bits, Width) ->
-    Next = Bits + 1,
-    case Next =< Width andalso First band ((1 bsl Next) - 1) =:= 0
-        andalso First + (1 bsl Next) - 1 =< Last of
-        true -> largest(First, Last, Next, Width);
-        false -> Bits
-    end.
-
-number(Ip) ->
-    Part = case tuple_size(Ip) of 4 -> 8; 8 -> 16 end,
-    lists:foldl(fun(N, Acc) -> (Acc bsl Part) bor N end, 0, tuple_to_list(Ip)).
-
-address(Number, 32) -> list_to_tuple([B || <<B>> <= <<Number:32>>]);
-address(Number, 128) -> list_to_tuple([P || <<P:16>> <= <<Number:128>>]).
 
 %%% The rest
 
 %% 600 s when there is no number; 0 is for ever.
 nonces(Entries) ->
-    case all(<<"stale-nonce">>, Entries) of
-        [{Line, <<>>} | _] ->
+    case last(<<"stale-nonce">>, Entries) of
+        {ok, Line, <<>>} ->
             {[{nonce_lifetime, "600", [Line]}], []};
-        [{Line, <<"0">>} | _] ->
-            {[], [{Line, "stale-nonce is 0: a nonce that is good for ever is not to be had"}]};
-        [{Line, Text} | _] ->
-            case scalar(nonce_lifetime, Text) of
-                {ok, Seconds} -> {[{nonce_lifetime, Seconds, [Line]}], []};
-                {error, Why} -> {[], [{Line, ["stale-nonce", Why]}]}
+        {ok, Line, Text} ->
+            case {meerkat_import_lines:number(Text), scalar(nonce_lifetime, Text)} of
+                {<<"0">>, _} ->
+                    {[], [{Line, "stale-nonce is 0: a nonce that is good for ever is not to be "
+                                 "had"}]};
+                {_, {ok, Seconds}} -> {[{nonce_lifetime, Seconds, [Line]}], []};
+                {_, {error, Why}} -> {[], [{Line, ["stale-nonce", Why]}]}
             end;
-        [] ->
+        none ->
             {[], []}
     end.
 
 elsewhere(Entries) ->
-    Read = [{Line, server(Text)} || {Line, Text} <- all(<<"alternate-server">>, Entries)],
-    Good = [{Line, Server} || {Line, {ok, Server}} <- Read],
-    {[{alternate_server, texts([meerkat_text:address(Server) || {_, Server} <- Good]), lines(Good)}
-      || Good =/= []],
-     [{Line, "alternate-server: clients are sent there while this server is drained, not always"}
-      || {Line, _} <- Good]
-         ++ [{Line, "alternate-server is not an IP address with a port"}
-             || {Line, error} <- Read]}.
+    Read = [{Line, Key, server(meerkat_import_lines:uncommented(Text))}
+            || Key <- [<<"alternate-server">>, <<"udp-alternate-server">>],
+               {Line, Text} <- all(Key, Entries)],
+    Good = [{Line, Key, Server} || {Line, Key, {ok, Server}} <- Read],
+    {[{alternate_server, texts([meerkat_text:address(Server) || {_, _, Server} <- Good]),
+       [Line || {Line, _, _} <- Good]} || Good =/= []],
+     [{Line, [Key, ": clients are sent there while this server is drained, not always"]}
+      || {Line, Key, _} <- Good]
+         ++ [{Line, [Key, " is not an IP address with a port"]} || {Line, Key, error} <- Read]}.
 
 %% Their port is 3478 unless it is said.
 server(Text) ->
@@ -324,53 +201,97 @@ server(Text) ->
         [] -> error
     end.
 
-others(Entries) ->
-    Buffers = [{Line, scalar(receive_buffer, Text), Text}
-               || {Line, Text} <- all(<<"sock-buf-size">>, Entries)],
-    {[{log_level, "\"debug\"", [Line]}
-      || [Line | _] <- [is_on(<<"verbose">>, Entries) ++ is_on(<<"Verbose">>, Entries)]]
-     ++ [{software, "\"Meerkat\"", [Line]} || [Line | _] <- [is_on(<<"software-attribute">>,
-                                                                   Entries)]]
-     ++ [{Key, Bytes, [Line]} || [{Line, {ok, Bytes}, _} | _] <- [Buffers],
-                                 Key <- [receive_buffer, send_buffer]]
-     ++ metrics(Entries),
-     [{Line, ["sock-buf-size", Why]} || {Line, {error, Why}, _} <- Buffers]}.
+%% None there is the one thread that is there anyway.
+threads(Entries) ->
+    {ok, #{type := {integer, _, Max}}} = meerkat_config_schema:find(<<"workers">>),
+    case last(<<"relay-threads">>, Entries) of
+        {ok, Line, Text} ->
+            case string:to_integer(meerkat_import_lines:number(Text)) of
+                {N, <<>>} when is_integer(N), N > Max ->
+                    {[{workers, integer_to_binary(Max), [Line]}],
+                     [{Line, io_lib:format("relay-threads is ~b; there are ~b at most",
+                                           [N, Max])}]};
+                {N, <<>>} when is_integer(N) ->
+                    {[{workers, integer_to_binary(max(1, N)), [Line]}], []};
+                _ ->
+                    {[], [{Line, ["relay-threads", element(2, scalar(workers, Text))]}]}
+            end;
+        none ->
+            {[], []}
+    end.
 
+others(Entries) ->
+    Buffers = [{Line, scalar(receive_buffer, Text)}
+               || {ok, Line, Text} <- [last(<<"sock-buf-size">>, Entries)]],
+    {Metrics, Notes} = metrics(Entries),
+    {[{log_level, "\"debug\"", Lines}
+      || [_ | _] = Lines <- [is_on(<<"verbose">>, Entries) ++ is_on(<<"Verbose">>, Entries)]]
+     ++ [{software, "\"Meerkat\"", [Line]} || Line <- is_on(<<"software-attribute">>, Entries)]
+     ++ [{Key, Bytes, [Line]} || {Line, {ok, Bytes}} <- Buffers,
+                                 Key <- [receive_buffer, send_buffer]]
+     ++ Metrics,
+     [{Line, ["sock-buf-size", Why]} || {Line, {error, Why}} <- Buffers] ++ Notes}.
+
+%% On all addresses unless one is said.
 metrics(Entries) ->
-    First = fun(Key, Default) ->
-        hd([Value || {_, Value} <- all(Key, Entries)] ++ [Default])
+    Said = fun(Key, Default) ->
+        case last(Key, Entries) of
+            {ok, Line, Value} -> {[Line], meerkat_import_lines:uncommented(Value)};
+            none -> {[], Default}
+        end
     end,
-    Address = First(<<"prometheus-address">>, <<"127.0.0.1">>),
+    {Line2, Address} = Said(<<"prometheus-address">>, <<"0.0.0.0">>),
+    {Line3, Port} = Said(<<"prometheus-port">>, <<"9641">>),
     Shown = case binary:match(Address, <<":">>) of
         nomatch -> Address;
         _ -> ["[", Address, "]"]
     end,
-    [{http_listen, quoted(iolist_to_binary([Shown, ":", First(<<"prometheus-port">>, <<"9641">>)])),
-      [Line]} || [Line | _] <- [is_on(<<"prometheus">>, Entries)]].
+    case is_on(<<"prometheus">>, Entries) of
+        [] ->
+            {[], []};
+        Line1 ->
+            Lines = Line1 ++ Line2 ++ Line3,
+            Listen = iolist_to_binary([Shown, ":", Port]),
+            case meerkat_config_value:parse_text(http_address, Listen) of
+                {ok, _} ->
+                    {[{http_listen, quoted(Listen), Lines}],
+                     [{hd(Line1), "prometheus: turnserver shows its metrics on all addresses of "
+                                  "the machine unless prometheus-address says one, and so does "
+                                  "this"} || Line2 =:= []]};
+                {error, {Is, Allowed}} ->
+                    {[], [{hd(Lines), ["prometheus is at ", Is, "; it must be ", Allowed]}]}
+            end
+    end.
 
 without_counterpart(Entries) ->
     Known = maps:keys(?SAME) ++ ?COMPOSED ++ ?ANYWAY,
     [{Line, [Key, why(Key)]} || {Line, Key, _} <- Entries, not lists:member(Key, Known)].
 
-why(<<"no-auth">>) -> ": nobody comes in without credentials here";
-why(<<"tls-listening-port">>) -> ": TLS and DTLS are not served";
-why(<<"cert">>) -> ": TLS and DTLS are not served";
-why(<<"pkey">>) -> ": TLS and DTLS are not served";
-why(<<"server-relay">>) -> ": nothing is relayed without a permission";
-why(_) -> " has no counterpart".
+why(Key) ->
+    case [Why || {Keys, Why} <- ?WITHOUT, lists:member(Key, Keys)] of
+        [Why] -> Why;
+        [] -> " has no counterpart"
+    end.
 
 %%% Our text
 
--spec text([setting()], [note()]) -> unicode:chardata().
-text(Settings, Notes) ->
+-spec text([setting()], [meerkat_import_lines:note()],
+           [{pos_integer(), binary(), unicode:chardata()}]) -> unicode:chardata().
+text(Settings, Notes, Became) ->
     [
         "# Made by `meerkatctl import` from a turnserver.conf; numbers are lines of that file.\n"
         "# Other than there: clients may not reach private networks unless allowed_peers has\n"
-        "# them, and `secret` is also the password of any username.\n",
-        [io_lib:format("# ~b: ~ts~n", [Line, Note]) || {Line, Note} <- Notes],
+        "# them, `secret` is also the password of any username, and channel numbers above 0x4FFF,\n"
+        "# which older clients choose, are refused unless rfc5766_channel_numbers is set.\n",
+        [["# ", place(Line), Note, "\n"] || {Line, Note} <- Notes],
+        [["# ", place(Line), Key, " becomes ", What, "\n"]
+         || {Line, Key, "nothing: " ++ _ = What} <- Became],
         "\n",
         [setting(Key, Settings) || #{key := Key} <- meerkat_config_schema:rows()]
     ].
+
+place(0) -> "";
+place(Line) -> [integer_to_list(Line), ": "].
 
 setting(Key, Settings) ->
     [
@@ -379,18 +300,9 @@ setting(Key, Settings) ->
      || {Name, Value, Lines} <- Settings, Name =:= Key
     ].
 
-lines(Found) ->
-    [Line || {Line, _} <- Found].
-
+%% A list of texts as libconfig has it.
+-spec texts([unicode:chardata()]) -> iodata().
 texts(Texts) ->
     ["( ", lists:join(", ", [quoted(unicode:characters_to_binary(Text)) || Text <- Texts]), " )"].
 
-%% libconfig's quoting; the bytes are UTF-8 and stay it.
-quoted(Text) ->
-    Inside = << <<(escaped(Byte))/binary>> || <<Byte>> <= Text >>,
-    <<$", Inside/binary, $">>.
-
-escaped($") -> <<"\\\"">>;
-escaped($\\) -> <<"\\\\">>;
-escaped(C) when C < 32; C =:= 127 -> iolist_to_binary(io_lib:format("\\x~2.16.0b", [C]));
-escaped(C) -> <<C>>.
+quoted(Text) -> meerkat_config_value:libconfig(Text).

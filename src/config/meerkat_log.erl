@@ -6,6 +6,8 @@
 %% sentence/1 as its report_cb. In JSON its parts are members of their own.
 -module(meerkat_log).
 
+-include_lib("kernel/include/file.hrl").
+
 -export([start/1, change/1, level/0, set_level/1, flush/0, format/2, sentence/1]).
 %% Of the handler.
 -export([in_short/2]).
@@ -30,7 +32,7 @@ start(#{log_level := Level} = Config) ->
         config => #{type => standard_error},
         filters => [{progress, {fun logger_filters:progress/2, stop}},
                     {in_short, {fun ?MODULE:in_short/2, []}}],
-        formatter => {?MODULE, #{secrets => secrets(Config),
+        formatter => {?MODULE, #{secrets => secrets(Config), journal => is_journal(),
                                  format => maps:get(log_format, Config, human)}}
     }),
     set_level(Level).
@@ -77,15 +79,38 @@ secrets(#{secrets := Secrets} = Config) ->
     [S || S <- Others ++ Secrets ++ OfRealms,
           is_binary(S), byte_size(S) >= ?SHORTEST_STRUCK_OUT].
 
-%% logger's formatter callback.
--spec format(logger:log_event(), #{secrets := [binary()], format => format()}) ->
+%% Whether stderr is systemd's journal, which names itself by device and inode (systemd.exec(5)).
+is_journal() ->
+    case {os:getenv("JOURNAL_STREAM", ""), file:read_file_info("/proc/self/fd/2")} of
+        {[_ | _] = Named, {ok, #file_info{major_device = Device, inode = Inode}}} ->
+            Named =:= integer_to_list(Device) ++ ":" ++ integer_to_list(Inode);
+        _ ->
+            false
+    end.
+
+%% logger's formatter callback. The journal takes how severe a line is from its beginning, and has a
+%% time of its own.
+-spec format(logger:log_event(),
+             #{secrets := [binary()], format => format(), journal => boolean()}) ->
     unicode:chardata().
-format(Event, #{secrets := Secrets, format := json}) ->
+format(#{level := Level} = Event, #{journal := true} = Options) ->
+    [$<, $0 + priority(Level), $> | formatted(Event, Options)];
+format(Event, Options) ->
+    formatted(Event, Options).
+
+formatted(Event, #{secrets := Secrets, format := json}) ->
     [object(Event, Secrets), $\n];
-format(Event, #{secrets := Secrets}) ->
-    Line = line([time, " ", level, ": ", {session, ["session=", session, " "], []}, msg],
+formatted(Event, #{secrets := Secrets} = Options) ->
+    Time = [[time, " "] || not maps:get(journal, Options, false)],
+    Line = line(lists:append(Time) ++ [level, ": ", {session, ["session=", session, " "], []}, msg],
                 named(Event), Secrets),
     [escape(unicode:characters_to_list(Line)), $\n].
+
+%% As syslog(3) numbers them.
+priority(Level) ->
+    #{Level := Number} = #{emergency => 0, alert => 1, critical => 2, error => 3, warning => 4,
+                           notice => 5, info => 6, debug => 7},
+    Number.
 
 %% Secrets go before its lines are joined, for one may have several.
 line(Template, Event, Secrets) ->

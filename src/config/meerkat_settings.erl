@@ -33,6 +33,7 @@
                       rules := [meerkat_policy:rule()],
                       own_kinds := [meerkat_policy:kind()],
                       software := undefined | binary(),
+                      usernames := meerkat_auth_rest:order(),
                       quota := meerkat_quota:limits(),
                       %% Bytes per second in each direction.
                       bandwidth := #{allocation | user | total => non_neg_integer()},
@@ -197,6 +198,7 @@ settings(Name, Config, IsDrawn, Kept) ->
       last_pool => Pool,
       rules => meerkat_policy:rules(Config),
       own_kinds => meerkat_policy:own_kinds(Relays),
+      usernames => meerkat_auth_rest:order(Config),
       quota => quota(Config),
       bandwidth => part(bandwidth, Config),
       http => http(Config),

@@ -50,7 +50,7 @@ answer(metrics, Name, _Request) ->
     {200, [{content_type, ?METRICS}], iolist_to_binary(Text)};
 answer(status, Name, _Request) ->
     Snapshot = meerkat_metrics:snapshot(Name),
-    json(200, meerkat_http_status:status(Name, Snapshot, erlang:system_time(second)));
+    json(200, meerkat_http_status:status(Name, Snapshot, meerkat_clock:wall_s()));
 answer(health, Name, _Request) ->
     case meerkat_health:alive(Name) of
         true -> json(200, #{health => ok});

@@ -7,6 +7,7 @@
 %% Members besides those of meerkat_status:status/1:
 %%   time          Unix seconds
 %%   not_ready     why not, meerkat_health:reason()
+%%   uris          of its listeners, as clients are told them
 %%   permissions   there are; null without the relay program
 %%   pools         relay addresses: address, ports in all, and free (null likewise)
 %%   responses     method, code and count of those that were
@@ -19,9 +20,11 @@
 status(Name, Snapshot, Now) ->
     #{relay := Relay, not_ready := Reasons, answers := Answers, durations := Durations,
       pools := Pools, processes := Processes} = Snapshot,
+    #{stun := Stun, turn := Turn} = meerkat_services:uris(Name, all),
     maps:merge(meerkat_json:plain(meerkat_status:status(Name)), #{
         time => Now,
         not_ready => Reasons,
+        uris => Stun ++ Turn,
         permissions => stat(peers, Relay),
         pools => [pool(Pool) || Pool <- Pools],
         responses => [#{method => Method, code => Outcome, count => N}

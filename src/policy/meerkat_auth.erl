@@ -15,7 +15,8 @@
 -type candidate() :: {password, binary()} | {key, <<_:128>>}
                    | {password, binary(), UntilS :: integer()}.
 %% `only`: no other backend has a say on this username.
--type verdict() :: {only | also, [candidate()]}.
+%% `unavailable`: this backend cannot tell now; others may know the user.
+-type verdict() :: {only | also | unavailable, [candidate()]}.
 %% A message, signed with the key and the algorithm of the request it answers, as bytes.
 -type seal() :: fun((meerkat_stun:message()) -> binary()).
 %% Who asked: the username as sent (for USERHASH, the one it stands for). `left`: seconds that its
@@ -43,7 +44,7 @@
 %% For a log: what is to be said of a user whose signature fits nothing.
 -callback why(User :: binary(), NowS :: integer(), State :: term()) ->
     wrong_password | {expired, AgoS :: pos_integer()} | {foreign, Secrets :: pos_integer()}
-    | no_expiry | unknown.
+    | name_first | no_expiry | unknown.
 -optional_callbacks([username/2]).
 
 %% Stands for the name behind an unknown USERHASH: nobody has it, for USERNAME is never empty.
@@ -94,10 +95,11 @@ name(Message) ->
 
 %% Who sent the request (Packet as received, Message as decoded from it), or why not: 400 when it
 %% cannot be authenticated as it stands, 401 when its signature fits nothing known, be it for the
-%% user or for the password: both do the same work. Realm is the listener's; it counts only when
-%% realms are strict, otherwise the key is made with the REALM that was sent.
+%% user or for the password: both do the same work; or that a backend cannot tell now. Realm is the
+%% listener's; it counts only when realms are strict, otherwise the key is made with the REALM that
+%% was sent.
 -spec authenticate(Packet :: binary(), meerkat_stun:message(), Realm :: binary(), auth()) ->
-    {ok, identity()} | {error, 400 | 401}.
+    {ok, identity()} | {error, 400 | 401 | unavailable}.
 authenticate(Packet, Message, Realm, GetAuth) ->
     Auth = GetAuth(),
     case {name(Message), meerkat_stun:get(realm, Message), algorithm(Message, Auth)} of
@@ -109,12 +111,15 @@ authenticate(Packet, Message, Realm, GetAuth) ->
     end.
 
 authenticate(Packet, Message, Algorithm, {User, Realm, Allowed}, Auth) ->
-    Now = erlang:system_time(second),
+    Now = meerkat_clock:wall_s(),
     Make = fun(Candidate) -> key(Algorithm, User, Realm, Candidate, Auth) end,
-    case fitting(Packet, Make, candidates(User, Now, Auth)) of
+    {Known, Candidates} = candidates(User, Now, Auth),
+    case fitting(Packet, Make, Candidates) of
         {ok, Key, Candidate} when Allowed, User =/= ?NOBODY ->
             Identity = #{user => binary:copy(User), seal => seal(integrity(Message), Key)},
             {ok, maps:merge(Identity, left(Candidate, Now, Auth))};
+        error when Known =:= unavailable ->
+            {error, unavailable};
         _ ->
             {error, 401}
     end.
@@ -145,19 +150,20 @@ fitting(_Packet, _Make, []) ->
 %% fit nothing: a name that is known here costs what an unknown one costs.
 candidates(User, Now, #auth{backends = Backends, dummy = Dummy}) ->
     case candidates(Backends, User, Now, Dummy) of
-        [] -> [Dummy];
-        Candidates -> Candidates
+        {Known, []} -> {Known, [Dummy]};
+        Found -> Found
     end.
 
 candidates([{Backend, State} | Backends], User, Now, Dummy) ->
     {Weight, Own} = Backend:candidates(User, Now, State),
-    Others = candidates(Backends, User, Now, Dummy),
+    {Known, Others} = candidates(Backends, User, Now, Dummy),
     case Weight of
-        only -> Own ++ [Dummy || _ <- Others];
-        also -> Own ++ Others
+        only -> {all, Own ++ [Dummy || _ <- Others]};
+        also -> {Known, Own ++ Others};
+        unavailable -> {unavailable, Own ++ Others}
     end;
 candidates([], _User, _Now, _Dummy) ->
-    [].
+    {all, []}.
 
 key(Algorithm, User, Realm, {password, Password}, _Auth) ->
     meerkat_stun:key(Algorithm, User, Realm, Password);
@@ -243,7 +249,7 @@ why(Message, Realm, GetAuth) ->
 why(_Algorithm, ?NOBODY, _Backends, _Otherwise) ->
     "nobody is known by that USERHASH";
 why(Algorithm, User, [{Backend, State} | Backends], Otherwise) ->
-    Now = erlang:system_time(second),
+    Now = meerkat_clock:wall_s(),
     case {Backend:why(User, Now, State), Backend:candidates(User, Now, State)} of
         {wrong_password, {only, [{key, _}]}} when Algorithm =:= sha256 ->
             ["user ", quoted(User), " is known by an MD5 key, which SHA-256 cannot use"];
@@ -258,6 +264,9 @@ why(_Algorithm, User, [], wrong_password) ->
     wrong_password(User);
 why(_Algorithm, User, [], no_expiry) ->
     [wrong_password(User), ", a name that begins with no expiry"];
+why(_Algorithm, User, [], name_first) ->
+    [wrong_password(User), ", a name with its expiry behind it, which credential_name_first would "
+     "let in"];
 why(_Algorithm, User, [], {foreign, 1}) ->
     ["wrong password of user ", quoted(User), ": it was not made with the secret"];
 why(_Algorithm, User, [], {foreign, N}) ->

@@ -27,19 +27,23 @@
 new() ->
     #refusals{places = atomics:new(?BUCKETS + 2, []), key = crypto:strong_rand_bytes(16)}.
 
-%% A request from Client was answered Code; Why says it in words, with what strangers sent escaped,
-%% and is called where there is a line to write.
--spec refused(refusals(), 400 | 401, meerkat_ctl:address(), fun(() -> unicode:chardata())) -> ok.
+%% A request from Client was answered Code, or nothing; Why says it in words, with what strangers
+%% sent escaped, and is called where there is a line to write.
+-spec refused(refusals(), 400 | 401 | unavailable, meerkat_ctl:address(),
+              fun(() -> unicode:chardata())) -> ok.
 refused(Refusals, Code, {Ip, _} = Client, Why) ->
     case verdict(Refusals, Ip, meerkat_auth_failures:now_us()) of
         {log, 0} ->
-            ?LOG_NOTICE("~b to ~ts: ~ts", [Code, meerkat_text:address(Client), Why()]);
+            ?LOG_NOTICE("~ts to ~ts: ~ts", [said(Code), meerkat_text:address(Client), Why()]);
         {log, LeftOut} ->
-            ?LOG_NOTICE("~b to ~ts: ~ts (~b more were refused since the last such line)",
-                        [Code, meerkat_text:address(Client), Why(), LeftOut]);
+            ?LOG_NOTICE("~ts to ~ts: ~ts (~b more were refused since the last such line)",
+                        [said(Code), meerkat_text:address(Client), Why(), LeftOut]);
         leave_out ->
-            ?LOG_DEBUG("~b to ~ts: ~ts", [Code, meerkat_text:address(Client), Why()])
+            ?LOG_DEBUG("~ts to ~ts: ~ts", [said(Code), meerkat_text:address(Client), Why()])
     end.
+
+said(unavailable) -> "no answer";
+said(Code) -> integer_to_list(Code).
 
 %% Does this one get a line, and how many did not since the last? Takes the line.
 -spec verdict(refusals(), inet:ip_address(), NowUs :: non_neg_integer()) ->

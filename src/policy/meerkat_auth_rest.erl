@@ -1,16 +1,20 @@
 %% Time-limited credentials made from the shared secret ("TURN REST API",
 %% draft-uberti-behave-turn-rest-00): the username is `expiry` or `expiry:anything`, expiry in
-%% Unix seconds; the password is base64(HMAC-SHA1(secret, username)), or with SHA-256 where the
-%% configuration says so. MongooseIM, ejabberd, prosody and coturn speak it. The expiry is looked
-%% at with every request, so an allocation outlives its credentials by one lifetime at most, and not
-%% at all where it is to end with them.
+%% Unix seconds, or `name:expiry` too where the configuration says so; the password is
+%% base64(HMAC-SHA1(secret, username)), or with SHA-256 where the configuration says so.
+%% MongooseIM, ejabberd, prosody and coturn speak it. The expiry is looked at with every request, so
+%% an allocation outlives its credentials by one lifetime at most, and not at all where it is to end
+%% with them.
 -module(meerkat_auth_rest).
 -behaviour(meerkat_auth).
 
 -export([init/1, candidates/3, why/3]).
--export([credentials/4, password/2, password/3, expiry/1, name/1]).
+-export([credentials/4, password/2, password/3, order/1, expiry/2, name/2]).
 
--export_type([state/0]).
+-export_type([state/0, order/0]).
+
+%% What may come first in a time-limited username.
+-type order() :: expiry | either.
 
 %% 19 digits may pass it, 20 always do.
 -define(MAX_EXPIRY, 16#7fffffffffffffff).
@@ -18,24 +22,26 @@
 -record(rest, {
     secrets :: [binary(), ...],
     leeway :: non_neg_integer(),            % seconds that whoever makes them may be behind us
-    digests :: [sha | sha256, ...]
+    digests :: [sha | sha256, ...],
+    order :: order()
 }).
 -opaque state() :: fun(() -> #rest{}).
 
-%% Keys `secrets`, `credential_leeway`, `credential_sha256`.
+%% Keys `secrets`, `credential_leeway`, `credential_sha256`, `credential_name_first`.
 -spec init(map()) -> {ok, state()} | ignore.
 init(#{secrets := [_ | _] = Secrets} = Config) ->
     Rest = #rest{secrets = Secrets,
                  leeway = maps:get(credential_leeway, Config, 0),
-                 digests = [sha | [sha256 || maps:get(credential_sha256, Config, false)]]},
+                 digests = [sha | [sha256 || maps:get(credential_sha256, Config, false)]],
+                 order = order(Config)},
     {ok, fun() -> Rest end};
 init(#{}) ->
     ignore.
 
 -spec candidates(binary(), integer(), state()) -> meerkat_auth:verdict().
 candidates(User, NowS, State) ->
-    #rest{secrets = Secrets, leeway = Leeway, digests = Digests} = State(),
-    case expiry(User) of
+    #rest{secrets = Secrets, leeway = Leeway, digests = Digests, order = Order} = State(),
+    case expiry(User, Order) of
         {ok, Expiry} when Expiry + Leeway >= NowS ->
             {also, [{password, password(Digest, Secret, User), Expiry + Leeway}
                     || Secret <- Secrets, Digest <- Digests]};
@@ -44,13 +50,14 @@ candidates(User, NowS, State) ->
     end.
 
 -spec why(binary(), integer(), state()) ->
-    {foreign, pos_integer()} | {expired, pos_integer()} | no_expiry.
+    {foreign, pos_integer()} | {expired, pos_integer()} | name_first | no_expiry.
 why(User, NowS, State) ->
-    #rest{secrets = Secrets, leeway = Leeway} = State(),
-    case expiry(User) of
-        {ok, Expiry} when Expiry + Leeway >= NowS -> {foreign, length(Secrets)};
-        {ok, Expiry} -> {expired, NowS - Expiry};
-        error -> no_expiry
+    #rest{secrets = Secrets, leeway = Leeway, order = Order} = State(),
+    case {expiry(User, Order), expiry(User, either)} of
+        {{ok, Expiry}, _} when Expiry + Leeway >= NowS -> {foreign, length(Secrets)};
+        {{ok, Expiry}, _} -> {expired, NowS - Expiry};
+        {error, {ok, _}} -> name_first;
+        {error, error} -> no_expiry
     end.
 
 %% Username and password for User, good for TtlS seconds from NowS (Unix time).
@@ -68,21 +75,34 @@ password(Secret, Username) ->
 password(Digest, Secret, Username) ->
     base64:encode(crypto:mac(hmac, Digest, Secret, Username)).
 
-%% What stands behind the expiry of a time-limited username: a name, nothing, or this is none.
--spec name(Username :: binary()) -> {ok, binary()} | none | error.
-name(Username) ->
-    case split(Username, 0, 0) of
+%% What the key `credential_name_first` comes to.
+-spec order(map()) -> order().
+order(#{credential_name_first := true}) -> either;
+order(#{}) -> expiry.
+
+%% The name in a time-limited username: a name, nothing, or this is none.
+-spec name(Username :: binary(), order()) -> {ok, binary()} | none | error.
+name(Username, Order) ->
+    case split(Username, Order) of
         {_Expiry, <<>>} -> none;
         {_Expiry, Name} -> {ok, Name};
         error -> error
     end.
 
-%% The expiry a username begins with: digits only, up to its end or its first colon.
--spec expiry(Username :: binary()) -> {ok, 0..?MAX_EXPIRY} | error.
-expiry(Username) ->
-    case split(Username, 0, 0) of
+%% The expiry in it: digits only, from its beginning up to its end or its first colon; with `either`
+%% also from its first colon to its end.
+-spec expiry(Username :: binary(), order()) -> {ok, 0..?MAX_EXPIRY} | error.
+expiry(Username, Order) ->
+    case split(Username, Order) of
         {Expiry, _Name} -> {ok, Expiry};
         error -> error
+    end.
+
+%% Expiry and name. What begins with an expiry is never taken for a name.
+split(Username, Order) ->
+    case split(Username, 0, 0) of
+        error when Order =:= either -> name_first(Username, 0);
+        Split -> Split
     end.
 
 %% The number and what stands behind its colon. By hand: binary:split/2 costs its caller a whole
@@ -97,3 +117,20 @@ split(Rest, N, Digits) when Digits > 0, N =< ?MAX_EXPIRY ->
     end;
 split(_Rest, _N, _Digits) ->
     error.
+
+%% A name up to the first colon, and behind it nothing but a number.
+name_first(Username, Bytes) ->
+    case Username of
+        <<Name:Bytes/binary, $:, Number/binary>> when Bytes > 0 ->
+            case is_number_only(Number) andalso split(Number, 0, 0) of
+                {Expiry, <<>>} -> {Expiry, Name};
+                _ -> error
+            end;
+        <<_:Bytes/binary, C, _/binary>> when C =/= $: ->
+            name_first(Username, Bytes + 1);
+        _ ->
+            error
+    end.
+
+is_number_only(<<D, Rest/binary>>) when D >= $0, D =< $9 -> is_number_only(Rest);
+is_number_only(Rest) -> Rest =:= <<>>.

@@ -2,7 +2,7 @@
 %% everything the configuration knows. This is the seam, and what makes a backend of that module.
 %%
 %% The module runs in the process that handles the request, and holds up the requests behind it: it
-%% must answer from memory or in some milliseconds. One that fails knows nobody, and is logged.
+%% must answer from memory or in some milliseconds. One that fails is unavailable, and is logged.
 -module(meerkat_authenticator).
 -behaviour(meerkat_auth).
 
@@ -11,10 +11,12 @@
 -export([init/1, candidates/3, why/3]).
 
 %% The password of User of Realm, in clear or as MD5(user:realm:password); `error`: not a user of
-%% mine, let the configuration's users and secrets decide. Arg comes from {authenticator, {Module,
+%% mine, let the configuration's users and secrets decide; `unavailable`: I cannot tell now, the
+%% database is away for instance: whom the configuration does not let in either gets no answer, and
+%% sends the request again for half a minute and more. Arg comes from {authenticator, {Module,
 %% Arg}}.
 -callback password(User :: binary(), Realm :: binary(), Arg :: term()) ->
-    {ok, {password, binary()} | {key, <<_:128>>}} | error.
+    {ok, {password, binary()} | {key, <<_:128>>}} | error | unavailable.
 
 -record(state, {module :: module(), arg :: term(), realm :: binary(),
                 dummy :: meerkat_auth:candidate()}).
@@ -33,14 +35,15 @@ candidates(User, _NowS, State) ->
     #state{dummy = Dummy} = Known = State(),
     case ask(User, Known) of
         {ok, Candidate} -> {only, [Candidate]};
-        error -> {also, [Dummy]}
+        error -> {also, [Dummy]};
+        unavailable -> {unavailable, [Dummy]}
     end.
 
 -spec why(binary(), integer(), state()) -> wrong_password | unknown.
 why(User, _NowS, State) ->
     case ask(User, State()) of
         {ok, _} -> wrong_password;
-        error -> unknown
+        _ -> unknown
     end.
 
 %% Neither what was asked nor what was answered is logged: it may hold a password.
@@ -49,11 +52,13 @@ ask(User, #state{module = Module, arg = Arg, realm = Realm}) ->
         {ok, {password, Password}} = Known when is_binary(Password) -> Known;
         {ok, {key, <<_:128>>}} = Known -> Known;
         error -> error;
+        unavailable -> unavailable;
         _ -> failed(Module, "answers what is no password", [])
     catch
         Class:_ -> failed(Module, "ends with ~ts", [Class])
     end.
 
 failed(Module, What, Args) ->
-    ?LOG_ERROR("authenticator ~ts " ++ What ++ "; the user counts as unknown", [Module | Args]),
-    error.
+    ?LOG_ERROR("authenticator ~ts " ++ What ++ "; whom nothing else lets in gets no "
+               "answer", [Module | Args]),
+    unavailable.

@@ -79,13 +79,19 @@
               _ => _}) -> [rule()].
 rules(#{allowed_peers := Allowed, denied_peers := Denied, relays := Relays}) ->
     Own = own_kinds(Relays),
-    Soft = [{allow, P} || P <- Allowed]
-        ++ [{deny, P} || P <- Denied]
+    Soft = [{allow, P} || Given <- Allowed, P <- of_one_family(Given)]
+        ++ [{deny, P} || Given <- Denied, P <- of_one_family(Given)]
         ++ [{verdict(Kind, Own), P} || {Kind, P} <- ?DENIED]
         ++ ?REST,
     %% ::1 lies in ::/96: its verdict is looked up here and stands before that network.
     {Loopback, _} = check(?LOOPBACK6, Soft),
     [{Loopback, {?LOOPBACK6, 128}}] ++ [{never, P} || P <- ?NEVER] ++ Soft.
+
+%% To the relay ::/0 is every address there is; whoever writes it means those of IPv6.
+of_one_family({{0, 0, 0, 0, 0, 0, 0, 0} = Ip, 0}) ->
+    [{Ip, 1}, {{16#8000, 0, 0, 0, 0, 0, 0, 0}, 1}];
+of_one_family(Prefix) ->
+    [Prefix].
 
 verdict(Kind, Own) ->
     case lists:member(Kind, Own) of
@@ -147,10 +153,12 @@ is_tunnel(_Ip) -> false.
 host(Ip) when tuple_size(Ip) =:= 4 -> {Ip, 32};
 host(Ip) when tuple_size(Ip) =:= 8 -> {Ip, 128}.
 
+%% As the relay has it: an IPv6 network has no IPv4 address in it, but for ::/0.
 contains(Prefix, Number) ->
     {Network, Bits} = canonical(Prefix),
     Shift = 128 - Bits,
-    Number bsr Shift =:= Network bsr Shift.
+    Number bsr Shift =:= Network bsr Shift
+        andalso (Bits =:= 0 orelse Bits >= 96 orelse Number bsr 32 =/= 16#ffff).
 
 %% IPv4 stands as ::ffff:a.b.c.d; bits beyond the prefix are cleared.
 canonical({{A, B, C, D}, Bits}) when Bits >= 0, Bits =< 32 ->

@@ -11,8 +11,10 @@
 
 -define(LEVELS, [debug, info, notice, warning, error, critical, alert, emergency]).
 
-%% {ping, []}                  #{version, os_pid}: binaries
+%% {ping, []}                  #{version, os_pid}: a binary, a number
 %% {credentials, [User, Options]}   meerkat_credentials:asked/3
+%% {service, []}               meerkat_services:uris/2 of the server's own realm; where no listener
+%%                             is of that, of another realm
 %% {info, []}, {status, []}    meerkat:info/1, meerkat:status/1
 %% {config, []}                meerkat_config:effective/1 of what is in force
 %% {doctor, []}                what meerkat_doctor wants to know of the server
@@ -33,12 +35,14 @@
 -spec handle(question(), Server :: atom()) -> answer() | {ok, term(), fun(() -> term())}.
 handle({ping, []}, _) ->
     {ok, Version} = application:get_key(meerkat, vsn),
-    {ok, #{version => list_to_binary(Version), os_pid => list_to_binary(os:getpid())}};
+    {ok, #{version => list_to_binary(Version), os_pid => list_to_integer(os:getpid())}};
 handle({credentials, [User, #{} = Options]}, Server) when is_binary(User) ->
     case meerkat_credentials:asked(Server, User, Options) of
         {ok, Credentials} -> {ok, Credentials};
         {error, {_What, Sentence}} -> {error, Sentence}
     end;
+handle({service, []}, Server) ->
+    {ok, service(Server)};
 handle({info, []}, Server) ->
     {ok, meerkat:info(Server)};
 handle({status, []}, Server) ->
@@ -95,6 +99,13 @@ handle({undrain, []}, Server) ->
 handle(_, _) ->
     {error, <<"the server does not know this question; is it older than meerkatctl?">>}.
 
+service(Server) ->
+    #{listeners := Listeners} = meerkat_registry:settings(Server),
+    Realms = [all | lists:usort([Realm || #{realm := Realm} <- Listeners])],
+    Found = [Uris || Realm <- Realms, #{turn := [_ | _]} = Uris
+                                          <- [meerkat_services:uris(Server, Realm)]],
+    hd(Found ++ [#{stun => [], turn => []}]).
+
 %% What the server's configuration was loaded by; {reload, []} loads by it again.
 -spec loaded(Server :: atom(), #{file => file:name_all()}) -> ok.
 loaded(Server, Options) ->
@@ -111,6 +122,7 @@ doctor(Server) ->
     Asked = [max_allocations, relays, receive_buffer, send_buffer, io_backend],
     (maps:with(Asked, Config()))#{
         listening => Listening,
+        clock_step_s => meerkat_clock:step_s(),
         relay_pid => Pid,
         relay_program => case Program of
             default -> filename:join(code:priv_dir(meerkat), "meerkat_relay");

@@ -43,17 +43,12 @@ made(_Name, _User, _Options, Realm, []) ->
 made(Name, User, Options, Realm, [Secret | _]) ->
     Ttl = maps:get(ttl, Options, ?TTL_S),
     {Username, Password} =
-        meerkat_auth_rest:credentials(Secret, User, Ttl, erlang:system_time(second)),
-    Addresses = meerkat_services:addresses(Name, Realm),
-    Stun = [uri("stun:", Address, "") || Address <- Addresses],
-    Turn = [uri("turn:", Address, "?transport=udp") || Address <- Addresses],
+        meerkat_auth_rest:credentials(Secret, User, Ttl, meerkat_clock:wall_s()),
+    #{stun := Stun, turn := Turn} = meerkat_services:uris(Name, Realm),
     {ok, #{username => Username, password => Password, ttl => Ttl, uris => Stun ++ Turn,
            iceServers => [#{urls => Stun} || Stun =/= []]
                ++ [#{urls => Turn, username => Username, credential => Password}
                    || Turn =/= []]}}.
-
-uri(Scheme, Address, Query) ->
-    iolist_to_binary([Scheme, meerkat_text:address(Address), Query]).
 
 %% Which listeners, and the secrets that open them.
 realm(#{realm := Realm}, #{listeners := Listeners, tenants := Tenants} = Settings) ->

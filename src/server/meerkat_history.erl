@@ -54,7 +54,7 @@ init(Name) ->
 
 -spec handle_continue(sample, #state{}) -> {noreply, #state{}}.
 handle_continue(sample, #state{name = Name, samples = Samples} = State) ->
-    Sample = sample(meerkat_metrics:snapshot(Name), erlang:system_time(second)),
+    Sample = sample(meerkat_metrics:snapshot(Name), meerkat_clock:wall_s()),
     Wait = case is_blank(Sample) of true -> ?SOON_MS; false -> ?EVERY_MS end,
     _ = erlang:send_after(Wait, self(), sample),
     {noreply, State#state{samples = kept(Sample, Samples)}}.

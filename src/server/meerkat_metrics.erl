@@ -40,14 +40,14 @@ rows() ->
       fun(#{relay := Relay}) -> flag(is_tuple(Relay) andalso element(1, Relay) =:= ok) end},
      {"ready", gauge, [], "whether the server takes new allocations, as /ready says",
       fun(#{not_ready := Reasons}) -> flag(Reasons =:= []) end},
-     {"draining", gauge, [], "whether it was told to take no more",
+     {"draining", gauge, [], "whether it was told to take no more allocations",
       fun(#{draining := Draining}) -> flag(Draining) end},
-     {"build_info", gauge, [version, otp, io_backend], "1, with what is running as labels",
+     {"build_info", gauge, [version, otp, io_backend], "always 1; the labels say what is running",
       fun(#{build := Build}) -> [{[{K, maps:get(K, Build)} || K <- [version, otp, io_backend]], 1}]
       end},
-     {"allocations", gauge, [], "allocations there are",
+     {"allocations", gauge, [], "allocations that exist",
       fun(#{allocations := N}) -> one(N) end},
-     {"allocations_max", gauge, [], "allocations there can be",
+     {"allocations_max", gauge, [], "most allocations that can exist (max_allocations)",
       fun(#{allocations_max := N}) -> one(N) end},
      {"responses_total", counter, [method, code],
       "responses to requests with credentials, good or not, by STUN error code or success",
@@ -57,7 +57,7 @@ rows() ->
       end},
      {"unanswered_requests_total", counter, [reason],
       "requests with credentials that got no response: throttled (failed_authentication_rate was "
-      "used up), none (the fault was here, or the relay's)",
+      "used up), none (a fault of the server or of its relay program)",
       fun(#{answers := Answers}) ->
           [{[{reason, atom_to_binary(Reason)}],
             lists:sum([N || {{_, Outcome}, N} <- sorted(Answers), Outcome =:= Reason])}
@@ -88,26 +88,28 @@ rows() ->
          fun(Snapshot) -> [{[], N} || {ok, N} <- [counted(Name, Snapshot)]] end}
         || {Name, counter, Help} <- meerkat_ctl:counters(), not is_traffic(Name)]
     ++
-    [{"permissions", gauge, [], "permissions there are", stat(peers)},
+    [{"permissions", gauge, [], "permissions that exist", stat(peers)},
      {"ports", gauge, [pool, address, family], "ports of a relay address",
       fun(#{pools := Pools}) -> [{pool(Pool), Total} || #{total := Total} = Pool <- Pools] end},
-     {"ports_free", gauge, [pool, address, family], "those of them that are free",
+     {"ports_free", gauge, [pool, address, family], "ports of a relay address that are free",
       fun(#{pools := Pools}) -> [{pool(Pool), Free} || #{free := Free} = Pool <- Pools] end},
-     {"relay_workers", gauge, [], "threads that move packets", stat(workers)},
-     {"relay_restarts_total", counter, [], "times the relay program died and was started anew",
+     {"relay_workers", gauge, [], "worker threads of the relay program", stat(workers)},
+     {"relay_restarts_total", counter, [],
+      "times that the relay program died and was started again",
       fun(#{restarts := #{restarts := N}}) -> one(N) end},
      {"relay_gap_seconds", gauge, [],
-      "how long the server was without it the last time, until the last allocation was replayed",
+      "time from its last death until all allocations were there again",
       fun(#{restarts := #{gap_ms := Ms}}) -> one(Ms / 1000) end},
-     {"relay_away_seconds_total", counter, [], "the same, all times together",
+     {"relay_away_seconds_total", counter, [], "sum of these times",
       fun(#{restarts := #{gap_total_ms := Ms}}) -> one(Ms / 1000) end},
      {"relay_replayed_allocations_total", counter, [outcome],
-      "allocations there were when it died: ok, the next one has them; lost, it does not",
+      "allocations that existed when it died: ok, the next relay program has it; lost, it has not",
       fun(#{restarts := #{replayed := Replayed, lost := Lost}}) ->
           [{[{outcome, "ok"}], Replayed}, {[{outcome, "lost"}], Lost}]
       end}]
     ++ meerkat_beside:metrics() ++
-    [{"requests_waiting", gauge, [], "requests the relay has passed on and has no response to yet",
+    [{"requests_waiting", gauge, [],
+      "requests that the relay has passed to Erlang and that are not answered yet",
       stat(requests)},
      {"mailbox_bytes", gauge, [way],
       "bytes waiting in the relay: in, for its workers; out, from them to Erlang",
@@ -116,7 +118,7 @@ rows() ->
                                 {[], N} <- (stat(Key))(Snapshot)]
       end},
      {"erlang_queue_length", gauge, [process],
-      "messages waiting for the Erlang processes on a request's way: relay, and request in sum",
+      "messages waiting for the Erlang processes that handle requests: relay, and all of request",
       fun(#{queues := Queues}) ->
           [{[{process, atom_to_binary(Process)}], N} || {Process, N} <- sorted(Queues)]
       end}]
@@ -127,17 +129,19 @@ rows() ->
       process(rss, fun(N) -> N end)},
      {"process_open_fds", gauge, [program], "open files, sockets among them",
       process(fds, fun(N) -> N end)},
-     {"process_max_fds", gauge, [program], "most files it may have open",
+     {"process_max_fds", gauge, [program], "most files that it may have open",
       process(fds_max, fun(N) -> N end)},
-     {"process_start_time_seconds", gauge, [program], "Unix time of its start",
+     {"process_start_time_seconds", gauge, [program], "Unix time at which it was started",
       process(started, fun(N) -> N end)},
-     {"erlang_vm_memory_bytes", gauge, [kind], "memory of the Erlang VM by use",
+     {"erlang_vm_memory_bytes", gauge, [kind], "memory of the Erlang VM, by what it is used for",
       fun(#{vm := #{memory := Memory}}) ->
           [{[{kind, atom_to_binary(Kind)}], N} || {Kind, N} <- sorted(Memory)]
       end},
      {"erlang_vm_process_count", gauge, [], "Erlang processes", vm(process_count)},
-     {"erlang_vm_process_limit", gauge, [], "most of them there can be", vm(process_limit)},
-     {"erlang_vm_run_queue_length", gauge, [], "processes that are ready and wait for a scheduler",
+     {"erlang_vm_process_limit", gauge, [], "most Erlang processes there can be",
+      vm(process_limit)},
+     {"erlang_vm_run_queue_length", gauge, [],
+      "Erlang processes that are ready to run and wait for a scheduler",
       vm(run_queue)},
      {"erlang_vm_reductions_total", counter, [], "work done, in reductions", vm(reductions)},
      {"erlang_vm_garbage_collections_total", counter, [], "garbage collections",

@@ -1,7 +1,11 @@
 %% Where clients find a server's STUN and TURN: what it is bound to, as they are told.
 -module(meerkat_services).
 
--export([addresses/1, addresses/2]).
+-export([addresses/1, addresses/2, uris/2]).
+-export_type([uris/0]).
+
+%% By RFC 7064 and RFC 7065.
+-type uris() :: #{stun := [binary()], turn := [binary()]}.
 
 %% The addresses of listeners that take credentials made from the server's own secret: a realm that
 %% the configuration has by itself takes credentials of its own.
@@ -14,6 +18,16 @@ addresses(Name) -> addresses(Name, all).
 addresses(Name, Realm) ->
     #{relays := Relays} = meerkat_registry:settings(Name),
     lists:usort([{Ip, Port} || {Local, Port} <- bound(Name, Realm), Ip <- told(Local, Relays)]).
+
+%% The same as URIs.
+-spec uris(Name :: atom(), Realm :: binary() | all) -> uris().
+uris(Name, Realm) ->
+    Addresses = addresses(Name, Realm),
+    #{stun => [uri("stun:", Address, "") || Address <- Addresses],
+      turn => [uri("turn:", Address, "?transport=udp") || Address <- Addresses]}.
+
+uri(Scheme, Address, Query) ->
+    iolist_to_binary([Scheme, meerkat_text:address(Address), Query]).
 
 bound(Name, Wanted) ->
     #{realms := Realms} = Settings = meerkat_registry:settings(Name),

@@ -28,12 +28,13 @@ list(Name, Filter) ->
     Sort = maps:get(sort, Filter, age),
     case is_map_key(user, Filter) orelse is_map_key(peer, Filter) orelse Sort =:= user of
         true ->
-            Rows = [Row || Row <- rows(Sessions), matches(Row, Filter)],
-            {length(Rows), limit(Filter, lists:sort(order(Sort), Rows))};
+            #{usernames := Order} = meerkat_registry:settings(Name),
+            Rows = [Row || Row <- rows(Sessions), matches(Row, Filter, Order)],
+            {length(Rows), limit(Filter, lists:sort(order(Sort, Order), Rows))};
         false ->
             Least = [Counted#{session => Session, pid => Pid}
                      || {Session, Pid, Counted} <- Sessions],
-            Shown = limit(Filter, lists:sort(order(Sort), Least)),
+            Shown = limit(Filter, lists:sort(order(Sort, expiry), Least)),
             {length(Sessions), rows([{S, Pid, maps:without([session, pid], Row)}
                                      || #{session := S, pid := Pid} = Row <- Shown])}
     end.
@@ -47,21 +48,21 @@ limit(#{limit := Limit}, Rows) -> lists:sublist(Rows, Limit);
 limit(#{}, Rows) -> Rows.
 
 %% Numbers grow with time, over all workers.
-order(age) -> by(fun(#{session := Session}) -> Session band 16#ffffffffffffff end);
-order(bytes) -> by(fun(Row) -> -relayed(Row) end);
-order(user) -> by(fun(#{user := User}) -> meerkat_quota:user_key(User) end).
+order(age, _) -> by(fun(#{session := Session}) -> Session band 16#ffffffffffffff end);
+order(bytes, _) -> by(fun(Row) -> -relayed(Row) end);
+order(user, Order) -> by(fun(#{user := User}) -> meerkat_quota:user_key(User, Order) end).
 
 relayed(Row) -> maps:get(client_bytes, Row, 0) + maps:get(peer_bytes, Row, 0).
 
 by(Key) ->
     fun(A, B) -> Key(A) =< Key(B) end.
 
-matches(Row, Filter) ->
-    is_of(Row, Filter) andalso is_for(Row, Filter).
+matches(Row, Filter, Order) ->
+    is_of(Row, Filter, Order) andalso is_for(Row, Filter).
 
-is_of(#{user := User}, #{user := Wanted}) ->
-    User =:= Wanted orelse meerkat_quota:user_key(User) =:= Wanted;
-is_of(_Row, _Filter) ->
+is_of(#{user := User}, #{user := Wanted}, Order) ->
+    User =:= Wanted orelse meerkat_quota:user_key(User, Order) =:= Wanted;
+is_of(_Row, _Filter, _Order) ->
     true.
 
 is_for(#{channels := Channels}, #{peer := {Ip, Port} = Peer}) when is_integer(Port), is_tuple(Ip) ->

@@ -15,7 +15,7 @@
 
 -spec status(map()) -> unicode:chardata().
 status(#{version := Version, otp := Otp, os_pid := Pid, uptime_s := Uptime} = Status) ->
-    [io_lib:format("Meerkat ~ts (OTP ~ts), process ~ts, up ~ts: ~ts~n",
+    [io_lib:format("Meerkat ~ts (OTP ~ts), process ~b, up ~ts: ~ts~n",
                    [Version, Otp, Pid, span(Uptime * 1000), condition(Status)]),
      [row("listening", ["udp ", address(A)]) || A <- maps:get(listeners, Status)],
      [row("relaying", relay(Relay)) || Relay <- maps:get(relays, Status)],

@@ -49,7 +49,7 @@ status(Name) ->
         server => Name,
         version => list_to_binary(Version),
         otp => list_to_binary(erlang:system_info(otp_release)),
-        os_pid => list_to_binary(os:getpid()),
+        os_pid => list_to_integer(os:getpid()),
         uptime_s => Uptime div 1000,
         ready => is_ready(Name),
         http => maps:get(http, meerkat_beside:info(Name)),
@@ -71,4 +71,9 @@ relay({error, _}) ->
 %% meerkat_health tells why not.
 -spec is_ready(Name :: atom()) -> boolean().
 is_ready(Name) ->
-    meerkat_registry:is_running(Name) andalso meerkat_health:not_ready(Name) =:= [].
+    try
+        meerkat_registry:is_running(Name) andalso meerkat_health:not_ready(Name) =:= []
+    catch
+        %% It ended between the two.
+        error:badarg -> false
+    end.

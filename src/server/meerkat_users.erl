@@ -22,8 +22,10 @@ list(Name) ->
                ++ [row(Name, User, Proof, added) || {User, Proof} <- maps:to_list(Added)]).
 
 row(Name, User, {Proof, _}, From) ->
+    #{usernames := Order} = meerkat_registry:settings(Name),
+    Key = meerkat_quota:user_key(User, Order),
     #{name => User, from => From, proof => Proof,
-      allocations => meerkat_quota:count(Name, {user, {default, meerkat_quota:user_key(User)}})}.
+      allocations => meerkat_quota:count(Name, {user, {default, Key}})}.
 
 %% Adds a user, or gives one that was added another password. Errors are sentences.
 -spec add(Name :: atom(), User :: binary(), meerkat_config_users:proof()) ->

@@ -267,7 +267,7 @@ effect(forget, #data{name = Name, session = Session} = Data) ->
     Data#data{keys = []};
 effect({hold, Token, Family}, #data{name = Name, job = Job} = Data) ->
     #{request := Request} = Job,
-    ok = meerkat_reservations:hold(Name, Token, meerkat_alloc_core:owner(Request), Family),
+    ok = meerkat_reservations:hold(Name, Token, meerkat_alloc_core:holder(Request), Family),
     Data;
 effect({release, Token}, #data{name = Name} = Data) ->
     ok = meerkat_reservations:release(Name, Token),
@@ -368,7 +368,7 @@ log_end(Level, Reason, Counters, Event, #data{core = Core, started = Started} = 
 
 begun({success, _}, #data{job = #{request := #{message := #{method := allocate}}}} = Data) ->
     meerkat_events:tell(Data#data.name, [meerkat, allocation, start], fun() ->
-        {#{system_time => erlang:system_time()}, metadata(Data)}
+        {#{system_time => os:system_time()}, metadata(Data)}
     end);
 begun(_Response, _Data) ->
     ok.

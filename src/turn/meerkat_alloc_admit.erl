@@ -78,7 +78,7 @@ token_fault(Request, Message) ->
         {error, _} -> false;
         {{ok, _}, _} when not Alone -> refused(400);
         {{ok, _}, #{held := {Holder, _}}} ->
-            Holder =/= meerkat_alloc_core:owner(Request) andalso refused(508);
+            Holder =/= meerkat_alloc_core:holder(Request) andalso refused(508);
         {{ok, _}, _} -> refused(508)
     end.
 

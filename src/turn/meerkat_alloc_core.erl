@@ -3,10 +3,10 @@
 %% permitted only the relay knows; until it has said so, no further request may be handed in.
 -module(meerkat_alloc_core).
 
--export([owner/1, new/4, handle/3, foretold/1, limits/2, info/2, details/2]).
+-export([owner/1, holder/1, new/4, handle/3, foretold/1, limits/2, info/2, details/2]).
 
--export_type([owner/0, alloc/0, limits/0, request/0, plan/0, event/0, effect/0, response/0, place/0,
-              move/0, ending/0]).
+-export_type([owner/0, holder/0, alloc/0, limits/0, request/0, plan/0, event/0, effect/0,
+              response/0, place/0, move/0, ending/0]).
 
 -import(meerkat_alloc_request, [refused/1, unknown_attributes/1, unknown/1, lifetime/2, within/2,
                                 malformed_fault/2, first_of/1, get/3, family/1, number/1]).
@@ -28,16 +28,18 @@
                     _ => _}.
 
 -type owner() :: {default | Realm :: binary(), User :: binary()}.
+-type holder() :: {default | Realm :: binary(), meerkat_quota:person()}.
 %% `realm`: where realms have users of their own, whose this one is (meerkat_settings:owner/2).
 %% `left`: seconds after which the allocation is to end, for its user's credentials do.
-%% `held`: who reserved the port behind the request's RESERVATION-TOKEN, and its family. `move`: the
-%% request names its allocation by a ticket.
+%% `person`: whose it is, by whichever credentials. `held`: who reserved the port behind the
+%% request's RESERVATION-TOKEN, and its family. `move`: the request names its allocation by a ticket.
 -type request() :: #{message := meerkat_stun:message(),
                      user := binary(),
                      client := address(),
                      realm => default | binary(),
+                     person => meerkat_quota:person(),
                      left => pos_integer(),
-                     held => {owner(), family()},
+                     held => {holder(), family()},
                      move => move()}.
 
 %% Where the ticket's holder is, and whether that 5-tuple belongs to another allocation.
@@ -131,6 +133,7 @@
     place :: place(),
     next = none :: none | place(),              % where the client may go
     ticket = 0 :: meerkat_ticket:ordinal(),      % the one that is good
+    tickets = none :: none | meerkat_ticket:key(),   % what they are made with
     resumed = none :: none | resumed(),
     relayed = [] :: [{family(), Pool :: pos_integer(), address()}],     % as the client was told
     token = 0 :: non_neg_integer(),             % reserved for a second allocation
@@ -164,6 +167,11 @@
 owner(#{user := User} = Request) ->
     {maps:get(realm, Request, default), User}.
 
+%% Who may redeem what a request reserved: the person, with these credentials or fresher ones.
+-spec holder(request()) -> holder().
+holder(#{user := User} = Request) ->
+    {maps:get(realm, Request, default), maps:get(person, Request, User)}.
+
 %%% The life of one
 
 %% Starts making the allocation that meerkat_alloc_admit allowed, under a session id of its
@@ -171,7 +179,8 @@ owner(#{user := User} = Request) ->
 -spec new(plan(), Session :: non_neg_integer(), place(), limits()) -> {alloc(), [effect()]}.
 new(Plan, Session, Place, Limits) ->
     #{families := Families, even := Even, token := Token, lifetime := Lifetime} = Plan,
-    Alloc = #alloc{limits = Limits, session = Session, plan = Plan, place = Place},
+    Alloc = #alloc{limits = Limits, session = Session, plan = Plan, place = Place,
+                   tickets = maps:get(tickets, Limits, none)},
     Create = meerkat_alloc_commands:create(Session, Plan, Place, #{
         pool_v4 => pool(4, Families, Place, Limits),
         pool_v6 => pool(6, Families, Place, Limits),
@@ -287,6 +296,8 @@ request(#{move := _} = Request, Now, Alloc) ->
 request(#{message := #{method := Method} = Message} = Request, Now, #alloc{plan = Plan} = Alloc) ->
     case owner(Request) =:= owner(Plan) of
         true -> request(Method, Message, Now, Alloc);
+        %% RFC 8656 7.2, 2: the 5-tuple is in use, whoever asks; a client may try another port.
+        false when Method =:= allocate -> {Alloc, [{answer, refused(437)}]};
         false -> {Alloc, [{answer, refused(441)}]}
     end.
 
@@ -459,7 +470,9 @@ moved(Families, Lifetime, Place, Id, Now, #alloc{ticket = Spent, next = Left} = 
     {Alloc, Effects} = refresh(Families, Lifetime, ticket, Alloc1),
     {Alloc, [{part, Left} || Left =/= none] ++ Effects}.
 
-ticket(Number, #alloc{session = Session, limits = #{tickets := Key}}) ->
+%% By the key there was when the allocation began: a reload may have taken mobility away since, and
+%% the same transaction is answered the same.
+ticket(Number, #alloc{session = Session, tickets = Key}) ->
     meerkat_ticket:seal(Session, Number, Key).
 
 %%% CreatePermission (RFC 8656 10.2): all of its peers or none

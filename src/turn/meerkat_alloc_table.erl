@@ -3,7 +3,7 @@
 -module(meerkat_alloc_table).
 
 -export([count/1, sessions/1]).
--export([five_tuple/1, enter/4, claim/4, forget/3, leave/3, find/2, pid/2]).
+-export([five_tuple/1, enter/4, claim/4, forget/3, leave/3, bury/2, find/2, pid/2]).
 
 -export_type([five_tuple/0, key/0]).
 
@@ -61,7 +61,14 @@ leave(Name, Key, Session) ->
     true = ets:delete(meerkat_registry:table(Name, sessions), Session),
     forget(Name, Key, Session).
 
-%% A process that was killed leaves its rows behind: they end here.
+%% All rows of a session whose process was killed; whoever knew the keys is gone.
+-spec bury(Name :: atom(), session()) -> ok.
+bury(Name, Session) ->
+    true = ets:delete(meerkat_registry:table(Name, sessions), Session),
+    true = ets:match_delete(meerkat_registry:table(Name, tuples), {'_', Session, '_'}),
+    ok.
+
+%% A process that was killed leaves its rows behind: they end here, if nobody was sooner.
 -spec find(Name :: atom(), key()) -> {session(), pid()} | none.
 find(Name, Key) ->
     case ets:lookup(meerkat_registry:table(Name, tuples), Key) of

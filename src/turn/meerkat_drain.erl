@@ -5,7 +5,10 @@
 -module(meerkat_drain).
 
 -export([drain/1, undrain/1, redirect/2, is_draining/1, verdict/2]).
--export([end_after/4, ending/1, end_node/0, end_node_now/1]).
+-export([end_after/4, ending/1, end_node/0, end_node_now/1, is_node_ending/0]).
+
+%% How long a node that ends waits until its log is read.
+-define(LAST_WORDS_MS, 3000).
 
 -type address() :: {inet:ip_address(), inet:port_number()}.
 
@@ -65,10 +68,45 @@ ending(Name) ->
             {max(0, Until - erlang:monotonic_time(millisecond)) div 1000, By}
     end.
 
-%% Ends a node that is Meerkat's own, in order.
+%% Ends a node that is Meerkat's own, in order: the servers, then what they have said, then the
+%% node. init:stop/0 would wait for ever for a reader of stderr who reads no more.
 -spec end_node() -> ok.
 end_node() ->
-    init:stop().
+    _ = spawn(fun end_in_order/0),
+    ok.
+
+-spec end_in_order() -> no_return().
+end_in_order() ->
+    %% Not one of the application's processes, which end with it.
+    true = group_leader(whereis(init), self()),
+    ok = persistent_term:put({?MODULE, ending}, true),
+    _ = application:stop(meerkat),
+    ok = said(erlang:monotonic_time(millisecond) + ?LAST_WORDS_MS),
+    halt(0, [{flush, false}]).
+
+%% It is no accident then that the servers end.
+-spec is_node_ending() -> boolean().
+is_node_ending() ->
+    persistent_term:get({?MODULE, ending}, false) orelse element(1, init:get_status()) =:= stopping.
+
+%% Returns once every line of the log has left this node, or when it is too late.
+said(Until) ->
+    Last = self(),
+    _ = spawn(fun() -> _ = logger_std_h:filesync(default), Last ! logged end),
+    receive
+        logged -> written(Until)
+    after ?LAST_WORDS_MS ->
+        ok
+    end.
+
+%% Ports tell nobody when what waits in them is written.
+written(Until) ->
+    Waiting = [Port || Port <- erlang:ports(),
+                       {queue_size, N} <- [erlang:port_info(Port, queue_size)], N > 0],
+    case erlang:monotonic_time(millisecond) < Until of
+        true when Waiting =/= [] -> receive after 20 -> written(Until) end;
+        _ -> ok
+    end.
 
 %% The same, whatever end was awaited.
 -spec end_node_now(Name :: atom()) -> ok.

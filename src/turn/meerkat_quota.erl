@@ -14,10 +14,10 @@
 -behaviour(gen_server).
 
 -export([start_link/1, take/3, release/2, count/2, buckets/1, rates/2, rate/3]).
--export([user_key/1]).
+-export([user_key/2, person/3]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
--export_type([limits/0, counted/0]).
+-export_type([limits/0, counted/0, person/0]).
 
 %% What the configuration allows; 0 is no limit.
 -type limits() :: #{user := non_neg_integer(),
@@ -25,8 +25,10 @@
                     total := pos_integer()}.
 -type counted() :: {user, of_realm()} | {source, of_realm()} | {realm, meerkat_settings:owner()}
                  | total.
-%% Realms count for themselves. Who has no name is known by a source address.
--type of_realm() :: {meerkat_settings:owner(), binary() | {source, binary()}}.
+%% A user's name; who has none is known by a source address.
+-type person() :: binary() | {source, binary()}.
+%% Realms count for themselves.
+-type of_realm() :: {meerkat_settings:owner(), person()}.
 -type session() :: non_neg_integer().
 
 -record(place, {
@@ -52,8 +54,9 @@ start_link(Name) ->
 -spec take(Name :: atom(), session(), meerkat_alloc_core:plan()) ->
     {ok, Bucket :: pos_integer()} | {error, 486 | 508}.
 take(Name, Session, #{user := User, realm := Realm, client := {Ip, _}}) ->
+    #{usernames := Order} = meerkat_registry:settings(Name),
     Source = {Realm, meerkat_prefix:source(Ip)},
-    gen_server:call(process(Name), {take, Session, {Realm, who(User, Ip)}, Source}).
+    gen_server:call(process(Name), {take, Session, {Realm, person(User, Ip, Order)}, Source}).
 
 %% Gives it back, if it is still held. When this returns another may take it.
 -spec release(Name :: atom(), session()) -> ok.
@@ -101,15 +104,18 @@ told(Name, Bucket, Rate) ->
 
 %% Who a username counts for. A time-limited one is another at every fetch: what stands behind its
 %% expiry is the user. Where nothing does, it stands for itself, and counts for its source address.
--spec user_key(User :: binary()) -> binary().
-user_key(User) ->
-    case meerkat_auth_rest:name(User) of
+-spec user_key(User :: binary(), meerkat_auth_rest:order()) -> binary().
+user_key(User, Order) ->
+    case meerkat_auth_rest:name(User, Order) of
         {ok, Name} -> Name;
         _ -> User
     end.
 
-who(User, Ip) ->
-    case meerkat_auth_rest:name(User) of
+%% Whose a request or an allocation is, by whichever credentials of theirs; where these have no
+%% name, the source address is who it is.
+-spec person(User :: binary(), inet:ip_address(), meerkat_auth_rest:order()) -> person().
+person(User, Ip, Order) ->
+    case meerkat_auth_rest:name(User, Order) of
         {ok, Name} -> Name;
         none -> {source, meerkat_prefix:source(Ip)};
         error -> User
@@ -162,6 +168,7 @@ handle_info({'DOWN', Monitor, process, _, _},
             #state{name = Name, monitors = Monitors} = State) ->
     #{Monitor := Session} = Monitors,
     {_Place, Next} = give_back(Session, State),
+    ok = meerkat_alloc_table:bury(Name, Session),
     Wire = meerkat_roles:find(Name, wire),
     _ = meerkat_relay:command(Wire, 0, {alloc_delete, #{session => Session}}),
     {noreply, Next};

@@ -65,7 +65,10 @@ fail(Format, Args) ->
 
 open(Settings) ->
     Program = program(Settings),
-    Options = [stream, binary, exit_status, nouse_stdio, {args, []}],
+    %% It has no use for secrets, and parses what comes from the network.
+    Unset = [{binary_to_list(Variable), false}
+             || Variable <- meerkat_config_schema:secret_variables()],
+    Options = [stream, binary, exit_status, nouse_stdio, {args, []}, {env, Unset}],
     try open_port({spawn_executable, Program}, Options) of
         Port -> #start{port = Port, wire = meerkat_wire:start_link(Port), ref = ?FIRST_REF}
     catch

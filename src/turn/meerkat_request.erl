@@ -24,8 +24,6 @@
                  request := meerkat_alloc_core:request(),
                  seal := meerkat_auth:seal()}.
 
-%% ctl.def, ANSWER_IF.
--define(PROMISE_MAX, 512).
 %% Words, for some hundred requests between two collections: nothing lives longer than one of them.
 -define(HEAP, 32768).
 
@@ -47,11 +45,10 @@ answer(Name, Job, Response) ->
 -spec promise(Name :: atom(), job(), meerkat_alloc_core:response()) ->
     meerkat_ctl:message() | none.
 promise(Name, #{flow := Flow} = Job, Response) ->
-    case sealed(Name, Job, Response) of
-        Packet when byte_size(Packet) =< ?PROMISE_MAX ->
-            {answer_if, #{flow => Flow, packet => Packet}};
-        _ ->
-            none
+    Packet = sealed(Name, Job, Response),
+    case byte_size(Packet) =< meerkat_ctl:limit(promise_bytes_max) of
+        true -> {answer_if, #{flow => Flow, packet => Packet}};
+        false -> none
     end.
 
 %% A promise was kept that was made at this time, in microseconds as in `arrived`.
@@ -118,7 +115,11 @@ handle_info(_Other, Name) ->
 complain(Class, Reason, Stack) ->
     Where = [{M, F, if is_list(A) -> length(A); true -> A end, proplists:get_value(line, Info)}
              || {M, F, A, Info} <- lists:sublist(Stack, 8)],
-    What = if is_atom(Reason) -> Reason; true -> element(1, Reason) end,
+    What = if
+        is_atom(Reason) -> Reason;
+        is_tuple(Reason), is_atom(element(1, Reason)) -> element(1, Reason);
+        true -> reason_not_shown
+    end,
     ?LOG_ERROR("a request was left without an answer: ~tp ~tp in ~tp", [Class, What, Where]).
 
 %%% The way of a request
@@ -145,6 +146,10 @@ take(Name, Asker, #{packet := Packet, client := {Ip, _} = Client, listener := Li
     case authenticated(Name, Packet, Message, Realm, Auth) of
         {ok, Identity} ->
             admitted(Name, job(Name, Asker, Fields, Message, Identity#{realm => Owner}));
+        {error, unavailable, Why} ->
+            #{refusals := Refusals} = Settings,
+            ok = meerkat_auth_log:refused(Refusals, unavailable, Client, Why),
+            send(Name, Asker#{request => #{message => Message}}, none, <<>>);
         {error, Code, Why} ->
             #{refusals := Refusals} = Settings,
             ok = meerkat_auth_log:refused(Refusals, Code, Client, Why),
@@ -158,7 +163,8 @@ take(Name, Asker, #{packet := Packet, client := {Ip, _} = Client, listener := Li
                  meerkat_stun:encode(response(error, Message, Challenge)))
     end.
 
-%% What is good and was revoked is answered as what is not.
+%% What is good and was revoked is answered as what is not. Whoever cannot be looked up now is not
+%% answered at all: its client asks again for half a minute and more, and takes a 401 for final.
 authenticated(Name, Packet, Message, Realm, Auth) ->
     case meerkat_auth:authenticate(Packet, Message, Realm, Auth) of
         {ok, #{user := User} = Identity} ->
@@ -170,6 +176,11 @@ authenticated(Name, Packet, Message, Realm, Auth) ->
                         ["the credentials of \"", meerkat_text:escape(User), "\" were revoked"]
                     end}
             end;
+        {error, unavailable} ->
+            {error, unavailable, fun() ->
+                ["the authenticator could not tell about user \"",
+                 meerkat_text:escape(user(Message)), $"]
+            end};
         {error, Code} ->
             {error, Code, fun() -> meerkat_auth:why(Message, Realm, Auth) end}
     end.
@@ -181,9 +192,11 @@ user(Message) ->
         error -> <<>>
     end.
 
-job(Name, Asker, #{client := Client, session := Session} = Fields, Message,
+job(Name, Asker, #{client := {Ip, _} = Client, session := Session} = Fields, Message,
     #{user := User, realm := Owner, seal := Seal} = Identity) ->
-    Asked = #{message => Message, user => User, realm => Owner, client => Client},
+    #{usernames := Order} = meerkat_registry:settings(Name),
+    Asked = #{message => Message, user => User, realm => Owner, client => Client,
+              person => meerkat_quota:person(User, Ip, Order)},
     Request = case Identity of
         #{left := Left} -> Asked#{left => Left};
         #{} -> Asked
@@ -319,11 +332,10 @@ response(Class, #{method := Method, transaction_id := Id, fingerprint := Fingerp
 
 %% When the relay that asked is gone there is nobody to answer.
 send(Name, #{wire := Wire, flow := Flow, arrived := Arrived} = Asker, Outcome, Packet) ->
-    Us = erlang:monotonic_time(microsecond) - Arrived,
-    ok = meerkat_answers:count(meerkat_registry:answers(Name), method(Asker), Outcome, Us),
     Answer = #{flow => Flow, failed => failed(Outcome), packet => Packet},
     _ = meerkat_relay:command(Wire, 0, {answer, Answer}),
-    ok.
+    Us = erlang:monotonic_time(microsecond) - Arrived,
+    meerkat_answers:count(meerkat_registry:answers(Name), method(Asker), Outcome, Us).
 
 %% Does the source pay for it?
 failed(401) -> 1;

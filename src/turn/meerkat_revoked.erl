@@ -6,13 +6,16 @@
 -export([revoke/3, is_revoked/2]).
 
 -define(USERS_MAX, 10000).
+%% The most that the key credential_leeway may be.
+-define(LEEWAY_MAX, 3600).
 
-%% Credentials of User, as quotas know users (meerkat_quota:user_key/1), that expire within TtlS
+%% Credentials of User, as quotas know users (meerkat_quota:user_key/2), that expire within TtlS
 %% seconds are refused from here on, in every realm: all of them, where none is made for longer.
 -spec revoke(Name :: atom(), User :: binary(), TtlS :: pos_integer()) -> ok | {error, full}.
 revoke(Name, User, TtlS) ->
-    Now = erlang:system_time(second),
-    {Over, Live} = lists:partition(fun({_, Until}) -> Until < Now end,
+    Now = meerkat_clock:wall_s(),
+    %% Not before credentials of then are no good by any leeway.
+    {Over, Live} = lists:partition(fun({_, Until}) -> Until + ?LEEWAY_MAX < Now end,
                                    meerkat_store:all(Name, ?MODULE)),
     ok = lists:foreach(fun({Other, _}) -> meerkat_store:delete(Name, ?MODULE, Other) end,
                        Over),
@@ -28,9 +31,10 @@ put(Name, User, Until) ->
 %% Is this one of the credentials? Names that have no time are not.
 -spec is_revoked(Name :: atom(), Username :: binary()) -> boolean().
 is_revoked(Name, Username) ->
-    case meerkat_auth_rest:expiry(Username) of
+    #{usernames := Order} = meerkat_registry:settings(Name),
+    case meerkat_auth_rest:expiry(Username, Order) of
         {ok, Expiry} ->
-            case meerkat_store:get(Name, ?MODULE, meerkat_quota:user_key(Username)) of
+            case meerkat_store:get(Name, ?MODULE, meerkat_quota:user_key(Username, Order)) of
                 none -> false;
                 Until -> Expiry =< Until
             end;

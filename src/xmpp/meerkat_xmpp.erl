@@ -169,13 +169,17 @@ forgotten(Pid, #state{watchers = Watchers} = State) ->
 handle_info({'EXIT', Pid, _Reason}, #state{conns = Conns, xmpp = Xmpp} = State) ->
     case Conns of
         #{Pid := {Server, _}} ->
-            _ = erlang:send_after(?AGAIN_MS, self(), {again, Server, Xmpp}),
+            _ = erlang:send_after(?AGAIN_MS, self(), {again, Server, wire(Xmpp)}),
             {noreply, noted(forgotten(Pid, State#state{conns = maps:remove(Pid, Conns)}))};
         #{} ->
             {noreply, State}
     end;
-handle_info({again, Server, Xmpp}, #state{xmpp = Xmpp} = State) ->
-    {noreply, connected(Server, State)};
+%% Unless all of them have begun afresh since.
+handle_info({again, Server, Wire}, #state{xmpp = Xmpp} = State) ->
+    case Wire =:= wire(Xmpp) of
+        true -> {noreply, connected(Server, State)};
+        false -> {noreply, State}
+    end;
 handle_info({Ref, Answer}, #state{commands = Commands} = State) when is_map_key(Ref, Commands) ->
     true = erlang:demonitor(Ref, [flush]),
     {noreply, finished(Ref, Answer, State)};
@@ -197,8 +201,7 @@ connected(Server, #state{name = Name, xmpp = Xmpp, conns = Conns} = State) ->
 %% With other settings all of them begin afresh, unless it is only what the core goes by.
 settled(#{rate := Rate} = New, #state{xmpp = Old, conns = Conns} = State) ->
     Changed = State#state{xmpp = New, rates = meerkat_auth_failures:new(Rate)},
-    Wire = [servers, component, secret, is_subdomain, ping_s],
-    case shown(maps:with(Wire, New)) =:= shown(maps:with(Wire, Old)) of
+    case wire(New) =:= wire(Old) of
         true ->
             Changed;
         false ->
@@ -217,7 +220,10 @@ bare(Text) ->
         error -> Text
     end.
 
-shown(#{secret := Secret} = Xmpp) -> Xmpp#{secret := Secret()}.
+%% What connections are made by, to compare; a digest, for the secret is in it.
+wire(#{secret := Secret} = Xmpp) ->
+    Given = maps:with([servers, component, is_subdomain, ping_s], Xmpp),
+    crypto:hash(sha256, term_to_binary({Given, Secret()}, [deterministic])).
 
 %% What others see without asking.
 noted(State, #state{watchers = Before}) ->
@@ -251,7 +257,7 @@ services(Name) ->
 mint(Name, #{ttl := Ttl}) ->
     fun(Bare) ->
         #{secrets := Secrets} = meerkat_registry:settings(Name),
-        Now = erlang:system_time(second),
+        Now = meerkat_clock:wall_s(),
         case Secrets() of
             [Secret | _] when byte_size(Bare) < 480 ->
                 {User, Password} = meerkat_auth_rest:credentials(Secret, Bare, Ttl, Now),

@@ -37,14 +37,14 @@ info(Name) ->
 -spec metrics() -> [meerkat_beside:row()].
 metrics() ->
     [{"xmpp_connections", gauge, [state],
-      "connections of the component, connecting or up",
+      "connections of the component to XMPP servers, by state",
       fun(#{xmpp := Xmpp}) ->
           States = case Xmpp of none -> []; #{connections := Of} -> maps:values(Of) end,
           [{[{state, atom_to_binary(State)}], length([S || S <- States, S =:= State])}
            || State <- [connecting, up]]
       end},
      {"xmpp_events_total", counter, [event],
-      "what the component met with: "
+      "what the component did or refused: "
       ++ lists:append(lists:join("; ", [atom_to_list(Event) ++ ", " ++ What
                                         || {Event, What} <- meerkat_xmpp_counts:help()])),
       fun(#{xmpp := Xmpp}) ->

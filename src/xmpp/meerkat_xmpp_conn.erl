@@ -79,15 +79,32 @@ init(Given) ->
     {ok, connecting, #data{keeper = Keeper, name = Name, server = Server, xmpp = Xmpp},
      {next_event, internal, connect}}.
 
-%% No stanza is in what a crash prints, neither in the data nor in an event: they hold credentials.
+%% No stanza is in what a crash prints, be it state, event or reason: they hold credentials.
 -spec format_status(gen_statem:format_status()) -> gen_statem:format_status().
 format_status(Status) ->
-    maps:map(fun shown/2, Status).
+    maps:map(fun
+        (data, #data{server = Server, tries = Tries}) -> {Server, Tries};
+        (state, State) -> State;
+        (reason, {Class, Reason, Stack}) ->
+            {Class, reason(Reason), [without_arguments(At) || At <- Stack]};
+        (reason, Reason) -> reason(Reason);
+        (queue, Events) -> [kind(Event) || Event <- Events];
+        (postponed, Events) -> [kind(Event) || Event <- Events];
+        (log, _) -> [];
+        (_, _) -> not_shown
+    end, Status).
 
-shown(data, #data{server = Server, tries = Tries}) -> {Server, Tries};
-shown(Key, Events) when Key =:= queue; Key =:= postponed -> [{Type, '...'} || {Type, _} <- Events];
-shown(log, _Events) -> [];
-shown(_Key, Value) -> Value.
+reason(Reason) when is_atom(Reason) -> Reason;
+reason(Reason) when is_tuple(Reason), is_atom(element(1, Reason)) -> element(1, Reason);
+reason(_) -> not_shown.
+
+kind({Type, _Content}) when is_atom(Type) -> {Type, not_shown};
+kind(_) -> {event, not_shown}.
+
+without_arguments({Module, Function, Arguments, Where}) when is_list(Arguments) ->
+    {Module, Function, length(Arguments), proplists:delete(error_info, Where)};
+without_arguments(At) ->
+    At.
 
 %%% States
 

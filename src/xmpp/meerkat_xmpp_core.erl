@@ -235,13 +235,13 @@ presence(_Type, _From, _To, _Via, _Env, Watchers) ->
     [{Via :: term(), meerkat_xmpp_xml:element()}].
 push(Changes, #{mint := Mint}, Watchers) ->
     [{Via, meerkat_xmpp_xml:el(<<"iq">>,
-         [{<<"type">>, <<"set">>}, {<<"from">>, As}, {<<"to">>, Jid}, {<<"id">>, id(Jid, Type)}],
+         [{<<"type">>, <<"set">>}, {<<"from">>, As}, {<<"to">>, Jid}, {<<"id">>, id()}],
          [Services])}
      || #{jid := Jid, as := As, via := Via, types := Types} <- meerkat_xmpp_watchers:all(Watchers),
         Type <- Types,
         {ok, #{bare := Bare}} <- [meerkat_xmpp_jid:parse(Jid)],
         {ok, Services} <- [meerkat_xmpp_extdisco:push(Changes, Type, Bare, Mint)]].
 
-%% Answers tell by their sender whose they are.
-id(Jid, Type) ->
-    <<"push-", (integer_to_binary(erlang:phash2({Jid, Type})))/binary>>.
+%% Never the same twice (RFC 6120 8.1.3). Answers tell by their sender whose they are.
+id() ->
+    <<"push-", (integer_to_binary(erlang:unique_integer([positive])))/binary>>.

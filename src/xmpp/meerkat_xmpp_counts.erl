@@ -11,18 +11,18 @@
 
 -spec help() -> [{event(), string()}].
 help() ->
-    [{answered, "requests answered with what they asked for"},
-     {pushed, "changes of services told"},
-     {bad_request, "requests that are wrong, or for what there is not"},
-     {forbidden, "requests of who may not ask"},
+    [{answered, "requests that were answered with what they asked for"},
+     {pushed, "messages that told a client of a change of services"},
+     {bad_request, "requests that are malformed, or ask for something that does not exist"},
+     {forbidden, "requests of users who may not ask"},
      {throttled, "requests beyond xmpp_rate"},
-     {flood, "stanzas of whoever it was that were too many in all, not looked at"},
+     {flood, "stanzas dropped unread because there were too many in all"},
      {malformed, "stanzas without a good from, to, id or type"},
      {too_large, "stanzas of more than 64 KiB"},
-     {too_deep, "stanzas of more than 16 elements within each other"},
+     {too_deep, "stanzas with more than 16 levels of elements"},
      {not_xml, "streams ended because they were not XML, or had a document type"},
-     {watchers_full, "clients that cannot be told of changes, for too many are"},
-     {commands_full, "commands refused because others were still running"},
+     {watchers_full, "clients that will not be told of changes, because 10,000 are already"},
+     {commands_full, "commands refused because too many were still running"},
      {lost, "connections that ended"}].
 
 -spec new() -> counts().

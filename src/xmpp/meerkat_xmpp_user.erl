@@ -14,6 +14,9 @@
 %% The attributes of XEP-0215 1.0.0, as told.
 -type service() :: #{binary() => binary()}.
 
+%% The first byte of a record (RFC 8446 5.1) with which a server answers what is no TLS.
+-define(TLS_ALERT, 21).
+
 -record(user, {
     transport = gen_tcp :: gen_tcp | ssl,
     socket :: gen_tcp:socket() | ssl:sslsocket(),
@@ -308,6 +311,9 @@ event(#user{events = [Event | Rest]} = User) ->
     {Event, User#user{events = Rest}};
 event(#user{transport = Transport, socket = Socket, stream = Stream} = User) ->
     case Transport:recv(Socket, 0, ?TIMEOUT) of
+        {ok, <<?TLS_ALERT, 3, _/binary>>} when Transport =:= gen_tcp ->
+            failed("what answers there speaks TLS from its first byte on (direct TLS); this needs "
+                   "the port where TLS is begun by STARTTLS, 5222 with most servers");
         {ok, Bytes} ->
             case meerkat_xmpp_stream:feed(Bytes, Stream) of
                 {ok, Events, Next} -> event(User#user{events = Events, stream = Next});

@@ -25,9 +25,3 @@ receive do
 after
   5000 -> raise "nothing came through the relay"
 end
-
-# What `h :meerkat` shows in iex.
-{:docs_v1, _, :erlang, _, _, _, documented} = Code.fetch_docs(:meerkat)
-[text] = for {{:function, :child_spec, 1}, _, _, %{"en" => text}, _} <- documented, do: text
-[{:p, [], [first | _]} | _] = text
-IO.puts("documented: #{first}")

@@ -14,6 +14,13 @@
 #include "pipe.h"
 #include "worker.h"
 
+/* The rooms below know no frames: what they keep to is what Erlang is told. */
+_Static_assert(WORKERS_MAX == (int)CTL_WORKERS_MAX && LISTENERS_MAX == (int)CTL_LISTENERS_MAX &&
+                   REALM_MAX == (int)CTL_REALM_BYTES_MAX + 1 && POOLS_MAX == (int)CTL_POOLS_MAX &&
+                   POLICY_RULES_MAX == (int)CTL_RULES_MAX &&
+                   PROMISE_MAX == (int)CTL_PROMISE_BYTES_MAX,
+               "limits are those of ctl.def");
+
 struct control {
     pthread_mutex_t lock;
     struct pipe pipe;
