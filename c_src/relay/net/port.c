@@ -31,13 +31,13 @@ static int descriptors_for_ports(void)
 void ports_init(struct ports *p, const struct socket_buffers *buffers)
 {
     memset(p, 0, sizeof(*p));
-    p->buffers = *buffers;
+    p->buffers = socket_buffers_relayed(buffers);
     p->descriptors = descriptors_for_ports();
 }
 
 void ports_buffers(struct ports *p, const struct socket_buffers *buffers)
 {
-    p->buffers = *buffers;
+    p->buffers = socket_buffers_relayed(buffers);
 }
 
 void ports_destroy(struct ports *p)

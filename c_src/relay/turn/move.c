@@ -141,6 +141,7 @@ static void take(struct shard *sh, uint64_t session, const struct flow *f, uint8
         count(sh, CTR_no_allocation); /* of a 5-tuple left behind */
         return;
     }
+    flow_learn_link(&s->flow, f);
     if (channel)
         forward_channel(sh, s, data, len);
     else

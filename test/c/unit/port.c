@@ -266,6 +266,31 @@ static void a_group_shares_its_port_with_nobody(void)
     close(fds[1]);
 }
 
+static int receive_buffer(int fd)
+{
+    int bytes = 0;
+    socklen_t len = sizeof(bytes);
+    CHECK_EQ(getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, &len), 0);
+    return bytes / 2; /* the kernel doubles it */
+}
+
+/* 550 flooded ports with 8 MiB each were all the memory the machine has for UDP. */
+static void a_relayed_socket_holds_no_more_than_a_client_needs(void)
+{
+    struct port p[2];
+    uint64_t token;
+    start(21100, 21103);
+    ports_buffers(&ports, &(struct socket_buffers){.receive = 64 << 20, .send = 1 << 16});
+    CHECK_EQ(ports_take(&ports, 1, ADDR_V4, 0, PORT_ANY, 0, &p[0], &token), 0);
+    CHECK(receive_buffer(p[0].fd) > 0 && receive_buffer(p[0].fd) <= RELAYED_RECEIVE_MAX);
+    ports_buffers(&ports, &(struct socket_buffers){.receive = 100000});
+    CHECK_EQ(ports_take(&ports, 1, ADDR_V4, 0, PORT_ANY, 0, &p[1], &token), 0);
+    CHECK_EQ(receive_buffer(p[1].fd), 100000);
+    close(p[0].fd);
+    close(p[1].fd);
+    ports_destroy(&ports);
+}
+
 /* Whatever allocations take, a listener can be opened and the host looked at. */
 static void descriptors_are_kept_back_for_what_is_no_relayed_socket(void)
 {
@@ -312,6 +337,7 @@ int main(void)
     RUN(a_live_port_is_found_in_its_own_range);
     RUN(clients_are_spread_as_computed);
     RUN(a_group_shares_its_port_with_nobody);
+    RUN(a_relayed_socket_holds_no_more_than_a_client_needs);
     RUN(descriptors_are_kept_back_for_what_is_no_relayed_socket);
     return test_end("port");
 }

@@ -1355,6 +1355,32 @@ static void a_request_that_is_lost_keeps_no_listener(void)
     kit_stop(&k);
 }
 
+/* Erlang knows addresses without their link. */
+static void link_local_clients_are_sent_to_on_their_link(void)
+{
+    kit_start(&k);
+    CHECK(addr_parse(&k.client, "fe80::9", 5000));
+    struct session *s = kit_allocate(&k, ID, true, false, 600000);
+    k.client.scope = 3;
+    CHECK_EQ(kit_channel(&k, ID, 0x4001, &k.peer, 600000, 300000), CTL_OK);
+    kit_from_client(&k, buf, channel_data(buf, 0x4001, "x"));
+    CHECK(took(&sent));
+    kit_from_peer(&k, &s->relayed[0], &k.peer, "y", 1);
+    CHECK(took(&sent) && addr_equal(&sent.to, &k.client));
+    CHECK_EQ(sent.to.scope, 3);
+
+    /* Nor where it moves to. */
+    CHECK(addr_parse(&k.client, "fe80::10", 5000));
+    CHECK_EQ(kit_move(&k, ID, 0), CTL_OK);
+    k.client.scope = 4;
+    kit_from_client(&k, buf, channel_data(buf, 0x4001, "x"));
+    CHECK(took(&sent));
+    kit_from_peer(&k, &s->relayed[0], &k.peer, "y", 1);
+    CHECK(took(&sent) && addr_equal(&sent.to, &k.client));
+    CHECK_EQ(sent.to.scope, 4);
+    kit_stop(&k);
+}
+
 #define RUN(f) (test_begin(#f), f())
 
 int main(void)
@@ -1406,5 +1432,6 @@ int main(void)
     RUN(an_unlistened_listener_serves_its_sessions_to_the_end);
     RUN(whoever_waits_for_an_answer_keeps_the_listener);
     RUN(a_request_that_is_lost_keeps_no_listener);
+    RUN(link_local_clients_are_sent_to_on_their_link);
     return test_end("worker");
 }
