@@ -21,7 +21,9 @@
 -export([what_is_read_is_good_in_a_map/1, a_realm_counts_in_bytes/1]).
 -export([secrets_are_never_shown/1, secret_is_drawn_at_each_start/1,
          secret_with_white_space_is_pointed_out/1]).
--export([relay_is_the_default_route/1, relay_that_clients_cannot_reach_is_pointed_out/1,
+-export([relay_is_the_default_route/1, no_address_yet/1, peers_with_ports/1,
+         relay_ip_that_appears_later/1, ipv6_only_is_pointed_out/1,
+         relay_that_clients_cannot_reach_is_pointed_out/1,
          relay_behind_nat/1, this_machine/1, relay_ports/1, several_relays/1,
          relays_that_cannot_be/1]).
 -export([k27_names_and_defaults/1, k27_unknown_names_are_warnings/1,
@@ -392,9 +394,15 @@ not_relayable(Text) ->
     "first: no name, wildcard, multicast or link-local address".
 
 no_network(Text) ->
-    Name = case Text of "10.0.0." ++ [_, $/ | _] -> "ALLOWED_PEERS"; _ -> "DENIED_PEERS" end,
+    {Name, More} = case Text of
+        "10.0.0." ++ [_, $/ | _] ->
+            {"ALLOWED_PEERS", ", or ports of one address like 192.0.2.7:10000, "
+             "192.0.2.7:10000-20000 or [2001:db8::7]:10000"};
+        _ ->
+            {"DENIED_PEERS", ""}
+    end,
     Name ++ " is \"" ++ Text ++ "\"; it must be a network like 10.0.0.0/8, 2001:db8::/32 or "
-    "192.0.2.7, its host bits zero".
+    "192.0.2.7, its host bits zero" ++ More.
 
 wrong_settings(Config) ->
     Listeners = "a list of groups { port = ...; ip = \"...\"; realm = \"...\"; }, ip and realm as "
@@ -887,7 +895,84 @@ relay_is_the_default_route(_) ->
     ?assertEqual([V6], Relays(#{route => Only6, first => None})),
     ?assertEqual([{192, 0, 2, 9}], Relays(#{route => None,
                                             first => fun(inet) -> {ok, {192, 0, 2, 9}} end})),
-    ?assertEqual([{127, 0, 0, 1}], Relays(#{route => None, first => None})).
+    ?assertEqual([], Relays(#{route => None, first => None})).
+
+peers_with_ports(Config) ->
+    Peers = fun(Text) ->
+        case load(none, [{"STUN_SECRET", "abc"}, {"ALLOWED_PEERS", Text}]) of
+            {ok, #{allowed_peers := Peers} = Loaded, _} ->
+                {_, Shown, _} = setting(allowed_peers, Loaded),
+                {Peers, Shown};
+            {error, [Mistake]} ->
+                {error, lists:flatten(Mistake)}
+        end
+    end,
+    V6 = {16#2001, 16#db8, 0, 0, 0, 0, 0, 7},
+    ?assertEqual({[{{203, 0, 113, 5}, {10000, 20000}}, {{10, 0, 0, 0}, 8}],
+                  <<"203.0.113.5:10000-20000, 10.0.0.0/8">>},
+                 Peers("203.0.113.5:10000-20000, 10.0.0.0/8")),
+    ?assertEqual({[{V6, {10000, 10000}}, {V6, 128}], <<"[2001:db8::7]:10000, 2001:db8::7/128">>},
+                 Peers("[2001:db8::7]:10000,2001:db8::7")),
+    ?assertMatch({error, "ALLOWED_PEERS is \"203.0.113.5:20000-10000\"; it must be" ++ _},
+                 Peers("203.0.113.5:20000-10000")),
+    [?assertMatch({error, _}, Peers(Wrong), Wrong)
+     || Wrong <- ["203.0.113.5:0", "203.0.113.5:65536", "203.0.113.5:1-65536", "203.0.113.0/24:80",
+                  "[203.0.113.5]:80", "2001:db8::7:10000-20000", "203.0.113.5:", "203.0.113.5:1-"]],
+    File = file(Config, "denied_peers = \"203.0.113.5:80\";"),
+    ?assertMatch({error, [_]}, load(File, [])).
+
+no_address_yet(_) ->
+    None = #{route => fun(_) -> none end, first => fun(_) -> none end},
+    {ok, #{relays := []} = Config, Warnings} = load(none, [{"STUN_SECRET", "abc"}], None),
+    ?assertMatch(["this machine has no address to relay from yet" ++ _],
+                 [lists:flatten(W) || W <- Warnings]),
+    Nothing = maps:merge(host(), None),
+    ?assertEqual(same, meerkat_config:again(Config, Nothing)),
+    %% It comes, and is another one a day later; then there is none for a while.
+    {ok, #{relays := [#{local := {192, 0, 2, 7}}]} = Then, _} =
+        meerkat_config:again(Config, host()),
+    ?assertMatch(#{relay_ip := {<<"192.0.2.7">>, _}},
+                 maps:from_list([{Key, {Value, Origin}}
+                                 || {Key, Value, Origin} <- meerkat_config:effective(Then)])),
+    ?assertEqual(same, meerkat_config:again(Then, host())),
+    ?assertEqual(same, meerkat_config:again(Then, Nothing)),
+    Moved = (host())#{route := fun(inet) -> {ok, {192, 0, 2, 8}}; (inet6) -> none end},
+    ?assertMatch({ok, #{relays := [#{local := {192, 0, 2, 8}}]}, _},
+                 meerkat_config:again(Then, Moved)).
+
+relay_ip_that_appears_later(_) ->
+    Later = fun(Text, Local, OnLink) ->
+        Host = #{bindable => fun(_) -> false end, on_link => fun(_) -> OnLink end,
+                 first => fun(_) -> none end,
+                 route => fun(inet) -> Local; (inet6) -> none end},
+        {ok, #{relays := [Relay]} = Config, Warnings} =
+            load(none, [{"STUN_SECRET", "abc"}, {"RELAY_IP", Text}], Host),
+        {maps:with([local, advertised], Relay), [lists:flatten(W) || W <- Warnings], Config}
+    end,
+    Ip = {8, 8, 8, 8},
+    Itself = #{local => Ip, advertised => Ip},
+    %% No NAT shows a public address of a machine that has one, or one of its own network.
+    {Itself, [Warning], Config} = Later("8.8.8.8", {ok, {8, 8, 4, 4}}, false),
+    ?assertMatch("RELAY_IP is 8.8.8.8, which is no address of this machine yet: nothing is" ++ _,
+                 Warning),
+    ?assertMatch({Itself, [_], _}, Later("8.8.8.8", {ok, {10, 0, 0, 5}}, true)),
+    ?assertMatch({Itself, [_], _}, Later("8.8.8.8", none, false)),
+    ?assertMatch({#{local := {10, 0, 0, 5}, advertised := Ip}, [_], _},
+                 Later("8.8.8.8", {ok, {10, 0, 0, 5}}, false)),
+    V6 = {16#2a00, 1, 0, 0, 0, 0, 0, 9},
+    ?assertMatch({#{local := V6, advertised := V6}, [_ | _], _}, Later("2a00:1::9", none, false)),
+    %% Where it was taken for a NAT's and is there now, it is bound itself.
+    {_, _, Natted} = Later("8.8.8.8", {ok, {10, 0, 0, 5}}, false),
+    ?assertMatch({ok, #{relays := [#{local := Ip}]}, _}, meerkat_config:again(Natted, host())),
+    ?assertEqual(same, meerkat_config:again(Config, host())).
+
+ipv6_only_is_pointed_out(_) ->
+    {ok, _, Warnings} = load(none, [{"STUN_SECRET", "abc"}],
+                             #{route => fun(inet) -> none;
+                                           (inet6) -> {ok, {16#2a00, 1, 0, 0, 0, 0, 0, 7}} end,
+                               first => fun(_) -> none end}),
+    ?assertMatch(["there is no IPv4 address to relay from" ++ _],
+                 [lists:flatten(W) || W <- Warnings]).
 
 relay_that_clients_cannot_reach_is_pointed_out(_) ->
     Warnings = fun(Ip) ->
@@ -913,10 +998,8 @@ relay_behind_nat(Config) ->
                   File ++ ":1: relay_ip is 2001:db8::9, which is no address of this machine: "
                   "relaying from 2001:db8::7 and telling clients 2001:db8::9"], Warnings),
     Nowhere = Host#{route := fun(_) -> none end, first => fun(_) -> none end},
-    ?assertEqual({error, ["RELAY_IP is 2001:db8::9, which is no address of this machine, and it "
-                          "has no address of that family to relay from in its place"]},
-                 load(none, [{"RELAY_IP", "2001:db8::9"}], Nowhere)),
-    {ok, #{relays := [#{local := {127, 0, 0, 1}}]}, _} =
+    %% Without an address that could be behind it, it is none of a NAT's; and never is loopback.
+    {ok, #{relays := [#{local := {203, 0, 113, 9}}]}, _} =
         load(none, [{"RELAY_IP", "203.0.113.9"}], Nowhere).
 
 this_machine(_) ->

@@ -116,9 +116,14 @@ command(Config, Args, Env) ->
     Root = filename:join([code:lib_dir(meerkat), "..", "..", "..", ".."]),
     Program = filename:join([Root, "rel", "bin", "meerkatctl"]),
     %% Whoever runs the tests in the background may have told them to ignore signals.
-    open_port({spawn_executable, os:find_executable("env")},
-              [{args, ["--default-signal", Program | Args]}, {env, All}, binary, exit_status,
-               stderr_to_stdout]).
+    [First | Words] = inside(proplists:get_value(netns, Config))
+        ++ ["env", "--default-signal", Program | Args],
+    open_port({spawn_executable, os:find_executable(First)},
+              [{args, Words}, {env, All}, binary, exit_status, stderr_to_stdout]).
+
+%% In a network namespace of that name, if the case has one.
+inside(undefined) -> [];
+inside(Name) -> ["ip", "netns", "exec", Name].
 
 %% What stands behind a word of the block.
 -spec line(string(), string()) -> string().

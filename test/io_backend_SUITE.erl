@@ -7,7 +7,8 @@
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
 -export([allowed/1, forced_epoll/1, refused_by_a_profile/1, refused_by_an_old_kernel/1,
-         refused_for_want_of_memory/1, demanded_and_refused/1, demanded_and_allowed/1,
+         refused_for_want_of_memory/1, a_ring_for_one_worker_only/1, demanded_and_refused/1,
+         demanded_and_allowed/1,
          probe_tells/1, buffers_cut/1, buffers_granted/1, a_full_receive_buffer_is_counted/1]).
 
 -import(turn_kit, [doc/1, allocated/1, channel/3, bind/3, success/1, data/1, permit/2, peer/0,
@@ -15,7 +16,8 @@
 
 all() ->
     [allowed, forced_epoll, refused_by_a_profile, refused_by_an_old_kernel,
-     refused_for_want_of_memory, demanded_and_refused, demanded_and_allowed, probe_tells,
+     refused_for_want_of_memory, a_ring_for_one_worker_only, demanded_and_refused,
+     demanded_and_allowed, probe_tells,
      buffers_cut, buffers_granted, a_full_receive_buffer_is_counted].
 
 suite() -> [{timetrap, {seconds, 60}}].
@@ -61,6 +63,15 @@ refused_for_want_of_memory(Config) ->
     [Line] = served(#{io_backend => auto, relay_program => without(Config, "io_uring ENOMEM")},
                     epoll),
     ?assertMatch({match, _}, re:run(Line, "refused \\(ENOMEM: .*LimitMEMLOCK")).
+
+a_ring_for_one_worker_only(Config) ->
+    doc("one ring can be tried, and not every worker can have one: epoll, for all of them"),
+    Short = without(Config, "io_uring_after:2 ENOMEM"),
+    [Line] = served(#{io_backend => auto, workers => 2, relay_program => Short}, epoll),
+    ?assertMatch({match, _}, re:run(Line, "refused \\(ENOMEM: .*LimitMEMLOCK")),
+    {error, Sentence} = meerkat:start_server(
+        ?FUNCTION_NAME, config(#{io_backend => io_uring, workers => 2, relay_program => Short})),
+    ?assertMatch({match, _}, re:run(Sentence, "does not start: io_uring is refused \\(ENOMEM: ")).
 
 demanded_and_refused(Config) ->
     doc("io_backend = io_uring, and it is refused: the server does not start, and says why"),

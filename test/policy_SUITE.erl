@@ -10,7 +10,9 @@
          denied_peers_deny_public/1, never_beats_allow/1, own_kind_allowed/1,
          own_kind_is_not_metadata/1, loopback6_by_name/1, ranges_compare_as_integers/1,
          prefix_host_bits_ignored/1, encoding/1, kinds/1, tunnels/1,
-         all_of_ipv6_is_not_ipv4/1]).
+         all_of_ipv6_is_not_ipv4/1,
+         own_address_opened_by_its_name/1, never_is_not_opened_by_its_name/1,
+         every_reason_has_a_hint/1]).
 
 -define(LOOPBACK6, {0, 0, 0, 0, 0, 0, 0, 1}).
 
@@ -19,7 +21,8 @@ all() ->
      unassigned_v6_denied, allowed_peers_lift_defaults, allowed_before_denied,
      denied_peers_deny_public, never_beats_allow, own_kind_allowed, own_kind_is_not_metadata,
      loopback6_by_name, ranges_compare_as_integers, prefix_host_bits_ignored, encoding, kinds,
-     tunnels, all_of_ipv6_is_not_ipv4].
+     tunnels, all_of_ipv6_is_not_ipv4, own_address_opened_by_its_name,
+     never_is_not_opened_by_its_name, every_reason_has_a_hint].
 
 %% "Deny by default": first, middle and last address of every network (X01 X02 X03 X07 X08).
 denied_by_default(_) ->
@@ -149,14 +152,40 @@ prefix_host_bits_ignored(_) ->
     Rules = rules(#{denied_peers => [{{8, 8, 8, 8}, 8}]}),
     ?assertMatch({deny, _}, verdict(ip("8.1.1.1"), Rules)).
 
-%% ctl.def: u8 verdict, u8 bits, 16 bytes of prefix.
+%% ctl.def: u8 verdict, u8 bits, 16 bytes of prefix, u16 first and u16 last port.
 encoding(_) ->
-    ?assertEqual(<<1, 104, 0:80, 16#ffff:16, 10, 0, 0, 0>>,
+    ?assertEqual(<<1, 104, 0:80, 16#ffff:16, 10, 0, 0, 0, 0:16, 65535:16>>,
                  meerkat_policy:encode([{allow, {{10, 1, 2, 3}, 8}}])),
-    ?assertEqual(<<2, 16, 16#2002:16, 0:112, 0, 0, 0:128>>,
+    ?assertEqual(<<2, 16, 16#2002:16, 0:112, 0:16, 65535:16, 0, 0, 0:128, 0:16, 65535:16>>,
                  meerkat_policy:encode([{never, {ip("2002::"), 16}}, {deny, {ip("::"), 0}}])),
+    ?assertEqual(<<3, 128, 0:80, 16#ffff:16, 203, 0, 113, 5, 10000:16, 20000:16>>,
+                 meerkat_policy:encode([{open, {{203, 0, 113, 5}, {10000, 20000}}}])),
     Rules = meerkat_policy:rules(config(#{})),
-    ?assertEqual(18 * length(Rules), byte_size(meerkat_policy:encode(Rules))).
+    ?assertEqual(22 * length(Rules), byte_size(meerkat_policy:encode(Rules))).
+
+own_address_opened_by_its_name(_) ->
+    Named = {ip("203.0.113.5"), 32},
+    Ports = {ip("203.0.113.6"), {10000, 20000}},
+    Rules = rules(#{allowed_peers => [network("203.0.113.0/24"), Named, Ports]}),
+    %% The wide network opens nothing, and does not stand before what does.
+    ?assertEqual({open, Named}, meerkat_policy:check(ip("203.0.113.5"), Rules)),
+    ?assertEqual({open, Ports}, meerkat_policy:check(ip("203.0.113.6"), Rules)),
+    ?assertMatch({allow, {_, 24}}, meerkat_policy:check(ip("203.0.113.7"), Rules)),
+    Loopback = rules(#{allowed_peers => [{?LOOPBACK6, {53, 53}}]}),
+    ?assertMatch([{open, {?LOOPBACK6, {53, 53}}}, {deny, {?LOOPBACK6, 128}} | _], Loopback).
+
+never_is_not_opened_by_its_name(_) ->
+    Rules = rules(#{allowed_peers => [{ip(Ip), 32} || Ip <- ["224.0.0.1", "0.0.0.0"]]
+                        ++ [{ip("ff02::1"), {1, 65535}}, {ip("2002::1"), 128}]}),
+    [?assertMatch({never, _}, meerkat_policy:check(ip(Ip), Rules), Ip)
+     || Ip <- ["224.0.0.1", "0.0.0.0", "ff02::1", "2002::1"]].
+
+every_reason_has_a_hint(_) ->
+    [?assertNotEqual(none, meerkat_ctl:hint(Reason), Reason)
+     || Reason <- [<<"an address of this host">>, <<"a broadcast address of this host">>,
+                   <<"no rule allows it">>]],
+    ?assertMatch("nothing opens it" ++ _, meerkat_policy:hint(<<"224.0.0.0/4">>)),
+    ?assertMatch("an entry of allowed_peers" ++ _, meerkat_policy:hint(<<"10.0.0.0/8">>)).
 
 kinds(_) ->
     [?assertEqual(Kind, meerkat_policy:kind(ip(Ip)), Ip)
@@ -187,16 +216,16 @@ verdict(Ip, Rules) ->
     <<Number:128>> = bytes(Ip),
     Verdict = apply_rules(Number, meerkat_policy:encode(Rules)),
     {Said, Network} = meerkat_policy:check(Ip, Rules),
-    ?assertEqual(Verdict, case Said of never -> deny; _ -> Said end, Ip),
+    ?assertEqual(Verdict, case Said of never -> deny; open -> allow; _ -> Said end, Ip),
     {Verdict, Network}.
 
 %% As c_src/relay/policy.c reads them: but for that of no bits, a rule is for one family.
-apply_rules(Number, <<Verdict, Bits, Prefix:128, Rest/binary>>) ->
+apply_rules(Number, <<Verdict, Bits, Prefix:128, _Ports:32, Rest/binary>>) ->
     Shift = 128 - Bits,
     case Number bsr Shift =:= Prefix bsr Shift
         andalso (Bits =:= 0 orelse (Number bsr 32 =:= 16#ffff) =:= (Bits >= 96 andalso
                                                                    Prefix bsr 32 =:= 16#ffff)) of
-        true when Verdict =:= 1 -> allow;
+        true when Verdict =:= 1; Verdict =:= 3 -> allow;
         true -> deny;
         false -> apply_rules(Number, Rest)
     end;

@@ -493,6 +493,7 @@ other({integer, _, _}, Default) -> integer_to_list(Default - 1);
 other({choice, Words}, Default) ->
     hd([binary_to_list(Word) || {Word, Value} <- Words, Value =/= Default]);
 other({list, network}, _) -> "10.0.0.0/8";
+other({list, peer}, _) -> "10.0.0.5:80";
 other({list, secret}, _) -> "sesame";
 other(secret, _) -> "sesame";
 other(domain, _) -> "turn.example.com";

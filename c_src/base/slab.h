@@ -5,10 +5,11 @@
 #ifndef MEERKAT_SLAB_H
 #define MEERKAT_SLAB_H
 
-#include "base.h"
+#include "memory.h"
 
 struct slab {
-    uint8_t *base;
+    struct memory memory;
+    uint8_t *base; /* of it */
     size_t stride;
     uint32_t max;
     uint32_t live;    /* objects handed out */
@@ -16,16 +17,11 @@ struct slab {
     uint32_t free;    /* head of the free list: index + 1, 0 when empty */
 };
 
-/* Address space for `size` zero bytes that takes memory page by page as it is touched; NULL when
- * the kernel has none. Released by memory_release. */
-void *memory_reserve(size_t size);
-void memory_release(void *p, size_t size);
-
 /* False when there is no address space. */
 bool slab_init(struct slab *s, size_t object_size, uint32_t max);
 void slab_destroy(struct slab *s);
 
-/* A zeroed object, or NULL when all are out. */
+/* A zeroed object, or NULL when all are out, or the system has no memory for one more. */
 void *slab_alloc(struct slab *s);
 void slab_free(struct slab *s, void *object);
 

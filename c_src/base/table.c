@@ -1,7 +1,5 @@
 #include "table.h"
 
-#include "slab.h"
-
 enum { BUCKETS_MIN = 64, BUCKETS_MAX = 1 << 30 };
 
 bool table_init(struct table *t, uint32_t entries)
@@ -10,21 +8,26 @@ bool table_init(struct table *t, uint32_t entries)
     while (max / 2 < entries && max < BUCKETS_MAX)
         max *= 2;
     *t = (struct table){.used = BUCKETS_MIN, .mask = BUCKETS_MIN - 1, .max = max};
-    t->buckets = memory_reserve(max * sizeof(*t->buckets));
     crypto_random(t->key, sizeof(t->key));
-    return t->buckets != NULL;
+    if (!memory_plan(&t->memory, max * sizeof(*t->buckets)))
+        return false;
+    t->buckets = t->memory.base;
+    if (memory_use(&t->memory, BUCKETS_MIN * sizeof(*t->buckets)))
+        return true;
+    table_destroy(t);
+    return false;
 }
 
 void table_destroy(struct table *t)
 {
-    memory_release(t->buckets, t->max * sizeof(*t->buckets));
+    memory_end(&t->memory);
     *t = (struct table){0};
 }
 
 void table_split(struct table *t)
 {
-    if (t->used == t->max)
-        return;
+    if (t->used == t->max || !memory_use(&t->memory, (t->used + 1) * sizeof(*t->buckets)))
+        return; /* chains grow longer instead */
     uint32_t new = t->used++;
     if (new > t->mask)
         t->mask = t->mask * 2 + 1;

@@ -11,6 +11,7 @@
 #define MEERKAT_TABLE_H
 
 #include "crypto.h"
+#include "memory.h"
 
 struct table_node {
     struct table_node *next;
@@ -19,7 +20,8 @@ struct table_node {
 };
 
 struct table {
-    struct table_node **buckets;
+    struct memory memory;
+    struct table_node **buckets; /* of it */
     uint32_t used; /* buckets, of max: more than half of mask + 1, and never more than it */
     uint32_t mask;
     uint32_t max;
@@ -28,7 +30,7 @@ struct table {
 };
 
 /* Room for `entries` at about one in two buckets, and for more with longer chains; false without
- * address space. */
+ * memory. */
 bool table_init(struct table *t, uint32_t entries);
 void table_destroy(struct table *t);
 

@@ -227,6 +227,11 @@ const struct counter_desc ctl_counters[COUNTER_COUNT] = {
 #include "counters.def"
 };
 
+const struct ctl_reason_desc ctl_reasons[CTL_REASON_COUNT] = {
+#define REASON(NAME, text, hint) {text, hint},
+#include "ctl.def"
+};
+
 static const struct ctl_message_desc *message_of(uint8_t code)
 {
     for (size_t i = 0; i < CTL_MESSAGE_COUNT; i++)

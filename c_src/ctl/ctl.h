@@ -42,6 +42,13 @@ enum ctl_transport {
 #include "ctl.def"
 };
 
+/* CTL_WHY_OWN_ADDRESS, ...: rows of ctl_reasons. */
+enum ctl_reason {
+#define REASON(NAME, text, hint) CTL_WHY_##NAME,
+#include "ctl.def"
+    CTL_REASON_COUNT
+};
+
 /* Bytes owned by whoever made the frame; after ctl_decode() they lie in its input. */
 struct ctl_bytes {
     const uint8_t *data;
@@ -140,6 +147,11 @@ enum counter {
 };
 
 /* The tables as data. */
+struct ctl_reason_desc {
+    const char *text; /* as REPLY's detail has it */
+    const char *hint; /* what would help */
+};
+
 struct counter_desc {
     const char *name;
     const char *help;
@@ -193,9 +205,10 @@ extern const struct ctl_message_desc ctl_messages[CTL_MESSAGE_COUNT];
 extern const struct ctl_status_desc ctl_statuses[CTL_STATUS_COUNT];
 extern const struct ctl_transport_desc ctl_transports[CTL_TRANSPORT_COUNT];
 extern const struct counter_desc ctl_counters[COUNTER_COUNT];
+extern const struct ctl_reason_desc ctl_reasons[CTL_REASON_COUNT];
 
-/* FNV-1a over names, codes, ways, fields, statuses, transports and counters in order. Prose takes
- * no part: it may be improved without two programs that agree ceasing to. */
+/* FNV-1a over names, codes, ways, fields, statuses, transports, limits, reasons and counters in
+ * order. Prose takes no part: it may be improved without two programs that agree ceasing to. */
 uint64_t ctl_table_hash(void);
 
 /* Prints version, hash and every row, one a line. */

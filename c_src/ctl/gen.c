@@ -115,6 +115,11 @@ static void print_protocol(void)
         puts(" |");
     }
 
+    puts("\n## Reasons\n\nWhy a peer is forbidden that no rule forbids, as `reply` has it in its "
+         "detail.\n\n| reason | what helps |\n|---|---|");
+    for (size_t i = 0; i < CTL_REASON_COUNT; i++)
+        printf("| %s | %s |\n", ctl_reasons[i].text, ctl_reasons[i].hint);
+
     puts("\n## Counters\n\nIn the order in which `stats_reply` lists them, u64 each. A drop is a "
          "packet that went no further.\n\n| counter | kind | counts |\n|---|---|---|");
     for (size_t i = 0; i < COUNTER_COUNT; i++) {
@@ -281,7 +286,16 @@ static void print_hrl(void)
         printf("    %s => %u%s\n", limits[i].name, limits[i].value,
                i + 1 < ARRAY_SIZE(limits) ? "," : "");
 
-    puts("}).\n\n%% {Name, counter | drop, Help}, in the order of stats_reply\n"
+    puts("}).\n\n%% {Reason, Hint}\n-define(CTL_REASONS, [");
+    for (size_t i = 0; i < CTL_REASON_COUNT; i++) {
+        printf("    {<<");
+        print_string(ctl_reasons[i].text);
+        printf(">>,\n        <<");
+        print_string(ctl_reasons[i].hint);
+        printf(">>}%s\n", i + 1 < CTL_REASON_COUNT ? "," : "");
+    }
+
+    puts("]).\n\n%% {Name, counter | drop, Help}, in the order of stats_reply\n"
          "-define(CTL_COUNTERS, [");
     for (size_t i = 0; i < COUNTER_COUNT; i++) {
         printf("    {%s, %s,\n        ", ctl_counters[i].name,

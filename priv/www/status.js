@@ -157,6 +157,8 @@ const REASONS = {
   draining: 'draining: no more allocations are taken',
   no_room: 'all allocations there can be are taken',
   no_ports: 'no relayed port is free',
+  no_address: 'this machine does not have the address that clients are told',
+  host_unknown: 'the kernel does not tell which addresses this machine has',
 };
 
 function verdict(text, kind) {

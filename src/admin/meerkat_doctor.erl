@@ -64,15 +64,33 @@ load(Options) ->
 
 %%% Addresses and ports
 
+addresses(#case_{config = #{relays := []}}) ->
+    [finding(address, error, "this machine has no address to relay from",
+             "a server waits for one, and serves nobody until then; relay_ip (RELAY_IP) names one "
+             "that will come")];
 addresses(#case_{config = #{relays := Relays}}) ->
-    [address(Relay) || Relay <- Relays].
+    [address(Relay) || Relay <- Relays] ++ families(Relays).
+
+%% Who names no family means IPv4 (RFC 8656 7.2).
+families(Relays) ->
+    case [Ip || #{advertised := Ip} <- Relays, tuple_size(Ip) =:= 4] of
+        [] ->
+            [finding(address, warning,
+                     "there is no IPv4 address to relay from: browsers ask for no address family, "
+                     "and are answered 440",
+                     "relay_ip (RELAY_IP) must name an IPv4 address as well, if browsers are to be "
+                     "served")];
+        _ ->
+            []
+    end.
 
 address(#{local := Local, advertised := Advertised}) ->
     Shown = meerkat_text:ip(Local),
     case {meerkat_host:bindable(Local), meerkat_policy:kind(Advertised)} of
         {false, _} ->
             finding(address, error, [Shown, " is no address of this machine"],
-                    "relay_ip (RELAY_IP) must name one, or be left out");
+                    "a server waits for it and is not ready; else relay_ip (RELAY_IP) must name "
+                    "another, or be left out");
         {true, public} when Local =:= Advertised ->
             finding(address, ok, ["relaying from ", Shown, ", a public address"]);
         {true, public} ->

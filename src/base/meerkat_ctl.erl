@@ -6,7 +6,7 @@
 -export([encode/2, decode/1, peers/1, encode_peers/1]).
 -export([worker/1, way/1, transport/1]).
 -export([magic/0, version/0, table_hash/0, messages/0, statuses/0, limit/1, counters/0,
-         session_drops/0]).
+         session_drops/0, hint/1]).
 
 -export_type([message/0, ref/0, address/0, status/0, way/0, type/0, counter/0]).
 
@@ -86,6 +86,14 @@ transport(Name) ->
     case lists:keyfind(Name, 1, ?CTL_TRANSPORTS) of
         {Name, Code} -> Code;
         false -> error(badarg)
+    end.
+
+%% What helps against a reason for which a peer is forbidden; none for what is no such reason.
+-spec hint(Reason :: binary()) -> binary() | none.
+hint(Reason) ->
+    case lists:keyfind(Reason, 1, ?CTL_REASONS) of
+        {_, Hint} -> Hint;
+        false -> none
     end.
 
 %% What the relay's HELLO must say.

@@ -3,7 +3,7 @@
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
--define(CTL_TABLE_HASH, 16#d26b8538771b9b44).
+-define(CTL_TABLE_HASH, 16#c6400efe7e3f4002).
 
 %% {Name, Code, Way, [{Field, Type}]}
 -define(CTL_MESSAGES, [
@@ -57,7 +57,8 @@
         {local, addr},
         {advertised, addr},
         {min_port, u16},
-        {max_port, u16}]},
+        {max_port, u16},
+        {awaited, u8}]},
     {pool_close, 16#18, e2r, [
         {pool, u32}]},
     {tune, 16#19, e2r, [
@@ -70,7 +71,13 @@
         {receive_buffer, u32},
         {send_buffer, u32}]},
     {policy, 16#15, e2r, [
-        {rules, bytes}]},
+        {rules, bytes},
+        {guarded, bytes}]},
+    {host, 16#1b, r2e, [
+        {known, u8},
+        {pools, bytes},
+        {listeners, bytes},
+        {detail, bytes}]},
     {bucket, 16#16, e2r, [
         {bucket, u32},
         {bytes_per_s, u64}]},
@@ -215,13 +222,36 @@
 
 %% What both sides keep to.
 -define(CTL_LIMITS, #{
-    workers_max => 64,
+    workers_max => 255,
     listeners_max => 32,
     realm_bytes_max => 127,
     pools_max => 256,
     rules_max => 4096,
+    guarded_max => 64,
     promise_bytes_max => 512
 }).
+
+%% {Reason, Hint}
+-define(CTL_REASONS, [
+    {<<"an address of this host">>,
+        <<"allowed_peers opens it where an entry names this very address, as IP:PORT-PORT or IP">>},
+    {<<"a port of this host where nobody relays">>,
+        <<"allowed_peers opens it where an entry names this very address, as IP:PORT-PORT or IP">>},
+    {<<"ports that this server uses itself">>,
+        <<"nothing opens what this server listens on; a service has to use another port">>},
+    {<<"the client's own relayed address">>,
+        <<"nothing opens it: what a client sends there would come back to it">>},
+    {<<"a port that no entry of allowed_peers holds">>,
+        <<"an entry of allowed_peers that names this address and this port opens it">>},
+    {<<"a broadcast address of this host">>,
+        <<"nothing opens a broadcast address">>},
+    {<<"IPv4 said as IPv6, ::ffff:0:0/96">>,
+        <<"nothing opens it: an IPv4 peer needs an IPv4 relayed address (REQUESTED-ADDRESS-FAMILY)">>},
+    {<<"no rule allows it">>,
+        <<"an entry of allowed_peers that holds it opens it">>},
+    {<<"the addresses of this host are not known">>,
+        <<"the log says why the kernel does not tell them; nobody is relayed to meanwhile">>}
+]).
 
 %% {Name, counter | drop, Help}, in the order of stats_reply
 -define(CTL_COUNTERS, [
@@ -446,16 +476,19 @@ put_fields(relay_address, Ref, #{pool := V_pool,
         local := V_local,
         advertised := V_advertised,
         min_port := V_min_port,
-        max_port := V_max_port} = M) when map_size(M) =:= 5,
+        max_port := V_max_port,
+        awaited := V_awaited} = M) when map_size(M) =:= 6,
         ?CTL_UINT(V_pool, 32),
         ?CTL_UINT(V_min_port, 16),
-        ?CTL_UINT(V_max_port, 16) ->
+        ?CTL_UINT(V_max_port, 16),
+        ?CTL_UINT(V_awaited, 8) ->
     [<<16#14, 0:24, Ref:32,
         V_pool:32,
         (put_addr(V_local))/binary,
         (put_addr(V_advertised))/binary,
         V_min_port:16,
-        V_max_port:16>>];
+        V_max_port:16,
+        V_awaited:8>>];
 put_fields(pool_close, Ref, #{pool := V_pool} = M) when map_size(M) =:= 1,
         ?CTL_UINT(V_pool, 32) ->
     [<<16#18, 0:24, Ref:32,
@@ -485,9 +518,18 @@ put_fields(tune, Ref, #{nonce_lifetime_s := V_nonce_lifetime_s,
         V_unauthenticated_burst:32,
         V_receive_buffer:32,
         V_send_buffer:32>>];
-put_fields(policy, Ref, #{rules := V_rules} = M) when map_size(M) =:= 1 ->
+put_fields(policy, Ref, #{rules := V_rules,
+        guarded := V_guarded} = M) when map_size(M) =:= 2 ->
     [<<16#15, 0:24, Ref:32,
-        (put_size(V_rules)):32>>, V_rules];
+        (put_size(V_rules)):32>>, V_rules, <<(put_size(V_guarded)):32>>, V_guarded];
+put_fields(host, Ref, #{known := V_known,
+        pools := V_pools,
+        listeners := V_listeners,
+        detail := V_detail} = M) when map_size(M) =:= 4,
+        ?CTL_UINT(V_known, 8) ->
+    [<<16#1b, 0:24, Ref:32,
+        V_known:8,
+        (put_size(V_pools)):32>>, V_pools, <<(put_size(V_listeners)):32>>, V_listeners, <<(put_size(V_detail)):32>>, V_detail];
 put_fields(bucket, Ref, #{bucket := V_bucket,
         bytes_per_s := V_bytes_per_s} = M) when map_size(M) =:= 2,
         ?CTL_UINT(V_bucket, 32),
@@ -880,12 +922,14 @@ get_fields(16#14, <<V_pool:32,
         Rest_local/binary>>) ->
     case get_addr(Rest_local) of {V_local, <<Rest_advertised/binary>>} ->
     case get_addr(Rest_advertised) of {V_advertised, <<V_min_port:16,
-        V_max_port:16>>} ->
+        V_max_port:16,
+        V_awaited:8>>} ->
     {relay_address, #{pool => V_pool,
         local => V_local,
         advertised => V_advertised,
         min_port => V_min_port,
-        max_port => V_max_port}};
+        max_port => V_max_port,
+        awaited => V_awaited}};
     _ -> error end;
     _ -> error end;
 get_fields(16#18, <<V_pool:32>>) ->
@@ -906,8 +950,18 @@ get_fields(16#19, <<V_nonce_lifetime_s:32,
         unauthenticated_burst => V_unauthenticated_burst,
         receive_buffer => V_receive_buffer,
         send_buffer => V_send_buffer}};
-get_fields(16#15, <<L_rules:32, V_rules:L_rules/binary>>) ->
-    {policy, #{rules => V_rules}};
+get_fields(16#15, <<L_rules:32, V_rules:L_rules/binary,
+        L_guarded:32, V_guarded:L_guarded/binary>>) ->
+    {policy, #{rules => V_rules,
+        guarded => V_guarded}};
+get_fields(16#1b, <<V_known:8,
+        L_pools:32, V_pools:L_pools/binary,
+        L_listeners:32, V_listeners:L_listeners/binary,
+        L_detail:32, V_detail:L_detail/binary>>) ->
+    {host, #{known => V_known,
+        pools => V_pools,
+        listeners => V_listeners,
+        detail => V_detail}};
 get_fields(16#16, <<V_bucket:32,
         V_bytes_per_s:64>>) ->
     {bucket, #{bucket => V_bucket,

@@ -37,7 +37,12 @@ address({Ip, Port}) ->
     "[" ++ inet:ntoa(Ip) ++ "]:" ++ integer_to_list(Port).
 
 %% "10.0.0.0/8".
--spec network({inet:ip_address(), 0..128}) -> string().
+%% Some ports of an address: "203.0.113.5:10000-20000".
+-spec network({inet:ip_address(), 0..128 | {inet:port_number(), inet:port_number()}}) -> string().
+network({Ip, {Port, Port}}) ->
+    lists:flatten(address({Ip, Port}));
+network({Ip, {First, Last}}) ->
+    network({Ip, {First, First}}) ++ "-" ++ integer_to_list(Last);
 network({Ip, Bits}) ->
     inet:ntoa(Ip) ++ "/" ++ integer_to_list(Bits).
 

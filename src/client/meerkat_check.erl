@@ -435,7 +435,8 @@ hint(binding, timeout, _) ->
 hint(allocate, {508, _}, _) ->
     "look at the server's port range and its limits";
 hint(permission, {outside, _, {403, _}}, _) ->
-    "on a loopback or private network the server must allow these peer addresses first";
+    "on a loopback or private network the server must allow these peer addresses first; its "
+    "log says what forbids them and what would help";
 hint(_, {payload_lost, client, client}, _) ->
     "the server must reach its own relay address: look at its relay IP, its NAT (does it send back "
     "to itself?) and the relay port range in its firewall";
@@ -447,7 +448,8 @@ hint(_, {payload_lost, client, socket}, _) ->
 hint(_, {came_by, indication}, _) ->
     "the server sends from another address than the relayed one it announces: look at its relay IP";
 hint(_, {440, _}, _) ->
-    "give the server a relay IP of this family, or ask for the other: --family 4 or 6";
+    "give the server a relay IP of this family, or ask for the other: --family 4 or 6; browsers "
+    "ask for none, which means IPv4";
 hint(_, _, _) ->
     none.
 

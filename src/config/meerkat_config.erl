@@ -3,7 +3,7 @@
 %% It opens nothing that serves and starts nothing.
 -module(meerkat_config).
 
--export([load/1, effective/1]).
+-export([load/1, effective/1, again/1, again/2]).
 -import(meerkat_config_origin, [at/1]).
 
 -export_type([config/0, options/0, host/0, listener/0]).
@@ -26,7 +26,9 @@
     users := #{binary() => meerkat_config_group:user()},
     realms := [#{name := binary(), atom() => meerkat_config_value:value()}],
     listeners := [listener(), ...],
-    relays := [meerkat_config_relays:relay(), ...],
+    relays := [meerkat_config_relays:relay()],
+    %% What they were made of, where they follow the addresses of this machine.
+    addresses => meerkat_config_origin:resolved(),
     workers := 0..255,
     max_allocations := pos_integer(),
     password_algorithms := boolean(),
@@ -56,7 +58,7 @@
     rfc5766_channel_numbers := boolean(),
     rfc3489_compatibility := boolean(),
     mobility := boolean(),
-    allowed_peers := [meerkat_policy:prefix()],
+    allowed_peers := [meerkat_policy:peer()],
     denied_peers := [meerkat_policy:prefix()],
     software := undefined | binary(),
     log_level := logger:level(),
@@ -84,7 +86,8 @@
 -type host() :: #{
     route := fun((inet | inet6) -> {ok, inet:ip_address()} | none),
     first := fun((inet | inet6) -> {ok, inet:ip_address()} | none),
-    bindable := fun((inet:ip_address()) -> boolean())
+    bindable := fun((inet:ip_address()) -> boolean()),
+    on_link => fun((inet:ip_address()) -> boolean())
 }.
 %% file: the default is what CONFIG_FILE of the environment says, if anything; env: the default is
 %% that of this process; terms: in place of a file.
@@ -146,7 +149,8 @@ host() ->
     #{
         route => fun meerkat_host:route/1,
         first => fun meerkat_host:first/1,
-        bindable => fun meerkat_host:bindable/1
+        bindable => fun meerkat_host:bindable/1,
+        on_link => fun meerkat_host:on_link/1
     }.
 
 %% A variable that is empty counts as unset.
@@ -378,13 +382,45 @@ derived(Resolved, Host, Warnings) ->
                 secrets => Secrets,
                 listeners => meerkat_config_listeners:listeners(Resolved),
                 realms => [realm(Realm) || Realm <- maps:get(realms, values(Resolved))],
-                relays => [maps:without([key, place], Relay) || Relay <- Relays],
+                relays => bare(Relays),
+                addresses => maps:with([relay_ip, relays, min_port, max_port], Resolved),
                 settings => settings(Resolved, Relays)
             }),
             {ok, Config, Warnings ++ RelayWarnings ++ SecretWarnings};
         {error, Mistakes} ->
             {error, Mistakes}
     end.
+
+%% The same configuration with the addresses to relay from as this machine has them now; `same`
+%% where nothing comes of that, as where they were given by hand.
+-spec again(config()) -> {ok, config(), Warnings :: [unicode:chardata()]} | same.
+again(Config) ->
+    again(Config, host()).
+
+-spec again(config(), host()) -> {ok, config(), Warnings :: [unicode:chardata()]} | same.
+again(#{addresses := Resolved, relays := Before} = Config, Host) ->
+    case meerkat_config_relays:relays(Resolved, Host) of
+        {ok, [_ | _] = Relays, Warnings} ->
+            case bare(Relays) of
+                Before -> same;
+                Now -> {ok, retold(Config#{relays := Now}, Relays), Warnings}
+            end;
+        %% Without an address there is nothing better than the one there was, which may come back.
+        _ ->
+            same
+    end;
+again(_Config, _Host) ->
+    same.
+
+bare(Relays) ->
+    [maps:without([key, place], Relay) || Relay <- Relays].
+
+retold(#{settings := Settings} = Config, Relays) ->
+    Shown = unicode:characters_to_binary(shown(#{key => relay_ip}, none, Relays)),
+    {relay_ip, _, Origin} = lists:keyfind(relay_ip, 1, Settings),
+    Config#{settings := lists:keyreplace(relay_ip, 1, Settings, {relay_ip, Shown, Origin})};
+retold(Config, _Relays) ->
+    Config.
 
 realm(Group) ->
     maps:from_list([case Field of {secret, Secrets} -> {secrets, Secrets}; _ -> Field end

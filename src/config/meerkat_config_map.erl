@@ -6,7 +6,8 @@
 
 -export([wrong/1]).
 
-%% Addresses to relay from that a relay knows (port.h), over its whole life.
+%% Addresses to relay from at a time. The relay keeps more, for those that allocations live on yet
+%% (ctl.def: pools_max).
 -define(RELAYS_MAX, 64).
 
 %% The keys, in order, that there are not or that have a value they cannot have.
@@ -38,6 +39,8 @@ is_made(realms, Realms) ->
         andalso length(Realms) =:= length(lists:usort([Name || #{name := Name} <- Realms]));
 is_made(added_users, Users) ->
     is_of(users, Users);
+is_made(addresses, Resolved) ->
+    is_map(Resolved);
 is_made(settings, _Shown) ->
     true;
 is_made(_, _) ->

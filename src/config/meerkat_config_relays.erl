@@ -8,12 +8,14 @@
 -export([relays/2, overlapping/1, shown/1, most/0]).
 -export_type([relay/0]).
 
-%% `local` is bound, `advertised` is what clients are told; they differ behind a 1:1 NAT.
+%% `local` is bound, `advertised` is what clients are told; they differ behind a 1:1 NAT. One that
+%% is `awaited` need not be there: relay_ip follows what this machine has.
 -type relay() :: #{
     local := inet:ip_address(),
     advertised := inet:ip_address(),
     min_port := inet:port_number(),
     max_port := inet:port_number(),
+    awaited => boolean(),
     _ => _
 }.
 
@@ -22,18 +24,17 @@
 most() -> meerkat_ctl:limit(pools_max) div 4.
 
 %% Each with its key, relay_ip or relays. Without either key: the address of the IPv4 default route,
-%% and of the IPv6 one where there is one.
+%% and of the IPv6 one where there is one; none where this machine has no address yet.
 -spec relays(meerkat_config_origin:resolved(), meerkat_config:host()) ->
-    {ok, [relay(), ...], Warnings :: [unicode:chardata()]} | {error, [unicode:chardata(), ...]}.
+    {ok, [relay()], Warnings :: [unicode:chardata()]} | {error, [unicode:chardata(), ...]}.
 relays(Resolved, Host) ->
-    Found = named_ones(Resolved, Host) ++ [{ok, R, []} || R <- groups(Resolved)],
-    Relays = [Relay || {ok, Relay, _} <- Found],
-    Warnings = lists:append([W || {ok, _, W} <- Found]) ++ lone_ports(Relays, Resolved),
-    Mistakes = [Mistake || {error, Mistake} <- Found] ++ no_range(Relays)
-        ++ clashes(Relays, Resolved) ++ too_many(Relays, Resolved),
-    case Mistakes of
+    Found = named_ones(Resolved, Host) ++ [{R, []} || R <- groups(Resolved)],
+    Relays = [Relay || {Relay, _} <- Found],
+    Warnings = lists:append([W || {_, W} <- Found]) ++ nowhere(Relays) ++ only_ipv6(Relays)
+        ++ lone_ports(Relays, Resolved),
+    case no_range(Relays) ++ clashes(Relays, Resolved) ++ too_many(Relays, Resolved) of
         [] -> {ok, Relays, Warnings};
-        _ -> {error, Mistakes}
+        Mistakes -> {error, Mistakes}
     end.
 
 too_many(Relays, Resolved) ->
@@ -50,50 +51,59 @@ too_many(Relays, Resolved) ->
 named_ones(#{relay_ip := {auto, _}, relays := {[_ | _], _}}, _Host) ->
     [];
 named_ones(#{relay_ip := {auto, _}} = Resolved, #{route := Route, first := First}) ->
-    Found = [Ip || {ok, Ip} <- [either(Route, First, inet), Route(inet6)]],
-    Ips = case Found of [] -> [{127, 0, 0, 1}]; _ -> Found end,
-    [{ok, relay(Ip, Ip, Resolved), unreachable(Ip)} || Ip <- Ips];
+    [{relay(Ip, Ip, Resolved), unreachable(Ip)}
+     || {ok, Ip} <- [either(Route, First, inet), Route(inet6)]];
 named_ones(#{relay_ip := {Ips, _}} = Resolved, Host) ->
     [chosen(Ip, Resolved, Host) || Ip <- Ips].
 
 relay(Local, Advertised, #{min_port := {Min, _}, max_port := {Max, _}}) ->
-    #{key => relay_ip, local => Local, advertised => Advertised, min_port => Min, max_port => Max}.
+    #{key => relay_ip, local => Local, advertised => Advertised, min_port => Min, max_port => Max,
+      awaited => true}.
 
 groups(#{relays := {Groups, _}, min_port := {Min, _}, max_port := {Max, _}}) ->
     [maps:merge(#{key => relays, advertised => Local, min_port => Min, max_port => Max}, Group)
      || #{local := Local} = Group <- Groups].
 
-%% An address that is not ours is what a 1:1 NAT shows of us: the default route's leads there.
+%% An address that is not ours is what a 1:1 NAT shows of us, and the default route's leads there;
+%% or it is one that will come, and nothing else is bound in its place.
 chosen({Advertised, Local}, Resolved, _Host) ->
-    {ok, relay(Local, Advertised, Resolved), []};
-chosen(Ip, Resolved, #{bindable := Bindable, route := Route, first := First}) ->
-    case Bindable(Ip) of
+    {relay(Local, Advertised, Resolved), []};
+chosen(Ip, Resolved, #{bindable := Bindable} = Host) ->
+    case Bindable(Ip) orelse behind_nat(Ip, Host) of
         true ->
-            {ok, relay(Ip, Ip, Resolved), []};
-        false ->
-            Shown = [named(relay_ip, Resolved), " is ", meerkat_text:ip(Ip)],
-            case in_its_place(Ip, Route, First) of
-                {ok, Local} ->
-                    Warning = [
-                        Shown, ", which is no address of this machine: relaying from ",
-                        meerkat_text:ip(Local), " and telling clients ", meerkat_text:ip(Ip)
-                    ],
-                    {ok, relay(Local, Ip, Resolved), [Warning]};
-                none ->
-                    {error, [
-                        Shown, ", which is no address of this machine, and it has no address of "
-                        "that family to relay from in its place"
-                    ]}
-            end
+            {relay(Ip, Ip, Resolved), []};
+        {ok, Local} ->
+            Told = [": relaying from ", meerkat_text:ip(Local), " and telling clients ",
+                    meerkat_text:ip(Ip)],
+            {relay(Local, Ip, Resolved), [[absent(Ip, Resolved), Told]]};
+        none ->
+            Awaited = " yet: nothing is relayed from there until it is one. Behind a 1:1 NAT "
+                "write ADVERTISED/BOUND",
+            {relay(Ip, Ip, Resolved), [[absent(Ip, Resolved), Awaited]]}
     end.
 
-in_its_place(Ip, Route, First) when tuple_size(Ip) =:= 4 ->
-    case either(Route, First, inet) of
-        {ok, Local} -> {ok, Local};
-        none -> {ok, {127, 0, 0, 1}}
-    end;
-in_its_place(_, Route, First) ->
-    either(Route, First, inet6).
+absent(Ip, Resolved) ->
+    [named(relay_ip, Resolved), " is ", meerkat_text:ip(Ip),
+     ", which is no address of this machine"].
+
+%% The address behind the NAT. One of a network that we are in ourselves is no NAT's, nor is a
+%% public one of a machine that has such an address anyway.
+behind_nat(Ip, #{route := Route, first := First} = Host) ->
+    OnLink = maps:get(on_link, Host, fun(_) -> false end),
+    case either(Route, First, family(Ip)) of
+        {ok, Local} ->
+            BothPublic = meerkat_policy:kind(Local) =:= public
+                andalso meerkat_policy:kind(Ip) =:= public,
+            case BothPublic orelse OnLink(Ip) of
+                true -> none;
+                false -> {ok, Local}
+            end;
+        none ->
+            none
+    end.
+
+family(Ip) when tuple_size(Ip) =:= 4 -> inet;
+family(_Ip) -> inet6.
 
 either(Route, First, Family) ->
     case Route(Family) of
@@ -114,6 +124,22 @@ unreachable(Ip) ->
 
 kind(link_local) -> "link-local";
 kind(Kind) -> atom_to_list(Kind).
+
+nowhere([]) ->
+    ["this machine has no address to relay from yet; it is looked for again whenever its addresses "
+     "change, or RELAY_IP or the key relay_ip names one that will come"];
+nowhere(_) ->
+    [].
+
+%% RFC 8656 7.2: whoever names no family means IPv4, and browsers name none.
+only_ipv6(Relays) ->
+    case lists:usort([family(Ip) || #{advertised := Ip} <- Relays]) of
+        [inet6] ->
+            ["there is no IPv4 address to relay from: clients that ask for no address family, as "
+             "browsers do, mean IPv4 and are answered 440"];
+        _ ->
+            []
+    end.
 
 %% What cannot be together: the same ports of an address, be it the one that is bound or the one
 %% that clients are told, are relayed from once only.

@@ -72,7 +72,10 @@ rows() ->
             <<"\"203.0.113.5\"">>,
             "The addresses that peers see: bound on this machine and told to clients. Behind a 1:1 "
             "NAT write `ADVERTISED/BOUND`, or an address that this machine does not have: then the "
-            "default route's address of its family is bound, and this one is told to clients. If "
+            "default route's address of its family is bound, and this one is told to clients. An "
+            "address of a network that this machine is in is waited for instead, and so is a "
+            "public one if the machine has a public one. While an address is not there, nothing "
+            "is relayed from it and the server is not ready. If "
             "there are several of a family, a client gets the one that it sent its request to, if "
             "that is among them and has a port free; otherwise the one with most ports free. "
             "Without it and without `relays`: the address of the IPv4 default route, and that of "
@@ -183,11 +186,13 @@ rows() ->
         row(mobility, boolean, false, ["MOBILITY"], yes, [config],
             "Let clients that ask for it keep their allocation when their address changes (RFC "
             "8016)."),
-        row(allowed_peers, {list, network}, [], ["ALLOWED_PEERS"], yes, [config],
-            <<"( \"10.0.0.0/8\" )">>,
+        row(allowed_peers, {list, peer}, [], ["ALLOWED_PEERS"], yes, [config],
+            <<"( \"10.0.0.0/8\", \"203.0.113.5:10000-20000\" )">>,
             "Networks that clients may reach although `denied_peers` forbids them, or although "
             "they are private, loopback, link-local or reserved. A server whose own relay address "
-            "is of one of these kinds may reach that kind anyway."),
+            "is of one of these kinds may reach that kind anyway. A service on this machine itself "
+            "(an SFU) is reached only if an entry names its address, best with its ports; "
+            "the ports that Meerkat listens on stay closed."),
         row(denied_peers, {list, network}, [], ["DENIED_PEERS"], yes, [config],
             <<"( \"203.0.113.0/24\" )">>,
             "Networks that clients may not reach, except for what `allowed_peers` has."),
@@ -239,7 +244,8 @@ rows() ->
             "times this value is reserved at the start."),
         row(workers, {integer, 0, meerkat_ctl:limit(workers_max)}, 0, ["WORKERS"], no,
             [{relay, workers}],
-            "Threads that move packets; 0 means one per CPU. Each client belongs to one of them, "
+            "Threads that move packets; 0 means one per CPU that this program may use "
+            "(affinity, cpuset, quota of the cgroup). Each client belongs to one of them, "
             "so their number cannot change while the server runs."),
         row(io_backend, {choice, ?IO_BACKENDS}, auto, ["IO_BACKEND"], no, [{relay, io_backend}],
             "What moves packets. `auto` is `io_uring`, or `epoll` where io_uring is refused: by "

@@ -21,6 +21,7 @@
     | relay_address
     | relay_ip
     | network
+    | peer
     | server
     | http_address
     | xmpp_server
@@ -176,6 +177,9 @@ text(relay_ip, Text) ->
     relay_ip(binary:split(Text, <<"/">>));
 text(network, Text) ->
     network(string:split(Text, "/"));
+text(peer, Text) ->
+    peer(re:run(Text, "^(?:\\[([0-9a-fA-F:.]+)\\]|([0-9.]+)):([0-9]{1,5})(?:-([0-9]{1,5}))?$",
+                [dollar_endonly, {capture, all_but_first, binary}]), Text);
 text(server, Text) ->
     server(re:run(Text, "^(?:\\[([0-9a-fA-F:.]+)\\]|([0-9.]+)):([0-9]{1,5})$",
                   [dollar_endonly, {capture, all_but_first, binary}]));
@@ -267,6 +271,19 @@ network([Address, Length]) ->
             error
     end.
 
+%% A network as above, or an address with a port or a range of them.
+peer({match, [V6, V4, Port]}, Text) ->
+    peer({match, [V6, V4, Port, Port]}, Text);
+peer({match, [V6, V4, First, Last]}, _) ->
+    Size = case V4 of <<>> -> 8; _ -> 4 end,
+    case {address(<<V6/binary, V4/binary>>, fun(Ip) -> tuple_size(Ip) =:= Size end),
+          binary_to_integer(First), binary_to_integer(Last)} of
+        {{ok, Ip}, A, B} when A > 0, A =< B, B < 65536 -> {ok, {Ip, {A, B}}};
+        _ -> error
+    end;
+peer(nomatch, Text) ->
+    text(network, Text).
+
 %% The brackets are for IPv6 and for nothing else.
 server({match, [V6, V4, Port]}) ->
     Size = case V4 of <<>> -> 8; _ -> 4 end,
@@ -351,9 +368,13 @@ is_value(xmpp_server, {Host, Port}) ->
     (is_binary(Host) orelse inet:is_ip_address(Host))
         andalso (Port =:= default orelse is_value({integer, 0, 65535}, Port));
 is_value(Name, Text) when Name =:= domain; Name =:= jid -> is_binary(Text) andalso Text =/= <<>>;
-is_value({list, network}, Networks) ->
+is_value(peer, {Ip, {First, Last}}) ->
+    inet:is_ip_address(Ip) andalso is_value({integer, 1, Last}, First)
+        andalso is_value({integer, First, 65535}, Last);
+is_value(peer, Network) -> is_value(network, Network);
+is_value({list, Type}, Networks) when Type =:= network; Type =:= peer ->
     is_list(Networks) andalso length(Networks) =< networks_max()
-        andalso lists:all(fun(Network) -> is_value(network, Network) end, Networks);
+        andalso lists:all(fun(Network) -> is_value(Type, Network) end, Networks);
 is_value({list, Type}, Values) ->
     is_list(Values) andalso lists:all(fun(Value) -> is_value(Type, Value) end, Values);
 is_value(users, Users) ->
@@ -413,6 +434,9 @@ allowed({list, relay_ip}) ->
 allowed({list, network}) ->
     <<"networks like 10.0.0.0/8 (in a file a list of texts, in the environment separated by "
       "commas)">>;
+allowed({list, peer}) ->
+    <<"networks like 10.0.0.0/8, or addresses as wanted with ports like 203.0.113.5:10000-20000 "
+      "(in a file a list of texts, in the environment separated by commas)">>;
 allowed({list, server}) ->
     <<"addresses with ports like 192.0.2.7:3478 or [2001:db8::7]:3478 (in a file a list of texts, "
       "in the environment separated by commas)">>;
@@ -454,6 +478,9 @@ allowed(domain) ->
     <<"a domain like turn.example.com">>;
 allowed(jid) ->
     <<"an XMPP address without a resource like admin@example.com">>;
+allowed(peer) ->
+    <<"a network like 10.0.0.0/8, 2001:db8::/32 or 192.0.2.7, its host bits zero, or ports of one "
+      "address like 192.0.2.7:10000, 192.0.2.7:10000-20000 or [2001:db8::7]:10000">>;
 allowed(network) ->
     <<"a network like 10.0.0.0/8, 2001:db8::/32 or 192.0.2.7, its host bits zero">>.
 
@@ -471,6 +498,7 @@ render({opaque_string, _}, Text) -> quote(Text);
 render(relay_ip, {Advertised, Local}) ->
     [meerkat_text:ip(Advertised), $/, meerkat_text:ip(Local)];
 render(network, Network) -> meerkat_text:network(Network);
+render(peer, Peer) -> meerkat_text:network(Peer);
 render(secret, _) -> <<"(not shown)">>;
 render(http_address, Address) -> meerkat_text:address(Address);
 render(server, Address) -> meerkat_text:address(Address);

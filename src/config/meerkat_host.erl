@@ -2,7 +2,7 @@
 %% kernel and sends no packet; it knows nothing of the configuration.
 -module(meerkat_host).
 
--export([route/1, first/1, bindable/1]).
+-export([route/1, first/1, bindable/1, on_link/1]).
 
 -type family() :: inet | inet6.
 
@@ -58,3 +58,23 @@ bindable(Ip) ->
         {ok, Socket} -> gen_udp:close(Socket) =:= ok;
         {error, _} -> false
     end.
+
+%% Whether it lies in a network that an interface of this machine is in: then it is no address that
+%% a NAT shows of us elsewhere, but one that this machine or a neighbour has.
+-spec on_link(inet:ip_address()) -> boolean().
+on_link(Ip) ->
+    {ok, Interfaces} = inet:getifaddrs(),
+    lists:any(fun({_, Options}) -> is_on_link(Ip, Options) end, Interfaces).
+
+%% An address is followed by its netmask.
+is_on_link(Ip, [{addr, Own}, {netmask, Mask} | Options]) ->
+    (meerkat_policy:kind(Own) =/= loopback andalso tuple_size(Own) =:= tuple_size(Ip)
+        andalso masked(Own, Mask) =:= masked(Ip, Mask))
+        orelse is_on_link(Ip, Options);
+is_on_link(Ip, [_ | Options]) ->
+    is_on_link(Ip, Options);
+is_on_link(_Ip, []) ->
+    false.
+
+masked(Ip, Mask) ->
+    [Part band Bits || {Part, Bits} <- lists:zip(tuple_to_list(Ip), tuple_to_list(Mask))].

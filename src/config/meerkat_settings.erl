@@ -18,6 +18,8 @@
                    advertised := inet:ip_address(),
                    min_port := inet:port_number(),
                    max_port := inet:port_number(),
+                   %% Whether it may come later.
+                   awaited => boolean(),
                    _ => _}.
 %% The two funs give the key nonces are made with and the secrets that credentials are made from.
 -type settings() :: #{name := atom(),
@@ -98,12 +100,16 @@ new(Name, Given) ->
 
 new(Name, Given, IsDrawn, Kept) ->
     {ok, Defaults, _Warnings} = meerkat_config:load(#{file => none, env => []}),
-    Config = maps:merge(maps:remove(settings, Defaults), Given),
+    Config = maps:merge(maps:without([settings | by_hand(Given)], Defaults), Given),
     case meerkat_config_map:wrong(Config) of
         [] -> {ok, settings(Name, prepared(Config), IsDrawn, Kept)};
         [Key | _] -> {error, lists:flatten(io_lib:format("configuration: ~tp is unknown or has a "
                                                          "value it cannot have", [Key]))}
     end.
+
+%% Relay addresses of a map written by hand are what it says, whatever this machine's are.
+by_hand(#{relays := _}) -> [addresses];
+by_hand(_) -> [].
 
 %% Settings to take the place of Old while the server runs, or why that needs a restart: only keys
 %% that the table calls reloadable may have changed. A secret that was drawn is not drawn again.
@@ -154,7 +160,7 @@ changed(Old, New) ->
             maps:find(Key, Old) =/= maps:find(Key, New), not is_reloadable(Key)].
 
 %% The keys of the table, by the names they have in the map; what is not in it came by hand.
-is_reloadable(settings) ->
+is_reloadable(Made) when Made =:= settings; Made =:= addresses ->
     true;
 is_reloadable(added_users) ->
     true;

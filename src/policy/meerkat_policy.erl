@@ -4,14 +4,17 @@
 -module(meerkat_policy).
 
 -export([rules/1, encode/1, check/2]).
--export([kind/1, own_kinds/1, is_tunnel/1]).
+-export([kind/1, own_kinds/1, is_tunnel/1, hint/1]).
 
--export_type([prefix/0, rule/0, kind/0]).
+-export_type([prefix/0, peer/0, rule/0, kind/0]).
 
 %% Bits count from the left of the address in its own family.
 -type prefix() :: {inet:ip_address(), Bits :: 0..128}.
-%% `never` is a denial that nothing in the configuration can lift.
--type rule() :: {allow | deny | never, prefix()}.
+%% A network, or some ports of an address.
+-type peer() :: prefix() | {inet:ip_address(), {inet:port_number(), inet:port_number()}}.
+%% `never` is a denial that nothing in the configuration can lift; `open` allows an address even
+%% where it is one of the relay's own host.
+-type rule() :: {allow | deny | never | open, peer()}.
 %% What an address that is not public is for.
 -type kind() :: metadata | loopback | private | link_local | documentation | benchmark | reserved.
 
@@ -74,18 +77,25 @@
 
 %% The rules of an instance, in order of precedence: never, allowed_peers, denied_peers, what is
 %% denied by default, the rest. Of the networks denied by default those of the kinds that
-%% own_kinds/1 names are allowed instead.
--spec rules(#{allowed_peers := [prefix()], denied_peers := [prefix()], relays := [map()],
+%% own_kinds/1 names are allowed instead. What allowed_peers names by itself, not by a network
+%% around it, comes first and is open; no denial can come between.
+-spec rules(#{allowed_peers := [peer()], denied_peers := [prefix()], relays := [map()],
               _ => _}) -> [rule()].
 rules(#{allowed_peers := Allowed, denied_peers := Denied, relays := Relays}) ->
     Own = own_kinds(Relays),
-    Soft = [{allow, P} || Given <- Allowed, P <- of_one_family(Given)]
+    {Named, Networks} = lists:partition(fun is_one_address/1, Allowed),
+    {Loopback, Open} = lists:partition(fun({Ip, _}) -> Ip =:= ?LOOPBACK6 end, Named),
+    Soft = [{allow, P} || Given <- Networks, P <- of_one_family(Given)]
         ++ [{deny, P} || Given <- Denied, P <- of_one_family(Given)]
         ++ [{verdict(Kind, Own), P} || {Kind, P} <- ?DENIED]
         ++ ?REST,
     %% ::1 lies in ::/96: its verdict is looked up here and stands before that network.
-    {Loopback, _} = check(?LOOPBACK6, Soft),
-    [{Loopback, {?LOOPBACK6, 128}}] ++ [{never, P} || P <- ?NEVER] ++ Soft.
+    {OfLoopback, _} = check(?LOOPBACK6, Soft),
+    [{open, P} || P <- Loopback] ++ [{OfLoopback, {?LOOPBACK6, 128}}]
+        ++ [{never, P} || P <- ?NEVER] ++ [{open, P} || P <- Open] ++ Soft.
+
+is_one_address({_Ip, {_First, _Last}}) -> true;
+is_one_address({Ip, Bits}) -> host(Ip) =:= {Ip, Bits}.
 
 %% To the relay ::/0 is every address there is; whoever writes it means those of IPv6.
 of_one_family({{0, 0, 0, 0, 0, 0, 0, 0} = Ip, 0}) ->
@@ -99,21 +109,26 @@ verdict(Kind, Own) ->
         false -> deny
     end.
 
-%% The field `rules` of the POLICY frame, 18 bytes a rule (ctl.def).
+%% The field `rules` of the POLICY frame, 22 bytes a rule (ctl.def).
 -spec encode([rule()]) -> binary().
 encode(Rules) ->
     << <<(encode_rule(Rule))/binary>> || Rule <- Rules >>.
 
-encode_rule({Verdict, Prefix}) ->
-    {Number, Bits} = canonical(Prefix),
-    <<(verdict_code(Verdict)), Bits, Number:128>>.
+encode_rule({Verdict, Peer}) ->
+    {Number, Bits} = canonical(Peer),
+    {First, Last} = ports(Peer),
+    <<(verdict_code(Verdict)), Bits, Number:128, First:16, Last:16>>.
+
+ports({_Ip, {First, Last}}) -> {First, Last};
+ports({_Ip, _Bits}) -> {0, 65535}.
 
 verdict_code(deny) -> 0;
 verdict_code(allow) -> 1;
-verdict_code(never) -> 2.
+verdict_code(never) -> 2;
+verdict_code(open) -> 3.
 
-%% The verdict on an address and the network that decided.
--spec check(inet:ip_address(), [rule()]) -> {allow | deny | never, prefix()}.
+%% The verdict on an address, of whose ports some at least are meant, and the rule that decided.
+-spec check(inet:ip_address(), [rule()]) -> {allow | deny | never | open, peer()}.
 check(Ip, Rules) ->
     {Number, 128} = canonical(host(Ip)),
     first_match(Number, Rules).
@@ -142,6 +157,21 @@ own_kinds(Relays) ->
     lists:usort([Kind || #{advertised := Ip} <- Relays, Kind <- [kind(Ip)],
                          Kind =/= public, Kind =/= metadata]).
 
+%% What would let clients reach a peer that the relay forbids, by the reason it gives: a row of the
+%% table of reasons (ctl.def), or the network of a rule.
+-spec hint(Reason :: binary()) -> unicode:chardata().
+hint(Reason) ->
+    case meerkat_ctl:hint(Reason) of
+        none -> of_rule(binary_to_list(Reason));
+        Hint -> Hint
+    end.
+
+of_rule(Network) ->
+    case lists:member(Network, [meerkat_text:network(Never) || Never <- ?NEVER]) of
+        true -> "nothing opens it: such addresses lead elsewhere than they say";
+        false -> "an entry of allowed_peers that holds it opens it"
+    end.
+
 %% Teredo and 6to4 sources may not allocate (RFC 8656 21.4, threat X12).
 -spec is_tunnel(inet:ip_address()) -> boolean().
 is_tunnel({16#2001, 0, _, _, _, _, _, _}) -> true;
@@ -161,6 +191,8 @@ contains(Prefix, Number) ->
         andalso (Bits =:= 0 orelse Bits >= 96 orelse Number bsr 32 =/= 16#ffff).
 
 %% IPv4 stands as ::ffff:a.b.c.d; bits beyond the prefix are cleared.
+canonical({Ip, {_First, _Last}}) ->
+    canonical(host(Ip));
 canonical({{A, B, C, D}, Bits}) when Bits >= 0, Bits =< 32 ->
     <<Number:128>> = <<0:80, 16#ffff:16, A, B, C, D>>,
     {mask(Number, 96 + Bits), 96 + Bits};

@@ -5,7 +5,8 @@
 -export([alive/1, not_ready/1, not_ready/2]).
 -export_type([reason/0]).
 
--type reason() :: relay_down | not_listening | draining | no_room | no_ports.
+-type reason() :: relay_down | not_listening | draining | no_room | no_ports
+                | meerkat_addresses:reason().
 
 %% Does the relay program answer? One that is too busy to is alive.
 -spec alive(Name :: atom()) -> boolean().
@@ -30,4 +31,5 @@ not_ready(Name, #{relay := Relay, allocations := N, allocations_max := Most,
         ++ [not_listening || map_size(meerkat_listening:bound(Name)) =:= 0]
         ++ [draining || Draining]
         ++ [no_room || N >= Most]
-        ++ [no_ports || {ok, #{ports_free := 0}} <- [Relay]].
+        ++ [no_ports || {ok, #{ports_free := 0}} <- [Relay]]
+        ++ meerkat_addresses:missing(Name).

@@ -18,10 +18,10 @@ reload(Name, Config) ->
     global:trans({{?MODULE, Name}, self()}, fun() -> renew(Name, Config) end, [node()]).
 
 %% The same with what Fun makes of the configuration there is, and no other change in between.
-%% Result is for the caller.
+%% Result, or why there is to be no change, is for the caller.
 -spec change(Name :: atom(), fun((meerkat:config()) -> {ok, meerkat:config(), Result} |
-                                                       {error, string()})) ->
-    {ok, Result} | {error, string()}.
+                                                       {error, Why})) ->
+    {ok, Result} | {error, string() | Why}.
 change(Name, Fun) ->
     global:trans({{?MODULE, Name}, self()}, fun() -> renewed(Name, Fun) end, [node()]).
 
@@ -37,11 +37,22 @@ renewed(Name, Fun) ->
     end.
 
 renew(Name, Config) ->
-    Old = meerkat_registry:settings(Name),
+    Old = in_use(Name, meerkat_registry:settings(Name)),
     case meerkat_settings:renew(Config, Old) of
         {ok, New} -> put_in_force(Name, New, Old);
         {error, Sentence} -> {error, Sentence}
     end.
+
+%% Without the addresses of old that the relay has forgotten, for nothing lives there any more.
+in_use(Name, #{retired := [_ | _] = Retired} = Settings) ->
+    case meerkat_relay:stats(Name) of
+        {ok, #{pools := Known}} ->
+            Settings#{retired := [R || #{pool := Pool} = R <- Retired, is_map_key(Pool, Known)]};
+        {error, _} ->
+            Settings
+    end;
+in_use(_Name, Settings) ->
+    Settings.
 
 %% The settings are first put in force for everybody: a relay that is just being started goes by
 %% what it finds. Then what stands beside prepares, and the relay there is follows step by step; if

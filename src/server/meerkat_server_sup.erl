@@ -52,4 +52,6 @@ init(Name) ->
              start => {meerkat_request_sup, start_link, [Name]},
              type => supervisor},
            #{id => meerkat_relay_owner,
-             start => {meerkat_relay_owner, start_link, [Name]}}]}}.
+             start => {meerkat_relay_owner, start_link, [Name]}},
+           #{id => meerkat_follow,
+             start => {meerkat_follow, start_link, [Name]}}]}}.

@@ -34,7 +34,17 @@ condition(#{draining := true, ends_in_s := infinity}) -> "draining, ends when em
 condition(#{draining := true, ends_in_s := Seconds}) ->
     ["draining, ends in ", span(Seconds * 1000), " or when empty"];
 condition(#{ready := true}) -> "ready";
-condition(#{}) -> "full".
+condition(#{not_ready := Reasons}) ->
+    case lists:keyfind(true, 1, [{lists:member(Reason, Reasons), Text}
+                                 || {Reason, Text} <- not_ready()]) of
+        {true, Text} -> ["not ready: ", Text];
+        false -> "full"
+    end.
+
+not_ready() ->
+    [{host_unknown, "the kernel does not tell this machine's addresses"},
+     {no_address, "this machine does not have the address that clients are told"},
+     {not_listening, "not listening yet"}].
 
 relay(#{local := Local, advertised := Advertised, min_port := Min, max_port := Max}) ->
     [meerkat_text:ip(Local), io_lib:format(", ports ~b-~b", [Min, Max]),

@@ -28,7 +28,7 @@ bound(Name) ->
 
 %% meerkat:status/1. Members:
 %%   server, version, otp, os_pid, uptime_s (of the node)
-%%   ready         would an Allocate be welcome?
+%%   ready         would an Allocate be welcome? not_ready: why not (meerkat_health)
 %%   draining      and ends_in_s where an end is awaited: seconds, or `infinity`
 %%   listeners, relays    as in meerkat:info/1
 %%   http          where HTTP is served, `undefined` if it is not
@@ -44,6 +44,7 @@ status(Name) ->
     {ok, Version} = application:get_key(meerkat, vsn),
     {Uptime, _} = erlang:statistics(wall_clock),
     #{quota := #{total := Max}} = meerkat_registry:settings(Name),
+    NotReady = meerkat_health:not_ready(Name),
     Common = maps:with([listeners, relays, allocations, draining, relay_restarts], Info),
     maps:merge(relay(Relay), Common#{
         server => Name,
@@ -51,7 +52,8 @@ status(Name) ->
         otp => list_to_binary(erlang:system_info(otp_release)),
         os_pid => list_to_integer(os:getpid()),
         uptime_s => Uptime div 1000,
-        ready => is_ready(Name),
+        ready => NotReady =:= [],
+        not_ready => NotReady,
         http => maps:get(http, meerkat_beside:info(Name)),
         ends_in_s => case meerkat_drain:ending(Name) of none -> null; {Seconds, _} -> Seconds end,
         max_allocations => Max,

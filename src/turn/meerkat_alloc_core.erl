@@ -32,7 +32,8 @@
 %% `realm`: where realms have users of their own, whose this one is (meerkat_settings:owner/2).
 %% `left`: seconds after which the allocation is to end, for its user's credentials do.
 %% `person`: whose it is, by whichever credentials. `held`: who reserved the port behind the
-%% request's RESERVATION-TOKEN, and its family. `move`: the request names its allocation by a ticket.
+%% request's RESERVATION-TOKEN, and its family. `move`: the request names its allocation by a
+%% ticket.
 -type request() :: #{message := meerkat_stun:message(),
                      user := binary(),
                      client := address(),
@@ -532,14 +533,14 @@ ask_counters(Now, #alloc{asked = Asked, session = Session} = Alloc) when Now - A
 ask_counters(_Now, Alloc) ->
     {Alloc, []}.
 
-%% K29: every 403 with the network that earned it.
-log_forbidden(Awaiting, Network, #alloc{plan = #{user := User}, place = Place}) ->
+%% K29: every 403 with the network or the reason that earned it, and what would help.
+log_forbidden(Awaiting, Reason, #alloc{plan = #{user := User}, place = Place}) ->
     Peers = case Awaiting of
         {permit, Ips} -> lists:join(", ", [meerkat_text:ip(Ip) || Ip <- Ips]);
         {bind, _, Peer} -> meerkat_text:address(Peer)
     end,
-    {log, notice, "403 for peer ~ts (~ts, see allowed_peers): user ~ts, client ~ts",
-     [Peers, meerkat_text:escape(Network), meerkat_text:escape(User),
+    {log, notice, "403 for peer ~ts (~ts; ~ts): user ~ts, client ~ts",
+     [Peers, meerkat_text:escape(Reason), meerkat_policy:hint(Reason), meerkat_text:escape(User),
       meerkat_text:address(client(Place))]}.
 
 %%% The relay dies, and another takes its place. What clients and peers hold stays: the relayed

@@ -20,11 +20,11 @@
 frame(<<Code, _:56, _Flow:64, _Listener:32, _Transport, Family, Rest/binary>> = Frame, Now,
       #{request_code := Code} = Route) ->
     request(client(Family, Rest), Frame, Now, Route);
-frame(Frame, _Now, _Route) ->
+frame(Frame, _Now, #{name := Server}) ->
     case meerkat_ctl:decode(Frame) of
         {ok, Ref, {Name, _} = Message} ->
             case meerkat_ctl:way(Name) of
-                r2e -> message(Ref, Message);
+                r2e -> message(Ref, Message, Server);
                 e2r -> stop("the relay program sent ~ts, which is for it to hear", [Name])
             end;
         {error, Reason} ->
@@ -45,7 +45,8 @@ client(4, <<Client:6/binary, _/binary>>) -> Client;
 client(6, <<Client:18/binary, _/binary>>) -> Client;
 client(_, _) -> <<>>.
 
-message(_Ref, {io, Io}) -> {io, Io};
+message(_Ref, {io, Io}, _Name) -> {io, Io};
+message(_Ref, {host, Host}, Name) -> meerkat_addresses:heard(Name, Host), done;
 %% Of commands that nobody waits for.
-message(0, {reply, _}) -> done;
-message(Ref, Message) -> {reply, Ref, Message}.
+message(0, {reply, _}, _Name) -> done;
+message(Ref, Message, _Name) -> {reply, Ref, Message}.

@@ -114,7 +114,10 @@ agree({Theirs, _}, {Ours, _}, Program) ->
 
 configure(Name, State0, #{relays := Relays, retired := Retired} = Settings) ->
     State1 = told(State0, meerkat_relay_setup:config(Settings), "the relay does not start"),
-    State2 = lists:foldl(fun relay_address/2, State1, Relays),
+    %% One that was there once is waited for: the next relay is none the worse for its absence.
+    Served = map_size(meerkat_listening:bound(Name)) > 0,
+    Wanted = [case Served of true -> R#{awaited => true}; false -> R end || R <- Relays],
+    State2 = lists:foldl(fun relay_address/2, State1, Wanted),
     State3 = lists:foldl(fun retired/2, State2, Retired),
     %% Of those whose allocations will be replayed.
     _ = [meerkat_relay:command(State3#start.wire, 0, Bucket)

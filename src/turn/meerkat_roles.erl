@@ -10,9 +10,10 @@
 %%   relay        meerkat_relay_owner; port, wire: the relay program's, of the same life
 %%   replaying    the owner too, while a replay goes on
 %%   request      of the processes of meerkat_request the one of that number
+%%   follower     meerkat_follow
 %%   beside       meerkat_beside_sup; what stands there has roles of its own
 -type role() :: relay | port | wire | replaying | {request, non_neg_integer()} | quota | alloc_sup
-              | beside | http_sup | history | xmpp.
+              | follower | beside | http_sup | history | xmpp.
 
 %% The caller has that role from here on.
 -spec take(Name :: atom(), role()) -> ok.

@@ -50,7 +50,6 @@ static void start_kit(struct kit *k, uint16_t port, enum backend backend)
                                   .credits = KIT_CREDITS,
                                   .nonce_lifetime_s = 3600,
                                   .channel_max = CHANNEL_MAX,
-                                  .ports = &k->ports,
                                   .limits = &k->limits,
                                   .neighbours = k->shards,
                                   .rfc3489 = true};
@@ -211,17 +210,46 @@ void kit_turn(struct kit *k, uint64_t forward_ms)
     worker_turn(&k->worker);
 }
 
+static void own(struct host_list *l, enum host_kind kind, const char *ip)
+{
+    struct addr a;
+    must(addr_parse(&a, ip, 0));
+    struct host_prefix p = {.family = a.family, .bits = 128, .kind = (uint8_t)kind};
+    memcpy(p.ip, a.ip, 16);
+    must(host_list_add(l, &p));
+}
+
+static struct host *kit_host(void)
+{
+    struct host_list l = {0};
+    own(&l, HOST_LOCAL, "127.0.0.1");
+    own(&l, HOST_LOCAL, "203.0.113.5");
+    own(&l, HOST_BROADCAST, "203.0.113.255");
+    struct host *host = host_make(&l);
+    must(host);
+    host_list_free(&l);
+    return host;
+}
+
 void kit_rules(struct kit *k, const uint8_t *rules, size_t len)
 {
-    struct addr own[2];
-    must(addr_parse(&own[0], "127.0.0.1", 0) && addr_parse(&own[1], "203.0.113.5", 0));
-    struct addr broadcast;
-    must(addr_parse(&broadcast, "203.0.113.255", 0));
-    const struct policy_host host = {own, ARRAY_SIZE(own), &broadcast, 1, &k->server, 1};
-    struct policy *p = policy_make(rules, len, &host);
+    const struct policy_facts facts = {
+        .host = kit_host(), .ports = &k->ports, .guarded = &k->server, .guarded_count = 1};
+    struct policy *p = policy_make(rules, len, &facts);
     must(p);
+    host_drop(facts.host);
     post(k, MAIL_POLICY, &p, sizeof(p));
     kit_turn(k, 0);
+}
+
+static void put_rule(uint8_t *out, enum policy_verdict verdict, const struct addr *ip,
+                     unsigned bits)
+{
+    out[0] = (uint8_t)verdict;
+    out[1] = (uint8_t)bits;
+    if (bits)
+        memcpy(out + 2, ip->ip, 16);
+    store16(out + 20, UINT16_MAX); /* of all ports */
 }
 
 void kit_policy(struct kit *k, const struct addr *deny, unsigned bits)
@@ -229,11 +257,10 @@ void kit_policy(struct kit *k, const struct addr *deny, unsigned bits)
     uint8_t rules[2 * POLICY_RULE_LEN] = {0};
     size_t n = 0;
     if (deny) {
-        rules[1] = (uint8_t)bits;
-        memcpy(rules + 2, deny->ip, 16);
+        put_rule(rules, POLICY_DENY, deny, bits);
         n += POLICY_RULE_LEN;
     }
-    rules[n] = 1; /* allow ::/0 */
+    put_rule(rules + n, POLICY_ALLOW, NULL, 0); /* ::/0 */
     kit_rules(k, rules, n + POLICY_RULE_LEN);
 }
 

@@ -6,6 +6,16 @@
 
 #include "post_office.h"
 #include "rules.h"
+#include "watch.h"
+
+/* An address that cannot be bound is better refused now than at the first Allocate. */
+static int try_to_bind(const struct ctl_relay_address *m)
+{
+    int fd = socket_open_relayed(&m->local, NULL);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0 || (fd == -EADDRNOTAVAIL && m->awaited) ? 0 : fd;
+}
 
 void allocs_address(struct control *c, const struct ctl_frame *f)
 {
@@ -15,16 +25,13 @@ void allocs_address(struct control *c, const struct ctl_frame *f)
         return;
     }
     int ret = ports_add(&c->ports, m->pool, &m->local, &m->advertised, m->min_port, m->max_port);
-    if (ret == 0) { /* can it be bound at all? better said now than at the first Allocate */
-        int fd = socket_open_relayed(&m->local, NULL);
-        if (fd >= 0)
-            close(fd);
-        else
-            ret = fd;
+    if (ret == 0) {
+        ret = try_to_bind(m);
         ports_find(&c->ports, m->pool)->closed = ret != 0;
     }
     pipe_reply(&c->pipe, f, ret ? CTL_FAILED : CTL_OK, ret ? strerror(-ret) : "");
     rules_spread(c);
+    watch_tell(c);
 }
 
 void allocs_pool_close(struct control *c, const struct ctl_frame *f)

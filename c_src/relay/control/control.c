@@ -7,12 +7,14 @@
 #include <unistd.h>
 
 #include "control_state.h"
+#include "cpus.h"
 #include "listeners.h"
 #include "log.h"
 #include "order.h"
 #include "post_office.h"
 #include "rules.h"
 #include "stalls.h"
+#include "watch.h"
 #include "workers.h"
 
 /* All whole frames that have come, as long as their replies have room. */
@@ -34,7 +36,9 @@ static int poll_timeout(struct control *c)
 {
     if (work_left(c))
         return 0;
-    uint64_t next = MIN(MIN(c->next_expiry, c->next_scan), stalls_look_due(c));
+    uint64_t next = MIN(c->next_expiry, stalls_look_due(c));
+    if (pipe_has_room(&c->pipe)) /* for what is to be told then */
+        next = MIN(next, watch_next(c));
     return next <= c->time.now ? 0 : (int)(clock_wait(next - c->time.now) / NS_PER_MS) + 1;
 }
 
@@ -42,10 +46,11 @@ static int poll_timeout(struct control *c)
 static bool wait_and_read(struct control *c)
 {
     bool room = pipe_has_room(&c->pipe);
-    struct pollfd fds[3] = {
+    struct pollfd fds[4] = {
         {.fd = c->pipe.in_fd, .events = room && pipe_may_read(&c->pipe) ? POLLIN : 0},
         {.fd = c->doorbell, .events = room ? POLLIN : 0},
         {.fd = c->pipe.out_fd, .events = pipe_waiting(&c->pipe) ? POLLOUT : 0},
+        {.fd = room ? watch_fd(c) : -1, .events = POLLIN},
     };
     int timeout = poll_timeout(c);
     pthread_mutex_unlock(&c->lock);
@@ -61,6 +66,7 @@ static bool wait_and_read(struct control *c)
         ssize_t ignored = read(c->doorbell, &rings, sizeof(rings));
         (void)ignored;
     }
+    c->watch.told |= fds[3].revents != 0;
     return true;
 }
 
@@ -75,8 +81,10 @@ static void turn(struct control *c)
     listeners_answer(c);
     listeners_end(c);
     c->next_expiry = ports_expire(&c->ports, c->time.now);
-    if (c->time.now >= c->next_scan)
-        rules_scan_host(c);
+    if (ports_sweep(&c->ports))
+        rules_spread(c);
+    if (pipe_has_room(&c->pipe))
+        watch_turn(c);
     stalls_look(c);
     office_wake(c);
     pipe_flush(&c->pipe);
@@ -89,7 +97,7 @@ static void hello(struct control *c)
                           .u.hello = {.magic = CTL_MAGIC,
                                       .version = CTL_VERSION,
                                       .table_hash = ctl_table_hash(),
-                                      .cpus = (uint16_t)sysconf(_SC_NPROCESSORS_ONLN),
+                                      .cpus = (uint16_t)cpus_usable(),
                                       .build = ctl_bytes_of(build, sizeof(build) - 1)}};
     pipe_send(&c->pipe, &f);
 }
@@ -106,7 +114,7 @@ static bool open_ends(struct control *c, int in_fd, int out_fd)
 
 static void serve(struct control *c)
 {
-    rules_scan_host(c);
+    watch_start(c);
     hello(c);
     pipe_flush(&c->pipe);
     while (!c->pipe.over)
@@ -131,6 +139,7 @@ int control_run(int in_fd, int out_fd)
     pthread_mutex_destroy(&c.lock);
     pipe_close(&c.pipe);
     rules_destroy(&c);
+    watch_stop(&c);
     if (c.doorbell >= 0)
         close(c.doorbell);
     return c.pipe.exit_status;

@@ -12,14 +12,36 @@
 
 #include "host.h"
 #include "pipe.h"
+#include "routes.h"
 #include "worker.h"
 
 /* The rooms below know no frames: what they keep to is what Erlang is told. */
 _Static_assert(WORKERS_MAX == (int)CTL_WORKERS_MAX && LISTENERS_MAX == (int)CTL_LISTENERS_MAX &&
                    REALM_MAX == (int)CTL_REALM_BYTES_MAX + 1 && POOLS_MAX == (int)CTL_POOLS_MAX &&
                    POLICY_RULES_MAX == (int)CTL_RULES_MAX &&
-                   PROMISE_MAX == (int)CTL_PROMISE_BYTES_MAX,
+                   PROMISE_MAX == (int)CTL_PROMISE_BYTES_MAX && GUARDED_MAX == (int)CTL_GUARDED_MAX,
                "limits are those of ctl.def");
+
+/* What Erlang says of peers. */
+struct rules {
+    uint8_t *bytes; /* as POLICY brought them; none denies all */
+    size_t len;
+    struct addr guarded[GUARDED_MAX];
+    uint32_t guarded_count;
+};
+
+/* What is known of this host. */
+struct watch {
+    struct routes routes;
+    bool open;           /* routes are */
+    bool told;           /* the kernel has something to say */
+    bool changed;        /* it was that the addresses have, and they were not read yet */
+    int err;             /* of the last reading */
+    unsigned torn;       /* readings in a row during which they changed */
+    struct host *host;   /* NULL while its addresses are not known */
+    uint64_t not_before; /* it is read again */
+    uint64_t due;        /* even if nothing is said to have changed */
+};
 
 struct control {
     pthread_mutex_t lock;
@@ -45,12 +67,9 @@ struct control {
     int doorbell;
     bool mailed[WORKERS_MAX]; /* has mail, and was not woken for it yet */
 
-    /* rules.c: what the current policy is made of */
-    struct host host;
-    uint8_t *rules;
-    size_t rules_len;
-    bool has_rules;
-    uint64_t next_scan;
+    /* What policies are made of, besides listeners and pools: rules.c, watch.c */
+    struct rules rules;
+    struct watch watch;
 
     /* listeners.c */
     struct {

@@ -3,59 +3,86 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "log.h"
 #include "post_office.h"
 
-/* Addresses of the host are read again so often: they may come and go. */
-enum { RESCAN_MS = 10000 };
-
-/* Every worker gets its own copy, for it frees the one before by itself. */
-void rules_spread(struct control *c)
+/* The ports of this host that are no peer: what Erlang names, and listeners. How many. */
+static uint32_t list_guarded(const struct control *c, struct addr guarded[])
 {
-    struct addr listeners[LISTENERS_MAX];
     uint32_t n = 0;
+    for (; n < c->rules.guarded_count; n++)
+        guarded[n] = c->rules.guarded[n];
     for (size_t i = 0; i < LISTENERS_MAX; i++)
         if (c->listeners[i].used)
-            listeners[n++] = c->listeners[i].local;
-    const struct host *h = &c->host;
-    const struct policy_host host = {
-        h->own, h->own_count, h->broadcast, h->broadcast_count, listeners, n};
-    for (unsigned i = 0; c->has_rules && i < c->worker_count; i++) {
-        struct policy *p = policy_make(c->rules, c->rules_len, &host);
-        if (p)
-            office_mail(c, i, MAIL_POLICY, &p, sizeof(p));
+            guarded[n++] = c->listeners[i].local;
+    return n;
+}
+
+/* One policy for all workers, each with a hold of its own. */
+void rules_spread(struct control *c)
+{
+    struct addr guarded[GUARDED_MAX + LISTENERS_MAX];
+    const struct policy_facts facts = {.host = c->watch.host,
+                                       .ports = &c->ports,
+                                       .guarded = guarded,
+                                       .guarded_count = list_guarded(c, guarded)};
+    struct policy *p = policy_make(c->rules.bytes, c->rules.len, &facts);
+    if (!p) {
+        log_error("no memory for a new policy; the program ends, for the one before is wrong");
+        pipe_end(&c->pipe, EXIT_SYSTEM);
+        return;
     }
+    for (unsigned i = 0; i < c->worker_count; i++) {
+        struct policy *held = policy_hold(p);
+        office_mail(c, i, MAIL_POLICY, &held, sizeof(held));
+    }
+    policy_drop(p);
+}
+
+/* All or none. */
+static bool read_guarded(struct rules *r, struct ctl_bytes list)
+{
+    struct addr guarded[GUARDED_MAX];
+    struct bytes cur = ctl_cursor(list);
+    uint32_t n = 0;
+    while (n < GUARDED_MAX && ctl_next_addr(&cur, &guarded[n]))
+        n++;
+    if (bytes_left(&cur))
+        return false;
+    memcpy(r->guarded, guarded, n * sizeof(guarded[0]));
+    r->guarded_count = n;
+    return true;
+}
+
+static bool read_rules(struct rules *r, const struct ctl_policy *m)
+{
+    struct policy *probe = policy_make(m->rules.data, m->rules.len, &(struct policy_facts){0});
+    uint8_t *copy = malloc(m->rules.len + 1u);
+    bool ok = probe && copy && read_guarded(r, m->guarded);
+    policy_drop(probe);
+    if (!ok) {
+        free(copy);
+        return false;
+    }
+    if (m->rules.len)
+        memcpy(copy, m->rules.data, m->rules.len);
+    free(r->bytes);
+    r->bytes = copy;
+    r->len = m->rules.len;
+    return true;
 }
 
 void rules_set(struct control *c, const struct ctl_frame *f)
 {
-    struct ctl_bytes rules = f->u.policy.rules;
-    struct policy *probe = policy_make(rules.data, rules.len, &(struct policy_host){0});
-    uint8_t *copy = malloc(rules.len + 1u);
-    if (!probe || !copy) {
-        policy_free(probe);
-        free(copy);
+    if (!read_rules(&c->rules, &f->u.policy)) {
         pipe_reply(&c->pipe, f, CTL_REFUSED, "malformed rules");
         return;
     }
-    policy_free(probe);
-    if (rules.len)
-        memcpy(copy, rules.data, rules.len);
-    free(c->rules);
-    c->rules = copy;
-    c->rules_len = rules.len;
-    c->has_rules = true;
     rules_spread(c);
     pipe_reply(&c->pipe, f, CTL_OK, "");
 }
 
-void rules_scan_host(struct control *c)
-{
-    c->next_scan = c->time.now + RESCAN_MS * NS_PER_MS;
-    if (host_scan(&c->host))
-        rules_spread(c);
-}
-
 void rules_destroy(struct control *c)
 {
-    free(c->rules);
+    free(c->rules.bytes);
 }

@@ -9,10 +9,9 @@
 
 /* POLICY */
 void rules_set(struct control *c, const struct ctl_frame *f);
-/* Gives the workers a policy of what is so now. After a change of listeners or relay addresses. */
+/* Gives the workers a policy of what is so now. After a change of listeners, relay addresses or
+ * addresses of the host. */
 void rules_spread(struct control *c);
-/* Reads the host's addresses again; workers get a new policy if they changed. */
-void rules_scan_host(struct control *c);
 void rules_destroy(struct control *c);
 
 #endif

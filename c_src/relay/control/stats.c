@@ -5,12 +5,11 @@
 /* u32 pool, u32 ports free, for each; how many bytes that takes. */
 static size_t pools_free(const struct ports *p, uint8_t out[POOLS_MAX * 8])
 {
-    uint32_t n = atomic_load_explicit(&p->pool_count, memory_order_relaxed);
-    for (uint32_t i = 0; i < n; i++) {
-        store32(out + i * 8, p->pools[i].id);
-        store32(out + i * 8 + 4, pool_free(&p->pools[i]));
+    for (uint32_t i = 0; i < p->pool_count; i++) {
+        store32(out + i * 8, p->pools[i]->id);
+        store32(out + i * 8 + 4, pool_free(p->pools[i]));
     }
-    return n * 8;
+    return p->pool_count * 8;
 }
 
 void stats(struct control *c, const struct ctl_frame *f)

@@ -5,8 +5,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cpus.h"
 #include "log.h"
 #include "post_office.h"
+#include "watch.h"
 
 enum { STOP_S = 3 }; /* that workers have to end, all together */
 
@@ -30,26 +32,60 @@ static void set_spread(const uint8_t *nonce_key)
     socket_spread_key(key);
 }
 
-void workers_config(struct control *c, const struct ctl_frame *f)
+/* A worker that stands still is no reason to stay: the kernel closes what it had. */
+static void join_all(struct control *c)
 {
-    const struct ctl_config *m = &f->u.config;
-    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    unsigned n = m->workers ? m->workers : (unsigned)MAX(cpus, 1);
-    if (c->workers || n > WORKERS_MAX || m->nonce_key.len != STUN_NONCE_KEY_LEN ||
-        m->sessions_max == 0 || m->peers_max == 0 || m->credits == 0 ||
-        m->channel_max < CHANNEL_MIN || m->channel_max > CHANNEL_MAX_WIDE ||
-        m->io_backend > BACKEND_EPOLL) {
-        pipe_reply(&c->pipe, f, CTL_REFUSED,
-                   c->workers ? "CONFIG came before" : "CONFIG value out of range");
-        return;
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += STOP_S;
+    for (unsigned i = 0; i < c->worker_count; i++) {
+        if (pthread_clockjoin_np(c->workers[i].thread, NULL, CLOCK_MONOTONIC, &until) == 0)
+            continue;
+        log_error("worker %u does not end within %d s: the program ends without it", i, STOP_S);
+        _exit(c->pipe.exit_status);
     }
-    char why[BACKEND_WHY_MAX];
-    if (backend_choose((enum backend)m->io_backend, &c->backend, why) != 0) {
-        char detail[BACKEND_WHY_MAX + 32];
-        snprintf(detail, sizeof(detail), "io_uring is refused (%s)", why);
-        pipe_reply(&c->pipe, f, CTL_FAILED, detail);
-        return;
+}
+
+static void end_all(struct control *c)
+{
+    for (unsigned i = 0; i < c->worker_count; i++) {
+        atomic_store(&c->workers[i].stopping, true);
+        worker_wake(&c->workers[i]);
     }
+    join_all(c);
+    for (unsigned i = 0; i < c->worker_count; i++) { /* they may wake each other until they end */
+        io_destroy(c->workers[i].shard.io);
+        worker_destroy(&c->workers[i]);
+    }
+    c->worker_count = 0;
+}
+
+static bool is_valid(const struct ctl_config *m)
+{
+    return m->workers <= WORKERS_MAX && m->nonce_key.len == STUN_NONCE_KEY_LEN &&
+           m->sessions_max > 0 && m->peers_max > 0 && m->credits > 0 &&
+           m->channel_max >= CHANNEL_MIN && m->channel_max <= CHANNEL_MAX_WIDE &&
+           m->io_backend <= BACKEND_EPOLL;
+}
+
+/* What all workers take from. False without memory. */
+static bool prepare(struct control *c, const struct ctl_config *m)
+{
+    c->buffers = (struct socket_buffers){m->receive_buffer, m->send_buffer};
+    ports_init(&c->ports, &c->buffers);
+    set_spread(m->nonce_key.data);
+    ratelimit_init(&c->limits.unauthenticated, m->unauthenticated_rate, m->unauthenticated_burst);
+    ratelimit_init(&c->limits.failures, m->unauthenticated_rate, m->unauthenticated_burst);
+    shared_bucket_set(&c->limits.total, bandwidth(m->bytes_per_s));
+    c->limits.users_max = m->sessions_max + 1;
+    c->limits.users = memory_reserve(c->limits.users_max * sizeof(*c->limits.users));
+    c->workers = calloc(WORKERS_MAX, sizeof(*c->workers));
+    return c->limits.users && c->workers;
+}
+
+/* All or none. 0 or -errno. */
+static int start(struct control *c, const struct ctl_config *m, unsigned n)
+{
     struct shard_config sc = {.sessions_max = m->sessions_max,
                               .peers_max = m->peers_max,
                               .credits = m->credits,
@@ -58,35 +94,64 @@ void workers_config(struct control *c, const struct ctl_frame *f)
                               .channel_max = m->channel_max,
                               .rfc3489 = m->rfc3489 != 0,
                               .limits = &c->limits,
-                              .ports = &c->ports,
                               .neighbours = c->shards};
     const struct worker_config wc = {
         .doorbell = c->doorbell, .tell = office_tell, .tell_ctx = c, .backend = c->backend};
     memcpy(sc.nonce_key, m->nonce_key.data, STUN_NONCE_KEY_LEN);
-    set_spread(m->nonce_key.data);
-    c->buffers = (struct socket_buffers){m->receive_buffer, m->send_buffer};
-    ports_init(&c->ports, &c->buffers);
-    ratelimit_init(&c->limits.unauthenticated, m->unauthenticated_rate, m->unauthenticated_burst);
-    ratelimit_init(&c->limits.failures, m->unauthenticated_rate, m->unauthenticated_burst);
-    shared_bucket_set(&c->limits.total, bandwidth(m->bytes_per_s));
-    c->limits.users_max = m->sessions_max + 1;
-    c->limits.users = memory_reserve(c->limits.users_max * sizeof(*c->limits.users));
-    c->workers = calloc(n, sizeof(*c->workers));
-    int ret = c->workers && c->limits.users ? 0 : -ENOMEM;
-    for (unsigned i = 0; ret == 0 && i < n; i++)
+    int ret = 0;
+    for (unsigned i = 0; i < n; i++)
         c->shards[i] = &c->workers[i].shard;
-    for (unsigned i = 0; ret == 0 && i < n; i++) {
-        sc.index = i;
-        ret = worker_init(&c->workers[i], &sc, &wc, c->time);
-        if (ret == 0 && (ret = worker_start(&c->workers[i])) != 0)
-            worker_destroy(&c->workers[i]);
-        if (ret == 0)
-            c->worker_count++;
+    for (sc.index = 0; ret == 0 && sc.index < n; sc.index++) {
+        struct worker *w = &c->workers[sc.index];
+        ret = worker_init(w, &sc, &wc, c->time);
+        if (ret == 0 && (ret = worker_start(w)) != 0)
+            worker_destroy(w);
+        c->worker_count += ret == 0;
     }
     crypto_zero(sc.nonce_key, sizeof(sc.nonce_key));
-    pipe_reply(&c->pipe, f, ret ? CTL_FAILED : CTL_OK, ret ? strerror(-ret) : "");
+    if (ret)
+        end_all(c);
+    return ret;
+}
+
+/* One ring can be had where one for each worker cannot: then it is epoll for all. */
+static int start_on(struct control *c, const struct ctl_config *m, unsigned n,
+                    char why[BACKEND_WHY_MAX])
+{
+    int ret = start(c, m, n);
+    if (ret == 0 || c->backend != BACKEND_IO_URING)
+        return ret;
+    backend_explain(-ret, why);
+    if (m->io_backend != BACKEND_AUTO)
+        return ret;
+    c->backend = BACKEND_EPOLL;
+    return start(c, m, n);
+}
+
+void workers_config(struct control *c, const struct ctl_frame *f)
+{
+    const struct ctl_config *m = &f->u.config;
+    unsigned n = m->workers ? m->workers : cpus_usable();
+    if (c->workers || !is_valid(m)) {
+        pipe_reply(&c->pipe, f, CTL_REFUSED,
+                   c->workers ? "CONFIG came before" : "CONFIG value out of range");
+        return;
+    }
+    char why[BACKEND_WHY_MAX], detail[BACKEND_WHY_MAX + 64];
+    int ret = backend_choose((enum backend)m->io_backend, &c->backend, why);
     if (ret == 0)
+        ret = prepare(c, m) ? start_on(c, m, n, why) : -ENOMEM;
+    if (ret == 0) {
+        pipe_reply(&c->pipe, f, CTL_OK, "");
         report_io(c, why);
+        watch_tell(c);
+        return;
+    }
+    if (m->io_backend == BACKEND_IO_URING && why[0])
+        snprintf(detail, sizeof(detail), "io_uring is refused (%s)", why);
+    else
+        snprintf(detail, sizeof(detail), "%s", strerror(-ret));
+    pipe_reply(&c->pipe, f, CTL_FAILED, detail);
 }
 
 void workers_tune(struct control *c, const struct ctl_frame *f, const uint8_t *frame, size_t len)
@@ -118,31 +183,9 @@ void workers_bucket(struct control *c, const struct ctl_frame *f)
         shared_bucket_set(&c->limits.users[m->bucket], bandwidth(m->bytes_per_s));
 }
 
-/* A worker that stands still is no reason to stay: the kernel closes what it had. */
-static void join_all(struct control *c)
-{
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += STOP_S;
-    for (unsigned i = 0; i < c->worker_count; i++) {
-        if (pthread_clockjoin_np(c->workers[i].thread, NULL, CLOCK_MONOTONIC, &until) == 0)
-            continue;
-        log_error("worker %u does not end within %d s: the program ends without it", i, STOP_S);
-        _exit(c->pipe.exit_status);
-    }
-}
-
 void workers_stop(struct control *c)
 {
-    for (unsigned i = 0; i < c->worker_count; i++) {
-        atomic_store(&c->workers[i].stopping, true);
-        worker_wake(&c->workers[i]);
-    }
-    join_all(c);
-    for (unsigned i = 0; i < c->worker_count; i++) { /* they may wake each other until they end */
-        io_destroy(c->workers[i].shard.io);
-        worker_destroy(&c->workers[i]);
-    }
+    end_all(c);
     free(c->workers);
     memory_release(c->limits.users, c->limits.users_max * sizeof(*c->limits.users));
 }

@@ -20,7 +20,7 @@ enum mail {
     MAIL_FRAME = 1, /* both ways: a frame of ctl.def */
     MAIL_LISTEN,    /* to the worker: struct mail_listen */
     MAIL_ALLOC,     /* to the worker: struct mail_alloc */
-    MAIL_POLICY,    /* to the worker: struct policy *, which it then owns */
+    MAIL_POLICY,    /* to the worker: struct policy *, and a hold of it */
     MAIL_MOVE,      /* to the session's worker: struct mail_move */
     MAIL_ROAM,      /* to the control thread, who passes it to roam.to: struct mail_roam */
     MAIL_CARRY,     /* from worker to worker: struct mail_carry and a client's datagram */

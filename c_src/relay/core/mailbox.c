@@ -10,7 +10,7 @@
 
 #include <string.h>
 
-#include "slab.h"
+#include "memory.h"
 
 #define SKIP 0xffffffffu
 

@@ -11,7 +11,8 @@ int shard_init(struct shard *sh, const struct shard_config *config, struct clock
     memset(sh, 0, sizeof(*sh));
     sh->config = *config;
     sh->time = start;
-    if (!ways_init(&sh->ways, config->index, LISTENERS_MAX) ||
+    sh->policy = policy_make(NULL, 0, &(struct policy_facts){0});
+    if (!sh->policy || !ways_init(&sh->ways, config->index, LISTENERS_MAX) ||
         !sessions_init(&sh->sessions, &sh->ways, config->sessions_max, config->peers_max,
                        start.now) ||
         !roamers_init(&sh->roamers, &sh->ways, config->sessions_max) ||
@@ -33,7 +34,7 @@ void shard_destroy(struct shard *sh)
     mailbox_destroy(&sh->in);
     mailbox_destroy(&sh->out);
     letters_destroy(&sh->letters);
-    policy_free(sh->policy);
+    policy_drop(sh->policy);
     sh->policy = NULL;
     crypto_zero(&sh->config.nonce_key, sizeof(sh->config.nonce_key));
 }

@@ -41,7 +41,6 @@ struct shard_config {
     uint16_t channel_max;
     bool rfc3489;
     struct limits *limits;
-    struct ports *ports;
     struct shard *const *neighbours; /* every worker's, by index, this one's too */
 };
 
@@ -59,7 +58,7 @@ struct shard {
     struct io *io;
     struct ways ways;
     struct sessions sessions;
-    struct policy *policy;
+    struct policy *policy;         /* never NULL; before Erlang's nobody may be reached */
     uint32_t policy_number;        /* another with each policy */
     uint32_t sweep_at, sweep_left; /* places of permissions to hold against it (judge.c) */
     struct listener listeners[LISTENERS_MAX];

@@ -90,7 +90,7 @@ static const char *who_forbids(void)
     }
 }
 
-static void explain(int err, char why[BACKEND_WHY_MAX])
+void backend_explain(int err, char why[BACKEND_WHY_MAX])
 {
     const char *name = strerrorname_np(err);
     const char *reason = strerror(err);
@@ -119,7 +119,7 @@ int backend_probe_uring(char why[BACKEND_WHY_MAX])
     int ret = try_uring();
     why[0] = '\0';
     if (ret)
-        explain(-ret, why);
+        backend_explain(-ret, why);
     return ret;
 }
 

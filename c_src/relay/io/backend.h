@@ -18,6 +18,9 @@ enum { BACKEND_WHY_MAX = 192 };
  * and why says in one line who refuses: "EPERM: ...". */
 int backend_probe_uring(char why[BACKEND_WHY_MAX]);
 
+/* The same line for an errno that a ring was refused with. */
+void backend_explain(int err, char why[BACKEND_WHY_MAX]);
+
 /* Auto is io_uring unless that is refused, of which why then speaks; otherwise why is empty. 0, or
  * -errno when io_uring is demanded and refused, with why. */
 int backend_choose(enum backend wanted, enum backend *chosen, char why[BACKEND_WHY_MAX]);

@@ -27,7 +27,7 @@
 #include "direct.h"
 #include "log.h"
 #include "pace.h"
-#include "slab.h"
+#include "memory.h"
 
 enum {
     EVENTS = 256,  /* sockets told of at a time */

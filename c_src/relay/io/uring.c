@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "clock.h"
-#include "slab.h"
+#include "memory.h"
 #include "uring_recv.h"
 #include "uring_send.h"
 

@@ -45,19 +45,15 @@ void ports_destroy(struct ports *p)
     for (size_t i = 0; i < RESERVATIONS_MAX; i++)
         if (p->reservations[i].token)
             close(p->reservations[i].fd);
-    for (uint32_t i = 0; i < atomic_load(&p->pool_count); i++) {
-        free(p->pools[i].free[0]);
-        free(p->pools[i].free[1]);
-        free(p->pools[i].position);
-        free(p->pools[i].state);
-    }
+    while (p->pool_count > 0)
+        pool_drop(p->pools[--p->pool_count]);
 }
 
-struct pool *ports_find(struct ports *p, uint32_t id)
+struct pool *ports_find(const struct ports *p, uint32_t id)
 {
-    for (uint32_t i = 0; i < atomic_load(&p->pool_count); i++)
-        if (p->pools[i].id == id)
-            return &p->pools[i];
+    for (uint32_t i = 0; i < p->pool_count; i++)
+        if (p->pools[i]->id == id)
+            return p->pools[i];
     return NULL;
 }
 
@@ -102,38 +98,87 @@ static int reopen(struct pool *pool, bool same)
     return 0;
 }
 
-int ports_add(struct ports *p, uint32_t id, const struct addr *local, const struct addr *advertised,
-              uint16_t min, uint16_t max)
+struct pool *pool_hold(struct pool *pool)
 {
-    uint32_t n = atomic_load(&p->pool_count);
-    if (min == 0 || min > max || local->family == ADDR_NONE || local->family != advertised->family)
-        return -EINVAL;
-    struct pool *known = ports_find(p, id);
-    if (known)
-        return reopen(known, is_same(known, local, advertised, min, max));
-    if (n == POOLS_MAX)
-        return -ENOSPC;
+    atomic_fetch_add_explicit(&pool->holds, 1, memory_order_relaxed);
+    return pool;
+}
+
+void pool_drop(struct pool *pool)
+{
+    if (!pool || atomic_fetch_sub_explicit(&pool->holds, 1, memory_order_acq_rel) != 1)
+        return;
+    free(pool->free[0]);
+    free(pool->free[1]);
+    free(pool->position);
+    free(pool->state);
+    free(pool);
+}
+
+static bool is_idle(const struct pool *pool)
+{
+    return pool->closed &&
+           pool->free_count[0] + pool->free_count[1] == (uint32_t)pool->max - pool->min + 1;
+}
+
+/* Forgets idle pools, of those that gave ports or of all. */
+static bool sweep(struct ports *p, bool all)
+{
+    uint32_t kept = 0, n = p->pool_count;
+    for (uint32_t i = 0; i < n; i++) {
+        struct pool *pool = p->pools[i];
+        if (is_idle(pool) && (all || pool->used))
+            pool_drop(pool);
+        else
+            p->pools[kept++] = pool;
+    }
+    p->pool_count = kept;
+    return kept < n;
+}
+
+bool ports_sweep(struct ports *p)
+{
+    return sweep(p, false);
+}
+
+static struct pool *pool_make(uint32_t id, const struct addr *local, const struct addr *advertised,
+                              uint16_t min, uint16_t max)
+{
     size_t count = (size_t)max - min + 1;
-    struct pool *pool = &p->pools[n];
+    struct pool *pool = calloc(1, sizeof(*pool));
+    if (!pool)
+        return NULL;
     *pool =
         (struct pool){.id = id, .local = *local, .advertised = *advertised, .min = min, .max = max};
+    atomic_init(&pool->holds, 1);
     pool->local.port = pool->advertised.port = 0;
     pool->free[0] = malloc(count * sizeof(uint16_t));
     pool->free[1] = malloc(count * sizeof(uint16_t));
     pool->position = malloc(count * sizeof(uint16_t));
     pool->state = calloc(count, sizeof(*pool->state));
     if (!pool->free[0] || !pool->free[1] || !pool->position || !pool->state) {
-        free(pool->free[0]);
-        free(pool->free[1]);
-        free(pool->position);
-        free(pool->state);
-        return -ENOMEM;
+        pool_drop(pool);
+        return NULL;
     }
     for (uint32_t port = min; port <= max; port++)
         put_free(pool, (uint16_t)port);
-    if (!addr_ip_equal(local, advertised) || local->scope != advertised->scope)
-        atomic_store_explicit(&p->renamed, true, memory_order_relaxed);
-    atomic_store_explicit(&p->pool_count, n + 1, memory_order_release);
+    return pool;
+}
+
+int ports_add(struct ports *p, uint32_t id, const struct addr *local, const struct addr *advertised,
+              uint16_t min, uint16_t max)
+{
+    if (min == 0 || min > max || local->family == ADDR_NONE || local->family != advertised->family)
+        return -EINVAL;
+    struct pool *known = ports_find(p, id);
+    if (known)
+        return reopen(known, is_same(known, local, advertised, min, max));
+    if (p->pool_count == POOLS_MAX && !sweep(p, true))
+        return -ENOSPC;
+    struct pool *pool = pool_make(id, local, advertised, min, max);
+    if (!pool)
+        return -ENOMEM;
+    p->pools[p->pool_count++] = pool;
     return 0;
 }
 
@@ -218,6 +263,7 @@ int port_take(struct ports *p, struct pool *pool, uint16_t wanted, enum port_eve
         int fd = bind_port(p, pool, port);
         int next_fd = fd >= 0 && r ? bind_port(p, pool, (uint16_t)(port + 1)) : fd;
         if (fd >= 0 && next_fd >= 0) {
+            pool->used = true;
             take_free(pool, port, PORT_LIVE);
             *out = (struct port){pool, port, fd};
             if (r) {
@@ -237,21 +283,21 @@ int port_take(struct ports *p, struct pool *pool, uint16_t wanted, enum port_eve
 }
 
 /* The pool to try next, of those not tried; NULL when there is none left. */
-static struct pool *next_pool(struct ports *p, uint32_t id, uint8_t family,
-                              const bool tried[POOLS_MAX])
+static struct pool *next_pool(struct ports *p, uint32_t id, uint8_t family, bool tried[POOLS_MAX])
 {
-    struct pool *best = NULL;
-    uint32_t n = atomic_load(&p->pool_count);
-    for (uint32_t i = 0; i < n; i++) {
-        struct pool *pool = &p->pools[i];
+    uint32_t best = p->pool_count;
+    for (uint32_t i = 0; i < p->pool_count; i++) {
+        const struct pool *pool = p->pools[i];
         if (pool->closed || pool->local.family != family || tried[i])
             continue;
-        if (pool->id == id)
-            return pool;
-        if (!best || pool_free(pool) > pool_free(best))
-            best = pool;
+        if (best == p->pool_count || pool->id == id ||
+            (p->pools[best]->id != id && pool_free(pool) > pool_free(p->pools[best])))
+            best = i;
     }
-    return best;
+    if (best == p->pool_count)
+        return NULL;
+    tried[best] = true;
+    return p->pools[best];
 }
 
 int ports_take(struct ports *p, uint32_t id, uint8_t family, uint16_t wanted, enum port_even even,
@@ -269,7 +315,6 @@ int ports_take(struct ports *p, uint32_t id, uint8_t family, uint16_t wanted, en
         ret = port_take(p, pool, 0, even, now, out, token);
         if (ret == 0)
             return 0;
-        tried[pool - p->pools] = true;
     }
     return ret;
 }
@@ -318,42 +363,19 @@ uint64_t ports_expire(struct ports *p, uint64_t now)
 
 uint32_t pool_free(const struct pool *pool)
 {
-    return pool->closed ? 0 : pool->free_count[0] + pool->free_count[1];
+    return pool->closed || pool->away ? 0 : pool->free_count[0] + pool->free_count[1];
 }
 
 uint32_t ports_free(const struct ports *p)
 {
     uint32_t n = 0;
-    for (uint32_t i = 0; i < atomic_load(&p->pool_count); i++)
-        n += pool_free(&p->pools[i]);
+    for (uint32_t i = 0; i < p->pool_count; i++)
+        n += pool_free(p->pools[i]);
     return n;
-}
-
-/* ----------------------------------------------------------------------------- for the workers */
-
-const struct pool *ports_by_ip(const struct ports *p, const struct addr *a)
-{
-    uint32_t n = atomic_load_explicit(&p->pool_count, memory_order_acquire);
-    for (uint32_t i = 0; i < n; i++)
-        if (addr_ip_equal(&p->pools[i].local, a) || addr_ip_equal(&p->pools[i].advertised, a))
-            return &p->pools[i];
-    return NULL;
 }
 
 bool port_is_live(const struct pool *pool, uint16_t port)
 {
     return port >= pool->min && port <= pool->max &&
            atomic_load_explicit(&pool->state[port - pool->min], memory_order_relaxed) == PORT_LIVE;
-}
-
-const struct pool *ports_live_at(const struct ports *p, const struct addr *a)
-{
-    uint32_t n = atomic_load_explicit(&p->pool_count, memory_order_acquire);
-    for (uint32_t i = 0; i < n; i++) {
-        const struct pool *pool = &p->pools[i];
-        if ((addr_ip_equal(&pool->local, a) || addr_ip_equal(&pool->advertised, a)) &&
-            port_is_live(pool, a->port))
-            return pool;
-    }
-    return NULL;
 }

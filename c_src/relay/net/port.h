@@ -11,19 +11,24 @@
 #include "socket.h"
 
 enum {
-    POOLS_MAX = 256, /* over the life of the program */
+    POOLS_MAX = 256, /* at a time: those that are open, and those in use */
     RESERVATIONS_MAX = 1024,
     RESERVATION_S = 30, /* RFC 8656 7.2: at least */
 };
 
 enum port_even { PORT_ANY = 0, PORT_EVEN = 1, PORT_EVEN_PAIR = 2 };
 
+/* The control thread has one hold of each it knows, and each policy one of those it was made with
+ * (policy.h): workers find a pool through their policy, so it outlives what they see of it. */
 struct pool {
+    _Atomic uint32_t holds;
     uint32_t id;
     struct addr local;      /* bound; port 0 */
     struct addr advertised; /* what clients are told, and what peers of ours may call it; port 0 */
     uint16_t min, max;
-    bool closed; /* gives no more ports; a pool there was is never forgotten, workers may hold it */
+    bool closed; /* gives no more ports but to whom names one */
+    bool away;   /* `local` is no address of this host now: nothing can be bound to it */
+    bool used;   /* has given a port: closed, it is forgotten when the last one is back */
     uint32_t free_count[2]; /* by parity of the port */
     uint16_t *free[2];      /* free ports, in no order */
     uint16_t *position;     /* of a free port in its array, by port - min */
@@ -39,9 +44,8 @@ struct reservation {
 };
 
 struct ports {
-    struct pool pools[POOLS_MAX];
-    _Atomic uint32_t pool_count; /* workers read it; pools below it are complete */
-    _Atomic bool renamed;        /* a pool is advertised as something else than it is bound to */
+    struct pool *pools[POOLS_MAX];
+    uint32_t pool_count;
     struct reservation reservations[RESERVATIONS_MAX];
     uint32_t reserved;
     struct socket_buffers buffers; /* of relayed sockets */
@@ -62,10 +66,18 @@ void ports_destroy(struct ports *p);
 void ports_buffers(struct ports *p, const struct socket_buffers *buffers);
 
 /* 0, also for a pool that is known with the same values: it is open again. -EEXIST for an id with
- * others; -ENOSPC; -ENOMEM; -EINVAL for an empty range or a family mix. */
+ * others; -ENOSPC when as many are open or in use; -ENOMEM; -EINVAL for an empty range or a family
+ * mix. */
 int ports_add(struct ports *p, uint32_t id, const struct addr *local, const struct addr *advertised,
               uint16_t min, uint16_t max);
-struct pool *ports_find(struct ports *p, uint32_t id);
+struct pool *ports_find(const struct ports *p, uint32_t id);
+
+/* Forgets the closed pools that gave ports and have them all back; were there any? One that gave
+ * none yet is kept, for what is replayed may name one, until there is no room for another pool. */
+bool ports_sweep(struct ports *p);
+
+struct pool *pool_hold(struct pool *pool);
+void pool_drop(struct pool *pool);
 
 /*
  * Takes a port and binds a socket to it: `wanted` if not 0, else one at random. With
@@ -89,21 +101,10 @@ void port_release(struct pool *pool, uint16_t port);
 /* Frees reservations that are over; the time of the next one, UINT64_MAX without. */
 uint64_t ports_expire(struct ports *p, uint64_t now);
 
-/* Ports free in a pool (none while it is closed), and in all pools together. */
+/* Ports free in a pool (none while it is closed or away), and in all pools together. */
 uint32_t pool_free(const struct pool *pool);
 uint32_t ports_free(const struct ports *p);
 
-/* Any thread: a pool whose address, as bound or as advertised, this is; NULL if none. */
-const struct pool *ports_by_ip(const struct ports *p, const struct addr *a);
-/* Any thread: are there pools behind a 1:1 NAT? */
-static inline bool ports_renamed(const struct ports *p)
-{
-    return atomic_load_explicit(&p->renamed, memory_order_relaxed);
-}
 /* Any thread: is this port of the pool relayed by a live allocation? */
 bool port_is_live(const struct pool *pool, uint16_t port);
-/* Any thread: the pool where a live allocation relays at this address and port, as bound or as
- * advertised; NULL if none. Pools may share an address and divide its ports. */
-const struct pool *ports_live_at(const struct ports *p, const struct addr *a);
-
 #endif

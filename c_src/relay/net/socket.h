@@ -7,7 +7,7 @@
 
 #include "addr.h"
 
-enum { WORKERS_MAX = 64 };
+enum { WORKERS_MAX = 255 };
 
 /* Bytes of SO_RCVBUF and SO_SNDBUF; 0 is the system's default. */
 struct socket_buffers {

@@ -44,19 +44,19 @@ static bool has_bandwidth(struct shard *sh, struct session *s, enum direction d,
            shared_bucket_take(&sh->config.limits->total, d, now, units);
 }
 
-/* An address of this host: may this port of it be reached? */
-static bool may_reach_own(const struct shard *sh, const struct relayed *r, const struct addr *peer)
+/* Not every port of this IP: may this one be reached? */
+static bool may_reach_port(const struct shard *sh, const struct relayed *r,
+                           const struct permission *perm, const struct addr *peer)
 {
     struct addr self = relayed_local(r);
-    return policy_allows_port(sh->policy, sh->config.ports, peer, &self);
+    return policy_allows_port(sh->policy, (enum reach)perm->reach, peer, &self);
 }
 
 /* Another client's relayed address is bound here perhaps under another name (1:1 NAT). */
 static const struct addr *as_bound(const struct shard *sh, const struct addr *peer,
                                    struct addr *bound)
 {
-    const struct pool *pool =
-        ports_renamed(sh->config.ports) ? ports_live_at(sh->config.ports, peer) : NULL;
+    const struct pool *pool = sh->policy->renames ? policy_pool_at(sh->policy, peer) : NULL;
     if (!pool)
         return peer;
     *bound = pool->local;
@@ -74,8 +74,8 @@ static void to_peer(struct shard *sh, struct session *s, const struct permission
         return;
     }
     struct addr bound;
-    if (UNLIKELY(perm->is_own)) {
-        if (!may_reach_own(sh, r, peer)) {
+    if (UNLIKELY(perm->reach != REACH_ALL)) {
+        if (!may_reach_port(sh, r, perm, peer)) {
             drop(sh, s, CTR_forbidden_peer);
             return;
         }
@@ -140,9 +140,9 @@ void forward_send(struct shard *sh, struct session *s, const struct stun_view *v
 /* Where a relayed packet of another session of ours comes from, as its own client knows it. */
 static void name_as_advertised(const struct shard *sh, struct addr *from)
 {
-    if (LIKELY(!ports_renamed(sh->config.ports)))
+    if (LIKELY(!sh->policy->renames))
         return;
-    const struct pool *pool = ports_live_at(sh->config.ports, from);
+    const struct pool *pool = policy_pool_at(sh->policy, from);
     if (pool) {
         uint16_t port = from->port;
         *from = pool->advertised;

@@ -43,7 +43,7 @@ static enum counter drop_reason(enum stun_err err)
 /* A loop in the making (RFC 8656 21.1.7, threat X11). */
 static bool is_relayed_by_us(const struct shard *sh, const struct addr *client)
 {
-    return ports_live_at(sh->config.ports, client) != NULL;
+    return policy_pool_at(sh->policy, client) != NULL;
 }
 
 static void input_request(struct shard *sh, const struct listener *l, const struct flow *f,

@@ -6,28 +6,27 @@ enum { COMPARISONS_A_TURN = 64 * 1024, VERDICTS_MIN = 16, VERDICTS_MAX = 256 };
 
 void judge_note(struct shard *sh, struct permission *p)
 {
-    p->is_own = policy_is_own(sh->policy, sh->config.ports, &p->ip);
+    char why_not[POLICY_TEXT_MAX];
+    p->reach = (uint8_t)policy_reach(sh->policy, &p->ip, why_not);
     p->judged = sh->policy_number;
 }
 
 struct permission *judge_again(struct shard *sh, struct permission *p)
 {
-    char why_not[POLICY_TEXT_MAX];
     if (!p)
         return NULL;
-    if (!policy_allows_ip(sh->policy, sh->config.ports, &p->ip, why_not)) {
-        permission_remove(&sh->sessions, p);
-        return NULL;
-    }
     judge_note(sh, p);
-    return p;
+    if (p->reach != REACH_NONE)
+        return p;
+    permission_remove(&sh->sessions, p);
+    return NULL;
 }
 
 /* The sweep goes on where it is, for another whole round: policies that follow each other quickly
  * keep it from no permission. */
 void judge_policy(struct shard *sh, struct policy *p)
 {
-    policy_free(sh->policy);
+    policy_drop(sh->policy);
     sh->policy = p;
     sh->policy_number++;
     sh->sweep_left = sh->sessions.permission_slab.touched;

@@ -1,7 +1,5 @@
 #include "peers.h"
 
-#include <string.h>
-
 #include "judge.h"
 #include "reply.h"
 
@@ -11,9 +9,7 @@ static enum ctl_status check_peer(struct shard *sh, struct session *s, const str
 {
     if (!session_relayed(s, peer->family, sh->time.now))
         return CTL_FAMILY;
-    if (!sh->policy || !policy_allows_ip(sh->policy, sh->config.ports, peer, why_not))
-        return CTL_FORBIDDEN;
-    return CTL_OK;
+    return policy_reach(sh->policy, peer, why_not) == REACH_NONE ? CTL_FORBIDDEN : CTL_OK;
 }
 
 static void permit_one(struct shard *sh, struct session *s, const struct addr *peer,
@@ -61,9 +57,9 @@ static enum ctl_status bind_channel(struct shard *sh, struct session *s,
     if (m->number < CHANNEL_MIN || m->number > sh->config.channel_max || m->peer.port == 0)
         return CTL_REFUSED;
     struct addr self = relayed_local(session_relayed(s, m->peer.family, sh->time.now));
-    if (policy_is_own(sh->policy, sh->config.ports, &m->peer) &&
-        !policy_allows_port(sh->policy, sh->config.ports, &m->peer, &self)) {
-        memcpy(why_not, "a port of this host", sizeof("a port of this host"));
+    enum reach reach = policy_reach(sh->policy, &m->peer, why_not);
+    if (reach != REACH_ALL && !policy_allows_port(sh->policy, reach, &m->peer, &self)) {
+        policy_why_not_port(sh->policy, reach, &m->peer, why_not);
         return CTL_FORBIDDEN;
     }
     uint64_t now = sh->time.now;

@@ -124,7 +124,7 @@ void inbox_discard(struct shard *sh)
     uint32_t len;
     while (sh->in.buf && (record = mailbox_peek(&sh->in, &len))) {
         if (record[0] == MAIL_POLICY)
-            policy_free(policy_in(record + 1));
+            policy_drop(policy_in(record + 1));
         mailbox_consume(&sh->in);
     }
 }

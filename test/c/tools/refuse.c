@@ -3,6 +3,7 @@
  * kernel would:
  *
  *   refuse io_uring EPERM|ENOSYS|ENOMEM PROGRAM [ARGUMENT...]   io_uring_setup fails so
+ *   refuse io_uring_after:N ENOMEM      PROGRAM [ARGUMENT...]   likewise, but the first N times
  *   refuse buffers  EPERM               PROGRAM [ARGUMENT...]   no socket buffer over the limits
  *   refuse all_but:N[,N...] EPERM       PROGRAM [ARGUMENT...]   no system calls but these
  */
@@ -13,6 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -37,6 +40,45 @@ static int refuse_io_uring(int err)
 {
     struct sock_filter filter[] = {LOAD(nr), SKIP_UNLESS(__NR_io_uring_setup, 1), FAIL(err), ALLOW};
     return install(filter, sizeof(filter) / sizeof(filter[0]));
+}
+
+/* Answers for the kernel, as long as the program lives: so many calls are carried out. */
+static void decide(int listener, unsigned allowed, int err)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (unsigned i = 0;; i++) {
+        struct seccomp_notif call = {0};
+        if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &call) != 0)
+            _exit(1);
+        struct seccomp_notif_resp answer = {.id = call.id};
+        if (i < allowed)
+            answer.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
+        else
+            answer.error = -err;
+        ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &answer);
+    }
+}
+
+static int refuse_io_uring_after(unsigned allowed, int err)
+{
+    struct sock_filter filter[] = {LOAD(nr), SKIP_UNLESS(__NR_io_uring_setup, 1),
+                                   BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF), ALLOW};
+    struct sock_fprog program = {sizeof(filter) / sizeof(filter[0]), filter};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+        return -errno;
+    int listener = (int)syscall(__NR_seccomp, SECCOMP_SET_MODE_FILTER,
+                                SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
+    if (listener < 0)
+        return -errno;
+    pid_t child = fork();
+    if (child == 0) {
+        for (int fd = 0; fd < 16; fd++) /* none of the program's own ends */
+            if (fd != listener)
+                close(fd);
+        decide(listener, allowed, err);
+    }
+    close(listener);
+    return child < 0 ? -errno : 0;
 }
 
 /* SO_RCVBUFFORCE and SO_SNDBUFFORCE, which CAP_NET_ADMIN allows. args[2] is their name. */
@@ -80,6 +122,8 @@ int main(int argc, char **argv)
     int ret = -EINVAL;
     if (err && strcmp(argv[1], "io_uring") == 0)
         ret = refuse_io_uring(err);
+    else if (err && strncmp(argv[1], "io_uring_after:", 15) == 0)
+        ret = refuse_io_uring_after((unsigned)strtoul(argv[1] + 15, NULL, 10), err);
     else if (err && strcmp(argv[1], "buffers") == 0)
         ret = refuse_buffers(err);
     else if (err && strncmp(argv[1], "all_but:", 8) == 0)

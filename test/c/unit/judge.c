@@ -24,6 +24,8 @@ static struct addr peer(unsigned i)
 static void policy_of(unsigned others, uint8_t verdict)
 {
     memset(rules, 0, sizeof(rules));
+    for (unsigned i = 0; i < others + 2; i++)
+        store16(rules + i * POLICY_RULE_LEN + 20, UINT16_MAX); /* of all ports */
     for (unsigned i = 0; i < others; i++) {
         uint8_t *r = rules + i * POLICY_RULE_LEN;
         r[1] = 128;

@@ -33,12 +33,8 @@ static void start(void)
     c.time = now;
     ports_init(&c.ports, &(struct socket_buffers){0});
     must((c.workers = calloc(WORKERS, sizeof(*c.workers))) != NULL);
-    struct shard_config sc = {.sessions_max = 8,
-                              .peers_max = 8,
-                              .credits = 8,
-                              .limits = &c.limits,
-                              .ports = &c.ports,
-                              .neighbours = shards};
+    struct shard_config sc = {
+        .sessions_max = 8, .peers_max = 8, .credits = 8, .limits = &c.limits, .neighbours = shards};
     const struct worker_config wc = {.doorbell = c.doorbell};
     for (; c.worker_count < WORKERS; c.worker_count++) {
         struct worker *w = &c.workers[c.worker_count];

@@ -185,25 +185,63 @@ static void a_closed_pool_gives_the_ports_that_are_named(void)
     ports_destroy(&ports);
 }
 
-static void a_live_port_is_found_in_its_own_range(void)
+/* The 257th relay address over the life of the program is as good as the first. */
+static void pools_that_are_no_longer_used_are_forgotten(void)
 {
-    struct addr told, at;
     struct port p;
     uint64_t token;
     start(21000, 21001);
-    CHECK(addr_parse(&told, "203.0.113.2", 0));
-    CHECK(!ports_renamed(&ports));
-    CHECK_EQ(ports_add(&ports, 2, &v4, &told, 22000, 22001), 0);
-    CHECK(ports_renamed(&ports));
-    CHECK_EQ(ports_take(&ports, 2, ADDR_V4, 22001, PORT_ANY, 0, &p, &token), 0);
-    at = v4;
-    at.port = 22001;
-    CHECK_EQ(ports_live_at(&ports, &at), p.pool);
-    at = told;
-    at.port = 22001;
-    CHECK_EQ(ports_live_at(&ports, &at), p.pool);
-    at.port = 21001;
-    CHECK(!ports_live_at(&ports, &at));
+    for (uint32_t id = 2; id < 3 * POOLS_MAX; id++) {
+        CHECK_EQ(ports_add(&ports, id, &v4, &v4, 22000, 22001), 0);
+        CHECK_EQ(ports_take(&ports, id, ADDR_V4, 22000, PORT_ANY, 0, &p, &token), 0);
+        struct pool *held = pool_hold(p.pool); /* as a policy does that was made now */
+        ports_find(&ports, id)->closed = true;
+        CHECK(!ports_sweep(&ports)); /* something lives there */
+        close(p.fd);
+        port_release(p.pool, p.port);
+        CHECK(ports_sweep(&ports));
+        CHECK(!ports_find(&ports, id));
+        CHECK(!port_is_live(held, 22000)); /* and whoever looks sees it to the end */
+        pool_drop(held);
+    }
+    CHECK_EQ(ports.pool_count, 1);
+    ports_destroy(&ports);
+}
+
+/* Addresses of allocations that are to be replayed: closed, and no port was given yet. */
+static void a_closed_pool_waits_for_its_replay_while_there_is_room(void)
+{
+    struct port p;
+    uint64_t token;
+    start(21000, 21001);
+    ports_find(&ports, 1)->closed = true;
+    CHECK(!ports_sweep(&ports));
+    CHECK_EQ(ports_take(&ports, 1, ADDR_V4, 21000, PORT_ANY, 0, &p, &token), 0);
+    for (uint32_t id = 2; id <= POOLS_MAX; id++) {
+        CHECK_EQ(ports_add(&ports, id, &v4, &v4, 22000, 22001), 0);
+        ports_find(&ports, id)->closed = id % 2;
+    }
+    CHECK_EQ(ports_add(&ports, 1000, &v4, &v4, 22000, 22001), 0); /* in the place of idle ones */
+    CHECK(ports_find(&ports, 1));                                 /* which this one is not */
+    CHECK(ports_find(&ports, 2));
+    CHECK(!ports_find(&ports, 3));
+    for (uint32_t id = 1001; ports.pool_count < POOLS_MAX; id++)
+        CHECK_EQ(ports_add(&ports, id, &v4, &v4, 22000, 22001), 0);
+    CHECK_EQ(ports_add(&ports, 5000, &v4, &v4, 22000, 22001), -ENOSPC);
+    close(p.fd);
+    ports_destroy(&ports);
+}
+
+static void an_address_that_is_away_is_the_last_to_be_tried(void)
+{
+    struct port p;
+    uint64_t token;
+    start(21000, 21009);
+    CHECK_EQ(ports_add(&ports, 2, &v4, &v4, 22000, 22001), 0);
+    ports_find(&ports, 1)->away = true;
+    CHECK_EQ(ports_free(&ports), 2);
+    CHECK_EQ(ports_take(&ports, UINT32_MAX, ADDR_V4, 0, PORT_ANY, 0, &p, &token), 0);
+    CHECK(p.port >= 22000);
     close(p.fd);
     ports_destroy(&ports);
 }
@@ -334,7 +372,9 @@ int main(void)
     RUN(x75_ports_come_from_all_over_the_range);
     RUN(pools_stand_in_for_each_other);
     RUN(a_closed_pool_gives_the_ports_that_are_named);
-    RUN(a_live_port_is_found_in_its_own_range);
+    RUN(pools_that_are_no_longer_used_are_forgotten);
+    RUN(a_closed_pool_waits_for_its_replay_while_there_is_room);
+    RUN(an_address_that_is_away_is_the_last_to_be_tried);
     RUN(clients_are_spread_as_computed);
     RUN(a_group_shares_its_port_with_nobody);
     RUN(a_relayed_socket_holds_no_more_than_a_client_needs);

@@ -31,6 +31,52 @@ static void slab_hands_out_zeroed_objects_until_it_is_full(void)
     slab_destroy(&s);
 }
 
+/* Kilobytes that the system has promised this program, as vm.overcommit_memory 2 counts them. */
+static long promised(void)
+{
+    char line[128];
+    long kb = 0, sum = 0;
+    bool writable = false;
+    FILE *f = fopen("/proc/self/smaps", "r");
+    while (f && fgets(line, sizeof(line), f)) {
+        if (strstr(line, "-p ") || strstr(line, "-s "))
+            writable = strstr(line, " rw-p ") != NULL;
+        else if (writable && sscanf(line, "Size: %ld kB", &kb) == 1)
+            sum += kb;
+    }
+    if (f)
+        fclose(f);
+    return sum;
+}
+
+static void memory_is_promised_as_it_is_used(void)
+{
+    struct slab s;
+    struct table t;
+    long before = promised();
+    CHECK(slab_init(&s, 256, 1 << 20)); /* 256 MiB, were all of them used */
+    CHECK(table_init(&t, 1 << 20));
+    CHECK(promised() - before < 4096);
+    for (int i = 0; i < 100000; i++)
+        memset(slab_alloc(&s), 1, 256);
+    CHECK(promised() - before >= 25000);
+    CHECK(promised() - before < 30000);
+    table_destroy(&t);
+    slab_destroy(&s);
+    CHECK(promised() - before < 1024);
+}
+
+static void without_memory_a_slab_is_full(void)
+{
+    struct memory m;
+    CHECK(memory_plan(&m, 1 << 20));
+    CHECK(memory_use(&m, 1));
+    CHECK(memory_use(&m, 1 << 20));
+    CHECK(!memory_use(&m, (1 << 20) + 1));
+    memset(m.base, 1, 1 << 20);
+    memory_end(&m);
+}
+
 static struct item *find(struct table *t, uint32_t key)
 {
     uint32_t h = table_hash(t, &key, sizeof(key));
@@ -222,6 +268,8 @@ static void generations_of_ways_come_round(void)
 int main(void)
 {
     RUN(slab_hands_out_zeroed_objects_until_it_is_full);
+    RUN(memory_is_promised_as_it_is_used);
+    RUN(without_memory_a_slab_is_full);
     RUN(table_finds_what_is_in_it_and_nothing_else);
     RUN(table_grows_with_what_is_in_it);
     RUN(tables_hash_by_keys_of_their_own);
