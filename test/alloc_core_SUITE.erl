@@ -318,9 +318,9 @@ method_unknown_400(_) ->
     ?assertEqual(refused(400), answered(element(2, request_to(made(), request(connect, []))))).
 
 no_ports_508(_) ->
-    ?assertEqual([forget, {answer, refused(508)}, {stop, {never_made, no_ports}}],
+    ?assertEqual([forget, {answer, refused(508)}, {stop, {never_made, no_ports, <<>>}}],
                  made_with_status(no_ports)),
-    ?assertEqual([forget, {answer, refused(508)}, {stop, {never_made, full}}],
+    ?assertEqual([forget, {answer, refused(508)}, {stop, {never_made, full, <<>>}}],
                  made_with_status(full)).
 
 token_refused_by_relay_508(_) ->
@@ -330,10 +330,10 @@ token_refused_by_relay_508(_) ->
     {Alloc, _} = new(Plan),
     {_, Effects} = relay(Alloc, created(#{status => bad_token, relayed_v4 => undefined})),
     ?assertEqual([{release, ?TOKEN}, forget, {answer, refused(508)},
-                  {stop, {never_made, bad_token}}], Effects).
+                  {stop, {never_made, bad_token, <<>>}}], Effects).
 
 five_tuple_taken_437(_) ->
-    ?assertEqual([forget, {answer, refused(437)}, {stop, {never_made, conflict}}],
+    ?assertEqual([forget, {answer, refused(437)}, {stop, {never_made, conflict, <<>>}}],
                  made_with_status(conflict)).
 
 late_reply_ignored(_) ->
@@ -1323,7 +1323,8 @@ created(Fields) ->
     {alloc_created, maps:merge(#{session => ?SESSION, status => ok,
                                  relayed_v4 => {?RELAY4, 50000}, relayed_v6 => undefined,
                                  pool_v4 => 40, pool_v6 => 0,
-                                 status_v4 => ok, status_v6 => ok, token => 0}, Fields)}.
+                                 status_v4 => ok, status_v6 => ok, token => 0,
+                                 detail => <<>>}, Fields)}.
 
 reply(Status) ->
     reply(Status, <<>>).

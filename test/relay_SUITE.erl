@@ -36,6 +36,7 @@ groups() ->
         token_is_its_users,
         token_ends_with_its_allocation, forbidden_peer_403, every_request_one_answer,
         next_bridge_is_told_all, gone_with_the_bridge, stats, one_line_for_an_allocation,
+        what_the_system_refused_is_told,
         forbidden_peer_logged, strangers_text_escaped, crash_prints_no_secret]},
      {program, [], [
         binding_answered, program_missing, program_is_something_else, port_taken,
@@ -621,6 +622,33 @@ one_line_for_an_allocation(Config) ->
      || Part <- ["expired", "user alice", "client 192.0.2.9:40000", "relayed 203.0.113.5:50000",
                  "from client 1 packets 2 bytes", "from peers 3 packets 4 bytes", "dropped 5"]].
 
+%% Each in its own line, and what would help once a minute.
+what_the_system_refused_is_told(Config) ->
+    Why = <<"Too many open files">>,
+    Lines = log_kit:logged(fun() ->
+        Bridge = serving(Config, #{}),
+        [begin
+             _ = asked(Bridge, Flow, allocate, [{requested_transport, 17}], #{}),
+             {Ref, {alloc_create, #{session := Session}}} = command(Bridge),
+             [{Session, Pid}] = meerkat_alloc_table:sessions(name(Config)),
+             created(Bridge, Ref, Session, #{status => failed, status_v4 => failed,
+                                             relayed_v4 => undefined, detail => Why}),
+             #{class := error} = answer(Bridge, Flow),
+             over(Pid)
+         end || Flow <- [?FLOW, ?FLOW + 1, ?FLOW + 2]]
+    end),
+    ?assertMatch([_, _, _], [L || L <- Lines,
+                                  string:prefix(L, "no allocation (failed: Too many open files): ")
+                                      =/= nomatch]),
+    [Hint] = [L || L <- Lines, string:prefix(L, "no allocation: ") =/= nomatch],
+    [?assertNotEqual(nomatch, string:find(Hint, Part))
+     || Part <- ["Too many open files", "LimitNOFILE="]],
+    %% The line after the next minute counts those that had none.
+    Shortages = meerkat_shortage:new(),
+    ?assertEqual([{log, 0}, leave_out, leave_out, {log, 2}, leave_out],
+                 [meerkat_shortage:verdict(Shortages, Ms)
+                  || Ms <- [-5, 0, 59000, 60000, 61000]]).
+
 %% K29.
 forbidden_peer_logged(Config) ->
     Lines = log_kit:logged(fun() -> forbidden_peer_403(Config) end),
@@ -1090,7 +1118,8 @@ created(Bridge, Ref, Session, Fields) ->
                        maps:merge(#{session => Session, status => ok,
                                     relayed_v4 => {?RELAY, 50000}, relayed_v6 => undefined,
                                     pool_v4 => 1, pool_v6 => 0,
-                                    status_v4 => ok, status_v6 => ok, token => 0}, Fields)}).
+                                    status_v4 => ok, status_v6 => ok, token => 0,
+                                    detail => <<>>}, Fields)}).
 
 allocated(Bridge) ->
     allocated(Bridge, ?FLOW, #{}).

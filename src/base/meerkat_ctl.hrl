@@ -3,7 +3,7 @@
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
--define(CTL_TABLE_HASH, 16#6a68a2cc63975394).
+-define(CTL_TABLE_HASH, 16#fd6db0f544b143fd).
 
 %% {Name, Code, Way, [{Field, Type}]}
 -define(CTL_MESSAGES, [
@@ -135,7 +135,8 @@
         {pool_v6, u32},
         {status_v4, status},
         {status_v6, status},
-        {token, u64}]},
+        {token, u64},
+        {detail, bytes}]},
     {alloc_refresh, 16#32, e2r, [
         {session, u64},
         {family, u8},
@@ -710,7 +711,8 @@ put_fields(alloc_created, Ref, #{session := V_session,
         pool_v6 := V_pool_v6,
         status_v4 := V_status_v4,
         status_v6 := V_status_v6,
-        token := V_token} = M) when map_size(M) =:= 9,
+        token := V_token,
+        detail := V_detail} = M) when map_size(M) =:= 10,
         ?CTL_UINT(V_session, 64),
         ?CTL_UINT(V_pool_v4, 32),
         ?CTL_UINT(V_pool_v6, 32),
@@ -724,7 +726,8 @@ put_fields(alloc_created, Ref, #{session := V_session,
         V_pool_v6:32,
         (put_status(V_status_v4))/binary,
         (put_status(V_status_v6))/binary,
-        V_token:64>>];
+        V_token:64,
+        (put_size(V_detail)):32>>, V_detail];
 put_fields(alloc_refresh, Ref, #{session := V_session,
         family := V_family,
         lifetime_ms := V_lifetime_ms} = M) when map_size(M) =:= 3,
@@ -1153,7 +1156,8 @@ get_fields(16#31, <<V_session:64,
         V_pool_v6:32,
         Rest_status_v4/binary>>} ->
     case get_status(Rest_status_v4) of {V_status_v4, <<Rest_status_v6/binary>>} ->
-    case get_status(Rest_status_v6) of {V_status_v6, <<V_token:64>>} ->
+    case get_status(Rest_status_v6) of {V_status_v6, <<V_token:64,
+        L_detail:32, V_detail:L_detail/binary>>} ->
     {alloc_created, #{session => V_session,
         status => V_status,
         relayed_v4 => V_relayed_v4,
@@ -1162,7 +1166,8 @@ get_fields(16#31, <<V_session:64,
         pool_v6 => V_pool_v6,
         status_v4 => V_status_v4,
         status_v6 => V_status_v6,
-        token => V_token}};
+        token => V_token,
+        detail => V_detail}};
     _ -> error end;
     _ -> error end;
     _ -> error end;

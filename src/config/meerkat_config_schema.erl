@@ -280,7 +280,8 @@ rows() ->
             "is refused. The workers are built on it at the start."),
         row(receive_buffer, {integer, 4096, 1073741824}, 4194304, ["RECEIVE_BUFFER"], yes,
             [{relay, receive_buffer}],
-            "Bytes of datagrams that may wait in each socket. The kernel gives no more than "
+            "Bytes of datagrams that may wait in each socket; in those of relayed addresses, of "
+            "which there are many, 512 KiB at most. The kernel gives no more than "
             "net.core.rmem_max, except to a server with CAP_NET_ADMIN; the log says if it gives "
             "less. Memory is used only for what waits. After a reload, listeners have the new "
             "value, and the relayed addresses of allocations that are made later."),

@@ -180,6 +180,8 @@ whole(Text) ->
 -spec sentence(logger:report()) -> {io:format(), [term()]}.
 sentence(#{event := allocation_ended, reason := Reason} = Report) ->
     {"allocation ~ts: ~ts~ts~ts", [ended(Reason), who(Report), traffic(Report), drops(Report)]};
+sentence(#{event := allocation_failed, reason := Reason, detail := Detail} = Report) ->
+    {"no allocation (~ts: ~ts): ~ts", [Reason, meerkat_text:escape(Detail), who(Report)]};
 sentence(#{event := allocation_failed, reason := Reason} = Report) ->
     {"no allocation (~ts): ~ts", [Reason, who(Report)]};
 sentence(#{event := allocation_lost, reason := Reason} = Report) ->

@@ -325,8 +325,12 @@ terminate(_Reason, _State, #data{name = Name, job = Job, session = Session, wire
 %%% The one line an allocation leaves behind (RFC 8656 21.3.2), as a report: meerkat_log makes a
 %%% line or an object of it.
 
-report({never_made, Status}, Data) ->
+report({never_made, Status, <<>>}, Data) ->
     log_end(info, Status, #{}, allocation_failed, Data);
+report({never_made, Status, Detail}, #data{name = Name} = Data) ->
+    #{shortages := Shortages} = meerkat_registry:settings(Name),
+    ok = meerkat_shortage:told(Shortages, Detail),
+    log_end(info, Status, #{detail => Detail}, allocation_failed, Data);
 report({not_replayed, Status}, Data) ->
     log_end(warning, Status, #{}, allocation_lost, Data);
 report({Reason, Counters}, Data) ->

@@ -117,7 +117,8 @@
 %% Why it is over, with the counters of all relays it had, as far as they are known. `never_made`:
 %% the relay could not make it. `not_replayed`: the new one could not make it again.
 -type ending() :: {deleted | expired | socket_error | closed | admin, Counters :: map()}
-                | relay_down | relay_silent | {never_made | not_replayed, meerkat_ctl:status()}.
+                | relay_down | relay_silent | {not_replayed, meerkat_ctl:status()}
+                | {never_made, meerkat_ctl:status(), Detail :: binary()}.
 
 -type awaiting() :: none
                   | create
@@ -367,13 +368,14 @@ created(#{status := ok, token := Token} = Created, Now, #alloc{plan = Plan0} = A
     {Alloc, [{hold, Token, Family} || Token =/= 0, [{Family, _, _}] <- [Bound]]
          ++ [{release, Redeemed} || Redeemed =/= 0]
          ++ [{answer, allocated(Alloc)}]};
-created(#{status := Status}, _Now, #alloc{plan = #{token := Token}} = Alloc) ->
+created(#{status := Status, detail := Detail}, _Now,
+        #alloc{plan = #{token := Token}} = Alloc) ->
     Response = case Status of
         conflict -> refused(437);
         _ -> refused(508)
     end,
     Useless = [{release, Token} || Status =:= bad_token],
-    stop(Response, Useless, {never_made, Status}, Alloc#alloc{awaiting = create}).
+    stop(Response, Useless, {never_made, Status, Detail}, Alloc#alloc{awaiting = create}).
 
 %% Of two addresses wanted the relay may have found one (RFC 8656 7.2, 9).
 address_errors(Bound, #{additional := true, families := Families} = Plan) ->

@@ -84,8 +84,7 @@ stats(Name) ->
             {error, relay_down}
     end.
 
-%% Does a worker stand still, so that its clients get no answer? It is asked with each STATS, and
-%% owes one since the first.
+%% Does a worker stand still, so that its clients get no answer? Each turns at least once a second.
 -spec is_stalled(#{stalled_ms := non_neg_integer(), _ => _}) -> boolean().
 is_stalled(#{stalled_ms := Ms}) ->
     Ms >= ?STALLED_MS.

@@ -1,5 +1,6 @@
 #include "fake_io.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -24,7 +25,7 @@ struct fake_io {
     struct io_socket *removing[SOCKETS];
     unsigned removing_count;
     unsigned sockets;
-    bool crowded;
+    bool crowded, refuses;
     uint8_t scratch[1 << 17];
     size_t scratch_used;
 };
@@ -47,6 +48,8 @@ static void fake_destroy(struct io *io)
 
 static int fake_add(struct io *io, struct io_socket *s)
 {
+    if (fake_of(io)->refuses)
+        return -ENOSPC;
     fake_of(io)->sockets++;
     s->removing = false;
     return 0;
@@ -174,6 +177,11 @@ void fake_io_deliver(struct io *io, struct io_socket *s, const struct addr *from
         p->dest = *dest;
     if (len)
         memcpy(p->data, data, len);
+}
+
+void fake_io_refuse(struct io *io, bool refused)
+{
+    fake_of(io)->refuses = refused;
 }
 
 void fake_io_crowd(struct io *io, bool crowded)

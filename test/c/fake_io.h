@@ -26,6 +26,9 @@ void fake_io_deliver(struct io *io, struct io_socket *s, const struct addr *from
 /* From now on datagrams come without room around them, as the segments of GRO do; or with it. */
 void fake_io_crowd(struct io *io, bool crowded);
 
+/* From now on no socket is taken (-ENOSPC); or each is. */
+void fake_io_refuse(struct io *io, bool refused);
+
 /* ICMP says something of a datagram sent; heard at once. */
 void fake_io_icmp(struct io *io, struct io_socket *s, const struct io_icmp *icmp);
 

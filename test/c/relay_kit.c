@@ -51,6 +51,7 @@ static void start_kit(struct kit *k, uint16_t port, enum backend backend)
                                   .nonce_lifetime_s = 3600,
                                   .channel_max = CHANNEL_MAX,
                                   .limits = &k->limits,
+                                  .neighbours = k->shards,
                                   .rfc3489 = true};
     const struct worker_config ends = {.doorbell = eventfd(0, EFD_NONBLOCK)};
     memset(config.nonce_key, 0x5a, sizeof(config.nonce_key));
@@ -60,7 +61,10 @@ static void start_kit(struct kit *k, uint16_t port, enum backend backend)
         must(backend_create(backend, &k->io, &events, 256) == 0);
     else
         k->io = fake_io_create(&events);
-    k->worker.shard.io = k->io;
+    k->worker.shard.io = k->neighbour.io = k->io;
+    k->shards[0] = &k->worker.shard;
+    k->shards[1] = &k->neighbour;
+    must(letters_init(&k->neighbour.letters));
 
     struct addr v4, v6;
     must(addr_parse(&v4, "127.0.0.1", 0) && addr_parse(&v6, "::1", 0));
@@ -140,6 +144,7 @@ void kit_stop(struct kit *k)
     let_go(k);
     close(k->worker.config.doorbell);
     worker_destroy(&k->worker);
+    letters_destroy(&k->neighbour.letters);
     ports_destroy(&k->ports);
     io_destroy(k->io);
 }
@@ -165,6 +170,9 @@ bool kit_reset(struct kit *k)
     struct fake_sent sent;
     while (fake_io_take(k->io, &sent))
         ;
+    uint32_t len;
+    while (mailbox_peek(&k->neighbour.letters.box, &len))
+        mailbox_consume(&k->neighbour.letters.box);
     unsigned listeners = 0;
     for (size_t i = 0; i < LISTENERS_MAX; i++) {
         sh->listeners[i].other = (struct addr){0};
@@ -223,6 +231,17 @@ static struct host *kit_host(void)
     return host;
 }
 
+void kit_rules(struct kit *k, const uint8_t *rules, size_t len)
+{
+    const struct policy_facts facts = {
+        .host = kit_host(), .ports = &k->ports, .guarded = &k->server, .guarded_count = 1};
+    struct policy *p = policy_make(rules, len, &facts);
+    must(p);
+    host_drop(facts.host);
+    post(k, MAIL_POLICY, &p, sizeof(p));
+    kit_turn(k, 0);
+}
+
 static void put_rule(uint8_t *out, enum policy_verdict verdict, const struct addr *ip,
                      unsigned bits)
 {
@@ -242,13 +261,7 @@ void kit_policy(struct kit *k, const struct addr *deny, unsigned bits)
         n += POLICY_RULE_LEN;
     }
     put_rule(rules + n, POLICY_ALLOW, NULL, 0); /* ::/0 */
-    const struct policy_facts facts = {
-        .host = kit_host(), .ports = &k->ports, .guarded = &k->server, .guarded_count = 1};
-    struct policy *p = policy_make(rules, n + POLICY_RULE_LEN, &facts);
-    must(p);
-    host_drop(facts.host);
-    post(k, MAIL_POLICY, &p, sizeof(p));
-    kit_turn(k, 0);
+    kit_rules(k, rules, n + POLICY_RULE_LEN);
 }
 
 void kit_command(struct kit *k, struct ctl_frame *f)

@@ -12,6 +12,8 @@ enum { KIT_CREDITS = 64 };
 
 struct kit {
     struct worker worker;
+    struct shard neighbour; /* worker 1, as far as it gets letters */
+    struct shard *shards[WORKERS_MAX];
     struct ports ports;
     struct limits limits;
     struct shared_bucket users[8];
@@ -37,6 +39,9 @@ void kit_turn(struct kit *k, uint64_t forward_ms);
 
 /* Allow (bits 0) or one rule of deny before it. */
 void kit_policy(struct kit *k, const struct addr *deny, unsigned bits);
+
+/* A policy of these bytes of POLICY (ctl.def); the worker turns once. */
+void kit_rules(struct kit *k, const uint8_t *rules, size_t len);
 
 /* Mails a command and turns; the ref is set. */
 void kit_command(struct kit *k, struct ctl_frame *f);

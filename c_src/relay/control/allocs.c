@@ -50,12 +50,14 @@ static enum ctl_status status_of(int err)
 static void refuse(struct control *c, const struct ctl_frame *f, enum ctl_status status,
                    const struct mail_alloc *m)
 {
+    const char *detail = m->err ? strerror(m->err) : "";
     struct ctl_frame out = {.code = CTL_ALLOC_CREATED,
                             .ref = f->ref,
                             .u.alloc_created = {.session = f->u.alloc_create.session,
                                                 .status = status,
                                                 .status_v4 = m->status[0],
-                                                .status_v6 = m->status[1]}};
+                                                .status_v6 = m->status[1],
+                                                .detail = ctl_bytes_of(detail, strlen(detail))}};
     pipe_send(&c->pipe, &out);
 }
 
@@ -112,6 +114,8 @@ void allocs_create(struct control *c, const struct ctl_frame *f)
         ma.token = token ? token : ma.token;
         ma.status[i] = ret ? status_of(ret) : CTL_OK;
         status = ma.status[i];
+        if (status == CTL_FAILED)
+            ma.err = -ret;
     }
     if (named && (ma.status[0] || ma.status[1])) {
         status = ma.status[0] ? ma.status[0] : ma.status[1];

@@ -14,6 +14,7 @@
 #include "order.h"
 #include "post_office.h"
 #include "rules.h"
+#include "stalls.h"
 #include "watch.h"
 #include "workers.h"
 
@@ -36,7 +37,7 @@ static int poll_timeout(struct control *c)
 {
     if (work_left(c))
         return 0;
-    uint64_t next = c->next_expiry;
+    uint64_t next = MIN(c->next_expiry, stalls_look_due(c));
     if (pipe_has_room(&c->pipe)) /* for what is to be told then */
         next = MIN(next, watch_next(c));
     return next <= c->time.now ? 0 : (int)(clock_wait(next - c->time.now) / NS_PER_MS) + 1;
@@ -78,12 +79,14 @@ static void turn(struct control *c)
     }
     read_frames(c);
     office_read(c);
+    listeners_answer(c);
     listeners_end(c);
     c->next_expiry = ports_expire(&c->ports, c->time.now);
     if (ports_sweep(&c->ports))
         rules_spread(c);
     if (pipe_has_room(&c->pipe))
         watch_turn(c);
+    stalls_look(c);
     office_wake(c);
     pipe_flush(&c->pipe);
 }

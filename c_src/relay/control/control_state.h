@@ -54,10 +54,18 @@ struct control {
     /* workers.c */
     struct worker *workers;
     unsigned worker_count;
+    struct shard *shards[WORKERS_MAX]; /* theirs, for those who write to each other */
     struct limits limits;
     unsigned handshake_threads;
     struct socket_buffers buffers;
     enum backend backend;
+
+    /* stalls.c */
+    uint64_t next_look;
+    struct {
+        uint64_t seen;  /* when it turned last, as of the last look */
+        unsigned count; /* looks in a row that found the same */
+    } looks[WORKERS_MAX];
 
     /* post_office.c */
     int doorbell;
@@ -72,8 +80,13 @@ struct control {
         uint32_t id;
         struct addr local;
         bool used;
-        bool closing;  /* takes no more clients */
-        unsigned idle; /* workers that have nobody left there: counted by post_office.c */
+        bool closing;    /* takes no more clients */
+        bool opening;    /* LISTEN is not answered yet */
+        unsigned asked;  /* workers that have not said yet whether they listen */
+        int err;         /* what one of them said */
+        unsigned failed; /* which */
+        uint32_t ref;    /* of the LISTEN */
+        unsigned idle;   /* workers that have nobody left there: counted by post_office.c */
     } listeners[LISTENERS_MAX];
 
     /* certificates.c */

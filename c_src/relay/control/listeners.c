@@ -1,5 +1,6 @@
 #include "listeners.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "certificates.h"
@@ -7,12 +8,12 @@
 #include "rules.h"
 #include "transports.h"
 
-static void listening(struct control *c, const struct ctl_frame *f, enum ctl_status status,
+static void listening(struct control *c, uint32_t ref, uint32_t id, enum ctl_status status,
                       const struct addr *local, const char *detail)
 {
     struct ctl_frame out = {.code = CTL_LISTENING,
-                            .ref = f->ref,
-                            .u.listening = {.listener = f->u.listen.listener,
+                            .ref = ref,
+                            .u.listening = {.listener = id,
                                             .status = status,
                                             .detail = ctl_bytes_of(detail, strlen(detail))}};
     if (local)
@@ -48,7 +49,7 @@ static void listen_again(struct control *c, const struct ctl_frame *f, const str
         struct mail_listen ml = mail_of(c, m, local, -1);
         office_mail(c, i, MAIL_LISTEN, &ml, sizeof(ml));
     }
-    listening(c, f, CTL_OK, local, "");
+    listening(c, f->ref, m->listener, CTL_OK, local, "");
 }
 
 /* One that is open, or one that is closing and has clients still; -1 if there is none. */
@@ -90,13 +91,14 @@ void listeners_open(struct control *c, const struct ctl_frame *f)
     }
     if (!c->workers || known >= 0 || slot < 0 || !transport_of(m->transport) ||
         local.family == ADDR_NONE || !is_realm(m->realm)) {
-        listening(c, f, CTL_REFUSED, NULL, "no CONFIG yet, id in use, or value out of range");
+        listening(c, f->ref, m->listener, CTL_REFUSED, NULL,
+                  "no CONFIG yet, id in use, or value out of range");
         return;
     }
     int type = m->transport == CTL_TRANSPORT_UDP ? SOCK_DGRAM : SOCK_STREAM;
     int ret = socket_open_group(type, &local, c->worker_count, &c->buffers, fds);
     if (ret) {
-        listening(c, f, CTL_FAILED, NULL, strerror(-ret));
+        listening(c, f->ref, m->listener, CTL_FAILED, NULL, strerror(-ret));
         return;
     }
     c->listeners[slot].id = m->listener;
@@ -104,12 +106,15 @@ void listeners_open(struct control *c, const struct ctl_frame *f)
     c->listeners[slot].used = true;
     c->listeners[slot].closing = false;
     c->listeners[slot].idle = 0;
+    c->listeners[slot].opening = true;
+    c->listeners[slot].asked = c->worker_count;
+    c->listeners[slot].err = 0;
+    c->listeners[slot].ref = f->ref;
     rules_spread(c); /* before the first packet: our own port is no peer */
     for (unsigned i = 0; i < c->worker_count; i++) {
         struct mail_listen ml = mail_of(c, m, &local, fds[i]);
         office_mail(c, i, MAIL_LISTEN, &ml, sizeof(ml));
     }
-    listening(c, f, CTL_OK, &local, "");
 }
 
 void listeners_close(struct control *c, const struct ctl_frame *f, const uint8_t *frame, size_t len)
@@ -122,6 +127,31 @@ void listeners_close(struct control *c, const struct ctl_frame *f, const uint8_t
     c->listeners[i].closing = true;
     office_mail_all(c, MAIL_FRAME, frame, len);
     pipe_reply(&c->pipe, f, CTL_OK, "");
+}
+
+/* Where one worker does not listen none shall: what the kernel hands to that one would be lost. */
+static void answer(struct control *c, size_t i)
+{
+    char why[128];
+    uint32_t id = c->listeners[i].id, ref = c->listeners[i].ref;
+    c->listeners[i].opening = false;
+    if (!c->listeners[i].err) {
+        listening(c, ref, id, CTL_OK, &c->listeners[i].local, "");
+        return;
+    }
+    snprintf(why, sizeof(why), "worker %u cannot listen there: %s", c->listeners[i].failed,
+             strerror(c->listeners[i].err));
+    c->listeners[i].used = false;
+    office_mail_all(c, MAIL_OVER, &id, sizeof(id));
+    rules_spread(c);
+    listening(c, ref, id, CTL_FAILED, NULL, why);
+}
+
+void listeners_answer(struct control *c)
+{
+    for (size_t i = 0; i < LISTENERS_MAX; i++)
+        if (c->listeners[i].used && c->listeners[i].opening && !c->listeners[i].asked)
+            answer(c, i);
 }
 
 void listeners_end(struct control *c)

@@ -6,11 +6,9 @@
 #define MEERKAT_PIPE_H
 
 #include "ctl.h"
+#include "log.h"
 
-enum {
-    EXIT_PROTOCOL = 64, /* Erlang said what is not in ctl.def */
-    EXIT_SYSTEM = 71,
-};
+enum { EXIT_PROTOCOL = 64 }; /* Erlang said what is not in ctl.def; or EXIT_SYSTEM (log.h) */
 
 struct pipe {
     int in_fd, out_fd;

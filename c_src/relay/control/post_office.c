@@ -3,18 +3,17 @@
 #include <poll.h>
 #include <string.h>
 
+#include "stalls.h"
+
 /* --------------------------------------------------------------------------- from workers */
 
-/* A mail for another worker, named first in it. What it carries of a client is dropped rather than
- * waited for. */
+/* A mail for another worker, named first in it. */
 static void pass_on(struct control *c, const uint8_t *record, uint32_t len)
 {
     unsigned to;
     memcpy(&to, record + 1, sizeof(to));
-    if (to >= c->worker_count ||
-        (record[0] == MAIL_CARRY && mailbox_room(&c->workers[to].shard.in) < MAIL_SIZE / 4))
-        return;
-    office_mail(c, to, (enum mail)record[0], record + 1, len - 1);
+    if (to < c->worker_count)
+        office_mail(c, to, (enum mail)record[0], record + 1, len - 1);
 }
 
 /* listeners.c looks at it at the end of the turn. */
@@ -27,6 +26,22 @@ static void note_idle(struct control *c, const uint8_t *data)
             c->listeners[i].idle++;
 }
 
+/* Likewise. */
+static void note_listened(struct control *c, const uint8_t *data)
+{
+    struct mail_listened m;
+    memcpy(&m, data, sizeof(m));
+    for (size_t i = 0; i < LISTENERS_MAX; i++) {
+        if (!c->listeners[i].used || c->listeners[i].id != m.id || !c->listeners[i].asked)
+            continue;
+        c->listeners[i].asked--;
+        if (m.err) {
+            c->listeners[i].err = m.err;
+            c->listeners[i].failed = m.worker;
+        }
+    }
+}
+
 static void free_port(const uint8_t *data)
 {
     struct mail_port port;
@@ -35,7 +50,7 @@ static void free_port(const uint8_t *data)
 }
 
 /* Takes the oldest mail of a worker. A roam leaves its box before it is passed on, for finding room
- * for it may lead back here; a carry never waits for room. */
+ * for it may lead back here. */
 static void take(struct control *c, struct mailbox *out, const uint8_t *record, uint32_t len)
 {
     uint8_t roam[1 + sizeof(struct mail_roam)];
@@ -45,8 +60,8 @@ static void take(struct control *c, struct mailbox *out, const uint8_t *record, 
         mailbox_consume(out);
         pass_on(c, roam, sizeof(roam));
         return;
-    case MAIL_CARRY:
-        pass_on(c, record, len);
+    case MAIL_LISTENED:
+        note_listened(c, record + 1);
         break;
     case MAIL_IDLE:
         note_idle(c, record + 1);
@@ -88,18 +103,21 @@ bool office_has_mail(struct control *c)
 /* ----------------------------------------------------------------------------- to workers */
 
 /* Waits for the worker to make room. It may itself be waiting for room on its way out, so that way
- * is kept open meanwhile. */
+ * is kept open meanwhile. The wait ends with Erlang, and with a worker that stands still. */
 static uint8_t *make_room(struct control *c, struct worker *w, uint32_t len)
 {
     uint8_t *record;
     while (!(record = mailbox_reserve(&w->shard.in, len))) {
         struct pollfd fds[2] = {
             {.fd = c->pipe.out_fd, .events = pipe_waiting(&c->pipe) ? POLLOUT : 0},
-            {.fd = c->doorbell, .events = 0}};
+            {.fd = c->pipe.in_fd, .events = 0}}; /* its end is told unasked */
         worker_wake(w);
         poll(fds, 2, 1);
+        c->time = clock_read();
+        stalls_look(c);
         read_worker(c, w);
         pipe_flush(&c->pipe);
+        c->pipe.over = c->pipe.over || fds[1].revents & (POLLHUP | POLLERR);
         if (c->pipe.over)
             return NULL;
     }

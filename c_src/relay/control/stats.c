@@ -1,5 +1,7 @@
 #include "stats.h"
 
+#include "stalls.h"
+
 /* u32 pool, u32 ports free, for each; how many bytes that takes. */
 static size_t pools_free(const struct ports *p, uint8_t out[POOLS_MAX * 8])
 {
@@ -25,17 +27,6 @@ static void sum_streams(struct control *c, struct ctl_stats_reply *r)
         r->handshakes = handshakes_under_way(c->limits.streams.handshakes);
 }
 
-/* How long a worker has owed a turn since it was asked for one; asks it where it owes none. */
-static uint32_t stalled_ms(struct worker *w, uint64_t now)
-{
-    uint64_t asked = atomic_load(&w->asked);
-    if (asked)
-        return (uint32_t)((now - asked) / NS_PER_MS);
-    atomic_store(&w->asked, now);
-    worker_wake(w);
-    return 0;
-}
-
 void stats(struct control *c, const struct ctl_frame *f)
 {
     uint8_t counters[COUNTER_COUNT * 8];
@@ -49,7 +40,6 @@ void stats(struct control *c, const struct ctl_frame *f)
         store64(counters + i * 8, sum);
     }
     for (unsigned w = 0; w < c->worker_count; w++) {
-        r->stalled_ms = MAX(r->stalled_ms, stalled_ms(&c->workers[w], c->time.now));
         r->sessions += atomic_load_explicit(&c->workers[w].sessions_live, memory_order_relaxed);
         r->peers += atomic_load_explicit(&c->workers[w].peers_live, memory_order_relaxed);
         r->requests += atomic_load_explicit(&c->workers[w].requests_live, memory_order_relaxed);
@@ -60,6 +50,7 @@ void stats(struct control *c, const struct ctl_frame *f)
     r->workers = (uint16_t)c->worker_count;
     r->io_backend = (uint8_t)c->backend;
     r->mail_out += (uint32_t)pipe_waiting(&c->pipe);
+    r->stalled_ms = stalls_age_ms(c);
     r->ports_free = ports_free(&c->ports);
     r->pools = ctl_bytes_of(pools, pools_free(&c->ports, pools));
     r->counters = ctl_bytes_of(counters, sizeof(counters));

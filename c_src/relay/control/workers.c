@@ -16,8 +16,8 @@ enum { CONNECTIONS_EACH = 256 };
 
 enum { HANDSHAKES_MAX = 1024 };
 #define HANDSHAKE_NS (10 * NS_PER_S)
-/* For all workers to end in; less than Erlang waits for the program. */
-enum { JOIN_MAX_S = 2 };
+
+enum { STOP_S = 3 }; /* that workers have to end, all together */
 
 static void report_io(struct control *c, const char *why)
 {
@@ -39,18 +39,17 @@ static void set_spread(const uint8_t *nonce_key)
     socket_spread_key(key);
 }
 
-/* A worker that stands still is not waited for: the end of the process ends it too, and frees what
- * the next relay wants to bind. */
+/* A worker that stands still is no reason to stay: the kernel closes what it had. */
 static void join_all(struct control *c)
 {
     struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until); /* what pthread_timedjoin_np goes by */
-    until.tv_sec += JOIN_MAX_S;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += STOP_S;
     for (unsigned i = 0; i < c->worker_count; i++) {
-        if (pthread_timedjoin_np(c->workers[i].thread, NULL, &until) == 0)
+        if (pthread_clockjoin_np(c->workers[i].thread, NULL, CLOCK_MONOTONIC, &until) == 0)
             continue;
-        log_error("worker %u does not end: ending without it", i);
-        _exit(EXIT_SYSTEM);
+        log_error("worker %u does not end within %d s: the program ends without it", i, STOP_S);
+        _exit(c->pipe.exit_status);
     }
 }
 
@@ -64,7 +63,7 @@ static void end_all(struct control *c)
     if (c->limits.streams.handshakes)
         handshakes_stop(c->limits.streams.handshakes); /* these wake workers */
     c->limits.streams.handshakes = NULL;
-    for (unsigned i = 0; i < c->worker_count; i++) {
+    for (unsigned i = 0; i < c->worker_count; i++) { /* they may wake each other until they end */
         io_destroy(c->workers[i].shard.io);
         worker_destroy(&c->workers[i]);
     }
@@ -106,7 +105,8 @@ static int start(struct control *c, const struct ctl_config *m, unsigned n)
                               .nonce_features = m->nonce_features,
                               .channel_max = m->channel_max,
                               .rfc3489 = m->rfc3489 != 0,
-                              .limits = &c->limits};
+                              .limits = &c->limits,
+                              .neighbours = c->shards};
     const struct worker_config wc = {
         .doorbell = c->doorbell, .tell = office_tell, .tell_ctx = c, .backend = c->backend};
     memcpy(sc.nonce_key, m->nonce_key.data, STUN_NONCE_KEY_LEN);
@@ -114,6 +114,8 @@ static int start(struct control *c, const struct ctl_config *m, unsigned n)
     c->limits.streams.handshakes =
         handshakes_start(c->handshake_threads, HANDSHAKES_MAX, HANDSHAKE_NS);
     int ret = c->limits.streams.handshakes ? 0 : -ENOMEM;
+    for (unsigned i = 0; i < n; i++)
+        c->shards[i] = &c->workers[i].shard;
     for (sc.index = 0; ret == 0 && sc.index < n; sc.index++) {
         struct worker *w = &c->workers[sc.index];
         ret = worker_init(w, &sc, &wc, c->time);

@@ -23,8 +23,9 @@ enum mail {
     MAIL_POLICY,    /* to the worker: struct policy *, and a hold of it */
     MAIL_MOVE,      /* to the session's worker: struct mail_move */
     MAIL_ROAM,      /* to the control thread, who passes it to roam.to: struct mail_roam */
-    MAIL_CARRY,     /* likewise, to carry.to: struct mail_carry and a client's datagram */
+    MAIL_CARRY,     /* from worker to worker: struct mail_carry and a client's datagram */
     MAIL_PORT_FREE, /* to the control thread: struct mail_port, whose socket is closed */
+    MAIL_LISTENED,  /* to the control thread: struct mail_listened, after a MAIL_LISTEN with fd */
     MAIL_IDLE,      /* to the control thread: the number of a listener that has nobody left here */
     MAIL_OVER,      /* to the worker: likewise, nor anywhere else */
 };
@@ -39,6 +40,12 @@ struct mail_listen {
     char realm[REALM_MAX];
 };
 
+struct mail_listened {
+    uint32_t id;
+    unsigned worker;
+    int err; /* 0, or the errno for which this worker takes nothing there */
+};
+
 struct mail_alloc {
     uint32_t ref;
     uint64_t session;
@@ -47,6 +54,7 @@ struct mail_alloc {
     struct addr client, server;
     struct port relayed[2]; /* by family; pool NULL where there is none */
     uint16_t status[2];
+    int err; /* for which one of them is CTL_FAILED; else 0 */
     uint64_t token;
     uint32_t lifetime_ms;
     uint64_t bytes_per_s;
@@ -82,13 +90,11 @@ struct mail_roam {
 };
 
 struct mail_carry {
-    unsigned to;
     uint64_t session;
     struct mail_flow flow;
     uint32_t len; /* bytes that follow */
 };
 
-_Static_assert(offsetof(struct mail_roam, to) == 0 && offsetof(struct mail_carry, to) == 0,
-               "whoever passes them on reads this much");
+_Static_assert(offsetof(struct mail_roam, to) == 0, "who passes it on reads this much");
 
 #endif

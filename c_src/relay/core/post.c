@@ -54,6 +54,29 @@ bool post_mail(struct shard *sh, enum mail kind, const void *data, size_t len, c
     return true;
 }
 
+bool post_letter(struct shard *sh, unsigned to, enum mail kind, const void *data, size_t len,
+                 const void *more, size_t more_len)
+{
+    struct shard *neighbour = sh->config.neighbours[to];
+    if (!letters_put(&neighbour->letters, (uint8_t)kind, data, len, more, more_len))
+        return false;
+    sh->wrote[to] = sh->wrote_any = true;
+    return true;
+}
+
+void post_wake(struct shard *sh)
+{
+    if (LIKELY(!sh->wrote_any))
+        return;
+    sh->wrote_any = false;
+    for (unsigned i = 0; i < WORKERS_MAX; i++) {
+        if (!sh->wrote[i])
+            continue;
+        sh->wrote[i] = false;
+        io_wake(sh->config.neighbours[i]->io);
+    }
+}
+
 bool post_calm(struct shard *sh)
 {
     bool rang = sh->rang;

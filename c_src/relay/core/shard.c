@@ -25,7 +25,8 @@ int shard_init(struct shard *sh, const struct shard_config *config, struct clock
                        start.now) ||
         !roamers_init(&sh->roamers, &sh->ways, config->sessions_max) ||
         !pendings_init(&sh->pending, &sh->ways, config->index, config->credits) ||
-        !mailbox_init(&sh->in, MAIL_SIZE) || !mailbox_init(&sh->out, MAIL_SIZE)) {
+        !mailbox_init(&sh->in, MAIL_SIZE) || !mailbox_init(&sh->out, MAIL_SIZE) ||
+        !letters_init(&sh->letters)) {
         shard_destroy(sh);
         return -ENOMEM;
     }
@@ -43,6 +44,7 @@ void shard_destroy(struct shard *sh)
     ways_destroy(&sh->ways);
     mailbox_destroy(&sh->in);
     mailbox_destroy(&sh->out);
+    letters_destroy(&sh->letters);
     policy_drop(sh->policy);
     sh->policy = NULL;
     crypto_zero(&sh->config.nonce_key, sizeof(sh->config.nonce_key));
@@ -61,7 +63,7 @@ void shard_random(struct shard *sh, void *out, size_t len)
 struct listener *shard_listener(struct shard *sh, uint32_t id)
 {
     for (size_t i = 0; i < sh->listeners_used; i++)
-        if (sh->listeners[i].in_use && sh->listeners[i].id == id)
+        if (sh->listeners[i].in_use && !sh->listeners[i].closing && sh->listeners[i].id == id)
             return &sh->listeners[i];
     return NULL;
 }

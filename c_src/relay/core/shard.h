@@ -10,6 +10,7 @@
 
 #include "clock.h"
 #include "ctl.h"
+#include "letters.h"
 #include "mailbox.h"
 #include "pending.h"
 #include "ratelimit.h"
@@ -42,6 +43,7 @@ struct shard_config {
     uint16_t channel_max;
     bool rfc3489;
     struct limits *limits;
+    struct shard *const *neighbours; /* every worker's, by index, this one's too */
 };
 
 /* ANSWER_IF, for the command behind it. */
@@ -59,10 +61,15 @@ struct shard {
     struct ways ways;
     struct sessions sessions;
     struct streams streams;
-    struct policy *policy; /* never NULL; before Erlang's nobody may be reached */
+    struct policy *policy;         /* never NULL; before Erlang's nobody may be reached */
+    uint32_t policy_number;        /* another with each policy */
+    uint32_t sweep_at, sweep_left; /* places of permissions to hold against it (judge.c) */
     struct listener listeners[LISTENERS_MAX];
     unsigned listeners_used; /* the first so many are in use, or were */
     struct mailbox in, out;
+    struct letters letters;  /* from neighbours */
+    bool wrote[WORKERS_MAX]; /* to which neighbours in this turn: they are woken at its end */
+    bool wrote_any;
     bool rang;        /* something was posted since the doorbell was last rung */
     bool calm;        /* something was posted without haste since then */
     uint64_t ring_at; /* when what was posted without haste is rung for, 0: nothing is */

@@ -50,6 +50,7 @@ struct io_socket {
     const struct io_handler *handler;
     bool wants_dest;   /* report where datagrams were sent to, and obey `from` when sending */
     bool wants_errors; /* report ICMP errors (IP_RECVERR is set); they cost no datagram */
+    bool first;        /* is received from before others are, where receiving had to stop */
     bool whole;        /* what is sent may not be fragmented: how the option stands now */
     bool removing;
     bool armed;

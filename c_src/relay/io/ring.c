@@ -2,27 +2,45 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "log.h"
 
 /* --------------------------------------------------------------------------------- submissions */
 
+void ring_patience(unsigned *refusals, const char *what, int err)
+{
+    if (++*refusals > PATIENT_TRIES)
+        log_fatal("%s: %s, and again %u times; the program ends, for the next to take over", what,
+                  strerror(err), *refusals);
+    if (*refusals > QUICK_TRIES)
+        usleep(1000);
+}
+
+static bool may_pass(int err)
+{
+    return err == EINTR || err == EAGAIN || err == EBUSY || err == ENOMEM;
+}
+
 void ring_submit(struct uring *u)
 {
-    int ret;
-    do
-        ret = io_uring_submit(&u->ring);
-    while (ret == -EINTR || ret == -EAGAIN || ret == -EBUSY ||
-           (ret > 0 && io_uring_sq_ready(&u->ring)));
-    if (ret < 0)
-        log_error("io_uring_submit: %s", strerror(-ret));
+    unsigned refusals = 0;
+    do {
+        int ret = io_uring_submit(&u->ring);
+        if (LIKELY(ret > 0))
+            refusals = 0;
+        else if (ret < 0 && !may_pass(-ret))
+            log_fatal("io_uring_submit: %s", strerror(-ret));
+        else if (io_uring_sq_ready(&u->ring))
+            ring_patience(&refusals, "io_uring_submit", ret ? -ret : EAGAIN);
+    } while (io_uring_sq_ready(&u->ring));
 }
 
 struct io_uring_sqe *ring_sqe(struct uring *u)
 {
     struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
     if (UNLIKELY(!sqe)) {
-        ring_submit(u);
+        ring_submit(u); /* the ring is empty then */
         sqe = io_uring_get_sqe(&u->ring);
     }
     return sqe;

@@ -40,6 +40,8 @@ enum {
     BUFFER_LEN = PAYLOAD_OFFSET + PAYLOAD_MAX,
     STRIDE = (BUFFER_LEN + IO_TAILROOM + 63) / 64 * 64 + 64 * 9,
     SCRATCH_LEN = 256 * 1024,
+    QUICK_TRIES = 16,          /* of what the kernel refuses, without a pause between */
+    PATIENT_TRIES = 16 + 1000, /* and with a millisecond; then it is for good */
 };
 
 _Static_assert(NAME_LEN >= sizeof(struct sockaddr_in6) && NAME_LEN % 8 == 0, "name, then cmsghdr");
@@ -72,6 +74,7 @@ struct slot {
     uint32_t gen;
     uint32_t next_free : 31; /* index + 1 */
     uint32_t waits : 1;      /* stands in rearm */
+    unsigned refusals;       /* of its receive, in a row */
 };
 
 struct uring {
@@ -97,6 +100,7 @@ struct uring {
     uint64_t wake_value;
     bool wake_armed;
     bool streams_armed; /* io.streams is polled */
+    unsigned refusals;  /* turns in a row in which nothing was submitted */
     bool plain_send;    /* the kernel takes an address with IORING_OP_SEND */
 };
 
@@ -107,6 +111,9 @@ static inline struct uring *uring_of(struct io *io)
 
 /* An empty entry of the ring, for which others may be submitted. */
 struct io_uring_sqe *ring_sqe(struct uring *u);
+/* The kernel refused something that is to be tried again: after some refusals in a row the tries
+ * become rarer, and in the end the program gives up, so that another may take over. */
+void ring_patience(unsigned *refusals, const char *what, int err);
 /* Everything in the ring goes to the kernel, without waiting. */
 void ring_submit(struct uring *u);
 

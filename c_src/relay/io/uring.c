@@ -9,7 +9,6 @@
 
 #include "clock.h"
 #include "io_stream.h"
-#include "log.h"
 #include "memory.h"
 #include "uring_recv.h"
 #include "uring_send.h"
@@ -41,8 +40,10 @@ static void submit_and_wait(struct uring *u, uint64_t timeout_ns)
                                    .tv_nsec = (long long)(wait % NS_PER_S)};
     struct io_uring_cqe *cqe;
     int ret = io_uring_submit_and_wait_timeout(&u->ring, &cqe, pace.datagrams, &ts, NULL);
-    if (ret < 0 && ret != -ETIME && ret != -EINTR && ret != -EAGAIN && ret != -EBUSY)
-        log_error("io_uring wait: %s", strerror(-ret));
+    if (LIKELY(!io_uring_sq_ready(&u->ring) && (ret >= 0 || ret == -ETIME || ret == -EINTR)))
+        u->refusals = 0;
+    else
+        ring_patience(&u->refusals, "io_uring wait", ret < 0 ? -ret : EAGAIN);
 }
 
 static void uring_wait(struct io *io, uint64_t timeout_ns)

@@ -36,6 +36,7 @@ int uring_add(struct io *io, struct io_socket *s)
         return -ENOSPC;
     }
     u->slots[index].socket = s;
+    u->slots[index].refusals = 0;
     s->slot = index;
     s->removing = false;
     arm(u, index);
@@ -95,6 +96,7 @@ static void received(struct uring *u, struct io_socket *s, uint8_t *buffer, int 
     const struct io_uring_recvmsg_out *out = (const void *)buffer;
     const void *name = buffer + sizeof(*out);
     struct io_packet p = {.roomy = true, .data = buffer + PAYLOAD_OFFSET};
+    u->slots[s->slot].refusals = 0;
     if (UNLIKELY(res < PAYLOAD_OFFSET || !addr_from_sockaddr(&p.from, name, out->namelen)))
         return;
     struct msghdr control = {.msg_control = buffer + sizeof(*out) + NAME_LEN,
@@ -114,6 +116,23 @@ static struct slot *slot_of(struct uring *u, uint64_t what)
     return slot->socket && (slot->gen & GEN_MASK) == gen ? slot : NULL;
 }
 
+/* Its receive starts again in some later turn. All clients hang on a listener, so that goes before
+ * relayed sockets. */
+static void wait_turn(struct uring *u, uint32_t index)
+{
+    struct slot *slot = &u->slots[index];
+    if (slot->waits)
+        return;
+    slot->waits = true;
+    if (slot->socket->first) {
+        memmove(u->rearm + 1, u->rearm, u->rearm_count * sizeof(u->rearm[0]));
+        u->rearm[0] = index;
+    } else {
+        u->rearm[u->rearm_count] = index;
+    }
+    u->rearm_count++;
+}
+
 /* Cancelled, out of buffers, a datagram without bytes, or an error. After the second and the last
  * kind it waits its turn, for what was wrong may last; after the third it goes on at once. */
 static void ended(struct uring *u, uint32_t index, int res)
@@ -129,15 +148,15 @@ static void ended(struct uring *u, uint32_t index, int res)
         arm(u, index);
         return;
     }
+    if (res != -ENOBUFS && !errqueue_may_hold(-res))
+        ring_patience(&slot->refusals, "receiving", -res);
     if (res == -ENOBUFS)
         u->io.events.on_error(u->io.events.ctx, NULL, ENOBUFS);
     else if (s->wants_errors)
         reports_read(&u->reports, s, NULL);
     else
         u->io.events.on_error(u->io.events.ctx, s, -res);
-    if (!slot->waits)
-        u->rearm[u->rearm_count++] = index;
-    slot->waits = true;
+    wait_turn(u, index);
 }
 
 void uring_on_recv(struct uring *u, const struct io_uring_cqe *cqe)

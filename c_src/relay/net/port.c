@@ -1,8 +1,10 @@
 #include "port.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -11,17 +13,31 @@
 
 enum port_state { PORT_FREE = 0, PORT_LIVE, PORT_HELD };
 
-enum { TRIES_MAX = 128 }; /* ports others may hold before we give up */
+enum {
+    TRIES_MAX = 128,       /* ports others may hold before we give up */
+    DESCRIPTORS_KEPT = 64, /* for what is no relayed socket: listeners, looks at the host */
+};
+
+/* The kernel gives the lowest number that is free, so that a limit of numbers is one of how many.
+ */
+static int descriptors_for_ports(void)
+{
+    struct rlimit l;
+    if (getrlimit(RLIMIT_NOFILE, &l) != 0 || l.rlim_cur > INT_MAX)
+        return INT_MAX;
+    return (int)(l.rlim_cur - MIN(l.rlim_cur / 4, (rlim_t)DESCRIPTORS_KEPT));
+}
 
 void ports_init(struct ports *p, const struct socket_buffers *buffers)
 {
     memset(p, 0, sizeof(*p));
-    p->buffers = *buffers;
+    p->buffers = socket_buffers_relayed(buffers);
+    p->descriptors = descriptors_for_ports();
 }
 
 void ports_buffers(struct ports *p, const struct socket_buffers *buffers)
 {
-    p->buffers = *buffers;
+    p->buffers = socket_buffers_relayed(buffers);
 }
 
 void ports_destroy(struct ports *p)
@@ -204,7 +220,11 @@ static int bind_port(struct ports *p, const struct pool *pool, uint16_t port)
 {
     struct addr a = pool->local;
     a.port = port;
-    return socket_open_relayed(&a, &p->buffers);
+    int fd = socket_open_relayed(&a, &p->buffers);
+    if (fd < p->descriptors)
+        return fd;
+    close(fd);
+    return -EMFILE;
 }
 
 static struct reservation *free_reservation(struct ports *p)

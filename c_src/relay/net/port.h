@@ -49,6 +49,7 @@ struct ports {
     struct reservation reservations[RESERVATIONS_MAX];
     uint32_t reserved;
     struct socket_buffers buffers; /* of relayed sockets */
+    int descriptors;               /* relayed sockets have lower numbers: the rest is kept back */
 };
 
 /* A port taken from a pool with the socket bound to it. */

@@ -52,6 +52,11 @@ static uint32_t get_buffer(int fd, int name)
     return getsockopt(fd, SOL_SOCKET, name, &value, &len) == 0 ? (uint32_t)value / 2 : 0;
 }
 
+struct socket_buffers socket_buffers_relayed(const struct socket_buffers *b)
+{
+    return (struct socket_buffers){MIN(b->receive, (uint32_t)RELAYED_RECEIVE_MAX), b->send};
+}
+
 bool socket_buffers_equal(const struct socket_buffers *a, const struct socket_buffers *b)
 {
     return a->receive == b->receive && a->send == b->send;

@@ -15,6 +15,12 @@ struct socket_buffers {
     uint32_t receive, send;
 };
 
+/* The same for a relayed socket, of which there may be thousands: one client's datagrams need less
+ * room than those of all, and what a flood fills is taken from every UDP socket of the machine
+ * (net.ipv4.udp_mem). */
+enum { RELAYED_RECEIVE_MAX = 512 * 1024 };
+struct socket_buffers socket_buffers_relayed(const struct socket_buffers *b);
+
 bool socket_buffers_equal(const struct socket_buffers *a, const struct socket_buffers *b);
 
 /* Gives an open socket buffers of these sizes, or as much as the kernel allows. */

@@ -51,6 +51,12 @@ static bool release_lost(struct pendings *t, uint64_t now)
     return true;
 }
 
+void pending_sweep(struct pendings *t, uint64_t now)
+{
+    while (release_lost(t, now))
+        ;
+}
+
 struct pending *pending_take(struct pendings *t, const struct flow *f, bool has_session,
                              uint64_t now)
 {

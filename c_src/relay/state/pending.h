@@ -45,6 +45,8 @@ void pendings_destroy(struct pendings *t);
  * are given to others. */
 struct pending *pending_take(struct pendings *t, const struct flow *f, bool has_session,
                              uint64_t now);
+/* Gives up those that have waited for longer than any client does. */
+void pending_sweep(struct pendings *t, uint64_t now);
 uint64_t pending_number(const struct pendings *t, const struct pending *p);
 /* NULL when that request is not pending (any more). */
 struct pending *pending_find(const struct pendings *t, uint64_t number);

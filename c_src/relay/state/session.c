@@ -47,8 +47,10 @@ struct session *session_look_up(struct sessions *t, const struct flow *f)
     table_for_each(n, &t->by_tuple, h)
     {
         struct session *s = container_of(n, struct session, by_tuple);
-        if (flow_equal(&s->flow, f))
-            return *session_recent(t, &f->client) = s;
+        if (!flow_equal(&s->flow, f))
+            continue;
+        flow_learn_link(&s->flow, f);
+        return *session_recent(t, &f->client) = s;
     }
     return NULL;
 }

@@ -74,8 +74,9 @@ struct session {
 struct permission {
     struct table_node by_ip;
     struct session *session;
-    struct addr ip; /* port 0 */
-    uint8_t reach;  /* enum reach; but for REACH_ALL every port must be asked for */
+    struct addr ip;  /* port 0 */
+    uint8_t reach;   /* enum reach; but for REACH_ALL every port must be asked for */
+    uint32_t judged; /* the number of the policy that is from */
     struct timer timer;
     struct list in_session;
 };

@@ -73,6 +73,16 @@ static inline bool flow_equal(const struct flow *a, const struct flow *b)
            a->transport == b->transport;
 }
 
+/* Erlang names clients without the interface that an IPv6 link-local address needs to be sent to:
+ * it is learnt from what comes from there. The first packet of a session finds it by the table. */
+static inline void flow_learn_link(struct flow *to, const struct flow *seen)
+{
+    if (UNLIKELY(seen->client.scope)) {
+        to->client.scope = seen->client.scope;
+        to->server.scope = seen->server.scope;
+    }
+}
+
 /* Keeps a flow beyond the packet it came with: what it leads through stays, as far as it can, until
  * it is dropped. */
 static inline void flow_keep(const struct ways *t, struct flow *to, const struct flow *from)

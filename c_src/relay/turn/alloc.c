@@ -44,7 +44,6 @@ static void close_relayed(struct shard *sh, struct session *s, struct relayed *r
 
 void alloc_end(struct shard *sh, struct session *s, enum gone_reason reason)
 {
-    move_forget(sh, s);
     flow_kept(sh, &s->flow, false);
     session_kill(&sh->sessions, s, reason);
     if (reason == GONE_EXPIRED)
@@ -110,6 +109,7 @@ void alloc_report_gone(struct shard *sh)
             r->pool = NULL;
         }
         if (s->dying && sockets_closed(s)) {
+            move_forget(sh, s);
             post_gone(sh, s);
             session_free(&sh->sessions, s);
         }
@@ -185,6 +185,8 @@ void alloc_create(struct shard *sh, const struct mail_alloc *m)
     created->session = m->session;
     created->status_v4 = m->status[0];
     created->status_v6 = m->status[1];
+    const char *detail = m->err ? strerror(m->err) : "";
+    created->detail = ctl_bytes_of(detail, strlen(detail));
     created->status = make_session(sh, m, &s);
     for (int i = 0; i < 2; i++) {
         const struct port *port = &m->relayed[i];
@@ -206,6 +208,7 @@ void alloc_create(struct shard *sh, const struct mail_alloc *m)
         session_set_timer(&sh->sessions, s);
     if (s && sockets_closed(s)) { /* not one would open */
         created->status = CTL_FULL;
+        move_forget(sh, s);
         flow_kept(sh, &s->flow, false);
         session_kill(&sh->sessions, s, GONE_SOCKET);
         session_free(&sh->sessions, s);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "count.h"
+#include "judge.h"
 
 enum {
     HEADERS_V4 = 20 + 8,
@@ -106,7 +107,7 @@ void forward_channel(struct shard *sh, struct session *s, uint8_t *data, size_t 
         drop(sh, s, CTR_no_channel);
         return;
     }
-    struct permission *perm = channel_permission(&sh->sessions, c, sh->time.now);
+    struct permission *perm = judge_used(sh, channel_permission(&sh->sessions, c, sh->time.now));
     if (!perm) {
         drop(sh, s, CTR_no_permission);
         return;
@@ -124,7 +125,8 @@ void forward_send(struct shard *sh, struct session *s, const struct stun_view *v
         drop(sh, s, CTR_bad_indication);
         return;
     }
-    struct permission *perm = permission_find(&sh->sessions, s, &peer, sh->time.now);
+    struct permission *perm =
+        judge_used(sh, permission_find(&sh->sessions, s, &peer, sh->time.now));
     if (!perm) {
         drop(sh, s, CTR_no_permission);
         return;
@@ -170,8 +172,9 @@ void forward_peer(struct shard *sh, struct relayed *r, struct io_packet *p)
     }
     name_as_advertised(sh, &p->from);
     struct channel *c = channel_by_peer(&sh->sessions, s, &p->from, sh->time.now);
-    if (c ? !channel_permission(&sh->sessions, c, sh->time.now)
-          : !permission_find(&sh->sessions, s, &p->from, sh->time.now)) {
+    struct permission *perm = c ? channel_permission(&sh->sessions, c, sh->time.now)
+                                : permission_find(&sh->sessions, s, &p->from, sh->time.now);
+    if (!judge_used(sh, perm)) {
         drop(sh, s, CTR_no_permission);
         return;
     }
@@ -208,7 +211,7 @@ void forward_icmp(struct shard *sh, struct relayed *r, const struct io_icmp *icm
     if (!session_alive(s, sh->time.now))
         return;
     name_as_advertised(sh, &peer);
-    if (!permission_find(&sh->sessions, s, &peer, sh->time.now)) {
+    if (!judge_used(sh, permission_find(&sh->sessions, s, &peer, sh->time.now))) {
         drop(sh, s, CTR_no_permission);
         return;
     }

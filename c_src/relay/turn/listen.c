@@ -1,9 +1,9 @@
 #include "listen.h"
 
+#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "log.h"
 #include "post.h"
 #include "transports.h"
 
@@ -16,41 +16,52 @@ static void change(struct listener *l, const struct mail_listen *m)
     memcpy(l->realm, m->realm, m->realm_len);
 }
 
-static void add(struct shard *sh, const struct mail_listen *m)
+static struct listener *free_place(struct shard *sh)
 {
     for (size_t i = 0; i < LISTENERS_MAX; i++) {
-        struct listener *l = &sh->listeners[i];
-        if (l->in_use)
+        if (sh->listeners[i].in_use)
             continue;
         sh->listeners_used = MAX(sh->listeners_used, (unsigned)i + 1);
-        *l = (struct listener){
-            .id = m->id,
-            .open = true,
-            .in_use = true,
-            .transport = transport_of(m->transport),
-            .local = m->local,
-            .io = {.fd = m->fd},
-            .end = {.listener = l},
-        };
-        change(l, m);
-        int ret = l->transport->listen(sh, l);
-        if (ret == 0) {
-            way_open(&sh->ways, &l->end); /* there is one for each listener */
-            return;
-        }
-        l->in_use = false;
-        tls_store_release(l->certs);
-        log_error("worker %u cannot listen: %s", sh->config.index, strerror(-ret));
-        break;
+        return &sh->listeners[i];
     }
+    return NULL;
+}
+
+/* 0 or -errno: the descriptor is closed then. */
+static int add(struct shard *sh, const struct mail_listen *m)
+{
+    struct listener *l = free_place(sh);
+    int ret = -ENOSPC;
+    if (!l)
+        goto err;
+    *l = (struct listener){
+        .id = m->id,
+        .open = true,
+        .in_use = true,
+        .transport = transport_of(m->transport),
+        .local = m->local,
+        .io = {.fd = m->fd},
+        .end = {.listener = l},
+    };
+    change(l, m);
+    ret = l->transport->listen(sh, l);
+    if (ret == 0) {
+        way_open(&sh->ways, &l->end); /* there is one for each listener */
+        return 0;
+    }
+    l->in_use = false;
+err:
+    tls_store_release(m->certs);
     close(m->fd);
+    return ret;
 }
 
 void listen_mail(struct shard *sh, const struct mail_listen *m)
 {
     struct listener *l = m->fd < 0 ? shard_listener(sh, m->id) : NULL;
     if (m->fd >= 0) {
-        add(sh, m);
+        struct mail_listened said = {.id = m->id, .worker = sh->config.index, .err = -add(sh, m)};
+        post_mail(sh, MAIL_LISTENED, &said, sizeof(said), NULL, 0, 0);
     } else if (l) {
         change(l, m);
         l->open = true;
@@ -70,15 +81,20 @@ void listen_end(struct shard *sh, uint32_t id)
 void listen_over(struct shard *sh, uint32_t id)
 {
     struct listener *l = shard_listener(sh, id);
-    if (l)
-        l->over = true;
+    if (!l)
+        return;
+    l->open = false; /* it may never have been, where another worker could not */
+    l->over = true;
 }
 
 void listen_close(struct shard *sh)
 {
     for (size_t i = 0; i < sh->listeners_used; i++) {
         struct listener *l = &sh->listeners[i];
-        if (!l->in_use || l->open || l->closing || l->end.holds)
+        if (!l->in_use || l->open || l->closing)
+            continue;
+        pending_sweep(&sh->pending, sh->time.now); /* what Erlang has lost keeps no listener */
+        if (l->end.holds)
             continue;
         if (l->over) {
             l->closing = true;

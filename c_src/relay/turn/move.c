@@ -3,9 +3,10 @@
  * ChannelData from it makes it the only one; until then the old one serves, both ways.
  *
  * The session stays in its worker. If the kernel brings the new client's datagrams to another one,
- * that worker keeps a roamer, which says whose they are, and carries them over by way of the
- * control thread: a detour of one direction of clients that moved. Erlang has seen to it that the
- * mover is the owner, and hears when the move is done.
+ * that worker keeps a roamer, which says whose they are, and hands them over: a detour of one
+ * direction of clients that moved, which waits for nobody but the two. Roamers are set and removed
+ * by way of the control thread, as commands are. Erlang has seen to it that the mover is the owner,
+ * and hears when the move is done.
  */
 #include "move.h"
 
@@ -14,8 +15,6 @@
 #include "count.h"
 #include "forward.h"
 #include "post.h"
-
-enum { CARRY_RESERVE = 2 * MAIL_RESERVE };
 
 /* Listener 0, which there is not, where that is gone. */
 static struct mail_flow pack(const struct shard *sh, const struct flow *f)
@@ -29,6 +28,7 @@ static bool unpack(struct shard *sh, const struct mail_flow *m, struct flow *f)
     return shard_reach(sh, m->listener, m->transport, &m->client, &m->server, f);
 }
 
+/* The caller has asked for room. */
 static void tell_roamer(struct shard *sh, unsigned to, bool add, const struct session *s,
                         const struct flow *f)
 {
@@ -135,8 +135,10 @@ static void take(struct shard *sh, uint64_t session, const struct flow *f, uint8
             return;
         }
     } else if (!flow_equal(&s->flow, f)) {
-        return; /* of a 5-tuple left behind */
+        count(sh, CTR_no_allocation); /* of a 5-tuple left behind */
+        return;
     }
+    flow_learn_link(&s->flow, f);
     if (channel)
         forward_channel(sh, s, data, len);
     else
@@ -154,9 +156,8 @@ bool move_carry(struct shard *sh, const struct flow *f, uint8_t *data, size_t le
         take(sh, r->session, f, data, len);
         return true;
     }
-    struct mail_carry m = {
-        .to = r->home, .session = r->session, .flow = pack(sh, f), .len = (uint32_t)len};
-    if (!post_mail(sh, MAIL_CARRY, &m, sizeof(m), data, len, CARRY_RESERVE))
+    struct mail_carry m = {.session = r->session, .flow = pack(sh, f), .len = (uint32_t)len};
+    if (!post_letter(sh, r->home, MAIL_CARRY, &m, sizeof(m), data, len))
         count(sh, CTR_carry_full);
     return true;
 }
@@ -164,8 +165,10 @@ bool move_carry(struct shard *sh, const struct flow *f, uint8_t *data, size_t le
 void move_carried(struct shard *sh, const struct mail_carry *m, const uint8_t *data)
 {
     struct flow f;
-    if (!m->len || !unpack(sh, &m->flow, &f))
+    if (!unpack(sh, &m->flow, &f)) {
+        count(sh, CTR_carry_full); /* the listener it came in by is gone here */
         return;
+    }
     uint8_t *copy = io_scratch(sh->io, m->len);
     memcpy(copy, data, m->len);
     take(sh, m->session, &f, copy, m->len);

@@ -16,7 +16,7 @@ void move_roamer(struct shard *sh, const struct mail_roam *m);
 /* A message from such a 5-tuple, where it came in, and where it belongs. False: no such 5-tuple. */
 bool move_carry(struct shard *sh, const struct flow *f, uint8_t *data, size_t len);
 void move_carried(struct shard *sh, const struct mail_carry *m, const uint8_t *data);
-/* The session is ending: its 5-tuples are nobody's. */
+/* The session is about to be freed: its 5-tuples are nobody's. There is room to say so. */
 void move_forget(struct shard *sh, struct session *s);
 
 #endif

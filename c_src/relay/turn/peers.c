@@ -1,5 +1,6 @@
 #include "peers.h"
 
+#include "judge.h"
 #include "reply.h"
 
 /* The checks every peer passes before anything is installed for it. */
@@ -14,9 +15,7 @@ static enum ctl_status check_peer(struct shard *sh, struct session *s, const str
 static void permit_one(struct shard *sh, struct session *s, const struct addr *peer,
                        uint64_t deadline)
 {
-    char why_not[POLICY_TEXT_MAX];
-    struct permission *p = permission_set(&sh->sessions, s, peer, deadline);
-    p->reach = (uint8_t)policy_reach(sh->policy, peer, why_not);
+    judge_note(sh, permission_set(&sh->sessions, s, peer, deadline));
 }
 
 static bool room_for(const struct slab *slab, uint32_t n)
@@ -83,20 +82,4 @@ void peers_channel(struct shard *sh, const struct ctl_frame *f)
     char why_not[POLICY_TEXT_MAX] = "";
     enum ctl_status status = s ? bind_channel(sh, s, &f->u.channel, why_not) : CTL_GONE;
     reply(sh, f, f->u.channel.session, status, why_not);
-}
-
-/* Whatever the new lists forbid stops now (threat X16). */
-void peers_policy(struct shard *sh, struct policy *p)
-{
-    char why_not[POLICY_TEXT_MAX];
-    policy_drop(sh->policy);
-    sh->policy = p;
-    for (uint32_t i = 0; i < sh->sessions.permission_slab.touched; i++) {
-        struct permission *perm = slab_at(&sh->sessions.permission_slab, i);
-        if (!perm->by_ip.link)
-            continue; /* free */
-        perm->reach = (uint8_t)policy_reach(p, &perm->ip, why_not);
-        if (perm->reach == REACH_NONE)
-            permission_remove(&sh->sessions, perm);
-    }
 }

@@ -36,6 +36,7 @@ static int udp_listen(struct shard *sh, struct listener *l)
 {
     static const struct io_handler handler = {.on_packet = on_packet, .on_closed = on_closed};
     l->io.handler = &handler;
+    l->io.first = true;
     l->io.wants_dest = addr_is_any(&l->local);
     return io_add(sh->io, &l->io);
 }

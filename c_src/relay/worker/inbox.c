@@ -4,10 +4,10 @@
 
 #include "alloc.h"
 #include "command.h"
+#include "judge.h"
 #include "listen.h"
 #include "mail.h"
 #include "move.h"
-#include "peers.h"
 #include "post.h"
 
 /* Each gets what follows the first byte. Mail lies at odd addresses: it is copied before it is
@@ -29,6 +29,8 @@ static bool listener(struct shard *sh, const uint8_t *data, uint32_t len)
 {
     const struct mail_listen m = listen_in(data);
     (void)len;
+    if (!post_has_room(sh))
+        return false;
     listen_mail(sh, &m);
     return true;
 }
@@ -54,7 +56,7 @@ static struct policy *policy_in(const uint8_t *data)
 static bool policy(struct shard *sh, const uint8_t *data, uint32_t len)
 {
     (void)len;
-    peers_policy(sh, policy_in(data));
+    judge_policy(sh, policy_in(data));
     return true;
 }
 
@@ -102,16 +104,23 @@ static bool (*const readers[])(struct shard *sh, const uint8_t *data, uint32_t l
     [MAIL_MOVE] = move,   [MAIL_ROAM] = roam,       [MAIL_CARRY] = carry, [MAIL_OVER] = over,
 };
 
-bool inbox_read(struct shard *sh)
+static bool read_box(struct shard *sh, struct mailbox *box)
 {
     uint32_t len;
     const uint8_t *record;
-    while ((record = mailbox_peek(&sh->in, &len))) {
+    while ((record = mailbox_peek(box, &len))) {
         if (!readers[record[0]](sh, record + 1, len - 1))
             return false;
-        mailbox_consume(&sh->in);
+        mailbox_consume(box);
     }
     return true;
+}
+
+/* Letters need no room anywhere, and wait for nothing that does. */
+bool inbox_read(struct shard *sh)
+{
+    read_box(sh, &sh->letters.box);
+    return read_box(sh, &sh->in);
 }
 
 /* A policy and certificates that lie in the box are nobody's yet; descriptors end with the program.

@@ -1,5 +1,6 @@
 /*
- * The mail a worker gets, opened: each kind goes to the room that carries it out, by a table.
+ * The mail and letters a worker gets, opened: each kind goes to the room that carries it out, by a
+ * table.
  */
 #ifndef MEERKAT_INBOX_H
 #define MEERKAT_INBOX_H

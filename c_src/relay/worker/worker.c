@@ -9,16 +9,19 @@
 #include "conn.h"
 #include "count.h"
 #include "inbox.h"
+#include "judge.h"
 #include "listen.h"
+#include "post.h"
 
-/* With nothing to sweep there is nothing to wake for; this is only a bound on surprises. */
-#define SLEEP_MAX_NS (60 * NS_PER_S)
+/* With nothing to sweep there is nothing to wake for but to show that it can (stalls.c). */
+#define SLEEP_MAX_NS (NS_PER_S * CLOCK_SPEED)
 
 int worker_init(struct worker *w, const struct shard_config *shard,
                 const struct worker_config *config, struct clock_time start)
 {
     memset(w, 0, sizeof(*w));
     w->config = *config;
+    atomic_init(&w->turned, start.now);
     return shard_init(&w->shard, shard, start);
 }
 
@@ -63,6 +66,7 @@ static void publish(struct worker *w, bool read_all)
 {
     const struct sessions *t = &w->shard.sessions;
     publish_io(&w->shard);
+    atomic_store_explicit(&w->turned, w->shard.time.now, memory_order_relaxed);
     atomic_store(&w->starved, !read_all || !list_empty(&t->gone));
     atomic_store_explicit(&w->sessions_live, t->session_slab.live, memory_order_relaxed);
     atomic_store_explicit(&w->peers_live, t->permission_slab.live, memory_order_relaxed);
@@ -96,11 +100,12 @@ void worker_turn(struct worker *w)
     bool read_all = inbox_read(sh);
     timers_run(&sh->sessions.timers, sh->time.now);
     conn_flush_all(sh);
+    judge_sweep(sh);
     alloc_report_gone(sh);
     listen_close(sh);
     publish(w, read_all);
+    post_wake(sh);
     ring(w);
-    atomic_store(&w->asked, 0);
 }
 
 /* ---------------------------------------------------------------------------------- the thread */
@@ -111,8 +116,11 @@ struct start {
     int result;
 };
 
-static uint64_t sleep_ns(const struct shard *sh)
+uint64_t worker_sleep_ns(const struct worker *w)
 {
+    const struct shard *sh = &w->shard;
+    if (sh->sweep_left)
+        return 0;
     uint64_t sleep = MIN(timers_sleep(&sh->sessions.timers, sh->time.now), SLEEP_MAX_NS);
     if (!sh->ring_at)
         return sleep;
@@ -132,7 +140,7 @@ static void *run(void *arg)
     if (ret)
         return NULL;
     while (!atomic_load(&w->stopping)) {
-        io_wait(sh->io, sleep_ns(sh));
+        io_wait(sh->io, worker_sleep_ns(w));
         sh->time = clock_read();
         worker_turn(w);
     }

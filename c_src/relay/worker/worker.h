@@ -22,10 +22,9 @@ struct worker_config {
 struct worker {
     struct shard shard;
     struct worker_config config;
-    _Atomic bool starved;  /* work waits for room on the way out: wake when there is some */
-    _Atomic bool stopping; /* set by the control thread, then a wake */
-    /* For a turn, by the control thread, at this time; 0 since it had one. */
-    _Atomic uint64_t asked;
+    _Atomic bool starved;    /* work waits for room on the way out: wake when there is some */
+    _Atomic bool stopping;   /* set by the control thread, then a wake */
+    _Atomic uint64_t turned; /* when it did last: at least once a second */
     _Atomic uint32_t connections_live;
     _Atomic uint64_t cells_live;
     _Atomic uint32_t sessions_live, peers_live, requests_live;
@@ -46,6 +45,9 @@ struct io_events worker_events(struct worker *w);
 
 /* One turn but for the waiting: mail, packets, sweeping, doorbell. */
 void worker_turn(struct worker *w);
+
+/* How long it may wait before its next turn, should nothing come. */
+uint64_t worker_sleep_ns(const struct worker *w);
 
 /* Control thread: rings the worker. */
 static inline void worker_wake(struct worker *w)

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -303,6 +304,63 @@ static void a_group_shares_its_port_with_nobody(void)
     close(fds[1]);
 }
 
+static int receive_buffer(int fd)
+{
+    int bytes = 0;
+    socklen_t len = sizeof(bytes);
+    CHECK_EQ(getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, &len), 0);
+    return bytes / 2; /* the kernel doubles it */
+}
+
+/* 550 flooded ports with 8 MiB each were all the memory the machine has for UDP. */
+static void a_relayed_socket_holds_no_more_than_a_client_needs(void)
+{
+    struct port p[2];
+    uint64_t token;
+    start(21100, 21103);
+    ports_buffers(&ports, &(struct socket_buffers){.receive = 64 << 20, .send = 1 << 16});
+    CHECK_EQ(ports_take(&ports, 1, ADDR_V4, 0, PORT_ANY, 0, &p[0], &token), 0);
+    CHECK(receive_buffer(p[0].fd) > 0 && receive_buffer(p[0].fd) <= RELAYED_RECEIVE_MAX);
+    ports_buffers(&ports, &(struct socket_buffers){.receive = 100000});
+    CHECK_EQ(ports_take(&ports, 1, ADDR_V4, 0, PORT_ANY, 0, &p[1], &token), 0);
+    CHECK_EQ(receive_buffer(p[1].fd), 100000);
+    close(p[0].fd);
+    close(p[1].fd);
+    ports_destroy(&ports);
+}
+
+/* Whatever allocations take, a listener can be opened and the host looked at. */
+static void descriptors_are_kept_back_for_what_is_no_relayed_socket(void)
+{
+    struct rlimit before, few = {0};
+    struct addr local;
+    struct port p[200];
+    uint64_t token;
+    unsigned n = 0;
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+    few.rlim_cur = 128;
+    few.rlim_max = before.rlim_max;
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+    ports_init(&ports, &(struct socket_buffers){0});
+    CHECK(addr_parse(&local, test_loopback(), 0));
+    CHECK_EQ(ports_add(&ports, 1, &local, &local, 40000, 40999), 0);
+    int ret;
+    while ((ret = ports_take(&ports, 1, ADDR_V4, 0, PORT_ANY, 0, &p[n], &token)) == 0 && n < 199)
+        n++;
+    CHECK_EQ(ret, -EMFILE);
+    CHECK(n > 64 && n <= 96);
+    CHECK_EQ(ports_free(&ports), 1000 - n); /* the port that could not be had is free */
+    int more[32];
+    for (unsigned i = 0; i < 32; i++)
+        CHECK((more[i] = socket_open_relayed(&local, NULL)) >= 0);
+    for (unsigned i = 0; i < 32; i++)
+        close(more[i]);
+    while (n-- > 0)
+        close(p[n].fd);
+    ports_destroy(&ports);
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+}
+
 #define RUN(f) (test_begin(#f), f())
 
 int main(void)
@@ -319,5 +377,7 @@ int main(void)
     RUN(an_address_that_is_away_is_the_last_to_be_tried);
     RUN(clients_are_spread_as_computed);
     RUN(a_group_shares_its_port_with_nobody);
+    RUN(a_relayed_socket_holds_no_more_than_a_client_needs);
+    RUN(descriptors_are_kept_back_for_what_is_no_relayed_socket);
     return test_end("port");
 }

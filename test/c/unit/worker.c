@@ -1095,14 +1095,14 @@ static void m5_a_client_that_lands_at_another_worker_is_carried(void)
     kit_from_client(&k, buf, len);
     CHECK(nothing_sent());
     uint32_t mail_len;
-    const uint8_t *record = mailbox_peek(&k.worker.shard.out, &mail_len);
+    struct mailbox *letters = &k.neighbour.letters.box;
+    const uint8_t *record = mailbox_peek(letters, &mail_len);
     CHECK(record && record[0] == MAIL_CARRY);
     memcpy(&carry, record + 1, sizeof(carry));
-    CHECK_EQ(carry.to, 1);
     CHECK_EQ(carry.session, 7);
     CHECK_EQ(carry.len, len);
     CHECK_MEM(record + 1 + sizeof(carry), buf, len);
-    mailbox_consume(&k.worker.shard.out);
+    mailbox_consume(letters);
     roam.add = false;
     move_roamer(&k.worker.shard, &roam);
     kit_from_client(&k, buf, len);
@@ -1150,6 +1150,7 @@ static void x104_a_later_move_replaces_the_pending_one(void)
     CHECK(nothing_sent());
     struct ctl_frame del = {.code = CTL_ALLOC_DELETE, .u.alloc_delete = {.session = ID}};
     kit_command(&k, &del);
+    kit_turn(&k, 0); /* the socket is closed, the session goes */
     CHECK_EQ(k.worker.shard.roamers.by_tuple.count, 0);
     kit_stop(&k);
 }
@@ -1340,6 +1341,46 @@ static void whoever_waits_for_an_answer_keeps_the_listener(void)
     kit_stop(&k);
 }
 
+/* Erlang has lost it: the client gave up long ago. */
+static void a_request_that_is_lost_keeps_no_listener(void)
+{
+    kit_start(&k);
+    asked();
+    struct ctl_frame f = {.code = CTL_UNLISTEN, .u.unlisten = {.listener = 1}};
+    kit_command(&k, &f);
+    kit_turn(&k, 9000);
+    CHECK(!kit_listener_idle(&k, 1));
+    kit_turn(&k, 2000);
+    CHECK(kit_listener_idle(&k, 1));
+    kit_stop(&k);
+}
+
+/* Erlang knows addresses without their link. */
+static void link_local_clients_are_sent_to_on_their_link(void)
+{
+    kit_start(&k);
+    CHECK(addr_parse(&k.client, "fe80::9", 5000));
+    struct session *s = kit_allocate(&k, ID, true, false, 600000);
+    k.client.scope = 3;
+    CHECK_EQ(kit_channel(&k, ID, 0x4001, &k.peer, 600000, 300000), CTL_OK);
+    kit_from_client(&k, buf, channel_data(buf, 0x4001, "x"));
+    CHECK(took(&sent));
+    kit_from_peer(&k, &s->relayed[0], &k.peer, "y", 1);
+    CHECK(took(&sent) && addr_equal(&sent.to, &k.client));
+    CHECK_EQ(sent.to.scope, 3);
+
+    /* Nor where it moves to. */
+    CHECK(addr_parse(&k.client, "fe80::10", 5000));
+    CHECK_EQ(kit_move(&k, ID, 0), CTL_OK);
+    k.client.scope = 4;
+    kit_from_client(&k, buf, channel_data(buf, 0x4001, "x"));
+    CHECK(took(&sent));
+    kit_from_peer(&k, &s->relayed[0], &k.peer, "y", 1);
+    CHECK(took(&sent) && addr_equal(&sent.to, &k.client));
+    CHECK_EQ(sent.to.scope, 4);
+    kit_stop(&k);
+}
+
 #define RUN(f) (test_begin(#f), f())
 
 int main(void)
@@ -1390,5 +1431,7 @@ int main(void)
     RUN(full_tables_say_so);
     RUN(an_unlistened_listener_serves_its_sessions_to_the_end);
     RUN(whoever_waits_for_an_answer_keeps_the_listener);
+    RUN(a_request_that_is_lost_keeps_no_listener);
+    RUN(link_local_clients_are_sent_to_on_their_link);
     return test_end("worker");
 }
