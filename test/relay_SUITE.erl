@@ -558,6 +558,8 @@ next_bridge_is_told_all(Config) ->
     {0, {bucket, #{bucket := Bucket, bytes_per_s := 5000}}} = any_command(Again),
     {Ref3, {policy, _}} = any_command(Again),
     reply(Again, Ref3, ok),
+    {Streams, {streams, _}} = any_command(Again),
+    reply(Again, Streams, ok),
     {Ref4, {listen, Listen}} = any_command(Again),
     listening(Again, Ref4, Listen, {{127, 0, 0, 1}, 3478}),
     {Ref5, {alloc_create, #{session := Session, bucket := Bucket, port_v4 := 50000}}} =
@@ -596,6 +598,8 @@ stats(Config) ->
     tell(Bridge, Ref, {stats_reply, #{workers => 2, io_backend => 2, sessions => 3, peers => 4,
                                       requests => 6, mail_in => 7, mail_out => 8, stalled_ms => 9,
                                       ports_free => 5,
+                                      connections => 9, handshakes => 10, queued => 11,
+                                      queue_age_us => 12,
                                       pools => <<1:32, 2:32, 9:32, 3:32>>,
                                       counters => Counters}}),
     receive
@@ -603,6 +607,7 @@ stats(Config) ->
             #{relay := {ok, Stats}} = Info,
             ?assertMatch(#{workers := 2, io_backend := epoll, sessions := 3, peers := 4,
                            ports_free := 5, requests := 6, mail_in := 7, mail_out := 8,
+                           connections := 9, handshakes := 10, queued := 11, queue_age_us := 12,
                            pools := #{1 := 2, 9 := 3},
                            counters := #{client_packets := 1, client_bytes := 2}}, Stats)
     end.
