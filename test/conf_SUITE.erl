@@ -55,7 +55,7 @@ places(_Config) ->
 
 faults(_Config) ->
     [?assertEqual({error, {<<"string">>, Line, Reason}}, meerkat_conf_nif:read_string(Text))
-     || {Text, Line, Reason} <- [{"a = 1;\nb = = 2", 2, <<"syntax error">>},
+     || {Text, Line, Reason} <- [{"a = 1;\nb = = 2", 2, syntax("b")},
                                  {"a = 1;\n\na = 1", 3, <<"duplicate setting name">>},
                                  {"a = 9223372036854775808", 1, <<"integer out of range">>},
                                  {"a = 1e999", 1, <<"number out of range">>},
@@ -64,6 +64,11 @@ faults(_Config) ->
                                  {<<"a = 1;", 0>>, 0, <<"holds a NUL byte">>},
                                  {lists:duplicate(1 bsl 20 + 1, $ ), 0,
                                   <<"more than 1048576 bytes">>}]].
+
+%% What was read there, never a value, and what may be.
+syntax(At) ->
+    <<"syntax error at \"", (list_to_binary(At))/binary, "\", or before it: a setting is name = value; "
+      "and a value is a number, true, false, a text in \"quotes\", a list ( , ) or a group { }">>.
 
 %% iodata is text; anything else is a mistake of the caller.
 text(_Config) ->
@@ -90,7 +95,7 @@ include(Config) ->
                        {[<<"c">>], 1, #{file => Main, line => 3}}]},
                  meerkat_conf_nif:read(Main)),
     B = write(Config, "sub/b.conf", "\n\n\n= 1;\n"),
-    ?assertEqual({error, {B, 4, <<"syntax error">>}}, meerkat_conf_nif:read(Main)),
+    ?assertEqual({error, {B, 4, syntax("=")}}, meerkat_conf_nif:read(Main)),
     ok = file:delete(B),
     {error, {Main, 2, Reason}} = meerkat_conf_nif:read(Main),
     ?assertNotEqual(nomatch, binary:match(Reason, B)).

@@ -11,7 +11,7 @@
          lists_in_both_sources/1, values_become_terms/1, names_and_passwords_are_prepared/1,
          a_file_may_be_named_by_a_variable/1]).
 -export([wrong_variables/1, wrong_settings/1, wrong_together/1, discovery/1,
-         discovery_that_cannot_be/1, all_mistakes_at_once/1,
+         discovery_that_cannot_be/1, all_mistakes_at_once/1, all_mistakes_of_a_list/1,
          a_mistake_in_the_file_counts_though_overridden/1, broken_files/1, unknown_keys/1,
          any_text_is_survived/1, errors_are_one_line/1]).
 -export([every_secret_may_lie_in_a_file/1, kubernetes_sets_ports/1, bounds_are_the_relays/1,
@@ -568,6 +568,30 @@ all_mistakes_at_once(Config) ->
     ?assertMatch([_, _, _, _], Mistakes),
     [?assertMatch({match, _}, re:run(lists:join("\n", Mistakes), Part))
      || Part <- ["listen_prot", "max_lifetime", "MIN_PORT", "MONGOOSEICE_TCP_ENABLED"]].
+
+%% Lists of values and of groups, fields of a group, files of users, both variables of a user.
+all_mistakes_of_a_list(Config) ->
+    File = file(Config, "denied_peers = ( \"10.0.0.1/8\", \"10.0.0.0/8\",\n \"x\",\n { a = 1; } );\n"
+                        "users = ( { name = \"a\"; },\n { name = \"b\"; key = \"z\"; passwort = 1; },\n"
+                        " { name = \"c\"; key = \"z\"; } );\n"
+                        "relays = ( { min_port = 0; max_port = 0; } );\n"),
+    Expected = [{1, "\"10.0.0.1/8\""}, {2, "\"x\""}, {3, "a group"},
+                {5, "a list where key is"}, {5, "a group with \"passwort\""}, {6, "a list where key is"},
+                {7, "a list where min_port is"}, {7, "a list where max_port is"},
+                {7, "a group without ip"}],
+    {error, Mistakes} = load(File, []),
+    ?assertEqual({length(Expected), Mistakes}, {length(Mistakes), Mistakes}),
+    [?assertMatch({_, _, [_ | _]},
+                  {Line, Part, [M || M <- Mistakes, string:find(M, ":" ++ integer_to_list(Line) ++ ": ") =/= nomatch,
+                                     string:find(M, " is " ++ Part) =/= nomatch]})
+     || {Line, Part} <- Expected],
+    {error, [Text]} = load([{"DENIED_PEERS", "10.0.0.0/8,x,10.0.0.1/8," ++
+                             lists:append(lists:duplicate(20, "y,"))}]),
+    ?assertMatch({_, {match, _}},
+                 {Text, re:run(Text, "^DENIED_PEERS is \"x\", \"10.0.0.1/8\", .* and 15 more; it")}),
+    Users = file(Config, "users = ( { name = \"a\"; key = \"z\"; },\n { name = \"b\"; key = \"z\"; } );\n"),
+    {error, [_, _] = Both} = meerkat_config_users:read(list_to_binary(Users)),
+    one_line_each(Both).
 
 a_mistake_in_the_file_counts_though_overridden(Config) ->
     File = file(Config, "listen_port = 70000;"),

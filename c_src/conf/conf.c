@@ -13,6 +13,8 @@
 
 #include "source.h"
 
+enum { NAME_SHOWN_MAX = 40 };
+
 struct walk {
     const struct source *s;
     conf_visit *visit; /* NULL: only look whether all can be visited */
@@ -75,6 +77,48 @@ static bool walk_group(struct walk *w, const config_setting_t *group)
     return ok;
 }
 
+static const char *after_blanks(const char *at)
+{
+    return at + strspn(at, " \t\r");
+}
+
+/* What line number `line` of the text begins with, as far as it may be shown: the name of a
+ * setting, or a single sign. A value is never shown, it may be a secret that lacks its quotes. */
+static void begins_with(const struct source *s, unsigned line, char *buf, size_t cap)
+{
+    const char *at = s->text, *end;
+    int len;
+
+    snprintf(buf, cap, " here");
+    for (unsigned i = 1; at && i < line; i++) {
+        at = strchr(at, '\n');
+        at = at ? at + 1 : NULL;
+    }
+    if (!at)
+        return;
+    at = after_blanks(at);
+    end = at + strspn(at, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-*");
+    len = (int)(end - at);
+    if (len > 0 && len <= NAME_SHOWN_MAX && strchr("=:", *after_blanks(end)) && *after_blanks(end))
+        snprintf(buf, cap, " at \"%.*s\"", len, at);
+    else if (len == 0 && *at && strchr("=:;,(){}[]", *at))
+        snprintf(buf, cap, " at \"%c\"", *at);
+}
+
+/* libconfig finds a fault where it cannot read on, which may be behind where it was made. */
+static bool syntax_error(const struct source *s, unsigned joined)
+{
+    char at[NAME_SHOWN_MAX + 8];
+    unsigned line;
+    const char *file = source_find(s, joined, &line);
+
+    begins_with(s, joined, at, sizeof(at));
+    return conf_fail(s->err, file, line,
+                     "syntax error%s, or before it: a setting is name = value; and a value is a "
+                     "number, true, false, a text in \"quotes\", a list ( , ) or a group { }",
+                     at);
+}
+
 static bool parse(struct source *s, conf_visit *visit, void *ctx)
 {
     config_t config;
@@ -86,8 +130,12 @@ static bool parse(struct source *s, conf_visit *visit, void *ctx)
     config_set_include_dir(&config, "/dev/null");
     ok = config_read_string(&config, s->text);
     if (!ok) {
-        const char *file = source_find(s, (unsigned)config_error_line(&config), &line);
-        conf_fail(s->err, file, line, "%s", config_error_text(&config));
+        unsigned joined = (unsigned)config_error_line(&config);
+        const char *file = source_find(s, joined, &line);
+        if (strcmp(config_error_text(&config), "syntax error") == 0)
+            syntax_error(s, joined);
+        else
+            conf_fail(s->err, file, line, "%s", config_error_text(&config));
     } else {
         struct walk look = {.s = s}, w = {.s = s, .visit = visit, .ctx = ctx};
         ok = walk_group(&look, config_root_setting(&config)) &&

@@ -49,7 +49,8 @@ options(_) ->
 serve(Options, Config, Warnings) ->
     ok = meerkat_log:start(Config),
     _ = [logger:warning("~ts", [Warning]) || Warning <- Warnings],
-    case meerkat:start_only_server(?SERVER, Config) of
+    Start = fun() -> meerkat:start_only_server(?SERVER, Config) end,
+    case meerkat_log:without_start_errors(Start) of
         {ok, _} ->
             ok = meerkat_admin:loaded(?SERVER, Options),
             ok = meerkat_signals:take_over(?SERVER),
@@ -59,8 +60,18 @@ serve(Options, Config, Warnings) ->
             _ = meerkat_log:flush(),
             ok;
         {error, Reason} ->
+            not_started(meerkat:format_error(Reason))
+    end.
+
+%% Once: as a line of the log, in its form, unless the level keeps errors out.
+not_started(Sentence) ->
+    case logger:allow(error, ?MODULE) of
+        true ->
+            ok = logger:error("~ts", [Sentence]),
             _ = meerkat_log:flush(),
-            give_up(1, [meerkat:format_error(Reason)])
+            halt(1);
+        false ->
+            give_up(1, [Sentence])
     end.
 
 %% The node is the server's: it ends with it, unless it is ending anyway.

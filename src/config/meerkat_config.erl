@@ -233,7 +233,7 @@ resolve(Env, Leaves) ->
     lists:foldl(
         fun(#{key := Key} = Row, {Resolved, Errors}) ->
             Found = [from_env(Row, Env), from_file(Row, Leaves)],
-            Mistakes = [Mistake || {error, Mistake} <- Found],
+            Mistakes = lists:append([Those || {error, Those} <- Found]),
             [First | _] = [Value || {ok, Value} <- Found] ++ [from_defaults(Row, Env)],
             {Resolved#{Key => First}, Errors ++ Mistakes}
         end,
@@ -248,16 +248,14 @@ from_env(#{key := users, env := [Name, Password]}, Env) ->
             none;
         {User, Text} when User =:= none; Text =:= none ->
             Missing = case User of none -> Name; _ -> Password end,
-            {error, [hd([Name, Password] -- [Missing]), " is set, but ", Missing, " is not"]};
+            {error, [[hd([Name, Password] -- [Missing]), " is set, but ", Missing, " is not"]]};
         {User, Text} ->
             Proof = from_text(password, Password, Text),
             case {from_text({opaque_string, 508}, Name, User), Proof} of
                 {{ok, {Known, _}}, {ok, {Proven, _}}} ->
                     {ok, {#{Known => {password, Proven}}, {env, Name}}};
-                {{error, Mistake}, _} ->
-                    {error, Mistake};
-                {_, {error, Mistake}} ->
-                    {error, Mistake}
+                {OfUser, OfProof} ->
+                    {error, lists:append([Those || {error, Those} <- [OfUser, OfProof]])}
             end
     end;
 from_env(#{type := Type, env := Names}, Env) ->
@@ -270,16 +268,16 @@ from_text({list, Type}, _, {lines, Variable, Lines}) ->
     case [Failure || Line <- Lines,
                      {error, Failure} <- [meerkat_config_value:parse_text(Type, Line)]] of
         [] -> {ok, {Lines, {env, Variable}}};
-        [Failure | _] -> {error, mistake(Variable, Failure)}
+        Failures -> {error, [mistake(Variable, Failure) || Failure <- Failures]}
     end;
 from_text(Type, _, {lines, Variable, [Line]}) ->
     from_text(Type, Variable, Line);
 from_text(Type, _, {lines, Variable, _}) ->
-    {error, mistake(Variable, {"a file of several lines", meerkat_config_value:allowed(Type)})};
+    {error, [mistake(Variable, {"a file of several lines", meerkat_config_value:allowed(Type)})]};
 from_text(Type, Name, Text) ->
     case meerkat_config_value:parse_text(Type, Text) of
         {ok, Value} -> {ok, {Value, {env, Name}}};
-        {error, Failure} -> {error, mistake(Name, Failure)}
+        {error, Failure} -> {error, [mistake(Name, Failure)]}
     end.
 
 from_file(#{key := Key, type := Type}, Leaves) ->
@@ -288,7 +286,9 @@ from_file(#{key := Key, type := Type}, Leaves) ->
         #{Name := Found} ->
             case meerkat_config_value:parse_leaves(Type, Found) of
                 {ok, Value} -> {ok, {Value, {file, element(3, hd(Found))}}};
-                {error, Failure, Place} -> {error, mistake([at(Place), ": ", Name], Failure)}
+                {error, Failures} ->
+                    {error, [mistake([at(Place), ": ", Name], Failure)
+                             || {Failure, Place} <- Failures]}
             end;
         #{} ->
             none
@@ -355,8 +355,8 @@ derive(#{users_file := {File, _}} = Resolved, Host, Warnings) when File =/= unde
     case {meerkat_config_users:read(File), derived(Resolved, Host, Warnings)} of
         {{ok, Added}, {ok, Config, All}} -> {ok, Config#{added_users => Added}, All};
         {{ok, _}, {error, Mistakes}} -> {error, Mistakes};
-        {{error, Mistake}, {ok, _, _}} -> {error, [Mistake]};
-        {{error, Mistake}, {error, Mistakes}} -> {error, Mistakes ++ [Mistake]}
+        {{error, Mistakes}, {ok, _, _}} -> {error, Mistakes};
+        {{error, OfFile}, {error, Mistakes}} -> {error, Mistakes ++ OfFile}
     end;
 derive(Resolved, Host, Warnings) ->
     derived(Resolved, Host, Warnings).

@@ -63,18 +63,18 @@ secret_field(Field, {list, secret}) -> [{Field, several}];
 secret_field(Field, Type) when Type =:= password; Type =:= key -> [{Field, one}];
 secret_field(_, _) -> [].
 
-%% A value as a file gives it: the scalars found below its key. What failed comes with its place.
+%% A value as a file gives it: the scalars found below its key. All that failed, each with its place.
 -spec parse(type(), [meerkat_config_value:leaf(), ...]) ->
     {ok, meerkat_config_value:value()}
-    | {error, meerkat_config_value:failure(), meerkat_config_value:place()}.
+    | {error, [{meerkat_config_value:failure(), meerkat_config_value:place()}, ...]}.
 parse(Type, [{[], empty_list, Place}]) ->
-    finish(Type, [], Place);
+    finished(Type, [], Place);
 parse(Type, [{_, _, First} | _] = Leaves) ->
     Indexed = maps:groups_from_list(fun index/1, Leaves),
     Parsed = [group(Type, Group) || {_, Group} <- lists:sort(maps:to_list(Indexed))],
-    case [Failed || Failed <- Parsed, element(1, Failed) =:= error] of
-        [Failed | _] -> Failed;
-        [] -> finish(Type, [Group || {ok, Group} <- Parsed], First)
+    case lists:append([Failures || {error, Failures} <- Parsed]) of
+        [] -> finished(Type, [Group || {ok, Group} <- Parsed], First);
+        Failures -> {error, Failures}
     end.
 
 index({[Index | _], _, _}) -> Index;
@@ -86,12 +86,13 @@ group(Type, [{_, _, Place} | _] = Leaves) ->
     Fields = [field(Type, Name, below(Name, Leaves)) || Name <- in_order(Names)],
     Group = maps:from_list([{binary_to_atom(Name), Value} || {ok, Name, Value} <- Fields]),
     Missing = [F || {F, _, required} <- fields(Type), not lists:member(F, Names)],
-    case {[Failed || {error, _, _} = Failed <- Fields], Strange, Missing} of
-        {_, [{_, _, At} | _], _} -> {error, {<<"something else">>, allowed(Type)}, At};
-        {[Failed | _], [], _} -> Failed;
-        {[], [], [Field | _]} ->
-            {error, {[<<"a group without ">>, Field], allowed(Type)}, Place};
-        {[], [], []} -> {ok, Group#{place => Place}}
+    Failures = [{{<<"something else">>, allowed(Type)}, At} || {_, _, At} <- Strange]
+        ++ lists:append([Failed || {error, Failed} <- Fields])
+        ++ [{{[<<"a group without ">>, Field], allowed(Type)}, Place}
+            || Strange =:= [], Field <- Missing],
+    case Failures of
+        [] -> {ok, Group#{place => Place}};
+        _ -> {error, Failures}
     end.
 
 is_member([Index, Name | _]) -> is_integer(Index) andalso is_binary(Name);
@@ -108,48 +109,49 @@ field(Type, Name, [{_, _, Place} | _] = Leaves) ->
         {_, FieldType, _} ->
             case meerkat_config_value:parse_leaves(FieldType, Leaves) of
                 {ok, Value} -> {ok, Name, Value};
-                {error, {Shown, Allowed}, At} ->
-                    {error, {where(Name, Shown), where(Name, Allowed)}, At}
+                {error, Failures} ->
+                    {error, [{{where(Name, Shown), where(Name, Allowed)}, At}
+                             || {{Shown, Allowed}, At} <- Failures]}
             end;
         false ->
             Quoted = meerkat_config_value:quote(Name),
-            {error, {[<<"a group with ">>, Quoted], allowed(Type)}, Place}
+            {error, [{{[<<"a group with ">>, Quoted], allowed(Type)}, Place}]}
     end.
 
 where(Field, Is) ->
     [<<"a list where ">>, Field, <<" is ">>, Is].
 
 %% What holds for all groups together, and what they become.
-finish(users, Groups, Place) ->
-    Names = [Name || #{name := Name} <- Groups],
-    Users = [{Name, How} || #{name := Name} = Group <- Groups, How <- proof(Group)],
-    case {[At || #{place := At} = G <- Groups, proof(G) =:= []], Names -- lists:usort(Names)} of
-        {[], []} ->
-            {ok, maps:from_list(Users)};
-        {[], [Twice | _]} ->
-            Quoted = meerkat_config_value:quote(Twice),
-            {error, {[Quoted, <<" twice">>], allowed(users)}, Place};
-        {[At | _], _} ->
-            {error, {<<"a group without password and key, or with both">>, allowed(users)}, At}
-    end;
-finish(listeners, Groups, _) ->
-    {ok, [maps:merge(#{ip => any}, Group) || Group <- Groups]};
-finish(realms, Groups, Place) ->
-    Names = [Name || #{name := Name} <- Groups],
-    case Names -- lists:usort(Names) of
-        [] ->
-            {ok, Groups};
-        [Twice | _] ->
-            Quoted = meerkat_config_value:quote(Twice),
-            {error, {[Quoted, <<" twice">>], allowed(realms)}, Place}
-    end;
-finish(relays, Groups, _) ->
-    Mixed = [At || #{ip := Ip, advertised := Told, place := At} <- Groups,
-                   tuple_size(Ip) =/= tuple_size(Told)],
-    case Mixed of
-        [] -> {ok, [relay(Group) || Group <- Groups]};
-        [At | _] -> {error, {<<"a group with addresses of two families">>, allowed(relays)}, At}
+finished(Type, Groups, Place) ->
+    case [{{Shown, allowed(Type)}, At} || {Shown, At} <- faults(Type, Groups, Place)] of
+        [] -> {ok, finish(Type, Groups)};
+        Failures -> {error, Failures}
     end.
+
+faults(users, Groups, Place) ->
+    [{<<"a group without password and key, or with both">>, At}
+     || #{place := At} = Group <- Groups, proof(Group) =:= []] ++ twice(Groups, Place);
+faults(realms, Groups, Place) ->
+    twice(Groups, Place);
+faults(relays, Groups, _) ->
+    [{<<"a group with addresses of two families">>, At}
+     || #{ip := Ip, advertised := Told, place := At} <- Groups, tuple_size(Ip) =/= tuple_size(Told)];
+faults(listeners, _, _) ->
+    [].
+
+twice(Groups, Place) ->
+    Names = [Name || #{name := Name} <- Groups],
+    [{[meerkat_config_value:quote(Name), <<" twice">>], Place}
+     || Name <- lists:usort(Names -- lists:usort(Names))].
+
+finish(users, Groups) ->
+    maps:from_list([{Name, How} || #{name := Name} = Group <- Groups, How <- proof(Group)]);
+finish(listeners, Groups) ->
+    [maps:merge(#{ip => any}, Group) || Group <- Groups];
+finish(realms, Groups) ->
+    Groups;
+finish(relays, Groups) ->
+    [relay(Group) || Group <- Groups].
 
 relay(#{ip := Ip} = Group) ->
     (maps:remove(ip, Group))#{local => Ip}.

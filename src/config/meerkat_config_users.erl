@@ -10,13 +10,13 @@
 -type proof() :: {password, binary()} | {key, <<_:128>>}.
 
 %% The users in a file, none if it is not there. Errors are sentences that name file and line.
--spec read(binary()) -> {ok, users()} | {error, unicode:chardata()}.
+-spec read(binary()) -> {ok, users()} | {error, [unicode:chardata(), ...]}.
 read(File) ->
     case filelib:is_file(File) andalso meerkat_conf_nif:read(File) of
         false -> {ok, #{}};
         {ok, Leaves} -> parsed(File, Leaves);
-        {error, {Name, 0, Reason}} -> {error, [Name, ": ", Reason]};
-        {error, {Name, Line, Reason}} -> {error, at(Name, Line, Reason)}
+        {error, {Name, 0, Reason}} -> {error, [[Name, ": ", Reason]]};
+        {error, {Name, Line, Reason}} -> {error, [at(Name, Line, Reason)]}
     end.
 
 parsed(_File, []) ->
@@ -26,14 +26,15 @@ parsed(_File, [{[<<"users">>], empty_list, _}]) ->
 parsed(_File, Leaves) ->
     case [Leaf || {[Key | _], _, _} = Leaf <- Leaves, Key =/= <<"users">>] of
         [{_, _, #{file := Name, line := Line}} | _] ->
-            {error, at(Name, Line, "a users_file has the key users and no other")};
+            {error, [at(Name, Line, "a users_file has the key users and no other")]};
         [] ->
             Groups = [{Path, Value, Place} || {[_ | Path], Value, Place} <- Leaves],
             case meerkat_config_value:parse_leaves(users, Groups) of
                 {ok, Users} ->
                     {ok, Users};
-                {error, {Shown, Allowed}, #{file := Name, line := Line}} ->
-                    {error, at(Name, Line, ["users is ", Shown, "; it must be ", Allowed])}
+                {error, Failures} ->
+                    {error, [at(Name, Line, ["users is ", Shown, "; it must be ", Allowed])
+                             || {{Shown, Allowed}, #{file := Name, line := Line}} <- Failures]}
             end
     end.
 

@@ -41,6 +41,9 @@
 %% What was wrong, as it may be shown; what would have been right.
 -type failure() :: {Shown :: unicode:chardata(), Allowed :: unicode:chardata()}.
 
+%% Elements of a list that are named where they are wrong.
+-define(SHOWN, 8).
+
 -define(IS_GROUPS(Type),
         (Type =:= users orelse Type =:= listeners orelse Type =:= relays orelse Type =:= realms)).
 
@@ -59,46 +62,50 @@ parse_text(Type, Text) ->
 trim(Text) ->
     re:replace(Text, "^\\s+|\\s+$", "", [global, {return, binary}]).
 
-%% A value as a file gives it: the scalars found below its key. What failed comes with its place.
+%% A value as a file gives it: the scalars found below its key. All that failed, each with its place.
 -spec parse_leaves(type(), [leaf(), ...]) ->
-    {ok, value()} | {error, failure(), place()}.
+    {ok, value()} | {error, [{failure(), place()}, ...]}.
 parse_leaves({list, _}, [{[], empty_list, _}]) ->
     {ok, []};
 parse_leaves(Type, Leaves) when ?IS_GROUPS(Type) ->
     meerkat_config_group:parse(Type, Leaves);
 parse_leaves({list, Type} = List, Leaves) ->
-    case lists:dropwhile(fun({Path, _, _}) -> element_path(Path) end, Leaves) of
-        [{_, _, Place} | _] ->
-            {error, {<<"a group">>, allowed(List)}, Place};
+    Parsed = [case element_path(Path) of
+                  true -> place(scalar(Type, Value), Place);
+                  false -> {error, [{{<<"a group">>, allowed(List)}, Place}]}
+              end || {Path, Value, Place} <- Leaves],
+    case lists:append([Failures || {error, Failures} <- Parsed]) of
         [] ->
-            Parsed = [{scalar(Type, Value), Place} || {_, Value, Place} <- Leaves],
-            case [{Failure, Place} || {{error, Failure}, Place} <- Parsed] of
-                [{Failure, Place} | _] ->
-                    {error, Failure, Place};
-                [] ->
-                    [{_, Place} | _] = Parsed,
-                    place(elements(Type, [Value || {Value, _} <- Parsed]), Place)
-            end
+            [{_, _, First} | _] = Leaves,
+            place(whole(Type, [Value || {ok, Value} <- Parsed]), First);
+        Failures ->
+            {error, Failures}
     end;
 parse_leaves(Type, [{[], Value, Place}]) ->
     place(scalar(Type, Value), Place);
 parse_leaves(Type, [{_, _, Place} | _]) ->
-    {error, {<<"a list or a group">>, allowed(Type)}, Place}.
+    {error, [{{<<"a list or a group">>, allowed(Type)}, Place}]}.
 
 element_path([]) -> true;
 element_path([Index]) -> is_integer(Index);
 element_path(_) -> false.
 
 place({ok, Value}, _) -> {ok, Value};
-place({error, Failure}, Place) -> {error, Failure, Place}.
+place({error, Failure}, Place) -> {error, [{Failure, Place}]}.
 
-%% What holds for a list as a whole, once each element is known to be right.
+%% Of a text all elements that are wrong, as far as a line has room for them.
 elements(Type, Parsed) ->
     case [Failure || {error, Failure} <- Parsed] of
-        [Failure | _] -> {error, Failure};
-        [] -> whole(Type, [Value || {ok, Value} <- Parsed])
+        [{_, Allowed} | _] = Failures ->
+            {Some, More} = lists:split(min(?SHOWN, length(Failures)), Failures),
+            {error, {[lists:join(<<", ">>, [Shown || {Shown, _} <- Some]),
+                      [[<<" and ">>, integer_to_binary(length(More)), <<" more">>]
+                       || More =/= []]], Allowed}};
+        [] ->
+            whole(Type, [Value || {ok, Value} <- Parsed])
     end.
 
+%% What holds for a list as a whole, once each element is known to be right.
 whole(relay_address, Ips) ->
     case {[Ip || Ip <- Ips, tuple_size(Ip) =:= 4], [Ip || Ip <- Ips, tuple_size(Ip) =:= 8]} of
         {[_, _ | _], _} -> {error, two_of_a_family(Ips)};

@@ -8,9 +8,10 @@
 
 -include_lib("kernel/include/file.hrl").
 
--export([start/1, change/1, level/0, set_level/1, flush/0, format/2, sentence/1]).
+-export([start/1, change/1, level/0, set_level/1, flush/0, format/2, sentence/1,
+         without_start_errors/1]).
 %% Of the handler.
--export([in_short/2]).
+-export([in_short/2, no_start_error/2]).
 
 -export_type([format/0]).
 
@@ -48,6 +49,17 @@ in_short(#{msg := {report, #{label := {supervisor, start_error}, report := Repor
     end;
 in_short(_Event, _) ->
     ignore.
+
+%% Runs Fun, whose caller says what could not be started: no supervisor does. Those that start
+%% something anew, when it is over, do.
+-spec without_start_errors(fun(() -> Result)) -> Result.
+without_start_errors(Fun) ->
+    ok = logger:add_primary_filter(?MODULE, {fun ?MODULE:no_start_error/2, none}),
+    try Fun() after ok = logger:remove_primary_filter(?MODULE) end.
+
+-spec no_start_error(logger:log_event(), none) -> logger:filter_return().
+no_start_error(#{msg := {report, #{label := {supervisor, start_error}}}}, none) -> stop;
+no_start_error(_Event, none) -> ignore.
 
 %% Another level and form, and other secrets; those that were are struck out as before.
 -spec change(config()) -> ok.

@@ -161,16 +161,28 @@ static void aggregates(void)
           "g={} s:1\nl=() s:1\na=() s:1\nn[0]={} s:1\nn[1]=() s:1\n");
 }
 
+#define SYNTAX(at)                                                                                 \
+    "syntax error " at                                                                             \
+    ", or before it: a setting is name = value; and a value is a number, true, "                   \
+    "false, a text in \"quotes\", a list ( , ) or a group { }"
+
 static void faults(void)
 {
     test_begin("syntax");
-    refuses("a = 1;\nb = = 2;", 2, "syntax error");
+    refuses("a = 1;\nb = = 2;", 2, SYNTAX("at \"b\""));
     refuses("a = 1;\n\na = 2;", 3, "duplicate setting name");
     refuses("a = [ 1,\n \"x\" ];", 2, "mismatched element type in array");
-    refuses("a = \"x\" 1 \"y\";", 1, "syntax error");
-    refuses("a = 1 \"y\";", 1, "syntax error");
-    refuses("a = { b = 1;\n", 2, "syntax error");
-    refuses("}", 1, "syntax error");
+    refuses("a = \"x\" 1 \"y\";", 1, SYNTAX("at \"a\""));
+    refuses("a = 1 \"y\";", 1, SYNTAX("at \"a\""));
+    refuses("a = { b = 1;\n", 2, SYNTAX("here"));
+    refuses("}", 1, SYNTAX("at \"}\""));
+
+    test_begin("a syntax error shows no value");
+    refuses("secret = hunter2;", 1, SYNTAX("at \"secret\""));
+    refuses("secret =\n  hunter2;", 2, SYNTAX("here"));
+    refuses("secret = \"a\n hunter2\" 5;", 2, SYNTAX("here"));
+    refuses("realm = \"a\"\n\n port: 5;\nx y;", 4, SYNTAX("here"));
+    refuses("aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeee = = 1;", 1, SYNTAX("here"));
 
     test_begin("what libconfig would not notice");
     refuses("a = 1;\nb = 9223372036854775808;", 2, "integer out of range");
@@ -179,7 +191,7 @@ static void faults(void)
     refuses("a = 0x10000000000000000;", 1, "integer out of range");
     refuses("a = 0x8000000000000000L;", 1, "integer out of range");
     refuses("a = 0x80000000000000000;", 1, "integer out of range");
-    refuses("a = 0x1LLL;", 1, "syntax error");
+    refuses("a = 0x1LLL;", 1, SYNTAX("at \"a\""));
     refuses("a = 1;\nb = 1e999;", 2, "number out of range");
     refuses("a = 1;\n\"x", 2, "string without end");
     refuses("a = \"x\\\"", 1, "string without end");
@@ -289,7 +301,7 @@ static void includes(void)
 
     test_begin("faults within an include have its name and line");
     write_file("sub/b.conf", "b = 1;\n\nq : = 2");
-    file_refuses("dir.conf", "sub/b.conf", 3, "syntax error");
+    file_refuses("dir.conf", "sub/b.conf", 3, SYNTAX("at \"q\""));
     write_file("sub/b.conf", "\n\na = 2;");
     file_refuses("dir.conf", "sub/b.conf", 3, "duplicate setting name");
     write_file("sub/b.conf", "\n\"");
@@ -315,7 +327,7 @@ static void includes(void)
     CHECK_EQ(mkfifo(in_dir("sub/fifo"), 0600), 0);
     file_refuses("bad.conf", "sub/fifo", 0, "not a regular file");
     write_file("bad.conf", "a = 1;\nb = @include \"sub/a.cfg\"");
-    file_refuses("bad.conf", "bad.conf", 2, "syntax error");
+    file_refuses("bad.conf", "bad.conf", 2, SYNTAX("at \"b\""));
 }
 
 static void files(void)
