@@ -189,8 +189,8 @@ rest_left(_) ->
 
 %% A source: five times, and once a minute; what was left out is counted.
 refusals_are_told(_) ->
-    Refusals = meerkat_auth_log:new(),
-    Told = fun(Us) -> meerkat_auth_log:verdict(Refusals, {192, 0, 2, 1}, Us) end,
+    Refusals = meerkat_refusal_log:new(),
+    Told = fun(Us) -> meerkat_refusal_log:verdict(Refusals, {192, 0, 2, 1}, Us) end,
     Second = 1000000,
     [?assertEqual({log, 0}, Told(Second)) || _ <- lists:seq(1, 5)],
     [?assertEqual(leave_out, Told(Second)) || _ <- lists:seq(1, 7)],
@@ -201,17 +201,17 @@ refusals_are_told(_) ->
 
 %% From however many addresses: ten, and two in a second.
 refusals_do_not_flood(_) ->
-    Refusals = meerkat_auth_log:new(),
+    Refusals = meerkat_refusal_log:new(),
     Told = fun(Us) ->
         length([told || A <- lists:seq(0, 39), B <- lists:seq(1, 250),
-                        {log, _} <- [meerkat_auth_log:verdict(Refusals, {192, 0, A, B}, Us)]])
+                        {log, _} <- [meerkat_refusal_log:verdict(Refusals, {192, 0, A, B}, Us)]])
     end,
     ?assertEqual(10, Told(1000000)),
     ?assertEqual(2, Told(2000000)),
     %% Of a /64 the addresses are one source.
-    V6 = meerkat_auth_log:new(),
+    V6 = meerkat_refusal_log:new(),
     ?assertEqual(5, length([told || N <- lists:seq(1, 9),
-                                    {log, _} <- [meerkat_auth_log:verdict(
+                                    {log, _} <- [meerkat_refusal_log:verdict(
                                         V6, {16#2001, 16#db8, 0, 0, 0, 0, 0, N}, 0)]])).
 
 %%% The shared secret (K1, K2)

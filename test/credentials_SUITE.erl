@@ -270,7 +270,7 @@ refused(Service, Pattern) ->
     [?assertEqual({Line, nomatch}, {Line, string:find(Line, Secret)})
      || Secret <- [binary_to_list(?SECRET), unicode:characters_to_list(Password)]].
 
-log(#{meta := #{mfa := {meerkat_auth_log, _, _}}, msg := {Format, Args}},
+log(#{meta := #{mfa := {meerkat_refusal_log, _, _}}, msg := {Format, Args}},
     #{config := #{to := Pid}}) ->
     Pid ! {refusal, lists:flatten(io_lib:format(Format, Args))};
 log(_Event, _Config) ->

@@ -7,6 +7,10 @@
 
 -compile([export_all, nowarn_export_all]).
 
+-define(MISMATCH, {error_code, {437, <<"Allocation Mismatch">>}}).
+-define(NOT_YOURS, {error_code, {441, <<"Wrong Credentials">>}}).
+-define(NO_ROOM, {error_code, {508, <<"Insufficient Capacity">>}}).
+-define(FORBIDDEN, {error_code, {403, <<"Forbidden">>}}).
 -define(UDP, 1). % of ctl.def
 -define(TIMEOUT, 20000).
 -define(REALM, <<"example.org">>).
@@ -274,7 +278,7 @@ requests_wait_for_the_relay(Config) ->
     {Ref2, {permit, #{peers := Second}}} = command(Bridge),
     ?assertEqual([{{9, 9, 9, 9}, 0}], meerkat_ctl:peers(Second)),
     replied(Bridge, Ref2, Session, full),
-    ?assertMatch(#{attributes := [{error_code, {508, <<>>}}]}, answer(Bridge, ?FLOW + 2)).
+    ?assertMatch(#{attributes := [?NO_ROOM]}, answer(Bridge, ?FLOW + 2)).
 
 fingerprint_only_if_asked(Config) ->
     Bridge = serving(Config, #{}),
@@ -286,7 +290,7 @@ fingerprint_only_if_asked(Config) ->
 software_if_configured(Config) ->
     Bridge = serving(Config, #{software => <<"Meerkat">>}),
     _ = asked(Bridge, ?FLOW, refresh, [], #{}),
-    ?assertMatch(#{attributes := [{error_code, {437, <<>>}}, {software, <<"Meerkat">>}]},
+    ?assertMatch(#{attributes := [?MISMATCH, {software, <<"Meerkat">>}]},
                  answer(Bridge, ?FLOW)).
 
 sha256_for_sha256(Config) ->
@@ -303,7 +307,7 @@ other_user_441(Config) ->
     _ = allocated(Bridge),
     Key = asked(Bridge, ?FLOW + 1, refresh, [{lifetime, 0}], #{user => <<"bob">>}),
     {Packet, Answer} = answer_bytes(Bridge, ?FLOW + 1),
-    ?assertMatch(#{attributes := [{error_code, {441, <<>>}}]}, Answer),
+    ?assertMatch(#{attributes := [?NOT_YOURS]}, Answer),
     ?assertEqual(ok, meerkat_stun:verify(Packet, Key)),
     ?assertMatch([#{user := <<"alice">>}], meerkat:allocations(name(Config))).
 
@@ -311,7 +315,7 @@ no_allocation_437(Config) ->
     Bridge = serving(Config, #{}),
     [begin
          _ = asked(Bridge, ?FLOW + N, Method, [], #{}),
-         ?assertMatch(#{attributes := [{error_code, {437, <<>>}}], integrity := sha1},
+         ?assertMatch(#{attributes := [?MISMATCH], integrity := sha1},
                       answer(Bridge, ?FLOW + N))
      end || {N, Method} <- [{1, refresh}, {2, create_permission}, {3, channel_bind}]].
 
@@ -323,7 +327,7 @@ allocate_after_delete(Config) ->
     {0, {alloc_delete, #{session := Old}}} = command(Bridge),
     ?assertMatch(#{class := success}, answer(Bridge, ?FLOW + 1)),
     _ = asked(Bridge, ?FLOW + 2, refresh, [], #{}),
-    ?assertMatch(#{attributes := [{error_code, {437, <<>>}}]}, answer(Bridge, ?FLOW + 2)),
+    ?assertMatch(#{attributes := [?MISMATCH]}, answer(Bridge, ?FLOW + 2)),
     New = allocated(Bridge, ?FLOW + 3, #{transaction_id => <<9:96>>}),
     ?assertNotEqual(Old, New),
     gone(Bridge, Old, 0),
@@ -339,7 +343,7 @@ late_request_finds_new_allocation(Config) ->
     _ = asked(Bridge, ?FLOW + 2, allocate, [{requested_transport, 17}],
               #{session => Session, transaction_id => <<9:96>>}),
     gone(Bridge, Session, 1),
-    ?assertMatch(#{attributes := [{error_code, {437, <<>>}}]}, answer(Bridge, ?FLOW + 1)),
+    ?assertMatch(#{attributes := [?MISMATCH]}, answer(Bridge, ?FLOW + 1)),
     %% What the relay said of the 5-tuple when the request came is no longer so.
     {0, {alloc_delete, #{session := Session}}} = command(Bridge),
     {Ref, {alloc_create, #{session := New}}} = command(Bridge),
@@ -353,7 +357,7 @@ expired_session(Config) ->
     gone(Bridge, Session, 1),
     over(Pid),
     _ = asked(Bridge, ?FLOW + 1, refresh, [], #{}),
-    ?assertMatch(#{attributes := [{error_code, {437, <<>>}}]}, answer(Bridge, ?FLOW + 1)).
+    ?assertMatch(#{attributes := [?MISMATCH]}, answer(Bridge, ?FLOW + 1)).
 
 %% No reply: the client gets none either, and the session is given up.
 relay_silent(Config) ->
@@ -364,7 +368,7 @@ relay_silent(Config) ->
     ?assertEqual({0, {alloc_delete, #{session => Session}}}, command(Bridge)),
     ?assertEqual(empty, answer(Bridge, ?FLOW + 1)),
     _ = asked(Bridge, ?FLOW + 2, refresh, [], #{}),
-    ?assertMatch(#{attributes := [{error_code, {437, <<>>}}]}, answer(Bridge, ?FLOW + 2)).
+    ?assertMatch(#{attributes := [?MISMATCH]}, answer(Bridge, ?FLOW + 2)).
 
 killed_allocation_is_ended(Config) ->
     Bridge = serving(Config, #{}),
@@ -375,7 +379,7 @@ killed_allocation_is_ended(Config) ->
     %% Whether the relay has heard it by then, a request cannot know.
     _ = asked(Bridge, ?FLOW + 1, refresh, [], #{session => Session}),
     ?assertEqual({0, {alloc_delete, #{session => Session}}}, command(Bridge)),
-    ?assertMatch(#{attributes := [{error_code, {437, <<>>}}]}, answer(Bridge, ?FLOW + 1)).
+    ?assertMatch(#{attributes := [?MISMATCH]}, answer(Bridge, ?FLOW + 1)).
 
 %% X83: what an allocation, its user and all together may relay is in the frames.
 bandwidth_is_told(Config) ->
@@ -485,13 +489,13 @@ token_is_its_users(Config) ->
     Redeem = [{requested_transport, 17}, {reservation_token, Token}],
     Other = #{client => {{192, 0, 2, 10}, 5000}},
     _ = asked(Bridge, ?FLOW + 1, allocate, Redeem, Other#{user => <<"bob">>}),
-    ?assertMatch(#{attributes := [{error_code, {508, <<>>}}]}, answer(Bridge, ?FLOW + 1)),
+    ?assertMatch(#{attributes := [?NO_ROOM]}, answer(Bridge, ?FLOW + 1)),
     _ = asked(Bridge, ?FLOW + 2, allocate, Redeem, Other),
     {Ref2, {alloc_create, #{session := Second, token := Token, pool_v4 := 1}}} = command(Bridge),
     created(Bridge, Ref2, Second, #{relayed_v4 => {?RELAY, 50001}}),
     ?assertMatch(#{class := success}, answer(Bridge, ?FLOW + 2)),
     _ = asked(Bridge, ?FLOW + 3, allocate, Redeem, #{client => {{192, 0, 2, 11}, 5000}}),
-    ?assertMatch(#{attributes := [{error_code, {508, <<>>}}]}, answer(Bridge, ?FLOW + 3)).
+    ?assertMatch(#{attributes := [?NO_ROOM]}, answer(Bridge, ?FLOW + 3)).
 
 %% K15.
 token_ends_with_its_allocation(Config) ->
@@ -505,7 +509,7 @@ token_ends_with_its_allocation(Config) ->
     over(Pid),
     _ = asked(Bridge, ?FLOW + 1, allocate, [{requested_transport, 17}, {reservation_token, 7}],
               #{client => {{192, 0, 2, 10}, 5000}}),
-    ?assertMatch(#{attributes := [{error_code, {508, <<>>}}]}, answer(Bridge, ?FLOW + 1)).
+    ?assertMatch(#{attributes := [?NO_ROOM]}, answer(Bridge, ?FLOW + 1)).
 
 forbidden_peer_403(Config) ->
     Bridge = serving(Config, #{}),
@@ -514,7 +518,7 @@ forbidden_peer_403(Config) ->
               #{}),
     {Ref, {channel, #{number := 16#4000, peer := {{10, 0, 0, 1}, 5000}}}} = command(Bridge),
     replied(Bridge, Ref, Session, forbidden, <<"10.0.0.0/8">>),
-    ?assertMatch(#{attributes := [{error_code, {403, <<>>}}]}, answer(Bridge, ?FLOW + 1)).
+    ?assertMatch(#{attributes := [?FORBIDDEN]}, answer(Bridge, ?FLOW + 1)).
 
 %% Credits: whatever is asked, by whomever, one ANSWER each, for its flow.
 every_request_one_answer(Config) ->
@@ -587,7 +591,7 @@ gone_with_the_bridge(Config) ->
     served(Again),
     [over(Pid) || Pid <- Pids],
     _ = asked(Again, ?FLOW, refresh, [], Other),
-    ?assertMatch(#{attributes := [{error_code, {437, <<>>}}]}, answer(Again, ?FLOW)).
+    ?assertMatch(#{attributes := [?MISMATCH]}, answer(Again, ?FLOW)).
 
 stats(Config) ->
     Bridge = serving(Config, #{}),

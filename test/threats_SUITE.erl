@@ -676,15 +676,15 @@ x46_names_in_logs(Config) ->
 
 with_log(Fun) ->
     ok = logger:add_handler(?MODULE, ?MODULE, #{config => #{to => self()}}),
-    ok = logger:set_module_level(meerkat_auth_log, debug),
+    ok = logger:set_module_level(meerkat_refusal_log, debug),
     try Fun()
     after
-        ok = logger:unset_module_level(meerkat_auth_log),
+        ok = logger:unset_module_level(meerkat_refusal_log),
         ok = logger:remove_handler(?MODULE)
     end.
 
 -spec log(logger:log_event(), logger:handler_config()) -> _.
-log(#{meta := #{mfa := {meerkat_auth_log, _, _}}, msg := {Format, Args}},
+log(#{meta := #{mfa := {meerkat_refusal_log, _, _}}, msg := {Format, Args}},
     #{config := #{to := Pid}}) ->
     Pid ! {line, io_lib:format(Format, Args)};
 log(_Event, _Config) ->

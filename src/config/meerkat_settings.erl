@@ -28,7 +28,9 @@
                       auth := meerkat_auth:auth(),
                       tenants := #{Realm :: binary() => tenant()},
                       failures := meerkat_auth_failures:failures(),
-                      refusals := meerkat_auth_log:refusals(),
+                      %% Of strangers, and of users.
+                      refusals := meerkat_refusal_log:refusals(),
+                      denials := meerkat_refusal_log:refusals(),
                       shortages := meerkat_shortage:shortages(),
                       limits := meerkat_alloc_core:limits(),
                       listeners := [listener()],
@@ -206,7 +208,8 @@ settings(Name, Config, IsDrawn, Kept) ->
       tenants => maps:from_list([{maps:get(name, R), tenant_of(R, Config, Limits)}
                                  || R <- maps:get(realms, Config)]),
       failures => meerkat_auth_failures:new(maps:get(failed_authentication_rate, Config)),
-      refusals => meerkat_auth_log:new(),
+      refusals => meerkat_refusal_log:new(),
+      denials => meerkat_refusal_log:new(),
       shortages => meerkat_shortage:new(),
       limits => Limits,
       listeners => Listeners,

@@ -86,7 +86,8 @@ line(#{session := Session, user := User, client := Client, relayed := Relayed, a
 
 -spec allocation(map()) -> unicode:chardata().
 allocation(#{session := Session, user := User, client := Client, relayed := Relayed, age_ms := Age,
-             expires_ms := Left, permissions := Permissions, channels := Channels} = Info) ->
+             expires_ms := Left, permissions := Permissions, channels := Channels,
+             refusals := Refusals} = Info) ->
     ["allocation ", meerkat_text:session(Session), $\n,
      row("user", meerkat_text:escape(User)),
      row("client", address(Client)),
@@ -98,7 +99,14 @@ allocation(#{session := Session, user := User, client := Client, relayed := Rela
       || #{peer := Ip, expires_ms := Ms} <- Permissions],
      [row("channel", io_lib:format("0x~4.16.0b to ~ts, ~ts left",
                                    [Number, address(Peer), span(Ms)]))
-      || #{number := Number, peer := Peer, expires_ms := Ms} <- Channels]].
+      || #{number := Number, peer := Peer, expires_ms := Ms} <- Channels],
+     [row("refused", io_lib:format("~ts ago~ts: ~b to ~ts, ~ts",
+                                   [span(Ms), times(Times), Code, Method, Why]))
+      || #{code := Code, method := Method, why := Why, times := Times, age_ms := Ms}
+             <- Refusals]].
+
+times(1) -> "";
+times(N) -> [", ", integer_to_list(N), " times"].
 
 counted(#{client_packets := ClientPackets, client_bytes := ClientBytes,
           peer_packets := PeerPackets, peer_bytes := PeerBytes, dropped := Dropped,

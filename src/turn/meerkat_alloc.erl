@@ -23,6 +23,8 @@
     job :: meerkat_request:job() | undefined,   % the request in hand
     %% What the relay has to answer it with, and since when, in microseconds.
     promised = none :: {meerkat_alloc_core:response(), integer()} | none,
+    said = none :: meerkat_refusal:cause(),     % by the relay, to the request in hand
+    refusals = [] :: meerkat_refusal:memory(),
     started :: integer(),
     over = false :: boolean()                   % the core has said stop
 }).
@@ -38,7 +40,8 @@ start_link(Name, Session, Plan, Job) ->
     gen_statem:start_link(?MODULE, {Name, Session, Plan, Job},
                           [{hibernate_after, ?HIBERNATE_MS}]).
 
-%% meerkat_alloc_core:details/2 of a process found in meerkat_registry, its session and age_ms.
+%% meerkat_alloc_core:details/2 of a process found in meerkat_registry, its session, age_ms and
+%% refusals (meerkat_refusal:remembered/2).
 -spec info(pid()) -> {ok, map()} | {error, gone}.
 info(Pid) ->
     case infos([Pid]) of
@@ -85,8 +88,8 @@ init({Name, Session, Plan, Job}) ->
     case meerkat_quota:take(Name, Session, Plan) of
         {ok, Bucket} ->
             start(Name, Session, Plan#{bucket => Bucket}, Job);
-        {error, Code} ->
-            ok = meerkat_request:answer(Name, Job, {error, Code, []}),
+        {error, Code, Keys} ->
+            _ = meerkat_request:answer(Name, Job, {error, Code, []}, {quota, Keys}),
             ignore
     end.
 
@@ -170,7 +173,7 @@ is_ours(#{place := Place}, Data) -> lists:member(five_tuple(Place), Data#data.ke
 five_tuple(Place) -> meerkat_alloc_table:five_tuple(Place).
 
 common(State, info, {relay, Ref, Message}, Data) ->
-    step(State, {relay, Ref, Message}, Data);
+    step(State, {relay, Ref, Message}, Data#data{said = said(Message)});
 common(State, info, {closed, Wire}, #data{wire = Wire} = Data) ->
     step(State, relay_down, Data);
 common(State, info, {replay, Wire, Caller}, #data{core = Core0} = Data0) ->
@@ -185,12 +188,17 @@ common(State, info, {replay, Wire, Caller}, #data{core = Core0} = Data0) ->
 common(_State, {call, From}, info, #data{core = Core, session = Session} = Data) ->
     Now = meerkat_clock:now_ms(),
     Details = meerkat_alloc_core:details(Core, Now),
-    Info = Details#{session => Session, age_ms => Now - Data#data.started},
+    Info = Details#{session => Session, age_ms => Now - Data#data.started,
+                    refusals => meerkat_refusal:remembered(Data#data.refusals, Now)},
     {keep_state_and_data, {reply, From, Info}};
 common(_State, {call, From}, disconnect, _Data) ->
     {keep_state_and_data, {reply, From, ok}};
 common(_State, _Type, _Event, _Data) ->
     keep_state_and_data.
+
+said({reply, #{status := Status, detail := Detail}}) -> {relay, Status, Detail};
+said({alloc_created, #{status := Status}}) -> {relay, Status, <<>>};
+said(_Message) -> none.
 
 %%% Effects
 
@@ -239,11 +247,14 @@ effect({replayed, Outcome}, #data{replayer = Replayer} = Data) ->
     Data#data{replayer = none};
 effect({answer, Response}, #data{name = Name, job = Job, promised = {Response, Us}} = Data) ->
     ok = meerkat_request:answered(Name, Job, Response, Us),
-    Data#data{job = undefined, promised = none};
-effect({answer, Response}, #data{name = Name, job = Job} = Data) ->
+    Data#data{job = undefined, promised = none, said = none};
+effect({answer, none}, #data{name = Name, job = Job} = Data) ->
+    ok = meerkat_request:answer(Name, Job, none),
+    Data#data{job = undefined, promised = none, said = none};
+effect({answer, Response}, #data{name = Name, job = Job, said = Said} = Data) ->
     begun(Response, Data),
-    ok = meerkat_request:answer(Name, Job, Response),
-    Data#data{job = undefined, promised = none};
+    Refusal = meerkat_request:answer(Name, Job, Response, Said),
+    remember(Refusal, Data#data{job = undefined, promised = none, said = none});
 effect({meet, Place}, #data{name = Name, keys = Keys, session = Session} = Data) ->
     ok = meerkat_alloc_table:claim(Name, five_tuple(Place), Session, self()),
     Data#data{keys = [five_tuple(Place) | Keys]};
@@ -268,6 +279,11 @@ effect({stop, Ending}, Data) ->
     ok = leave(Data),
     report(Ending, Data),
     Data#data{over = true}.
+
+remember(none, Data) ->
+    Data;
+remember(Refusal, #data{refusals = Before} = Data) ->
+    Data#data{refusals = meerkat_refusal:remember(Refusal, meerkat_clock:now_ms(), Before)}.
 
 asked(Ref, Message, #data{wire = Wire} = Data) ->
     sent(meerkat_relay:command(Wire, Ref, Message), Data).

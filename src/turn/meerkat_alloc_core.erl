@@ -522,9 +522,9 @@ reply(create, Status, _Detail, Now, Alloc) ->
 reply(_Awaiting, gone, _Detail, _Now, Alloc) ->
     %% It has just ended; SESSION_GONE says how.
     {Alloc#alloc{awaiting = deleted}, [forget] ++ release(Alloc) ++ [{answer, refused(437)}]};
-reply(Awaiting, forbidden, Detail, _Now, Alloc)
+reply(Awaiting, forbidden, _Detail, _Now, Alloc)
   when element(1, Awaiting) =:= permit; element(1, Awaiting) =:= bind ->
-    {Alloc, [log_forbidden(Awaiting, Detail, Alloc), {answer, refused(403)}]};
+    {Alloc, [{answer, refused(403)}]};
 reply(_Awaiting, full, _Detail, _Now, Alloc) ->
     {Alloc, [{answer, refused(508)}]};
 reply(_Awaiting, family, _Detail, _Now, Alloc) ->
@@ -541,16 +541,6 @@ ask_counters(Now, #alloc{asked = Asked, session = Session} = Alloc) when Now - A
     {Alloc#alloc{asked = Now}, [{tell, meerkat_alloc_commands:stats(Session)}]};
 ask_counters(_Now, Alloc) ->
     {Alloc, []}.
-
-%% K29: every 403 with the network or the reason that earned it, and what would help.
-log_forbidden(Awaiting, Reason, #alloc{plan = #{user := User}, place = Place}) ->
-    Peers = case Awaiting of
-        {permit, Ips} -> lists:join(", ", [meerkat_text:ip(Ip) || Ip <- Ips]);
-        {bind, _, Peer} -> meerkat_text:address(Peer)
-    end,
-    {log, notice, "403 for peer ~ts (~ts; ~ts): user ~ts, client ~ts",
-     [Peers, meerkat_text:escape(Reason), meerkat_policy:hint(Reason), meerkat_text:escape(User),
-      meerkat_text:address(client(Place))]}.
 
 %%% The relay dies, and another takes its place. What clients and peers hold stays: the relayed
 %%% address, and the rest for the time it had left. A port reserved for a second allocation does

@@ -49,10 +49,10 @@ start_link(Name) ->
     gen_server:start_link(?MODULE, Name, []).
 
 %% A place for the allocation of the calling process, and the bucket its user's bandwidth comes
-%% from; or the code of the answer. 486 says that this client has too many, 508 that all have
-%% (RFC 8656 7.2, 19).
+%% from; or the code of the answer and the keys that set the bound. 486 says that this client has too
+%% many, 508 that all have (RFC 8656 7.2, 19).
 -spec take(Name :: atom(), session(), meerkat_alloc_core:plan()) ->
-    {ok, Bucket :: pos_integer()} | {error, 486 | 508}.
+    {ok, Bucket :: pos_integer()} | {error, 486 | 508, Keys :: string()}.
 take(Name, Session, #{user := User, realm := Realm, client := {Ip, _}}) ->
     #{usernames := Order} = meerkat_registry:settings(Name),
     Source = {Realm, meerkat_prefix:source(Ip)},
@@ -150,8 +150,8 @@ handle_call({take, Session, User, Source}, {Pid, _}, #state{name = Name} = State
             true = ets:insert(Table, {{session, Session}, Place}),
             ok = add(Table, Place),
             {reply, {ok, Bucket}, watch(Session, Pid, Next)};
-        Code ->
-            {reply, {error, Code}, State}
+        {Code, Keys} ->
+            {reply, {error, Code, Keys}, State}
     end;
 handle_call({release, Session}, _From, State) ->
     {_, Next} = give_back(Session, State),
@@ -181,14 +181,15 @@ handle_info(_Other, State) ->
 refusal(Table, {Realm, _} = User, Source, #{quota := #{total := Total}} = Settings) ->
     #{quota := #{user := OfUser, source := OfSource, total := OfRealm}} =
         meerkat_settings:tenant(Realm, Settings),
-    Full = [Code || {Key, Max, Code} <- [{{user, User}, OfUser, 486},
-                                         {{source, Source}, OfSource, 486},
-                                         {{realm, Realm}, OfRealm, 508},
-                                         {total, Total, 508}],
-                    Max > 0, counted(Table, Key) >= Max],
+    Bounds = [{{user, User}, OfUser, 486, "user_quota"},
+              {{source, Source}, OfSource, 486, "max_allocations_per_address"},
+              {{realm, Realm}, OfRealm, 508, "total_quota"},
+              {total, Total, 508, "total_quota and max_allocations"}],
+    Full = [{Code, Keys} || {Key, Max, Code, Keys} <- Bounds,
+                            Max > 0, counted(Table, Key) >= Max],
     case Full of
         [] -> none;
-        [Code | _] -> Code
+        [First | _] -> First
     end.
 
 counted(Table, Key) ->

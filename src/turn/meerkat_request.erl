@@ -6,12 +6,12 @@
 
 -include_lib("kernel/include/logger.hrl").
 
--export([start_link/2, answer/3, promise/3, answered/4, again/1]).
+-export([start_link/2, answer/3, answer/4, promise/3, answered/4, again/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
 -export_type([job/0]).
 
-%% An authenticated request on its way to an answer: exactly one call of answer/3.
+%% An authenticated request on its way to an answer: exactly one call of answer/3 or answer/4.
 -type job() :: #{wire := meerkat_wire:wire(),
                  flow := non_neg_integer(),
                  %% Of its frame, on the monotonic clock, in microseconds.
@@ -37,8 +37,35 @@ start_link(Name, N) ->
 answer(Name, Job, none) ->
     send(Name, Job, none, <<>>);
 answer(Name, Job, Response) ->
+    _ = answer(Name, Job, Response, none),
+    ok.
+
+%% The same, and what was written to the log of it, if it is a refusal, by what only the caller
+%% knows of its cause.
+-spec answer(Name :: atom(), job(), meerkat_alloc_core:response(), meerkat_refusal:cause()) ->
+    none | meerkat_refusal:refusal().
+answer(Name, Job, Response, Cause) ->
     {_, Outcome, _} = class(Response),
-    send(Name, Job, Outcome, sealed(Name, Job, Response)).
+    Refusal = refused(Name, Job, Outcome, Cause),
+    ok = send(Name, Job, Outcome, sealed(Name, Job, Response)),
+    Refusal.
+
+refused(_Name, _Job, success, _Cause) ->
+    none;
+refused(Name, #{request := #{realm := Owner, client := {Ip, _}} = Request} = Job, Code, Cause) ->
+    #{denials := Denials} = Settings = meerkat_registry:settings(Name),
+    #{limits := Limits} = meerkat_settings:tenant(Owner, Settings),
+    #{level := Level} = Refusal = meerkat_refusal:of_request(Code, Request, Cause, Limits),
+    Meta = maps:filter(fun(session, Session) -> Session > 0 end, maps:with([session], Job)),
+    case Level of
+        notice ->
+            ok = meerkat_refusal_log:write(Denials, Ip, Meta, fun() ->
+                meerkat_refusal:line(Refusal, Request)
+            end);
+        debug ->
+            ?LOG_DEBUG("~ts", [meerkat_refusal:line(Refusal, Request)], Meta)
+    end,
+    Refusal.
 
 %% The same response as an ANSWER_IF: the relay sends it when it has done what goes with it. `none`
 %% where it is longer than such a message may be.
@@ -148,11 +175,11 @@ take(Name, Asker, #{packet := Packet, client := {Ip, _} = Client, listener := Li
             admitted(Name, job(Name, Asker, Fields, Message, Identity#{realm => Owner}));
         {error, unavailable, Why} ->
             #{refusals := Refusals} = Settings,
-            ok = meerkat_auth_log:refused(Refusals, unavailable, Client, Why),
+            ok = meerkat_refusal_log:refused(Refusals, unavailable, Client, Why),
             send(Name, Asker#{request => #{message => Message}}, none, <<>>);
         {error, Code, Why} ->
             #{refusals := Refusals} = Settings,
-            ok = meerkat_auth_log:refused(Refusals, Code, Client, Why),
+            ok = meerkat_refusal_log:refused(Refusals, Code, Client, Why),
             Code =:= 401 andalso meerkat_auth_failures:count(Failures, Ip, user(Message),
                                                              meerkat_auth_failures:now_us()),
             ok = meerkat_events:tell(Name, [meerkat, authentication, failure], fun() ->
@@ -225,7 +252,9 @@ admitted(Name, #{request := Request} = Job) ->
     #{authorizer := Authorizer} = meerkat_registry:settings(Name),
     case meerkat_authorizer:verdict(Authorizer, Request) of
         allow -> route(Name, Job);
-        {deny, Code} -> answer(Name, Job, {error, Code, []})
+        {deny, Code} ->
+            _ = answer(Name, Job, {error, Code, []}, authorizer),
+            ok
     end.
 
 route(Name, #{place := Place, request := #{message := Message}} = Job) ->
@@ -293,7 +322,9 @@ admit(Name, #{request := #{realm := Owner} = Request} = Job) ->
 create(Name, Plan, #{place := Place} = Job) ->
     case meerkat_drain:verdict(Name, Place) of
         go_on -> meerkat_relay:admits(Name, Job) andalso start(Name, Plan, Job);
-        {answer, Response} -> answer(Name, Job, Response)
+        {answer, Response} ->
+            _ = answer(Name, Job, Response, drained),
+            ok
     end.
 
 start(Name, Plan, #{flow := Flow} = Job) ->
@@ -319,7 +350,8 @@ challenge(Code, _Message, _Realm, _Algorithms) ->
     [{error_code, {Code, <<>>}}].
 
 class({success, Attributes}) -> {success, success, Attributes};
-class({error, Code, Attributes}) -> {error, Code, [{error_code, {Code, <<>>}} | Attributes]}.
+class({error, Code, Attributes}) ->
+    {error, Code, [{error_code, {Code, meerkat_refusal:phrase(Code)}} | Attributes]}.
 
 response(Class, #{method := Method, transaction_id := Id, fingerprint := Fingerprint},
          Attributes) ->

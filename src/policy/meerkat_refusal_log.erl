@@ -1,14 +1,15 @@
-%% Says in the log why a request's credentials were refused: with `notice`, so that an operator
-%% sees it without asking, but only so often that nobody can fill a disk by being wrong. A source
-%% prefix (IPv4 /32, IPv6 /64) has five lines and then one a minute, all together ten and then two a
-%% second; what is left out is counted in the next line, and is in the log at `debug`.
+%% Says in the log why a request was refused: with `notice`, so that an operator sees it without
+%% asking, but only so often that nobody can fill a disk by being wrong. A source prefix (IPv4 /32,
+%% IPv6 /64) has five lines and then one a minute, all together ten and then two a second; what is
+%% left out is counted in the next line, and is in the log at `debug`. What strangers are refused
+%% takes no line from what users are: each has a budget of its own.
 %%
 %% Any process may ask; two that do so at a time may write one line more.
--module(meerkat_auth_log).
+-module(meerkat_refusal_log).
 
 -include_lib("kernel/include/logger.hrl").
 
--export([new/0, refused/4, verdict/3]).
+-export([new/0, refused/4, write/4, verdict/3]).
 
 -export_type([refusals/0]).
 
@@ -27,19 +28,26 @@
 new() ->
     #refusals{places = atomics:new(?BUCKETS + 2, []), key = crypto:strong_rand_bytes(16)}.
 
-%% A request from Client was answered Code, or nothing; Why says it in words, with what strangers
-%% sent escaped, and is called where there is a line to write.
+%% Who asked from Client was not known: the request was answered Code, or nothing. Why says it in
+%% words, with what strangers sent escaped, and is called where there is a line to write.
 -spec refused(refusals(), 400 | 401 | unavailable, meerkat_ctl:address(),
               fun(() -> unicode:chardata())) -> ok.
 refused(Refusals, Code, {Ip, _} = Client, Why) ->
+    write(Refusals, Ip, #{}, fun() ->
+        [said(Code), " to ", meerkat_text:address(Client), ": ", Why()]
+    end).
+
+%% A line about a source, with notice while there may be more of them, else with debug.
+-spec write(refusals(), inet:ip_address(), logger:metadata(), fun(() -> unicode:chardata())) -> ok.
+write(Refusals, Ip, Meta, Line) ->
     case verdict(Refusals, Ip, meerkat_auth_failures:now_us()) of
         {log, 0} ->
-            ?LOG_NOTICE("~ts to ~ts: ~ts", [said(Code), meerkat_text:address(Client), Why()]);
+            ?LOG_NOTICE("~ts", [Line()], Meta);
         {log, LeftOut} ->
-            ?LOG_NOTICE("~ts to ~ts: ~ts (~b more were refused since the last such line)",
-                        [said(Code), meerkat_text:address(Client), Why(), LeftOut]);
+            ?LOG_NOTICE("~ts (~b more were refused since the last such line)", [Line(), LeftOut],
+                        Meta);
         leave_out ->
-            ?LOG_DEBUG("~ts to ~ts: ~ts", [said(Code), meerkat_text:address(Client), Why()])
+            ?LOG_DEBUG("~ts", [Line()], Meta)
     end.
 
 said(unavailable) -> "no answer";
