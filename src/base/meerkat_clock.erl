@@ -3,7 +3,7 @@
 %% is wall clock time, as the machine has it now.
 -module(meerkat_clock).
 
--export([now_ms/0, wall_s/0, step_s/0]).
+-export([now_ms/0, wall/0, wall_s/0, step_s/0]).
 
 -ifdef(TEST).
 -export([set_speed/1]).
@@ -13,6 +13,10 @@
 %% one follows by a hundredth of a second a second, and an embedder's VM cannot be told otherwise.
 -spec wall_s() -> integer().
 wall_s() -> os:system_time(second).
+
+%% The same in native units, as events of telemetry have it.
+-spec wall() -> integer().
+wall() -> os:system_time().
 
 %% How far the machine's clock was set ahead of the system time of this VM, in seconds; negative
 %% where it was set back.
