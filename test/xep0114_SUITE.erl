@@ -21,7 +21,7 @@
          connects_and_ends_by_reload/1, x_large/1, x_huge/1, x_deep/1,
          x_laughs/1, x_not_ours/1, x_flood/1, x_answers_are_not_answered/1,
          x_component_crashes/1, x_not_configured/1, x_secret_is_not_shown/1,
-         x_crash_reports_show_no_stanza/1]).
+         x_crash_reports_show_no_stanza/1, x_crashes_print_no_password/1]).
 -export([log/2]).
 
 -define(SERVICES, "<services xmlns='urn:xmpp:extdisco:2'/>").
@@ -45,6 +45,41 @@ x_crash_reports_show_no_stanza(_Config) ->
     ?assertEqual(nomatch, re:run(io_lib:format("~tp", [Shown]), "pa55word")),
     ?assertMatch(#{state := open, queue := [{cast, _}, {info, _}],
                    reason := {error, badmatch, [{lists, foo, 1, []}]}}, Shown).
+
+%% Both reports of a crash, of a connection and of their keeper: no argument of a function_clause,
+%% no state, no last message, no mail.
+x_crashes_print_no_password(_Config) ->
+    Password = "pa55word",
+    %% No stanza has such an element, so that no clause of the library fits.
+    Bad = {xmlel, <<"iq">>, [{<<"password">>, list_to_binary(Password)}], {Password}},
+    Lines = log_kit:logged(fun() ->
+        with_link(fun(#{name := Name} = Server, Listener) ->
+            _ = told(accept(Listener)),
+            ok = up(Server),
+            Keeper = meerkat_roles:find(Name, xmpp),
+            {links, Links} = process_info(Keeper, links),
+            [Conn] = [P || P <- Links, is_pid(P),
+                           {dictionary, Values} <- [process_info(P, dictionary)],
+                           {'$initial_call', {meerkat_xmpp_conn, _, _}} <- Values],
+            Monitor = monitor(process, Conn),
+            true = erlang:suspend_process(Conn),
+            ok = meerkat_xmpp_conn:send(Conn, [Bad]),
+            Conn ! {tcp, none, Password},
+            true = erlang:resume_process(Conn),
+            receive {'DOWN', Monitor, process, Conn, _} -> ok end,
+            _ = accept(Listener),
+            ok = up(Server),
+            KeeperMonitor = monitor(process, Keeper),
+            ?assertExit(_, meerkat_xmpp:hostile(Keeper, too_large, {Bad})),
+            receive {'DOWN', KeeperMonitor, process, Keeper, _} -> ok end
+        end)
+    end),
+    Printed = lists:append(Lines),
+    [?assertMatch({_, [_ | _]}, {Part, string:find(Printed, Part)})
+     || Part <- ["State machine", "Generic server", "crasher:"]],
+    [?assertEqual({Secret, nomatch}, {Secret, string:find(Printed, Secret)})
+     || Secret <- [Password, lists:flatten(lists:join($,, [integer_to_list(C)
+                                                           || C <- Password]))]].
 
 %% A component of a server that is played here.
 with_link(Fun) -> with_link(#{}, Fun).

@@ -257,7 +257,11 @@ accept(Socket, Server) ->
 answer(Connection, Server) ->
     case gen_tcp:recv(Connection, 0, ?PATIENCE) of
         {ok, Bytes} ->
-            {Answer, Then} = case meerkat_admin:handle(binary_to_term(Bytes, [safe]), Server) of
+            %% A password may be in it.
+            Answered = meerkat_crash:without_values(fun() ->
+                meerkat_admin:handle(binary_to_term(Bytes, [safe]), Server)
+            end),
+            {Answer, Then} = case Answered of
                 {ok, Result, Fun} -> {{ok, Result}, Fun};
                 Other -> {Other, fun() -> ok end}
             end,

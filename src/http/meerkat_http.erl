@@ -170,9 +170,8 @@ do(#mod{method = Method, parsed_header = Headers, config_db = Db,
 
 complain(Path, Class, Reason, Stack) ->
     Where = [{M, F, proplists:get_value(line, Info)} || {M, F, _, Info} <- lists:sublist(Stack, 8)],
-    What = if is_tuple(Reason) -> element(1, Reason); true -> Reason end,
     ?LOG_ERROR("no answer to an HTTP request for ~ts: ~tp ~tp in ~tp",
-               [meerkat_text:escape(Path), Class, What, Where]).
+               [meerkat_text:escape(Path), Class, meerkat_crash:reason(Reason), Where]).
 
 %% What is asked for. httpd of OTP 27 takes what follows `//` for a host and leaves the rest as the
 %% path (before, it left all): no page has such a name, so it stays as the client wrote it.

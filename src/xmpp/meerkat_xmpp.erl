@@ -10,6 +10,7 @@
 -export([start_link/1, changed/1, info/1, forget/1]).
 -export([stanza/2, hostile/3, count/2, up/1, down/1]).
 -export([init/1, handle_continue/2, handle_call/3, handle_cast/2, handle_info/2]).
+-export([format_status/1]).
 
 %% Stanzas per second from all together that are looked at.
 -define(STANZAS_PER_S, 1000).
@@ -119,9 +120,17 @@ handle_continue(start, State) ->
             {noreply, State}
     end.
 
+%% Stanzas hold passwords, theirs and ours.
+-spec format_status(gen_server:format_status()) -> gen_server:format_status().
+format_status(Status) ->
+    meerkat_crash:status(Status).
+
 -spec handle_call(term(), gen_server:from(), #state{}) ->
     {reply, [meerkat_xmpp_xml:element()], #state{}}.
-handle_call({stanza, Stanza}, {Via, _}, #state{counts = Counts} = State) ->
+handle_call(Request, From, State) ->
+    meerkat_crash:without_values(fun() -> called(Request, From, State) end).
+
+called({stanza, Stanza}, {Via, _}, #state{counts = Counts} = State) ->
     case is_flood(State) of
         true ->
             ok = meerkat_xmpp_counts:count(Counts, flood),
@@ -131,7 +140,7 @@ handle_call({stanza, Stanza}, {Via, _}, #state{counts = Counts} = State) ->
                 meerkat_xmpp_core:handle(Stanza, Via, env(State), State#state.watchers),
             acted(Actions, Via, noted(State#state{watchers = Watchers}, State))
     end;
-handle_call({hostile, Why, Envelope}, {Via, _}, #state{counts = Counts} = State) ->
+called({hostile, Why, Envelope}, {Via, _}, #state{counts = Counts} = State) ->
     ok = meerkat_xmpp_counts:count(Counts, Why),
     case is_flood(State) of
         true -> {reply, [], State};
@@ -166,7 +175,10 @@ forgotten(Pid, #state{watchers = Watchers} = State) ->
     State#state{watchers = meerkat_xmpp_watchers:lost(Pid, Watchers)}.
 
 -spec handle_info(term(), #state{}) -> {noreply, #state{}}.
-handle_info({'EXIT', Pid, _Reason}, #state{conns = Conns, xmpp = Xmpp} = State) ->
+handle_info(Message, State) ->
+    meerkat_crash:without_values(fun() -> told_by(Message, State) end).
+
+told_by({'EXIT', Pid, _Reason}, #state{conns = Conns, xmpp = Xmpp} = State) ->
     case Conns of
         #{Pid := {Server, _}} ->
             _ = erlang:send_after(?AGAIN_MS, self(), {again, Server, wire(Xmpp)}),
@@ -175,18 +187,18 @@ handle_info({'EXIT', Pid, _Reason}, #state{conns = Conns, xmpp = Xmpp} = State) 
             {noreply, State}
     end;
 %% Unless all of them have begun afresh since.
-handle_info({again, Server, Wire}, #state{xmpp = Xmpp} = State) ->
+told_by({again, Server, Wire}, #state{xmpp = Xmpp} = State) ->
     case Wire =:= wire(Xmpp) of
         true -> {noreply, connected(Server, State)};
         false -> {noreply, State}
     end;
-handle_info({Ref, Answer}, #state{commands = Commands} = State) when is_map_key(Ref, Commands) ->
+told_by({Ref, Answer}, #state{commands = Commands} = State) when is_map_key(Ref, Commands) ->
     true = erlang:demonitor(Ref, [flush]),
     {noreply, finished(Ref, Answer, State)};
-handle_info({'DOWN', Ref, process, _, _}, #state{commands = Commands} = State)
+told_by({'DOWN', Ref, process, _, _}, #state{commands = Commands} = State)
   when is_map_key(Ref, Commands) ->
     {noreply, finished(Ref, {error, <<"the command failed; the log may tell why">>}, State)};
-handle_info(_Other, State) ->
+told_by(_Other, State) ->
     {noreply, State}.
 
 %%% Connections
@@ -319,7 +331,9 @@ ran(_Via, Iq, _Node, _Question, _Admin, #state{commands = Commands, counts = Cou
 ran(Via, Iq, Node, Question, Admin, #state{name = Name, commands = Commands} = State) ->
     ?LOG_NOTICE("~ts by XMPP: ~ts", [meerkat_text:escape(Admin), Node]),
     Keeper = self(),
-    {Pid, Ref} = spawn_monitor(fun() -> command(Keeper, Question, Name) end),
+    {Pid, Ref} = spawn_monitor(fun() ->
+        meerkat_crash:without_values(fun() -> command(Keeper, Question, Name) end)
+    end),
     Pid ! {begins, Ref},
     {ok, State#state{commands = Commands#{Ref => {Via, Iq, Node}}}}.
 

@@ -12,8 +12,7 @@
 
 -export([start_link/4, send/2, text/1]).
 -export([backoff/2, proof/2]).
--export([init/1, callback_mode/0, format_status/1]).
--export([connecting/3, opening/3, proving/3, up/3, waiting/3]).
+-export([init/1, callback_mode/0, handle_event/4, format_status/1]).
 
 -define(CONNECT_MS, 5000).
 %% To the end of the handshake.
@@ -70,8 +69,8 @@ backoff(Failed, Random) ->
 proof(Id, Secret) ->
     string:lowercase(binary:encode_hex(crypto:hash(sha, [Id, Secret]))).
 
--spec callback_mode() -> state_functions.
-callback_mode() -> state_functions.
+-spec callback_mode() -> handle_event_function.
+callback_mode() -> handle_event_function.
 
 -spec init(fun(() -> tuple())) -> gen_statem:init_result(connecting).
 init(Given) ->
@@ -79,37 +78,27 @@ init(Given) ->
     {ok, connecting, #data{keeper = Keeper, name = Name, server = Server, xmpp = Xmpp},
      {next_event, internal, connect}}.
 
-%% No stanza is in what a crash prints, be it state, event or reason: they hold credentials.
+%% No stanza is in what a crash prints, be it state, event, mail, reason or argument: they hold
+%% credentials.
 -spec format_status(gen_statem:format_status()) -> gen_statem:format_status().
+format_status(#{data := #data{server = Server, tries = Tries}} = Status) ->
+    (meerkat_crash:status(Status))#{data := {Server, Tries}};
 format_status(Status) ->
-    maps:map(fun
-        (data, #data{server = Server, tries = Tries}) -> {Server, Tries};
-        (state, State) -> State;
-        (reason, {Class, Reason, Stack}) ->
-            {Class, reason(Reason), [without_arguments(At) || At <- Stack]};
-        (reason, Reason) -> reason(Reason);
-        (queue, Events) -> [kind(Event) || Event <- Events];
-        (postponed, Events) -> [kind(Event) || Event <- Events];
-        (log, _) -> [];
-        (_, _) -> not_shown
-    end, Status).
+    meerkat_crash:status(Status).
 
-reason(Reason) when is_atom(Reason) -> Reason;
-reason(Reason) when is_tuple(Reason), is_atom(element(1, Reason)) -> element(1, Reason);
-reason(_) -> not_shown.
+-spec handle_event(gen_statem:event_type(), term(), atom(), #data{}) ->
+    gen_statem:event_handler_result(atom()).
+handle_event(Type, Event, State, Data) ->
+    meerkat_crash:without_values(fun() -> event(State, Type, Event, Data) end).
 
-kind({Type, _Content}) when is_atom(Type) -> {Type, not_shown};
-kind(_) -> {event, not_shown}.
-
-without_arguments({Module, Function, Arguments, Where}) when is_list(Arguments) ->
-    {Module, Function, length(Arguments), proplists:delete(error_info, Where)};
-without_arguments(At) ->
-    At.
+event(connecting, Type, Event, Data) -> connecting(Type, Event, Data);
+event(opening, Type, Event, Data) -> opening(Type, Event, Data);
+event(proving, Type, Event, Data) -> proving(Type, Event, Data);
+event(up, Type, Event, Data) -> up(Type, Event, Data);
+event(waiting, Type, Event, Data) -> waiting(Type, Event, Data).
 
 %%% States
 
--spec connecting(gen_statem:event_type(), term(), #data{}) ->
-    gen_statem:event_handler_result(atom()).
 connecting(internal, connect, Data) ->
     #data{xmpp = #{component := Component, is_subdomain := Sub}} = Data,
     case connect(Data#data.server) of
@@ -128,7 +117,6 @@ connecting(internal, connect, Data) ->
 connecting(_, _, _Data) ->
     keep_state_and_data.
 
--spec opening(gen_statem:event_type(), term(), #data{}) -> gen_statem:event_handler_result(atom()).
 opening(internal, {open, Attributes}, #data{xmpp = #{secret := Secret}} = Data) ->
     case lists:keyfind(<<"id">>, 1, Attributes) of
         {_, Id} ->
@@ -141,7 +129,6 @@ opening(internal, {open, Attributes}, #data{xmpp = #{secret := Secret}} = Data) 
 opening(Type, Event, Data) ->
     common(opening, Type, Event, Data).
 
--spec proving(gen_statem:event_type(), term(), #data{}) -> gen_statem:event_handler_result(atom()).
 proving(internal, {stanza, {xmlel, <<"handshake">>, _, _}}, Data) ->
     #data{keeper = Keeper, server = Server, xmpp = #{component := Component}} = Data,
     ok = meerkat_xmpp:up(Keeper),
@@ -151,7 +138,6 @@ proving(internal, {stanza, {xmlel, <<"handshake">>, _, _}}, Data) ->
 proving(Type, Event, Data) ->
     common(proving, Type, Event, Data).
 
--spec up(gen_statem:event_type(), term(), #data{}) -> gen_statem:event_handler_result(atom()).
 up(internal, {stanza, {xmlel, Name, _, _} = Stanza}, #data{keeper = Keeper} = Data)
   when Name =:= <<"iq">>; Name =:= <<"presence">>; Name =:= <<"message">> ->
     sent(meerkat_xmpp:stanza(Keeper, Stanza), up, Data);
@@ -173,7 +159,6 @@ up({timeout, quiet}, silent, Data) ->
 up(Type, Event, Data) ->
     common(up, Type, Event, Data).
 
--spec waiting(gen_statem:event_type(), term(), #data{}) -> gen_statem:event_handler_result(atom()).
 waiting(state_timeout, again, Data) ->
     {next_state, connecting, Data, {next_event, internal, connect}};
 waiting(_, _, _Data) ->
