@@ -571,25 +571,30 @@ all_mistakes_at_once(Config) ->
 
 %% Lists of values and of groups, fields of a group, files of users, both variables of a user.
 all_mistakes_of_a_list(Config) ->
-    File = file(Config, "denied_peers = ( \"10.0.0.1/8\", \"10.0.0.0/8\",\n \"x\",\n { a = 1; } );\n"
-                        "users = ( { name = \"a\"; },\n { name = \"b\"; key = \"z\"; passwort = 1; },\n"
+    File = file(Config, "denied_peers = ( \"10.0.0.1/8\", \"10.0.0.0/8\",\n \"x\",\n"
+                        " { a = 1; } );\n"
+                        "users = ( { name = \"a\"; },\n"
+                        " { name = \"b\"; key = \"z\"; passwort = 1; },\n"
                         " { name = \"c\"; key = \"z\"; } );\n"
                         "relays = ( { min_port = 0; max_port = 0; } );\n"),
     Expected = [{1, "\"10.0.0.1/8\""}, {2, "\"x\""}, {3, "a group"},
-                {5, "a list where key is"}, {5, "a group with \"passwort\""}, {6, "a list where key is"},
+                {5, "a list where key is"}, {5, "a group with \"passwort\""},
+                {6, "a list where key is"},
                 {7, "a list where min_port is"}, {7, "a list where max_port is"},
                 {7, "a group without ip"}],
     {error, Mistakes} = load(File, []),
     ?assertEqual({length(Expected), Mistakes}, {length(Mistakes), Mistakes}),
     [?assertMatch({_, _, [_ | _]},
-                  {Line, Part, [M || M <- Mistakes, string:find(M, ":" ++ integer_to_list(Line) ++ ": ") =/= nomatch,
-                                     string:find(M, " is " ++ Part) =/= nomatch]})
+                  {Line, Part, [M || M <- Mistakes, string:find(M, " is " ++ Part) =/= nomatch,
+                                     string:find(M, ":" ++ integer_to_list(Line) ++ ": ")
+                                         =/= nomatch]})
      || {Line, Part} <- Expected],
     {error, [Text]} = load([{"DENIED_PEERS", "10.0.0.0/8,x,10.0.0.1/8," ++
                              lists:append(lists:duplicate(20, "y,"))}]),
     ?assertMatch({_, {match, _}},
-                 {Text, re:run(Text, "^DENIED_PEERS is \"x\", \"10.0.0.1/8\", .* and 15 more; it")}),
-    Users = file(Config, "users = ( { name = \"a\"; key = \"z\"; },\n { name = \"b\"; key = \"z\"; } );\n"),
+                 {Text, re:run(Text, "^DENIED_PEERS is \"x\", \"10.0.0.1/8\", .* and 15 more; ")}),
+    Users = file(Config, "users = ( { name = \"a\"; key = \"z\"; },\n"
+                         " { name = \"b\"; key = \"z\"; } );\n"),
     {error, [_, _] = Both} = meerkat_config_users:read(list_to_binary(Users)),
     one_line_each(Both).
 

@@ -1,5 +1,5 @@
-%% Whoever is refused, and whoever runs the server, hears why: each refusal has a line in the log, at
-%% notice where a key would help, and then not without end; the answer has the phrase of its code
+%% Whoever is refused, and whoever runs the server, hears why: each refusal has a line in the log,
+%% at notice where a key would help, and then not without end; the answer has the phrase of its code
 %% where it is signed; an allocation tells of those it earned.
 -module(refusal_SUITE).
 
@@ -72,8 +72,7 @@ every_refusal_has_a_line(_) ->
                  {508, "reservation is over", fun() ->
                       allocate(Bob, [{reservation_token, 1}]) end},
                  {404, "authorizer says so", fun() ->
-                      call(Client, channel_bind, [{channel_number, 16#4004},
-                                                  {xor_peer_address, {{127, 0, 0, 1}, 404}}]) end}]],
+                      bind(Client, 16#4004, {{127, 0, 0, 1}, 404}) end}]],
         ok = meerkat:redirect(maps:get(name, Server), [{{127, 0, 0, 9}, 3478}]),
         refused(300, "no new allocations, and others do", fun() -> allocate(Bob) end),
         ok = meerkat:drain(maps:get(name, Server)),
@@ -198,7 +197,8 @@ hints_name_keys_there_are(_) ->
      end || {Why, Keys} <- Hints].
 
 keys(Why) ->
-    case re:run(Why, "the key ([a-z]+)|[a-z0-9]+(?:_[a-z0-9]+)+", [global, {capture, all, binary}]) of
+    case re:run(Why, "the key ([a-z]+)|[a-z0-9]+(?:_[a-z0-9]+)+",
+                [global, {capture, all, binary}]) of
         {match, Found} -> [lists:last(Words) || Words <- Found];
         nomatch -> []
     end.
@@ -212,8 +212,9 @@ every_code_has_a_phrase(_) ->
 the_last_are_kept(_) ->
     Refusals = [said(403, create_permission, [{xor_peer_address, {{10, 0, 0, N}, 0}}], none)
                 || N <- lists:seq(1, 9)],
-    {_, Memory} = lists:foldl(fun(R, {Now, M}) -> {Now + 10, meerkat_refusal:remember(R, Now, M)} end,
-                              {0, []}, Refusals),
+    {_, Memory} = lists:foldl(fun(Refusal, {Now, Before}) ->
+        {Now + 10, meerkat_refusal:remember(Refusal, Now, Before)}
+    end, {0, []}, Refusals),
     Told = meerkat_refusal:remembered(Memory, 100),
     ?assertEqual([20, 30, 40, 50, 60], [Age || #{age_ms := Age} <- Told]),
     ?assertMatch([#{why := <<"for peer 10.0.0.9">>} | _], Told).

@@ -1390,20 +1390,24 @@ t51_logged(Config) ->
     ok = logger:add_handler(?MODULE, ?MODULE, #{config => #{to => self()}}),
     ok = logger:set_primary_config(level, info),
     try
-        #{here := Here, relayed := Relayed} = Client = allocated(Server),
-        Told = fun(What, Parts) ->
-            Line = logged(What, unicode:characters_to_list(meerkat_text:address(Here))),
-            [?assertMatch({match, _}, {re:run(Line, Part) =/= nomatch andalso match, Part})
-             || Part <- ["user alice" | Parts]]
-        end,
-        expect(403, permit(Client, [{{10, 1, 2, 3}, 0}])),
-        Told("403 for peer", ["10\\.1\\.2\\.3"]),
-        delete(Client),
-        Told("allocation deleted", [unicode:characters_to_list(meerkat_text:address(Relayed))])
+        %% One that has not refused anything yet: after some it tells of fewer.
+        with_server(#{}, fun allocation_and_refusal/1)
     after
         ok = logger:set_primary_config(level, Level),
         ok = logger:remove_handler(?MODULE)
     end.
+
+allocation_and_refusal(Server) ->
+    #{here := Here, relayed := Relayed} = Client = allocated(Server),
+    Told = fun(What, Parts) ->
+        Line = logged(What, unicode:characters_to_list(meerkat_text:address(Here))),
+        [?assertMatch({match, _}, {re:run(Line, Part) =/= nomatch andalso match, Part})
+         || Part <- ["user alice" | Parts]]
+    end,
+    expect(403, permit(Client, [{{10, 1, 2, 3}, 0}])),
+    Told("403 for peer", ["10\\.1\\.2\\.3"]),
+    delete(Client),
+    Told("allocation deleted", [unicode:characters_to_list(meerkat_text:address(Relayed))]).
 
 %% The line with both texts, once it is there.
 logged(What, Who) ->

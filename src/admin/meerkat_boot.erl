@@ -64,6 +64,7 @@ serve(Options, Config, Warnings) ->
     end.
 
 %% Once: as a line of the log, in its form, unless the level keeps errors out.
+-spec not_started(unicode:chardata()) -> no_return().
 not_started(Sentence) ->
     case logger:allow(error, ?MODULE) of
         true ->

@@ -63,7 +63,8 @@ secret_field(Field, {list, secret}) -> [{Field, several}];
 secret_field(Field, Type) when Type =:= password; Type =:= key -> [{Field, one}];
 secret_field(_, _) -> [].
 
-%% A value as a file gives it: the scalars found below its key. All that failed, each with its place.
+%% A value as a file gives it: the scalars found below its key. All that failed, each with its
+%% place.
 -spec parse(type(), [meerkat_config_value:leaf(), ...]) ->
     {ok, meerkat_config_value:value()}
     | {error, [{meerkat_config_value:failure(), meerkat_config_value:place()}, ...]}.
@@ -135,7 +136,8 @@ faults(realms, Groups, Place) ->
     twice(Groups, Place);
 faults(relays, Groups, _) ->
     [{<<"a group with addresses of two families">>, At}
-     || #{ip := Ip, advertised := Told, place := At} <- Groups, tuple_size(Ip) =/= tuple_size(Told)];
+     || #{ip := Ip, advertised := Told, place := At} <- Groups,
+        tuple_size(Ip) =/= tuple_size(Told)];
 faults(listeners, _, _) ->
     [].
 

@@ -62,7 +62,8 @@ parse_text(Type, Text) ->
 trim(Text) ->
     re:replace(Text, "^\\s+|\\s+$", "", [global, {return, binary}]).
 
-%% A value as a file gives it: the scalars found below its key. All that failed, each with its place.
+%% A value as a file gives it: the scalars found below its key. All that failed, each with its
+%% place.
 -spec parse_leaves(type(), [leaf(), ...]) ->
     {ok, value()} | {error, [{failure(), place()}, ...]}.
 parse_leaves({list, _}, [{[], empty_list, _}]) ->

@@ -8,20 +8,24 @@
 
 -export([new/1, authenticate/4, algorithms/1, name/1, why/3]).
 
--export_type([auth/0, identity/0, candidate/0, verdict/0, seal/0]).
+-export_type([auth/0, identity/0, candidate/0, verdict/0, seal/0, proof/0]).
 
 %% What a username's password may be: in clear, or as the key MD5(user:realm:password); in clear and
 %% good up to and including a second of Unix time.
 -type candidate() :: {password, binary()} | {key, <<_:128>>}
                    | {password, binary(), UntilS :: integer()}.
-%% `only`: no other backend has a say on this username.
+%% `only`: no other backend has a say on this username. `asked`: the same, of one that may be
+%% unavailable when it is asked again.
 %% `unavailable`: this backend cannot tell now; others may know the user.
--type verdict() :: {only | also | unavailable, [candidate()]}.
+-type verdict() :: {only | asked | also | unavailable, [candidate()]}.
 %% A message, signed with the key and the algorithm of the request it answers, as bytes.
 -type seal() :: fun((meerkat_stun:message()) -> binary()).
+%% Is a request signed with the key that another was signed with? Then its answer is to be.
+-type proof() :: fun((Packet :: binary(), meerkat_stun:message()) -> {ok, seal()} | error).
 %% Who asked: the username as sent (for USERHASH, the one it stands for). `left`: seconds that its
-%% credentials are good for, where allocations are to end with them.
--type identity() :: #{user := binary(), seal := seal(), left => pos_integer()}.
+%% credentials are good for, where allocations are to end with them. `proof`: where whoever knows
+%% the user may be unavailable next time.
+-type identity() :: #{user := binary(), seal := seal(), left => pos_integer(), proof => proof()}.
 
 -record(auth, {
     backends :: [{module(), term()}],
@@ -117,8 +121,9 @@ authenticate(Packet, Message, Algorithm, {User, Realm, Allowed}, Auth) ->
     case fitting(Packet, Make, Candidates) of
         {ok, Key, Candidate} when Allowed, User =/= ?NOBODY ->
             Identity = #{user => binary:copy(User), seal => seal(integrity(Message), Key)},
-            {ok, maps:merge(Identity, left(Candidate, Now, Auth))};
-        error when Known =:= unavailable ->
+            Proof = maps:from_list([{proof, proof(Key)} || Known =:= asked]),
+            {ok, maps:merge(maps:merge(Identity, Proof), left(Candidate, Now, Auth))};
+        error when Known =:= unavailable, Allowed ->
             {error, unavailable};
         _ ->
             {error, 401}
@@ -159,6 +164,7 @@ candidates([{Backend, State} | Backends], User, Now, Dummy) ->
     {Known, Others} = candidates(Backends, User, Now, Dummy),
     case Weight of
         only -> {all, Own ++ [Dummy || _ <- Others]};
+        asked -> {asked, Own ++ [Dummy || _ <- Others]};
         also -> {Known, Own ++ Others};
         unavailable -> {unavailable, Own ++ Others}
     end;
@@ -227,6 +233,15 @@ integrity(Message) ->
 seal(Integrity, Key) ->
     fun(Message) -> meerkat_stun:encode(Message#{integrity => {Integrity, Key}}) end.
 
+-spec proof(binary()) -> proof().
+proof(Key) ->
+    fun(Packet, Message) ->
+        case meerkat_stun:verify(Packet, Key) of
+            ok -> {ok, seal(integrity(Message), Key)};
+            {error, _} -> error
+        end
+    end.
+
 %%% Reasons
 
 %% Why authenticate/4 refused this request, in words for a log, which may be read by whoever may
@@ -251,9 +266,9 @@ why(_Algorithm, ?NOBODY, _Backends, _Otherwise) ->
 why(Algorithm, User, [{Backend, State} | Backends], Otherwise) ->
     Now = meerkat_clock:wall_s(),
     case {Backend:why(User, Now, State), Backend:candidates(User, Now, State)} of
-        {wrong_password, {only, [{key, _}]}} when Algorithm =:= sha256 ->
+        {wrong_password, {Weight, [{key, _}]}} when Weight =/= also, Algorithm =:= sha256 ->
             ["user ", quoted(User), " is known by an MD5 key, which SHA-256 cannot use"];
-        {wrong_password, {only, _}} -> wrong_password(User);
+        {wrong_password, {Weight, _}} when Weight =/= also -> wrong_password(User);
         {unknown, _} -> why(Algorithm, User, Backends, Otherwise);
         {Reason, _} when Otherwise =:= none -> why(Algorithm, User, Backends, Reason);
         {_, _} -> why(Algorithm, User, Backends, Otherwise)

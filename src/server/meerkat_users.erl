@@ -50,8 +50,10 @@ checked(User, Proof) ->
                                                    {[0, Member], Value, Place}]) of
         {ok, Users} ->
             {ok, Users};
-        {error, {Shown, Allowed}, _} ->
-            {error, lists:flatten(io_lib:format("this is ~ts; it must be ~ts", [Shown, Allowed]))}
+        {error, Failures} ->
+            {error, lists:flatten(lists:join("; ", [io_lib:format("this is ~ts; it must be ~ts",
+                                                                  [Shown, Allowed])
+                                                    || {{Shown, Allowed}, _} <- Failures]))}
     end.
 
 %% Takes one away that was added; its allocations end when they would have, at the latest.

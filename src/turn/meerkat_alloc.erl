@@ -25,6 +25,7 @@
     promised = none :: {meerkat_alloc_core:response(), integer()} | none,
     said = none :: meerkat_refusal:cause(),     % by the relay, to the request in hand
     refusals = [] :: meerkat_refusal:memory(),
+    proof = none :: none | meerkat_auth:proof(),    % of the request it was made by
     started :: integer(),
     over = false :: boolean()                   % the core has said stop
 }).
@@ -106,7 +107,8 @@ start(Name, Session, #{bucket := Bucket, mobile := Mobile, realm := Realm, user 
         meerkat_alloc_core:new(Plan#{bytes_per_s => OfOne}, Session, Place, Limits),
     Rate = [{tell, Message} || Message <- meerkat_quota:rate(Name, Bucket, OfUser)],
     Data = #data{name = Name, session = Session, keys = Keys, wire = Wire, core = Core,
-                 job = Job, started = meerkat_clock:now_ms()},
+                 job = maps:remove(proof, Job), proof = maps:get(proof, Job, none),
+                 started = meerkat_clock:now_ms()},
     %% The effects run once the supervisor has its answer: a busy port may take a while.
     {ok, awaiting, Data, [{next_event, internal, {effects, Rate ++ Effects}}]}.
 
@@ -156,6 +158,9 @@ serving(Type, Event, Data) ->
 leaving(info, {request, Job}, _Data) ->
     ok = meerkat_request:again(Job),
     keep_state_and_data;
+leaving(info, {unproven, Unproven}, _Data) ->
+    ok = meerkat_request:judged(Unproven, <<>>, none),
+    keep_state_and_data;
 leaving(state_timeout, over, _Data) ->
     send_back_all(),
     stop;
@@ -185,6 +190,11 @@ common(State, info, {replay, Wire, Caller}, #data{core = Core0} = Data0) ->
         #data{over = true} -> run(State, [], Data1);
         #data{} -> step(State, relay_up, Data1#data{wire = Wire})
     end;
+%% Whoever else could tell whose it is cannot now.
+common(_State, info, {unproven, Unproven}, #data{core = Core, proof = Proof}) ->
+    #{user := User} = meerkat_alloc_core:details(Core, meerkat_clock:now_ms()),
+    ok = meerkat_request:judged(Unproven, User, Proof),
+    keep_state_and_data;
 common(_State, {call, From}, info, #data{core = Core, session = Session} = Data) ->
     Now = meerkat_clock:now_ms(),
     Details = meerkat_alloc_core:details(Core, Now),
@@ -322,6 +332,9 @@ send_back_all() ->
     receive
         {request, Job} ->
             ok = meerkat_request:again(Job),
+            send_back_all();
+        {unproven, Unproven} ->
+            ok = meerkat_request:judged(Unproven, <<>>, none),
             send_back_all()
     after 0 ->
         ok
@@ -373,7 +386,7 @@ log_end(Level, Reason, Counters, Event, #data{core = Core, started = Started} = 
 
 begun({success, _}, #data{job = #{request := #{message := #{method := allocate}}}} = Data) ->
     meerkat_events:tell(Data#data.name, [meerkat, allocation, start], fun() ->
-        {#{system_time => os:system_time()}, metadata(Data)}
+        {#{system_time => meerkat_clock:wall()}, metadata(Data)}
     end);
 begun(_Response, _Data) ->
     ok.

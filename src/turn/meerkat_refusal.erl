@@ -7,8 +7,8 @@
 
 -export_type([cause/0, refusal/0, memory/0]).
 
-%% What the request does not tell. The relay's reply; the keys of the quota that is used up; a server
-%% that takes no new allocations; an authorizer that said no.
+%% What the request does not tell. The relay's reply; the keys of the quota that is used up; a
+%% server that takes no new allocations; an authorizer that said no.
 -type cause() :: none
                | {relay, meerkat_ctl:status(), Detail :: binary()}
                | {quota, Keys :: string()}
@@ -151,7 +151,8 @@ said(_Code, _Method, _Message, _Cause, _Request, _Limits) ->
 bad_channel(Number, Max) when is_integer(Number), Number > Max, Number =< 16#7fff ->
     {notice, ["for channel ", hex(Number), ", which rfc5766_channel_numbers would allow"]};
 bad_channel(Number, Max) when is_integer(Number), Number >= 16#4000, Number =< Max ->
-    {debug, ["for channel ", hex(Number), ", which is bound otherwise, or a peer that is, or none"]};
+    {debug, ["for channel ", hex(Number),
+             ", which is bound otherwise, or a peer that is, or none"]};
 bad_channel(Number, _Max) when is_integer(Number) ->
     {debug, ["for channel ", hex(Number), ", which is no channel's number"]};
 bad_channel(none, _Max) ->

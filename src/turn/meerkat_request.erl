@@ -7,9 +7,10 @@
 -include_lib("kernel/include/logger.hrl").
 
 -export([start_link/2, answer/3, answer/4, promise/3, answered/4, again/1]).
+-export([judged/3]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
--export_type([job/0]).
+-export_type([job/0, unproven/0]).
 
 %% An authenticated request on its way to an answer: exactly one call of answer/3 or answer/4.
 -type job() :: #{wire := meerkat_wire:wire(),
@@ -22,7 +23,12 @@
                  %% The session the relay has for this 5-tuple, 0 for none.
                  session := non_neg_integer(),
                  request := meerkat_alloc_core:request(),
-                 seal := meerkat_auth:seal()}.
+                 seal := meerkat_auth:seal(),
+                 %% Where the allocation that is made may have to judge by the key itself.
+                 proof => meerkat_auth:proof()}.
+%% One whose user nobody can be asked about now, on its way to the allocation that it names, and
+%% what the log is to say if that cannot tell either.
+-type unproven() :: #{packet := binary(), why := fun(() -> unicode:chardata()), _ => _}.
 
 %% Words, for some hundred requests between two collections: nothing lives longer than one of them.
 -define(HEAP, 32768).
@@ -98,6 +104,21 @@ again(#{from := From} = Job) ->
     From ! {again, Job},
     ok.
 
+%% Of the process of an allocation made by User with that proof: whoever signs with the same key is
+%% who made it. The request goes on from where it came from.
+-spec judged(unproven(), User :: binary(), none | meerkat_auth:proof()) -> ok.
+judged(#{from := From} = Unproven, User, Proof) ->
+    From ! {judged, Unproven, seal(Unproven, User, Proof), User},
+    ok.
+
+seal(_Unproven, _User, none) ->
+    error;
+seal(#{packet := Packet, request := #{message := Message}}, User, Proof) ->
+    case meerkat_auth:name(Message) of
+        {username, Other} when Other =/= User -> error;
+        _ -> Proof(Packet, Message)
+    end.
+
 %%% gen_server
 
 -spec init({atom(), non_neg_integer()}) -> {ok, atom()}.
@@ -127,27 +148,28 @@ handle_info({request, Wire, <<_:64, Flow:64, _/binary>> = Frame, Arrived}, Name)
     end,
     {noreply, Name};
 handle_info({again, Job}, Name) ->
+    attempt(Name, Job, fun() -> route(Name, Job) end);
+handle_info({judged, Unproven, Seal, User}, Name) ->
+    attempt(Name, Unproven, fun() -> proven(Name, Unproven, Seal, User) end);
+handle_info(_Other, Name) ->
+    {noreply, Name}.
+
+attempt(Name, Job, Fun) ->
     try
-        route(Name, Job)
+        Fun()
     catch
         Class:Reason:Stack ->
             complain(Class, Reason, Stack),
             answer(Name, Job, none)
     end,
-    {noreply, Name};
-handle_info(_Other, Name) ->
     {noreply, Name}.
 
 %% Where it happened, but not with which arguments: they may be passwords.
 complain(Class, Reason, Stack) ->
-    Where = [{M, F, if is_list(A) -> length(A); true -> A end, proplists:get_value(line, Info)}
-             || {M, F, A, Info} <- lists:sublist(Stack, 8)],
-    What = if
-        is_atom(Reason) -> Reason;
-        is_tuple(Reason), is_atom(element(1, Reason)) -> element(1, Reason);
-        true -> reason_not_shown
-    end,
-    ?LOG_ERROR("a request was left without an answer: ~tp ~tp in ~tp", [Class, What, Where]).
+    Where = [{M, F, A, proplists:get_value(line, Info)}
+             || {M, F, A, Info} <- lists:sublist(meerkat_crash:stack(Stack), 8)],
+    ?LOG_ERROR("a request was left without an answer: ~tp ~tp in ~tp",
+               [Class, meerkat_crash:reason(Reason), Where]).
 
 %%% The way of a request
 
@@ -164,45 +186,71 @@ take(Name, Asker, #{packet := Packet, client := {Ip, _} = Client} = Fields) ->
             send(Name, Asker#{request => #{message => Message}}, throttled, <<>>)
     end.
 
-take(Name, Asker, #{packet := Packet, client := {Ip, _} = Client, listener := Listener} = Fields,
-     Message) ->
-    #{failures := Failures, realms := #{Listener := Realm}} = Settings =
-        meerkat_registry:settings(Name),
+take(Name, Asker, #{packet := Packet, listener := Listener} = Fields, Message) ->
+    #{realms := #{Listener := Realm}} = Settings = meerkat_registry:settings(Name),
     Owner = meerkat_settings:owner(Realm, Settings),
     #{auth := Auth} = meerkat_settings:tenant(Owner, Settings),
     case authenticated(Name, Packet, Message, Realm, Auth) of
         {ok, Identity} ->
             admitted(Name, job(Name, Asker, Fields, Message, Identity#{realm => Owner}));
         {error, unavailable, Why} ->
-            #{refusals := Refusals} = Settings,
-            ok = meerkat_refusal_log:refused(Refusals, unavailable, Client, Why),
-            send(Name, Asker#{request => #{message => Message}}, none, <<>>);
+            unproven(Name, (job(Name, Asker, Fields, Message, #{user => user(Message),
+                                                                realm => Owner}))#{
+                packet => Packet, why => Why});
         {error, Code, Why} ->
-            #{refusals := Refusals} = Settings,
-            ok = meerkat_refusal_log:refused(Refusals, Code, Client, Why),
-            Code =:= 401 andalso meerkat_auth_failures:count(Failures, Ip, user(Message),
-                                                             meerkat_auth_failures:now_us()),
-            ok = meerkat_events:tell(Name, [meerkat, authentication, failure], fun() ->
-                {#{count => 1}, #{client => Client, code => Code}}
-            end),
-            Challenge = challenge(Code, Message, Realm, meerkat_auth:algorithms(Auth)),
-            send(Name, Asker#{request => #{message => Message}}, Code,
-                 meerkat_stun:encode(response(error, Message, Challenge)))
+            refuse(Name, Asker, Fields, Message, Code, Why)
+    end.
+
+%% Nobody knows them, or they ask in a way that nobody may.
+refuse(Name, Asker, #{client := {Ip, _} = Client, listener := Listener}, Message, Code, Why) ->
+    #{failures := Failures, refusals := Refusals, realms := #{Listener := Realm}} = Settings =
+        meerkat_registry:settings(Name),
+    #{auth := Auth} = meerkat_settings:tenant(meerkat_settings:owner(Realm, Settings), Settings),
+    ok = meerkat_refusal_log:refused(Refusals, Code, Client, Why),
+    Code =:= 401 andalso meerkat_auth_failures:count(Failures, Ip, user(Message),
+                                                     meerkat_auth_failures:now_us()),
+    ok = meerkat_events:tell(Name, [meerkat, authentication, failure], fun() ->
+        {#{count => 1}, #{client => Client, code => Code}}
+    end),
+    Challenge = challenge(Code, Message, Realm, meerkat_auth:algorithms(Auth)),
+    send(Name, Asker#{request => #{message => Message}}, Code,
+         meerkat_stun:encode(response(error, Message, Challenge))).
+
+%% Whoever has an allocation is known to its process by the key that it was made with.
+unproven(Name, #{place := Place, request := #{message := Message}} = Unproven) ->
+    FiveTuple = meerkat_alloc_table:five_tuple(Place),
+    Found = case ticket(Name, Message) of
+        {ok, Session, _Number} -> meerkat_alloc_table:find(Name, Session);
+        _ -> meerkat_alloc_table:find(Name, FiveTuple)
+    end,
+    case Found of
+        {_Session, Pid} ->
+            Pid ! {unproven, Unproven},
+            ok;
+        none ->
+            proven(Name, Unproven, error, <<>>)
+    end.
+
+proven(Name, #{request := #{client := Client}, why := Why} = Unproven, error, _User) ->
+    #{refusals := Refusals} = meerkat_registry:settings(Name),
+    ok = meerkat_refusal_log:refused(Refusals, unavailable, Client, Why),
+    send(Name, Unproven, none, <<>>);
+proven(Name, #{place := Place, request := Request} = Unproven, {ok, Seal}, User) ->
+    #{message := Message} = Request,
+    case revoked(Name, #{user => User}) of
+        {ok, _} ->
+            Job = maps:without([packet, why], Unproven),
+            admitted(Name, Job#{seal => Seal, request := Request#{user := User}});
+        {error, Code, Why} ->
+            refuse(Name, Unproven, Place, Message, Code, Why)
     end.
 
 %% What is good and was revoked is answered as what is not. Whoever cannot be looked up now is not
 %% answered at all: its client asks again for half a minute and more, and takes a 401 for final.
 authenticated(Name, Packet, Message, Realm, Auth) ->
     case meerkat_auth:authenticate(Packet, Message, Realm, Auth) of
-        {ok, #{user := User} = Identity} ->
-            case meerkat_revoked:is_revoked(Name, User) of
-                false ->
-                    {ok, Identity};
-                true ->
-                    {error, 401, fun() ->
-                        ["the credentials of \"", meerkat_text:escape(User), "\" were revoked"]
-                    end}
-            end;
+        {ok, Identity} ->
+            revoked(Name, Identity);
         {error, unavailable} ->
             {error, unavailable, fun() ->
                 ["the authenticator could not tell about user \"",
@@ -210,6 +258,16 @@ authenticated(Name, Packet, Message, Realm, Auth) ->
             end};
         {error, Code} ->
             {error, Code, fun() -> meerkat_auth:why(Message, Realm, Auth) end}
+    end.
+
+revoked(Name, #{user := User} = Identity) ->
+    case meerkat_revoked:is_revoked(Name, User) of
+        false ->
+            {ok, Identity};
+        true ->
+            {error, 401, fun() ->
+                ["the credentials of \"", meerkat_text:escape(User), "\" were revoked"]
+            end}
     end.
 
 %% As the request says it, be it a hash.
@@ -220,7 +278,7 @@ user(Message) ->
     end.
 
 job(Name, Asker, #{client := {Ip, _} = Client, session := Session} = Fields, Message,
-    #{user := User, realm := Owner, seal := Seal} = Identity) ->
+    #{user := User, realm := Owner} = Identity) ->
     #{usernames := Order} = meerkat_registry:settings(Name),
     Asked = #{message => Message, user => User, realm => Owner, client => Client,
               person => meerkat_quota:person(User, Ip, Order)},
@@ -229,12 +287,12 @@ job(Name, Asker, #{client := {Ip, _} = Client, session := Session} = Fields, Mes
         #{} -> Asked
     end,
     #{listener := Listener, transport := Transport, server := Server} = Fields,
-    Asker#{from => self(),
+    Given = maps:merge(Asker, maps:with([seal, proof], Identity)),
+    Given#{from => self(),
            place => #{listener => Listener, transport => Transport, client => Client,
                       server => Server},
            session => Session,
-           request => held(Name, Request),
-           seal => Seal}.
+           request => held(Name, Request)}.
 
 held(Name, #{message := Message} = Request) ->
     case meerkat_stun:get(reservation_token, Message) of
