@@ -68,7 +68,8 @@ faults(_Config) ->
 %% What was read there, never a value, and what may be.
 syntax(At) ->
     <<"syntax error at \"", (list_to_binary(At))/binary, "\", or before it: a setting is "
-      "name = value; and a value is a number, true, false, a text in \"quotes\", a list ( , ) or a group { }">>.
+      "name = value; and a value is a number, true, false, a text in \"quotes\", a list ( , ) or "
+      "a group { }">>.
 
 %% iodata is text; anything else is a mistake of the caller.
 text(_Config) ->

@@ -9,7 +9,8 @@
 -export([video_by_messages/1, video_by_jingle/1, says_that_it_needs_root/1,
          refuses_what_makes_no_sense/1, packets_carry_the_whole_film/1,
          packets_may_come_in_any_order/1, loss_costs_up_to_the_next_keyframe/1,
-         packets_of_strangers_do_no_harm/1]).
+         packets_of_strangers_do_no_harm/1, callee_reaches_before_it_accepts/1,
+         iq_without_an_answer/1, session_where_one_is_announced/1]).
 
 -define(KEYFRAMES, 8).
 
@@ -17,7 +18,9 @@ suite() -> [{timetrap, {minutes, 3}}].
 
 all() ->
     [packets_carry_the_whole_film, packets_may_come_in_any_order,
-     loss_costs_up_to_the_next_keyframe, packets_of_strangers_do_no_harm, says_that_it_needs_root,
+     loss_costs_up_to_the_next_keyframe, packets_of_strangers_do_no_harm,
+     callee_reaches_before_it_accepts, iq_without_an_answer, session_where_one_is_announced,
+     says_that_it_needs_root,
      refuses_what_makes_no_sense, video_by_messages, video_by_jingle].
 
 %% The demo takes what was built for the tests, as the suites do.
@@ -116,6 +119,131 @@ packets_of_strangers_do_no_harm(_) ->
     ?assertEqual(error, stream_rtp:parse(<<>>)),
     ?assertEqual([], stream_rtp:access_units(<<>>)),
     ?assertEqual([], stream_rtp:access_units(<<"no film">>)).
+
+%% What the caller sends when it hears of the answer finds the way open. We are the connection.
+callee_reaches_before_it_accepts(_) ->
+    Test = self(),
+    Ours = #{relayed => {{192, 0, 2, 1}, 1}, mapped => {{192, 0, 2, 2}, 2},
+             direct => {{192, 0, 2, 3}, 3}},
+    [begin
+         Callee = spawn_link(fun() ->
+             Reach = fun(#{relayed := Peer}) -> Test ! {reached, Peer}, ok end,
+             Test ! {came, stream_call:await(Test, <<"a@b">>, Ours, Reach)}
+         end),
+         Callee ! {xmpp, Test, fxml_stream:parse_element(Offer)},
+         {reached, {{192, 0, 2, 7}, 7}} = told_next(),
+         case told_next() of
+             {'$gen_call', From, {ask, <<"a@b/c">>, <<"set">>, Jingle}} ->
+                 ?assertEqual(<<"session-accept">>, fxml:get_tag_attr_s(<<"action">>, Jingle)),
+                 gen_server:reply(From, fxml_stream:parse_element(<<"<iq type='result'/>">>));
+             {'$gen_cast', {send, Message}} ->
+                 ?assertMatch(<<"answer ", _/binary>>, fxml:get_subtag_cdata(Message, <<"body">>))
+         end,
+         {came, {ok, #{}, #{}}} = told_next()
+     end || Offer <- [<<"<message from='a@b/c'><body>call relayed=192.0.2.7:7 "
+                        "mapped=192.0.2.8:8 direct=192.0.2.9:9</body></message>">>,
+                      <<"<iq from='a@b/c' type='set' id='1'>"
+                        "<jingle xmlns='urn:xmpp:jingle:1' action='session-initiate' sid='s'>"
+                        "<content><transport><candidate type='relay' ip='192.0.2.7' port='7' "
+                        "rel-addr='192.0.2.8' rel-port='8'/>"
+                        "<candidate type='srflx' ip='192.0.2.9' port='9'/>"
+                        "</transport></content></jingle></iq>">>]].
+
+%% But for the result that each iq has at once.
+told_next() ->
+    receive
+        {'$gen_cast', {send, {xmlel, <<"iq">>, _, _}}} -> told_next();
+        Message -> Message
+    after 30000 -> error(nothing)
+    end.
+
+%% Who is asked may be slow, or gone; neither is a crash of who asks.
+iq_without_an_answer(_) ->
+    Ping = {xmlel, <<"ping">>, [], []},
+    Silent = spawn_link(fun() -> receive stop -> ok end end),
+    ?assertEqual({error, <<"no answer">>}, stream_xmpp:ask(Silent, server, <<"get">>, Ping)),
+    Monitor = monitor(process, Silent),
+    Silent ! stop,
+    receive {'DOWN', Monitor, process, Silent, _} -> ok end,
+    ?assertEqual({error, <<"the XMPP server hung up">>},
+                 stream_xmpp:ask(Silent, server, <<"get">>, Ping)).
+
+%% A server as MongooseIM is: it serves nobody who has not asked for the session it announces. One
+%% that announces none is not asked.
+session_where_one_is_announced(Config) ->
+    Dir = proplists:get_value(priv_dir, Config),
+    [Key, Certificate] = [filename:join(Dir, Name) || Name <- ["key.pem", "cert.pem"]],
+    {0, _} = run("openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=demo.example "
+                 "-addext subjectAltName=DNS:demo.example -keyout " ++ Key ++ " -out "
+                 ++ Certificate),
+    [{ok, _} = application:ensure_all_started(Needed) || Needed <- [ssl, fast_xml]],
+    Tls = [{certfile, Certificate}, {keyfile, Key}],
+    [?assertEqual(Wanted, asked_of_a_server(Announced, Tls))
+     || {Announced, Wanted} <-
+            [{"", [<<"bind">>]},
+             {"<session xmlns='urn:ietf:params:xml:ns:xmpp-session'/>",
+              [<<"bind">>, <<"session">>]}]].
+
+asked_of_a_server(Announced, [{certfile, Certificate} | _] = Tls) ->
+    {ok, Listener} = gen_tcp:listen(0, [binary, {ip, {127, 0, 0, 1}}, {active, false}]),
+    {ok, Port} = inet:port(Listener),
+    Test = self(),
+    Server = spawn_link(fun() ->
+        Test ! {asked, played(Listener, Tls, Announced)},
+        receive stop -> ok end
+    end),
+    {ok, Xmpp} = stream_xmpp:start_link(#{jid => <<"u@demo.example/r">>, password => <<"p">>,
+                                          server => {{127, 0, 0, 1}, Port}, ca => Certificate}),
+    Asked = receive {asked, Ids} -> Ids end,
+    ok = stream_xmpp:stop(Xmpp),
+    Server ! stop,
+    ok = gen_tcp:close(Listener),
+    Asked.
+
+%% The ids of what was asked for before the presence.
+played(Listener, Tls, Announced) ->
+    {ok, Tcp} = gen_tcp:accept(Listener),
+    Plain = fun() -> gen_tcp:recv(Tcp, 0) end,
+    _ = heard(Plain, "<stream:stream[^>]*>"),
+    ok = gen_tcp:send(Tcp, [header(), features("<starttls xmlns='urn:ietf:params:xml:ns:"
+                                               "xmpp-tls'/>")]),
+    _ = heard(Plain, "<starttls[^>]*>"),
+    ok = gen_tcp:send(Tcp, "<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>"),
+    {ok, Socket} = ssl:handshake(Tcp, Tls),
+    Recv = fun() -> ssl:recv(Socket, 0) end,
+    _ = heard(Recv, "<stream:stream[^>]*>"),
+    ok = ssl:send(Socket, [header(), features("")]),
+    _ = heard(Recv, "<auth .*</auth>"),
+    ok = ssl:send(Socket, "<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>"),
+    _ = heard(Recv, "<stream:stream[^>]*>"),
+    ok = ssl:send(Socket, [header(), features(Announced)]),
+    granted(Socket, Recv).
+
+granted(Socket, Recv) ->
+    case re:run(heard(Recv, "</iq>|<presence"), "<iq[^>]* id='([a-z]+)'",
+                [{capture, all_but_first, binary}]) of
+        {match, [Id]} ->
+            ok = ssl:send(Socket, ["<iq type='result' id='", Id, "'/>"]),
+            [Id | granted(Socket, Recv)];
+        nomatch ->
+            []
+    end.
+
+header() ->
+    "<?xml version='1.0'?><stream:stream xmlns='jabber:client' id='1' version='1.0' "
+    "from='demo.example' xmlns:stream='http://etherx.jabber.org/streams'>".
+
+features(Children) -> ["<stream:features>", Children, "</stream:features>"].
+
+heard(Recv, Until) -> heard(Recv, Until, <<>>).
+
+heard(Recv, Until, Before) ->
+    {ok, Bytes} = Recv(),
+    All = <<Before/binary, Bytes/binary>>,
+    case re:run(All, Until, [dotall]) of
+        {match, _} -> All;
+        nomatch -> heard(Recv, Until, All)
+    end.
 
 film(Config) -> proplists:get_value(film, Config).
 

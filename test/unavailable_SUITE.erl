@@ -1,5 +1,5 @@
-%% While an embedder's authenticator is unavailable: whoever has an allocation is known by the key it
-%% was made with, so that calls go on; nobody else is let in by it.
+%% While an embedder's authenticator is unavailable: whoever has an allocation is known by the key
+%% it was made with, so that calls go on; nobody else is let in by it.
 -module(unavailable_SUITE).
 -behaviour(meerkat_authenticator).
 

@@ -21,7 +21,8 @@
          connects_and_ends_by_reload/1, x_large/1, x_huge/1, x_deep/1,
          x_laughs/1, x_not_ours/1, x_flood/1, x_answers_are_not_answered/1,
          x_component_crashes/1, x_not_configured/1, x_secret_is_not_shown/1,
-         x_crash_reports_show_no_stanza/1, x_crashes_print_no_password/1]).
+         x_crash_reports_show_no_stanza/1, x_crashes_print_no_password/1,
+         x_reload_after_a_crash/1]).
 -export([log/2]).
 
 -define(SERVICES, "<services xmlns='urn:xmpp:extdisco:2'/>").
@@ -57,10 +58,7 @@ x_crashes_print_no_password(_Config) ->
             _ = told(accept(Listener)),
             ok = up(Server),
             Keeper = meerkat_roles:find(Name, xmpp),
-            {links, Links} = process_info(Keeper, links),
-            [Conn] = [P || P <- Links, is_pid(P),
-                           {dictionary, Values} <- [process_info(P, dictionary)],
-                           {'$initial_call', {meerkat_xmpp_conn, _, _}} <- Values],
+            Conn = connection(Keeper),
             Monitor = monitor(process, Conn),
             true = erlang:suspend_process(Conn),
             ok = meerkat_xmpp_conn:send(Conn, [Bad]),
@@ -480,6 +478,13 @@ x_answers_are_not_answered(_Config) ->
         ?assertEqual({ok, <<"q">>}, attribute(<<"id">>, Iq))
     end).
 
+%% The only one of that keeper.
+connection(Keeper) ->
+    {links, Links} = process_info(Keeper, links),
+    [Conn] = [P || P <- Links, is_pid(P), {dictionary, Values} <- [process_info(P, dictionary)],
+                   {'$initial_call', {meerkat_xmpp_conn, _, _}} <- Values],
+    Conn.
+
 x_component_crashes(_Config) ->
     doc("its processes are killed: they come back, and no allocation and no relay notices"),
     with_link(fun(#{name := Name} = Server, Listener) ->
@@ -487,10 +492,7 @@ x_component_crashes(_Config) ->
         ok = up(Server),
         _ = allocated(Server),
         Keeper = meerkat_roles:find(Name, xmpp),
-        {links, Links} = process_info(Keeper, links),
-        [Conn] = [P || P <- Links, is_pid(P),
-                       {dictionary, Values} <- [process_info(P, dictionary)],
-                       {'$initial_call', {meerkat_xmpp_conn, _, _}} <- Values],
+        Conn = connection(Keeper),
         true = exit(Conn, kill),
         _ = accept(Listener),
         ok = up(Server),
@@ -498,6 +500,23 @@ x_component_crashes(_Config) ->
         ?assertMatch([_ | _], told(accept(Listener))),
         ?assertMatch([_], meerkat:allocations(Name)),
         ?assertMatch(#{relay_restarts := 0}, meerkat:info(Name))
+    end).
+
+x_reload_after_a_crash(_Config) ->
+    doc("a connection that crashed comes back, also where a reload changed what the component says "
+        "before it did"),
+    Listener = listen(),
+    with_server(options([Listener], #{xmpp_ttl => 3600}), fun(#{name := Name} = Server) ->
+        _ = accept(Listener),
+        ok = up(Server),
+        #{config := Config} = meerkat_registry:settings(Name),
+        Keeper = meerkat_roles:find(Name, xmpp),
+        Conn = connection(Keeper),
+        true = exit(Conn, kill),
+        eventually(fun() -> map_size(maps:get(connections, meerkat_xmpp:info(Name))) =:= 0 end),
+        ok = meerkat:reload(Name, (Config())#{xmpp_ttl => 7200}),
+        ?assertMatch([_ | _], told(accept(Listener))),
+        ok = up(Server)
     end).
 
 x_not_configured(_Config) ->

@@ -13,9 +13,9 @@
 %% The password of User of Realm, in clear or as MD5(user:realm:password); `error`: not a user of
 %% mine, let the configuration's users and secrets decide; `unavailable`: I cannot tell now, the
 %% database is away for instance: whom the configuration does not let in either gets no answer, and
-%% sends the request again for half a minute and more. Meanwhile who has an allocation that was made
-%% by a password from here is known by its key, so that calls go on. Arg comes from {authenticator, {Module,
-%% Arg}}.
+%% sends the request again for half a minute and more. Meanwhile who has an allocation that was
+%% made by a password from here is known by its key, so that calls go on. Arg comes from
+%% {authenticator, {Module, Arg}}.
 -callback password(User :: binary(), Realm :: binary(), Arg :: term()) ->
     {ok, {password, binary()} | {key, <<_:128>>}} | error | unavailable.
 

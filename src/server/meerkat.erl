@@ -133,13 +133,13 @@ stop_server(Name) ->
 %% no server of that name. A supervisor that has to start it again uses this configuration.
 -spec reload(name(), config()) -> ok | {error, error()}.
 reload(Name, Config) ->
-    meerkat_reload:reload(Name, Config).
+    of_running(Name, fun() -> meerkat_reload:reload(Name, Config) end).
 
 %% Takes no more allocations: clients are sent to the servers of the key alternate_server, if there
 %% are any. The allocations there are go on to their end, and the server does.
 -spec drain(name()) -> ok.
 drain(Name) ->
-    meerkat_drain:drain(Name).
+    of_running(Name, fun() -> meerkat_drain:drain(Name) end).
 
 %% The same for the server `default`.
 -spec drain() -> ok.
@@ -164,12 +164,12 @@ drained(Name) ->
 -spec redirect(name(), [{inet:ip_address(), inet:port_number()}, ...]) ->
     ok | {error, own_address}.
 redirect(Name, [_ | _] = Servers) ->
-    meerkat_drain:redirect(Name, Servers).
+    of_running(Name, fun() -> meerkat_drain:redirect(Name, Servers) end).
 
 %% Takes allocations again, and stays.
 -spec undrain(name()) -> ok.
 undrain(Name) ->
-    meerkat_drain:undrain(Name).
+    of_running(Name, fun() -> meerkat_drain:undrain(Name) end).
 
 %% The same for the server `default`.
 -spec undrain() -> ok.
@@ -177,7 +177,18 @@ undrain() -> undrain(?DEFAULT).
 
 %% Would an Allocate be welcome? It listens, its relay runs, it is not drained, and there is room.
 -spec is_ready(name()) -> boolean().
-is_ready(Name) -> meerkat_status:is_ready(Name).
+is_ready(Name) ->
+    case meerkat_registry:while_running(Name, fun() -> meerkat_status:is_ready(Name) end) of
+        {ok, IsReady} -> IsReady;
+        stopped -> false
+    end.
+
+%% badarg where there is no server of that name, be it that it ends just now.
+of_running(Name, Fun) ->
+    case meerkat_registry:while_running(Name, Fun) of
+        {ok, Said} -> Said;
+        stopped -> error(badarg, [Name])
+    end.
 
 %% The same of the server `default`.
 -spec is_ready() -> boolean().
@@ -228,12 +239,12 @@ sentence(Reason) -> Reason.
                         relay_lost := non_neg_integer(),
                         xmpp := map() | none,
                         relay := {ok, map()} | {error, relay_down | busy}}.
-info(Name) -> meerkat_status:info(Name).
+info(Name) -> of_running(Name, fun() -> meerkat_status:info(Name) end).
 
 %% What an operator looks at first; meerkat_status:status/1 tells its members. badarg if there is no
 %% server of that name.
 -spec status(name()) -> map().
-status(Name) -> meerkat_status:status(Name).
+status(Name) -> of_running(Name, fun() -> meerkat_status:status(Name) end).
 
 %% The same of the server `default`.
 -spec status() -> map().
@@ -253,12 +264,12 @@ allocations() -> allocations(?DEFAULT).
 %% Those of a server that a filter lets through (meerkat_sessions): user, peer, sort, limit.
 -spec allocations(name(), meerkat_sessions:filter()) -> [map()].
 allocations(Name, Filter) ->
-    {_Total, Rows} = meerkat_sessions:list(Name, Filter),
+    {_Total, Rows} = of_running(Name, fun() -> meerkat_sessions:list(Name, Filter) end),
     Rows.
 
 %% One of them, and `drops`: what it dropped, by reason.
 -spec allocation(name(), meerkat_sessions:id()) -> {ok, map()} | {error, not_found}.
-allocation(Name, Id) -> meerkat_sessions:details(Name, Id).
+allocation(Name, Id) -> of_running(Name, fun() -> meerkat_sessions:details(Name, Id) end).
 
 %% One of the server `default`.
 -spec allocation(meerkat_sessions:id()) -> {ok, map()} | {error, not_found}.
@@ -267,7 +278,7 @@ allocation(Id) -> allocation(?DEFAULT, Id).
 %% Ends an allocation, or all of {user, User}; how many. Clients are not told: their next request
 %% is answered 437, and whoever has credentials may allocate again.
 -spec disconnect(name(), meerkat_sessions:who()) -> non_neg_integer().
-disconnect(Name, Who) -> meerkat_sessions:disconnect(Name, Who).
+disconnect(Name, Who) -> of_running(Name, fun() -> meerkat_sessions:disconnect(Name, Who) end).
 
 %% The same in the server `default`.
 -spec disconnect(meerkat_sessions:who()) -> non_neg_integer().
@@ -289,14 +300,14 @@ revoke(Name, User) ->
 -spec revoke(name(), User :: binary(), TtlS :: pos_integer()) ->
     {ok, non_neg_integer()} | {error, full}.
 revoke(Name, User, TtlS) when is_binary(User), is_integer(TtlS), TtlS > 0 ->
-    case meerkat_revoked:revoke(Name, User, TtlS) of
+    case of_running(Name, fun() -> meerkat_revoked:revoke(Name, User, TtlS) end) of
         ok -> {ok, disconnect(Name, {user, User})};
         {error, full} -> {error, full}
     end.
 
 %% The users that have a password of their own: configured ones, and those that were added.
 -spec users(name()) -> [map()].
-users(Name) -> meerkat_users:list(Name).
+users(Name) -> of_running(Name, fun() -> meerkat_users:list(Name) end).
 
 %% Those of the server `default`.
 -spec users() -> [map()].
@@ -306,13 +317,13 @@ users() -> users(?DEFAULT).
 -spec add_user(name(), User :: binary(), {password, binary()} | {key, <<_:128>>} | binary()) ->
     {ok, meerkat_users:kept()} | {error, error()}.
 add_user(Name, User, Password) when is_binary(Password) ->
-    meerkat_users:add(Name, User, {password, Password});
+    add_user(Name, User, {password, Password});
 add_user(Name, User, Proof) ->
-    meerkat_users:add(Name, User, Proof).
+    of_running(Name, fun() -> meerkat_users:add(Name, User, Proof) end).
 
 %% Removes a user that was added; its allocations end when they would have, at the latest.
 -spec remove_user(name(), User :: binary()) -> {ok, meerkat_users:kept()} | {error, error()}.
-remove_user(Name, User) -> meerkat_users:remove(Name, User).
+remove_user(Name, User) -> of_running(Name, fun() -> meerkat_users:remove(Name, User) end).
 
 %% Least severe lines this node logs.
 -spec loglevel() -> logger:level() | all | none.
@@ -342,7 +353,7 @@ credentials(User) ->
 credentials(Name, User, TtlS) when is_integer(TtlS), TtlS > 0 ->
     credentials(Name, User, #{ttl => TtlS});
 credentials(Name, User, Options) when is_binary(User), is_map(Options) ->
-    case meerkat_credentials:make(Name, User, Options) of
+    case of_running(Name, fun() -> meerkat_credentials:make(Name, User, Options) end) of
         {ok, Credentials} -> Credentials;
         {error, {_What, _Sentence}} -> error(badarg)
     end.

@@ -6,7 +6,7 @@
 -behaviour(gen_server).
 
 -export([start_link/1, keep/3, is_kept/2, await_end/1, drop/1, drop/2]).
--export([settings/1, replace/2, is_running/1, table/2, answers/1, supervisors/1]).
+-export([settings/1, replace/2, is_running/1, while_running/2, table/2, answers/1, supervisors/1]).
 -export([init/1, handle_call/3, handle_cast/2, terminate/2]).
 
 -export_type([table/0]).
@@ -80,6 +80,20 @@ is_running(Name) ->
     case persistent_term:get({meerkat, Name}, none) of
         #{owner := Owner} -> is_process_alive(Owner);
         none -> false
+    end.
+
+%% What Fun says of a server; `stopped` where there is none of that name, or where it ends while Fun
+%% asks it: then tables and processes are gone, one after the other, and asking any of them fails.
+-spec while_running(Name :: atom(), fun(() -> Said)) -> {ok, Said} | stopped.
+while_running(Name, Fun) ->
+    try
+        {ok, Fun()}
+    catch
+        Class:Reason:Stack ->
+            case is_running(Name) of
+                true -> erlang:raise(Class, Reason, Stack);
+                false -> stopped
+            end
     end.
 
 %% badarg if there is no server of that name.

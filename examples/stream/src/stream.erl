@@ -92,9 +92,12 @@ server(Text) ->
         [Host] -> {binary_to_list(Host), 5222}
     end.
 
-%% The way to the other side: their relayed address, from ours.
-connect(#{turn := Turn} = S, Call, #{relayed := Peer} = Theirs) ->
+%% Opens the way to the other side: their relayed address, from ours.
+reach(#{turn := Turn}, #{relayed := Peer}) ->
     _ = turn(meerkat_client:bind_channel(Turn, Peer)),
+    ok.
+
+connect(S, Call, #{relayed := Peer} = Theirs) ->
     say("in a call with ~ts at ~s, by ~s",
         [maps:get(peer, Call), meerkat_client:format_address(Peer), maps:get(way, Call)]),
     S#{call => Call, peer => Peer, theirs => Theirs, next_second => now_ms() + ?SECOND_MS}.
@@ -112,6 +115,7 @@ send(#{"file" := File} = Options) ->
     Frames =/= [] orelse throw([File, " is no H.264 byte stream"]),
     #{xmpp := Xmpp, ours := Ours} = S = online(Options),
     {Call, Theirs} = ok(stream_call:call(Xmpp, way(Options), option("to", Options), Ours)),
+    ok = reach(S, Theirs),
     send_video(Frames, connect(S, Call, Theirs), binary_to_integer(option("fps", Options))).
 
 way(#{"way" := "messages"}) -> messages;
@@ -153,7 +157,8 @@ receive_(#{"file" := Name} = Options) ->
     File = ok(file:open(Name, [raw, binary, write, delayed_write]), Name),
     #{xmpp := Xmpp, ours := Ours} = S = online(Options),
     say("waiting for a call of ~ts", [option("from", Options)]),
-    {Call, Theirs} = ok(stream_call:await(Xmpp, option("from", Options), Ours)),
+    Reach = fun(Theirs) -> reach(S, Theirs) end,
+    {Call, Theirs} = ok(stream_call:await(Xmpp, option("from", Options), Ours, Reach)),
     receive_video(connect(S, Call, Theirs), File).
 
 receive_video(S0, File) ->

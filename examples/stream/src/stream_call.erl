@@ -4,7 +4,7 @@
 %% needs none to be reached, and we offer nothing else. Media is none of this module's business.
 -module(stream_call).
 
--export([call/4, await/3, is_over/2, hang_up/2]).
+-export([call/4, await/4, is_over/2, hang_up/2]).
 
 -export_type([call/0, addresses/0, way/0]).
 
@@ -47,8 +47,11 @@ answered(#{xmpp := Xmpp, peer := Peer} = Call) ->
     end.
 
 %% Waits for a call of that user (a bare JID), by whatever way, and answers it. Others get none.
--spec await(pid(), binary(), addresses()) -> {ok, call(), addresses()} | {error, iodata()}.
-await(Xmpp, User, Ours) ->
+%% Reach opens our way to their addresses before they hear of the answer: what they send at once
+%% would be lost where the relay does not let it in yet.
+-spec await(pid(), binary(), addresses(), Reach :: fun((addresses()) -> ok)) ->
+          {ok, call(), addresses()} | {error, iodata()}.
+await(Xmpp, User, Ours, Reach) ->
     receive
         {xmpp, Xmpp, Stanza} ->
             Peer = from(Stanza),
@@ -57,11 +60,12 @@ await(Xmpp, User, Ours) ->
             case read(Stanza) of
                 {call, Way, Sid, Theirs} when Allowed ->
                     Call = #{xmpp => Xmpp, way => Way, peer => Peer, sid => Sid},
+                    ok = Reach(Theirs),
                     case answer(Call, Ours) of
                         ok -> {ok, Call, Theirs};
                         {error, Condition} -> {error, [Peer, " is gone: ", Condition]}
                     end;
-                _ -> await(Xmpp, User, Ours)
+                _ -> await(Xmpp, User, Ours, Reach)
             end;
         {'EXIT', Xmpp, {shutdown, Sentence}} ->
             {error, Sentence}

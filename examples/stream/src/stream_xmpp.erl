@@ -24,6 +24,7 @@
 -define(TLS, <<"urn:ietf:params:xml:ns:xmpp-tls">>).
 -define(SASL, <<"urn:ietf:params:xml:ns:xmpp-sasl">>).
 -define(BIND, <<"urn:ietf:params:xml:ns:xmpp-bind">>).
+-define(SESSION, <<"urn:ietf:params:xml:ns:xmpp-session">>).
 -define(STANZAS, <<"urn:ietf:params:xml:ns:xmpp-stanzas">>).
 -define(EXTDISCO, <<"urn:xmpp:extdisco:2">>).
 -define(TIMEOUT, 10000).
@@ -68,13 +69,18 @@ service(#xmlel{attrs = Attrs}) ->
     end.
 
 %% An iq and its answer; `server` is the user's own. The error is what the other side
-%% calls it, such as <<"service-unavailable">>.
+%% calls it, such as <<"service-unavailable">>, or says that there is no answer.
 -spec ask(pid(), binary() | server, binary(), #xmlel{}) -> {ok, #xmlel{}} | {error, binary()}.
 ask(Pid, To, Type, Child) ->
-    Answer = gen_server:call(Pid, {ask, To, Type, Child}, ?TIMEOUT),
-    case fxml:get_tag_attr_s(<<"type">>, Answer) of
-        <<"result">> -> {ok, Answer};
-        _ -> {error, condition(Answer)}
+    try gen_server:call(Pid, {ask, To, Type, Child}, ?TIMEOUT) of
+        Answer ->
+            case fxml:get_tag_attr_s(<<"type">>, Answer) of
+                <<"result">> -> {ok, Answer};
+                _ -> {error, condition(Answer)}
+            end
+    catch
+        exit:{timeout, _} -> {error, <<"no answer">>};
+        exit:_ -> {error, <<"the XMPP server hung up">>}
     end.
 
 condition(Stanza) ->
@@ -115,7 +121,7 @@ over_tcp(#state{socket = Tcp} = S) ->
             recv = fun() -> gen_tcp:recv(Tcp, 0, ?TIMEOUT) end}.
 
 encrypted(S0, #{ca := Ca}) ->
-    S = opened(S0),
+    {_, S} = opened(S0),
     ok = write(el(<<"starttls">>, [{<<"xmlns">>, ?TLS}], []), S),
     {#xmlel{name = Name}, S1} = next(S),
     Name =:= <<"proceed">> orelse throw("the XMPP server will not encrypt"),
@@ -134,7 +140,7 @@ over_tls(#state{socket = Tls} = S) ->
             recv = fun() -> ssl:recv(Tls, 0, ?TIMEOUT) end}.
 
 authenticated(User, Password, S0) ->
-    S = opened(S0),
+    {_, S} = opened(S0),
     Plain = base64:encode(<<0, User/binary, 0, Password/binary>>),
     ok = write(el(<<"auth">>, [{<<"xmlns">>, ?SASL}, {<<"mechanism">>, <<"PLAIN">>}],
                   [{xmlcdata, Plain}]), S),
@@ -144,23 +150,35 @@ authenticated(User, Password, S0) ->
     end.
 
 bound(Resource, S0) ->
-    S = opened(S0),
+    {Features, S} = opened(S0),
     Wanted = el(<<"resource">>, [], [{xmlcdata, Resource}]),
-    ok = write(el(<<"iq">>, [{<<"type">>, <<"set">>}, {<<"id">>, <<"bind">>}],
-                  [el(<<"bind">>, [{<<"xmlns">>, ?BIND}], [Wanted])]), S),
-    {Answer, S1} = next(S),
-    case fxml:get_tag_attr_s(<<"type">>, Answer) of
-        <<"result">> -> S1;
-        _ -> throw(["no resource for us: ", condition(Answer)])
+    in_session(Features, granted(el(<<"bind">>, [{<<"xmlns">>, ?BIND}], [Wanted]),
+                                 "no resource for us: ", S)).
+
+%% RFC 3921 3, which servers of today still announce; MongooseIM serves nobody who has not asked.
+in_session(Features, S) ->
+    case fxml:get_subtag_with_xmlns(Features, <<"session">>, ?SESSION) of
+        false -> S;
+        _ -> granted(el(<<"session">>, [{<<"xmlns">>, ?SESSION}], []), "no session for us: ", S)
     end.
 
-%% A stream begins anew with each layer; behind its header the server says what it offers.
+%% Asked of the server while nothing else is.
+granted(#xmlel{name = Name} = Wanted, Otherwise, S0) ->
+    ok = write(el(<<"iq">>, [{<<"type">>, <<"set">>}, {<<"id">>, Name}], [Wanted]), S0),
+    {Answer, S} = next(S0),
+    case fxml:get_tag_attr_s(<<"type">>, Answer) of
+        <<"result">> -> S;
+        _ -> throw([Otherwise, condition(Answer)])
+    end.
+
+%% A stream begins anew with each layer; behind its header the server says what it offers, which
+%% this returns.
 opened(#state{domain = Domain} = S) ->
     ok = (S#state.send)(["<?xml version='1.0'?><stream:stream to='", fxml:crypt(Domain),
                          "' xmlns='", ?CLIENT, "' xmlns:stream='", ?STREAMS,
                          "' version='1.0'>"]),
     case next(S#state{parser = fxml_stream:new(self(), ?STANZA_MAX)}) of
-        {#xmlel{name = <<"stream:features">>}, S1} -> S1;
+        {#xmlel{name = <<"stream:features">>} = Features, S1} -> {Features, S1};
         _ -> throw("the XMPP server will not talk to us")
     end.
 
