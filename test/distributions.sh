@@ -36,7 +36,7 @@ check() { # NAME, SECONDS, COMMAND...
         echo "FAILED: $name (status $status)"
         tail -n 1 "$log" >"/failed/${name}"
     fi
-    grep -E '^ *(skip|FAILED|FAIL)[ :]' "$log" | tail -n 40 | sed 's/^ */  /'
+    grep -E '^ *([0-9]+ )?(skip|FAILED|FAIL)[ :]' "$log" | tail -n 40 | sed 's/^ */  /'
     rm "$log"
 }
 
@@ -108,7 +108,7 @@ within() { # SUITES...
     check "${names[2]}" 900 test/run.sh unit
     # One needs the processors, the other mostly waits.
     check "${names[3]}" 2400 "$BASH" "$0" --checks &
-    check "${names[4]}" 3600 test/run.sh ct "$@"
+    check "${names[4]}" 3600 test/run.sh dealt "$@"
     wait
     result >/result
     [ -z "$(ls /failed)" ]
