@@ -1,5 +1,5 @@
-%% What a server serves by HTTP: health and credentials; and what hostile requests do to it, which is
-%% nothing. What the metrics say is metrics_SUITE's, the pages are pages_SUITE's.
+%% What a server serves by HTTP: health and credentials; and what hostile requests do to it, which
+%% is nothing. What the metrics say is metrics_SUITE's, the pages are pages_SUITE's.
 -module(http_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
