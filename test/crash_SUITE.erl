@@ -62,7 +62,7 @@ registered_names_are_told(_) ->
     _ = application:load(meerkat),
     {ok, Told} = application:get_key(meerkat, registered),
     {ok, Modules} = application:get_key(meerkat, modules),
-    Registering = [M || M <- Modules, {ok, {M, [{abstract_code, {_, Code}}]}} <-
+    Registering = [M || M <- Modules, {ok, {_, [{abstract_code, {_, Code}}]}} <-
                             [beam_lib:chunks(code:which(M), [abstract_code])],
                         registers(Code)],
     ?assert(length(Registering) > 1, Registering),
