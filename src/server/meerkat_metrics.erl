@@ -7,6 +7,9 @@
 -export_type([snapshot/0, family/0]).
 
 %% `relay` without what only the relay program knows, when it does not answer.
+%% What becomes of a request that gets no response (meerkat_answers:outcome/0).
+-define(UNANSWERED, [none, throttled, unavailable]).
+
 -type snapshot() :: #{
     relay := {ok, map()} | {error, relay_down | busy},
     allocations := non_neg_integer(),
@@ -50,18 +53,20 @@ rows() ->
      {"allocations_max", gauge, [], "most allocations that can exist (max_allocations)",
       fun(#{allocations_max := N}) -> one(N) end},
      {"responses_total", counter, [method, code],
-      "responses to requests with credentials, good or not, by STUN error code or success",
+      "responses to requests with credentials, good or not, by STUN error code or success; other: "
+      "a code of an authorizer's own",
       fun(#{answers := Answers}) ->
           [{[{method, atom_to_binary(Method)}, {code, code(Outcome)}], N}
-           || {{Method, Outcome}, N} <- sorted(Answers), Outcome =/= none, Outcome =/= throttled]
+           || {{Method, Outcome}, N} <- sorted(Answers), not lists:member(Outcome, ?UNANSWERED)]
       end},
      {"unanswered_requests_total", counter, [reason],
       "requests with credentials that got no response: throttled (failed_authentication_rate was "
-      "used up), none (a fault of the server or of its relay program)",
+      "used up), unavailable (the authenticator could not tell), none (a fault of the server or of "
+      "its relay program)",
       fun(#{answers := Answers}) ->
           [{[{reason, atom_to_binary(Reason)}],
             lists:sum([N || {{_, Outcome}, N} <- sorted(Answers), Outcome =:= Reason])}
-           || Reason <- [none, throttled]]
+           || Reason <- ?UNANSWERED]
       end},
      {"request_duration_seconds", histogram, [method],
       "time from a request's arrival in Erlang to its response or its end",
@@ -186,7 +191,7 @@ pool(#{pool := Pool, address := Ip}) ->
      {family, case size(Ip) of 4 -> "ipv4"; 8 -> "ipv6" end}].
 
 code(Code) when is_integer(Code) -> integer_to_list(Code);
-code(success) -> "success".
+code(Outcome) -> atom_to_list(Outcome).        % success, other
 
 one(Value) -> [{[], Value}].
 

@@ -8,10 +8,11 @@
 
 -opaque answers() :: counters:counters_ref().
 -type method() :: allocate | refresh | create_permission | channel_bind | other.
-%% success, the error's code, `none` for a request left without an answer, or `throttled` for one
-%% whose sender was wrong too often to be heard. Codes that only an embedder's authorizer gives are
+%% success, the error's code, `none` for a request left without an answer, `throttled` for one
+%% whose sender was wrong too often to be heard, or `unavailable` for one of a user whom the
+%% authenticator could not tell about. Codes that only an embedder's authorizer gives are
 %% counted together, as `other`.
--type outcome() :: success | none | throttled | other | 300 | 400..599.
+-type outcome() :: success | none | throttled | unavailable | other | 300 | 400..599.
 %% How many took at most so many microseconds, each bound including those before it; then all of
 %% them, and the sum of their microseconds.
 -type durations() :: #{buckets := [{Us :: pos_integer(), non_neg_integer()}],
@@ -20,7 +21,7 @@
 
 -define(METHODS, [allocate, refresh, create_permission, channel_bind, other]).
 -define(OUTCOMES, [success, 300, 400, 401, 403, 405, 420, 437, 440, 441, 442, 443, 486, 500, 508,
-                   none, throttled, other]).
+                   none, throttled, unavailable, other]).
 %% Microseconds. A request takes some hundred; a client sends its own again after 500 ms.
 -define(BOUNDS, [100, 250, 500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000,
                  1000000, 5000000]).

@@ -234,7 +234,7 @@ unproven(Name, #{place := Place, request := #{message := Message}} = Unproven) -
 proven(Name, #{request := #{client := Client}, why := Why} = Unproven, error, _User) ->
     #{refusals := Refusals} = meerkat_registry:settings(Name),
     ok = meerkat_refusal_log:refused(Refusals, unavailable, Client, Why),
-    send(Name, Unproven, none, <<>>);
+    send(Name, Unproven, unavailable, <<>>);
 proven(Name, #{place := Place, request := Request} = Unproven, {ok, Seal}, User) ->
     #{message := Message} = Request,
     case revoked(Name, #{user => User}) of
