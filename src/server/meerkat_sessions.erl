@@ -54,9 +54,9 @@ rows(Sessions) ->
 limit(#{limit := Limit}, Rows) -> lists:sublist(Rows, Limit);
 limit(#{}, Rows) -> Rows.
 
-%% Each key is made once.
+%% Each key is made once; among equals the oldest comes first.
 sorted(Sort, Rows) ->
-    [Row || {_, Row} <- lists:keysort(1, [{key(Sort, Row), Row} || Row <- Rows])].
+    [Row || {_, Row} <- lists:keysort(1, [{{key(Sort, Row), key(age, Row)}, Row} || Row <- Rows])].
 
 %% Numbers grow with time, over all workers.
 key(age, #{session := Session}) -> Session band 16#ffffffffffffff;
