@@ -53,7 +53,7 @@ with_switch(More, Fun) ->
 %% Sends what gets no answer: shown by what is counted as left without one, and by the socket, which
 %% has nothing but the answer to what was sent next.
 unanswered(#{server := #{name := Name}} = Client, Bytes) ->
-    Left = fun() -> #{answers := #{none := N}} = meerkat:info(Name), N end,
+    Left = fun() -> #{answers := #{unavailable := N}} = meerkat:info(Name), N end,
     Before = Left(),
     ok = send(Client, Bytes),
     eventually(fun() -> Left() > Before end),

@@ -43,10 +43,10 @@ static void set_spread(const uint8_t *nonce_key)
 static void join_all(struct control *c)
 {
     struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
+    clock_gettime(CLOCK_REALTIME, &until); /* what pthread_timedjoin_np goes by */
     until.tv_sec += STOP_S;
     for (unsigned i = 0; i < c->worker_count; i++) {
-        if (pthread_clockjoin_np(c->workers[i].thread, NULL, CLOCK_MONOTONIC, &until) == 0)
+        if (pthread_timedjoin_np(c->workers[i].thread, NULL, &until) == 0)
             continue;
         log_error("worker %u does not end within %d s: the program ends without it", i, STOP_S);
         _exit(c->pipe.exit_status);

@@ -103,16 +103,29 @@ static void flush(struct poller *p)
     runs_clear(p->runs);
 }
 
+/* For a datagram that finds no room, or the option of its socket standing otherwise. By itself:
+ * what is usual needs no room for what is not. */
+COLD static void send_after_flush(struct io *io, struct io_socket *s, const uint8_t *head,
+                                  const uint8_t *data, size_t len, const struct addr *to,
+                                  const struct addr *from, unsigned flags)
+{
+    struct poller *p = poller_of(io);
+    bool whole = flags & IO_DONT_FRAGMENT;
+    flush(p);
+    if (whole != s->whole)
+        direct_keep_whole(s, to->family, whole);
+    runs_add(p->runs, s, head, data, len, to, from);
+}
+
 static void epoll_send(struct io *io, struct io_socket *s, const uint8_t *head, const uint8_t *data,
                        size_t len, const struct addr *to, const struct addr *from, unsigned flags)
 {
     struct poller *p = poller_of(io);
     bool whole = flags & IO_DONT_FRAGMENT;
     if (UNLIKELY(whole != s->whole || runs_full(p->runs)))
-        flush(p);
-    if (UNLIKELY(whole != s->whole))
-        direct_keep_whole(s, to->family, whole);
-    runs_add(p->runs, s, head, data, len, to, from);
+        send_after_flush(io, s, head, data, len, to, from, flags);
+    else
+        runs_add(p->runs, s, head, data, len, to, from);
 }
 
 static uint8_t *epoll_scratch(struct io *io, size_t len)

@@ -66,16 +66,29 @@ void uring_flush_now(struct uring *u)
     uring_flush(u, u->consumed_count ? 1 : 0);
 }
 
+/* For a datagram that finds no room, or the option of its socket standing otherwise. By itself:
+ * what is usual needs no room for what is not. */
+COLD static void send_after_flush(struct io *io, struct io_socket *s, const uint8_t *head,
+                                  const uint8_t *data, size_t len, const struct addr *to,
+                                  const struct addr *from, unsigned flags)
+{
+    struct uring *u = uring_of(io);
+    bool whole = flags & IO_DONT_FRAGMENT;
+    uring_flush_now(u);
+    if (whole != s->whole)
+        direct_keep_whole(s, to->family, whole);
+    runs_add(u->runs, s, head, data, len, to, from);
+}
+
 void uring_send(struct io *io, struct io_socket *s, const uint8_t *head, const uint8_t *data,
                 size_t len, const struct addr *to, const struct addr *from, unsigned flags)
 {
     struct uring *u = uring_of(io);
     bool whole = flags & IO_DONT_FRAGMENT;
     if (UNLIKELY(whole != s->whole || runs_full(u->runs)))
-        uring_flush_now(u);
-    if (UNLIKELY(whole != s->whole))
-        direct_keep_whole(s, to->family, whole);
-    runs_add(u->runs, s, head, data, len, to, from);
+        send_after_flush(io, s, head, data, len, to, from, flags);
+    else
+        runs_add(u->runs, s, head, data, len, to, from);
 }
 
 uint8_t *uring_scratch(struct io *io, size_t len)

@@ -4,6 +4,7 @@
  */
 #include "handshake.h"
 
+#include <stdlib.h>
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -26,7 +27,8 @@ static void ring(void *ctx)
 {
     uint64_t one = 1;
     (void)ctx;
-    CHECK(write(bell, &one, sizeof(one)) == sizeof(one));
+    if (write(bell, &one, sizeof(one)) != sizeof(one)) /* another thread: not for it to CHECK */
+        abort();
 }
 
 static struct handshake_home home = {.wake = ring};

@@ -1381,10 +1381,22 @@ static void link_local_clients_are_sent_to_on_their_link(void)
     kit_stop(&k);
 }
 
+/* With nothing to do too, so that it can be told from one that stands still. */
+static void an_idle_worker_sleeps_a_second_at_most(void)
+{
+    kit_start(&k);
+    CHECK(worker_sleep_ns(&k.worker) <= NS_PER_S * CLOCK_SPEED);
+    kit_allocate(&k, ID, true, false, 600000);
+    kit_turn(&k, 0);
+    CHECK(worker_sleep_ns(&k.worker) <= NS_PER_S * CLOCK_SPEED);
+    kit_stop(&k);
+}
+
 #define RUN(f) (test_begin(#f), f())
 
 int main(void)
 {
+    RUN(an_idle_worker_sleeps_a_second_at_most);
     RUN(x20_binding_is_answered_small);
     RUN(s22_challenge_then_request_reaches_erlang);
     RUN(an_answer_leaves_when_its_command_is_done);
