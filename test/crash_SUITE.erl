@@ -45,10 +45,13 @@ kinds_of_reasons(_) ->
                            {not_shown, "x"}, {not_shown, <<"x">>}, {not_shown, {}},
                            {not_shown, {"x"}}, {not_shown, #{}}, {not_shown, 1}]].
 
+%% What the compiler would warn of where it stood.
+no_binary() -> {"pa55word"}.
+
 exceptions_without_values(_) ->
     self() ! "pa55word",
     try
-        meerkat_crash:without_values(fun() -> binary_to_list({"pa55word"}) end)
+        meerkat_crash:without_values(fun() -> binary_to_list(no_binary()) end)
     catch
         error:badarg:Stack ->
             ?assertEqual(nomatch, string:find(lists:flatten(io_lib:format("~p", [Stack])),

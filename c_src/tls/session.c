@@ -14,7 +14,8 @@ static const char ciphers_12[] = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128
                                  "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384";
 static const char ciphers_13[] =
     "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_256_GCM_SHA384";
-static const char groups[] = "X25519:P-256:P-384";
+/* Not const: the macro that takes it is not. It is not changed. */
+static char groups[] = "X25519:P-256:P-384";
 
 /* ------------------------------------------------------------------------------------ the BIO */
 
