@@ -190,10 +190,14 @@ credentials_for_a_time(Config) ->
     {ok, Expiry} = meerkat_auth_rest:expiry(Username, expiry),
     ?assert(abs(Expiry - erlang:system_time(second) - 5400) < 60),
     ?assertEqual(meerkat_auth_rest:password(<<"hunter2">>, Username), Password),
-    {0, #{<<"ttl">> := 86400, <<"uris">> := [Stun, Turn], <<"iceServers">> := Ice} = Day} =
+    {0, #{<<"ttl">> := 86400, <<"uris">> := [Stun | Turn], <<"iceServers">> := Ice} = Day} =
         json(Config, ["credentials", "dave"]),
+    ?assertEqual([<<"udp">>, <<"tcp">>],
+                 [Transport || Uri <- Turn,
+                               [<<"turn:", _/binary>>, Transport]
+                                   <- [binary:split(Uri, <<"?transport=">>)]]),
     ?assertEqual([#{<<"urls">> => [Stun]},
-                  #{<<"urls">> => [Turn], <<"username">> => maps:get(<<"username">>, Day),
+                  #{<<"urls">> => Turn, <<"username">> => maps:get(<<"username">>, Day),
                     <<"credential">> => maps:get(<<"password">>, Day)}], Ice),
     {0, _} = run(Config, ["credentials", "dave", "--realm", "udp.localhost.local"]),
     {1, NoRealm} = run(Config, ["credentials", "dave", "--realm", "udp"]),

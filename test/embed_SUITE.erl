@@ -115,7 +115,8 @@ own_users_may_be_unavailable(_) ->
          Uri = uri(credentials(a)),
          Soon = #{username => <<"carol">>, password => <<"sesame">>, rto => 20, rc => 2, rm => 2},
          {error, timeout} = allocate(Uri, Soon),
-         ?assertMatch(#{unavailable := N, 401 := 0} when N >= 2, maps:get(answers, meerkat:info(a))),
+         #{answers := Answers} = meerkat:info(a),
+         ?assertMatch(#{unavailable := N, 401 := 0} when N >= 2, Answers),
          %% Whom the configuration knows it lets in.
          {ok, _} = allocate(Uri, credentials(a)),
          stop(Tree)
