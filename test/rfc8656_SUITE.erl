@@ -168,9 +168,11 @@ t7_not_without_cookie(Config) ->
 
 -spec t8_default_port(turn_kit:config()) -> _.
 t8_default_port(_Config) ->
-    doc("unless told otherwise the server listens on UDP port 3478 (RFC 8656 5, RFC 8489 8)"),
+    doc("unless told otherwise the server listens at port 3478, UDP and TCP (RFC 8656 5, RFC 8489 "
+        "8)"),
     {ok, Defaults, _} = meerkat_config:load(#{file => none, env => []}),
-    ?assertMatch([#{transport := udp, ip := any, port := 3478}], maps:get(listeners, Defaults)).
+    ?assertMatch([#{transport := udp, ip := any, port := 3478},
+                  #{transport := tcp, ip := any, port := 3478}], maps:get(listeners, Defaults)).
 
 -spec t9_retransmissions(turn_kit:config()) -> _.
 t9_retransmissions(Config) ->
