@@ -171,20 +171,19 @@ iq_without_an_answer(_) ->
 %% A server as MongooseIM is: it serves nobody who has not asked for the session it announces. One
 %% that announces none is not asked.
 session_where_one_is_announced(Config) ->
-    Dir = proplists:get_value(priv_dir, Config),
-    [Key, Certificate] = [filename:join(Dir, Name) || Name <- ["key.pem", "cert.pem"]],
-    {0, _} = run("openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=demo.example "
-                 "-addext subjectAltName=DNS:demo.example -keyout " ++ Key ++ " -out "
-                 ++ Certificate),
+    #{certificate := Ca} = Authority =
+        certificate_kit:authority(proplists:get_value(priv_dir, Config)),
+    #{certificate := Certificate, key := Key} =
+        certificate_kit:issued(Authority, #{names => "DNS:demo.example"}),
     [{ok, _} = application:ensure_all_started(Needed) || Needed <- [ssl, fast_xml]],
     Tls = [{certfile, Certificate}, {keyfile, Key}],
-    [?assertEqual(Wanted, asked_of_a_server(Announced, Tls))
+    [?assertEqual(Wanted, asked_of_a_server(Announced, Ca, Tls))
      || {Announced, Wanted} <-
             [{"", [<<"bind">>]},
              {"<session xmlns='urn:ietf:params:xml:ns:xmpp-session'/>",
               [<<"bind">>, <<"session">>]}]].
 
-asked_of_a_server(Announced, [{certfile, Certificate} | _] = Tls) ->
+asked_of_a_server(Announced, Ca, Tls) ->
     {ok, Listener} = gen_tcp:listen(0, [binary, {ip, {127, 0, 0, 1}}, {active, false}]),
     {ok, Port} = inet:port(Listener),
     Test = self(),
@@ -193,7 +192,7 @@ asked_of_a_server(Announced, [{certfile, Certificate} | _] = Tls) ->
         receive stop -> ok end
     end),
     {ok, Xmpp} = stream_xmpp:start_link(#{jid => <<"u@demo.example/r">>, password => <<"p">>,
-                                          server => {{127, 0, 0, 1}, Port}, ca => Certificate}),
+                                          server => {{127, 0, 0, 1}, Port}, ca => Ca}),
     Asked = receive {asked, Ids} -> Ids end,
     ok = stream_xmpp:stop(Xmpp),
     Server ! stop,

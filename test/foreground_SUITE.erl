@@ -38,15 +38,21 @@ end_per_testcase(_, Config) ->
 %% A person pastes the block; every part of it must hold.
 serves_what_it_prints(Config) ->
     {Server, Block} = start(Config, []),
-    Turn = line("TURN", Block),
+    {match, Turns} = re:run(Block, "^ *TURN +(\\S+)$", [global, multiline,
+                                                       {capture, all_but_first, list}]),
+    [[Turn], [OverTcp]] = Turns,
     ?assertMatch({match, _}, re:run(Turn, "^turn:127\\.0\\.0\\.1:[0-9]+\\?transport=udp$")),
+    ?assertMatch({match, _}, re:run(OverTcp, "^turn:127\\.0\\.0\\.1:[0-9]+\\?transport=tcp$")),
     ?assertEqual("stun" ++ string:slice(hd(string:split(Turn, "?")), 4), line("STUN", Block)),
     {User, Password} = {line("username", Block), line("password", Block)},
     ?assertEqual("[{\"urls\":[\"" ++ line("STUN", Block) ++ "\"]},{\"urls\":[\"" ++ Turn ++
-                 "\"],\"username\":\"" ++ User ++ "\",\"credential\":\"" ++ Password ++ "\"}]",
+                 "\",\"" ++ OverTcp ++ "\"],\"username\":\"" ++ User ++
+                 "\",\"credential\":\"" ++ Password ++ "\"}]",
                  line("iceServers", Block)),
-    {0, Checked} = run(Config, ["check", Turn, "--user", User, "--password", Password]),
-    ?assertMatch({match, _}, re:run(Checked, "the server is usable from here")),
+    [begin
+         {0, Checked} = run(Config, ["check", Uri, "--user", User, "--password", Password]),
+         ?assertMatch({match, _}, re:run(Checked, "the server is usable from here"))
+     end || [Uri] <- Turns],
     {1, _} = run(Config, ["check", Turn, "--user", User, "--password", "wrong"]),
     stop(Server, "TERM").
 

@@ -395,8 +395,7 @@ x90_slow_beginnings(Config) ->
         [begin
              Silent = open(Server, #{transport => Transport}),
              counted(Server, connections_slow, fun() -> stream_kit:closed(connection(Silent)) end),
-             Begun = open(Server, #{transport => Transport}),
-             fence(Begun),
+             Begun = spoken(Server, #{transport => Transport}, 100),
              ok = stream_kit:raw(connection(Begun), <<0, 1, 0>>),
              counted(Server, connections_slow, fun() -> stream_kit:closed(connection(Begun)) end)
          end || Transport <- [tcp, tls]]
@@ -406,13 +405,22 @@ x90_slow_beginnings(Config) ->
 x90_silence(Config) ->
     doc("who has no allocation may be silent for a minute, who has one for its lifetime (X90)"),
     hasty_server(Config, #{}, fun(Server) ->
-        Idle = open(Server, #{transport => tcp}),
         Kept = allocated(Server, [{lifetime, 3600}], #{transport => tcp}),
-        fence(Idle),
+        Idle = spoken(Server, #{transport => tcp}, 100),
         counted(Server, connections_idle, fun() -> stream_kit:closed(connection(Idle)) end),
         fence(Kept),
         turn_kit:close(Kept)
     end).
+
+%% A connection by which something has been said. The clock is fast: a machine that is slow may let
+%% the time for it pass, and then says it again by another.
+spoken(Server, Options, Tries) ->
+    Client = open(Server, Options),
+    try fence(Client) of
+        _ -> Client
+    catch
+        error:_ when Tries > 1 -> spoken(Server, Options, Tries - 1)
+    end.
 
 -spec x90_too_many(turn_kit:config()) -> _.
 x90_too_many(Config) ->
