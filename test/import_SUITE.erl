@@ -29,10 +29,15 @@ imported(Config, Lines) ->
              first => fun(_) -> none end,
              bindable => fun(_) -> true end},
     case meerkat_config:load(#{file => File, env => [], host => Host}) of
-        {ok, Loaded, _} -> {Loaded, [{N, lists:flatten(io_lib:format("~ts", [Note]))}
-                                     || {N, Note} <- Notes]};
+        {ok, Loaded, _} ->
+            {over_udp(Loaded),
+             [{N, lists:flatten(io_lib:format("~ts", [Note]))} || {N, Note} <- Notes]};
         {error, Mistakes} -> error({Mistakes, unicode:characters_to_list(Text)})
     end.
+
+%% As in turnserver there is a listener over TCP beside each over UDP, which shows the address.
+over_udp(#{listeners := Listeners} = Loaded) ->
+    Loaded#{listeners := [L || #{transport := udp} = L <- Listeners]}.
 
 %% The same of a file that is not about who may come in.
 fragment(Config, Lines) ->
