@@ -128,7 +128,8 @@ what_has_no_counterpart(Config) ->
     {_, Notes} = imported(Config, ["listening-port=3478", "cert=/etc/cert.pem", "no-auth",
                                    "redis-userdb=\"ip=127.0.0.1\"", "tls-listening-port=5349",
                                    "alternate-server=192.0.2.9", "channel-lifetime=900"]),
-    Tls = ": TLS and DTLS are not served; clients with turns: URIs find no server",
+    Tls = ": name the files as `tls_cert` and `tls_key` where this server can read them, and the "
+          "port as `tls_port`",
     ?assertEqual([{2, "cert" ++ Tls},
                   {3, "no-auth: nobody comes in without credentials here"},
                   {4, "redis-userdb: what is in a database does not come over; `turnadmin -l` "
@@ -139,8 +140,8 @@ what_has_no_counterpart(Config) ->
                       "always"},
                   {7, "channel-lifetime has no counterpart"}], Notes),
     #{configuration := Text} = meerkat_import:import(<<"cert=x\nno-auth">>),
-    ?assertMatch({match, _}, re:run(unicode:characters_to_list(Text), "\n# 1: cert: TLS and DTLS "
-                                    "are not served; clients")).
+    ?assertMatch({match, _}, re:run(unicode:characters_to_list(Text), "\n# 1: cert: name the "
+                                    "files as `tls_cert`")).
 
 what_cannot_be_read(Config) ->
     {Loaded, Notes} = imported(Config, [
@@ -201,13 +202,13 @@ blanks_stand_for_equals_signs(Config) ->
 
 switches_say_off(Config) ->
     {Loaded, Notes} = fragment(Config, ["mobility=off", "rfc5780=off", "verbose=off",
-                                        "rfc3489-compatibility=No", "no-tls=false",
+                                        "rfc3489-compatibility=No", "no-cli=false",
                                         "allow-loopback-peers=0", "prometheus=off"]),
     ?assertMatch(#{mobility := false, rfc3489_compatibility := false, log_level := info,
                    http_listen := undefined, allowed_peers := []}, Loaded),
     ?assertEqual([{2, "rfc5780: turnserver takes this for on, whatever stands behind it; here it "
                       "is off, as it says"},
-                  {5, "no-tls is off there; here it is so in any case"},
+                  {5, "no-cli is off there; here it is so in any case"},
                   {7, "prometheus: turnserver takes this for on, whatever stands behind it; here "
                       "it is off, as it says"}], Notes),
     On = fun(Text) ->

@@ -46,9 +46,9 @@ every_refusal_has_a_line(_) ->
                  {400, "wrong size or shape: LIFETIME", fun() ->
                       call(Client, refresh, [{lifetime_raw(), <<1>>}]) end},
                  {400, "no REQUESTED-TRANSPORT", fun() -> call(Bob, allocate, []) end},
-                 {403, "peer 10\\.1\\.2\\.3 \\(10\\.0\\.0\\.0/8, see allowed_peers\\)",
+                 {403, "peer 10\\.1\\.2\\.3 \\(10\\.0\\.0\\.0/8; an entry of allowed_peers",
                   fun() -> permit(Client, [{{10, 1, 2, 3}, 0}]) end},
-                 {403, "peer 10\\.1\\.2\\.3:99 \\(10\\.0\\.0\\.0/8, see allowed_peers\\)",
+                 {403, "peer 10\\.1\\.2\\.3:99 \\(10\\.0\\.0\\.0/8; an entry of allowed_peers",
                   fun() -> bind(Client, 16#4000, {{10, 1, 2, 3}, 99}) end},
                  {405, "the key mobility", fun() ->
                       allocate(Bob, [{mobility_ticket(), <<>>}]) end},

@@ -44,8 +44,8 @@
 ]).
 %% Switches that say what is so here in any case.
 -define(ANYWAY, [
-    <<"fingerprint">>, <<"no-cli">>, <<"no-tls">>, <<"no-dtls">>, <<"no-tcp">>, <<"no-tcp-relay">>,
-    <<"no-multicast-peers">>, <<"no-loopback-peers">>, <<"no-tlsv1">>, <<"no-tlsv1_1">>,
+    <<"fingerprint">>, <<"no-cli">>, <<"no-dtls">>, <<"no-tcp-relay">>, <<"no-multicast-peers">>,
+    <<"no-loopback-peers">>, <<"no-tlsv1">>, <<"no-tlsv1_1">>,
     <<"no-tlsv1_2">>, <<"no-software-attribute">>, <<"no-rfc5780">>, <<"stateless-nonce">>,
     <<"no-stun-backward-compatibility">>, <<"response-origin-only-with-rfc5780">>,
     <<"drop-invalid-packets">>, <<"unauthorized-ratelimit">>, <<"udp-recvmmsg">>,
@@ -55,11 +55,15 @@
 -define(ON_ANYWAY, [<<"rfc5780">>, <<"use-auth-secret">>, <<"prometheus">>]).
 %% Why there is nothing here for the keys of a kind.
 -define(WITHOUT, [
-    {[<<"tls-listening-port">>, <<"alt-tls-listening-port">>, <<"cert">>, <<"pkey">>,
-      <<"pkey-pwd">>, <<"CA-file">>, <<"dh-file">>, <<"dh566">>, <<"dh1066">>, <<"dh2066">>,
+    {[<<"tls-listening-port">>, <<"cert">>, <<"pkey">>],
+     ": name the files as `tls_cert` and `tls_key` where this server can read them, and the port as "
+     "`tls_port`"},
+    {[<<"no-tls">>], ": TLS is served only where `tls_cert` is set"},
+    {[<<"no-tcp">>], ": set `tcp_enabled = false`"},
+    {[<<"alt-tls-listening-port">>, <<"pkey-pwd">>, <<"CA-file">>, <<"dh-file">>, <<"dh566">>, <<"dh1066">>, <<"dh2066">>,
       <<"ec-curve-name">>, <<"cipher-list">>, <<"dtls">>, <<"tlsv1">>, <<"tlsv1_1">>,
       <<"raw-public-keys">>, <<"secure-stun">>],
-     ": TLS and DTLS are not served; clients with turns: URIs find no server"},
+     ": TLS 1.2 and 1.3 are served with what `tls_cert` and `tls_key` name, DTLS is not"},
     {[<<"userdb">>, <<"db">>, <<"psql-userdb">>, <<"sql-userdb">>, <<"mysql-userdb">>,
       <<"mongo-userdb">>, <<"redis-userdb">>],
      ": what is in a database does not come over; `turnadmin -l` lists its users, for `users` or "
@@ -79,7 +83,8 @@
      ": meerkatctl is what an operator has here"},
     {[<<"rest-api-separator">>], ": time-limited usernames have a colon here"},
     {[<<"listening-device">>, <<"relay-device">>], ": addresses are named, not devices"},
-    {[<<"tcp-alternate-server">>, <<"tls-alternate-server">>], ": only UDP is served"}
+    {[<<"tcp-alternate-server">>, <<"tls-alternate-server">>], ": clients are sent to those of `alternate_server`, whatever "
+     "they came by"}
 ]).
 
 -spec import(Text :: binary()) -> import().
