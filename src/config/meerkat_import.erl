@@ -56,11 +56,12 @@
 %% Why there is nothing here for the keys of a kind.
 -define(WITHOUT, [
     {[<<"tls-listening-port">>, <<"cert">>, <<"pkey">>],
-     ": name the files as `tls_cert` and `tls_key` where this server can read them, and the port as "
-     "`tls_port`"},
+     ": name the files as `tls_cert` and `tls_key` where this server can read them, and the port "
+     "as `tls_port`"},
     {[<<"no-tls">>], ": TLS is served only where `tls_cert` is set"},
     {[<<"no-tcp">>], ": set `tcp_enabled = false`"},
-    {[<<"alt-tls-listening-port">>, <<"pkey-pwd">>, <<"CA-file">>, <<"dh-file">>, <<"dh566">>, <<"dh1066">>, <<"dh2066">>,
+    {[<<"alt-tls-listening-port">>, <<"pkey-pwd">>, <<"CA-file">>, <<"dh-file">>, <<"dh566">>,
+      <<"dh1066">>, <<"dh2066">>,
       <<"ec-curve-name">>, <<"cipher-list">>, <<"dtls">>, <<"tlsv1">>, <<"tlsv1_1">>,
       <<"raw-public-keys">>, <<"secure-stun">>],
      ": TLS 1.2 and 1.3 are served with what `tls_cert` and `tls_key` name, DTLS is not"},
@@ -83,8 +84,8 @@
      ": meerkatctl is what an operator has here"},
     {[<<"rest-api-separator">>], ": time-limited usernames have a colon here"},
     {[<<"listening-device">>, <<"relay-device">>], ": addresses are named, not devices"},
-    {[<<"tcp-alternate-server">>, <<"tls-alternate-server">>], ": clients are sent to those of `alternate_server`, whatever "
-     "they came by"}
+    {[<<"tcp-alternate-server">>, <<"tls-alternate-server">>],
+     ": clients are sent to those of `alternate_server`, whatever they came by"}
 ]).
 
 -spec import(Text :: binary()) -> import().
