@@ -261,7 +261,7 @@ static int prepare_listener(int fd, const struct addr *local)
                                        : sockopt_set(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
     if (ret == 0) /* data for clients may be cut (RFC 8656 14), whatever ICMP says of the path */
         ret = sockopt_dont_fragment(fd, local->family, false);
-    return ret;
+    return ret ? ret : shut(fd);
 }
 
 static int open_member(int type, const struct addr *local, const struct socket_buffers *buffers)
@@ -273,8 +273,6 @@ static int open_member(int type, const struct addr *local, const struct socket_b
     if (ret == 0 && type == SOCK_DGRAM)
         ret = prepare_listener(fd, local);
     if (ret == 0)
-        ret = shut(fd);
-    if (ret == 0)
         ret = bind_addr(fd, local);
     if (ret) {
         close(fd);
@@ -283,7 +281,8 @@ static int open_member(int type, const struct addr *local, const struct socket_b
     return fd;
 }
 
-/* TCP sockets are of the group in the order in which they listen. */
+/* TCP sockets are of the group in the order in which they listen, and take nobody before. They have
+ * no filter: it takes rights that a server need not have, and every connection would inherit it. */
 static int listen_all(const int fds[], unsigned n)
 {
     for (unsigned i = 0; i < n; i++)
@@ -310,7 +309,7 @@ int socket_open_group(int type, struct addr *local, unsigned n,
         goto err_close;
     if (type == SOCK_STREAM && (ret = listen_all(fds, n)) != 0)
         goto err_close;
-    for (unsigned i = 0; i < n; i++)
+    for (unsigned i = 0; type == SOCK_DGRAM && i < n; i++)
         open_up(fds[i]);
     return 0;
 
