@@ -42,14 +42,12 @@ static struct mail_listen mail_of(const struct control *c, const struct ctl_list
 }
 
 /* Realm and other address of a listener that is open, from here on if it was closing. */
-static void listen_again(struct control *c, const struct ctl_frame *f, const struct addr *local)
+static void listen_again(struct control *c, const struct ctl_listen *m, const struct addr *local)
 {
-    const struct ctl_listen *m = &f->u.listen;
     for (unsigned i = 0; i < c->worker_count; i++) {
         struct mail_listen ml = mail_of(c, m, local, -1);
         office_mail(c, i, MAIL_LISTEN, &ml, sizeof(ml));
     }
-    listening(c, f->ref, m->listener, CTL_OK, local, "");
 }
 
 /* One that is open, or one that is closing and has clients still; -1 if there is none. */
@@ -75,6 +73,18 @@ static bool is_local(const struct addr *bound, const struct addr *asked)
     return addr_ip_equal(bound, asked) && (asked->port == 0 || asked->port == bound->port);
 }
 
+/* LISTENING is answered when each has said that it listens. By then nothing is on its way any more
+ * that a worker said of an earlier end. */
+static void await_workers(struct control *c, int slot, uint32_t ref)
+{
+    c->listeners[slot].closing = false;
+    c->listeners[slot].idle = 0;
+    c->listeners[slot].opening = true;
+    c->listeners[slot].asked = c->worker_count;
+    c->listeners[slot].err = 0;
+    c->listeners[slot].ref = ref;
+}
+
 void listeners_open(struct control *c, const struct ctl_frame *f)
 {
     const struct ctl_listen *m = &f->u.listen;
@@ -84,9 +94,8 @@ void listeners_open(struct control *c, const struct ctl_frame *f)
     if (known < 0)
         known = listener_slot(c, m->listener, true);
     if (known >= 0 && is_local(&c->listeners[known].local, &local) && is_realm(m->realm)) {
-        c->listeners[known].closing = false;
-        c->listeners[known].idle = 0;
-        listen_again(c, f, &c->listeners[known].local);
+        await_workers(c, known, f->ref);
+        listen_again(c, m, &c->listeners[known].local);
         return;
     }
     if (!c->workers || known >= 0 || slot < 0 || !transport_of(m->transport) ||
@@ -104,12 +113,7 @@ void listeners_open(struct control *c, const struct ctl_frame *f)
     c->listeners[slot].id = m->listener;
     c->listeners[slot].local = local;
     c->listeners[slot].used = true;
-    c->listeners[slot].closing = false;
-    c->listeners[slot].idle = 0;
-    c->listeners[slot].opening = true;
-    c->listeners[slot].asked = c->worker_count;
-    c->listeners[slot].err = 0;
-    c->listeners[slot].ref = f->ref;
+    await_workers(c, slot, f->ref);
     rules_spread(c); /* before the first packet: our own port is no peer */
     for (unsigned i = 0; i < c->worker_count; i++) {
         struct mail_listen ml = mail_of(c, m, &local, fds[i]);

@@ -25,7 +25,7 @@ enum mail {
     MAIL_ROAM,      /* to the control thread, who passes it to roam.to: struct mail_roam */
     MAIL_CARRY,     /* from worker to worker: struct mail_carry and a client's datagram */
     MAIL_PORT_FREE, /* to the control thread: struct mail_port, whose socket is closed */
-    MAIL_LISTENED,  /* to the control thread: struct mail_listened, after a MAIL_LISTEN with fd */
+    MAIL_LISTENED,  /* to the control thread: struct mail_listened, after each MAIL_LISTEN */
     MAIL_IDLE,      /* to the control thread: the number of a listener that has nobody left here */
     MAIL_OVER,      /* to the worker: likewise, nor anywhere else */
 };

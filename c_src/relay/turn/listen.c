@@ -56,19 +56,25 @@ err:
     return ret;
 }
 
+/* What a listener that is there takes anew; it is open again, where it was not. -errno without. */
+static int again(struct shard *sh, const struct mail_listen *m)
+{
+    struct listener *l = shard_listener(sh, m->id);
+    if (!l) {
+        tls_store_release(m->certs);
+        return -ENOENT;
+    }
+    change(l, m);
+    l->open = true;
+    l->idle = false;
+    return 0;
+}
+
 void listen_mail(struct shard *sh, const struct mail_listen *m)
 {
-    struct listener *l = m->fd < 0 ? shard_listener(sh, m->id) : NULL;
-    if (m->fd >= 0) {
-        struct mail_listened said = {.id = m->id, .worker = sh->config.index, .err = -add(sh, m)};
-        post_mail(sh, MAIL_LISTENED, &said, sizeof(said), NULL, 0, 0);
-    } else if (l) {
-        change(l, m);
-        l->open = true;
-        l->idle = false;
-    } else {
-        tls_store_release(m->certs);
-    }
+    struct mail_listened said = {.id = m->id, .worker = sh->config.index};
+    said.err = -(m->fd >= 0 ? add(sh, m) : again(sh, m));
+    post_mail(sh, MAIL_LISTENED, &said, sizeof(said), NULL, 0, 0);
 }
 
 void listen_end(struct shard *sh, uint32_t id)
