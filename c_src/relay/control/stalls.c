@@ -5,7 +5,7 @@
 /* In the world's time: what is watched is the machine's doing. */
 #define LOOK_NS (NS_PER_S * CLOCK_SPEED)
 
-enum { LOOKS_MAX = 10 };
+enum { LOOKS_MAX = 20 }; /* Erlang, which says more, has killed the program by then if it can */
 
 static uint64_t turned(const struct control *c, unsigned i)
 {

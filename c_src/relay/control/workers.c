@@ -17,7 +17,7 @@ enum { CONNECTIONS_EACH = 256 };
 enum { HANDSHAKES_MAX = 1024 };
 #define HANDSHAKE_NS (10 * NS_PER_S)
 
-enum { STOP_S = 3 }; /* that workers have to end, all together */
+enum { STOP_S = 2 }; /* that workers have to end, all together: less than Erlang waits */
 
 static void report_io(struct control *c, const char *why)
 {

@@ -20,7 +20,8 @@ enum {
     STREAM_READS = 1024 * 1024,   /* of all connections between two waits */
     STREAM_CELLS = 40 * 1024,     /* what waits for all connections of a worker: 64 MB */
     STREAM_QUEUE_MIN = 64 * 1024, /* bytes of media that may always wait for one */
-    STREAMS_IDLE = 16 * 1024,     /* without allocation, in all */
+    STREAM_QUEUE_MAX = 2 * 1024 * 1024, /* and at most, however fast it has been */
+    STREAMS_IDLE = 16 * 1024,           /* without allocation, in all */
 };
 
 _Static_assert((int)STREAM_NET > STREAM_READ + TLS_RECORD_MAX, "part of a record and a read");

@@ -38,7 +38,7 @@ static uint32_t limit_of(struct shard *sh, struct stream *s)
         return s->limit;
     s->limit_at = sh->time.now;
     uint64_t bytes = sockopt_delivery_rate(s->io.fd) / 1000 * (queue_ns(sh) / NS_PER_MS) * 3 / 2;
-    s->limit = (uint32_t)MAX(MIN(bytes, (uint64_t)UINT32_MAX), (uint64_t)STREAM_QUEUE_MIN);
+    s->limit = (uint32_t)MAX(MIN(bytes, (uint64_t)STREAM_QUEUE_MAX), (uint64_t)STREAM_QUEUE_MIN);
     return s->limit;
 }
 
