@@ -64,8 +64,9 @@ book_of_a_lost_connection(_Config) ->
     ?assertMatch([#{jid := Left}], ?B:all(?B:lost(a, Book))).
 
 changes_of_services(_Config) ->
-    [Stun, Turn] = Services = meerkat_xmpp_extdisco:services([{{192, 0, 2, 1}, 3478}]),
-    [Stun6, Turn6] = meerkat_xmpp_extdisco:services([{{16#2001, 16#db8, 0, 0, 0, 0, 0, 1}, 3478}]),
+    [Stun, Turn] = Services = meerkat_xmpp_extdisco:services([way()]),
+    Ip6 = {16#2001, 16#db8, 0, 0, 0, 0, 0, 1},
+    [Stun6, Turn6] = meerkat_xmpp_extdisco:services([(way())#{host := Ip6}]),
     ?assertMatch(#{host := <<"2001:db8::1">>}, Stun6),
     Changes = fun meerkat_xmpp_extdisco:changes/2,
     ?assertEqual([], Changes({Services, s}, {Services, s})),
@@ -86,7 +87,7 @@ addresses_are_prepared(_Config) ->
 
 %% Who can have no credentials (a name too long to be a USERNAME) is told of stun alone.
 no_credentials_no_turn(_Config) ->
-    Services = meerkat_xmpp_extdisco:services([{{192, 0, 2, 1}, 3478}]),
+    Services = meerkat_xmpp_extdisco:services([way()]),
     Ask = fun(Name, Children) ->
         meerkat_xmpp_extdisco:answer(meerkat_xmpp_xml:el(Name, [], Children), <<"a@b">>, Services,
                                      fun(_) -> none end)
@@ -102,7 +103,7 @@ pushes_have_ids_of_their_own(_Config) ->
     Watchers0 = meerkat_xmpp_watchers:asked(<<"a@b/c">>, <<"t.b">>, <<"stun">>,
                                             meerkat_xmpp_watchers:new()),
     {ok, Watchers} = meerkat_xmpp_watchers:present(<<"a@b/c">>, <<"t.b">>, here, Watchers0),
-    [Stun | _] = meerkat_xmpp_extdisco:services([{{192, 0, 2, 1}, 3478}]),
+    [Stun | _] = meerkat_xmpp_extdisco:services([way()]),
     Ids = [meerkat_xmpp_xml:attr(<<"id">>, Iq)
            || _ <- [1, 2], {here, Iq} <- meerkat_xmpp_core:push([{add, Stun}],
                                                                 #{mint => fun(_) -> none end},
@@ -154,3 +155,6 @@ revoked_up_to_a_time(_Config) ->
         ?assertEqual({error, full}, meerkat:revoke(Name, <<"one more">>, 600)),
         ?assertEqual({ok, 0}, meerkat:revoke(Name, jid(4), 600))
     end).
+
+%% A listener, as clients are told of it.
+way() -> #{transport => udp, host => {192, 0, 2, 1}, port => 3478}.
