@@ -96,7 +96,7 @@ static void look_for(unsigned seconds)
 static void stalled(void)
 {
     stall();
-    look_for(20);
+    look_for(40);
 }
 
 /* The program was stopped for an hour: workers have not turned since, and are none the worse. */
