@@ -31,7 +31,7 @@ static uint64_t queue_ns(const struct shard *sh)
 }
 
 /* So many bytes of media may wait: what the path takes in the time they may wait, and half as much
- * again. */
+ * again; but STREAM_QUEUE_MAX at most, for a path may be a loopback. */
 static uint32_t limit_of(struct shard *sh, struct stream *s)
 {
     if (s->limit && sh->time.now < s->limit_at + LIMIT_NS)
