@@ -37,7 +37,7 @@
               | release.
 
 -type timer() :: {retransmit, <<_:96>>} | refresh | expire | permissions
-               | {channel, 16#4000..16#4fff}.
+               | {channel, meerkat_client_allocation:channel()}.
 
 -type event() :: {call, From :: term(), call()}
                | {send, address(), iodata()}
@@ -64,11 +64,8 @@
               | {permissions, [inet:ip_address()], error()}
               | {channel, address(), error()}.
 
--type error() :: {300..699, binary()}            % what the server answered
-               | timeout | bad_integrity | bid_down | no_credentials | no_allocation
-               | already_allocated | no_channels | expired | no_algorithm
-               | {unknown_attributes, [0..65535]}
-               | {bad_response, atom()}
+-type error() :: meerkat_client_transaction:failure()
+               | no_allocation | already_allocated | no_channels | expired
                | meerkat_client_socket:error().
 
 -export_type([address/0, secret/1, config/0, allocate_options/0, call/0, timer/0, event/0, effect/0,
@@ -82,58 +79,23 @@
                  | {refresh, self | {from, term()}}
                  | {release, From :: term()}
                  | {permit, self | {from, term()}, [inet:ip_address()], New :: [inet:ip_address()]}
-                 | {channel, self | {from, term()}, Number :: 16#4000..16#4fff,
+                 | {channel, self | {from, term()}, Number :: meerkat_client_allocation:channel(),
                     New :: [inet:ip_address()]}.
 
-%% A request under way. `auth` is what its packet was signed with; `stale` and `new_realm` say that
-%% the one more try of 9.2.5 is used up; `distrusted`, that an answer failed its integrity check;
-%% `reconnected`, that the one more try on another connection is.
--record(tx, {method :: atom(),
-             attributes :: [{atom(), term()}],
-             purpose :: purpose(),
-             packet = <<>> :: binary(),
-             auth = none :: none | meerkat_client_auth:auth(),
-             sends = 1 :: pos_integer(),
-             challenged = false :: boolean(),
-             new_realm = false :: boolean(),
-             stale = false :: boolean(),
-             distrusted = false :: boolean(),
-             reconnected = false :: boolean()}).
-
-%% Numbers are never given to another peer while the allocation lives, so nothing has to wait out
-%% the five minutes of RFC 8656 12. `peers` holds every number ever asked for, because the server
-%% may use it before its answer to the ChannelBind arrives; `bound` those we may send on. In the
-%% same way an address is `asked` for before its permission is `installed`. `renewing`: the timer
-%% runs that renews all permissions together.
--record(allocation, {relayed :: address(),
-                     mapped :: address(),
-                     lifetime :: pos_integer(),
-                     wanted :: default | pos_integer(),
-                     permissions = #{} :: #{inet:ip_address() => asked | installed},
-                     renewing = false :: boolean(),
-                     peers = #{} :: #{16#4000..16#4fff => address()},
-                     numbers = #{} :: #{address() => 16#4000..16#4fff},
-                     bound = #{} :: #{address() => 16#4000..16#4fff}}).
+-type transaction() :: meerkat_client_transaction:transaction(purpose()).
 
 -record(core, {server :: address(),
-               username :: undefined | binary(),
-               password :: undefined | secret(binary()),
+               credentials :: meerkat_client_transaction:credentials(),
                family :: undefined | inet | inet6,
                movable :: boolean(),
-               rto :: pos_integer(),
-               rc :: pos_integer(),
-               rm :: pos_integer(),
+               pace :: meerkat_client_transaction:pace(),
                auth = none :: none | meerkat_client_auth:auth(),
-               allocation = none :: none | pending | #allocation{},
-               transactions = #{} :: #{<<_:96>> => #tx{}},
+               allocation = none :: none | pending | {ok, meerkat_client_allocation:allocation()},
+               transactions = #{} :: #{meerkat_client_transaction:id() => transaction()},
                ignored = 0 :: non_neg_integer()}).
 
 -opaque state() :: #core{}.
 
-%% RFC 8489 6.2.1.
--define(RTO, 500).
--define(RC, 7).
--define(RM, 16).
 %% A permission lives 300 s and a channel 600 s (RFC 8656 9, 12). What is left between renewing
 %% and expiring is longer than a whole transaction takes to fail (39.5 s).
 -define(PERMISSIONS_MS, 240_000).
@@ -144,8 +106,6 @@
 -define(PERMISSIONS_PER_REQUEST, 16).
 %% Local ports tried when the server takes ours for another client's (RFC 8656 7.4, 437).
 -define(MOVES_MAX, 2).
--define(CHANNEL_MIN, 16#4000).
--define(CHANNEL_MAX, 16#4fff).
 -define(UDP, 17).
 %% A server that starts again is deaf for a moment, and each packet sent meanwhile comes back as an
 %% ICMP error. What keeps the allocation alive is sent so often, over 3.5 s, before one counts.
@@ -156,24 +116,21 @@
 %% A client that has not spoken yet. `username` and `password` in the form they are signed in.
 -spec new(config()) -> state().
 new(#{server := Server} = Config) ->
-    {Rto, Rc, Rm} = case Config of
-                        #{ti := Ti} -> {Ti, 1, 1};
-                        #{} -> {maps:get(rto, Config, ?RTO), maps:get(rc, Config, ?RC),
-                                maps:get(rm, Config, ?RM)}
-                    end,
     #core{server = Server,
-          username = maps:get(username, Config, undefined),
-          password = maps:get(password, Config, undefined),
+          credentials = credentials(Config),
           family = maps:get(family, Config, undefined),
           movable = maps:get(movable, Config, true),
-          rto = Rto, rc = Rc, rm = Rm}.
+          pace = meerkat_client_transaction:pace(Config)}.
+
+credentials(#{username := User, password := Password}) -> {User, Password};
+credentials(#{}) -> none.
 
 %% The one function that moves the client on. Effects are to be carried out in order.
 -spec handle(event(), state()) -> {state(), [effect()]}.
-handle({send, Peer, Payload}, #core{allocation = #allocation{bound = Bound}} = S) ->
-    case Bound of
-        #{Peer := Number} -> {S, [{transmit, meerkat_stun:encode_channel(Number, Payload)}]};
-        #{} -> {S, [{transmit, send_indication(Peer, Payload)}]}
+handle({send, Peer, Payload}, #core{allocation = {ok, A}} = S) ->
+    case meerkat_client_allocation:channel(Peer, A) of
+        {ok, Number} -> {S, [{transmit, meerkat_stun:encode_channel(Number, Payload)}]};
+        none -> {S, [{transmit, send_indication(Peer, Payload)}]}
     end;
 handle({send, _, _}, S) ->
     {ignored(S), []};
@@ -203,16 +160,12 @@ handle(close, S) ->
 -spec info(state()) -> #{server := address(), ignored := non_neg_integer(),
                          relayed => address(), mapped => address(), lifetime => pos_integer(),
                          permissions => [inet:ip_address()],
-                         channels => #{address() => 16#4000..16#4fff}}.
+                         channels => #{address() => meerkat_client_allocation:channel()}}.
 info(#core{server = Server, ignored = Ignored, allocation = Allocation}) ->
     Always = #{server => Server, ignored => Ignored},
     case Allocation of
-        #allocation{relayed = Relayed, mapped = Mapped, lifetime = Lifetime, bound = Bound,
-                    permissions = Permissions} ->
-            Always#{relayed => Relayed, mapped => Mapped, lifetime => Lifetime, channels => Bound,
-                    permissions => [Ip || {Ip, installed} <- maps:to_list(Permissions)]};
-        _ ->
-            Always
+        {ok, A} -> maps:merge(Always, meerkat_client_allocation:view(A));
+        _ -> Always
     end.
 
 %% --------------------------------------------------------------------------------------- calls
@@ -225,21 +178,19 @@ call({allocate, Options0}, From, #core{allocation = none} = S) ->
             S#core{allocation = pending});
 call({allocate, _}, From, S) ->
     {S, [{reply, From, {error, already_allocated}}]};
-call({permit, []}, From, #core{allocation = #allocation{}} = S) ->
+call({permit, []}, From, #core{allocation = {ok, _}} = S) ->
     {S, [{reply, From, ok}]};
-call({permit, Ips}, From, #core{allocation = #allocation{}} = S) ->
+call({permit, Ips}, From, #core{allocation = {ok, _}} = S) ->
     permit(Ips, {from, From}, S);
-call({bind_channel, Peer}, From, #core{allocation = #allocation{} = A} = S) ->
+call({bind_channel, Peer}, From, #core{allocation = {ok, A}} = S) ->
     bind_channel(Peer, From, A, S);
 call({refresh, 0}, From, S) ->
     call(release, From, S);
-call({refresh, Lifetime}, From, #core{allocation = #allocation{wanted = Wanted} = A} = S) ->
-    New = case Lifetime of
-              default -> Wanted;
-              _ -> Lifetime
-          end,
-    refresh({from, From}, S#core{allocation = A#allocation{wanted = New}});
-call(release, From, #core{allocation = #allocation{}} = S0) ->
+call({refresh, default}, From, #core{allocation = {ok, _}} = S) ->
+    refresh({from, From}, S);
+call({refresh, Lifetime}, From, #core{allocation = {ok, A}} = S) ->
+    refresh({from, From}, S#core{allocation = {ok, meerkat_client_allocation:want(Lifetime, A)}});
+call(release, From, #core{allocation = {ok, _}} = S0) ->
     %% Whatever becomes of the request, the caller is done with the allocation.
     {S1, Forgotten} = forget(S0),
     {S2, Sent} = request(refresh, [{lifetime, 0}], {release, From}, S1),
@@ -271,25 +222,19 @@ permit(Ips, Who, S0) ->
             {permit, Who, Ips, New}, S).
 
 %% Which of the addresses are new. They count as permitted at once: data may overtake the answer.
-ask(Ips, #core{allocation = #allocation{permissions = Permissions} = A} = S) ->
-    New = [Ip || Ip <- Ips, not is_map_key(Ip, Permissions)],
-    Asked = maps:from_list([{Ip, asked} || Ip <- New]),
-    {New, S#core{allocation = A#allocation{permissions = maps:merge(Permissions, Asked)}}}.
+ask(Ips, #core{allocation = {ok, A0}} = S) ->
+    {New, A} = meerkat_client_allocation:ask(Ips, A0),
+    {New, S#core{allocation = {ok, A}}}.
 
-bind_channel(Peer, From, #allocation{bound = Bound, numbers = Numbers} = A, S) ->
-    case {Bound, Numbers} of
-        {#{Peer := Number}, _} ->
+bind_channel(Peer, From, A0, S) ->
+    case meerkat_client_allocation:channel(Peer, A0) of
+        {ok, Number} ->
             {S, [{reply, From, {ok, Number}}]};
-        {_, #{Peer := Number}} ->
-            bind({from, From}, Number, Peer, S);
-        _ when ?CHANNEL_MIN + map_size(Numbers) > ?CHANNEL_MAX ->
-            {S, [{reply, From, {error, no_channels}}]};
-        _ ->
-            Number = ?CHANNEL_MIN + map_size(Numbers),
-            Peers = (A#allocation.peers)#{Number => Peer},
-            bind({from, From}, Number, Peer,
-                 S#core{allocation = A#allocation{peers = Peers,
-                                                  numbers = Numbers#{Peer => Number}}})
+        none ->
+            case meerkat_client_allocation:number(Peer, A0) of
+                {Number, A} -> bind({from, From}, Number, Peer, S#core{allocation = {ok, A}});
+                no_channels -> {S, [{reply, From, {error, no_channels}}]}
+            end
     end.
 
 bind(Who, Number, {Ip, _} = Peer, S0) ->
@@ -297,8 +242,8 @@ bind(Who, Number, {Ip, _} = Peer, S0) ->
     request(channel_bind, [{channel_number, Number}, {xor_peer_address, Peer}],
             {channel, Who, Number, New}, S).
 
-refresh(Who, #core{allocation = #allocation{wanted = Wanted}} = S) ->
-    Attributes = case Wanted of
+refresh(Who, #core{allocation = {ok, A}} = S) ->
+    Attributes = case meerkat_client_allocation:wanted(A) of
                      default -> [];
                      Seconds -> [{lifetime, Seconds}]
                  end,
@@ -309,36 +254,23 @@ refresh(Who, #core{allocation = #allocation{wanted = Wanted}} = S) ->
 goodbye(#core{allocation = none}) ->
     [];
 goodbye(#core{auth = Auth}) ->
-    [{transmit, encode(meerkat_stun:transaction_id(), refresh, [{lifetime, 0}], Auth)}].
+    [{transmit, meerkat_client_transaction:encode(meerkat_stun:transaction_id(), refresh,
+                                                  [{lifetime, 0}], Auth)}].
 
 %% -------------------------------------------------------------------------------- transactions
 
 request(Method, Attributes, Purpose, S) ->
-    start(#tx{method = Method, attributes = Attributes, purpose = Purpose}, S).
+    start(meerkat_client_transaction:new(Method, Attributes, Purpose), S).
 
-start(Tx0, #core{auth = Auth0, transactions = All} = S) ->
-    Id = meerkat_stun:transaction_id(),
-    Auth = case Tx0 of
-               #tx{method = binding, challenged = false} -> none;  % RFC 8489 13: no need to
-               _ -> Auth0
-           end,
-    Packet = encode(Id, Tx0#tx.method, Tx0#tx.attributes, Auth),
-    Tx = Tx0#tx{packet = Packet, auth = Auth, sends = 1, distrusted = false},
-    {S#core{transactions = All#{Id => Tx}},
-     [{transmit, Packet}, {start_timer, {retransmit, Id}, wait(1, S)}]}.
-
-encode(Id, Method, Attributes, Auth) ->
-    meerkat_stun:encode(
-      meerkat_client_auth:sign(#{class => request, method => Method, transaction_id => Id,
-                                 attributes => Attributes}, Auth)).
-
-%% How long to wait after the Sends-th time (RFC 8489 6.2.1).
-wait(Sends, #core{rto = Rto, rc = Rc, rm = Rm}) when Sends >= Rc -> Rto * Rm;
-wait(Sends, #core{rto = Rto}) -> Rto bsl (Sends - 1).
+start(New, #core{auth = Auth, pace = Pace, transactions = All} = S) ->
+    {Id, Packet, Wait, Sent} = meerkat_client_transaction:send(Auth, Pace, New),
+    {S#core{transactions = All#{Id => Sent}},
+     [{transmit, Packet}, {start_timer, {retransmit, Id}, Wait}]}.
 
 %% Takes the transaction out, then acts on its outcome.
 finish(Id, Result, #core{transactions = All} = S0) ->
-    {#tx{purpose = Purpose}, Rest} = maps:take(Id, All),
+    {Over, Rest} = maps:take(Id, All),
+    Purpose = meerkat_client_transaction:purpose(Over),
     {S, Effects} = done(Purpose, Result, S0#core{transactions = Rest}),
     {S, [{stop_timer, {retransmit, Id}} | Effects]}.
 
@@ -349,55 +281,52 @@ again(Id, Tx, #core{transactions = All} = S0) ->
 
 %% ------------------------------------------------------------------------------------ incoming
 
-response(#{transaction_id := Id, method := Method} = Message, Packet,
-         #core{transactions = All} = S) ->
+response(#{transaction_id := Id} = Message, Packet,
+         #core{transactions = All, credentials = Credentials} = S) ->
     case All of
-        #{Id := #tx{method = Method} = Tx} ->
-            case meerkat_client_auth:trusts(Message, Packet, Tx#tx.auth) of
-                true -> judge(Message, Id, Tx, S);
-                false -> {ignored(S#core{transactions = All#{Id := Tx#tx{distrusted = true}}}), []}
-            end;
+        #{Id := Tx} ->
+            Outcome = meerkat_client_transaction:answered(Message, Packet, Credentials, Tx),
+            outcome(Outcome, Message, Id, S);
         #{} ->
             {ignored(S), []}
     end.
 
-judge(#{unknown := [_ | _] = Types}, Id, _, S) ->
-    finish(Id, {error, {unknown_attributes, Types}}, S);
-judge(#{class := success} = Message, Id, _, S) ->
-    finish(Id, {ok, Message}, S);
-judge(Message, Id, #tx{method = Method} = Tx, S) ->
-    case meerkat_stun:get(error_code, Message) of
-        {ok, {401, _} = Error} -> unauthenticated(Message, Error, Id, Tx, S);
-        {ok, {438, _} = Error} -> stale(Message, Error, Id, Tx, S);
-        {ok, {300, _} = Error} when Method =:= allocate -> redirect(Message, Error, Id, Tx, S);
-        {ok, Error} -> finish(Id, {error, Error}, S);
-        error -> finish(Id, {error, {bad_response, Method}}, S)
-    end.
+outcome(ignored, _, _, S) ->
+    {ignored(S), []};
+outcome({ignored, Tx}, _, Id, #core{transactions = All} = S) ->
+    {ignored(S#core{transactions = All#{Id := Tx}}), []};
+outcome({again, Auth, Tx}, _, Id, S) ->
+    again(Id, Tx, S#core{auth = Auth});
+outcome({error, {300, _}} = Redirected, Message, Id, S) ->
+    redirect(Redirected, Message, Id, S);
+outcome(Result, _, Id, S) ->
+    finish(Id, Result, S).
 
 %% Only from addresses we asked to hear, here and below (RFC 8656 11.4, 11.6, 12.6).
-channel_data({ok, Number, Payload}, #core{allocation = #allocation{} = A} = S) ->
-    case A#allocation.peers of
-        #{Number := {Ip, _} = Peer} when is_map_key(Ip, A#allocation.permissions) ->
-            {S, [{owner, {data, Peer, Payload, channel}}]};
-        #{} ->
-            {ignored(S), []}
+channel_data({ok, Number, Payload}, #core{allocation = {ok, A}} = S) ->
+    case meerkat_client_allocation:peer(Number, A) of
+        {ok, Peer} -> heard(Peer, {data, Peer, Payload, channel}, S);
+        none -> {ignored(S), []}
     end;
 channel_data(_, S) ->
     {ignored(S), []}.
 
-data_indication(#{unknown := []} = Message, #core{allocation = #allocation{} = A} = S) ->
+data_indication(#{unknown := []} = Message, S) ->
     case {meerkat_stun:get(xor_peer_address, Message), meerkat_stun:get(data, Message),
           meerkat_stun:get(icmp, Message)} of
-        {{ok, {Ip, _} = Peer}, Data, Icmp} when is_map_key(Ip, A#allocation.permissions) ->
-            case {Data, Icmp} of
-                {{ok, Payload}, _} -> {S, [{owner, {data, Peer, Payload, indication}}]};
-                {error, {ok, Error}} -> {S, [{owner, {icmp, Peer, Error}}]};
-                {error, error} -> {ignored(S), []}
-            end;
-        _ ->
-            {ignored(S), []}
+        {{ok, Peer}, {ok, Payload}, _} -> heard(Peer, {data, Peer, Payload, indication}, S);
+        {{ok, Peer}, error, {ok, Error}} -> heard(Peer, {icmp, Peer, Error}, S);
+        _ -> {ignored(S), []}
     end;
 data_indication(_, S) ->
+    {ignored(S), []}.
+
+heard({Ip, _}, Event, #core{allocation = {ok, A}} = S) ->
+    case meerkat_client_allocation:is_permitted(Ip, A) of
+        true -> {S, [{owner, Event}]};
+        false -> {ignored(S), []}
+    end;
+heard(_, _, S) ->
     {ignored(S), []}.
 
 send_indication(Peer, Payload) ->
@@ -406,59 +335,22 @@ send_indication(Peer, Payload) ->
                           attributes => [{xor_peer_address, Peer},
                                          {data, iolist_to_binary(Payload)}]}).
 
-%% ------------------------------------------------------------------ the long-term mechanism 9.2
-
-%% A second refusal under the same realm is final: nothing would be different (RFC 8489 9.2.5).
-unauthenticated(_, _, Id, _, #core{username = undefined} = S) ->
-    finish(Id, {error, no_credentials}, S);
-unauthenticated(Message, Error, Id, #tx{auth = Auth, new_realm = Tried} = Tx, S) ->
-    case {learn(Message, S), Auth} of
-        {{error, _} = Failed, none} ->
-            finish(Id, Failed, S);
-        {{ok, New}, none} ->
-            again(Id, Tx#tx{challenged = true}, S#core{auth = New});
-        {{ok, New}, _} when not Tried ->
-            case meerkat_client_auth:realm(New) =:= meerkat_client_auth:realm(Auth) of
-                true -> finish(Id, {error, Error}, S);
-                false -> again(Id, Tx#tx{new_realm = true}, S#core{auth = New})
-            end;
-        _ ->
-            finish(Id, {error, Error}, S)
-    end.
-
-%% One more try with the new nonce; a server that calls that stale too would do so for ever.
-stale(Message, _, Id, #tx{auth = Auth, stale = false} = Tx, S) when Auth =/= none ->
-    case learn(Message, S) of
-        {ok, New} -> again(Id, Tx#tx{stale = true}, S#core{auth = New});
-        Failed -> finish(Id, Failed, S)
-    end;
-stale(_, Error, Id, _, S) ->
-    finish(Id, {error, Error}, S).
-
-learn(Message, #core{username = User, password = Password}) ->
-    meerkat_client_auth:learn(Message, User, Password).
-
 %% ------------------------------------------------------------------------------------ outcomes
 
 %% Followed once, and only to an address of the family in use (RFC 8489 10).
-redirect(Message, Error, Id,
-         #tx{purpose = {allocate, From, Options, Moves, false}} = Tx,
-         #core{server = {Ip, _}} = S) ->
-    case [A || {I, Port} = A <- meerkat_stun:get_all(alternate_server, Message),
-               tuple_size(I) =:= tuple_size(Ip), Port > 0] of
-        [Server | _] ->
-            move(Server, Id, Tx#tx{purpose = {allocate, From, Options, Moves, true}}, S);
-        [] ->
-            finish(Id, {error, Error}, S)
-    end;
-redirect(_, Error, Id, _, S) ->
-    finish(Id, {error, Error}, S).
-
-%% A nonce is for one client address: the new socket begins with an unsigned request again.
-move(Server, Id, Tx, S0) ->
-    {S, Effects} = again(Id, Tx#tx{challenged = false, new_realm = false, stale = false},
-                         S0#core{server = Server, auth = none}),
-    {S, [{connect, Server} | Effects]}.
+redirect(Redirected, Message, Id, #core{transactions = All, server = {Ip, _}} = S0) ->
+    #{Id := Tx} = All,
+    Servers = [A || {I, Port} = A <- meerkat_stun:get_all(alternate_server, Message),
+                    tuple_size(I) =:= tuple_size(Ip), Port > 0],
+    case {meerkat_client_transaction:purpose(Tx), Servers} of
+        {{allocate, From, Options, Moves, false}, [Server | _]} ->
+            Purpose = {allocate, From, Options, Moves, true},
+            {S, Effects} = again(Id, meerkat_client_transaction:redirected(Purpose, Tx),
+                                 S0#core{server = Server, auth = none}),
+            {S, [{connect, Server} | Effects]};
+        _ ->
+            finish(Id, Redirected, S0)
+    end.
 
 done({binding, From}, {ok, Message}, S) ->
     Mapped = case meerkat_stun:get(xor_mapped_address, Message) of
@@ -482,10 +374,10 @@ done({allocate, From, Options, Moves, Redirected}, {error, {437, _}},
     {S, [{connect, Server} | Effects]};
 done({allocate, From, _, _, _}, Failed, S) ->
     {S#core{allocation = none}, [{reply, From, Failed}]};
-done({refresh, Who}, {ok, Message}, #core{allocation = #allocation{} = A} = S) ->
+done({refresh, Who}, {ok, Message}, #core{allocation = {ok, A}} = S) ->
     case meerkat_stun:get(lifetime, Message) of
         {ok, Lifetime} when Lifetime > 0 ->
-            {S#core{allocation = A#allocation{lifetime = Lifetime}},
+            {S#core{allocation = {ok, meerkat_client_allocation:lifetime(Lifetime, A)}},
              lifetime_timers(Lifetime) ++ answer(Who, {ok, Lifetime})};
         _ ->
             lose({bad_response, refresh}, answer(Who, {error, {bad_response, refresh}}), S)
@@ -510,15 +402,14 @@ done({permit, self, Ips, _}, {error, Reason}, S) ->
     {withdraw(Ips, S), [{owner, {lost, {permissions, Ips, Reason}}}]};
 done({permit, {from, From}, _, New}, Failed, S) ->
     {withdraw(New, S), [{reply, From, Failed}]};
-done({channel, Who, Number, _}, {ok, _}, #core{allocation = #allocation{} = A} = S0) ->
-    #allocation{peers = #{Number := {Ip, _} = Peer}, bound = Bound} = A,
-    Now = A#allocation{bound = Bound#{Peer => Number}},
-    {S, Timer} = installed([Ip], S0#core{allocation = Now}),
+done({channel, Who, Number, _}, {ok, _}, #core{allocation = {ok, A}} = S0) ->
+    {ok, {Ip, _}} = meerkat_client_allocation:peer(Number, A),
+    Bound = meerkat_client_allocation:bind(Number, A),
+    {S, Timer} = installed([Ip], S0#core{allocation = {ok, Bound}}),
     {S, [{start_timer, {channel, Number}, ?CHANNEL_MS} | Timer] ++ answer(Who, {ok, Number})};
-done({channel, self, Number, _}, {error, Reason},
-     #core{allocation = #allocation{} = A} = S) ->
-    #allocation{peers = #{Number := Peer}, bound = Bound} = A,
-    {S#core{allocation = A#allocation{bound = maps:remove(Peer, Bound)}},
+done({channel, self, Number, _}, {error, Reason}, #core{allocation = {ok, A}} = S) ->
+    {ok, Peer} = meerkat_client_allocation:peer(Number, A),
+    {S#core{allocation = {ok, meerkat_client_allocation:unbind(Number, A)}},
      [{owner, {lost, {channel, Peer, Reason}}}]};
 done({channel, {from, From}, _, New}, Failed, S) ->
     {withdraw(New, S), [{reply, From, Failed}]}.
@@ -535,8 +426,8 @@ allocated(From, Options, Message, S0) ->
                          #{lifetime := Seconds} when Seconds > 0 -> Seconds;
                          #{} -> default
                      end,
-            S = S0#core{allocation = #allocation{relayed = Relayed, mapped = Mapped,
-                                                 lifetime = Lifetime, wanted = Wanted}},
+            A = meerkat_client_allocation:new(Relayed, Mapped, Lifetime, Wanted),
+            S = S0#core{allocation = {ok, A}},
             case of_family(Relayed, Options) of
                 true ->
                     Result = allocation(Message, Relayed, Mapped, Lifetime, S),
@@ -572,55 +463,55 @@ refresh_failed(Silence, S) when Silence =:= timeout; Silence =:= bad_integrity -
 refresh_failed(Reason, S) ->
     lose(Reason, [], S).
 
-installed(Ips, #core{allocation = #allocation{permissions = Old, renewing = Renewing} = A} = S) ->
-    Permissions = maps:merge(Old, maps:from_list([{Ip, installed} || Ip <- Ips])),
-    Timer = [{start_timer, permissions, ?PERMISSIONS_MS} || not Renewing],
-    {S#core{allocation = A#allocation{permissions = Permissions, renewing = true}}, Timer}.
+installed(Ips, #core{allocation = {ok, A0}} = S) ->
+    {First, A} = meerkat_client_allocation:grant(Ips, A0),
+    {S#core{allocation = {ok, A}}, [{start_timer, permissions, ?PERMISSIONS_MS} || First]}.
 
-withdraw(Ips, #core{allocation = #allocation{permissions = Permissions} = A} = S) ->
-    S#core{allocation = A#allocation{permissions = maps:without(Ips, Permissions)}}.
+withdraw(Ips, #core{allocation = {ok, A}} = S) ->
+    S#core{allocation = {ok, meerkat_client_allocation:withdraw(Ips, A)}}.
 
 lose(Reason, Effects, S0) ->
     {S, Forgotten} = forget(S0),
     {S, Effects ++ Forgotten ++ [{owner, {lost, {allocation, Reason}}}]}.
 
 %% The allocation is no more, and with it its timers and what was being asked about it.
-forget(#core{allocation = #allocation{bound = Bound}, transactions = All} = S) ->
-    Over = maps:filter(fun(_, #tx{purpose = Purpose}) ->
+forget(#core{allocation = {ok, A}, transactions = All} = S) ->
+    Over = maps:filter(fun(_, Tx) ->
+                               Purpose = meerkat_client_transaction:purpose(Tx),
                                lists:member(element(1, Purpose), [refresh, permit, channel])
                        end, All),
-    Timers = [refresh, expire, permissions] ++ [{channel, N} || N <- maps:values(Bound)]
+    Timers = [refresh, expire, permissions]
+        ++ [{channel, N} || N <- meerkat_client_allocation:numbers(A)]
         ++ [{retransmit, Id} || Id <- maps:keys(Over)],
-    Answers = [answer(element(2, Purpose), {error, no_allocation})
-               || #tx{purpose = Purpose} <- maps:values(Over)],
+    Answers = [answer(element(2, meerkat_client_transaction:purpose(Tx)), {error, no_allocation})
+               || Tx <- maps:values(Over)],
     {S#core{allocation = none, transactions = maps:without(maps:keys(Over), All)},
      [{stop_timer, Timer} || Timer <- Timers] ++ lists:append(Answers)}.
 
 %% ---------------------------------------------------------------------------------------- time
 
-timeout({retransmit, Id}, #core{transactions = All, rc = Rc} = S) ->
-    case All of
-        #{Id := #tx{sends = Sends, packet = Packet} = Tx} when Sends < Rc ->
-            {S#core{transactions = All#{Id := Tx#tx{sends = Sends + 1}}},
-             [{transmit, Packet}, {start_timer, {retransmit, Id}, wait(Sends + 1, S)}]};
-        #{Id := #tx{distrusted = true}} ->
-            finish(Id, {error, bad_integrity}, S);
-        #{Id := _} ->
-            finish(Id, {error, timeout}, S)
+timeout({retransmit, Id}, #core{transactions = All, pace = Pace} = S) ->
+    case meerkat_client_transaction:send_again(Pace, maps:get(Id, All)) of
+        {send, Packet, Wait, Tx} ->
+            {S#core{transactions = All#{Id := Tx}},
+             [{transmit, Packet}, {start_timer, {retransmit, Id}, Wait}]};
+        {error, _} = Failed ->
+            finish(Id, Failed, S)
     end;
 timeout(refresh, S) ->
     renew(S);
 timeout(expire, S) ->
     lose(expired, [], S);
-timeout(permissions, #core{allocation = #allocation{} = A} = S) ->
-    case [Ip || {Ip, installed} <- maps:to_list(A#allocation.permissions)] of
+timeout(permissions, #core{allocation = {ok, A}} = S) ->
+    case meerkat_client_allocation:installed(A) of
         [] ->
-            {S#core{allocation = A#allocation{renewing = false}}, []};
+            {S#core{allocation = {ok, meerkat_client_allocation:stop_renewing(A)}}, []};
         Ips ->
             renew_permissions(Ips, S, [{start_timer, permissions, ?PERMISSIONS_MS}])
     end;
-timeout({channel, Number}, #core{allocation = #allocation{peers = Peers}} = S) ->
-    bind(self, Number, maps:get(Number, Peers), S).
+timeout({channel, Number}, #core{allocation = {ok, A}} = S) ->
+    {ok, Peer} = meerkat_client_allocation:peer(Number, A),
+    bind(self, Number, Peer, S).
 
 renew_permissions([], S, Effects) ->
     {S, Effects};
@@ -631,9 +522,10 @@ renew_permissions(Ips, S0, Effects) ->
 
 %% Refreshes unless that is being done.
 renew(#core{transactions = All} = S) ->
-    case [self || #tx{purpose = {refresh, self}} <- maps:values(All)] of
-        [] -> refresh(self, S);
-        _ -> {S, []}
+    Purposes = [meerkat_client_transaction:purpose(Tx) || Tx <- maps:values(All)],
+    case lists:member({refresh, self}, Purposes) of
+        false -> refresh(self, S);
+        true -> {S, []}
     end.
 
 %% Every transaction that somebody waits for has failed (RFC 8489 6.2.1). Whether the allocation
@@ -643,15 +535,16 @@ unreachable(Reason, #core{transactions = All} = S0) ->
     {S1, Failed} = lists:foldl(fun(Id, Acc) -> fail(Id, Reason, Acc) end, {S0, []},
                                [Id || {Id, Tx} <- maps:to_list(All), not spared(Tx)]),
     case S1 of
-        #core{allocation = #allocation{}} ->
+        #core{allocation = {ok, _}} ->
             {S2, Asked} = renew(S1),
             {S2, Failed ++ Asked};
         _ ->
             {S1, Failed}
     end.
 
-spared(#tx{sends = Sends, purpose = Purpose}) ->
-    Sends < ?SENDS_SPARED andalso element(2, Purpose) =:= self.
+spared(Tx) ->
+    meerkat_client_transaction:sends(Tx) < ?SENDS_SPARED
+        andalso element(2, meerkat_client_transaction:purpose(Tx)) =:= self.
 
 %% The server ends an allocation with the connection it came by (RFC 8656 3.1), and answers nothing
 %% of what was asked on it. It may have closed what was idle just when it was asked something: what
@@ -661,19 +554,19 @@ disconnected(Reason, #core{transactions = All} = S0) ->
                                       maps:to_list(All)),
     {S1, Answers} = lists:foldl(fun({Id, _}, Acc) -> fail(Id, Reason, Acc) end, {S0, []}, Failed),
     {S2, Lost} = case S1 of
-                     #core{allocation = #allocation{}} -> lose(Reason, Answers, S1);
+                     #core{allocation = {ok, _}} -> lose(Reason, Answers, S1);
                      _ -> {S1, Answers}
                  end,
     lists:foldl(fun({Id, Tx}, {S, Effects}) ->
-                        {Next, More} = again(Id, Tx#tx{reconnected = true}, S),
+                        {Next, More} = again(Id, meerkat_client_transaction:reconnected(Tx), S),
                         {Next, Effects ++ More}
                 end, {S2, Lost}, Again).
 
-may_be_asked_again(Reason, #tx{purpose = Purpose, reconnected = false}) ->
-    lists:member(Reason, [connection_closed, econnreset, epipe])
-        andalso lists:member(element(1, Purpose), [binding, allocate]);
-may_be_asked_again(_, _) ->
-    false.
+may_be_asked_again(Reason, Tx) ->
+    not meerkat_client_transaction:is_reconnected(Tx)
+        andalso lists:member(Reason, [connection_closed, econnreset, epipe])
+        andalso lists:member(element(1, meerkat_client_transaction:purpose(Tx)),
+                             [binding, allocate]).
 
 %% An earlier failure may have taken the transaction along.
 fail(Id, Reason, {#core{transactions = All} = S0, Effects}) when is_map_key(Id, All) ->

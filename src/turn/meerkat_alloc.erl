@@ -35,7 +35,7 @@
 %% Long enough for the requests that follow an Allocate, also of a server that has many in hand.
 -define(HIBERNATE_MS, 250).
 
--spec start_link(Name :: atom(), Session :: non_neg_integer(), meerkat_alloc_core:plan(),
+-spec start_link(Name :: atom(), Session :: non_neg_integer(), meerkat_alloc_admit:plan(),
                  meerkat_request:job()) -> {ok, pid()} | {error, term()}.
 start_link(Name, Session, Plan, Job) ->
     gen_statem:start_link(?MODULE, {Name, Session, Plan, Job},
@@ -277,7 +277,7 @@ effect(forget, #data{name = Name, session = Session} = Data) ->
     Data#data{keys = []};
 effect({hold, Token, Family}, #data{name = Name, job = Job} = Data) ->
     #{request := Request} = Job,
-    ok = meerkat_reservations:hold(Name, Token, meerkat_alloc_core:holder(Request), Family),
+    ok = meerkat_reservations:hold(Name, Token, meerkat_alloc_request:holder(Request), Family),
     Data;
 effect({release, Token}, #data{name = Name} = Data) ->
     ok = meerkat_reservations:release(Name, Token),

@@ -4,14 +4,33 @@
 -module(meerkat_alloc_admit).
 
 -export([admit/2]).
+
+-export_type([plan/0]).
+
 -import(meerkat_alloc_request, [refused/1, unknown_attributes/1, unknown/1, lifetime/2, within/2,
                                 malformed_fault/2, has/2, get/3, family/1]).
+
+%% An Allocate request that may become an allocation.
+-type plan() :: #{user := binary(),
+                  realm := default | binary(),
+                  client := {inet:ip_address(), inet:port_number()},
+                  transaction_id := <<_:96>>,
+                  families := [4 | 6],
+                  address_errors := [{Family :: 1 | 2, Code :: 440 | 508}],
+                  additional := boolean(),
+                  even := 0 | 1 | 2,
+                  token := non_neg_integer(),
+                  mobile := boolean(),
+                  lifetime := pos_integer(),
+                  %% As ctl.def has them in ALLOC_CREATE.
+                  bytes_per_s => non_neg_integer(),
+                  bucket => pos_integer()}.
 
 -define(UDP, 17).
 
 %% Only an Allocate that passes RFC 8656 7.2 may have one; everything else is answered here.
--spec admit(meerkat_alloc_core:request(), meerkat_alloc_core:limits()) ->
-    {create, meerkat_alloc_core:plan()} | {answer, meerkat_alloc_core:response()}.
+-spec admit(meerkat_alloc_request:request(), meerkat_alloc_core:limits()) ->
+    {create, plan()} | {answer, meerkat_alloc_core:response()}.
 admit(#{message := #{method := Method} = Message} = Request, Limits) ->
     case {unknown(Message), Method} of
         {[_ | _] = Unknown, _} ->
@@ -78,7 +97,7 @@ token_fault(Request, Message) ->
         {error, _} -> false;
         {{ok, _}, _} when not Alone -> refused(400);
         {{ok, _}, #{held := {Holder, _}}} ->
-            Holder =/= meerkat_alloc_core:holder(Request) andalso refused(508);
+            Holder =/= meerkat_alloc_request:holder(Request) andalso refused(508);
         {{ok, _}, _} -> refused(508)
     end.
 

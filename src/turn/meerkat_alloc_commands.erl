@@ -16,7 +16,7 @@ permission_ms() -> 300000.
 channel_ms() -> 600000.
 
 %% Fields: pools and ports by family, even, token, lifetime_ms.
--spec create(session(), meerkat_alloc_core:plan(), meerkat_alloc_core:place(), Fields :: map()) ->
+-spec create(session(), meerkat_alloc_admit:plan(), meerkat_alloc_core:place(), Fields :: map()) ->
     meerkat_ctl:message().
 create(Session, Plan, Place, Fields) ->
     {alloc_create, maps:merge(Fields, (at(Place))#{

@@ -3,16 +3,17 @@
 %% permitted only the relay knows; until it has said so, no further request may be handed in.
 -module(meerkat_alloc_core).
 
--export([owner/1, holder/1, new/4, handle/3, foretold/1, limits/2, info/2, details/2]).
+-export([new/4, handle/3, foretold/1, limits/2, info/2, details/2]).
 
--export_type([owner/0, holder/0, alloc/0, limits/0, request/0, plan/0, event/0, effect/0,
-              response/0, place/0, move/0, ending/0]).
+-export_type([alloc/0, limits/0, event/0, effect/0, response/0, place/0, ending/0]).
 
--import(meerkat_alloc_request, [refused/1, unknown_attributes/1, unknown/1, lifetime/2, within/2,
-                                malformed_fault/2, first_of/1, get/3, family/1, number/1]).
+-import(meerkat_alloc_request, [owner/1, refused/1, unknown_attributes/1, unknown/1, lifetime/2,
+                                within/2, malformed_fault/2, first_of/1, get/3, family/1,
+                                number/1]).
 
 -type address() :: {inet:ip_address(), inet:port_number()}.
 -type family() :: 4 | 6.
+-type plan() :: meerkat_alloc_admit:plan().
 %% Milliseconds of a monotonic clock.
 -type now() :: integer().
 
@@ -27,48 +28,13 @@
                     tickets => meerkat_ticket:key(),
                     _ => _}.
 
--type owner() :: {default | Realm :: binary(), User :: binary()}.
--type holder() :: {default | Realm :: binary(), meerkat_quota:person()}.
-%% `realm`: where realms have users of their own, whose this one is (meerkat_settings:owner/2).
-%% `left`: seconds after which the allocation is to end, for its user's credentials do.
-%% `person`: whose it is, by whichever credentials. `held`: who reserved the port behind the
-%% request's RESERVATION-TOKEN, and its family. `move`: the request names its allocation by a
-%% ticket.
--type request() :: #{message := meerkat_stun:message(),
-                     user := binary(),
-                     client := address(),
-                     realm => default | binary(),
-                     person => meerkat_quota:person(),
-                     left => pos_integer(),
-                     held => {holder(), family()},
-                     move => move()}.
-
-%% Where the ticket's holder is, and whether that 5-tuple belongs to another allocation.
--type move() :: #{ticket := meerkat_ticket:ordinal(), place := place(), taken := boolean()}.
-
-%% An Allocate request that may become an allocation.
--type plan() :: #{user := binary(),
-                  realm := default | binary(),
-                  client := address(),
-                  transaction_id := <<_:96>>,
-                  families := [family()],
-                  address_errors := [{Family :: 1 | 2, Code :: 440 | 508}],
-                  additional := boolean(),
-                  even := 0 | 1 | 2,
-                  token := non_neg_integer(),
-                  mobile := boolean(),
-                  lifetime := pos_integer(),
-                  %% As ctl.def has them in ALLOC_CREATE.
-                  bytes_per_s => non_neg_integer(),
-                  bucket => pos_integer()}.
-
 %% Where the request came in.
 -type place() :: #{listener := non_neg_integer(), transport := byte(), client := address(),
                    server := address(), _ => _}.
 
 -type event() ::
     %% From the client. Never while a reply is awaited.
-    {request, request()}
+    {request, meerkat_alloc_request:request()}
     %% From the relay: replies and SESSION_GONE.
     | {relay, meerkat_ctl:ref(), meerkat_ctl:message()}
     %% An administrator ends it. As requests: never while a reply is awaited.
@@ -135,11 +101,7 @@
     limits :: limits(),
     session :: non_neg_integer(),
     plan :: plan(),
-    place :: place(),
-    next = none :: none | place(),              % where the client may go
-    ticket = 0 :: meerkat_ticket:ordinal(),      % the one that is good
-    tickets = none :: none | meerkat_ticket:key(),   % what they are made with
-    resumed = none :: none | resumed(),
+    mobility :: meerkat_alloc_mobility:mobility(),
     relayed = [] :: [{family(), Pool :: pos_integer(), address()}],     % as the client was told
     token = 0 :: non_neg_integer(),             % reserved for a second allocation
     held = meerkat_alloc_held:none() :: meerkat_alloc_held:held(),
@@ -154,11 +116,7 @@
 
 %% As in session_gone.
 -type counters() :: #{atom() => non_neg_integer()}.
-%% What a retransmission of the last request that moved us looks like, and for how long.
--type resumed() :: {meerkat_ticket:ordinal(), Client :: address(), meerkat_stun:transaction_id(),
-                    Until :: now()}.
 
--define(RESUMED_MS, 40000).         % RFC 8016 3.2.2: at least 30 s; RFC 8489 6.2.1: 39.5 s
 %% The kernel keeps the sockets of a program that was killed until it has torn down its rings:
 %% measured 4 ms, with 10,000 of them 60.
 -define(REPLAY_MS, 3000).
@@ -167,16 +125,6 @@
 -define(ASK_MS, 10000).
 -define(ANY_POOL, 16#ffffffff).     % ctl.def, ALLOC_CREATE
 
-%% Whose a request or an allocation is: users of different realms may have one name.
--spec owner(request() | plan()) -> owner().
-owner(#{user := User} = Request) ->
-    {maps:get(realm, Request, default), User}.
-
-%% Who may redeem what a request reserved: the person, with these credentials or fresher ones.
--spec holder(request()) -> holder().
-holder(#{user := User} = Request) ->
-    {maps:get(realm, Request, default), maps:get(person, Request, User)}.
-
 %%% The life of one
 
 %% Starts making the allocation that meerkat_alloc_admit allowed, under a session id of its
@@ -184,8 +132,8 @@ holder(#{user := User} = Request) ->
 -spec new(plan(), Session :: non_neg_integer(), place(), limits()) -> {alloc(), [effect()]}.
 new(Plan, Session, Place, Limits) ->
     #{families := Families, even := Even, token := Token, lifetime := Lifetime} = Plan,
-    Alloc = #alloc{limits = Limits, session = Session, plan = Plan, place = Place,
-                   tickets = maps:get(tickets, Limits, none)},
+    Mobility = meerkat_alloc_mobility:new(Place, maps:get(tickets, Limits, none)),
+    Alloc = #alloc{limits = Limits, session = Session, plan = Plan, mobility = Mobility},
     Create = meerkat_alloc_commands:create(Session, Plan, Place, #{
         pool_v4 => pool(4, Families, Place, Limits),
         pool_v6 => pool(6, Families, Place, Limits),
@@ -228,11 +176,8 @@ handle({relay, Ref, {reply, #{status := Status, detail := Detail}}}, Now,
     reply(Awaiting, Status, Detail, Now, Alloc#alloc{awaiting = none});
 handle(disconnect, _Now, #alloc{awaiting = none} = Alloc) ->
     {Alloc#alloc{awaiting = deleted, ended_by = admin}, [delete(Alloc), forget] ++ release(Alloc)};
-handle({relay, _Ref, {session_moved, #{client := Client}}}, _Now,
-       #alloc{place = Old, next = #{client := Client} = New} = Alloc) ->
-    {Alloc#alloc{place = New, next = none},
-     [{part, Old}, {log, info, "allocation moved: client ~ts, before ~ts",
-                    [meerkat_text:address(Client), meerkat_text:address(client(Old))]}]};
+handle({relay, _Ref, {session_moved, #{client := Client}}}, _Now, Alloc) ->
+    arrived(Client, Alloc);
 handle({relay, _Ref, {session_gone, Gone}}, _Now, Alloc) ->
     Counters = sum(maps:without([session, reason], Gone), Alloc#alloc.before),
     stop(refused(437), [], {gone_reason(maps:get(reason, Gone), Alloc), Counters}, Alloc);
@@ -292,11 +237,11 @@ info(Alloc, Now) ->
       peers := non_neg_integer(),
       permissions := [#{peer := inet:ip_address(), expires_ms := integer()}],
       channels := [#{number := char(), peer := address(), expires_ms := integer()}]}.
-details(#alloc{plan = #{user := User}, place = Place, relayed = Relayed} = Alloc0, Now) ->
+details(#alloc{plan = #{user := User}, mobility = Mobility, relayed = Relayed} = Alloc0, Now) ->
     #alloc{held = Held} = prune(Now, Alloc0),
     (meerkat_alloc_held:view(Now, Held))#{
         user => User,
-        client => client(Place),
+        client => meerkat_alloc_mobility:client(Mobility),
         relayed => [Address || {_, _, Address} <- Relayed]}.
 
 %%% Requests
@@ -385,12 +330,13 @@ address_errors(_Bound, Plan) ->
     Plan.
 
 %% K21: these attributes and no others, but for what was asked for.
-allocated(#alloc{plan = Plan, relayed = Relayed, token = Token} = Alloc) ->
+allocated(#alloc{session = Session, plan = Plan, relayed = Relayed, token = Token,
+                 mobility = Mobility}) ->
     #{lifetime := Lifetime, client := Client, address_errors := Errors, mobile := Mobile} = Plan,
     {success, [{xor_relayed_address, Address} || {_, _, Address} <- Relayed]
            ++ [{lifetime, Lifetime}]
            ++ [{reservation_token, Token} || Token =/= 0]
-           ++ [{mobility_ticket, ticket(0, Alloc)} || Mobile]
+           ++ [{mobility_ticket, meerkat_alloc_mobility:first_ticket(Session, Mobility)} || Mobile]
            ++ [{xor_mapped_address, Client}]
            ++ [{address_error_code, {Family, Code, <<>>}} || {Family, Code} <- Errors]}.
 
@@ -421,27 +367,27 @@ refresh(Families, Lifetime, Ticket, #alloc{session = Session, held = Held} = All
 
 refresh_success(Lifetime, none, _Alloc) ->
     {success, [{lifetime, Lifetime}]};
-refresh_success(Lifetime, ticket, #alloc{ticket = Ticket} = Alloc) ->
-    {success, [{lifetime, Lifetime}, {mobility_ticket, ticket(Ticket, Alloc)}]}.
+refresh_success(Lifetime, ticket, #alloc{session = Session, mobility = Mobility}) ->
+    {success, [{lifetime, Lifetime},
+               {mobility_ticket, meerkat_alloc_mobility:ticket(Session, Mobility)}]}.
 
 %% Awaits SESSION_GONE, which brings the counters; the 5-tuple is free at once.
 delete_all(Alloc) ->
     {Alloc#alloc{awaiting = deleted},
      [delete(Alloc), forget] ++ release(Alloc) ++ [{answer, {success, [{lifetime, 0}]}}]}.
 
-%%% Refresh with a ticket (RFC 8016 3.2.2). The last ticket given out is good, once; the one before
-%%% shows a retransmission. One move is pending at a time: the relay keeps the old 5-tuple until
-%%% the client has spoken from the new one.
+%%% Refresh with a ticket (RFC 8016 3.2.2). One move is pending at a time: the relay keeps the old
+%%% 5-tuple until the client has spoken from the new one.
 
 resume(#{message := Message, move := Move} = Request, Now, Alloc) ->
     #{ticket := Ticket, place := Place, taken := Taken} = Move,
-    #alloc{plan = Plan, ticket = Good} = Alloc,
-    Again = is_again(Request, Now, Alloc),
+    #alloc{plan = Plan, mobility = Mobility} = Alloc,
+    Again = meerkat_alloc_mobility:is_again(Request, Now, Mobility),
     Fault = first_of([
         {unknown(Message) =/= [], unknown_attributes(unknown(Message))},
         {malformed_fault(refresh, Message) =/= false, refused(400)},
-        {not Again andalso Ticket =/= Good, refused(400)},
-        {not Again andalso is_here(Place, Alloc), refused(400)},
+        {not Again andalso not meerkat_alloc_mobility:is_good(Ticket, Mobility), refused(400)},
+        {not Again andalso meerkat_alloc_mobility:is_here(Place, Mobility), refused(400)},
         {owner(Request) =/= owner(Plan), refused(441)},
         {Taken, refused(437)}
     ]),
@@ -453,37 +399,28 @@ resume(#{message := Message, move := Move} = Request, Now, Alloc) ->
         {Response, _} -> {Alloc, [{answer, Response}]}
     end.
 
-is_again(_Request, _Now, #alloc{resumed = none}) ->
-    false;
-is_again(#{message := #{transaction_id := Id}, move := #{ticket := Ticket, place := Place}}, Now,
-         #alloc{resumed = {Number, Client, ItsId, Until}}) ->
-    {Ticket, client(Place), Id} =:= {Number, Client, ItsId} andalso Now < Until.
-
-%% Does the client come from where it is, or may be, already?
-is_here(Place, #alloc{place = Here, next = Next}) ->
-    client(Place) =:= client(Here)
-        orelse Next =/= none andalso client(Place) =:= client(Next).
-
-client(#{client := Client}) -> Client.
-
 %% Whatever comes from there from now on finds us, while the relay makes up its mind.
 move(Families, Lifetime, Place, #{transaction_id := Id}, #alloc{session = Session} = Alloc0) ->
     Command = meerkat_alloc_commands:move(Session, Place),
     {Alloc, Effects} = ask(Command, {move, Families, Lifetime, Place, binary:copy(Id)}, Alloc0),
     {Alloc, [{meet, Place} | Effects]}.
 
-%% The ticket that was shown is spent. A client that waits elsewhere is left there.
-moved(Families, Lifetime, Place, Id, Now, #alloc{ticket = Spent, next = Left} = Alloc0) ->
-    Alloc1 = Alloc0#alloc{next = Place,
-                          ticket = (Spent + 1) band 16#ffff,
-                          resumed = {Spent, client(Place), Id, Now + ?RESUMED_MS}},
-    {Alloc, Effects} = refresh(Families, Lifetime, ticket, Alloc1),
+%% A client that waits elsewhere is left there.
+moved(Families, Lifetime, Place, Id, Now, #alloc{mobility = Mobility0} = Alloc0) ->
+    {Left, Mobility} = meerkat_alloc_mobility:spend(Place, Id, Now, Mobility0),
+    {Alloc, Effects} = refresh(Families, Lifetime, ticket, Alloc0#alloc{mobility = Mobility}),
     {Alloc, [{part, Left} || Left =/= none] ++ Effects}.
 
-%% By the key there was when the allocation began: a reload may have taken mobility away since, and
-%% the same transaction is answered the same.
-ticket(Number, #alloc{session = Session, tickets = Key}) ->
-    meerkat_ticket:seal(Session, Number, Key).
+%% The client has spoken from where it was to go.
+arrived(Client, #alloc{mobility = Mobility0} = Alloc) ->
+    case meerkat_alloc_mobility:arrived(Client, Mobility0) of
+        elsewhere ->
+            {Alloc, []};
+        {#{client := Before} = Left, Mobility} ->
+            {Alloc#alloc{mobility = Mobility},
+             [{part, Left}, {log, info, "allocation moved: client ~ts, before ~ts",
+                             [meerkat_text:address(Client), meerkat_text:address(Before)]}]}
+    end.
 
 %%% CreatePermission (RFC 8656 10.2): all of its peers or none
 
@@ -564,7 +501,7 @@ relay_down(Now, #alloc{awaiting = Awaiting} = Alloc0) ->
     end.
 
 %% The relay makes it again as a whole or not at all.
-replay(Until, Now, #alloc{session = Session, plan = Plan, place = Place, held = Held,
+replay(Until, Now, #alloc{session = Session, plan = Plan, mobility = Mobility, held = Held,
                           before = Before} = Alloc) ->
     case meerkat_alloc_held:last(Held) of
         Last when Last =< Now ->
@@ -572,6 +509,7 @@ replay(Until, Now, #alloc{session = Session, plan = Plan, place = Place, held = 
         Last ->
             {Pool4, Port4} = relayed_from(4, Alloc),
             {Pool6, Port6} = relayed_from(6, Alloc),
+            Place = meerkat_alloc_mobility:place(Mobility),
             Command = meerkat_alloc_commands:create(Session, Plan, Place, #{
                 pool_v4 => Pool4, pool_v6 => Pool6, port_v4 => Port4, port_v6 => Port6,
                 even => 0, token => 0, lifetime_ms => Last - Now}),
@@ -593,7 +531,8 @@ recreated(Status, _Until, _Now, Alloc) ->
     stop(none, [{replayed, lost}], {not_replayed, Status}, Alloc#alloc{awaiting = none}).
 
 %% What has ended since its address was asked for is not given to the relay any more.
-whole(Now, #alloc{session = Session, held = Held, next = Next} = Alloc) ->
+whole(Now, #alloc{session = Session, held = Held, mobility = Mobility} = Alloc) ->
+    Next = meerkat_alloc_mobility:next(Mobility),
     Tell = meerkat_alloc_held:commands(Session, Now, Held)
         ++ [meerkat_alloc_commands:move(Session, Next) || Next =/= none],
     {Alloc, [{tell, Command} || Command <- Tell] ++ [{replayed, ok}]}.

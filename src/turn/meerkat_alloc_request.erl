@@ -1,12 +1,47 @@
-%% What a request asks an allocation for, read from its attributes, and the refusals that go with
-%% them. Pure; knows no allocation.
+%% Whose a request is and what it asks an allocation for, read from its attributes, and the refusals
+%% that go with them. Pure; knows no allocation.
 -module(meerkat_alloc_request).
 
+-export([owner/1, holder/1]).
 -export([refused/1, unknown_attributes/1, unknown/1, lifetime/2, within/2, malformed_fault/2,
          first_of/1, has/2, get/3, family/1, number/1, ip_family/1]).
 
+-export_type([request/0, owner/0, holder/0]).
+
+-type address() :: {inet:ip_address(), inet:port_number()}.
+-type family() :: 4 | 6.
 -type message() :: meerkat_stun:message().
 -type response() :: meerkat_alloc_core:response().
+
+-type owner() :: {default | Realm :: binary(), User :: binary()}.
+-type holder() :: {default | Realm :: binary(), meerkat_quota:person()}.
+%% `realm`: where realms have users of their own, whose this one is (meerkat_settings:owner/2).
+%% `left`: seconds after which the allocation is to end, for its user's credentials do.
+%% `person`: whose it is, by whichever credentials. `held`: who reserved the port behind the
+%% request's RESERVATION-TOKEN, and its family. `move`: the request names its allocation by a
+%% ticket.
+-type request() :: #{message := meerkat_stun:message(),
+                     user := binary(),
+                     client := address(),
+                     realm => default | binary(),
+                     person => meerkat_quota:person(),
+                     left => pos_integer(),
+                     held => {holder(), family()},
+                     move => move()}.
+
+%% Where the ticket's holder is, and whether that 5-tuple belongs to another allocation.
+-type move() :: #{ticket := meerkat_ticket:ordinal(), place := meerkat_alloc_core:place(),
+                  taken := boolean()}.
+
+%% Whose a request or an allocation is: users of different realms may have one name.
+-spec owner(request() | meerkat_alloc_admit:plan()) -> owner().
+owner(#{user := User} = Request) ->
+    {maps:get(realm, Request, default), User}.
+
+%% Who may redeem what a request reserved: the person, with these credentials or fresher ones.
+-spec holder(request()) -> holder().
+holder(#{user := User} = Request) ->
+    {maps:get(realm, Request, default), maps:get(person, Request, User)}.
 
 -spec refused(Code :: 300..699) -> response().
 refused(Code) ->
@@ -38,7 +73,7 @@ lifetime(Message, #{default_lifetime := Default, max_lifetime := Max} = Limits) 
     min(Desired, maps:get(left, Limits, Desired)).
 
 %% What this request may ask for.
--spec within(meerkat_alloc_core:request(), meerkat_alloc_core:limits()) ->
+-spec within(meerkat_alloc_request:request(), meerkat_alloc_core:limits()) ->
     meerkat_alloc_core:limits().
 within(#{left := Left}, Limits) -> Limits#{left => Left};
 within(_Request, #{left := _} = Limits) -> maps:remove(left, Limits);

@@ -15,7 +15,7 @@ start_link(Name) ->
 
 %% Starts the process that makes the allocation of Plan and answers the Allocate in Job; where
 %% there may be no more of them, it does no more than answer.
--spec start_alloc(Name :: atom(), Session :: non_neg_integer(), meerkat_alloc_core:plan(),
+-spec start_alloc(Name :: atom(), Session :: non_neg_integer(), meerkat_alloc_admit:plan(),
                   meerkat_request:job()) -> ok | {error, term()}.
 start_alloc(Name, Session, Plan, Job) ->
     case supervisor:start_child(meerkat_roles:find(Name, alloc_sup), [Session, Plan, Job]) of

@@ -51,7 +51,7 @@ start_link(Name) ->
 %% A place for the allocation of the calling process, and the bucket its user's bandwidth comes
 %% from; or the code of the answer and the keys that set the bound. 486 says that this client has
 %% too many, 508 that all have (RFC 8656 7.2, 19).
--spec take(Name :: atom(), session(), meerkat_alloc_core:plan()) ->
+-spec take(Name :: atom(), session(), meerkat_alloc_admit:plan()) ->
     {ok, Bucket :: pos_integer()} | {error, 486 | 508, Keys :: string()}.
 take(Name, Session, #{user := User, realm := Realm, client := {Ip, _}}) ->
     #{usernames := Order} = meerkat_registry:settings(Name),

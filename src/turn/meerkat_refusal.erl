@@ -48,14 +48,14 @@ phrase(500) -> <<"Server Error">>;
 phrase(508) -> <<"Insufficient Capacity">>;
 phrase(_) -> <<>>.
 
--spec of_request(Code :: 300..699, meerkat_alloc_core:request(), cause(),
+-spec of_request(Code :: 300..699, meerkat_alloc_request:request(), cause(),
                  meerkat_alloc_core:limits()) -> refusal().
 of_request(Code, #{message := #{method := Method}} = Request, Cause, Limits) ->
     {Level, Why} = why(Code, Request, Cause, Limits),
     #{code => Code, method => Method, level => Level, why => unicode:characters_to_binary(Why)}.
 
 %% The line of a log.
--spec line(refusal(), meerkat_alloc_core:request()) -> unicode:chardata().
+-spec line(refusal(), meerkat_alloc_request:request()) -> unicode:chardata().
 line(#{code := Code, method := Method, why := Why}, #{user := User, client := Client}) ->
     io_lib:format("~b ~ts: ~ts of user ~ts, client ~ts",
                   [Code, Why, Method, meerkat_text:escape(User), meerkat_text:address(Client)]).

@@ -22,7 +22,7 @@
                  place := meerkat_alloc_core:place(),
                  %% The session the relay has for this 5-tuple, 0 for none.
                  session := non_neg_integer(),
-                 request := meerkat_alloc_core:request(),
+                 request := meerkat_alloc_request:request(),
                  seal := meerkat_auth:seal(),
                  %% Where the allocation that is made may have to judge by the key itself.
                  proof => meerkat_auth:proof()}.

@@ -4,7 +4,7 @@
 
 -export([hold/4, release/2, holder/2]).
 
--spec hold(Name :: atom(), Token :: pos_integer(), meerkat_alloc_core:holder(), 4 | 6) -> ok.
+-spec hold(Name :: atom(), Token :: pos_integer(), meerkat_alloc_request:holder(), 4 | 6) -> ok.
 hold(Name, Token, Owner, Family) ->
     meerkat_store:put(Name, ?MODULE, Token, {Owner, Family}).
 
@@ -13,6 +13,6 @@ release(Name, Token) ->
     meerkat_store:delete(Name, ?MODULE, Token).
 
 -spec holder(Name :: atom(), Token :: non_neg_integer()) ->
-    {meerkat_alloc_core:holder(), 4 | 6} | none.
+    {meerkat_alloc_request:holder(), 4 | 6} | none.
 holder(Name, Token) ->
     meerkat_store:get(Name, ?MODULE, Token).
