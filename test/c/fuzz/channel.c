@@ -10,7 +10,7 @@ static uint8_t room[STUN_DATA_ROOM_V6 + 70000];
 
 static void wrap(const uint8_t *payload, size_t len, const struct addr *peer)
 {
-    static const uint8_t txid[STUN_TXID_LEN] = "fuzzing data";
+    static const uint8_t txid[STUN_TXID_LEN + 1] = "fuzzing data";
     uint8_t *at = room + STUN_DATA_ROOM_V6;
     struct stun_view v;
     struct addr a;

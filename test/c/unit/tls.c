@@ -23,7 +23,8 @@ static long long heap(void)
     return (long long)mallinfo2().uordblks;
 }
 
-static const uint8_t secret[TLS_SECRET_LEN] = "a secret that a fleet has in com";
+/* The zero that ends the text is behind what is read of it: TLS_SECRET_LEN bytes. */
+static const uint8_t secret[TLS_SECRET_LEN + 1] = "a secret that a fleet has in com";
 
 static struct tls_store *load(const struct tls_pair *pairs, unsigned n, const char *text)
 {
