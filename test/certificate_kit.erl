@@ -4,7 +4,7 @@
 
 -include_lib("stdlib/include/assert.hrl").
 
--export([authority/1, issued/2, self_signed/2]).
+-export([authority/1, issued/2, expired/2, self_signed/2]).
 -export_type([pair/0]).
 
 %% PEM files.
@@ -20,14 +20,32 @@ authority(Dir) ->
          " -out ", Certificate]
     end).
 
-%% Names as in a subjectAltName, "DNS:localhost,IP:127.0.0.1"; with negative days it has expired.
--spec issued(pair(), #{names := string(), days => integer()}) -> pair().
-issued(#{certificate := Ca, key := CaKey}, #{names := Names} = Options) ->
-    made(filename:dirname(Ca), fun(#{certificate := Certificate, key := Key}) ->
+%% Names as in a subjectAltName, "DNS:localhost,IP:127.0.0.1".
+-spec issued(pair(), string()) -> pair().
+issued(Authority, Names) ->
+    issued(Authority, Names, "-days 30").
+
+%% The same, that was good for a month of 2020.
+-spec expired(pair(), string()) -> pair().
+expired(Authority, Names) ->
+    issued(Authority, Names, "-startdate 20200101000000Z -enddate 20200201000000Z").
+
+%% `openssl x509` of OpenSSL 3.5 makes none that ends before it begins, and that of 3.0 none that
+%% does not begin now; `openssl ca` takes both times.
+issued(#{certificate := Ca, key := CaKey}, Names, Validity) ->
+    Dir = filename:dirname(Ca),
+    made(Dir, fun(#{certificate := Certificate, key := Key}) ->
+        [Config, Index, Request] = [Key ++ Kind || Kind <- [".cnf", ".index", ".csr"]],
+        ok = file:write_file(Index, []),
+        ok = file:write_file(Config, ["[ca]\ndefault_ca = it\n"
+                                      "[it]\ndatabase = ", Index, "\nnew_certs_dir = ", Dir, "\n"
+                                      "rand_serial = yes\ndefault_md = sha256\n"
+                                      "copy_extensions = copy\npolicy = any\n"
+                                      "[any]\ncommonName = supplied\n"]),
         ["openssl req -new " ?NEW_KEY " -subj /CN=server -addext subjectAltName=", Names,
-         " -keyout ", Key, " | openssl x509 -req -CA ", Ca, " -CAkey ", CaKey,
-         " -CAcreateserial -copy_extensions copy -days ",
-         integer_to_list(maps:get(days, Options, 30)), " -out ", Certificate]
+         " -keyout ", Key, " -out ", Request, " && openssl ca -batch -notext -config ", Config,
+         " -cert ", Ca, " -keyfile ", CaKey, " ", Validity, " -in ", Request,
+         " -out ", Certificate]
     end).
 
 -spec self_signed(file:filename(), string()) -> pair().

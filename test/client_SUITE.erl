@@ -1311,7 +1311,7 @@ start(meerkat, Credentials) ->
     Directory = string:trim(os:cmd("mktemp -d")),
     #{certificate := CaFile} = Authority = certificate_kit:authority(Directory),
     #{certificate := CertFile, key := KeyFile} =
-        certificate_kit:issued(Authority, #{names => ?SERVER_NAMES}),
+        certificate_kit:issued(Authority, ?SERVER_NAMES),
     {{ok, Chain}, {ok, Key}} = {file:read_file(CertFile), file:read_file(KeyFile)},
     Certificate = #{chain => Chain, key => Key, chain_file => list_to_binary(CertFile),
                     key_file => list_to_binary(KeyFile)},
@@ -1354,7 +1354,7 @@ start_coturn(More, Relays) ->
     Directory = string:trim(os:cmd("mktemp -d")),
     #{certificate := CaFile} = Authority = certificate_kit:authority(Directory),
     #{certificate := CertFile, key := KeyFile} = certificate_kit:issued(
-        Authority, #{names => ?SERVER_NAMES}),
+        Authority, ?SERVER_NAMES),
     Args = ["-n", "--listening-port=" ++ integer_to_list(Port), "--listening-ip=127.0.0.1",
             "--listening-ip=::1", "--realm=example.org", "--allow-loopback-peers", "--no-cli",
             "--tls-listening-port=" ++ integer_to_list(Port + 1), "--cert=" ++ CertFile,

@@ -174,7 +174,7 @@ session_where_one_is_announced(Config) ->
     #{certificate := Ca} = Authority =
         certificate_kit:authority(proplists:get_value(priv_dir, Config)),
     #{certificate := Certificate, key := Key} =
-        certificate_kit:issued(Authority, #{names => "DNS:demo.example"}),
+        certificate_kit:issued(Authority, "DNS:demo.example"),
     [{ok, _} = application:ensure_all_started(Needed) || Needed <- [ssl, fast_xml]],
     Tls = [{certfile, Certificate}, {keyfile, Key}],
     [?assertEqual(Wanted, asked_of_a_server(Announced, Ca, Tls))

@@ -97,9 +97,22 @@ result() {
 
 names=("builds without a warning" "a server serves" "C programs" "checks" "suites")
 
+# What any machine has: an address besides loopback, of each family, and a way out, which ends at
+# once.
+network() {
+    ip link set lo up
+    ip link add eth0 type veth peer name out
+    ip address add 192.0.2.2/24 broadcast + dev eth0
+    ip address add fd00::2/64 dev eth0 nodad
+    ip link set eth0 up
+    ip link set out up
+    ip route add default via 192.0.2.1
+    ip route add default via fd00::1
+}
+
 within() { # SUITES...
     export LC_ALL=C.UTF-8 HOME=/root CI=true WERROR=1
-    ip link set lo up
+    network
     mkdir -p /passed
     rm -rf /failed
     mkdir /failed

@@ -379,13 +379,20 @@ nothing_else_is_served(Config) ->
     Server = server(Config),
     [?assertMatch({Path, #{code := 404}}, {Path, get(Server, Path)})
      || Path <- ["/etc/passwd", "/../../../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd",
-                 "/..%2f..%2fetc/passwd", "/www/status.html", "/status.html", "//", "//x/health",
+                 "/..%2f..%2fetc/passwd", "/www/status.html", "/status.html", "//x/health",
                  "/metrics/",
                  "/%6detrics/x", "/meerkat_relay", "/ice.js%00.html",
                  "/cgi-bin/x", "/nothing?/"]],
     [?assertMatch({Method, #{code := 405, headers := #{<<"allow">> := <<"GET, HEAD">>}}},
                   {Method, ask(Server, Method, "/")})
-     || Method <- ["POST", "PUT", "DELETE", "PATCH"]].
+     || Method <- ["POST", "PUT", "DELETE", "PATCH"]],
+    %% Of the slashes a path begins with httpd makes one, from OTP 27 on. Before, no page has such a
+    %% name.
+    Code = fun(Path) -> maps:get(code, get(Server, Path)) end,
+    Folds = Code("//health") =:= 200,
+    [?assertEqual({Path, case Folds of true -> Code(Path); false -> 404 end},
+                  {Path, Code("/" ++ Path)})
+     || Path <- ["/", "/health", "/credentials", "/metrics", "/etc/passwd"]].
 
 long(N) -> binary:copy(<<"a">>, N).
 

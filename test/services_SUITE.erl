@@ -138,7 +138,7 @@ listeners(Transports) ->
 
 config(Config, Transports, Names) ->
     #{certificate := File, key := KeyFile} =
-        certificate_kit:issued(proplists:get_value(authority, Config), #{names => Names}),
+        certificate_kit:issued(proplists:get_value(authority, Config), Names),
     {{ok, Chain}, {ok, Key}} = {file:read_file(File), file:read_file(KeyFile)},
     #{listeners => [#{transport => T, ip => Ip, port => 0}
                     || T <- Transports, Ip <- [{127, 0, 0, 1}, ?V6]],

@@ -152,8 +152,8 @@ response_default_headers() ->
 %% than where it went: a query may hold a token.
 -spec do(#mod{}) -> {break, [{response, {response, [{atom(), term()}], iodata()}}]}.
 do(#mod{method = Method, parsed_header = Headers, config_db = Db,
-        init_data = #init_data{peername = {_, Peer}}} = Mod) ->
-    {Path, Query} = split(target(Mod)),
+        request_uri = Uri, init_data = #init_data{peername = {_, Peer}}}) ->
+    {Path, Query} = split(Uri),
     Request = #{method => Method, path => Path, query => Query, headers => Headers,
                 peer => ip(Peer)},
     {Code, More, Body} =
@@ -172,14 +172,6 @@ complain(Path, Class, Reason, Stack) ->
     Where = [{M, F, proplists:get_value(line, Info)} || {M, F, _, Info} <- lists:sublist(Stack, 8)],
     ?LOG_ERROR("no answer to an HTTP request for ~ts: ~tp ~tp in ~tp",
                [meerkat_text:escape(Path), Class, meerkat_crash:reason(Reason), Where]).
-
-%% What is asked for. httpd of OTP 27 takes what follows `//` for a host and leaves the rest as the
-%% path (before, it left all): no page has such a name, so it stays as the client wrote it.
-target(#mod{request_line = Line, request_uri = Uri}) ->
-    case string:lexemes(Line, " ") of
-        [_Method, "//" ++ _ = Written | _] -> Written;
-        _ -> Uri
-    end.
 
 %% A query that is none is as good as empty.
 split(Uri) ->
