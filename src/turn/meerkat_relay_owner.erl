@@ -87,15 +87,14 @@ handle_continue(replay, #state{name = Name, wire = Wire, early = Early} = State)
     heard(Early, now_us(), State#state{replay = meerkat_replay:start_link(Wire, Pids), early = []}).
 
 -spec handle_call({call, meerkat_ctl:message()}, gen_server:from(), #state{}) ->
-    {noreply, #state{}} | {reply, {error, busy}, #state{}}.
+    {noreply, #state{}} | {reply, {error, busy | dead}, #state{}}.
 handle_call({call, Message}, From, #state{port = Port, ref = Ref, calls = Calls} = State) ->
-    %% This process alone must not be suspended: it is the one that empties the pipe.
-    Frame = meerkat_wire:framed(meerkat_ctl:encode(Ref, Message)),
-    case erlang:port_command(Port, Frame, [nosuspend]) of
-        true ->
+    case meerkat_wire:send_at_once(Port, meerkat_ctl:encode(Ref, Message)) of
+        ok ->
             Next = meerkat_relay_start:next(Ref),
             {noreply, State#state{ref = Next, calls = Calls#{Ref => From}}};
-        false -> {reply, {error, busy}, State}
+        busy -> {reply, {error, busy}, State};
+        closed -> {reply, {error, dead}, State}     % how it ended is said by what comes next
     end.
 
 -spec handle_cast({tell, meerkat_ctl:message()}, #state{}) -> {noreply, #state{}}.
@@ -117,8 +116,7 @@ handle_info(ask, #state{silent = ?SILENT} = State) ->
     {noreply, kill("it has not answered for ~b s", [?SILENT * ?ASK_MS div 1000], State)};
 handle_info(ask, #state{port = Port, silent = Silent} = State) ->
     %% It need not be read: a pipe that stays full is no answer either.
-    _ = erlang:port_command(Port, meerkat_wire:framed(meerkat_ctl:encode(0, {stats, #{}})),
-                            [nosuspend]),
+    _ = meerkat_wire:send_at_once(Port, meerkat_ctl:encode(0, {stats, #{}})),
     _ = ask_later(),
     {noreply, State#state{silent = Silent + 1}};
 handle_info({'EXIT', Port, _}, #state{port = Port, hung = [_ | _] = Why} = State) ->

@@ -4,7 +4,7 @@
 %% It knows no message and decides nothing.
 -module(meerkat_wire).
 
--export([start_link/1, send/2, framed/1, split/2]).
+-export([start_link/1, send/2, send_at_once/2, split/2]).
 %% Internal: its loop, by its full name, so that code can be loaded twice below it.
 -export([loop/1]).
 
@@ -41,8 +41,17 @@ send(Wire, Frames) ->
             closed
     end.
 
-%% A frame as it is on the wire, for who must not wait and talks to the port himself.
--spec framed(iodata()) -> iodata().
+%% The same past the wire, for the port's owner, who empties the pipe the other way and must not
+%% wait. `busy`: nothing was sent, for the relay is behind.
+-spec send_at_once(port(), iodata()) -> ok | busy | closed.
+send_at_once(Port, Frame) ->
+    try erlang:port_command(Port, framed(Frame), [nosuspend]) of
+        true -> ok;
+        false -> busy
+    catch
+        error:badarg -> closed
+    end.
+
 framed(Frame) ->
     [<<(iolist_size(Frame)):32>>, Frame].
 
