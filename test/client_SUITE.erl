@@ -1356,10 +1356,13 @@ start_coturn(More, Relays) ->
     #{certificate := CertFile, key := KeyFile} = certificate_kit:issued(
         Authority, ?SERVER_NAMES),
     Args = ["-n", "--listening-port=" ++ integer_to_list(Port), "--listening-ip=127.0.0.1",
-            "--listening-ip=::1", "--realm=example.org", "--allow-loopback-peers", "--no-cli",
+            "--listening-ip=::1", "--realm=example.org", "--allow-loopback-peers",
             "--tls-listening-port=" ++ integer_to_list(Port + 1), "--cert=" ++ CertFile,
-            "--pkey=" ++ KeyFile, "--no-dtls", "--userdb=" ++ filename:join(Directory, "turndb"),
-            "--pidfile=" ++ filename:join(Directory, "pid"), "--log-file=stdout"] ++ Relays ++ More,
+            "--pkey=" ++ KeyFile, "--userdb=" ++ filename:join(Directory, "turndb"),
+            "--pidfile=" ++ filename:join(Directory, "pid"), "--log-file=stdout"]
+        ++ [Option || Help <- [os:cmd("turnserver -h")], Option <- ["--no-cli", "--no-dtls"],
+                      string:find(Help, Option) =/= nomatch]    % newer ones do not know them
+        ++ Relays ++ More,
     Script = "exec 2>/dev/null; turnserver \"$@\" >\"$DIR/log\" 2>&1 &"
         " read line; kill $!; wait $!; rm -r \"$DIR\"",
     Keeper = spawn(fun() ->

@@ -136,14 +136,15 @@ esac
 
 # ------------------------------------------------------------------------- around it
 
-# A command in a chroot, at /meerkat. Whatever it starts ends with it, and what is mounted goes.
+# A command in a chroot, at /meerkat. Whatever it starts ends with it, and what is mounted goes. Its
+# root is a mount of its own: `ip netns` wants one.
 inside() { # CHROOT, [--net], COMMAND...
     local base=$1 net=
     shift
     [ "$1" != --net ] || { net=$1; shift; }
     # shellcheck disable=SC2016,SC2086 # for the inner shell; an option or nothing
     unshare --mount --pid $net --fork --kill-child sh -c '
-        mount -t proc proc "$1/proc" && mount --rbind /dev "$1/dev" &&
+        mount --bind "$1" "$1" && mount -t proc proc "$1/proc" && mount --rbind /dev "$1/dev" &&
             mount -t tmpfs -o mode=1777 tmpfs "$1/tmp" && mount -t tmpfs tmpfs "$1/run" || exit
         base=$1
         shift

@@ -300,15 +300,13 @@ a_node_ends_that_nobody_reads(Config) ->
     [] = os:cmd("mkfifo " ++ Fifo),
     Paths = lists:append([" -pa " ++ filename:dirname(code:which(M)) || M <- [meerkat, jiffy]]),
     Eval = "ok = meerkat_log:start(#{log_level => debug, secrets => []}), "
-           "spawn(fun() -> io:put_chars(standard_error, lists:duplicate(300000, $x)) end), "
-           "Full = fun(F) -> case [P || P <- erlang:ports(), "
-           "erlang:port_info(P, name) =:= {name, \"2/2\"}, "
-           "element(2, erlang:port_info(P, queue_size)) > 0] of [] -> F(F); _ -> ok end end, "
-           "Full(Full), meerkat_drain:end_node().",
-    %% A reader that reads nothing keeps it open.
-    Command = "sleep 60 < " ++ Fifo ++ " > /dev/null & exec erl -noshell" ++ Paths
-        ++ " -eval '" ++ Eval
-        ++ "' 2> " ++ Fifo,
+           "standard_error ! {io_request, self(), make_ref(), "
+           "{put_chars, unicode, lists:duplicate(300000, $x)}}, "
+           "meerkat_drain:end_node().",
+    %% A reader that reads nothing keeps it open. It is full before the node starts.
+    Command = "sleep 60 < " ++ Fifo ++ " > /dev/null & "
+        "dd if=/dev/zero of=" ++ Fifo ++ " bs=4096 oflag=nonblock 2> /dev/null; "
+        "exec erl -noshell" ++ Paths ++ " -eval '" ++ Eval ++ "' 2> " ++ Fifo,
     Port = open_port({spawn_executable, "/bin/sh"}, [{args, ["-c", Command]}, exit_status]),
     receive {Port, {exit_status, Status}} -> ?assertEqual(0, Status)
     after 40000 -> error(still_there)
