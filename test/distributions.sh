@@ -49,6 +49,18 @@ versions() {
         "$(version libssl-dev) | $(version libconfig-dev)"
 }
 
+# Every C compiler that is there, each apart and with warnings as errors.
+compilers() {
+    local cc apart said=
+    for cc in $(cd /usr/bin && ls -1 gcc-[0-9][0-9] clang-[0-9][0-9]); do
+        apart=$PWD/_build/by-$cc
+        make -s -j2 -C c_src CC="$cc" BUILD="$apart" PRIV="$apart/priv" programs || return
+        rm -r "$apart"
+        said="$said${said:+, }$cc"
+    done
+    echo "$said"
+}
+
 # Started as README has it, asked by a client of its own, stopped by a signal.
 serves() {
     local server line= output
@@ -84,7 +96,8 @@ result() {
     local name said
     for name in "${names[@]}"; do
         if [ -e "/passed/$name" ]; then
-            said=$(grep -xE '[0-9]+ passed, [0-9]+ failed' "/passed/$name") || said=ok
+            said=$(grep -xE '[0-9]+ passed, [0-9]+ failed|(, |(gcc|clang)-[0-9]+)+' \
+                "/passed/$name") || said=ok
         elif [ -e "/failed/$name" ]; then
             said=$(grep -xE '[0-9]+ passed, [0-9]+ failed' "/failed/$name") || said=failed
         else
@@ -95,7 +108,8 @@ result() {
     done
 }
 
-names=("builds without a warning" "a server serves" "C programs" "checks" "suites")
+names=("builds without a warning" "a server serves" "C programs" "checks" "C by every compiler"
+    "suites")
 
 # What any machine has: an address besides loopback, of each family, and a way out, which ends at
 # once.
@@ -119,9 +133,12 @@ within() { # SUITES...
     check "${names[0]}" 900 rebar3 compile
     check "${names[1]}" 120 "$BASH" "$0" --serves
     check "${names[2]}" 900 test/run.sh unit
-    # One needs the processors, the other mostly waits.
-    check "${names[3]}" 2400 "$BASH" "$0" --checks &
-    check "${names[4]}" 3600 test/run.sh dealt "$@"
+    # These need the processors, the suites mostly wait.
+    {
+        check "${names[3]}" 2400 "$BASH" "$0" --checks
+        check "${names[4]}" 2400 "$BASH" "$0" --compilers
+    } &
+    check "${names[5]}" 5400 test/run.sh dealt "$@"
     wait
     result >/result
     [ -z "$(ls /failed)" ]
@@ -130,6 +147,7 @@ within() { # SUITES...
 case ${1-} in
     --serves) serves; exit ;;
     --checks) checks; exit ;;
+    --compilers) compilers; exit ;;
     --versions) versions; exit ;;
     --within) shift; within "$@"; exit ;;
 esac
@@ -170,7 +188,11 @@ made() { # NAME
     # How the mirror is reached, and how old its lists may be, is as apt is told here.
     apt-config dump | grep -E '^Acquire::(https?::|Check-)' >"$base/etc/apt/apt.conf.d/99around-it"
     unpacked "$base"
-    inside "$base" .ci/deps elsewhere && inside "$base" apt-get clean
+    inside "$base" .ci/deps elsewhere &&
+        inside "$base" sh -c 'apt-cache search --names-only "^(gcc-1[2-9]|clang)$" | cut -d " " -f 1 |
+            DEBIAN_FRONTEND=noninteractive xargs apt-get install -y -q --no-install-recommends' \
+            >"$kept/$1.compilers" 2>&1 &&
+        inside "$base" apt-get clean
 }
 
 sources() { git ls-files -z --cached --others --exclude-standard; }
