@@ -1,7 +1,7 @@
 /*
- * Things on their way to a thread from any number of others: nobody waits, nothing is copied. What
- * is in it belongs to it until the reader takes it. Wakes nobody: whoever puts something
- * into an empty one does.
+ * A queue to one thread from any number of others: nobody waits, nothing is copied. What is in it
+ * belongs to it until the reader takes it. It does not wake the reader: a writer that finds it
+ * empty does.
  */
 #ifndef MEERKAT_POSTS_H
 #define MEERKAT_POSTS_H

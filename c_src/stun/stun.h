@@ -1,7 +1,7 @@
 /*
  * The STUN codec: a datagram to a view of it, and a message into the caller's buffer; the keys
  * and digests that sign it; ChannelData. Data in, data out: no allocation, no I/O, no clock, no
- * BEAM. What a message means is none of its business.
+ * BEAM. It does not know what a message means.
  *
  * RFC 8489 (STUN), RFC 8656 (TURN); attributes also of RFC 5780, 7982, 8016, 8445.
  */

@@ -1,4 +1,4 @@
-%% The way from meerkatctl to the server it stands beside: a unix socket that only the server's own
+%% The way from meerkatctl to the server of its machine: a unix socket that only the server's own
 %% user can reach. Both ends are here; what is asked and answered is meerkat_admin's.
 %%
 %% One question per connection: {packet, 4}, a meerkat_admin:question() in external term format,

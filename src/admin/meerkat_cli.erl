@@ -158,7 +158,7 @@ members({info, _}, #{relay := {ok, Relay}} = Info) -> Info#{relay := Relay};
 members({info, _}, #{relay := {error, Reason}} = Info) -> Info#{relay := #{error => Reason}};
 members(_, Answer) -> Answer.
 
-%% rel/bin/meerkatctl knows what it stands beside.
+%% How one is started: rel/bin/meerkatctl puts the command into the environment.
 no_server() ->
     text(["no server was started here by this user; `", os:getenv("MEERKATCTL_START", "make run"),
           "` starts one"]).

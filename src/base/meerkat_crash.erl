@@ -1,7 +1,7 @@
-%% Crashes that show no value: where it happened and what kind of fault it was, but no argument, no
-%% state and no mail, for these may be passwords. For processes that handle them, in both reports of
-%% a crash: that of the behaviour (status/1), and that of proc_lib, which prints the exception as it
-%% was raised and the mail as it lies there (without_values/1).
+%% Crash reports that show no value: where it happened and what kind of fault it was, but no
+%% argument, no state and no message, for these may hold passwords. There are two reports of a
+%% crash: that of the behaviour (status/1), and that of proc_lib, which prints the exception and the
+%% messages in the mailbox (without_values/1).
 -module(meerkat_crash).
 
 -export([without_values/1, reason/1, stack/1, status/1]).

@@ -75,7 +75,7 @@ run(Options) ->
 rest_credentials(Secret, Name, Ttl) ->
     Username = unicode:characters_to_binary(
         [integer_to_list(meerkat_clock:wall_s() + Ttl), ":", Name]),
-    %% A secret is bytes, be they text or not.
+    %% A secret is bytes; they need not be text.
     Key = case is_binary(Secret) of
         true -> Secret;
         false -> unicode:characters_to_binary(Secret)
@@ -330,8 +330,8 @@ arrived({socket, Socket, _}, Payload) ->
     end.
 
 %% A socket that is open to everybody, and where the server sees it. meerkat_client has none: its
-%% socket speaks with the server alone. A server that is reached by TCP may be deaf to UDP; where
-%% there is no NAT between, the socket is where it is.
+%% socket speaks with the server alone. A server that is reached by TCP may not answer by UDP; then
+%% the socket's own address is taken, which is right where there is no NAT.
 peer_socket(#{transport := Transport, local := {Ip, _} = Local, mapped := Mapped,
               server := Server}) ->
     Family = case tuple_size(Ip) of

@@ -107,8 +107,8 @@
 %% Local ports tried when the server takes ours for another client's (RFC 8656 7.4, 437).
 -define(MOVES_MAX, 2).
 -define(UDP, 17).
-%% A server that starts again is deaf for a moment, and each packet sent meanwhile comes back as an
-%% ICMP error. What keeps the allocation alive is sent so often, over 3.5 s, before one counts.
+%% While a server starts again, each packet sent to it comes back as an ICMP error. What keeps the
+%% allocation alive is sent this often, over 3.5 s, before such an error counts.
 -define(SENDS_SPARED, 4).
 
 %% ----------------------------------------------------------------------------------------- API

@@ -141,8 +141,8 @@ only_ipv6(Relays) ->
             []
     end.
 
-%% What cannot be together: the same ports of an address, be it the one that is bound or the one
-%% that clients are told, are relayed from once only.
+%% Pairs that cannot both be: they have ports in common, and either the address that is bound or the
+%% one that clients are told.
 -spec overlapping([relay()]) -> [{relay(), relay()}].
 overlapping([Relay | Relays]) ->
     [{Relay, Other} || Other <- Relays, is_shared(Relay, Other)] ++ overlapping(Relays);

@@ -46,7 +46,7 @@ nothing_required(#{require_sha256 := {true, _}, password_algorithms := {false, _
 nothing_required(_) ->
     [].
 
-%% An MD5 key says nothing about the SHA-256 one: such a user could never come in.
+%% The SHA-256 key cannot be made from an MD5 key: such a user could never be authenticated.
 without_sha256(#{require_sha256 := {true, _}, users := {Users, _}, realms := {Realms, _}} =
                    Resolved) ->
     [
@@ -138,7 +138,7 @@ unlikely(Secret) ->
             || re:run(Secret, "^(['\"]).*\\1$", [dotall, dollar_endonly]) =/= nomatch]
         ++ [" begins with #, as a comment would" || re:run(Secret, "^#") =/= nomatch].
 
-%% That nobody can come in; who embeds a server may have users of their own.
+%% A warning where no secret and no user is configured. An embedder may have users elsewhere.
 -spec nobody(meerkat_config_origin:resolved()) -> [unicode:chardata()].
 nobody(#{secret := {[], _}, users := {Users, _}, users_file := {undefined, _},
          realms := {Realms, _}} = Resolved) when Users =:= #{} ->

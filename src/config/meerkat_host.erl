@@ -59,8 +59,8 @@ bindable(Ip) ->
         {error, _} -> false
     end.
 
-%% Whether it lies in a network that an interface of this machine is in: then it is no address that
-%% a NAT shows of us elsewhere, but one that this machine or a neighbour has.
+%% Whether it is in a network of one of this machine's interfaces. Then this machine or a neighbour
+%% has it, and it is not the address that a NAT has for us.
 -spec on_link(inet:ip_address()) -> boolean().
 on_link(Ip) ->
     {ok, Interfaces} = inet:getifaddrs(),

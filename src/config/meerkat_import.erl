@@ -51,7 +51,7 @@
     <<"drop-invalid-packets">>, <<"unauthorized-ratelimit">>, <<"udp-recvmmsg">>,
     <<"no-web-admin">>, <<"simple-log">>, <<"new-log-timestamp">>, <<"no-stdout-log">>
 ]).
-%% Those whose value turnserver does not look at: they are on, be it "off" that stands there.
+%% Those whose value turnserver does not look at: they are on even where it says "off".
 -define(ON_ANYWAY, [<<"rfc5780">>, <<"use-auth-secret">>, <<"prometheus">>]).
 %% Why there is nothing here for the keys of a kind.
 -define(WITHOUT, [

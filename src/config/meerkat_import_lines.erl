@@ -88,7 +88,7 @@ number(Value) ->
         nomatch -> Value
     end.
 
-%% turnserver looks at the first letter, and refuses to start with what is none of these.
+%% turnserver looks at the first letter only, and does not start where it is another one.
 -spec switch(Value :: binary()) -> on | off | error.
 switch(Value) ->
     case uncommented(Value) of

@@ -1,4 +1,4 @@
-%% Who may come in by a turnserver.conf: secrets, users, and what is said of those that are in a
+%% Who may allocate according to a turnserver.conf: secrets, users, and a note where users are in a
 %% database. Pure. No note has a password or a secret in it.
 -module(meerkat_import_users).
 

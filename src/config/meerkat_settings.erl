@@ -76,7 +76,7 @@
                       last_listener := non_neg_integer(),
                       last_pool := non_neg_integer(),
                       secrets := fun(() -> [binary()]),
-                      %% Whether the secret was nobody's choice.
+                      %% Whether the secret was drawn, for none was configured.
                       is_drawn := boolean(),
                       %% What all this was made of; has secrets in it.
                       config := fun(() -> map())}.
@@ -165,7 +165,7 @@ fresh() ->
       last_listener => 0,
       last_pool => 0}.
 
-%% Were the secrets nobody's choice?
+%% Was the secret drawn, for none was configured?
 is_drawn(#{secrets := _, settings := Settings}) ->
     lists:keyfind(secret, 1, Settings) =:= {secret, <<"random">>, <<"default">>};
 is_drawn(Config) ->

@@ -173,7 +173,7 @@ complain(Path, Class, Reason, Stack) ->
     ?LOG_ERROR("no answer to an HTTP request for ~ts: ~tp ~tp in ~tp",
                [meerkat_text:escape(Path), Class, meerkat_crash:reason(Reason), Where]).
 
-%% A query that is none is as good as empty.
+%% A query that cannot be read counts as an empty one.
 split(Uri) ->
     case string:split(unicode:characters_to_binary(Uri, latin1), "?") of
         [Path] -> {Path, []};

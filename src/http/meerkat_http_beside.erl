@@ -1,5 +1,5 @@
-%% HTTP as one of those that stand beside what relays: served at the address of http_listen. Another
-%% address is opened before the reload is in force, and the one before closed after.
+%% HTTP as a meerkat_beside: served at the address of http_listen. A new address is opened before a
+%% reload is in force, and the old one is closed afterwards.
 -module(meerkat_http_beside).
 -behaviour(meerkat_beside).
 

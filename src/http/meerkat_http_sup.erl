@@ -1,6 +1,6 @@
 %% What serves HTTP for one server, where http_listen is set: an hour of history and the listener.
-%% Stands beside what relays. When it cannot be kept alive the server goes on without it. Another
-%% address takes the place of the one before only once it can be served.
+%% If it cannot be kept alive, the server goes on without it. A reload that changes the address
+%% closes the old one only when the new one is served.
 -module(meerkat_http_sup).
 -behaviour(supervisor).
 

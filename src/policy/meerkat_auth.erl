@@ -98,8 +98,8 @@ name(Message) ->
     end.
 
 %% Who sent the request (Packet as received, Message as decoded from it), or why not: 400 when it
-%% cannot be authenticated as it stands, 401 when its signature fits nothing known, be it for the
-%% user or for the password: both do the same work; or that a backend cannot tell now. Realm is the
+%% cannot be authenticated as it stands; 401 when the user is unknown or the password wrong, which
+%% take the same work; or that a backend cannot tell now. Realm is the
 %% listener's; it counts only when realms are strict, otherwise the key is made with the REALM that
 %% was sent.
 -spec authenticate(Packet :: binary(), meerkat_stun:message(), Realm :: binary(), auth()) ->
@@ -193,8 +193,8 @@ resolve(_Hash, []) ->
     ?NOBODY.
 
 %% RFC 8489 9.2.4: where algorithms are offered, a request names one of them and repeats the offer,
-%% so that nobody on its way can have shortened it; or it does neither and means MD5. Where none
-%% are, PASSWORD-ALGORITHM is what it says it is.
+%% so that nobody in between can have shortened the offer. Or it does neither, and means MD5. Where
+%% none are offered, PASSWORD-ALGORITHM counts as it is.
 algorithm(#{malformed := Malformed} = Message, #auth{algorithms = Offered}) ->
     One = meerkat_stun:get(password_algorithm, Message),
     All = meerkat_stun:get(password_algorithms, Message),
@@ -220,8 +220,8 @@ algorithm({ok, {2, _}}) -> {ok, sha256};
 algorithm({ok, _}) -> error;
 algorithm(error) -> {ok, md5}.
 
-%% RFC 8489 9.2.4: with SHA-256 when the request speaks of password algorithms, be it of MD5;
-%% with SHA-1 when it does not, for its sender may not know better.
+%% RFC 8489 9.2.4: with SHA-256 when the request names a password algorithm, MD5 included; with
+%% SHA-1 when it does not, because its sender may not know SHA-256.
 integrity(Message) ->
     case {meerkat_stun:get(password_algorithm, Message),
           meerkat_stun:get(password_algorithms, Message)} of

@@ -183,7 +183,7 @@ is_ready(Name) ->
         stopped -> false
     end.
 
-%% badarg where there is no server of that name, be it that it ends just now.
+%% badarg where there is no server of that name, or where it ends just now.
 of_running(Name, Fun) ->
     case meerkat_registry:while_running(Name, Fun) of
         {ok, Said} -> Said;

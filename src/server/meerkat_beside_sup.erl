@@ -1,7 +1,7 @@
-%% Supervises what stands beside what relays (meerkat_beside), as far as it is configured. Reloads
-%% let its children come and go. They are temporary, and this has lives of its own
-%% (meerkat_beside_lives_sup): whatever becomes of them, what relays goes on, and a relay that dies
-%% does not take them along.
+%% Supervises HTTP and the XMPP component of a server (meerkat_beside), as far as they are
+%% configured. A reload starts and ends its children. They are temporary, and this supervisor is
+%% restarted by one of its own (meerkat_beside_lives_sup): if they die, the relay goes on, and if
+%% the relay dies, they go on.
 -module(meerkat_beside_sup).
 -behaviour(supervisor).
 

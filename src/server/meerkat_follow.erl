@@ -9,7 +9,7 @@
 -export([start_link/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
-%% Changes come in flocks: an address, its routes, those of the other family.
+%% Changes come several at a time: an address, its routes, those of the other family.
 -define(SETTLE_MS, 300).
 %% The relay tells of addresses; a default route that leaves from another one is found by looking.
 -define(LOOK_MS, 60000).

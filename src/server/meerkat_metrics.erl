@@ -24,7 +24,7 @@
     processes := #{erlang | relay => meerkat_proc:usage()},
     vm := #{atom() => term()},
     build := #{version := binary(), otp := binary(), io_backend := binary()},
-    %% And what stands beside (meerkat_beside:info/1).
+    %% And what HTTP and XMPP tell of themselves (meerkat_beside:info/1).
     _ => _
 }.
 %% A relay address and its ports; how many are free is not known without the relay program.

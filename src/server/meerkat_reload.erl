@@ -44,7 +44,7 @@ renew(Name, Config) ->
         {error, Sentence} -> {error, Sentence}
     end.
 
-%% Without the addresses of old that the relay has forgotten, for nothing lives there any more.
+%% Without the retired addresses that the relay no longer has: the last allocation there has ended.
 in_use(Name, #{retired := [_ | _] = Retired} = Settings) ->
     case meerkat_relay:stats(Name) of
         {ok, #{pools := Known}} ->
@@ -55,10 +55,10 @@ in_use(Name, #{retired := [_ | _] = Retired} = Settings) ->
 in_use(_Name, Settings) ->
     Settings.
 
-%% The settings are first put in force for everybody: a relay that is just being started goes by
-%% what it finds. Then what stands beside prepares, and the relay there is follows step by step; if
-%% it will not take one, those before are undone and all is as it was. What is closed comes last,
-%% for that cannot fail, nor be undone.
+%% The settings are put in force first, so that a relay that is just being started uses them. Then
+%% HTTP and XMPP prepare (meerkat_beside), and a running relay is told step by step. If it refuses
+%% a step, the steps before it are undone and the old settings are put back. What has to be closed
+%% is closed last: that cannot fail, and it cannot be undone.
 put_in_force(Name, New, Old) ->
     ok = meerkat_registry:replace(Name, New),
     case meerkat_beside:prepare(Name, New, Old) of
@@ -157,8 +157,8 @@ closed(#{listeners := Listeners, relays := Relays},
         ++ [{pool_close, #{pool => Pool}}
             || #{pool := Pool} = Relay <- RelaysBefore, not lists:member(Relay, Relays)].
 
-%% The replies to all steps; a sentence, those before it undone; or that there is no relay to take
-%% them.
+%% The replies to all steps. Where the relay refuses one, those before it are undone and a sentence
+%% says why. `dead` or `stopped` where there is no relay.
 -spec take(Name :: atom(), [step()], Done :: list()) ->
     {ok, [{meerkat_ctl:message(), map()}]} | {error, unicode:chardata()} | dead | stopped.
 take(_Name, [], Done) ->

@@ -7,10 +7,11 @@
 -export([start_link/3, stop/1]).
 -export([init/1]).
 
-%% The configuration comes in a fun, for supervisors print their children's arguments, and is asked
-%% for at the first start only: whatever it is read from may be half written at any other. Spec
-%% tells one child specification from another: who starts a server anew from the same one gets it
-%% with the settings it had last, be they of a reload or drawn at its first start.
+%% The configuration comes in a fun, because supervisors print their children's arguments. The fun
+%% is called at the first start only: later, the file it reads may be half written. Spec tells one
+%% child specification from another: a server that is started again from the same one has the
+%% settings it had last, those of a reload included, and the secret that was drawn at its first
+%% start.
 -spec start_link(Name :: atom(), Spec :: reference(),
                  fun(() -> {ok, map()} | {error, string()})) ->
     {ok, pid()} | {error, term()}.

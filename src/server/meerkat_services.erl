@@ -64,7 +64,7 @@ with_code(Transport, Listeners) ->
     Code = meerkat_ctl:transport(Transport),
     [L || #{transport := Of} = L <- Listeners, Of =:= Code].
 
-%% A client by TLS is let down unless the certificate has the host it was told.
+%% A client by TLS refuses the server unless the certificate names the host that the URI has.
 places(tls, #{bound := {Local, Port}}, #{relays := Relays, certificates := #{names := Names}}) ->
     Addresses = told(Local, Relays),
     case [Name || {dns, Name} <- Names, binary:first(Name) =/= $*]

@@ -1,6 +1,6 @@
-%% The answers of meerkat_admin's verbs as text for a person, be it on meerkatctl's terminal or in a
-%% chat (XEP-0050). It asks nobody. Whatever a client may have chosen is escaped here, for a
-%% terminal obeys control characters.
+%% The answers of meerkat_admin's verbs as text for a person, on meerkatctl's terminal or in a chat
+%% (XEP-0050). It only formats what it is given. What a client may have chosen is escaped here,
+%% because a terminal obeys control characters.
 -module(meerkat_show).
 
 -export([status/1, allocations/1, allocation/1, users/1, drain/2, disconnected/1, revoked/1]).

@@ -1,5 +1,6 @@
-%% The process around one meerkat_alloc_core: runs its effects, keeps its timers, and sees to it
-%% that whatever ends it, the relay forgets the session and the request in hand is not left over.
+%% The process around one meerkat_alloc_core: carries out its effects and keeps its timers. However
+%% it ends, the relay is told to end the session, and the request being handled is answered or
+%% dropped.
 %%
 %%   awaiting   a command is with the relay, or soon will be again; requests wait
 %%   serving    nothing to do until a request comes: asleep
@@ -32,7 +33,7 @@
 
 %% A relay that takes longer is stuck; the client has retransmitted five times by then.
 -define(REPLY_MS, 5000).
-%% Long enough for the requests that follow an Allocate, also of a server that has many in hand.
+%% Long enough for the requests that follow an Allocate, also where the server is busy.
 -define(HIBERNATE_MS, 250).
 
 -spec start_link(Name :: atom(), Session :: non_neg_integer(), meerkat_alloc_admit:plan(),

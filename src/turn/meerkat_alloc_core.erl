@@ -201,8 +201,8 @@ handle(again, Now, #alloc{awaiting = {replay, Until}} = Alloc) ->
 handle(again, _Now, Alloc) ->
     {Alloc, []}.
 
-%% What the answer to the request in hand will be if the relay does what it was asked last; `none`
-%% where that is not known before.
+%% The answer to the request being handled, for the case that the relay does what it was asked last.
+%% `none` where only its reply tells.
 -spec foretold(alloc()) -> response() | none.
 foretold(#alloc{awaiting = {refresh, _, Lifetime, Ticket}} = Alloc) ->
     refresh_success(Lifetime, Ticket, Alloc);
@@ -399,7 +399,7 @@ resume(#{message := Message, move := Move} = Request, Now, Alloc) ->
         {Response, _} -> {Alloc, [{answer, Response}]}
     end.
 
-%% Whatever comes from there from now on finds us, while the relay makes up its mind.
+%% Requests from the new 5-tuple reach this allocation from now on, before the relay has replied.
 move(Families, Lifetime, Place, #{transaction_id := Id}, #alloc{session = Session} = Alloc0) ->
     Command = meerkat_alloc_commands:move(Session, Place),
     {Alloc, Effects} = ask(Command, {move, Families, Lifetime, Place, binary:copy(Id)}, Alloc0),
@@ -473,7 +473,7 @@ reply(Awaiting, Status, Detail, _Now, Alloc) ->
               [Awaiting, Status, meerkat_text:escape(Detail)]},
              {answer, refused(500)}]}.
 
-%% What has been counted by now, lest it die with the relay.
+%% Asks for what has been counted by now: if the relay dies, its counters are lost.
 ask_counters(Now, #alloc{asked = Asked, session = Session} = Alloc) when Now - Asked >= ?ASK_MS ->
     {Alloc#alloc{asked = Now}, [{tell, meerkat_alloc_commands:stats(Session)}]};
 ask_counters(_Now, Alloc) ->

@@ -1,6 +1,6 @@
-%% What stands beside what relays: HTTP, and the component of XMPP servers. Each is a module of this
-%% behaviour, called by the list below; nothing here or further down knows what they do. Another one
-%% is a line in that list.
+%% What a server has besides its relay: HTTP, and the component of XMPP servers. Each is a module of
+%% this behaviour and stands in the list below, by which they are called. Nothing here or in the
+%% folders that this one may call knows what they do. Another one is a line in that list.
 %%
 %% A reload asks all of them to prepare/3 first. If one cannot, or the relay refuses the new
 %% settings, those that have prepared are told rollback/1; otherwise commit/1, and at the end

@@ -65,9 +65,9 @@ tell(Name, Message) ->
     end.
 
 %% The relay's counters and tables: workers, what moves packets, sessions, peers (permissions),
-%% requests it waits for our answer to, bytes of mail on its way, how long one of the
-%% workers owes a sign of life, ports free (in all, and by pool),
-%% counters by name. For who only wants to look, `relay_down` is all but busy.
+%% requests that wait for an answer from Erlang, bytes of mail between its threads, for how long the
+%% slowest worker has had no turn, ports free (in all, and by pool), counters by name. Every failure
+%% but `busy` is `relay_down` here.
 -spec stats(Name :: atom()) ->
     {ok, #{workers := non_neg_integer(), io_backend := io_uring | epoll,
            sessions := non_neg_integer(), peers := non_neg_integer(), requests := non_neg_integer(),

@@ -30,10 +30,9 @@
 %% Together less than a supervisor waits for its child.
 -define(STOP_MS, 3000).
 -define(KILL_MS, 1000).
-%% It is asked for its counters so often, for the sake of an answer. One that has been asked so many
-%% times and has said nothing hangs, and so it does when so many answers in a row say that one of
-%% its threads stands still. Both are counted and not timed: a machine, or a relay, that slept has
-%% neither asked nor answered meanwhile.
+%% The relay is asked for its counters every ASK_MS, to see whether it answers. It hangs when it has
+%% said nothing after SILENT questions, or when STALLED answers in a row say that one of its threads
+%% stands still. Both are counted and not timed: while the machine sleeps, nobody asks either.
 -define(ASK_MS, 2000).
 -define(SILENT, 5).
 -define(STALLED, 2).

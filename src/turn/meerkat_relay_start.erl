@@ -158,8 +158,8 @@ told(State, Message, Complaint) ->
             fail("~ts: ~ts (~ts)", [Complaint, meerkat_text:escape(Detail), Status])
     end.
 
-%%% Listeners: last, when all that stands behind them is there. A relay that replaces another binds
-%%% what that one had bound, be it ports that the system chose.
+%%% Listeners: last, when all that their clients need is there. A relay that replaces another binds
+%%% what that one had bound, also ports that the system had chosen.
 
 listen(Name, State0, #{listeners := Listeners} = Settings) ->
     Before = meerkat_listening:bound(Name),

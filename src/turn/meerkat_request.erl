@@ -26,8 +26,8 @@
                  seal := meerkat_auth:seal(),
                  %% Where the allocation that is made may have to judge by the key itself.
                  proof => meerkat_auth:proof()}.
-%% One whose user nobody can be asked about now, on its way to the allocation that it names, and
-%% what the log is to say if that cannot tell either.
+%% A request whose user could not be looked up, because the authenticator does not answer. It goes
+%% to the allocation it names, which may know the key; `why` is logged where it does not.
 -type unproven() :: #{packet := binary(), why := fun(() -> unicode:chardata()), _ => _}.
 
 %% Words, for some hundred requests between two collections: nothing lives longer than one of them.
@@ -270,7 +270,7 @@ revoked(Name, #{user := User} = Identity) ->
             end}
     end.
 
-%% As the request says it, be it a hash.
+%% As the request has it: a name, or the hash of one.
 user(Message) ->
     case meerkat_auth:name(Message) of
         {_, User} -> User;

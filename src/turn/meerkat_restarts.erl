@@ -22,8 +22,8 @@
 -define(DEATHS, 5).
 -define(SECONDS, 60).
 
-%% So many deaths within so many seconds are borne by meerkat_server_sup; the next one ends the
-%% server.
+%% So many deaths of the relay within so many seconds meerkat_server_sup mends by a restart; the
+%% next one ends the server.
 -spec patience() -> {Deaths :: pos_integer(), Seconds :: pos_integer()}.
 patience() ->
     {?DEATHS, ?SECONDS}.

@@ -1,6 +1,5 @@
-%% The component of XMPP servers as one of those that stand beside what relays. It begins, ends and
-%% goes by other settings only when they are in force, and a server without it goes on: nothing in
-%% it can refuse a reload.
+%% The component of XMPP servers as a meerkat_beside. It starts, ends and takes new settings only
+%% when these are in force, and a server goes on without it: it never refuses a reload.
 -module(meerkat_xmpp_beside).
 -behaviour(meerkat_beside).
 

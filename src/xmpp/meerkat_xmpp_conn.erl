@@ -78,7 +78,7 @@ init(Given) ->
     {ok, connecting, #data{keeper = Keeper, name = Name, server = Server, xmpp = Xmpp},
      {next_event, internal, connect}}.
 
-%% No stanza is in what a crash prints, be it state, event, mail, reason or argument: they hold
+%% A crash report shows no stanza, neither in state, event, messages nor reason: they hold
 %% credentials.
 -spec format_status(gen_statem:format_status()) -> gen_statem:format_status().
 format_status(#{data := #data{server = Server, tries = Tries}} = Status) ->

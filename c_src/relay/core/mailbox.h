@@ -1,7 +1,7 @@
 /*
  * One-way mail between two threads: a ring of bytes holding records, one writer, one reader, no
- * lock. A record is written in place and read in place. Knows nothing of what it carries, and
- * wakes nobody: who posts rings the bell.
+ * lock. A record is written in place and read in place. It knows nothing of what it carries, and
+ * does not wake the reader: the writer does (post.h, post_office.h).
  */
 #ifndef MEERKAT_MAILBOX_H
 #define MEERKAT_MAILBOX_H

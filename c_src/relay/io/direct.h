@@ -1,6 +1,7 @@
 /*
- * Sending by plain system calls, at once, which is rare: what the kernel refused as a run or for
- * the sake of an earlier datagram, while it still lies in its buffers. For every backend of io.h.
+ * Sending by plain system calls, at once, which is rare: datagrams that the kernel refused as a
+ * run, or because of an error of an earlier one, while they are still in their buffers. For every
+ * backend of io.h.
  */
 #ifndef MEERKAT_DIRECT_H
 #define MEERKAT_DIRECT_H

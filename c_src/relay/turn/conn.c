@@ -86,8 +86,8 @@ static void say_close_notify(struct shard *sh, struct stream *s)
     s->said_end = true;
 }
 
-/* One that is ending and has nothing left to send: its last words, and where the client has said
- * his, the end. Closing before would throw away what is still on its way to him. */
+/* A connection that is ending and has nothing left to send: our direction is shut, and it is closed
+ * once the client has shut its own. Closing earlier would discard what it has not received yet. */
 static void finish(struct shard *sh, struct stream *s)
 {
     if (!conn_is_flushed(s) || s->end.holds)

@@ -116,15 +116,16 @@ static bool read_box(struct shard *sh, struct mailbox *box)
     return true;
 }
 
-/* Letters need no room anywhere, and wait for nothing that does. */
+/* Handling a letter needs no room in any mailbox, so letters are read even when mail has to wait.
+ */
 bool inbox_read(struct shard *sh)
 {
     read_box(sh, &sh->letters.box);
     return read_box(sh, &sh->in);
 }
 
-/* A policy and certificates that lie in the box are nobody's yet; descriptors end with the program.
- */
+/* A policy and certificates that are still in the mailbox have no other owner: they are freed here.
+ * Descriptors end with the program. */
 void inbox_discard(struct shard *sh)
 {
     const uint8_t *record;

@@ -1,6 +1,6 @@
 /*
- * A worker: one thread around one shard. It waits, lets sockets and mail have their turn, and says
- * when something lies ready for Erlang. Knows no message.
+ * A worker: one thread around one shard. It waits, handles what its sockets and its mailbox have,
+ * and wakes the control thread when there is something for Erlang. It knows no message.
  */
 #ifndef MEERKAT_WORKER_H
 #define MEERKAT_WORKER_H
