@@ -422,10 +422,12 @@ response(Class, #{method := Method, transaction_id := Id, fingerprint := Fingerp
 
 %% When the relay that asked is gone there is nobody to answer.
 send(Name, #{wire := Wire, flow := Flow, arrived := Arrived} = Asker, Outcome, Packet) ->
+    Us = erlang:monotonic_time(microsecond) - Arrived,
+    %% First, so that who has the answer finds it counted.
+    ok = meerkat_answers:count(meerkat_registry:answers(Name), method(Asker), Outcome, Us),
     Answer = #{flow => Flow, failed => failed(Outcome), packet => Packet},
     _ = meerkat_relay:command(Wire, 0, {answer, Answer}),
-    Us = erlang:monotonic_time(microsecond) - Arrived,
-    meerkat_answers:count(meerkat_registry:answers(Name), method(Asker), Outcome, Us).
+    ok.
 
 %% Does the source pay for it?
 failed(401) -> 1;
