@@ -19,8 +19,8 @@
          x71_quota_of_an_address/1, x71_prefixes/1, x71_after_expiry/1,
          x71_after_508/1, x71_killed/1, x71_counter_killed/1, x71_relay_killed/1, x71_stampede/1,
          x71_dual_is_one/1, x73_reserved_ports_count/1, x73_reserved_ports_of_one_user/1,
-         x73_reservations_outlive_no_relay/1, x77_peers_are_bounded/1, x83_of_an_allocation/1, x83_of_a_user/1,
-         x83_of_all/1, x83_bucket_of_another_user/1]).
+         x73_reservations_outlive_no_relay/1, x77_peers_are_bounded/1, x83_of_an_allocation/1,
+         x83_of_a_user/1, x83_of_all/1, x83_bucket_of_another_user/1]).
 
 -import(turn_kit, [doc/1, eventually/1, open/1, open/2, ask/2, await/2, request/2, challenged/1,
                    signed/3,
@@ -368,7 +368,9 @@ x73_reserved_ports_of_one_user(_Config) ->
         expect(486, allocate(Client, [{even_port, true}])),
         Counting = meerkat_roles:find(Name, quota),
         exit(Counting, kill),
-        eventually(fun() -> not lists:member(meerkat_roles:find(Name, quota), [none, Counting]) end),
+        eventually(fun() ->
+            not lists:member(meerkat_roles:find(Name, quota), [none, Counting])
+        end),
         ?assertEqual([3, 3], [count(Server, K) || K <- [total, {user, <<"alice">>}]]),
         expect(486, allocate(Client, [{even_port, true}])),
         success(allocate(Client)),
