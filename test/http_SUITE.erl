@@ -35,8 +35,8 @@ all() ->
      credentials_of_a_realm, a_new_token_by_reload, reload_begins_moves_and_ends_it,
      reload_to_an_address_that_is_taken,
      reload_from_one_address_to_all_of_them, reload_that_the_relay_refuses,
-     reload_brings_back_what_had_died, off_unless_configured, a_port_that_is_taken, nothing_of_inets,
-     ipv6, http_dies_alone, the_relay_dies_alone, history_is_bounded].
+     reload_brings_back_what_had_died, off_unless_configured, a_port_that_is_taken,
+     nothing_of_inets, ipv6, http_dies_alone, the_relay_dies_alone, history_is_bounded].
 
 groups() ->
     [{served, [],
@@ -447,8 +447,8 @@ idle_connections_give_way(Config) ->
     [ok = gen_tcp:close(Socket) || Socket <- Idle].
 
 others_wait_for_nobodys_flood(Config) ->
-    doc("a source that is slow keeps its connection whatever another opens, and whoever is new gets "
-        "in when sources without number have all the room"),
+    doc("a source that is slow keeps its connection whatever another opens, and whoever is new "
+        "gets in when sources without number have all the room"),
     Server = server(Config),
     Slow = idle(Server, {127, 0, 0, 9}, "GET /health HTTP/1.1\r\n"),
     Greedy = [idle(Server, {127, 0, 0, N}, "") || N <- [1, 2, 3, 4, 5], _ <- lists:seq(1, 70)],
