@@ -314,6 +314,22 @@ a_removed_listener_comes_back_while_its_clients_live(_Config) ->
         [success(call(Client, refresh, [])) || Client <- Clients]
     end).
 
+a_listener_is_known_by_the_port_it_was_given(_Config) ->
+    doc("a listener whose port the system chose is the same one when the configuration names that "
+        "port: while it is there, and after it was removed and has clients still"),
+    Other = listener({127, 0, 0, 4}, 0),
+    with_server(#{listeners => [listener(?HERE, 0), Other], workers => 2},
+                fun(#{listeners := [{_, Port} = Here, _]} = Server) ->
+        Client = allocated(Server, [], #{to => Here}),
+        Named = #{listeners => [listener(?HERE, Port), Other]},
+        [begin
+             ok = reload(Server, Listeners),
+             success(call(Client, refresh, []))
+         end || Listeners <- [Named, #{listeners => [Other]}, Named,
+                              #{listeners => [listener(?HERE, 0), Other]}, Named]],
+        success(allocate(fresh(Server, #{to => Here})))
+    end).
+
 a_removed_listener_keeps_clients_that_moved(_Config) ->
     doc("RFC 8016: requests of clients that have moved are taken on it too, whichever worker they "
         "come to"),
