@@ -1,6 +1,6 @@
-%% Drops that the relay tells of now and then (notice.c), for an operator can do something: lines with
-%% `notice` that name who it was and the key that helps. They are as limited as other lines about a
-%% source are (meerkat_refusal_log).
+%% Drops that the relay tells of now and then (notice.c), for an operator can do something: lines
+%% with `notice` that name who it was and the key that helps. They are as limited as other lines
+%% about a source are (meerkat_refusal_log).
 -module(meerkat_relay_notice).
 
 -export([over_rate/2, closed_port/2]).
