@@ -7,7 +7,7 @@ SECONDS ?= 25
 WAY ?= messages
 NAMES ?= trixie sid
 
-.PHONY: all build help run test unit ct check fuzz asan tsan epoll instructions gen clean bench bench-report flood image distributions package docs demo
+.PHONY: all build help run test unit ct check fuzz asan tsan epoll instructions gen clean bench bench-report flood floods image distributions package docs demo
 
 all: build
 
@@ -63,6 +63,10 @@ bench bench-report: build
 ## make flood          a million spoofed requests against a server, as root (bench/README.md); RATE=N
 flood: build
 	@$(MAKE) -s -C bench flood
+
+## make floods         floods of other kinds against a server, as root (bench/README.md); RATE=N SECONDS=N
+floods: build
+	@$(MAKE) -s -C bench floods
 
 ## make release        a tarball with all of it, Erlang too, its checksum and its parts (rel/pack)
 release: build

@@ -4,8 +4,12 @@
 %% credentials from a hundred thousand tuples: what does the flood cost, and who feels it?
 %%
 %%     flood.escript FLOOD-PROGRAM RATE
+%%     flood.escript FLOOD-PROGRAM RATE SECONDS
 %%
-%% Run by `make flood`. The server is a real one on loopback in this node, its relay program a
+%% With SECONDS: floods of other kinds, one after the other, on each backend and each for so long,
+%% through the one worker that the stream goes through.
+%%
+%% Run by `make flood` and `make floods`. The server is a real one on loopback in this node, its relay program a
 %% process of its own; so are the flood and, for the stream, the client and its peer.
 -mode(compile).
 
@@ -15,11 +19,30 @@
 -define(PAYLOAD, 172).
 -define(LOOPBACK, {127, 0, 0, 1}).
 
+main([Flood, Rate, Seconds]) ->
+    start(),
+    io:format("| flood | backend | a second | us of the relay for each | stream lost, to the peer "
+              "| and back | Allocates of others answered at once | not taken |~n"
+              "|---|---|---|---|---|---|---|---|~n"),
+    [kind(Kind, Backend, Flood, list_to_integer(Rate), list_to_integer(Seconds))
+     || Kind <- [none, 'Send', 'Send with DONT-FRAGMENT', 'Send to who cannot be reached',
+                 'empty datagrams', 'one good nonce, wrong key'],
+        Backend <- [io_uring, epoll]],
+    ok;
 main([Flood, Rate]) ->
+    start(),
+    strangers(Flood, Rate).
+
+start() ->
     Root = filename:dirname(filename:dirname(filename:absname(escript:script_name()))),
     [code:add_patha(D) || D <- filelib:wildcard(filename:join(Root, "_build/default/lib/*/ebin"))],
     logger:set_primary_config(level, warning),
     {ok, _} = application:ensure_all_started(meerkat),
+    ok.
+
+%%% Strangers
+
+strangers(Flood, Rate) ->
     {ok, _} = meerkat:start_server(flood, config()),
     #{listeners := [{_, Port}]} = meerkat:info(flood),
     Stream = spawn_link(fun() -> stream(Port) end),
@@ -38,6 +61,112 @@ main([Flood, Rate]) ->
     Figures = ask(Stream, stop),
     report(string:trim(Output), Rate, Before, After, Queue, Figures),
     ok = meerkat:stop_server(flood).
+
+%%% Floods by kind
+
+kind(Kind, Backend, Flood, Rate, Seconds) ->
+    {ok, _} = meerkat:start_server(flood, (config())#{workers => 1, io_backend => Backend}),
+    #{listeners := [{_, Port} | _]} = meerkat:info(flood),
+    {From, Payload, Held} = flooder(Kind, Port),
+    Stream = spawn_link(fun() -> stream(Port) end),
+    timer:sleep(500),
+    {Cpu0, Before} = {cpu_us(), figures()},
+    _ = timer:sleep(1000 * Seconds),
+    %% What the stream costs by itself, in as long.
+    {Cpu1, Us} = {cpu_us(), erlang:monotonic_time(microsecond)},
+    Others = spawn_link(fun() -> others(Port, {0, 0}) end),
+    Sent = case Kind of
+        none -> timer:sleep(1000 * Seconds), 0;
+        _ -> sent(Flood, Port, From, Rate, Rate * Seconds, Payload)
+    end,
+    Took = erlang:monotonic_time(microsecond) - Us,
+    Cpu2 = cpu_us(),
+    After = figures(),
+    #{sent := Streamed, at_peer := AtPeer, back := Back} = ask(Stream, stop),
+    {Answered, Tried} = ask(Others, stop),
+    Own = (Cpu1 - Cpu0) * Took / (1.0e6 * Seconds),
+    Each = case Sent of 0 -> 0.0; _ -> max(0.0, Cpu2 - Cpu1 - Own) / Sent end,
+    io:format("| ~ts | ~ts | ~b | ~.2f | ~b of ~b | ~b | ~b of ~b | ~ts |~n",
+              [Kind, Backend, round(Sent * 1.0e6 / Took), Each, Streamed - AtPeer, Streamed,
+               AtPeer - Back, Answered, Tried, not_taken(Before, After)]),
+    ok = Held(),
+    ok = meerkat:stop_server(flood).
+
+%% Clients at another address, one after the other: who sends each request once gets an allocation?
+others(Port, {Answered, Tried}) ->
+    receive
+        {From, stop} -> From ! {self(), {Answered, Tried}}
+    after 50 ->
+        {ok, Client} = meerkat_client:start_link(#{server => {?LOOPBACK, Port}, rc => 1, rm => 1,
+                                                   local => {127, 0, 0, 2},
+                                                   username => "alice", password => "wonderland"}),
+        Now = case meerkat_client:allocate(Client) of
+            {ok, _} -> {Answered + 1, Tried + 1};
+            {error, _} -> {Answered, Tried + 1}
+        end,
+        ok = meerkat_client:close(Client),
+        others(Port, Now)
+    end.
+
+sent(Flood, Port, From, Rate, Count, Payload) ->
+    Output = os:cmd(lists:join(" ", [Flood, "127.0.0.1", integer_to_list(Port),
+                                     integer_to_list(Count), integer_to_list(From),
+                                     integer_to_list(Rate), ["'", hex(Payload), "'"]])),
+    {match, [Sent]} = re:run(Output, "^([0-9]+) sent", [{capture, all_but_first, list}]),
+    list_to_integer(Sent).
+
+hex(Bytes) -> [io_lib:format("~2.16.0b", [B]) || <<B>> <= Bytes].
+
+%% The drops there were, by reason.
+not_taken(#{counters := Then}, #{counters := Now}) ->
+    Drops = [{Name, maps:get(Name, Now) - maps:get(Name, Then)}
+             || {Name, drop, _} <- meerkat_ctl:counters()],
+    lists:join(", ", [io_lib:format("~ts ~b", [Name, N]) || {Name, N} <- Drops, N > 0]).
+
+%% What one client sends, from which port, and what ends what it needed for that.
+flooder(none, _Port) ->
+    {1, <<>>, fun() -> ok end};
+flooder('empty datagrams', _Port) ->
+    {40000, <<>>, fun() -> ok end};
+flooder('one good nonce, wrong key', Port) ->
+    {ok, Socket} = gen_udp:open(0, [binary, {ip, ?LOOPBACK}, {active, false}]),
+    {ok, From} = inet:port(Socket),
+    Plain = #{class => request, method => refresh, transaction_id => <<1:96>>, attributes => []},
+    ok = gen_udp:send(Socket, ?LOOPBACK, Port, meerkat_stun:encode(Plain)),
+    {ok, {_, _, Answer}} = gen_udp:recv(Socket, 0, 5000),
+    {ok, Challenge} = meerkat_stun:decode(Answer),
+    Asked = [{Name, Value} || Name <- [realm, nonce],
+                              {ok, Value} <- [meerkat_stun:get(Name, Challenge)]],
+    Signed = Plain#{attributes := [{username, <<"alice">>} | Asked],
+                    integrity => {sha1, <<"not the key">>}},
+    {From, meerkat_stun:encode(Signed), fun() -> gen_udp:close(Socket) end};
+flooder(Kind, Port) ->
+    {ok, Sink} = gen_udp:open(0, [binary, {ip, ?LOOPBACK}, {active, false}]),
+    {ok, At} = inet:port(Sink),
+    {ok, Client} = meerkat_client:start_link(#{server => {?LOOPBACK, Port},
+                                               local => ?LOOPBACK,
+                                               username => "alice", password => "wonderland"}),
+    {ok, _} = meerkat_client:allocate(Client),
+    Peer = case Kind of
+        'Send to who cannot be reached' -> {{11, 0, 0, 9}, 9};
+        _ -> {?LOOPBACK, At}
+    end,
+    ok = meerkat_client:permit(Client, [element(1, Peer)]),
+    #{local := {_, From}} = meerkat_client:info(Client),
+    Fragments = [{dont_fragment, true} || Kind =:= 'Send with DONT-FRAGMENT'],
+    Send = #{class => indication, method => send, transaction_id => <<2:96>>,
+             attributes => [{xor_peer_address, Peer}, {data, <<0:(8 * ?PAYLOAD)>>} | Fragments]},
+    {From, meerkat_stun:encode(Send), fun() ->
+        ok = meerkat_client:close(Client),
+        gen_udp:close(Sink)
+    end}.
+
+%% Of the relay program, user and system.
+cpu_us() ->
+    {ok, Stat} = file:read_file("/proc/" ++ relay_pid() ++ "/stat"),
+    [_, Rest] = string:split(Stat, ") "),
+    Fields = string:lexemes(Rest, " "),
+    lists:sum([binary_to_integer(lists:nth(N, Fields)) || N <- [12, 13]]) * 10000.
 
 config() ->
     #{realm => <<"example.org">>, users => #{<<"alice">> => {password, <<"wonderland">>}},
@@ -98,7 +227,7 @@ watch(Longest) ->
     Names = [relay | [{request, N} || N <- lists:seq(0, meerkat_request_sup:size() - 1)]],
     Lengths = [Length || Name <- Names,
                          {message_queue_len, Length} <-
-                             [process_info(meerkat_registry:note(flood, Name),
+                             [process_info(meerkat_roles:find(flood, Name),
                                            message_queue_len)]],
     receive
         {From, longest} -> From ! {self(), Longest}

@@ -10,7 +10,8 @@
          password_in_clear/1, over_tls/1, certificate_of_nobody_we_know/1, wrong_password/1,
          wrong_secret/1, nothing_told/1, nobody_there/1, no_xmpp_server/1, direct_tls_is_named/1,
          graphql/1,
-         graphql_in_clear/1, graphql_refusals/1, as_a_command/1, command_makes_no_sense/1]).
+         graphql_in_clear/1, graphql_refusals/1, as_a_command/1, json_stands_alone/1,
+         command_makes_no_sense/1]).
 
 -import(turn_kit, [doc/1, with_server/2]).
 
@@ -24,7 +25,7 @@ all() ->
      password_in_clear, over_tls, certificate_of_nobody_we_know, wrong_password, wrong_secret,
      nothing_told, nobody_there, no_xmpp_server, direct_tls_is_named,
      graphql, graphql_in_clear, graphql_refusals,
-     as_a_command, command_makes_no_sense].
+     as_a_command, json_stands_alone, command_makes_no_sense].
 
 init_per_testcase(_, Config) -> ctl_kit:prepare(Config).
 
@@ -252,6 +253,32 @@ as_a_command(Config) ->
         ?assertMatch([#{<<"verdict">> := <<"error">>, <<"name">> := <<"asked">>}], Findings),
         ?assertEqual(nomatch, string:find(xmpp_servers:log(Xmpp), "crash"))
     end).
+
+json_stands_alone(Config) ->
+    doc("OTP has a notice for each handshake that fails; with --json there is one line and no other, "
+        "on either output"),
+    Pem = certificate(Config),
+    {ok, _} = application:ensure_all_started(ssl),
+    {ok, Listener} = ssl:listen(0, [{ip, {127, 0, 0, 1}}, {certfile, Pem ++ ".crt"},
+                                    {keyfile, Pem ++ ".key"}, {log_level, none}]),
+    {ok, {_, Port}} = ssl:sockname(Listener),
+    Server = spawn_link(fun() -> refused_handshakes(Listener) end),
+    At = "localhost:" ++ integer_to_list(Port),
+    [begin
+         {1, Printed} = ctl_kit:run(Config, ["doctor", "--json", "--password", "x" | Args]),
+         [Line] = string:lexemes(Printed, "\n"),
+         {ok, [#{<<"verdict">> := <<"error">>}]} =
+             meerkat_json:decode(unicode:characters_to_binary(Line))
+     end || Args <- [["--graphql", "https://" ++ At ++ "/", "--user", "u", "--domain", "localhost"],
+                     ["--xmpp", At, "--jid", "a@localhost"]]],
+    true = unlink(Server),
+    true = exit(Server, kill),
+    ok = ssl:close(Listener).
+
+refused_handshakes(Listener) ->
+    {ok, Socket} = ssl:transport_accept(Listener),
+    {error, _} = ssl:handshake(Socket, 20000),
+    refused_handshakes(Listener).
 
 command_makes_no_sense(Config) ->
     [?assertEqual({2, Said ++ "\n"}, ctl_kit:run(Config, ["doctor" | Args] ++ ["--password", "x"]))

@@ -10,7 +10,8 @@
                   port/1, socket/1]).
 
 -export([all/0, suite/0, init_per_testcase/2, end_per_testcase/2]).
--export([relay_inherits_no_secrets/1, clock_set_after_the_start/1, users_without_a_secret/1,
+-export([relay_inherits_no_secrets/1, hung_relay_ends_with_a_killed_node/1,
+         clock_set_after_the_start/1, users_without_a_secret/1,
          nobody_without_a_secret/1, no_address_to_tell/1,
          serves_what_it_prints/1, answers_its_command/1, takes_another_configuration/1,
          drains_when_told/1, ends_when_drained/1, ends_at_the_deadline/1,
@@ -68,6 +69,23 @@ relay_inherits_no_secrets(Config) ->
     [?assertEqual(nomatch, binary:match(Env, Secret))
      || Secret <- [<<"hunter2">>, <<"tok3n of http">>, <<"s3cret of xmpp">>, <<"pa55 of dora">>]],
     stop(Server, "TERM").
+
+%% A program that stands still reads no end of file, and would keep the ports from the next node.
+hung_relay_ends_with_a_killed_node(Config) ->
+    {Server, Block} = start(Config, []),
+    {0, Said} = run(Config, ["doctor"]),
+    {match, [Pid]} = re:run(Said, "relay program is process ([0-9]+)",
+                            [{capture, all_but_first, list}]),
+    "" = os:cmd("kill -STOP " ++ Pid),
+    ok = signal(Server, "KILL"),
+    receive {Server, {exit_status, Status}} -> ?assertEqual(137, Status) end,
+    Port = port(line("TURN", Block)),
+    turn_kit:eventually(fun() ->
+        case gen_udp:open(Port, [{ip, {127, 0, 0, 1}}]) of
+            {ok, Socket} -> gen_udp:close(Socket) =:= ok;
+            {error, eaddrinuse} -> false
+        end
+    end).
 
 %% No clock of its own at boot, a VM resumed, chronyc makestep: from then on the new time counts,
 %% for what it is shown and for what it makes.

@@ -16,9 +16,9 @@
          reload_brings_back_what_had_died/1]).
 -export([answers_carry_no_more_than_they_must/1, head_is_get_without_a_body/1,
          nothing_else_is_served/1, hostile_requests/1, slow_requests_are_given_up/1,
-         many_at_once/1]).
--export([off_unless_configured/1, a_port_that_is_taken/1, without_inets/1, ipv6/1,
-         http_dies_alone/1, the_relay_dies_alone/1, record_of_httpd/1, history_is_bounded/1]).
+         many_at_once/1, idle_connections_give_way/1, others_wait_for_nobodys_flood/1]).
+-export([off_unless_configured/1, a_port_that_is_taken/1, nothing_of_inets/1, ipv6/1,
+         http_dies_alone/1, the_relay_dies_alone/1, history_is_bounded/1]).
 
 -import(turn_kit, [doc/1, allocated/1, challenged/1, open/2, allocate/1, delete/1,
                    with_server/2]).
@@ -35,15 +35,16 @@ all() ->
      credentials_of_a_realm, a_new_token_by_reload, reload_begins_moves_and_ends_it,
      reload_to_an_address_that_is_taken,
      reload_from_one_address_to_all_of_them, reload_that_the_relay_refuses,
-     reload_brings_back_what_had_died, off_unless_configured, a_port_that_is_taken, without_inets,
-     ipv6, http_dies_alone, the_relay_dies_alone, record_of_httpd, history_is_bounded].
+     reload_brings_back_what_had_died, off_unless_configured, a_port_that_is_taken,
+     nothing_of_inets, ipv6, http_dies_alone, the_relay_dies_alone, history_is_bounded].
 
 groups() ->
     [{served, [],
       [health_and_ready, credentials_open_the_server, ways_to_show_a_token,
        wrong_tokens_are_refused, what_credentials_are_for_is_checked,
        answers_carry_no_more_than_they_must, head_is_get_without_a_body, nothing_else_is_served,
-       hostile_requests, slow_requests_are_given_up, many_at_once]}].
+       hostile_requests, slow_requests_are_given_up, many_at_once, idle_connections_give_way,
+       others_wait_for_nobodys_flood]}].
 
 init_per_suite(Config) ->
     {ok, _} = application:ensure_all_started(meerkat),
@@ -349,7 +350,7 @@ reload_brings_back_what_had_died(_Config) ->
 %% ---------------------------------------------------------------------------------- hostile
 
 answers_carry_no_more_than_they_must(Config) ->
-    doc("every answer, httpd's errors too, forbids what pages need not; none says what runs"),
+    doc("every answer, an error too, forbids what pages need not; none says what runs"),
     [begin
          #{headers := Headers} = Answer,
          ?assertMatch(#{<<"x-content-type-options">> := <<"nosniff">>,
@@ -441,6 +442,42 @@ many_at_once(Config) ->
             || _ <- lists:seq(1, 50)],
     [receive {Pid, #{code := Code}} -> ?assertEqual(200, Code) end || Pid <- Pids].
 
+idle_connections_give_way(Config) ->
+    doc("more idle connections of one address than there is room for: /health and /ready answer, "
+        "and those that waited longest are closed"),
+    Server = server(Config),
+    Idle = [idle(Server, ?HERE, Bytes) || _ <- lists:seq(1, 100), Bytes <- ["", "GET / HT"]],
+    [?assertMatch({Path, #{code := 200}}, {Path, get(Server, Path)})
+     || _ <- lists:seq(1, 20), Path <- ["/health", "/ready"]],
+    {First, _} = lists:split(100, Idle),
+    [?assertEqual(<<>>, left(Socket)) || Socket <- First],
+    [ok = gen_tcp:close(Socket) || Socket <- Idle].
+
+others_wait_for_nobodys_flood(Config) ->
+    doc("a source that is slow keeps its connection whatever another opens, and whoever is new "
+        "gets in when sources without number have all the room"),
+    Server = server(Config),
+    Slow = idle(Server, {127, 0, 0, 9}, "GET /health HTTP/1.1\r\n"),
+    Greedy = [idle(Server, {127, 0, 0, N}, "") || N <- [1, 2, 3, 4, 5], _ <- lists:seq(1, 70)],
+    ?assertMatch(#{code := 200}, get(Server, "/health")),
+    ok = gen_tcp:send(Slow, "Host: here\r\n\r\n"),
+    ?assertMatch(<<"HTTP/1.1 200 ", _/binary>>, left(Slow)),
+    [ok = gen_tcp:close(Socket) || Socket <- Greedy].
+
+%% A connection from that address which has said so much.
+idle(#{name := Name}, From, Bytes) ->
+    {Ip, Port} = meerkat_http:address(Name),
+    {ok, Socket} = gen_tcp:connect(Ip, Port, [binary, {active, false}, {ip, From}]),
+    ok = gen_tcp:send(Socket, Bytes),
+    Socket.
+
+%% What the server says until it ends the connection.
+left(Socket) ->
+    case gen_tcp:recv(Socket, 0, 20000) of
+        {ok, Bytes} -> <<Bytes/binary, (left(Socket))/binary>>;
+        {error, Reason} when Reason =:= closed; Reason =:= econnreset -> <<>>
+    end.
+
 %% -------------------------------------------------------------------------------- lifecycle
 
 off_unless_configured(_Config) ->
@@ -461,21 +498,16 @@ a_port_that_is_taken(_Config) ->
     end,
     ok = gen_tcp:close(Socket).
 
-without_inets(_Config) ->
-    doc("a node that lacks inets serves without HTTP, and says what it lacks when HTTP is wanted"),
+nothing_of_inets(_Config) ->
+    doc("a node that lacks inets serves HTTP all the same"),
     Dir = filename:join(code:lib_dir(inets), "ebin"),
     true = code:del_path(Dir),
-    Gone = [M || M <- [httpd], _ <- [code:purge(M)], code:delete(M)],
-    try turn_kit:start_server(http()) of
-        _ -> error(started)
-    catch
-        error:{badmatch, {error, Sentence}} ->
-            ?assertMatch({match, _}, re:run(Sentence, "needs the Erlang application inets"))
+    try with_server(http(), fun(Server) ->
+        ?assertMatch(#{code := 200}, get(Server, "/health"))
+    end)
     after
         true = code:add_pathz(Dir)
-    end,
-    [httpd] = Gone,
-    with_server(http(), fun(Server) -> ?assertMatch(#{code := 200}, get(Server, "/health")) end).
+    end.
 
 ipv6(_Config) ->
     with_server(http(#{http_listen => {{0, 0, 0, 0, 0, 0, 0, 1}, 0}}), fun(Server) ->
@@ -488,7 +520,7 @@ http_dies_alone(_Config) ->
         Client = allocated(Server),
         Relay = meerkat_roles:find(Name, relay),
         Address = meerkat_http:address(Name),
-        Old = httpd(Name),
+        Old = listener(Name),
         true = exit(Old, kill),
         comes(fun() ->
             try get(Server, "/health") of
@@ -503,7 +535,7 @@ http_dies_alone(_Config) ->
         ok = delete(Client)
     end).
 
-httpd(Name) ->
+listener(Name) ->
     Sup = meerkat_roles:find(Name, http_sup),
     [Pid] = [Pid || {{meerkat_http, _}, Pid, _, _} <- supervisor:which_children(Sup)],
     Pid.
@@ -513,7 +545,7 @@ the_relay_dies_alone(_Config) ->
     with_server(http(), fun(#{name := Name} = Server) ->
         Client = allocated(Server),
         History = meerkat_roles:find(Name, history),
-        Httpd = httpd(Name),
+        Listener = listener(Name),
         {os_pid, Pid} = erlang:port_info(meerkat_roles:find(Name, port), os_pid),
         _ = os:cmd("kill -9 " ++ integer_to_list(Pid)),
         Families = comes(fun() ->
@@ -523,7 +555,7 @@ the_relay_dies_alone(_Config) ->
             end
         end),
         turns_ready(Server),
-        ?assertEqual({History, Httpd}, {meerkat_roles:find(Name, history), httpd(Name)}),
+        ?assertEqual({History, Listener}, {meerkat_roles:find(Name, history), listener(Name)}),
         [?assert(exposition:value(Families, Metric, #{}) > 0)
          || Metric <- [<<"meerkat_relay_gap_seconds">>, <<"meerkat_relay_away_seconds_total">>]],
         ?assertEqual([1, 0], [exposition:value(Families,
@@ -532,22 +564,6 @@ the_relay_dies_alone(_Config) ->
                               || Outcome <- [<<"ok">>, <<"lost">>]]),
         ok = delete(Client)
     end).
-
-record_of_httpd(_Config) ->
-    doc("the record that httpd hands us is the one we were built with"),
-    Ours = fields(filename:join([code:lib_dir(meerkat), "src", "http", "meerkat_http.erl"])),
-    Theirs = fields(filename:join([code:lib_dir(inets), "include", "httpd.hrl"])),
-    [?assertEqual({Name, maps:get(Name, Theirs)}, {Name, maps:get(Name, Ours)})
-     || Name <- [mod, init_data]].
-
-fields(File) ->
-    {ok, Forms} = epp:parse_file(File, []),
-    maps:from_list([{Name, [field(Field) || Field <- Fields]}
-                    || {attribute, _, record, {Name, Fields}} <- Forms]).
-
-field({typed_record_field, Field, _}) -> field(Field);
-field({record_field, _, {atom, _, Name}}) -> Name;
-field({record_field, _, {atom, _, Name}, _}) -> Name.
 
 history_is_bounded(_Config) ->
     doc("an hour of samples every ten seconds, and not one more, however long it runs"),

@@ -11,6 +11,7 @@
          text_is_quoted/1, metrics/1, discovery/1, any_text_is_survived/1, command/1,
          quotes_are_taken_off/1, comments_behind_values/1, blanks_stand_for_equals_signs/1,
          switches_say_off/1, mapped_ranges_mean_no_ipv4/1, relays_from_where_it_listens/1,
+         single_addresses_are_opened_by_name/1,
          external_address_of_several/1, users_in_a_database/1, users_beside_a_secret/1,
          passwords_as_they_are/1, keys_without_a_realm/1, anybody_comes_in/1, threads/1,
          extra_listeners/1, marks_and_other_encodings/1, every_line_is_accounted_for/1,
@@ -246,6 +247,14 @@ mapped_ranges_mean_no_ipv4(Config) ->
     ?assertEqual(As, Allowed6),
     %% One that begins before the mapped ones and ends among them.
     {As, []} = Peers("denied", "::1-::ffff:1.2.3.4").
+
+%% An entry of one address opens an own address, which a network that holds it does not.
+single_addresses_are_opened_by_name(Config) ->
+    {_, [{1, Note}, {3, _}]} =
+        fragment(Config, ["allowed-peer-ip=192.0.2.7", "allowed-peer-ip=192.0.2.0-192.0.2.255",
+                          "allowed-peer-ip=2001:db8::7/128", "denied-peer-ip=192.0.2.9"]),
+    ?assertMatch({match, _}, re:run(Note, "allowed-peer-ip=192\\.0\\.2\\.7: .*an address of this "
+                                          "machine, but for ports that this server uses itself")).
 
 %% Where no address to relay from is said, it is those it listens on; a wildcard is none.
 relays_from_where_it_listens(Config) ->

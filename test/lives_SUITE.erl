@@ -13,6 +13,7 @@
          the_end_of_a_drain_in_a_foreign_tree/1,
          a_foreign_tree_reads_its_configuration_once/1,
          nothing_is_kept_without_who_would_start_it/1,
+         what_lasts_outlives_the_tables/1,
          http_comes_back_with_the_tables/1, http_comes_back_when_it_was_killed/1,
          a_user_is_found_without_asking_others/1, killed_allocations_leave_no_row/1,
          code_may_be_loaded_twice/1, systemd_hears_of_life_while_a_relay_is_replaced/1,
@@ -145,6 +146,23 @@ nothing_is_kept_without_who_would_start_it(_Config) ->
     eventually(fun() -> persistent_term:get({meerkat_registry, Name}, none) =:= none end).
 
 %%% What stands beside
+
+what_lasts_outlives_the_tables(_Config) ->
+    doc("the process that owns the tables is killed alone: the server is drained as it was, and "
+        "listens at the port that the system had given it; another specification knows nothing"),
+    Name = ?FUNCTION_NAME,
+    {ok, _} = meerkat:start_server(Name, config()),
+    Bound = meerkat_listening:bound(Name),
+    ok = meerkat:drain(Name),
+    Was = owner(Name),
+    true = exit(Was, kill),
+    eventually(fun() -> owner(Name) =/= Was andalso is_serving(Name) end),
+    ?assertMatch(#{draining := true}, meerkat:info(Name)),
+    ?assertEqual(Bound, meerkat_listening:bound(Name)),
+    ok = meerkat:stop_server(Name),
+    ?assertEqual([], meerkat_store:lasting(Name)),
+    {ok, _} = meerkat:start_server(Name, config()),
+    ?assertMatch(#{draining := false}, meerkat:info(Name)).
 
 http_comes_back_with_the_tables(_Config) ->
     doc("the process that owns the tables is killed: HTTP is there again, as the relay is"),

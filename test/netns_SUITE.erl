@@ -14,6 +14,7 @@
 -export([x12_tunnel_sources/1, x12_tunnel_peers/1, x22_spoofed_flood/1, x22_spoofed_flood_v6/1,
          x01_forbidden_targets/1, x01_forbidden_targets_v6/1, x08_directed_broadcast/1,
          x09_own_addresses/1, x09_own_addresses_v6/1, s15_multihomed/1, s15_multihomed_v6/1,
+         link_local_clients/1,
          nat_peer_outside/1, nat_clients_call_each_other/1]).
 
 -import(turn_kit, [doc/1, open/2, ask/2, request/2, challenged/1, call/3, allocate/1,
@@ -26,6 +27,8 @@
 -define(CLIENT6, {16#2a0a, 1, 0, 0, 0, 0, 0, 2}).
 -define(SERVER, {11, 0, 0, 1}).
 -define(SERVER6, {16#2a0a, 1, 0, 0, 0, 0, 0, 1}).
+-define(LINK_LOCAL, {16#fe80, 0, 0, 0, 0, 0, 0, 2}).
+-define(LINK_LOCAL_SERVER, {16#fe80, 0, 0, 0, 0, 0, 0, 1}).
 -define(RELAY, {12, 0, 0, 1}).
 -define(RELAY6, {16#2a0a, 2, 0, 0, 0, 0, 0, 1}).
 -define(TARGET, {12, 0, 0, 2}).
@@ -46,7 +49,7 @@ suite() -> [{timetrap, {seconds, 60}}].
 all() ->
     [x01_forbidden_targets, x01_forbidden_targets_v6, x08_directed_broadcast, x09_own_addresses,
      x09_own_addresses_v6, x12_tunnel_sources, x12_tunnel_peers, x22_spoofed_flood,
-     x22_spoofed_flood_v6, s15_multihomed, s15_multihomed_v6, nat_peer_outside,
+     x22_spoofed_flood_v6, s15_multihomed, s15_multihomed_v6, link_local_clients, nat_peer_outside,
      nat_clients_call_each_other].
 
 -spec init_per_suite(turn_kit:config()) -> turn_kit:config().
@@ -416,6 +419,22 @@ s15_multihomed_v6(Config) ->
     doc("the same with IPv6"),
     [asked_at(Config, ?CLIENT6, To, ?TARGET6, [?RAF6])
      || To <- [?SERVER6, {16#2a0a, 1, 0, 0, 0, 0, 0, 3}, ?RELAY6]].
+
+-spec link_local_clients(turn_kit:config()) -> _.
+link_local_clients(Config) ->
+    doc("a client by link-local addresses gets what its peers send, as data and by channel, of both "
+        "families: the interface is learnt from what it sends"),
+    [begin
+         Client = relayed(challenged(open(server(Config), #{netns => netns("routed", "client"),
+                                                            device => <<"c">>, ip => ?LINK_LOCAL,
+                                                            to => {?LINK_LOCAL_SERVER, ?PORT}})),
+                          Items),
+         Peer = peer(Target, #{netns => netns("routed", "target")}),
+         both_ways(Client, Peer),
+         success(call(Client, refresh, [])),
+         turn_kit:delete(Client),
+         [turn_kit:close(S) || S <- [Client, Peer]]
+     end || {Target, Items} <- [{?TARGET, []}, {?TARGET6, [?RAF6]}]].
 
 %% turn_kit takes nothing from anywhere but where it sends to.
 asked_at(Config, Ip, To, Target, Items) ->

@@ -18,12 +18,13 @@
          x44_who_a_username_is/1, x44_nobodys_expiries/1,
          x71_quota_of_an_address/1, x71_prefixes/1, x71_after_expiry/1,
          x71_after_508/1, x71_killed/1, x71_counter_killed/1, x71_relay_killed/1, x71_stampede/1,
-         x71_dual_is_one/1, x77_peers_are_bounded/1, x83_of_an_allocation/1, x83_of_a_user/1,
-         x83_of_all/1, x83_bucket_of_another_user/1]).
+         x71_dual_is_one/1, x73_reserved_ports_count/1, x73_reserved_ports_of_one_user/1,
+         x73_reservations_outlive_no_relay/1, x77_peers_are_bounded/1, x83_of_an_allocation/1,
+         x83_of_a_user/1, x83_of_all/1, x83_bucket_of_another_user/1]).
 
 -import(turn_kit, [doc/1, eventually/1, open/1, open/2, ask/2, await/2, request/2, challenged/1,
                    signed/3,
-                   call/3, call/4, allocated/1, allocated/3, allocate/1, delete/1,
+                   call/3, call/4, allocated/1, allocated/3, allocate/1, allocate/2, delete/1,
                    permit/2, bind/3, send/2, send_to/3, channel/3, fence/1, peer/0, peer/1,
                    peer_send/3, peer_next/1, peer_same/2, get/2, get_all/2, code/1, names/1,
                    success/1, expect/2, counter/2, with_server/2]).
@@ -282,14 +283,18 @@ process_of(#{server := #{name := Name}, here := Here}) ->
     [Session] = [S || #{session := S, client := C} <- meerkat:allocations(Name), C =:= Here],
     meerkat_alloc_table:pid(Name, Session).
 
+kill_relay(Name) ->
+    {os_pid, Program} = erlang:port_info(meerkat_roles:find(Name, port), os_pid),
+    [] = os:cmd("kill -9 " ++ integer_to_list(Program)),
+    ok.
+
 -spec x71_relay_killed(turn_kit:config()) -> _.
 x71_relay_killed(_Config) ->
     doc("allocations that outlive their relay program keep their places, and give them back when "
         "they end"),
     with_server(#{user_quota => 1}, fun(#{name := Name} = Server) ->
         Client = allocated(Server),
-        {os_pid, Program} = erlang:port_info(meerkat_roles:find(Name, port), os_pid),
-        [] = os:cmd("kill -9 " ++ integer_to_list(Program)),
+        ok = kill_relay(Name),
         eventually(fun() -> maps:get(relay_restarts, meerkat:info(Name)) =:= 1 end),
         ?assertEqual(1, count(Server, total)),
         ?assertEqual(486, code(allocate(fresh(Server)))),
@@ -326,6 +331,63 @@ x71_dual_is_one(_Config) ->
         expect(486, allocate(fresh(Server))),
         success(call(Client, refresh, [{lifetime, 0}, {requested_address_family, 1}])),
         success(allocate(fresh(Server)))
+    end).
+
+-spec x73_reserved_ports_count(turn_kit:config()) -> _.
+x73_reserved_ports_count(_Config) ->
+    doc("a port held in reserve counts as an allocation until it is redeemed: by its user, its "
+        "address, and in all"),
+    [with_server(Quota, fun(Server) ->
+         Client = allocated(Server),
+         Pair = fresh(Server),
+         expect(Code, allocate(Pair, [{even_port, true}])),
+         delete(Client),
+         Answer = success(allocate(Pair, [{even_port, true}])),
+         ?assertEqual(2, count(Server, total)),
+         expect(Code, allocate(Client)),
+         Next = fresh(Server),
+         success(allocate(Next, [{reservation_token, get(reservation_token, Answer)}])),
+         ?assertEqual([2, 2, 2], [count(Server, K) || K <- [total, {user, <<"alice">>},
+                                                            {source, <<127, 0, 0, 1>>}]]),
+         expect(Code, allocate(Client)),
+         [delete(C) || C <- [Pair, Next]],
+         ?assertEqual(0, count(Server, total))
+     end) || {Code, Quota} <- [{486, #{user_quota => 2}}, {508, #{total_quota => 2}},
+                               {486, #{max_allocations_per_address => 2}}]].
+
+-spec x73_reserved_ports_of_one_user(turn_kit:config()) -> _.
+x73_reserved_ports_of_one_user(_Config) ->
+    doc("ending each allocation that reserved a port makes no room for another: one user cannot "
+        "hold the ports of all; counted as well by a process that counts anew"),
+    with_server(#{user_quota => 4}, fun(#{name := Name} = Server) ->
+        Client = fresh(Server),
+        [begin
+             success(allocate(Client, [{even_port, true}])),
+             delete(Client)
+         end || _ <- lists:seq(1, 3)],
+        expect(486, allocate(Client, [{even_port, true}])),
+        Counting = meerkat_roles:find(Name, quota),
+        exit(Counting, kill),
+        eventually(fun() ->
+            not lists:member(meerkat_roles:find(Name, quota), [none, Counting])
+        end),
+        ?assertEqual([3, 3], [count(Server, K) || K <- [total, {user, <<"alice">>}]]),
+        expect(486, allocate(Client, [{even_port, true}])),
+        success(allocate(Client)),
+        expect(486, allocate(fresh(Server))),
+        success(allocate(fresh(Server, bob()), [{even_port, true}]))
+    end).
+
+-spec x73_reservations_outlive_no_relay(turn_kit:config()) -> _.
+x73_reservations_outlive_no_relay(_Config) ->
+    doc("a relay that dies holds no port any more, so none of them counts"),
+    with_server(#{user_quota => 2}, fun(#{name := Name} = Server) ->
+        Client = fresh(Server),
+        success(allocate(Client, [{even_port, true}])),
+        delete(Client),
+        ?assertEqual(1, count(Server, total)),
+        ok = kill_relay(Name),
+        eventually(fun() -> count(Server, total) =:= 0 end)
     end).
 
 -spec x77_peers_are_bounded(turn_kit:config()) -> _.

@@ -7,21 +7,24 @@
 
 -export([all/0, suite/0]).
 -export([every_refusal_has_a_line/1, hints_name_keys_there_are/1, notices_come_to_an_end/1,
-         strangers_take_no_line_of_users/1, phrases_only_where_signed/1, every_code_has_a_phrase/1,
+         a_site_behind_one_address_is_told/1, a_closed_port_is_told/1,
+         strangers_take_no_line_of_users/1,
+         phrases_only_where_signed/1, every_code_has_a_phrase/1,
          an_allocation_tells_its_refusals/1, the_last_are_kept/1, quotas_name_their_key/1,
          a_line_stays_one/1]).
 -export([authorize/2]).
 
--import(turn_kit, [open/1, open/2, ask/2, request/2, challenged/1, call/3, call/4, allocated/1,
-                   allocate/1, allocate/2, delete/1, permit/2, bind/3, peer/0, get/2, success/1,
-                   expect/2, with_server/2]).
+-import(turn_kit, [open/1, open/2, ask/2, send/2, request/2, challenged/1, signed/3, call/3, call/4,
+                   allocated/1, allocate/1, allocate/2, delete/1, permit/2, bind/3, peer/0, get/2,
+                   success/1, expect/2, with_server/2]).
 
 -define(V4, [#{local => {127, 0, 0, 1}, advertised => {127, 0, 0, 1}, min_port => 49152,
                max_port => 65535}]).
 
 all() ->
     [every_refusal_has_a_line, hints_name_keys_there_are, notices_come_to_an_end,
-     strangers_take_no_line_of_users, phrases_only_where_signed, every_code_has_a_phrase,
+     a_site_behind_one_address_is_told, a_closed_port_is_told, strangers_take_no_line_of_users,
+     phrases_only_where_signed, every_code_has_a_phrase,
      an_allocation_tells_its_refusals, the_last_are_kept, quotas_name_their_key, a_line_stays_one].
 
 suite() -> [{timetrap, {seconds, 90}}].
@@ -105,6 +108,48 @@ notices_come_to_an_end(_) ->
         Told = [L || L <- Lines, string:prefix(L, "403 for peer") =/= nomatch],
         ?assert(length(Told) >= 5, Told),
         ?assert(length(Told) < 8, Told)
+    end).
+
+a_site_behind_one_address_is_told(_) ->
+    [with_server(#{unauthenticated_rate => 1, unauthenticated_burst => 5, workers => 1},
+                 fun(Server) ->
+         Client = challenged(open(Server, #{user => <<"alice">>, password => <<"wrong">>})),
+         Lines = log_kit:logged(notice, fun() ->
+             asks_until_told(fun() -> send(Client, Request(Client)) end)
+         end),
+         ?assertMatch([_], [L || L <- Lines, re:run(L, Pattern) =/= nomatch], Lines)
+     end)
+     || {Why, Request} <-
+            [{"has used up its share of answers without credentials",
+              fun(_) -> request(allocate, []) end},
+             {"has sent too many requests with wrong credentials",
+              fun(Client) -> signed(Client, refresh, []) end}],
+        Pattern <- ["^no answer to 127\\.0\\.0\\.1:[0-9]+: its address " ++ Why
+                    ++ "; [1-9][0-9]* datagrams .* raise unauthenticated_rate "
+                       "\\(UNAUTHENTICATED_RATE\\)"]].
+
+%% Whether credentials were wrong the relay hears after the request has been answered.
+asks_until_told(Ask) ->
+    _ = [Ask() || _ <- lists:seq(1, 20)],
+    receive
+        {log, "no answer to " ++ _ = Line} -> self() ! {log, Line}
+    after 20 ->
+        asks_until_told(Ask)
+    end.
+
+a_closed_port_is_told(_) ->
+    with_server(#{workers => 1}, fun(#{port := Port} = Server) ->
+        Client = allocated(Server),
+        Own = {{127, 0, 0, 1}, Port},
+        _ = success(permit(Client, [Own])),
+        Lines = log_kit:logged(notice, fun() ->
+            turn_kit:send_to(Client, #{address => Own}, <<"never">>),
+            receive {log, "nothing is sent to peer " ++ _ = Line} -> self() ! {log, Line} end
+        end),
+        ?assertMatch([_], [L || L <- Lines,
+                                re:run(L, "^nothing is sent to peer 127\\.0\\.0\\.1:[0-9]+, ports "
+                                          "that this server uses itself; .* \\(1 datagrams")
+                                    =/= nomatch], Lines)
     end).
 
 strangers_take_no_line_of_users(_) ->

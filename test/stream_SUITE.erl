@@ -261,6 +261,7 @@ x94_slow_reader(Config) ->
     {#{relayed := OtherRelayed} = Other, OtherPeer} = pair(Config),
     ok = stream_kit:pause(connection(Client)),
     flood(Server, Peer, Relayed),
+    not_relayed(Name, Client),
     %% Bounded memory, and nobody else is hurt.
     {ok, #{queued := Queued}} = meerkat_relay:stats(Name),
     ?assert(Queued < 8 bsl 20),
@@ -279,6 +280,14 @@ x94_slow_reader(Config) ->
         drained(Client, iolist_to_binary(channel_data(<<"fresh">>)))
     end),
     [turn_kit:close(C) || C <- [Client, Other]].
+
+%% What is dropped in the queue counts as that, of its allocation too, and not as relayed.
+not_relayed(Name, #{here := Here}) ->
+    [Session] = [S || #{session := S, client := C} <- meerkat:allocations(Name), C =:= Here],
+    {ok, #{drops := Drops, peer_packets := Packets, peer_bytes := Bytes}} =
+        meerkat:allocation(Name, Session),
+    ?assert(lists:sum([maps:get(D, Drops, 0) || D <- [queue_full, queue_late]]) > 0),
+    ?assertEqual(Packets * 1204, Bytes).
 
 drained(#{socket := Socket} = Client) ->
     receive {udp, Socket, _, _, _} -> drained(Client) after 0 -> ok end.

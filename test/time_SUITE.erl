@@ -20,7 +20,7 @@
          k15_reservation_lapses_with_its_allocation/1, k16_each_permission_by_itself/1,
          k17_channel_without_permission/1, k17_permission_without_channel/1,
          m6_spent_ticket_lapses/1, x30_stale_nonce/1, x73_held_port_comes_back/1,
-         x78_traffic_keeps_nothing_alive/1,
+         x73_held_port_is_counted_no_longer/1, x78_traffic_keeps_nothing_alive/1,
          x81_next_user_of_a_5_tuple/1]).
 -export([nothing_of_it_ships/1]).
 
@@ -544,6 +544,20 @@ k17_permission_without_channel(Config) ->
                 in_time(?PERMISSION, Since, reached, fate(Client, Peer))
         end),
         dropped(Client, no_channel, stun_model:encode_channel(16#4000, <<"late">>))
+    end).
+
+-spec x73_held_port_is_counted_no_longer(turn_kit:config()) -> _.
+x73_held_port_is_counted_no_longer(Config) ->
+    doc("a port held in reserve counts for its user's quota for as long, and not for longer"),
+    flying(Config, #{user_quota => 2}, fun(#{name := Name} = Server) ->
+        Client = challenged(open(Server)),
+        User = {user, {default, <<"alice">>}},
+        [begin
+             until(fun() -> code(allocate(Client, [{even_port, true}])) =:= success end),
+             ?assertEqual(2, meerkat_quota:count(Name, User)),
+             turn_kit:delete(Client)
+         end || _ <- lists:seq(1, 3)],
+        until(fun() -> code(allocate(Client, [{even_port, true}])) =:= success end)
     end).
 
 -spec x78_traffic_keeps_nothing_alive(turn_kit:config()) -> _.

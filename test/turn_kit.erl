@@ -203,7 +203,8 @@ open(Server) -> open(Server, #{}).
 
 %% Options: user; password (default: that of a known user, else the secret); to (a listener's
 %% address, default the first one); family (v6: the first listener with an IPv6 address);
-%% ip, port (of the client); netns (the file of the network namespace it lives in).
+%% ip, port (of the client); netns (the file of the network namespace it lives in), device (the
+%% interface there, for link-local addresses).
 %% transport (tcp, tls: a connection of stream_kit, which takes these options too).
 -spec open(server(), map()) -> client().
 open(#{name := Name} = Server, #{transport := Transport} = Options) ->
@@ -254,6 +255,7 @@ socket(Ip, Port, Options) ->
 socket_options(Ip, Options) ->
     Family = case tuple_size(Ip) of 4 -> inet; 8 -> inet6 end,
     [binary, Family, {ip, Ip}, {active, true}, {recbuf, 1 bsl 20}]
+        ++ [{bind_to_device, Device} || #{device := Device} <- [Options]]
         ++ maps:to_list(maps:with([netns], Options)).
 
 -spec close(client() | peer()) -> ok.

@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/timex.h>
 
@@ -37,6 +38,16 @@ static void print_clock(FILE *out)
     fprintf(out, "{\"synchronized\":%s}\n", state < 0 ? "null" : kept ? "true" : "false");
 }
 
+/*
+ * The end of the node is read from the pipe, by a program that reads. One that hangs would live on and
+ * keep the ports from the next. What started us is erl_child_setup, which has one thread and ends
+ * with the node: the kernel goes by the thread that forked, so it must not be one of many.
+ */
+static void die_with_the_node(void)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 2 && strcmp(argv[1], "--dump-protocol") == 0) {
@@ -59,6 +70,7 @@ int main(int argc, char **argv)
      * end. */
     signal(SIGINT, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);
+    die_with_the_node();
     raise_descriptor_limit();
     return control_run(CONTROL_IN, CONTROL_OUT);
 }

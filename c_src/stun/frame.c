@@ -46,3 +46,30 @@ enum frame_verdict frame_next(const uint8_t *data, size_t len, uint16_t channel_
     *out = (struct frame){.len = message, .size = message + frame_padding(message)};
     return len < out->size ? FRAME_MORE : FRAME_WHOLE;
 }
+
+/* The length of the attribute DATA among those that begin in what is there; 0 without. */
+static size_t data_len(const uint8_t *message, size_t len)
+{
+    size_t at = STUN_HEADER_LEN;
+    while (at + STUN_ATTR_HEADER_LEN <= len) {
+        size_t value = load16(message + at + 2);
+        if (load16(message + at) == stun_attr_table[A_data].code)
+            return value;
+        at += STUN_ATTR_HEADER_LEN + value + frame_padding(value);
+    }
+    return 0;
+}
+
+bool frame_carries(const uint8_t *start, size_t len, struct frame_media *out)
+{
+    if (len >= CHANNEL_HEADER_LEN && stun_demux(start[0]) == DEMUX_CHANNEL) {
+        out->payload = load16(start + 2);
+        out->len = CHANNEL_HEADER_LEN + out->payload;
+        return true;
+    }
+    if (len < STUN_HEADER_LEN || load16(start) != (STUN_DATA | STUN_INDICATION << 4))
+        return false;
+    out->len = STUN_HEADER_LEN + (size_t)load16(start + 2);
+    out->payload = data_len(start, len);
+    return true;
+}

@@ -33,6 +33,16 @@ struct frame {
 enum frame_verdict frame_next(const uint8_t *data, size_t len, uint16_t channel_max,
                               struct frame *out);
 
+/* A peer's payload in a message to a client. */
+struct frame_media {
+    size_t len;     /* of the message */
+    size_t payload; /* of the peer's datagram */
+};
+
+/* What a message to a client carries from a peer, as ChannelData or a Data indication; by its first
+ * bytes, of which more than len are not looked at. False where it carries nothing. */
+bool frame_carries(const uint8_t *start, size_t len, struct frame_media *out);
+
 /* Bytes of padding a message of this length has on a stream. */
 static inline size_t frame_padding(size_t len)
 {

@@ -3,7 +3,7 @@
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
--define(CTL_TABLE_HASH, 16#fd6db0f544b143fd).
+-define(CTL_TABLE_HASH, 16#9ab7ac7e0844c1b6).
 
 %% {Name, Code, Way, [{Field, Type}]}
 -define(CTL_MESSAGES, [
@@ -108,6 +108,15 @@
         {flow, u64},
         {failed, u8},
         {packet, bytes}]},
+    {over_rate, 16#23, r2e, [
+        {client, addr},
+        {failures, u8},
+        {dropped, u64}]},
+    {closed_port, 16#24, r2e, [
+        {session, u64},
+        {peer, addr},
+        {dropped, u64},
+        {why, bytes}]},
     {answer_if, 16#22, e2r, [
         {flow, u64},
         {packet, bytes}]},
@@ -177,7 +186,12 @@
         {forbidden_peer, u64},
         {peer_family, u64},
         {truncated, u64},
-        {over_bandwidth, u64}]},
+        {over_bandwidth, u64},
+        {media_first, u64},
+        {queue_late, u64},
+        {queue_full, u64},
+        {send_queue_full, u64},
+        {send_failed, u64}]},
     {stats, 16#40, e2r, []},
     {stats_reply, 16#41, r2e, [
         {workers, u16},
@@ -211,7 +225,12 @@
         {forbidden_peer, u64},
         {peer_family, u64},
         {truncated, u64},
-        {over_bandwidth, u64}]},
+        {over_bandwidth, u64},
+        {media_first, u64},
+        {queue_late, u64},
+        {queue_full, u64},
+        {send_queue_full, u64},
+        {send_failed, u64}]},
     {sessions, 16#44, e2r, [
         {from, u64}]},
     {session_rows, 16#45, r2e, [
@@ -391,6 +410,16 @@
         "datagram longer than the receive buffer, or than one with a header more may be"},
     {over_bandwidth, drop,
         "datagram beyond the bandwidth limit of its allocation, user or server"},
+    {media_first, drop,
+        "payload for a TCP client that had no answer yet"},
+    {queue_late, drop,
+        "payload for a TCP client that waited too long to be of use"},
+    {queue_full, drop,
+        "payload for a TCP client of which too much waited"},
+    {send_queue_full, drop,
+        "datagram for which the kernel had no room: its queue or the socket's send buffer was full"},
+    {send_failed, drop,
+        "the kernel refused to send, or the way to the client is gone"},
     {erlang_behind, drop,
         "request not taken, for too many wait for Erlang already (the client sends it again)"},
     {request_too_long, drop,
@@ -401,20 +430,14 @@
         "answer to a stranger, or request after too many with wrong credentials: the source's share is used up"},
     {relayed_source, drop,
         "Allocate from a relayed address of this server"},
-    {queue_late, drop,
-        "payload for a TCP client that waited too long to be of use"},
-    {queue_full, drop,
-        "payload for a TCP client of which too much waited"},
-    {media_first, drop,
-        "payload for a TCP client that had no answer yet"},
     {carry_full, drop,
         "payload of a client that moved, for which the way to its worker had no room"},
-    {send_failed, drop,
-        "the kernel refused to send, or the way to the client is gone"},
     {receive_queue_full, drop,
         "datagram for which the socket's receive buffer had no room, or an empty one to a listener"},
     {no_buffers, drop,
-        "receive buffers ran out, and the receive was started again"}
+        "receive buffers ran out, and the receive was started again"},
+    {receive_failed, drop,
+        "a receive that the kernel failed, and that was started again"}
 ]).
 
 -define(CTL_UINT(V, Bits), is_integer(V), V >= 0, V < 1 bsl Bits).
@@ -656,6 +679,26 @@ put_fields(answer, Ref, #{flow := V_flow,
         V_flow:64,
         V_failed:8,
         (put_size(V_packet)):32>>, V_packet];
+put_fields(over_rate, Ref, #{client := V_client,
+        failures := V_failures,
+        dropped := V_dropped} = M) when map_size(M) =:= 3,
+        ?CTL_UINT(V_failures, 8),
+        ?CTL_UINT(V_dropped, 64) ->
+    [<<16#23, 0:24, Ref:32,
+        (put_addr(V_client))/binary,
+        V_failures:8,
+        V_dropped:64>>];
+put_fields(closed_port, Ref, #{session := V_session,
+        peer := V_peer,
+        dropped := V_dropped,
+        why := V_why} = M) when map_size(M) =:= 4,
+        ?CTL_UINT(V_session, 64),
+        ?CTL_UINT(V_dropped, 64) ->
+    [<<16#24, 0:24, Ref:32,
+        V_session:64,
+        (put_addr(V_peer))/binary,
+        V_dropped:64,
+        (put_size(V_why)):32>>, V_why];
 put_fields(answer_if, Ref, #{flow := V_flow,
         packet := V_packet} = M) when map_size(M) =:= 2,
         ?CTL_UINT(V_flow, 64) ->
@@ -800,7 +843,12 @@ put_fields(session_gone, Ref, #{session := V_session,
         forbidden_peer := V_forbidden_peer,
         peer_family := V_peer_family,
         truncated := V_truncated,
-        over_bandwidth := V_over_bandwidth} = M) when map_size(M) =:= 15,
+        over_bandwidth := V_over_bandwidth,
+        media_first := V_media_first,
+        queue_late := V_queue_late,
+        queue_full := V_queue_full,
+        send_queue_full := V_send_queue_full,
+        send_failed := V_send_failed} = M) when map_size(M) =:= 20,
         ?CTL_UINT(V_session, 64),
         ?CTL_UINT(V_reason, 8),
         ?CTL_UINT(V_client_packets, 64),
@@ -815,7 +863,12 @@ put_fields(session_gone, Ref, #{session := V_session,
         ?CTL_UINT(V_forbidden_peer, 64),
         ?CTL_UINT(V_peer_family, 64),
         ?CTL_UINT(V_truncated, 64),
-        ?CTL_UINT(V_over_bandwidth, 64) ->
+        ?CTL_UINT(V_over_bandwidth, 64),
+        ?CTL_UINT(V_media_first, 64),
+        ?CTL_UINT(V_queue_late, 64),
+        ?CTL_UINT(V_queue_full, 64),
+        ?CTL_UINT(V_send_queue_full, 64),
+        ?CTL_UINT(V_send_failed, 64) ->
     [<<16#36, 0:24, Ref:32,
         V_session:64,
         V_reason:8,
@@ -831,7 +884,12 @@ put_fields(session_gone, Ref, #{session := V_session,
         V_forbidden_peer:64,
         V_peer_family:64,
         V_truncated:64,
-        V_over_bandwidth:64>>];
+        V_over_bandwidth:64,
+        V_media_first:64,
+        V_queue_late:64,
+        V_queue_full:64,
+        V_send_queue_full:64,
+        V_send_failed:64>>];
 put_fields(stats, Ref, #{} = M) when map_size(M) =:= 0 ->
     [<<16#40, 0:24, Ref:32>>];
 put_fields(stats_reply, Ref, #{workers := V_workers,
@@ -894,7 +952,12 @@ put_fields(session_stats, Ref, #{session := V_session,
         forbidden_peer := V_forbidden_peer,
         peer_family := V_peer_family,
         truncated := V_truncated,
-        over_bandwidth := V_over_bandwidth} = M) when map_size(M) =:= 14,
+        over_bandwidth := V_over_bandwidth,
+        media_first := V_media_first,
+        queue_late := V_queue_late,
+        queue_full := V_queue_full,
+        send_queue_full := V_send_queue_full,
+        send_failed := V_send_failed} = M) when map_size(M) =:= 19,
         ?CTL_UINT(V_session, 64),
         ?CTL_UINT(V_client_packets, 64),
         ?CTL_UINT(V_client_bytes, 64),
@@ -908,7 +971,12 @@ put_fields(session_stats, Ref, #{session := V_session,
         ?CTL_UINT(V_forbidden_peer, 64),
         ?CTL_UINT(V_peer_family, 64),
         ?CTL_UINT(V_truncated, 64),
-        ?CTL_UINT(V_over_bandwidth, 64) ->
+        ?CTL_UINT(V_over_bandwidth, 64),
+        ?CTL_UINT(V_media_first, 64),
+        ?CTL_UINT(V_queue_late, 64),
+        ?CTL_UINT(V_queue_full, 64),
+        ?CTL_UINT(V_send_queue_full, 64),
+        ?CTL_UINT(V_send_failed, 64) ->
     [<<16#43, 0:24, Ref:32,
         V_session:64,
         V_client_packets:64,
@@ -923,7 +991,12 @@ put_fields(session_stats, Ref, #{session := V_session,
         V_forbidden_peer:64,
         V_peer_family:64,
         V_truncated:64,
-        V_over_bandwidth:64>>];
+        V_over_bandwidth:64,
+        V_media_first:64,
+        V_queue_late:64,
+        V_queue_full:64,
+        V_send_queue_full:64,
+        V_send_failed:64>>];
 put_fields(sessions, Ref, #{from := V_from} = M) when map_size(M) =:= 1,
         ?CTL_UINT(V_from, 64) ->
     [<<16#44, 0:24, Ref:32,
@@ -1114,6 +1187,22 @@ get_fields(16#21, <<V_flow:64,
     {answer, #{flow => V_flow,
         failed => V_failed,
         packet => V_packet}};
+get_fields(16#23, <<Rest_client/binary>>) ->
+    case get_addr(Rest_client) of {V_client, <<V_failures:8,
+        V_dropped:64>>} ->
+    {over_rate, #{client => V_client,
+        failures => V_failures,
+        dropped => V_dropped}};
+    _ -> error end;
+get_fields(16#24, <<V_session:64,
+        Rest_peer/binary>>) ->
+    case get_addr(Rest_peer) of {V_peer, <<V_dropped:64,
+        L_why:32, V_why:L_why/binary>>} ->
+    {closed_port, #{session => V_session,
+        peer => V_peer,
+        dropped => V_dropped,
+        why => V_why}};
+    _ -> error end;
 get_fields(16#22, <<V_flow:64,
         L_packet:32, V_packet:L_packet/binary>>) ->
     {answer_if, #{flow => V_flow,
@@ -1231,7 +1320,12 @@ get_fields(16#36, <<V_session:64,
         V_forbidden_peer:64,
         V_peer_family:64,
         V_truncated:64,
-        V_over_bandwidth:64>>) ->
+        V_over_bandwidth:64,
+        V_media_first:64,
+        V_queue_late:64,
+        V_queue_full:64,
+        V_send_queue_full:64,
+        V_send_failed:64>>) ->
     {session_gone, #{session => V_session,
         reason => V_reason,
         client_packets => V_client_packets,
@@ -1246,7 +1340,12 @@ get_fields(16#36, <<V_session:64,
         forbidden_peer => V_forbidden_peer,
         peer_family => V_peer_family,
         truncated => V_truncated,
-        over_bandwidth => V_over_bandwidth}};
+        over_bandwidth => V_over_bandwidth,
+        media_first => V_media_first,
+        queue_late => V_queue_late,
+        queue_full => V_queue_full,
+        send_queue_full => V_send_queue_full,
+        send_failed => V_send_failed}};
 get_fields(16#40, <<>>) ->
     {stats, #{}};
 get_fields(16#41, <<V_workers:16,
@@ -1294,7 +1393,12 @@ get_fields(16#43, <<V_session:64,
         V_forbidden_peer:64,
         V_peer_family:64,
         V_truncated:64,
-        V_over_bandwidth:64>>) ->
+        V_over_bandwidth:64,
+        V_media_first:64,
+        V_queue_late:64,
+        V_queue_full:64,
+        V_send_queue_full:64,
+        V_send_failed:64>>) ->
     {session_stats, #{session => V_session,
         client_packets => V_client_packets,
         client_bytes => V_client_bytes,
@@ -1308,7 +1412,12 @@ get_fields(16#43, <<V_session:64,
         forbidden_peer => V_forbidden_peer,
         peer_family => V_peer_family,
         truncated => V_truncated,
-        over_bandwidth => V_over_bandwidth}};
+        over_bandwidth => V_over_bandwidth,
+        media_first => V_media_first,
+        queue_late => V_queue_late,
+        queue_full => V_queue_full,
+        send_queue_full => V_send_queue_full,
+        send_failed => V_send_failed}};
 get_fields(16#44, <<V_from:64>>) ->
     {sessions, #{from => V_from}};
 get_fields(16#45, <<V_next:64,

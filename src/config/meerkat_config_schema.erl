@@ -233,7 +233,8 @@ rows() ->
             "Of a time-limited username `expiry:name` only the name counts: all credentials of a "
             "user share one quota, and so do all users of a service that gives everybody the same "
             "name. An expiry without a name, as prosody gives, counts for its source address "
-            "(IPv4) or /64 network (IPv6)."),
+            "(IPv4) or /64 network (IPv6). A port held in reserve (EVEN-PORT, half a minute) "
+            "counts as one more allocation, here and in the other quotas."),
         row(max_allocations_per_address, {integer, 0, 131072}, 0,
             ["MAX_ALLOCATIONS_PER_ADDRESS"], yes, [{quota, source}],
             "Most allocations from one source address (IPv4) or /64 network (IPv6), of all its "

@@ -16,7 +16,15 @@ networks(Key, Entries) ->
             || {Line, Text} <- meerkat_import_lines:all(Key, Entries)],
     {[{Line, meerkat_text:network(Network)} || {Line, _, {ok, Networks}} <- Read,
                                                Network <- Networks],
-     [{Line, [Key, note(Result, Text)]} || {Line, Text, Result} <- Read, is_atom(Result)]}.
+     [{Line, [Key, note(Result, Text)]} || {Line, Text, Result} <- Read, is_atom(Result)]
+         ++ [{Line, [Key, "=", meerkat_text:ip(Ip), alone()]}
+             || Key =:= <<"allowed-peer-ip">>, {Line, _, {ok, [{Ip, Bits}]}} <- Read,
+                Bits =:= (case tuple_size(Ip) of 4 -> 32; 8 -> 128 end)]}.
+
+%% By its own name an address of this machine is opened too (meerkat_policy).
+alone() ->
+    ": one address by its own name is open also where it is an address of this machine, but for "
+    "ports that this server uses itself; ADDRESS:FIRST-LAST opens these ports alone".
 
 note(mapped, _) ->
     ": no peer is reached by an IPv4-mapped IPv6 address (::ffff:0:0/96) here, whatever the rules "

@@ -13,6 +13,8 @@
                       other := undefined | {inet:ip_address(), inet:port_number()},
                       %% `none`, or a hash of those it shows TLS clients.
                       certificates := none | non_neg_integer(),
+                      %% Where one is that is known already: the system may have chosen the port.
+                      at => {inet:ip_address(), inet:port_number()},
                       %% Half of `any`: the machine may lack the family.
                       optional := boolean()}.
 -type relay() :: #{pool := pos_integer(),
@@ -31,6 +33,7 @@
                       %% Of strangers, and of users.
                       refusals := meerkat_refusal_log:refusals(),
                       denials := meerkat_refusal_log:refusals(),
+                      notices := meerkat_refusal_log:refusals(),
                       shortages := meerkat_shortage:shortages(),
                       limits := meerkat_alloc_core:limits(),
                       listeners := [listener()],
@@ -197,9 +200,9 @@ settings(Name, Config, IsDrawn, Kept) ->
       realms := RealmsBefore, relays := RelaysBefore, retired := Retired,
       retired_listeners := RetiredListeners,
       last_listener := LastListener, last_pool := LastPool} = Kept,
-    {Listeners, Listener} = numbered(id, [transport, local], listeners(Config, Realm),
+    {Listeners, Listener} = numbered(id, fun is_same_listener/2, listeners(Config, Realm),
                                      ListenersBefore ++ RetiredListeners, LastListener),
-    {Relays, Pool} = numbered(pool, [local, advertised, min_port, max_port],
+    {Relays, Pool} = numbered(pool, fun is_same_relay/2,
                               maps:get(relays, Config), RelaysBefore ++ Retired, LastPool),
     Limits = limits(Config, TicketKey, Relays),
     (as_they_are(Config))#{
@@ -210,6 +213,7 @@ settings(Name, Config, IsDrawn, Kept) ->
       failures => meerkat_auth_failures:new(maps:get(failed_authentication_rate, Config)),
       refusals => meerkat_refusal_log:new(),
       denials => meerkat_refusal_log:new(),
+      notices => meerkat_refusal_log:new(),
       shortages => meerkat_shortage:new(),
       limits => Limits,
       listeners => Listeners,
@@ -376,15 +380,26 @@ prepared_listener(#{realm := Realm} = Listener) -> Listener#{realm := prepared_t
 prepared_listener(Listener) -> Listener.
 
 %% What is the same in all of Keys as one there was keeps its number; others get new ones.
-numbered(Field, Keys, Wanted, Known, Last) ->
+numbered(Field, IsSame, Wanted, Known, Last) ->
     {Numbered, {_, Next}} = lists:mapfoldl(
         fun(Item, {Free, N}) ->
-            case [K || K <- Free, maps:with(Keys, K) =:= maps:with(Keys, Item)] of
+            case [K || K <- Free, IsSame(K, Item)] of
                 [#{Field := Number} = Same | _] -> {Item#{Field => Number}, {Free -- [Same], N}};
                 [] -> {Item#{Field => N + 1}, {Free, N + 1}}
             end
         end, {Known, Last}, Wanted),
     {Numbered, Next}.
+
+%% One whose port the system chose is the same by that port's number too: nobody else could have it.
+is_same_listener(#{transport := Transport, local := Local} = Known,
+                 #{transport := Transport, local := Wanted}) ->
+    Local =:= Wanted orelse maps:get(at, Known, Local) =:= Wanted;
+is_same_listener(_Known, _Wanted) ->
+    false.
+
+is_same_relay(Known, Wanted) ->
+    Keys = [local, advertised, min_port, max_port],
+    maps:with(Keys, Known) =:= maps:with(Keys, Wanted).
 
 %% By their numbers: what else there is of a listener may have changed.
 without(Listeners, Known) ->

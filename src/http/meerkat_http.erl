@@ -1,41 +1,37 @@
-%% The HTTP listener of a server: OTP's httpd with nothing of it but the parsing. Each connection
-%% carries one request, GET or HEAD, without a body, and has seconds for it. What is answered is
-%% meerkat_http_api's; here are limits and the headers that every answer has.
+%% The HTTP listener of a server, and room for its connections: so many from one source, so many in
+%% all. Whoever comes when there is no more room gets in, and another gives way: of the source that
+%% has most connections the one that has waited longest without a request, or, where all have sent
+%% theirs, the oldest. So nobody keeps /health and /ready from those who ask for them, and who asks
+%% at once is not the one that gives way.
 -module(meerkat_http).
+-behaviour(gen_server).
 
 -include_lib("kernel/include/logger.hrl").
 
 -export([start_link/2, address/1, bound/2, forget/2, try_address/1]).
-%% httpd calls these.
--export([do/1, response_default_headers/0]).
-
-%% httpd.hrl of inets, which need not be there to build this; http_SUITE compares the two.
--record(init_data, {peername :: {inet:port_number(), string()},
-                    sockname :: {inet:port_number(), string()},
-                    resolve :: string()}).
--record(mod, {init_data :: #init_data{},
-              data = [] :: [term()],
-              socket_type = ip_comm :: atom(),
-              socket :: term(),
-              config_db :: ets:table(),
-              method :: string(),
-              absolute_uri = [] :: string(),
-              request_uri :: string(),
-              http_version :: string(),
-              request_line :: string(),
-              parsed_header = [] :: [{string(), string()}],
-              entity_body :: term(),
-              connection :: boolean()}).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
+-export([accept/2]).    % by its full name, so that the code may be replaced
 
 -type address() :: {inet:ip_address(), inet:port_number()}.
+-type source() :: meerkat_prefix:source().
 
--define(MAX_CLIENTS, 100).
--define(MAX_URI, 2048).
--define(MAX_HEADERS, 8192).
-%% A request that is not here after so many seconds, or comes at less than so many bytes per
-%% second after the first three, is not waited for.
--define(PATIENCE_S, 10).
--define(BYTES_PER_S, 100).
+-record(connection, {
+    number :: pos_integer(),        % in the order they came
+    source :: source(),
+    asked = false :: boolean()      % its request is here
+}).
+-record(state, {
+    name :: atom(),
+    socket :: gen_tcp:socket(),
+    last = 0 :: non_neg_integer(),
+    connections = #{} :: #{pid() => #connection{}}
+}).
+
+-define(MAX_CONNECTIONS, 256).
+-define(MAX_OF_A_SOURCE, 64).
+-define(SEND_MS, 5000).
+-define(ACCEPT_MS, 1000).
+-define(AGAIN_MS, 100).
 -define(BIND_AGAIN, 60).
 -define(BIND_AGAIN_MS, 100).
 
@@ -44,23 +40,9 @@
 -spec start_link(Name :: atom(), Wanted :: address()) ->
     {ok, pid()} | {error, {shutdown, string()}}.
 start_link(Name, Wanted) ->
-    {Address, Tries} = case bound(Name, Wanted) of
-        none -> {Wanted, 0};
-        Before -> {Before, ?BIND_AGAIN}
-    end,
-    case listen(Name, Address, Tries) of
-        {ok, Pid, Bound} ->
-            ok = meerkat_store:put(Name, ?MODULE, Wanted, Bound),
-            #{http := #{token := Token}} = meerkat_registry:settings(Name),
-            ?LOG_NOTICE("serving HTTP on http://~ts/~ts",
-                        [meerkat_text:address(Bound),
-                         case Token() of
-                             undefined -> ", without /credentials: http_token is not set";
-                             _ -> ""
-                         end]),
-            {ok, Pid};
-        {error, {_, Sentence}} ->
-            {error, {shutdown, Sentence}}
+    case gen_server:start_link(?MODULE, {Name, Wanted}, []) of
+        {ok, Pid} -> {ok, Pid};
+        {error, {shutdown, Sentence}} -> {error, {shutdown, Sentence}}
     end.
 
 %% Where a server serves HTTP, if it does.
@@ -80,112 +62,167 @@ forget(Name, Wanted) ->
     meerkat_store:delete(Name, ?MODULE, Wanted).
 
 %% Could one listen here? Why not is a reason and a sentence.
--spec try_address(address()) -> ok | {error, {inet:posix() | no_inets, string()}}.
-try_address({Ip, Port} = Address) ->
-    Options = [family(Ip), {ip, Ip}, {reuseaddr, true}],
-    case {code:ensure_loaded(httpd), gen_tcp:listen(Port, Options)} of
-        {{module, _}, {ok, Probe}} ->
-            gen_tcp:close(Probe);
-        {{module, _}, {error, Reason}} ->
-            {error, {Reason, cannot(Address, inet:format_error(Reason))}};
-        {{error, _}, _} ->
-            {error, {no_inets, cannot(Address, "it needs the Erlang application inets (Debian: "
-                                               "erlang-inets)")}}
+-spec try_address(address()) -> ok | {error, {inet:posix(), string()}}.
+try_address(Address) ->
+    case listen(Address) of
+        {ok, Probe} -> gen_tcp:close(Probe);
+        {error, Why} -> {error, Why}
     end.
 
-cannot(Address, Why) ->
-    lists:flatten(["cannot serve HTTP on ", meerkat_text:address(Address), ": ", Why]).
+-spec init({atom(), address()}) -> {ok, #state{}} | {stop, {shutdown, string()}}.
+init({Name, Wanted}) ->
+    _ = process_flag(trap_exit, true),
+    %% What was killed at this address may be in the way for a while yet.
+    {Address, Tries} = case bound(Name, Wanted) of
+        none -> {Wanted, 0};
+        Before -> {Before, ?BIND_AGAIN}
+    end,
+    case listen(Address, Tries) of
+        {ok, Socket} ->
+            {ok, Port} = inet:port(Socket),
+            Bound = setelement(2, Address, Port),
+            ok = meerkat_store:put(Name, ?MODULE, Wanted, Bound),
+            told(Name, Bound),
+            Self = self(),
+            _ = spawn_link(fun() -> accept(Socket, Self) end),
+            {ok, #state{name = Name, socket = Socket}};
+        {error, {_, Sentence}} ->
+            {stop, {shutdown, Sentence}}
+    end.
 
-%% What was killed at this address may be in the way for a while yet: its port, its name, and
-%% connections that httpd waits for.
-listen(Name, Address, Tries) ->
-    case tried(Name, Address) of
+told(Name, Address) ->
+    #{http := #{token := Token}} = meerkat_registry:settings(Name),
+    ?LOG_NOTICE("serving HTTP on http://~ts/~ts",
+                [meerkat_text:address(Address),
+                 case Token() of
+                     undefined -> ", without /credentials: http_token is not set";
+                     _ -> ""
+                 end]).
+
+listen(Address, Tries) ->
+    case listen(Address) of
         {error, _} when Tries > 0 ->
             receive after ?BIND_AGAIN_MS -> ok end,
-            listen(Name, Address, Tries - 1);
+            listen(Address, Tries - 1);
         Outcome ->
             Outcome
     end.
 
-%% httpd says at length what is wrong with an address that is taken, so this is tried before it is.
-tried(Name, Address) ->
-    case try_address(Address) of
-        ok -> httpd(Name, Address);
-        {error, Why} -> {error, Why}
-    end.
-
-httpd(Name, {Ip, Port} = Address) ->
-    case inets:start(httpd, options(Name, Ip, Port), stand_alone) of
-        {ok, Pid} ->
-            [{{httpd_instance_sup, _, Bound, _}, _, _, _}] = supervisor:which_children(Pid),
-            {ok, Pid, {Ip, Bound}};
+listen({Ip, Port} = Address) ->
+    Options = [binary, family(Ip), {ip, Ip}, {active, false}, {reuseaddr, true}, {nodelay, true},
+               {backlog, ?MAX_CONNECTIONS}, {send_timeout, ?SEND_MS}, {send_timeout_close, true}],
+    case gen_tcp:listen(Port, Options) of
+        {ok, Socket} ->
+            {ok, Socket};
         {error, Reason} ->
-            {error, {httpd, cannot(Address, io_lib:format("~tp", [Reason]))}}
+            Sentence = ["cannot serve HTTP on ", meerkat_text:address(Address), ": ",
+                        inet:format_error(Reason)],
+            {error, {Reason, lists:flatten(Sentence)}}
     end.
-
-%% The two directories httpd insists on; no module of it looks there.
-options(Name, Ip, Port) ->
-    [{bind_address, Ip}, {port, Port}, {ipfamily, family(Ip)},
-     {server_name, "meerkat"}, {server_root, "/"}, {document_root, "/"},
-     {modules, [?MODULE]}, {customize, ?MODULE}, {server_tokens, none},
-     {max_clients, ?MAX_CLIENTS}, {max_uri_size, ?MAX_URI}, {max_header_size, ?MAX_HEADERS},
-     {max_body_size, 1}, {max_content_length, 1},
-     {keep_alive, false},
-     {minimum_bytes_per_second, ?BYTES_PER_S},
-     {meerkat, Name}].
 
 family(Ip) when tuple_size(Ip) =:= 4 -> inet;
 family(_Ip) -> inet6.
 
-%% For each answer, httpd's own errors too.
--spec response_default_headers() -> [{string(), string()}].
-response_default_headers() ->
-    [{"cache-control", "no-store"},
-     {"x-content-type-options", "nosniff"},
-     {"x-frame-options", "DENY"},
-     {"referrer-policy", "no-referrer"},
-     {"content-security-policy",
-      "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-      "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"}].
+%%% Connections
 
-%% One request. A fault of ours costs its client an answer, and the log gets no more of the request
-%% than where it went: a query may hold a token.
--spec do(#mod{}) -> {break, [{response, {response, [{atom(), term()}], iodata()}}]}.
-do(#mod{method = Method, parsed_header = Headers, config_db = Db,
-        request_uri = Uri, init_data = #init_data{peername = {_, Peer}}}) ->
-    {Path, Query} = split(Uri),
-    Request = #{method => Method, path => Path, query => Query, headers => Headers,
-                peer => ip(Peer)},
-    {Code, More, Body} =
-        try
-            meerkat_http_api:handle(httpd_util:lookup(Db, meerkat), Request)
-        catch
-            Class:Reason:Stack ->
-                complain(Path, Class, Reason, Stack),
-                {500, [{content_type, "text/plain"}], <<"something is wrong here\n">>}
-        end,
-    Sent = case Method of "HEAD" -> <<>>; _ -> Body end,
-    Head = [{code, Code}, {content_length, integer_to_list(byte_size(Body))} | More],
-    {break, [{response, {response, Head, Sent}}]}.
-
-complain(Path, Class, Reason, Stack) ->
-    Where = [{M, F, proplists:get_value(line, Info)} || {M, F, _, Info} <- lists:sublist(Stack, 8)],
-    ?LOG_ERROR("no answer to an HTTP request for ~ts: ~tp ~tp in ~tp",
-               [meerkat_text:escape(Path), Class, meerkat_crash:reason(Reason), Where]).
-
-%% A query that cannot be read counts as an empty one.
-split(Uri) ->
-    case string:split(unicode:characters_to_binary(Uri, latin1), "?") of
-        [Path] -> {Path, []};
-        [Path, Text] ->
-            case uri_string:dissect_query(Text) of
-                Query when is_list(Query) -> {Path, [Pair || {_, V} = Pair <- Query, is_binary(V)]};
-                {error, _, _} -> {Path, []}
-            end
+%% One is taken after the other has its place, so the system holds up those that come too fast.
+-spec accept(gen_tcp:socket(), Listener :: pid()) -> ok.
+accept(Socket, Listener) ->
+    case gen_tcp:accept(Socket, ?ACCEPT_MS) of
+        {ok, Connection} ->
+            ok = case inet:peername(Connection) of
+                {ok, {Ip, _}} ->
+                    {ok, Pid} = gen_server:call(Listener, {place, Connection, Ip}, infinity),
+                    hand_over(Connection, Pid);
+                {error, _} ->
+                    gen_tcp:close(Connection)
+            end,
+            ?MODULE:accept(Socket, Listener);
+        {error, closed} ->
+            ok;
+        {error, timeout} ->
+            ?MODULE:accept(Socket, Listener);
+        {error, _Passing} ->    % no descriptor, or the client is gone already
+            receive after ?AGAIN_MS -> ?MODULE:accept(Socket, Listener) end
     end.
 
-ip(Peer) ->
-    case inet:parse_address(Peer) of
-        {ok, Ip} -> Ip;
-        {error, _} -> {0, 0, 0, 0}
+%% It may have had to give way by now.
+hand_over(Connection, Pid) ->
+    case gen_tcp:controlling_process(Connection, Pid) of
+        ok ->
+            Pid ! {serve, Connection},
+            ok;
+        {error, _} ->
+            gen_tcp:close(Connection)
     end.
+
+-spec handle_call(term(), gen_server:from(), #state{}) -> {reply, {ok, pid()}, #state{}}.
+handle_call({place, Socket, Peer}, _From, #state{name = Name, last = Last} = State) ->
+    Ip = as_ipv4(Peer),
+    Source = meerkat_prefix:source(Ip),
+    #state{connections = Others} = make_room(Source, State),
+    Self = self(),
+    Asked = fun(Pid) -> gen_server:cast(Self, {asked, Pid}) end,
+    Pid = meerkat_http_conn:start_link(Name, Socket, Ip, Asked),
+    Connection = #connection{number = Last + 1, source = Source},
+    {reply, {ok, Pid}, State#state{last = Last + 1, connections = Others#{Pid => Connection}}}.
+
+-spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
+handle_cast({asked, Pid}, #state{connections = Connections} = State) ->
+    case Connections of
+        #{Pid := Connection} ->
+            Asked = Connections#{Pid := Connection#connection{asked = true}},
+            {noreply, State#state{connections = Asked}};
+        #{} ->
+            {noreply, State}
+    end;
+handle_cast(_Request, State) ->
+    {noreply, State}.
+
+-spec handle_info(term(), #state{}) -> {noreply, #state{}} | {stop, term(), #state{}}.
+handle_info({'EXIT', Pid, Reason}, #state{connections = Connections} = State) ->
+    case Connections of
+        #{Pid := _} -> {noreply, State#state{connections = maps:remove(Pid, Connections)}};
+        #{} when Reason =:= killed; Reason =:= normal -> {noreply, State};
+        #{} -> {stop, Reason, State}
+    end;
+handle_info(_Other, State) ->
+    {noreply, State}.
+
+%% Who has asked gets an answer yet.
+-spec terminate(term(), #state{}) -> ok.
+terminate(_Reason, #state{socket = Socket, connections = Connections}) ->
+    ok = gen_tcp:close(Socket),
+    maps:foreach(fun(Pid, #connection{asked = Asked}) ->
+        true = unlink(Pid),
+        Asked orelse exit(Pid, kill)
+    end, Connections).
+
+%% Of a socket for both families.
+as_ipv4({0, 0, 0, 0, 0, 16#ffff, High, Low}) ->
+    {High bsr 8, High band 255, Low bsr 8, Low band 255};
+as_ipv4(Ip) ->
+    Ip.
+
+make_room(Source, #state{connections = Connections} = State) ->
+    Counts = maps:fold(fun(_, #connection{source = S}, Counts) ->
+        maps:update_with(S, fun(N) -> N + 1 end, 1, Counts)
+    end, #{}, Connections),
+    case maps:get(Source, Counts, 0) of
+        Many when Many >= ?MAX_OF_A_SOURCE -> give_way(Source, State);
+        _ when map_size(Connections) >= ?MAX_CONNECTIONS -> give_way(greediest(Counts), State);
+        _ -> State
+    end.
+
+greediest(Counts) ->
+    {_, Source} = lists:max([{N, S} || {S, N} <- maps:to_list(Counts)]),
+    Source.
+
+%% Those that have not asked come before those that have, and then the older ones.
+give_way(Source, #state{connections = Connections} = State) ->
+    {_, _, Pid} = lists:min([{Asked, Number, Pid}
+                             || {Pid, #connection{source = S, number = Number, asked = Asked}}
+                                    <- maps:to_list(Connections),
+                                S =:= Source]),
+    true = exit(Pid, kill),
+    State#state{connections = maps:remove(Pid, Connections)}.

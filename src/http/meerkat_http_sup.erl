@@ -51,8 +51,7 @@ init(Name) ->
            listener(Name, Listen)]}}.
 
 listener(Name, Listen) ->
-    #{id => {meerkat_http, Listen}, start => {meerkat_http, start_link, [Name, Listen]},
-      type => supervisor}.
+    #{id => {meerkat_http, Listen}, start => {meerkat_http, start_link, [Name, Listen]}}.
 
 %%% Another address
 

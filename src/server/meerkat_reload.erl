@@ -39,7 +39,7 @@ renewed(Name, Fun) ->
 
 renew(Name, Config) ->
     Old = in_use(Name, meerkat_registry:settings(Name)),
-    case meerkat_settings:renew(Config, Old) of
+    case meerkat_settings:renew(Config, with_places(Name, Old)) of
         {ok, New} -> put_in_force(Name, New, Old);
         {error, Sentence} -> {error, Sentence}
     end.
@@ -54,6 +54,17 @@ in_use(Name, #{retired := [_ | _] = Retired} = Settings) ->
     end;
 in_use(_Name, Settings) ->
     Settings.
+
+%% Listeners that are, and that were, with where.
+with_places(Name, #{listeners := Listeners, retired_listeners := Retired} = Settings) ->
+    Places = maps:merge(meerkat_listening:retired(Name), meerkat_listening:bound(Name)),
+    At = fun(#{id := Id} = L) ->
+        case Places of
+            #{Id := Place} -> L#{at => Place};
+            #{} -> L
+        end
+    end,
+    Settings#{listeners := lists:map(At, Listeners), retired_listeners := lists:map(At, Retired)}.
 
 %% The settings are put in force first, so that a relay that is just being started uses them. Then
 %% HTTP and XMPP prepare (meerkat_beside), and a running relay is told step by step. If it refuses

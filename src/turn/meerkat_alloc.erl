@@ -276,8 +276,9 @@ effect(forget, #data{name = Name, session = Session} = Data) ->
     ok = forget(Data),
     ok = meerkat_quota:release(Name, Session),
     Data#data{keys = []};
-effect({hold, Token, Family}, #data{name = Name, job = Job} = Data) ->
+effect({hold, Token, Family}, #data{name = Name, session = Session, job = Job} = Data) ->
     #{request := Request} = Job,
+    ok = meerkat_quota:hold(Name, Session, Token),
     ok = meerkat_reservations:hold(Name, Token, meerkat_alloc_request:holder(Request), Family),
     Data;
 effect({release, Token}, #data{name = Name} = Data) ->

@@ -1,11 +1,14 @@
 %% How many allocations there are: by user, by source address, in all; and whether there may be
 %% one more. An allocation's process takes a place before the relay is asked for anything, and
 %% gives it back when the allocation is gone; one that dies without is found out by a monitor.
+%% A port that the relay holds for a reservation token has a place too: the allocation that asks for
+%% it (EVEN-PORT) takes two, and the token has the second until it is redeemed or over.
 %%
 %% The rows are in a table of meerkat_registry's, so none is lost with this process. It writes
 %% them alone; counts are made from the places, and anew when it starts.
 %%
-%%   {{session, Id}, #place{}}     the places
+%%   {{session, Id}, #place{}}     the places of allocations
+%%   {{token, Token}, #place{}}    and of ports held in reserve
 %%   {{user, Key}, N, Bucket}      Bucket: what the relay calls the user's bandwidth
 %%   {{source, Prefix}, N}         {{realm, Owner}, N}         {total, N}
 %%
@@ -13,7 +16,8 @@
 -module(meerkat_quota).
 -behaviour(gen_server).
 
--export([start_link/1, take/3, release/2, count/2, buckets/1, rates/2, rate/3]).
+-export([start_link/1, take/3, hold/3, release/2, none_held/1, count/2]).
+-export([buckets/1, rates/2, rate/3]).
 -export([user_key/2, person/3]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
@@ -32,39 +36,63 @@
 -type session() :: non_neg_integer().
 
 -record(place, {
-    pid :: pid(),
+    pid :: pid() | none,
     user :: of_realm(),
     source :: of_realm(),
-    bucket :: pos_integer()
+    bucket :: pos_integer(),
+    weight :: 1..2,             % for how many it counts
+    until = none :: none | integer()    % a token's: when the relay has let go of the port, in ms
 }).
 -record(state, {
     name :: atom(),
     monitors = #{} :: #{reference() => session(), session() => reference()},
     free = [] :: [pos_integer()],       % buckets that had a user
-    next = 1 :: pos_integer()           % and the first that had none
+    next = 1 :: pos_integer(),          % and the first that had none
+    held = queue:new() :: queue:queue({Until :: integer(), Token :: pos_integer()})
 }).
+
+%% The relay holds a port for 30 s (port.h) from a moment before Erlang hears of it.
+-define(HELD_MS, 30000).
 
 -spec start_link(Name :: atom()) -> {ok, pid()} | {error, term()}.
 start_link(Name) ->
     gen_server:start_link(?MODULE, Name, []).
 
-%% A place for the allocation of the calling process, and the bucket its user's bandwidth comes
-%% from; or the code of the answer and the keys that set the bound. 486 says that this client has
-%% too many, 508 that all have (RFC 8656 7.2, 19).
+%% A place for the allocation of the calling process, and another where a port is to be reserved
+%% with it; and the bucket its user's bandwidth comes from. Or the code of the answer and the keys
+%% that set the bound. 486 says that this client has too many, 508 that all have (RFC 8656 7.2, 19).
+%% Whoever redeems a token has its place: the relay lets go of a token that it is shown.
 -spec take(Name :: atom(), session(), meerkat_alloc_admit:plan()) ->
     {ok, Bucket :: pos_integer()} | {error, 486 | 508, Keys :: string()}.
-take(Name, Session, #{user := User, realm := Realm, client := {Ip, _}}) ->
+take(Name, Session, #{user := User, realm := Realm, client := {Ip, _}} = Plan) ->
     #{usernames := Order} = meerkat_registry:settings(Name),
-    Source = {Realm, meerkat_prefix:source(Ip)},
-    gen_server:call(process(Name), {take, Session, {Realm, person(User, Ip, Order)}, Source}).
+    #{even := Even, token := Token} = Plan,
+    Wanted = #place{pid = self(), user = {Realm, person(User, Ip, Order)},
+                    source = {Realm, meerkat_prefix:source(Ip)}, bucket = 1,
+                    weight = case Even of 2 -> 2; _ -> 1 end},
+    gen_server:call(process(Name), {take, Session, Wanted, Token}).
+
+%% The second place of the allocation is its reservation token's from now on, for as long as the
+%% relay holds the port: however soon the allocation ends.
+-spec hold(Name :: atom(), session(), Token :: pos_integer()) -> ok.
+hold(Name, Session, Token) ->
+    told(Name, {hold, Session, Token}).
 
 %% Gives it back, if it is still held. When this returns another may take it.
 -spec release(Name :: atom(), session()) -> ok.
 release(Name, Session) ->
+    told(Name, {release, Session}).
+
+%% A relay has been started that holds no port for anybody.
+-spec none_held(Name :: atom()) -> ok.
+none_held(Name) ->
+    told(Name, none_held).
+
+told(Name, Request) ->
     try
-        gen_server:call(process(Name), {release, Session})
+        gen_server:call(process(Name), Request)
     catch
-        %% It is being started again, and learns of the caller's end by itself.
+        %% It is being started again. It learns of the caller's end, and of time, by itself.
         exit:_ -> ok
     end.
 
@@ -85,7 +113,7 @@ buckets(Name) ->
 %% What the relay is to be told of them where settings, or it itself, are new.
 -spec rates(Name :: atom(), meerkat_settings:settings()) -> [meerkat_ctl:message()].
 rates(Name, Settings) ->
-    [told(Name, Bucket, Rate)
+    [bucket_rate(Name, Bucket, Rate)
      || {Bucket, Owner} <- buckets(Name),
         #{bandwidth := #{user := Rate}} <- [meerkat_settings:tenant(Owner, Settings)]].
 
@@ -94,11 +122,11 @@ rates(Name, Settings) ->
 -spec rate(Name :: atom(), Bucket :: pos_integer(), BytesPerS :: non_neg_integer()) ->
     [meerkat_ctl:message()].
 rate(Name, Bucket, 0) ->
-    [told(Name, Bucket, 0) || meerkat_store:get(Name, ?MODULE, rates) =:= told];
+    [bucket_rate(Name, Bucket, 0) || meerkat_store:get(Name, ?MODULE, rates) =:= told];
 rate(Name, Bucket, Rate) ->
-    [told(Name, Bucket, Rate)].
+    [bucket_rate(Name, Bucket, Rate)].
 
-told(Name, Bucket, Rate) ->
+bucket_rate(Name, Bucket, Rate) ->
     _ = Rate > 0 andalso meerkat_store:put(Name, ?MODULE, rates, told),
     {bucket, #{bucket => Bucket, bytes_per_s => Rate}}.
 
@@ -126,7 +154,8 @@ person(User, Ip, Order) ->
 -spec init(atom()) -> {ok, #state{}}.
 init(Name) ->
     Table = meerkat_registry:table(Name, quota),
-    Places = [{Session, Place} || {{session, Session}, Place} <- ets:tab2list(Table)],
+    Places = [Row || {{Kind, _}, #place{}} = Row <- ets:tab2list(Table),
+                     Kind =:= session orelse Kind =:= token],
     _ = ets:select_delete(Table, [{{{user, '_'}, '_', '_'}, [], [true]},
                                   {{{source, '_'}, '_'}, [], [true]},
                                   {{{realm, '_'}, '_'}, [], [true]},
@@ -134,28 +163,41 @@ init(Name) ->
     _ = [add(Table, Place) || {_, Place} <- Places],
     Used = lists:usort([Bucket || {_, #place{bucket = Bucket}} <- Places]),
     Next = lists:max([0 | Used]) + 1,
-    State = lists:foldl(fun({Session, #place{pid = Pid}}, S) -> watch(Session, Pid, S) end,
+    Held = lists:sort([{Until, Token} || {{token, Token}, #place{until = Until}} <- Places]),
+    State = lists:foldl(fun({Session, Pid}, S) -> watch(Session, Pid, S) end,
                         #state{name = Name, next = Next, free = lists:seq(1, Next - 1) -- Used},
-                        Places),
+                        [{Session, Pid} || {{session, Session}, #place{pid = Pid}} <- Places]),
     ok = meerkat_roles:take(Name, quota),
-    {ok, State}.
+    {ok, lists:foldl(fun expect_end/2, State, Held)}.
 
 -spec handle_call(term(), gen_server:from(), #state{}) -> {reply, term(), #state{}}.
-handle_call({take, Session, User, Source}, {Pid, _}, #state{name = Name} = State) ->
+handle_call({take, Session, Wanted, Token}, {Pid, _}, #state{name = Name} = State) ->
+    State0 = held(State),
     Table = meerkat_registry:table(Name, quota),
-    case refusal(Table, User, Source, meerkat_registry:settings(Name)) of
+    Redeemed = [Place || {_, Place} <- ets:lookup(Table, {token, Token})],
+    case refusal(Table, Wanted, Redeemed, meerkat_registry:settings(Name)) of
         none ->
-            {Bucket, Next} = bucket(Table, User, State),
-            Place = #place{pid = Pid, user = User, source = Source, bucket = Bucket},
+            {Bucket, State1} = bucket(Table, Wanted#place.user, State0),
+            Place = Wanted#place{bucket = Bucket},
             true = ets:insert(Table, {{session, Session}, Place}),
             ok = add(Table, Place),
-            {reply, {ok, Bucket}, watch(Session, Pid, Next)};
+            {reply, {ok, Bucket}, watch(Session, Pid, token_back(Token, State1))};
         {Code, Keys} ->
-            {reply, {error, Code, Keys}, State}
+            {reply, {error, Code, Keys}, State0}
     end;
+handle_call({hold, Session, Token}, _From, #state{name = Name} = State) ->
+    Table = meerkat_registry:table(Name, quota),
+    Until = meerkat_clock:now_ms() + ?HELD_MS,
+    _ = [true = ets:insert(Table, [{{session, Session}, Place#place{weight = 1}},
+                                   {{token, Token}, Place#place{pid = none, weight = 1,
+                                                                until = Until}}])
+         || {_, #place{weight = 2} = Place} <- ets:lookup(Table, {session, Session})],
+    {reply, ok, expect_end({Until, Token}, State)};
+handle_call(none_held, _From, State) ->
+    Tokens = [Token || {_, Token} <- queue:to_list(State#state.held)],
+    {reply, ok, lists:foldl(fun token_back/2, State#state{held = queue:new()}, Tokens)};
 handle_call({release, Session}, _From, State) ->
-    {_, Next} = give_back(Session, State),
-    {reply, ok, Next}.
+    {reply, ok, unwatch(Session, give_back({session, Session}, State))}.
 
 -spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
 handle_cast(_Request, State) ->
@@ -167,30 +209,40 @@ handle_cast(_Request, State) ->
 handle_info({'DOWN', Monitor, process, _, _},
             #state{name = Name, monitors = Monitors} = State) ->
     #{Monitor := Session} = Monitors,
-    {_Place, Next} = give_back(Session, State),
+    Next = unwatch(Session, give_back({session, Session}, State)),
     ok = meerkat_alloc_table:bury(Name, Session),
     Wire = meerkat_roles:find(Name, wire),
     _ = meerkat_relay:command(Wire, 0, {alloc_delete, #{session => Session}}),
     {noreply, Next};
+handle_info(look, State) ->
+    {noreply, held(State)};
 handle_info(_Other, State) ->
     {noreply, State}.
 
 %%% Places
 
-%% What a realm allows of its own, and what the server allows in all.
-refusal(Table, {Realm, _} = User, Source, #{quota := #{total := Total}} = Settings) ->
+%% What a realm allows of its own, and what the server allows in all. What is redeemed is the same
+%% port, so it does not count beside the one that is wanted.
+refusal(Table, #place{user = {Realm, _} = User, source = Source, weight = Weight}, Redeemed,
+        #{quota := #{total := Total}} = Settings) ->
     #{quota := #{user := OfUser, source := OfSource, total := OfRealm}} =
         meerkat_settings:tenant(Realm, Settings),
     Bounds = [{{user, User}, OfUser, 486, "user_quota"},
               {{source, Source}, OfSource, 486, "max_allocations_per_address"},
               {{realm, Realm}, OfRealm, 508, "total_quota"},
               {total, Total, 508, "total_quota and max_allocations"}],
-    Full = [{Code, Keys} || {Key, Max, Code, Keys} <- Bounds,
-                            Max > 0, counted(Table, Key) >= Max],
+    Full = [{Code, Keys}
+            || {Key, Max, Code, Keys} <- Bounds, Max > 0,
+               Given <- [length([P || P <- Redeemed, lists:member(Key, keys(P))])],
+               counted(Table, Key) - Given + Weight > Max],
     case Full of
         [] -> none;
         [First | _] -> First
     end.
+
+%% Everything it counts for.
+keys(#place{user = {Realm, _} = User, source = Source}) ->
+    [{user, User}, {source, Source}, {realm, Realm}, total].
 
 counted(Table, Key) ->
     case ets:lookup(Table, Key) of
@@ -198,29 +250,28 @@ counted(Table, Key) ->
         [] -> 0
     end.
 
-add(Table, #place{user = {Realm, _} = User, source = Source, bucket = Bucket}) ->
-    _ = ets:update_counter(Table, {realm, Realm}, 1, {{realm, Realm}, 0}),
-    _ = ets:update_counter(Table, {user, User}, 1, {{user, User}, 0, Bucket}),
-    _ = ets:update_counter(Table, {source, Source}, 1, {{source, Source}, 0}),
-    _ = ets:update_counter(Table, total, 1, {total, 0}),
-    ok.
+add(Table, #place{bucket = Bucket, weight = Weight} = Place) ->
+    lists:foreach(fun(Key) ->
+        _ = ets:update_counter(Table, Key, Weight, fresh(Key, Bucket))
+    end, keys(Place)).
 
-give_back(Session, #state{name = Name} = State) ->
+fresh({user, _} = Key, Bucket) -> {Key, 0, Bucket};
+fresh(Key, _Bucket) -> {Key, 0}.
+
+%% The bucket is free with the last of its user's places.
+give_back(Holder, #state{name = Name, free = Free} = State) ->
     Table = meerkat_registry:table(Name, quota),
-    case ets:take(Table, {session, Session}) of
-        [{_, #place{user = {Realm, _} = User, source = Source, bucket = Bucket} = Place}] ->
-            _ = remove(Table, {realm, Realm}),
-            Free = [Bucket || remove(Table, {user, User}) =:= 0],
-            _ = remove(Table, {source, Source}),
-            _ = remove(Table, total),
-            Next = unwatch(Session, State),
-            {Place, Next#state{free = Free ++ Next#state.free}};
+    case ets:take(Table, Holder) of
+        [{_, #place{user = User, bucket = Bucket, weight = Weight} = Place}] ->
+            Left = [{Key, remove(Table, Key, Weight)} || Key <- keys(Place)],
+            Unused = [Bucket || lists:member({{user, User}, 0}, Left)],
+            State#state{free = Unused ++ Free};
         [] ->
-            {none, State}
+            State
     end.
 
-remove(Table, Key) ->
-    Left = ets:update_counter(Table, Key, -1),
+remove(Table, Key, Weight) ->
+    Left = ets:update_counter(Table, Key, -Weight),
     _ = Left =:= 0 andalso ets:delete(Table, Key),
     Left.
 
@@ -237,6 +288,29 @@ watch(Session, Pid, #state{monitors = Monitors} = State) ->
     State#state{monitors = Monitors#{Monitor => Session, Session => Monitor}}.
 
 unwatch(Session, #state{monitors = Monitors} = State) ->
-    #{Session := Monitor} = Monitors,
-    true = erlang:demonitor(Monitor, [flush]),
-    State#state{monitors = maps:without([Session, Monitor], Monitors)}.
+    case Monitors of
+        #{Session := Monitor} ->
+            true = erlang:demonitor(Monitor, [flush]),
+            State#state{monitors = maps:without([Session, Monitor], Monitors)};
+        #{} ->
+            State
+    end.
+
+%%% Ports held in reserve
+
+expect_end({Until, _} = Held, #state{held = Before} = State) ->
+    _ = erlang:send_after(max(0, Until - meerkat_clock:now_ms()), self(), look),
+    State#state{held = queue:in(Held, Before)}.
+
+%% Without those the relay holds no longer. All are held equally long, so they end in order.
+held(#state{held = Held} = State) ->
+    Now = meerkat_clock:now_ms(),
+    case queue:peek(Held) of
+        {value, {Until, Token}} when Until =< Now ->
+            held(token_back(Token, State#state{held = queue:drop(Held)}));
+        _ ->
+            State
+    end.
+
+token_back(Token, State) ->
+    give_back({token, Token}, State).

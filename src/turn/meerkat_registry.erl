@@ -26,7 +26,8 @@ start_link(Name) ->
 %% There is no server of that name when this is called.
 -spec keep(Name :: atom(), Spec :: reference(), meerkat_settings:settings()) -> ok.
 keep(Name, Spec, Settings) ->
-    persistent_term:put({?MODULE, Name}, #{spec => Spec, settings => Settings, lasting => []}).
+    ok = meerkat_store:forget(Name),
+    persistent_term:put({?MODULE, Name}, #{spec => Spec, settings => Settings}).
 
 -spec is_kept(Name :: atom(), Spec :: reference()) -> boolean().
 is_kept(Name, Spec) ->
@@ -54,7 +55,7 @@ await_end(Name) ->
 -spec drop(Name :: atom()) -> ok.
 drop(Name) ->
     _ = persistent_term:erase({?MODULE, Name}),
-    ok.
+    meerkat_store:forget(Name).
 
 %% Unless another specification's are kept by now.
 -spec drop(Name :: atom(), Spec :: reference()) -> ok.
@@ -122,10 +123,10 @@ init(Name) ->
     case is_running(Name) of
         true -> {stop, {shutdown, "a server of this name is running"}};
         false ->
-            #{settings := Settings, lasting := Lasting} = persistent_term:get({?MODULE, Name}),
+            #{settings := Settings} = persistent_term:get({?MODULE, Name}),
             Options = [public, {read_concurrency, true}, {write_concurrency, true}],
             Store = ets:new(meerkat_store, Options),
-            true = ets:insert(Store, Lasting),
+            true = ets:insert(Store, meerkat_store:lasting(Name)),
             persistent_term:put({meerkat, Name},
                                 #{settings => Settings,
                                   owner => self(),
@@ -154,11 +155,5 @@ handle_cast(_Request, Name) ->
 
 -spec terminate(term(), atom()) -> ok.
 terminate(_Reason, Name) ->
-    case persistent_term:get({?MODULE, Name}, none) of
-        none -> ok;
-        Kept ->
-            Lasting = [Row || {_, _, lasting} = Row <- ets:tab2list(table(Name, store))],
-            persistent_term:put({?MODULE, Name}, Kept#{lasting := Lasting})
-    end,
     _ = persistent_term:erase({meerkat, Name}),
     ok.

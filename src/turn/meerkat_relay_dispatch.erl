@@ -47,6 +47,8 @@ client(_, _) -> <<>>.
 
 message(_Ref, {io, Io}, _Name) -> {io, Io};
 message(_Ref, {host, Host}, Name) -> meerkat_addresses:heard(Name, Host), done;
+message(_Ref, {over_rate, Told}, Name) -> meerkat_relay_notice:over_rate(Name, Told), done;
+message(_Ref, {closed_port, Told}, Name) -> meerkat_relay_notice:closed_port(Name, Told), done;
 %% Of commands that nobody waits for.
 message(0, {reply, _}, _Name) -> done;
 message(Ref, Message, _Name) -> {reply, Ref, Message}.

@@ -126,6 +126,7 @@ configure(Name, State0, #{relays := Relays, retired := Retired} = Settings) ->
     Wanted = [case Served of true -> R#{awaited => true}; false -> R end || R <- Relays],
     State2 = lists:foldl(fun relay_address/2, State1, Wanted),
     State3 = lists:foldl(fun retired/2, State2, Retired),
+    ok = meerkat_quota:none_held(Name),
     %% Of those whose allocations will be replayed.
     _ = [meerkat_relay:command(State3#start.wire, 0, Bucket)
          || Bucket <- meerkat_quota:rates(Name, Settings)],

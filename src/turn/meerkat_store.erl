@@ -4,21 +4,26 @@
 -module(meerkat_store).
 
 -export([put/4, put_lasting/4, get/3, get/4, all/2, delete/3]).
+%% For meerkat_registry.
+-export([lasting/1, forget/1]).
+
+-export_type([row/0]).
+
+-type row() :: {{owner(), Key :: term()}, Value :: term()}.
 
 -type owner() :: module().
 
 -spec put(Name :: atom(), owner(), Key :: term(), Value :: term()) -> ok.
 put(Name, Owner, Key, Value) ->
-    put_row(Name, {{Owner, Key}, Value, passing}).
+    true = ets:insert(table(Name), {{Owner, Key}, Value}),
+    ok.
 
-%% The next server from the same specification (meerkat_registry:keep/3) has it too.
+%% The next server from the same specification (meerkat_registry:keep/3) has it too, whatever this
+%% one's tables end by: it is kept outside of them at once. For what seldom changes.
 -spec put_lasting(Name :: atom(), owner(), Key :: term(), Value :: term()) -> ok.
 put_lasting(Name, Owner, Key, Value) ->
-    put_row(Name, {{Owner, Key}, Value, lasting}).
-
-put_row(Name, Row) ->
-    true = ets:insert(table(Name), Row),
-    ok.
+    ok = persistent_term:put({?MODULE, Name, Owner, Key}, Value),
+    put(Name, Owner, Key, Value).
 
 -spec get(Name :: atom(), owner(), Key :: term()) -> Value :: term() | none.
 get(Name, Owner, Key) ->
@@ -27,18 +32,31 @@ get(Name, Owner, Key) ->
 -spec get(Name :: atom(), owner(), Key :: term(), Default) -> Value :: term() | Default.
 get(Name, Owner, Key, Default) ->
     case ets:lookup(table(Name), {Owner, Key}) of
-        [{_, Value, _}] -> Value;
+        [{_, Value}] -> Value;
         [] -> Default
     end.
 
 -spec all(Name :: atom(), owner()) -> [{Key :: term(), Value :: term()}].
 all(Name, Owner) ->
-    ets:select(table(Name), [{{{Owner, '$1'}, '$2', '_'}, [], [{{'$1', '$2'}}]}]).
+    ets:select(table(Name), [{{{Owner, '$1'}, '$2'}, [], [{{'$1', '$2'}}]}]).
 
 -spec delete(Name :: atom(), owner(), Key :: term()) -> ok.
 delete(Name, Owner, Key) ->
+    _ = persistent_term:erase({?MODULE, Name, Owner, Key}),
     true = ets:delete(table(Name), {Owner, Key}),
     ok.
+
+%% What servers of that name have kept for the next one.
+-spec lasting(Name :: atom()) -> [row()].
+lasting(Name) ->
+    [{{Owner, Key}, Value}
+     || {{?MODULE, N, Owner, Key}, Value} <- persistent_term:get(), N =:= Name].
+
+-spec forget(Name :: atom()) -> ok.
+forget(Name) ->
+    lists:foreach(fun({{Owner, Key}, _}) ->
+        persistent_term:erase({?MODULE, Name, Owner, Key})
+    end, lasting(Name)).
 
 table(Name) ->
     meerkat_registry:table(Name, store).

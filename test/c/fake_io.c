@@ -205,6 +205,23 @@ bool fake_io_take(struct io *io, struct fake_sent *out)
     return true;
 }
 
+bool fake_io_unsend(struct io *io, int err)
+{
+    struct fake_sent out;
+    if (!fake_io_take(io, &out))
+        return false;
+    /* What comes without room goes with its head apart: no more of it is looked at than that. */
+    size_t start = fake_of(io)->crowded ? IO_HEAD_LEN : out.len;
+    struct io_unsent u = {.err = err,
+                          .to = &out.to,
+                          .from = &out.from,
+                          .start = out.data,
+                          .start_len = MIN(start, out.len),
+                          .len = out.len};
+    out.socket->handler->on_unsent(io->events.ctx, out.socket, &u);
+    return true;
+}
+
 unsigned fake_io_sockets(struct io *io)
 {
     return fake_of(io)->sockets;

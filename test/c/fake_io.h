@@ -35,6 +35,9 @@ void fake_io_icmp(struct io *io, struct io_socket *s, const struct io_icmp *icmp
 /* The oldest datagram sent and not yet taken; false when there is none. */
 bool fake_io_take(struct io *io, struct fake_sent *out);
 
+/* Takes the oldest out as fake_io_take does, and tells its socket's owner that it was not sent. */
+bool fake_io_unsend(struct io *io, int err);
+
 /* Sockets added and not closed yet. */
 unsigned fake_io_sockets(struct io *io);
 

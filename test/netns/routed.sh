@@ -5,10 +5,10 @@
 #   ┌─────────────────┐         ┌───────────────────────┐        ┌────────────────────┐
 #   │ 11.0.0.2    c ──┼─────────┼─ s 11.0.0.1  11.0.0.3 │        │                    │
 #   │ 2a0a:1::2       │         │    2a0a:1::1  ..:3    │        │                    │
-#   │ 2002:b00:2::2   │         │                       │        │                    │
+#   │ 2002:b00:2::2   │         │    fe80::1            │        │                    │
 #   │ 2001:0:b00:2::2 │         │    12.0.0.1  r ───────┼────────┼─ t 12.0.0.2        │
-#   └─────────────────┘         │    2a0a:2::1          │        │    2a0a:2::2       │
-#                               └───────────────────────┘        └────────────────────┘
+#   │ fe80::2         │         │    2a0a:2::1          │        │    2a0a:2::2       │
+#   └─────────────────┘         └───────────────────────┘        └────────────────────┘
 #
 # The server's default routes lead to the target, so that whatever it can be talked into sending
 # to a private or special address comes by there. Teredo and 6to4 lie behind the client. All these
@@ -21,8 +21,8 @@
 make_rooms client server target
 cable client c server s
 cable server r target t
-address client c 11.0.0.2/24 2a0a:1::2/64 2002:b00:2::2/64 2001:0:b00:2::2/64
-address server s 11.0.0.1/24 11.0.0.3/24 2a0a:1::1/64 2a0a:1::3/64
+address client c 11.0.0.2/24 2a0a:1::2/64 2002:b00:2::2/64 2001:0:b00:2::2/64 fe80::2/64
+address server s 11.0.0.1/24 11.0.0.3/24 2a0a:1::1/64 2a0a:1::3/64 fe80::1/64
 address server r 12.0.0.1/24 2a0a:2::1/64
 address target t 12.0.0.2/24 2a0a:2::2/64
 route client default via 11.0.0.1

@@ -60,12 +60,15 @@ struct control {
     struct socket_buffers buffers;
     enum backend backend;
 
+    /* stats.c: what Erlang was told last */
+    uint64_t told[COUNTER_COUNT];
+
     /* stalls.c */
     uint64_t next_look;
-    struct {
+    struct look {
         uint64_t seen;  /* when it turned last, as of the last look */
         unsigned count; /* looks in a row that found the same */
-    } looks[WORKERS_MAX];
+    } looks[WORKERS_MAX], handshakes_look;
 
     /* post_office.c */
     int doorbell;

@@ -9,7 +9,11 @@
 unsigned cpus_usable(void);
 
 /* CPUs that the quota of a cgroup and those around it comes to, rounded up; 0 without a quota. root
- * is where cgroup version 2 is mounted, path the group's own below it, "/a/b". */
+ * is where the tree of cgroups is mounted, of version 2 or of the controller cpu of version 1, path
+ * the group's own below it, "/a/b". */
 unsigned cpus_quota(const char *root, const char *path);
+
+/* The same by a line of /proc/self/cgroup, with root the place where all trees are mounted. */
+unsigned cpus_quota_by(const char *root, const char *line);
 
 #endif

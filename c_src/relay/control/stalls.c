@@ -12,20 +12,37 @@ static uint64_t turned(const struct control *c, unsigned i)
     return atomic_load_explicit(&c->workers[i].turned, memory_order_relaxed);
 }
 
+/* Of the one of them that turned least lately. */
+static uint64_t handshakes(const struct control *c)
+{
+    struct handshakes *h = c->limits.streams.handshakes;
+    return h ? handshakes_turned(h) : c->time.now;
+}
+
+#define STILL " stands still for %u s; the program ends, for the next to take over"
+
+static bool stands_still(struct look *l, uint64_t seen)
+{
+    l->count = seen == l->seen ? l->count + 1 : 0;
+    l->seen = seen;
+    return l->count == LOOKS_MAX;
+}
+
+static uint64_t age_of(const struct control *c, uint64_t seen)
+{
+    return seen < c->time.now ? c->time.now - seen : 0;
+}
+
 void stalls_look(struct control *c)
 {
     if (c->time.now < c->next_look)
         return;
     c->next_look = c->time.now + LOOK_NS;
-    for (unsigned i = 0; i < c->worker_count; i++) {
-        uint64_t seen = turned(c, i);
-        c->looks[i].count = seen == c->looks[i].seen ? c->looks[i].count + 1 : 0;
-        c->looks[i].seen = seen;
-        if (c->looks[i].count == LOOKS_MAX)
-            log_fatal(
-                "worker %u stands still for %u s; the program ends, for the next to take over", i,
-                LOOKS_MAX);
-    }
+    for (unsigned i = 0; i < c->worker_count; i++)
+        if (stands_still(&c->looks[i], turned(c, i)))
+            log_fatal("worker %u" STILL, i, LOOKS_MAX);
+    if (stands_still(&c->handshakes_look, handshakes(c)))
+        log_fatal("a thread for TLS handshakes" STILL, LOOKS_MAX);
 }
 
 uint64_t stalls_look_due(const struct control *c)
@@ -35,10 +52,8 @@ uint64_t stalls_look_due(const struct control *c)
 
 uint32_t stalls_age_ms(const struct control *c)
 {
-    uint64_t age = 0;
-    for (unsigned i = 0; i < c->worker_count; i++) {
-        uint64_t seen = turned(c, i);
-        age = seen < c->time.now ? MAX(age, c->time.now - seen) : age;
-    }
+    uint64_t age = age_of(c, handshakes(c));
+    for (unsigned i = 0; i < c->worker_count; i++)
+        age = MAX(age, age_of(c, turned(c, i)));
     return (uint32_t)MIN(age / CLOCK_SPEED / NS_PER_MS, (uint64_t)UINT32_MAX);
 }

@@ -27,18 +27,26 @@ static void sum_streams(struct control *c, struct ctl_stats_reply *r)
         r->handshakes = handshakes_under_way(c->limits.streams.handshakes);
 }
 
+/* What a worker has counted as sent it may take back within its turn (unsent.c). What was told
+ * stands until it is true again: whoever reads counters takes less for a new start. */
+static void sum_counters(struct control *c, uint8_t out[COUNTER_COUNT * 8])
+{
+    for (size_t i = 0; i < COUNTER_COUNT; i++) {
+        uint64_t sum = 0;
+        for (unsigned w = 0; w < c->worker_count; w++)
+            sum += atomic_load_explicit(&c->workers[w].shard.counters[i], memory_order_relaxed);
+        c->told[i] = MAX(c->told[i], sum);
+        store64(out + i * 8, c->told[i]);
+    }
+}
+
 void stats(struct control *c, const struct ctl_frame *f)
 {
     uint8_t counters[COUNTER_COUNT * 8];
     uint8_t pools[POOLS_MAX * 8];
     struct ctl_frame out = {.code = CTL_STATS_REPLY, .ref = f->ref};
     struct ctl_stats_reply *r = &out.u.stats_reply;
-    for (size_t i = 0; i < COUNTER_COUNT; i++) {
-        uint64_t sum = 0;
-        for (unsigned w = 0; w < c->worker_count; w++)
-            sum += atomic_load_explicit(&c->workers[w].shard.counters[i], memory_order_relaxed);
-        store64(counters + i * 8, sum);
-    }
+    sum_counters(c, counters);
     for (unsigned w = 0; w < c->worker_count; w++) {
         r->sessions += atomic_load_explicit(&c->workers[w].sessions_live, memory_order_relaxed);
         r->peers += atomic_load_explicit(&c->workers[w].peers_live, memory_order_relaxed);

@@ -39,29 +39,39 @@ static void set_spread(const uint8_t *nonce_key)
     socket_spread_key(key);
 }
 
-/* A worker that stands still is no reason to stay: the kernel closes what it had. */
-static void join_all(struct control *c)
+/* A thread that stands still is no reason to stay: the kernel closes what it had. */
+static void leave_without(struct control *c, const char *thread)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until); /* what pthread_timedjoin_np goes by */
-    until.tv_sec += STOP_S;
+    log_error("%s does not end within %d s: the program ends without it", thread, STOP_S);
+    _exit(c->pipe.exit_status);
+}
+
+static void join_workers(struct control *c, const struct timespec *until)
+{
+    char name[32];
     for (unsigned i = 0; i < c->worker_count; i++) {
-        if (pthread_timedjoin_np(c->workers[i].thread, NULL, &until) == 0)
+        if (pthread_timedjoin_np(c->workers[i].thread, NULL, until) == 0)
             continue;
-        log_error("worker %u does not end within %d s: the program ends without it", i, STOP_S);
-        _exit(c->pipe.exit_status);
+        snprintf(name, sizeof(name), "worker %u", i);
+        leave_without(c, name);
     }
 }
 
 static void end_all(struct control *c)
 {
+    if (c->limits.streams.handshakes)
+        handshakes_end(c->limits.streams.handshakes);
     for (unsigned i = 0; i < c->worker_count; i++) {
         atomic_store(&c->workers[i].stopping, true);
         worker_wake(&c->workers[i]);
     }
-    join_all(c);
-    if (c->limits.streams.handshakes)
-        handshakes_stop(c->limits.streams.handshakes); /* these wake workers */
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until); /* what pthread_timedjoin_np goes by */
+    until.tv_sec += STOP_S;
+    join_workers(c, &until);
+    /* These wake workers. */
+    if (c->limits.streams.handshakes && !handshakes_stop(c->limits.streams.handshakes, &until))
+        leave_without(c, "a thread for TLS handshakes");
     c->limits.streams.handshakes = NULL;
     for (unsigned i = 0; i < c->worker_count; i++) { /* they may wake each other until they end */
         io_destroy(c->workers[i].shard.io);

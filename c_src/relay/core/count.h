@@ -17,6 +17,23 @@ static inline void count(struct shard *sh, enum counter c)
     count_n(sh, c, 1);
 }
 
+/* What was counted and has not come to pass. */
+static inline void count_back(struct shard *sh, enum counter c, uint64_t n)
+{
+    count_n(sh, c, -n);
+}
+
+_Static_assert(CTR_send_failed - CTR_no_channel + 1 == SESSION_DROPS,
+               "what count_drops() is told is counted per session");
+
+/* So many of a session, for one of the reasons it counts. */
+static inline void count_drops(struct shard *sh, struct session *s, enum counter reason, uint64_t n)
+{
+    s->dropped += n;
+    s->drops[reason - CTR_no_channel] += n;
+    count_n(sh, reason, n);
+}
+
 /* What somebody else counts from his own start on. */
 static inline void count_set(struct shard *sh, enum counter c, uint64_t value)
 {

@@ -76,6 +76,9 @@ struct shard {
     struct roamers roamers;
     struct pendings pending;
     struct promise promise;
+    struct {
+        uint64_t next, told; /* notice.c: when Erlang may hear again; how many when it did last */
+    } over_rate, closed_port;
     _Atomic uint64_t counters[COUNTER_COUNT]; /* written here, read by anyone */
     uint8_t random[RANDOM_POOL];
     size_t random_left;

@@ -12,9 +12,9 @@
 
 /* --------------------------------------------------------------------------------------- trying */
 
-static void on_error(void *ctx, struct io_socket *s, int err)
+static void on_trouble(void *ctx, enum io_trouble what, int err)
 {
-    (void)s;
+    (void)what;
     *(int *)ctx = -err;
 }
 
@@ -54,7 +54,7 @@ static int try_receiving(struct io *io, const int *result)
 static int try_uring(void)
 {
     int result = 0;
-    const struct io_events events = {&result, on_error, NULL};
+    const struct io_events events = {&result, on_trouble, NULL};
     struct io *io;
     int ret = uring_create(&io, &events, 1);
     if (ret)

@@ -17,6 +17,21 @@ static bool was_of_another(const struct run *run, int err, struct reports *repor
     return s->wants_errors && errqueue_may_hold(err) && reports_read(reports, s, &run->to);
 }
 
+static void tell(const struct io *io, const struct runs *r, const struct run *run, uint16_t index,
+                 int err)
+{
+    const struct outgoing *out = &r->out[index];
+    const struct io_unsent u = {
+        .err = err,
+        .to = &run->to,
+        .from = &run->from,
+        .start = out->head_len ? out->head : out->data,
+        .start_len = out->head_len ? out->head_len : out->len,
+        .len = out->head_len + out->len,
+    };
+    run->socket->handler->on_unsent(io->events.ctx, run->socket, &u);
+}
+
 /* Twice, if need be: the first may fail for what became of another. */
 static void send_single(struct io *io, struct runs *r, struct run *run, uint16_t index,
                         struct reports *reports)
@@ -27,7 +42,7 @@ static void send_single(struct io *io, struct runs *r, struct run *run, uint16_t
     if (err && was_of_another(run, err, reports))
         err = send_now(run->socket, &one.msg);
     if (err)
-        io->events.on_error(io->events.ctx, run->socket, err);
+        tell(io, r, run, index, err);
 }
 
 void direct_again(struct io *io, struct runs *r, struct run *run, int err, struct reports *reports)
@@ -42,7 +57,7 @@ void direct_again(struct io *io, struct runs *r, struct run *run, int err, struc
         if (again)
             send_single(io, r, run, (uint16_t)(at - 1), reports);
         else
-            io->events.on_error(io->events.ctx, run->socket, err);
+            tell(io, r, run, (uint16_t)(at - 1), err);
     }
 }
 

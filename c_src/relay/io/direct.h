@@ -12,7 +12,7 @@
 /*
  * The kernel refused this run with err. ICMP errors are said to the next call, whichever it is
  * (threat X29): they are read, and the datagrams sent again. A run it does not want as one goes
- * datagram by datagram. What still fails is told by on_error, each.
+ * datagram by datagram. What still fails is told by on_unsent, each.
  */
 void direct_again(struct io *io, struct runs *r, struct run *run, int err, struct reports *reports);
 

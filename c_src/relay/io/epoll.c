@@ -244,7 +244,7 @@ static int read_share(struct poller *p, struct io_socket *s)
         if (err && err != EAGAIN && s->wants_errors)
             reports_read(&p->reports, s, NULL);
         else if (err && err != EAGAIN && err != EINTR)
-            p->io.events.on_error(p->io.events.ctx, s, err);
+            p->io.events.on_trouble(p->io.events.ctx, IO_RECEIVE, err);
     }
     return n < 0 ? -err : n;
 }

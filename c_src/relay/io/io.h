@@ -18,12 +18,16 @@ struct io_socket;
 struct io_dgram_ops;
 struct epoll_event;
 
+enum io_trouble {
+    IO_NO_BUFFERS,   /* receive buffers ran out: what waits is received later */
+    IO_RECEIVE,      /* the kernel failed to receive, and is asked again */
+    IO_SEND_UNKNOWN, /* a datagram was not sent, and nobody knows any more which */
+};
+
 /* What is no single socket's owner to handle. */
 struct io_events {
     void *ctx; /* every handler gets it */
-    /* A datagram the kernel refused to send, or receive buffers that ran out (err ENOBUFS, s NULL).
-     * May come while something is sent. */
-    void (*on_error)(void *ctx, struct io_socket *s, int err);
+    void (*on_trouble)(void *ctx, enum io_trouble what, int err);
     /* So many datagrams more were lost, for the socket's receive buffer was full. Comes with the
      * next one that is not. */
     void (*on_lost)(void *ctx, struct io_socket *s, uint32_t n);

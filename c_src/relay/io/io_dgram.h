@@ -33,6 +33,15 @@ struct io_icmp {
     uint32_t mtu; /* of "too big" messages, else 0 */
 };
 
+/* A datagram the kernel refused to send. */
+struct io_unsent {
+    int err;
+    const struct addr *to, *from; /* from: no address where that was left to the kernel */
+    const uint8_t *start;         /* its beginning, so many bytes of it ... */
+    size_t start_len;
+    size_t len; /* ... and all of them */
+};
+
 /* What a socket's owner does when something happens to it. Each gets the ctx of io_events. */
 struct io_handler {
     void (*on_packet)(void *ctx, struct io_socket *s, struct io_packet *p);
@@ -40,6 +49,8 @@ struct io_handler {
     void (*on_icmp)(void *ctx, struct io_socket *s, const struct io_icmp *icmp);
     /* After io_remove: the descriptor is closed, no packet will come, the owner may go. */
     void (*on_closed)(void *ctx, struct io_socket *s);
+    /* May come while something else is sent, and until on_closed. */
+    void (*on_unsent)(void *ctx, struct io_socket *s, const struct io_unsent *u);
 };
 
 /* A socket known to an io. Embedded in its owner, who fills fd, handler and what it wants before
@@ -82,7 +93,7 @@ static inline void io_remove(struct io *io, struct io_socket *s)
 }
 
 /* Sends a datagram. data lies in the packet being handled or in io_scratch. `from`, where it is
- * not NULL and s->wants_dest, is the local IP it leaves from. Failure is reported by on_error. With
+ * not NULL and s->wants_dest, is the local IP it leaves from. Failure is told by on_unsent. With
  * IO_DONT_FRAGMENT it leaves whole or not at all; a datagram that differs in this from the last one
  * of its socket costs a system call, and all that was prepared is sent before it. */
 static inline void io_send(struct io *io, struct io_socket *s, const uint8_t *data, size_t len,

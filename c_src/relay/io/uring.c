@@ -84,8 +84,8 @@ static void handle(struct uring *u, const struct io_uring_cqe *cqe)
         u->streams_armed = false;
         u->io.streams.ready = true;
         break;
-    case OP_SEND: /* settled, or so late that its batch is gone */
-        u->io.events.on_error(u->io.events.ctx, NULL, -cqe->res);
+    case OP_SEND: /* so late that its batch is gone */
+        u->io.events.on_trouble(u->io.events.ctx, IO_SEND_UNKNOWN, -cqe->res);
         break;
     case OP_NONE:
         break;

@@ -151,11 +151,11 @@ static void ended(struct uring *u, uint32_t index, int res)
     if (res != -ENOBUFS && !errqueue_may_hold(-res))
         ring_patience(&slot->refusals, "receiving", -res);
     if (res == -ENOBUFS)
-        u->io.events.on_error(u->io.events.ctx, NULL, ENOBUFS);
+        u->io.events.on_trouble(u->io.events.ctx, IO_NO_BUFFERS, ENOBUFS);
     else if (s->wants_errors)
         reports_read(&u->reports, s, NULL);
     else
-        u->io.events.on_error(u->io.events.ctx, s, -res);
+        u->io.events.on_trouble(u->io.events.ctx, IO_RECEIVE, -res);
     wait_turn(u, index);
 }
 

@@ -16,12 +16,14 @@ enum {
     EVENTS = 64,
     READ_LEN = 16 * 1024, /* a ClientHello may be that long */
     NICE = 5,             /* packets first, where they share a processor */
+    SLEEP_MAX_MS = 1000,  /* that it shows that it can turn (stalls.c) */
 };
 
 struct thread {
     struct handshakes *all;
     pthread_t id;
     int epoll_fd, wake_fd;
+    _Atomic uint64_t turned; /* when its last turn began */
     struct posts handed;
     struct list under_way;
     uint8_t in[READ_LEN];
@@ -157,16 +159,23 @@ static void take_handed(struct thread *t)
     }
 }
 
-/* All have the same time, so the oldest is over first. How long until then, in ms; -1: none is. */
+/* All have the same time, so the oldest is over first. How long until then, in ms. */
 static int end_late(struct thread *t, uint64_t now)
 {
     while (!list_empty(&t->under_way)) {
         struct handshake *s = container_of(t->under_way.next, struct handshake, under_way);
         if (s->deadline > now)
-            return (int)(clock_wait(s->deadline - now) / NS_PER_MS) + 1;
+            return (int)MIN(clock_wait(s->deadline - now) / NS_PER_MS + 1, (uint64_t)SLEEP_MAX_MS);
         send_home(t, s, HANDSHAKE_LATE);
     }
-    return -1;
+    return SLEEP_MAX_MS;
+}
+
+static uint64_t turns(struct thread *t)
+{
+    uint64_t now = clock_read().now;
+    atomic_store_explicit(&t->turned, now, memory_order_relaxed);
+    return now;
 }
 
 static void *run(void *arg)
@@ -175,7 +184,7 @@ static void *run(void *arg)
     struct epoll_event events[EVENTS];
     setpriority(PRIO_PROCESS, 0, NICE); /* of this thread alone, on Linux */
     while (!atomic_load(&t->all->stopping)) {
-        int n = epoll_wait(t->epoll_fd, events, EVENTS, end_late(t, clock_read().now));
+        int n = epoll_wait(t->epoll_fd, events, EVENTS, end_late(t, turns(t)));
         for (int i = 0; i < n; i++) {
             struct handshake *s = events[i].data.ptr; /* NULL: woken */
             if (s && s->out.len)
@@ -192,6 +201,7 @@ static bool start(struct handshakes *h, struct thread *t)
 {
     struct epoll_event e = {.events = EPOLLIN | EPOLLET, .data.ptr = NULL};
     t->all = h;
+    atomic_init(&t->turned, clock_read().now);
     list_init(&t->under_way);
     t->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     t->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -206,6 +216,65 @@ static bool start(struct handshakes *h, struct thread *t)
     return false;
 }
 
+static void drop(struct handshake *s)
+{
+    close(s->fd);
+    tls_free(s->tls);
+    bytes_free(&s->in);
+    bytes_free(&s->out);
+    free(s);
+}
+
+static void clear(struct thread *t)
+{
+    take_handed(t);
+    while (!list_empty(&t->under_way)) {
+        struct handshake *s = container_of(t->under_way.next, struct handshake, under_way);
+        list_del(&s->under_way);
+        drop(s);
+    }
+    close(t->epoll_fd);
+    close(t->wake_fd);
+}
+
+void handshakes_end(struct handshakes *h)
+{
+    atomic_store(&h->stopping, true);
+    for (unsigned i = 0; i < h->n; i++)
+        wake(&h->threads[i]);
+}
+
+bool handshakes_stop(struct handshakes *h, const struct timespec *until)
+{
+    handshakes_end(h);
+    for (unsigned i = 0; i < h->n; i++)
+        if (pthread_timedjoin_np(h->threads[i].id, NULL, until) != 0)
+            return false;
+    for (unsigned i = 0; i < h->n; i++)
+        clear(&h->threads[i]);
+    free(h);
+    return true;
+}
+
+uint64_t handshakes_turned(struct handshakes *h)
+{
+    uint64_t oldest = UINT64_MAX;
+    for (unsigned i = 0; i < h->n; i++)
+        oldest = MIN(oldest, atomic_load_explicit(&h->threads[i].turned, memory_order_relaxed));
+    return oldest;
+}
+
+/* Those that were started have nothing to do yet. */
+static void give_up(struct handshakes *h)
+{
+    handshakes_end(h);
+    for (unsigned i = 0; i < h->n; i++) {
+        pthread_join(h->threads[i].id, NULL);
+        clear(&h->threads[i]);
+    }
+    free(h);
+}
+
 struct handshakes *handshakes_start(unsigned threads, uint32_t max, uint64_t timeout_ns)
 {
     struct handshakes *h = calloc(1, sizeof(*h) + threads * sizeof(h->threads[0]));
@@ -217,36 +286,8 @@ struct handshakes *handshakes_start(unsigned threads, uint32_t max, uint64_t tim
         h->n++;
     if (h->n == threads)
         return h;
-    handshakes_stop(h);
+    give_up(h);
     return NULL;
-}
-
-static void drop(struct handshake *s)
-{
-    close(s->fd);
-    tls_free(s->tls);
-    bytes_free(&s->in);
-    bytes_free(&s->out);
-    free(s);
-}
-
-void handshakes_stop(struct handshakes *h)
-{
-    atomic_store(&h->stopping, true);
-    for (unsigned i = 0; i < h->n; i++) {
-        struct thread *t = &h->threads[i];
-        wake(t);
-        pthread_join(t->id, NULL);
-        take_handed(t);
-        while (!list_empty(&t->under_way)) {
-            struct handshake *s = container_of(t->under_way.next, struct handshake, under_way);
-            list_del(&s->under_way);
-            drop(s);
-        }
-        close(t->epoll_fd);
-        close(t->wake_fd);
-    }
-    free(h);
 }
 
 bool handshakes_begin(struct handshakes *h, struct handshake *s, struct tls_store *store,

@@ -6,6 +6,8 @@
 #ifndef MEERKAT_HANDSHAKE_H
 #define MEERKAT_HANDSHAKE_H
 
+#include <time.h>
+
 #include "posts.h"
 #include "list.h"
 #include "tls.h"
@@ -50,8 +52,15 @@ struct handshakes;
 /* max: under way at a time, of all threads together; each may take timeout_ns. NULL when the system
  * refuses. */
 struct handshakes *handshakes_start(unsigned threads, uint32_t max, uint64_t timeout_ns);
-/* What is under way comes back to nobody: descriptors and sessions are closed. */
-void handshakes_stop(struct handshakes *h);
+/* Tells the threads to end. */
+void handshakes_end(struct handshakes *h);
+/* What is under way comes back to nobody: descriptors and sessions are closed. False, and nothing
+ * is freed, when a thread does not end until then (of CLOCK_REALTIME). */
+bool handshakes_stop(struct handshakes *h, const struct timespec *until);
+
+/* Any thread. When the last turn began of the thread whose last is longest ago: each turns once a
+ * second, with nothing to do too. */
+uint64_t handshakes_turned(struct handshakes *h);
 
 /* Any thread. Takes s, whose home and fd are set; the store is held as long as it is needed.
  * False, and s is still the caller's, when too many are under way or there is no memory. */

@@ -80,6 +80,20 @@ bool queue_put(struct cells *c, struct queue *q, enum queue_kind kind, uint64_t 
     return true;
 }
 
+static bool starts_media(const struct cell *cell)
+{
+    return (cell->kind & (KIND_FIRST | KIND_MEDIA)) == (KIND_FIRST | KIND_MEDIA);
+}
+
+static void add_dropped(struct queue_dropped *d, const struct cell *first)
+{
+    struct frame_media media = {0};
+    frame_carries(first->data, first->len, &media);
+    d->n++;
+    d->bytes += media.len;
+    d->payload += media.payload;
+}
+
 /* Takes the frame out that starts at *at. */
 static void drop_frame(struct cells *c, struct queue *q, struct cell **at)
 {
@@ -97,10 +111,9 @@ struct queue_drops queue_trim(struct cells *c, struct queue *q, uint64_t oldest,
     struct cell **at = &q->first, *last = NULL;
     while (*at && ((*at)->since < oldest || q->bytes > max_bytes)) {
         bool late = (*at)->since < oldest;
-        if (((*at)->kind & (KIND_FIRST | KIND_MEDIA)) == (KIND_FIRST | KIND_MEDIA)) {
+        if (starts_media(*at)) {
+            add_dropped(late ? &drops.late : &drops.full, *at);
             drop_frame(c, q, at);
-            drops.late += late;
-            drops.full += !late;
         } else {
             last = *at;
             at = &last->next;
@@ -109,6 +122,15 @@ struct queue_drops queue_trim(struct cells *c, struct queue *q, uint64_t oldest,
     if (!*at)
         q->last = last;
     return drops;
+}
+
+struct queue_dropped queue_media(const struct queue *q)
+{
+    struct queue_dropped media = {0};
+    for (const struct cell *cell = q->first; cell; cell = cell->next)
+        if (starts_media(cell))
+            add_dropped(&media, cell);
+    return media;
 }
 
 size_t queue_take(struct cells *c, struct queue *q, uint8_t *out, size_t cap)

@@ -17,9 +17,14 @@ struct queue {
     uint32_t answers; /* bytes of them that are no media */
 };
 
-/* What was dropped. */
+/* Frames that were dropped: so many, of so many bytes without padding, with so many of peers. */
+struct queue_dropped {
+    unsigned n;
+    uint64_t bytes, payload;
+};
+
 struct queue_drops {
-    unsigned late, full;
+    struct queue_dropped late, full;
 };
 
 /* A frame that consists of two parts and its padding. False, and nothing kept, without cells. */
@@ -39,6 +44,9 @@ static inline uint64_t queue_since(const struct queue *q, uint64_t now)
 {
     return q->first ? q->first->since : now;
 }
+
+/* The media that waits and of which nothing has gone yet. */
+struct queue_dropped queue_media(const struct queue *q);
 
 void queue_clear(struct cells *c, struct queue *q);
 

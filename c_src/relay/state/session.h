@@ -20,7 +20,7 @@
 #include "transport.h"
 
 enum direction { TO_PEER = 0, TO_CLIENT = 1 };
-enum { SESSION_DROPS = 8 }; /* no_channel to over_bandwidth of counters.def */
+enum { SESSION_DROPS = 13 }; /* no_channel to send_failed of counters.def */
 /* Who was found a moment ago is looked at first: places for that, powers of two. */
 enum { RECENT_SESSIONS = 1024, RECENT_CHANNELS = 4 };
 enum gone_reason { GONE_DELETED = 0, GONE_EXPIRED = 1, GONE_SOCKET = 2, GONE_CLOSED = 3 };

@@ -7,6 +7,7 @@
 #include "forward.h"
 #include "move.h"
 #include "post.h"
+#include "unsent.h"
 #include "reply.h"
 
 enum {
@@ -83,7 +84,9 @@ static void on_due(struct timers *t, struct timer *timer)
     .peer_packets = (s)->peer_packets, .peer_bytes = (s)->peer_bytes, .dropped = (s)->dropped,     \
     DROPPED(s, no_channel), DROPPED(s, bad_channel), DROPPED(s, bad_indication),                   \
     DROPPED(s, no_permission), DROPPED(s, forbidden_peer), DROPPED(s, peer_family),                \
-    DROPPED(s, truncated), DROPPED(s, over_bandwidth)
+    DROPPED(s, truncated), DROPPED(s, over_bandwidth), DROPPED(s, media_first),                    \
+    DROPPED(s, queue_late), DROPPED(s, queue_full), DROPPED(s, send_queue_full),                   \
+    DROPPED(s, send_failed)
 
 static void post_gone(struct shard *sh, const struct session *s)
 {
@@ -136,10 +139,15 @@ static void on_closed(void *ctx, struct io_socket *s)
     report_later(ctx, r->session);
 }
 
+static void on_unsent(void *ctx, struct io_socket *s, const struct io_unsent *u)
+{
+    unsent_to_peer(ctx, container_of(s, struct relayed, io)->session, u);
+}
+
 static enum ctl_status open_relayed(struct shard *sh, struct session *s, int family,
                                     const struct port *port, uint64_t deadline)
 {
-    static const struct io_handler handler = {on_packet, on_icmp, on_closed};
+    static const struct io_handler handler = {on_packet, on_icmp, on_closed, on_unsent};
     struct relayed *r = &s->relayed[family];
     r->pool = port->pool;
     r->port = port->port;

@@ -1,13 +1,14 @@
 #include "answer.h"
 
 #include "count.h"
+#include "notice.h"
 
 /* Answers without credentials come out of the asker's budget, where his address proves nothing. */
 bool answer_allowed(struct shard *sh, const struct flow *f)
 {
     if (ratelimit_take(&sh->config.limits->unauthenticated, &f->client, sh->time.now))
         return true;
-    count(sh, CTR_over_rate);
+    notice_over_rate(sh, f, false);
     return false;
 }
 

@@ -52,6 +52,7 @@ static void end_session(struct shard *sh, const struct stream *s)
 
 static void conn_close(struct shard *sh, struct stream *s)
 {
+    conn_forsake(sh, s);
     end_session(sh, s);
     if (s->crowded)
         crowd_leave(crowd_of(sh), &s->flow.client);

@@ -3,7 +3,9 @@
 #include <errno.h>
 
 #include "count.h"
+#include "frame.h"
 #include "sockopt.h"
+#include "unsent.h"
 
 enum {
     PIECES = 64,
@@ -18,11 +20,21 @@ enum {
 /* ------------------------------------------------------------------------------------- queueing */
 
 /* Data indications are media as ChannelData is; whatever else there is, is an answer. */
-static enum queue_kind kind_of(const uint8_t *message)
+static enum queue_kind kind_of(const uint8_t *start, size_t len)
 {
-    bool media = stun_demux(message[0]) == DEMUX_CHANNEL ||
-                 load16(message) == (STUN_DATA | STUN_INDICATION << 4);
-    return media ? QUEUE_MEDIA : QUEUE_ANSWER;
+    struct frame_media media;
+    return frame_carries(start, len, &media) ? QUEUE_MEDIA : QUEUE_ANSWER;
+}
+
+/* Media that was queued and does not go. */
+static void unqueued(struct shard *sh, const struct stream *s, enum counter reason,
+                     const struct queue_dropped *d)
+{
+    if (!d->n)
+        return;
+    count_back(sh, CTR_client_sent_packets, d->n);
+    count_back(sh, CTR_client_sent_bytes, d->bytes);
+    unsent_media(sh, &s->flow, reason, d->n, d->payload);
 }
 
 static uint64_t queue_ns(const struct shard *sh)
@@ -48,21 +60,30 @@ static void trim(struct shard *sh, struct stream *s)
     uint64_t oldest = sh->time.now > age ? sh->time.now - age : 0;
     uint32_t max = s->queue.bytes > STREAM_QUEUE_MIN ? limit_of(sh, s) : STREAM_QUEUE_MIN;
     struct queue_drops drops = queue_trim(&sh->streams.cells, &s->queue, oldest, max);
-    count_n(sh, CTR_queue_late, drops.late);
-    count_n(sh, CTR_queue_full, drops.full);
+    unqueued(sh, s, CTR_queue_late, &drops.late);
+    unqueued(sh, s, CTR_queue_full, &drops.full);
+}
+
+void conn_forsake(struct shard *sh, const struct stream *s)
+{
+    struct queue_dropped left = queue_media(&s->queue);
+    unqueued(sh, s, CTR_send_failed, &left);
 }
 
 void conn_put(struct shard *sh, struct stream *s, const uint8_t *head, size_t head_len,
               const uint8_t *data, size_t len)
 {
-    enum queue_kind kind = kind_of(head_len ? head : data);
+    const uint8_t *start = head_len ? head : data;
+    size_t start_len = head_len ? head_len : len;
+    enum queue_kind kind = kind_of(start, start_len);
     if (UNLIKELY(kind == QUEUE_MEDIA && !s->answered)) {
-        count(sh, CTR_media_first); /* Chromium closes when it is not an answer that comes first */
+        /* Chromium closes when it is not an answer that comes first. */
+        unsent_message(sh, &s->flow, CTR_media_first, start, start_len);
         return;
     }
     if (UNLIKELY(!queue_put(&sh->streams.cells, &s->queue, kind, sh->time.now, head, head_len, data,
                             len))) {
-        count(sh, CTR_queue_full);
+        unsent_message(sh, &s->flow, CTR_queue_full, start, start_len);
         s->stuck = s->stuck || kind == QUEUE_ANSWER;
     } else {
         s->answered = s->answered || kind == QUEUE_ANSWER;

@@ -22,6 +22,9 @@ static inline void conn_touch(struct shard *sh, struct stream *s)
  * what waits. */
 void conn_put_raw(struct shard *sh, struct stream *s, const uint8_t *data, size_t len);
 
+/* Counts what waits as not sent: the connection ends. */
+void conn_forsake(struct shard *sh, const struct stream *s);
+
 /* Sends what waits, as far as the kernel takes it. False when the connection is broken. */
 bool conn_flush(struct shard *sh, struct stream *s);
 

@@ -10,6 +10,7 @@
 
 #include "count.h"
 #include "judge.h"
+#include "notice.h"
 
 enum {
     HEADERS_V4 = 20 + 8,
@@ -17,15 +18,9 @@ enum {
     CHANNEL_DATA_MAX = 65507 - CHANNEL_HEADER_LEN, /* what UDP over IPv4 takes */
 };
 
-_Static_assert(CTR_over_bandwidth - CTR_no_channel + 1 == SESSION_DROPS,
-               "what drop() is told is counted per session");
-
-/* For one of the reasons a session counts. */
 static void drop(struct shard *sh, struct session *s, enum counter reason)
 {
-    s->dropped++;
-    s->drops[reason - CTR_no_channel]++;
-    count(sh, reason);
+    count_drops(sh, s, reason, 1);
 }
 
 /* Takes from the allocation, its user and the server, in this order; what a later one refuses an
@@ -81,7 +76,7 @@ static void to_peer(struct shard *sh, struct session *s, const struct permission
     struct addr bound;
     if (UNLIKELY(perm->reach != REACH_ALL)) {
         if (!may_reach_port(sh, r, perm, peer)) {
-            drop(sh, s, CTR_forbidden_peer);
+            notice_closed_port(sh, s, perm, peer);
             return;
         }
         peer = as_bound(sh, peer, &bound);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "count.h"
+#include "notice.h"
 #include "post.h"
 
 /* The session this 5-tuple has, by a move perhaps; 0 without. */
@@ -28,7 +29,7 @@ void request_forward(struct shard *sh, const struct listener *l, const struct fl
     }
     uint64_t session = session_of(sh, f);
     if (!session && !ratelimit_has(&sh->config.limits->failures, &f->client, sh->time.now)) {
-        count(sh, CTR_over_rate);
+        notice_over_rate(sh, f, true);
         return;
     }
     struct pending *p = pending_take(&sh->pending, f, session != 0, sh->time.now);

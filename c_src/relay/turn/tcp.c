@@ -7,6 +7,7 @@
 #include "conn.h"
 #include "conn_send.h"
 #include "count.h"
+#include "unsent.h"
 
 enum { ACCEPTS = 64 }; /* of a listener in a turn */
 
@@ -89,19 +90,19 @@ static void tcp_unlisten(struct shard *sh, struct listener *l)
 /* -------------------------------------------------------------------------------------- sending */
 
 /* NULL when the connection is gone. */
-static struct stream *stream_of(struct shard *sh, const struct flow *f)
+static struct stream *stream_of(const struct shard *sh, const struct flow *f)
 {
     struct way_end *e = way_resolve(&sh->ways, f->way);
-    if (UNLIKELY(!e))
-        count(sh, CTR_send_failed);
     return LIKELY(e) ? container_of(e, struct stream, end) : NULL;
 }
 
 static void tcp_send(struct shard *sh, const struct flow *f, const uint8_t *data, size_t len)
 {
     struct stream *s = stream_of(sh, f);
-    if (s)
+    if (LIKELY(s))
         conn_put(sh, s, NULL, 0, data, len);
+    else
+        unsent_message(sh, f, CTR_send_failed, data, len);
 }
 
 static void tcp_send_channel(struct shard *sh, const struct flow *f, uint16_t number,
@@ -110,8 +111,10 @@ static void tcp_send_channel(struct shard *sh, const struct flow *f, uint16_t nu
     uint8_t head[CHANNEL_HEADER_LEN];
     struct stream *s = stream_of(sh, f);
     channel_put_header(head + CHANNEL_HEADER_LEN, number, p->len);
-    if (s)
+    if (LIKELY(s))
         conn_put(sh, s, head, sizeof(head), p->data, p->len);
+    else
+        unsent_media(sh, f, CTR_send_failed, 1, p->len);
 }
 
 static bool tcp_reach(struct shard *sh, struct listener *l, const struct addr *client,

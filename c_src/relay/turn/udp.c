@@ -5,6 +5,7 @@
 
 #include "count.h"
 #include "input.h"
+#include "unsent.h"
 
 static void on_packet(void *ctx, struct io_socket *s, struct io_packet *p)
 {
@@ -32,9 +33,20 @@ static void on_closed(void *ctx, struct io_socket *s)
     container_of(s, struct listener, io)->in_use = false;
 }
 
+static void on_unsent(void *ctx, struct io_socket *s, const struct io_unsent *u)
+{
+    const struct listener *l = container_of(s, struct listener, io);
+    struct flow f = {.transport = &transport_udp,
+                     .client = *u->to,
+                     .server = u->from->family != ADDR_NONE ? *u->from : l->local};
+    f.server.port = l->local.port;
+    unsent_to_client(ctx, &f, u);
+}
+
 static int udp_listen(struct shard *sh, struct listener *l)
 {
-    static const struct io_handler handler = {.on_packet = on_packet, .on_closed = on_closed};
+    static const struct io_handler handler = {
+        .on_packet = on_packet, .on_closed = on_closed, .on_unsent = on_unsent};
     l->io.handler = &handler;
     l->io.first = true;
     l->io.wants_dest = addr_is_any(&l->local);
@@ -59,7 +71,7 @@ static void udp_send(struct shard *sh, const struct flow *f, const uint8_t *data
 {
     struct listener *l = shard_listener_of(sh, f);
     if (UNLIKELY(!l)) {
-        count(sh, CTR_send_failed);
+        unsent_message(sh, f, CTR_send_failed, data, len);
         return;
     }
     count(sh, CTR_client_sent_packets);
@@ -78,7 +90,7 @@ static void udp_send_channel(struct shard *sh, const struct flow *f, uint16_t nu
     }
     struct listener *l = shard_listener_of(sh, f);
     if (UNLIKELY(!l)) {
-        count(sh, CTR_send_failed);
+        unsent_media(sh, f, CTR_send_failed, 1, p->len);
         return;
     }
     count(sh, CTR_client_sent_packets);

@@ -33,9 +33,13 @@ void worker_destroy(struct worker *w)
 
 /* -------------------------------------------------------------------------------------- events */
 
-static void on_error(void *ctx, struct io_socket *s, int err)
+static void on_trouble(void *ctx, enum io_trouble what, int err)
 {
-    count(ctx, !s && err == ENOBUFS ? CTR_no_buffers : CTR_send_failed);
+    static const enum counter reasons[] = {[IO_NO_BUFFERS] = CTR_no_buffers,
+                                           [IO_RECEIVE] = CTR_receive_failed,
+                                           [IO_SEND_UNKNOWN] = CTR_send_failed};
+    (void)err;
+    count(ctx, reasons[what]);
 }
 
 static void on_lost(void *ctx, struct io_socket *s, uint32_t n)
@@ -46,7 +50,7 @@ static void on_lost(void *ctx, struct io_socket *s, uint32_t n)
 
 struct io_events worker_events(struct worker *w)
 {
-    return (struct io_events){&w->shard, on_error, on_lost};
+    return (struct io_events){&w->shard, on_trouble, on_lost};
 }
 
 /* -------------------------------------------------------------------------------------- a turn */

@@ -24,7 +24,10 @@
 enum { KEPT = 128 };
 
 struct heard {
-    unsigned packets, closed, errors, icmps, crowded, lost;
+    unsigned packets, closed, errors, icmps, crowded, lost, unsent;
+    size_t unsent_bytes;
+    int unsent_err;
+    uint8_t unsent_start; /* the first byte of what is not sent */
     size_t len;
     size_t lens[KEPT]; /* of the first */
     uint32_t sums[KEPT];
@@ -93,19 +96,31 @@ static void on_lost(void *ctx, struct io_socket *s, uint32_t n)
     h.lost += n;
 }
 
-static void on_error(void *ctx, struct io_socket *s, int err)
+static void on_trouble(void *ctx, enum io_trouble what, int err)
 {
     (void)ctx;
-    (void)s;
+    (void)what;
     (void)err;
     h.errors++;
 }
 
-static const struct io_handler handler = {on_packet, on_icmp, on_closed};
+static void on_unsent(void *ctx, struct io_socket *s, const struct io_unsent *u)
+{
+    (void)ctx;
+    (void)s;
+    h.errors++;
+    h.unsent++;
+    h.unsent_bytes += u->len;
+    h.unsent_err = u->err;
+    CHECK(u->start_len > 0 && u->start_len <= u->len);
+    CHECK_EQ(u->start[0], h.unsent_start);
+}
+
+static const struct io_handler handler = {on_packet, on_icmp, on_closed, on_unsent};
 
 static void start_with(uint32_t sockets)
 {
-    const struct io_events events = {NULL, on_error, on_lost};
+    const struct io_events events = {NULL, on_trouble, on_lost};
     memset(&h, 0, sizeof(h));
     CHECK_EQ(create(&io, &events, sockets), 0);
 }
@@ -565,7 +580,7 @@ static void nothing_of_a_joined_piece_comes_after_removal(void)
     static uint8_t out[5000];
     struct addr there;
     static const struct io_handler tired = {remove_at_first, on_icmp, on_closed};
-    const struct io_events events = {NULL, on_error, on_lost};
+    const struct io_events events = {NULL, on_trouble, on_lost};
     memset(&h, 0, sizeof(h));
     CHECK_EQ(create(&io, &events, 16), 0);
     struct io_socket s = {.handler = &tired, .fd = open_at(test_loopback())};
@@ -612,6 +627,42 @@ static void a_refused_run_goes_datagram_by_datagram(void)
     close_socket(&s);
     close(peer);
     io_destroy(io);
+}
+
+/* What the kernel refuses is told with the datagram, also of a run, and once. */
+static void what_is_not_sent_is_told_datagram_by_datagram(bool wants_errors)
+{
+    enum { N = 5, LEN = 900 };
+    struct addr there, nowhere;
+    uint8_t buf[LEN + 1], head[IO_HEAD_LEN] = {7};
+    start();
+    h.unsent_start = 7;
+    CHECK(addr_parse(&nowhere, "203.0.113.9", 9)); /* not from a loopback address */
+    struct io_socket s = {
+        .handler = &handler, .fd = open_at(test_loopback()), .wants_errors = wants_errors};
+    CHECK_EQ(io_add(io, &s), 0);
+    int peer = plain_at(test_loopback(), &there);
+    for (unsigned round = 1; round <= 2; round++) {
+        for (int i = 0; i < N; i++)
+            io_send(io, &s, memset(io_scratch(io, LEN), 7, LEN), LEN, &nowhere, NULL, 0);
+        io_send(io, &s, memset(io_scratch(io, LEN), 1, LEN), LEN, &there, NULL, 0);
+        io_send_headed(io, &s, head, memset(io_scratch(io, LEN), 2, LEN), LEN, &nowhere, NULL);
+        turn();
+        CHECK_EQ(awaited(peer, buf, sizeof(buf)), LEN);
+        CHECK_EQ(h.unsent, round * (N + 1));
+        CHECK_EQ(h.unsent_bytes, round * ((N + 1) * LEN + IO_HEAD_LEN));
+        CHECK(h.unsent_err != 0);
+    }
+    CHECK_EQ(h.errors, h.unsent);
+    close_socket(&s);
+    close(peer);
+    io_destroy(io);
+}
+
+static void what_is_not_sent_is_told(void)
+{
+    what_is_not_sent_is_told_datagram_by_datagram(false);
+    what_is_not_sent_is_told_datagram_by_datagram(true);
 }
 
 /* ICMP of an earlier datagram is said to a run: the run is sent again, whole. */
@@ -884,6 +935,7 @@ static void all_on(int (*backend)(struct io **, const struct io_events *, uint32
     RUN(joined_datagrams_of_both_families);
     RUN(nothing_of_a_joined_piece_comes_after_removal);
     RUN(a_refused_run_goes_datagram_by_datagram);
+    RUN(what_is_not_sent_is_told);
     RUN(x29_a_run_survives_what_was_said_of_another);
     RUN(empty_datagrams_between_others);
     RUN(listeners_are_given_no_empty_datagrams);

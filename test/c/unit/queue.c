@@ -103,7 +103,7 @@ static void what_is_late(void)
     size_t begun = queue_take(&cells, &q, got, CELL_ROOM);
     CHECK_EQ(begun, CELL_ROOM);
     struct queue_drops drops = queue_trim(&cells, &q, 6, UINT32_MAX);
-    CHECK(drops.late == 2 && drops.full == 0);
+    CHECK(drops.late.n == 2 && drops.full.n == 0);
     CHECK_EQ(q.answers, 104 + 16);
     CHECK_EQ(q.bytes, 5004 - begun + 104 + 16 + 20);
     CHECK_EQ(queue_since(&q, 9), 1);
@@ -115,14 +115,14 @@ static void what_is_late(void)
     for (uint64_t i = 0; i < 20; i++)
         put(&q, i == 3 ? QUEUE_ANSWER : QUEUE_MEDIA, i, 996);
     drops = queue_trim(&cells, &q, 0, 5000);
-    CHECK(drops.late == 0 && drops.full == 15);
+    CHECK(drops.late.n == 0 && drops.full.n == 15);
     CHECK_EQ(q.bytes, 5000);
     CHECK_EQ(queue_since(&q, 99), 3);
     drops = queue_trim(&cells, &q, 99, 5000);
-    CHECK(drops.late == 4 && drops.full == 0);
+    CHECK(drops.late.n == 4 && drops.full.n == 0);
     CHECK(q.bytes == 1000 && q.answers == 1000 && q.first == q.last);
     drops = queue_trim(&cells, &q, 99, 10);
-    CHECK(drops.late == 0 && drops.full == 0);
+    CHECK(drops.late.n == 0 && drops.full.n == 0);
     put(&q, QUEUE_MEDIA, 100, 996);
     CHECK_EQ(take_all(&q, 4096), 2000);
 
@@ -132,10 +132,36 @@ static void what_is_late(void)
         n++;
     CHECK_EQ(n, CELLS / 4);
     queue_trim(&cells, &q, 2, UINT32_MAX);
+    CHECK_EQ(queue_media(&q).n, 0);
     CHECK(!q.first && !q.last && q.bytes == 0 && cells.live == 0);
     put(&q, QUEUE_MEDIA, 1, 100);
     queue_clear(&cells, &q);
     CHECK_EQ(cells.live, 0);
+}
+
+static void put_channel(struct queue *q, uint64_t now, uint16_t len)
+{
+    uint8_t head[4] = {0x40, 0, (uint8_t)(len >> 8), (uint8_t)len};
+    CHECK(queue_put(&cells, q, QUEUE_MEDIA, now, head, sizeof(head), data, len));
+}
+
+static void what_goes_is_told(void)
+{
+    test_begin("what is dropped, or left over, is told in bytes, without padding");
+    struct queue q = {0};
+    for (uint16_t i = 0; i < 6; i++)
+        put_channel(&q, i, 2001 + i);
+    put(&q, QUEUE_ANSWER, 1, 100);
+    CHECK_EQ(queue_take(&cells, &q, got, CELL_ROOM), CELL_ROOM); /* the first has begun */
+    struct queue_dropped d = queue_trim(&cells, &q, 3, UINT32_MAX).late;
+    CHECK_EQ(d.n, 2);
+    CHECK_EQ(d.payload, 2002 + 2003);
+    CHECK_EQ(d.bytes, d.payload + 2 * 4);
+    d = queue_media(&q);
+    CHECK_EQ(d.n, 3);
+    CHECK_EQ(d.payload, 2004 + 2005 + 2006);
+    CHECK_EQ(d.bytes, d.payload + 3 * 4);
+    queue_clear(&cells, &q);
 }
 
 int main(void)
@@ -145,6 +171,7 @@ int main(void)
     chains();
     frames();
     what_is_late();
+    what_goes_is_told();
     cells_destroy(&cells);
     return test_end("queue");
 }

@@ -4,10 +4,14 @@
  */
 #include "stalls.h"
 
+#include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -58,15 +62,40 @@ static void stand_still(int sig)
         pause();
 }
 
-/* The second worker stops in the middle of whatever it does. */
-static void stall(void)
+static void expect_still(void)
 {
     struct sigaction sa = {.sa_handler = stand_still};
     sem_init(&still, 0, 0);
     sigaction(SIGUSR1, &sa, NULL);
-    pthread_kill(c.workers[1].thread, SIGUSR1);
+}
+
+static void await_still(void)
+{
     while (sem_wait(&still) != 0)
         ;
+}
+
+/* The second worker stops in the middle of whatever it does. */
+static void stall(void)
+{
+    expect_still();
+    pthread_kill(c.workers[1].thread, SIGUSR1);
+    await_still();
+}
+
+/* So does the thread for handshakes, which is the first that was started. */
+static void stall_handshakes(void)
+{
+    int first = INT_MAX, tid;
+    DIR *tasks = opendir("/proc/self/task");
+    for (struct dirent *d; tasks && (d = readdir(tasks));)
+        if ((tid = atoi(d->d_name)) > getpid())
+            first = MIN(first, tid);
+    must(tasks && first < INT_MAX);
+    closedir(tasks);
+    expect_still();
+    must(syscall(SYS_tgkill, getpid(), first, SIGUSR1) == 0);
+    await_still();
 }
 
 /* What a program that does this ends with; -1 where a signal ended it. */
@@ -85,10 +114,13 @@ static int status_of(void (*child)(void))
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-static void look_for(unsigned seconds)
+/* So long, in which the first workers turn. */
+static void look_for(unsigned seconds, unsigned turning)
 {
     for (unsigned i = 0; i < seconds; i++) {
         c.time.now += NS_PER_S;
+        for (unsigned w = 0; w < turning; w++)
+            atomic_store(&c.workers[w].turned, c.time.now);
         stalls_look(&c);
     }
 }
@@ -96,7 +128,14 @@ static void look_for(unsigned seconds)
 static void stalled(void)
 {
     stall();
-    look_for(40);
+    look_for(40, 1);
+}
+
+static void stalled_handshakes(void)
+{
+    stall_handshakes();
+    c.time = clock_read();
+    look_for(40, 2);
 }
 
 /* The program was stopped for an hour: workers have not turned since, and are none the worse. */
@@ -136,6 +175,14 @@ static void stop_with_a_stalled_worker(void)
     _exit(1);
 }
 
+static void stop_with_a_stalled_handshake(void)
+{
+    stall_handshakes();
+    pipe_end(&c.pipe, 5);
+    workers_stop(&c);
+    _exit(1);
+}
+
 static void stop_with_workers_that_turn(void)
 {
     pipe_end(&c.pipe, 0);
@@ -146,6 +193,7 @@ static void stop_with_workers_that_turn(void)
 static void a_worker_that_stands_still_ends_the_program(void)
 {
     CHECK_EQ(status_of(stalled), EXIT_SYSTEM);
+    CHECK_EQ(status_of(stalled_handshakes), EXIT_SYSTEM);
     CHECK_EQ(status_of(mail_for_a_stalled_worker), EXIT_SYSTEM);
     CHECK_EQ(status_of(stopped_as_a_whole), 0);
 }
@@ -153,6 +201,7 @@ static void a_worker_that_stands_still_ends_the_program(void)
 static void a_worker_that_stands_still_keeps_nobody_from_ending(void)
 {
     CHECK_EQ(status_of(stop_with_a_stalled_worker), 5);
+    CHECK_EQ(status_of(stop_with_a_stalled_handshake), 5);
     CHECK_EQ(status_of(mail_for_a_stalled_worker_when_erlang_ends), 0);
     CHECK_EQ(status_of(stop_with_workers_that_turn), 6);
 }
@@ -169,6 +218,10 @@ static void an_idle_worker_turns_every_second(void)
     }
     c.time = clock_read();
     CHECK(c.workers[0].turned >= began && c.workers[1].turned >= began);
+    while (handshakes_turned(c.limits.streams.handshakes) < began &&
+           clock_read().now < began + 60 * NS_PER_S)
+        usleep(10000);
+    CHECK(handshakes_turned(c.limits.streams.handshakes) >= began);
     CHECK(stalls_age_ms(&c) < 60000);
     c.time.now += 100 * NS_PER_S;
     CHECK(stalls_age_ms(&c) >= 100000 - 60000);

@@ -33,10 +33,11 @@ static void on_closed(void *ctx, struct io_socket *s)
     (void)s;
 }
 
-static void on_error(void *ctx, struct io_socket *s, int err)
+static void on_trouble(void *ctx, enum io_trouble what, int err)
 {
     (void)ctx;
-    no_buffers += !s && err == ENOBUFS;
+    (void)err;
+    no_buffers += what == IO_NO_BUFFERS;
 }
 
 static void on_lost(void *ctx, struct io_socket *s, uint32_t n)
@@ -46,7 +47,7 @@ static void on_lost(void *ctx, struct io_socket *s, uint32_t n)
     (void)n;
 }
 
-static const struct io_events events = {NULL, on_error, on_lost};
+static const struct io_events events = {NULL, on_trouble, on_lost};
 static const struct io_handler handler = {.on_packet = on_packet, .on_closed = on_closed};
 
 static struct io *make(void)

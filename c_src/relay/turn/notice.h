@@ -1,0 +1,17 @@
+/*
+ * Drops that an operator can do something about, and would not find out: counted as all are, and
+ * told to Erlang, one now and then for all of a kind.
+ */
+#ifndef MEERKAT_NOTICE_H
+#define MEERKAT_NOTICE_H
+
+#include "shard.h"
+
+/* The share of a client's source is used up: that of strangers, or (failures) that of requests with
+ * wrong credentials. A whole site may be behind one address. */
+void notice_over_rate(struct shard *sh, const struct flow *f, bool failures);
+
+/* A datagram for a port of a permitted address that may not be reached. */
+void notice_closed_port(struct shard *sh, struct session *s, const struct permission *perm,
+                        const struct addr *peer);
+#endif

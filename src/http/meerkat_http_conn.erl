@@ -1,0 +1,113 @@
+%% One connection of HTTP: one request, which has seconds to come, one answer, which has seconds to
+%% be taken, and the end. What is answered is meerkat_http_api's; every answer has the same headers
+%% besides, errors too.
+-module(meerkat_http_conn).
+
+-include_lib("kernel/include/logger.hrl").
+
+-export([start_link/4]).
+
+%% A request that is not whole after so long is not waited for, nor is a client that does not read.
+-define(REQUEST_MS, 5000).
+%% What still comes is read for a moment: the system would take the answer back with it.
+-define(REST_MS, 1000).
+-define(REST_BYTES, 1048576).
+
+%% Serves Socket, once it has been given to the process. Asked is called as soon as the request is
+%% whole.
+-spec start_link(Name :: atom(), gen_tcp:socket(), inet:ip_address(),
+                 Asked :: fun((pid()) -> ok)) -> pid().
+start_link(Name, Socket, Peer, Asked) ->
+    spawn_link(fun() ->
+        %% A token may be in the request.
+        meerkat_crash:without_values(fun() ->
+            receive {serve, Socket} -> serve(Name, Socket, Peer, Asked) end
+        end)
+    end).
+
+serve(Name, Socket, Peer, Asked) ->
+    Deadline = meerkat_clock:now_ms() + ?REQUEST_MS,
+    case received(Socket, <<>>, Deadline) of
+        {ok, #{method := Method} = Head} ->
+            ok = Asked(self()),
+            {Code, Headers, Body} = answer(Name, Head, Peer),
+            send(Socket, Code, Headers, Body, Method);
+        {error, Code, Sentence} ->
+            send(Socket, Code, [{content_type, "text/plain; charset=utf-8"}],
+                 list_to_binary([Sentence, "\n"]), "GET");
+        closed ->
+            ok
+    end,
+    gen_tcp:close(Socket).
+
+%% What is sent without a line's end is looked at again with each piece, so it is bounded
+%% (meerkat_http_message).
+received(Socket, Before, Deadline) ->
+    case gen_tcp:recv(Socket, 0, max(0, Deadline - meerkat_clock:now_ms())) of
+        {ok, More} ->
+            Bytes = <<Before/binary, More/binary>>,
+            case meerkat_http_message:request(Bytes) of
+                more -> received(Socket, Bytes, Deadline);
+                Outcome -> Outcome
+            end;
+        {error, timeout} when Before =/= <<>> ->
+            {error, 408, "the request did not come in time"};
+        {error, _} ->
+            closed
+    end.
+
+send(Socket, Code, Headers, Body, Method) ->
+    Answer = meerkat_http_message:response(Code, Headers ++ common_headers(), Body, Method),
+    case gen_tcp:send(Socket, Answer) of
+        ok ->
+            _ = gen_tcp:shutdown(Socket, write),
+            read_rest(Socket, ?REST_BYTES, meerkat_clock:now_ms() + ?REST_MS);
+        {error, _} ->
+            ok
+    end.
+
+read_rest(Socket, Bytes, Deadline) when Bytes > 0 ->
+    case gen_tcp:recv(Socket, 0, max(0, Deadline - meerkat_clock:now_ms())) of
+        {ok, Rest} -> read_rest(Socket, Bytes - byte_size(Rest), Deadline);
+        {error, _} -> ok
+    end;
+read_rest(_Socket, _Bytes, _Deadline) ->
+    ok.
+
+common_headers() ->
+    [{"cache-control", "no-store"},
+     {"x-content-type-options", "nosniff"},
+     {"x-frame-options", "DENY"},
+     {"referrer-policy", "no-referrer"},
+     {"content-security-policy",
+      "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+      "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"}].
+
+%% A fault of ours costs its client an answer, and the log gets no more of the request than where
+%% it went: a query may hold a token.
+answer(Name, #{method := Method, target := Target, headers := Headers}, Peer) ->
+    {Path, Query} = split(Target),
+    Request = #{method => Method, path => Path, query => Query, headers => Headers, peer => Peer},
+    try
+        meerkat_http_api:handle(Name, Request)
+    catch
+        Class:Reason:Stack ->
+            complain(Path, Class, Reason, Stack),
+            {500, [{content_type, "text/plain"}], <<"something is wrong here\n">>}
+    end.
+
+complain(Path, Class, Reason, Stack) ->
+    Where = [{M, F, proplists:get_value(line, Info)} || {M, F, _, Info} <- lists:sublist(Stack, 8)],
+    ?LOG_ERROR("no answer to an HTTP request for ~ts: ~tp ~tp in ~tp",
+               [meerkat_text:escape(Path), Class, meerkat_crash:reason(Reason), Where]).
+
+%% A query that is none is as good as empty. Bytes are taken for Latin-1: no page has another name.
+split(Target) ->
+    case string:split(unicode:characters_to_binary(Target, latin1), "?") of
+        [Path] -> {Path, []};
+        [Path, Text] ->
+            case uri_string:dissect_query(Text) of
+                Query when is_list(Query) -> {Path, [Pair || {_, V} = Pair <- Query, is_binary(V)]};
+                {error, _, _} -> {Path, []}
+            end
+    end.
