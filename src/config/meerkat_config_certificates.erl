@@ -60,7 +60,8 @@ content(Key, File) ->
         {ok, Content} ->
             {ok, Content};
         {error, Reason} ->
-            {error, [Key, ": ", meerkat_config_value:quote(File), " cannot be read: ",
+            %% However long its name is: it is what has to be looked at.
+            {error, [Key, ": \"", meerkat_text:printable(File), "\" cannot be read: ",
                      file:format_error(Reason)]}
     end.
 

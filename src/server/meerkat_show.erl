@@ -22,7 +22,7 @@ status(#{version := Version, otp := Otp, os_pid := Pid, uptime_s := Uptime} = St
                               {"tls ", tls_listeners}],
          A <- maps:get(Key, Status, [])],
      [row("certificate", certificate(C)) || C <- maps:get(certificates, Status, [])],
-     [row("not taken", meerkat_text:escape(Why)) || #{certificates_refused := Why} <- [Status],
+     [row("not taken", meerkat_text:printable(Why)) || #{certificates_refused := Why} <- [Status],
                                                     is_binary(Why)],
      [row("relaying", relay(Relay)) || Relay <- maps:get(relays, Status)],
      [row("packets by", atom_to_list(Backend)) || #{io_backend := Backend} <- [Status]],
@@ -60,7 +60,7 @@ relay(#{local := Local, advertised := Advertised, min_port := Min, max_port := M
 certificate(#{file := File, names := Names} = Certificate) ->
     [[[lists:join(", ", lists:sublist(Names, 3)), [", ..." || length(Names) > 3], ": "]
       || Names =/= []],
-     [[days(Days), ", "] || #{days_left := Days} <- [Certificate]], meerkat_text:escape(File)].
+     [[days(Days), ", "] || #{days_left := Days} <- [Certificate]], meerkat_text:printable(File)].
 
 days(Days) when Days < 0 -> "over";
 days(1) -> "1 day left";
