@@ -303,6 +303,10 @@ rows() ->
         row(http_token, secret, undefined, ["HTTP_TOKEN"], yes, [{http, token}], <<"\"...\"">>,
             "The token that a request for /credentials must show; without it there is no "
             "/credentials. Whoever has the token can let anybody relay."),
+        row(acme_webroot, {text, 1023}, undefined, ["ACME_WEBROOT"], yes, [{http, webroot}],
+            <<"\"/var/lib/meerkat/webroot\"">>,
+            "With http_listen: a directory whose .well-known/acme-challenge is served, so that a "
+            "client of an ACME authority gets certificates by it (docs/certificates.md)."),
         row(xmpp_host, {list, xmpp_server}, [], ["XMPP_HOST"], yes, [{xmpp, servers}],
             <<"( \"127.0.0.1\", \"xmpp2.example.com:8888\" )">>,
             "XMPP servers to be a component of (XEP-0114), one for each node of a cluster. Each is "

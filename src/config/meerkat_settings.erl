@@ -48,6 +48,7 @@
                       alternate_server := [{inet:ip_address(), inet:port_number()}],
                       http := #{listen := undefined | {inet:ip_address(), inet:port_number()},
                                 token := fun(() -> undefined | binary()),
+                                webroot := undefined | binary(),
                                 %% Wrong tokens, by source.
                                 failures := meerkat_auth_failures:failures()},
                       %% The component: where it connects to, what it is called and goes by.
