@@ -4,7 +4,7 @@
 
 -include_lib("stdlib/include/assert.hrl").
 
--export([authority/1, issued/2, expired/2, self_signed/2]).
+-export([authority/1, issued/2, expired/2, ending/2, self_signed/2]).
 -export_type([pair/0]).
 
 %% PEM files.
@@ -61,4 +61,22 @@ made(Dir, Command) ->
     Said = os:cmd(["(", Command(Pair), ") 2>&1"]),
     ?assertMatch({_, {ok, <<"-----BEGIN", _/binary>>}},
                  {Said, file:read_file(maps:get(certificate, Pair))}),
+    Pair.
+
+%% The same with another end (Unix time), by its own key.
+-spec ending(pair(), integer()) -> pair().
+ending(#{certificate := File, key := KeyFile} = Pair, End) ->
+    {ok, Pem} = file:read_file(File),
+    {ok, KeyPem} = file:read_file(KeyFile),
+    [{_, Der, _} | _] = public_key:pem_decode(Pem),
+    [Key] = [public_key:pem_entry_decode(E) || {Kind, _, _} = E <- public_key:pem_decode(KeyPem),
+                                               Kind =/= 'EcpkParameters'],
+    Signed = element(2, public_key:pkix_decode_cert(Der, otp)),
+    {{Y, Mo, D}, {H, M, S}} = calendar:system_time_to_universal_time(End, second),
+    Text = lists:flatten(io_lib:format("~2..0b~2..0b~2..0b~2..0b~2..0b~2..0bZ",
+                                       [Y rem 100, Mo, D, H, M, S])),
+    {'Validity', From, _} = element(6, Signed),
+    Changed = setelement(6, Signed, {'Validity', From, {utcTime, Text}}),
+    Again = public_key:pkix_sign(Changed, Key),
+    ok = file:write_file(File, public_key:pem_encode([{'Certificate', Again, not_encrypted}])),
     Pair.

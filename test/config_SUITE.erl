@@ -159,6 +159,8 @@ every_key_is_read_from_a_file(Config) ->
 
 %% A value is judged once: what a file may have no server turns down at its start.
 what_is_read_is_good_in_a_map(Config) ->
+    %% Where a certificate is kept that is made for tls_self_signed.
+    true = os:putenv("STATE_DIRECTORY", proplists:get_value(priv_dir, Config)),
     [begin
          File = file(Config, ["\n", Key, " = ", in_file(binary_to_existing_atom(Key)), ";\n"]),
          {ok, Loaded, _} = load(File, []),
@@ -189,6 +191,7 @@ in_file(listen_port) -> "3479";
 in_file(extra_listeners) -> "( { port = 1; }, { port = 2; ip = \"::1\"; realm = \"r\"; } )";
 in_file(udp_enabled) -> "false";
 in_file(tcp_enabled) -> "false";
+in_file(tls_self_signed) -> "true";
 in_file(tls_port) -> "443";
 in_file(tcp_queue_ms) -> "50";
 in_file(tcp_connections_per_address) -> "17";
@@ -222,6 +225,7 @@ in_file(log_level) -> "\"error\"";
 in_file(log_format) -> "\"json\"";
 in_file(drain_deadline) -> "14";
 in_file(http_listen) -> "\"[::1]:9641\"";
+in_file(acme_webroot) -> "\"/srv/webroot\"";
 in_file(http_token) -> "\"open sesame\"";
 in_file(xmpp_port) -> "5347";
 in_file(xmpp_component) -> "\"turn.example.com\"";
@@ -261,7 +265,7 @@ shown(xmpp_admins) -> <<"a@example.com, b@example.com">>;
 shown(Token) when Token =:= http_token; Token =:= xmpp_secret -> <<"(not shown)">>;
 shown(users) -> <<"\"alice\"">>;
 shown(Key) when Key =:= allowed_peers; Key =:= denied_peers -> <<"10.0.0.0/8, ::1/128">>;
-shown(Key) when Key =:= realm; Key =:= software; Key =:= users_file ->
+shown(Key) when Key =:= realm; Key =:= software; Key =:= users_file; Key =:= acme_webroot ->
     iolist_to_binary(in_file(Key));
 shown(Key) -> iolist_to_binary(string:trim(in_file(Key), both, "\"")).
 

@@ -13,7 +13,7 @@
 -export([relay_inherits_no_secrets/1, hung_relay_ends_with_a_killed_node/1,
          clock_set_after_the_start/1, users_without_a_secret/1,
          nobody_without_a_secret/1, no_address_to_tell/1,
-         serves_what_it_prints/1, answers_its_command/1, takes_another_configuration/1,
+         serves_what_it_prints/1, certificate_of_its_own/1, answers_its_command/1, takes_another_configuration/1,
          drains_when_told/1, ends_when_drained/1, ends_at_the_deadline/1,
          undrain_calls_the_end_off/1, sigterm_drains/1, sigterm_keeps_a_deadline/1,
          second_sigterm_ends_at_once/1, sigterm_to_the_group_is_one/1,
@@ -55,6 +55,24 @@ serves_what_it_prints(Config) ->
          ?assertMatch({match, _}, re:run(Checked, "the server is usable from here"))
      end || [Uri] <- Turns],
     {1, _} = run(Config, ["check", Turn, "--user", User, "--password", "wrong"]),
+    stop(Server, "TERM").
+
+%% --self-signed: what is printed for TLS works as it stands there.
+certificate_of_its_own(Config) ->
+    State = proplists:get_value(priv_dir, Config),
+    {Server, Block} = start(Config, [{"TLS_SELF_SIGNED", "true"}, {"TLS_PORT", "0"},
+                                     {"STATE_DIRECTORY", State}]),
+    ?assertEqual("self-signed, " ++ filename:join(State, "self-signed.pem"),
+                 line("certificate", Block)),
+    Fingerprint = line("fingerprint", Block),
+    {match, [Turns]} = re:run(Block, "^ *TURN +(turns:\\S+)$", [multiline,
+                                                               {capture, all_but_first, list}]),
+    Check = ["check", Turns, "--user", line("username", Block),
+             "--password", line("password", Block), "--fingerprint"],
+    {match, _} = re:run(Block, "by TLS .*'" ++ Turns ++ "'.*--fingerprint " ++ Fingerprint),
+    {0, Checked} = run(Config, Check ++ [Fingerprint]),
+    ?assertMatch({match, _}, re:run(Checked, "by TLS 1\\.3")),
+    {1, _} = run(Config, Check ++ [lists:append(lists:duplicate(32, "00"))]),
     stop(Server, "TERM").
 
 %% It parses what comes from the network: what it does not need it does not have.

@@ -15,7 +15,8 @@
          external_address_of_several/1, users_in_a_database/1, users_beside_a_secret/1,
          passwords_as_they_are/1, keys_without_a_realm/1, anybody_comes_in/1, threads/1,
          extra_listeners/1, marks_and_other_encodings/1, every_line_is_accounted_for/1,
-         name_before_expiry/1]).
+         name_before_expiry/1, certificate_and_port/1, certificate_without_key/1, no_tls/1,
+         transports_that_are_off/1, tls_notes/1]).
 
 all() ->
     lists:sort([F || {F, 1} <- ?MODULE:module_info(exports), F =/= module_info]).
@@ -129,20 +130,80 @@ what_has_no_counterpart(Config) ->
     {_, Notes} = imported(Config, ["listening-port=3478", "cert=/etc/cert.pem", "no-auth",
                                    "redis-userdb=\"ip=127.0.0.1\"", "tls-listening-port=5349",
                                    "alternate-server=192.0.2.9", "channel-lifetime=900"]),
-    Tls = ": name the files as `tls_cert` and `tls_key` where this server can read them, and the "
-          "port as `tls_port`",
-    ?assertEqual([{2, "cert" ++ Tls},
+    ?assertEqual([{2, "cert without pkey: `tls_cert` and `tls_key` name two files, or twice the "
+                      "same if certificate and key are in one"},
                   {3, "no-auth: nobody comes in without credentials here"},
                   {4, "redis-userdb: what is in a database does not come over; `turnadmin -l` "
                       "lists its users, for `users` or `meerkatctl users add`, and `turnadmin -S` "
                       "its secrets, for `secret`"},
-                  {5, "tls-listening-port" ++ Tls},
                   {6, "alternate-server: clients are sent there while this server is drained, not "
                       "always"},
                   {7, "channel-lifetime has no counterpart"}], Notes),
     #{configuration := Text} = meerkat_import:import(<<"cert=x\nno-auth">>),
-    ?assertMatch({match, _}, re:run(unicode:characters_to_list(Text), "\n# 1: cert: name the "
-                                    "files as `tls_cert`")).
+    ?assertMatch({match, _}, re:run(unicode:characters_to_list(Text), "\n# 1: cert without pkey: "
+                                    "`tls_cert` and `tls_key`")).
+
+%% Clients of both, over TCP and TLS.
+listeners(Config, Lines) ->
+    #{configuration := Text, notes := Notes} =
+        meerkat_import:import(unicode:characters_to_binary(lists:join("\n", Lines ++
+                                                           ["static-auth-secret=north"]))),
+    File = filename:join(proplists:get_value(priv_dir, Config), "listeners.cfg"),
+    ok = file:write_file(File, unicode:characters_to_binary(Text)),
+    {ok, #{listeners := Listeners, certificates := Certificates}, _} =
+        meerkat_config:load(#{file => File, env => []}),
+    {[{T, Port} || #{transport := T, port := Port} <- Listeners],
+     [{Chain, Key} || #{chain_file := Chain, key_file := Key} <- Certificates],
+     [{N, unicode:characters_to_list(Note)} || {N, Note} <- Notes]}.
+
+%% Files of that name; whether they are good nobody asks here.
+tls_files(Config) ->
+    [begin
+         File = filename:join(proplists:get_value(priv_dir, Config), Name),
+         ok = file:write_file(File, "x"),
+         File
+     end || Name <- ["cert.pem", "pkey.pem"]].
+
+certificate_and_port(Config) ->
+    [Cert, Key] = tls_files(Config),
+    {Listeners, Certificates, Notes} =
+        listeners(Config, ["cert=" ++ Cert, "pkey=\"" ++ Key ++ "\"", "tls-listening-port=443"]),
+    ?assertEqual([{udp, 3478}, {tcp, 3478}, {tls, 443}], Listeners),
+    ?assertEqual([{list_to_binary(Cert), list_to_binary(Key)}], Certificates),
+    ?assertMatch([{3, "tls-listening-port: turnserver takes TCP without TLS and UDP there too" ++ _}],
+                 Notes),
+    {[_, _, {tls, 5349}], _, []} = listeners(Config, ["cert=" ++ Cert, "pkey=" ++ Key]),
+    #{notes := Relative} = meerkat_import:import(<<"cert=a.pem\npkey=/b.pem\nstatic-auth-secret=s">>),
+    ?assertMatch([{1, _}], Relative).
+
+certificate_without_key(Config) ->
+    [Cert, Key] = tls_files(Config),
+    [begin
+         {Listeners, [], [{1, Note}]} = listeners(Config, [Line]),
+         ?assertEqual([{udp, 3478}, {tcp, 3478}], Listeners),
+         ?assertNotEqual(nomatch, string:find(Note, Says))
+     end || {Line, Says} <- [{"cert=" ++ Cert, "cert without pkey"},
+                             {"pkey=" ++ Key, "pkey without cert"},
+                             {"tls-listening-port=443", "without cert and pkey"}]].
+
+no_tls(Config) ->
+    [Cert, Key] = tls_files(Config),
+    Lines = ["cert=" ++ Cert, "pkey=" ++ Key],
+    {[_, _], [], [{3, "no-tls: " ++ _}]} = listeners(Config, Lines ++ ["no-tls"]),
+    {[_, _, {tls, _}], [_], []} = listeners(Config, Lines ++ ["no-tls=off"]).
+
+transports_that_are_off(Config) ->
+    [Cert, Key] = tls_files(Config),
+    Lines = ["cert=" ++ Cert, "pkey=" ++ Key],
+    {[{tls, 5349}], _, []} = listeners(Config, Lines ++ ["no-tcp", "no-udp"]),
+    {[{udp, 3478}], _, []} = listeners(Config, ["no-tcp"]).
+
+tls_notes(Config) ->
+    {_, _, Notes} = listeners(Config, ["cipher-list=ALL", "pkey-pwd=x", "no-tlsv1_2", "dh2066",
+                                       "tlsv1", "no-tlsv1", "no-tlsv1_1", "no-dtls"]),
+    ?assertEqual([{1, "cipher-list: "}, {2, "pkey-pwd: "}, {3, "no-tlsv1_2: "}, {4, "dh2066: "},
+                  {5, "tlsv1: "}],
+                 [{N, hd(string:split(Note, ": ")) ++ ": "} || {N, Note} <- Notes]).
 
 what_cannot_be_read(Config) ->
     {Loaded, Notes} = imported(Config, [

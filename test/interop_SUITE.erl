@@ -6,8 +6,8 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1]).
-%% For whoever has a page to show to Chromium.
--export([npm_ci/0, npm_ci/1, browser/2]).
+%% For whoever has a page to show to Chromium, or other programs of that directory.
+-export([npm_ci/0, npm_ci/1, browser/2, browser/3, run/3, nice/1]).
 -export([uclient_send/1, uclient_channel/1, uclient_channel_one_socket/1, uclient_padded/1,
          uclient_large/1, uclient_ipv6_client/1, uclient_ipv6_relay/1, uclient_between_clients/1,
          uclient_rest_credentials/1, uclient_without_permission_relays_nothing/1,
@@ -190,16 +190,14 @@ aioice_relay(Config) ->
 
 %% Two agents of libnice; afterwards both have given their allocations back.
 nice_relay(Config) ->
-    Program = filename:join(proplists:get_value(priv_dir, Config), "nice_relay"),
-    Flags = string:lexemes(os:cmd("pkg-config --cflags --libs nice"), " \n"),
-    {0, _} = exec(os:find_executable("cc"), ["-o", Program, path(["nice_relay.c"]) | Flags]),
+    Nice = nice(Config),
     turn_kit:with_server(#{}, fun(#{name := Name, ip := Ip, port := Port, users := Users}) ->
         Args = [inet:ntoa(Ip), integer_to_list(Port), "alice"],
-        {Status, Output} = exec(Program, Args ++ [maps:get(<<"alice">>, Users)]),
+        {Status, Output} = Nice(Args ++ [maps:get(<<"alice">>, Users)]),
         ?assertEqual({0, match}, {Status, re:run(Output, "nice relay: ok", [{capture, none}])}),
         ?assertMatch(#{allocations := 0, answers := #{success := Answers}} when Answers > 0,
                      meerkat:info(Name)),
-        {1, Refused} = exec(Program, Args ++ ["not hers"]),
+        {1, Refused} = Nice(Args ++ ["not hers"]),
         ?assertMatch({match, _}, re:run(Refused, "got no allocation"))
     end).
 
@@ -236,8 +234,10 @@ run_uclient(Host, #{listeners := Listeners, users := Users}, Mode, Options, Env)
                                 Mode | Options], Env).
 
 %% Runs a program of test/interop/browser; npm_ci/0 first.
-browser(Program, Args) ->
-    exec(os:find_executable("node"), [path(["browser", Program]) | Args]).
+browser(Program, Args) -> browser(Program, Args, []).
+
+browser(Program, Args, Env) ->
+    exec(os:find_executable("node"), [path(["browser", Program]) | Args], Env).
 
 npm_ci() -> npm_ci("test/interop/browser").
 
@@ -250,7 +250,16 @@ npm_ci(Dir) ->
     exec(os:find_executable("flock"), [filename:join(Directory, "package-lock.json"),
                                        "sh", "-c", Install, "npm_ci", Directory]).
 
-run(Program, Args) -> exec(path([Program]), Args).
+run(Program, Args) -> run(Program, Args, []).
+
+run(Program, Args, Env) -> exec(path([Program]), Args, Env).
+
+%% Two agents of libnice, compiled.
+nice(Config) ->
+    Program = filename:join(proplists:get_value(priv_dir, Config), "nice_relay"),
+    Flags = string:lexemes(os:cmd("pkg-config --cflags --libs nice"), " \n"),
+    {0, _} = exec(os:find_executable("cc"), ["-o", Program, path(["nice_relay.c"]) | Flags]),
+    fun(Args) -> exec(Program, Args) end.
 
 path(Parts) -> filename:join([root(), "test", "interop" | Parts]).
 

@@ -27,7 +27,9 @@ all() ->
      nobody_is_named, what_runs_is_told, dashboard_and_alerts_fit_the_metrics].
 
 init_per_suite(Config) ->
-    [{server, turn_kit:start_server(#{http_listen => {{127, 0, 0, 1}, 0}, http_token => ?TOKEN})}
+    Certificate = stream_kit:certificate(proplists:get_value(priv_dir, Config), ec, "a.example"),
+    [{server, turn_kit:start_server(#{http_listen => {{127, 0, 0, 1}, 0}, http_token => ?TOKEN,
+                                      certificates => [Certificate]})}
      | Config].
 
 end_per_suite(Config) ->

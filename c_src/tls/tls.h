@@ -24,6 +24,7 @@ enum {
     TLS_OVERHEAD = 64,    /* at most, of a record around them */
     TLS_RECORD_MAX = 5 + 16384 + 2048, /* of one that is read (RFC 5246 6.2.3) */
     TLS_FLIGHT_MAX = 64 * 1024,        /* what a handshake writes at once: certificates, tickets */
+    TLS_ANY_TIME = -1,                 /* certificates may be over */
 };
 
 /* ---------------------------------------------------------------------------------------- store */
@@ -41,7 +42,7 @@ struct tls_store;
 /*
  * The first pair is shown to who names nobody, or somebody unknown; the others to who asks for a
  * name of theirs (SNI). Pairs with other kinds of keys (ECDSA, RSA) for the same name are offered
- * side by side. now_s: seconds since 1970. NULL when something is wrong; why then says what, and
+ * side by side. now_s: seconds since 1970, or TLS_ANY_TIME. NULL when something is wrong; why then says what, and
  * *bad of which pair.
  */
 struct tls_store *tls_store_load(const struct tls_pair *pairs, unsigned n,

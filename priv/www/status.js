@@ -199,6 +199,11 @@ function show(status) {
   const about = [['Meerkat', status.version], ['Erlang/OTP', status.otp], ['I/O', status.io_backend ?? '–'],
     ['running for', duration(status.uptime_s)], ['listening on', status.listeners.join('\n') || 'nothing'],
     ['restarts of the relay', count(status.relay_restarts)]];
+  for (const { names, file, days_left: days } of status.certificates) {
+    about.push([`certificate of ${names[0] ?? file}`,
+      days === undefined ? 'cannot be read' : days < 0 ? 'is over' : `${count(days)} days left`]);
+  }
+  if (status.certificates_refused) about.push(['certificates not taken', status.certificates_refused]);
   for (const [program, { rss, cpu_ms: cpu, fds }] of Object.entries(status.processes)) {
     about.push([program, [rss && bytes(rss), cpu !== undefined && `${(cpu / 1000).toFixed(1)} s CPU`,
       fds && `${count(fds)} files`].filter(Boolean).join(', ')]);

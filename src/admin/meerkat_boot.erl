@@ -12,7 +12,7 @@
 %% EX_CONFIG of sysexits.h, by which systemd knows it too.
 -define(BAD_CONFIGURATION, 78).
 
-%% Called by `erl -s meerkat_boot -extra [-c FILE]`. Ends the node with status 1 when the server
+%% Called by `erl -s meerkat_boot -extra [-c FILE] [--self-signed]`. Ends the node with status 1 when the server
 %% cannot be started, 2 when the arguments make no sense; a sentence on stderr says why.
 -spec start() -> ok.
 start() ->
@@ -41,10 +41,14 @@ serve(Options, IfBad) ->
 
 options([]) ->
     #{};
-options(["-c", File]) ->
-    #{file => File};
+options(["-c", File | More]) ->
+    (options(More))#{file => File};
+%% As the variable, for this process and all that reads its environment again.
+options(["--self-signed" | More]) ->
+    true = os:putenv("TLS_SELF_SIGNED", "true"),
+    options(More);
 options(_) ->
-    give_up(2, ["usage: meerkatctl foreground [-c FILE]"]).
+    give_up(2, ["usage: meerkatctl foreground [-c FILE] [--self-signed]"]).
 
 serve(Options, Config, Warnings) ->
     ok = meerkat_log:start(Config),
@@ -109,19 +113,31 @@ banner(Made) ->
     ["\nMeerkat ", Version, " is serving.\n\n", told(Made, Command), "  stop it     Ctrl-C\n\n"].
 
 told({ok, #{username := User, password := Password, uris := Uris} = Credentials}, Command) ->
-    [credentials(Credentials), "\n",
+    [credentials(Credentials), certificates(meerkat_status:certificates(?SERVER)), "\n",
      tests(of_kind("turn", Uris), Command, [" --user '", User, "' --password '", Password, "'"],
            "")];
 told({error, {no_secret, _}}, Command) ->
     #{stun := Stun, turn := Turn} = meerkat_services:uris(?SERVER, all),
     Who = " --user NAME --password PASSWORD",
-    [uris(Stun, Turn), "  users       ", users(meerkat:users(?SERVER)), "\n\n",
+    [uris(Stun, Turn), "  users       ", users(meerkat:users(?SERVER)), "\n",
+     certificates(meerkat_status:certificates(?SERVER)), "\n",
      tests(Turn, Command, Who, Who)].
 
-%% Where clients cannot be told an address there is nothing to test.
-tests([Turn | _], Command, Afar, Here) ->
+%% One that we made clients can know by nothing but this.
+certificates(Certificates) ->
+    [["  certificate self-signed, ", File, "\n"
+      "  fingerprint ", Fingerprint, "\n"]
+     || #{self_signed := true, file := File, fingerprint := Fingerprint} <- Certificates].
+
+%% Where clients cannot be told an address there is nothing to test. By TLS too, where only a
+%% fingerprint tells that it is this server.
+tests([Turn | _] = All, Command, Afar, Here) ->
     ["  test it     ", Command, " check", Here, "\n"
-     "  from afar   ", Command, " check '", Turn, "'", Afar, "\n"];
+     "  from afar   ", Command, " check '", Turn, "'", Afar, "\n",
+     [["  by TLS      ", Command, " check '", Turns, "'", Afar, " --fingerprint ", Fingerprint, "\n"]
+      || [Turns | _] <- [of_kind("turns:", All)],
+         #{self_signed := true, fingerprint := Fingerprint}
+             <- meerkat_status:certificates(?SERVER)]];
 tests([], _Command, _Afar, _Here) ->
     "  test it     no listener has an address that clients could be told for these credentials\n".
 

@@ -22,7 +22,7 @@
 %% All there is to type.
 -spec rows() -> [row()].
 rows() ->
-    [{"foreground", {0, 0}, "[-c FILE]", [],
+    [{"foreground", {0, 0}, "[-c FILE] [--self-signed]", [],
       "start a server here; Ctrl-C stops it, SIGTERM drains it first"},
      {"version", {0, 0}, "", [], "Meerkat's, and Erlang's"},
      {"status", {0, 0}, "", [], "how the server is; also an exit code for probes"},

@@ -19,7 +19,7 @@
 -record(case_, {
     config :: map(),
     running :: boolean(),
-    bound = [] :: [{inet:ip_address(), inet:port_number()}],
+    bound = #{} :: #{udp | tcp | tls => [{inet:ip_address(), inet:port_number()}]},
     pid = "self" :: string(),           % whose limits count
     program :: file:filename_all(),
     options :: options()
@@ -34,8 +34,8 @@ examine(Options) ->
     end.
 
 checks() ->
-    [fun addresses/1, fun listening/1, fun http/1, fun ports/1, fun port_range/1, fun firewall/1,
-     fun conntrack/1, fun outside/1, fun descriptors/1, fun memlock/1, fun buffers/1, fun io/1,
+    [fun addresses/1, fun listening/1, fun certificates/1, fun http/1, fun ports/1, fun port_range/1,
+     fun firewall/1, fun conntrack/1, fun outside/1, fun descriptors/1, fun memlock/1, fun buffers/1, fun io/1,
      fun clock/1].
 
 patient(Options) ->
@@ -105,28 +105,51 @@ address(#{local := Local, advertised := Advertised}) ->
     end.
 
 listening(#case_{running = true, bound = Bound}) ->
-    [finding(listening, ok, ["listening on udp ", meerkat_text:address(A)]) || A <- Bound];
+    [finding(listening, ok, ["listening on ", atom_to_list(Transport), " ",
+                             meerkat_text:address(A)])
+     || Transport <- [udp, tcp, tls], A <- maps:get(Transport, Bound, [])];
 listening(#case_{config = #{listeners := Listeners}}) ->
-    [free(Ip, Port) || #{ip := Where, port := Port} <- Listeners, Ip <- ips(Where)].
+    [free(Transport, Ip, Port)
+     || #{transport := Transport, ip := Where, port := Port} <- Listeners, Ip <- ips(Where)].
 
 ips(any) -> [{0, 0, 0, 0}];
 ips(Ip) -> [Ip].
 
-free(Ip, Port) ->
-    Shown = meerkat_text:address({Ip, Port}),
-    Family = case tuple_size(Ip) of 4 -> inet; 8 -> inet6 end,
-    case gen_udp:open(Port, [Family, {ip, Ip}]) of
-        {ok, Socket} ->
-            ok = gen_udp:close(Socket),
-            finding(listening, ok, ["udp ", Shown, " is free"]);
+free(Transport, Ip, Port) ->
+    Kind = case Transport of udp -> "udp "; _ -> "tcp " end,
+    Shown = [Kind, meerkat_text:address({Ip, Port})],
+    case try_open(Transport, Ip, Port) of
+        ok ->
+            finding(listening, ok, [Shown, " is free"]);
         {error, eaddrinuse} ->
-            finding(listening, error, ["udp ", Shown, " is taken by another program"],
-                    ["`ss -ulpn sport = :", integer_to_list(Port), "` tells whose it is; "
-                     "listen_port sets another"]);
+            {Letter, Key} = case Transport of
+                udp -> {"u", "listen_port"};
+                tcp -> {"t", "listen_port"};
+                tls -> {"t", "tls_port"}
+            end,
+            finding(listening, error, [Shown, " is taken by another program"],
+                    ["`ss -", Letter, "lpn sport = :", integer_to_list(Port), "` tells whose it "
+                     "is; ", Key, " sets another"]);
         {error, Reason} ->
-            finding(listening, error, ["udp ", Shown, ": ", inet:format_error(Reason)],
-                    hint(Reason))
+            finding(listening, error, [Shown, ": ", inet:format_error(Reason)], hint(Reason))
     end.
+
+try_open(udp, Ip, Port) ->
+    closed(gen_udp, gen_udp:open(Port, [family(Ip), {ip, Ip}]));
+try_open(_Stream, Ip, Port) ->
+    closed(gen_tcp, gen_tcp:listen(Port, [family(Ip), {ip, Ip}, {reuseaddr, true}])).
+
+closed(Module, {ok, Socket}) -> Module:close(Socket);
+closed(_Module, {error, Reason}) -> {error, Reason}.
+
+family(Ip) when tuple_size(Ip) =:= 4 -> inet;
+family(_Ip) -> inet6.
+
+certificates(#case_{config = Config}) ->
+    [case Remedy of
+         none -> finding(certificate, Verdict, Text);
+         _ -> finding(certificate, Verdict, Text, Remedy)
+     end || {Verdict, Text, Remedy} <- meerkat_doctor_certificates:examine(Config)].
 
 hint(eacces) -> "a port below 1024 needs CAP_NET_BIND_SERVICE";
 hint(_) -> "listen_ip must be addresses of this machine".

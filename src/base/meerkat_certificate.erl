@@ -2,12 +2,14 @@
 %% comes with ssl. Whether anybody should believe it is not asked here.
 -module(meerkat_certificate).
 
--export([names/1, validity/1, names_in_pem/1]).
--export_type([name/0, decoded/0]).
+-export([names/1, validity/1, in_pem/1, days_left/1, format_name/1]).
+-export_type([name/0, decoded/0, described/0]).
 
 -type name() :: {dns, binary()} | {ip, inet:ip_address()}.
 %% public_key's #'OTPCertificate'{}.
 -type decoded() :: tuple().
+%% Of a chain: for whom the first certificate is, and when the first of them all is over (Unix time).
+-type described() :: #{names := [name()], fingerprint := string(), not_after => integer()}.
 
 -define(SUBJECT_ALT_NAME, {2, 5, 29, 17}).
 
@@ -31,16 +33,35 @@ name(iPAddress, Octets) ->
 name(_, _) ->
     [].
 
-%% Of the first certificate in a PEM file, which is the server's own where it is a chain. None where
-%% it cannot be read: who shows it to clients finds out and says so.
--spec names_in_pem(binary()) -> [name()].
-names_in_pem(Pem) ->
+%% What is in a PEM file: the server's own certificate, and behind it those that issued it. None
+%% where it cannot be read: who shows it to clients finds out and says so.
+-spec in_pem(binary()) -> {ok, described()} | none.
+in_pem(Pem) ->
     try [Der || {'Certificate', Der, not_encrypted} <- public_key:pem_decode(Pem)] of
-        [Der | _] -> names(public_key:pkix_decode_cert(Der, otp));
-        [] -> []
+        [Der | _] = Ders ->
+            Chain = [public_key:pkix_decode_cert(D, otp) || D <- Ders],
+            Ends = [unix(End) || {_, End} <- [validity(C) || C <- Chain], End =/= unknown],
+            Known = #{names => names(hd(Chain)),
+                      fingerprint => meerkat_tls_client:fingerprint(Der)},
+            {ok, maps:merge(Known, maps:from_list([{not_after, lists:min(Ends)} || Ends =/= []]))};
+        [] ->
+            none
     catch
-        error:_ -> []    % public_key tells of bad DER by all kinds of errors, or is not there
+        error:_ -> none    % public_key tells of bad DER by all kinds of errors, or is not there
     end.
+
+unix(Moment) ->
+    calendar:datetime_to_gregorian_seconds(Moment)
+        - calendar:datetime_to_gregorian_seconds({{1970, 1, 1}, {0, 0, 0}}).
+
+%% Whole days until then; negative once it is over.
+-spec days_left(UnixS :: integer()) -> integer().
+days_left(End) ->
+    floor((End - meerkat_clock:wall_s()) / 86400).
+
+-spec format_name(name()) -> unicode:chardata().
+format_name({dns, Name}) -> meerkat_text:escape(Name);
+format_name({ip, Ip}) -> meerkat_text:ip(Ip).
 
 %% The first and the last moment of its life, in UTC.
 -spec validity(decoded()) -> {calendar:datetime() | unknown, calendar:datetime() | unknown}.

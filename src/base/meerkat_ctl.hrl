@@ -3,7 +3,7 @@
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
--define(CTL_TABLE_HASH, 16#9ab7ac7e0844c1b6).
+-define(CTL_TABLE_HASH, 16#b90a4ef5cea1ef0e).
 
 %% {Name, Code, Way, [{Field, Type}]}
 -define(CTL_MESSAGES, [
@@ -84,6 +84,7 @@
         {per_source, u32}]},
     {certificates, 16#1d, e2r, [
         {certificates, u32},
+        {in_force, u8},
         {secret, bytes},
         {pairs, bytes}]},
     {certified, 16#1e, r2e, [
@@ -622,11 +623,14 @@ put_fields(streams, Ref, #{queue_ms := V_queue_ms,
         V_queue_ms:32,
         V_per_source:32>>];
 put_fields(certificates, Ref, #{certificates := V_certificates,
+        in_force := V_in_force,
         secret := V_secret,
-        pairs := V_pairs} = M) when map_size(M) =:= 3,
-        ?CTL_UINT(V_certificates, 32) ->
+        pairs := V_pairs} = M) when map_size(M) =:= 4,
+        ?CTL_UINT(V_certificates, 32),
+        ?CTL_UINT(V_in_force, 8) ->
     [<<16#1d, 0:24, Ref:32,
         V_certificates:32,
+        V_in_force:8,
         (put_size(V_secret)):32>>, V_secret, <<(put_size(V_pairs)):32>>, V_pairs];
 put_fields(certified, Ref, #{certificates := V_certificates,
         status := V_status,
@@ -1143,9 +1147,11 @@ get_fields(16#1c, <<V_queue_ms:32,
     {streams, #{queue_ms => V_queue_ms,
         per_source => V_per_source}};
 get_fields(16#1d, <<V_certificates:32,
+        V_in_force:8,
         L_secret:32, V_secret:L_secret/binary,
         L_pairs:32, V_pairs:L_pairs/binary>>) ->
     {certificates, #{certificates => V_certificates,
+        in_force => V_in_force,
         secret => V_secret,
         pairs => V_pairs}};
 get_fields(16#1e, <<V_certificates:32,

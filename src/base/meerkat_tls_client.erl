@@ -86,13 +86,11 @@ fault({bad_cert, cert_expired} = Fault, Certificate, _) ->
     end;
 fault({bad_cert, hostname_check_failed}, Certificate, {Kind, Host}) ->
     Shown = case Kind of ip -> inet:ntoa(Host); dns_id -> Host end,
-    {wrong_name, Shown, [shown(Name) || Name <- meerkat_certificate:names(Certificate)]};
+    {wrong_name, Shown, [meerkat_certificate:format_name(Name)
+                         || Name <- meerkat_certificate:names(Certificate)]};
 fault({bad_cert, selfsigned_peer}, _, _) -> self_signed;
 fault({bad_cert, unknown_ca}, _, _) -> unknown_issuer;
 fault(Fault, _, _) -> Fault.
-
-shown({dns, Name}) -> meerkat_text:escape(Name);
-shown({ip, Ip}) -> meerkat_text:ip(Ip).
 
 %% What ssl says went wrong, in words.
 -spec reason(term()) -> unicode:chardata().

@@ -27,6 +27,7 @@
     realms := [#{name := binary(), atom() => meerkat_config_value:value()}],
     listeners := [listener(), ...],
     certificates := [meerkat_config_certificates:certificate()],
+    tls_self_signed := boolean(),
     relays := [meerkat_config_relays:relay()],
     %% What they were made of, where they follow the addresses of this machine.
     addresses => meerkat_config_origin:resolved(),
@@ -70,6 +71,7 @@
     added_users => meerkat_config_users:users(),
     http_listen := undefined | {inet:ip_address(), inet:port_number()},
     http_token := undefined | binary(),
+    acme_webroot := undefined | binary(),
     xmpp_host := [{binary() | inet:ip_address(), inet:port_number() | default}],
     xmpp_port := inet:port_number(),
     xmpp_component := undefined | binary(),

@@ -22,7 +22,7 @@ streams(Resolved) ->
     all(Resolved#{rfc5780 := {false, default}}).
 
 %% Where nothing but TLS is taken. TCP listeners take it too.
-secure(#{tls_cert := {[], _}}) -> [];
+secure(#{tls_cert := {[], _}, tls_self_signed := {false, _}}) -> [];
 secure(#{listen_ip := {Ips, _}, tls_port := {Port, _}}) -> [#{ip => Ip, port => Port} || Ip <- Ips].
 
 all(#{listen_ip := {Ips, _}, listen_port := {Port, _}, extra_listeners := {Extra, _}} = Resolved) ->

@@ -18,6 +18,7 @@ mistakes(Resolved) ->
         nothing_required(Resolved) ++
         without_sha256(Resolved) ++
         nothing_to_serve(Resolved) ++
+        two_certificates(Resolved) ++
         realms(Resolved) ++
         xmpp(Resolved).
 
@@ -60,12 +61,20 @@ without_sha256(_) ->
     [].
 
 nothing_to_serve(#{udp_enabled := {false, _}, tcp_enabled := {false, _},
-                   tls_cert := {[], _}} = Resolved) ->
+                   tls_cert := {[], _}, tls_self_signed := {false, _}} = Resolved) ->
     [
         [named(udp_enabled, Resolved), " is false, ", named(tcp_enabled, Resolved),
             " is false, and tls_cert names no certificate: there is nothing to serve"]
     ];
 nothing_to_serve(_) ->
+    [].
+
+two_certificates(#{tls_cert := {[_ | _], _}, tls_self_signed := {true, _}} = Resolved) ->
+    [
+        [named(tls_self_signed, Resolved), " is true, and ", named(tls_cert, Resolved),
+            " names a certificate: only one of them can be shown"]
+    ];
+two_certificates(_) ->
     [].
 
 %% What a component cannot do without.

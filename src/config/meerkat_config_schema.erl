@@ -78,14 +78,19 @@ rows() ->
             <<"\"/etc/letsencrypt/live/turn.example.com/fullchain.pem\"">>,
             "PEM files with a certificate each, and behind it those that issued it. Clients that "
             "name a server (SNI) are shown the one that has the name, others the first; for one "
-            "name there may be an ECDSA and an RSA one, and the client chooses. Each reload reads "
-            "them again; a bad one leaves those before in force."),
+            "name there may be an ECDSA and an RSA one, and the client chooses. When these files "
+            "change they are read again, at each reload too; while one is bad those before stay "
+            "in force. docs/certificates.md tells how to get one."),
         row(tls_key, {list, {text, 1023}}, [], ["TLS_KEY"], yes,
             [{made, certificates}],
             <<"\"/etc/letsencrypt/live/turn.example.com/privkey.pem\"">>,
             "PEM files with the keys of tls_cert, in the same order, without passphrase."),
+        row(tls_self_signed, boolean, false, ["TLS_SELF_SIGNED"], yes, [config],
+            "In place of tls_cert, for trying out: a certificate that the server makes for its "
+            "addresses. Nobody vouches for it; its fingerprint is told at the start. It is kept "
+            "in $STATE_DIRECTORY, $XDG_STATE_HOME/meerkat or ~/.local/state/meerkat."),
         row(tls_port, {integer, 0, 65535}, 5349, ["TLS_PORT"], yes, [{made, listeners}],
-            "With tls_cert: the TCP port of listen_ip that takes TLS and nothing else."),
+            "With tls_cert or tls_self_signed: the TCP port of listen_ip that takes TLS and nothing else."),
         row(tcp_queue_ms, {integer, 10, 10000}, 100, ["TCP_QUEUE_MS"], yes, [{streams, queue_ms}],
             "Milliseconds that media may wait for a client over TCP or TLS. What has waited longer "
             "is dropped, the oldest first: late media is useless, and holds up what is fresh."),
@@ -299,6 +304,10 @@ rows() ->
         row(http_token, secret, undefined, ["HTTP_TOKEN"], yes, [{http, token}], <<"\"...\"">>,
             "The token that a request for /credentials must show; without it there is no "
             "/credentials. Whoever has the token can let anybody relay."),
+        row(acme_webroot, {text, 1023}, undefined, ["ACME_WEBROOT"], yes, [{http, webroot}],
+            <<"\"/var/lib/meerkat/webroot\"">>,
+            "With http_listen: a directory whose .well-known/acme-challenge is served, so that a "
+            "client of an ACME authority gets certificates by it (docs/certificates.md)."),
         row(xmpp_host, {list, xmpp_server}, [], ["XMPP_HOST"], yes, [{xmpp, servers}],
             <<"( \"127.0.0.1\", \"xmpp2.example.com:8888\" )">>,
             "XMPP servers to be a component of (XEP-0114), one for each node of a cluster. Each is "

@@ -44,27 +44,7 @@ at(Name, Line, Sentence) ->
 %% Whole or not at all, and readable by nobody else from its first byte on.
 -spec write(binary(), users()) -> ok | {error, Reason :: string()}.
 write(File, Users) ->
-    Temporary = <<File/binary, ".new">>,
-    _ = file:delete(Temporary),
-    Steps = [fun() -> file:write_file(Temporary, <<>>, [exclusive]) end,
-             fun() -> file:change_mode(Temporary, 8#600) end,
-             fun() -> file:write_file(Temporary, rendered(Users), [sync]) end,
-             fun() -> file:rename(Temporary, File) end],
-    case done(Steps) of
-        ok ->
-            ok;
-        {error, Reason} ->
-            _ = file:delete(Temporary),
-            {error, file:format_error(Reason)}
-    end.
-
-done([Step | Steps]) ->
-    case Step() of
-        ok -> done(Steps);
-        {error, Reason} -> {error, Reason}
-    end;
-done([]) ->
-    ok.
+    meerkat_private_file:write(File, rendered(Users)).
 
 rendered(Users) ->
     ["# Users added by `meerkatctl users add`; written anew at each change.\n"

@@ -45,8 +45,7 @@
 %% Switches that say what is so here in any case.
 -define(ANYWAY, [
     <<"fingerprint">>, <<"no-cli">>, <<"no-dtls">>, <<"no-tcp-relay">>, <<"no-multicast-peers">>,
-    <<"no-loopback-peers">>, <<"no-tlsv1">>, <<"no-tlsv1_1">>,
-    <<"no-tlsv1_2">>, <<"no-software-attribute">>, <<"no-rfc5780">>, <<"stateless-nonce">>,
+    <<"no-loopback-peers">>, <<"no-tlsv1">>, <<"no-tlsv1_1">>, <<"no-software-attribute">>, <<"no-rfc5780">>, <<"stateless-nonce">>,
     <<"no-stun-backward-compatibility">>, <<"response-origin-only-with-rfc5780">>,
     <<"drop-invalid-packets">>, <<"unauthorized-ratelimit">>, <<"udp-recvmmsg">>,
     <<"no-web-admin">>, <<"simple-log">>, <<"new-log-timestamp">>, <<"no-stdout-log">>
@@ -55,16 +54,13 @@
 -define(ON_ANYWAY, [<<"rfc5780">>, <<"use-auth-secret">>, <<"prometheus">>]).
 %% Why there is nothing here for the keys of a kind.
 -define(WITHOUT, [
-    {[<<"tls-listening-port">>, <<"cert">>, <<"pkey">>],
-     ": name the files as `tls_cert` and `tls_key` where this server can read them, and the port "
-     "as `tls_port`"},
-    {[<<"no-tls">>], ": TLS is served only where `tls_cert` is set"},
-    {[<<"no-tcp">>], ": set `tcp_enabled = false`"},
-    {[<<"alt-tls-listening-port">>, <<"pkey-pwd">>, <<"CA-file">>, <<"dh-file">>, <<"dh566">>,
-      <<"dh1066">>, <<"dh2066">>,
-      <<"ec-curve-name">>, <<"cipher-list">>, <<"dtls">>, <<"tlsv1">>, <<"tlsv1_1">>,
-      <<"raw-public-keys">>, <<"secure-stun">>],
-     ": TLS 1.2 and 1.3 are served with what `tls_cert` and `tls_key` name, DTLS is not"},
+    {[<<"dh-file">>, <<"dh566">>, <<"dh1066">>, <<"dh2066">>, <<"ec-curve-name">>],
+     ": keys are agreed upon by X25519, P-256 or P-384, and nothing is set for it"},
+    {[<<"alt-tls-listening-port">>], ": RFC 5780 is for UDP here"},
+    {[<<"CA-file">>], ": clients are not asked for certificates"},
+    {[<<"dtls">>], ": DTLS is not served"},
+    {[<<"raw-public-keys">>], ": keys come in certificates"},
+    {[<<"secure-stun">>], ": Binding requests are answered without credentials"},
     {[<<"userdb">>, <<"db">>, <<"psql-userdb">>, <<"sql-userdb">>, <<"mysql-userdb">>,
       <<"mongo-userdb">>, <<"redis-userdb">>],
      ": what is in a database does not come over; `turnadmin -l` lists its users, for `users` or "
@@ -73,7 +69,7 @@
     {[<<"server-relay">>], ": nothing is relayed without a permission"},
     {[<<"stun-only">>],
      ": TURN is served too; without `users` and with `secret = ()` nobody relays"},
-    {[<<"no-udp">>, <<"no-udp-relay">>], ": UDP is what is served here"},
+    {[<<"no-udp-relay">>], ": UDP is what is relayed here"},
     {[<<"log-file">>, <<"syslog">>, <<"syslog-facility">>],
      ": the log goes to stderr, from where systemd or Docker have it"},
     {[<<"daemon">>, <<"pidfile">>, <<"proc-user">>, <<"proc-group">>],
@@ -93,8 +89,8 @@ import(Text) ->
     {Entries, Unread} = meerkat_import_lines:read(Text),
     {Same, NotSame} = same(Entries),
     Parts = [Part(Entries) || Part <- [
-        fun meerkat_import_addresses:settings/1, fun meerkat_import_users:settings/1, fun peers/1,
-        fun nonces/1, fun elsewhere/1, fun threads/1, fun others/1]],
+        fun meerkat_import_addresses:settings/1, fun meerkat_import_users:settings/1,
+        fun meerkat_import_transports:settings/1, fun peers/1, fun nonces/1, fun elsewhere/1, fun threads/1, fun others/1]],
     Settings = Same ++ lists:append([S || {S, _} <- Parts]),
     Notes = lists:usort(Unread ++ NotSame ++ lists:append([N || {_, N} <- Parts])
                             ++ switches(Entries) ++ without_counterpart(Entries)),
@@ -270,7 +266,7 @@ metrics(Entries) ->
     end.
 
 without_counterpart(Entries) ->
-    Known = maps:keys(?SAME) ++ ?COMPOSED ++ ?ANYWAY,
+    Known = maps:keys(?SAME) ++ ?COMPOSED ++ ?ANYWAY ++ meerkat_import_transports:keys(),
     [{Line, [Key, why(Key)]} || {Line, Key, _} <- Entries, not lists:member(Key, Known)].
 
 why(Key) ->

@@ -4,7 +4,7 @@
 
 -export([new/2, renew/2, config/1, owner/2, tenant/2]).
 
--export_type([settings/0, listener/0, relay/0, owner/0, tenant/0]).
+-export_type([settings/0, listener/0, relay/0, owner/0, tenant/0, shown/0]).
 
 -type listener() :: #{id := pos_integer(),
                       transport := byte(),
@@ -51,6 +51,7 @@
                       alternate_server := [{inet:ip_address(), inet:port_number()}],
                       http := #{listen := undefined | {inet:ip_address(), inet:port_number()},
                                 token := fun(() -> undefined | binary()),
+                                webroot := undefined | binary(),
                                 %% Wrong tokens, by source.
                                 failures := meerkat_auth_failures:failures()},
                       %% The component: where it connects to, what it is called and goes by.
@@ -71,6 +72,8 @@
                       relay_config := map(),
                       nonce_key := fun(() -> <<_:256>>),
                       ticket_key := meerkat_ticket:key(),
+                      %% The certificate that we made, where we did; in a fun for its key.
+                      self_signed := none | fun(() -> meerkat_config_certificates:certificate()),
                       %% Addresses that are no longer relayed from, but may have allocations.
                       retired := [relay()],
                       %% Listeners that are no more, but may have allocations.
@@ -84,12 +87,16 @@
                       %% What all this was made of; has secrets in it.
                       config := fun(() -> map())}.
 
-%% What TLS clients are shown; none where there are no files.
+%% What TLS clients are shown, if anything.
 -type certificates() :: #{pairs := fun(() -> [#{chain := binary(), key := binary()}]),
-                          files := [{Chain :: binary(), Key :: binary()}],
-                          %% By which clients may come in by TLS.
-                          names := [meerkat_certificate:name()],
+                          shown := [shown()],
                           secret := fun(() -> <<_:256>>)}.
+
+%% Of one certificate, what is no secret: where it came from and what is in it. The names are those
+%% by which clients may come in by TLS; fingerprint and end are there where Erlang can read it.
+-type shown() :: #{file := binary(), key_file := binary(), self_signed := boolean(),
+                   names := [meerkat_certificate:name()],
+                   fingerprint => string(), not_after => UnixS :: integer()}.
 
 %% What may differ from realm to realm; the server's own is `default`.
 -type owner() :: default | Realm :: binary().
@@ -120,7 +127,11 @@ new(Name, Given, IsDrawn, Kept) ->
     {ok, Defaults, _Warnings} = meerkat_config:load(#{file => none, env => []}),
     Config = maps:merge(maps:without([settings | by_hand(Given)], Defaults), Given),
     case meerkat_config_map:wrong(Config) of
-        [] -> {ok, settings(Name, prepared(Config), IsDrawn, Kept)};
+        [] ->
+            case with_certificate(prepared(Config), Kept) of
+                {ok, Whole} -> {ok, settings(Name, Whole, IsDrawn, Kept)};
+                {error, Sentence} -> {error, Sentence}
+            end;
         [Key | _] -> {error, lists:flatten(io_lib:format("configuration: ~tp is unknown or has a "
                                                          "value it cannot have", [Key]))}
     end.
@@ -160,6 +171,7 @@ fresh() ->
     NonceKey = crypto:strong_rand_bytes(32),
     #{nonce_key => fun() -> NonceKey end,
       ticket_key => meerkat_ticket:new_key(),
+      self_signed => none,
       listeners => [],
       realms => #{},
       relays => [],
@@ -240,6 +252,7 @@ settings(Name, Config, IsDrawn, Kept) ->
       relay_config => relay_config(Config, Limits, IsDrawn),
       nonce_key => NonceKey,
       ticket_key => TicketKey,
+      self_signed => self_signed(Config),
       secrets => fun() -> Secrets end,
       is_drawn => IsDrawn,
       config => fun() -> Config end}.
@@ -420,6 +433,33 @@ shown(udp, _Config) -> none;
 shown(_, #{certificates := []}) -> none;
 shown(_, #{certificates := Certificates}) -> erlang:phash2(Certificates).
 
+%% One of our own making, where the configuration wants that and has no other: for what clients are
+%% told, and for those on this machine. Other addresses need another one.
+with_certificate(#{tls_self_signed := true, certificates := Given} = Config,
+                 #{self_signed := Before}) ->
+    case [C || C <- Given, not is_map_key(self_signed, C)] of
+        [] ->
+            case meerkat_self_signed:certificate(own_ips(Config), made(Before)) of
+                {ok, Certificate} -> {ok, Config#{certificates := [Certificate]}};
+                {error, Sentence} -> {error, Sentence}
+            end;
+        _ ->
+            {ok, Config}
+    end;
+with_certificate(#{certificates := Given} = Config, _Kept) ->
+    {ok, Config#{certificates := [C || C <- Given, not is_map_key(self_signed, C)]}}.
+
+own_ips(#{relays := Relays, listeners := Listeners}) ->
+    lists:usort([Ip || #{advertised := Ip} <- Relays]
+                ++ [Ip || #{ip := Ip} <- Listeners, Ip =/= any]
+                ++ [{127, 0, 0, 1}, {0, 0, 0, 0, 0, 0, 0, 1}]).
+
+made(none) -> none;
+made(Certificate) -> Certificate().
+
+self_signed(#{certificates := [#{self_signed := true} = Certificate]}) -> fun() -> Certificate end;
+self_signed(_Config) -> none.
+
 %% What session tickets are sealed with follows from the secret, so that servers that share it open
 %% each other's.
 certificates(#{certificates := Certificates} = Config) ->
@@ -429,11 +469,15 @@ certificates(#{certificates := Certificates} = Config) ->
         #{} -> crypto:hash(sha256, term_to_binary(Pairs))
     end,
     #{pairs => fun() -> Pairs end,
-      files => [{ChainFile, KeyFile} || #{chain_file := ChainFile, key_file := KeyFile}
-                                            <- Certificates],
-      names => [Name || #{chain := Chain} <- Certificates,
-                        Name <- meerkat_certificate:names_in_pem(Chain)],
+      shown => [described(Certificate) || Certificate <- Certificates],
       secret => fun() -> Secret end}.
+
+described(#{chain := Pem, chain_file := File, key_file := KeyFile} = Certificate) ->
+    Known = case meerkat_certificate:in_pem(Pem) of
+        {ok, Described} -> Described;
+        none -> #{names => []}
+    end,
+    Known#{file => File, key_file => KeyFile, self_signed => is_map_key(self_signed, Certificate)}.
 
 ips(any) -> [{{0, 0, 0, 0}, false}, {{0, 0, 0, 0, 0, 0, 0, 0}, true}];
 ips(Ip) -> [{Ip, false}].

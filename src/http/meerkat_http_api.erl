@@ -21,14 +21,15 @@ handle(Name, #{method := Method, path := Path} = Request) when Method =:= "GET";
                                                                Method =:= "HEAD" ->
     case route(Path) of
         {page, File, Type} -> page(File, Type);
-        none -> text(404, "there is nothing here\n");
+        none -> nothing();
         Route -> answer(Route, Name, Request)
     end;
 handle(_Name, _Request) ->
     {Code, Headers, Body} = text(405, "GET and HEAD only\n"),
     {Code, [{"allow", "GET, HEAD"} | Headers], Body}.
 
-%% All there is: nothing else of the file system is ever looked at.
+%% All there is: nothing else of the file system is ever looked at, but for what meerkat_http_acme
+%% says.
 route(<<"/">>) -> {page, "status.html", "text/html; charset=utf-8"};
 route(<<"/status.js">>) -> {page, "status.js", "text/javascript; charset=utf-8"};
 route(<<"/ice">>) -> {page, "ice.html", "text/html; charset=utf-8"};
@@ -39,7 +40,11 @@ route(<<"/status.json">>) -> status;
 route(<<"/health">>) -> health;
 route(<<"/ready">>) -> ready;
 route(<<"/credentials">>) -> credentials;
-route(_) -> none.
+route(Path) ->
+    case meerkat_http_acme:challenge(Path) of
+        {ok, Token} -> {challenge, Token};
+        none -> none
+    end.
 
 page(File, Type) ->
     {ok, Body} = file:read_file(filename:join([code:priv_dir(meerkat), "www", File])),
@@ -60,6 +65,12 @@ answer(ready, Name, _Request) ->
     case meerkat_health:not_ready(Name) of
         [] -> json(200, #{ready => true});
         Reasons -> json(503, #{ready => false, reasons => Reasons})
+    end;
+answer({challenge, Token}, Name, _Request) ->
+    #{http := #{webroot := Webroot}} = meerkat_registry:settings(Name),
+    case meerkat_http_acme:answer(Webroot, Token) of
+        {ok, Content} -> {200, [{content_type, ?TEXT}], Content};
+        none -> nothing()
     end;
 answer(credentials, Name, Request) ->
     #{http := #{token := Token, failures := Failures}} = meerkat_registry:settings(Name),
@@ -147,6 +158,8 @@ problem(Code, Headers, Sentence) ->
 
 json(Code, Value) ->
     {Code, [{content_type, "application/json"}], <<(meerkat_json:encode(Value))/binary, $\n>>}.
+
+nothing() -> text(404, "there is nothing here\n").
 
 text(Code, Text) ->
     {Code, [{content_type, ?TEXT}], list_to_binary(Text)}.

@@ -114,14 +114,16 @@ loaded(Server, Options) ->
 %% What a check of the machine goes by, secrets left out: the limits that count are the relay's.
 doctor(Server) ->
     #{config := Config, relay_program := Program} = meerkat_registry:settings(Server),
-    #{listeners := Listening} = meerkat:info(Server),
+    #{listeners := Udp, tcp_listeners := Tcp, tls_listeners := Tls} = meerkat:info(Server),
+    Status = meerkat:status(Server),
     Pid = case meerkat_relay:os_pid(Server) of
         {ok, Number} -> integer_to_binary(Number);
         none -> list_to_binary(os:getpid())
     end,
     Asked = [max_allocations, relays, receive_buffer, send_buffer, io_backend],
-    (maps:with(Asked, Config()))#{
-        listening => Listening,
+    (maps:merge(maps:with(Asked, Config()),
+                maps:with([certificates, certificates_refused], Status)))#{
+        listening => #{udp => Udp, tcp => Tcp, tls => Tls},
         clock_step_s => meerkat_clock:step_s(),
         relay_pid => Pid,
         relay_program => case Program of

@@ -16,6 +16,8 @@
     allocations_max := non_neg_integer(),
     draining := boolean(),
     not_ready := [meerkat_health:reason()],
+    certificates := [map()],
+    certificates_refused := boolean(),
     answers := #{{meerkat_answers:method(), meerkat_answers:outcome()} => non_neg_integer()},
     durations := #{meerkat_answers:method() => meerkat_answers:durations()},
     pools := [pool()],
@@ -48,6 +50,17 @@ rows() ->
      {"build_info", gauge, [version, otp, io_backend], "always 1; the labels say what is running",
       fun(#{build := Build}) -> [{[{K, maps:get(K, Build)} || K <- [version, otp, io_backend]], 1}]
       end},
+     {"tls_certificate_expiry_timestamp_seconds", gauge, [file, name],
+      "Unix time at which a certificate that TLS clients are shown is over, or one that vouches for "
+      "it; name: the first that it is for",
+      fun(#{certificates := Certificates}) ->
+          [{[{file, File}, {name, case Names of [] -> ""; [First | _] -> First end}], End}
+           || #{file := File, names := Names, not_after := End} <- Certificates]
+      end},
+     {"tls_certificates_refused", gauge, [],
+      "whether the files of tls_cert and tls_key have changed and could not be taken: those before "
+      "are in force",
+      fun(#{certificates_refused := Refused}) -> flag(Refused) end},
      {"allocations", gauge, [], "allocations that exist",
       fun(#{allocations := N}) -> one(N) end},
      {"allocations_max", gauge, [], "most allocations that can exist (max_allocations)",
@@ -262,6 +275,8 @@ snapshot(Name) ->
     Beside = meerkat_beside:info(Name),
     maps:merge(Beside, Info#{
           not_ready => meerkat_health:not_ready(Name, Info),
+          certificates => meerkat_status:certificates(Name),
+          certificates_refused => meerkat_certificate_watch:refused(Name) =/= none,
           answers => meerkat_answers:by_method(Answers),
           durations => meerkat_answers:durations(Answers),
           pools => [pool(R, Relay) || R <- Relays],

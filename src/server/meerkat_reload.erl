@@ -140,9 +140,11 @@ stream_steps(New, Old) ->
 
 %% They count once listeners are told again, and those are told again: to them they are others.
 certificate_steps(New, Old) ->
-    Back = meerkat_relay_setup:certificates(Old),
-    [{Message, Back, {fun(Reply) -> meerkat_relay_setup:complaint(Reply, New) end, needed}}
-     || Message <- meerkat_relay_setup:certificates(New), [Message] =/= Back].
+    Is = fun(#{certificates := #{pairs := Pairs, secret := Secret}}) -> {Pairs(), Secret()} end,
+    [{Message, meerkat_relay_setup:certificates(in_force, Old),
+      {fun(Reply) -> meerkat_relay_setup:complaint(Reply, New) end, needed}}
+     || Is(New) =/= Is(Old),
+        Message <- meerkat_relay_setup:certificates(new, New)].
 
 listener_steps(#{listeners := Listeners}, #{listeners := Before} = Old) ->
     [{meerkat_relay_setup:listen(L), back(L, Before, Old),
@@ -155,7 +157,7 @@ listener_steps(#{listeners := Listeners}, #{listeners := Before} = Old) ->
 back(#{id := Id}, Before, Old) ->
     case [L || #{id := Same} = L <- Before, Same =:= Id] of
         [Listener] ->
-            meerkat_relay_setup:certificates(Old) ++ [meerkat_relay_setup:listen(Listener)];
+            meerkat_relay_setup:certificates(in_force, Old) ++ [meerkat_relay_setup:listen(Listener)];
         [] ->
             [{unlisten, #{listener => Id}}]
     end.

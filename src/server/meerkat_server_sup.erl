@@ -83,4 +83,6 @@ init(Name) ->
            #{id => meerkat_relay_owner,
              start => {meerkat_relay_owner, start_link, [Name]}},
            #{id => meerkat_follow,
-             start => {meerkat_follow, start_link, [Name]}}]}}.
+             start => {meerkat_follow, start_link, [Name]}},
+           #{id => meerkat_certificate_watch,
+             start => {meerkat_certificate_watch, start_link, [Name]}}]}}.

@@ -65,8 +65,9 @@ with_code(Transport, Listeners) ->
     [L || #{transport := Of} = L <- Listeners, Of =:= Code].
 
 %% A client by TLS refuses the server unless the certificate names the host that the URI has.
-places(tls, #{bound := {Local, Port}}, #{relays := Relays, certificates := #{names := Names}}) ->
+places(tls, #{bound := {Local, Port}}, #{relays := Relays, certificates := #{shown := Shown}}) ->
     Addresses = told(Local, Relays),
+    Names = lists:append([Of || #{names := Of} <- Shown]),
     case [Name || {dns, Name} <- Names, binary:first(Name) =/= $*]
         ++ [Ip || {ip, Ip} <- Names, lists:member(Ip, Addresses)] of
         [] -> [{Ip, Port} || Ip <- Addresses];

@@ -21,6 +21,9 @@ status(#{version := Version, otp := Otp, os_pid := Pid, uptime_s := Uptime} = St
       || {Transport, Key} <- [{"udp ", listeners}, {"tcp ", tcp_listeners},
                               {"tls ", tls_listeners}],
          A <- maps:get(Key, Status, [])],
+     [row("certificate", certificate(C)) || C <- maps:get(certificates, Status, [])],
+     [row("not taken", meerkat_text:printable(Why)) || #{certificates_refused := Why} <- [Status],
+                                                    is_binary(Why)],
      [row("relaying", relay(Relay)) || Relay <- maps:get(relays, Status)],
      [row("packets by", atom_to_list(Backend)) || #{io_backend := Backend} <- [Status]],
      [row("http", ["http://", address(Http), "/"]) || #{http := {_, _} = Http} <- [Status]],
@@ -52,6 +55,16 @@ not_ready() ->
 relay(#{local := Local, advertised := Advertised, min_port := Min, max_port := Max}) ->
     [meerkat_text:ip(Local), io_lib:format(", ports ~b-~b", [Min, Max]),
      [[", told to clients as ", meerkat_text:ip(Advertised)] || Advertised =/= Local]].
+
+%% For whom and for how long; several names are in the file.
+certificate(#{file := File, names := Names} = Certificate) ->
+    [[[lists:join(", ", lists:sublist(Names, 3)), [", ..." || length(Names) > 3], ": "]
+      || Names =/= []],
+     [[days(Days), ", "] || #{days_left := Days} <- [Certificate]], meerkat_text:printable(File)].
+
+days(Days) when Days < 0 -> "over";
+days(1) -> "1 day left";
+days(Days) -> io_lib:format("~b days left", [Days]).
 
 traffic_rows(#{traffic := T, drops := Drops, ports_free := Free}) ->
     Row = fun(Packets, Bytes) -> packets(maps:get(Packets, T), maps:get(Bytes, T)) end,

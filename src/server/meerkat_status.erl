@@ -1,7 +1,7 @@
 %% What a person, a probe or a page wants to know of a server at a glance. It only reads.
 -module(meerkat_status).
 
--export([info/1, status/1, is_ready/1]).
+-export([info/1, status/1, certificates/1, is_ready/1]).
 
 %% meerkat:info/1 tells its members.
 -spec info(Name :: atom()) -> map().
@@ -17,6 +17,7 @@ info(Name) ->
       relay_gap_total_ms => GapTotal,
       relay_replayed => Replayed,
       relay_lost => Lost,
+      certificates => certificates(Name),
       relays => [maps:with([local, advertised, min_port, max_port], Relay) || Relay <- Relays],
       own_kinds => Kinds,
       allocations => meerkat_alloc_table:count(Name),
@@ -30,6 +31,9 @@ info(Name) ->
 %%   ready         would an Allocate be welcome? not_ready: why not (meerkat_health)
 %%   draining      and ends_in_s where an end is awaited: seconds, or `infinity`
 %%   listeners, tcp_listeners, tls_listeners, relays    as in meerkat:info/1
+%%   certificates  those that TLS clients are shown: file, names, self_signed, fingerprint (SHA-256),
+%%                 not_after (Unix time), days_left
+%%   certificates_refused   why what is in their files now is not in force, or null
 %%   http          where HTTP is served, `undefined` if it is not
 %%   allocations   how many there are; max_allocations: how many there may be
 %%   relay_restarts   as in meerkat:info/1
@@ -45,8 +49,8 @@ status(Name) ->
     {Uptime, _} = erlang:statistics(wall_clock),
     #{quota := #{total := Max}} = meerkat_registry:settings(Name),
     NotReady = meerkat_health:not_ready(Name),
-    Common = maps:with([listeners, tcp_listeners, tls_listeners, relays, allocations, draining,
-                        relay_restarts], Info),
+    Common = maps:with([listeners, tcp_listeners, tls_listeners, certificates, relays, allocations,
+                        draining, relay_restarts], Info),
     maps:merge(relay(Relay), Common#{
         server => Name,
         version => list_to_binary(Version),
@@ -56,9 +60,31 @@ status(Name) ->
         ready => NotReady =:= [],
         not_ready => NotReady,
         http => maps:get(http, meerkat_beside:info(Name)),
+        certificates_refused => case meerkat_certificate_watch:refused(Name) of
+            none -> null;
+            Why -> Why
+        end,
         ends_in_s => case meerkat_drain:ending(Name) of none -> null; {Seconds, _} -> Seconds end,
         max_allocations => Max,
         answers => maps:filter(fun(_, N) -> N > 0 end, Answers)}).
+
+%% What TLS clients are shown. Without not_after Erlang cannot read the certificate.
+-spec certificates(Name :: atom()) -> [map()].
+certificates(Name) ->
+    #{certificates := #{shown := Shown}} = meerkat_registry:settings(Name),
+    [certificate(Certificate) || Certificate <- Shown].
+
+certificate(#{file := File, self_signed := IsSelfSigned, names := Names} = Shown) ->
+    Known = #{file => File, self_signed => IsSelfSigned,
+              names => [unicode:characters_to_binary(meerkat_certificate:format_name(N))
+                        || N <- Names]},
+    case Shown of
+        #{not_after := End, fingerprint := Fingerprint} ->
+            Known#{not_after => End, fingerprint => list_to_binary(Fingerprint),
+                   days_left => meerkat_certificate:days_left(End)};
+        #{} ->
+            Known
+    end.
 
 relay({ok, #{counters := Counters} = Stats}) ->
     Drops = [Counter || {Counter, drop, _} <- meerkat_ctl:counters()],

@@ -2,7 +2,7 @@
 %% start and at each reload.
 -module(meerkat_relay_setup).
 
--export([config/1, relay_address/1, policy/1, streams/1, certificates/1, listen/1, tune/1]).
+-export([config/1, relay_address/1, policy/1, streams/1, certificates/2, listen/1, tune/1]).
 -export([complaint/2]).
 
 %% There is one set of certificates.
@@ -32,19 +32,22 @@ policy(#{rules := Rules} = Settings) ->
 streams(#{streams := Streams}) ->
     {streams, Streams}.
 
-%% None where there are no certificates.
--spec certificates(meerkat_settings:settings()) -> [meerkat_ctl:message()].
-certificates(#{certificates := #{files := []}}) ->
+%% None where there are no certificates. Those that have been in force are taken even if they are
+%% over by now: their clients may see to that, and all others are to be served.
+-spec certificates(new | in_force, meerkat_settings:settings()) -> [meerkat_ctl:message()].
+certificates(_, #{certificates := #{shown := []}}) ->
     [];
-certificates(#{certificates := #{pairs := Pairs, secret := Secret}}) ->
+certificates(Were, #{certificates := #{pairs := Pairs, secret := Secret}}) ->
     Packed = << <<(byte_size(Chain)):32, Chain/binary, (byte_size(Key)):32, Key/binary>>
                 || #{chain := Chain, key := Key} <- Pairs() >>,
-    [{certificates, #{certificates => ?CERTIFICATES, secret => Secret(), pairs => Packed}}].
+    InForce = case Were of new -> 0; in_force -> 1 end,
+    [{certificates, #{certificates => ?CERTIFICATES, in_force => InForce, secret => Secret(),
+                      pairs => Packed}}].
 
 %% What the relay says against a certificate, with the files that it is about.
 -spec complaint(Reply :: map(), meerkat_settings:settings()) -> unicode:chardata().
-complaint(#{pair := Pair, detail := Detail}, #{certificates := #{files := Files}}) ->
-    {Chain, Key} = lists:nth(min(Pair + 1, length(Files)), Files),
+complaint(#{pair := Pair, detail := Detail}, #{certificates := #{shown := Shown}}) ->
+    #{file := Chain, key_file := Key} = lists:nth(min(Pair + 1, length(Shown)), Shown),
     ["tls_cert ", Chain, ", tls_key ", Key, ": ", meerkat_text:escape(Detail)].
 
 -spec listen(meerkat_settings:listener()) -> meerkat_ctl:message().

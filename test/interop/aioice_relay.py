@@ -1,12 +1,13 @@
 #!/usr/bin/python3
 """Lets two aioice agents meet through a TURN server, and through it only.
 
-    aioice_relay.py HOST PORT USER PASSWORD [udp|tcp]
+    aioice_relay.py HOST PORT USER PASSWORD [udp|tcp|tls]
 
 Both agents live in this process and own nothing but an allocation on the
 server: no host sockets are opened and only relay candidates are exchanged, so
 connectivity checks and payloads must travel client - server - server - client.
-The last argument is the transport between the agents and the server.
+The last argument is the transport between the agents and the server; for TLS
+SSL_CERT_FILE names who vouches for the server.
 
 Ends with "aioice relay: ok" and status 0, or with a sentence and status 1.
 Needs Debian's python3-aioice, hence the interpreter is named in full above.
@@ -35,7 +36,8 @@ def agent(controlling, server, user, password, transport):
         turn_server=server,
         turn_username=user,
         turn_password=password,
-        turn_transport=transport,
+        turn_transport="udp" if transport == "udp" else "tcp",
+        turn_ssl=transport == "tls",
         use_ipv4=False,  # these two stand for local addresses, not for
         use_ipv6=False,  # the family of the allocation
     )
@@ -153,8 +155,8 @@ async def main(host, port, user, password, transport="udp"):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (5, 6) or sys.argv[5:] not in ([], ["udp"], ["tcp"]):
-        sys.exit(f"usage: {sys.argv[0].rpartition('/')[2]} HOST PORT USER PASSWORD [udp|tcp]")
+    if len(sys.argv) not in (5, 6) or sys.argv[5:] not in ([], ["udp"], ["tcp"], ["tls"]):
+        sys.exit(f"usage: {sys.argv[0].rpartition('/')[2]} HOST PORT USER PASSWORD [udp|tcp|tls]")
     try:
         asyncio.run(main(*sys.argv[1:]))
     except Failure as failure:

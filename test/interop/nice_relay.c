@@ -1,7 +1,7 @@
 /*
  * Lets two libnice agents meet through a TURN server, and through it only.
  *
- *     nice_relay HOST PORT USER PASSWORD
+ *     nice_relay HOST PORT USER PASSWORD [udp|tcp]
  *
  * Both agents live in this process and offer nothing but relayed candidates, so connectivity
  * checks and payloads must travel client - server - server - client. Ends with "nice relay: ok" and
@@ -150,7 +150,9 @@ static void start(struct end *end, gboolean controlling, char **argv)
     end->stream = nice_agent_add_stream(end->agent, 1);
     nice_agent_set_stream_name(end->agent, end->stream, "application");
     nice_agent_set_relay_info(end->agent, end->stream, 1, argv[1], (guint)atoi(argv[2]), argv[3],
-                              argv[4], NICE_RELAY_TYPE_TURN_UDP);
+                              argv[4],
+                              argv[5] && strcmp(argv[5], "tcp") == 0 ? NICE_RELAY_TYPE_TURN_TCP
+                                                                     : NICE_RELAY_TYPE_TURN_UDP);
     nice_agent_attach_recv(end->agent, end->stream, 1, NULL, on_data, end);
     g_signal_connect(end->agent, "candidate-gathering-done", G_CALLBACK(on_gathered), end);
     g_signal_connect(end->agent, "component-state-changed", G_CALLBACK(on_state), end);
@@ -177,8 +179,8 @@ static gboolean on_limit(gpointer ends)
 
 int main(int argc, char **argv)
 {
-    if (argc != 5) {
-        fprintf(stderr, "usage: %s HOST PORT USER PASSWORD\n", argv[0]);
+    if (argc != 5 && argc != 6) {
+        fprintf(stderr, "usage: %s HOST PORT USER PASSWORD [udp|tcp]\n", argv[0]);
         return 2;
     }
     struct end ends[2] = {{.name = "the caller"}, {.name = "the answerer"}};

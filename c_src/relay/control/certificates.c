@@ -67,8 +67,9 @@ void certs_set(struct control *c, const struct ctl_frame *f)
         return;
     }
     /* By the world's time, however fast the relay's own clock runs. */
+    int64_t now_s = m->in_force ? TLS_ANY_TIME : (int64_t)time(NULL);
     struct tls_store *store =
-        tls_store_load(pairs, n, m->secret.data, c->handshake_threads, time(NULL), &bad, why);
+        tls_store_load(pairs, n, m->secret.data, c->handshake_threads, now_s, &bad, why);
     certified(c, f, bad, store, store ? "" : why);
     if (!store)
         return;

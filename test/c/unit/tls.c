@@ -453,6 +453,11 @@ static void bad_certificates(void)
     unsigned bad = 0;
     CHECK(!tls_store_load(both, 2, secret, 1, time(NULL), &bad, why));
     CHECK_EQ(bad, 1);
+
+    test_begin("what was in force stays so when it is over");
+    struct tls_store *lasting = tls_store_load(both, 2, secret, 1, TLS_ANY_TIME, &bad, why);
+    CHECK(lasting);
+    tls_store_release(lasting);
     struct cert_made *all[] = {ca, old_ca, good, by_old, old, early, weak};
     for (size_t i = 0; i < ARRAY_SIZE(all); i++)
         cert_unmake(all[i]);

@@ -1,14 +1,17 @@
 #!/usr/bin/env node
-// A call in headless Chromium which only the TURN server under test can carry:
+// A call in a headless browser which only the TURN server under test can carry:
 // data channel both ways and video, relay candidates on both sides.
 //
-//   relay_call.mjs HOST PORT USER PASSWORD [udp|tcp]
+//   relay_call.mjs HOST PORT USER PASSWORD [udp|tcp|tls [AUTHORITY]]
 //
-// The last argument is the transport between browser and server.  Ends with one
-// line of figures and status 0, or with a sentence and status 1.
+// Then the transport between browser and server, and for TLS a PEM file with who
+// vouches for the server.  BROWSER is chromium, the default, or firefox.  Ends
+// with one line of figures and status 0, or with a sentence and status 1.
 import { createServer } from 'node:http';
 import { readFile } from 'node:fs/promises';
-import { launch } from './chromium.mjs';
+
+const BROWSER = process.env.BROWSER ?? 'chromium';
+const { launch } = await import(`./${BROWSER}.mjs`);
 
 const LIMIT = 60_000;
 const CLOSE_LIMIT = 5_000;
@@ -41,14 +44,17 @@ function demand(condition, sentence) {
 }
 
 // Both ends must have selected relay to relay, each the other's mirror image.
-function judge({ toCallee, toCaller, frames, pairs }, url) {
+function judge({ toCallee, toCaller, frames, pairs }, url, transport) {
+  // Firefox does not tell the server, only how it reaches it.
+  const through = BROWSER === 'firefox' ? ({ relayProtocol }) => relayProtocol : (local) => local.url;
+  const wanted = BROWSER === 'firefox' ? transport : url;
   demand(toCallee > 0 && toCaller > 0, 'no messages were exchanged');
   demand(frames > WANTED_FRAMES, `only ${frames} frames were decoded`);
   for (const { name, state, nominated, bytesSent, bytesReceived, local, remote } of pairs) {
     demand(state === 'succeeded' && nominated, `the pair selected by the ${name} is ${state}, nominated: ${nominated}`);
     demand(local.candidateType === 'relay', `the local candidate of the ${name} is ${local.candidateType}, not relay`);
     demand(remote.candidateType === 'relay', `the remote candidate of the ${name} is ${remote.candidateType}, not relay`);
-    demand(local.url === url, `the local candidate of the ${name} comes from ${local.url}, not ${url}`);
+    demand(through(local) === wanted, `the local candidate of the ${name} comes from ${through(local)}, not ${wanted}`);
     demand(bytesSent > 0 && bytesReceived > 0, `the pair selected by the ${name} carried nothing`);
   }
   const [caller, callee] = pairs;
@@ -59,7 +65,7 @@ function judge({ toCallee, toCaller, frames, pairs }, url) {
     `local relay ${place(caller.local)}, remote relay ${place(caller.remote)}`;
 }
 
-async function call(page, iceServer) {
+async function call(page, iceServer, transport) {
   const pageFailed = new Promise((_, reject) => {
     page.once('pageerror', (error) => reject(new Error(`the page failed: ${error.message}`)));
     page.once('crash', () => reject(new Error('the page crashed')));
@@ -73,12 +79,16 @@ async function call(page, iceServer) {
   );
   const { result, error } = await Promise.race([done, pageFailed]);
   demand(!error, error);
-  return judge(result, iceServer.urls);
+  return judge(result, iceServer.urls, transport);
 }
 
-async function main([host, port, username, credential, transport = 'udp']) {
-  const bracketed = host.includes(':') ? `[${host}]` : host;
-  const iceServer = { urls: `turn:${bracketed}:${port}?transport=${transport}`, username, credential };
+function uri(host, port, transport) {
+  const place = `${host.includes(':') ? `[${host}]` : host}:${port}`;
+  return transport === 'tls' ? `turns:${place}?transport=tcp` : `turn:${place}?transport=${transport}`;
+}
+
+async function main([host, port, username, credential, transport = 'udp', authority]) {
+  const iceServer = { urls: uri(host, port, transport), username, credential };
   const closing = [];
   let page;
   let timer;
@@ -101,11 +111,11 @@ async function main([host, port, username, credential, transport = 'udp']) {
   const work = async () => {
     const server = await servePages();
     closing.push(() => server.close());
-    const browser = await launch(LIMIT);
+    const browser = await launch(LIMIT, authority);
     closing.unshift(() => browser.close());
     page = await browser.newPage();
     await page.goto(`http://127.0.0.1:${server.address().port}/call.html`);
-    return call(page, iceServer);
+    return call(page, iceServer, transport);
   };
   try {
     return await Promise.race([work(), interrupted]);
@@ -116,8 +126,8 @@ async function main([host, port, username, credential, transport = 'udp']) {
 }
 
 const args = process.argv.slice(2);
-if (args.length < 4 || args.length > 5 || !['udp', 'tcp', undefined].includes(args[4])) {
-  console.error('usage: relay_call.mjs HOST PORT USER PASSWORD [udp|tcp]');
+if (args.length < 4 || args.length > 6 || !['udp', 'tcp', 'tls', undefined].includes(args[4])) {
+  console.error('usage: relay_call.mjs HOST PORT USER PASSWORD [udp|tcp|tls [AUTHORITY]]');
   process.exit(2);
 }
 try {
