@@ -16,7 +16,8 @@
          every_code_of_ones_own_is_answered/1,
          permissions_of_ones_own/1, own_permissions_may_fail/1, events_tell_what_happens/1,
          events_may_fail/1, telemetry_hears_if_it_is_there/1,
-         mix_dependency_relays_a_packet/1, mix_release_relays_a_packet/1]).
+         mix_dependency_relays_a_packet/1, mix_release_relays_a_packet/1,
+         example_hands_out_ice_servers/1]).
 -export([init/1, password/3, authorize/2, handle_event/4]).
 
 suite() -> [{timetrap, {minutes, 2}}].
@@ -219,6 +220,14 @@ mix_release_relays_a_packet(Config) ->
         ++ "\")",
     Text = embed_kit:run(filename:join(Release, "bin/embed_mix"), ["eval", Code], Release, []),
     ?assertMatch({match, _}, re:run(Text, "relayed: through the relay\n")).
+
+%% examples/elixir, with what was built for the others (MIX_REBAR3=... mix run --no-halt is its own).
+example_hands_out_ice_servers(Config) ->
+    Script = filename:join([root(), "test", "data", "ask_for_ice_servers.exs"]),
+    Text = embed_kit:mix(filename:join([root(), "examples", "elixir"]), root(),
+                         proplists:get_value(priv_dir, Config), ["run", "-r", Script],
+                         [{"PORT", "0"}, {"TURN_PORT", "0"}, {"RELAY_IP", "127.0.0.1"}]),
+    ?assertMatch({match, _}, re:run(Text, "allocated for: alice\n")).
 
 root() ->
     filename:absname(filename:join([code:lib_dir(meerkat), "..", "..", "..", ".."])).
