@@ -2,14 +2,13 @@
 %% and their links lead somewhere. What a block of code is says the line that opens it
 %% (CONTRIBUTING.md); what cannot run here says why, and is looked at as far as possible.
 -module(docs_SUITE).
--behaviour(meerkat_events).
 
 -include_lib("stdlib/include/assert.hrl").
 
--export([all/0, suite/0, init_per_suite/1, end_per_suite/1, handle_event/4]).
+-export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
 -export([every_block_says_what_it_is/1, commands_run/1, what_does_not_run_is_right/1,
          commands_of_meerkatctl_exist/1, targets_of_make_exist/1, configurations_are_read/1,
-         variables_are_read/1, other_languages_are_well_formed/1, options_of_others_have_ours/1, events_are_those_of_the_table/1,
+         variables_are_read/1, other_languages_are_well_formed/1, options_of_others_have_ours/1,
          links_lead_somewhere/1, units_are_valid/1, rules_are_valid/1]).
 
 -import(docs_kit, [root/0, pages/0, blocks/1, place/2]).
@@ -318,8 +317,9 @@ read_configuration(Config, Text, Env) ->
     _ = [ok = file:write_file(filename:join(Dir, Name), "hunter2\n")
          || {match, Found} <- [re:run(Text, "/run/secrets/([a-z]+)",
                                       [global, {capture, all_but_first, list}])], [Name] <- Found],
-    ok = file:write_file(Files, unicode:characters_to_binary(
-                                    string:replace(Text, "/run/secrets", Dir, all))),
+    _ = [certificate(Dir) || string:find(Text, "tls_cert") =/= nomatch],
+    Here = re:replace(Text, "/run/secrets|/etc/meerkat", Dir, [global, unicode]),
+    ok = file:write_file(Files, Here),
     Host = #{route => fun(inet) -> {ok, {20, 0, 0, 7}}; (inet6) -> none end,
              first => fun(_) -> none end, bindable => fun(_) -> true end},
     %% What a block is not about is there, as it would be.
@@ -344,31 +344,13 @@ options_of_others_have_ours(_) ->
     none([[Page, ": there is no key ", Key, "\n"]
           || {Page, Key} <- Keys, meerkat_config_schema:find(list_to_binary(Key)) =:= error]).
 
-%% Names, measurements and metadata in docs/embedding.md are those that handlers get.
-events_are_those_of_the_table(_) ->
-    {match, Rows} = re:run(read(filename:join(root(), "docs/embedding.md")),
-                           "^\\| `\\[(.*)\\]` \\| (.*) \\| (.*) \\|$",
-                           [global, multiline, {capture, all_but_first, list}]),
-    Table = lists:sort([{names(Event, ", "), lists:sort(names(Measured, "`, ")),
-                         lists:sort(names(Meta, "`, "))} || [Event, Measured, Meta] <- Rows]),
-    turn_kit:with_server(#{events => {?MODULE, self()}}, fun(Server) ->
-        Wrong = turn_kit:challenged(turn_kit:open(Server, #{user => <<"alice">>,
-                                                           password => <<"wrong">>})),
-        _ = turn_kit:expect(401, turn_kit:allocate(Wrong)),
-        ok = turn_kit:delete(turn_kit:allocated(Server)),
-        Told = [receive {told, Event, _, _} = Told -> Told end || {Event, _, _} <- Table],
-        ?assertEqual(Table, lists:usort([{E, lists:sort(maps:keys(M)), lists:sort(maps:keys(D))}
-                                         || {told, E, M, D} <- Told]))
-    end),
-    %% And there are no others.
-    Said = os:cmd("grep -rhoE '\\[meerkat, [a-z]+, [a-z]+\\],' " ++ filename:join(root(), "src")),
-    ?assertEqual([Event || {Event, _, _} <- Table],
-                 lists:usort([names(string:trim(Line, both, "[],"), ", ")
-                              || Line <- string:lexemes(Said, "\n")])).
-
-names(Text, Separators) -> [list_to_atom(Word) || Word <- string:lexemes(Text, Separators)].
-
-handle_event(Event, Measurements, Metadata, Pid) -> Pid ! {told, Event, Measurements, Metadata}.
+%% Under the names that pages use.
+certificate(Dir) ->
+    #{certificate := Certificate, key := Key} =
+        certificate_kit:issued(certificate_kit:authority(Dir), #{names => "DNS:turn.example.org"}),
+    {ok, _} = file:copy(Certificate, filename:join(Dir, "fullchain.pem")),
+    {ok, _} = file:copy(Key, filename:join(Dir, "privkey.pem")),
+    ok.
 
 %%% Other languages
 

@@ -15,7 +15,7 @@
          own_users_may_be_unavailable/1,
          every_code_of_ones_own_is_answered/1,
          permissions_of_ones_own/1, own_permissions_may_fail/1, events_tell_what_happens/1,
-         events_may_fail/1, telemetry_hears_if_it_is_there/1,
+         events_may_fail/1, documented_events_are_told/1, telemetry_hears_if_it_is_there/1,
          mix_dependency_relays_a_packet/1, mix_release_relays_a_packet/1,
          example_hands_out_ice_servers/1]).
 -export([init/1, password/3, authorize/2, handle_event/4]).
@@ -182,6 +182,29 @@ events_may_fail(_) ->
     Tree = tree([(options(a))#{events => {?MODULE, crash}}]),
     relays(a, credentials(a)),
     stop(Tree).
+
+%% Names, measurements and metadata in docs/embedding.md are those that handlers get, and there are
+%% no others.
+documented_events_are_told(_) ->
+    {ok, Page} = file:read_file(filename:join(root(), "docs/embedding.md")),
+    {match, Rows} = re:run(Page, "^\\| `\\[(.*)\\]` \\| (.*) \\| (.*) \\|$",
+                           [global, multiline, {capture, all_but_first, list}]),
+    Table = lists:sort([{names(Event, ", "), lists:sort(names(Measured, "`, ")),
+                         lists:sort(names(Meta, "`, "))} || [Event, Measured, Meta] <- Rows]),
+    Tree = tree([(options(a))#{events => {?MODULE, self()}}]),
+    {Uri, Good} = {uri(credentials(a)), credentials(a)},
+    {error, {401, _}} = allocate(Uri, Good#{password => <<"wrong">>}),
+    {ok, Client} = allocate(Uri, Good),
+    ok = meerkat_client:release(Client),
+    ?assertEqual(Table, [{Event, lists:sort(maps:keys(Measured)), lists:sort(maps:keys(Meta))}
+                         || {Event, _, _} <- Table, {Measured, Meta} <- [told(Event)]]),
+    stop(Tree),
+    Said = os:cmd("grep -rhoE '\\[meerkat, [a-z]+, [a-z]+\\],' " ++ filename:join(root(), "src")),
+    ?assertEqual([Event || {Event, _, _} <- Table],
+                 lists:usort([names(string:trim(Line, both, "[],"), ", ")
+                              || Line <- string:lexemes(Said, "\n")])).
+
+names(Text, Separators) -> [list_to_atom(Word) || Word <- string:lexemes(Text, Separators)].
 
 %% A module of that name and shape is all that is asked for.
 telemetry_hears_if_it_is_there(_) ->
