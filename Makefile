@@ -7,7 +7,7 @@ SECONDS ?= 25
 WAY ?= messages
 NAMES ?= trixie sid
 
-.PHONY: all build help run test unit ct check fuzz asan tsan epoll instructions gen clean bench bench-report flood floods image distributions package docs demo
+.PHONY: all build help run test unit ct check fuzz asan tsan epoll instructions gen clean bench bench-report flood floods image distributions package packages deb release newcomer docs demo
 
 all: build
 
@@ -79,6 +79,10 @@ deb:
 ## make packages       build, install, upgrade and purge it in chroots of bookworm and trixie, as root
 packages:
 	@test/packages.sh
+
+## make newcomer       docs/start-operator.md's three ways on a bare bookworm and trixie, as root; WRITE=1
+newcomer:
+	@test/newcomer.sh
 
 ## make image          build the Dockerfile and test the image, as root on Debian (some minutes)
 image:

@@ -15,8 +15,9 @@
          own_users_may_be_unavailable/1,
          every_code_of_ones_own_is_answered/1,
          permissions_of_ones_own/1, own_permissions_may_fail/1, events_tell_what_happens/1,
-         events_may_fail/1, telemetry_hears_if_it_is_there/1,
-         mix_dependency_relays_a_packet/1, mix_release_relays_a_packet/1]).
+         events_may_fail/1, documented_events_are_told/1, telemetry_hears_if_it_is_there/1,
+         mix_dependency_relays_a_packet/1, mix_release_relays_a_packet/1,
+         example_hands_out_ice_servers/1]).
 -export([init/1, password/3, authorize/2, handle_event/4]).
 
 suite() -> [{timetrap, {minutes, 2}}].
@@ -182,6 +183,29 @@ events_may_fail(_) ->
     relays(a, credentials(a)),
     stop(Tree).
 
+%% Names, measurements and metadata in docs/embedding.md are those that handlers get, and there are
+%% no others.
+documented_events_are_told(_) ->
+    {ok, Page} = file:read_file(filename:join(root(), "docs/embedding.md")),
+    {match, Rows} = re:run(Page, "^\\| `\\[(.*)\\]` \\| (.*) \\| (.*) \\|$",
+                           [global, multiline, {capture, all_but_first, list}]),
+    Table = lists:sort([{names(Event, ", "), lists:sort(names(Measured, "`, ")),
+                         lists:sort(names(Meta, "`, "))} || [Event, Measured, Meta] <- Rows]),
+    Tree = tree([(options(a))#{events => {?MODULE, self()}}]),
+    {Uri, Good} = {uri(credentials(a)), credentials(a)},
+    {error, {401, _}} = allocate(Uri, Good#{password => <<"wrong">>}),
+    {ok, Client} = allocate(Uri, Good),
+    ok = meerkat_client:release(Client),
+    ?assertEqual(Table, [{Event, lists:sort(maps:keys(Measured)), lists:sort(maps:keys(Meta))}
+                         || {Event, _, _} <- Table, {Measured, Meta} <- [told(Event)]]),
+    stop(Tree),
+    Said = os:cmd("grep -rhoE '\\[meerkat, [a-z]+, [a-z]+\\],' " ++ filename:join(root(), "src")),
+    ?assertEqual([Event || {Event, _, _} <- Table],
+                 lists:usort([names(string:trim(Line, both, "[],"), ", ")
+                              || Line <- string:lexemes(Said, "\n")])).
+
+names(Text, Separators) -> [list_to_atom(Word) || Word <- string:lexemes(Text, Separators)].
+
 %% A module of that name and shape is all that is asked for.
 telemetry_hears_if_it_is_there(_) ->
     Source = ["-module(telemetry).", "-export([execute/3]).",
@@ -219,6 +243,14 @@ mix_release_relays_a_packet(Config) ->
         ++ "\")",
     Text = embed_kit:run(filename:join(Release, "bin/embed_mix"), ["eval", Code], Release, []),
     ?assertMatch({match, _}, re:run(Text, "relayed: through the relay\n")).
+
+%% examples/elixir, with what was built for the others (MIX_REBAR3=... mix run --no-halt is its own).
+example_hands_out_ice_servers(Config) ->
+    Script = filename:join([root(), "test", "data", "ask_for_ice_servers.exs"]),
+    Text = embed_kit:mix(filename:join([root(), "examples", "elixir"]), root(),
+                         proplists:get_value(priv_dir, Config), ["run", "-r", Script],
+                         [{"PORT", "0"}, {"TURN_PORT", "0"}, {"RELAY_IP", "127.0.0.1"}]),
+    ?assertMatch({match, _}, re:run(Text, "allocated for: alice\n")).
 
 root() ->
     filename:absname(filename:join([code:lib_dir(meerkat), "..", "..", "..", ".."])).

@@ -1,7 +1,7 @@
 %% Builds applications that use Meerkat, and runs them.
 -module(embed_kit).
 
--export([mix/3, mix/4, run/4]).
+-export([mix/3, mix/4, mix/5, run/4]).
 
 %% What the Mix application in Dir prints, which depends on the Meerkat in Meerkat; what it builds
 %% lies in Scratch.
@@ -12,8 +12,14 @@ mix(Dir, Meerkat, Scratch) ->
 %% What mix prints when asked for something else.
 -spec mix(file:filename(), file:filename(), file:filename(), [string()]) -> binary().
 mix(Dir, Meerkat, Scratch, Args) ->
+    mix(Dir, Meerkat, Scratch, Args, []).
+
+%% The same with more in the environment.
+-spec mix(file:filename(), file:filename(), file:filename(), [string()],
+          [{string(), string()}]) -> binary().
+mix(Dir, Meerkat, Scratch, Args, Env) ->
     run("mix", Args, Dir,
-        [{"MIX_REBAR3", os:find_executable("rebar3")}, {"MIX_ENV", "prod"},
+        Env ++ [{"MIX_REBAR3", os:find_executable("rebar3")}, {"MIX_ENV", "prod"},
          {"MIX_HOME", filename:join(Scratch, "mix")},
          {"MIX_BUILD_PATH", filename:join(Scratch, "mix_build")}, {"MEERKAT_PATH", Meerkat}]).
 

@@ -16,7 +16,8 @@
          passwords_as_they_are/1, keys_without_a_realm/1, anybody_comes_in/1, threads/1,
          extra_listeners/1, marks_and_other_encodings/1, every_line_is_accounted_for/1,
          name_before_expiry/1, certificate_and_port/1, certificate_without_key/1, no_tls/1,
-         transports_that_are_off/1, tls_notes/1]).
+         transports_that_are_off/1, tls_notes/1,
+         the_table_has_every_key/1]).
 
 all() ->
     lists:sort([F || {F, 1} <- ?MODULE:module_info(exports), F =/= module_info]).
@@ -40,6 +41,35 @@ imported(Config, Lines) ->
 %% As in turnserver there is a listener over TCP beside each over UDP, which shows the address.
 over_udp(#{listeners := Listeners} = Loaded) ->
     Loaded#{listeners := [L || #{transport := udp} = L <- Listeners]}.
+
+%% What docs/coturn.md says of what is put together is what becomes of it.
+the_table_has_every_key(_) ->
+    #{composed := Composed} = meerkat_import:kinds(),
+    ?assertEqual(lists:sort(Composed), lists:sort(maps:keys(meerkat_import_table:composed()))),
+    [?assertMatch({_, {ok, _}}, {Key, meerkat_config_schema:find(atom_to_binary(Key))})
+     || {_, {Keys, _}} <- maps:to_list(meerkat_import_table:composed()), Key <- Keys],
+    Lines = ["rfc5780", "realm=r", "listening-ip=10.0.0.5", "listening-ip=10.0.0.6",
+             "relay-ip=10.0.0.6", "external-ip=203.0.113.6/10.0.0.6", "alt-listening-port=3500",
+             "aux-server=10.0.0.7:3480", "static-auth-secret=north", "use-auth-secret",
+             "allowed-peer-ip=10.1.0.0-10.1.255.255", "denied-peer-ip=192.0.2.1",
+             "allow-loopback-peers", "stale-nonce=1200", "alternate-server=192.0.2.9",
+             "udp-alternate-server=192.0.2.8", "relay-threads=4", "verbose", "Verbose",
+             "software-attribute", "sock-buf-size=1048576", "prometheus", "prometheus-port=9700",
+             "prometheus-address=127.0.0.1"],
+    [begin
+         #{lines := Became} = meerkat_import:import(unicode:characters_to_binary(
+                                                        lists:join("\n", File))),
+         [?assertEqual({Theirs, []}, {Theirs, ours(Keys) -- said(Theirs)})
+          || {_, Theirs, Keys} <- Became, lists:member(Theirs, Composed)]
+     end || File <- [Lines, ["lt-cred-mech", "user=alice:wonderland", "realm=r"]]].
+
+ours(Keys) ->
+    case unicode:characters_to_list(Keys) of
+        "nothing" ++ _ -> [];
+        Text -> [list_to_atom(Key) || Key <- string:lexemes(Text, ", ")]
+    end.
+
+said(Theirs) -> element(1, maps:get(Theirs, meerkat_import_table:composed())).
 
 %% The same of a file that is not about who may come in.
 fragment(Config, Lines) ->

@@ -9,54 +9,12 @@ set -u
 cd "$(dirname "$0")/.." || exit 2
 kept=$PWD/_build/packages
 mkdir -p "$kept"
-failed=0
-needed=$(sed -n '/^Build-Depends:/,/^[A-Z].*:/{s/^Build-Depends://; /^[A-Z].*:/d; s/(.*)//; s/,//g; s/debhelper-compat/debhelper/; p}' debian/control)
-
-check() { # NAME, COMMAND...
-    local name=$1
-    shift
-    if "$@" >"$kept/said" 2>&1; then
-        echo "ok: $suite: $name"
-    else
-        tail -n 30 "$kept/said"
-        echo "FAILED: $suite: $name"
-        failed=1
-    fi
-}
+. test/chroots.bash
 
 # Two versions of one package: what changes is the number.
 built() { # VERSION
-    rm -rf "$build/meerkat"
-    mkdir "$build/meerkat"
-    git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$build/meerkat"
+    sources "$build"
     test/chroot.sh run "$build" env VERSION="$1" /meerkat/rel/deb /packages
-}
-
-# Its own commands, from the page: what is indented below the heading, in order.
-page() { # HEADING
-    awk -v heading="## $1" '$0 == heading { on = 1; next } /^## / { on = 0 }
-                            on && /^    / { print substr($0, 5) }' docs/upgrading.md
-}
-
-inside() { # COMMAND...
-    test/chroot.sh run "$clean" env DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 "$@"
-}
-
-# As the unit does: its user, its variables, its command, in a network of its own. There is no systemd
-# here to do it.
-serves() {
-    unshare --net sh -c 'ip link set lo up && exec "$@"' - test/chroot.sh run "$clean" sh -euc '
-        install -d -o meerkat -g meerkat -m 700 /run/meerkat /var/lib/meerkat
-        start=$(cat /usr/lib/systemd/system/meerkat.service | sed -n "s/^ExecStart=//p")
-        setpriv --reuid meerkat --regid meerkat --clear-groups env -i PATH=/usr/bin:/bin \
-            CONFIG_FILE=/etc/meerkat/meerkat.cfg MEERKAT_RUN_DIR=/run/meerkat \
-            RELAY_IP=127.0.0.1 LISTEN_IP=127.0.0.1 $start &
-        server=$!
-        until [ "$(meerkat ping 2>/dev/null)" = pong ]; do kill -0 $server; sleep 0.1; done
-        meerkatctl status
-        meerkatctl check
-        kill -TERM $server
-        wait $server'
 }
 
 completes() {
@@ -76,23 +34,15 @@ nothing_left() {
 }
 
 tried() {
-    base=$kept/$suite-base build=$kept/$suite clean=$kept/$suite-clean
-    check "a chroot" test/chroot.sh "$suite" "$base"
-    [ -d "$build" ] || cp -a "$base" "$build"
-    # shellcheck disable=SC2086 # a list of names
-    check "what the build needs" test/chroot.sh "$suite" "$build" build-essential $needed
-    rm -rf "$build/packages"
-    mkdir -p "$build/packages"
+    chroots "$kept" || return
     check "the package is built" built 0.1.0
     check "and another version" built 0.2.0
-    rm -rf --one-file-system "$clean"
-    cp -a "$base" "$clean"
+    fresh
     cp "$build"/packages/meerkat_*.deb "$clean/root/" || { echo "FAILED: $suite: no package"; failed=1; return; }
-    inside apt-get update -q >/dev/null 2>&1
 
     local command mine='realm = "mine.example"; users_file = "/var/lib/meerkat/users.cfg";'
     while IFS= read -r command; do
-        check "$command" inside sh -c "cd /root && ${command/apt-get /apt-get -y -q -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold }"
+        check "$command" inside sh -c "cd /root && $(unasked "$command")"
         case $command in
             *install*allow-downgrades*)
                 check "the old one is back" installed 0.1.0
@@ -114,7 +64,7 @@ tried() {
             *remove*) check "the configuration stays" configuration_is "$mine" ;;
             *purge*) check "nothing is left" nothing_left ;;
         esac
-    done < <(page "The Debian package")
+    done < <(page docs/upgrading.md "The Debian package")
 }
 
 [ "$(id -u)" = 0 ] || { echo "only root may make a chroot" >&2; exit 2; }

@@ -195,13 +195,9 @@ follow_the_page(Config) ->
     ok = file:make_dir(Here),
     {0, _} = command("cp", [Old, Old ++ ".sha256", Here], [], []),
     ok = next_version(Config, Here),
-    {ok, Page} = file:read_file(filename:join([proplists:get_value(release, Config), "docs",
-                                               "upgrading.md"])),
-    [_, Section] = binary:split(Page, <<"\n## A release\n">>),
-    [Text | _] = binary:split(Section, <<"\n## ">>),
-    {match, Lines} = re:run(Text, "^    (.+)$",
-                            [global, multiline, {capture, all_but_first, list}]),
-    Commands = lists:append(Lines),
+    Commands = lists:append([string:lexemes(Text, "\n")
+                             || #{words := ["by=test/release_SUITE.erl"], text := Text}
+                                    <- docs_kit:blocks("docs/upgrading.md")]),
     ?assert(length(Commands) > 18),
     Script = [prepared(), [["echo '$ ", Command, "'; ", Command, "\n", looked_at(Command)]
                            || Command <- Commands], "echo followed\n"],

@@ -20,7 +20,7 @@
          hung_relay_ends_with_its_server/1, hung_worker_ends_with_its_server/1]).
 -export([init/1]).
 
--import(turn_kit, [doc/1, open/1, ask/2, challenged/1, signed/3, call/3, allocated/1,
+-import(turn_kit, [kill_relay/1, doc/1, open/1, ask/2, challenged/1, signed/3, call/3, allocated/1,
                    allocated/2, allocated/3, allocate/1, permit/2, bind/3, send_to/3, channel/3,
                    data/1, next/1, peer/0, peer/1, peer_send/3, peer_next/1, from_peer/2,
                    get/2, code/1, success/1, unheard/4]).
@@ -729,16 +729,6 @@ root(Dir) ->
 
 relay_port(#{name := Name}) ->
     meerkat_roles:find(Name, port).
-
-%% Returns once it is dead.
-kill_relay(Server) ->
-    Port = relay_port(Server),
-    {os_pid, OsPid} = erlang:port_info(Port, os_pid),
-    Monitor = monitor(port, Port),
-    [] = os:cmd("kill -9 " ++ integer_to_list(OsPid)),
-    receive {'DOWN', Monitor, port, Port, _} -> ok
-    after ?TIMEOUT -> error(relay_lives)
-    end.
 
 %% What the server says of itself when so many relays have been replaced.
 restarted(#{name := Name}, N) ->

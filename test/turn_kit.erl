@@ -10,6 +10,7 @@
 
 -export([cases/1, doc/1, eventually/1]).
 -export([relay_kind/0, start_server/0, start_server/1, stop_server/1, with_server/2, free_ports/1]).
+-export([kill_relay/1]).
 -export([is_foreign/1, counter/2, counted/3, counted/4, no_drops/0]).
 -export([open/1, open/2, close/1, send/2, next/1, ask/2, ask/3, await/2, fence/1]).
 -export([silent/2, dropped/3, alive/1]).
@@ -141,6 +142,17 @@ stop_server(#{name := Name}) -> ok = meerkat:stop_server(Name).
 with_server(Overrides, Fun) ->
     Server = start_server(Overrides),
     try Fun(Server) after stop_server(Server) end.
+
+%% Kills its relay program; returns once that is dead.
+-spec kill_relay(server()) -> ok.
+kill_relay(#{name := Name}) ->
+    Port = meerkat_roles:find(Name, port),
+    {os_pid, OsPid} = erlang:port_info(Port, os_pid),
+    Monitor = monitor(port, Port),
+    [] = os:cmd("kill -9 " ++ integer_to_list(OsPid)),
+    receive {'DOWN', Monitor, port, Port, _} -> ok
+    after ?TIMEOUT -> error(relay_lives)
+    end.
 
 %% The first of N neighbouring ports, starting at an even one, free on both loopback addresses and
 %% outside of what the system hands out by itself.

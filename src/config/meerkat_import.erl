@@ -5,7 +5,9 @@
 
 -export([import/1]).
 -export([texts/1]).
--export_type([import/0, setting/0]).
+%% For meerkat_import_table.
+-export([kinds/0]).
+-export_type([import/0, setting/0, kinds/0]).
 
 -import(meerkat_import_lines, [all/2, last/2]).
 
@@ -15,6 +17,11 @@
                     lines := [{pos_integer(), Key :: binary(), Became :: unicode:chardata()}]}.
 %% A key of ours, its value in libconfig syntax, the lines it comes from.
 -type setting() :: {Key :: atom(), iodata(), [pos_integer()]}.
+
+%% Their keys by what becomes of them: `same` is one of ours, value and all; `composed` are put
+%% together; `anyway` says what is so here in any case; `without` has no counterpart, and why.
+-type kinds() :: #{same := #{binary() => atom()}, composed := [binary()], anyway := [binary()],
+                   without := [{[binary()], Why :: string()}]}.
 
 %% One of theirs that is one of ours, value and all.
 -define(SAME, #{
@@ -83,6 +90,10 @@
     {[<<"tcp-alternate-server">>, <<"tls-alternate-server">>],
      ": clients are sent to those of `alternate_server`, whatever they came by"}
 ]).
+
+-spec kinds() -> kinds().
+kinds() ->
+    #{same => ?SAME, composed => ?COMPOSED, anyway => ?ANYWAY, without => ?WITHOUT}.
 
 -spec import(Text :: binary()) -> import().
 import(Text) ->

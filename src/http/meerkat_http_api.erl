@@ -35,6 +35,7 @@ route(<<"/status.js">>) -> {page, "status.js", "text/javascript; charset=utf-8"}
 route(<<"/ice">>) -> {page, "ice.html", "text/html; charset=utf-8"};
 route(<<"/ice.js">>) -> {page, "ice.js", "text/javascript; charset=utf-8"};
 route(<<"/style.css">>) -> {page, "style.css", "text/css; charset=utf-8"};
+route(<<"/openapi.json">>) -> {page, "openapi.json", "application/json"};
 route(<<"/metrics">>) -> metrics;
 route(<<"/status.json">>) -> status;
 route(<<"/health">>) -> health;
