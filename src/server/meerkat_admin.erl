@@ -119,7 +119,8 @@ doctor(Server) ->
         {ok, Number} -> integer_to_binary(Number);
         none -> list_to_binary(os:getpid())
     end,
-    Asked = [max_allocations, relays, receive_buffer, send_buffer, io_backend],
+    Asked = [max_allocations, relays, receive_buffer, send_buffer, io_backend, https_backend,
+             proxy_protocol_from],
     (maps:with(Asked, Config()))#{
         listening => Listening,
         clock_step_s => meerkat_clock:step_s(),
