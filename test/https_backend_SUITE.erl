@@ -400,12 +400,14 @@ curl(Config) ->
     First = turn_kit:free_ports(2),
     Large = crypto:strong_rand_bytes(3 bsl 20),
     ok = file:write_file(filename:join(Dir, "large"), Large),
-    Nginx = proxy_kit:nginx(Dir, [], [
-        io_lib:format("server { listen 127.0.0.1:~b ssl http2 proxy_protocol; "
-                      "server_name www.example.org; ssl_certificate ~ts; "
-                      "ssl_certificate_key ~ts; root ~ts; location = /who { default_type "
-                      "text/plain; return 200 \"nginx $proxy_protocol_addr\"; } }\n",
-                      [First, maps:get(chain_file, Www), maps:get(key_file, Www), Dir])]),
+    Documented = proxy_kit:snippet(Config, "server {", [
+        {"127.0.0.1:8443", io_lib:format("127.0.0.1:~b", [First])},
+        {"www.example.com", "www.example.org"}, {"/var/www/html", Dir},
+        {"/etc/nginx/www.pem", maps:get(chain_file, Www)},
+        {"/etc/nginx/www.key", maps:get(key_file, Www)}]),
+    [Server, _] = string:split(Documented, "}", trailing),
+    Nginx = proxy_kit:nginx(Dir, [], [Server, "location = /who { default_type text/plain; "
+                                      "return 200 \"nginx $remote_addr\"; } }\n"]),
     Pem = filename:join(Dir, "other.pem"),
     ok = file:write_file(Pem, [maps:get(chain, Other), maps:get(key, Other)]),
     HaproxyDir = filename:join(Dir, "haproxy"),
@@ -419,8 +421,8 @@ curl(Config) ->
     Backends = [{any, {{127, 0, 0, 1}, First}},
                 {<<"other.example.org">>, {{127, 0, 0, 1}, First + 1}}],
     try
-        passing(Config, Backends, #{https_proxy_protocol => true}, fun(Server) ->
-            Ask = fun(Name, Path, More) -> ask(Server, Config, Name, Path, More) end,
+        passing(Config, Backends, #{https_proxy_protocol => true}, fun(Passing) ->
+            Ask = fun(Name, Path, More) -> ask(Passing, Config, Name, Path, More) end,
             ?assertEqual("nginx 127.0.0.9", Ask("www.example.org", "/who", "")),
             ?assertEqual("nginx 127.0.0.9", Ask("www.example.org", "/who", "--http1.1")),
             ?assertEqual("haproxy 127.0.0.9", Ask("other.example.org", "/", "")),
@@ -429,7 +431,7 @@ curl(Config) ->
             File = filename:join(Dir, "fetched"),
             _ = Ask("www.example.org", "/large", "-o " ++ File),
             ?assertEqual({ok, Large}, file:read_file(File)),
-            Client = allocated(Server, [], #{transport => tls, to => address(Server)}),
+            Client = allocated(Passing, [], #{transport => tls, to => address(Passing)}),
             turn_kit:close(Client)
         end)
     after

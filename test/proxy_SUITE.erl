@@ -293,7 +293,8 @@ haproxy(Config) ->
     Server = server(Config),
     {Tcp, Tls} = ports(Server),
     Dir = scratch(Config, "haproxy"),
-    First = turn_kit:free_ports(4),
+    First = turn_kit:free_ports(5),
+    Port = fun(N) -> integer_to_list(First + N) end,
     Listen = fun(N, Bind, Backend) ->
         io_lib:format("listen l~b\n    bind 127.0.0.1:~b~ts\n    server turn ~ts\n",
                       [N, First + N, Bind, Backend])
@@ -306,10 +307,12 @@ haproxy(Config) ->
         Listen(1, "", ["127.0.0.1:", Tcp, " send-proxy-v2 check"]),
         Listen(2, "", ["127.0.0.1:", Tls, " send-proxy-v2"]),
         Listen(3, Crypt, ["127.0.0.1:", Tcp,
-                          " send-proxy-v2 proxy-v2-options ssl,cert-cn,crc32c,unique-id"])]),
+                          " send-proxy-v2 proxy-v2-options ssl,cert-cn,crc32c,unique-id"]),
+        proxy_kit:snippet(Config, "listen turn",
+                          [{":443", ["127.0.0.1:", Port(4)]}, {"10.0.0.7:5349", ["127.0.0.1:", Tls]}])]),
     try
         [through(Server, Transport, First + N)
-         || {N, Transport} <- [{0, tcp}, {1, tcp}, {2, tls}, {3, tls}]]
+         || {N, Transport} <- [{0, tcp}, {1, tcp}, {2, tls}, {3, tls}, {4, tls}]]
     after
         proxy_kit:end_program(Program)
     end.
@@ -319,18 +322,24 @@ nginx(Config) ->
     doc("nginx in front: plain, TLS passed through, and ended there"),
     Server = server(Config),
     {Tcp, Tls} = ports(Server),
-    First = turn_kit:free_ports(3),
+    First = turn_kit:free_ports(4),
     #{chain_file := Chain, key_file := Key} = proplists:get_value(certificate, Config),
     Listen = fun(N, Ssl, Port) ->
         io_lib:format("server { listen 127.0.0.1:~b~ts; proxy_protocol on; proxy_pass "
                       "127.0.0.1:~ts; }\n", [First + N, Ssl, Port])
     end,
     Crypt = [" ssl; ssl_certificate ", Chain, "; ssl_certificate_key ", Key],
+    Documented = proxy_kit:snippet(Config, "stream {",
+                                   [{"listen 443", io_lib:format("listen 127.0.0.1:~b", [First + 3])},
+                                    {"10.0.0.7:5349", ["127.0.0.1:", Tls]}]),
+    [_, Inner] = string:split(Documented, "stream {"),
+    [Fourth, _] = string:split(Inner, "}", trailing),
     Program = proxy_kit:nginx(scratch(Config, "nginx"),
-                              [Listen(0, "", Tcp), Listen(1, "", Tls), Listen(2, Crypt, Tcp)], []),
+                              [Listen(0, "", Tcp), Listen(1, "", Tls), Listen(2, Crypt, Tcp), Fourth],
+                              []),
     try
         [through(Server, Transport, First + N)
-         || {N, Transport} <- [{0, tcp}, {1, tls}, {2, tls}]]
+         || {N, Transport} <- [{0, tcp}, {1, tls}, {2, tls}, {3, tls}]]
     after
         proxy_kit:end_program(Program)
     end.

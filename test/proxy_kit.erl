@@ -6,7 +6,7 @@
 
 -export([v1/2, v2/3, v2/4, local/0, unknown/0, sum/1]).
 -export([udp/1, udp/2, address/1, restart/1, stop/1]).
--export([haproxy/2, nginx/3, end_program/1]).
+-export([haproxy/2, nginx/3, end_program/1, snippet/3]).
 
 -type address() :: {inet:ip_address(), inet:port_number()}.
 
@@ -169,6 +169,27 @@ is_up(Program, Ports) ->
     end, Ports).
 
 said(Program) -> receive {Program, {data, Said}} -> Said after 0 -> nothing end.
+
+%% The example of docs/proxies.md that begins with that line, with other addresses, ports and files in
+%% it: each must be there.
+-spec snippet(turn_kit:config(), First :: string(), [{string(), iodata()}]) -> iodata().
+snippet(Config, First, Others) ->
+    {ok, Page} = file:read_file(page(proplists:get_value(data_dir, Config))),
+    [_, Behind] = binary:split(Page, iolist_to_binary(["\n    ", First, "\n"])),
+    Lines = lists:takewhile(fun(<<"    ", _/binary>>) -> true; (_) -> false end,
+                            binary:split(Behind, <<"\n">>, [global])),
+    lists:foldl(fun({Theirs, Ours}, Text) ->
+        ?assertNotEqual({Theirs, nomatch}, {Theirs, string:find(Text, Theirs)}),
+        unicode:characters_to_binary(string:replace(Text, Theirs, Ours, all))
+    end, iolist_to_binary([First, "\n", [[Line, "\n"] || Line <- Lines]]), Others).
+
+page("/") -> throw({skip, "docs/proxies.md is not there"});
+page(Dir) ->
+    File = filename:join(Dir, "docs/proxies.md"),
+    case filelib:is_regular(File) of
+        true -> File;
+        false -> page(filename:dirname(Dir))
+    end.
 
 -spec end_program(port()) -> ok.
 end_program(Program) ->
