@@ -180,6 +180,9 @@ a_realm_counts_in_bytes(Config) ->
 variable(allowed_peers) -> "10.0.0.0/8,::1";
 variable(denied_peers) -> "10.0.0.0/8,::1";
 variable(listen_ip) -> "127.0.0.1,::1";
+variable(proxy_protocol_from) -> "10.0.0.0/8,::1";
+variable(https_backend) -> "127.0.0.1:8443, WWW.example.org=[::1]:443";
+variable(tls_names) -> "turn.example.org,*.Example.com";
 variable(alternate_server) -> "192.0.2.7:3478, [2001:db8::7]:3479";
 variable(secret) -> "sesame";
 variable(xmpp_domains) -> "example.com, Example.ORG";
@@ -195,6 +198,11 @@ in_file(tls_self_signed) -> "true";
 in_file(tls_port) -> "443";
 in_file(tcp_queue_ms) -> "50";
 in_file(tcp_connections_per_address) -> "17";
+in_file(proxy_protocol_from) -> "[ \"10.0.0.0/8\", \"::1\" ]";
+in_file(proxy_protocol_udp) -> "true";
+in_file(https_backend) -> "( \"127.0.0.1:8443\", \"WWW.example.org=[::1]:443\" )";
+in_file(https_proxy_protocol) -> "true";
+in_file(tls_names) -> "( \"turn.example.org\", \"*.Example.com\" )";
 in_file(relay_ip) -> "\"198.51.100.9\"";
 in_file(realms) -> "( { name = \"a.example\"; secret = \"s\"; } )";
 in_file(relays) -> "( { ip = \"10.0.0.5\"; advertised = \"203.0.113.5\"; min_port = 50000; } )";
@@ -258,13 +266,16 @@ shown(extra_listeners) -> <<"any port 1, ::1 port 2 \"r\"">>;
 shown(realms) -> <<"\"a.example\"">>;
 shown(relays) -> <<"203.0.113.5 (bound: 10.0.0.5) from port 50000">>;
 shown(relay_ip) -> <<"198.51.100.9">>;
+shown(https_backend) -> <<"127.0.0.1:8443, www.example.org=[::1]:443">>;
+shown(tls_names) -> <<"turn.example.org, *.example.com">>;
 shown(alternate_server) -> <<"192.0.2.7:3478, [2001:db8::7]:3479">>;
 shown(secret) -> <<"(1, not shown)">>;
 shown(xmpp_domains) -> <<"example.com, example.org">>;
 shown(xmpp_admins) -> <<"a@example.com, b@example.com">>;
 shown(Token) when Token =:= http_token; Token =:= xmpp_secret -> <<"(not shown)">>;
 shown(users) -> <<"\"alice\"">>;
-shown(Key) when Key =:= allowed_peers; Key =:= denied_peers -> <<"10.0.0.0/8, ::1/128">>;
+shown(Key) when Key =:= allowed_peers; Key =:= denied_peers; Key =:= proxy_protocol_from ->
+    <<"10.0.0.0/8, ::1/128">>;
 shown(Key) when Key =:= realm; Key =:= software; Key =:= users_file; Key =:= acme_webroot ->
     iolist_to_binary(in_file(Key));
 shown(Key) -> iolist_to_binary(string:trim(in_file(Key), both, "\"")).

@@ -159,7 +159,8 @@ ranges_become_networks(Config) ->
 what_has_no_counterpart(Config) ->
     {_, Notes} = imported(Config, ["listening-port=3478", "cert=/etc/cert.pem", "no-auth",
                                    "redis-userdb=\"ip=127.0.0.1\"", "tls-listening-port=5349",
-                                   "alternate-server=192.0.2.9", "channel-lifetime=900"]),
+                                   "alternate-server=192.0.2.9", "channel-lifetime=900",
+                                   "tcp-proxy-port=5555"]),
     ?assertEqual([{2, "cert without pkey: `tls_cert` and `tls_key` name two files, or twice the "
                       "same if certificate and key are in one"},
                   {3, "no-auth: nobody comes in without credentials here"},
@@ -168,7 +169,10 @@ what_has_no_counterpart(Config) ->
                       "its secrets, for `secret`"},
                   {6, "alternate-server: clients are sent there while this server is drained, not "
                       "always"},
-                  {7, "channel-lifetime has no counterpart"}], Notes),
+                  {7, "channel-lifetime has no counterpart"},
+                  {8, "tcp-proxy-port: `proxy_protocol_from` names the load balancers whose header "
+                      "(PROXY protocol) is expected; they connect to any TCP or TLS port, this one "
+                      "where `extra_listeners` has it"}], Notes),
     #{configuration := Text} = meerkat_import:import(<<"cert=x\nno-auth">>),
     ?assertMatch({match, _}, re:run(unicode:characters_to_list(Text), "\n# 1: cert without pkey: "
                                     "`tls_cert` and `tls_key`")).

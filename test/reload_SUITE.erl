@@ -587,6 +587,8 @@ other(domain, _) -> "turn.example.com";
 other({list, domain}, _) -> "example.com";
 other({list, jid}, _) -> "admin@example.com";
 other({list, relay_address}, _) -> "127.0.0.3";
+other({list, web_server}, _) -> "127.0.0.1:8443";
+other({list, server_name}, _) -> "turn.example.com";
 other({Text, _}, _) when Text =:= text; Text =:= opaque_string -> "other".
 
 %% ------------------------------------------------------------------------------- robustness

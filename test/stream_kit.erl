@@ -13,8 +13,8 @@
 
 -define(TIMEOUT, 30000).
 
-%% Options: ip (of the client); recbuf; tls (options of ssl:connect/3); error (true: {error, _} is
-%% returned).
+%% Options: ip (of the client); recbuf; first (bytes before all else, as a proxy sends them); tls
+%% (options of ssl:connect/3); error (true: {error, _} is returned).
 -spec open(transport(), {inet:ip_address(), inet:port_number()}, map()) ->
     connection() | {error, term()}.
 open(Transport, To, Options) ->
@@ -35,7 +35,7 @@ start(Owner, Transport, {Ip, Port} = To, Options) ->
     Common = [binary, {packet, raw}, {active, true}, {nodelay, true}, Family]
         ++ [{ip, Here} || #{ip := Here} <- [Options]]
         ++ [{recbuf, Size} || #{recbuf := Size} <- [Options]],
-    case connect(Transport, Ip, Port, Common, maps:get(tls, Options, [])) of
+    case connect(Transport, Ip, Port, Common, Options) of
         {ok, Module, Socket} ->
             Owner ! {self(), ok},
             loop(#{owner => Owner, module => Module, socket => Socket, to => To, rest => <<>>});
@@ -43,18 +43,30 @@ start(Owner, Transport, {Ip, Port} = To, Options) ->
             exit({shutdown, {error, Reason}})
     end.
 
-connect(tcp, Ip, Port, Common, _) ->
+connect(tcp, Ip, Port, Common, Options) ->
     case gen_tcp:connect(Ip, Port, Common, ?TIMEOUT) of
-        {ok, Socket} -> {ok, gen_tcp, Socket};
+        {ok, Socket} ->
+            ok = gen_tcp:send(Socket, maps:get(first, Options, <<>>)),
+            {ok, gen_tcp, Socket};
         Error -> Error
     end;
-connect(tls, Ip, Port, Common, Tls) ->
+connect(tls, Ip, Port, Common, #{first := First} = Options) ->
     {ok, _} = application:ensure_all_started(ssl),
-    case ssl:connect(Ip, Port, Common ++ [{verify, verify_none}, {log_level, none} | Tls],
-                     ?TIMEOUT) of
+    {ok, Socket} = gen_tcp:connect(Ip, Port, lists:keyreplace(active, 1, Common, {active, false}),
+                                   ?TIMEOUT),
+    ok = gen_tcp:send(Socket, First),
+    case ssl:connect(Socket, [{active, true} | tls(Options)], ?TIMEOUT) of
+        {ok, Tls} -> {ok, ssl, Tls};
+        Error -> Error
+    end;
+connect(tls, Ip, Port, Common, Options) ->
+    {ok, _} = application:ensure_all_started(ssl),
+    case ssl:connect(Ip, Port, Common ++ tls(Options), ?TIMEOUT) of
         {ok, Socket} -> {ok, ssl, Socket};
         Error -> Error
     end.
+
+tls(Options) -> [{verify, verify_none}, {log_level, none} | maps:get(tls, Options, [])].
 
 loop(#{owner := Owner, module := Module, socket := Socket, rest := Rest} = S) ->
     receive

@@ -37,5 +37,7 @@ uint64_t crypto_siphash(const uint8_t key[16], const void *data, size_t len);
 
 /* CRC-32 of ISO 3309, as FINGERPRINT wants it; pass 0 first, the last result to go on. */
 uint32_t crypto_crc32(uint32_t crc, const void *data, size_t len);
+/* CRC-32C (Castagnoli), as the PROXY protocol wants it; likewise. */
+uint32_t crypto_crc32c(uint32_t crc, const void *data, size_t len);
 
 #endif

@@ -318,6 +318,14 @@ void tls_store_release(struct tls_store *s)
         destroy(s);
 }
 
+bool tls_store_has(const struct tls_store *s, const char *name)
+{
+    for (unsigned i = 0; i < s->n; i++)
+        if (is_for(s->certs[i].leaf, name))
+            return true;
+    return false;
+}
+
 int64_t tls_store_not_after(const struct tls_store *s)
 {
     return s->not_after;

@@ -51,6 +51,8 @@ struct tls_store *tls_store_load(const struct tls_pair *pairs, unsigned n,
 struct tls_store *tls_store_hold(struct tls_store *s);
 /* The last one frees it. Harmless on NULL. */
 void tls_store_release(struct tls_store *s);
+/* Is there a certificate for that name? */
+bool tls_store_has(const struct tls_store *s, const char *name);
 /* When the first of its certificates is over; seconds since 1970. */
 int64_t tls_store_not_after(const struct tls_store *s);
 

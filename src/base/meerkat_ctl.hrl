@@ -3,7 +3,7 @@
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
--define(CTL_TABLE_HASH, 16#b90a4ef5cea1ef0e).
+-define(CTL_TABLE_HASH, 16#fff18ff0511727b1).
 
 %% {Name, Code, Way, [{Field, Type}]}
 -define(CTL_MESSAGES, [
@@ -93,6 +93,11 @@
         {pair, u16},
         {not_after, u64},
         {detail, bytes}]},
+    {front, 16#1f, e2r, [
+        {proxies, bytes},
+        {datagrams, u8},
+        {names, bytes},
+        {tells, u8}]},
     {bucket, 16#16, e2r, [
         {bucket, u32},
         {bytes_per_s, u64}]},
@@ -268,6 +273,8 @@
     pools_max => 256,
     rules_max => 4096,
     guarded_max => 64,
+    proxies_max => 1024,
+    web_names_max => 64,
     promise_bytes_max => 512
 }).
 
@@ -355,6 +362,20 @@
         "connections closed that were silent and had no allocation"},
     {connections_stuck, counter,
         "connections closed for their client does not read its answers"},
+    {connections_http, counter,
+        "connections that speak HTTP: answered 400 and closed"},
+    {proxied, counter,
+        "connections whose client a proxy has told (PROXY protocol)"},
+    {spliced, counter,
+        "connections passed through to a web server (https_backend)"},
+    {spliced_bytes, counter,
+        "bytes passed through, both directions together"},
+    {splices_closed, counter,
+        "of connections passed through, closed"},
+    {splices_refused, counter,
+        "connections for a web server closed: too many of them, of a source or in all"},
+    {splices_failed, counter,
+        "connections for a web server closed: it could not be reached"},
     {handshakes, counter,
         "TLS handshakes done"},
     {handshakes_many, counter,
@@ -379,6 +400,10 @@
         "datagram of a client from port 0, where nobody can be answered"},
     {not_stun, drop,
         "the first byte is of no protocol that is served"},
+    {proxy_header, drop,
+        "connection or datagram from a proxy without a good header of the PROXY protocol"},
+    {proxy_stranger, drop,
+        "connection or datagram with such a header from an address that is no proxy's"},
     {bad_cookie, drop,
         "STUN without the magic cookie (RFC 3489, or not STUN at all)"},
     {bad_length, drop,
@@ -432,7 +457,9 @@
     {relayed_source, drop,
         "Allocate from a relayed address of this server"},
     {carry_full, drop,
-        "payload of a client that moved, for which the way to its worker had no room"},
+        "datagram of a client that moved, or that a proxy passed on, for which the way to its worker had no room"},
+    {send_failed, drop,
+        "the kernel refused to send, or the way to the client is gone"},
     {receive_queue_full, drop,
         "datagram for which the socket's receive buffer had no room, or an empty one to a listener"},
     {no_buffers, drop,
@@ -646,6 +673,15 @@ put_fields(certified, Ref, #{certificates := V_certificates,
         V_pair:16,
         V_not_after:64,
         (put_size(V_detail)):32>>, V_detail];
+put_fields(front, Ref, #{proxies := V_proxies,
+        datagrams := V_datagrams,
+        names := V_names,
+        tells := V_tells} = M) when map_size(M) =:= 4,
+        ?CTL_UINT(V_datagrams, 8),
+        ?CTL_UINT(V_tells, 8) ->
+    [<<16#1f, 0:24, Ref:32,
+        (put_size(V_proxies)):32>>, V_proxies, <<V_datagrams:8,
+        (put_size(V_names)):32>>, V_names, <<V_tells:8>>];
 put_fields(bucket, Ref, #{bucket := V_bucket,
         bytes_per_s := V_bytes_per_s} = M) when map_size(M) =:= 2,
         ?CTL_UINT(V_bucket, 32),
@@ -1165,6 +1201,14 @@ get_fields(16#1e, <<V_certificates:32,
         not_after => V_not_after,
         detail => V_detail}};
     _ -> error end;
+get_fields(16#1f, <<L_proxies:32, V_proxies:L_proxies/binary,
+        V_datagrams:8,
+        L_names:32, V_names:L_names/binary,
+        V_tells:8>>) ->
+    {front, #{proxies => V_proxies,
+        datagrams => V_datagrams,
+        names => V_names,
+        tells => V_tells}};
 get_fields(16#16, <<V_bucket:32,
         V_bytes_per_s:64>>) ->
     {bucket, #{bucket => V_bucket,

@@ -14,6 +14,7 @@ mistakes(Resolved) ->
         too_large(total_quota, max_allocations, Resolved) ++
         too_many(allowed_peers, Resolved) ++
         too_many(denied_peers, Resolved) ++
+        too_many(proxy_protocol_from, Resolved) ++
         meerkat_config_listeners:mistakes(Resolved) ++
         nothing_required(Resolved) ++
         without_sha256(Resolved) ++
@@ -121,8 +122,20 @@ warnings(#{realms := {Realms, _}, extra_listeners := {Listeners, _}} = Resolved)
     [
         [realm(Realm), "no listener has this realm; extra_listeners gives it one"]
      || #{name := Name} = Realm <- Realms, not lists:member(Name, Named)
-    ] ++ lists:usort([[Whose, Which, ", which counts"]
+    ] ++ alone(Resolved) ++ lists:usort([[Whose, Which, ", which counts"]
                       || {Whose, Secret} <- all_secrets(Resolved), Which <- unlikely(Secret)]).
+
+%% Keys that do nothing by themselves.
+alone(Resolved) ->
+    [[named(Key, Resolved), " is set, which does nothing without ", atom_to_list(Other)]
+     || {Key, Other} <- [{https_backend, tls_cert}, {https_proxy_protocol, https_backend},
+                         {tls_names, https_backend},
+                         {proxy_protocol_udp, proxy_protocol_from}],
+        is_set(Key, Resolved), not is_set(Other, Resolved)].
+
+is_set(Key, Resolved) ->
+    {Value, _} = maps:get(Key, Resolved),
+    Value =/= [] andalso Value =/= false.
 
 %% Every secret and password there is, and how to name it.
 all_secrets(#{secret := {Secrets, _}, users := {Users, _}, realms := {Realms, _},

@@ -11,11 +11,11 @@
 %% Who gets a value. `config`: whoever looks into the configuration as a map, where it is under its
 %% key (auth, policy, log, ...); it is there too for all that follow. `settings`: it is a setting of
 %% that name. {Part, Name}: it is Name in that part of the settings; of `relay`, a field of CONFIG
-%% in ctl.def, and of `streams` one of STREAMS. {made, Name}: it is not in the map itself, but goes
+%% in ctl.def, of `streams` one of STREAMS, and `front` is what FRONT is made of. {made, Name}: it is not in the map itself, but goes
 %% into what is there under Name.
 -type destination() :: config
                      | settings
-                     | {relay | streams | limits | quota | bandwidth | http | xmpp, atom()}
+                     | {relay | streams | front | limits | quota | bandwidth | http | xmpp, atom()}
                      | {made, listeners | certificates | relays | realms | secrets}.
 
 %% A reloadable key may take a new value while allocations live.
@@ -98,6 +98,31 @@ rows() ->
             ["TCP_CONNECTIONS_PER_ADDRESS"], yes, [{streams, per_source}],
             "Connections without allocation that one source address (IPv4) or /64 network (IPv6) "
             "may have at a time; those beyond are closed at once."),
+        row(proxy_protocol_from, {list, network}, [], ["PROXY_PROTOCOL_FROM"], yes,
+            [{front, proxies}],
+            <<"( \"10.0.0.5\", \"10.0.1.0/24\" )">>,
+            "Proxies that stand before this server and begin each connection with a header of the "
+            "PROXY protocol (version 1 or 2), over TCP and TLS. The client is then who the header "
+            "says, for everything: XOR-MAPPED-ADDRESS, quotas, logs. A connection from there "
+            "without header is closed, and so is one with it from anywhere else "
+            "(docs/proxies.md)."),
+        row(proxy_protocol_udp, boolean, false, ["PROXY_PROTOCOL_UDP"], yes, [{front, datagrams}],
+            "Whether these proxies put a header (version 2) before each datagram too. Answers go "
+            "back to the proxy without one."),
+        row(https_backend, {list, web_server}, [], ["HTTPS_BACKEND"], yes, [{front, backends}],
+            <<"( \"127.0.0.1:8443\", \"www.example.org=10.0.0.7:443\" )">>,
+            "Web servers that share the port of TLS: connections that ask for a name (SNI) that is "
+            "not ours are passed through to the address, untouched; ADDRESS:PORT is for any name, "
+            "NAME=ADDRESS:PORT for one. Ours are the names of the certificates, or those of "
+            "tls_names. A browser that asks for one of them is passed to the server for any name "
+            "as well; whoever asks for no name is served here."),
+        row(https_proxy_protocol, boolean, false, ["HTTPS_PROXY_PROTOCOL"], yes, [{front, tells}],
+            "Begin what is passed to https_backend with a header of the PROXY protocol (version "
+            "2), so that the web server knows the client's address. It must expect it."),
+        row(tls_names, {list, server_name}, [], ["TLS_NAMES"], yes, [{front, names}],
+            <<"\"turn.example.com\"">>,
+            "With https_backend: the names (SNI) that are ours, where the certificates have others "
+            "besides, as with *.example.com. Without it: all names of the certificates."),
         row(relay_ip, {list, relay_ip}, auto,
             ["RELAY_IP", "MONGOOSEICE_UDP_RELAY_IP", "EXTERNAL_IP_ADDRESS"], yes, [{made, relays}],
             <<"\"203.0.113.5\"">>,
@@ -397,7 +422,7 @@ made(Name) ->
     [Row || #{gets := Gets} = Row <- rows(), lists:member({made, Name}, Gets)].
 
 %% A part of the settings: its names, and the key whose value each has.
--spec part(relay | streams | limits | quota | bandwidth | http | xmpp) ->
+-spec part(relay | streams | front | limits | quota | bandwidth | http | xmpp) ->
     [{Name :: atom(), Key :: atom()}].
 part(Part) ->
     [{Name, Key} || #{key := Key, gets := Gets} <- rows(), {P, Name} <- Gets, P =:= Part].

@@ -29,11 +29,12 @@
     | jid
     | key
     | {list, type()}
+    | meerkat_config_web:type()
     | meerkat_config_group:type().
 %% boolean(), integer(), an atom of the choice, binary(), `any` or an address, {address, bits},
 %% {address, port}, a list of these; an xmpp_server is {name or address, port or `default`}; a
-%% relay_ip is an address or {advertised, bound}; groups are
-%% told of in meerkat_config_group.
+%% relay_ip is an address or {advertised, bound}; groups are told of in meerkat_config_group, names
+%% and web servers in meerkat_config_web.
 -type value() :: term().
 %% What meerkat_conf_nif:read/1 found below a key: the rest of its path, its value, its place.
 -type leaf() :: {meerkat_conf_nif:path() | [], meerkat_conf_nif:value(), place()}.
@@ -46,6 +47,8 @@
 
 -define(IS_GROUPS(Type),
         (Type =:= users orelse Type =:= listeners orelse Type =:= relays orelse Type =:= realms)).
+
+-define(IS_WEB(Type), (Type =:= server_name orelse Type =:= web_server)).
 
 %% A value as the environment gives it. Lists are separated by commas, but for secrets, which may
 %% contain one.
@@ -117,6 +120,11 @@ whole(listen_address, [_, _ | _] = Ips) ->
     case lists:member(any, Ips) of
         true -> {error, {render({list, listen_address}, Ips), allowed({list, listen_address})}};
         false -> {ok, unique(Ips)}
+    end;
+whole(Type, Values) when ?IS_WEB(Type) ->
+    case meerkat_config_web:is_value({list, Type}, unique(Values)) of
+        true -> {ok, unique(Values)};
+        false -> {error, {render({list, Type}, Values), allowed({list, Type})}}
     end;
 whole(_, Values) ->
     {ok, unique(Values)}.
@@ -197,6 +205,10 @@ text(http_address, Text) ->
 text(xmpp_server, Text) ->
     xmpp_server(re:run(Text, "^(?:\\[([0-9a-fA-F:.]+)\\]|([A-Za-z0-9._-]+))(?::([0-9]{1,5}))?$",
                        [dollar_endonly, {capture, all_but_first, binary}]));
+text(web_server, Text) ->
+    web_server(meerkat_config_web:text(web_server, Text));
+text(server_name, Text) ->
+    meerkat_config_web:text(server_name, Text);
 text(domain, Text) ->
     named(Text, "^[^\\s@/.\\x00-\\x1f][^\\s@/\\x00-\\x1f]*$");
 text(jid, Text) ->
@@ -303,6 +315,19 @@ server({match, [V6, V4, Port]}) ->
 server(nomatch) ->
     error.
 
+%% One that we connect to: it may be loopback.
+web_server({ok, {Name, Address}}) ->
+    case text(http_address, Address) of
+        {ok, {Ip, Port}} when Port > 0 ->
+            case binary:match(Address, <<":">>) of
+                nomatch -> error;
+                _ -> {ok, {Name, {Ip, Port}}}
+            end;
+        _ -> error
+    end;
+web_server(error) ->
+    error.
+
 %% Without an address only this machine gets in.
 http_address({match, [<<>>, <<>>, Port]}) ->
     http_address({match, [<<>>, <<"127.0.0.1">>, Port]});
@@ -383,6 +408,10 @@ is_value(peer, Network) -> is_value(network, Network);
 is_value({list, Type}, Networks) when Type =:= network; Type =:= peer ->
     is_list(Networks) andalso length(Networks) =< networks_max()
         andalso lists:all(fun(Network) -> is_value(Type, Network) end, Networks);
+is_value({list, Type}, Values) when ?IS_WEB(Type) ->
+    meerkat_config_web:is_value({list, Type}, Values);
+is_value(Type, Value) when ?IS_WEB(Type) ->
+    meerkat_config_web:is_value(Type, Value);
 is_value({list, Type}, Values) ->
     is_list(Values) andalso lists:all(fun(Value) -> is_value(Type, Value) end, Values);
 is_value(users, Users) ->
@@ -414,6 +443,10 @@ widened(Type) ->
 -spec allowed(type()) -> unicode:chardata().
 allowed(Type) when ?IS_GROUPS(Type) ->
     meerkat_config_group:allowed(Type);
+allowed({list, Type}) when ?IS_WEB(Type) ->
+    meerkat_config_web:allowed({list, Type});
+allowed(Type) when ?IS_WEB(Type) ->
+    meerkat_config_web:allowed(Type);
 allowed(boolean) ->
     <<"true, 1 or yes, or false, 0 or no">>;
 allowed({integer, Min, Max}) ->
@@ -503,6 +536,7 @@ render({list, secret}, Secrets) -> io_lib:format("(~b, not shown)", [length(Secr
 render(Type, Groups) when ?IS_GROUPS(Type) -> meerkat_config_group:render(Type, Groups);
 render({list, _}, []) -> <<"none">>;
 render({list, Type}, Values) -> lists:join(", ", [render(Type, Value) || Value <- Values]);
+render(Type, Value) when ?IS_WEB(Type) -> meerkat_config_web:render(Type, Value);
 render({integer, _, _}, Number) -> integer_to_binary(Number);
 render({text, _}, Text) -> quote(Text);
 render({opaque_string, _}, Text) -> quote(Text);

@@ -87,6 +87,9 @@
      ": meerkatctl is what an operator has here"},
     {[<<"rest-api-separator">>], ": time-limited usernames have a colon here"},
     {[<<"listening-device">>, <<"relay-device">>], ": addresses are named, not devices"},
+    {[<<"tcp-proxy-port">>, <<"tcp-use-proxy">>],
+     ": `proxy_protocol_from` names the load balancers whose header (PROXY protocol) is expected; "
+     "they connect to any TCP or TLS port, this one where `extra_listeners` has it"},
     {[<<"tcp-alternate-server">>, <<"tls-alternate-server">>],
      ": clients are sent to those of `alternate_server`, whatever they came by"}
 ]).

@@ -39,6 +39,12 @@
                       listeners := [listener()],
                       certificates := certificates(),
                       streams := #{queue_ms | per_source => pos_integer()},
+                      %% Who stands beside us on the way to clients: FRONT of ctl.def.
+                      front := #{proxies := [meerkat_policy:prefix()],
+                                 datagrams := boolean(),
+                                 backends := [meerkat_config_web:backend()],
+                                 names := [binary()],
+                                 tells := boolean()},
                       realms := #{Listener :: pos_integer() => binary()},
                       relays := [relay()],
                       rules := [meerkat_policy:rule()],
@@ -231,6 +237,7 @@ settings(Name, Config, IsDrawn, Kept) ->
       listeners => Listeners,
       certificates => certificates(Config),
       streams => part(streams, Config),
+      front => part(front, Config),
       %% Allocations made through a listener that is gone still send requests by it.
       realms => maps:merge(RealmsBefore,
                            maps:from_list([{Id, R} || #{id := Id, realm := R} <- Listeners])),

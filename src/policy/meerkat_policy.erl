@@ -3,7 +3,7 @@
 %% its own listeners, port 0 and whatever needs more than a prefix to tell.
 -module(meerkat_policy).
 
--export([rules/1, encode/1, check/2]).
+-export([rules/1, encode/1, encode_networks/1, check/2]).
 -export([kind/1, own_kinds/1, is_tunnel/1, hint/1]).
 
 -export_type([prefix/0, peer/0, rule/0, kind/0]).
@@ -113,6 +113,11 @@ verdict(Kind, Own) ->
 -spec encode([rule()]) -> binary().
 encode(Rules) ->
     << <<(encode_rule(Rule))/binary>> || Rule <- Rules >>.
+
+%% Networks alone, as FRONT of ctl.def has them.
+-spec encode_networks([prefix()]) -> binary().
+encode_networks(Networks) ->
+    << <<Bits, Number:128>> || Network <- Networks, {Number, Bits} <- [canonical(Network)] >>.
 
 encode_rule({Verdict, Peer}) ->
     {Number, Bits} = canonical(Peer),

@@ -120,7 +120,8 @@ doctor(Server) ->
         {ok, Number} -> integer_to_binary(Number);
         none -> list_to_binary(os:getpid())
     end,
-    Asked = [max_allocations, relays, receive_buffer, send_buffer, io_backend],
+    Asked = [max_allocations, relays, receive_buffer, send_buffer, io_backend, https_backend,
+             proxy_protocol_from],
     (maps:merge(maps:with(Asked, Config()),
                 maps:with([certificates, certificates_refused], Status)))#{
         listening => #{udp => Udp, tcp => Tcp, tls => Tls},

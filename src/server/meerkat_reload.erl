@@ -119,7 +119,7 @@ late(ok) ->
 -spec steps(meerkat_settings:settings(), meerkat_settings:settings()) -> [step()].
 steps(New, Old) ->
     relay_steps(New, Old) ++ tune_steps(New, Old) ++ policy_steps(New, Old)
-        ++ stream_steps(New, Old) ++ certificate_steps(New, Old) ++ listener_steps(New, Old).
+        ++ stream_steps(New, Old) ++ front_steps(New, Old) ++ certificate_steps(New, Old) ++ listener_steps(New, Old).
 
 relay_steps(#{relays := Relays}, #{relays := Before}) ->
     [{meerkat_relay_setup:relay_address(Relay), [{pool_close, #{pool => Pool}}],
@@ -137,6 +137,10 @@ policy_steps(New, Old) ->
 stream_steps(New, Old) ->
     {Streams, Back} = {meerkat_relay_setup:streams(New), meerkat_relay_setup:streams(Old)},
     [{Streams, [Back], {"the relay does not take the new values", needed}} || Streams =/= Back].
+
+front_steps(New, Old) ->
+    {Front, Back} = {meerkat_relay_setup:front(New), meerkat_relay_setup:front(Old)},
+    [{Front, [Back], {"the relay does not take the new values", needed}} || Front =/= Back].
 
 %% They count once listeners are told again, and those are told again: to them they are others.
 certificate_steps(New, Old) ->

@@ -29,6 +29,10 @@ status(#{version := Version, otp := Otp, os_pid := Pid, uptime_s := Uptime} = St
      [row("http", ["http://", address(Http), "/"]) || #{http := {_, _} = Http} <- [Status]],
      row("allocations", io_lib:format("~b of ~b", [maps:get(allocations, Status),
                                                    maps:get(max_allocations, Status)])),
+     [row("to web servers", [integer_to_list(N), " connections passed through"])
+      || #{spliced := N} <- [Status], N > 0],
+     [row("from proxies", [integer_to_list(N), " connections so far"])
+      || #{proxied := N} <- [Status], N > 0],
      [row("relay died", [integer_to_list(N), " times, and was replaced"])
       || #{relay_restarts := N} <- [Status], N > 0],
      traffic_rows(Status),

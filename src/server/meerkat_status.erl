@@ -39,6 +39,8 @@ info(Name) ->
 %%   relay_restarts   as in meerkat:info/1
 %%   relay         up | down; the rest is only there when it is up:
 %%   connections   of clients over TCP and TLS, open
+%%   spliced       connections passed through to web servers (https_backend), open
+%%   proxied       connections so far whose client a proxy has told (proxy_protocol_from)
 %%   workers, io_backend, ports_free, traffic (packets and bytes by direction), drops (by reason,
 %%   those that were)
 %%   answers       as in meerkat:info/1, those that were
@@ -90,6 +92,8 @@ relay({ok, #{counters := Counters} = Stats}) ->
     Drops = [Counter || {Counter, drop, _} <- meerkat_ctl:counters()],
     (maps:with([workers, ports_free, io_backend, connections], Stats))#{
         relay => up,
+        spliced => maps:get(spliced, Counters) - maps:get(splices_closed, Counters),
+        proxied => maps:get(proxied, Counters),
         traffic => maps:with([client_packets, client_bytes, client_sent_packets, client_sent_bytes,
                               peer_packets, peer_bytes, peer_sent_packets, peer_sent_bytes],
                              Counters),

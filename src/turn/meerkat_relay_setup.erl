@@ -2,7 +2,7 @@
 %% start and at each reload.
 -module(meerkat_relay_setup).
 
--export([config/1, relay_address/1, policy/1, streams/1, certificates/2, listen/1, tune/1]).
+-export([config/1, relay_address/1, policy/1, streams/1, front/1, certificates/2, listen/1, tune/1]).
 -export([complaint/2]).
 
 %% There is one set of certificates.
@@ -31,6 +31,23 @@ policy(#{rules := Rules} = Settings) ->
 -spec streams(meerkat_settings:settings()) -> meerkat_ctl:message().
 streams(#{streams := Streams}) ->
     {streams, Streams}.
+
+%% Proxies before us and web servers behind. Names of our own come as those without web server.
+-spec front(meerkat_settings:settings()) -> meerkat_ctl:message().
+front(#{front := #{proxies := Proxies, datagrams := Datagrams, backends := Backends,
+                   names := Names, tells := Tells}}) ->
+    Rows = [{Name, undefined} || Backends =/= [], Name <- Names] ++ Backends,
+    {front, #{proxies => meerkat_policy:encode_networks(Proxies),
+              datagrams => flag(Datagrams),
+              names => << <<(web_row(Row))/binary>> || Row <- Rows >>,
+              tells => flag(Tells)}}.
+
+web_row({any, Address}) -> web_row({<<>>, Address});
+web_row({Name, Address}) ->
+    <<(byte_size(Name)), Name/binary, (meerkat_ctl:encode_peers([Address]))/binary>>.
+
+flag(true) -> 1;
+flag(false) -> 0.
 
 %% None where there are no certificates. Those that have been in force are taken even if they are
 %% over by now: their clients may see to that, and all others are to be served.

@@ -138,7 +138,10 @@ void allocs_move(struct control *c, const struct ctl_frame *f)
     }
     struct mail_move mm = {.ref = f->ref,
                            .session = m->session,
-                           .flow = {m->listener, m->transport, m->client, m->server},
+                           .flow = {.listener = m->listener,
+                                    .transport = m->transport,
+                                    .client = m->client,
+                                    .server = m->server},
                            .home = socket_spread(&m->client, c->worker_count)};
     office_mail(c, index, MAIL_MOVE, &mm, sizeof(mm));
 }

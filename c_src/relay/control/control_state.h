@@ -20,7 +20,10 @@ _Static_assert(WORKERS_MAX == (int)CTL_WORKERS_MAX &&
                    LISTENERS_MAX == TRANSPORTS * (int)CTL_LISTENERS_MAX &&
                    REALM_MAX == (int)CTL_REALM_BYTES_MAX + 1 && POOLS_MAX == (int)CTL_POOLS_MAX &&
                    POLICY_RULES_MAX == (int)CTL_RULES_MAX &&
-                   PROMISE_MAX == (int)CTL_PROMISE_BYTES_MAX && GUARDED_MAX == (int)CTL_GUARDED_MAX,
+                   PROMISE_MAX == (int)CTL_PROMISE_BYTES_MAX &&
+                   GUARDED_MAX == (int)CTL_GUARDED_MAX &&
+                   FRONT_PROXIES_MAX == (int)CTL_PROXIES_MAX &&
+                   FRONT_NAMES_MAX == (int)CTL_WEB_NAMES_MAX,
                "limits are those of ctl.def");
 
 /* What Erlang says of peers. */

@@ -2,6 +2,7 @@
 
 #include "allocs.h"
 #include "certificates.h"
+#include "fronts.h"
 #include "listeners.h"
 #include "log.h"
 #include "post_office.h"
@@ -60,6 +61,9 @@ void order_frame(struct control *c, const uint8_t *frame, size_t len)
         break;
     case CTL_CERTIFICATES:
         certs_set(c, &f);
+        break;
+    case CTL_FRONT:
+        fronts_set(c, &f);
         break;
     case CTL_BUCKET:
         workers_bucket(c, &f);

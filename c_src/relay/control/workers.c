@@ -98,6 +98,7 @@ static bool prepare(struct control *c, const struct ctl_config *m)
     ratelimit_init(&c->limits.failures, m->unauthenticated_rate, m->unauthenticated_burst);
     shared_bucket_set(&c->limits.total, bandwidth(m->bytes_per_s));
     crowd_init(&c->limits.streams.crowd, CONNECTIONS_EACH, STREAMS_IDLE);
+    crowd_init(&c->limits.streams.spliced, CONNECTIONS_EACH, SPLICES_MAX);
     atomic_store(&c->limits.streams.queue_ns, QUEUE_NS);
     c->limits.users_max = m->sessions_max + 1;
     c->limits.users = memory_reserve(c->limits.users_max * sizeof(*c->limits.users));
@@ -116,6 +117,7 @@ static int start(struct control *c, const struct ctl_config *m, unsigned n)
                               .channel_max = m->channel_max,
                               .rfc3489 = m->rfc3489 != 0,
                               .limits = &c->limits,
+                              .workers = n,
                               .neighbours = c->shards};
     const struct worker_config wc = {
         .doorbell = c->doorbell, .tell = office_tell, .tell_ctx = c, .backend = c->backend};
@@ -209,6 +211,7 @@ void workers_streams(struct control *c, const struct ctl_frame *f)
     }
     atomic_store(&c->limits.streams.queue_ns, m->queue_ms * NS_PER_MS);
     crowd_set(&c->limits.streams.crowd, m->per_source);
+    crowd_set(&c->limits.streams.spliced, m->per_source);
     pipe_reply(&c->pipe, f, CTL_OK, "");
 }
 

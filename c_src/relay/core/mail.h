@@ -21,6 +21,9 @@ enum mail {
     MAIL_LISTEN,    /* to the worker: struct mail_listen */
     MAIL_ALLOC,     /* to the worker: struct mail_alloc */
     MAIL_POLICY,    /* to the worker: struct policy *, and a hold of it */
+    MAIL_FRONT,     /* to the worker: struct front *, and a hold of it; NULL: there is none */
+    MAIL_PROXIED,   /* from worker to worker: struct mail_proxied and a client's datagram */
+    MAIL_CONN,      /* from worker to worker: struct mail_conn */
     MAIL_MOVE,      /* to the session's worker: struct mail_move */
     MAIL_ROAM,      /* to the control thread, who passes it to roam.to: struct mail_roam */
     MAIL_CARRY,     /* from worker to worker: struct mail_carry and a client's datagram */
@@ -72,6 +75,7 @@ struct mail_flow {
     uint32_t listener;
     uint8_t transport;
     struct addr client, server;
+    struct addr via, local; /* of the proxy that speaks for him, and where it does; or none */
 };
 
 struct mail_move {
@@ -93,6 +97,21 @@ struct mail_carry {
     uint64_t session;
     struct mail_flow flow;
     uint32_t len; /* bytes that follow */
+};
+
+/* A connection whose client a proxy has told, for the worker of that. */
+struct mail_conn {
+    uint32_t listener;
+    int fd; /* what is behind the header was not read */
+    struct addr client, server;
+};
+
+/* A datagram that a proxy passed on, for the worker of its client. */
+struct mail_proxied {
+    uint32_t listener;
+    struct addr client, server; /* as the proxy tells */
+    struct addr via, local;     /* it, and where it reached us */
+    uint32_t len;               /* bytes that follow */
 };
 
 _Static_assert(offsetof(struct mail_roam, to) == 0, "who passes it on reads this much");

@@ -19,7 +19,9 @@ int shard_init(struct shard *sh, const struct shard_config *config, struct clock
     sh->time = start;
     sh->policy = policy_make(NULL, 0, &(struct policy_facts){0});
     uint32_t streams = config->sessions_max + STREAMS_IDLE;
-    if (!sh->policy || !ways_init(&sh->ways, config->index, LISTENERS_MAX + streams) ||
+    uint32_t proxied = config->sessions_max + PROXIED_IDLE;
+    if (!sh->policy || !ways_init(&sh->ways, config->index, LISTENERS_MAX + streams + proxied) ||
+        !proxieds_init(&sh->proxieds, &sh->ways, proxied) || !splices_init(&sh->splices) ||
         !streams_init(&sh->streams, streams) ||
         !sessions_init(&sh->sessions, &sh->ways, config->sessions_max, config->peers_max,
                        start.now) ||
@@ -38,6 +40,8 @@ int shard_init(struct shard *sh, const struct shard_config *config, struct clock
 void shard_destroy(struct shard *sh)
 {
     streams_destroy(&sh->streams);
+    splices_destroy(&sh->splices);
+    proxieds_destroy(&sh->proxieds);
     sessions_destroy(&sh->sessions);
     roamers_destroy(&sh->roamers);
     pendings_destroy(&sh->pending);
@@ -47,6 +51,8 @@ void shard_destroy(struct shard *sh)
     letters_destroy(&sh->letters);
     policy_drop(sh->policy);
     sh->policy = NULL;
+    front_drop(sh->front);
+    sh->front = NULL;
     crypto_zero(&sh->config.nonce_key, sizeof(sh->config.nonce_key));
 }
 

@@ -10,19 +10,23 @@
 
 #include "clock.h"
 #include "ctl.h"
+#include "front.h"
 #include "letters.h"
 #include "mailbox.h"
 #include "pending.h"
+#include "proxied.h"
 #include "ratelimit.h"
 #include "roam.h"
 #include "session.h"
+#include "splice.h"
 #include "stream.h"
 #include "stun.h"
 
 enum {
     REQUEST_MAX = 4096, /* bytes a request may have */
     RANDOM_POOL = 4096,
-    PROMISE_MAX = 512, /* bytes of an ANSWER_IF */
+    PROMISE_MAX = 512,   /* bytes of an ANSWER_IF */
+    PROXIED_IDLE = 4096, /* clients behind proxies of datagrams that are known without session */
 };
 
 /* What all workers take from. */
@@ -36,7 +40,7 @@ struct limits {
 };
 
 struct shard_config {
-    unsigned index;
+    unsigned index, workers;
     uint32_t sessions_max, peers_max, credits;
     uint32_t nonce_lifetime_s, nonce_features;
     uint8_t nonce_key[STUN_NONCE_KEY_LEN];
@@ -61,6 +65,9 @@ struct shard {
     struct ways ways;
     struct sessions sessions;
     struct streams streams;
+    struct splices splices;
+    struct proxieds proxieds;
+    struct front *front;           /* NULL: nobody stands beside us */
     struct policy *policy;         /* never NULL; before Erlang's nobody may be reached */
     uint32_t policy_number;        /* another with each policy */
     uint32_t sweep_at, sweep_left; /* places of permissions to hold against it (judge.c) */

@@ -50,16 +50,6 @@ void streams_destroy(struct streams *t)
         close(t->spare);
 }
 
-static uint32_t hash_of(const struct table *t, const struct addr *client, const struct addr *server)
-{
-    uint8_t key[36];
-    memcpy(key, client->ip, 16);
-    memcpy(key + 16, server->ip, 16);
-    store16(key + 32, client->port);
-    store16(key + 34, server->port);
-    return table_hash(t, key, sizeof(key));
-}
-
 struct stream *stream_create(struct streams *t, int fd, const struct flow *f)
 {
     struct stream *s = slab_alloc(&t->slab);
@@ -68,7 +58,7 @@ struct stream *stream_create(struct streams *t, int fd, const struct flow *f)
     s->io.fd = fd;
     s->flow = *f;
     list_init(&s->dirty);
-    table_insert(&t->by_tuple, &s->by_tuple, hash_of(&t->by_tuple, &f->client, &f->server));
+    table_insert(&t->by_tuple, &s->by_tuple, tuple_hash(&t->by_tuple, &f->client, &f->server));
     t->live++;
     return s;
 }
@@ -77,7 +67,7 @@ struct stream *stream_find(const struct streams *t, const struct addr *client,
                            const struct addr *server)
 {
     struct table_node *n;
-    uint32_t hash = hash_of(&t->by_tuple, client, server);
+    uint32_t hash = tuple_hash(&t->by_tuple, client, server);
     table_for_each(n, &t->by_tuple, hash)
     {
         struct stream *s = container_of(n, struct stream, by_tuple);

@@ -51,10 +51,11 @@ struct stream {
     uint64_t limit_at; /* when `limit` was found */
     uint32_t limit;    /* bytes of media that may wait */
     uint8_t state;
-    bool crowded;  /* counts among those without allocation */
-    bool spoken;   /* a STUN message came: only then may there be ChannelData */
-    bool answered; /* a response went: only then may media follow */
-    bool stuck;    /* does not read its answers, or there is no memory for them: it must go */
+    bool awaits_header; /* of a proxy: who the client is stands in it */
+    bool crowded;       /* counts among those without allocation */
+    bool spoken;        /* a STUN message came: only then may there be ChannelData */
+    bool answered;      /* a response went: only then may media follow */
+    bool stuck;         /* does not read its answers, or there is no memory for them: it must go */
     bool heard_end, said_end; /* by the client, by us; while it is ending */
     bool blocked;   /* the kernel took less than it was given, and has not called for more yet */
     bool congested; /* so it was since the queue was empty */
@@ -64,6 +65,7 @@ struct stream {
 struct stream_limits {
     _Atomic uint64_t queue_ns; /* media older than this is dropped */
     struct crowd crowd;
+    struct crowd spliced; /* connections passed through to web servers */
     struct handshakes *handshakes;
 };
 

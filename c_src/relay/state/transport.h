@@ -96,12 +96,24 @@ static inline void flow_drop(const struct ways *t, const struct flow *f)
     way_release(t, f->way);
 }
 
+/* The same client has spoken, perhaps by another way: answers go by that from now on. */
+static inline void flow_learn_way(const struct ways *t, struct flow *to, const struct flow *seen)
+{
+    if (to->way.number == seen->way.number)
+        return;
+    flow_drop(t, to);
+    flow_keep(t, to, seen);
+}
+
 /* An allocation answers by it from now on, or does no longer. */
 static inline void flow_kept(struct shard *sh, const struct flow *f, bool kept)
 {
     if (f->transport->kept)
         f->transport->kept(sh, f, kept);
 }
+
+/* By the two addresses, for tables of what one transport has. */
+uint32_t tuple_hash(const struct table *t, const struct addr *client, const struct addr *server);
 
 /* By 5-tuple, for tables of flows. */
 uint32_t flow_hash(const struct table *t, const struct flow *f);

@@ -109,7 +109,8 @@ static void discover(struct shard *sh, const struct listener *here, const struct
 void binding_request(struct shard *sh, const struct listener *l, const struct flow *f,
                      struct stun_view *v)
 {
-    bool discovery = l->other.family != ADDR_NONE;
+    /* Behind a proxy there is nothing to discover: answers leave by it alone. */
+    bool discovery = l->other.family != ADDR_NONE && f->way.number == l->end.way.number;
     disown(v, A_priority); /* of ICE, which is spoken between clients */
     disown(v, A_use_candidate);
     if (!discovery) {

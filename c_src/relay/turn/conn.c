@@ -5,9 +5,13 @@
 #include <unistd.h>
 
 #include "alloc.h"
+#include "conn_begin.h"
 #include "conn_read.h"
 #include "conn_send.h"
 #include "count.h"
+#include "http.h"
+#include "post.h"
+#include "web.h"
 
 /* Every connection is looked at so often. */
 #define LOOK_NS (5 * NS_PER_S)
@@ -17,9 +21,6 @@
 #define IDLE_NS (60 * NS_PER_S)
 /* So long what is left is tried to be sent. */
 #define ENDING_NS (5 * NS_PER_S)
-
-/* Who begins with that wants TLS (RFC 8446 5.1). */
-enum { HANDSHAKE_RECORD = 22 };
 
 /* A handshake knows its connection. */
 struct shaking {
@@ -50,8 +51,10 @@ static void end_session(struct shard *sh, const struct stream *s)
         alloc_end(sh, session, GONE_CLOSED);
 }
 
-static void conn_close(struct shard *sh, struct stream *s)
+/* All but the descriptor, which is returned. */
+static int conn_leave(struct shard *sh, struct stream *s)
 {
+    int fd = s->io.fd;
     conn_forsake(sh, s);
     end_session(sh, s);
     if (s->crowded)
@@ -61,8 +64,13 @@ static void conn_close(struct shard *sh, struct stream *s)
     timer_clear(&sh->sessions.timers, &s->timer);
     if (s->state != STREAM_SHAKING)
         io_stream_remove(sh->io, &s->io);
-    close(s->io.fd);
     stream_free(&sh->streams, s);
+    return fd;
+}
+
+static void conn_close(struct shard *sh, struct stream *s)
+{
+    close(conn_leave(sh, s));
     count(sh, CTR_connections_closed);
 }
 
@@ -165,6 +173,14 @@ static void on_due(struct timers *t, struct timer *timer)
 
 /* -------------------------------------------------------------------------------------- reading */
 
+/* He is told where he is, and that is the end. */
+static void answer_http(struct shard *sh, struct stream *s)
+{
+    count(sh, CTR_connections_http);
+    conn_put_words(sh, s, http_answer());
+    conn_end(sh, s, false);
+}
+
 static void after_reading(struct shard *sh, struct stream *s, enum conn_read r)
 {
     switch (r) {
@@ -179,6 +195,9 @@ static void after_reading(struct shard *sh, struct stream *s, enum conn_read r)
     case CONN_READ_BAD:
         count(sh, CTR_connections_bad);
         conn_close(sh, s);
+        break;
+    case CONN_READ_HTTP:
+        answer_http(sh, s);
         break;
     case CONN_READ_BROKEN:
         conn_close(sh, s);
@@ -258,47 +277,9 @@ void conn_arrivals(struct shard *sh)
     }
 }
 
-/* The first byte tells what it is to be. */
-static bool begin(struct shard *sh, struct stream *s, bool ended)
-{
-    uint8_t first;
-    ssize_t n = recv(s->io.fd, &first, 1, MSG_PEEK | MSG_DONTWAIT);
-    if (n < 0 && !ended)
-        return false;
-    if (n <= 0) {
-        conn_close(sh, s);
-        return false;
-    }
-    if (first == HANDSHAKE_RECORD && s->end.listener->certs) {
-        start_handshake(sh, s);
-        return false;
-    }
-    if (s->flow.transport->secure == s->flow.transport) { /* nothing but TLS is taken here */
-        count(sh, CTR_connections_bad);
-        conn_close(sh, s);
-        return false;
-    }
-    s->state = STREAM_OPEN;
-    return true;
-}
+/* ------------------------------------------------------------------------------------- opening */
 
-/* ------------------------------------------------------------------------------------- the start
- */
-
-static void on_ready(void *ctx, struct io_stream *io, bool ended)
-{
-    struct shard *sh = ctx;
-    struct stream *s = container_of(io, struct stream, io);
-    s->blocked = false;
-    if (!conn_is_flushed(s))
-        conn_touch(sh, s);
-    if (s->state == STREAM_FRESH && !begin(sh, s, ended))
-        return;
-    if (s->state == STREAM_OPEN)
-        after_reading(sh, s, conn_read(sh, s, ended));
-    else if (s->state == STREAM_ENDING && !s->heard_end)
-        discard(sh, s);
-}
+static void on_ready(void *ctx, struct io_stream *io, bool ended);
 
 /* One that had the same 5-tuple is dead, though we have not heard of it. */
 static void close_former(struct shard *sh, const struct addr *client, const struct addr *server)
@@ -329,22 +310,134 @@ static struct stream *make(struct shard *sh, struct listener *l, int fd, const s
     return s;
 }
 
-void conn_open(struct shard *sh, struct listener *l, int fd, const struct addr *client,
-               const struct addr *server)
+/* One that awaits the header of a proxy counts once its client is known. NULL when there are too
+ * many. */
+static struct stream *open_as(struct shard *sh, struct listener *l, int fd,
+                              const struct addr *client, const struct addr *server,
+                              bool awaits_header)
 {
     const struct flow f = {.transport = l->transport, .client = *client, .server = *server};
-    bool welcome = crowd_enter(crowd_of(sh), client);
+    bool welcome = awaits_header || crowd_enter(crowd_of(sh), client);
     close_former(sh, client, server);
     struct stream *s = welcome ? make(sh, l, fd, &f) : NULL;
     if (s) {
-        s->crowded = true;
+        s->awaits_header = awaits_header;
+        s->crowded = !awaits_header;
+    } else if (welcome && !awaits_header) {
+        crowd_leave(crowd_of(sh), client);
+    }
+    return s;
+}
+
+void conn_open(struct shard *sh, struct listener *l, int fd, const struct addr *client,
+               const struct addr *server)
+{
+    if (open_as(sh, l, fd, client, server, front_is_proxy(sh->front, client))) {
         count(sh, CTR_connections);
         return;
     }
-    if (welcome)
-        crowd_leave(crowd_of(sh), client);
     count(sh, CTR_connections_refused);
     close(fd);
+}
+
+/* Of a connection that was open in this worker or another until its header was read. */
+static void refuse(struct shard *sh, int fd)
+{
+    count(sh, CTR_connections_refused);
+    count(sh, CTR_connections_closed);
+    close(fd);
+}
+
+void conn_told(struct shard *sh, const struct mail_conn *m)
+{
+    struct listener *l = shard_listener(sh, m->listener);
+    if (!l || !open_as(sh, l, m->fd, &m->client, &m->server, false))
+        refuse(sh, m->fd);
+}
+
+/* ------------------------------------------------------------------------------- the beginning */
+
+/* As that of the client who is told: in the worker that he belongs to by his address, as one
+ * without proxy does. */
+static void open_anew(struct shard *sh, struct stream *s, const struct proxy_header *h)
+{
+    struct mail_conn m = {.listener = s->end.listener->id,
+                          .client = h->announces ? h->client : s->flow.client,
+                          .server = h->announces ? h->server : s->flow.server};
+    unsigned home = socket_spread(&m.client, sh->config.workers);
+    count_n(sh, CTR_proxied, h->announces);
+    m.fd = conn_leave(sh, s);
+    if (home == sh->config.index)
+        conn_told(sh, &m);
+    else if (!post_letter(sh, home, MAIL_CONN, &m, sizeof(m), NULL, 0))
+        refuse(sh, m.fd);
+}
+
+static void begin_header(struct shard *sh, struct stream *s, bool ended)
+{
+    struct proxy_header h;
+    switch (conn_begin_header(sh, s, ended, &h)) {
+    case CONN_BEGIN_STUN:
+        open_anew(sh, s, &h);
+        break;
+    case CONN_BEGIN_WAIT:
+        break;
+    default:
+        conn_close(sh, s);
+    }
+}
+
+static void pass_on(struct shard *sh, struct stream *s, const struct addr *web)
+{
+    const struct flow f = s->flow;
+    count(sh, CTR_connections_closed);
+    web_pass(sh, conn_leave(sh, s), &f.client, &f.server, web);
+}
+
+/* What has come first tells what it is to be. True when it may be read. */
+static bool begin(struct shard *sh, struct stream *s, bool ended)
+{
+    const struct addr *web = NULL;
+    if (s->awaits_header) {
+        begin_header(sh, s, ended);
+        return false;
+    }
+    switch (conn_begin(sh, s, ended, &web)) {
+    case CONN_BEGIN_STUN:
+        s->state = STREAM_OPEN;
+        return true;
+    case CONN_BEGIN_TLS:
+        start_handshake(sh, s);
+        break;
+    case CONN_BEGIN_WEB:
+        pass_on(sh, s, web);
+        break;
+    case CONN_BEGIN_HTTP:
+        answer_http(sh, s);
+        break;
+    case CONN_BEGIN_WAIT:
+        break;
+    case CONN_BEGIN_BAD:
+    case CONN_BEGIN_GONE:
+        conn_close(sh, s);
+        break;
+    }
+    return false;
+}
+
+static void on_ready(void *ctx, struct io_stream *io, bool ended)
+{
+    struct shard *sh = ctx;
+    struct stream *s = container_of(io, struct stream, io);
+    s->blocked = false;
+    if (!conn_is_flushed(s))
+        conn_touch(sh, s);
+    if (s->state == STREAM_FRESH && !begin(sh, s, ended))
+        return;
+    if (s->state == STREAM_OPEN)
+        after_reading(sh, s, conn_read(sh, s, ended));
+    else if (s->state == STREAM_ENDING && !s->heard_end)
+        discard(sh, s);
 }
 
 void conn_kept(struct shard *sh, struct stream *s, bool kept)

@@ -6,11 +6,15 @@
 #ifndef MEERKAT_CONN_H
 #define MEERKAT_CONN_H
 
+#include "mail.h"
 #include "shard.h"
 
 /* A connection of that listener; the descriptor is taken, or closed where there are too many. */
 void conn_open(struct shard *sh, struct listener *l, int fd, const struct addr *client,
                const struct addr *server);
+
+/* One whose client a proxy has told, here or in another worker. */
+void conn_told(struct shard *sh, const struct mail_conn *m);
 
 /* Those whose handshake is over. Once a turn. */
 void conn_arrivals(struct shard *sh);

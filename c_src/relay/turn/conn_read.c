@@ -5,6 +5,7 @@
 #include "conn_send.h"
 #include "count.h"
 #include "frame.h"
+#include "http.h"
 #include "input.h"
 
 enum { READS = 2 }; /* of a connection in a turn: then others have theirs */
@@ -14,6 +15,12 @@ _Static_assert(2 * (FRAME_MAX + STREAM_NET) < STREAM_READS,
 
 /* ------------------------------------------------------------------------------------- framing */
 
+/* Nobody has a channel before he has asked for it: what looks so is HTTP, say (threat X93). */
+static bool is_foreign(const struct stream *s, const uint8_t *data, size_t len)
+{
+    return UNLIKELY(!s->spoken) && len && stun_demux(data[0]) == DEMUX_CHANNEL;
+}
+
 /* Whole frames from the beginning of data on; *used bytes of them. */
 static enum conn_read take_frames(struct shard *sh, struct stream *s, uint8_t *data, size_t len,
                                   size_t *used)
@@ -22,9 +29,8 @@ static enum conn_read take_frames(struct shard *sh, struct stream *s, uint8_t *d
     for (*used = 0;; *used += f.size) {
         uint8_t *at = data + *used;
         size_t left = len - *used;
-        /* Nobody has a channel before he has asked for it: that is HTTP, say (threat X93). */
-        if (left && !s->spoken && stun_demux(at[0]) == DEMUX_CHANNEL)
-            return CONN_READ_BAD;
+        if (is_foreign(s, at, left))
+            return http_begins(at, left) ? CONN_READ_HTTP : CONN_READ_BAD;
         switch (frame_next(at, left, sh->config.channel_max, &f)) {
         case FRAME_MORE:
             return CONN_READ_ALL;

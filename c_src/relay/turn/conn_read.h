@@ -13,6 +13,7 @@ enum conn_read {
     CONN_READ_ENDED,  /* the client says no more */
     CONN_READ_BROKEN, /* the connection, or its TLS */
     CONN_READ_BAD,    /* what came cannot be framed */
+    CONN_READ_HTTP,   /* so it cannot, for it is HTTP */
 };
 
 /* ended: the end may be behind what can be read. */

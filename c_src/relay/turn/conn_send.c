@@ -1,6 +1,7 @@
 #include "conn_send.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "count.h"
 #include "frame.h"
@@ -92,6 +93,14 @@ void conn_put(struct shard *sh, struct stream *s, const uint8_t *head, size_t he
     }
     if (s->blocked)
         trim(sh, s);
+    conn_touch(sh, s);
+}
+
+void conn_put_words(struct shard *sh, struct stream *s, const char *words)
+{
+    if (!queue_put(&sh->streams.cells, &s->queue, QUEUE_ANSWER, sh->time.now, NULL, 0, words,
+                   strlen(words)))
+        s->stuck = true;
     conn_touch(sh, s);
 }
 

@@ -18,6 +18,9 @@ static inline void conn_touch(struct shard *sh, struct stream *s)
         list_add_tail(&sh->streams.dirty, &s->dirty);
 }
 
+/* Words for who speaks another protocol; a multiple of 4 of them, sent as a message would be. */
+void conn_put_words(struct shard *sh, struct stream *s, const char *words);
+
 /* Bytes for the network that are no frames: an alert, an answer to a change of keys. They go before
  * what waits. */
 void conn_put_raw(struct shard *sh, struct stream *s, const uint8_t *data, size_t len);

@@ -20,6 +20,7 @@
 #include "count.h"
 #include "forward.h"
 #include "move.h"
+#include "proxy.h"
 #include "request.h"
 
 static enum counter drop_reason(enum stun_err err)
@@ -135,6 +136,6 @@ void input_message(struct shard *sh, const struct listener *l, const struct flow
         input_stun(sh, l, f, data, len);
         break;
     default:
-        count(sh, CTR_not_stun);
+        count(sh, proxy_seems(data, len) ? CTR_proxy_stranger : CTR_not_stun);
     }
 }

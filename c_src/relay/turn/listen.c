@@ -100,6 +100,7 @@ void listen_close(struct shard *sh)
         if (!l->in_use || l->open || l->closing)
             continue;
         pending_sweep(&sh->pending, sh->time.now); /* what Erlang has lost keeps no listener */
+        proxieds_sweep(&sh->proxieds, l);
         if (l->end.holds)
             continue;
         if (l->over) {

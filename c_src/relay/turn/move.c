@@ -16,15 +16,35 @@
 #include "forward.h"
 #include "post.h"
 
+static bool is_datagram(const struct flow *f)
+{
+    return f->transport->kind == CTL_TRANSPORT_UDP;
+}
+
 /* Listener 0, which there is not, where that is gone. */
 static struct mail_flow pack(const struct shard *sh, const struct flow *f)
 {
-    const struct listener *l = shard_listener_of(sh, f);
-    return (struct mail_flow){l ? l->id : 0, f->transport->kind, f->client, f->server};
+    struct way_end *e = way_resolve(&sh->ways, f->way);
+    struct mail_flow m = {.listener = e ? e->listener->id : 0,
+                          .transport = f->transport->kind,
+                          .client = f->client,
+                          .server = f->server};
+    const struct proxied *p = e && is_datagram(f) ? proxied_of(e) : NULL;
+    if (p) {
+        m.via = p->via;
+        m.local = p->local;
+    }
+    return m;
 }
 
 static bool unpack(struct shard *sh, const struct mail_flow *m, struct flow *f)
 {
+    struct listener *l = m->via.family ? shard_listener(sh, m->listener) : NULL;
+    struct proxied *p = l ? proxied_note(&sh->proxieds, l, &m->client, &m->server) : NULL;
+    if (p) {
+        p->via = m->via;
+        p->local = m->local;
+    }
     return shard_reach(sh, m->listener, m->transport, &m->client, &m->server, f);
 }
 
@@ -130,6 +150,7 @@ static void take(struct shard *sh, uint64_t session, const struct flow *f, uint8
         return;
     }
     if (s->move && flow_equal(&s->move->flow, f)) {
+        flow_learn_way(&sh->ways, &s->move->flow, f);
         if (!commit(sh, s)) {
             count(sh, CTR_carry_full);
             return;
@@ -139,6 +160,7 @@ static void take(struct shard *sh, uint64_t session, const struct flow *f, uint8
         return;
     }
     flow_learn_link(&s->flow, f);
+    flow_learn_way(&sh->ways, &s->flow, f);
     if (channel)
         forward_channel(sh, s, data, len);
     else

@@ -5,6 +5,7 @@
 
 #include "count.h"
 #include "input.h"
+#include "udp_proxied.h"
 #include "unsent.h"
 
 static void on_packet(void *ctx, struct io_socket *s, struct io_packet *p)
@@ -24,6 +25,10 @@ static void on_packet(void *ctx, struct io_socket *s, struct io_packet *p)
     }
     f.server = p->dest.family != ADDR_NONE ? p->dest : l->local;
     f.server.port = l->local.port;
+    if (UNLIKELY(sh->front) && front_is_proxy_of_datagrams(sh->front, &p->from)) {
+        udp_proxied_packet(sh, l, p, &f.server);
+        return;
+    }
     input_message(sh, l, &f, p->data, p->len);
 }
 
@@ -61,22 +66,45 @@ static void udp_unlisten(struct shard *sh, struct listener *l)
 static bool udp_reach(struct shard *sh, struct listener *l, const struct addr *client,
                       const struct addr *server, struct flow *out)
 {
-    (void)sh;
-    *out = (struct flow){
-        .transport = &transport_udp, .way = l->end.way, .client = *client, .server = *server};
+    const struct proxied *p = proxied_find(&sh->proxieds, l, client, server);
+    *out = (struct flow){.transport = &transport_udp,
+                         .way = p ? p->end.way : l->end.way,
+                         .client = *client,
+                         .server = *server};
+    return true;
+}
+
+/* Where a flow is sent to, and from. */
+struct ends {
+    struct listener *listener;
+    const struct addr *to, *from;
+};
+
+/* False when the listener is gone. */
+static inline bool find_ends(struct shard *sh, const struct flow *f, struct ends *out)
+{
+    struct way_end *e = way_resolve(&sh->ways, f->way);
+    if (UNLIKELY(!e))
+        return false;
+    *out = (struct ends){e->listener, &f->client, &f->server};
+    const struct proxied *p = proxied_of(e);
+    if (UNLIKELY(p)) {
+        out->to = &p->via;
+        out->from = &p->local;
+    }
     return true;
 }
 
 static void udp_send(struct shard *sh, const struct flow *f, const uint8_t *data, size_t len)
 {
-    struct listener *l = shard_listener_of(sh, f);
-    if (UNLIKELY(!l)) {
+    struct ends e;
+    if (UNLIKELY(!find_ends(sh, f, &e))) {
         unsent_message(sh, f, CTR_send_failed, data, len);
         return;
     }
     count(sh, CTR_client_sent_packets);
     count_n(sh, CTR_client_sent_bytes, len);
-    io_send(sh->io, &l->io, data, len, &f->client, &f->server, 0);
+    io_send(sh->io, &e.listener->io, data, len, e.to, e.from, 0);
 }
 
 static void udp_send_channel(struct shard *sh, const struct flow *f, uint16_t number,
@@ -88,15 +116,15 @@ static void udp_send_channel(struct shard *sh, const struct flow *f, uint16_t nu
         udp_send(sh, f, p->data - CHANNEL_HEADER_LEN, p->len + CHANNEL_HEADER_LEN);
         return;
     }
-    struct listener *l = shard_listener_of(sh, f);
-    if (UNLIKELY(!l)) {
+    struct ends e;
+    if (UNLIKELY(!find_ends(sh, f, &e))) {
         unsent_media(sh, f, CTR_send_failed, 1, p->len);
         return;
     }
     count(sh, CTR_client_sent_packets);
     count_n(sh, CTR_client_sent_bytes, p->len + CHANNEL_HEADER_LEN);
     channel_put_header(head + CHANNEL_HEADER_LEN, number, p->len);
-    io_send_headed(sh->io, &l->io, head, p->data, p->len, &f->client, &f->server);
+    io_send_headed(sh->io, &e.listener->io, head, p->data, p->len, e.to, e.from);
 }
 
 _Static_assert((int)IO_HEAD_LEN == (int)CHANNEL_HEADER_LEN, "a head is ChannelData's");

@@ -4,11 +4,13 @@
 
 #include "alloc.h"
 #include "command.h"
+#include "conn.h"
 #include "judge.h"
 #include "listen.h"
 #include "mail.h"
 #include "move.h"
 #include "post.h"
+#include "udp_proxied.h"
 
 /* Each gets what follows the first byte. Mail lies at odd addresses: it is copied before it is
  * looked into. */
@@ -60,6 +62,39 @@ static bool policy(struct shard *sh, const uint8_t *data, uint32_t len)
     return true;
 }
 
+static struct front *front_in(const uint8_t *data)
+{
+    struct front *f;
+    memcpy(&f, data, sizeof(f));
+    return f;
+}
+
+static bool front(struct shard *sh, const uint8_t *data, uint32_t len)
+{
+    (void)len;
+    front_drop(sh->front);
+    sh->front = front_in(data);
+    return true;
+}
+
+static bool conn(struct shard *sh, const uint8_t *data, uint32_t len)
+{
+    struct mail_conn m;
+    (void)len;
+    memcpy(&m, data, sizeof(m));
+    conn_told(sh, &m);
+    return true;
+}
+
+static bool proxied(struct shard *sh, const uint8_t *data, uint32_t len)
+{
+    struct mail_proxied m;
+    (void)len;
+    memcpy(&m, data, sizeof(m));
+    udp_proxied_mail(sh, &m, data + sizeof(m));
+    return true;
+}
+
 static bool move(struct shard *sh, const uint8_t *data, uint32_t len)
 {
     struct mail_move m;
@@ -100,8 +135,10 @@ static bool over(struct shard *sh, const uint8_t *data, uint32_t len)
 
 /* False when the mail must wait. */
 static bool (*const readers[])(struct shard *sh, const uint8_t *data, uint32_t len) = {
-    [MAIL_FRAME] = frame, [MAIL_LISTEN] = listener, [MAIL_ALLOC] = alloc, [MAIL_POLICY] = policy,
-    [MAIL_MOVE] = move,   [MAIL_ROAM] = roam,       [MAIL_CARRY] = carry, [MAIL_OVER] = over,
+    [MAIL_FRAME] = frame,   [MAIL_LISTEN] = listener, [MAIL_ALLOC] = alloc,
+    [MAIL_POLICY] = policy, [MAIL_MOVE] = move,       [MAIL_ROAM] = roam,
+    [MAIL_CARRY] = carry,   [MAIL_OVER] = over,       [MAIL_FRONT] = front,
+    [MAIL_CONN] = conn,     [MAIL_PROXIED] = proxied,
 };
 
 static bool read_box(struct shard *sh, struct mailbox *box)
@@ -124,8 +161,8 @@ bool inbox_read(struct shard *sh)
     return read_box(sh, &sh->in);
 }
 
-/* A policy and certificates that are still in the mailbox have no other owner: they are freed here.
- * Descriptors end with the program. */
+/* A policy, a front and certificates that are still in the mailbox have no other owner: they are
+ * freed here. Descriptors end with the program. */
 void inbox_discard(struct shard *sh)
 {
     const uint8_t *record;
@@ -133,6 +170,8 @@ void inbox_discard(struct shard *sh)
     while (sh->in.buf && (record = mailbox_peek(&sh->in, &len))) {
         if (record[0] == MAIL_POLICY)
             policy_drop(policy_in(record + 1));
+        if (record[0] == MAIL_FRONT)
+            front_drop(front_in(record + 1));
         if (record[0] == MAIL_LISTEN)
             tls_store_release(listen_in(record + 1).certs);
         mailbox_consume(&sh->in);
