@@ -3,7 +3,7 @@
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
--define(CTL_TABLE_HASH, 16#fff18ff0511727b1).
+-define(CTL_TABLE_HASH, 16#1cf8c081814410a7).
 
 %% {Name, Code, Way, [{Field, Type}]}
 -define(CTL_MESSAGES, [
@@ -458,8 +458,6 @@
         "Allocate from a relayed address of this server"},
     {carry_full, drop,
         "datagram of a client that moved, or that a proxy passed on, for which the way to its worker had no room"},
-    {send_failed, drop,
-        "the kernel refused to send, or the way to the client is gone"},
     {receive_queue_full, drop,
         "datagram for which the socket's receive buffer had no room, or an empty one to a listener"},
     {no_buffers, drop,
