@@ -3,7 +3,7 @@
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
--define(CTL_TABLE_HASH, 16#fd6db0f544b143fd).
+-define(CTL_TABLE_HASH, 16#29943980a54a431a).
 
 %% {Name, Code, Way, [{Field, Type}]}
 -define(CTL_MESSAGES, [
@@ -92,6 +92,9 @@
         {pair, u16},
         {not_after, u64},
         {detail, bytes}]},
+    {grants, 16#1f, e2r, [
+        {epoch, u32},
+        {software, bytes}]},
     {bucket, 16#16, e2r, [
         {bucket, u32},
         {bytes_per_s, u64}]},
@@ -159,6 +162,28 @@
         {transport, u8},
         {client, addr},
         {server, addr}]},
+    {grant, 16#39, e2r, [
+        {session, u64},
+        {epoch, u32},
+        {listener, u32},
+        {sha256, u8},
+        {key, bytes},
+        {names, bytes},
+        {default_s, u32},
+        {max_s, u32},
+        {until_s, u64},
+        {ends, u8},
+        {max_peers, u32}]},
+    {granted, 16#3a, r2e, [
+        {session, u64},
+        {method, u8},
+        {us, u32},
+        {due, u8},
+        {number, u16},
+        {lifetime_s, u32},
+        {fresh, u32},
+        {peers, bytes},
+        {counters, bytes}]},
     {session_moved, 16#38, r2e, [
         {session, u64},
         {client, addr}]},
@@ -248,6 +273,9 @@
     pools_max => 256,
     rules_max => 4096,
     guarded_max => 64,
+    permission_ms => 300000,
+    channel_ms => 600000,
+    software_bytes_max => 127,
     promise_bytes_max => 512
 }).
 
@@ -303,6 +331,8 @@
         "requests handed to Erlang"},
     {answers, counter,
         "answers from Erlang sent to clients"},
+    {granted, counter,
+        "requests answered within a grant, without waiting for Erlang"},
     {sessions_created, counter,
         "allocations made"},
     {sessions_expired, counter,
@@ -619,6 +649,12 @@ put_fields(certified, Ref, #{certificates := V_certificates,
         V_pair:16,
         V_not_after:64,
         (put_size(V_detail)):32>>, V_detail];
+put_fields(grants, Ref, #{epoch := V_epoch,
+        software := V_software} = M) when map_size(M) =:= 2,
+        ?CTL_UINT(V_epoch, 32) ->
+    [<<16#1f, 0:24, Ref:32,
+        V_epoch:32,
+        (put_size(V_software)):32>>, V_software];
 put_fields(bucket, Ref, #{bucket := V_bucket,
         bytes_per_s := V_bytes_per_s} = M) when map_size(M) =:= 2,
         ?CTL_UINT(V_bucket, 32),
@@ -780,6 +816,61 @@ put_fields(alloc_move, Ref, #{session := V_session,
         V_transport:8,
         (put_addr(V_client))/binary,
         (put_addr(V_server))/binary>>];
+put_fields(grant, Ref, #{session := V_session,
+        epoch := V_epoch,
+        listener := V_listener,
+        sha256 := V_sha256,
+        key := V_key,
+        names := V_names,
+        default_s := V_default_s,
+        max_s := V_max_s,
+        until_s := V_until_s,
+        ends := V_ends,
+        max_peers := V_max_peers} = M) when map_size(M) =:= 11,
+        ?CTL_UINT(V_session, 64),
+        ?CTL_UINT(V_epoch, 32),
+        ?CTL_UINT(V_listener, 32),
+        ?CTL_UINT(V_sha256, 8),
+        ?CTL_UINT(V_default_s, 32),
+        ?CTL_UINT(V_max_s, 32),
+        ?CTL_UINT(V_until_s, 64),
+        ?CTL_UINT(V_ends, 8),
+        ?CTL_UINT(V_max_peers, 32) ->
+    [<<16#39, 0:24, Ref:32,
+        V_session:64,
+        V_epoch:32,
+        V_listener:32,
+        V_sha256:8,
+        (put_size(V_key)):32>>, V_key, <<(put_size(V_names)):32>>, V_names, <<V_default_s:32,
+        V_max_s:32,
+        V_until_s:64,
+        V_ends:8,
+        V_max_peers:32>>];
+put_fields(granted, Ref, #{session := V_session,
+        method := V_method,
+        us := V_us,
+        due := V_due,
+        number := V_number,
+        lifetime_s := V_lifetime_s,
+        fresh := V_fresh,
+        peers := V_peers,
+        counters := V_counters} = M) when map_size(M) =:= 9,
+        ?CTL_UINT(V_session, 64),
+        ?CTL_UINT(V_method, 8),
+        ?CTL_UINT(V_us, 32),
+        ?CTL_UINT(V_due, 8),
+        ?CTL_UINT(V_number, 16),
+        ?CTL_UINT(V_lifetime_s, 32),
+        ?CTL_UINT(V_fresh, 32) ->
+    [<<16#3a, 0:24, Ref:32,
+        V_session:64,
+        V_method:8,
+        V_us:32,
+        V_due:8,
+        V_number:16,
+        V_lifetime_s:32,
+        V_fresh:32,
+        (put_size(V_peers)):32>>, V_peers, <<(put_size(V_counters)):32>>, V_counters];
 put_fields(session_moved, Ref, #{session := V_session,
         client := V_client} = M) when map_size(M) =:= 2,
         ?CTL_UINT(V_session, 64) ->
@@ -1086,6 +1177,10 @@ get_fields(16#1e, <<V_certificates:32,
         not_after => V_not_after,
         detail => V_detail}};
     _ -> error end;
+get_fields(16#1f, <<V_epoch:32,
+        L_software:32, V_software:L_software/binary>>) ->
+    {grants, #{epoch => V_epoch,
+        software => V_software}};
 get_fields(16#16, <<V_bucket:32,
         V_bytes_per_s:64>>) ->
     {bucket, #{bucket => V_bucket,
@@ -1211,6 +1306,46 @@ get_fields(16#37, <<V_session:64,
         server => V_server}};
     _ -> error end;
     _ -> error end;
+get_fields(16#39, <<V_session:64,
+        V_epoch:32,
+        V_listener:32,
+        V_sha256:8,
+        L_key:32, V_key:L_key/binary,
+        L_names:32, V_names:L_names/binary,
+        V_default_s:32,
+        V_max_s:32,
+        V_until_s:64,
+        V_ends:8,
+        V_max_peers:32>>) ->
+    {grant, #{session => V_session,
+        epoch => V_epoch,
+        listener => V_listener,
+        sha256 => V_sha256,
+        key => V_key,
+        names => V_names,
+        default_s => V_default_s,
+        max_s => V_max_s,
+        until_s => V_until_s,
+        ends => V_ends,
+        max_peers => V_max_peers}};
+get_fields(16#3a, <<V_session:64,
+        V_method:8,
+        V_us:32,
+        V_due:8,
+        V_number:16,
+        V_lifetime_s:32,
+        V_fresh:32,
+        L_peers:32, V_peers:L_peers/binary,
+        L_counters:32, V_counters:L_counters/binary>>) ->
+    {granted, #{session => V_session,
+        method => V_method,
+        us => V_us,
+        due => V_due,
+        number => V_number,
+        lifetime_s => V_lifetime_s,
+        fresh => V_fresh,
+        peers => V_peers,
+        counters => V_counters}};
 get_fields(16#38, <<V_session:64,
         Rest_client/binary>>) ->
     case get_addr(Rest_client) of {V_client, <<>>} ->

@@ -60,7 +60,7 @@ in_use(_Name, Settings) ->
 %% it will not take one, those before are undone and all is as it was. What is closed comes last,
 %% for that cannot fail, nor be undone.
 put_in_force(Name, New, Old) ->
-    ok = meerkat_registry:replace(Name, New),
+    ok = replace(Name, New),
     case meerkat_beside:prepare(Name, New, Old) of
         {ok, Beside} -> settled(take(Name, steps(New, Old), []), Name, New, Old, Beside);
         {error, Sentence} -> refused(Name, Old, Sentence)
@@ -77,8 +77,13 @@ settled(Taken, Name, New, Old, Beside) ->
     meerkat_beside:changed(Name).
 
 refused(Name, Old, Sentence) ->
-    ok = meerkat_registry:replace(Name, Old),
+    ok = replace(Name, Old),
     {error, lists:flatten(Sentence)}.
+
+%% No answer by other settings after this.
+replace(Name, Settings) ->
+    ok = meerkat_registry:replace(Name, Settings),
+    meerkat_grants:withdraw(Name).
 
 follow(Name, New, Old, {ok, Replies}) ->
     Closed = closed(New, Old),

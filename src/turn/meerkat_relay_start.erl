@@ -131,7 +131,8 @@ configure(Name, State0, #{relays := Relays, retired := Retired} = Settings) ->
          || Bucket <- meerkat_quota:rates(Name, Settings)],
     State4 = told(State3, meerkat_relay_setup:policy(Settings), "the peer rules are refused"),
     State5 = told(State4, meerkat_relay_setup:streams(Settings), "connections are refused"),
-    lists:foldl(fun(Message, State) -> certificates(Message, Settings, State) end, State5,
+    State6 = told(State5, meerkat_grants:message(Name), "grants are refused"),
+    lists:foldl(fun(Message, State) -> certificates(Message, Settings, State) end, State6,
                 meerkat_relay_setup:certificates(Settings)).
 
 certificates(Message, Settings, State) ->

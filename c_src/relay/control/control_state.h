@@ -20,7 +20,8 @@ _Static_assert(WORKERS_MAX == (int)CTL_WORKERS_MAX &&
                    LISTENERS_MAX == TRANSPORTS * (int)CTL_LISTENERS_MAX &&
                    REALM_MAX == (int)CTL_REALM_BYTES_MAX + 1 && POOLS_MAX == (int)CTL_POOLS_MAX &&
                    POLICY_RULES_MAX == (int)CTL_RULES_MAX &&
-                   PROMISE_MAX == (int)CTL_PROMISE_BYTES_MAX && GUARDED_MAX == (int)CTL_GUARDED_MAX,
+                   PROMISE_MAX == (int)CTL_PROMISE_BYTES_MAX &&
+                   GRANT_SOFTWARE_MAX == (int)CTL_SOFTWARE_BYTES_MAX && GUARDED_MAX == (int)CTL_GUARDED_MAX,
                "limits are those of ctl.def");
 
 /* What Erlang says of peers. */

@@ -12,6 +12,7 @@
 #include "ctl.h"
 #include "letters.h"
 #include "mailbox.h"
+#include "owed.h"
 #include "pending.h"
 #include "ratelimit.h"
 #include "roam.h"
@@ -33,6 +34,7 @@ struct limits {
     struct shared_bucket *users; /* by the number of BUCKET; sessions_max + 1 of them */
     uint32_t users_max;
     struct stream_limits streams;
+    _Atomic uint32_t grants_epoch; /* grants of any other are void, at once */
 };
 
 struct shard_config {
@@ -42,6 +44,9 @@ struct shard_config {
     uint8_t nonce_key[STUN_NONCE_KEY_LEN];
     uint16_t channel_max;
     bool rfc3489;
+    uint32_t grants_epoch; /* as this worker was told it, with what follows */
+    uint8_t software_len;
+    char software[GRANT_SOFTWARE_MAX]; /* of answers within grants */
     struct limits *limits;
     struct shard *const *neighbours; /* every worker's, by index, this one's too */
 };
@@ -76,6 +81,7 @@ struct shard {
     struct roamers roamers;
     struct pendings pending;
     struct promise promise;
+    struct owed owed;
     _Atomic uint64_t counters[COUNTER_COUNT]; /* written here, read by anyone */
     uint8_t random[RANDOM_POOL];
     size_t random_left;

@@ -11,6 +11,7 @@
 #include "inbox.h"
 #include "judge.h"
 #include "listen.h"
+#include "owed.h"
 #include "post.h"
 
 /* With nothing to sweep there is nothing to wake for but to show that it can (stalls.c). */
@@ -92,6 +93,21 @@ static void ring(struct worker *w)
     (void)ignored;
 }
 
+/* Answers within grants leave once Erlang has been told. */
+static void pay_owed(struct worker *w)
+{
+    struct shard *sh = &w->shard;
+    if (LIKELY(!sh->owed.count))
+        return;
+    if (owed_send(sh, atomic_load(&w->told)))
+        conn_flush_all(sh);
+    if (!sh->owed.count)
+        return;
+    atomic_store(&w->owing, true); /* and then look again: it may have grown meanwhile */
+    if (owed_send(sh, atomic_load(&w->told)))
+        conn_flush_all(sh);
+}
+
 void worker_turn(struct worker *w)
 {
     struct shard *sh = &w->shard;
@@ -106,6 +122,7 @@ void worker_turn(struct worker *w)
     publish(w, read_all);
     post_wake(sh);
     ring(w);
+    pay_owed(w);
 }
 
 /* ---------------------------------------------------------------------------------- the thread */
