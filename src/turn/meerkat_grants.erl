@@ -6,7 +6,7 @@
 
 -export([epoch/1, withdraw/1, message/1]).
 -export([give/4]).
--export([heard/3, take/2, forget/2]).
+-export([heard/2, take/2, forget/2]).
 
 -export_type([epoch/0, given/0, granted/0]).
 
@@ -73,14 +73,14 @@ grant(Session, {Epoch, Listener, _Names}, Granted,
 %%% What was answered
 
 %% A GRANTED frame, by whoever reads the pipe. Frames of one session are kept in their order.
--spec heard(Name :: atom(), Frame :: binary(), NowUs :: integer()) -> ok.
-heard(Name, <<_:64, Session:64, Method, Us:32, Due, _/binary>> = Frame, NowUs) ->
+-spec heard(Name :: atom(), Frame :: binary()) -> ok.
+heard(Name, <<_:64, Session:64, Method, Us:32, Due, _/binary>> = Frame) ->
     ok = meerkat_answers:count(meerkat_registry:answers(Name), method(Method), success, Us),
     case meerkat_alloc_table:pid(Name, Session) of
         none ->
             ok;
         Pid ->
-            Row = {Session, NowUs div 1000, binary:copy(Frame)},
+            Row = {Session, meerkat_clock:now_ms(), binary:copy(Frame)},
             true = ets:insert(meerkat_registry:table(Name, granted), Row),
             case meerkat_alloc_table:pid(Name, Session) of
                 none -> forget(Name, Session);      % it has gone meanwhile

@@ -21,8 +21,8 @@
 frame(<<Code, _:56, _Flow:64, _Listener:32, _Transport, Family, Rest/binary>> = Frame, Now,
       #{request_code := Code} = Route) ->
     request(client(Family, Rest), Frame, Now, Route);
-frame(<<Code, _/binary>> = Frame, Now, #{granted_code := Code, name := Server}) ->
-    ok = meerkat_grants:heard(Server, Frame, Now),
+frame(<<Code, _/binary>> = Frame, _Now, #{granted_code := Code, name := Server}) ->
+    ok = meerkat_grants:heard(Server, Frame),
     done;
 frame(Frame, _Now, #{name := Server}) ->
     case meerkat_ctl:decode(Frame) of
