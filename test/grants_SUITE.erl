@@ -222,7 +222,7 @@ taken_up_without_being_asked_for(_Config) ->
         Client = allocated(Server),
         Table = meerkat_registry:table(Name, granted),
         ?BY(Server, 100, 0, [success(refresh(Client)) || _ <- lists:seq(1, 100)]),
-        eventually(fun() -> ets:info(Table, size) < 10 end),
+        eventually(fun() -> ets:info(Table, size) < 16 end),
         ok = delete(Client),
         eventually(fun() -> ets:info(Table, size) =:= 0 end)
     end).

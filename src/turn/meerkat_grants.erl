@@ -76,17 +76,13 @@ grant(Session, {Epoch, Listener, _Names}, Granted,
 -spec heard(Name :: atom(), Frame :: binary()) -> ok.
 heard(Name, <<_:64, Session:64, Method, Us:32, Due, _/binary>> = Frame) ->
     ok = meerkat_answers:count(meerkat_registry:answers(Name), method(Method), success, Us),
+    Row = {Session, meerkat_clock:now_ms(), binary:copy(Frame)},
+    true = ets:insert(meerkat_registry:table(Name, granted), Row),
+    %% Whoever ends forgets after it has left: one of us two sees the other.
     case meerkat_alloc_table:pid(Name, Session) of
-        none ->
-            ok;
-        Pid ->
-            Row = {Session, meerkat_clock:now_ms(), binary:copy(Frame)},
-            true = ets:insert(meerkat_registry:table(Name, granted), Row),
-            case meerkat_alloc_table:pid(Name, Session) of
-                none -> forget(Name, Session);      % it has gone meanwhile
-                Pid when Due =:= 1 -> Pid ! granted, ok;
-                _ -> ok
-            end
+        none -> forget(Name, Session);
+        Pid when Due =:= 1 -> Pid ! granted, ok;
+        _ -> ok
     end.
 
 method(4) -> refresh;

@@ -25,8 +25,8 @@ int shard_init(struct shard *sh, const struct shard_config *config, struct clock
                        start.now) ||
         !roamers_init(&sh->roamers, &sh->ways, config->sessions_max) ||
         !pendings_init(&sh->pending, &sh->ways, config->index, config->credits) ||
-        !owed_init(&sh->owed) || !mailbox_init(&sh->in, MAIL_SIZE) || !mailbox_init(&sh->out, MAIL_SIZE) ||
-        !letters_init(&sh->letters)) {
+        !owed_init(&sh->owed, &sh->ways) || !mailbox_init(&sh->in, MAIL_SIZE) ||
+        !mailbox_init(&sh->out, MAIL_SIZE) || !letters_init(&sh->letters)) {
         shard_destroy(sh);
         return -ENOMEM;
     }

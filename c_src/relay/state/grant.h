@@ -12,7 +12,7 @@ enum {
     GRANT_KEY_MAX = 32,
     GRANT_NAMES_LEN = 32,
     GRANT_SOFTWARE_MAX = 127,
-    GRANT_DUE = 8, /* so many answers may pile up before Erlang takes them up */
+    GRANT_DUE = 16, /* so many answers may pile up before Erlang takes them up */
 };
 
 struct grant {

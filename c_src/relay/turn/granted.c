@@ -11,6 +11,7 @@
 
 #include <string.h>
 
+#include "count.h"
 #include "crypto.h"
 #include "peers.h"
 #include "post.h"
@@ -218,7 +219,7 @@ static void owe(struct shard *sh, const struct flow *f, const struct stun_view *
                 const struct session *s, const struct ctl_granted *told)
 {
     const struct grant *g = s->grant;
-    struct owed_answer *a = owed_add(sh, f);
+    struct owed_answer *a = owed_add(&sh->owed, f, mailbox_posted(&sh->out));
     struct stun_builder b;
     stun_build_response(&b, a->packet, sizeof(a->packet), STUN_SUCCESS, v);
     if (v->method == STUN_REFRESH)
@@ -267,6 +268,21 @@ bool granted_request(struct shard *sh, const struct listener *l, const struct fl
     post_frame(sh, &frame);
     owe(sh, f, v, s, told);
     return true;
+}
+
+bool granted_pay(struct shard *sh, uint32_t told)
+{
+    const struct owed_answer *a;
+    bool any = false;
+    while ((a = owed_next(&sh->owed, told))) {
+        uint8_t *copy = io_scratch(sh->io, a->len);
+        memcpy(copy, a->packet, a->len);
+        a->flow.transport->send(sh, &a->flow, copy, a->len);
+        count(sh, CTR_granted);
+        owed_remove(&sh->owed);
+        any = true;
+    }
+    return any;
 }
 
 /* ------------------------------------------------------------------------------------ the grants

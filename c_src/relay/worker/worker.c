@@ -8,10 +8,10 @@
 #include "alloc.h"
 #include "conn.h"
 #include "count.h"
+#include "granted.h"
 #include "inbox.h"
 #include "judge.h"
 #include "listen.h"
-#include "owed.h"
 #include "post.h"
 
 /* With nothing to sweep there is nothing to wake for but to show that it can (stalls.c). */
@@ -99,12 +99,12 @@ static void pay_owed(struct worker *w)
     struct shard *sh = &w->shard;
     if (LIKELY(!sh->owed.count))
         return;
-    if (owed_send(sh, atomic_load(&w->told)))
+    if (granted_pay(sh, atomic_load(&w->told)))
         conn_flush_all(sh);
     if (!sh->owed.count)
         return;
     atomic_store(&w->owing, true); /* and then look again: it may have grown meanwhile */
-    if (owed_send(sh, atomic_load(&w->told)))
+    if (granted_pay(sh, atomic_load(&w->told)))
         conn_flush_all(sh);
 }
 
