@@ -175,6 +175,7 @@ turn({Round, Id}, #{id := RowId, kind := Kind} = Row, #run{broken = Broken} = Ru
 mode(packets) -> "traffic";
 mode(latency) -> "traffic";
 mode(allocations) -> "allocations";
+mode(keepalives) -> "keepalives";
 mode(memory) -> "idle";
 mode(sink) -> "sink".
 

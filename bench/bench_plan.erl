@@ -7,8 +7,8 @@
 
 %% packets: the generator's mode traffic, rounds alternate between the servers.
 %% latency: the same at a share of the rate that the first server takes without loss.
-%% allocations, memory: its modes allocations and idle. sink: the generator by itself.
--type kind() :: packets | latency | allocations | memory | sink.
+%% allocations, keepalives, memory: its modes of these names and idle. sink: the generator by itself.
+-type kind() :: packets | latency | allocations | keepalives | memory | sink.
 %% part: the heading it stands under and a name that ONLY knows. args: of the generator; hosts:
 %% where it finds the server, or servers.
 -type row() :: #{id := atom(), part := atom(), kind := kind(), title := string(),
@@ -74,6 +74,9 @@ rows() ->
      allocations(allocations_10, "10 requests under way", "10"),
      allocations(allocations_1000, "1,000 requests under way", "1000"),
 
+     keepalives(keepalives_10, "10 requests under way", "10"),
+     keepalives(keepalives_1000, "1,000 requests under way", "1000"),
+
      memory(memory, "from 1,000 to 10,000 idle allocations", "1000,10000", ?REAL),
      six(memory(memory_100000, "from 10,000 to 100,000 idle allocations", "10000,100000",
                 [ours_six])),
@@ -95,6 +98,11 @@ all(Row) ->
 allocations(Id, Title, InFlight) ->
     (row(allocations, Id, Title, ["--in-flight", InFlight]))
         #{kind := allocations, servers := ?REAL}.
+
+%% Of 2,000 allocations, each after all others.
+keepalives(Id, Title, InFlight) ->
+    (row(keepalives, Id, Title, ["--in-flight", InFlight, "--flows", "2000"]))
+        #{kind := keepalives, servers := ?REAL}.
 
 memory(Id, Title, Flows, Servers) ->
     (row(memory, Id, Title, ["--flows", Flows]))#{kind := memory, servers := Servers}.
@@ -142,7 +150,8 @@ workloads() ->
      {"W7", [memory, memory_100000]}].
 
 is_quick(#{is_key := true}) -> true;
-is_quick(#{id := Id}) -> lists:member(Id, [allocations_10, allocations_1000, memory, sink_1]).
+is_quick(#{id := Id}) -> lists:member(Id, [allocations_10, allocations_1000, keepalives_10,
+                                         keepalives_1000, memory, sink_1]).
 
 %% How many rounds count, how many come before them and do not, and how long each measures.
 -spec times(IsQuick :: boolean()) ->
@@ -181,6 +190,10 @@ requirements() ->
      (more("allocations per CPU-second, 10 under way, to coturn's", allocations_10, coturn, 1))
          #{figure := per_cpu},
      (more("the same, 1,000 under way", allocations_1000, coturn, 1))#{figure := per_cpu},
+     (more("keepalives per CPU-second, 10 under way, to coturn's", keepalives_10, coturn, 3))
+         #{figure := requests_per_cpu},
+     (more("the same, 1,000 under way", keepalives_1000, coturn, 3))
+         #{figure := requests_per_cpu},
      within("cost of a packet, IPv6 to IPv4", ipv6, singles, 1.1),
      within("the same, IPv4 clients and IPv6 peers", mixed, singles, 1.1)]
         ++ [epoll(Title, Id, per_cpu, at_least, 0.9)

@@ -21,7 +21,7 @@ short(N) -> io_lib:format("~.2f", [float(N)]).
 text(#{samples := Samples} = Results) ->
     Rows = [Row || #{id := Id} = Row <- bench_plan:rows(), of_row(Id, Samples) =/= []],
     [machine(Results), requirements(Samples), packets(Rows, Samples), latency(Rows, Samples),
-     allocations(Rows, Samples), memory(Rows, Samples), sinks(Rows, Samples),
+     allocations(Rows, Samples), keepalives(Rows, Samples), memory(Rows, Samples), sinks(Rows, Samples),
      every_figure(Rows, Samples)].
 
 %% Puts the text between the markers of docs/performance.md and the plots beside it.
@@ -156,6 +156,14 @@ allocations(Rows, Samples) ->
             [allocations_10, allocations_1000],
             [{"a second", rate}, {"per CPU-second", per_cpu}, {"Allocate 50 %, µs", p50},
              {"Allocate 99 %, µs", p99}, {"failed", failed}], Rows, Samples).
+
+keepalives(Rows, Samples) ->
+    several("## Keepalives\n\nCreatePermission, ChannelBind and Refresh of 2,000 allocations that "
+            "have all of it, each request signed: what calls that go on ask for.\n\n",
+            [keepalives_10, keepalives_1000],
+            [{"requests a second", requests}, {"per CPU-second", requests_per_cpu},
+             {"Refresh 50 %, µs", refresh_p50}, {"Refresh 99 %, µs", refresh_p99},
+             {"failed", failed}], Rows, Samples).
 
 memory(Rows, Samples) ->
     several("## Memory\n\nBytes for each idle allocation with a channel: the slope between two "

@@ -88,6 +88,8 @@ columns() ->
      {p99, <<"p99_us">>}, {p999, <<"p999_us">>}, {max, <<"max_us">>},
      {loss_free, <<"max_rate_pps">>}, {failed, <<"failed">>},
      {rate, <<"allocations_per_s">>}, {per_cpu, <<"allocations_per_cpu_s">>},
+     {requests, <<"operations_per_s">>}, {requests_per_cpu, <<"operations_per_cpu_s">>},
+     {refresh_p50, <<"refresh_p50_us">>}, {refresh_p99, <<"refresh_p99_us">>},
      {p50, <<"allocate_p50_us">>}, {p99, <<"allocate_p99_us">>},
      {most, <<"allocated_2">>}, {rss, <<"rss_bytes_per_allocation">>},
      {relay_rss, <<"part_bytes_per_allocation">>},

@@ -25,6 +25,7 @@ const enum turn_step plan_up_channels[] = {STEP_ALLOCATE, STEP_CHANNEL, STEPS};
 const enum turn_step plan_up_permission[] = {STEP_ALLOCATE, STEP_PERMISSION, STEPS};
 const enum turn_step plan_keep_channels[] = {STEP_CHANNEL, STEP_REFRESH, STEPS};
 const enum turn_step plan_keep_permission[] = {STEP_PERMISSION, STEP_REFRESH, STEPS};
+const enum turn_step plan_keep_all[] = {STEP_PERMISSION, STEP_CHANNEL, STEP_REFRESH, STEPS};
 const enum turn_step plan_down[] = {STEP_DELETE, STEPS};
 const enum turn_step plan_cycle[] = {STEP_ALLOCATE, STEP_CHANNEL, STEP_REFRESH, STEP_DELETE, STEPS};
 

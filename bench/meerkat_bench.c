@@ -105,6 +105,9 @@ int main(int argc, char **argv)
     case MODE_ALLOCATIONS:
         status = mode_allocations(&o);
         break;
+    case MODE_KEEPALIVES:
+        status = mode_keepalives(&o);
+        break;
     case MODE_IDLE:
         status = mode_idle(&o);
         break;

@@ -11,6 +11,7 @@
 int mode_traffic(const struct options *o); /* also MODE_SINK */
 int mode_search(const struct options *o);
 int mode_allocations(const struct options *o);
+int mode_keepalives(const struct options *o);
 int mode_idle(const struct options *o);
 
 /* The first columns of every report: label and what was asked for. */

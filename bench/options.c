@@ -29,6 +29,7 @@ static const char help[] =
     "(default)\n"
     "  search       the highest rate without loss, then latency at 70 % of it\n"
     "  allocations  allocate, bind a channel, refresh, delete, over and over: how many a second\n"
+    "  keepalives   hold N allocations; permit, bind and refresh, over and over: how many a second\n"
     "  idle         hold N1, then N2 allocations: memory of the server and of the kernel\n"
     "  sink         no server (and no URI): what the generator itself can send and take\n"
     "\n"
@@ -64,13 +65,13 @@ static const char help[] =
     "  --sources N       addresses of 127.0.0.0/8 that clients come from, others in each run\n"
     "                    (one for each 250 flows, and for each cycle of allocations)\n"
     "  --keep S          each client prolongs what it has so often (150)\n"
-    "  --in-flight N     requests under way at once, also of allocations and idle (100)\n"
+    "  --in-flight N     requests under way at once, also of the modes below (100)\n"
     "\n"
     "search\n"
     "  --rate PPS        to begin with     --trial S     length of each trial (5)\n"
     "  --loss PERCENT    a trial may lose (0.01)     --confirm N   times the result must hold (2)\n"
     "\n"
-    "allocations\n"
+    "allocations, keepalives\n"
     "  --count M         cycles, instead of --duration S\n"
     "\n"
     "idle\n"
@@ -91,7 +92,7 @@ static const char help[] =
     "interrupted; 2 wrong usage, or something here failed; 3 no allocation could be made, or none\n"
     "with a channel or permission\n";
 
-static const char *const modes[] = {"traffic", "allocations", "idle", "search", "sink", NULL};
+static const char *const modes[] = {"traffic", "allocations", "keepalives", "idle", "search", "sink", NULL};
 static const char *const methods[] = {"channel", "send", NULL};
 static const char *const directions[] = {"up", "down", "both", "echo", NULL};
 static const char *const workloads[] = {"W1", "W2", "W3", "W4", "W5", "W6", "W7", NULL};

@@ -1,5 +1,5 @@
 /*
- * The modes that ask and wait: allocations and idle.
+ * The modes that ask and wait: allocations, keepalives and idle.
  */
 #include "modes.h"
 
@@ -15,16 +15,31 @@
 #define SLEEP  (20 * NS_PER_MS)
 #define SETTLE NS_PER_S /* the kernel frees some of what was deleted later than at once */
 
-/* ---------------------------------------------------------------------------- allocations */
+/* ----------------------------------------------------------------- allocations, keepalives */
 
 struct cycles {
     const struct options *o;
     struct fleet fleet;
+    const enum turn_step *plan;     /* of each */
+    bool anew;                      /* each begins without an allocation */
     uint64_t begun, finished, well; /* cycles */
     uint64_t end;
-    uint32_t *free; /* clients between two cycles */
-    unsigned free_count;
+    uint32_t *free; /* clients between two cycles, a ring: who waited longest comes next */
+    unsigned size, first_free, free_count;
 };
+
+static void set_free(struct cycles *s, uint32_t client)
+{
+    s->free[(s->first_free + s->free_count++) % s->size] = client;
+}
+
+static uint32_t take_free(struct cycles *s)
+{
+    uint32_t client = s->free[s->first_free];
+    s->first_free = (s->first_free + 1) % s->size;
+    s->free_count--;
+    return client;
+}
 
 /* Begun anew from the loop only: a plan that fails at once would call itself. */
 static void cycle_ended(void *ctx, struct turn_client *c, uint64_t now)
@@ -33,7 +48,7 @@ static void cycle_ended(void *ctx, struct turn_client *c, uint64_t now)
     (void)now;
     s->finished++;
     s->well += c->code == TURN_WELL;
-    s->free[s->free_count++] = c->index;
+    set_free(s, c->index);
 }
 
 static bool more(const struct cycles *s, uint64_t now)
@@ -43,18 +58,24 @@ static bool more(const struct cycles *s, uint64_t now)
     return s->o->count ? s->begun < s->o->count : now < s->end;
 }
 
-static int begin_cycle(struct cycles *s, uint64_t now)
+/* A client that allocates is new to the server. */
+static int renew(struct cycles *s, struct turn_client *c)
 {
-    struct turn_client *c = &s->fleet.clients[s->free[--s->free_count]];
-    fleet_client_close(&s->fleet, c); /* a client that allocates is new to the server */
+    fleet_client_close(&s->fleet, c);
     c->allocated = false;
     int err = fleet_client_open(&s->fleet, c);
-    if (err) {
+    if (err)
         fprintf(stderr, "meerkat_bench: socket of a client: %s\n", strerror(-err));
+    return err;
+}
+
+static int begin_cycle(struct cycles *s, uint64_t now)
+{
+    struct turn_client *c = &s->fleet.clients[take_free(s)];
+    if (s->anew && renew(s, c) != 0)
         return -1;
-    }
     s->begun++;
-    fleet_begin(&s->fleet, c, plan_cycle, now);
+    fleet_begin(&s->fleet, c, s->plan, now);
     return 0;
 }
 
@@ -72,7 +93,7 @@ static int run_cycles(struct cycles *s)
 {
     uint64_t now, next = 0;
     while (more(s, now = fleet_now()) || s->fleet.active_count) {
-        while (s->free_count && more(s, now))
+        while (s->free_count && s->fleet.active_count < s->o->in_flight && more(s, now))
             if (begin_cycle(s, now) != 0)
                 return -1;
         cycles_progress(s, now, &next);
@@ -123,42 +144,76 @@ static void report_cycles(struct report *r, const struct cycles *s, double secon
     report_steps(r, f);
 }
 
-int mode_allocations(const struct options *o)
+/* Cycles for as long, or as many, as was asked for; the report of them. */
+static int measure_cycles(struct cycles *s, struct report *r)
 {
-    static struct cycles s;
-    struct report r = {0};
+    const struct options *o = s->o;
     struct procfs_cpu before, after;
-    unsigned size = (unsigned)(o->count ? MIN(o->count, o->in_flight) : o->in_flight);
-    s.o = o;
-    s.free = calloc(size, sizeof(*s.free));
-    if (!s.free || fleet_open(&s.fleet, o, size) != 0)
-        return EXIT_USAGE;
-    s.fleet.ctx = &s;
-    s.fleet.on_end = cycle_ended;
-    while (s.free_count < size) {
-        s.free[s.free_count] = s.free_count;
-        s.free_count++;
-    }
+    uint64_t answers = s->fleet.answers, allocations = s->fleet.well[STEP_ALLOCATE];
+    s->fleet.ctx = s;
+    s->fleet.on_end = cycle_ended;
+    for (uint32_t i = 0; i < s->size; i++)
+        set_free(s, i);
     procfs_cpu(&before, o->pids, o->pid_count);
     uint64_t start = fleet_now();
-    s.end = start + (uint64_t)(o->duration * 1e9);
-    int status = run_cycles(&s) == 0 ? EXIT_WELL : EXIT_USAGE;
+    s->end = start + (uint64_t)(o->duration * 1e9);
+    int status = run_cycles(s) == 0 ? EXIT_WELL : EXIT_USAGE;
     double seconds = (double)(fleet_now() - start) / 1e9;
     procfs_cpu(&after, o->pids, o->pid_count);
     bool known = procfs_cpu_since(&after, &before) && o->pid_count;
-    s.fleet.on_end = NULL;
-    fleet_failures(&s.fleet);
-    if (status == EXIT_WELL && s.fleet.well[STEP_ALLOCATE] == 0) {
+    s->fleet.on_end = NULL;
+    fleet_failures(&s->fleet);
+    if (status == EXIT_WELL && s->well == 0) {
         fprintf(stderr, "meerkat_bench: no allocation could be made\n");
-        status = EXIT_NOTHING;
-    } else if (status == EXIT_WELL) {
-        report_cycles(&r, &s, seconds, &after, known);
-        bool bad = s.well < s.finished || fleet_interrupted;
-        status = report_finish(&r, o, bad ? EXIT_LOST : EXIT_WELL);
+        return EXIT_NOTHING;
     }
-    fleet_all(&s.fleet, 0, size, plan_down, true); /* what a failed step has left */
-    fleet_close(&s.fleet);
-    free(s.free);
+    if (status != EXIT_WELL)
+        return status;
+    s->fleet.answers -= answers; /* what came before was not measured */
+    s->fleet.well[STEP_ALLOCATE] -= allocations;
+    report_cycles(r, s, seconds, &after, known);
+    return report_finish(r, o, s->well < s->finished || fleet_interrupted ? EXIT_LOST : EXIT_WELL);
+}
+
+static int open_cycles(struct cycles *s, const struct options *o, unsigned size)
+{
+    s->o = o;
+    s->size = size;
+    s->free = calloc(size, sizeof(*s->free));
+    return s->free ? fleet_open(&s->fleet, o, size) : -1;
+}
+
+static void close_cycles(struct cycles *s)
+{
+    fleet_all(&s->fleet, 0, s->size, plan_down, true); /* also what a failed step has left */
+    fleet_close(&s->fleet);
+    free(s->free);
+}
+
+int mode_allocations(const struct options *o)
+{
+    static struct cycles s = {.plan = plan_cycle, .anew = true};
+    struct report r = {0};
+    if (open_cycles(&s, o, (unsigned)(o->count ? MIN(o->count, o->in_flight) : o->in_flight)) != 0)
+        return EXIT_USAGE;
+    int status = measure_cycles(&s, &r);
+    close_cycles(&s);
+    return status;
+}
+
+/* What clients of calls that go on ask for: everything as before. */
+int mode_keepalives(const struct options *o)
+{
+    static struct cycles s = {.plan = plan_keep_all};
+    struct report r = {0};
+    int status = EXIT_NOTHING;
+    if (open_cycles(&s, o, o->flows) != 0 || fleet_open_sockets(&s.fleet) != 0)
+        return EXIT_USAGE;
+    if (fleet_all(&s.fleet, 0, o->flows, plan_up_channels, false) == 0)
+        status = measure_cycles(&s, &r);
+    else
+        fleet_failures(&s.fleet);
+    close_cycles(&s);
     return status;
 }
 

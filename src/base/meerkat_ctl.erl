@@ -6,7 +6,7 @@
 -export([encode/2, decode/1, peers/1, encode_peers/1]).
 -export([worker/1, way/1, transport/1, transport_name/1]).
 -export([magic/0, version/0, table_hash/0, messages/0, statuses/0, limit/1, counters/0,
-         session_drops/0, hint/1]).
+         session_counters/0, session_drops/0, hint/1]).
 
 -export_type([message/0, ref/0, address/0, status/0, way/0, type/0, counter/0]).
 
@@ -125,6 +125,12 @@ statuses() -> ?CTL_STATUSES.
 
 -spec counters() -> [counter()].
 counters() -> ?CTL_COUNTERS.
+
+%% What session_stats counts, in its order.
+-spec session_counters() -> [atom()].
+session_counters() ->
+    {_, _, _, [{session, _} | Fields]} = lists:keyfind(session_stats, 1, messages()),
+    [Name || {Name, u64} <- Fields].
 
 %% Why a session drops, as session_stats and session_gone count it: names of counters/0.
 -spec session_drops() -> [atom()].

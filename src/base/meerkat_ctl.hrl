@@ -3,7 +3,7 @@
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
--define(CTL_TABLE_HASH, 16#1cf8c081814410a7).
+-define(CTL_TABLE_HASH, 16#a959dc790661efcb).
 
 %% {Name, Code, Way, [{Field, Type}]}
 -define(CTL_MESSAGES, [
@@ -98,6 +98,9 @@
         {datagrams, u8},
         {names, bytes},
         {tells, u8}]},
+    {grants, 16#28, e2r, [
+        {epoch, u32},
+        {software, bytes}]},
     {bucket, 16#16, e2r, [
         {bucket, u32},
         {bytes_per_s, u64}]},
@@ -174,6 +177,28 @@
         {transport, u8},
         {client, addr},
         {server, addr}]},
+    {grant, 16#29, e2r, [
+        {session, u64},
+        {epoch, u32},
+        {listener, u32},
+        {sha256, u8},
+        {key, bytes},
+        {names, bytes},
+        {default_s, u32},
+        {max_s, u32},
+        {until_s, u64},
+        {ends, u8},
+        {max_peers, u32}]},
+    {granted, 16#2a, r2e, [
+        {session, u64},
+        {method, u8},
+        {us, u32},
+        {due, u8},
+        {number, u16},
+        {lifetime_s, u32},
+        {fresh, u32},
+        {peers, bytes},
+        {counters, bytes}]},
     {session_moved, 16#38, r2e, [
         {session, u64},
         {client, addr}]},
@@ -275,6 +300,9 @@
     guarded_max => 64,
     proxies_max => 1024,
     web_names_max => 64,
+    permission_ms => 300000,
+    channel_ms => 600000,
+    software_bytes_max => 127,
     promise_bytes_max => 512
 }).
 
@@ -330,6 +358,8 @@
         "requests handed to Erlang"},
     {answers, counter,
         "answers from Erlang sent to clients"},
+    {granted, counter,
+        "requests answered within a grant, without waiting for Erlang"},
     {sessions_created, counter,
         "allocations made"},
     {sessions_expired, counter,
@@ -680,6 +710,12 @@ put_fields(front, Ref, #{proxies := V_proxies,
     [<<16#1f, 0:24, Ref:32,
         (put_size(V_proxies)):32>>, V_proxies, <<V_datagrams:8,
         (put_size(V_names)):32>>, V_names, <<V_tells:8>>];
+put_fields(grants, Ref, #{epoch := V_epoch,
+        software := V_software} = M) when map_size(M) =:= 2,
+        ?CTL_UINT(V_epoch, 32) ->
+    [<<16#28, 0:24, Ref:32,
+        V_epoch:32,
+        (put_size(V_software)):32>>, V_software];
 put_fields(bucket, Ref, #{bucket := V_bucket,
         bytes_per_s := V_bytes_per_s} = M) when map_size(M) =:= 2,
         ?CTL_UINT(V_bucket, 32),
@@ -861,6 +897,61 @@ put_fields(alloc_move, Ref, #{session := V_session,
         V_transport:8,
         (put_addr(V_client))/binary,
         (put_addr(V_server))/binary>>];
+put_fields(grant, Ref, #{session := V_session,
+        epoch := V_epoch,
+        listener := V_listener,
+        sha256 := V_sha256,
+        key := V_key,
+        names := V_names,
+        default_s := V_default_s,
+        max_s := V_max_s,
+        until_s := V_until_s,
+        ends := V_ends,
+        max_peers := V_max_peers} = M) when map_size(M) =:= 11,
+        ?CTL_UINT(V_session, 64),
+        ?CTL_UINT(V_epoch, 32),
+        ?CTL_UINT(V_listener, 32),
+        ?CTL_UINT(V_sha256, 8),
+        ?CTL_UINT(V_default_s, 32),
+        ?CTL_UINT(V_max_s, 32),
+        ?CTL_UINT(V_until_s, 64),
+        ?CTL_UINT(V_ends, 8),
+        ?CTL_UINT(V_max_peers, 32) ->
+    [<<16#29, 0:24, Ref:32,
+        V_session:64,
+        V_epoch:32,
+        V_listener:32,
+        V_sha256:8,
+        (put_size(V_key)):32>>, V_key, <<(put_size(V_names)):32>>, V_names, <<V_default_s:32,
+        V_max_s:32,
+        V_until_s:64,
+        V_ends:8,
+        V_max_peers:32>>];
+put_fields(granted, Ref, #{session := V_session,
+        method := V_method,
+        us := V_us,
+        due := V_due,
+        number := V_number,
+        lifetime_s := V_lifetime_s,
+        fresh := V_fresh,
+        peers := V_peers,
+        counters := V_counters} = M) when map_size(M) =:= 9,
+        ?CTL_UINT(V_session, 64),
+        ?CTL_UINT(V_method, 8),
+        ?CTL_UINT(V_us, 32),
+        ?CTL_UINT(V_due, 8),
+        ?CTL_UINT(V_number, 16),
+        ?CTL_UINT(V_lifetime_s, 32),
+        ?CTL_UINT(V_fresh, 32) ->
+    [<<16#2a, 0:24, Ref:32,
+        V_session:64,
+        V_method:8,
+        V_us:32,
+        V_due:8,
+        V_number:16,
+        V_lifetime_s:32,
+        V_fresh:32,
+        (put_size(V_peers)):32>>, V_peers, <<(put_size(V_counters)):32>>, V_counters];
 put_fields(session_moved, Ref, #{session := V_session,
         client := V_client} = M) when map_size(M) =:= 2,
         ?CTL_UINT(V_session, 64) ->
@@ -1207,6 +1298,10 @@ get_fields(16#1f, <<L_proxies:32, V_proxies:L_proxies/binary,
         datagrams => V_datagrams,
         names => V_names,
         tells => V_tells}};
+get_fields(16#28, <<V_epoch:32,
+        L_software:32, V_software:L_software/binary>>) ->
+    {grants, #{epoch => V_epoch,
+        software => V_software}};
 get_fields(16#16, <<V_bucket:32,
         V_bytes_per_s:64>>) ->
     {bucket, #{bucket => V_bucket,
@@ -1348,6 +1443,46 @@ get_fields(16#37, <<V_session:64,
         server => V_server}};
     _ -> error end;
     _ -> error end;
+get_fields(16#29, <<V_session:64,
+        V_epoch:32,
+        V_listener:32,
+        V_sha256:8,
+        L_key:32, V_key:L_key/binary,
+        L_names:32, V_names:L_names/binary,
+        V_default_s:32,
+        V_max_s:32,
+        V_until_s:64,
+        V_ends:8,
+        V_max_peers:32>>) ->
+    {grant, #{session => V_session,
+        epoch => V_epoch,
+        listener => V_listener,
+        sha256 => V_sha256,
+        key => V_key,
+        names => V_names,
+        default_s => V_default_s,
+        max_s => V_max_s,
+        until_s => V_until_s,
+        ends => V_ends,
+        max_peers => V_max_peers}};
+get_fields(16#2a, <<V_session:64,
+        V_method:8,
+        V_us:32,
+        V_due:8,
+        V_number:16,
+        V_lifetime_s:32,
+        V_fresh:32,
+        L_peers:32, V_peers:L_peers/binary,
+        L_counters:32, V_counters:L_counters/binary>>) ->
+    {granted, #{session => V_session,
+        method => V_method,
+        us => V_us,
+        due => V_due,
+        number => V_number,
+        lifetime_s => V_lifetime_s,
+        fresh => V_fresh,
+        peers => V_peers,
+        counters => V_counters}};
 get_fields(16#38, <<V_session:64,
         Rest_client/binary>>) ->
     case get_addr(Rest_client) of {V_client, <<>>} ->

@@ -63,6 +63,7 @@
     allowed_peers := [meerkat_policy:peer()],
     denied_peers := [meerkat_policy:prefix()],
     software := undefined | binary(),
+    grants := boolean(),
     log_level := logger:level(),
     log_format := meerkat_log:format(),
     drain_deadline := non_neg_integer(),

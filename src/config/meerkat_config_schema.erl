@@ -319,6 +319,11 @@ rows() ->
         row(send_buffer, {integer, 4096, 1073741824}, 4194304, ["SEND_BUFFER"], yes,
             [{relay, send_buffer}],
             "The same for datagrams that wait to be sent, with net.core.wmem_max."),
+        row(grants, boolean, true, ["GRANTS"], yes, [settings],
+            "Whether the relay program may answer by itself what an allocation asks for within what "
+            "was decided when it was made: Refresh, CreatePermission and ChannelBind that would "
+            "succeed. Answers and limits are the same either way; with false each takes the longer "
+            "way and more processor time."),
         row(software, {text, 127}, undefined, ["SOFTWARE"], yes, [settings], <<"\"Meerkat\"">>,
             "Text of the SOFTWARE attribute in responses. Without it there is none."),
         row(http_listen, http_address, undefined, ["HTTP_LISTEN"], yes, [{http, listen}],

@@ -50,6 +50,8 @@
                       rules := [meerkat_policy:rule()],
                       own_kinds := [meerkat_policy:kind()],
                       software := undefined | binary(),
+                      %% May the relay answer what was decided before?
+                      grants := boolean(),
                       usernames := meerkat_auth_rest:order(),
                       quota := meerkat_quota:limits(),
                       %% Bytes per second in each direction.

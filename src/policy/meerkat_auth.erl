@@ -8,7 +8,7 @@
 
 -export([new/1, authenticate/4, algorithms/1, name/1, why/3]).
 
--export_type([auth/0, identity/0, candidate/0, verdict/0, seal/0, proof/0]).
+-export_type([auth/0, identity/0, candidate/0, verdict/0, seal/0, proof/0, grant/0]).
 
 %% What a username's password may be: in clear, or as the key MD5(user:realm:password); in clear and
 %% good up to and including a second of Unix time.
@@ -25,7 +25,11 @@
 %% Who asked: the username as sent (for USERHASH, the one it stands for). `left`: seconds that its
 %% credentials are good for, where allocations are to end with them. `proof`: where whoever knows
 %% the user may be unavailable next time.
--type identity() :: #{user := binary(), seal := seal(), left => pos_integer(), proof => proof()}.
+-type identity() :: #{user := binary(), seal := seal(), grant := grant(), left => pos_integer(),
+                      proof => proof()}.
+%% How a request like this one can be known again without asking here, as GRANT of ctl.def has it.
+-type grant() :: fun(() -> #{key := binary(), names := <<_:256>>, sha256 := 0 | 1,
+                             until_s := non_neg_integer(), ends := 0 | 1}).
 
 -record(auth, {
     backends :: [{module(), term()}],
@@ -57,6 +61,9 @@
 %% An embedder's users come first, then static ones: theirs is the only password of their name.
 -define(BACKENDS, [meerkat_authenticator, meerkat_auth_users, meerkat_auth_rest,
                    meerkat_auth_secret]).
+
+%% Seconds after which an embedder's module is asked about a user again at the latest.
+-define(ASK_AGAIN_S, 600).
 
 %% SHA-256 before MD5: the order we like them in (RFC 8489 9.2.4). As in challenge.c of the relay.
 -define(ALGORITHMS, [{2, <<>>}, {1, <<>>}]).
@@ -120,7 +127,8 @@ authenticate(Packet, Message, Algorithm, {User, Realm, Allowed}, Auth) ->
     {Known, Candidates} = candidates(User, Now, Auth),
     case fitting(Packet, Make, Candidates) of
         {ok, Key, Candidate} when Allowed, User =/= ?NOBODY ->
-            Identity = #{user => binary:copy(User), seal => seal(integrity(Message), Key)},
+            Identity = #{user => binary:copy(User), seal => seal(integrity(Message), Key),
+                         grant => grant(Message, Key, until(Known, Candidate, Now), Auth)},
             Proof = maps:from_list([{proof, proof(Key)} || Known =:= asked]),
             {ok, maps:merge(maps:merge(Identity, Proof), left(Candidate, Now, Auth))};
         error when Known =:= unavailable, Allowed ->
@@ -128,6 +136,38 @@ authenticate(Packet, Message, Algorithm, {User, Realm, Allowed}, Auth) ->
         _ ->
             {error, 401}
     end.
+
+%% Whoever can be asked anew is asked now and then: it may have forgotten the user.
+until(_Known, {password, _, Until}, _Now) -> Until;
+until(asked, _Candidate, Now) -> Now + ?ASK_AGAIN_S;
+until(_Known, _Candidate, _Now) -> 0.
+
+-spec grant(meerkat_stun:message(), Key :: binary(), UntilS :: non_neg_integer(), #auth{}) ->
+    grant().
+grant(Message, Key, Until, #auth{expire_with_credentials = Expire}) ->
+    Names = crypto:hash(sha256, [sent(Name, Message)
+                                 || Name <- [username, userhash, realm, password_algorithm,
+                                             password_algorithms]]),
+    Sha256 = case integrity(Message) of sha1 -> 0; sha256 -> 1 end,
+    Ends = case Expire andalso Until > 0 of true -> 1; false -> 0 end,
+    fun() -> #{key => Key, names => Names, sha256 => Sha256, until_s => Until, ends => Ends} end.
+
+%% As grant.h of the relay says.
+sent(Name, Message) ->
+    case meerkat_stun:get(Name, Message) of
+        {ok, Value} ->
+            Bytes = bytes(Value),
+            [<<1, (byte_size(Bytes)):16>>, Bytes];
+        error ->
+            <<0>>
+    end.
+
+bytes(Value) when is_binary(Value) -> Value;
+bytes({Algorithm, Parameters}) ->
+    Padding = -byte_size(Parameters) band 3,
+    <<Algorithm:16, (byte_size(Parameters)):16, Parameters/binary, 0:(8 * Padding)>>;
+bytes(Algorithms) ->
+    << <<(bytes(Algorithm))/binary>> || Algorithm <- Algorithms >>.
 
 %% An allocation of no time would be none: the second in which they end is granted.
 left({password, _, Until}, Now, #auth{expire_with_credentials = true}) ->

@@ -20,13 +20,14 @@
 }.
 
 %% The code is the answer's (RFC 8656 18): 403 where nothing else fits. Arg comes from
-%% {authorizer, {Module, Arg}}.
--callback authorize(request(), Arg :: term()) -> allow | {deny, Code :: 400..599}.
+%% {authorizer, {Module, Arg}}. `{allow, grant}`: this one, and all that this allocation asks for
+%% from now on; the relay then answers what the configuration allows without asking (key `grants`).
+-callback authorize(request(), Arg :: term()) -> allow | {allow, grant} | {deny, Code :: 400..599}.
 
-%% Without a module everything is allowed; one that fails forbids, and is logged.
--spec verdict(none | {module(), term()}, map()) -> allow | {deny, 400..599}.
+%% Without a module everything is allowed, and granted; one that fails forbids, and is logged.
+-spec verdict(none | {module(), term()}, map()) -> allow | {allow, grant} | {deny, 400..599}.
 verdict(none, _Request) ->
-    allow;
+    {allow, grant};
 verdict({Module, Arg}, #{message := #{method := Method} = Message} = Request)
   when Method =:= allocate; Method =:= create_permission; Method =:= channel_bind;
        Method =:= refresh ->
@@ -46,6 +47,7 @@ peers(#{attributes := Attributes}) ->
 ask(Module, Request, Arg) ->
     try Module:authorize(Request, Arg) of
         allow -> allow;
+        {allow, grant} -> {allow, grant};
         {deny, Code} when is_integer(Code), Code >= 400, Code =< 599 -> {deny, Code};
         Other -> failed(Module, "answers ~0tp", [Other])
     catch

@@ -71,7 +71,7 @@ with_places(Name, #{listeners := Listeners, retired_listeners := Retired} = Sett
 %% a step, the steps before it are undone and the old settings are put back. What has to be closed
 %% is closed last: that cannot fail, and it cannot be undone.
 put_in_force(Name, New, Old) ->
-    ok = meerkat_registry:replace(Name, New),
+    ok = replace(Name, New),
     case meerkat_beside:prepare(Name, New, Old) of
         {ok, Beside} -> settled(take(Name, steps(New, Old), []), Name, New, Old, Beside);
         {error, Sentence} -> refused(Name, Old, Sentence)
@@ -88,8 +88,13 @@ settled(Taken, Name, New, Old, Beside) ->
     meerkat_beside:changed(Name).
 
 refused(Name, Old, Sentence) ->
-    ok = meerkat_registry:replace(Name, Old),
+    ok = replace(Name, Old),
     {error, lists:flatten(Sentence)}.
+
+%% No answer by other settings after this.
+replace(Name, Settings) ->
+    ok = meerkat_registry:replace(Name, Settings),
+    meerkat_grants:withdraw(Name).
 
 follow(Name, New, Old, {ok, Replies}) ->
     Closed = closed(New, Old),

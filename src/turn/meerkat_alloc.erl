@@ -26,6 +26,8 @@
     promised = none :: {meerkat_alloc_core:response(), integer()} | none,
     said = none :: meerkat_refusal:cause(),     % by the relay, to the request in hand
     refusals = [] :: meerkat_refusal:memory(),
+    given = none :: meerkat_grants:given(),     % to the relay there is now
+    awaited = [] :: [gen_statem:from()],        % who waits for the end
     proof = none :: none | meerkat_auth:proof(),    % of the request it was made by
     started :: integer(),
     over = false :: boolean()                   % the core has said stop
@@ -59,7 +61,7 @@ infos(Pids) ->
              {reply, Info} <- [gen_statem:receive_response(Request, ?REPLY_MS)]].
 
 %% Ends the allocations, and how many there were; their clients are not told and find 437 at their
-%% next request. All are asked before one is waited for.
+%% next request. They are over when this returns. All are asked before one is waited for.
 -spec disconnect([pid()]) -> non_neg_integer().
 disconnect(Pids) ->
     Requests = [gen_statem:send_request(Pid, disconnect) || Pid <- Pids],
@@ -143,14 +145,13 @@ serving(info, {request, #{request := Request} = Job}, #data{name = Name, core = 
     case is_ours(Job, Data) of
         true ->
             step(serving, {request, Request},
-                 Data#data{job = Job, core = meerkat_alloc_core:limits(Limits, Core)});
+                 caught_up(Data#data{job = Job, core = meerkat_alloc_core:limits(Limits, Core)}));
         false ->
             ok = meerkat_request:again(Job),
             keep_state_and_data
     end;
 serving({call, From}, disconnect, Data) ->
-    ok = gen_statem:reply(From, ok),
-    step(serving, disconnect, Data);
+    step(serving, disconnect, Data#data{awaited = [From]});
 serving(Type, Event, Data) ->
     common(serving, Type, Event, Data).
 
@@ -178,11 +179,17 @@ is_ours(#{place := Place}, Data) -> lists:member(five_tuple(Place), Data#data.ke
 
 five_tuple(Place) -> meerkat_alloc_table:five_tuple(Place).
 
+%% The relay has answered some by itself.
+common(_State, info, granted, Data) ->
+    {keep_state, caught_up(Data)};
+common(State, info, {relay, Ref, {session_gone, _} = Message}, Data) ->
+    step(State, {relay, Ref, Message}, (caught_up(Data))#data{said = none});
 common(State, info, {relay, Ref, Message}, Data) ->
     step(State, {relay, Ref, Message}, Data#data{said = said(Message)});
 common(State, info, {closed, Wire}, #data{wire = Wire} = Data) ->
     step(State, relay_down, Data);
-common(State, info, {replay, Wire, Caller}, #data{core = Core0} = Data0) ->
+common(State, info, {replay, Wire, Caller}, Data) ->
+    #data{core = Core0} = Data0 = caught_up(Data#data{given = none}),
     Now = meerkat_clock:now_ms(),
     {Core1, Down} = meerkat_alloc_core:handle(relay_down, Now, Core0),
     Data1 = lists:foldl(fun effect/2,
@@ -196,16 +203,26 @@ common(_State, info, {unproven, Unproven}, #data{core = Core, proof = Proof}) ->
     #{user := User} = meerkat_alloc_core:details(Core, meerkat_clock:now_ms()),
     ok = meerkat_request:judged(Unproven, User, Proof),
     keep_state_and_data;
-common(_State, {call, From}, info, #data{core = Core, session = Session} = Data) ->
+common(_State, {call, From}, info, Data0) ->
+    #data{core = Core, session = Session} = Data = caught_up(Data0),
     Now = meerkat_clock:now_ms(),
     Details = meerkat_alloc_core:details(Core, Now),
     Info = Details#{session => Session, age_ms => Now - Data#data.started,
                     refusals => meerkat_refusal:remembered(Data#data.refusals, Now)},
-    {keep_state_and_data, {reply, From, Info}};
-common(_State, {call, From}, disconnect, _Data) ->
-    {keep_state_and_data, {reply, From, ok}};
+    {keep_state, Data, {reply, From, Info}};
+%% It is on its way out.
+common(_State, {call, From}, disconnect, #data{awaited = Awaited} = Data) ->
+    {keep_state, Data#data{awaited = [From | Awaited]}};
 common(_State, _Type, _Event, _Data) ->
     keep_state_and_data.
+
+%% With what the relay has answered by itself. Never while the reply to what was asked before that
+%% may still be on its way, but when it will not come.
+caught_up(#data{name = Name, session = Session, core = Core} = Data) ->
+    case meerkat_grants:take(Name, Session) of
+        [] -> Data;
+        Granted -> Data#data{core = meerkat_alloc_core:granted(Granted, Core)}
+    end.
 
 said({reply, #{status := Status, detail := Detail}}) -> {relay, Status, Detail};
 said({alloc_created, #{status := Status}}) -> {relay, Status, <<>>};
@@ -262,8 +279,9 @@ effect({answer, Response}, #data{name = Name, job = Job, promised = {Response, U
 effect({answer, none}, #data{name = Name, job = Job} = Data) ->
     ok = meerkat_request:answer(Name, Job, none),
     Data#data{job = undefined, promised = none, said = none};
-effect({answer, Response}, #data{name = Name, job = Job, said = Said} = Data) ->
-    begun(Response, Data),
+effect({answer, Response}, #data{name = Name, job = Job, said = Said} = Data0) ->
+    begun(Response, Data0),
+    Data = give(Response, Data0),
     Refusal = meerkat_request:answer(Name, Job, Response, Said),
     remember(Refusal, Data#data{job = undefined, promised = none, said = none});
 effect({meet, Place}, #data{name = Name, keys = Keys, session = Session} = Data) ->
@@ -287,10 +305,20 @@ effect({release, Token}, #data{name = Name} = Data) ->
 effect({log, Level, Format, Args}, Data) ->
     ?LOG(Level, Format, Args, meta(Data)),
     Data;
-effect({stop, Ending}, Data) ->
+effect({stop, Ending}, #data{awaited = Awaited} = Data) ->
     ok = leave(Data),
     report(Ending, Data),
-    Data#data{over = true}.
+    ok = lists:foreach(fun(From) -> gen_statem:reply(From, ok) end, Awaited),
+    Data#data{over = true, awaited = []}.
+
+%% Before the answer: what the client asks next may be the relay's to answer.
+give({success, _}, #data{keys = [_ | _], name = Name, session = Session, job = Job} = Data) ->
+    case meerkat_grants:give(Name, Session, Job, Data#data.given) of
+        none -> Data;
+        {Message, Given} -> effect({tell, Message}, Data#data{given = Given})
+    end;
+give(_Response, Data) ->
+    Data.
 
 remember(none, Data) ->
     Data;
@@ -310,8 +338,10 @@ asked(Ref, Message, Response, #data{name = Name, session = Session, wire = Wire,
     end,
     case Promise of
         none -> asked(Ref, Message, Data);
-        _ -> sent(meerkat_relay:command(Wire, Ref, Message, Promise),
-                  Data#data{promised = {Response, erlang:monotonic_time(microsecond)}})
+        _ ->
+            Given = give(Response, Data),
+            sent(meerkat_relay:command(Wire, Ref, Message, Promise),
+                 Given#data{promised = {Response, erlang:monotonic_time(microsecond)}})
     end.
 
 sent(ok, Data) ->
@@ -328,7 +358,8 @@ meta(#data{session = Session}) ->
 
 leave(#data{name = Name, session = Session} = Data) ->
     ok = forget(Data),
-    meerkat_alloc_table:leave(Name, Session, Session).
+    ok = meerkat_alloc_table:leave(Name, Session, Session),
+    meerkat_grants:forget(Name, Session).
 
 send_back_all() ->
     receive

@@ -9,11 +9,11 @@
 
 %% How long a permission lasts: MUST be 300 s (RFC 8656 9).
 -spec permission_ms() -> pos_integer().
-permission_ms() -> 300000.
+permission_ms() -> meerkat_ctl:limit(permission_ms).
 
 %% How long a channel is bound: 10 minutes (RFC 8656 12).
 -spec channel_ms() -> pos_integer().
-channel_ms() -> 600000.
+channel_ms() -> meerkat_ctl:limit(channel_ms).
 
 %% Fields: pools and ports by family, even, token, lifetime_ms.
 -spec create(session(), meerkat_alloc_admit:plan(), meerkat_alloc_core:place(), Fields :: map()) ->

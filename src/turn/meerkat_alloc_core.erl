@@ -3,7 +3,7 @@
 %% permitted only the relay knows; until it has said so, no further request may be handed in.
 -module(meerkat_alloc_core).
 
--export([new/4, handle/3, foretold/1, limits/2, info/2, details/2]).
+-export([new/4, handle/3, granted/2, foretold/1, limits/2, info/2, details/2]).
 
 -export_type([alloc/0, limits/0, event/0, effect/0, response/0, place/0, ending/0]).
 
@@ -200,6 +200,28 @@ handle(again, Now, #alloc{awaiting = {replay, Until}} = Alloc) ->
     replay(Until, Now, prune(Now, Alloc));
 handle(again, _Now, Alloc) ->
     {Alloc, []}.
+
+%% What the relay has answered by itself, oldest first; before any event that goes by what there is.
+-spec granted([meerkat_grants:granted()], alloc()) -> alloc().
+granted(Granted, Alloc) ->
+    lists:foldl(fun({At, Fields}, #alloc{held = Held} = Before) ->
+        After = outdated(Fields, Before),
+        counted(Fields, At, After#alloc{held = meerkat_alloc_held:granted(Fields, At, Held)})
+    end, Alloc, Granted).
+
+%% The relay does nothing by itself while it has a request for us: a Refresh whose reply is still
+%% awaited was done before this one.
+outdated(#{method := 4}, #alloc{awaiting = {refresh, _, Lifetime, Ticket}} = Alloc) ->
+    Alloc#alloc{awaiting = {refresh, [], Lifetime, Ticket}};
+outdated(_Fields, Alloc) ->
+    Alloc.
+
+%% What it had counted by then, lest it die with the relay.
+counted(#{counters := <<>>}, _At, Alloc) ->
+    Alloc;
+counted(#{counters := Counters}, At, Alloc) ->
+    Seen = maps:from_list(lists:zip(meerkat_ctl:session_counters(), [N || <<N:64>> <= Counters])),
+    Alloc#alloc{seen = maps:filter(fun(_, N) -> N > 0 end, Seen), asked = At}.
 
 %% The answer to the request being handled, for the case that the relay does what it was asked last.
 %% `none` where only its reply tells.

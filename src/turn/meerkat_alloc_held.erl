@@ -6,7 +6,7 @@
 -import(meerkat_alloc_request, [refused/1, first_of/1, ip_family/1]).
 
 -export([none/0, relayed/2, families/1, last/1, has/2, extend/3, drop/2, prune/2]).
--export([permission_fault/3, permit/3, channel_fault/4, bind/4]).
+-export([permission_fault/3, permit/3, channel_fault/4, bind/4, granted/3]).
 -export([view/2, commands/3]).
 
 -export_type([held/0]).
@@ -133,6 +133,20 @@ is_conflict(Number, Peer, Channels) ->
 bind(Number, {Ip, _} = Peer, Now, #held{channels = Channels} = Held) ->
     Until = Now + meerkat_alloc_commands:channel_ms(),
     permit([Ip], Now, Held#held{channels = Channels#{Number => {Peer, Until}}}).
+
+%%% Grants
+
+%% What the relay has answered by itself at that time (GRANTED of ctl.def).
+-spec granted(Fields :: map(), At :: now(), held()) -> held().
+granted(#{method := 4, lifetime_s := Lifetime}, At, Held) ->
+    extend(families(Held), At + Lifetime * 1000, Held);
+granted(#{method := 8, peers := Peers, fresh := Fresh}, At, #held{peers = Before} = Held) ->
+    Ips = [Ip || {Ip, _} <- meerkat_ctl:peers(Peers)],
+    (permit(Ips, At, Held))#held{peers = Before + Fresh};
+granted(#{method := 9, number := Number, peers := Peers, fresh := Fresh}, At,
+        #held{peers = Before} = Held) ->
+    [Peer] = meerkat_ctl:peers(Peers),
+    (bind(Number, Peer, At, Held))#held{peers = Before + Fresh}.
 
 %%% What there is to tell of it
 

@@ -10,6 +10,7 @@
 -type route() :: #{name := atom(),
                    wire := meerkat_wire:wire(),
                    request_code := byte(),
+                   granted_code := byte(),
                    %% How many processes of meerkat_request there are.
                    requests := pos_integer()}.
 
@@ -20,6 +21,9 @@
 frame(<<Code, _:56, _Flow:64, _Listener:32, _Transport, Family, Rest/binary>> = Frame, Now,
       #{request_code := Code} = Route) ->
     request(client(Family, Rest), Frame, Now, Route);
+frame(<<Code, _/binary>> = Frame, _Now, #{granted_code := Code, name := Server}) ->
+    ok = meerkat_grants:heard(Server, Frame),
+    done;
 frame(Frame, _Now, #{name := Server}) ->
     case meerkat_ctl:decode(Frame) of
         {ok, Ref, {Name, _} = Message} ->

@@ -63,7 +63,8 @@ up(Name, Settings, #{port := Port, os_pid := OsPid, wire := Wire, early := Early
     ok = meerkat_roles:give(Name, wire, Wire),
     ok = meerkat_roles:take(Name, relay),
     Route = #{name => Name, wire => Wire, requests => meerkat_request_sup:size(),
-              request_code => meerkat_relay:code(request)},
+              request_code => meerkat_relay:code(request),
+              granted_code => meerkat_relay:code(granted)},
     case meerkat_registry:settings(Name) of
         Settings ->
             _ = ask_later(),

@@ -133,8 +133,9 @@ configure(Name, State0, #{relays := Relays, retired := Retired} = Settings) ->
     State4 = told(State3, meerkat_relay_setup:policy(Settings), "the peer rules are refused"),
     State5 = told(State4, meerkat_relay_setup:streams(Settings), "connections are refused"),
     State6 = told(State5, meerkat_relay_setup:front(Settings), "proxies or names are refused"),
+    State7 = told(State6, meerkat_grants:message(Name), "grants are refused"),
     Were = case Served of true -> in_force; false -> new end,
-    lists:foldl(fun(Message, State) -> certificates(Message, Settings, State) end, State6,
+    lists:foldl(fun(Message, State) -> certificates(Message, Settings, State) end, State7,
                 meerkat_relay_setup:certificates(Were, Settings)).
 
 certificates(Message, Settings, State) ->

@@ -24,6 +24,10 @@
                  session := non_neg_integer(),
                  request := meerkat_alloc_request:request(),
                  seal := meerkat_auth:seal(),
+                 %% Where the relay may answer what comes next by itself.
+                 grant => meerkat_auth:grant(),
+                 %% Of what was asked before it was authenticated.
+                 epoch => meerkat_grants:epoch(),
                  %% Where the allocation that is made may have to judge by the key itself.
                  proof => meerkat_auth:proof()}.
 %% A request whose user could not be looked up, because the authenticator does not answer. It goes
@@ -186,7 +190,8 @@ take(Name, Asker, #{packet := Packet, client := {Ip, _} = Client} = Fields) ->
             send(Name, Asker#{request => #{message => Message}}, throttled, <<>>)
     end.
 
-take(Name, Asker, #{packet := Packet, listener := Listener} = Fields, Message) ->
+take(Name, Asker0, #{packet := Packet, listener := Listener} = Fields, Message) ->
+    Asker = Asker0#{epoch => meerkat_grants:epoch(Name)},
     #{realms := #{Listener := Realm}} = Settings = meerkat_registry:settings(Name),
     Owner = meerkat_settings:owner(Realm, Settings),
     #{auth := Auth} = meerkat_settings:tenant(Owner, Settings),
@@ -287,7 +292,7 @@ job(Name, Asker, #{client := {Ip, _} = Client, session := Session} = Fields, Mes
         #{} -> Asked
     end,
     #{listener := Listener, transport := Transport, server := Server} = Fields,
-    Given = maps:merge(Asker, maps:with([seal, proof], Identity)),
+    Given = maps:merge(Asker, maps:with([seal, proof, grant], Identity)),
     Given#{from => self(),
            place => #{listener => Listener, transport => Transport, client => Client,
                       server => Server},
@@ -307,9 +312,11 @@ held(Name, #{message := Message} = Request) ->
 
 %% An embedder may forbid what the configuration would allow.
 admitted(Name, #{request := Request} = Job) ->
-    #{authorizer := Authorizer} = meerkat_registry:settings(Name),
+    #{authorizer := Authorizer, grants := Grants} = meerkat_registry:settings(Name),
     case meerkat_authorizer:verdict(Authorizer, Request) of
-        allow -> route(Name, Job);
+        {allow, grant} when Grants -> route(Name, Job);
+        {allow, grant} -> route(Name, maps:remove(grant, Job));
+        allow -> route(Name, maps:remove(grant, Job));
         {deny, Code} ->
             _ = answer(Name, Job, {error, Code, []}, authorizer),
             ok

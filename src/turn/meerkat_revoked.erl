@@ -25,8 +25,10 @@ revoke(Name, User, TtlS) ->
         false -> {error, full}
     end.
 
+%% Nobody is answered any more by what was decided before.
 put(Name, User, Until) ->
-    meerkat_store:put(Name, ?MODULE, User, Until).
+    ok = meerkat_store:put(Name, ?MODULE, User, Until),
+    meerkat_grants:withdraw(Name).
 
 %% Is this one of the credentials? Names that have no time are not.
 -spec is_revoked(Name :: atom(), Username :: binary()) -> boolean().

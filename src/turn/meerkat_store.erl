@@ -3,7 +3,7 @@
 %% reads or writes what is another's but by the functions of that module.
 -module(meerkat_store).
 
--export([put/4, put_lasting/4, get/3, get/4, all/2, delete/3]).
+-export([put/4, put_lasting/4, count/3, get/3, get/4, all/2, delete/3]).
 %% For meerkat_registry.
 -export([lasting/1, forget/1]).
 
@@ -24,6 +24,11 @@ put(Name, Owner, Key, Value) ->
 put_lasting(Name, Owner, Key, Value) ->
     ok = persistent_term:put({?MODULE, Name, Owner, Key}, Value),
     put(Name, Owner, Key, Value).
+
+%% One more than it was, which is 0 at first.
+-spec count(Name :: atom(), owner(), Key :: term()) -> pos_integer().
+count(Name, Owner, Key) ->
+    ets:update_counter(table(Name), {Owner, Key}, {2, 1}, {{Owner, Key}, 0}).
 
 -spec get(Name :: atom(), owner(), Key :: term()) -> Value :: term() | none.
 get(Name, Owner, Key) ->

@@ -89,6 +89,7 @@ static void turn(struct control *c)
     stalls_look(c);
     office_wake(c);
     pipe_flush(&c->pipe);
+    office_told(c);
 }
 
 static void hello(struct control *c)

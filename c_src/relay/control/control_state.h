@@ -23,7 +23,8 @@ _Static_assert(WORKERS_MAX == (int)CTL_WORKERS_MAX &&
                    PROMISE_MAX == (int)CTL_PROMISE_BYTES_MAX &&
                    GUARDED_MAX == (int)CTL_GUARDED_MAX &&
                    FRONT_PROXIES_MAX == (int)CTL_PROXIES_MAX &&
-                   FRONT_NAMES_MAX == (int)CTL_WEB_NAMES_MAX,
+                   FRONT_NAMES_MAX == (int)CTL_WEB_NAMES_MAX &&
+                   GRANT_SOFTWARE_MAX == (int)CTL_SOFTWARE_BYTES_MAX,
                "limits are those of ctl.def");
 
 /* What Erlang says of peers. */

@@ -91,6 +91,23 @@ void office_read(struct control *c)
         read_worker(c, &c->workers[i]);
 }
 
+/* All that was taken is in the pipe. */
+static void note_told(struct worker *w)
+{
+    atomic_store(&w->told, mailbox_consumed(&w->shard.out));
+}
+
+void office_told(struct control *c)
+{
+    if (pipe_waiting(&c->pipe))
+        return;
+    for (unsigned i = 0; i < c->worker_count; i++) {
+        note_told(&c->workers[i]);
+        if (atomic_exchange(&c->workers[i].owing, false))
+            worker_wake(&c->workers[i]);
+    }
+}
+
 bool office_has_mail(struct control *c)
 {
     uint32_t len;
@@ -178,6 +195,8 @@ bool office_tell(void *ctx, unsigned worker, bool now)
     bool all = take_plain(c, w);
     if (now)
         all = pipe_write(&c->pipe) == 0 && pipe_waiting(&c->pipe) == 0 && all;
+    if (pipe_waiting(&c->pipe) == 0)
+        note_told(w);
     pthread_mutex_unlock(&c->lock);
     if (atomic_load(&w->starved))
         worker_wake(w);

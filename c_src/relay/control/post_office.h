@@ -17,6 +17,8 @@ void office_wake(struct control *c);
 
 /* Takes what the workers have posted, as far as the pipe has room. */
 void office_read(struct control *c);
+/* Lets answers leave that wait for what was taken to be in the pipe. */
+void office_told(struct control *c);
 /* Has a worker posted what was not taken? */
 bool office_has_mail(struct control *c);
 

@@ -201,6 +201,20 @@ void workers_tune(struct control *c, const struct ctl_frame *f, const uint8_t *f
         report_io(c, "");
 }
 
+/* Void at once; whose they are is for each worker to read. */
+void workers_grants(struct control *c, const struct ctl_frame *f, const uint8_t *frame, size_t len)
+{
+    const struct ctl_grants *m = &f->u.grants;
+    if (!c->workers || m->software.len > CTL_SOFTWARE_BYTES_MAX) {
+        pipe_reply(&c->pipe, f, CTL_REFUSED,
+                   c->workers ? "GRANTS value out of range" : "no CONFIG yet");
+        return;
+    }
+    atomic_store(&c->limits.grants_epoch, m->epoch);
+    office_mail_all(c, MAIL_FRAME, frame, len);
+    pipe_reply(&c->pipe, f, CTL_OK, "");
+}
+
 void workers_streams(struct control *c, const struct ctl_frame *f)
 {
     const struct ctl_streams *m = &f->u.streams;

@@ -53,6 +53,16 @@ uint32_t mailbox_waiting(struct mailbox *m)
     return atomic_load_explicit(&m->tail, memory_order_relaxed) - head;
 }
 
+uint32_t mailbox_posted(struct mailbox *m)
+{
+    return atomic_load_explicit(&m->tail, memory_order_relaxed);
+}
+
+uint32_t mailbox_consumed(struct mailbox *m)
+{
+    return atomic_load_explicit(&m->head, memory_order_acquire);
+}
+
 uint8_t *mailbox_reserve(struct mailbox *m, uint32_t len)
 {
     uint32_t tail = atomic_load_explicit(&m->tail, memory_order_relaxed);

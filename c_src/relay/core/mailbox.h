@@ -26,6 +26,9 @@ void mailbox_destroy(struct mailbox *m);
 uint32_t mailbox_room(struct mailbox *m);
 /* Any thread: bytes posted and not consumed, as of some moment just past. */
 uint32_t mailbox_waiting(struct mailbox *m);
+/* Writer: how many bytes were posted in all, modulo 2^32; and any thread: how many consumed. */
+uint32_t mailbox_posted(struct mailbox *m);
+uint32_t mailbox_consumed(struct mailbox *m);
 /* Writer: room for a record of up to len bytes, or NULL. Followed by mailbox_commit. */
 uint8_t *mailbox_reserve(struct mailbox *m, uint32_t len);
 /* Writer: publishes the reserved record with its final length, at most what was reserved. */

@@ -31,10 +31,14 @@ bool post_frame(struct shard *sh, const struct ctl_frame *f)
     return post(sh, f, 256);
 }
 
+bool post_may_ask(struct shard *sh)
+{
+    return mailbox_room(&sh->out) >= 1 + CTL_PLAIN_MAX + REQUEST_MAX + MAIL_RESERVE;
+}
+
 bool post_request(struct shard *sh, const struct ctl_frame *f)
 {
-    return mailbox_room(&sh->out) >= 1 + CTL_PLAIN_MAX + REQUEST_MAX + MAIL_RESERVE &&
-           post(sh, f, REQUEST_MAX);
+    return post_may_ask(sh) && post(sh, f, REQUEST_MAX);
 }
 
 bool post_mail(struct shard *sh, enum mail kind, const void *data, size_t len, const void *more,

@@ -12,6 +12,9 @@
 /* Is there room for all that carrying out one command may have to say? */
 bool post_has_room(struct shard *sh);
 
+/* Is there room for a frame that can wait, with what must not wait unharmed? */
+bool post_may_ask(struct shard *sh);
+
 /* A frame. False when the way out is full. */
 bool post_frame(struct shard *sh, const struct ctl_frame *f);
 /* The same for what can wait: false also when the way out is nearly full. */

@@ -27,8 +27,8 @@ int shard_init(struct shard *sh, const struct shard_config *config, struct clock
                        start.now) ||
         !roamers_init(&sh->roamers, &sh->ways, config->sessions_max) ||
         !pendings_init(&sh->pending, &sh->ways, config->index, config->credits) ||
-        !mailbox_init(&sh->in, MAIL_SIZE) || !mailbox_init(&sh->out, MAIL_SIZE) ||
-        !letters_init(&sh->letters)) {
+        !owed_init(&sh->owed, &sh->ways) || !mailbox_init(&sh->in, MAIL_SIZE) ||
+        !mailbox_init(&sh->out, MAIL_SIZE) || !letters_init(&sh->letters)) {
         shard_destroy(sh);
         return -ENOMEM;
     }
@@ -46,6 +46,7 @@ void shard_destroy(struct shard *sh)
     roamers_destroy(&sh->roamers);
     pendings_destroy(&sh->pending);
     ways_destroy(&sh->ways);
+    owed_destroy(&sh->owed);
     mailbox_destroy(&sh->in);
     mailbox_destroy(&sh->out);
     letters_destroy(&sh->letters);

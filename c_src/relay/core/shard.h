@@ -13,6 +13,7 @@
 #include "front.h"
 #include "letters.h"
 #include "mailbox.h"
+#include "owed.h"
 #include "pending.h"
 #include "proxied.h"
 #include "ratelimit.h"
@@ -37,6 +38,7 @@ struct limits {
     struct shared_bucket *users; /* by the number of BUCKET; sessions_max + 1 of them */
     uint32_t users_max;
     struct stream_limits streams;
+    _Atomic uint32_t grants_epoch; /* grants of any other are void, at once */
 };
 
 struct shard_config {
@@ -46,6 +48,9 @@ struct shard_config {
     uint8_t nonce_key[STUN_NONCE_KEY_LEN];
     uint16_t channel_max;
     bool rfc3489;
+    uint32_t grants_epoch; /* as this worker was told it, with what follows */
+    uint8_t software_len;
+    char software[GRANT_SOFTWARE_MAX]; /* of answers within grants */
     struct limits *limits;
     struct shard *const *neighbours; /* every worker's, by index, this one's too */
 };
@@ -83,6 +88,7 @@ struct shard {
     struct roamers roamers;
     struct pendings pending;
     struct promise promise;
+    struct owed owed;
     struct {
         uint64_t next, told; /* notice.c: when Erlang may hear again; how many when it did last */
     } over_rate, closed_port;

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "bytes.h"
+#include "crypto.h"
 
 bool sessions_init(struct sessions *t, const struct ways *ways, uint32_t sessions_max,
                    uint32_t peers_max, uint64_t now)
@@ -13,6 +14,7 @@ bool sessions_init(struct sessions *t, const struct ways *ways, uint32_t session
     timers_init(&t->timers, now);
     return slab_init(&t->session_slab, sizeof(struct session), sessions_max) &&
            slab_init(&t->move_slab, sizeof(struct move), sessions_max) &&
+           slab_init(&t->grant_slab, sizeof(struct grant), sessions_max) &&
            slab_init(&t->permission_slab, sizeof(struct permission), peers_max) &&
            slab_init(&t->channel_slab, sizeof(struct channel), peers_max) &&
            table_init(&t->by_tuple, sessions_max) && table_init(&t->by_id, sessions_max) &&
@@ -24,6 +26,7 @@ void sessions_destroy(struct sessions *t)
 {
     slab_destroy(&t->session_slab);
     slab_destroy(&t->move_slab);
+    slab_destroy(&t->grant_slab);
     slab_destroy(&t->permission_slab);
     slab_destroy(&t->channel_slab);
     table_destroy(&t->by_tuple);
@@ -99,6 +102,7 @@ void session_kill(struct sessions *t, struct session *s, enum gone_reason reason
 
 void session_free(struct sessions *t, struct session *s)
 {
+    session_drop_grant(t, s);
     table_remove(&t->by_id, &s->by_id);
     flow_drop(t->ways, &s->flow);
     session_drop_move(t, s);
@@ -147,6 +151,23 @@ void session_drop_move(struct sessions *t, struct session *s)
     flow_drop(t->ways, &s->move->flow);
     slab_free(&t->move_slab, s->move);
     s->move = NULL;
+}
+
+void session_set_grant(struct sessions *t, struct session *s, const struct grant *g)
+{
+    if (!s->grant)
+        s->grant = slab_alloc(&t->grant_slab);
+    if (s->grant)
+        *s->grant = *g;
+}
+
+void session_drop_grant(struct sessions *t, struct session *s)
+{
+    if (!s->grant)
+        return;
+    crypto_zero(s->grant, sizeof(*s->grant));
+    slab_free(&t->grant_slab, s->grant);
+    s->grant = NULL;
 }
 
 void session_forget_family(struct sessions *t, struct session *s, uint8_t family)
@@ -253,6 +274,7 @@ struct permission *permission_set(struct sessions *t, struct session *s, const s
         table_insert(&t->permissions, &p->by_ip, h);
         list_init(&p->in_session);
         list_add_tail(&s->permissions, &p->in_session);
+        s->permission_count++;
     }
     timer_set(&t->timers, &p->timer, deadline);
     return p;
@@ -263,6 +285,7 @@ void permission_remove(struct sessions *t, struct permission *p)
     timer_clear(&t->timers, &p->timer);
     table_remove(&t->permissions, &p->by_ip);
     list_del(&p->in_session);
+    p->session->permission_count--;
     slab_free(&t->permission_slab, p);
 }
 
@@ -385,6 +408,7 @@ struct channel *channel_set(struct sessions *t, struct session *s, uint16_t numb
         table_insert(&t->channel_peers, &c->by_peer, by_peer);
         list_init(&c->in_session);
         list_add_tail(&s->channels, &c->in_session);
+        s->channel_count++;
     }
     timer_set(&t->timers, &c->timer, deadline);
     return c;
@@ -396,5 +420,6 @@ void channel_remove(struct sessions *t, struct channel *c)
     table_remove(&t->channel_numbers, &c->by_number);
     table_remove(&t->channel_peers, &c->by_peer);
     list_del(&c->in_session);
+    c->session->channel_count--;
     slab_free(&t->channel_slab, c);
 }

@@ -12,6 +12,7 @@
 
 #include "bucket.h"
 #include "bytes.h"
+#include "grant.h"
 #include "list.h"
 #include "policy.h"
 #include "slab.h"
@@ -67,6 +68,9 @@ struct session {
     struct list permissions;
     struct list in_gone; /* a socket of it is closed, and that not reported yet */
     struct move *move;   /* NULL: none is pending */
+    struct grant *grant; /* NULL: every request is Erlang's to answer */
+    uint64_t asked;      /* number of the request that Erlang was handed last (pending.h) */
+    uint32_t permission_count, channel_count; /* also those that are over and not swept yet */
     uint64_t dropped;
     uint64_t drops[SESSION_DROPS]; /* of these, by reason */
 };
@@ -93,7 +97,7 @@ struct channel {
 };
 
 struct sessions {
-    struct slab session_slab, move_slab, permission_slab, channel_slab;
+    struct slab session_slab, move_slab, grant_slab, permission_slab, channel_slab;
     struct table by_tuple, by_id, permissions, channel_numbers, channel_peers;
     struct timers timers;
     struct list gone;
@@ -159,6 +163,11 @@ void session_set_move(struct sessions *t, struct session *s, const struct flow *
 void session_commit_move(struct sessions *t, struct session *s);
 /* Harmless where none is pending. */
 void session_drop_move(struct sessions *t, struct session *s);
+
+/* Makes or replaces the grant. Without memory there is none. */
+void session_set_grant(struct sessions *t, struct session *s, const struct grant *g);
+/* Harmless where there is none. */
+void session_drop_grant(struct sessions *t, struct session *s);
 
 /* Permissions and channels of a family, gone with its relayed address. */
 void session_forget_family(struct sessions *t, struct session *s, uint8_t family);

@@ -4,6 +4,7 @@
 #include "command.h"
 
 #include "alloc.h"
+#include "granted.h"
 #include "listen.h"
 #include "peers.h"
 #include "post.h"
@@ -26,7 +27,7 @@ bool command_frame(struct shard *sh, const uint8_t *data, size_t len)
     struct ctl_frame f;
     if (ctl_decode(&f, data, len) != CTL_ERR_NONE)
         return true;  /* the control thread has decoded it before */
-    switch (f.code) { /* these two have no reply */
+    switch (f.code) { /* these have no reply */
     case CTL_ANSWER:
         if (f.u.answer.failed)
             request_failed(sh, f.u.answer.flow);
@@ -34,6 +35,12 @@ bool command_frame(struct shard *sh, const uint8_t *data, size_t len)
         return true;
     case CTL_ANSWER_IF:
         reply_promise(sh, f.ref, &f.u.answer_if);
+        return true;
+    case CTL_GRANT:
+        granted_give(sh, &f.u.grant);
+        return true;
+    case CTL_GRANTS: /* the control thread has replied */
+        granted_epoch(sh, &f.u.grants);
         return true;
     }
     if (!post_has_room(sh))

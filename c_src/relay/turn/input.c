@@ -5,7 +5,8 @@
  *   first byte 0-3         STUN, by class and method:
  *                            Binding request, indication      -> binding.c
  *                            Allocate, Refresh, CreatePermission, ChannelBind request
- *                                -> challenge.c, and what passes -> request.c -> Erlang
+ *                                -> challenge.c, and what passes -> granted.c, or else
+ *                                   request.c -> Erlang
  *                            Send indication                  -> forward.c
  *   anything else          dropped, counted
  *
@@ -19,6 +20,7 @@
 #include "challenge.h"
 #include "count.h"
 #include "forward.h"
+#include "granted.h"
 #include "move.h"
 #include "proxy.h"
 #include "request.h"
@@ -66,7 +68,7 @@ static void input_request(struct shard *sh, const struct listener *l, const stru
     case STUN_REFRESH:
     case STUN_CREATE_PERMISSION:
     case STUN_CHANNEL_BIND:
-        if (challenge_passed(sh, l, f, v))
+        if (challenge_passed(sh, l, f, v) && !granted_request(sh, l, f, v))
             request_forward(sh, l, f, v->data, v->len);
         return;
     default:

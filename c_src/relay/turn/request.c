@@ -12,12 +12,11 @@
 #include "notice.h"
 #include "post.h"
 
-/* The session this 5-tuple has, by a move perhaps; 0 without. */
-static uint64_t session_of(struct shard *sh, const struct flow *f)
+/* The session this 5-tuple has by a move; 0 without. */
+static uint64_t roamed_to(struct shard *sh, const struct flow *f)
 {
-    const struct session *s = session_find(&sh->sessions, f);
-    const struct roamer *roamed = s ? NULL : roamer_find(&sh->roamers, f);
-    return s ? s->id : roamed ? roamed->session : 0;
+    const struct roamer *roamed = roamer_find(&sh->roamers, f);
+    return roamed ? roamed->session : 0;
 }
 
 void request_forward(struct shard *sh, const struct listener *l, const struct flow *f,
@@ -27,7 +26,8 @@ void request_forward(struct shard *sh, const struct listener *l, const struct fl
         count(sh, CTR_request_too_long);
         return;
     }
-    uint64_t session = session_of(sh, f);
+    struct session *s = session_find(&sh->sessions, f);
+    uint64_t session = s ? s->id : roamed_to(sh, f);
     if (!session && !ratelimit_has(&sh->config.limits->failures, &f->client, sh->time.now)) {
         notice_over_rate(sh, f, true);
         return;
@@ -50,6 +50,8 @@ void request_forward(struct shard *sh, const struct listener *l, const struct fl
         count(sh, CTR_erlang_behind);
         return;
     }
+    if (s)
+        s->asked = pending_number(&sh->pending, p);
     count(sh, CTR_requests);
 }
 

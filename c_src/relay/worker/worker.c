@@ -8,6 +8,7 @@
 #include "alloc.h"
 #include "conn.h"
 #include "count.h"
+#include "granted.h"
 #include "inbox.h"
 #include "judge.h"
 #include "listen.h"
@@ -96,6 +97,21 @@ static void ring(struct worker *w)
     (void)ignored;
 }
 
+/* Answers within grants leave once Erlang has been told. */
+static void pay_owed(struct worker *w)
+{
+    struct shard *sh = &w->shard;
+    if (LIKELY(!sh->owed.count))
+        return;
+    if (granted_pay(sh, atomic_load(&w->told)))
+        conn_flush_all(sh);
+    if (!sh->owed.count)
+        return;
+    atomic_store(&w->owing, true); /* and then look again: it may have grown meanwhile */
+    if (granted_pay(sh, atomic_load(&w->told)))
+        conn_flush_all(sh);
+}
+
 void worker_turn(struct worker *w)
 {
     struct shard *sh = &w->shard;
@@ -110,6 +126,7 @@ void worker_turn(struct worker *w)
     publish(w, read_all);
     post_wake(sh);
     ring(w);
+    pay_owed(w);
 }
 
 /* ---------------------------------------------------------------------------------- the thread */

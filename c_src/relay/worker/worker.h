@@ -23,6 +23,8 @@ struct worker {
     struct shard shard;
     struct worker_config config;
     _Atomic bool starved;    /* work waits for room on the way out: wake when there is some */
+    _Atomic uint32_t told;   /* mailbox_consumed of the way out, when all of it was in the pipe */
+    _Atomic bool owing;      /* answers wait for `told`: wake when it has grown */
     _Atomic bool stopping;   /* set by the control thread, then a wake */
     _Atomic uint64_t turned; /* when it did last: at least once a second */
     _Atomic uint32_t connections_live;

@@ -1,0 +1,104 @@
+%% What the relay may answer without asking, and what it has answered so. A grant goes to it with a
+%% success of ours: requests of that session which sign and name themselves in the same way and would
+%% succeed need no process here until the epoch ends. What the relay did is kept in a table for the
+%% allocation's process, which takes it up when it needs to know, and sleeps on until then.
+-module(meerkat_grants).
+
+-export([epoch/1, withdraw/1, message/1]).
+-export([give/4]).
+-export([heard/2, take/2, forget/2]).
+
+-export_type([epoch/0, given/0, granted/0]).
+
+-type epoch() :: non_neg_integer().
+%% What the relay was given last for a session.
+-opaque given() :: none | {epoch(), Listener :: non_neg_integer(), Names :: <<_:256>>}.
+%% What it answered, as in ctl.def, and when it said so (milliseconds, monotonic).
+-type granted() :: {AtMs :: integer(), Fields :: map()}.
+
+%%% Epochs. Every grant is of one; whatever may change an answer ends it, and the next request of
+%%% each session comes here once more. The number is read before the settings are: a grant made by
+%%% old settings never bears a new number.
+
+-spec epoch(Name :: atom()) -> epoch().
+epoch(Name) ->
+    meerkat_store:get(Name, ?MODULE, epoch, 0).
+
+%% From when this returns no request is answered by what was decided before. A relay that cannot be
+%% told now is told as soon as it can; one that is being started begins with the new number.
+-spec withdraw(Name :: atom()) -> ok.
+withdraw(Name) ->
+    _ = meerkat_store:count(Name, ?MODULE, epoch),
+    Message = message(Name),
+    case meerkat_relay:call(Name, Message) of
+        {error, busy} -> meerkat_relay:tell(Name, Message);
+        _ -> ok
+    end.
+
+%% The epoch, as a relay is told it.
+-spec message(Name :: atom()) -> meerkat_ctl:message().
+message(Name) ->
+    #{software := Software} = meerkat_registry:settings(Name),
+    {grants, #{epoch => epoch(Name),
+               software => case Software of undefined -> <<>>; Text -> Text end}}.
+
+%%% Giving
+
+%% For a request of a session that is answered with success: the command that lets the relay answer
+%% the next one, unless it may already, or nobody may.
+-spec give(Name :: atom(), Session :: non_neg_integer(), meerkat_request:job(), given()) ->
+    {meerkat_ctl:message(), given()} | none.
+%% It comes from where the client may be next, not from where it is.
+give(_Name, _Session, #{request := #{move := _}}, _Given) ->
+    none;
+give(Name, Session, #{grant := Grant, epoch := Epoch, place := #{listener := Listener},
+                      request := #{realm := Owner}}, Given) ->
+    #{names := Names} = Granted = Grant(),
+    case {Epoch, Listener, Names} of
+        Given -> none;
+        New -> {grant(Session, New, Granted, limits(Name, Owner)), New}
+    end;
+give(_Name, _Session, _Job, _Given) ->
+    none.
+
+limits(Name, Owner) ->
+    #{limits := Limits} = meerkat_settings:tenant(Owner, meerkat_registry:settings(Name)),
+    Limits.
+
+grant(Session, {Epoch, Listener, _Names}, Granted,
+      #{default_lifetime := Default, max_lifetime := Max, max_peers := Peers}) ->
+    {grant, Granted#{session => Session, epoch => Epoch, listener => Listener,
+                     default_s => Default, max_s => Max, max_peers => Peers}}.
+
+%%% What was answered
+
+%% A GRANTED frame, by whoever reads the pipe. Frames of one session are kept in their order.
+-spec heard(Name :: atom(), Frame :: binary()) -> ok.
+heard(Name, <<_:64, Session:64, Method, Us:32, Due, _/binary>> = Frame) ->
+    ok = meerkat_answers:count(meerkat_registry:answers(Name), method(Method), success, Us),
+    Row = {Session, meerkat_clock:now_ms(), binary:copy(Frame)},
+    true = ets:insert(meerkat_registry:table(Name, granted), Row),
+    %% Whoever ends forgets after it has left: one of us two sees the other.
+    case meerkat_alloc_table:pid(Name, Session) of
+        none -> forget(Name, Session);
+        Pid when Due =:= 1 -> Pid ! granted, ok;
+        _ -> ok
+    end.
+
+method(4) -> refresh;
+method(8) -> create_permission;
+method(9) -> channel_bind.
+
+%% All that came since the last time, oldest first; it is the caller's from now on.
+-spec take(Name :: atom(), Session :: non_neg_integer()) -> [granted()].
+take(Name, Session) ->
+    [begin
+         {ok, 0, {granted, Fields}} = meerkat_ctl:decode(Frame),
+         {AtMs, Fields}
+     end || {_, AtMs, Frame} <- ets:take(meerkat_registry:table(Name, granted), Session)].
+
+%% The allocation is over.
+-spec forget(Name :: atom(), Session :: non_neg_integer()) -> ok.
+forget(Name, Session) ->
+    true = ets:delete(meerkat_registry:table(Name, granted), Session),
+    ok.
