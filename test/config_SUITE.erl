@@ -193,6 +193,7 @@ in_file(listen_ip) -> "( \"127.0.0.1\", \"::1\" )";
 in_file(listen_port) -> "3479";
 in_file(extra_listeners) -> "( { port = 1; }, { port = 2; ip = \"::1\"; realm = \"r\"; } )";
 in_file(udp_enabled) -> "false";
+in_file(grants) -> "false";
 in_file(tcp_enabled) -> "false";
 in_file(tls_self_signed) -> "true";
 in_file(tls_port) -> "443";
