@@ -1,6 +1,6 @@
 %% How many allocations there are: by user, by source address, in all; and whether there may be
 %% one more. An allocation's process takes a place before the relay is asked for anything, and
-%% gives it back when the allocation is gone; one that dies without is found out by a monitor.
+%% gives it back when the allocation is gone; the place of one that died is freed by a monitor.
 %%
 %% The rows are in a table of meerkat_registry's, so none is lost with this process. It writes
 %% them alone; counts are made from the places, and anew when it starts.
