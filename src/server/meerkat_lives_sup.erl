@@ -1,5 +1,5 @@
 %% Starts a server of the application again that has given up on its relay: without its allocations,
-%% which may have been the reason, and three times within ten minutes at most. Each server is
+%% which may have been the reason, and twice within ten minutes at most. Each server is
 %% counted by itself.
 -module(meerkat_lives_sup).
 -behaviour(supervisor).
