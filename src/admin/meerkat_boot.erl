@@ -20,7 +20,7 @@ start() ->
     try
         io:put_chars(banner(meerkat_credentials:make(?SERVER, ?USER, #{ttl => ?TTL})))
     catch
-        %% Nobody reads stdout: a server serves all the same.
+        %% A server serves also when nobody reads its stdout.
         error:terminated -> ok
     end.
 
@@ -31,7 +31,7 @@ serve() ->
     serve(#{}, ?BAD_CONFIGURATION).
 
 serve(Options, IfBad) ->
-    %% Not permanent: watch/0 has better words for its end.
+    %% Not permanent: watch/0 says more clearly why it has ended.
     {ok, _} = application:ensure_all_started(meerkat),
     ok = meerkat_env:speak_utf8(),
     case meerkat_config:load(Options) of

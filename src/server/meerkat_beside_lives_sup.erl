@@ -1,5 +1,5 @@
-%% The lives of meerkat_beside_sup. It comes back when it was killed, and with the tables it stands
-%% on; when it is killed again and again this ends in order, and what relays goes on without it.
+%% Starts meerkat_beside_sup again when it was killed, or when the server's tables are made anew.
+%% When it is killed again and again this ends normally, and the relay goes on without it.
 -module(meerkat_beside_lives_sup).
 -behaviour(supervisor).
 

@@ -1,5 +1,5 @@
 %% The last hour of a server in samples, for the status page: what it held and moved, every ten
-%% seconds, in a queue that does not grow. Whoever wants more keeps the metrics.
+%% seconds, in a queue that does not grow. For a longer time there are the metrics.
 -module(meerkat_history).
 -behaviour(gen_server).
 

@@ -1,6 +1,6 @@
-%% Sees to it that what is kept of a server for its next life (meerkat_registry:keep/3), secrets
-%% among it, is forgotten with the supervisor that would start it: from then on nobody can. A
-%% process for each child specification, asleep until then.
+%% Deletes what is kept of a server for its next start (meerkat_registry:keep/3), secrets among it,
+%% once the supervisor that would start it has ended. A process for each child specification, asleep
+%% until then.
 -module(meerkat_keeper).
 
 -export([watch/2]).

@@ -1,6 +1,6 @@
-%% The lives of one server under the application: one that has given up on its relay is started once
-%% more without its allocations, which may have been the reason, and once more; then it is over, and
-%% no other server's lives are counted with its.
+%% Starts a server of the application again that has given up on its relay: without its allocations,
+%% which may have been the reason, and twice within ten minutes at most. Each server is
+%% counted by itself.
 -module(meerkat_lives_sup).
 -behaviour(supervisor).
 

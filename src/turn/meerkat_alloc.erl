@@ -86,7 +86,7 @@ whole(Pid, Wire, Caller) ->
 callback_mode() ->
     state_functions.
 
-%% Without a place nothing is made, and there is nothing to watch over.
+%% Without a place no allocation is made, so there is nothing to monitor.
 -spec init(tuple()) -> {ok, awaiting, #data{}, [gen_statem:action()]} | ignore.
 init({Name, Session, Plan, Job}) ->
     case meerkat_quota:take(Name, Session, Plan) of
@@ -112,7 +112,7 @@ start(Name, Session, #{bucket := Bucket, mobile := Mobile, realm := Realm, user 
     Data = #data{name = Name, session = Session, keys = Keys, wire = Wire, core = Core,
                  job = maps:remove(proof, Job), proof = maps:get(proof, Job, none),
                  started = meerkat_clock:now_ms()},
-    %% The effects run once the supervisor has its answer: a busy port may take a while.
+    %% The effects run after the supervisor has its answer: writing to a busy port may take a while.
     {ok, awaiting, Data, [{next_event, internal, {effects, Rate ++ Effects}}]}.
 
 -spec awaiting(gen_statem:event_type(), term(), #data{}) -> gen_statem:event_handler_result(atom()).
@@ -122,7 +122,7 @@ awaiting(info, {request, _}, _Data) ->
     {keep_state_and_data, postpone};
 awaiting({call, _}, disconnect, _Data) ->
     {keep_state_and_data, postpone};
-%% The client may know already what the reply will tell us in a moment.
+%% The relay may have sent the answer, and the client have it, before its reply is here.
 awaiting({call, _}, info, #data{promised = {_, _}}) ->
     {keep_state_and_data, postpone};
 awaiting(state_timeout, silent, #data{wire = Wire} = Data) ->
@@ -198,7 +198,7 @@ common(State, info, {replay, Wire, Caller}, Data) ->
         #data{over = true} -> run(State, [], Data1);
         #data{} -> step(State, relay_up, Data1#data{wire = Wire})
     end;
-%% Whoever else could tell whose it is cannot now.
+%% The authenticator cannot be asked now, so the key of the allocation decides.
 common(_State, info, {unproven, Unproven}, #data{core = Core, proof = Proof}) ->
     #{user := User} = meerkat_alloc_core:details(Core, meerkat_clock:now_ms()),
     ok = meerkat_request:judged(Unproven, User, Proof),
@@ -373,7 +373,7 @@ send_back_all() ->
         ok
     end.
 
-%% Only after a crash is anything left to do here.
+%% Only after a crash there is something left to do here.
 -spec terminate(term(), atom(), #data{}) -> ok.
 terminate(_Reason, _State, #data{over = true}) ->
     ok;

@@ -41,11 +41,11 @@
     | disconnect
     %% A reply did not come in time.
     | relay_silent
-    %% The relay is no more. What it was asked it will not answer; what it knew is known here.
+    %% The relay has died. It will not answer what it was asked; what it knew is known here.
     | relay_down
-    %% Another is there, with its addresses, listeners and policy, and nothing of ours.
+    %% Another relay is up, with addresses, listeners and peer rules, but without this allocation.
     | relay_up
-    %% All that are made again there have their addresses.
+    %% All allocations that are replayed have their addresses there.
     | relay_whole
     %% The time of `later` is over.
     | again.
@@ -546,13 +546,13 @@ relayed_from(Family, #alloc{held = Held, relayed = Relayed}) ->
 
 recreated(ok, _Until, _Now, Alloc) ->
     {Alloc#alloc{awaiting = whole}, [{replayed, there}]};
-%% Nothing else can be had a moment later.
+%% Only a port may become free a moment later.
 recreated(no_ports, Until, Now, Alloc) when Now < Until ->
     {Alloc, [{later, ?AGAIN_MS}]};
 recreated(Status, _Until, _Now, Alloc) ->
     stop(none, [{replayed, lost}], {not_replayed, Status}, Alloc#alloc{awaiting = none}).
 
-%% What has ended since its address was asked for is not given to the relay any more.
+%% What has ended since the address was asked for is left out.
 whole(Now, #alloc{session = Session, held = Held, mobility = Mobility} = Alloc) ->
     Next = meerkat_alloc_mobility:next(Mobility),
     Tell = meerkat_alloc_held:commands(Session, Now, Held)

@@ -95,7 +95,7 @@ bury(Name, Session) ->
     true = ets:match_delete(meerkat_registry:table(Name, tuples), {'_', Session, '_'}),
     ok.
 
-%% A process that was killed leaves its rows behind: they end here, if nobody was sooner.
+%% Who has the key. The rows of a process that was killed are deleted here.
 -spec find(Name :: atom(), key()) -> {session(), pid()} | none.
 find(Name, Key) ->
     case ets:lookup(meerkat_registry:table(Name, tuples), Key) of

@@ -104,7 +104,7 @@ end_in_order() ->
     ok = said(erlang:monotonic_time(millisecond) + ?LAST_WORDS_MS),
     halt(0, [{flush, false}]).
 
-%% It is no accident then that the servers end.
+%% The end of the servers is not reported as a fault then.
 -spec is_node_ending() -> boolean().
 is_node_ending() ->
     persistent_term:get({?MODULE, ending}, false) orelse element(1, init:get_status()) =:= stopping.
@@ -138,7 +138,7 @@ end_node_now(Name) ->
 is_draining(Name) ->
     meerkat_store:get(Name, ?MODULE, drain) =/= none.
 
-%% What becomes of an Allocate that could be one more allocation.
+%% Whether an Allocate may begin an allocation, or is sent elsewhere or refused.
 -spec verdict(Name :: atom(), meerkat_alloc_core:place()) ->
     go_on | {answer, meerkat_alloc_core:response()}.
 verdict(Name, Place) ->

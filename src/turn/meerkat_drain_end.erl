@@ -20,7 +20,7 @@ start(Name, Ms, Then) ->
         watch(Name, Then)
     end).
 
-%% It will not happen any more.
+%% Calls it off.
 -spec stop(pid()) -> ok.
 stop(Pid) ->
     Monitor = erlang:monitor(process, Pid),

@@ -8,7 +8,7 @@
 %%   [meerkat, authentication, failure]  count                     client, code
 %%
 %% Metadata has `server` in each. Durations are in native units of time. Handlers run in the process
-%% the event is of: one that fails is logged and harms nothing, one that dawdles holds it up.
+%% the event is of: one that fails is logged and harms nothing, one that is slow delays it.
 -module(meerkat_events).
 
 -include_lib("kernel/include/logger.hrl").

@@ -1,6 +1,6 @@
 %% How many allocations there are: by user, by source address, in all; and whether there may be
 %% one more. An allocation's process takes a place before the relay is asked for anything, and
-%% gives it back when the allocation is gone; one that dies without is found out by a monitor.
+%% gives it back when the allocation is gone; the place of one that died is freed by a monitor.
 %% A port that the relay holds for a reservation token has a place too: the allocation that asks for
 %% it (EVEN-PORT) takes two, and the token has the second until it is redeemed or over.
 %%

@@ -37,7 +37,7 @@ call(Name, Message) ->
         none -> {error, dead};
         Owner -> ask(Name, Owner, Message)
     catch
-        %% There are no tables.
+        %% There is no server of that name, so there are no tables.
         error:badarg -> {error, stopped}
     end.
 

@@ -55,7 +55,7 @@ init(Name) ->
         {error, Sentence} -> down(Name, Sentence)
     end.
 
-%% Here for everybody from now on. A reload that came before found nobody to tell.
+%% From here on others find this process. A reload that came earlier could not tell it.
 up(Name, Settings, #{port := Port, os_pid := OsPid, wire := Wire, early := Early, begun := Begun,
                      ref := Ref, retired := Retired}) ->
     ok = meerkat_roles:take(Name, replaying),
@@ -115,7 +115,7 @@ handle_info(ask, #state{hung = [_ | _]} = State) ->
 handle_info(ask, #state{silent = ?SILENT} = State) ->
     {noreply, kill("it has not answered for ~b s", [?SILENT * ?ASK_MS div 1000], State)};
 handle_info(ask, #state{port = Port, silent = Silent} = State) ->
-    %% It need not be read: a pipe that stays full is no answer either.
+    %% Whether it can be written does not matter: a relay that does not read does not answer either.
     _ = meerkat_wire:send_at_once(Port, meerkat_ctl:encode(0, {stats, #{}})),
     _ = ask_later(),
     {noreply, State#state{silent = Silent + 1}};

@@ -121,7 +121,7 @@ agree({Theirs, _}, {Ours, _}, Program) ->
 
 configure(Name, State0, #{relays := Relays, retired := Retired} = Settings) ->
     State1 = told(State0, meerkat_relay_setup:config(Settings), "the relay does not start"),
-    %% One that was there once is waited for: the next relay is none the worse for its absence.
+    %% An address that was there before may come back: a relay that starts without it is no failure.
     Served = map_size(meerkat_listening:bound(Name)) > 0,
     Wanted = [case Served of true -> R#{awaited => true}; false -> R end || R <- Relays],
     State2 = lists:foldl(fun relay_address/2, State1, Wanted),

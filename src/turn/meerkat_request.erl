@@ -206,7 +206,7 @@ take(Name, Asker0, #{packet := Packet, listener := Listener} = Fields, Message) 
             refuse(Name, Asker, Fields, Message, Code, Why)
     end.
 
-%% Nobody knows them, or they ask in a way that nobody may.
+%% The user is unknown, or the request is not one that can be authenticated.
 refuse(Name, Asker, #{client := {Ip, _} = Client, listener := Listener}, Message, Code, Why) ->
     #{failures := Failures, refusals := Refusals, realms := #{Listener := Realm}} = Settings =
         meerkat_registry:settings(Name),

@@ -1,5 +1,5 @@
-%% Reservation tokens (RFC 8656 7.2): who may redeem one, and for a port of which family. How long,
-%% the relay knows.
+%% Reservation tokens (RFC 8656 7.2): who may redeem one, and for a port of which family. The relay
+%% ends them when their time is over.
 -module(meerkat_reservations).
 
 -export([hold/4, release/2, holder/2]).

@@ -14,7 +14,7 @@
 -spec revoke(Name :: atom(), User :: binary(), TtlS :: pos_integer()) -> ok | {error, full}.
 revoke(Name, User, TtlS) ->
     Now = meerkat_clock:wall_s(),
-    %% Not before credentials of then are no good by any leeway.
+    %% Kept for as long as a leeway could let in credentials that ended then.
     {Over, Live} = lists:partition(fun({_, Until}) -> Until + ?LEEWAY_MAX < Now end,
                                    meerkat_store:all(Name, ?MODULE)),
     ok = lists:foreach(fun({Other, _}) -> meerkat_store:delete(Name, ?MODULE, Other) end,

@@ -1,7 +1,7 @@
 %% Meerkat as a component of XMPP servers (XEP-0114): tells users of its services with fresh
 %% credentials (XEP-0215), and administrators how it is (XEP-0050). This process keeps a connection
 %% to each server of xmpp_host (meerkat_xmpp_conn), has stanzas judged (meerkat_xmpp_core), and does
-%% what comes of it. Nothing that relays waits for it: it is told of changes, and looks for itself.
+%% what comes of it. Nothing that relays waits for it: it is only told that something has changed.
 -module(meerkat_xmpp).
 -behaviour(gen_server).
 
@@ -50,7 +50,7 @@ changed(Name) ->
         Pid -> gen_server:cast(Pid, changed)
     end.
 
-%% Whether each connection is up, and what was met with since the start; none where no component
+%% Whether each connection is up, and what was counted since the start; none where no component
 %% is configured.
 -spec info(Name :: atom()) ->
     #{connections := #{binary() => connecting | up}, watchers := non_neg_integer(),
@@ -170,7 +170,7 @@ handle_cast({down, Pid}, #state{conns = Conns} = State) ->
             {noreply, State}
     end.
 
-%% Who watched by way of it has to say so again.
+%% Those who watched by this connection have to ask again.
 forgotten(Pid, #state{watchers = Watchers} = State) ->
     State#state{watchers = meerkat_xmpp_watchers:lost(Pid, Watchers)}.
 

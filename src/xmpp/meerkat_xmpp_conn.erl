@@ -22,7 +22,7 @@
 -define(BACKOFF_MAX_MS, 60000).
 %% One that lasted so long ends the series of those before it.
 -define(STEADY_MS, 10000).
-%% Someone else has our name: two that evict each other help nobody.
+%% Another component has our name. We wait long, or the two would evict each other all the time.
 -define(CONFLICT_MS, 300000).
 
 -record(data, {

@@ -1,6 +1,6 @@
 %% What a component does about a stanza: the stanza, what there is to tell and the book of watchers
 %% in; the book and actions out. Pure: who sends, counts and runs commands is meerkat_xmpp. It tells
-%% nobody anything whose domain is not allowed, and answers no answer.
+%% nobody anything whose domain is not allowed, and does not reply to results and errors.
 -module(meerkat_xmpp_core).
 
 -export([handle/4, hostile/2, push/3]).
@@ -93,7 +93,7 @@ is_admin(#{bare := Bare}, #{admins := Admins}) ->
 %%% IQ
 
 iq(<<"error">>, _Iq, #{full := Full}, _To, _Env, Watchers) ->
-    %% Nobody is there for what we pushed.
+    %% The client that we pushed to is gone.
     {[], meerkat_xmpp_watchers:gone(Full, Watchers)};
 iq(Type, Iq, From, To, Env, Watchers) when Type =:= <<"get">>; Type =:= <<"set">> ->
     #{too_many := TooMany} = Env,
@@ -222,7 +222,7 @@ presence(Type, #{full := Full}, _To, _Via, _Env, Watchers)
   when Type =:= <<"unavailable">>; Type =:= <<"error">> ->
     {[], meerkat_xmpp_watchers:gone(Full, Watchers)};
 presence(<<"subscribe">>, #{bare := Bare}, #{domain := As}, _Via, _Env, Watchers) ->
-    %% We are nobody's contact.
+    %% We are in nobody's roster: a subscription is refused.
     {[{send, meerkat_xmpp_xml:el(<<"presence">>, [{<<"from">>, As}, {<<"to">>, Bare},
                                                   {<<"type">>, <<"unsubscribed">>}])}], Watchers};
 presence(_Type, _From, _To, _Via, _Env, Watchers) ->

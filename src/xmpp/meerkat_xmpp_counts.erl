@@ -1,4 +1,4 @@
-%% What a component has met with, counted by kind: an array that its processes add to and anybody
+%% What happened to a component, counted by kind: an array that its processes add to and anybody
 %% reads. The table is what metrics and documentation go by.
 -module(meerkat_xmpp_counts).
 

@@ -1,5 +1,5 @@
-%% What makes one server a component of an XMPP server (XEP-0114), where xmpp_host is set. Stands
-%% beside what relays, so neither's death is the other's. When it cannot be kept alive the server
+%% What makes one server a component of an XMPP server (XEP-0114), where xmpp_host is set. The relay
+%% goes on if it dies, and it goes on if the relay dies. When it cannot be kept alive the server
 %% goes on without it.
 -module(meerkat_xmpp_sup).
 -behaviour(supervisor).

@@ -71,7 +71,7 @@ gone(Jid, #watchers{present = Present} = Book) ->
     {_, Rest} = taken(Jid, Book),
     changed(maps:get(Jid, Present, none), none, Rest#watchers{present = maps:remove(Jid, Present)}).
 
-%% A connection has ended: nobody will tell us of those who leave.
+%% A connection has ended: we will not hear when those who watched by it leave.
 -spec lost(Via :: term(), watchers()) -> watchers().
 lost(Via, #watchers{present = Present} = Book) ->
     Left = Book#watchers{present = maps:filter(fun(_, #{via := By}) -> By =/= Via end, Present)},
