@@ -255,8 +255,8 @@ as_a_command(Config) ->
     end).
 
 json_stands_alone(Config) ->
-    doc("OTP has a notice for each handshake that fails; with --json there is one line and no other, "
-        "on either output"),
+    doc("OTP has a notice for each handshake that fails; with --json there is one line and no "
+        "other, on either output"),
     Pem = certificate(Config),
     {ok, _} = application:ensure_all_started(ssl),
     {ok, Listener} = ssl:listen(0, [{ip, {127, 0, 0, 1}}, {certfile, Pem ++ ".crt"},

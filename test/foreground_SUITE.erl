@@ -94,8 +94,9 @@ hung_relay_ends_with_a_killed_node(Config) ->
     {0, Said} = run(Config, ["doctor"]),
     {match, [Pid]} = re:run(Said, "relay program is process ([0-9]+)",
                             [{capture, all_but_first, list}]),
+    Node = parent(parent(Pid)),     % erl_child_setup is between them
     "" = os:cmd("kill -STOP " ++ Pid),
-    ok = signal(Server, "KILL"),
+    "" = os:cmd("kill -KILL " ++ Node),
     receive {Server, {exit_status, Status}} -> ?assertEqual(137, Status) end,
     Port = port(line("TURN", Block)),
     turn_kit:eventually(fun() ->
@@ -104,6 +105,12 @@ hung_relay_ends_with_a_killed_node(Config) ->
             {error, eaddrinuse} -> false
         end
     end).
+
+parent(Pid) ->
+    {ok, Stat} = file:read_file("/proc/" ++ Pid ++ "/stat"),
+    [_, Behind] = string:split(Stat, ") "),
+    [_State, Parent | _] = string:lexemes(Behind, " "),
+    binary_to_list(Parent).
 
 %% No clock of its own at boot, a VM resumed, chronyc makestep: from then on the new time counts,
 %% for what it is shown and for what it makes.

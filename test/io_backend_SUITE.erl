@@ -9,7 +9,8 @@
 -export([allowed/1, forced_epoll/1, refused_by_a_profile/1, refused_by_an_old_kernel/1,
          refused_for_want_of_memory/1, a_ring_for_one_worker_only/1, demanded_and_refused/1,
          demanded_and_allowed/1,
-         probe_tells/1, buffers_cut/1, buffers_granted/1, a_full_receive_buffer_is_counted/1]).
+         probe_tells/1, buffers_cut/1, buffers_granted/1, a_full_receive_buffer_is_counted/1,
+         what_is_not_sent_is_not_relayed/1, what_is_too_long_for_its_header/1]).
 
 -import(turn_kit, [doc/1, allocated/1, channel/3, bind/3, success/1, data/1, permit/2, peer/0,
                    peer_next/1, peer_send/3, send_to/3, stop_server/1]).
@@ -18,7 +19,8 @@ all() ->
     [allowed, forced_epoll, refused_by_a_profile, refused_by_an_old_kernel,
      refused_for_want_of_memory, a_ring_for_one_worker_only, demanded_and_refused,
      demanded_and_allowed, probe_tells,
-     buffers_cut, buffers_granted, a_full_receive_buffer_is_counted].
+     buffers_cut, buffers_granted, a_full_receive_buffer_is_counted,
+     what_is_not_sent_is_not_relayed, what_is_too_long_for_its_header].
 
 suite() -> [{timetrap, {seconds, 60}}].
 
@@ -126,6 +128,44 @@ a_full_receive_buffer_is_counted(_Config) ->
          stopped(Server, fun() -> [Send() || _ <- lists:seq(1, 100)] end),
          %% The kernel tells with the next datagram that there is room for.
          counted_some(Server, receive_queue_full, Send)
+     end) || Backend <- [io_uring, epoll]].
+
+what_is_not_sent_is_not_relayed(_Config) ->
+    doc("what the kernel refuses to send, alone and in a run, counts as dropped by the server and "
+        "by its allocation, and not as relayed, on both backends"),
+    [turn_kit:with_server(#{io_backend => Backend}, fun(#{name := Name} = Server) ->
+         Client = allocated(Server),
+         Nowhere = {{11, 0, 0, 9}, 9},      % from a loopback address
+         Peer = peer(),
+         success(permit(Client, [Nowhere, Peer])),
+         Sent = turn_kit:counter(Server, peer_sent_packets),
+         turn_kit:counted(Server, send_failed, 20, fun() ->
+             [send_to(Client, Nowhere, <<0:800>>) || _ <- lists:seq(1, 20)]
+         end),
+         send_to(Client, Peer, <<"this is">>),
+         {_, <<"this is">>} = peer_next(Peer),
+         ?assertEqual(Sent + 1, turn_kit:counter(Server, peer_sent_packets)),
+         [#{session := Session}] = meerkat:allocations(Name),
+         ?assertMatch({ok, #{client_packets := 1, client_bytes := 7, dropped := 20,
+                             drops := #{send_failed := 20}}}, meerkat:allocation(Name, Session))
+     end) || Backend <- [io_uring, epoll]].
+
+what_is_too_long_for_its_header(_Config) ->
+    doc("a peer's datagram that no Data indication or ChannelData can hold is dropped whole, and "
+        "the next one relayed, on both backends"),
+    [turn_kit:with_server(#{io_backend => Backend}, fun(#{name := Name} = Server) ->
+         Client = #{relayed := Relayed} = allocated(Server),
+         [Bound, Permitted] = [peer(), peer()],
+         success(bind(Client, 16#4001, Bound)),
+         success(permit(Client, [Permitted])),
+         [turn_kit:counted(Server, truncated, fun() ->
+              peer_send(Peer, Relayed, <<0:(8 * Size)>>)
+          end) || {Peer, Size} <- [{Bound, 65504}, {Permitted, 65485}, {Permitted, 65507}]],
+         peer_send(Permitted, Relayed, <<"next">>),
+         {_, <<"next">>} = data(Client),
+         [#{session := Session}] = meerkat:allocations(Name),
+         ?assertMatch({ok, #{peer_packets := 1, peer_bytes := 4, drops := #{truncated := 3}}},
+                      meerkat:allocation(Name, Session))
      end) || Backend <- [io_uring, epoll]].
 
 %% Runs Fun while the relay program stands still.

@@ -422,8 +422,8 @@ s15_multihomed_v6(Config) ->
 
 -spec link_local_clients(turn_kit:config()) -> _.
 link_local_clients(Config) ->
-    doc("a client by link-local addresses gets what its peers send, as data and by channel, of both "
-        "families: the interface is learnt from what it sends"),
+    doc("a client by link-local addresses gets what its peers send, as data and by channel, of "
+        "both families: the interface is learnt from what it sends"),
     [begin
          Client = relayed(challenged(open(server(Config), #{netns => netns("routed", "client"),
                                                             device => <<"c">>, ip => ?LINK_LOCAL,

@@ -39,9 +39,9 @@ static void print_clock(FILE *out)
 }
 
 /*
- * The end of the node is read from the pipe, by a program that reads. One that hangs would live on and
- * keep the ports from the next. What started us is erl_child_setup, which has one thread and ends
- * with the node: the kernel goes by the thread that forked, so it must not be one of many.
+ * The end of the node is read from the pipe, by a program that reads. One that hangs would live on
+ * and keep the ports from the next. What started us is erl_child_setup, which has one thread and
+ * ends with the node: the kernel goes by the thread that forked, so it must not be one of many.
  */
 static void die_with_the_node(void)
 {

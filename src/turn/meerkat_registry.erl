@@ -68,7 +68,8 @@ drop(Name, Spec) ->
 %% The settings of a running server; badarg if there is none of that name.
 -spec settings(Name :: atom()) -> meerkat_settings:settings().
 settings(Name) ->
-    maps:get(settings, here(Name)).
+    #{owner := _} = here(Name),
+    maps:get(settings, persistent_term:get({?MODULE, Name})).
 
 %% Other settings, seen by everybody from the next look on.
 -spec replace(Name :: atom(), meerkat_settings:settings()) -> ok.
@@ -123,13 +124,11 @@ init(Name) ->
     case is_running(Name) of
         true -> {stop, {shutdown, "a server of this name is running"}};
         false ->
-            #{settings := Settings} = persistent_term:get({?MODULE, Name}),
             Options = [public, {read_concurrency, true}, {write_concurrency, true}],
             Store = ets:new(meerkat_store, Options),
             true = ets:insert(Store, meerkat_store:lasting(Name)),
             persistent_term:put({meerkat, Name},
-                                #{settings => Settings,
-                                  owner => self(),
+                                #{owner => self(),
                                   ancestors => get('$ancestors'),
                                   sessions => ets:new(meerkat_sessions, Options),
                                   tuples => ets:new(meerkat_tuples, Options),
@@ -144,8 +143,9 @@ init(Name) ->
 -spec handle_call(term(), gen_server:from(), atom()) -> {reply, ok, atom()}.
 handle_call({settings, Settings}, _From, Name) ->
     Kept = persistent_term:get({?MODULE, Name}),
+    %% One term for the running server and the next: each that is replaced has all processes looked
+    %% through for the one before.
     ok = persistent_term:put({?MODULE, Name}, Kept#{settings := Settings()}),
-    ok = persistent_term:put({meerkat, Name}, (here(Name))#{settings := Settings()}),
     {reply, ok, Name};
 handle_call(_Request, _From, Name) ->
     {reply, ok, Name}.

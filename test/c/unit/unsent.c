@@ -119,6 +119,25 @@ static void an_answer(void)
     kit_stop(&k);
 }
 
+static void nobody_to_answer(void)
+{
+    test_begin("a client's datagram from port 0 is dropped, and nothing is tried to be sent there");
+    uint8_t buf[64], txid[STUN_TXID_LEN] = {1};
+    struct stun_builder b;
+    start();
+    stun_build_start(&b, buf, sizeof(buf), STUN_REQUEST, STUN_BINDING, txid);
+    size_t len = stun_build_end(&b);
+    k.client.port = 0;
+    for (unsigned i = 1; i <= 16; i++) {
+        kit_from_client(&k, buf, len);
+        CHECK_EQ(kit_count(&k, CTR_source_port_zero), i);
+    }
+    struct fake_sent out;
+    CHECK(!fake_io_take(k.io, &out));
+    CHECK_EQ(kit_count(&k, CTR_bindings), 0);
+    kit_stop(&k);
+}
+
 static void trouble(void)
 {
     test_begin("a failed receive is no failed send, nor are buffers that ran out");
@@ -139,6 +158,7 @@ int main(void)
     to_a_peer();
     to_a_client();
     an_answer();
+    nobody_to_answer();
     trouble();
     return test_end("unsent");
 }
