@@ -12,7 +12,8 @@
          x93_channel_first/1, x94_slow_reader/1, x94_answers_unread/1]).
 -export([end_of_connection_ends_allocation/1, last_answer_before_the_end/1, many_workers/1,
          other_families/1, mobility/1, listener_goes/1]).
--export([x90_slow_beginnings/1, x90_slow_headers/1, x90_silence/1, x90_too_many/1, x97_half_handshakes/1]).
+-export([x90_slow_beginnings/1, x90_slow_headers/1, x90_silence/1, x90_too_many/1,
+         x97_half_handshakes/1]).
 -export([relay_dies/1, udp_is_as_before/1]).
 
 -import(turn_kit, [doc/1, open/2, send/2, challenged/1, request/2, signed/3, call/3,
