@@ -147,7 +147,7 @@ ours(Config) ->
 
 -spec browsers_of_our_name(turn_kit:config()) -> _.
 browsers_of_our_name(Config) ->
-    doc("who offers protocols (ALPN), and none of ours, is a browser: one name for TURN and the web"),
+    doc("who offers protocols (ALPN), none of ours, is a browser: one name for TURN and the web"),
     {Listen, Address} = web(),
     passing(Config, [{any, Address}], fun(Server) ->
         [begin
@@ -175,7 +175,7 @@ named_ours(Config) ->
 
 -spec untouched_in_any_pieces(turn_kit:config()) -> _.
 untouched_in_any_pieces(Config) ->
-    doc("a hello is read to its end in any pieces before anything is judged, and passed as it came"),
+    doc("a hello is read to its end, in any pieces, before it is judged, and passed as it came"),
     {Listen, Address} = web(),
     passing(Config, [{any, Address}], fun(Server) ->
         Hello = hello("www.example.org"),
@@ -457,8 +457,8 @@ x93_http_is_answered(Config) ->
         #{tcp_listeners := [{_, Tcp} | _]} = meerkat:info(Name),
         {_, Tls} = address(Server),
         [counted(Server, connections_http, fun() ->
-             Said = os:cmd(io_lib:format("curl -sSik --no-alpn --max-time 30 ~ts~ts://127.0.0.1:~b/",
-                                         [More, Scheme, Port])),
+             Said = os:cmd(io_lib:format("curl -sSik --no-alpn --max-time 30 "
+                                         "~ts~ts://127.0.0.1:~b/", [More, Scheme, Port])),
              ?assertMatch({_, "HTTP/1.1 400 " ++ _}, {Said, Said}),
              ?assertNotEqual({Said, nomatch}, {Said, string:find(Said, "speaks STUN and TURN")})
          end) || {Scheme, Port} <- [{"http", Tcp}, {"https", Tcp}, {"http", Tls}, {"https", Tls}],

@@ -13,8 +13,8 @@
 -export([udp_announced/1, udp_many/1, udp_refused/1, udp_proxy_restarts/1, udp_relay_dies/1,
          udp_listener_goes/1, udp_moves/1]).
 
--import(turn_kit, [doc/1, open/2, challenged/1, allocated/3, allocate/1, bind/3, channel/3, permit/2,
-                   send_to/3, data/1, next/1, fence/1, peer/0, peer_send/3, peer_next/1, get/2,
+-import(turn_kit, [doc/1, open/2, challenged/1, allocated/3, allocate/1, bind/3, channel/3,
+                   permit/2, send_to/3, data/1, next/1, fence/1, peer/0, peer_send/3, peer_next/1, get/2,
                    call/3, request/2, success/1, expect/2, counted/3, counted/4, eventually/1,
                    with_server/2]).
 
@@ -118,7 +118,7 @@ announced(Config) ->
 
 -spec every_split(turn_kit:config()) -> _.
 every_split(Config) ->
-    doc("a header comes in any pieces, TLVs and a checksum behind it, what follows in the same one"),
+    doc("a header comes in any pieces, with TLVs and a checksum, and what follows in the same"),
     Server = server(Config),
     Tlvs = <<4, 5:16, "noop.", 16#ea, 0:16>>,
     Header = proxy_kit:sum(proxy_kit:v2(tcp, ?CLIENT, ?FRONT, Tlvs)),
@@ -147,7 +147,8 @@ local_and_unknown(Config) ->
      end || First <- [proxy_kit:local(), proxy_kit:unknown()]].
 
 refused(Config, Counter, Bytes) ->
-    #{tcp_listeners := [To | _], tls_listeners := Tls} = meerkat:info(maps:get(name, server(Config))),
+    #{name := Name} = server(Config),
+    #{tcp_listeners := [To | _], tls_listeners := Tls} = meerkat:info(Name),
     Where = case transport(Config) of tls -> hd(Tls); _ -> To end,
     counted(server(Config), Counter, fun() ->
         Connection = stream_kit:open(tcp, Where, #{first => Bytes}),
@@ -205,7 +206,8 @@ limit_of_the_client(Config) ->
     with_server((settings(Config))#{tcp_connections_per_address => 2}, fun(Server) ->
         #{tcp_listeners := [To | _]} = meerkat:info(maps:get(name, Server)),
         Connect = fun(Ip) ->
-            stream_kit:open(tcp, To, #{first => proxy_kit:v2(tcp, {Ip, element(2, client())}, ?FRONT)})
+            {_, Port} = client(),
+            stream_kit:open(tcp, To, #{first => proxy_kit:v2(tcp, {Ip, Port}, ?FRONT)})
         end,
         Kept = [allocated(Server, [], behind(Config, proxy_kit:v2(tcp, C, ?FRONT), C))
                 || C <- [client(), client(), client()]],
@@ -219,7 +221,7 @@ limit_of_the_client(Config) ->
 
 -spec same_client_again(turn_kit:config()) -> _.
 same_client_again(Config) ->
-    doc("a client that comes again from the same address and port takes the place of the one before"),
+    doc("a client that comes again from the same address and port takes its own place"),
     Server = server(Config),
     Options = behind(Config, proxy_kit:v2(tcp, ?CLIENT, ?FRONT), ?CLIENT),
     Before = allocated(Server, [], Options),
@@ -232,7 +234,8 @@ same_client_again(Config) ->
 strangers(Config) ->
     doc("a header from whom nobody named is a first byte that is nobody's: closed, and counted"),
     Server = server(Config),
-    #{tcp_listeners := [Tcp | _], tls_listeners := [Tls | _]} = meerkat:info(maps:get(name, Server)),
+    #{name := Name} = Server,
+    #{tcp_listeners := [Tcp | _], tls_listeners := [Tls | _]} = meerkat:info(Name),
     [counted(Server, proxy_stranger, fun() ->
          stream_kit:closed(stream_kit:open(tcp, To, #{first => First, ip => ?ELSEWHERE}))
      end) || To <- [Tcp, Tls], First <- [proxy_kit:v1(?CLIENT, ?FRONT),
@@ -309,7 +312,8 @@ haproxy(Config) ->
         Listen(3, Crypt, ["127.0.0.1:", Tcp,
                           " send-proxy-v2 proxy-v2-options ssl,cert-cn,crc32c,unique-id"]),
         proxy_kit:snippet(Config, "listen turn",
-                          [{":443", ["127.0.0.1:", Port(4)]}, {"10.0.0.7:5349", ["127.0.0.1:", Tls]}])]),
+                          [{":443", ["127.0.0.1:", Port(4)]},
+                           {"10.0.0.7:5349", ["127.0.0.1:", Tls]}])]),
     try
         [through(Server, Transport, First + N)
          || {N, Transport} <- [{0, tcp}, {1, tcp}, {2, tls}, {3, tls}, {4, tls}]]
@@ -330,13 +334,14 @@ nginx(Config) ->
     end,
     Crypt = [" ssl; ssl_certificate ", Chain, "; ssl_certificate_key ", Key],
     Documented = proxy_kit:snippet(Config, "stream {",
-                                   [{"listen 443", io_lib:format("listen 127.0.0.1:~b", [First + 3])},
+                                   [{"listen 443", ["listen 127.0.0.1:",
+                                                    integer_to_list(First + 3)]},
                                     {"10.0.0.7:5349", ["127.0.0.1:", Tls]}]),
     [_, Inner] = string:split(Documented, "stream {"),
     [Fourth, _] = string:split(Inner, "}", trailing),
     Program = proxy_kit:nginx(scratch(Config, "nginx"),
-                              [Listen(0, "", Tcp), Listen(1, "", Tls), Listen(2, Crypt, Tcp), Fourth],
-                              []),
+                              [Listen(0, "", Tcp), Listen(1, "", Tls), Listen(2, Crypt, Tcp),
+                               Fourth], []),
     try
         [through(Server, Transport, First + N)
          || {N, Transport} <- [{0, tcp}, {1, tls}, {2, tls}, {3, tls}]]

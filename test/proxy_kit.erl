@@ -170,8 +170,8 @@ is_up(Program, Ports) ->
 
 said(Program) -> receive {Program, {data, Said}} -> Said after 0 -> nothing end.
 
-%% The example of docs/proxies.md that begins with that line, with other addresses, ports and files in
-%% it: each must be there.
+%% The example of docs/proxies.md that begins with that line, with other addresses, ports and files
+%% in it: each must be there.
 -spec snippet(turn_kit:config(), First :: string(), [{string(), iodata()}]) -> iodata().
 snippet(Config, First, Others) ->
     {ok, Page} = file:read_file(page(proplists:get_value(data_dir, Config))),

@@ -12,7 +12,8 @@
          x93_channel_first/1, x94_slow_reader/1, x94_answers_unread/1]).
 -export([end_of_connection_ends_allocation/1, last_answer_before_the_end/1, many_workers/1,
          other_families/1, mobility/1, listener_goes/1]).
--export([x90_slow_beginnings/1, x90_silence/1, x90_too_many/1, x97_half_handshakes/1]).
+-export([x90_slow_beginnings/1, x90_slow_headers/1, x90_silence/1, x90_too_many/1,
+         x97_half_handshakes/1]).
 -export([relay_dies/1, udp_is_as_before/1]).
 
 -import(turn_kit, [doc/1, open/2, send/2, challenged/1, request/2, signed/3, call/3,
@@ -35,7 +36,7 @@ groups() ->
     [{tcp, [], Both}, {tls, [], Both}, {hasty, [], hasty()}].
 
 %% With a relay whose clock runs fast.
-hasty() -> [x90_slow_beginnings, x90_silence, x90_too_many, x97_half_handshakes].
+hasty() -> [x90_slow_beginnings, x90_slow_headers, x90_silence, x90_too_many, x97_half_handshakes].
 
 -spec suite() -> [tuple()].
 suite() -> [{timetrap, {seconds, 120}}].
@@ -408,6 +409,22 @@ x90_slow_beginnings(Config) ->
              ok = stream_kit:raw(connection(Begun), <<0, 1, 0>>),
              counted(Server, connections_slow, fun() -> stream_kit:closed(connection(Begun)) end)
          end || Transport <- [tcp, tls]]
+    end).
+
+-spec x90_slow_headers(turn_kit:config()) -> _.
+x90_slow_headers(Config) ->
+    doc("half a header of a proxy, and half a hello that is read for its name, end in time (X90)"),
+    More = #{proxy_protocol_from => [{{127, 0, 0, 1}, 32}],
+             https_backend => [{any, {{127, 0, 0, 1}, 9}}]},
+    Header = proxy_kit:v2(tcp, {{192, 0, 2, 7}, 1025}, {{203, 0, 113, 5}, 443}),
+    hasty_server(Config, More, fun(#{name := Name} = Server) ->
+        #{tls_listeners := [To | _]} = meerkat:info(Name),
+        [counted(Server, connections_slow, fun() ->
+             stream_kit:closed(stream_kit:open(tcp, To, Options))
+         end) || Options <- [#{first => <<>>}, #{first => <<"PROXY TCP4 ">>},
+                             #{first => binary:part(Header, 0, 20)},
+                             #{first => [Header, <<22, 3, 1, 2, 0, 1, 0, 1, 252>>]},
+                             #{first => <<22, 3, 1, 2, 0, 1, 0, 1, 252>>, ip => {127, 0, 0, 9}}]]
     end).
 
 -spec x90_silence(turn_kit:config()) -> _.

@@ -11,8 +11,8 @@
 %% Who gets a value. `config`: whoever looks into the configuration as a map, where it is under its
 %% key (auth, policy, log, ...); it is there too for all that follow. `settings`: it is a setting of
 %% that name. {Part, Name}: it is Name in that part of the settings; of `relay`, a field of CONFIG
-%% in ctl.def, of `streams` one of STREAMS, and `front` is what FRONT is made of. {made, Name}: it is not in the map itself, but goes
-%% into what is there under Name.
+%% in ctl.def, of `streams` one of STREAMS, and `front` is what FRONT is made of. {made, Name}: it is
+%% not in the map itself, but goes into what is there under Name.
 -type destination() :: config
                      | settings
                      | {relay | streams | front | limits | quota | bandwidth | http | xmpp, atom()}

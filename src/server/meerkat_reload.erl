@@ -124,7 +124,8 @@ late(ok) ->
 -spec steps(meerkat_settings:settings(), meerkat_settings:settings()) -> [step()].
 steps(New, Old) ->
     relay_steps(New, Old) ++ tune_steps(New, Old) ++ policy_steps(New, Old)
-        ++ stream_steps(New, Old) ++ front_steps(New, Old) ++ certificate_steps(New, Old) ++ listener_steps(New, Old).
+        ++ stream_steps(New, Old) ++ front_steps(New, Old) ++ certificate_steps(New, Old)
+        ++ listener_steps(New, Old).
 
 relay_steps(#{relays := Relays}, #{relays := Before}) ->
     [{meerkat_relay_setup:relay_address(Relay), [{pool_close, #{pool => Pool}}],

@@ -2,7 +2,8 @@
 %% start and at each reload.
 -module(meerkat_relay_setup).
 
--export([config/1, relay_address/1, policy/1, streams/1, front/1, certificates/2, listen/1, tune/1]).
+-export([config/1, relay_address/1, policy/1, streams/1, front/1, certificates/2, listen/1]).
+-export([tune/1]).
 -export([complaint/2]).
 
 %% There is one set of certificates.

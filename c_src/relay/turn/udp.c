@@ -74,37 +74,34 @@ static bool udp_reach(struct shard *sh, struct listener *l, const struct addr *c
     return true;
 }
 
-/* Where a flow is sent to, and from. */
-struct ends {
-    struct listener *listener;
-    const struct addr *to, *from;
-};
-
-/* False when the listener is gone. */
-static inline bool find_ends(struct shard *sh, const struct flow *f, struct ends *out)
+/* By a proxy, which a datagram without header before it goes back to; head may be NULL. */
+__attribute__((noinline)) static void
+send_back(struct shard *sh, struct proxied *p, const uint8_t *head, const uint8_t *data, size_t len)
 {
-    struct way_end *e = way_resolve(&sh->ways, f->way);
-    if (UNLIKELY(!e))
-        return false;
-    *out = (struct ends){e->listener, &f->client, &f->server};
-    const struct proxied *p = proxied_of(e);
-    if (UNLIKELY(p)) {
-        out->to = &p->via;
-        out->from = &p->local;
-    }
-    return true;
+    struct io_socket *s = &p->end.listener->io;
+    count(sh, CTR_client_sent_packets);
+    count_n(sh, CTR_client_sent_bytes, len + (head ? CHANNEL_HEADER_LEN : 0));
+    if (head)
+        io_send_headed(sh->io, s, head, data, len, &p->via, &p->local);
+    else
+        io_send(sh->io, s, data, len, &p->via, &p->local, 0);
 }
 
 static void udp_send(struct shard *sh, const struct flow *f, const uint8_t *data, size_t len)
 {
-    struct ends e;
-    if (UNLIKELY(!find_ends(sh, f, &e))) {
+    struct way_end *e = way_resolve(&sh->ways, f->way);
+    if (UNLIKELY(!e)) {
         unsent_message(sh, f, CTR_send_failed, data, len);
+        return;
+    }
+    struct proxied *p = proxied_of(e);
+    if (UNLIKELY(p)) {
+        send_back(sh, p, NULL, data, len);
         return;
     }
     count(sh, CTR_client_sent_packets);
     count_n(sh, CTR_client_sent_bytes, len);
-    io_send(sh->io, &e.listener->io, data, len, e.to, e.from, 0);
+    io_send(sh->io, &e->listener->io, data, len, &f->client, &f->server, 0);
 }
 
 static void udp_send_channel(struct shard *sh, const struct flow *f, uint16_t number,
@@ -116,15 +113,20 @@ static void udp_send_channel(struct shard *sh, const struct flow *f, uint16_t nu
         udp_send(sh, f, p->data - CHANNEL_HEADER_LEN, p->len + CHANNEL_HEADER_LEN);
         return;
     }
-    struct ends e;
-    if (UNLIKELY(!find_ends(sh, f, &e))) {
+    struct way_end *e = way_resolve(&sh->ways, f->way);
+    if (UNLIKELY(!e)) {
         unsent_media(sh, f, CTR_send_failed, 1, p->len);
+        return;
+    }
+    channel_put_header(head + CHANNEL_HEADER_LEN, number, p->len);
+    struct proxied *proxied = proxied_of(e);
+    if (UNLIKELY(proxied)) {
+        send_back(sh, proxied, head, p->data, p->len);
         return;
     }
     count(sh, CTR_client_sent_packets);
     count_n(sh, CTR_client_sent_bytes, p->len + CHANNEL_HEADER_LEN);
-    channel_put_header(head + CHANNEL_HEADER_LEN, number, p->len);
-    io_send_headed(sh->io, &e.listener->io, head, p->data, p->len, e.to, e.from);
+    io_send_headed(sh->io, &e->listener->io, head, p->data, p->len, &f->client, &f->server);
 }
 
 _Static_assert((int)IO_HEAD_LEN == (int)CHANNEL_HEADER_LEN, "a head is ChannelData's");
