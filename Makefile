@@ -7,7 +7,7 @@ SECONDS ?= 25
 WAY ?= messages
 NAMES ?= trixie sid
 
-.PHONY: all build help run test unit ct check fuzz asan tsan epoll instructions gen clean bench bench-report flood floods image distributions package packages deb release newcomer docs demo
+.PHONY: all build help run test unit ct check fuzz asan tsan epoll instructions gen clean bench bench-streams bench-report flood floods image distributions package packages deb release newcomer docs demo
 
 all: build
 
@@ -57,7 +57,9 @@ asan tsan: test-deps
 ## make bench          against coturn and others, 25 minutes (bench/README.md); QUICK=1, ONLY=NAME,
 ##                     WRITE=1 puts the figures into docs/performance.md, and so does
 ##                     bench-report afterwards
-bench bench-report: build
+##
+## make bench-streams  clients over TCP and TLS against coturn, as root; QUICK=1, ONLY=ROW
+bench bench-streams bench-report: build
 	@$(MAKE) -s -C bench $@
 
 ## make flood          a million spoofed requests against a server, as root (bench/README.md); RATE=N

@@ -7,7 +7,7 @@
 -export_type([id/0, server/0]).
 
 -type id() :: ours | ours_epoll | ours_limits | ours_lists | ours_six | coturn | coturn_gso |
-              p1 | floor.
+              p1 | floor | ours_streams | coturn_streams | ours_path | coturn_path.
 -opaque server() :: #{id := id(), port := inet:port_number(), leash := port(), log := string(),
                       pids := [string()], relay := [string()]}.
 
@@ -141,6 +141,7 @@ is_alive(#{pids := Pids}) ->
 %% of them here, so no server can hold 100,000: six can.
 -spec hosts(id()) -> [string(), ...].
 hosts(ours_six) -> ["127.0.0." ++ integer_to_list(N) || N <- lists:seq(1, 6)];
+hosts(Path) when Path =:= ours_path; Path =:= coturn_path -> ["10.77.0.1"];
 hosts(_) -> ["127.0.0.1"].
 
 %% Runs a command that ends when the caller does or closes the port (leash.c). Its output goes where
@@ -162,6 +163,10 @@ command(coturn, Port, Dir) ->
     coturn(coturn, Port, Dir);
 command(coturn_gso, Port, Dir) ->
     coturn(coturn_gso, Port, Dir) ++ ["--multiplex-peer", "--udp-gso"];
+command(Coturn, Port, Dir) when Coturn =:= coturn_streams; Coturn =:= coturn_path ->
+    {Certificate, Key} = certificate(Dir),
+    coturn(Coturn, Port, Dir, lists:append([["-L", Ip, "-E", Ip] || Ip <- hosts(Coturn)]))
+        ++ ["--cert", Certificate, "--pkey", Key];
 command(p1, Port, _) ->
     [filename:join([bench:root(), "bench", "p1_stun.escript"]), Port, ?USER, ?PASSWORD, ?MIN_PORT,
      ?MAX_PORT];
@@ -171,21 +176,40 @@ command(ours_six, Port, Dir) ->
     Files = [file(Dir, "ours_six_" ++ Ip, configuration(Port, [Ip]))
              || Ip <- hosts(ours_six)],
     [filename:join([bench:root(), "bench", "several.escript"]) | Files];
+command(Ours, Port, Dir) when Ours =:= ours_streams; Ours =:= ours_path ->
+    {Certificate, Key} = certificate(Dir),
+    foreground(file(Dir, atom_to_list(Ours),
+                    [configuration(Port, hosts(Ours)),
+                     "tls_cert = \"", Certificate, "\";\ntls_key = \"", Key, "\";\n"
+                     "tls_port = 0;\ntcp_connections_per_address = 16384;\n"]));
 command(Ours, Port, Dir) ->
-    File = file(Dir, atom_to_list(Ours), ours(Ours, Port)),
+    foreground(file(Dir, atom_to_list(Ours), ours(Ours, Port))).
+
+foreground(File) ->
     [filename:join([bench:root(), "rel", "bin", "meerkatctl"]), "foreground", "-c", File].
 
 %% The one that is installed; another may be named for what that one cannot do.
-turnserver(coturn) -> "turnserver";
-turnserver(coturn_gso) -> os:getenv("COTURN_GSO", turnserver(coturn)).
+turnserver(coturn_gso) -> os:getenv("COTURN_GSO", turnserver(coturn));
+turnserver(_) -> "turnserver".
 
 coturn(Id, Port, Dir) ->
-    Addresses = [[Option, Ip] || Option <- ["-L", "-E"], Ip <- ["127.0.0.1", "::1"]],
+    coturn(Id, Port, Dir, ["--no-tls" | lists:append([[Option, Ip] || Option <- ["-L", "-E"],
+                                                      Ip <- ["127.0.0.1", "::1"]])]).
+
+coturn(Id, Port, Dir, More) ->
     [turnserver(Id), "-n", "--lt-cred-mech", "-u", ?USER ":" ?PASSWORD, "-r", ?REALM,
-     "--allow-loopback-peers", "--no-cli", "--no-tls", "--no-dtls", "-m", "1", "-p", Port,
+     "--allow-loopback-peers", "--no-cli", "--no-dtls", "-m", "1", "-p", Port,
      "--min-port", ?MIN_PORT, "--max-port", ?MAX_PORT, "--no-stdout-log", "--log-file", "/dev/null",
      "--simple-log", "--pidfile", filename:join(Dir, atom_to_list(Id) ++ ".pid"),
-     "--userdb", filename:join(Dir, atom_to_list(Id) ++ ".db") | lists:append(Addresses)].
+     "--userdb", filename:join(Dir, atom_to_list(Id) ++ ".db") | More].
+
+%% Both have the same: ECDSA P-256.
+certificate(Dir) ->
+    [Certificate, Key] = Files = [filename:join(Dir, Name) || Name <- ["cert.pem", "key.pem"]],
+    _ = filelib:is_file(Key) orelse
+        os:cmd("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 "
+               "-subj /CN=bench -out " ++ lists:flatten(lists:join(" -keyout ", Files))),
+    {Certificate, Key}.
 
 %% Our configuration file.
 ours(ours, Port) ->

@@ -1,14 +1,15 @@
-%% Runs the properties of prop_stun, prop_frames, prop_request and prop_replay, some thousand cases
+%% Runs the properties of prop_stun, prop_frames, prop_request, prop_replay and prop_talk, many cases
 %% each, and shows the smallest case that fails. Knows nothing of what they say.
 -module(prop_SUITE).
 
 -export([all/0, suite/0]).
 -export([encode/1, decode/1, mutated/1, noise/1, verify/1, keys/1, channel/1,
-         frames/1, frames_refused/1, answered/1, replay_at_any_time/1]).
+         frames/1, frames_refused/1, answered/1, replay_at_any_time/1,
+         transports_agree/1]).
 
 -spec all() -> [atom()].
 all() -> [encode, decode, mutated, noise, verify, keys, channel, frames, frames_refused,
-          answered, replay_at_any_time].
+          answered, replay_at_any_time, transports_agree].
 
 -spec suite() -> [tuple()].
 suite() -> [{timetrap, {minutes, 5}}].
@@ -52,6 +53,16 @@ answered(_Config) ->
 
 -spec replay_at_any_time(turn_kit:config()) -> ok.
 replay_at_any_time(_Config) -> holds(prop_replay:prop_replay_at_any_time(), 5000).
+
+-spec transports_agree(turn_kit:config()) -> ok.
+transports_agree(Config) ->
+    os:getenv("MEERKAT_TEST_TARGET") =:= false orelse throw({skip, "speaks UDP to others"}),
+    Fixture = prop_talk:start(proplists:get_value(priv_dir, Config)),
+    try
+        holds(prop_talk:prop_transports_agree(Fixture), 200)
+    after
+        prop_talk:stop(Fixture)
+    end.
 
 holds(Property, Cases) ->
     case proper:quickcheck(Property, [{numtests, Cases}, {max_size, 20}, quiet, long_result]) of
