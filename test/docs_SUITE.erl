@@ -273,7 +273,8 @@ targets_of_make_exist(_) ->
     InText = [{place(Page, N), Span} || Page <- pages(), {N, Span} <- docs_kit:spans(Page)],
     All = [{Place, Word}
            || {Place, Line} <- InBlocks ++ InText,
-              {match, [Tail]} <- [re:run(Line, "(?:^|&& |[A-Z_]+=\\S+ )make(?: -C \\S+)?((?: .*)?)$",
+              {match, [Tail]} <- [re:run(Line,
+                                         "(?:^|&& |[A-Z_]+=\\S+ )make(?: -C \\S+)?((?: .*)?)$",
                                          [unicode, {capture, all_but_first, list}])],
               Word <- words(Tail ++ " all"),
               re:run(Word, "^[a-z][a-z-]*$") =/= nomatch],
@@ -323,7 +324,8 @@ read_configuration(Config, Text, Env) ->
     Host = #{route => fun(inet) -> {ok, {20, 0, 0, 7}}; (inet6) -> none end,
              first => fun(_) -> none end, bindable => fun(_) -> true end},
     %% What a block is not about is there, as it would be.
-    Secret = [{<<"STUN_SECRET">>, <<"hunter2">>} || re:run(Text, "^secret", [multiline]) =:= nomatch],
+    Secret = [{<<"STUN_SECRET">>, <<"hunter2">>}
+              || re:run(Text, "^secret", [multiline]) =:= nomatch],
     case meerkat_config:load(#{file => Files, env => Secret ++ Env, host => Host}) of
         {ok, _, []} -> ok;
         {ok, _, Warnings} -> {error, io_lib:format("~tp", [Warnings])};
@@ -370,7 +372,8 @@ reader("toml") -> [{".toml", "/usr/bin/python3 -c 'import sys, tomllib; "
                              "tomllib.load(open(sys.argv[1], \"rb\"))'"}];
 reader("yaml") -> [{".yml", "/usr/bin/python3 -c 'import sys, yaml; "
                             "yaml.safe_load(open(sys.argv[1]))'"}];
-reader("lua") -> [{".lua", "sh -c 'LUA=$1 exec lua -e \"assert(loadfile(os.getenv([[LUA]])))\"' -"}];
+reader("lua") -> [{".lua",
+                  "sh -c 'LUA=$1 exec lua -e \"assert(loadfile(os.getenv([[LUA]])))\"' -"}];
 reader("js") -> [{".mjs", "node --check"}];
 reader(_) -> [].
 

@@ -164,8 +164,8 @@ step(#{language := "console", words := [], line := Line, text := Text}, _) ->
 step(_, _) ->
     [].
 
-%% Lines that the page shows and that were not written, whatever numbers, keys and times are in them.
-%% An ellipsis stands for anything.
+%% Lines that the page shows and that were not written, whatever numbers, keys and times are in
+%% them. An ellipsis stands for anything.
 -spec written(Shown :: string() | {json, string()}, Written :: string()) -> Missing :: [string()].
 written({json, Shown}, Written) ->
     [Value, Real] = [kinds(element(2, {ok, _} = meerkat_json:decode(
