@@ -8,7 +8,7 @@
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
 -export([every_block_says_what_it_is/1, commands_run/1, what_does_not_run_is_right/1,
          commands_of_meerkatctl_exist/1, targets_of_make_exist/1, configurations_are_read/1,
-         variables_are_read/1, other_languages_are_well_formed/1, options_of_others_have_ours/1,
+         variables_are_read/1, variables_exist/1, other_languages_are_well_formed/1, options_of_others_have_ours/1,
          links_lead_somewhere/1, units_are_valid/1, rules_are_valid/1]).
 
 -import(docs_kit, [root/0, pages/0, blocks/1, place/2]).
@@ -307,6 +307,35 @@ variables_are_read(Config) ->
                               | [{error, [Name, " is no variable"]}
                                  || {Name, _} <- Env,
                                     not lists:member(Name, meerkat_config_schema:environment())]]]).
+
+%% Wherever one is named: in sentences, tables, and after `-e` of docker. Those of make, of programs
+%% of ours and of others are looked for in the tree.
+variables_exist(_) ->
+    InText = [{place(Page, N), Name}
+              || Page <- pages(), Page =/= "docs/conformance.md", Page =/= "docs/protocol.md",
+                 {N, Span} <- docs_kit:spans(Page),
+                 Name <- variables(Span, "^([A-Z][A-Z0-9]*_[A-Z0-9_]+[A-Z0-9])(?:=.*)?$")],
+    InBlocks = [{place(Block), Name}
+                || #{text := Text} = Block <- blocks_in("sh"),
+                   Name <- variables(Text, "(?:-e \"?|^|\\n)([A-Z][A-Z0-9]*_[A-Z0-9_]+)=")],
+    All = InText ++ InBlocks,
+    ?assert(length(All) > 60),
+    %% Also with a file in its place; eturnal's are eturnal's.
+    Known = lists:append([[binary_to_list(Name), binary_to_list(Name) ++ "_FILE"]
+                          || Name <- meerkat_config_schema:environment()]),
+    none([[Place, ": there is no variable ", Name, "\n"]
+          || {Place, Name} <- All, not lists:member(Name, Known),
+             not lists:prefix("ETURNAL_", Name), not in_tree(Name)]).
+
+variables(Text, Pattern) ->
+    case re:run(Text, Pattern, [global, unicode, {capture, all_but_first, list}]) of
+        {match, Found} -> lists:append(Found);
+        nomatch -> []
+    end.
+
+%% In what is no page.
+in_tree(Name) ->
+    os:cmd("cd " ++ root() ++ " && git grep -lwF " ++ Name ++ " -- ':!*.md' | head -n 1") =/= "".
 
 unquoted(Value) -> string:trim(Value, both, "'\"").
 
