@@ -8,7 +8,8 @@
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
 -export([every_block_says_what_it_is/1, commands_run/1, what_does_not_run_is_right/1,
          commands_of_meerkatctl_exist/1, targets_of_make_exist/1, configurations_are_read/1,
-         variables_are_read/1, variables_exist/1, other_languages_are_well_formed/1, options_of_others_have_ours/1,
+         variables_are_read/1, variables_exist/1, other_languages_are_well_formed/1,
+         options_of_others_have_ours/1,
          links_lead_somewhere/1, units_are_valid/1, rules_are_valid/1]).
 
 -import(docs_kit, [root/0, pages/0, blocks/1, place/2]).

@@ -71,7 +71,7 @@ allocation() {
     if ! kill -0 "${holder:-none}" 2>/dev/null || ! number >/dev/null; then
         mkfifo /mnt/held 2>/dev/null
         meerkatctl credentials alice --json | erl -noshell -pa _build/test/lib/meerkat/ebin \
-            -pa _build/test/lib/meerkat/test -s docs_kit hold >/mnt/held &
+            -pa _build/test/lib/meerkat/test -s docs_program hold >/mnt/held &
         holder=$!
         read -r _ </mnt/held
     fi
