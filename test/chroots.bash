@@ -6,10 +6,10 @@ needed=$(sed -n '/^Build-Depends:/,/^[A-Z].*:/{s/^Build-Depends://; /^[A-Z].*:/d
 check() { # NAME, COMMAND...
     local name=$1
     shift
-    if "$@" >"$kept/said" 2>&1; then
+    if "$@" >"$kept/$suite.said" 2>&1; then
         echo "ok: $suite: $name"
     else
-        tail -n 30 "$kept/said"
+        tail -n 30 "$kept/$suite.said"
         echo "FAILED: $suite: $name"
         failed=1
         return 1

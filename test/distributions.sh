@@ -16,7 +16,7 @@ kept=$root/_build/distributions
 
 # Suites that want a network of several hosts, or servers and browsers of others, run on one Debian:
 # they ask what others do, not what a compiler or a library does.
-elsewhere='netns|hosts|interop|browser|pages|demo|mongooseim|mongooseice|doctor_xmpp|credentials|xep0215|bench|release'
+elsewhere='docs|netns|hosts|interop|browser|pages|demo|mongooseim|mongooseice|doctor_xmpp|credentials|xep0215|bench|release'
 
 suites() { (cd test && ls -1 ./*_SUITE.erl) | sed 's/\.\///; s/\.erl$//' | grep -vE "^($elsewhere)_"; }
 

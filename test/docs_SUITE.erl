@@ -8,7 +8,8 @@
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
 -export([every_block_says_what_it_is/1, commands_run/1, what_does_not_run_is_right/1,
          commands_of_meerkatctl_exist/1, targets_of_make_exist/1, configurations_are_read/1,
-         variables_are_read/1, other_languages_are_well_formed/1, options_of_others_have_ours/1,
+         variables_are_read/1, variables_exist/1, other_languages_are_well_formed/1,
+         options_of_others_have_ours/1,
          links_lead_somewhere/1, units_are_valid/1, rules_are_valid/1]).
 
 -import(docs_kit, [root/0, pages/0, blocks/1, place/2]).
@@ -273,7 +274,8 @@ targets_of_make_exist(_) ->
     InText = [{place(Page, N), Span} || Page <- pages(), {N, Span} <- docs_kit:spans(Page)],
     All = [{Place, Word}
            || {Place, Line} <- InBlocks ++ InText,
-              {match, [Tail]} <- [re:run(Line, "(?:^|&& |[A-Z_]+=\\S+ )make(?: -C \\S+)?((?: .*)?)$",
+              {match, [Tail]} <- [re:run(Line,
+                                         "(?:^|&& |[A-Z_]+=\\S+ )make(?: -C \\S+)?((?: .*)?)$",
                                          [unicode, {capture, all_but_first, list}])],
               Word <- words(Tail ++ " all"),
               re:run(Word, "^[a-z][a-z-]*$") =/= nomatch],
@@ -307,6 +309,35 @@ variables_are_read(Config) ->
                                  || {Name, _} <- Env,
                                     not lists:member(Name, meerkat_config_schema:environment())]]]).
 
+%% Wherever one is named: in sentences, tables, and after `-e` of docker. Those of make, of programs
+%% of ours and of others are looked for in the tree.
+variables_exist(_) ->
+    InText = [{place(Page, N), Name}
+              || Page <- pages(), Page =/= "docs/conformance.md", Page =/= "docs/protocol.md",
+                 {N, Span} <- docs_kit:spans(Page),
+                 Name <- variables(Span, "^([A-Z][A-Z0-9]*_[A-Z0-9_]+[A-Z0-9])(?:=.*)?$")],
+    InBlocks = [{place(Block), Name}
+                || #{text := Text} = Block <- blocks_in("sh"),
+                   Name <- variables(Text, "(?:-e \"?|^|\\n)([A-Z][A-Z0-9]*_[A-Z0-9_]+)=")],
+    All = InText ++ InBlocks,
+    ?assert(length(All) > 60),
+    %% Also with a file in its place; eturnal's are eturnal's.
+    Known = lists:append([[binary_to_list(Name), binary_to_list(Name) ++ "_FILE"]
+                          || Name <- meerkat_config_schema:environment()]),
+    none([[Place, ": there is no variable ", Name, "\n"]
+          || {Place, Name} <- All, not lists:member(Name, Known),
+             not lists:prefix("ETURNAL_", Name), not in_tree(Name)]).
+
+variables(Text, Pattern) ->
+    case re:run(Text, Pattern, [global, unicode, {capture, all_but_first, list}]) of
+        {match, Found} -> lists:append(Found);
+        nomatch -> []
+    end.
+
+%% In what is no page.
+in_tree(Name) ->
+    os:cmd("cd " ++ root() ++ " && git grep -lwF " ++ Name ++ " -- ':!*.md' | head -n 1") =/= "".
+
 unquoted(Value) -> string:trim(Value, both, "'\"").
 
 %% Files that it names are there, with something in them.
@@ -323,7 +354,8 @@ read_configuration(Config, Text, Env) ->
     Host = #{route => fun(inet) -> {ok, {20, 0, 0, 7}}; (inet6) -> none end,
              first => fun(_) -> none end, bindable => fun(_) -> true end},
     %% What a block is not about is there, as it would be.
-    Secret = [{<<"STUN_SECRET">>, <<"hunter2">>} || re:run(Text, "^secret", [multiline]) =:= nomatch],
+    Secret = [{<<"STUN_SECRET">>, <<"hunter2">>}
+              || re:run(Text, "^secret", [multiline]) =:= nomatch],
     case meerkat_config:load(#{file => Files, env => Secret ++ Env, host => Host}) of
         {ok, _, []} -> ok;
         {ok, _, Warnings} -> {error, io_lib:format("~tp", [Warnings])};
@@ -370,7 +402,8 @@ reader("toml") -> [{".toml", "/usr/bin/python3 -c 'import sys, tomllib; "
                              "tomllib.load(open(sys.argv[1], \"rb\"))'"}];
 reader("yaml") -> [{".yml", "/usr/bin/python3 -c 'import sys, yaml; "
                             "yaml.safe_load(open(sys.argv[1]))'"}];
-reader("lua") -> [{".lua", "sh -c 'LUA=$1 exec lua -e \"assert(loadfile(os.getenv([[LUA]])))\"' -"}];
+reader("lua") -> [{".lua",
+                  "sh -c 'LUA=$1 exec lua -e \"assert(loadfile(os.getenv([[LUA]])))\"' -"}];
 reader("js") -> [{".mjs", "node --check"}];
 reader(_) -> [].
 

@@ -4,7 +4,6 @@
 
 -export([root/0, pages/0, blocks/1, spans/1, links/1, anchors/1, heading/2, place/2]).
 -export([steps/1, written/2, told/2]).
--export([hold/0, follow/1, elixir/1]).
 
 -export_type([block/0]).
 
@@ -136,10 +135,10 @@ steps(Blocks) ->
 -define(CODE, "-pa _build/test/lib/meerkat/ebin").
 
 program("erlang", Page) ->
-    "erl -noshell " ?CODE " -pa _build/test/lib/meerkat/test -eval 'docs_kit:follow(\""
+    "erl -noshell " ?CODE " -pa _build/test/lib/meerkat/test -eval 'docs_program:follow(\""
         ++ Page ++ "\")'\n";
 program("elixir", Page) ->
-    "erl -noshell " ?CODE " -pa _build/test/lib/meerkat/test -eval 'docs_kit:elixir(\""
+    "erl -noshell " ?CODE " -pa _build/test/lib/meerkat/test -eval 'docs_program:elixir(\""
         ++ Page ++ "\")' >/mnt/page.exs\n"
         "elixir " ?CODE " /mnt/page.exs | tee /mnt/said\n"
         "grep -qx 'to the end' /mnt/said\n".
@@ -164,8 +163,8 @@ step(#{language := "console", words := [], line := Line, text := Text}, _) ->
 step(_, _) ->
     [].
 
-%% Lines that the page shows and that were not written, whatever numbers, keys and times are in them.
-%% An ellipsis stands for anything.
+%% Lines that the page shows and that were not written, whatever numbers, keys and times are in
+%% them. An ellipsis stands for anything.
 -spec written(Shown :: string() | {json, string()}, Written :: string()) -> Missing :: [string()].
 written({json, Shown}, Written) ->
     [Value, Real] = [kinds(element(2, {ok, _} = meerkat_json:decode(
@@ -197,98 +196,3 @@ shape(Line) ->
                     re:replace(Now, Pattern, By, [global, unicode, {return, list}])
                 end, string:trim(Line, trailing),
                 [{"[A-Za-z0-9+/]{20,}={0,2}", "KEY"}, {"[0-9]+", "9"}, {" +", " "}]).
-
-%%% An allocation that is there while a page's commands run
-
-%% Of the user whose credentials come as JSON on stdin: says so, and stays until it is killed.
--spec hold() -> no_return().
-hold() ->
-    {ok, #{<<"username">> := User, <<"password">> := Password, <<"uris">> := Uris}} =
-        meerkat_json:decode(iolist_to_binary(io:get_line(""))),
-    [Uri | _] = [U || <<"turn:", _/binary>> = U <- Uris],
-    {ok, Client} = meerkat_client:start_link(#{server => Uri, username => User,
-                                               password => Password}),
-    {ok, _} = meerkat_client:allocate(Client),
-    io:format("holding~n"),
-    receive after infinity -> ok end.
-
-%%% Programs
-
-%% The Erlang of a page: modules are compiled, expressions run in order with the same variables. A
-%% part is only parsed. Ends the node.
--spec follow(Page :: string()) -> no_return().
-follow(Page) ->
-    ok = io:setopts([{encoding, unicode}]),
-    _ = lists:foldl(fun(Block, Bindings) -> followed(Block, Bindings) end, [],
-                    [B || #{language := "erlang"} = B <- blocks(Page)]),
-    halt(0).
-
-followed(#{page := Page, line := Line} = Block, Bindings) ->
-    try done(Block, Bindings)
-    catch
-        Class:Reason:Stack ->
-            io:format("~ts: ~tp ~tp~n~tp~n", [place(Page, Line), Class, Reason, Stack]),
-            halt(1)
-    end.
-
-done(#{words := ["part"], text := Text}, Bindings) ->
-    Whole = string:trim(Text, trailing, ",.\n"),
-    %% Pairs of a map are none by themselves.
-    [_ | _] = [parsed || Tried <- [Whole ++ ".", "#{" ++ Whole ++ "}."],
-                         {ok, Tokens, _} <- [erl_scan:string(Tried)],
-                         {ok, _} <- [erl_parse:parse_exprs(Tokens)]],
-    Bindings;
-done(#{words := ["shell"], text := Text}, Bindings) ->
-    Session = server_with_an_allocation(),
-    expressions(lists:append(string:replace(Text, "1-37", Session, all)), Bindings);
-done(#{text := "-module(" ++ Rest = Text}, Bindings) ->
-    [Name, _] = string:split(Rest, ")"),
-    File = filename:join("/mnt", Name ++ ".erl"),
-    ok = file:write_file(File, unicode:characters_to_binary(Text)),
-    {ok, Module, Beam, []} = compile:file(File, [binary, return]),
-    {module, Module} = code:load_binary(Module, File, Beam),
-    Bindings;
-done(#{text := Text}, Bindings) ->
-    expressions(Text, Bindings).
-
-%% The server of an operator, with one of alice's.
-server_with_an_allocation() ->
-    {ok, _} = application:ensure_all_started(meerkat),
-    {ok, Options} = meerkat:configuration(#{relay_ip => "203.0.113.5", secret => "hunter2"}),
-    {ok, _} = meerkat:start_server(default, Options),
-    #{username := User, password := Password, uris := Uris} =
-        meerkat:credentials(default, <<"alice">>),
-    [Uri | _] = [U || <<"turn:", _/binary>> = U <- Uris],
-    {ok, Client} = meerkat_client:start_link(#{server => Uri, username => User,
-                                               password => Password}),
-    {ok, _} = meerkat_client:allocate(Client),
-    {1, [#{session := Session}]} = meerkat_sessions:list(default, #{}),
-    meerkat_text:session(Session).
-
-expressions(Text, Bindings) ->
-    lists:foldl(fun(Tokens, Now) ->
-        {ok, Expressions} = erl_parse:parse_exprs(Tokens),
-        {value, _, New} = erl_eval:exprs(Expressions, Now),
-        New
-    end, Bindings, scanned(Text)).
-
-scanned(Text) ->
-    case erl_scan:tokens([], Text, 1) of
-        {done, {ok, Tokens, _}, Rest} -> [Tokens | scanned(Rest)];
-        {done, {eof, _}, _} -> [];
-        {more, _} -> []
-    end.
-
-%% Prints the Elixir of a page as one program, which says "to the end" when it has come there. Ends
-%% the node.
--spec elixir(Page :: string()) -> no_return().
-elixir(Page) ->
-    ok = io:setopts([{encoding, unicode}]),
-    Blocks = [B || #{language := "elixir"} = B <- blocks(Page)],
-    ok = io:put_chars([
-        [["Code.string_to_quoted!(~S\"\"\"\n", Text, "\"\"\")\n"]
-         || #{words := ["part"], text := Text} <- Blocks],
-        "{:ok, _} = Application.ensure_all_started(:meerkat)\n",
-        [Text || #{words := [], text := Text} <- Blocks],
-        "IO.puts(\"to the end\")\n"]),
-    halt(0).

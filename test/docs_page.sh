@@ -32,7 +32,8 @@ machine() { # STEPS
         mount --bind /mnt/hosts /etc/hosts
 }
 
-# Until it says that it serves.
+# Until it says that it serves. It is a group of processes: make, shells, the node, the relay.
+set -m
 serve() { # STEP, COMMANDS
     stop
     : >"$1.output"
@@ -42,11 +43,15 @@ serve() { # STEP, COMMANDS
     kill -0 $server 2>/dev/null || { wait $server; server=; return 1; }
     serving=("$@")
 }
+# SIGQUIT does not drain. The next one needs the ports, so all of the group must be gone.
 stop() {
-    [ -n "${holder-}" ] && kill "$holder" && wait "$holder"
-    holder=
-    [ -n "${server-}" ] && kill -TERM "$server" 2>/dev/null && wait "$server"
-    server=
+    local group process
+    for group in ${holder-} ${server-}; do
+        for process in $(pgrep -g "$group" && kill -QUIT -- "-$group"); do
+            tail -s 0.1 -f --pid="$process" /dev/null
+        done
+    done
+    holder= server=
 } 2>/dev/null
 
 # Where a page starts none itself, one with a secret and with what its commands ask for.
@@ -61,16 +66,16 @@ is_there() {
     serve "${serving[@]}"
 }
 
-# One of alice's, whose number is printed in place of the page's.
+# One of alice's, whose number stands in place of the page's.
 allocation() {
     if ! kill -0 "${holder:-none}" 2>/dev/null || ! number >/dev/null; then
         mkfifo /mnt/held 2>/dev/null
         meerkatctl credentials alice --json | erl -noshell -pa _build/test/lib/meerkat/ebin \
-            -pa _build/test/lib/meerkat/test -s docs_kit hold >/mnt/held &
+            -pa _build/test/lib/meerkat/test -s docs_program hold >/mnt/held &
         holder=$!
         read -r _ </mnt/held
     fi
-    number
+    held=$(number)
 }
 number() { meerkatctl allocations --user alice --json | grep -o '"session":"[^"]*"' | cut -d'"' -f4 | grep -m1 .; }
 
@@ -78,7 +83,7 @@ run() { # STEP, COMMANDS
     local commands=$2
     if grep -q 'meerkatctl\|curl' "$commands"; then is_there || return; fi
     if grep -q '1-37' "$commands"; then
-        held=$(allocation) || return
+        allocation || return
     fi
     sed "s/1-37/${held-}/g" "$commands" >/mnt/commands
     yes 'a password' | head -n 50 >/mnt/typed

@@ -244,7 +244,7 @@ mix_release_relays_a_packet(Config) ->
     Text = embed_kit:run(filename:join(Release, "bin/embed_mix"), ["eval", Code], Release, []),
     ?assertMatch({match, _}, re:run(Text, "relayed: through the relay\n")).
 
-%% examples/elixir, with what was built for the others (MIX_REBAR3=... mix run --no-halt is its own).
+%% examples/elixir, with what was built for the others. By itself: MIX_REBAR3=... mix run --no-halt.
 example_hands_out_ice_servers(Config) ->
     Script = filename:join([root(), "test", "data", "ask_for_ice_servers.exs"]),
     Text = embed_kit:mix(filename:join([root(), "examples", "elixir"]), root(),

@@ -20,9 +20,9 @@ written(Fun) ->
 
 logged(From, Format, Fun) ->
     Level = maps:get(level, logger:get_primary_config()),
+    Filters = [{progress, {fun logger_filters:progress/2, stop}}],
     ok = logger:add_handler(?MODULE, ?MODULE, #{config => #{to => self(), format => Format},
-                                                filters => [{progress, {fun logger_filters:progress/2,
-                                                                        stop}}]}),
+                                                filters => Filters}),
     ok = logger:set_primary_config(level, From),
     try
         _ = Fun(),

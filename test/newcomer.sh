@@ -2,8 +2,9 @@
 # Does what docs/start-operator.md and docs/start-embedder.md say on a bare Debian, in chroots of each
 # suite named (bookworm and trixie without a name): the package, the release, the sources, each with the
 # commands of the page and then `meerkatctl check`; an application in Erlang and one in Elixir. As root, on Debian with a package mirror in reach; the first time takes some
-# minutes for each. One line a check; exit status 1 if any failed. With WRITE=1 the page's table gets
-# what came out. What is made lies in _build/packages, as test/packages.sh has it.
+# minutes for each. One line a check; exit status 1 if any failed. ROUTES='release sources' names the
+# ways that are gone. With WRITE=1 the page's table gets what came out. What is made lies in
+# _build/packages, as test/packages.sh has it.
 #
 #   test/newcomer.sh [SUITE...]
 set -u
@@ -76,12 +77,13 @@ sources_route() {
         esac
     done < <(commands "The sources")
 }
+# It ends when it is drained; whoever sits before it has Ctrl-C.
 serving='
     make run >/run.log 2>&1 &
     server=$!
     tail -f -n +1 --pid=$server /run.log | sed "/is serving/q"
     rel/bin/meerkatctl check || { cat /run.log; exit 1; }
-    kill -TERM $server
+    rel/bin/meerkatctl drain
     wait $server'
 
 # In one shell, for the page's commands go on where the last ones were; apt asks nothing.
@@ -94,7 +96,7 @@ embedder_route() {
     for language in Erlang Elixir; do
         script+=$'\n'"cd /work"$'\n'$(page "$embedder" $language | unasked_all)
         check "an application in $language" inside bash -exuc "$script" || return
-        grep -q ':alice' "$kept/said" || { check "it has credentials" false; return; }
+        grep -q ':alice' "$kept/$suite.said" || { check "it has credentials" false; return; }
         script=
     done
 }
@@ -107,23 +109,29 @@ route() { # NAME
     local before=$failed
     failed=0
     "${1}_route"
-    [ $failed = 0 ] && came+=(ok) || came+=(failed)
+    [ $failed = 0 ] && came[$1]=ok || came[$1]=failed
     failed=$((failed | before))
 }
 
+# The row of this suite; ways that were not gone keep what they had.
 written() {
-    local row="| $(date -u +%F) |"
-    sed -i "s/^| $suite .*/| $suite ($1) | ${came[0]} | ${came[1]} | ${came[2]} | ${came[3]} $row/" "$operator"
+    awk -F' *[|] *' -v suite="$suite" -v today="$(date -u +%F)" \
+        -v came="${came[package]-} ${came[release]-} ${came[sources]-} ${came[embedder]-}" '
+        index($2, suite " ") == 1 && NF > 6 {
+            split(came, new, " ")
+            printf "| %s |", $2
+            for (i = 1; i <= 4; i++) printf " %s |", new[i] == "" || new[i] == "-" ? $(i + 2) : new[i]
+            printf " %s |\n", today
+            next
+        }
+        { print }' "$operator" >"$kept/$suite.page" && cp "$kept/$suite.page" "$operator"
 }
 
 [ "$(id -u)" = 0 ] || { echo "only root may make a chroot" >&2; exit 2; }
 for suite in ${*:-bookworm trixie}; do
     chroots "$kept" || continue
-    came=()
-    for name in package release sources embedder; do route $name; done
-    case ${WRITE-}$suite in
-        1bookworm) written 12 ;;
-        1trixie) written 13 ;;
-    esac
+    declare -A came=([package]=- [release]=- [sources]=- [embedder]=-)
+    for name in ${ROUTES:-package release sources embedder}; do route "$name"; done
+    [ -z "${WRITE-}" ] || written
 done
 exit $failed

@@ -145,8 +145,8 @@ inside(Schema, Value, Where, Description) when is_map(Value) ->
     Properties = maps:get(<<"properties">>, Schema, #{}),
     Missing = maps:get(<<"required">>, Schema, []) -- maps:keys(Value),
     [{Where, lacks, Name} || Name <- Missing]
-        ++ lists:append([member(Name, maps:get(Name, Properties, none), V, Where, Schema, Description)
-                         || {Name, V} <- maps:to_list(Value)]);
+        ++ lists:append([member(Name, maps:get(Name, Properties, none), V, Where, Schema,
+                                Description) || {Name, V} <- maps:to_list(Value)]);
 inside(_, _, _, _) ->
     [].
 

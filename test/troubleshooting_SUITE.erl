@@ -38,7 +38,8 @@ every_symptom_is_told(Config) ->
                   not lists:any(fun(Line) -> docs_kit:told(names(Shown), names(Line)) end, Lines)],
     [ct:log("~ts: ~ts~nwas not written; this was:~n~ts", [Place, Shown, lists:join("\n", Lines)])
      || {Place, Shown, Lines} <- Missing],
-    ?assertEqual([], [{Place, unicode:characters_to_binary(Shown)} || {Place, Shown, _} <- Missing]),
+    ?assertEqual([], [{Place, unicode:characters_to_binary(Shown)}
+                      || {Place, Shown, _} <- Missing]),
     %% Each is on the page.
     ?assertEqual([], [Heading || {Heading, _} <- symptoms()]
                      -- [docs_kit:heading(?PAGE, N) || #{page := ?PAGE, line := N} <- Blocks]).

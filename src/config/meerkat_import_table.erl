@@ -7,8 +7,9 @@
 %% The keys of ours that a composed one of theirs goes into, and what else there is to say.
 -spec composed() -> #{binary() => {[atom()], string()}}.
 composed() ->
-    #{<<"listening-ip">> => {[listen_ip, alternate_listen_ip], "with `rfc5780` a second address of a family becomes "
-                                          "`alternate_listen_ip`"},
+    #{<<"listening-ip">> => {[listen_ip, alternate_listen_ip],
+                             "with `rfc5780` a second address of a family becomes "
+                             "`alternate_listen_ip`"},
       <<"relay-ip">> => {[relay_ip], "without it, what `listening-ip` names"},
       <<"external-ip">> => {[relay_ip], "`PUBLIC/PRIVATE`: clients are told PUBLIC, relayed is "
                                         "from PRIVATE"},
