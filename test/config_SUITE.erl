@@ -29,7 +29,7 @@
 -export([k27_names_and_defaults/1, k27_unknown_names_are_warnings/1,
          near_misses_of_variables_are_told/1, k27_own_names_win/1,
          k28_relay_ip/1, k29_peers_as_before/1, k30_listeners_with_realms/1,
-         k12_channel_numbers/1, f16_tcp/1]).
+         k12_channel_numbers/1, every_key_has_its_purpose/1, secret_as_password/1, f16_tcp/1]).
 -export([effective_tells_origins/1, example_is_the_schema/1, example_means_the_defaults/1,
          example_can_be_uncommented/1, reference_is_the_schema/1]).
 
@@ -242,6 +242,7 @@ in_file(expire_with_credentials) -> "true";
 in_file(require_sha256) -> "true";
 in_file(failed_authentication_rate) -> "13";
 in_file(strict_realm) -> "true";
+in_file(secret_as_password) -> "true";
 in_file(rfc5766_channel_numbers) -> "true";
 in_file(rfc5780) -> "false";
 in_file(alternate_listen_ip) -> "\"198.51.100.6\"";
@@ -1196,6 +1197,28 @@ k12_channel_numbers(Config) ->
     ?assertNot(Accepted(none, [Theirs, {"RFC5766_CHANNEL_NUMBERS", "no"}])),
     ?assertNot(Accepted(file(Config, "rfc5766_channel_numbers = false;"), [Theirs])).
 
+%% The same of its secret: whoever comes with its variables need not ask.
+secret_as_password(Config) ->
+    Is = fun(File, Env) ->
+        {ok, #{secret_as_password := Is} = Loaded, _} = load(File, Env),
+        {Is, [string:find(Line, "is the password of any") =/= nomatch || Line <- said(Loaded)]}
+    end,
+    Theirs = {"MONGOOSEICE_STUN_SECRET", "abc"},
+    Ours = {"STUN_SECRET", "abc"},
+    ?assertEqual({auto, [false]}, Is(none, [Ours])),
+    ?assertEqual({true, [true]}, Is(none, [Theirs])),
+    ?assertEqual({true, [true]}, Is(none, [Ours, {"SECRET_AS_PASSWORD", "yes"}])),
+    ?assertEqual({false, [false]}, Is(none, [Theirs, {"SECRET_AS_PASSWORD", "no"}])),
+    ?assertEqual({true, [true]}, Is(file(Config, "secret_as_password = \"auto\";"), [Theirs])),
+    ?assertEqual({false, [false]}, Is(file(Config, "secret_as_password = false;"), [Theirs])),
+    ?assertEqual({auto, []}, Is(none, [])),
+    {error, [Mistake]} = load(none, [{"SECRET_AS_PASSWORD", "maybe"}]),
+    ?assertEqual("SECRET_AS_PASSWORD is \"maybe\"; it must be auto, true, 1 or yes, or false, 0 or "
+                 "no", lists:flatten(io_lib:format("~ts", [Mistake]))).
+
+said(Config) ->
+    [unicode:characters_to_list(Line) || Line <- meerkat_config:what_secret_opens(Config)].
+
 %% TCP is not served, and that is no reason to crash.
 f16_tcp(_) ->
     Quiet = [{"STUN_SECRET", "abc"}, {"RELAY_IP", "8.8.8.8"}],
@@ -1230,7 +1253,7 @@ effective_tells_origins(Config) ->
         {rfc5766_channel_numbers, <<"true">>, <<"default beside MONGOOSEICE_ variables">>}]].
 
 example_is_the_schema(_) ->
-    ?assertEqual(unicode:characters_to_binary(meerkat_config_schema:example()),
+    ?assertEqual(unicode:characters_to_binary(meerkat_config_pages:example()),
                  page("config/meerkat.cfg")).
 
 example_means_the_defaults(_) ->
@@ -1251,7 +1274,8 @@ example_can_be_uncommented(Config) ->
     File = file(Config, Text),
     {ok, Loaded, _} = load(File, []),
     {ok, Defaults, _} = load([]),
-    Set = [Key || {Key, _, Origin} <- meerkat_config:effective(Loaded), Origin =/= <<"default">>],
+    Set = [Key || {Key, _, Origin} <- meerkat_config:effective(Loaded), is_atom(Key),
+                  Origin =/= <<"default">>],
     ?assertEqual([Key || #{key := Key} <- meerkat_config_schema:rows()], Set),
     ByDefault = [Key || #{key := Key, example := undefined} <- meerkat_config_schema:rows()],
     ?assertEqual([setting(Key, Defaults) || Key <- ByDefault],
@@ -1263,8 +1287,15 @@ uncommented(<<"#", Setting/binary>>) -> Setting;
 uncommented(Line) -> Line.
 
 reference_is_the_schema(_) ->
-    Table = unicode:characters_to_binary(meerkat_config_schema:markdown()),
-    ?assertMatch([_, _], binary:split(page("docs/configuration.md"), Table)).
+    [?assertMatch([_, _], binary:split(page("docs/configuration.md"),
+                                       unicode:characters_to_binary(Part)))
+     || Part <- [meerkat_config_pages:summary(), meerkat_config_pages:reference()]].
+
+%% What has no line is in no page.
+every_key_has_its_purpose(_) ->
+    Lines = [Key || {_, Keys} <- meerkat_config_pages:groups(), {Key, _} <- Keys],
+    ?assertEqual(lists:sort([Key || #{key := Key} <- meerkat_config_schema:rows()]),
+                 lists:sort(Lines)).
 
 %%% The machine that is played, and files
 

@@ -38,7 +38,7 @@ start(Config, Env) ->
 
 -spec start(config(), [string()], [{string(), string()}]) -> {server(), Printed :: string()}.
 start(Config, Args, Env) ->
-    Port = command(Config, Args, [{"STUN_SECRET", "hunter2"} | Env]),
+    Port = command(Config, Args, [{"STUN_SECRET", "hunter2"}, {"SECRET_AS_PASSWORD", "true"} | Env]),
     {Port, until(Port, "stop it +Ctrl-C\n\n")}.
 
 %% What the server prints until the pattern is in it.

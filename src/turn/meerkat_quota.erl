@@ -9,6 +9,8 @@
 %%   {{user, Key}, N, Bucket}      Bucket: what the relay calls the user's bandwidth
 %%   {{source, Prefix}, N}         {{realm, Owner}, N}         {total, N}
 %%
+%% And, which only grow: {{taken, Owner}, N}, places taken, and {{refused, Owner}, N}.
+%%
 %% Key and Prefix are pairs of their realm's owner (meerkat_settings:owner/2) and what they are.
 -module(meerkat_quota).
 -behaviour(gen_server).
@@ -23,7 +25,8 @@
 -type limits() :: #{user := non_neg_integer(),
                     source := non_neg_integer(),
                     total := pos_integer()}.
--type counted() :: {user, of_realm()} | {source, of_realm()} | {realm, meerkat_settings:owner()}
+-type counted() :: {user, of_realm()} | {source, of_realm()}
+                 | {realm | taken | refused, meerkat_settings:owner()}
                  | total.
 %% A user's name; who has none is known by a source address.
 -type person() :: binary() | {source, binary()}.
@@ -71,7 +74,7 @@ release(Name, Session) ->
 process(Name) ->
     meerkat_roles:find(Name, quota).
 
-%% Places held.
+%% Places held; those taken and refused since the start.
 -spec count(Name :: atom(), counted()) -> non_neg_integer().
 count(Name, Key) ->
     counted(meerkat_registry:table(Name, quota), Key).
@@ -149,8 +152,10 @@ handle_call({take, Session, User, Source}, {Pid, _}, #state{name = Name} = State
             Place = #place{pid = Pid, user = User, source = Source, bucket = Bucket},
             true = ets:insert(Table, {{session, Session}, Place}),
             ok = add(Table, Place),
+            ok = grow(Table, taken, User),
             {reply, {ok, Bucket}, watch(Session, Pid, Next)};
         {Code, Keys} ->
+            ok = grow(Table, refused, User),
             {reply, {error, Code, Keys}, State}
     end;
 handle_call({release, Session}, _From, State) ->
@@ -197,6 +202,10 @@ counted(Table, Key) ->
         [Row] -> element(2, Row);
         [] -> 0
     end.
+
+grow(Table, What, {Realm, _}) ->
+    _ = ets:update_counter(Table, {What, Realm}, 1, {{What, Realm}, 0}),
+    ok.
 
 add(Table, #place{user = {Realm, _} = User, source = Source, bucket = Bucket}) ->
     _ = ets:update_counter(Table, {realm, Realm}, 1, {{realm, Realm}, 0}),
