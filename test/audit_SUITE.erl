@@ -95,7 +95,8 @@ signals_are_told(Config) ->
     ok = signal(Server, "TERM"),
     _ = until(Server, "audit: SIGTERM: drain within 600 s: 1 allocation left\n"),
     ok = signal(Server, "INT"),
-    ?assertMatch({match, _}, re:run(ctl_kit:ended(Server), "audit: SIGQUIT: stop: the server ends")).
+    ?assertMatch({match, _}, re:run(ctl_kit:ended(Server),
+                                    "audit: SIGQUIT: stop: the server ends")).
 
 by_http(_Config) ->
     Overrides = #{http_listen => {{127, 0, 0, 1}, 0}, http_token => <<"the token">>},
@@ -107,12 +108,12 @@ by_http(_Config) ->
                                           [{"authorization", "Bearer the token"}])
         end),
         ?assertMatch(["audit: 127.0.0.1 by HTTP: credentials for user eve (60 s): made",
-                      "audit: 127.0.0.1 by HTTP: credentials for user a:b (86400 s): refused: a user "
-                      "has " ++ _], Lines)
+                      "audit: 127.0.0.1 by HTTP: credentials for user a:b (86400 s): refused: "
+                      "a user has " ++ _], Lines)
     end).
 
 from_within_the_node(_Config) ->
-    doc("whoever calls the functions of `meerkat`: an embedder's process, a shell; each thing once"),
+    doc("whoever calls the functions of `meerkat`: a program's process, a shell; each once"),
     with_server(#{}, fun(#{name := Name}) ->
         {ok, Config} = meerkat:configuration(#{listen_ip => "127.0.0.1", listen_port => 0}),
         Lines = log_kit:logged(notice, fun() ->
@@ -140,7 +141,8 @@ the_kernel_says_who_asks(Config) ->
     {ok, There} = gen_tcp:accept(Listening),
     {ok, #{uid := Uid, pid := Pid} = Peer} = meerkat_unix:peer(There),
     ?assertEqual({meerkat_unix:uid(), os:getpid()}, {Uid, integer_to_list(Pid)}),
-    ?assertMatch("root (uid 0, process " ++ _, lists:flatten(meerkat_unix:describe(Peer#{uid := 0}))),
+    ?assertMatch("root (uid 0, process " ++ _,
+                 lists:flatten(meerkat_unix:describe(Peer#{uid := 0}))),
     ?assertEqual("uid 4294967294 (process 7, logged in as root)",
                  lists:flatten(meerkat_unix:describe(#{uid => 4294967294, pid => 7, login => 0}))).
 
@@ -160,7 +162,8 @@ a_reload_tells_what_changed(Config) ->
     ok = file:write_file(File, "user_quota = 2;\nhttp_token = \"second token\";\n"
                                "users = ( { name = \"ann\"; password = \"pass two\"; } );\n"),
     {0, #{<<"changes">> := Changes, <<"dry_run">> := false}} = json(Config, ["reload"]),
-    ?assertEqual([#{<<"key">> => <<"users">>, <<"note">> => <<"another password or key of \"ann\"">>},
+    ?assertEqual([#{<<"key">> => <<"users">>,
+                    <<"note">> => <<"another password or key of \"ann\"">>},
                   #{<<"key">> => <<"http_token">>, <<"note">> => <<"changed">>}], Changes),
     Lines = stop(Server, "TERM"),
     ?assertMatch({match, _}, re:run(Lines, "reload: users: another password or key of \"ann\", "
@@ -168,7 +171,7 @@ a_reload_tells_what_changed(Config) ->
     ?assertEqual(nomatch, re:run(Lines, "first token|second token|pass one|pass two")).
 
 a_dry_run_changes_nothing(Config) ->
-    doc("it says what would change, or every reason why it cannot be; the server goes on as it was"),
+    doc("it says what would change, or every reason against it; the server goes on as it was"),
     File = filename:join(proplists:get_value(priv_dir, Config), "dry.cfg"),
     ok = file:write_file(File, "user_quota = 1;\n"),
     {Server, _} = start(Config, [{"CONFIG_FILE", File}]),
@@ -203,7 +206,8 @@ changes_of_all_kinds(_Config) ->
     {ok, Old} = loaded(#{secret => "one"}),
     {ok, New} = loaded(#{secret => "two", listen_port => 4000, software => "Meerkat"}),
     Was = maps:merge(Old, Base),
-    Is = maps:merge(New, #{users => #{<<"b">> => {password, <<"3">>}, <<"c">> => {password, <<"2">>}},
+    Is = maps:merge(New, #{users => #{<<"b">> => {password, <<"3">>},
+                                      <<"c">> => {password, <<"2">>}},
                            added_users => #{default => #{<<"d">> => {password, <<"5">>}}},
                            certificates => [other],
                            realms => [#{name => <<"x">>, user_quota => 2, secrets => [<<"s2">>],

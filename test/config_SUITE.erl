@@ -29,7 +29,8 @@
 -export([k27_names_and_defaults/1, k27_unknown_names_are_warnings/1,
          near_misses_of_variables_are_told/1, k27_own_names_win/1,
          k28_relay_ip/1, k29_peers_as_before/1, k30_listeners_with_realms/1,
-         k12_channel_numbers/1, every_key_has_its_purpose/1, secret_as_password/1, f16_tcp/1]).
+         k12_channel_numbers/1, every_key_has_its_purpose/1, mistakes_come_as_a_reader_meets_them/1,
+         secret_as_password/1, f16_tcp/1]).
 -export([effective_tells_origins/1, example_is_the_schema/1, example_means_the_defaults/1,
          example_can_be_uncommented/1, reference_is_the_schema/1]).
 
@@ -449,9 +450,9 @@ wrong_settings(Config) ->
          "extra_listeners is a list where ip is \"localhost\"; it must be a list where ip is an "
          "IP address like 192.0.2.7 or 2001:db8::7 (no name), or any"},
         {"extra_listeners = ( 1 );", 2,
-         "extra_listeners is something else; it must be " ++ Listeners},
+         "extra_listeners is a value that is no group; it must be " ++ Listeners},
         {"extra_listeners = { port = 1; };", 2,
-         "extra_listeners is something else; it must be " ++ Listeners},
+         "extra_listeners is a group that stands in no list; it must be " ++ Listeners},
         {"extra_listeners = ( { port = 3478; } );", 2,
          "extra_listeners has any port 3478, which is listened on already"},
         {"users = ( { name = \"a\"; } );", 2,
@@ -613,6 +614,16 @@ broken_files(Config) ->
     {error, ["aaa" ++ _]} = load(lists:duplicate(2000, $a), []),
     Twice = file(Config, "realm = \"a\";\nrealm = \"b\";\n"),
     ?assertMatch({error, [_]}, load(Twice, [])).
+
+mistakes_come_as_a_reader_meets_them(Config) ->
+    File = file(Config, "user_quota = \"x\";\nlisten_port = 99999;\nnonsense = 1;\n"
+                        "default_lifetime = 4000;\n"),
+    {error, Mistakes} = load(File, [{"MIN_PORT", "x"}]),
+    ?assertMatch(["MIN_PORT is " ++ _ | _], Mistakes),
+    ?assertEqual(["1", "2", "3", "4"],
+                 [Line || Mistake <- tl(Mistakes),
+                          {match, [Line]} <- [re:run(Mistake, ":([0-9]+): ",
+                                                     [{capture, all_but_first, list}])]]).
 
 unknown_keys(Config) ->
     [begin

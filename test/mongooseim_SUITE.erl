@@ -104,7 +104,8 @@ page_tells_what_the_log_says(_) ->
      || {Pattern, Line} <- lists:zip(Told, Logged)].
 
 why(User, Secrets, AsPassword) ->
-    Auth = meerkat_auth:new(#{secrets => Secrets, secret_as_password => AsPassword, users => #{<<"bob">> => {password, <<"b">>}}}),
+    Auth = meerkat_auth:new(#{secrets => Secrets, secret_as_password => AsPassword,
+                              users => #{<<"bob">> => {password, <<"b">>}}}),
     Message = #{class => request, method => allocate, transaction_id => <<1:96>>,
                 attributes => [{username, User}, {realm, ?REALM}],
                 integrity => {sha1, meerkat_stun:key(User, ?REALM, <<"wrong">>)}},

@@ -64,7 +64,8 @@ realms_are_seen_into(Config) ->
                  [{Name, From} || #{<<"name">> := Name, <<"from">> := From,
                                     <<"realm">> := <<"a.example">>} <- Users]),
     {0, Listed} = run(Config, ["users"]),
-    ?assertMatch({match, _}, re:run(Listed, "USER +REALM +FROM .*\nann +a\\.example +configuration")),
+    ?assertMatch({match, _},
+                 re:run(Listed, "USER +REALM +FROM .*\nann +a\\.example +configuration")),
     {0, _} = run(Config, ["users", "remove", "bea", "--realm", "a.example"]),
     {1, _} = run(Config, ["users", "--realm", "b.example"]),
     Lines = stop(Server, "TERM"),
@@ -87,8 +88,8 @@ the_banner_tells_who_comes_in(Config) ->
 the_banner_tells_other_realms(Config) ->
     {Server, Block} = start(Config, [{"CONFIG_FILE", realms_file(Config)}]),
     ?assertMatch({match, _}, re:run(line("realm", Block),
-                                    "^\"a\\.example\": turn:127\\.0\\.0\\.1:[0-9]+\\?transport=udp, "
-                                    "credentials from its secret, users ann$")),
+                                    "^\"a\\.example\": turn:127\\.0\\.0\\.1:[0-9]+"
+                                    "\\?transport=udp, credentials from its secret, users ann$")),
     ?assertEqual(nomatch, re:run(Block, "anns own|of a\\b")),
     stop(Server, "TERM").
 
@@ -119,7 +120,8 @@ a_redirection_is_told(Config) ->
         {0, _} = run(Config, ["drain", Other, "--stay"]),
         {0, Checked} = run(Config, ["check", line("TURN", Block), "--user", "u",
                                     "--password", "hunter2"]),
-        ?assertMatch({match, _}, re:run(Checked, "sent on to " ++ Other ++ " \\(300\\), relayed at"))
+        ?assertMatch({match, _},
+                     re:run(Checked, "sent on to " ++ Other ++ " \\(300\\), relayed at"))
     end),
     stop(Server, "TERM").
 

@@ -115,7 +115,8 @@ what_is_not_said_is_the_servers(_Config) ->
 
 users_of_a_realm_come_and_go(_Config) ->
     doc("a user added to a realm comes in there and nowhere else, and is listed under it"),
-    with_realms(#{}, #{users => #{<<"carol">> => {password, <<"c">>}}}, fun(#{name := Name} = Server) ->
+    with_realms(#{}, #{users => #{<<"carol">> => {password, <<"c">>}}}, fun(Server) ->
+        #{name := Name} = Server,
         {ok, memory} = meerkat:add_user(Name, <<"dave">>, <<"d">>, <<"a.example">>),
         {ok, memory} = meerkat:add_user(Name, <<"dave">>, <<"of b">>, <<"b.example">>),
         {error, "there is no realm \"c.example\"; there is " ++ _} =

@@ -4,8 +4,8 @@
 %% One question per connection: {packet, 4}, a meerkat_admin:question() in external term format,
 %% then the answer likewise.
 %%
-%% A node of Meerkat's own opens one by itself (meerkat_boot). Who embeds a server puts another child
-%% beside it, and meerkatctl is told where: `meerkatctl -s /run/app/calls/admin.sock status`.
+%% A node of Meerkat's own opens one by itself (meerkat_boot). Who embeds a server puts another
+%% child beside it, and meerkatctl is told where: `meerkatctl -s /run/app/calls/admin.sock status`.
 %%
 %%   [meerkat:child_spec(#{name => calls, ...}),
 %%    meerkat_admin_socket:child_spec("/run/app/calls", calls)]
@@ -13,8 +13,8 @@
 -behaviour(gen_server).
 
 %% API.
--export([child_spec/2, start_link/2, call/1, call/2, find/1, directory/0, is_taken/1]).
--export_type([place/0]).
+-export([child_spec/2, start_link/2, call/1, call/3, directory/0, is_taken/1]).
+-export_type([place/0, asked/0]).
 %% Internal: its loop, by its full name, so that code can be loaded twice below it.
 -export([accept/2]).
 %% gen_server.
@@ -37,6 +37,9 @@
 
 %% Which server is meant: whatever runs here, or who listens on this socket.
 -type place() :: anywhere | {socket, file:filename()}.
+%% Whose server was asked, by the directory of its socket, and whether it is where one would be that
+%% is started here now by this user: otherwise another may have been meant.
+-type asked() :: #{socket := file:filename(), uid := non_neg_integer(), is_expected := boolean()}.
 
 -record(state, {path :: file:filename(), socket :: gen_tcp:socket()}).
 
@@ -56,12 +59,23 @@ start_link(Directory, Server) ->
 %% another user's, a service's for instance.
 -spec call(meerkat_admin:question()) -> meerkat_admin:answer() | {error, no_server}.
 call(Question) ->
-    call(anywhere, Question).
+    {Answer, _} = call(anywhere, Question, fun(_) -> ok end),
+    Answer.
 
-%% The same of one that is meant.
--spec call(place(), meerkat_admin:question()) -> meerkat_admin:answer() | {error, no_server}.
-call(Place, Question) ->
-    asked(paths(Place), Question).
+%% The same of one that is meant, and whose it is. Tell hears that too, before anything is asked.
+-spec call(place(), meerkat_admin:question(), Tell :: fun((asked()) -> term())) ->
+    {meerkat_admin:answer() | {error, no_server}, asked() | none}.
+call(Place, Question, Tell) ->
+    call_first(paths(Place), Place, term_to_binary(Question), Tell).
+
+call_first([Path | Paths], Place, Question, Tell) ->
+    case ask(Path, Question, fun() -> Tell(asked(Path, Place)) end) of
+        {ok, Bytes} -> {answered(Bytes), asked(Path, Place)};
+        {error, timeout} -> {{error, <<"the server does not answer">>}, asked(Path, Place)};
+        {error, _} -> call_first(Paths, Place, Question, Tell)
+    end;
+call_first([], _Place, _Question, _Tell) ->
+    {{error, no_server}, none}.
 
 paths({socket, Path}) ->
     [Path];
@@ -69,30 +83,11 @@ paths(anywhere) ->
     {Ours, Others} = lists:partition(fun(Dir) -> trusted(Dir) =:= ok end, directories()),
     [filename:join(Dir, ?FILE_NAME) || Dir <- Ours ++ [D || D <- Others, is_for_root(D)]].
 
-%% Where call/2 would ask: whose that server is, and whether another might have been meant, for it
-%% is another user's, or not where one that was started here now would be.
--spec find(place()) -> {ok, #{socket := file:filename(), uid := non_neg_integer(),
-                              is_expected := boolean()}} | none.
-find(Place) ->
-    case [Path || Path <- paths(Place), answers(Path)] of
-        [Path | _] ->
-            {ok, #file_info{uid = Uid}} = file:read_file_info(filename:dirname(Path)),
-            First = filename:join(hd(directories()), ?FILE_NAME),
-            {ok, #{socket => Path, uid => Uid,
-                   is_expected => Place =/= anywhere
-                       orelse Path =:= First andalso Uid =:= meerkat_unix:uid()}};
-        [] ->
-            none
-    end.
-
-asked([Path | Paths], Question) ->
-    case ask(Path, term_to_binary(Question)) of
-        {ok, Bytes} -> answered(Bytes);
-        {error, timeout} -> {error, <<"the server does not answer">>};
-        {error, _} -> asked(Paths, Question)
-    end;
-asked([], _) ->
-    {error, no_server}.
+asked(Path, Place) ->
+    {ok, #file_info{uid = Uid}} = file:read_file_info(filename:dirname(Path)),
+    First = filename:join(hd(directories()), ?FILE_NAME),
+    #{socket => Path, uid => Uid,
+      is_expected => Place =/= anywhere orelse Path =:= First andalso Uid =:= meerkat_unix:uid()}.
 
 %% Root may ask a service of less privilege: what that sends makes no atoms here but those of ours.
 answered(Bytes) ->
@@ -111,10 +106,11 @@ answered(Bytes) ->
             end
     end.
 
-ask(Path, Question) ->
+ask(Path, Question, Tell) ->
     Options = [binary, {packet, 4}, {packet_size, ?ANSWER_MAX}, {active, false}],
     case gen_tcp:connect({local, Path}, 0, Options, ?PATIENCE) of
         {ok, Socket} ->
+            _ = Tell(),
             Answer =
                 case gen_tcp:send(Socket, Question) of
                     ok -> gen_tcp:recv(Socket, 0, ?ANSWER_MS);

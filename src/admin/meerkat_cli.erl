@@ -117,7 +117,7 @@ run("drain", To, Options) ->
     All = maps:merge(Wanted, maps:from_list([{to, text(Servers)} || Servers <- To])),
     asked({drain, [All]}, fun(Count) -> meerkat_show:drain(Count, Wanted) end, Options);
 run("undrain", [], Options) ->
-    asked({undrain, []}, fun(done) -> "" end, Options);
+    asked({undrain, []}, fun(done) -> "allocations are taken again\n" end, Options);
 run("reload", [], Options) ->
     How = [dry_run || is_map_key('dry-run', Options)],
     asked({reload, How}, fun(#{changes := Changes, warnings := Warnings}) ->
@@ -138,14 +138,16 @@ run(Command, _Args, _Options) ->
 %% Of the server that is meant. On stderr, where another might have been meant, whose it is: what is
 %% asked may end it.
 call(Options, Question) ->
-    Place = meant(Options),
-    case meerkat_admin_socket:find(Place) of
-        {ok, #{is_expected := true}} -> ok;
-        {ok, #{socket := Path} = Found} ->
-            io:format(standard_error, "asking the server of ~ts at ~ts~n", [owner(Found), Path]);
-        none -> ok
-    end,
-    meerkat_admin_socket:call(Place, Question).
+    {Answer, _} = call_of(Options, Question),
+    Answer.
+
+call_of(Options, Question) ->
+    meerkat_admin_socket:call(meant(Options), Question, fun named_where_another_was_meant/1).
+
+named_where_another_was_meant(#{is_expected := true}) ->
+    ok;
+named_where_another_was_meant(#{socket := Path} = Asked) ->
+    io:format(standard_error, "asking the server of ~ts at ~ts~n", [owner(Asked), Path]).
 
 meant(#{socket := Path}) -> {socket, Path};
 meant(#{}) -> anywhere.
@@ -156,29 +158,24 @@ asked(Question, Show, Options) ->
     asked(Question, Show, Options, fun(_) -> 0 end).
 
 asked(Question, Show, Options, Status) ->
-    case call(Options, Question) of
-        {ok, Answered} ->
-            Answer = with_socket(Question, Answered, Options),
+    case call_of(Options, Question) of
+        {{ok, Answered}, Asked} ->
+            Answer = with_socket(Question, Answered, Asked),
             _ = case Options of
                 #{json := true} -> said(members(Question, Answer), none, Options);
                 #{} -> said(Answer, Show, Options)
             end,
             Status(Answer);
-        {error, no_server} ->
+        {{error, no_server}, _} ->
             _ = failed(no_server(), Options),
             3;
-        {error, Sentence} ->
+        {{error, Sentence}, _} ->
             failed(Sentence, Options)
     end.
 
 %% How a server is belongs to the one that was asked.
-with_socket({status, []}, Status, Options) ->
-    case meerkat_admin_socket:find(meant(Options)) of
-        {ok, #{socket := Path}} -> Status#{socket => text(Path)};
-        none -> Status
-    end;
-with_socket(_Question, Answer, _Options) ->
-    Answer.
+with_socket({status, []}, Status, #{socket := Path}) -> Status#{socket => text(Path)};
+with_socket(_Question, Answer, _Asked) -> Answer.
 
 %% JSON is an object, or a list of them: what is a single word or number to us has a name there.
 members({drain, _}, Allocations) -> #{allocations => Allocations};
@@ -317,10 +314,9 @@ check(Args, Uri, Options) ->
 
 %% Whose socket told of it, and whether it is to take allocations at all.
 about(Options) ->
-    case {meerkat_admin_socket:find(meant(Options)),
-          meerkat_admin_socket:call(meant(Options), {status, []})} of
-        {{ok, #{socket := Path} = Found}, {ok, #{os_pid := Pid, draining := Draining}}} ->
-            #{socket => text(Path), owner => text(owner(Found)), os_pid => Pid,
+    case meerkat_admin_socket:call(meant(Options), {status, []}, fun(_) -> ok end) of
+        {{ok, #{os_pid := Pid, draining := Draining}}, #{socket := Path} = Asked} ->
+            #{socket => text(Path), owner => text(owner(Asked)), os_pid => Pid,
               draining => Draining};
         _ ->
             #{}

@@ -56,7 +56,7 @@ rows() ->
      {"users", {0, 2}, "[list | add NAME | remove NAME]",
       [{password, text, "PASSWORD", "for add; without it, it is asked for or read from stdin"},
        {key, text, "HEX", "for add, in its place: MD5(name:realm:password)"},
-       {realm, text, "REALM", "of this realm; without it those of all, and for add and remove the server's"}],
+       {realm, text, "REALM", "of this realm; without it all, for add and remove the server's"}],
       "users with a password of their own"},
      {"drain", {0, 1}, "[IP:PORT[,...]]",
       [{deadline, seconds, "TIME", "end after this time whatever is left; without it: when empty"},
@@ -240,10 +240,10 @@ usage(Command) ->
 
 -spec usage() -> unicode:chardata().
 usage() ->
-    ["usage: meerkatctl [-s SOCKET] COMMAND [OPTIONS] [--json]\n\n",
+    ["usage: meerkatctl COMMAND [OPTIONS] [--json]\n\n",
      [summary(Row) || Row <- rows()],
-     "\n-s, --socket SOCKET asks the server that listens there, which may be embedded in another\n"
-     "program; without it, the one that was started here.\n"
+     "\n`meerkatctl -s SOCKET COMMAND` asks the server that listens there, which may be embedded in\n"
+     "another program; without it the one that was started here is asked.\n"
      "\n`meerkatctl help COMMAND` tells the options. Exit codes: 0 done, 1 it failed or something\n"
      "is wrong, 2 the command makes no sense and nothing was asked, 3 no server was started here\n"
      "by this user.\n"].

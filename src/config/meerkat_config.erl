@@ -136,7 +136,7 @@ load(Options) ->
                     Warnings = service_links(Given) ++ unknown_names(Env) ++ Nobody
                         ++ meerkat_config_rules:warnings(Resolved),
                     derive(Resolved, Host, Warnings);
-                Mistakes -> {error, Mistakes}
+                Mistakes -> {error, in_order(Mistakes)}
             end;
         {error, Mistake} ->
             {error, [Mistake]}
@@ -246,6 +246,19 @@ read(File) when byte_size(File) > ?FILE_NAME_MAX ->
     {error, {meerkat_text:escape(File), 0, "this is too long for the name of a file"}};
 read(File) ->
     meerkat_conf_nif:read(File).
+
+%% What is of no line first, then as a reader meets it.
+in_order(Mistakes) ->
+    Placed = lists:keysort(1, [{place(Mistake), Mistake} || Mistake <- Mistakes]),
+    [Mistake || {_, Mistake} <- Placed].
+
+place(Mistake) ->
+    Text = unicode:characters_to_binary(Mistake),
+    case is_binary(Text) andalso re:run(Text, "^([^\n]*?):([0-9]+): ",
+                                        [{capture, all_but_first, binary}]) of
+        {match, [File, Line]} -> {File, binary_to_integer(Line)};
+        _ -> {<<>>, 0}
+    end.
 
 %% Secrets that lie in files of their own, read.
 secret_files(Read) ->
@@ -491,11 +504,12 @@ settings(Resolved, Relays) ->
         {Value, Origin} <- [maps:get(Key, Resolved)]
     ] ++ [
         {{Name, Field},
-            unicode:characters_to_binary(meerkat_config_value:render(maps:get(Field, Types), Value)),
+            unicode:characters_to_binary(meerkat_config_value:render(Type, Value)),
             meerkat_config_origin:text({file, Place})}
-     || {Realms, _} <- [maps:get(realms, Resolved)], #{name := Name, place := Place} = Realm <- Realms,
-        Types <- [meerkat_config_group:types(realms)],
-        Field <- realm_fields(), #{Field := Value} <- [Realm]
+     || {Realms, _} <- [maps:get(realms, Resolved)],
+        #{name := Name, place := Place} = Realm <- Realms,
+        Field <- realm_fields(), #{Field := Value} <- [Realm],
+        #{Field := Type} <- [meerkat_config_group:types(realms)]
     ].
 
 %% What became of it on this machine.

@@ -72,8 +72,9 @@ users(_Change, Same, Same) ->
     [];
 users(Change, Old, New) ->
     Both = maps:keys(maps:with(maps:keys(Old), New)),
+    Changed = [User || User <- Both, maps:get(User, Old) =/= maps:get(User, New)],
     Parts = [{"added", maps:keys(New) -- Both}, {"removed", maps:keys(Old) -- Both},
-             {"another password or key of", [U || U <- Both, maps:get(U, Old) =/= maps:get(U, New)]}],
+             {"another password or key of", Changed}],
     Note = lists:join("; ", [[What, " ", names(Users)] || {What, [_ | _] = Users} <- Parts]),
     [Change#{note => unicode:characters_to_binary(Note)}].
 

@@ -93,7 +93,7 @@ group(Type, [{_, _, Place} | _] = Leaves) ->
     Fields = [field(Type, Name, below(Name, Leaves)) || Name <- in_order(Names)],
     Group = maps:from_list([{binary_to_atom(Name), Value} || {ok, Name, Value} <- Fields]),
     Missing = [F || {F, _, required} <- fields(Type), not lists:member(F, Names)],
-    Failures = [{{<<"something else">>, allowed(Type)}, At} || {_, _, At} <- Strange]
+    Failures = [{{strange(Path), allowed(Type)}, At} || {Path, _, At} <- Strange]
         ++ lists:append([Failed || {error, Failed} <- Fields])
         ++ [{{[<<"a group without ">>, Field], allowed(Type)}, Place}
             || Strange =:= [], Field <- Missing],
@@ -101,6 +101,10 @@ group(Type, [{_, _, Place} | _] = Leaves) ->
         [] -> {ok, Group#{place => Place}};
         _ -> {error, Failures}
     end.
+
+%% What it is, and not what it says: it may be meant to be secret.
+strange([Name | _]) when is_binary(Name) -> <<"a group that stands in no list">>;
+strange(_) -> <<"a value that is no group">>.
 
 is_member([Index, Name | _]) -> is_integer(Index) andalso is_binary(Name);
 is_member(_) -> false.

@@ -1,5 +1,6 @@
 %% Every configuration key, one row each. The reader, the pages that people read
-%% (meerkat_config_pages, which has a line for each) and the tests go by this table. It knows neither how a value is read nor what it is used for.
+%% (meerkat_config_pages, which has a line for each) and the tests go by this table. It knows
+%% neither how a value is read nor what it is used for.
 -module(meerkat_config_schema).
 
 -export([rows/0, find/1, keys/0, environment/0, nearest/2, nearest/3]).
@@ -120,7 +121,8 @@ rows() ->
             <<"\"change me\"">>,
             "The shared secret. It signs time-limited credentials (username `expiry:name` or "
             "`expiry`, password HMAC-SHA1 of the username: docs/mongooseim.md); whether it is also "
-            "a password by itself secret_as_password says. A file may give several, `(\"new\", \"old\")`, so that it can be "
+            "a password by itself secret_as_password says. A file may give several, "
+            "`(\"new\", \"old\")`, so that it can be "
             "changed without a break. It may lie in a file of its own, one secret a line: "
             "`secret_file`, STUN_SECRET_FILE, MONGOOSEICE_STUN_SECRET_FILE. Without it each start "
             "makes a random one."),

@@ -31,7 +31,8 @@
     | key
     | {list, type()}
     | meerkat_config_group:type().
-%% boolean(), `auto`, integer(), an atom of the choice, binary(), `any` or an address, {address, bits},
+%% boolean(), `auto`, integer(), an atom of the choice, binary(), `any` or an address,
+%% {address, bits},
 %% {address, port}, a list of these; an xmpp_server is {name or address, port or `default`}; a
 %% relay_ip is an address or {advertised, bound}; groups are
 %% told of in meerkat_config_group.

@@ -110,7 +110,24 @@ bearer(_) ->
 is_same(Given, Token) ->
     crypto:hash_equals(crypto:hash(sha256, Given), crypto:hash(sha256, Token)).
 
-made(Name, #{query := Query, peer := Ip}) ->
+%% A parameter that is not ours is somebody else's, unless it is nearly one of ours: who asks for
+%% credentials of a name does not want another's.
+made(Name, #{query := Query} = Request) ->
+    Known = [<<"service">>, <<"username">>, <<"user">>, <<"key">>, <<"ttl">>, <<"realm">>],
+    Near = fun(Given) -> meerkat_config_schema:nearest(Given, Known, fun slip/1) end,
+    Slips = [{Given, Meant} || {Given, _} <- Query, not lists:member(Given, Known),
+                               {ok, Meant} <- [Near(Given)]],
+    case Slips of
+        [] -> good(Name, Request);
+        [{Given, Meant} | _] ->
+            problem(400, unicode:characters_to_binary(["there is no parameter ",
+                                                       meerkat_text:escape(Given),
+                                                       "; did you mean ", Meant, "?"]))
+    end.
+
+slip(Known) -> byte_size(Known) div 3.
+
+good(Name, #{query := Query, peer := Ip}) ->
     User = first([<<"username">>, <<"user">>], Query, <<"anonymous">>),
     Realm = [{realm, Value} || {<<"realm">>, Value} <- Query],
     case {first([<<"service">>], Query, <<"turn">>), ttl(Query)} of

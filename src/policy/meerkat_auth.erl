@@ -61,9 +61,9 @@
 %% SHA-256 before MD5: the order we like them in (RFC 8489 9.2.4). As in challenge.c of the relay.
 -define(ALGORITHMS, [{2, <<>>}, {1, <<>>}]).
 
-%% The pipeline for an instance's configuration: keys `secrets`, `secret_as_password`, `users`, `realm`, `listeners`
-%% (for their realms), `strict_realm`, `password_algorithms` (offer them?), `require_sha256`,
-%% `expire_with_credentials`, `credential_leeway` and `credential_sha256`.
+%% The pipeline for an instance's configuration: keys `secrets`, `secret_as_password`, `users`,
+%% `realm`, `listeners` (for their realms), `strict_realm`, `password_algorithms` (offer them?),
+%% `require_sha256`, `expire_with_credentials`, `credential_leeway` and `credential_sha256`.
 -spec new(map()) -> auth().
 new(Config) ->
     Auth = #auth{backends = [{Backend, State} || Backend <- ?BACKENDS,

@@ -301,14 +301,13 @@ allocation(Id) -> allocation(?DEFAULT, Id).
 %% is answered 437, and whoever has credentials may allocate again.
 -spec disconnect(name(), meerkat_sessions:who()) -> non_neg_integer().
 disconnect(Name, Who) ->
-    Details = case Who of
-        {user, User} -> #{user => User};
-        Id when is_integer(Id) -> #{id => list_to_binary(meerkat_text:session(Id))};
-        Id -> #{id => unicode:characters_to_binary(Id)}
-    end,
-    deed(disconnect, Details, fun() ->
+    deed(disconnect, whom(Who), fun() ->
         of_running(Name, fun() -> meerkat_sessions:disconnect(Name, Who) end)
     end).
+
+whom({user, User}) -> #{user => User};
+whom(Id) when is_integer(Id) -> #{id => list_to_binary(meerkat_text:session(Id))};
+whom(Id) -> #{id => unicode:characters_to_binary(io_lib:format("~ts", [Id]))}.
 
 %% The same in the server `default`.
 -spec disconnect(meerkat_sessions:who()) -> non_neg_integer().

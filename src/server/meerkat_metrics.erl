@@ -192,7 +192,9 @@ counted(Name, #{relay := {ok, #{counters := Counters}}}) -> maps:find(Name, Coun
 counted(_Name, _Snapshot) -> error.
 
 realms(Key) ->
-    fun(#{realms := Realms}) -> [{[{realm, Realm}], N} || #{realm := Realm, Key := N} <- Realms] end.
+    fun(#{realms := Realms}) ->
+        [{[{realm, Realm}], N} || #{realm := Realm, Key := N} <- Realms]
+    end.
 
 stat(Key) ->
     fun(#{relay := {ok, #{Key := N}}}) -> one(N); (_) -> [] end.
