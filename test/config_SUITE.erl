@@ -29,7 +29,8 @@
 -export([k27_names_and_defaults/1, k27_unknown_names_are_warnings/1,
          near_misses_of_variables_are_told/1, k27_own_names_win/1,
          k28_relay_ip/1, k29_peers_as_before/1, k30_listeners_with_realms/1,
-         k12_channel_numbers/1, every_key_has_its_purpose/1, mistakes_come_as_a_reader_meets_them/1,
+         k12_channel_numbers/1, every_key_has_its_purpose/1, added_users_are_kept_by_realm/1,
+         mistakes_come_as_a_reader_meets_them/1,
          secret_as_password/1, f16_tcp/1]).
 -export([effective_tells_origins/1, example_is_the_schema/1, example_means_the_defaults/1,
          example_can_be_uncommented/1, reference_is_the_schema/1]).
@@ -599,6 +600,19 @@ all_mistakes_of_a_list(Config) ->
                          " { name = \"b\"; key = \"z\"; } );\n"),
     {error, [_, _] = Both} = meerkat_config_users:read(list_to_binary(Users)),
     one_line_each(Both).
+
+%% A users_file has the realm of each user that is not of the server's own.
+added_users_are_kept_by_realm(Config) ->
+    File = list_to_binary(filename:join(proplists:get_value(priv_dir, Config), "kept.cfg")),
+    Added = #{default => #{<<"a">> => {password, <<"of \"a\"">>}},
+              <<"b.example">> => #{<<"a">> => {password, <<"another">>},
+                                   <<"k">> => {key, <<1:128>>}}},
+    ok = meerkat_config_users:write(File, Added),
+    ?assertEqual({ok, Added}, meerkat_config_users:read(File)),
+    ok = file:write_file(File, "users = ( { name = \"a\"; password = \"x\"; realm = \"r\"; },\n"
+                               " { name = \"a\"; password = \"y\"; realm = \"r\"; } );\n"),
+    {error, [Twice]} = meerkat_config_users:read(File),
+    ?assertMatch({match, _}, re:run(Twice, "users is \"a\" twice")).
 
 a_mistake_in_the_file_counts_though_overridden(Config) ->
     File = file(Config, "listen_port = 70000;"),

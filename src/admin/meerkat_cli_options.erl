@@ -242,7 +242,7 @@ usage(Command) ->
 usage() ->
     ["usage: meerkatctl COMMAND [OPTIONS] [--json]\n\n",
      [summary(Row) || Row <- rows()],
-     "\n`meerkatctl -s SOCKET COMMAND` asks the server that listens there, which may be embedded in\n"
+     "\n`meerkatctl -s SOCKET COMMAND` asks the server that listens there, maybe one embedded in\n"
      "another program; without it the one that was started here is asked.\n"
      "\n`meerkatctl help COMMAND` tells the options. Exit codes: 0 done, 1 it failed or something\n"
      "is wrong, 2 the command makes no sense and nothing was asked, 3 no server was started here\n"
