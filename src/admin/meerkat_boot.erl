@@ -128,7 +128,8 @@ own_users() ->
 banner(Made) ->
     {ok, Version} = application:get_key(meerkat, vsn),
     Command = os:getenv("MEERKATCTL", "meerkatctl"),
-    ["\nMeerkat ", Version, " is serving.\n\n", told(Made, Command), realms(), pages(),
+    {Who, Tests} = told(Made, Command),
+    ["\nMeerkat ", Version, " is serving.\n\n", Who, realms(), pages(), "\n", Tests,
      "  stop it     Ctrl-C\n\n"].
 
 %% Who may come in by the listeners of other realms.
@@ -157,14 +158,14 @@ pages() ->
     end.
 
 told({ok, #{username := User, password := Password, uris := Uris} = Credentials}, Command) ->
-    [credentials(Credentials), "\n",
+    {credentials(Credentials),
      tests(of_kind("turn", Uris), Command, [" --user '", User, "' --password '", Password, "'"],
-           "")];
+           "")};
 told({error, {no_secret, _}}, Command) ->
     #{stun := Stun, turn := Turn} = meerkat_services:uris(?SERVER, all),
     Users = own_users(),
     Who = [" --user ", login(Users), " --password PASSWORD"],
-    [uris(Stun, Turn), "  users       ", users(Users), "\n\n", tests(Turn, Command, Who, Who)].
+    {[uris(Stun, Turn), "  users       ", users(Users), "\n"], tests(Turn, Command, Who, Who)}.
 
 %% Where clients cannot be told an address there is nothing to test.
 tests([Turn | _], Command, Afar, Here) ->
