@@ -14,7 +14,8 @@ all() ->
      rest_credentials_made_and_taken, rest_expired_401, rest_checked_at_every_request,
      rest_strange_names_401, rest_several_secrets, rest_needs_its_own_password,
      rest_leeway, rest_sha256, rest_left, rest_name_first, refusals_are_told, refusals_do_not_flood,
-     secret_is_password_of_any_user, several_secrets, secret_of_any_realm, strict_realm,
+     secret_is_password_of_any_user, secret_is_no_password_unless_it_is_said_to_be,
+     several_secrets, secret_of_any_realm, strict_realm,
      users_password, users_key, users_key_is_no_sha256_key, user_has_only_its_own_password,
      user_beside_secret, nobody_configured, wrong_password_401, unknown_user_costs_the_same,
      unknown_userhash_costs_the_same, empty_username_is_nobody, rfc5769_2_4, rfc8489_b_1,
@@ -220,6 +221,17 @@ secret_is_password_of_any_user(_) ->
     [?assertEqual({ok, User}, authenticated(User, <<"abc">>, #{secrets => [<<"abc">>]}))
      || User <- [<<"user">>, <<"ignored">>, <<"åsa"/utf8>>, <<0, 255>>, <<"100:expired">>,
                  binary:copy(<<"x">>, 508)]].
+
+%% It signs credentials all the same.
+secret_is_no_password_unless_it_is_said_to_be(_) ->
+    Now = erlang:system_time(second),
+    {Name, Password} = meerkat_auth_rest:credentials(<<"abc">>, <<"bob">>, 100, Now),
+    [begin
+         Config = #{secrets => [<<"abc">>], secret_as_password => No},
+         ?assertEqual([401, 401, ok], [outcome(<<"user">>, <<"abc">>, Config),
+                                       outcome(Name, <<"abc">>, Config),
+                                       outcome(Name, Password, Config)])
+     end || No <- [false, auto]].
 
 several_secrets(_) ->
     Config = #{secrets => [<<"new">>, <<"old">>]},
@@ -499,6 +511,9 @@ reasons_for_a_log(_) ->
         {sign(#{}, <<"mallory">>, <<"no">>), Users, "^there is no user \"mallory\"$"},
         {sign(#{}, <<"mallory">>, <<"no">>), Secret,
          "^wrong password of user \"mallory\", a name that begins with no expiry$"},
+        {sign(#{}, <<"mallory">>, <<"no">>), Secret#{secret_as_password => auto},
+         "^there is no user \"mallory\": the name begins with no expiry, and the secret is no "
+         "password unless secret_as_password is true$"},
         {sign(#{}, Valid, <<"no">>), Secret,
          "^wrong password of user \"[0-9]+:bob\": it was not made with the secret$"},
         {sign(#{}, Valid, <<"no">>), #{secrets => [<<"a">>, <<"b">>]},
@@ -642,7 +657,8 @@ opaque_strings_stay(_) ->
 %%% Helpers
 
 auth(Config) ->
-    meerkat_auth:new(maps:merge(#{secrets => [], users => #{}, realm => ?REALM}, Config)).
+    meerkat_auth:new(maps:merge(#{secrets => [], secret_as_password => true, users => #{},
+                                  realm => ?REALM}, Config)).
 
 identify(Packet, Auth) ->
     {ok, Message} = meerkat_stun:decode(Packet),

@@ -227,7 +227,8 @@ json_has_one_form(Config) ->
                            {["undrain"], #{<<"draining">> => false}},
                            {["loglevel"], #{<<"level">> => <<"info">>}},
                            {["revoke", "nobody"], #{<<"ended">> => 0}},
-                           {["reload"], #{<<"warnings">> => []}}],
+                           {["reload"], #{<<"warnings">> => [], <<"changes">> => [],
+                                          <<"dry_run">> => false}}],
         {Known, Answer} <- Answers, Known =:= Args],
     #{["status"] := #{<<"os_pid">> := Pid}, ["info"] := #{<<"relay">> := #{<<"workers">> := _}},
       ["config", "check", Missing] := #{<<"mistakes">> := [_], <<"warnings">> := [],
@@ -351,7 +352,8 @@ configured_users_are_not_touched(Config) ->
     {0, _} = run(Config, ["check", line("TURN", Block), "--user", "frank", "--password",
                           "sinatra"]),
     {0, Text} = run(Config, ["users"]),
-    ?assertMatch({match, _}, re:run(Text, "\nfrank +configuration +password +[0-9]+\n")),
+    ?assertMatch({match, _}, re:run(Text, "\nfrank +udp\\.localhost\\.local +configuration "
+                                          "+password +[0-9]+\n")),
     stop(Server, "TERM").
 
 a_wrong_users_file(Config) ->

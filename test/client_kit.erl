@@ -7,7 +7,7 @@
 -spec check([string()]) -> {0 | 1 | 2, string()}.
 check(Args) ->
     Device = spawn_link(fun() -> device([]) end),
-    Code = meerkat_check_command:main(Args, Device, Device),
+    Code = meerkat_check_command:main(Args, #{}, Device, Device),
     Device ! {printed, self()},
     receive {printed, Device, Output} -> {Code, Output} end.
 

@@ -56,7 +56,7 @@ places(_Config) ->
 faults(_Config) ->
     [?assertEqual({error, {<<"string">>, Line, Reason}}, meerkat_conf_nif:read_string(Text))
      || {Text, Line, Reason} <- [{"a = 1;\nb = = 2", 2, syntax("b")},
-                                 {"a = 1;\n\na = 1", 3, <<"duplicate setting name">>},
+                                 {"a = 1;\n\na = 1", 3, <<"duplicate setting name at \"a\"">>},
                                  {"a = 9223372036854775808", 1, <<"integer out of range">>},
                                  {"a = 1e999", 1, <<"number out of range">>},
                                  {"\n\"", 2, <<"string without end">>},

@@ -29,7 +29,9 @@
 -export([k27_names_and_defaults/1, k27_unknown_names_are_warnings/1,
          near_misses_of_variables_are_told/1, k27_own_names_win/1,
          k28_relay_ip/1, k29_peers_as_before/1, k30_listeners_with_realms/1,
-         k12_channel_numbers/1, f16_tcp/1]).
+         k12_channel_numbers/1, every_key_has_its_purpose/1, added_users_are_kept_by_realm/1,
+         mistakes_come_as_a_reader_meets_them/1,
+         secret_as_password/1, f16_tcp/1]).
 -export([effective_tells_origins/1, example_is_the_schema/1, example_means_the_defaults/1,
          example_can_be_uncommented/1, reference_is_the_schema/1]).
 
@@ -255,6 +257,7 @@ in_file(expire_with_credentials) -> "true";
 in_file(require_sha256) -> "true";
 in_file(failed_authentication_rate) -> "13";
 in_file(strict_realm) -> "true";
+in_file(secret_as_password) -> "true";
 in_file(rfc5766_channel_numbers) -> "true";
 in_file(rfc5780) -> "false";
 in_file(alternate_listen_ip) -> "\"198.51.100.6\"";
@@ -464,9 +467,9 @@ wrong_settings(Config) ->
          "extra_listeners is a list where ip is \"localhost\"; it must be a list where ip is an "
          "IP address like 192.0.2.7 or 2001:db8::7 (no name), or any"},
         {"extra_listeners = ( 1 );", 2,
-         "extra_listeners is something else; it must be " ++ Listeners},
+         "extra_listeners is a value that is no group; it must be " ++ Listeners},
         {"extra_listeners = { port = 1; };", 2,
-         "extra_listeners is something else; it must be " ++ Listeners},
+         "extra_listeners is a group that stands in no list; it must be " ++ Listeners},
         {"extra_listeners = ( { port = 3478; } );", 2,
          "extra_listeners has any port 3478, which is listened on already"},
         {"users = ( { name = \"a\"; } );", 2,
@@ -614,6 +617,19 @@ all_mistakes_of_a_list(Config) ->
     {error, [_, _] = Both} = meerkat_config_users:read(list_to_binary(Users)),
     one_line_each(Both).
 
+%% A users_file has the realm of each user that is not of the server's own.
+added_users_are_kept_by_realm(Config) ->
+    File = list_to_binary(filename:join(proplists:get_value(priv_dir, Config), "kept.cfg")),
+    Added = #{default => #{<<"a">> => {password, <<"of \"a\"">>}},
+              <<"b.example">> => #{<<"a">> => {password, <<"another">>},
+                                   <<"k">> => {key, <<1:128>>}}},
+    ok = meerkat_config_users:write(File, Added),
+    ?assertEqual({ok, Added}, meerkat_config_users:read(File)),
+    ok = file:write_file(File, "users = ( { name = \"a\"; password = \"x\"; realm = \"r\"; },\n"
+                               " { name = \"a\"; password = \"y\"; realm = \"r\"; } );\n"),
+    {error, [Twice]} = meerkat_config_users:read(File),
+    ?assertMatch({match, _}, re:run(Twice, "users is \"a\" twice")).
+
 a_mistake_in_the_file_counts_though_overridden(Config) ->
     File = file(Config, "listen_port = 70000;"),
     ?assertMatch({error, [_]}, load(File, [{"LISTEN_PORT", "3479"}])).
@@ -628,6 +644,16 @@ broken_files(Config) ->
     {error, ["aaa" ++ _]} = load(lists:duplicate(2000, $a), []),
     Twice = file(Config, "realm = \"a\";\nrealm = \"b\";\n"),
     ?assertMatch({error, [_]}, load(Twice, [])).
+
+mistakes_come_as_a_reader_meets_them(Config) ->
+    File = file(Config, "user_quota = \"x\";\nlisten_port = 99999;\nnonsense = 1;\n"
+                        "default_lifetime = 4000;\n"),
+    {error, Mistakes} = load(File, [{"MIN_PORT", "x"}]),
+    ?assertMatch(["MIN_PORT is " ++ _ | _], Mistakes),
+    ?assertEqual(["1", "2", "3", "4"],
+                 [Line || Mistake <- tl(Mistakes),
+                          {match, [Line]} <- [re:run(Mistake, ":([0-9]+): ",
+                                                     [{capture, all_but_first, list}])]]).
 
 unknown_keys(Config) ->
     [begin
@@ -1212,6 +1238,28 @@ k12_channel_numbers(Config) ->
     ?assertNot(Accepted(none, [Theirs, {"RFC5766_CHANNEL_NUMBERS", "no"}])),
     ?assertNot(Accepted(file(Config, "rfc5766_channel_numbers = false;"), [Theirs])).
 
+%% The same of its secret: whoever comes with its variables need not ask.
+secret_as_password(Config) ->
+    Is = fun(File, Env) ->
+        {ok, #{secret_as_password := Is} = Loaded, _} = load(File, Env),
+        {Is, [string:find(Line, "is the password of any") =/= nomatch || Line <- said(Loaded)]}
+    end,
+    Theirs = {"MONGOOSEICE_STUN_SECRET", "abc"},
+    Ours = {"STUN_SECRET", "abc"},
+    ?assertEqual({auto, [false]}, Is(none, [Ours])),
+    ?assertEqual({true, [true]}, Is(none, [Theirs])),
+    ?assertEqual({true, [true]}, Is(none, [Ours, {"SECRET_AS_PASSWORD", "yes"}])),
+    ?assertEqual({false, [false]}, Is(none, [Theirs, {"SECRET_AS_PASSWORD", "no"}])),
+    ?assertEqual({true, [true]}, Is(file(Config, "secret_as_password = \"auto\";"), [Theirs])),
+    ?assertEqual({false, [false]}, Is(file(Config, "secret_as_password = false;"), [Theirs])),
+    ?assertEqual({auto, []}, Is(none, [])),
+    {error, [Mistake]} = load(none, [{"SECRET_AS_PASSWORD", "maybe"}]),
+    ?assertEqual("SECRET_AS_PASSWORD is \"maybe\"; it must be auto, true, 1 or yes, or false, 0 or "
+                 "no", lists:flatten(io_lib:format("~ts", [Mistake]))).
+
+said(Config) ->
+    [unicode:characters_to_list(Line) || Line <- meerkat_config:what_secret_opens(Config)].
+
 %% TCP is not served, and that is no reason to crash.
 f16_tcp(_) ->
     Quiet = [{"STUN_SECRET", "abc"}, {"RELAY_IP", "8.8.8.8"}],
@@ -1246,7 +1294,7 @@ effective_tells_origins(Config) ->
         {rfc5766_channel_numbers, <<"true">>, <<"default beside MONGOOSEICE_ variables">>}]].
 
 example_is_the_schema(_) ->
-    ?assertEqual(unicode:characters_to_binary(meerkat_config_schema:example()),
+    ?assertEqual(unicode:characters_to_binary(meerkat_config_pages:example()),
                  page("config/meerkat.cfg")).
 
 example_means_the_defaults(_) ->
@@ -1267,7 +1315,8 @@ example_can_be_uncommented(Config) ->
     File = file(Config, Text),
     {ok, Loaded, _} = load(File, []),
     {ok, Defaults, _} = load([]),
-    Set = [Key || {Key, _, Origin} <- meerkat_config:effective(Loaded), Origin =/= <<"default">>],
+    Set = [Key || {Key, _, Origin} <- meerkat_config:effective(Loaded), is_atom(Key),
+                  Origin =/= <<"default">>],
     ?assertEqual([Key || #{key := Key} <- meerkat_config_schema:rows()], Set),
     ByDefault = [Key || #{key := Key, example := undefined} <- meerkat_config_schema:rows()],
     ?assertEqual([setting(Key, Defaults) || Key <- ByDefault],
@@ -1279,8 +1328,15 @@ uncommented(<<"#", Setting/binary>>) -> Setting;
 uncommented(Line) -> Line.
 
 reference_is_the_schema(_) ->
-    Table = unicode:characters_to_binary(meerkat_config_schema:markdown()),
-    ?assertMatch([_, _], binary:split(page("docs/configuration.md"), Table)).
+    [?assertMatch([_, _], binary:split(page("docs/configuration.md"),
+                                       unicode:characters_to_binary(Part)))
+     || Part <- [meerkat_config_pages:summary(), meerkat_config_pages:reference()]].
+
+%% What has no line is in no page.
+every_key_has_its_purpose(_) ->
+    Lines = [Key || {_, Keys} <- meerkat_config_pages:groups(), {Key, _} <- Keys],
+    ?assertEqual(lists:sort([Key || #{key := Key} <- meerkat_config_schema:rows()]),
+                 lists:sort(Lines)).
 
 %%% The machine that is played, and files
 

@@ -31,14 +31,15 @@ socket(Config) ->
     filename:join(proplists:get_value(run_dir, Config), "admin.sock").
 
 %% A server on a port of the system's choice, once it serves, and what it printed until then. Its
-%% secret is hunter2.
+%% secret is hunter2, and the password of any user.
 -spec start(config(), [{string(), string()}]) -> {server(), Printed :: string()}.
 start(Config, Env) ->
     start(Config, ["foreground"], Env).
 
 -spec start(config(), [string()], [{string(), string()}]) -> {server(), Printed :: string()}.
 start(Config, Args, Env) ->
-    Port = command(Config, Args, [{"STUN_SECRET", "hunter2"} | Env]),
+    Secret = [{"STUN_SECRET", "hunter2"}, {"SECRET_AS_PASSWORD", "true"}],
+    Port = command(Config, Args, Secret ++ Env),
     {Port, until(Port, "stop it +Ctrl-C\n\n")}.
 
 %% What the server prints until the pattern is in it.

@@ -66,7 +66,7 @@ serves() {
     local server line= output
     output=$(mktemp -u)
     mkfifo "$output"
-    LISTEN_IP=127.0.0.1 RELAY_IP=127.0.0.1 STUN_SECRET=secret REALM=example.org \
+    LISTEN_IP=127.0.0.1 RELAY_IP=127.0.0.1 STUN_SECRET=secret SECRET_AS_PASSWORD=yes REALM=example.org \
         rel/bin/meerkatctl foreground >"$output" 2>&1 &
     server=$!
     exec 3<"$output"

@@ -282,7 +282,8 @@ told(Event) ->
 
 options(Name) ->
     maps:merge(#{name => Name, listen_ip => "127.0.0.1", listen_port => 0,
-                 relay_ip => {127, 0, 0, 1}, secret => "secret of " ++ atom_to_list(Name)},
+                 relay_ip => {127, 0, 0, 1}, secret => "secret of " ++ atom_to_list(Name),
+                 secret_as_password => true},
                maps:with([io_backend], turn_kit:relay_kind())).
 
 tree(Servers) ->

@@ -254,7 +254,7 @@ drains_when_told(Config) ->
     Here = "127.0.0.1:" ++ integer_to_list(port(line("TURN", Block))),
     {1, Itself} = run(Config, ["drain", Here]),
     ?assertMatch({match, _}, re:run(Itself, "an address of this server itself")),
-    {0, ""} = run(Config, ["undrain"]),
+    {0, "allocations are taken again\n"} = run(Config, ["undrain"]),
     {0, _} = run(Config, Check),
     stop(Server, "TERM").
 
@@ -282,7 +282,7 @@ undrain_calls_the_end_off(Config) ->
     {0, _} = run(Config, ["drain", "--deadline", "3600"]),
     {0, #{<<"ends_in_s">> := Seconds}} = json(Config, ["status"]),
     ?assert(Seconds > 3500),
-    {0, ""} = run(Config, ["undrain"]),
+    {0, "allocations are taken again\n"} = run(Config, ["undrain"]),
     {0, #{<<"ready">> := true, <<"ends_in_s">> := null}} = json(Config, ["status"]),
     ok = turn_kit:delete(Client),
     Again = turn_kit:allocated(ctl_kit:turn(Block)),
@@ -340,7 +340,8 @@ ends_though_nobody_reads_stderr(Config) ->
     Line = "mkfifo \"$0\" && exec 4<>\"$0\" && exec \"$1\" foreground 2>\"$0\"",
     Port = open_port({spawn_executable, "/bin/sh"},
                      [{args, ["-c", Line, Pipe, filename:join([Root, "rel", "bin", "meerkatctl"])]},
-                      {env, [{"STUN_SECRET", "hunter2"}, {"LISTEN_IP", "127.0.0.1"},
+                      {env, [{"STUN_SECRET", "hunter2"}, {"SECRET_AS_PASSWORD", "true"},
+                             {"LISTEN_IP", "127.0.0.1"},
                              {"LISTEN_PORT", "0"}, {"RELAY_IP", "127.0.0.1"},
                              {"REBAR_PROFILE", "test"},
                              {"MEERKAT_RUN_DIR", proplists:get_value(run_dir, Config)}]},

@@ -217,7 +217,12 @@ what_credentials_are_for_is_checked(Config) ->
     [?assertMatch({400, #{<<"error">> := _}}, credentials(Server, Query, bearer()))
      || Query <- ["?service=stun", "?ttl=x", "?ttl=0", "?ttl=-5", "?ttl=99999999", "?ttl=",
                   "?username=a:b", "?username=", "?username=%00", "?username=%0d%0aX:y",
-                  ["?username=", binary:copy(<<"u">>, 129)]]].
+                  ["?username=", binary:copy(<<"u">>, 129)]]],
+    %% Of a slip of the pen nobody gets another's credentials.
+    ?assertMatch({400, #{<<"error">> := <<"there is no parameter usrename; did you mean username",
+                                          _/binary>>}},
+                 credentials(Server, "?usrename=alice", bearer())),
+    ?assertMatch({200, _}, credentials(Server, "?username=alice&_=1&cache=no", bearer())).
 
 a_new_token_by_reload(_Config) ->
     with_server(http(), fun(Server) ->

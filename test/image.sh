@@ -131,6 +131,7 @@ one_line_on_io_uring() {
     [ "$(grep -c "io_uring" "$work/stdout")" = 1 ] && grep -q "epoll" "$work/stdout"
 }
 usable() { inside meerkatctl check turn:203.0.113.5:3478 --user "$1" --password "$2"; }
+usable_by_secret() { inside meerkatctl check turn:203.0.113.5:3478 --secret "$1"; }
 
 check "MongooseICE's command line starts it" serve MONGOOSEICE_UDP_RELAY_IP=203.0.113.5 \
     MONGOOSEICE_STUN_SECRET=very_secret MONGOOSEICE_UDP_REALM=myrelay
@@ -147,7 +148,7 @@ check "HEALTHCHECK finds none" eval '! inside "${health[@]}"'
 
 check "RELAY_IP, STUN_SECRET and REALM start it" serve RELAY_IP=203.0.113.5 \
     STUN_SECRET=very_secret REALM=myrelay
-check "its credentials are good" usable ignored very_secret
+check "its credentials are good" usable_by_secret very_secret
 check "SIGTERM ends it with status 0" stopped
 
 # Every page there is, as the code routes them.
@@ -171,7 +172,7 @@ mkdir -m 700 "$root.run" && chown "$user" "$root.run"
 read_only=yes
 check "read-only it starts" serve RELAY_IP=203.0.113.5 STUN_SECRET=very_secret
 check "nothing can be written" eval '! inside touch /var/lib/meerkat/x'
-check "its credentials are good" usable ignored very_secret
+check "its credentials are good" usable_by_secret very_secret
 check "SIGTERM ends it with status 0" stopped
 read_only=
 rm -rf "$root.run"
@@ -182,7 +183,7 @@ if gcc -static -o "$root/run/meerkat/refuse" test/c/tools/refuse.c; then
     wrapper="/run/meerkat/refuse io_uring EPERM" check "without io_uring it starts" \
         serve RELAY_IP=203.0.113.5 STUN_SECRET=very_secret
     check "it says so in one line" one_line_on_io_uring
-    check "its credentials are good" usable ignored very_secret
+    check "its credentials are good" usable_by_secret very_secret
     check "SIGTERM ends it with status 0" stopped
 else
     echo "FAILED: the seccomp wrapper is built"

@@ -217,7 +217,7 @@ relays(Server) ->
 %% As turn_kit has it, but started by the case itself.
 config(Overrides) ->
     Ip = {127, 0, 0, 1},
-    maps:merge(#{secrets => [<<"s3cret">>],
+    maps:merge(#{secrets => [<<"s3cret">>], secret_as_password => true,
                  listeners => [#{transport => udp, ip => Ip, port => 0}],
                  relays => [#{local => Ip, advertised => Ip, min_port => 49152,
                               max_port => 65535}]}, Overrides).

@@ -333,7 +333,8 @@ a_node_ends_that_nobody_reads(Config) ->
 %%% Servers and trees
 
 config() ->
-    #{realm => <<"example.org">>, secrets => [<<"s3cret">>], workers => 1,
+    #{realm => <<"example.org">>, secrets => [<<"s3cret">>],
+      secret_as_password => true, workers => 1,
       users => #{<<"alice">> => {password, <<"wonderland">>}},
       listeners => [#{transport => udp, ip => {127, 0, 0, 1}, port => turn_kit:free_ports(1)}],
       relays => [#{local => {127, 0, 0, 1}, advertised => {127, 0, 0, 1}, min_port => 49152,

@@ -10,7 +10,8 @@
 -export([all/0, suite/0, init_per_testcase/2, end_per_testcase/2]).
 -export([a_line_for_an_allocation/1, an_object_for_an_allocation/1, every_line_is_an_object/1,
          x46_hostile_names/1, format_changes_by_reload/1, secrets_are_in_neither_form/1,
-         reports_of_others_are_lines_too/1, the_journal_is_told_how_severe_a_line_is/1]).
+         the_start_of_an_allocation_is_told_who_asks/1, reports_of_others_are_lines_too/1,
+         the_journal_is_told_how_severe_a_line_is/1]).
 
 suite() -> [{timetrap, {minutes, 1}}].
 
@@ -58,6 +59,19 @@ the_journal_is_told_how_severe_a_line_is(Config) ->
      end || {Format, Patterns} <- [{"human", ["^<4>warning: no secret", "^<5>notice: listening"]},
                                    {"json", ["^<4>\\{\"time\":.*\"level\":\"warning\"",
                                              "^<5>\\{\"time\":.*listening"]}]].
+
+the_start_of_an_allocation_is_told_who_asks(Config) ->
+    {Server, Block} = start(Config, [{"LOG_FORMAT", "json"}, {"LOG_LEVEL", "debug"}]),
+    relay_and_end(Block, <<"bob">>),
+    Objects = objects(stop(Server, "TERM")),
+    [#{<<"session">> := Session} = Begin] =
+        [Object || #{<<"event">> := <<"allocation_started">>} = Object <- Objects],
+    ?assertMatch(#{<<"level">> := <<"debug">>, <<"user">> := <<"bob">>,
+                   <<"client">> := <<"127.0.0.1:", _/binary>>,
+                   <<"relayed">> := [<<"127.0.0.1:", _/binary>>],
+                   <<"msg">> := <<"allocation started: user bob, client 127", _/binary>>}, Begin),
+    ?assertMatch([_], [ok || #{<<"event">> := <<"allocation_ended">>, <<"session">> := Same}
+                                 <- Objects, Same =:= Session]).
 
 an_object_for_an_allocation(Config) ->
     {Server, Block} = start(Config, [{"LOG_FORMAT", "json"}]),
@@ -114,7 +128,8 @@ format_changes_by_reload(Config) ->
     ok = file:write_file(File, "log_format = \"json\";\n"),
     {0, _} = run(Config, ["reload"]),
     relay_and_end(Block, <<"bob">>),
-    ?assertMatch([_], [ok || #{<<"event">> := _} <- objects(stop(Server, "TERM"))]).
+    ?assertMatch([_], [ok || #{<<"event">> := <<"allocation_ended">>}
+                                 <- objects(stop(Server, "TERM"))]).
 
 %% Whatever JSON would make of its characters.
 secrets_are_in_neither_form(_) ->

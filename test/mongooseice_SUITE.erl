@@ -42,7 +42,7 @@ server(Config) -> proplists:get_value(server, Config).
 %% is not of the relay's own kind.
 deployed() ->
     Loopback = {127, 0, 0, 1},
-    #{realm => <<"myrelay">>, secrets => [<<"secret">>], users => #{},
+    #{realm => <<"myrelay">>, secrets => [<<"secret">>], secret_as_password => true, users => #{},
       listeners => [#{transport => udp, ip => Loopback, port => 0},
                     #{transport => udp, ip => Loopback, port => 0}],
       relays => [#{local => Loopback, advertised => Loopback,

@@ -94,16 +94,18 @@ page_tells_what_the_log_says(_) ->
     Told = [Pattern || Line <- lines(page()),
                        {match, [Pattern]} <- [re:run(Line, "^\\| `([^`]+)` \\|",
                                                      [unicode, {capture, all_but_first, list}])]],
-    Logged = [why(User, Secrets)
+    Logged = [why(User, Secrets, false)
               || {User, Secrets} <- [{Name(Now - 9), [<<"s">>]}, {Name(Now + 9), [<<"s">>]},
                                      {Name(Now + 9), [<<"s">>, <<"t">>]}, {<<"alice">>, [<<"s">>]},
-                                     {<<"alice">>, []}]],
+                                     {<<"alice">>, []}]]
+        ++ [why(<<"alice">>, [<<"s">>], true)],
     ?assertEqual(length(Logged), length(Told)),
     [?assertMatch({_, _, {match, _}}, {Pattern, Line, re:run(Line, regex(Pattern))})
      || {Pattern, Line} <- lists:zip(Told, Logged)].
 
-why(User, Secrets) ->
-    Auth = meerkat_auth:new(#{secrets => Secrets, users => #{<<"bob">> => {password, <<"b">>}}}),
+why(User, Secrets, AsPassword) ->
+    Auth = meerkat_auth:new(#{secrets => Secrets, secret_as_password => AsPassword,
+                              users => #{<<"bob">> => {password, <<"b">>}}}),
     Message = #{class => request, method => allocate, transaction_id => <<1:96>>,
                 attributes => [{username, User}, {realm, ?REALM}],
                 integrity => {sha1, meerkat_stun:key(User, ?REALM, <<"wrong">>)}},

@@ -12,7 +12,8 @@
          bandwidth_by_realm/1, lifetimes_by_realm/1, reservation_stays_in_its_realm/1,
          x76_ticket_stays_in_its_realm/1, realms_change_while_serving/1,
          credentials_are_for_the_servers_own/1, credentials_of_a_realm/1,
-         credentials_of_no_realm/1]).
+         credentials_of_no_realm/1, users_of_a_realm_come_and_go/1, metrics_by_realm/1,
+         metrics_have_a_bound/1]).
 
 -import(turn_kit, [doc/1, open/2, challenged/1, call/3, allocated/3, allocate/1, allocate/2,
                    permit/2, send_to/3, peer/1, get/2, success/1, expect/2, counter/2,
@@ -110,6 +111,62 @@ what_is_not_said_is_the_servers(_Config) ->
         success(allocate(client(b, Server, <<"carol">>, <<"c">>))),
         expect(401, allocate(client(b, Server, <<"alice">>, <<"wonderland">>))),
         success(allocate(client(b, Server, <<"anybody">>, <<"s3cret">>)))
+    end).
+
+users_of_a_realm_come_and_go(_Config) ->
+    doc("a user added to a realm comes in there and nowhere else, and is listed under it"),
+    with_realms(#{}, #{users => #{<<"carol">> => {password, <<"c">>}}}, fun(Server) ->
+        #{name := Name} = Server,
+        {ok, memory} = meerkat:add_user(Name, <<"dave">>, <<"d">>, <<"a.example">>),
+        {ok, memory} = meerkat:add_user(Name, <<"dave">>, <<"of b">>, <<"b.example">>),
+        {error, "there is no realm \"c.example\"; there is " ++ _} =
+            meerkat:add_user(Name, <<"dave">>, <<"d">>, <<"c.example">>),
+        {error, "this user is in the configuration" ++ _} =
+            meerkat:add_user(Name, <<"carol">>, <<"d">>, <<"b.example">>),
+        success(allocate(client(a, Server, <<"dave">>, <<"d">>))),
+        success(allocate(client(b, Server, <<"dave">>, <<"of b">>))),
+        expect(401, allocate(client(own, Server, <<"dave">>, <<"d">>))),
+        ?assertEqual([{<<"carol">>, configuration, 0}, {<<"dave">>, added, 1}],
+                     users(Name, <<"b.example">>)),
+        ?assertEqual([{<<"dave">>, added, 1}], users(Name, <<"a.example">>)),
+        ?assertMatch([_, _], users(Name, <<"example.org">>)),
+        ?assertEqual(5, length(meerkat:users(Name))),
+        {error, _} = meerkat:remove_user(Name, <<"dave">>),
+        {ok, memory} = meerkat:remove_user(Name, <<"dave">>, <<"a.example">>),
+        expect(401, allocate(client(a, Server, <<"dave">>, <<"d">>))),
+        success(allocate(client(b, Server, <<"dave">>, <<"of b">>)))
+    end).
+
+users(Name, Realm) ->
+    {ok, Users} = meerkat_users:list(Name, Realm),
+    [{User, From, N} || #{name := User, realm := Of, from := From, allocations := N} <- Users,
+                        Of =:= Realm].
+
+metrics_by_realm(_Config) ->
+    doc("allocations there are, that there may be, that began and that were refused, by realm"),
+    with_realms(#{total_quota => 7}, #{user_quota => 1, total_quota => 3}, #{}, fun(Server) ->
+        there(a, Server, <<"u">>, <<"s3cret">>),
+        expect(486, allocate(client(a, Server, <<"u">>, <<"s3cret">>))),
+        there(own, Server, <<"u">>, <<"s3cret">>),
+        Text = iolist_to_binary(meerkat_metrics:text(
+                                    meerkat_metrics:snapshot(maps:get(name, Server)))),
+        [?assertNotEqual({Line, nomatch}, {Line, binary:match(Text, <<"\n", Line/binary, "\n">>)})
+         || Line <- [<<"meerkat_realm_allocations{realm=\"example.org\"} 1">>,
+                     <<"meerkat_realm_allocations{realm=\"a.example\"} 1">>,
+                     <<"meerkat_realm_allocations{realm=\"b.example\"} 0">>,
+                     <<"meerkat_realm_allocations_max{realm=\"example.org\"} 7">>,
+                     <<"meerkat_realm_allocations_max{realm=\"a.example\"} 3">>,
+                     <<"meerkat_realm_allocations_total{realm=\"a.example\"} 1">>,
+                     <<"meerkat_realm_allocations_refused_total{realm=\"a.example\"} 1">>]]
+    end).
+
+metrics_have_a_bound(_Config) ->
+    doc("a hundred realms have samples of their own; those beyond are one sample together"),
+    Realms = [#{name => list_to_binary(io_lib:format("r~4..0b", [N]))} || N <- lists:seq(1, 150)],
+    turn_kit:with_server(#{realms => Realms}, fun(#{name := Name}) ->
+        #{realms := Told} = meerkat_metrics:snapshot(Name),
+        ?assertEqual(101, length(Told)),
+        ?assertMatch(#{realm := <<>>, allocations := 0}, lists:last(Told))
     end).
 
 user_quota_by_realm(_Config) ->

@@ -1165,7 +1165,7 @@ name(Config) -> proplists:get_value(name, Config).
 info(Config) -> meerkat:info(name(Config)).
 
 config(Overrides) ->
-    maps:merge(#{realm => ?REALM, secrets => [?SECRET], workers => 1,
+    maps:merge(#{realm => ?REALM, secrets => [?SECRET], secret_as_password => true, workers => 1,
                  listeners => [#{transport => udp, ip => {127, 0, 0, 1}, port => 0}],
                  relays => [#{local => {127, 0, 0, 1}, advertised => ?RELAY, min_port => 50000,
                               max_port => 50999}]}, Overrides).

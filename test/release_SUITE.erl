@@ -532,7 +532,7 @@ program(Config, Program, Args, Env) ->
     end,
     Clean = ["-i", "--default-signal", "HOME=" ++ Home, "MEERKAT_RUN_DIR=" ++ Home,
              "PATH=" ++ Bin, "TERM=xterm", "LISTEN_IP=127.0.0.1", "RELAY_IP=127.0.0.1",
-             "STUN_SECRET=hunter2", "RUNNER_LOG_DIR=" ++ Home ++ "/log",
+             "STUN_SECRET=hunter2", "SECRET_AS_PASSWORD=true", "RUNNER_LOG_DIR=" ++ Home ++ "/log",
              "LISTEN_PORT=" ++ integer_to_list(Port)
              | ["IO_BACKEND=" ++ Backend || Backend <- [os:getenv("IO_BACKEND", "auto")]]
              ++ [Variable ++ "=" ++ Value || {Variable, Value} <- Env]],

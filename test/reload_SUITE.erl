@@ -568,6 +568,7 @@ changed(listen_port) -> integer_to_list(turn_kit:free_ports(1));
 changed(http_listen) -> integer_to_list(turn_kit:free_ports(1));
 changed(relay_ip) -> "127.0.0.2";
 changed(log_level) -> "error";
+changed(secret_as_password) -> "true";
 changed(alternate_server) -> "192.0.2.7:3478";
 changed(Key) ->
     {ok, #{type := Type, default := Default}} =

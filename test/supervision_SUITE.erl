@@ -695,7 +695,8 @@ moved(Server, Peer, Pending) ->
 %%% Servers
 
 config() ->
-    #{realm => <<"example.org">>, secrets => [<<"s3cret">>], workers => 1,
+    #{realm => <<"example.org">>, secrets => [<<"s3cret">>],
+      secret_as_password => true, workers => 1,
       listeners => [#{transport => udp, ip => {127, 0, 0, 1}, port => 0}],
       relays => [#{local => {127, 0, 0, 1}, advertised => {127, 0, 0, 1}, min_port => 49152,
                    max_port => 65535}]}.

@@ -97,6 +97,7 @@ config() ->
     Listeners = [#{transport => udp, ip => Ip, port => 0}
                  || Ip <- [{127, 0, 0, 1}, ?V6_LOOPBACK]],
     Config = #{realm => <<"example.org">>, secrets => [<<"s3cret">>],
+               secret_as_password => true,
                users => maps:map(fun(_, P) -> {password, P} end, users()),
                listeners => Listeners, relays => Relays, workers => 2,
                allowed_peers => [{{127, 0, 0, 0}, 8}, {?V6_LOOPBACK, 128}],

@@ -171,7 +171,8 @@ the_key_is_not_printed(_) ->
 %% Of users of the configuration nothing is kept: it is there to be asked.
 keys_are_of_whom_it_knows(_) ->
     with_switch(fun(#{secret := Secret}, _Off) ->
-        Auth = meerkat_auth:new(#{secrets => [Secret], users => #{}, realm => <<"r">>,
+        Auth = meerkat_auth:new(#{secrets => [Secret], secret_as_password => true, users => #{},
+                                  realm => <<"r">>,
                                   authenticator => {?MODULE, atomics:new(1, [])}}),
         Proof = fun(User, Password) ->
             Message = #{class => request, method => refresh, transaction_id => <<1:96>>,

@@ -105,6 +105,18 @@ static void begins_with(const struct source *s, unsigned line, char *buf, size_t
         snprintf(buf, cap, " at \"%c\"", *at);
 }
 
+/* libconfig says which line has a name for the second time, and not which name. */
+static bool other_error(const struct source *s, unsigned joined, const char *text)
+{
+    char at[NAME_SHOWN_MAX + 8] = "";
+    unsigned line;
+    const char *file = source_find(s, joined, &line);
+
+    if (strcmp(text, "duplicate setting name") == 0)
+        begins_with(s, joined, at, sizeof(at));
+    return conf_fail(s->err, file, line, "%s%s", text, at);
+}
+
 /* libconfig finds a fault where it cannot read on, which may be behind where it was made. */
 static bool syntax_error(const struct source *s, unsigned joined)
 {
@@ -122,7 +134,6 @@ static bool syntax_error(const struct source *s, unsigned joined)
 static bool parse(struct source *s, conf_visit *visit, void *ctx)
 {
     config_t config;
-    unsigned line;
     bool ok;
 
     config_init(&config);
@@ -131,11 +142,10 @@ static bool parse(struct source *s, conf_visit *visit, void *ctx)
     ok = config_read_string(&config, s->text);
     if (!ok) {
         unsigned joined = (unsigned)config_error_line(&config);
-        const char *file = source_find(s, joined, &line);
         if (strcmp(config_error_text(&config), "syntax error") == 0)
             syntax_error(s, joined);
         else
-            conf_fail(s->err, file, line, "%s", config_error_text(&config));
+            other_error(s, joined, config_error_text(&config));
     } else {
         struct walk look = {.s = s}, w = {.s = s, .visit = visit, .ctx = ctx};
         ok = walk_group(&look, config_root_setting(&config)) &&

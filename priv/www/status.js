@@ -177,7 +177,7 @@ function show(status) {
     status.ready ? 'good' : status.draining ? 'warn' : 'bad');
   $('reasons').textContent = status.not_ready.map((reason) => REASONS[reason] ?? reason).join('; ');
   $('allocations').textContent = count(status.allocations);
-  $('allocations-max').textContent = `of ${count(status.max_allocations)} there can be`;
+  $('allocations-max').textContent = `of at most ${count(status.max_allocations)}`;
   $('rate-in').textContent = bits(last(incoming));
   $('rate-out').textContent = bits(last(outgoing));
   $('total-in').textContent = traffic ? `${bytes(traffic.client_bytes)} in all` : '';

@@ -3,11 +3,18 @@
 %%
 %% One question per connection: {packet, 4}, a meerkat_admin:question() in external term format,
 %% then the answer likewise.
+%%
+%% A node of Meerkat's own opens one by itself (meerkat_boot). Who embeds a server puts another
+%% child beside it, and meerkatctl is told where: `meerkatctl -s /run/app/calls/admin.sock status`.
+%%
+%%   [meerkat:child_spec(#{name => calls, ...}),
+%%    meerkat_admin_socket:child_spec("/run/app/calls", calls)]
 -module(meerkat_admin_socket).
 -behaviour(gen_server).
 
 %% API.
--export([child_spec/2, start_link/2, call/1, directory/0, is_taken/1]).
+-export([child_spec/2, start_link/2, call/1, call/3, directory/0, is_taken/1]).
+-export_type([place/0, asked/0]).
 %% Internal: its loop, by its full name, so that code can be loaded twice below it.
 -export([accept/2]).
 %% gen_server.
@@ -28,12 +35,19 @@
 %% sun_path of Linux has 108 bytes, the last of them zero.
 -define(PATH_MAX, 107).
 
+%% Which server is meant: whatever runs here, or who listens on this socket.
+-type place() :: anywhere | {socket, file:filename()}.
+%% Whose server was asked, by the directory of its socket, and whether it is where one would be that
+%% is started here now by this user: otherwise another may have been meant.
+-type asked() :: #{socket := file:filename(), uid := non_neg_integer(), is_expected := boolean()}.
+
 -record(state, {path :: file:filename(), socket :: gen_tcp:socket()}).
 
-%% Answers for Server on a socket in Directory.
+%% Answers for Server on the socket admin.sock in Directory, which is made where it is missing, and
+%% which nobody else may enter.
 -spec child_spec(Directory :: file:filename(), Server :: atom()) -> supervisor:child_spec().
 child_spec(Directory, Server) ->
-    #{id => ?MODULE, start => {?MODULE, start_link, [Directory, Server]}}.
+    #{id => {?MODULE, Server}, start => {?MODULE, start_link, [Directory, Server]}}.
 
 %% `ignore`, after a line in the log, when another server answers there already or no socket can be
 %% made: the server serves without.
@@ -45,18 +59,35 @@ start_link(Directory, Server) ->
 %% another user's, a service's for instance.
 -spec call(meerkat_admin:question()) -> meerkat_admin:answer() | {error, no_server}.
 call(Question) ->
-    {Ours, Others} = lists:partition(fun(Dir) -> trusted(Dir) =:= ok end, directories()),
-    call([filename:join(Dir, ?FILE_NAME) || Dir <- Ours ++ [D || D <- Others, is_for_root(D)]],
-         Question).
+    {Answer, _} = call(anywhere, Question, fun(_) -> ok end),
+    Answer.
 
-call([Path | Paths], Question) ->
-    case ask(Path, term_to_binary(Question)) of
-        {ok, Bytes} -> answered(Bytes);
-        {error, timeout} -> {error, <<"the server does not answer">>};
-        {error, _} -> call(Paths, Question)
+%% The same of one that is meant, and whose it is. Tell hears that too, before anything is asked.
+-spec call(place(), meerkat_admin:question(), Tell :: fun((asked()) -> term())) ->
+    {meerkat_admin:answer() | {error, no_server}, asked() | none}.
+call(Place, Question, Tell) ->
+    call_first(paths(Place), Place, term_to_binary(Question), Tell).
+
+call_first([Path | Paths], Place, Question, Tell) ->
+    case ask(Path, Question, fun() -> Tell(asked(Path, Place)) end) of
+        {ok, Bytes} -> {answered(Bytes), asked(Path, Place)};
+        {error, timeout} -> {{error, <<"the server does not answer">>}, asked(Path, Place)};
+        {error, _} -> call_first(Paths, Place, Question, Tell)
     end;
-call([], _) ->
-    {error, no_server}.
+call_first([], _Place, _Question, _Tell) ->
+    {{error, no_server}, none}.
+
+paths({socket, Path}) ->
+    [Path];
+paths(anywhere) ->
+    {Ours, Others} = lists:partition(fun(Dir) -> trusted(Dir) =:= ok end, directories()),
+    [filename:join(Dir, ?FILE_NAME) || Dir <- Ours ++ [D || D <- Others, is_for_root(D)]].
+
+asked(Path, Place) ->
+    {ok, #file_info{uid = Uid}} = file:read_file_info(filename:dirname(Path)),
+    First = filename:join(hd(directories()), ?FILE_NAME),
+    #{socket => Path, uid => Uid,
+      is_expected => Place =/= anywhere orelse Path =:= First andalso Uid =:= meerkat_unix:uid()}.
 
 %% Root may ask a service of less privilege: what that sends makes no atoms here but those of ours.
 answered(Bytes) ->
@@ -75,10 +106,11 @@ answered(Bytes) ->
             end
     end.
 
-ask(Path, Question) ->
+ask(Path, Question, Tell) ->
     Options = [binary, {packet, 4}, {packet_size, ?ANSWER_MAX}, {active, false}],
     case gen_tcp:connect({local, Path}, 0, Options, ?PATIENCE) of
         {ok, Socket} ->
+            _ = Tell(),
             Answer =
                 case gen_tcp:send(Socket, Question) of
                     ok -> gen_tcp:recv(Socket, 0, ?ANSWER_MS);
@@ -127,17 +159,13 @@ everybodys() ->
     ["/run/meerkat", private_directory()].
 
 private_directory() ->
-    "/tmp/meerkat-" ++ integer_to_list(uid()).
+    "/tmp/meerkat-" ++ integer_to_list(meerkat_unix:uid()).
 
 set(Name) ->
     case os:getenv(Name, "") of
         "" -> none;
         Value -> {ok, Value}
     end.
-
-uid() ->
-    {ok, #file_info{uid = Uid}} = file:read_file_info("/proc/self"),
-    Uid.
 
 prepare(Dir) ->
     case file:make_dir(Dir) of
@@ -152,7 +180,7 @@ prepare(Dir) ->
 
 %% Ours, no link, and closed to everybody else: in /tmp somebody may have been there before us.
 trusted(Dir) ->
-    Uid = uid(),
+    Uid = meerkat_unix:uid(),
     case file:read_link_info(Dir) of
         {ok, #file_info{type = directory, uid = Uid, mode = Mode}} when Mode band 8#077 =:= 0 ->
             ok;
@@ -165,7 +193,7 @@ trusted(Dir) ->
 
 %% Closed to everybody but its owner, and not where anybody may put a directory of that name.
 is_for_root(Dir) ->
-    Dir =/= private_directory() andalso uid() =:= 0 andalso
+    Dir =/= private_directory() andalso meerkat_unix:uid() =:= 0 andalso
         case file:read_link_info(Dir) of
             {ok, #file_info{type = directory, mode = Mode}} -> Mode band 8#077 =:= 0;
             _ -> false
@@ -181,7 +209,7 @@ init({Directory, Server}) ->
     %% Its atoms are the verbs; a question is not decoded into any that are not there.
     _ = [{module, _} = code:ensure_loaded(M) || M <- [meerkat_admin, meerkat_sessions]],
     Path = filename:join(Directory, ?FILE_NAME),
-    case listen(Path) of
+    case listen(prepare(Directory), Path) of
         {ok, Socket} ->
             %% To be told apart in a listing; nobody else can enter the directory.
             _ = file:change_mode(Path, 8#600),
@@ -192,9 +220,11 @@ init({Directory, Server}) ->
             ignore
     end.
 
-listen(Path) when length(Path) > ?PATH_MAX ->
+listen({error, Sentence}, _Path) ->
+    {error, Sentence};
+listen(ok, Path) when length(Path) > ?PATH_MAX ->
     {error, [Path, " is too long for the name of a socket"]};
-listen(Path) ->
+listen(ok, Path) ->
     Framing = [binary, {packet, 4}, {packet_size, ?QUESTION_MAX}, {active, false}],
     Options = [{ip, {local, Path}} | Framing],
     case gen_tcp:listen(0, Options) of
@@ -259,7 +289,7 @@ answer(Connection, Server) ->
         {ok, Bytes} ->
             %% A password may be in it.
             Answered = meerkat_crash:without_values(fun() ->
-                meerkat_admin:handle(binary_to_term(Bytes, [safe]), Server)
+                handle(binary_to_term(Bytes, [safe]), Server, {meerkatctl, peer(Connection)})
             end),
             {Answer, Then} = case Answered of
                 {ok, Result, Fun} -> {{ok, Result}, Fun};
@@ -270,4 +300,18 @@ answer(Connection, Server) ->
             Then();
         {error, _} ->
             gen_tcp:close(Connection)
+    end.
+
+%% One that is embedded may end and be started anew while its socket stays.
+handle(Question, Server, Who) ->
+    case meerkat_registry:is_running(Server) of
+        true -> meerkat_admin:handle(Question, Server, Who);
+        false -> {error, unicode:characters_to_binary(io_lib:format("the server ~tp does not run",
+                                                                    [Server]))}
+    end.
+
+peer(Connection) ->
+    case meerkat_unix:peer(Connection) of
+        {ok, Peer} -> Peer;
+        unknown -> unknown
     end.

@@ -32,6 +32,7 @@ autostart(true) ->
         {ok, #{log_level := Level} = Config, Warnings} ->
             ok = logger:set_application_level(meerkat, Level),
             _ = [?LOG_WARNING("~ts", [Warning]) || Warning <- Warnings],
+            _ = [?LOG_NOTICE("~ts", [Line]) || Line <- meerkat_config:what_secret_opens(Config)],
             started(meerkat:start_only_server(default, Config));
         {error, Mistakes} ->
             _ = [?LOG_ERROR("~ts", [Mistake]) || Mistake <- Mistakes],

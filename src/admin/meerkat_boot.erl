@@ -3,7 +3,7 @@
 %% server; log lines go to stderr, this to stdout. Embedders have meerkat:child_spec/2.
 -module(meerkat_boot).
 
--export([start/0, serve/0, credentials/1]).
+-export([start/0, serve/0, stop/0, credentials/1]).
 
 -define(SERVER, default).
 %% Who the printed credentials are for, and for how many seconds.
@@ -18,7 +18,7 @@
 start() ->
     ok = serve(options(init:get_plain_arguments()), 1),
     try
-        io:put_chars(banner(meerkat_credentials:make(?SERVER, ?USER, #{ttl => ?TTL})))
+        io:put_chars(banner(credentials()))
     catch
         %% A server serves also when nobody reads its stdout.
         error:terminated -> ok
@@ -29,6 +29,12 @@ start() ->
 -spec serve() -> ok.
 serve() ->
     serve(#{}, ?BAD_CONFIGURATION).
+
+%% Ends the node at once, in order, as rel/bin/meerkat is asked to.
+-spec stop() -> ok.
+stop() ->
+    ok = meerkat_audit:ends({command, "meerkat stop"}),
+    meerkat_drain:end_node().
 
 serve(Options, IfBad) ->
     %% Not permanent: watch/0 says more clearly why it has ended.
@@ -53,6 +59,7 @@ options(_) ->
 serve(Options, Config, Warnings) ->
     ok = meerkat_log:start(Config),
     _ = [logger:warning("~ts", [Warning]) || Warning <- Warnings],
+    _ = [logger:notice("~ts", [Sentence]) || Sentence <- meerkat_config:what_secret_opens(Config)],
     Start = fun() -> meerkat:start_only_server(?SERVER, Config) end,
     case meerkat_log:without_start_errors(Start) of
         {ok, _} ->
@@ -106,22 +113,64 @@ admin_socket() ->
             []
     end.
 
+%% Where users are configured, a secret that was drawn is nobody's wish: they are who comes in.
+credentials() ->
+    #{is_drawn := IsDrawn} = meerkat_registry:settings(?SERVER),
+    case IsDrawn andalso own_users() of
+        [_ | _] -> {error, {no_secret, <<>>}};
+        _ -> meerkat_credentials:make(?SERVER, ?USER, #{ttl => ?TTL})
+    end.
+
+%% Those of the server's own realm.
+own_users() ->
+    #{config := Config} = meerkat_registry:settings(?SERVER),
+    #{realm := Realm} = Config(),
+    {ok, Users} = meerkat_users:list(?SERVER, Realm),
+    Users.
+
 %% Without a secret there are no credentials to be made: whoever comes in has a password.
 banner(Made) ->
     {ok, Version} = application:get_key(meerkat, vsn),
     Command = os:getenv("MEERKATCTL", "meerkatctl"),
-    ["\nMeerkat ", Version, " is serving.\n\n", told(Made, Command), "  stop it     Ctrl-C\n\n"].
+    {Who, Tests} = told(Made, Command),
+    ["\nMeerkat ", Version, " is serving.\n\n", Who, realms(), pages(), "\n", Tests,
+     "  stop it     Ctrl-C\n\n"].
+
+%% Who may come in by the listeners of other realms.
+realms() ->
+    #{tenants := Tenants} = meerkat_registry:settings(?SERVER),
+    [realm(Realm, Tenant) || {Realm, Tenant} <- lists:sort(maps:to_list(Tenants))].
+
+realm(Realm, #{secrets := Secrets}) ->
+    #{turn := Turn} = meerkat_services:uris(?SERVER, Realm),
+    {ok, Users} = meerkat_users:list(?SERVER, Realm),
+    ["  realm       ", meerkat_config_value:quote(Realm), ": ",
+     case Turn of
+         [] -> "no listener";
+         [Uri | _] -> Uri
+     end,
+     [", credentials from its secret" || Secrets() =/= []],
+     [[", users ", names(Users)] || Users =/= []], "\n"].
+
+pages() ->
+    case meerkat_http:address(?SERVER) of
+        none ->
+            [];
+        Address ->
+            Url = ["http://", meerkat_text:address(Address)],
+            ["  status      ", Url, "/\n  try it      ", Url, "/ice\n"]
+    end.
 
 told({ok, #{username := User, password := Password, uris := Uris} = Credentials}, Command) ->
-    [credentials(Credentials), certificates(meerkat_status:certificates(?SERVER)), "\n",
+    {[credentials(Credentials), certificates(meerkat_status:certificates(?SERVER))],
      tests(of_kind("turn", Uris), Command, [" --user '", User, "' --password '", Password, "'"],
-           "")];
+           "")};
 told({error, {no_secret, _}}, Command) ->
     #{stun := Stun, turn := Turn} = meerkat_services:uris(?SERVER, all),
-    Who = " --user NAME --password PASSWORD",
-    [uris(Stun, Turn), "  users       ", users(meerkat:users(?SERVER)), "\n",
-     certificates(meerkat_status:certificates(?SERVER)), "\n",
-     tests(Turn, Command, Who, Who)].
+    Users = own_users(),
+    Who = [" --user ", login(Users), " --password PASSWORD"],
+    {[uris(Stun, Turn), "  users       ", users(Users), "\n",
+      certificates(meerkat_status:certificates(?SERVER))], tests(Turn, Command, Who, Who)}.
 
 %% One that we made clients can know by nothing but this.
 certificates(Certificates) ->
@@ -144,10 +193,21 @@ tests([], _Command, _Afar, _Here) ->
 users([]) ->
     "none, and no secret: `meerkatctl users add NAME` lets somebody in";
 users(Users) ->
+    [names(Users), ", each with a password of their own"].
+
+%% For a shell; a name with a quotation mark in it is left to whoever types.
+login([#{name := Name} | _]) ->
+    case binary:match(Name, <<"'">>) of
+        nomatch -> [$', meerkat_text:escape(Name), $'];
+        _ -> "NAME"
+    end;
+login([]) ->
+    "NAME".
+
+names(Users) ->
     {Some, More} = lists:split(min(3, length(Users)), [Name || #{name := Name} <- Users]),
     [lists:join(", ", [meerkat_text:escape(Name) || Name <- Some]),
-     [io_lib:format(" and ~b more", [length(More)]) || More =/= []],
-     ", each with a password of their own"].
+     [io_lib:format(" and ~b more", [length(More)]) || More =/= []]].
 
 %% Credentials as a person may paste them: URIs, user, password, and RTCPeerConnection's iceServers.
 -spec credentials(meerkat_credentials:credentials()) -> unicode:chardata().

@@ -46,8 +46,9 @@ run(Args) ->
     end.
 
 run("check", Args, Options) ->
-    case check(Args) of
-        {ok, All} -> meerkat_check_command:main(All ++ ["--json" || is_map_key(json, Options)]);
+    case check(Args, Options) of
+        {ok, All, About} ->
+            meerkat_check_command:main(All ++ ["--json" || is_map_key(json, Options)], About);
         {error, Sentence} -> misused(Sentence, Options)
     end;
 run("config", ["check", File], Options) ->
@@ -62,9 +63,10 @@ run("config", ["check", File], Options) ->
     end;
 run("config", ["show"], Options) ->
     %% What is in force, where something is.
-    case meerkat_admin_socket:call({config, []}) of
+    case call(Options, {config, [Realm || #{realm := Realm} <- [Options]]}) of
         {ok, Effective} -> shown(Effective, Options);
-        {error, _} -> show(#{}, Options)
+        {error, no_server} -> show(#{}, Options);
+        {error, Sentence} -> failed(Sentence, Options)
     end;
 run("config", ["show", File], Options) ->
     show(#{file => text(File)}, Options);
@@ -102,22 +104,26 @@ run("credentials", [User], Options) ->
 run("users", [], Options) ->
     run("users", ["list"], Options);
 run("users", ["list"], Options) ->
-    asked({users, []}, fun meerkat_show:users/1, Options);
+    asked({users, [Realm || #{realm := Realm} <- [Options]]}, fun meerkat_show:users/1, Options);
 run("users", ["add", Name], Options) ->
     case proof(Options) of
-        {ok, Proof} -> kept({add_user, [text(Name), Proof]}, Options);
+        {ok, Proof} -> kept({add_user, [text(Name), Proof, realm(Options)]}, Options);
         {error, Sentence} -> misused(Sentence, Options)
     end;
 run("users", ["remove", Name], Options) ->
-    kept({remove_user, [text(Name)]}, Options);
+    kept({remove_user, [text(Name), realm(Options)]}, Options);
 run("drain", To, Options) ->
     Wanted = maps:with([deadline, stay], Options),
     All = maps:merge(Wanted, maps:from_list([{to, text(Servers)} || Servers <- To])),
     asked({drain, [All]}, fun(Count) -> meerkat_show:drain(Count, Wanted) end, Options);
 run("undrain", [], Options) ->
-    asked({undrain, []}, fun(done) -> "" end, Options);
+    asked({undrain, []}, fun(done) -> "allocations are taken again\n" end, Options);
 run("reload", [], Options) ->
-    asked({reload, []}, fun warnings/1, Options);
+    How = [dry_run || is_map_key('dry-run', Options)],
+    asked({reload, How}, fun(#{changes := Changes, warnings := Warnings}) ->
+        _ = warnings(Warnings),
+        meerkat_show:changes(Changes, How)
+    end, Options);
 run("loglevel", Level, Options) ->
     asked({loglevel, [text(Word) || Word <- Level]}, fun(Now) -> [atom_to_list(Now), $\n] end,
           Options);
@@ -129,23 +135,47 @@ run(Command, _Args, _Options) ->
 
 %%% Asking and answering
 
+%% Of the server that is meant. On stderr, where another might have been meant, whose it is: what is
+%% asked may end it.
+call(Options, Question) ->
+    {Answer, _} = call_of(Options, Question),
+    Answer.
+
+call_of(Options, Question) ->
+    meerkat_admin_socket:call(meant(Options), Question, fun named_where_another_was_meant/1).
+
+named_where_another_was_meant(#{is_expected := true}) ->
+    ok;
+named_where_another_was_meant(#{socket := Path} = Asked) ->
+    io:format(standard_error, "asking the server of ~ts at ~ts~n", [owner(Asked), Path]).
+
+meant(#{socket := Path}) -> {socket, Path};
+meant(#{}) -> anywhere.
+
+owner(#{uid := Uid}) -> meerkat_unix:user(Uid).
+
 asked(Question, Show, Options) ->
     asked(Question, Show, Options, fun(_) -> 0 end).
 
 asked(Question, Show, Options, Status) ->
-    case meerkat_admin_socket:call(Question) of
-        {ok, Answer} ->
+    case call_of(Options, Question) of
+        {{ok, Answered}, Asked} ->
+            Answer = with_socket(Question, Answered, Asked),
             _ = case Options of
                 #{json := true} -> said(members(Question, Answer), none, Options);
                 #{} -> said(Answer, Show, Options)
             end,
             Status(Answer);
-        {error, no_server} ->
+        {{error, no_server}, _} ->
             _ = failed(no_server(), Options),
             3;
-        {error, Sentence} ->
+        {{error, Sentence}, _} ->
             failed(Sentence, Options)
     end.
+
+%% How a server is belongs to the one that was asked.
+with_socket({status, []}, Status, #{socket := Path}) -> Status#{socket => text(Path)};
+with_socket(_Question, Answer, _Asked) -> Answer.
 
 %% JSON is an object, or a list of them: what is a single word or number to us has a name there.
 members({drain, _}, Allocations) -> #{allocations => Allocations};
@@ -153,7 +183,7 @@ members({undrain, _}, done) -> #{draining => false};
 members({disconnect, _}, Allocations) -> #{ended => Allocations};
 members({revoke, _}, Allocations) -> #{ended => Allocations};
 members({loglevel, _}, Level) -> #{level => Level};
-members({reload, _}, Warnings) -> #{warnings => Warnings};
+members({reload, How}, Answer) -> Answer#{dry_run => How =:= [dry_run]};
 members({info, _}, #{relay := {ok, Relay}} = Info) -> Info#{relay := Relay};
 members({info, _}, #{relay := {error, Reason}} = Info) -> Info#{relay := #{error => Reason}};
 members(_, Answer) -> Answer.
@@ -183,12 +213,14 @@ disconnect(Who, Options) ->
     asked({disconnect, [Who]}, fun meerkat_show:disconnected/1, Options).
 
 kept(Question, Options) ->
-    case meerkat_admin_socket:call(Question) of
+    case call(Options, Question) of
         {ok, Where} ->
             done(meerkat_show:kept(Where), meerkat_show:kept_text(Where), Options);
         {error, no_server} -> asked({ping, []}, none, Options);
         {error, Sentence} -> failed(Sentence, Options)
     end.
+
+realm(Options) -> maps:get(realm, Options, default).
 
 %% Of this machine; or of what an XMPP server tells, by one of two ways, each with all it needs.
 doctor(Options) ->
@@ -255,28 +287,39 @@ password(#{}) ->
 %%% Checking a server
 
 %% Without a URI the server that was started here is meant, if there is one; what is then not given
-%% it is asked for.
-check(Args) ->
-    case names_server(Args) orelse meerkat_admin_socket:call({service, []}) of
-        {ok, #{turn := [Uri | _]}} -> check(Args, unicode:characters_to_list(Uri));
+%% it is asked for. With what is known of it besides, for who reads the outcome.
+check(Args, Options) ->
+    case names_server(Args) orelse call(Options, {service, []}) of
+        {ok, #{turn := [Uri | _]}} -> check(Args, unicode:characters_to_list(Uri), Options);
         {ok, #{turn := []}} -> {error, <<"the server that was started here has no address that "
                                          "clients could be told; name one: turn:HOST:PORT">>};
-        _ -> {ok, Args}
+        {error, Sentence} when is_binary(Sentence) -> {error, Sentence};
+        _ -> {ok, Args, #{}}
     end.
 
-check(Args, Uri) ->
+check(Args, Uri, Options) ->
     Given = [Option || Option <- ["--user", "--secret"], lists:member(Option, Args)],
-    case Given =/= [] orelse
-        meerkat_admin_socket:call({credentials, [<<"check">>, #{ttl => ?CHECK_TTL}]}) of
+    Ask = fun() -> call(Options, {credentials, [<<"check">>, #{ttl => ?CHECK_TTL}]}) end,
+    case Given =/= [] orelse Ask() of
         true ->
-            {ok, [Uri | Args]};
+            {ok, [Uri | Args], about(Options)};
         {ok, #{username := User, password := Password}} ->
             {ok, [Uri, "--user", unicode:characters_to_list(User),
-                  "--password", unicode:characters_to_list(Password) | Args]};
+                  "--password", unicode:characters_to_list(Password) | Args], about(Options)};
         {error, no_server} ->
-            {ok, [Uri | Args]};
+            {ok, [Uri | Args], #{}};
         {error, Sentence} ->
             {error, <<Sentence/binary, "; --user and --password say who comes in">>}
+    end.
+
+%% Whose socket told of it, and whether it is to take allocations at all.
+about(Options) ->
+    case meerkat_admin_socket:call(meant(Options), {status, []}, fun(_) -> ok end) of
+        {{ok, #{os_pid := Pid, draining := Draining}}, #{socket := Path} = Asked} ->
+            #{socket => text(Path), owner => text(owner(Asked)), os_pid => Pid,
+              draining => Draining};
+        _ ->
+            #{}
     end.
 
 names_server(["--help" | _]) -> true;
@@ -294,14 +337,23 @@ show(Load, Options) ->
     case meerkat_config:load(Load) of
         {ok, Config, Warnings} ->
             _ = warnings(Warnings),
-            shown(meerkat_config:effective(Config), Options);
+            case effective(Config, Options) of
+                {ok, Effective} -> shown(Effective, Options);
+                {error, Sentence} -> failed(Sentence, Options)
+            end;
         {error, Mistakes} ->
             mistakes(maps:get(file, Load, undefined), Mistakes, Options)
     end.
 
+effective(Config, #{realm := Realm}) -> meerkat_config:effective(Config, Realm);
+effective(Config, #{}) -> {ok, meerkat_config:effective(Config)}.
+
 shown(Effective, Options) ->
-    done([#{key => Key, value => Value, origin => Origin} || {Key, Value, Origin} <- Effective],
-         meerkat_show:settings(Effective), Options).
+    done([maps:merge(named(Key), #{value => Value, origin => Origin})
+          || {Key, Value, Origin} <- Effective], meerkat_show:settings(Effective), Options).
+
+named({Realm, Key}) -> #{realm => Realm, key => Key};
+named(Key) -> #{key => Key}.
 
 %% Our text to stdout, for a file; what is not in it to stderr, for a person.
 imported({ok, Theirs}, File, Options) ->

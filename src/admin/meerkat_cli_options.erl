@@ -26,8 +26,16 @@ rows() ->
       "start a server here; Ctrl-C stops it, SIGTERM drains it first"},
      {"version", {0, 0}, "", [], "Meerkat's, and Erlang's"},
      {"status", {0, 0}, "", [], "how the server is; also an exit code for probes"},
-     {"check", {0, 1}, "[URI] [OPTIONS]", [],
-      "does a TURN server work from here? Without URI: the one started here"},
+     {"check", {0, 1}, "[URI]",
+      %% For completion and the manual page; meerkat_check_command reads them.
+      [{user, text, "NAME", "long-term credentials, with --password"},
+       {password, text, "PASSWORD", "the password of --user"},
+       {secret, text, "SECRET", "the server's shared secret, to make credentials from"},
+       {family, {choice, ['4', '6']}, "4|6", "of the relayed addresses"},
+       {cacert, text, "FILE", "certificates (PEM) that vouch for the server's"},
+       {fingerprint, text, "SHA256", "the fingerprint of the server's certificate"},
+       {insecure, flag, "", "any certificate will do"}],
+      "does a TURN or STUN server work from here? Without URI: the one started here"},
      {"allocations", {0, 0}, "",
       [{user, text, "NAME", "of this user alone; of a time-limited name, what is behind the time"},
        {peer, peer, "IP[:PORT]", "that may reach this peer (with a port: by a channel)"},
@@ -47,7 +55,8 @@ rows() ->
       "time-limited credentials from the server's secret"},
      {"users", {0, 2}, "[list | add NAME | remove NAME]",
       [{password, text, "PASSWORD", "for add; without it, it is asked for or read from stdin"},
-       {key, text, "HEX", "for add, in its place: MD5(name:realm:password)"}],
+       {key, text, "HEX", "for add, in its place: MD5(name:realm:password)"},
+       {realm, text, "REALM", "of this realm; without it all, for add and remove the server's"}],
       "users with a password of their own"},
      {"drain", {0, 1}, "[IP:PORT[,...]]",
       [{deadline, seconds, "TIME", "end after this time whatever is left; without it: when empty"},
@@ -55,8 +64,10 @@ rows() ->
       "no new allocations, and an end when the last is gone; clients are\n"
       "sent to the key alternate_server or to these servers"},
      {"undrain", {0, 0}, "", [], "take allocations again"},
-     {"reload", {0, 0}, "", [],
-      "read file and environment again; all of it or, with a reason, nothing"},
+     {"reload", {0, 0}, "",
+      [{'dry-run', flag, "", "say what would change or what is wrong, and change nothing"}],
+      "read file and environment again and say what has changed; all of it\n"
+      "or, with a reason, nothing"},
      {"loglevel", {0, 1}, "[LEVEL]", [], "the least severe lines that are logged, or another"},
      {"doctor", {0, 0}, "",
       [{stun, text, "IP[:PORT]", "ask this STUN server which address we have out there"},
@@ -70,7 +81,8 @@ rows() ->
        {cacert, text, "FILE", "certificates (PEM) that vouch for that server, for TLS"}],
       "what of this machine could trouble a server, and what helps; with\n"
       "--xmpp: whether an XMPP server's users get TURN that works"},
-     {"config", {1, 2}, "check FILE | show [FILE]", [],
+     {"config", {1, 2}, "check FILE | show [FILE]",
+      [{realm, text, "REALM", "with show: what counts in this realm"}],
       "what is wrong with a file; what each key comes to, and whence"},
      {"import", {1, 1}, "turnserver.conf", [],
       "coturn's configuration as one of ours; what has no counterpart is listed"},
@@ -80,6 +92,11 @@ rows() ->
 -spec parse([string()]) -> {ok, parsed()} | {help, string()} | {error, unicode:chardata()}.
 parse([]) ->
     {error, usage()};
+parse([Option, Path | Args]) when Option =:= "-s"; Option =:= "--socket" ->
+    case parse(Args) of
+        {ok, #{options := Options} = Parsed} -> {ok, Parsed#{options := Options#{socket => Path}}};
+        Other -> Other
+    end;
 parse(["--json" | Args]) ->
     case parse(Args) of
         {ok, #{options := Options} = Parsed} -> {ok, Parsed#{options := Options#{json => true}}};
@@ -225,6 +242,8 @@ usage(Command) ->
 usage() ->
     ["usage: meerkatctl COMMAND [OPTIONS] [--json]\n\n",
      [summary(Row) || Row <- rows()],
+     "\n`meerkatctl -s SOCKET COMMAND` asks the server that listens there, maybe one embedded in\n"
+     "another program; without it the one that was started here is asked.\n"
      "\n`meerkatctl help COMMAND` tells the options. Exit codes: 0 done, 1 it failed or something\n"
      "is wrong, 2 the command makes no sense and nothing was asked, 3 no server was started here\n"
      "by this user.\n"].

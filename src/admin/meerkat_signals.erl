@@ -41,7 +41,7 @@ handle_event(sigterm, #state{sigterm = N} = State) ->
 handle_event(sigusr2, #state{sigusr2 = N} = State) ->
     {ok, terminate(State, State#state{sigusr2 = N + 1})};
 handle_event(sigquit, #state{name = Name} = State) ->
-    ok = meerkat_drain:end_node_now(Name),
+    ok = end_now(sigquit, Name),
     {ok, State};
 handle_event(sighup, #state{name = Name} = State) ->
     %% In a process of its own: the next signal need not wait.
@@ -63,8 +63,8 @@ wishes(#state{sigterm = Straight, sigusr2 = Forwarded}) ->
     max(Straight, Forwarded).
 
 reload(Name) ->
-    case meerkat_admin:handle({reload, []}, Name) of
-        {ok, Warnings} ->
+    case meerkat_admin:handle({reload, []}, Name, {signal, sighup}) of
+        {ok, #{warnings := Warnings}} ->
             _ = [?LOG_WARNING("~ts", [Warning]) || Warning <- Warnings],
             ?LOG_NOTICE("SIGHUP: the configuration was read again and is in force");
         {error, Sentences} ->
@@ -79,15 +79,22 @@ terminate(Name) ->
     case meerkat_registry:is_running(Name) andalso meerkat_drain:ending(Name) of
         none -> begin_drain(Name);
         {_, operator} -> begin_drain(Name);
-        _ -> meerkat_drain:end_node_now(Name)
+        _ -> end_now(sigterm, Name)
     end.
+
+end_now(Signal, Name) ->
+    ok = meerkat_audit:ends({signal, Signal}),
+    meerkat_drain:end_node_now(Name).
 
 begin_drain(Name) ->
     #{config := Config} = meerkat_registry:settings(Name),
     #{drain_deadline := Seconds} = Config(),
     ?LOG_NOTICE("SIGTERM: draining ~ts for at most ~b s; the next one ends at once",
                 [meerkat_text:allocations(meerkat_alloc_table:count(Name)), Seconds]),
-    %% One that was told where to send clients goes on doing so.
-    _ = meerkat_drain:is_draining(Name) orelse meerkat_drain:drain(Name),
+    _ = meerkat_audit:by({signal, sigterm}, {drain, #{deadline_s => Seconds}}, fun() ->
+        %% One that was told where to send clients goes on doing so.
+        _ = meerkat_drain:is_draining(Name) orelse meerkat_drain:drain(Name),
+        {ok, meerkat_alloc_table:count(Name)}
+    end),
     ok = meerkat_systemd:draining(Seconds),
     meerkat_drain:end_after(Name, Seconds, signal, {meerkat_drain, end_node, []}).

@@ -182,24 +182,34 @@ start(Options) ->
     meerkat_client:start_link(
         maps:merge(?TIMES, maps:without([report], Options))).
 
-allocate(#check{this = {client, A, _}, options = Options} = Check) ->
+allocate(#check{this = {client, A, _}} = Check) ->
     case meerkat_client:allocate(A) of
         {ok, #{relayed := RelayedA, lifetime := Lifetime}} ->
-            Next = Check#check{this = {client, A, RelayedA}},
-            case start(Options) of
-                {ok, B} ->
-                    allocate_other(B, Lifetime, Next);
-                {error, Reason} ->
-                    {error, Reason, Next}
-            end;
+            #{server := Server} = meerkat_client:info(A),
+            Now = meerkat_client:format_address(Server),
+            Next = Check#check{this = {client, A, RelayedA}, server = Now},
+            allocate_twice(Lifetime, sent_on(Check, Now), Next);
         {error, Reason} ->
             {error, Reason, Check}
     end.
 
-allocate_other(B, Lifetime, #check{this = {client, _, RelayedA}} = Check) ->
+%% A client follows a redirection by itself; who looks for the relay will want to know.
+sent_on(#check{server = Asked}, Now) ->
+    case unicode:characters_to_binary(Asked) =:= unicode:characters_to_binary(Now) of
+        true -> "";
+        false -> ["sent on to ", Now, " (300), "]
+    end.
+
+allocate_twice(Lifetime, SentOn, #check{options = Options} = Next) ->
+    case start(Options) of
+        {ok, B} -> allocate_other(B, Lifetime, SentOn, Next);
+        {error, Reason} -> {error, Reason, Next}
+    end.
+
+allocate_other(B, Lifetime, SentOn, #check{this = {client, _, RelayedA}} = Check) ->
     case meerkat_client:allocate(B) of
         {ok, #{relayed := RelayedB}} ->
-            {ok, ["relayed at ", meerkat_client:format_address(RelayedA), " and ",
+            {ok, [SentOn, "relayed at ", meerkat_client:format_address(RelayedA), " and ",
                   meerkat_client:format_address(RelayedB), " for ", seconds(Lifetime)],
              Check#check{other = {client, B, RelayedB}}};
         {error, Reason} ->

@@ -2,46 +2,55 @@
 %% lines or JSON.
 -module(meerkat_check_command).
 
--export([main/1, main/3]).
+-export([main/1, main/2, main/4]).
+-export_type([about/0]).
 -export([usage/0]).
 
 -define(CREDENTIALS_TTL, 600).
+
+%% What is known of a server that runs on this machine and was asked for its URI: the socket that it
+%% was asked by, whose process it is, and whether it was told to take no more allocations.
+-type about() :: #{socket => binary(), owner => binary(), os_pid => pos_integer(),
+                   draining => boolean()}.
 
 %% The command: prints each step and a summary, and says how to exit. 0: all went well. 1: a step
 %% failed. 2: the arguments make no sense, which is said on standard error.
 -spec main([string()]) -> 0 | 1 | 2.
 main(Args) ->
-    main(Args, standard_io, standard_error).
+    main(Args, #{}).
+
+-spec main([string()], about()) -> 0 | 1 | 2.
+main(Args, About) ->
+    main(Args, About, standard_io, standard_error).
 
 %% The same on other devices than the standard ones.
--spec main([string()], io:device(), io:device()) -> 0 | 1 | 2.
-main(Args, Out, Err) ->
+-spec main([string()], about(), io:device(), io:device()) -> 0 | 1 | 2.
+main(Args, About, Out, Err) ->
     try options(arguments(Args, #{})) of
         help ->
             ok = io:put_chars(Out, usage()),
             0;
         #{json := true} = Options ->
             {Result, Steps} = meerkat_check:run(maps:remove(json, Options)),
-            ok = io:put_chars(Out, [meerkat_json:encode(as_json(Result, Steps)), $\n]),
-            case Result of
-                ok -> 0;
-                error -> 1
-            end;
+            Json = maps:merge(About, as_json(Result, Steps)),
+            ok = io:put_chars(Out, [meerkat_json:encode(Json), $\n]),
+            status(Result);
         Options ->
-            ok = io:put_chars(Out, [meerkat_check_words:heading(Options), $\n]),
             Say = fun(Line) -> ok = io:put_chars(Out, [Line, $\n]) end,
+            Say(meerkat_check_words:heading(Options)),
+            lists:foreach(Say, meerkat_check_words:about(About)),
             Report = fun(Step) -> Say(meerkat_check_words:format_step(Step)) end,
             {Result, Steps} = meerkat_check:run(Options#{report => Report}),
             Say(meerkat_check_words:format_summary(Result, Steps, Options)),
-            case Result of
-                ok -> 0;
-                error -> 1
-            end
+            status(Result)
     catch
         throw:{usage, Problem} ->
             ok = io:put_chars(Err, ["check: ", Problem, "\nMore: --help\n"]),
             2
     end.
+
+status(ok) -> 0;
+status(error) -> 1.
 
 as_json(Result, Steps) ->
     #{usable => Result =:= ok,
@@ -64,8 +73,9 @@ usage() ->
     "Checks step by step that the TURN server works from here.\n"
     "\n"
     "  turn:HOST[:PORT]   the server; an IPv6 address in brackets: turn:[::1]:3478.\n"
-    "                     Default: RELAY_IP and LISTEN_PORT of the environment, else\n"
-    "                     127.0.0.1 and 3478\n"
+    "                     Default: the one that was started here, which is asked for a\n"
+    "                     listener and for credentials. Where none was: RELAY_IP and\n"
+    "                     LISTEN_PORT of the environment, else 127.0.0.1 and 3478\n"
     "  turn:HOST[:PORT]?transport=tcp\n"
     "                     the same over TCP\n"
     "  turns:HOST[:PORT]  over TLS, on port 5349 if no other is named\n"

@@ -1,7 +1,7 @@
 %% A check in words: what each step found, why one failed, and what to do about it. Pure.
 -module(meerkat_check_words).
 
--export([heading/1, server/1]).
+-export([heading/1, about/1, server/1]).
 -export([format_step/1]).
 -export([format_summary/3]).
 -export([connection/2]).
@@ -16,6 +16,15 @@ heading(#{server := Server} = Options) ->
                Uri -> Uri
            end,
     [Name, [[" as ", User] || {username, User} <- maps:to_list(Options)]].
+
+%% Of a server on this machine: whose it is, and what keeps it from taking allocations.
+-spec about(meerkat_check_command:about()) -> [unicode:chardata()].
+about(#{socket := Socket, owner := Owner, os_pid := Pid} = About) ->
+    [io_lib:format("  the server of ~ts, process ~b, asked by ~ts", [Owner, Pid, Socket])]
+        ++ ["  it was told to drain: it refuses allocations or sends them to other servers; "
+            "`meerkatctl undrain` takes them again" || #{draining := true} <- [About]];
+about(#{}) ->
+    [].
 
 %% What the server is called while its address is not known.
 -spec server(meerkat_check:options()) -> unicode:chardata().
@@ -129,7 +138,7 @@ hint(binding, timeout, #{stream := true}) ->
 hint(binding, timeout, _) ->
     "is UDP to this port open, in every firewall on the way and in the container's ports?";
 hint(allocate, {508, _}, _) ->
-    "look at the server's port range and its limits";
+    "does the server drain? Otherwise look at its port range and its limits";
 hint(permission, {outside, _, {403, _}}, _) ->
     "on a loopback or private network the server must allow these peer addresses first; its "
     "log says what forbids them and what would help";

@@ -3,10 +3,10 @@
 %% It opens nothing that serves and starts nothing.
 -module(meerkat_config).
 
--export([load/1, effective/1, again/1, again/2]).
+-export([load/1, effective/1, effective/2, what_secret_opens/1, again/1, again/2]).
 -import(meerkat_config_origin, [at/1]).
 
--export_type([config/0, options/0, host/0, listener/0]).
+-export_type([config/0, options/0, host/0, listener/0, setting/0]).
 
 -type listener() :: #{
     transport := udp | tcp | tls,
@@ -23,6 +23,7 @@
     realm := binary(),
     strict_realm := boolean(),
     secrets := [binary(), ...],
+    secret_as_password := boolean() | auto,
     users := #{binary() => meerkat_config_group:user()},
     realms := [#{name := binary(), atom() => meerkat_config_value:value()}],
     listeners := [listener(), ...],
@@ -69,7 +70,7 @@
     drain_deadline := non_neg_integer(),
     users_file := undefined | binary(),
     %% Those of that file, where one is set.
-    added_users => meerkat_config_users:users(),
+    added_users => meerkat_config_users:added(),
     http_listen := undefined | {inet:ip_address(), inet:port_number()},
     http_token := undefined | binary(),
     acme_webroot := undefined | binary(),
@@ -85,7 +86,9 @@
     xmpp_is_subdomain := boolean(),
     settings := [setting()]
 }.
--type setting() :: {Key :: atom(), Value :: binary(), Origin :: binary()}.
+%% A key; or one that a group of the key `realms` has, by the name of the realm.
+-type setting() :: {Key :: atom() | {Realm :: binary(), Key :: atom()}, Value :: binary(),
+                    Origin :: binary()}.
 %% What is asked of the machine; the functions of meerkat_host but in tests.
 -type host() :: #{
     route := fun((inet | inet6) -> {ok, inet:ip_address()} | none),
@@ -136,16 +139,61 @@ load(Options) ->
                     Warnings = service_links(Given) ++ unknown_names(Env) ++ Nobody
                         ++ meerkat_config_rules:warnings(Resolved),
                     derive(Resolved, Host, Warnings);
-                Mistakes -> {error, Mistakes}
+                Mistakes -> {error, in_order(Mistakes)}
             end;
         {error, Mistake} ->
             {error, [Mistake]}
     end.
 
-%% Each key with its value and where that came from, as text, in the order of the schema.
+%% Each key with its value and where that came from, as text, in the order of the schema; and what
+%% each realm has of its own.
 -spec effective(config()) -> [setting()].
 effective(#{settings := Settings}) ->
     Settings.
+
+%% What counts in one realm: what it has of its own, and what it has from the server. The error is a
+%% sentence.
+-spec effective(config(), Realm :: binary()) -> {ok, [setting()]} | {error, binary()}.
+effective(#{settings := Settings, realm := Realm}, Realm) ->
+    {ok, [Setting || {Key, _, _} = Setting <- Settings, is_atom(Key)]};
+effective(#{settings := Settings, realms := Realms} = Config, Realm) ->
+    Names = [Name || #{name := Name} <- Realms],
+    case lists:member(Realm, Names) of
+        true ->
+            {ok, [in_realm(Realm, Field, Settings) || Field <- realm_fields()]};
+        false ->
+            Known = [meerkat_config_value:quote(Name) || Name <- [maps:get(realm, Config) | Names]],
+            {error, unicode:characters_to_binary(
+                        ["there is no realm ", meerkat_config_value:quote(Realm), "; there is ",
+                         lists:join(", ", Known)])}
+    end.
+
+in_realm(Realm, Field, Settings) ->
+    case {lists:keyfind({Realm, Field}, 1, Settings), lists:keyfind(Field, 1, Settings)} of
+        {{_, _, _} = Own, _} -> Own;
+        %% Its own share of the server's is not the server's.
+        {false, _} when Field =:= total_quota -> {{Realm, Field}, <<"0">>, <<"default">>};
+        {false, {_, Value, Origin}} ->
+            {{Realm, Field}, Value, <<Origin/binary, ", as for the server">>}
+    end.
+
+realm_fields() ->
+    [Field || #{key := Field} <- meerkat_config_schema:rows(),
+              is_map_key(Field, meerkat_config_group:types(realms))].
+
+%% A sentence for the start: what the secret is good for, where one is set.
+-spec what_secret_opens(config()) -> [unicode:chardata()].
+what_secret_opens(#{settings := Settings} = Config) ->
+    case {lists:keyfind(secret, 1, Settings), Config} of
+        {{secret, <<"random">>, _}, _} -> [];
+        {_, #{secrets := []}} -> [];
+        {_, #{secret_as_password := true}} ->
+            ["the secret signs time-limited credentials, and is the password of any username "
+             "besides (secret_as_password)"];
+        {_, _} ->
+            ["the secret signs time-limited credentials, and is no password by itself "
+             "(secret_as_password)"]
+    end.
 
 host() ->
     #{
@@ -202,6 +250,19 @@ read(File) when byte_size(File) > ?FILE_NAME_MAX ->
 read(File) ->
     meerkat_conf_nif:read(File).
 
+%% What is of no line first, then as a reader meets it.
+in_order(Mistakes) ->
+    Placed = lists:keysort(1, [{place(Mistake), Mistake} || Mistake <- Mistakes]),
+    [Mistake || {_, Mistake} <- Placed].
+
+place(Mistake) ->
+    Text = unicode:characters_to_binary(Mistake),
+    case is_binary(Text) andalso re:run(Text, "^([^\n]*?):([0-9]+): ",
+                                        [{capture, all_but_first, binary}]) of
+        {match, [File, Line]} -> {File, binary_to_integer(Line)};
+        _ -> {<<>>, 0}
+    end.
+
 %% Secrets that lie in files of their own, read.
 secret_files(Read) ->
     {Leaves, Mistakes} = meerkat_config_secret:leaves(meerkat_config_schema:secret_fields(), Read),
@@ -238,7 +299,7 @@ resolve(Env, Leaves) ->
             Found = [from_env(Row, Env), from_file(Row, Leaves)],
             Mistakes = lists:append([Those || {error, Those} <- Found]),
             [First | _] = [Value || {ok, Value} <- Found] ++ [from_defaults(Row, Env)],
-            {Resolved#{Key => First}, Errors ++ Mistakes}
+            {Resolved#{Key => of_mongooseice(Row, First, Env)}, Errors ++ Mistakes}
         end,
         {#{}, []},
         meerkat_config_schema:rows()
@@ -300,17 +361,25 @@ from_file(#{key := Key, type := Type}, Leaves) ->
 mistake(Where, {Shown, Allowed}) ->
     [Where, " is ", Shown, "; it must be ", Allowed].
 
-%% MongooseICE's clients draw channel numbers up to 0x7FFF, so whoever comes with its variables
-%% gets them accepted without asking.
-from_defaults(#{key := rfc5766_channel_numbers, default := Default}, Env) ->
+from_defaults(#{default := Default}, _) ->
+    {Default, default}.
+
+%% MongooseICE's clients draw channel numbers up to 0x7FFF and may have its secret as their
+%% password, so whoever comes with its variables gets both accepted without asking.
+of_mongooseice(#{key := rfc5766_channel_numbers}, {_, default} = Value, Env) ->
+    beside_mongooseice(Value, Env);
+of_mongooseice(#{key := secret_as_password}, {auto, _} = Value, Env) ->
+    beside_mongooseice(Value, Env);
+of_mongooseice(_Row, Value, _Env) ->
+    Value.
+
+beside_mongooseice(Value, Env) ->
     Known = [<<?MONGOOSEICE "STUN_SECRET_FILE">> | ?WITHOUT_EFFECT] ++
         meerkat_config_schema:environment(),
     case [Name || <<?MONGOOSEICE, _/binary>> = Name <- Known, is_map_key(Name, Env)] of
         [_ | _] -> {true, mongooseice};
-        [] -> {Default, default}
-    end;
-from_defaults(#{default := Default}, _) ->
-    {Default, default}.
+        [] -> Value
+    end.
 
 %%
 %% MongooseICE's other variables
@@ -421,11 +490,12 @@ realm(Group) ->
 values(Resolved) ->
     maps:map(fun(_, {Value, _}) -> Value end, Resolved).
 
-%% Drawn at each start and never part of what is built or shipped.
-secrets(#{secret := {random, default}}) ->
+%% Drawn at each start and never part of what is built or shipped. Where there are users nobody need
+%% miss it, but for a component of an XMPP server, which makes credentials.
+secrets(#{secret := {random, default}, users := {Users, _}, xmpp_host := {Xmpp, _}}) ->
     Warning = "no secret is set: each start draws one; STUN_SECRET or the key secret sets one "
         "that lasts",
-    {[base64:encode(crypto:strong_rand_bytes(24))], [Warning]};
+    {[base64:encode(crypto:strong_rand_bytes(24))], [Warning || Users =:= #{} orelse Xmpp =/= []]};
 secrets(#{secret := {Secrets, _}}) ->
     {Secrets, []}.
 
@@ -435,6 +505,14 @@ settings(Resolved, Relays) ->
             meerkat_config_origin:text(Origin)}
      || #{key := Key} = Row <- meerkat_config_schema:rows(),
         {Value, Origin} <- [maps:get(Key, Resolved)]
+    ] ++ [
+        {{Name, Field},
+            unicode:characters_to_binary(meerkat_config_value:render(Type, Value)),
+            meerkat_config_origin:text({file, Place})}
+     || {Realms, _} <- [maps:get(realms, Resolved)],
+        #{name := Name, place := Place} = Realm <- Realms,
+        Field <- realm_fields(), #{Field := Value} <- [Realm],
+        #{Field := Type} <- [meerkat_config_group:types(realms)]
     ].
 
 %% What became of it on this machine.

@@ -4,14 +4,17 @@
 -module(meerkat_config_group).
 
 -export([parse/2, allowed/1, render/2, secret_fields/1, types/1]).
--export_type([type/0, user/0]).
+-export_type([type/0, user/0, realm/0]).
 
 %% users      a map of name => user()
+%% added_users  what a users_file has: a map of realm() => what `users` is
 %% listeners  a list of #{port, ip, place} and, as given, realm
 %% relays     a list of #{local, place} and, as given, advertised, min_port, max_port
 %% realms     a list of #{name, place} and, as given, the keys that a realm may have of its own,
 %%            with the values these have
--type type() :: users | listeners | relays | realms.
+-type type() :: users | added_users | listeners | relays | realms.
+%% One of the key `realms`; the server's own is `default`.
+-type realm() :: default | binary().
 -type user() :: {password, binary()} | {key, <<_:128>>}.
 
 %% Field, its type, whether a group must have it.
@@ -21,6 +24,9 @@ fields(users) ->
         {<<"password">>, password, optional},
         {<<"key">>, key, optional}
     ];
+fields(added_users) ->
+    fields(users)
+        ++ [{<<"realm">>, {opaque_string, meerkat_ctl:limit(realm_bytes_max)}, optional}];
 fields(listeners) ->
     [
         {<<"port">>, {integer, 0, 65535}, required},
@@ -87,7 +93,7 @@ group(Type, [{_, _, Place} | _] = Leaves) ->
     Fields = [field(Type, Name, below(Name, Leaves)) || Name <- in_order(Names)],
     Group = maps:from_list([{binary_to_atom(Name), Value} || {ok, Name, Value} <- Fields]),
     Missing = [F || {F, _, required} <- fields(Type), not lists:member(F, Names)],
-    Failures = [{{<<"something else">>, allowed(Type)}, At} || {_, _, At} <- Strange]
+    Failures = [{{strange(Path), allowed(Type)}, At} || {Path, _, At} <- Strange]
         ++ lists:append([Failed || {error, Failed} <- Fields])
         ++ [{{[<<"a group without ">>, Field], allowed(Type)}, Place}
             || Strange =:= [], Field <- Missing],
@@ -95,6 +101,10 @@ group(Type, [{_, _, Place} | _] = Leaves) ->
         [] -> {ok, Group#{place => Place}};
         _ -> {error, Failures}
     end.
+
+%% What it is, and not what it says: it may be meant to be secret.
+strange([Name | _]) when is_binary(Name) -> <<"a group that stands in no list">>;
+strange(_) -> <<"a value that is no group">>.
 
 is_member([Index, Name | _]) -> is_integer(Index) andalso is_binary(Name);
 is_member(_) -> false.
@@ -130,8 +140,10 @@ finished(Type, Groups, Place) ->
     end.
 
 faults(users, Groups, Place) ->
-    [{<<"a group without password and key, or with both">>, At}
-     || #{place := At} = Group <- Groups, proof(Group) =:= []] ++ twice(Groups, Place);
+    without_proof(Groups) ++ twice(Groups, Place);
+faults(added_users, Groups, Place) ->
+    without_proof(Groups)
+        ++ lists:append([twice(Of, Place) || {_, Of} <- maps:to_list(by_realm(Groups))]);
 faults(realms, Groups, Place) ->
     twice(Groups, Place);
 faults(relays, Groups, _) ->
@@ -141,6 +153,13 @@ faults(relays, Groups, _) ->
 faults(listeners, _, _) ->
     [].
 
+without_proof(Groups) ->
+    [{<<"a group without password and key, or with both">>, At}
+     || #{place := At} = Group <- Groups, proof(Group) =:= []].
+
+by_realm(Groups) ->
+    maps:groups_from_list(fun(Group) -> maps:get(realm, Group, default) end, Groups).
+
 twice(Groups, Place) ->
     Names = [Name || #{name := Name} <- Groups],
     [{[meerkat_config_value:quote(Name), <<" twice">>], Place}
@@ -148,6 +167,8 @@ twice(Groups, Place) ->
 
 finish(users, Groups) ->
     maps:from_list([{Name, How} || #{name := Name} = Group <- Groups, How <- proof(Group)]);
+finish(added_users, Groups) ->
+    maps:map(fun(_Realm, Of) -> finish(users, Of) end, by_realm(Groups));
 finish(listeners, Groups) ->
     [maps:merge(#{ip => any}, Group) || Group <- Groups];
 finish(realms, Groups) ->
@@ -168,6 +189,8 @@ proof(#{}) -> [].
 allowed(users) ->
     <<"a list of groups { name = \"...\"; password = \"...\"; } or { name = \"...\"; key = "
       "\"...\"; }, each name once">>;
+allowed(added_users) ->
+    [allowed(users), <<" in its realm; `realm` as wanted">>];
 allowed(listeners) ->
     <<"a list of groups { port = ...; ip = \"...\"; realm = \"...\"; }, ip and realm as wanted">>;
 allowed(relays) ->

@@ -40,8 +40,10 @@ is_made(relays, Relays) ->
 is_made(realms, Realms) ->
     is_list(Realms) andalso lists:all(fun is_realm/1, Realms)
         andalso length(Realms) =:= length(lists:usort([Name || #{name := Name} <- Realms]));
-is_made(added_users, Users) ->
-    is_of(users, Users);
+is_made(added_users, Added) ->
+    is_map(Added) andalso lists:all(fun({Realm, Users}) ->
+        (Realm =:= default orelse is_binary(Realm)) andalso is_of(users, Users)
+    end, maps:to_list(Added));
 is_made(addresses, Resolved) ->
     is_map(Resolved);
 is_made(settings, _Shown) ->

@@ -1,11 +1,11 @@
-%% Every configuration key, one row each. The reader, the example file, the reference page and the
-%% tests go by this table. It knows neither how a value is read nor what it is used for.
+%% Every configuration key, one row each. The reader, the pages that people read
+%% (meerkat_config_pages, which has a line for each) and the tests go by this table. It knows
+%% neither how a value is read nor what it is used for.
 -module(meerkat_config_schema).
 
 -export([rows/0, find/1, keys/0, environment/0, nearest/2, nearest/3]).
 -export([plain/0, made/1, part/1]).
 -export([secret_keys/0, secret_fields/0, secret_variables/0]).
--export([example/0, markdown/0]).
 -export_type([row/0]).
 
 %% Who gets a value. `config`: whoever looks into the configuration as a map, where it is under its
@@ -149,12 +149,18 @@ rows() ->
         row(secret, {list, secret}, random, ["STUN_SECRET", "MONGOOSEICE_STUN_SECRET"], yes,
             [{made, secrets}],
             <<"\"change me\"">>,
-            "The shared secret. It is the password of any username, and it signs time-limited "
-            "credentials (username `expiry:name` or `expiry`, password HMAC-SHA1 of the username: "
-            "docs/mongooseim.md). A file may give several, `(\"new\", \"old\")`, so that it can be "
+            "The shared secret. It signs time-limited credentials (username `expiry:name` or "
+            "`expiry`, password HMAC-SHA1 of the username: docs/mongooseim.md); whether it is also "
+            "a password by itself secret_as_password says. A file may give several, "
+            "`(\"new\", \"old\")`, so that it can be "
             "changed without a break. It may lie in a file of its own, one secret a line: "
             "`secret_file`, STUN_SECRET_FILE, MONGOOSEICE_STUN_SECRET_FILE. Without it each start "
             "makes a random one."),
+        row(secret_as_password, boolean_or_auto, auto, ["SECRET_AS_PASSWORD"], yes, [config],
+            "Whether the secret, besides, is the password of any username that is not among "
+            "`users`, as MongooseICE has it. Whoever has it then lets in any number of users whose "
+            "credentials never end, so it cannot be handed out. `auto`: only where a MONGOOSEICE_ "
+            "variable is set. The server says at its start which it is."),
         row(users, users, #{}, ["TURN_USERNAME", "TURN_PASSWORD"], yes, [config],
             <<"( { name = \"alice\"; password = \"wonderland\"; } )">>,
             "Users with passwords of their own. For such a user the shared secret is no password. "
@@ -503,68 +509,3 @@ distance_row(C, B, [Corner | Above]) ->
 
 replacement(C, C) -> 0;
 replacement(_, _) -> 1.
-
-%% config/meerkat.cfg: every key with its default, or an example, commented out.
--spec example() -> unicode:chardata().
-example() ->
-    [
-        "# Meerkat's configuration (libconfig). Every key may be left out; the environment wins\n"
-        "# over this file. Remove the # before a key to set it.\n"
-        "#   rel/bin/meerkatctl config check FILE    says what is wrong with a file\n"
-        "#   rel/bin/meerkatctl config show FILE     shows what it comes to\n"
-        "# docs/configuration.md tells more. Made by `make gen` from meerkat_config_schema.erl.\n",
-        [example(Row) || Row <- rows()]
-    ].
-
-example(#{key := Key, doc := Doc, env := Env} = Row) ->
-    [
-        "\n",
-        [["# ", Line, "\n"] || Line <- wrap(Doc, 96)],
-        [["# Environment: ", lists:join(", ", Env), "\n"] || Env =/= []],
-        ["#", atom_to_binary(Key), " = ", example_value(Row), ";\n"]
-    ].
-
-example_value(#{example := Example}) when Example =/= undefined -> Example;
-example_value(#{type := {integer, _, _}, default := N}) -> integer_to_binary(N);
-example_value(#{type := boolean, default := Flag}) -> atom_to_binary(Flag);
-example_value(#{type := {opaque_string, _}, default := Text}) -> [$", Text, $"];
-example_value(#{type := Type, default := Default}) -> [$", shown(Type, Default), $"].
-
-wrap(Text, Width) ->
-    {Lines, Last} = lists:foldl(
-        fun
-            (Word, {Lines, []}) -> {Lines, Word};
-            (Word, {Lines, Line}) when length(Line) + length(Word) + 1 =< Width ->
-                {Lines, Line ++ " " ++ Word};
-            (Word, {Lines, Line}) -> {[Line | Lines], Word}
-        end,
-        {[], []},
-        string:lexemes(binary_to_list(Text), " ")
-    ),
-    lists:reverse(Lines, [Last]).
-
-%% The table of docs/configuration.md.
--spec markdown() -> unicode:chardata().
-markdown() ->
-    [
-        "| Key | Value | Default | Environment | Reload | |\n|---|---|---|---|---|---|\n",
-        [markdown(Row) || Row <- rows()]
-    ].
-
-markdown(#{key := Key, type := Type, env := Env, reloadable := Reloadable, doc := Doc} = Row) ->
-    Allowed = meerkat_config_value:allowed(Type),
-    Names = lists:join(", ", [code(Name) || Name <- Env]),
-    Reload = case Reloadable of true -> "yes"; false -> "" end,
-    Cells = [code(atom_to_binary(Key)), Allowed, markdown_default(Row), Names, Reload, Doc],
-    ["| ", lists:join(" | ", Cells), " |\n"].
-
-markdown_default(#{key := relay_ip}) -> "the default route's";
-markdown_default(#{default := random}) -> "random";
-markdown_default(#{key := xmpp_domains}) -> "that above xmpp_component";
-markdown_default(#{default := undefined}) -> "none";
-markdown_default(#{type := {opaque_string, _}, default := Text}) -> code(Text);
-markdown_default(#{type := Type, default := Default}) -> code(shown(Type, Default)).
-
-code(Text) -> [$`, Text, $`].
-
-shown(Type, Value) -> meerkat_config_value:render(Type, Value).

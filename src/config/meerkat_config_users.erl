@@ -4,13 +4,15 @@
 
 -export([read/1, write/2]).
 
--export_type([users/0, proof/0]).
+-export_type([users/0, added/0, proof/0]).
 
 -type users() :: #{binary() => proof()}.
+%% Those of each realm.
+-type added() :: #{meerkat_config_group:realm() => users()}.
 -type proof() :: {password, binary()} | {key, <<_:128>>}.
 
 %% The users in a file, none if it is not there. Errors are sentences that name file and line.
--spec read(binary()) -> {ok, users()} | {error, [unicode:chardata(), ...]}.
+-spec read(binary()) -> {ok, added()} | {error, [unicode:chardata(), ...]}.
 read(File) ->
     case filelib:is_file(File) andalso meerkat_conf_nif:read(File) of
         false -> {ok, #{}};
@@ -29,7 +31,7 @@ parsed(_File, Leaves) ->
             {error, [at(Name, Line, "a users_file has the key users and no other")]};
         [] ->
             Groups = [{Path, Value, Place} || {[_ | Path], Value, Place} <- Leaves],
-            case meerkat_config_value:parse_leaves(users, Groups) of
+            case meerkat_config_value:parse_leaves(added_users, Groups) of
                 {ok, Users} ->
                     {ok, Users};
                 {error, Failures} ->
@@ -42,17 +44,21 @@ at(Name, Line, Sentence) ->
     [Name, $:, integer_to_list(Line), ": ", Sentence].
 
 %% Whole or not at all, and readable by nobody else from its first byte on.
--spec write(binary(), users()) -> ok | {error, Reason :: string()}.
-write(File, Users) ->
-    meerkat_private_file:write(File, rendered(Users)).
+-spec write(binary(), added()) -> ok | {error, Reason :: string()}.
+write(File, Added) ->
+    meerkat_private_file:write(File, rendered(Added)).
 
-rendered(Users) ->
+rendered(Added) ->
     ["# Users added by `meerkatctl users add`; written anew at each change.\n"
      "users = (",
      lists:join(",", [["\n    { name = ", meerkat_config_value:libconfig(User), "; ",
-                       rendered_proof(Proof), "; }"]
-                      || {User, Proof} <- lists:sort(maps:to_list(Users))]),
+                       rendered_proof(Proof), "; ", rendered_realm(Realm), "}"]
+                      || {Realm, Users} <- lists:sort(maps:to_list(Added)),
+                         {User, Proof} <- lists:sort(maps:to_list(Users))]),
      "\n);\n"].
+
+rendered_realm(default) -> "";
+rendered_realm(Realm) -> ["realm = ", meerkat_config_value:libconfig(Realm), "; "].
 
 rendered_proof({password, Password}) -> ["password = ", meerkat_config_value:libconfig(Password)];
 rendered_proof({key, Key}) -> ["key = \"", binary:encode_hex(Key), $"].

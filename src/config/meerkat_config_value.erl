@@ -9,6 +9,7 @@
 
 -type type() ::
     boolean
+    | boolean_or_auto
     | {integer, Min :: integer(), Max :: integer()}
     | {choice, [{Spelling :: binary(), Value :: atom()}]}
     | {text, MaxCharacters :: pos_integer()}
@@ -31,7 +32,8 @@
     | {list, type()}
     | meerkat_config_web:type()
     | meerkat_config_group:type().
-%% boolean(), integer(), an atom of the choice, binary(), `any` or an address, {address, bits},
+%% boolean(), `auto`, integer(), an atom of the choice, binary(), `any` or an address,
+%% {address, bits},
 %% {address, port}, a list of these; an xmpp_server is {name or address, port or `default`}; a
 %% relay_ip is an address or {advertised, bound}; groups are told of in meerkat_config_group, names
 %% and web servers in meerkat_config_web.
@@ -46,7 +48,8 @@
 -define(SHOWN, 8).
 
 -define(IS_GROUPS(Type),
-        (Type =:= users orelse Type =:= listeners orelse Type =:= relays orelse Type =:= realms)).
+        (Type =:= users orelse Type =:= added_users orelse Type =:= listeners
+             orelse Type =:= relays orelse Type =:= realms)).
 
 -define(IS_WEB(Type), (Type =:= server_name orelse Type =:= web_server)).
 
@@ -139,6 +142,8 @@ unique([Value | Rest]) -> [Value | unique([Other || Other <- Rest, Other =/= Val
 scalar(boolean, Value) when is_boolean(Value) -> {ok, Value};
 scalar(boolean, 1) -> {ok, true};
 scalar(boolean, 0) -> {ok, false};
+scalar(boolean_or_auto, Value) when is_boolean(Value); Value =:= 1; Value =:= 0 ->
+    scalar(boolean, Value);
 scalar({integer, _, _} = Type, Value) when is_integer(Value) ->
     case is_value(Type, Value) of
         true -> {ok, Value};
@@ -162,6 +167,11 @@ text(boolean, Text) ->
         {<<"false">>, false}, {<<"0">>, false}, {<<"no">>, false}
     ],
     text({choice, Spellings}, Text);
+text(boolean_or_auto, Text) ->
+    case string:lowercase(Text) of
+        <<"auto">> -> {ok, auto};
+        _ -> text(boolean, Text)
+    end;
 text({integer, _, _} = Type, Text) ->
     case string:to_integer(Text) of
         {N, <<>>} when is_integer(N) -> judged(Type, N);
@@ -380,6 +390,7 @@ host_bits(Ip, Bits) ->
 %% Could this be a value of that type, however it was come by?
 -spec is_value(type(), term()) -> boolean().
 is_value(boolean, Value) -> is_boolean(Value);
+is_value(boolean_or_auto, Value) -> is_boolean(Value) orelse Value =:= auto;
 is_value({integer, Min, Max}, Value) -> is_integer(Value) andalso Value >= Min andalso Value =< Max;
 is_value({choice, Choices}, Value) -> lists:keymember(Value, 2, Choices);
 is_value({text, Max}, Text) ->
@@ -449,6 +460,8 @@ allowed(Type) when ?IS_WEB(Type) ->
     meerkat_config_web:allowed(Type);
 allowed(boolean) ->
     <<"true, 1 or yes, or false, 0 or no">>;
+allowed(boolean_or_auto) ->
+    <<"auto, true, 1 or yes, or false, 0 or no">>;
 allowed({integer, Min, Max}) ->
     io_lib:format("a whole number from ~b to ~b", [Min, Max]);
 allowed({choice, Choices}) ->

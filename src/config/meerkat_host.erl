@@ -2,7 +2,7 @@
 %% kernel and sends no packet; it knows nothing of the configuration.
 -module(meerkat_host).
 
--export([route/1, first/1, bindable/1, on_link/1]).
+-export([route/1, first/1, bindable/1, listenable/3, on_link/1]).
 
 -type family() :: inet | inet6.
 
@@ -57,6 +57,23 @@ bindable(Ip) ->
     case gen_udp:open(0, [Family, {ip, Ip}]) of
         {ok, Socket} -> gen_udp:close(Socket) =:= ok;
         {error, _} -> false
+    end.
+
+%% Whether one could listen there, where nothing of ours does. What this process may not, the relay
+%% program maybe may: that is no reason.
+-spec listenable(Transport :: string(), inet:ip_address(), inet:port_number()) ->
+    true | {false, inet:posix()}.
+listenable(Transport, Ip, Port) ->
+    Family = case tuple_size(Ip) of 4 -> inet; 8 -> inet6 end,
+    Options = [Family, {ip, Ip}] ++ [{ipv6_v6only, true} || Family =:= inet6],
+    Opened = case Transport of
+        "udp" -> gen_udp:open(Port, Options);
+        _ -> gen_tcp:listen(Port, [{reuseaddr, true} | Options])
+    end,
+    case Opened of
+        {ok, Socket} -> inet:close(Socket) =:= ok;
+        {error, eacces} -> true;
+        {error, Reason} -> {false, Reason}
     end.
 
 %% Whether it is in a network of one of this machine's interfaces. Then this machine or a neighbour

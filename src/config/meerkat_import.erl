@@ -297,8 +297,8 @@ text(Settings, Notes, Became) ->
     [
         "# Made by `meerkatctl import` from a turnserver.conf; numbers are lines of that file.\n"
         "# Other than there: clients may not reach private networks unless allowed_peers has\n"
-        "# them, `secret` is also the password of any username, and channel numbers above 0x4FFF,\n"
-        "# which older clients choose, are refused unless rfc5766_channel_numbers is set.\n",
+        "# them, and channel numbers above 0x4FFF, which older clients choose, are refused unless\n"
+        "# rfc5766_channel_numbers is set.\n",
         [["# ", place(Line), Note, "\n"] || {Line, Note} <- Notes],
         [["# ", place(Line), Key, " becomes ", What, "\n"]
          || {Line, Key, "nothing: " ++ _ = What} <- Became],

@@ -8,7 +8,8 @@
 
 -include_lib("kernel/include/file.hrl").
 
--export([start/1, change/1, level/0, set_level/1, flush/0, format/2, sentence/1,
+-export([start/1, change/1, level/0, set_level/1, application_level/0, set_application_level/1,
+         flush/0, format/2, sentence/1,
          without_start_errors/1]).
 %% Of the handler.
 -export([in_short/2, no_start_error/2]).
@@ -29,6 +30,7 @@
 -spec start(config()) -> ok.
 start(#{log_level := Level} = Config) ->
     _ = logger:remove_handler(default),
+    ok = told_always(),
     ok = logger:add_handler(default, logger_std_h, #{
         config => #{type => standard_error},
         filters => [{progress, {fun logger_filters:progress/2, stop}},
@@ -37,6 +39,10 @@ start(#{log_level := Level} = Config) ->
                                  format => maps:get(log_format, Config, human)}}
     }),
     set_level(Level).
+
+%% What an operator does is told whatever the level: who may set it shall leave a trace too.
+told_always() ->
+    logger:set_module_level(meerkat_audit, notice).
 
 %% What could not be started and says why in a sentence: that sentence, once, and not what each
 %% supervisor above it has to say.
@@ -78,6 +84,19 @@ level() ->
 -spec set_level(logger:level()) -> ok.
 set_level(Level) ->
     logger:set_primary_config(level, Level).
+
+%% The same of Meerkat's lines alone, in a node whose log is somebody else's.
+-spec application_level() -> logger:level() | all | none.
+application_level() ->
+    case logger:get_module_level(meerkat) of
+        [{meerkat, Level}] -> Level;
+        [] -> level()
+    end.
+
+-spec set_application_level(logger:level()) -> ok.
+set_application_level(Level) ->
+    ok = logger:set_application_level(meerkat, Level),
+    told_always().
 
 %% Returns once every line logged before it is on stderr.
 -spec flush() -> ok | {error, term()}.
@@ -190,15 +209,46 @@ whole(Text) ->
 
 %% For report_cb: the reports there are.
 -spec sentence(logger:report()) -> {io:format(), [term()]}.
+sentence(#{event := allocation_started, user := User, client := Client, relayed := Relayed}) ->
+    {"allocation started: ~ts", [parties(User, Client, Relayed)]};
 sentence(#{event := allocation_ended, reason := Reason} = Report) ->
     {"allocation ~ts: ~ts~ts~ts", [ended(Reason), who(Report), traffic(Report), drops(Report)]};
 sentence(#{event := allocation_failed, reason := Reason, detail := Detail} = Report) ->
     {"no allocation (~ts: ~ts): ~ts", [Reason, meerkat_text:escape(Detail), who(Report)]};
 sentence(#{event := allocation_failed, reason := Reason} = Report) ->
     {"no allocation (~ts): ~ts", [Reason, who(Report)]};
+sentence(#{event := audit, way := Way, by := By, outcome := Outcome, detail := Detail} = Report) ->
+    {"audit: ~ts~ts: ~ts: ~ts~ts",
+     [By, way(Way), deed(Report), [[atom_to_list(Outcome), ": "] || Outcome =/= ok], Detail]};
 sentence(#{event := allocation_lost, reason := Reason} = Report) ->
     {"allocation lost with its relay, the next cannot make it again (~ts): ~ts",
      [Reason, who(Report)]}.
+
+way(meerkatctl) -> " by meerkatctl";
+way(xmpp) -> " by XMPP";
+way(http) -> " by HTTP";
+way(_) -> "".
+
+%% What was done, and with what, in the order of this list.
+deed(#{action := Action} = Report) ->
+    [verb(Action), [with(Name, maps:get(Name, Report))
+                    || Name <- [id, user, realm, proof, log_level, to, ttl_s, deadline_s, stay],
+                       is_map_key(Name, Report)]].
+
+verb(add_user) -> "add";
+verb(remove_user) -> "remove";
+verb(credentials) -> "credentials for";
+verb(Action) -> atom_to_list(Action).
+
+with(id, Id) -> [" ", meerkat_text:escape(Id)];
+with(user, User) -> [" user ", meerkat_text:escape(User)];
+with(realm, Realm) -> [" of realm ", meerkat_text:escape(Realm)];
+with(proof, Proof) -> [" with a ", atom_to_list(Proof)];
+with(log_level, Level) -> [" ", meerkat_text:escape(Level)];
+with(to, Servers) -> [" to ", meerkat_text:escape(Servers)];
+with(ttl_s, N) -> [" (", integer_to_list(N), " s)"];
+with(deadline_s, N) -> [" within ", integer_to_list(N), " s"];
+with(stay, true) -> " and stay".
 
 ended(Reason) when Reason =:= deleted; Reason =:= expired; Reason =:= socket_error ->
     atom_to_list(Reason);
@@ -207,11 +257,12 @@ ended(Reason) ->
 
 who(#{user := User, client := Client, relayed := Relayed, peers := Peers,
       duration_ms := Duration}) ->
-    ["user ", meerkat_text:escape(User),
-     ", client ", meerkat_text:address(Client),
-     [[", relayed ", meerkat_text:address(Address)] || Address <- Relayed],
-     [[", peers ", integer_to_list(Peers)] || Peers > 0],
+    [parties(User, Client, Relayed), [[", peers ", integer_to_list(Peers)] || Peers > 0],
      ", lived ", meerkat_text:duration(Duration)].
+
+parties(User, Client, Relayed) ->
+    ["user ", meerkat_text:escape(User), ", client ", meerkat_text:address(Client),
+     [[", relayed ", meerkat_text:address(Address)] || Address <- Relayed]].
 
 traffic(#{client_packets := ClientPackets, client_bytes := ClientBytes,
           peer_packets := PeerPackets, peer_bytes := PeerBytes, dropped := Dropped}) ->

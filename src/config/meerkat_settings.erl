@@ -124,7 +124,7 @@
 %% missing take the defaults of docs/configuration.md, the environment is not looked at; besides
 %% those of meerkat_config there are
 %%   relay_program   path of another relay program than the one in priv
-%%   added_users     users as in `users`, added while the server runs (meerkat_users)
+%%   added_users     users as in `users` of each realm, added while the server runs (meerkat_users)
 %% and a listener may have a `realm` of its own, and `other`: what RFC 5780 calls the alternate
 %% address, IP and port, where there is a listener for each combination of the two.
 -spec new(Name :: atom(), map()) -> {ok, settings()} | {error, string()}.
@@ -331,16 +331,13 @@ xmpp(Config) ->
 %% name it, or else another realm's credentials would be as good.
 tenant_of(#{name := Realm} = Given, Config, Limits) ->
     #{secrets := Secrets} = Own = maps:merge(Config#{total_quota := 0}, maps:remove(name, Given)),
+    WithAdded = with_added(Realm, case Given of #{users := _} -> Own; _ -> with_added(Own) end),
     #{secrets => fun() -> Secrets end,
-      auth => meerkat_auth:new((with_added(Own, Given))#{realm := Realm, listeners := [],
+      auth => meerkat_auth:new(WithAdded#{realm := Realm, listeners := [],
                                                          strict_realm := true}),
       limits => maps:merge(Limits, maps:with([default_lifetime, max_lifetime], Own)),
       quota => quota(Own),
       bandwidth => part(bandwidth, Own)}.
-
-%% Users that were added are of the server's own realm, and of those that share its users.
-with_added(Config, #{users := _}) -> Config;
-with_added(Config, _) -> with_added(Config).
 
 %% Whose a listener's realm is: its own, where the configuration has it under `realms`.
 -spec owner(Realm :: binary(), settings()) -> owner().
@@ -356,9 +353,15 @@ tenant(Owner, #{tenants := Tenants} = Settings) ->
         #{} -> Settings
     end.
 
+%% With those that were added to the server's own realm, who are users of the realms that share its
+%% users too.
+with_added(Config) ->
+    with_added(default, Config).
+
 %% Who is in the configuration is what the configuration says.
-with_added(#{users := Users} = Config) ->
-    Config#{users := maps:merge(maps:get(added_users, Config, #{}), Users)}.
+with_added(Realm, #{users := Users} = Config) ->
+    Added = maps:get(Realm, maps:get(added_users, Config, #{}), #{}),
+    Config#{users := maps:merge(Added, Users)}.
 
 %% RFC 8489 18.1, erratum 6290. A name that is hashed can only be found among the users there are:
 %% where the shared secret lets in any name, none is asked to be.
@@ -375,7 +378,8 @@ takes_hashes(#{username_anonymity := Wanted, users := Users, secrets := Secrets}
 
 %% Names, passwords and realms as they are hashed (RFC 8489 9.2.2). All of them can be.
 prepared(#{added_users := Added} = Config) ->
-    (prepared(maps:remove(added_users, Config)))#{added_users => prepared_users(Added)};
+    (prepared(maps:remove(added_users, Config)))#{
+        added_users => maps:map(fun(_Realm, Users) -> prepared_users(Users) end, Added)};
 prepared(#{users := Users, realm := Realm, listeners := Listeners, realms := Realms} = Config) ->
     Config#{users := prepared_users(Users),
             realms := [prepared_realm(R) || R <- Realms],

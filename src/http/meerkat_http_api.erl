@@ -122,17 +122,36 @@ bearer(_) ->
 is_same(Given, Token) ->
     crypto:hash_equals(crypto:hash(sha256, Given), crypto:hash(sha256, Token)).
 
-made(Name, #{query := Query}) ->
+%% A parameter that is not ours is somebody else's, unless it is nearly one of ours: who asks for
+%% credentials of a name does not want another's.
+made(Name, #{query := Query} = Request) ->
+    Known = [<<"service">>, <<"username">>, <<"user">>, <<"key">>, <<"ttl">>, <<"realm">>],
+    Near = fun(Given) -> meerkat_config_schema:nearest(Given, Known, fun slip/1) end,
+    Slips = [{Given, Meant} || {Given, _} <- Query, not lists:member(Given, Known),
+                               {ok, Meant} <- [Near(Given)]],
+    case Slips of
+        [] -> good(Name, Request);
+        [{Given, Meant} | _] ->
+            problem(400, unicode:characters_to_binary(["there is no parameter ",
+                                                       meerkat_text:escape(Given),
+                                                       "; did you mean ", Meant, "?"]))
+    end.
+
+slip(Known) -> byte_size(Known) div 3.
+
+good(Name, #{query := Query, peer := Ip}) ->
     User = first([<<"username">>, <<"user">>], Query, <<"anonymous">>),
     Realm = [{realm, Value} || {<<"realm">>, Value} <- Query],
     case {first([<<"service">>], Query, <<"turn">>), ttl(Query)} of
-        {<<"turn">>, {ok, Ttl}} -> answered(Name, User, maps:from_list(Ttl ++ Realm));
+        {<<"turn">>, {ok, Ttl}} -> answered(Name, User, maps:from_list(Ttl ++ Realm), Ip);
         {<<"turn">>, error} -> problem(400, <<"ttl is a number of seconds">>);
         {_, _} -> problem(400, <<"the only service is turn">>)
     end.
 
-answered(Name, User, Options) ->
-    case meerkat_credentials:asked(Name, User, Options) of
+answered(Name, User, Options, Ip) ->
+    Deed = {credentials, (meerkat_credentials:told(Options))#{user => User}},
+    Ask = fun() -> meerkat_credentials:asked(Name, User, Options) end,
+    case meerkat_audit:by({http, Ip}, Deed, Ask) of
         {ok, Credentials} -> json(200, Credentials);
         {error, {no_secret, Sentence}} -> problem(404, Sentence);
         {error, {_What, Sentence}} -> problem(400, Sentence)

@@ -3,11 +3,16 @@
 -module(meerkat_http_beside).
 -behaviour(meerkat_beside).
 
--export([child_specs/2, prepare/3, commit/1, rollback/1, changed/1, info/1, metrics/0]).
+-export([child_specs/2, try_out/2, prepare/3, commit/1, rollback/1, changed/1, info/1, metrics/0]).
 
 -spec child_specs(Name :: atom(), meerkat_settings:settings()) -> [supervisor:child_spec()].
 child_specs(Name, Settings) ->
     meerkat_http_sup:child_specs(Name, Settings).
+
+-spec try_out(meerkat_settings:settings(), meerkat_settings:settings()) ->
+    ok | {error, unicode:chardata()}.
+try_out(#{http := #{listen := To}}, #{http := #{listen := From}}) ->
+    meerkat_http_sup:can_open(To, From).
 
 -spec prepare(Name :: atom(), meerkat_settings:settings(), meerkat_settings:settings()) ->
     {ok, meerkat_http_sup:opening()} | {error, unicode:chardata()}.

@@ -6,7 +6,7 @@
 
 -include_lib("kernel/include/logger.hrl").
 
--export([child_specs/2, start_link/1, open/3, close/1, undo/1]).
+-export([child_specs/2, start_link/1, can_open/2, open/3, close/1, undo/1]).
 -export([init/1]).
 
 -export_type([opening/0]).
@@ -54,6 +54,14 @@ listener(Name, Listen) ->
     #{id => {meerkat_http, Listen}, start => {meerkat_http, start_link, [Name, Listen]}}.
 
 %%% Another address
+
+%% Whether open/3 would find the address free. A port that is ours now is.
+-spec can_open(New :: address(), Old :: address()) -> ok | {error, unicode:chardata()}.
+can_open(New, Old) ->
+    case New =:= undefined orelse is_port_of(Old, New) orelse meerkat_http:try_address(New) of
+        {error, {_, Sentence}} -> {error, Sentence};
+        _ -> ok
+    end.
 
 %% Serves HTTP at New, of the settings in force, and at Old still: close/1 ends that, undo/1 this.
 %% The error is a sentence; then all is as it was.

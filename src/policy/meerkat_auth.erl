@@ -52,7 +52,7 @@
 %% For a log: what is to be said of a user whose signature fits nothing.
 -callback why(User :: binary(), NowS :: integer(), State :: term()) ->
     wrong_password | {expired, AgoS :: pos_integer()} | {foreign, Secrets :: pos_integer()}
-    | name_first | no_expiry | unknown.
+    | name_first | no_expiry | signs_only | unknown.
 -optional_callbacks([username/2]).
 
 %% Stands for the name behind an unknown USERHASH: nobody has it, for USERNAME is never empty.
@@ -68,9 +68,9 @@
 %% SHA-256 before MD5: the order we like them in (RFC 8489 9.2.4). As in challenge.c of the relay.
 -define(ALGORITHMS, [{2, <<>>}, {1, <<>>}]).
 
-%% The pipeline for an instance's configuration: keys `secrets`, `users`, `realm`, `listeners`
-%% (for their realms), `strict_realm`, `password_algorithms` (offer them?), `require_sha256`,
-%% `expire_with_credentials`, `credential_leeway` and `credential_sha256`.
+%% The pipeline for an instance's configuration: keys `secrets`, `secret_as_password`, `users`,
+%% `realm`, `listeners` (for their realms), `strict_realm`, `password_algorithms` (offer them?),
+%% `require_sha256`, `expire_with_credentials`, `credential_leeway` and `credential_sha256`.
 -spec new(map()) -> auth().
 new(Config) ->
     Auth = #auth{backends = [{Backend, State} || Backend <- ?BACKENDS,
@@ -319,6 +319,9 @@ why(_Algorithm, User, [], wrong_password) ->
     wrong_password(User);
 why(_Algorithm, User, [], no_expiry) ->
     [wrong_password(User), ", a name that begins with no expiry"];
+why(_Algorithm, User, [], signs_only) ->
+    ["there is no user ", quoted(User), ": the name begins with no expiry, and the secret is no "
+     "password unless secret_as_password is true"];
 why(_Algorithm, User, [], name_first) ->
     [wrong_password(User), ", a name with its expiry behind it, which credential_name_first would "
      "let in"];

@@ -23,16 +23,19 @@
     secrets :: [binary(), ...],
     leeway :: non_neg_integer(),            % seconds that whoever makes them may be behind us
     digests :: [sha | sha256, ...],
+    signs_only :: boolean(),                % whether the secret is no password besides
     order :: order()
 }).
 -opaque state() :: fun(() -> #rest{}).
 
-%% Keys `secrets`, `credential_leeway`, `credential_sha256`, `credential_name_first`.
+%% Keys `secrets`, `secret_as_password`, `credential_leeway`, `credential_sha256`,
+%% `credential_name_first`.
 -spec init(map()) -> {ok, state()} | ignore.
 init(#{secrets := [_ | _] = Secrets} = Config) ->
     Rest = #rest{secrets = Secrets,
                  leeway = maps:get(credential_leeway, Config, 0),
                  digests = [sha | [sha256 || maps:get(credential_sha256, Config, false)]],
+                 signs_only = maps:get(secret_as_password, Config, auto) =/= true,
                  order = order(Config)},
     {ok, fun() -> Rest end};
 init(#{}) ->
@@ -50,13 +53,14 @@ candidates(User, NowS, State) ->
     end.
 
 -spec why(binary(), integer(), state()) ->
-    {foreign, pos_integer()} | {expired, pos_integer()} | name_first | no_expiry.
+    {foreign, pos_integer()} | {expired, pos_integer()} | name_first | no_expiry | signs_only.
 why(User, NowS, State) ->
-    #rest{secrets = Secrets, leeway = Leeway, order = Order} = State(),
+    #rest{secrets = Secrets, leeway = Leeway, order = Order, signs_only = SignsOnly} = State(),
     case {expiry(User, Order), expiry(User, either)} of
         {{ok, Expiry}, _} when Expiry + Leeway >= NowS -> {foreign, length(Secrets)};
         {{ok, Expiry}, _} -> {expired, NowS - Expiry};
         {error, {ok, _}} -> name_first;
+        {error, error} when SignsOnly -> signs_only;
         {error, error} -> no_expiry
     end.
 

@@ -1,4 +1,5 @@
-%% The shared secret as the password of any username, as MongooseICE has it. Several secrets may
+%% The shared secret as the password of any username, as MongooseICE has it, where the key
+%% `secret_as_password` is true. Several secrets may
 %% be good at a time, so that one can be changed without a break.
 -module(meerkat_auth_secret).
 -behaviour(meerkat_auth).
@@ -6,7 +7,7 @@
 -export([init/1, candidates/3, why/3]).
 
 -spec init(map()) -> {ok, fun(() -> [binary(), ...])} | ignore.
-init(#{secrets := [_ | _] = Secrets}) -> {ok, fun() -> Secrets end};
+init(#{secrets := [_ | _] = Secrets, secret_as_password := true}) -> {ok, fun() -> Secrets end};
 init(#{}) -> ignore.
 
 -spec candidates(binary(), integer(), fun(() -> [binary()])) -> meerkat_auth:verdict().

@@ -13,7 +13,7 @@
 -export([status/0, status/1, info/1]).
 -export([allocations/0, allocations/1, allocations/2, allocation/1, allocation/2]).
 -export([disconnect/1, disconnect/2, revoke/2, revoke/3]).
--export([users/0, users/1, add_user/3, remove_user/2]).
+-export([users/0, users/1, add_user/3, add_user/4, remove_user/2, remove_user/3]).
 -export([credentials/1, credentials/2, credentials/3]).
 -export([loglevel/0, loglevel/1]).
 
@@ -133,13 +133,25 @@ stop_server(Name) ->
 %% no server of that name. A supervisor that has to start it again uses this configuration.
 -spec reload(name(), config()) -> ok | {error, error()}.
 reload(Name, Config) ->
-    of_running(Name, fun() -> meerkat_reload:reload(Name, Config) end).
+    Reload = fun() -> meerkat_reload:reload(Name, Config) end,
+    case deed(reload, #{}, fun() -> of_running(Name, changes(Reload)) end) of
+        {ok, _Changes} -> ok;
+        {error, Sentence} -> {error, Sentence}
+    end.
+
+changes(Reload) ->
+    fun() ->
+        case Reload() of
+            {ok, Changes} -> {ok, #{changes => Changes}};
+            {error, Sentence} -> {error, Sentence}
+        end
+    end.
 
 %% Takes no more allocations: clients are sent to the servers of the key alternate_server, if there
 %% are any. The allocations there are go on to their end, and the server does.
 -spec drain(name()) -> ok.
 drain(Name) ->
-    of_running(Name, fun() -> meerkat_drain:drain(Name) end).
+    deed(drain, #{}, fun() -> of_running(Name, fun() -> meerkat_drain:drain(Name) end) end).
 
 %% The same for the server `default`.
 -spec drain() -> ok.
@@ -149,8 +161,10 @@ drain() -> drain(?DEFAULT).
 %% stop_server/1, or in a supervision tree of one's own as by supervisor:terminate_child/2.
 -spec drain(name(), Seconds :: non_neg_integer() | infinity) -> ok.
 drain(Name, Seconds) when Seconds =:= infinity; is_integer(Seconds), Seconds >= 0 ->
-    ok = drain(Name),
-    meerkat_drain:end_after(Name, Seconds, operator, {?MODULE, drained, [Name]}).
+    deed(drain, maps:from_list([{deadline_s, Seconds} || is_integer(Seconds)]), fun() ->
+        ok = drain(Name),
+        meerkat_drain:end_after(Name, Seconds, operator, {?MODULE, drained, [Name]})
+    end).
 
 %% Internal: the end that drain/2 promised.
 -spec drained(name()) -> ok.
@@ -164,12 +178,15 @@ drained(Name) ->
 -spec redirect(name(), [{inet:ip_address(), inet:port_number()}, ...]) ->
     ok | {error, own_address}.
 redirect(Name, [_ | _] = Servers) ->
-    of_running(Name, fun() -> meerkat_drain:redirect(Name, Servers) end).
+    To = iolist_to_binary(lists:join(",", [meerkat_text:address(Server) || Server <- Servers])),
+    deed(drain, #{to => To}, fun() ->
+        of_running(Name, fun() -> meerkat_drain:redirect(Name, Servers) end)
+    end).
 
 %% Takes allocations again, and stays.
 -spec undrain(name()) -> ok.
 undrain(Name) ->
-    of_running(Name, fun() -> meerkat_drain:undrain(Name) end).
+    deed(undrain, #{}, fun() -> of_running(Name, fun() -> meerkat_drain:undrain(Name) end) end).
 
 %% The same for the server `default`.
 -spec undrain() -> ok.
@@ -182,6 +199,10 @@ is_ready(Name) ->
         {ok, IsReady} -> IsReady;
         stopped -> false
     end.
+
+%% What an operator may do in a shell, or a program in this node, is told like what meerkatctl does.
+deed(Action, Details, Fun) ->
+    meerkat_audit:by(node, {Action, Details}, Fun).
 
 %% badarg where there is no server of that name, or where it ends just now.
 of_running(Name, Fun) ->
@@ -281,7 +302,14 @@ allocation(Id) -> allocation(?DEFAULT, Id).
 %% Ends an allocation, or all of {user, User}; how many. Clients are not told: their next request
 %% is answered 437, and whoever has credentials may allocate again.
 -spec disconnect(name(), meerkat_sessions:who()) -> non_neg_integer().
-disconnect(Name, Who) -> of_running(Name, fun() -> meerkat_sessions:disconnect(Name, Who) end).
+disconnect(Name, Who) ->
+    deed(disconnect, whom(Who), fun() ->
+        of_running(Name, fun() -> meerkat_sessions:disconnect(Name, Who) end)
+    end).
+
+whom({user, User}) -> #{user => User};
+whom(Id) when is_integer(Id) -> #{id => list_to_binary(meerkat_text:session(Id))};
+whom(Id) -> #{id => unicode:characters_to_binary(io_lib:format("~ts", [Id]))}.
 
 %% The same in the server `default`.
 -spec disconnect(meerkat_sessions:who()) -> non_neg_integer().
@@ -303,30 +331,53 @@ revoke(Name, User) ->
 -spec revoke(name(), User :: binary(), TtlS :: pos_integer()) ->
     {ok, non_neg_integer()} | {error, full}.
 revoke(Name, User, TtlS) when is_binary(User), is_integer(TtlS), TtlS > 0 ->
-    case of_running(Name, fun() -> meerkat_revoked:revoke(Name, User, TtlS) end) of
-        ok -> {ok, disconnect(Name, {user, User})};
-        {error, full} -> {error, full}
-    end.
+    deed(revoke, #{user => User, ttl_s => TtlS}, fun() ->
+        case of_running(Name, fun() -> meerkat_revoked:revoke(Name, User, TtlS) end) of
+            ok -> {ok, disconnect(Name, {user, User})};
+            {error, full} -> {error, full}
+        end
+    end).
 
-%% The users that have a password of their own: configured ones, and those that were added.
--spec users(name()) -> [map()].
+%% The users that have a password of their own, of all realms: configured ones, and those that were
+%% added.
+-spec users(name()) -> [meerkat_users:user()].
 users(Name) -> of_running(Name, fun() -> meerkat_users:list(Name) end).
 
 %% Those of the server `default`.
--spec users() -> [map()].
+-spec users() -> [meerkat_users:user()].
 users() -> users(?DEFAULT).
 
 %% Adds a user, or gives one that was added another password; says where that is kept.
 -spec add_user(name(), User :: binary(), {password, binary()} | {key, <<_:128>>} | binary()) ->
     {ok, meerkat_users:kept()} | {error, error()}.
-add_user(Name, User, Password) when is_binary(Password) ->
-    add_user(Name, User, {password, Password});
 add_user(Name, User, Proof) ->
-    of_running(Name, fun() -> meerkat_users:add(Name, User, Proof) end).
+    add_user(Name, User, Proof, default).
+
+%% The same in one realm: one of the key `realms`, by its name, or `default`, the server's own.
+-spec add_user(name(), User :: binary(), {password, binary()} | {key, <<_:128>>} | binary(),
+               Realm :: default | binary()) -> {ok, meerkat_users:kept()} | {error, error()}.
+add_user(Name, User, Password, Realm) when is_binary(Password) ->
+    add_user(Name, User, {password, Password}, Realm);
+add_user(Name, User, {Kind, _} = Proof, Realm) ->
+    deed(add_user, (in_realm(Realm))#{user => User, proof => Kind}, fun() ->
+        of_running(Name, fun() -> meerkat_users:add(Name, Realm, User, Proof) end)
+    end).
+
+in_realm(default) -> #{};
+in_realm(Realm) -> #{realm => Realm}.
 
 %% Removes a user that was added; its allocations end when they would have, at the latest.
 -spec remove_user(name(), User :: binary()) -> {ok, meerkat_users:kept()} | {error, error()}.
-remove_user(Name, User) -> of_running(Name, fun() -> meerkat_users:remove(Name, User) end).
+remove_user(Name, User) ->
+    remove_user(Name, User, default).
+
+%% The same in one realm.
+-spec remove_user(name(), User :: binary(), Realm :: default | binary()) ->
+    {ok, meerkat_users:kept()} | {error, error()}.
+remove_user(Name, User, Realm) ->
+    deed(remove_user, (in_realm(Realm))#{user => User}, fun() ->
+        of_running(Name, fun() -> meerkat_users:remove(Name, Realm, User) end)
+    end).
 
 %% Least severe lines this node logs.
 -spec loglevel() -> logger:level() | all | none.
@@ -334,7 +385,9 @@ loglevel() -> meerkat_log:level().
 
 %% Logs lines of this level and more severe ones, until it is set again or a reload sets it.
 -spec loglevel(logger:level()) -> ok.
-loglevel(Level) -> meerkat_log:set_level(Level).
+loglevel(Level) ->
+    deed(loglevel, #{log_level => atom_to_binary(Level)},
+         fun() -> meerkat_log:set_level(Level) end).
 
 %% Time-limited credentials for User, good for a day.
 -spec credentials(name(), User :: binary()) -> meerkat_credentials:credentials().

@@ -2,7 +2,7 @@
 %% a question travels is for others (meerkat_admin_socket).
 -module(meerkat_admin).
 
--export([handle/2, loaded/2]).
+-export([handle/3, loaded/2, is_deed/1]).
 -export_type([question/0, answer/0]).
 
 -type question() :: {Verb :: atom(), Args :: [term()]}.
@@ -15,24 +15,59 @@
 %% {credentials, [User, Options]}   meerkat_credentials:asked/3
 %% {service, []}               meerkat_services:uris/2 of the server's own realm; where no listener
 %%                             is of that, of another realm
-%% {info, []}, {status, []}    meerkat:info/1, meerkat:status/1
-%% {config, []}                meerkat_config:effective/1 of what is in force
+%% {info, []}, {status, []}    meerkat:info/1, meerkat:status/1, with the server's name as text
+%% {config, []}, {config, [Realm]}   meerkat_config:effective/1, effective/2 of what is in force
 %% {doctor, []}                what meerkat_doctor wants to know of the server
 %% {allocations, [Filter]}     #{total, allocations}: meerkat_sessions:list/2
 %% {allocation, [Id]}          meerkat:allocation/2
 %% {disconnect, [Who]}         meerkat:disconnect/2; none is an error
 %% {revoke, [User]}, {revoke, [User, Ttl]}   meerkat:revoke/2, revoke/3
-%% {users, []}                 meerkat:users/1
-%% {add_user, [User, Proof]}, {remove_user, [User]}   where that is kept
+%% {users, []}, {users, [Realm]}   meerkat_users:list/1, list/2
+%% {add_user, [User, Proof, Realm]}, {remove_user, [User, Realm]}   where that is kept; Realm is one
+%%                             of the key `realms`, or `default`
 %% {loglevel, []}, {loglevel, [Level]}   the level, Level as text
-%% {reload, []}                meerkat:reload/2 with what file and environment say now; warnings
+%% {reload, []}                meerkat_reload:reload/2 with what file and environment say now:
+%%                             #{changes, warnings}
+%% {reload, [dry_run]}         the same of what would come of it, and nothing is done
 %% {drain, [Options]}          meerkat:drain/1 or, with `to` (servers as text, separated by commas),
 %%                             meerkat:redirect/2; unless `stay`, the node ends when it is empty
 %%                             or after `deadline` seconds; how many allocations there are
 %% {undrain, []}               meerkat:undrain/1; done
 %%
-%% An answer with a fun: to be called when the answer is on its way.
--spec handle(question(), Server :: atom()) -> answer() | {ok, term(), fun(() -> term())}.
+%% What does something is told to the log, with Who did it. An answer with a fun: to be called when
+%% the answer is on its way.
+-spec handle(question(), Server :: atom(), meerkat_audit:who()) ->
+    answer() | {ok, term(), fun(() -> term())}.
+handle(Question, Server, Who) ->
+    meerkat_audit:by(Who, deed(Question), fun() -> handle(Question, Server) end).
+
+%% Does it do something, or only look?
+-spec is_deed(question()) -> boolean().
+is_deed(Question) ->
+    deed(Question) =/= none.
+
+-spec deed(question()) -> meerkat_audit:deed() | none.
+deed({reload, []}) -> {reload, #{}};
+deed({drain, [#{} = Options]}) ->
+    Names = #{to => to, deadline => deadline_s, stay => stay},
+    {drain, maps:from_list([{maps:get(Key, Names), Value}
+                            || {Key, Value} <- maps:to_list(Options), is_map_key(Key, Names)])};
+deed({undrain, []}) -> {undrain, #{}};
+deed({disconnect, [{user, User}]}) -> {disconnect, #{user => User}};
+deed({disconnect, [Id]}) when is_binary(Id) -> {disconnect, #{id => Id}};
+deed({revoke, [User]}) -> {revoke, #{user => User}};
+deed({revoke, [User, Ttl]}) -> {revoke, #{user => User, ttl_s => Ttl}};
+deed({add_user, [User, {Proof, _}, Realm]}) ->
+    {add_user, in_realm(Realm, #{user => User, proof => Proof})};
+deed({remove_user, [User, Realm]}) -> {remove_user, in_realm(Realm, #{user => User})};
+deed({loglevel, [Level]}) -> {loglevel, #{log_level => Level}};
+deed({credentials, [User, #{} = Options]}) ->
+    {credentials, maps:merge(#{user => User}, meerkat_credentials:told(Options))};
+deed(_) -> none.
+
+in_realm(default, Details) -> Details;
+in_realm(Realm, Details) -> Details#{realm => Realm}.
+
 handle({ping, []}, _) ->
     {ok, Version} = application:get_key(meerkat, vsn),
     {ok, #{version => list_to_binary(Version), os_pid => list_to_integer(os:getpid())}};
@@ -46,9 +81,11 @@ handle({service, []}, Server) ->
 handle({info, []}, Server) ->
     {ok, meerkat:info(Server)};
 handle({status, []}, Server) ->
-    {ok, meerkat:status(Server)};
+    {ok, (meerkat:status(Server))#{server := atom_to_binary(Server)}};
 handle({config, []}, Server) ->
     {ok, meerkat_config:effective(meerkat_settings:config(meerkat_registry:settings(Server)))};
+handle({config, [Realm]}, Server) when is_binary(Realm) ->
+    meerkat_config:effective(meerkat_settings:config(meerkat_registry:settings(Server)), Realm);
 handle({doctor, []}, Server) ->
     {ok, doctor(Server)};
 handle({allocations, [Filter]}, Server) when is_map(Filter) ->
@@ -71,25 +108,33 @@ handle({revoke, [User, Ttl]}, Server) when is_binary(User), is_integer(Ttl), Ttl
     revoked(meerkat:revoke(Server, User, Ttl));
 handle({users, []}, Server) ->
     {ok, meerkat:users(Server)};
-handle({add_user, [User, Proof]}, Server) ->
-    sentence(meerkat:add_user(Server, User, Proof));
-handle({remove_user, [User]}, Server) ->
-    sentence(meerkat:remove_user(Server, User));
-handle({loglevel, []}, _Server) ->
-    {ok, meerkat:loglevel()};
-handle({loglevel, [Text]}, _Server) ->
+handle({users, [Realm]}, Server) when is_binary(Realm) ->
+    sentence(meerkat_users:list(Server, Realm));
+handle({add_user, [User, Proof, Realm]}, Server) ->
+    sentence(meerkat:add_user(Server, User, Proof, Realm));
+handle({remove_user, [User, Realm]}, Server) ->
+    sentence(meerkat:remove_user(Server, User, Realm));
+handle({loglevel, []}, Server) ->
+    {ok, case is_own_node(Server) of
+        true -> meerkat:loglevel();
+        false -> meerkat_log:application_level()
+    end};
+handle({loglevel, [Text]}, Server) ->
     case [Level || Level <- ?LEVELS, atom_to_binary(Level) =:= Text] of
         [Level] ->
-            ok = meerkat:loglevel(Level),
+            ok = case is_own_node(Server) of
+                true -> meerkat:loglevel(Level);
+                false -> meerkat_log:set_application_level(Level)
+            end,
             {ok, Level};
         [] ->
             Levels = lists:join(", ", [atom_to_list(Level) || Level <- ?LEVELS]),
             {error, iolist_to_binary(["a log level is one of ", Levels])}
     end;
-handle({reload, []}, Server) ->
+handle({reload, How}, Server) when How =:= []; How =:= [dry_run] ->
     case meerkat_store:get(Server, ?MODULE, loaded) of
         none -> {error, <<"this server was not started from a file or the environment">>};
-        Options -> reload(Server, meerkat_config:load(Options))
+        Options -> reload(How, Server, meerkat_config:load(Options))
     end;
 handle({drain, [#{} = Options]}, Server) ->
     drain(Server, Options);
@@ -106,7 +151,13 @@ service(Server) ->
                                           <- [meerkat_services:uris(Server, Realm)]],
     hd(Found ++ [#{stun => [], turn => []}]).
 
-%% What the server's configuration was loaded by; {reload, []} loads by it again.
+%% In a node of somebody else's, who embeds the server, this one may not set what is the node's, nor
+%% end it.
+is_own_node(Server) ->
+    meerkat_store:get(Server, ?MODULE, loaded) =/= none.
+
+%% What the server's configuration was loaded by; {reload, []} loads by it again. Only a node of
+%% Meerkat's own says that.
 -spec loaded(Server :: atom(), #{file => file:name_all()}) -> ok.
 loaded(Server, Options) ->
     meerkat_store:put_lasting(Server, ?MODULE, loaded, Options).
@@ -132,16 +183,27 @@ doctor(Server) ->
             _ -> Program
         end}.
 
-reload(Server, {ok, Config, Warnings}) ->
-    case meerkat:reload(Server, Config) of
-        ok ->
-            ok = meerkat_log:change(Config),
-            {ok, [unicode:characters_to_binary(Warning) || Warning <- Warnings]};
+reload(How, Server, {ok, Config, Warnings}) ->
+    case reloaded(How, Server, Config) of
+        {ok, Changes} ->
+            {ok, #{changes => Changes,
+                   warnings => [unicode:characters_to_binary(Warning) || Warning <- Warnings]}};
         {error, Sentence} ->
             {error, unicode:characters_to_binary(meerkat:format_error(Sentence))}
     end;
-reload(_Server, {error, Mistakes}) ->
+reload(_How, _Server, {error, Mistakes}) ->
     {error, unicode:characters_to_binary(lists:join("\n", Mistakes))}.
+
+reloaded([dry_run], Server, Config) ->
+    meerkat_reload:try_out(Server, Config);
+reloaded([], Server, Config) ->
+    case meerkat_reload:reload(Server, Config) of
+        {ok, Changes} ->
+            ok = meerkat_log:change(Config),
+            {ok, Changes};
+        {error, Sentence} ->
+            {error, Sentence}
+    end.
 
 drain(Server, #{to := Text} = Options) ->
     case meerkat_config_value:parse_text({list, server}, Text) of
@@ -161,9 +223,12 @@ drained(Server, #{stay := true}) ->
     {ok, meerkat_alloc_table:count(Server)};
 drained(Server, Options) ->
     Deadline = maps:get(deadline, Options, infinity),
+    End = case is_own_node(Server) of
+        true -> {meerkat_drain, end_node, []};
+        false -> {meerkat, drained, [Server]}
+    end,
     {ok, meerkat_alloc_table:count(Server), fun() ->
-        meerkat_drain:end_after(Server, Deadline, operator,
-                                {meerkat_drain, end_node, []})
+        meerkat_drain:end_after(Server, Deadline, operator, End)
     end}.
 
 revoked({ok, N}) -> {ok, N};

@@ -3,7 +3,7 @@
 %% that meerkat:credentials/3, meerkatctl and HTTP have them from.
 -module(meerkat_credentials).
 
--export([make/3, asked/3]).
+-export([make/3, asked/3, told/1]).
 
 -export_type([credentials/0, options/0]).
 
@@ -68,6 +68,11 @@ realm(#{}, #{secrets := Secrets}) ->
 quoted(Text) -> [$", meerkat_text:escape(Text), $"].
 
 sentence(Text) -> unicode:characters_to_binary(Text).
+
+%% What was asked for, for the log (meerkat_audit).
+-spec told(options()) -> #{ttl_s := integer(), realm => binary()}.
+told(Options) ->
+    maps:merge(#{ttl_s => maps:get(ttl, Options, ?TTL_S)}, maps:with([realm], Options)).
 
 %% The same for who asks from outside: names and times within bounds.
 -spec asked(Name :: atom(), User :: binary(), #{ttl => integer(), realm => binary()}) ->

@@ -14,6 +14,7 @@
     relay := {ok, map()} | {error, relay_down | busy},
     allocations := non_neg_integer(),
     allocations_max := non_neg_integer(),
+    realms := [realm()],
     draining := boolean(),
     not_ready := [meerkat_health:reason()],
     certificates := [map()],
@@ -32,9 +33,15 @@
 %% A relay address and its ports; how many are free is not known without the relay program.
 -type pool() :: #{pool := pos_integer(), address := inet:ip_address(), total := pos_integer(),
                   free => non_neg_integer()}.
+%% A realm of the configuration, or those beyond the first hundred together.
+-type realm() :: #{realm := binary(), allocations := non_neg_integer(), max := non_neg_integer(),
+                   made := non_neg_integer(), refused := non_neg_integer()}.
 -type family() :: #{name := binary(), type := counter | gauge | histogram, labels := [atom()],
                     help := binary()}.
 -type sample() :: {Labels :: [{atom(), unicode:chardata()}], Value :: number()}.
+
+%% Realms that have samples of their own.
+-define(REALMS_MAX, 100).
 
 %%% The table
 
@@ -65,6 +72,16 @@ rows() ->
       fun(#{allocations := N}) -> one(N) end},
      {"allocations_max", gauge, [], "most allocations that can exist (max_allocations)",
       fun(#{allocations_max := N}) -> one(N) end},
+     {"realm_allocations", gauge, [realm],
+      "allocations of a realm; realms beyond the first hundred together, without a name",
+      realms(allocations)},
+     {"realm_allocations_max", gauge, [realm],
+      "most allocations that a realm can have (total_quota); the server's where it has no bound",
+      realms(max)},
+     {"realm_allocations_total", counter, [realm], "allocations begun in a realm", realms(made)},
+     {"realm_allocations_refused_total", counter, [realm],
+      "allocations of a realm refused for a quota, of it, of its users or of their addresses",
+      realms(refused)},
      {"responses_total", counter, [method, code],
       "responses to requests with credentials, good or not, by STUN error code or success; other: "
       "a code of an authorizer's own",
@@ -187,6 +204,11 @@ traffic(Sides) ->
 counted(Name, #{relay := {ok, #{counters := Counters}}}) -> maps:find(Name, Counters);
 counted(_Name, _Snapshot) -> error.
 
+realms(Key) ->
+    fun(#{realms := Realms}) ->
+        [{[{realm, Realm}], N} || #{realm := Realm, Key := N} <- Realms]
+    end.
+
 stat(Key) ->
     fun(#{relay := {ok, #{Key := N}}}) -> one(N); (_) -> [] end.
 
@@ -267,13 +289,14 @@ help(Help) ->
 %% badarg if there is no server of that name.
 -spec snapshot(Name :: atom()) -> snapshot().
 snapshot(Name) ->
-    #{relays := Relays, quota := #{total := Most}} = meerkat_registry:settings(Name),
+    #{relays := Relays, quota := #{total := Most}} = Settings = meerkat_registry:settings(Name),
     Relay = meerkat_relay:stats(Name),
     Info = #{relay => Relay, allocations => meerkat_alloc_table:count(Name),
              allocations_max => Most, draining => meerkat_drain:is_draining(Name)},
     Answers = meerkat_registry:answers(Name),
     Beside = meerkat_beside:info(Name),
     maps:merge(Beside, Info#{
+          realms => realms(Name, Settings),
           not_ready => meerkat_health:not_ready(Name, Info),
           certificates => meerkat_status:certificates(Name),
           certificates_refused => meerkat_certificate_watch:refused(Name) =/= none,
@@ -288,6 +311,25 @@ snapshot(Name) ->
           processes => processes(meerkat_relay:os_pid(Name)),
           vm => virtual_machine(),
           build => build(Relay)}).
+
+%% The server's own first, then those of the key `realms`. Names of realms are an operator's, so
+%% there are as many as were wished for, within bounds.
+realms(Name, #{tenants := Tenants, config := Config, quota := #{total := Most}}) ->
+    #{realm := Own} = Config(),
+    Others = [{Realm, Realm, Total} || {Realm, #{quota := #{total := Total}}}
+                                           <- lists:sort(maps:to_list(Tenants))],
+    All = [realm(Name, Realm) || Realm <- [{Own, default, Most} | Others]],
+    {Some, More} = lists:split(min(?REALMS_MAX, length(All)), All),
+    Some ++ [lists:foldl(fun together/2, First#{realm := <<>>}, Rest) || [First | Rest] <- [More]].
+
+realm(Name, {Realm, Owner, Max}) ->
+    #{realm => Realm, max => Max,
+      allocations => meerkat_quota:count(Name, {realm, Owner}),
+      made => meerkat_quota:count(Name, {taken, Owner}),
+      refused => meerkat_quota:count(Name, {refused, Owner})}.
+
+together(Realm, Sum) ->
+    maps:map(fun(realm, None) -> None; (Key, N) -> N + maps:get(Key, Realm) end, Sum).
 
 pool(#{pool := Pool, advertised := Ip, min_port := Min, max_port := Max}, Relay) ->
     Known = #{pool => Pool, address => Ip, total => Max - Min + 1},

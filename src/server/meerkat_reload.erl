@@ -5,18 +5,56 @@
 
 -include_lib("kernel/include/logger.hrl").
 
--export([reload/2, change/2]).
+-export([reload/2, try_out/2, change/2]).
 
 %% What the relay is asked to do, what undoes it, and how a refusal is told.
 -type step() :: {meerkat_ctl:message(), Undo :: [meerkat_ctl:message()],
                  {Complaint :: unicode:chardata() | fun((Reply :: map()) -> unicode:chardata()),
                   needed | optional}}.
 
-%% The error is a sentence. Reloads of one server wait for each other.
--spec reload(Name :: atom(), meerkat:config()) -> ok | {error, string()}.
+%% What has changed by it. The error is a sentence. Reloads of one server wait for each other.
+-spec reload(Name :: atom(), meerkat:config()) ->
+    {ok, [meerkat_config_changes:change()]} | {error, string()}.
 reload(Name, Config) ->
     %% Only within this node.
     global:trans({{?MODULE, Name}, self()}, fun() -> renew(Name, Config) end, [node()]).
+
+%% What would change, or why reload/2 would fail, as far as that can be known without doing it:
+%% addresses that are to be listened on are tried, what the relay will say is not known.
+-spec try_out(Name :: atom(), meerkat:config()) ->
+    {ok, [meerkat_config_changes:change()]} | {error, string()}.
+try_out(Name, Config) ->
+    Old = meerkat_registry:settings(Name),
+    case meerkat_settings:renew(Config, Old) of
+        {ok, New} ->
+            case cannot(New, Old) of
+                [] -> {ok, changes(New, Old)};
+                Sentences -> {error, lists:flatten(lists:join("\n", Sentences))}
+            end;
+        {error, Sentence} ->
+            {error, Sentence}
+    end.
+
+cannot(New, Old) ->
+    [Sentence || {error, Sentence} <- [meerkat_beside:try_out(New, Old)
+                                       | [free(L) || L <- fresh(New, Old)]]].
+
+%% Those at an address where nothing of ours listens.
+fresh(#{listeners := Listeners}, #{listeners := Before}) ->
+    Open = [{Transport, Port} || #{transport := Transport, local := {_, Port}} <- Before],
+    [L || #{transport := Transport, local := {_, Port}, optional := false} = L <- Listeners,
+          not lists:member({Transport, Port}, Open)].
+
+free(#{transport := Code, local := {Ip, Port} = Local}) ->
+    Transport = meerkat_ctl:transport_name(Code),
+    case meerkat_host:listenable(Transport, Ip, Port) of
+        true -> ok;
+        {false, Reason} -> {error, ["cannot listen on ", Transport, " ",
+                                    meerkat_text:address(Local), ": ", inet:format_error(Reason)]}
+    end.
+
+changes(#{config := New}, #{config := Old}) ->
+    meerkat_config_changes:between(Old(), New()).
 
 %% The same with what Fun makes of the configuration there is, and no other change in between.
 %% Result, or why there is to be no change, is for the caller.
@@ -30,7 +68,7 @@ renewed(Name, Fun) ->
     case Fun(meerkat_settings:config(meerkat_registry:settings(Name))) of
         {ok, Config, Result} ->
             case renew(Name, Config) of
-                ok -> {ok, Result};
+                {ok, _Changes} -> {ok, Result};
                 {error, Sentence} -> {error, Sentence}
             end;
         {error, Sentence} ->
@@ -40,8 +78,13 @@ renewed(Name, Fun) ->
 renew(Name, Config) ->
     Old = in_use(Name, meerkat_registry:settings(Name)),
     case meerkat_settings:renew(Config, with_places(Name, Old)) of
-        {ok, New} -> put_in_force(Name, New, Old);
-        {error, Sentence} -> {error, Sentence}
+        {ok, New} ->
+            case put_in_force(Name, New, Old) of
+                ok -> {ok, changes(New, Old)};
+                {error, Sentence} -> {error, Sentence}
+            end;
+        {error, Sentence} ->
+            {error, Sentence}
     end.
 
 %% Without the retired addresses that the relay no longer has: the last allocation there has ended.

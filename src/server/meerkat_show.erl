@@ -4,7 +4,7 @@
 -module(meerkat_show).
 
 -export([status/1, allocations/1, allocation/1, users/1, drain/2, disconnected/1, revoked/1]).
--export([settings/1]).
+-export([settings/1, changes/2]).
 -export([kept/1, kept_text/1]).
 
 %% Characters of a name in a table.
@@ -25,6 +25,7 @@ status(#{version := Version, otp := Otp, os_pid := Pid, uptime_s := Uptime} = St
      [row("not taken", meerkat_text:printable(Why)) || #{certificates_refused := Why} <- [Status],
                                                     is_binary(Why)],
      [row("relaying", relay(Relay)) || Relay <- maps:get(relays, Status)],
+     [row("asked at", Socket) || #{socket := Socket} <- [Status]],
      [row("packets by", atom_to_list(Backend)) || #{io_backend := Backend} <- [Status]],
      [row("http", ["http://", address(Http), "/"]) || #{http := {_, _} = Http} <- [Status]],
      row("allocations", io_lib:format("~b of ~b", [maps:get(allocations, Status),
@@ -138,9 +139,11 @@ counted(#{}) ->
 users([]) ->
     "no users; the secret lets in whoever it was shared with\n";
 users(Users) ->
-    table([["USER", "FROM", "PROOF", "ALLOCATIONS"]
-           | [[name(Name), atom_to_list(From), atom_to_list(Proof), integer_to_list(N)]
-              || #{name := Name, from := From, proof := Proof, allocations := N} <- Users]]).
+    table([["USER", "REALM", "FROM", "PROOF", "ALLOCATIONS"]
+           | [[name(Name), name(Realm), atom_to_list(From), atom_to_list(Proof),
+               integer_to_list(N)]
+              || #{name := Name, realm := Realm, from := From, proof := Proof,
+                   allocations := N} <- Users]]).
 
 %% How many allocations there are, and what was asked for.
 -spec drain(non_neg_integer(), map()) -> unicode:chardata().
@@ -162,12 +165,31 @@ revoked(N) ->
 disconnected(N) ->
     [meerkat_text:allocations(N), " ended\n"].
 
-%% Key, value and origin each.
--spec settings([{atom(), binary(), binary()}]) -> unicode:chardata().
+%% Key, value and origin each; those of a realm below its name.
+-spec settings([meerkat_config:setting()]) -> unicode:chardata().
 settings(Settings) ->
-    [io_lib:format("~ts ~ts ~ts~n", [string:pad(atom_to_list(Key), ?KEY_WIDTH),
-                                        string:pad(Value, ?VALUE_WIDTH), Origin])
-     || {Key, Value, Origin} <- Settings].
+    settings(Settings, none).
+
+settings([{{Realm, Key}, Value, Origin} | Settings], Realm) ->
+    [setting(["  ", atom_to_list(Key)], Value, Origin) | settings(Settings, Realm)];
+settings([{{Realm, _}, _, _} | _] = Settings, _Before) ->
+    ["realm ", meerkat_config_value:quote(Realm), ":\n" | settings(Settings, Realm)];
+settings([{Key, Value, Origin} | Settings], none) ->
+    [setting(atom_to_list(Key), Value, Origin) | settings(Settings, none)];
+settings([], _) ->
+    [].
+
+setting(Key, Value, Origin) ->
+    io_lib:format("~ts ~ts ~ts~n", [string:pad(Key, ?KEY_WIDTH), string:pad(Value, ?VALUE_WIDTH),
+                                     Origin]).
+
+%% Of a reload; one that was only tried says so.
+-spec changes([meerkat_config_changes:change()], [dry_run]) -> unicode:chardata().
+changes([], []) -> "nothing has changed\n";
+changes([], [dry_run]) -> "nothing would change\n";
+changes(Changes, How) ->
+    [[[meerkat_config_changes:text(Change), $\n] || Change <- Changes],
+     ["a dry run: nothing was changed\n" || How =:= [dry_run]]].
 
 %% Where a change of users is kept.
 -spec kept(meerkat_users:kept()) -> #{kept := binary() | null}.

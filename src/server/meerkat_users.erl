@@ -4,37 +4,56 @@
 %% all.
 -module(meerkat_users).
 
--export([list/1, add/3, remove/2]).
+-export([list/1, list/2, add/4, remove/3]).
 
 %% Where a change is kept: in that file, or until the server ends.
 -type kept() :: {file, binary()} | memory.
 
--export_type([kept/0]).
+-export_type([kept/0, user/0]).
 
-%% Those there are, by name. `from`: the configuration, or here.
--spec list(Name :: atom()) ->
-    [#{name := binary(), from := configuration | added, proof := password | key,
-       allocations := non_neg_integer()}].
+%% `from`: the configuration, or here. `realm`: as clients are told it; one of the key `realms` that
+%% has no users in the configuration shares those of the server, who are not among its own.
+-type user() :: #{name := binary(), realm := binary(), from := configuration | added,
+                  proof := password | key, allocations := non_neg_integer()}.
+
+%% Those there are, by name: of the server's realm first, then of each of the key `realms`.
+-spec list(Name :: atom()) -> [user()].
 list(Name) ->
-    #{users := Configured} = Config = config(Name),
-    Added = maps:without(maps:keys(Configured), added(Config)),
-    lists:sort([row(Name, User, Proof, configuration) || {User, Proof} <- maps:to_list(Configured)]
-               ++ [row(Name, User, Proof, added) || {User, Proof} <- maps:to_list(Added)]).
+    #{realms := Realms} = Config = config(Name),
+    lists:append([of_realm(Name, Owner, Config)
+                  || Owner <- [default | [Realm || #{name := Realm} <- Realms]]]).
 
-row(Name, User, {Proof, _}, From) ->
+%% Those of one realm. The error is a sentence.
+-spec list(Name :: atom(), Realm :: binary()) -> {ok, [user()]} | {error, string()}.
+list(Name, Realm) ->
+    Config = config(Name),
+    case owner(Realm, Config) of
+        {ok, Owner} -> {ok, of_realm(Name, Owner, Config)};
+        {error, Sentence} -> {error, Sentence}
+    end.
+
+of_realm(Name, Owner, #{realm := Own} = Config) ->
+    Configured = configured(Owner, Config),
+    Added = maps:without(maps:keys(Configured), added(Owner, Config)),
+    Realm = case Owner of default -> Own; _ -> Owner end,
+    All = [{User, Proof, From} || {From, Users} <- [{configuration, Configured}, {added, Added}],
+                                  {User, Proof} <- maps:to_list(Users)],
+    [row(Name, Owner, Realm, User, Proof, From) || {User, Proof, From} <- lists:sort(All)].
+
+row(Name, Owner, Realm, User, {Proof, _}, From) ->
     #{usernames := Order} = meerkat_registry:settings(Name),
     Key = meerkat_quota:user_key(User, Order),
-    #{name => User, from => From, proof => Proof,
-      allocations => meerkat_quota:count(Name, {user, {default, Key}})}.
+    #{name => User, realm => Realm, from => From, proof => Proof,
+      allocations => meerkat_quota:count(Name, {user, {Owner, Key}})}.
 
-%% Adds a user, or gives one that was added another password. Errors are sentences.
--spec add(Name :: atom(), User :: binary(), meerkat_config_users:proof()) ->
-    {ok, kept()} | {error, string()}.
-add(Name, User, Proof) ->
-    change(Name, fun(#{users := Configured} = Config) ->
+%% Adds a user to a realm, or gives one that was added another password. Errors are sentences.
+-spec add(Name :: atom(), Realm :: default | binary(), User :: binary(),
+          meerkat_config_users:proof()) -> {ok, kept()} | {error, string()}.
+add(Name, Realm, User, Proof) ->
+    change(Name, Realm, fun(Configured, Added) ->
         case {is_map_key(User, Configured), checked(User, Proof)} of
             {true, _} -> {error, "this user is in the configuration; change it there"};
-            {false, {ok, New}} -> {ok, maps:merge(added(Config), New)};
+            {false, {ok, New}} -> {ok, maps:merge(Added, New)};
             {false, {error, Sentence}} -> {error, Sentence}
         end
     end).
@@ -57,11 +76,12 @@ checked(User, Proof) ->
     end.
 
 %% Takes one away that was added; its allocations end when they would have, at the latest.
--spec remove(Name :: atom(), User :: binary()) -> {ok, kept()} | {error, string()}.
-remove(Name, User) ->
-    change(Name, fun(#{users := Configured} = Config) ->
-        case {added(Config), Configured} of
-            {#{User := _} = Added, _} -> {ok, maps:remove(User, Added)};
+-spec remove(Name :: atom(), Realm :: default | binary(), User :: binary()) ->
+    {ok, kept()} | {error, string()}.
+remove(Name, Realm, User) ->
+    change(Name, Realm, fun(Configured, Added) ->
+        case {Added, Configured} of
+            {#{User := _}, _} -> {ok, maps:remove(User, Added)};
             {_, #{User := _}} -> {error, "this user is in the configuration; remove it there"};
             {_, _} -> {error, "there is no user of this name"}
         end
@@ -71,17 +91,41 @@ config(Name) ->
     #{config := Config} = meerkat_registry:settings(Name),
     Config().
 
-added(Config) ->
-    maps:get(added_users, Config, #{}).
+%% By the name that clients are told, or `default`.
+owner(default, _Config) ->
+    {ok, default};
+owner(Realm, #{realm := Realm}) ->
+    {ok, default};
+owner(Realm, #{realm := Own, realms := Realms}) ->
+    Names = [Name || #{name := Name} <- Realms],
+    case lists:member(Realm, Names) of
+        true ->
+            {ok, Realm};
+        false ->
+            Known = lists:join(", ", [meerkat_config_value:quote(Name) || Name <- [Own | Names]]),
+            {error, lists:flatten(["there is no realm ", meerkat_config_value:quote(Realm),
+                                   "; there is ", Known])}
+    end.
+
+configured(default, #{users := Users}) -> Users;
+configured(Realm, #{realms := Realms}) ->
+    case [Users || #{name := Name, users := Users} <- Realms, Name =:= Realm] of
+        [Users] -> Users;
+        [] -> #{}
+    end.
+
+added(Owner, Config) ->
+    maps:get(Owner, maps:get(added_users, Config, #{}), #{}).
 
 %% In force and kept, or neither. Changes of users wait for each other, a reload may come between.
-change(Name, Fun) ->
-    global:trans({{?MODULE, Name}, self()}, fun() -> changed(Name, Fun) end, [node()]).
+change(Name, Realm, Fun) ->
+    global:trans({{?MODULE, Name}, self()}, fun() -> changed(Name, Realm, Fun) end, [node()]).
 
-changed(Name, Fun) ->
+changed(Name, Realm, Fun) ->
     Put = fun(#{users_file := File} = Config) ->
-        case Fun(Config) of
-            {ok, Added} -> {ok, Config#{added_users => Added}, {File, Added, added(Config)}};
+        Before = maps:get(added_users, Config, #{}),
+        case users(Realm, Fun, Config) of
+            {ok, Added} -> {ok, Config#{added_users => Added}, {File, Added, Before}};
             {error, Sentence} -> {error, Sentence}
         end
     end,
@@ -90,6 +134,18 @@ changed(Name, Fun) ->
         {ok, {File, Added, Before}} ->
             kept(Name, meerkat_config_users:write(File, Added), File, Before);
         {error, Sentence} -> {error, Sentence}
+    end.
+
+%% All that were added, with those of this realm as Fun wants them.
+users(Realm, Fun, Config) ->
+    case owner(Realm, Config) of
+        {ok, Owner} ->
+            case Fun(configured(Owner, Config), added(Owner, Config)) of
+                {ok, Users} -> {ok, (maps:get(added_users, Config, #{}))#{Owner => Users}};
+                {error, Sentence} -> {error, Sentence}
+            end;
+        {error, Sentence} ->
+            {error, Sentence}
     end.
 
 kept(_Name, ok, File, _Before) ->

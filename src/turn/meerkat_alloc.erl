@@ -415,9 +415,11 @@ log_end(Level, Reason, Counters, Event, #data{core = Core, started = Started} = 
             ok
     end.
 
-%%% Events (meerkat_events)
+%%% Events (meerkat_events), and a line at the start for who looks for it
 
 begun({success, _}, #data{job = #{request := #{message := #{method := allocate}}}} = Data) ->
+    ?LOG_DEBUG((maps:remove(session, metadata(Data)))#{event => allocation_started},
+               (meta(Data))#{report_cb => fun meerkat_log:sentence/1}),
     meerkat_events:tell(Data#data.name, [meerkat, allocation, start], fun() ->
         {#{system_time => meerkat_clock:wall()}, metadata(Data)}
     end);

@@ -7,7 +7,8 @@
 %% changed/1.
 -module(meerkat_beside).
 
--export([child_specs/2, prepare/3, commit/1, rollback/1, changed/1, info/1, metrics/0]).
+-export([child_specs/2, try_out/2, prepare/3, commit/1, rollback/1, changed/1, info/1,
+         metrics/0]).
 -export_type([prepared/0, row/0]).
 
 -type name() :: atom().
@@ -19,6 +20,9 @@
 
 %% The children that the settings ask for, of meerkat_beside_sup.
 -callback child_specs(name(), meerkat_settings:settings()) -> [supervisor:child_spec()].
+%% Whether prepare/3 could do what these settings want, as far as that can be known; does nothing.
+-callback try_out(New :: meerkat_settings:settings(), Old :: meerkat_settings:settings()) ->
+    ok | {error, unicode:chardata()}.
 %% Other settings are in force, those before may be again: whatever can fail is done now. The error
 %% is a sentence, and then nothing was done.
 -callback prepare(name(), New :: meerkat_settings:settings(), Old :: meerkat_settings:settings()) ->
@@ -39,6 +43,11 @@
 -spec child_specs(name(), meerkat_settings:settings()) -> [supervisor:child_spec()].
 child_specs(Name, Settings) ->
     lists:append([Module:child_specs(Name, Settings) || Module <- ?MODULES]).
+
+-spec try_out(meerkat_settings:settings(), meerkat_settings:settings()) ->
+    ok | {error, unicode:chardata()}.
+try_out(New, Old) ->
+    hd([Error || {error, _} = Error <- [Module:try_out(New, Old) || Module <- ?MODULES]] ++ [ok]).
 
 %% All of them, or none and a sentence.
 -spec prepare(name(), meerkat_settings:settings(), meerkat_settings:settings()) ->

@@ -12,6 +12,8 @@
 %%   {{user, Key}, N, Bucket}      Bucket: what the relay calls the user's bandwidth
 %%   {{source, Prefix}, N}         {{realm, Owner}, N}         {total, N}
 %%
+%% And, which only grow: {{taken, Owner}, N}, places taken, and {{refused, Owner}, N}.
+%%
 %% Key and Prefix are pairs of their realm's owner (meerkat_settings:owner/2) and what they are.
 -module(meerkat_quota).
 -behaviour(gen_server).
@@ -27,7 +29,8 @@
 -type limits() :: #{user := non_neg_integer(),
                     source := non_neg_integer(),
                     total := pos_integer()}.
--type counted() :: {user, of_realm()} | {source, of_realm()} | {realm, meerkat_settings:owner()}
+-type counted() :: {user, of_realm()} | {source, of_realm()}
+                 | {realm | taken | refused, meerkat_settings:owner()}
                  | total.
 %% A user's name; who has none is known by a source address.
 -type person() :: binary() | {source, binary()}.
@@ -99,7 +102,7 @@ told(Name, Request) ->
 process(Name) ->
     meerkat_roles:find(Name, quota).
 
-%% Places held.
+%% Places held; those taken and refused since the start.
 -spec count(Name :: atom(), counted()) -> non_neg_integer().
 count(Name, Key) ->
     counted(meerkat_registry:table(Name, quota), Key).
@@ -181,8 +184,10 @@ handle_call({take, Session, Wanted, Token}, {Pid, _}, #state{name = Name} = Stat
             Place = Wanted#place{bucket = Bucket},
             true = ets:insert(Table, {{session, Session}, Place}),
             ok = add(Table, Place),
+            ok = grow(Table, taken, Wanted#place.user),
             {reply, {ok, Bucket}, watch(Session, Pid, token_back(Token, State1))};
         {Code, Keys} ->
+            ok = grow(Table, refused, Wanted#place.user),
             {reply, {error, Code, Keys}, State0}
     end;
 handle_call({hold, Session, Token}, _From, #state{name = Name} = State) ->
@@ -249,6 +254,10 @@ counted(Table, Key) ->
         [Row] -> element(2, Row);
         [] -> 0
     end.
+
+grow(Table, What, {Realm, _}) ->
+    _ = ets:update_counter(Table, {What, Realm}, 1, {{What, Realm}, 0}),
+    ok.
 
 add(Table, #place{bucket = Bucket, weight = Weight} = Place) ->
     lists:foreach(fun(Key) ->

@@ -329,18 +329,19 @@ ran(_Via, Iq, _Node, _Question, _Admin, #state{commands = Commands, counts = Cou
     ok = meerkat_xmpp_counts:count(Counts, commands_full),
     {error, meerkat_xmpp_xml:failure(Iq, {wait, <<"resource-constraint">>})};
 ran(Via, Iq, Node, Question, Admin, #state{name = Name, commands = Commands} = State) ->
-    ?LOG_NOTICE("~ts by XMPP: ~ts", [meerkat_text:escape(Admin), Node]),
+    _ = [?LOG_NOTICE("~ts by XMPP: ~ts", [meerkat_text:escape(Admin), Node])
+         || not meerkat_admin:is_deed(Question)],
     Keeper = self(),
     {Pid, Ref} = spawn_monitor(fun() ->
-        meerkat_crash:without_values(fun() -> command(Keeper, Question, Name) end)
+        meerkat_crash:without_values(fun() -> command(Keeper, Question, Name, Admin) end)
     end),
     Pid ! {begins, Ref},
     {ok, State#state{commands = Commands#{Ref => {Via, Iq, Node}}}}.
 
-command(Keeper, Question, Name) ->
+command(Keeper, Question, Name, Admin) ->
     receive
         {begins, Ref} ->
-            Answer = case meerkat_admin:handle(Question, Name) of
+            Answer = case meerkat_admin:handle(Question, Name, {xmpp, Admin}) of
                 {ok, Result, Then} -> _ = Then(), {ok, Result};
                 Other -> Other
             end,

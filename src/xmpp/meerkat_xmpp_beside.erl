@@ -3,13 +3,17 @@
 -module(meerkat_xmpp_beside).
 -behaviour(meerkat_beside).
 
--export([child_specs/2, prepare/3, commit/1, rollback/1, changed/1, info/1, metrics/0]).
+-export([child_specs/2, try_out/2, prepare/3, commit/1, rollback/1, changed/1, info/1, metrics/0]).
 
 -type prepared() :: Name :: atom().
 
 -spec child_specs(Name :: atom(), meerkat_settings:settings()) -> [supervisor:child_spec()].
 child_specs(Name, Settings) ->
     meerkat_xmpp_sup:child_specs(Name, Settings).
+
+-spec try_out(meerkat_settings:settings(), meerkat_settings:settings()) -> ok.
+try_out(_New, _Old) ->
+    ok.
 
 -spec prepare(Name :: atom(), meerkat_settings:settings(), meerkat_settings:settings()) ->
     {ok, prepared()}.

@@ -1,0 +1,110 @@
+%% What an operator does to a server, by whatever way: one line of the log for each thing, with who
+%% did it, what it was and what came of it. In JSON it is an event with the parts as members. It is
+%% written whatever the level of the log is (meerkat_log). What only looks leaves no line, and no
+%% secret is in any.
+-module(meerkat_audit).
+
+-export([by/3, ends/1]).
+-export_type([who/0, deed/0]).
+
+-include_lib("kernel/include/logger.hrl").
+
+%% Who did it, and so by which way. `node`: a process of this node by itself, or a shell in it.
+-type who() :: {meerkatctl, meerkat_unix:peer() | unknown}
+             | {signal, sighup | sigterm | sigquit}
+             | {xmpp, Jid :: binary()}
+             | {http, inet:ip_address()}
+             | {command, string()}
+             | node.
+%% What it is, as meerkat_admin names its verbs, and with what; none of it secret.
+-type deed() :: {Action :: atom(), #{atom() => term()}}.
+
+%% Runs Fun, which does it, and tells what came of it; what Fun calls in turn is part of that and
+%% told by nobody else. Where there is no deed, only Fun.
+-spec by(who(), deed() | none, fun(() -> Answer)) -> Answer.
+by(_Who, none, Fun) ->
+    Fun();
+by(Who, Deed, Fun) ->
+    case put(?MODULE, inside) of
+        inside -> Fun();
+        undefined -> outermost(Who, Deed, Fun)
+    end.
+
+outermost(Who, Deed, Fun) ->
+    try Fun() of
+        Answer ->
+            ok = tell(Who, Deed, outcome(Deed, Answer)),
+            Answer
+    catch
+        Class:Reason:Stack ->
+            ok = tell(Who, Deed, {failed, #{}, "it failed"}),
+            erlang:raise(Class, Reason, Stack)
+    after
+        erase(?MODULE)
+    end.
+
+%% That a node ends at once, which leaves no time for an outcome.
+-spec ends(who()) -> ok.
+ends(Who) ->
+    tell(Who, {stop, #{}}, {ok, #{}, "the server ends"}).
+
+tell(Who, {Action, Details}, {Outcome, Came, Words}) ->
+    {Way, By} = who(Who),
+    ?LOG_NOTICE(maps:merge(maps:merge(Details, Came),
+                           #{event => audit, action => Action, way => Way, by => text(By),
+                             outcome => Outcome, detail => text(Words)}),
+                #{report_cb => fun meerkat_log:sentence/1}).
+
+text(Words) -> unicode:characters_to_binary(Words).
+
+%%% Who
+
+who({meerkatctl, unknown}) -> {meerkatctl, "somebody"};
+who({meerkatctl, Peer}) -> {meerkatctl, meerkat_unix:describe(Peer)};
+who({signal, Signal}) -> {signal, string:uppercase(atom_to_list(Signal))};
+who({xmpp, Jid}) -> {xmpp, meerkat_text:escape(Jid)};
+who({http, Ip}) -> {http, meerkat_text:ip(Ip)};
+who({command, Name}) -> {command, Name};
+who(node) -> {erlang, of_node(node(group_leader()))}.
+
+%% A shell by -remsh has its terminal at another node.
+of_node(Here) when Here =:= node() ->
+    case process_info(self(), registered_name) of
+        {registered_name, Name} -> ["process ", atom_to_list(Name)];
+        _ -> ["process ", pid_to_list(self())]
+    end;
+of_node(Elsewhere) ->
+    ["a shell of ", atom_to_list(Elsewhere)].
+
+%%% What came of it: whether it was done, more members, and words.
+
+outcome(_Deed, {error, Reason}) ->
+    {refused, #{}, refusal(Reason)};
+outcome(Deed, {ok, Result, _Then}) ->
+    outcome(Deed, {ok, Result});
+outcome({reload, _}, {ok, #{changes := Changes}}) ->
+    changed([meerkat_config_changes:text(Change) || Change <- Changes]);
+outcome({drain, _}, {ok, N}) when is_integer(N) ->
+    {ok, #{allocations => N}, [meerkat_text:allocations(N), " left"]};
+outcome({_Ends, _}, {ok, N}) when is_integer(N) ->
+    {ok, #{ended => N}, [meerkat_text:allocations(N), " ended"]};
+outcome({disconnect, _}, 0) ->
+    {refused, #{}, "there is no such allocation"};
+outcome({disconnect, _} = Deed, N) when is_integer(N) ->
+    outcome(Deed, {ok, N});
+outcome({_, _}, {ok, {file, File}}) ->
+    {ok, #{}, ["done, and kept in ", File]};
+outcome({_, _}, {ok, memory}) ->
+    {ok, #{}, "done, until the server ends"};
+outcome({credentials, _}, {ok, _Credentials}) ->
+    {ok, #{}, "made"};
+outcome(_Deed, _Done) ->
+    {ok, #{}, "done"}.
+
+changed([]) -> {ok, #{changes => []}, "nothing has changed"};
+changed(Changes) -> {ok, #{changes => [text(C) || C <- Changes]}, lists:join(", ", Changes)}.
+
+refusal({_What, Sentence}) when is_binary(Sentence) -> Sentence;
+refusal(Sentence) when is_binary(Sentence) -> Sentence;
+refusal([C | _] = Sentence) when is_integer(C) -> Sentence;
+refusal(Reason) -> io_lib:format("~tp", [Reason]).
