@@ -8,6 +8,7 @@
 
 #include <stdatomic.h>
 
+#include "association.h"
 #include "clock.h"
 #include "ctl.h"
 #include "letters.h"
@@ -61,6 +62,7 @@ struct shard {
     struct ways ways;
     struct sessions sessions;
     struct streams streams;
+    struct associations associations;
     struct policy *policy;         /* never NULL; before Erlang's nobody may be reached */
     uint32_t policy_number;        /* another with each policy */
     uint32_t sweep_at, sweep_left; /* places of permissions to hold against it (judge.c) */

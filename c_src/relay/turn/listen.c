@@ -116,6 +116,6 @@ void listen_buffers(struct shard *sh, const struct socket_buffers *b)
 {
     for (size_t i = 0; i < sh->listeners_used; i++)
         if (sh->listeners[i].in_use && !sh->listeners[i].closing &&
-            sh->listeners[i].transport->kind == CTL_TRANSPORT_UDP)
+            sh->listeners[i].transport->datagrams)
             socket_set_buffers(sh->listeners[i].io.fd, b);
 }

@@ -4,6 +4,7 @@
 #include "udp.h"
 
 #include "count.h"
+#include "dtls_client.h"
 #include "input.h"
 
 static void on_packet(void *ctx, struct io_socket *s, struct io_packet *p)
@@ -23,6 +24,8 @@ static void on_packet(void *ctx, struct io_socket *s, struct io_packet *p)
     }
     f.server = p->dest.family != ADDR_NONE ? p->dest : l->local;
     f.server.port = l->local.port;
+    if (UNLIKELY(l->certs != NULL) && dtls_packet(sh, l, &f, p))
+        return;
     input_message(sh, l, &f, p->data, p->len);
 }
 
@@ -43,6 +46,8 @@ static int udp_listen(struct shard *sh, struct listener *l)
 
 static void udp_unlisten(struct shard *sh, struct listener *l)
 {
+    tls_store_release(l->certs);
+    l->certs = NULL;
     io_remove(sh->io, &l->io);
 }
 
@@ -91,9 +96,23 @@ _Static_assert((int)IO_HEAD_LEN == (int)CHANNEL_HEADER_LEN, "a head is ChannelDa
 
 const struct transport transport_udp = {
     .kind = CTL_TRANSPORT_UDP,
+    .datagrams = true,
     .listen = udp_listen,
     .unlisten = udp_unlisten,
     .send = udp_send,
     .send_channel = udp_send_channel,
     .reach = udp_reach,
+    .secure = &transport_dtls,
+};
+
+const struct transport transport_dtls = {
+    .kind = CTL_TRANSPORT_DTLS,
+    .datagrams = true,
+    .listen = udp_listen,
+    .unlisten = udp_unlisten,
+    .send = dtls_send,
+    .send_channel = dtls_send_channel,
+    .reach = dtls_reach,
+    .kept = dtls_kept,
+    .secure = &transport_dtls,
 };
