@@ -300,7 +300,7 @@
     {stale_nonces, counter,
         "requests answered 438"},
     {bad_requests, counter,
-        "requests answered 400 or 420 without asking Erlang"},
+        "requests answered 400, 420 or 500 without asking Erlang"},
     {requests, counter,
         "requests handed to Erlang"},
     {answers, counter,

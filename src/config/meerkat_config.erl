@@ -9,7 +9,7 @@
 -export_type([config/0, options/0, host/0, listener/0]).
 
 -type listener() :: #{
-    transport := udp | tcp | tls,
+    transport := udp | tcp | tls | dtls,
     ip := any | inet:ip_address(),
     port := inet:port_number(),
     %% Of its own, in place of the server's.
@@ -27,6 +27,7 @@
     realms := [#{name := binary(), atom() => meerkat_config_value:value()}],
     listeners := [listener(), ...],
     certificates := [meerkat_config_certificates:certificate()],
+    dtls_enabled := boolean(),
     relays := [meerkat_config_relays:relay()],
     %% What they were made of, where they follow the addresses of this machine.
     addresses => meerkat_config_origin:resolved(),

@@ -18,6 +18,7 @@ mistakes(Resolved) ->
         nothing_required(Resolved) ++
         without_sha256(Resolved) ++
         nothing_to_serve(Resolved) ++
+        dtls(Resolved) ++
         realms(Resolved) ++
         xmpp(Resolved).
 
@@ -66,6 +67,14 @@ nothing_to_serve(#{udp_enabled := {false, _}, tcp_enabled := {false, _},
             " is false, and tls_cert names no certificate: there is nothing to serve"]
     ];
 nothing_to_serve(_) ->
+    [].
+
+%% DTLS is nothing without a certificate.
+dtls(#{dtls_enabled := {true, _}, tls_cert := {[], _}} = Resolved) ->
+    [
+        [named(dtls_enabled, Resolved), " is true, which needs a certificate: tls_cert and tls_key"]
+    ];
+dtls(_) ->
     [].
 
 %% What a component cannot do without.

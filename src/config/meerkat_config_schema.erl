@@ -85,7 +85,12 @@ rows() ->
             <<"\"/etc/letsencrypt/live/turn.example.com/privkey.pem\"">>,
             "PEM files with the keys of tls_cert, in the same order, without passphrase."),
         row(tls_port, {integer, 0, 65535}, 5349, ["TLS_PORT"], yes, [{made, listeners}],
-            "With tls_cert: the TCP port of listen_ip that takes TLS and nothing else."),
+            "With tls_cert: the TCP port of listen_ip that takes TLS and nothing else; with "
+            "dtls_enabled the UDP port that takes DTLS and nothing else, too."),
+        row(dtls_enabled, boolean, false, ["DTLS_ENABLED"], yes, [config],
+            "Whether to serve DTLS 1.2 (`turns:` with `transport=udp`), with the certificates of "
+            "tls_cert: at tls_port, and on the ports of UDP beside plain STUN, where the first "
+            "byte tells. Few clients speak it, no browser does."),
         row(tcp_queue_ms, {integer, 10, 10000}, 100, ["TCP_QUEUE_MS"], yes, [{streams, queue_ms}],
             "Milliseconds that media may wait for a client over TCP or TLS. What has waited longer "
             "is dropped, the oldest first: late media is useless, and holds up what is fresh."),

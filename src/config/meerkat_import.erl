@@ -59,12 +59,13 @@
      ": name the files as `tls_cert` and `tls_key` where this server can read them, and the port "
      "as `tls_port`"},
     {[<<"no-tls">>], ": TLS is served only where `tls_cert` is set"},
+    {[<<"dtls">>], ": set `dtls_enabled = true` beside `tls_cert`; DTLS is off otherwise"},
     {[<<"no-tcp">>], ": set `tcp_enabled = false`"},
     {[<<"alt-tls-listening-port">>, <<"pkey-pwd">>, <<"CA-file">>, <<"dh-file">>, <<"dh566">>,
       <<"dh1066">>, <<"dh2066">>,
-      <<"ec-curve-name">>, <<"cipher-list">>, <<"dtls">>, <<"tlsv1">>, <<"tlsv1_1">>,
+      <<"ec-curve-name">>, <<"cipher-list">>, <<"tlsv1">>, <<"tlsv1_1">>,
       <<"raw-public-keys">>, <<"secure-stun">>],
-     ": TLS 1.2 and 1.3 are served with what `tls_cert` and `tls_key` name, DTLS is not"},
+     ": TLS 1.2 and 1.3, and DTLS 1.2, are served with what `tls_cert` and `tls_key` name"},
     {[<<"userdb">>, <<"db">>, <<"psql-userdb">>, <<"sql-userdb">>, <<"mysql-userdb">>,
       <<"mongo-userdb">>, <<"redis-userdb">>],
      ": what is in a database does not come over; `turnadmin -l` lists its users, for `users` or "

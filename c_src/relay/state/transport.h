@@ -55,6 +55,7 @@ struct listener {
     struct io_socket io;     /* of datagrams */
     struct io_stream accept; /* of connections */
     struct tls_store *certs; /* held; NULL without TLS */
+    bool secured;            /* it has certificates, or had them: there may be sessions yet */
     struct way_end end;
     uint32_t id;
     bool open;    /* takes new clients */

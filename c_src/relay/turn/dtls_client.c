@@ -87,6 +87,8 @@ static void on_hello(struct shard *sh, struct listener *l, const struct flow *f,
     struct association *shaking, *open = association_find(&sh->associations, f, &shaking);
     if (is_of(shaking, h))
         shake_feed(sh, shaking, p->data, p->len, false);
+    else if (!l->certs)
+        count(sh, CTR_not_stun); /* there were some once */
     else if (is_of(open, h) || !l->open)
         count(sh, CTR_dtls_unknown);
     else if (!greet(sh, l, f, h))
@@ -99,7 +101,8 @@ static void on_hello(struct shard *sh, struct listener *l, const struct flow *f,
 
 /* In the clear it is of a handshake. What is encrypted may be of the session that stands or of the
  * handshake beside it: neither takes what is not its own. */
-static void on_record(struct shard *sh, const struct flow *f, struct io_packet *p)
+static void on_record(struct shard *sh, const struct listener *l, const struct flow *f,
+                      struct io_packet *p)
 {
     struct association *shaking, *open = association_find(&sh->associations, f, &shaking);
     struct dtls_record r;
@@ -112,7 +115,7 @@ static void on_record(struct shard *sh, const struct flow *f, struct io_packet *
     if (open && (!shaking || r.epoch > 0))
         assoc_read(sh, open, p->data, p->len, p->len);
     else if (!shaking)
-        count(sh, CTR_dtls_unknown);
+        count(sh, l->certs ? CTR_dtls_unknown : CTR_not_stun);
 }
 
 bool dtls_packet(struct shard *sh, struct listener *l, const struct flow *seen, struct io_packet *p)
@@ -134,7 +137,7 @@ bool dtls_packet(struct shard *sh, struct listener *l, const struct flow *seen, 
         count(sh, CTR_dtls_bad);
         break;
     case DTLS_NO_HELLO:
-        on_record(sh, &f, p);
+        on_record(sh, l, &f, p);
         break;
     }
     return true;

@@ -11,6 +11,7 @@ static void change(struct listener *l, const struct mail_listen *m)
 {
     tls_store_release(l->certs);
     l->certs = m->certs;
+    l->secured = l->secured || m->certs;
     l->other = m->other;
     l->realm_len = m->realm_len;
     memcpy(l->realm, m->realm, m->realm_len);

@@ -24,7 +24,7 @@ static void on_packet(void *ctx, struct io_socket *s, struct io_packet *p)
     }
     f.server = p->dest.family != ADDR_NONE ? p->dest : l->local;
     f.server.port = l->local.port;
-    if (UNLIKELY(l->certs != NULL) && dtls_packet(sh, l, &f, p))
+    if (UNLIKELY(l->secured) && dtls_packet(sh, l, &f, p))
         return;
     input_message(sh, l, &f, p->data, p->len);
 }

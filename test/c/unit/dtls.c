@@ -715,6 +715,7 @@ int main(void)
     if (!CHECK(store && k.listener && k.limits.streams.handshakes))
         return test_end("dtls");
     k.listener->certs = tls_store_hold(store);
+    k.listener->secured = true;
 
     test_hello();
     test_flood();
