@@ -142,7 +142,7 @@ u2_relays_both_ways(Config) ->
               ?assertEqual({Relayed, Payload}, peer_next(Peer)),
               peer_send(Peer, Relayed, Payload),
               ?assertEqual(stun_model:encode_channel(?CHANNEL, Payload), next(Client))
-          end || Size <- [0, 1, 5, 1200]],
+          end || Size <- [0, 1, 5, 1200, 16000]],
          fence(Client),
          turn_kit:close(Client)
      end || Family <- [v4, v6]],

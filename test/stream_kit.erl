@@ -34,7 +34,7 @@ start(Owner, Transport, {Ip, Port} = To, Options) ->
     monitor(process, Owner),
     Family = case tuple_size(Ip) of 4 -> inet; 8 -> inet6 end,
     Common = [binary, {active, true}, Family]
-        ++ [Option || Transport =/= dtls, Option <- [{packet, raw}, {nodelay, true}]]
+        ++ case Transport of dtls -> [{buffer, 65536}]; _ -> [{packet, raw}, {nodelay, true}] end
         ++ [{ip, Here} || #{ip := Here} <- [Options]]
         ++ [{recbuf, Size} || #{recbuf := Size} <- [Options]],
     case connect(Transport, Ip, Port, Common, maps:get(tls, Options, [])) of

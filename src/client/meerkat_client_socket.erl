@@ -130,7 +130,8 @@ secure(Tcp, Ti, Options) ->
 
 %% OTP's default is not to go beyond DTLS 1.2, nor is there more of it.
 datagrams({Ip, Port}, #{ti := Ti, local_port := LocalPort} = Options) ->
-    Way = [{protocol, dtls}, {versions, ['dtlsv1.2']}, binary, {active, false}]
+    Way = [{protocol, dtls}, {versions, ['dtlsv1.2']}, binary, {active, false},
+           {buffer, 65_536}, {recbuf, ?SOCKET_BUFFER}, {sndbuf, ?SOCKET_BUFFER}]
         ++ [{port, LocalPort} || LocalPort =/= 0] ++ bind(Ip, Options),
     case agreed(fun(Identity) -> ssl:connect(Ip, Port, Way ++ Identity, Ti) end, Options) of
         {ok, _} = Agreed -> Agreed;
