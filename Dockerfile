@@ -31,7 +31,7 @@ COPY rel/docker-entrypoint /opt/meerkat/bin/docker-entrypoint
 ENV PATH=/opt/meerkat/bin:$PATH HOME=/var/lib/meerkat MEERKAT_RUN_DIR=/run/meerkat
 USER meerkat
 WORKDIR /var/lib/meerkat
-EXPOSE 3478/udp 3478/tcp 5349/tcp 443/tcp
+EXPOSE 3478/udp 3478/tcp 5349/udp 5349/tcp 443/tcp
 STOPSIGNAL SIGTERM
 # Starts no Erlang: a shell and a small program in C that asks the one which serves.
 HEALTHCHECK --interval=30s --timeout=10s --start-period=10s CMD ["meerkat", "ping"]

@@ -1,6 +1,7 @@
-%% A client's connection over TCP or TLS for turn_kit: a process that cuts what comes into messages
-%% and hands each to its owner as a datagram would come, {udp, Connection, Ip, Port, Message}, and
-%% the end as {closed, Connection}. Every message is checked for the padding a stream has.
+%% A client's connection over TCP, TLS or DTLS for turn_kit: a process that cuts what comes into
+%% messages and hands each to its owner as a datagram would come, {udp, Connection, Ip, Port,
+%% Message}, and the end as {closed, Connection}. Every message of a stream is checked for the padding
+%% it has there; with DTLS each record is a message.
 -module(stream_kit).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -9,7 +10,7 @@
 -export([certificate/3, config/1]).
 
 -type connection() :: pid().
--type transport() :: tcp | tls.
+-type transport() :: tcp | tls | dtls.
 
 -define(TIMEOUT, 30000).
 
@@ -32,13 +33,15 @@ open(Transport, To, Options) ->
 start(Owner, Transport, {Ip, Port} = To, Options) ->
     monitor(process, Owner),
     Family = case tuple_size(Ip) of 4 -> inet; 8 -> inet6 end,
-    Common = [binary, {packet, raw}, {active, true}, {nodelay, true}, Family]
+    Common = [binary, {active, true}, Family]
+        ++ case Transport of dtls -> [{buffer, 65536}]; _ -> [{packet, raw}, {nodelay, true}] end
         ++ [{ip, Here} || #{ip := Here} <- [Options]]
         ++ [{recbuf, Size} || #{recbuf := Size} <- [Options]],
     case connect(Transport, Ip, Port, Common, Options) of
         {ok, Module, Socket} ->
             Owner ! {self(), ok},
-            loop(#{owner => Owner, module => Module, socket => Socket, to => To, rest => <<>>});
+            loop(#{owner => Owner, module => Module, socket => Socket, to => To, rest => <<>>,
+                   stream => Transport =/= dtls});
         {error, Reason} ->
             exit({shutdown, {error, Reason}})
     end.
@@ -50,6 +53,8 @@ connect(tcp, Ip, Port, Common, Options) ->
             {ok, gen_tcp, Socket};
         Error -> Error
     end;
+connect(dtls, Ip, Port, Common, Options) ->
+    connect(tls, Ip, Port, [{protocol, dtls}, {versions, ['dtlsv1.2']} | Common], Options);
 connect(tls, Ip, Port, Common, #{first := First} = Options) ->
     {ok, _} = application:ensure_all_started(ssl),
     {ok, Socket} = gen_tcp:connect(Ip, Port, lists:keyreplace(active, 1, Common, {active, false}),
@@ -70,6 +75,10 @@ tls(Options) -> [{verify, verify_none}, {log_level, none} | maps:get(tls, Option
 
 loop(#{owner := Owner, module := Module, socket := Socket, rest := Rest} = S) ->
     receive
+        {ssl, Socket, Record} when not map_get(stream, S) ->
+            #{to := {Ip, Port}} = S,
+            Owner ! {udp, self(), Ip, Port, Record},
+            loop(S);
         {Kind, Socket, Bytes} when Kind =:= tcp; Kind =:= ssl ->
             loop(S#{rest := deliver(<<Rest/binary, Bytes/binary>>, S)});
         {Kind, Socket} when Kind =:= tcp_closed; Kind =:= ssl_closed -> gone(S);
@@ -116,7 +125,7 @@ call(Pid, Fun) ->
     Pid ! {call, self(), Fun},
     receive {Pid, Result} -> Result after ?TIMEOUT -> error(no_reply) end.
 
-%% A whole message, padded as a stream wants it.
+%% A whole message, padded as a stream wants it; DTLS takes it so too.
 -spec send(connection(), iodata()) -> ok.
 send(Pid, Message) ->
     Padding = -iolist_size(Message) band 3,
@@ -152,9 +161,17 @@ closed(Pid) -> receive {closed, Pid} -> ok after ?TIMEOUT -> error(not_closed) e
 -spec here(connection()) -> {inet:ip_address(), inet:port_number()}.
 here(Pid) ->
     {ok, Here} = call(Pid, fun(gen_tcp, Socket) -> inet:sockname(Socket);
-                              (ssl, Socket) -> ssl:sockname(Socket)
+                              (ssl, Socket) -> sockname(Socket)
                            end),
     Here.
+
+%% ssl of OTP 25 crashes when it is asked this of DTLS.
+sockname(Socket) ->
+    try ssl:sockname(Socket)
+    catch error:_ ->
+        {sslsocket, {gen_udp, {_To, Udp}, _}, _} = Socket,
+        inet:sockname(Udp)
+    end.
 
 %% What TLS came to: protocol, cipher, and the certificate shown.
 -spec info(connection()) -> #{protocol := atom(), cipher := map(), certificate := binary(),
@@ -188,10 +205,11 @@ certificate(Dir, Kind, Name) ->
     #{chain => ChainPem, key => KeyPem, chain_file => list_to_binary(Chain),
       key_file => list_to_binary(Key)}.
 
-%% Listeners of all transports on both loopback addresses; TLS where there are certificates.
+%% Listeners of all transports on both loopback addresses; TLS and DTLS where there are certificates.
 -spec config([map()]) -> map().
 config(Certificates) ->
-    Transports = [udp, tcp] ++ [tls || Certificates =/= []],
-    #{listeners => [#{transport => T, ip => Ip, port => 0}
+    Transports = [udp, tcp] ++ [T || Certificates =/= [], T <- [tls, dtls]],
+    #{dtls_enabled => Certificates =/= [],
+      listeners => [#{transport => T, ip => Ip, port => 0}
                     || T <- Transports, Ip <- [{127, 0, 0, 1}, {0, 0, 0, 0, 0, 0, 0, 1}]],
       certificates => Certificates}.

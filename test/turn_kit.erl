@@ -218,14 +218,18 @@ open(Server) -> open(Server, #{}).
 %% address, default the first one); family (v6: the first listener with an IPv6 address);
 %% ip, port (of the client); netns (the file of the network namespace it lives in), device (the
 %% interface there, for link-local addresses).
-%% transport (tcp, tls: a connection of stream_kit, which takes these options too); here (the
-%% address that a proxy tells of it).
+%% transport (tcp, tls, dtls: a connection of stream_kit, which takes these options too); here (what
+%% the server takes for its address, where something stands between).
 -spec open(server(), map()) -> client().
 open(#{name := Name} = Server, #{transport := Transport} = Options) ->
-    Key = case Transport of tcp -> tcp_listeners; tls -> tls_listeners end,
+    Key = case Transport of
+              tcp -> tcp_listeners;
+              tls -> tls_listeners;
+              dtls -> dtls_listeners
+          end,
     #{Key := Listeners} = meerkat:info(Name),
-    opened(Server#{listeners := Listeners}, Options, fun(To, _Ip) ->
-        Connection = stream_kit:open(Transport, To, Options),
+    opened(Server#{listeners := Listeners}, Options, fun(To, Ip) ->
+        Connection = stream_kit:open(Transport, To, maps:merge(#{ip => Ip}, Options)),
         {Connection, maps:get(here, Options, stream_kit:here(Connection))}
     end);
 open(Server, Options) ->

@@ -8,6 +8,9 @@
 
 #include "tls.h"
 
+/* Over TCP, or datagram by datagram. */
+enum tls_kind { TLS_STREAM, TLS_DATAGRAMS, TLS_KINDS };
+
 enum { TICKET_NAME_LEN = 16, TICKET_AES_LEN = 32, TICKET_MAC_LEN = 32 };
 
 /* The keys of an hour (ticket.c). */
@@ -35,14 +38,29 @@ struct tls_session {
     struct bytes *in;   /* the caller's, while it calls */
     struct wbytes *out; /* likewise */
     enum tls_failure failure;
+    enum tls_kind kind;
     bool broken; /* nothing more may be said, not even close_notify */
 };
 
 /* A context that speaks as we want, without certificates yet; NULL without memory. */
-SSL_CTX *session_context(void);
+SSL_CTX *session_context(enum tls_kind kind);
+/* As tls_open, of either kind. */
+struct tls_session *session_open(struct tls_store *store, unsigned thread, uint32_t now_s,
+                                 enum tls_kind kind);
+/* Buffers are the caller's for the length of a call and no longer. */
+void session_lend(struct tls_session *s, struct bytes *in, struct wbytes *out);
+/* The session is broken, and why is noted. */
+enum tls_result session_fail(struct tls_session *s);
+/* What OpenSSL's return value means; a failure is noted. */
+enum tls_result session_result(struct tls_session *s, int ret);
+/* The handshake is done: no certificate is needed any more. */
+void session_let_go_of_store(struct tls_session *s);
+
+/* What a context of datagrams has besides. */
+void datagrams_install(SSL_CTX *ctx);
 
 /* A thread's context for who asks for that name; NULL: for nobody. */
-SSL_CTX *store_context(struct tls_store *s, unsigned thread, const char *name);
+SSL_CTX *store_context(struct tls_store *s, unsigned thread, enum tls_kind kind, const char *name);
 struct ticket_keys *store_ticket_keys(struct tls_store *s, unsigned thread);
 
 #endif

@@ -5,6 +5,7 @@
 #include <openssl/err.h>
 #include <stdlib.h>
 
+#include "dtls.h"
 #include "inside.h"
 
 /* AES-128-GCM first: it is the fastest, and as safe as its place behind AES-256 in OpenSSL's own
@@ -34,13 +35,17 @@ static int bio_read(BIO *bio, char *data, size_t len, size_t *got)
     return 1;
 }
 
-/* Without room: an error that ends the session, for part of a record must not be lost. */
+/* Without room: an error that ends the session, for part of a record must not be lost. What is
+ * written at once is one datagram, where there are such. */
 static int bio_write(BIO *bio, const char *data, size_t len, size_t *written)
 {
-    struct wbytes *out = ((struct tls_session *)BIO_get_data(bio))->out;
+    const struct tls_session *s = BIO_get_data(bio);
+    struct wbytes *out = s->out;
     BIO_clear_retry_flags(bio);
     if (!out)
         return 0;
+    if (s->kind == TLS_DATAGRAMS)
+        wbytes_put16(out, (uint16_t)len);
     wbytes_put(out, data, len);
     *written = len;
     return !out->overflow;
@@ -99,13 +104,14 @@ static int on_name(SSL *ssl, int *alert, void *ctx)
     (void)ctx;
     if (!name)
         return SSL_TLSEXT_ERR_NOACK;
-    SSL_set_SSL_CTX(ssl, store_context(s->store, s->thread, name));
+    SSL_set_SSL_CTX(ssl, store_context(s->store, s->thread, s->kind, name));
     return SSL_TLSEXT_ERR_OK;
 }
 
-SSL_CTX *session_context(void)
+SSL_CTX *session_context(enum tls_kind kind)
 {
-    SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+    bool datagrams = kind == TLS_DATAGRAMS;
+    SSL_CTX *ctx = SSL_CTX_new(datagrams ? DTLS_server_method() : TLS_server_method());
     if (!ctx)
         return NULL;
     SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
@@ -118,11 +124,13 @@ SSL_CTX *session_context(void)
     SSL_CTX_set_alpn_select_cb(ctx, on_alpn, NULL);
     SSL_CTX_set_tlsext_servername_callback(ctx, on_name);
     ticket_install(ctx);
-    if (SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) == 1 &&
+    if (datagrams)
+        datagrams_install(ctx);
+    if (SSL_CTX_set_min_proto_version(ctx, datagrams ? DTLS1_2_VERSION : TLS1_2_VERSION) == 1 &&
         SSL_CTX_set_cipher_list(ctx, ciphers_12) == 1 &&
         SSL_CTX_set_ciphersuites(ctx, ciphers_13) == 1 &&
         SSL_CTX_set1_groups_list(ctx, groups) == 1 &&
-        SSL_CTX_set_max_send_fragment(ctx, TLS_PLAIN_MAX) == 1)
+        SSL_CTX_set_max_send_fragment(ctx, datagrams ? DTLS_PLAIN_MAX : TLS_PLAIN_MAX) == 1)
         return ctx;
     SSL_CTX_free(ctx);
     return NULL;
@@ -158,7 +166,7 @@ static enum tls_failure reason_of(unsigned long err)
                                                                            : TLS_FAIL_PROTOCOL;
 }
 
-static enum tls_result fail(struct tls_session *s)
+enum tls_result session_fail(struct tls_session *s)
 {
     s->broken = true;
     if (s->failure == TLS_FAIL_NONE)
@@ -167,7 +175,7 @@ static enum tls_result fail(struct tls_session *s)
     return TLS_FAILED;
 }
 
-static enum tls_result result(struct tls_session *s, int ret)
+enum tls_result session_result(struct tls_session *s, int ret)
 {
     if (ret > 0)
         return TLS_OK;
@@ -177,7 +185,7 @@ static enum tls_result result(struct tls_session *s, int ret)
     case SSL_ERROR_ZERO_RETURN:
         return TLS_CLOSED;
     default:
-        return fail(s);
+        return session_fail(s);
     }
 }
 
@@ -188,13 +196,15 @@ enum tls_failure tls_failure(const struct tls_session *s)
 
 /* ------------------------------------------------------------------------------------ the life */
 
-struct tls_session *tls_open(struct tls_store *store, unsigned thread, uint32_t now_s)
+struct tls_session *session_open(struct tls_store *store, unsigned thread, uint32_t now_s,
+                                 enum tls_kind kind)
 {
     struct tls_session *s = calloc(1, sizeof(*s));
     if (!s)
         return NULL;
-    *s = (struct tls_session){.store = tls_store_hold(store), .thread = thread, .now_s = now_s};
-    s->ssl = SSL_new(store_context(store, thread, NULL));
+    *s = (struct tls_session){
+        .store = tls_store_hold(store), .thread = thread, .now_s = now_s, .kind = kind};
+    s->ssl = SSL_new(store_context(store, thread, kind, NULL));
     BIO *bio = s->ssl ? BIO_new(bio_method) : NULL;
     if (!bio) {
         tls_free(s);
@@ -208,7 +218,12 @@ struct tls_session *tls_open(struct tls_store *store, unsigned thread, uint32_t 
     return s;
 }
 
-static void let_go_of_store(struct tls_session *s)
+struct tls_session *tls_open(struct tls_store *store, unsigned thread, uint32_t now_s)
+{
+    return session_open(store, thread, now_s, TLS_STREAM);
+}
+
+void session_let_go_of_store(struct tls_session *s)
 {
     tls_store_release(s->store);
     s->store = NULL;
@@ -219,12 +234,11 @@ void tls_free(struct tls_session *s)
     if (!s)
         return;
     SSL_free(s->ssl);
-    let_go_of_store(s);
+    session_let_go_of_store(s);
     free(s);
 }
 
-/* Buffers are the caller's for the length of a call and no longer. */
-static void lend(struct tls_session *s, struct bytes *in, struct wbytes *out)
+void session_lend(struct tls_session *s, struct bytes *in, struct wbytes *out)
 {
     s->in = in;
     s->out = out;
@@ -235,11 +249,11 @@ enum tls_result tls_handshake(struct tls_session *s, struct bytes *in, struct wb
 {
     if (s->broken)
         return TLS_FAILED;
-    lend(s, in, out);
-    enum tls_result r = result(s, SSL_do_handshake(s->ssl));
-    lend(s, NULL, NULL);
+    session_lend(s, in, out);
+    enum tls_result r = session_result(s, SSL_do_handshake(s->ssl));
+    session_lend(s, NULL, NULL);
     if (r == TLS_OK)
-        let_go_of_store(s);
+        session_let_go_of_store(s);
     return r;
 }
 
@@ -249,25 +263,25 @@ enum tls_result tls_read(struct tls_session *s, struct bytes *in, uint8_t *plain
     *len = 0;
     if (s->broken)
         return TLS_FAILED;
-    lend(s, in, out);
-    enum tls_result r = result(s, SSL_read_ex(s->ssl, plain, cap, len));
-    lend(s, NULL, NULL);
+    session_lend(s, in, out);
+    enum tls_result r = session_result(s, SSL_read_ex(s->ssl, plain, cap, len));
+    session_lend(s, NULL, NULL);
     return r;
 }
 
 bool tls_write(struct tls_session *s, const uint8_t *plain, size_t len, struct wbytes *out)
 {
     bool ok = !s->broken;
-    lend(s, NULL, out);
+    session_lend(s, NULL, out);
     while (ok && len > 0) {
         size_t n = 0;
         ok = SSL_write_ex(s->ssl, plain, MIN(len, (size_t)TLS_PLAIN_MAX), &n) == 1;
         plain += n;
         len -= n;
     }
-    lend(s, NULL, NULL);
+    session_lend(s, NULL, NULL);
     if (!ok)
-        fail(s);
+        session_fail(s);
     return ok;
 }
 
@@ -275,9 +289,11 @@ void tls_close(struct tls_session *s, struct wbytes *out)
 {
     if (s->broken)
         return;
-    lend(s, NULL, out);
+    session_lend(s, NULL, out);
+    if (s->kind == TLS_DATAGRAMS)
+        SSL_alloc_buffers(s->ssl); /* it may be at rest */
     SSL_shutdown(s->ssl);
-    lend(s, NULL, NULL);
+    session_lend(s, NULL, NULL);
     s->broken = true;
     ERR_clear_error();
 }

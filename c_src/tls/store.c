@@ -23,7 +23,7 @@ struct cert {
 /* What one thread has. */
 struct share {
     struct ticket_keys keys;
-    SSL_CTX *contexts[TLS_PAIRS_MAX]; /* of each certificate */
+    SSL_CTX *contexts[TLS_KINDS][TLS_PAIRS_MAX]; /* of each certificate */
 };
 
 struct tls_store {
@@ -214,9 +214,10 @@ static bool stand_together(const struct cert *a, const struct cert *b)
 }
 
 /* The certificate itself, and of each other kind of key the first that stands with it. */
-static SSL_CTX *make_context(const struct tls_store *s, unsigned which, char why[TLS_WHY_MAX])
+static SSL_CTX *make_context(const struct tls_store *s, enum tls_kind kind_of, unsigned which,
+                             char why[TLS_WHY_MAX])
 {
-    SSL_CTX *ctx = session_context();
+    SSL_CTX *ctx = session_context(kind_of);
     uint64_t kinds = 0;
     for (unsigned i = 0; ctx && i <= s->n; i++) {
         const struct cert *c = &s->certs[i == 0 ? which : i - 1];
@@ -235,12 +236,13 @@ static SSL_CTX *make_context(const struct tls_store *s, unsigned which, char why
     return ctx;
 }
 
-SSL_CTX *store_context(struct tls_store *s, unsigned thread, const char *name)
+SSL_CTX *store_context(struct tls_store *s, unsigned thread, enum tls_kind kind, const char *name)
 {
+    SSL_CTX *const *contexts = s->shares[thread].contexts[kind];
     for (unsigned i = 0; name && i < s->n; i++)
         if (is_for(s->certs[i].leaf, name))
-            return s->shares[thread].contexts[i];
-    return s->shares[thread].contexts[0];
+            return contexts[i];
+    return contexts[0];
 }
 
 struct ticket_keys *store_ticket_keys(struct tls_store *s, unsigned thread)
@@ -253,8 +255,8 @@ struct ticket_keys *store_ticket_keys(struct tls_store *s, unsigned thread)
 static void destroy(struct tls_store *s)
 {
     for (unsigned t = 0; t < s->threads; t++) {
-        for (unsigned i = 0; i < s->n; i++)
-            SSL_CTX_free(s->shares[t].contexts[i]);
+        for (unsigned i = 0; i < TLS_KINDS * s->n; i++)
+            SSL_CTX_free(s->shares[t].contexts[i / s->n][i % s->n]);
         OPENSSL_cleanse(&s->shares[t].keys, sizeof(s->shares[t].keys));
     }
     for (unsigned i = 0; i < s->n; i++) {
@@ -263,6 +265,16 @@ static void destroy(struct tls_store *s)
         EVP_PKEY_free(s->certs[i].key);
     }
     free(s);
+}
+
+/* Of one thread, for each certificate. */
+static bool fill_contexts(struct tls_store *s, SSL_CTX *contexts[TLS_PAIRS_MAX], enum tls_kind kind,
+                          unsigned *bad, char why[TLS_WHY_MAX])
+{
+    for (*bad = 0; *bad < s->n; ++*bad)
+        if (!(contexts[*bad] = make_context(s, kind, *bad, why)))
+            return false;
+    return true;
 }
 
 static bool fill(struct tls_store *s, const struct tls_pair *pairs, int64_t now_s, unsigned *bad,
@@ -275,8 +287,8 @@ static bool fill(struct tls_store *s, const struct tls_pair *pairs, int64_t now_
         s->not_after = MIN(s->not_after, first_end(&s->certs[*bad]));
     }
     for (unsigned t = 0; t < s->threads; t++)
-        for (*bad = 0; *bad < s->n; ++*bad)
-            if (!(s->shares[t].contexts[*bad] = make_context(s, *bad, why)))
+        for (enum tls_kind k = 0; k < TLS_KINDS; k++)
+            if (!fill_contexts(s, s->shares[t].contexts[k], k, bad, why))
                 return false;
     return true;
 }

@@ -96,7 +96,7 @@ enum tls_result tls_read(struct tls_session *s, struct bytes *in, uint8_t *plain
                          size_t *len, struct wbytes *out);
 /* All of the plain bytes, in records of TLS_PLAIN_MAX. False when the session is broken. */
 bool tls_write(struct tls_session *s, const uint8_t *plain, size_t len, struct wbytes *out);
-/* close_notify. */
+/* close_notify; of a session of dtls.h as a datagram. */
 void tls_close(struct tls_session *s, struct wbytes *out);
 
 enum tls_failure tls_failure(const struct tls_session *s);

@@ -32,6 +32,7 @@ const FORM = 'turn:host:3478?transport=udp or stun:host:3478';
 // browser would refuse all for one of them.
 function mistake(uri) {
   if (!/^(stun|turn)s?:/i.test(uri)) return `${uri} is no STUN or TURN URI and is left out; one is like ${FORM}`;
+  if (/^turns:.*[?]transport=udp/i.test(uri)) return `${uri} is left out: it is for DTLS, which no browser speaks`;
   try {
     new RTCPeerConnection({ iceServers: [server(uri, 'u', 'p')] }).close();
     return undefined;

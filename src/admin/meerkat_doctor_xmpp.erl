@@ -145,14 +145,15 @@ try_service(<<"stun">>, <<"udp">>, Address, Shown, _Service) ->
 try_service(Type, Transport, Address, Shown, Service) ->
     case transport(Type, Transport) of
         {ok, Way} -> try_turn(Way, Address, Shown, Service);
-        none -> finding(service, unknown, [Shown, ": only stun by udp, turn by udp and tcp, and "
-                                           "turns by tcp can be tried from here"])
+        none -> finding(service, unknown, [Shown, ": only stun by udp, and turn and turns by "
+                                           "udp and tcp can be tried from here"])
     end.
 
 %% XEP-0215 has TLS as a type of its own.
 transport(<<"turn">>, <<"udp">>) -> {ok, udp};
 transport(<<"turn">>, <<"tcp">>) -> {ok, tcp};
 transport(<<"turns">>, <<"tcp">>) -> {ok, tls};
+transport(<<"turns">>, <<"udp">>) -> {ok, dtls};
 transport(_, _) -> none.
 
 try_turn(Transport, Address, Shown, #{<<"username">> := User,

@@ -4,7 +4,7 @@
 -module(meerkat_ctl).
 
 -export([encode/2, decode/1, peers/1, encode_peers/1]).
--export([worker/1, way/1, transport/1, transport_name/1]).
+-export([worker/1, way/1, transport/1, transport_kind/1, transport_name/1]).
 -export([magic/0, version/0, table_hash/0, messages/0, statuses/0, limit/1, counters/0,
          session_counters/0, session_drops/0, hint/1]).
 
@@ -89,10 +89,14 @@ transport(Name) ->
     end.
 
 %% The name of that one.
+-spec transport_kind(byte()) -> udp | tcp | tls | dtls.
+transport_kind(Code) ->
+    {Name, Code} = lists:keyfind(Code, 2, ?CTL_TRANSPORTS),
+    Name.
+
 -spec transport_name(byte()) -> string().
 transport_name(Code) ->
-    {Name, Code} = lists:keyfind(Code, 2, ?CTL_TRANSPORTS),
-    atom_to_list(Name).
+    atom_to_list(transport_kind(Code)).
 
 %% What helps against a reason for which a peer is forbidden; none for what is no such reason.
 -spec hint(Reason :: binary()) -> binary() | none.

@@ -91,7 +91,7 @@ procedure(Options) ->
 
 %% Each takes what the one before hands on.
 functions(Options) ->
-    Connect = [{connect, fun connect/1} || is_stream(Options)],
+    Connect = [{connect, fun connect/1} || is_connection(Options)],
     Turn = [{allocate, fun allocate/1},
             {permission, fun permission/1},
             {indications, fun(Check) -> exchange(indication, Check) end},
@@ -109,12 +109,18 @@ is_turn(#{server := Server}) ->
         {error, _} -> true
     end.
 
-is_stream(#{server := {_, _}} = Options) ->
-    meerkat_client_socket:is_stream(maps:get(transport, Options, udp));
-is_stream(#{server := Server}) ->
-    case meerkat_client_uri:parse(Server) of
-        {ok, Uri} -> meerkat_client_uri:transport(Uri) =/= {ok, udp};
+is_connection(Options) ->
+    case transport(Options) of
+        {ok, Transport} -> meerkat_client_socket:is_connection(Transport);
         {error, _} -> false
+    end.
+
+transport(#{server := {_, _}} = Options) ->
+    {ok, maps:get(transport, Options, udp)};
+transport(#{server := Server}) ->
+    case meerkat_client_uri:parse(Server) of
+        {ok, Uri} -> meerkat_client_uri:transport(Uri);
+        {error, _} = Failed -> Failed
     end.
 
 steps(Options) ->
@@ -143,7 +149,8 @@ step(Name, {ok, Detail, _}, _, Ms) ->
 step(Name, {error, Reason, #check{server = Server}}, #check{options = Options}, Ms) ->
     Step = #{name => Name, ms => Ms, result => {error, Reason},
              detail => meerkat_check_words:reason(Reason, Server)},
-    case meerkat_check_words:hint(Name, Reason, Options#{stream => is_stream(Options)}) of
+    Way = #{stream => is_connection(Options), dtls => transport(Options) =:= {ok, dtls}},
+    case meerkat_check_words:hint(Name, Reason, maps:merge(Options, Way)) of
         none -> Step;
         Hint -> Step#{hint => Hint}
     end.

@@ -79,6 +79,8 @@ usage() ->
     "  turn:HOST[:PORT]?transport=tcp\n"
     "                     the same over TCP\n"
     "  turns:HOST[:PORT]  over TLS, on port 5349 if no other is named\n"
+    "  turns:HOST[:PORT]?transport=udp\n"
+    "                     over DTLS, likewise\n"
     "  stun:HOST[:PORT], stuns:HOST[:PORT]\n"
     "                     Binding only\n"
     "  --user, --password long-term credentials\n"

@@ -82,12 +82,13 @@ connection(Transport, Info) ->
     From = [[" from ", meerkat_client_words:format_address(Local)]
             || #{local := Local} <- [Info]],
     case {Transport, Info} of
-        {tls, #{tls := Version}} -> ["by ", tls(Version), From];
+        {_, #{tls := Version}} -> ["by ", tls(Version), From];
         _ -> ["by ", string:uppercase(atom_to_list(Transport)), From]
     end.
 
 tls('tlsv1.3') -> "TLS 1.3";
 tls('tlsv1.2') -> "TLS 1.2";
+tls('dtlsv1.2') -> "DTLS 1.2";
 tls(Other) -> atom_to_list(Other).
 
 %% Why a step failed.
@@ -119,6 +120,11 @@ hint(_, {401, _}, #{username := User}) ->
         _ ->
             "user and password must be those of the server's realm"
     end;
+hint(connect, {tls, {certificate, Fault}}, #{dtls := true}) ->
+    certificate(Fault);
+hint(connect, _, #{dtls := true}) ->
+    "is dtls_enabled true there, and UDP to this port open, in every firewall on the way and in the "
+    "container's ports?";
 hint(connect, timeout, _) ->
     "is TCP to this port open, in every firewall on the way and in the container's ports?";
 hint(connect, econnrefused, _) ->

@@ -1,4 +1,4 @@
-%% A TURN client for applications: one process, one UDP socket or one connection (TCP or TLS), one
+%% A TURN client for applications: one process, one UDP socket or one connection (TCP, TLS, DTLS), one
 %% allocation (RFC 8489, RFC 8656). It authenticates, retransmits over UDP, follows one redirection
 %% and keeps allocation, permissions and channels alive by itself. What the messages mean it leaves
 %% to meerkat_client_core, how they travel to meerkat_client_socket; it does no ICE.
@@ -49,7 +49,7 @@
 %%             "turns:HOST[:PORT]" (RFC 7065), the same with stun: and stuns: (RFC 7064), or
 %%             {Host, Port} with a name or an address. A name is looked up once, IPv4 first unless
 %%             `local` says otherwise.
-%% `transport` udp (the default), tcp or tls, where `server` is {Host, Port}.
+%% `transport` udp (the default), tcp, tls or dtls, where `server` is {Host, Port}.
 %% `username`, `password`
 %%             long-term credentials (RFC 8489 9.2); used when the server asks for them.
 %% `family`    of the relayed address. Default: the server's choice, which is inet (RFC 8656 7.2).
@@ -419,7 +419,8 @@ transmit(Packet, #shell{socket = undefined} = Shell0) ->
         {error, Reason} -> {{next_event, internal, {disconnected, Reason}}, Shell0}
     end;
 transmit(Packet, #shell{socket = Socket, transport = Transport} = Shell) ->
-    case {meerkat_client_socket:send(Socket, Packet), meerkat_client_socket:is_stream(Transport)} of
+    Connection = meerkat_client_socket:is_connection(Transport),
+    case {meerkat_client_socket:send(Socket, Packet), Connection} of
         {ok, _} ->
             {ok, Shell};
         {{error, Full}, false} when Full =:= eagain; Full =:= enobufs; Full =:= emsgsize ->
@@ -434,7 +435,7 @@ transmit(Packet, #shell{socket = Socket, transport = Transport} = Shell) ->
 connect(Server, #shell{socket = Socket, transport = Transport} = Shell0) ->
     _ = [ok = meerkat_client_socket:close(Socket) || Socket =/= undefined],
     Shell = Shell0#shell{server = Server, socket = undefined},
-    case meerkat_client_socket:is_stream(Transport) of
+    case meerkat_client_socket:is_connection(Transport) of
         true -> {ok, Shell};
         false -> connected(Shell)
     end.

@@ -1,12 +1,13 @@
-%% The client's way to its server: a UDP socket, or a TCP connection, with TLS on it or without.
+%% The client's way to its server: a UDP socket, with DTLS on it or without, or a TCP connection, with
+%% TLS on it or without.
 %% Opens it, sends messages, and makes messages of what it delivers to the process that owns it.
 %% What they mean it does not know.
 -module(meerkat_client_socket).
 
--export([open/3, send/2, close/1, received/2, info/1, is_stream/1]).
+-export([open/3, send/2, close/1, received/2, info/1, is_stream/1, is_connection/1]).
 -export_type([socket/0, transport/0, options/0, error/0]).
 
--type transport() :: udp | tcp | tls.
+-type transport() :: udp | tcp | tls | dtls.
 -type address() :: {inet:ip_address(), inet:port_number()}.
 
 %% `host`: what the server is called, whose certificate it must have. `ti`: how many ms a connection
@@ -35,9 +36,14 @@
 %% A server that takes nothing for so long is gone.
 -define(SEND_MS, 15_000).
 
-%% Whether messages arrive in order and without loss, on a connection that may end.
+%% Whether messages arrive in order and without loss.
 -spec is_stream(transport()) -> boolean().
 is_stream(Transport) ->
+    Transport =:= tcp orelse Transport =:= tls.
+
+%% Whether something must be agreed with the server first, which may end.
+-spec is_connection(transport()) -> boolean().
+is_connection(Transport) ->
     Transport =/= udp.
 
 %% Messages from the socket go to the caller, for received/2.
@@ -69,12 +75,18 @@ open(tls, Server, #{ti := Ti} = Options) ->
             Left = max(1, End - erlang:monotonic_time(millisecond)),
             case secure(Tcp, Left, Options) of
                 {ok, Handle} -> activate(#socket{transport = tls, handle = Handle});
-                {error, Reason} -> _ = gen_tcp:close(Tcp), {error, Reason}
+                {error, _} = Failed -> _ = gen_tcp:close(Tcp), Failed
             end;
         false ->
             {error, no_ssl};
         {error, _} = Failed ->
             Failed
+    end;
+open(dtls, Server, Options) ->
+    case meerkat_tls_client:is_there() andalso datagrams(Server, Options) of
+        {ok, Handle} -> activate(#socket{transport = dtls, handle = Handle});
+        false -> {error, no_ssl};
+        {error, _} = Failed -> Failed
     end.
 
 connect({Ip, Port}, Ti, #{local_port := LocalPort} = Options) ->
@@ -89,14 +101,19 @@ bind(_, #{local := Local}) ->
     [inet6] ++ [{ip, Local} || tuple_size(Local) =:= 8].
 
 %% It may have closed by now, or said too much already.
-activate(Socket0) ->
-    Socket = Socket0#socket{frames = meerkat_client_frames:new()},
+activate(#socket{transport = Transport} = Socket0) ->
+    Socket = case is_stream(Transport) of
+                 true -> Socket0#socket{frames = meerkat_client_frames:new()};
+                 false -> Socket0
+             end,
     case again(Socket) of
         ok -> {ok, Socket};
         {error, Reason} -> ok = close(Socket), {error, gone(Reason)}
     end.
 
-again(#socket{transport = tls, handle = Handle}) -> ssl:setopts(Handle, [{active, ?ACTIVE}]);
+again(#socket{transport = Transport, handle = Handle})
+  when Transport =:= tls; Transport =:= dtls ->
+    ssl:setopts(Handle, [{active, ?ACTIVE}]);
 again(#socket{handle = Handle}) -> inet:setopts(Handle, [{active, ?ACTIVE}]).
 
 gone(Reason) when Reason =:= closed; Reason =:= einval; Reason =:= enotconn -> connection_closed;
@@ -108,14 +125,28 @@ gone(Reason) -> {tls, {other, meerkat_tls_client:reason(Reason)}}.
 
 %% What is wrong with a certificate comes from ssl's process by a message, before ssl says that
 %% something is.
-secure(Tcp, Ti, #{host := Host} = Options) ->
+secure(Tcp, Ti, Options) ->
+    agreed(fun(Identity) -> ssl:connect(Tcp, Identity, Ti) end, Options).
+
+%% OTP's default is not to go beyond DTLS 1.2, nor is there more of it.
+datagrams({Ip, Port}, #{ti := Ti, local_port := LocalPort} = Options) ->
+    Way = [{protocol, dtls}, {versions, ['dtlsv1.2']}, binary, {active, false},
+           {buffer, 65_536}, {recbuf, ?SOCKET_BUFFER}, {sndbuf, ?SOCKET_BUFFER}]
+        ++ [{port, LocalPort} || LocalPort =/= 0] ++ bind(Ip, Options),
+    case agreed(fun(Identity) -> ssl:connect(Ip, Port, Way ++ Identity, Ti) end, Options) of
+        {ok, _} = Agreed -> Agreed;
+        {error, {tls, timeout}} -> {error, timeout}; % nobody takes connections before
+        {error, _} = Failed -> Failed
+    end.
+
+agreed(Connect, #{host := Host} = Options) ->
     {Self, Ref} = {self(), make_ref()},
     Report = fun(Fault) -> Self ! {Ref, Fault} end,
-    Result = ssl:connect(Tcp, identity(Host, Report, Options), Ti),
+    Result = Connect(identity(Host, Report, Options)),
     Fault = receive {Ref, Told} -> Told after 0 -> none end,
     case {Result, Fault} of
         {{ok, Handle}, none} -> known(Handle, Options);
-        {{error, _}, none} -> {error, {tls, failure(element(2, Result))}};
+        {{error, Reason}, none} -> {error, {tls, failure(Reason)}};
         {{error, _}, _} -> {error, {tls, {certificate, Fault}}}
     end.
 
@@ -163,6 +194,8 @@ send(#socket{transport = udp, handle = Handle}, Packet) ->
     gen_udp:send(Handle, Packet);
 send(#socket{transport = tcp, handle = Handle}, Message) ->
     sent(gen_tcp:send(Handle, meerkat_client_frames:pad(Message)));
+send(#socket{transport = dtls, handle = Handle}, Message) ->
+    sent(ssl:send(Handle, Message));
 send(#socket{transport = tls, handle = Handle}, Message) ->
     sent(ssl:send(Handle, meerkat_client_frames:pad(Message))).
 
@@ -172,13 +205,17 @@ sent({error, Reason}) -> {error, gone(Reason)}.
 -spec close(socket()) -> ok.
 close(#socket{transport = udp, handle = Handle}) -> gen_udp:close(Handle);
 close(#socket{transport = tcp, handle = Handle}) -> gen_tcp:close(Handle);
-close(#socket{transport = tls, handle = Handle}) -> _ = ssl:close(Handle), ok.
+close(#socket{transport = Transport, handle = Handle})
+  when Transport =:= tls; Transport =:= dtls ->
+    _ = ssl:close(Handle), ok.
 
 %% What a message to the owning process says of the socket. `lost`: messages, and then the end of a
 %% connection. `unreachable`: what a network says of a datagram. `other`: nothing.
 -spec received(term(), socket()) -> {ok, [binary()], socket()} | {lost, [binary()], error()}
                                   | {unreachable, inet:posix()} | {failed, term()} | other.
 received({udp, Handle, _, _, Packet}, #socket{handle = Handle} = Socket) ->
+    {ok, [Packet], Socket};
+received({ssl, Handle, Packet}, #socket{transport = dtls, handle = Handle} = Socket) ->
     {ok, [Packet], Socket};
 received({udp_error, Handle, Reason}, #socket{handle = Handle}) ->
     {unreachable, Reason};
@@ -196,6 +233,8 @@ received({Kind, Handle}, #socket{handle = Handle} = Socket)
         ok -> {ok, [], Socket};
         {error, Reason} -> {lost, [], gone(Reason)}
     end;
+received({ssl_closed, Handle}, #socket{transport = dtls, handle = Handle}) ->
+    {lost, [], connection_closed};
 received({Kind, Handle}, #socket{handle = Handle, frames = Frames})
   when Kind =:= tcp_closed; Kind =:= ssl_closed ->
     case {meerkat_client_frames:is_greeted(Frames), meerkat_client_frames:rest(Frames)} of
@@ -212,14 +251,21 @@ received(_, _) ->
 
 %% `local`: where it sends from. `tls`: the version in use.
 -spec info(socket()) -> #{transport := transport(), local => address(), tls => atom()}.
-info(#socket{transport = tls, handle = Handle}) ->
+info(#socket{transport = Transport, handle = Handle})
+  when Transport =:= tls; Transport =:= dtls ->
     Version = case ssl:connection_information(Handle, [protocol]) of
                   {ok, [{protocol, Protocol}]} -> #{tls => Protocol};
                   {error, _} -> #{}
               end,
-    local(ssl:sockname(Handle), Version#{transport => tls});
+    local(sockname(Handle), Version#{transport => Transport});
 info(#socket{transport = Transport, handle = Handle}) ->
     local(inet:sockname(Handle), #{transport => Transport}).
+
+%% ssl of OTP 25 crashes when it is asked this of DTLS.
+sockname(Handle) ->
+    try ssl:sockname(Handle)
+    catch error:_ -> {error, enotsup}
+    end.
 
 local({ok, Local}, Info) -> Info#{local => Local};
 local({error, _}, Info) -> Info.

@@ -14,7 +14,7 @@
 
 -type error() :: {unresolved, Host :: string(), timeout | inet:posix()}
                | {bad_uri, unicode:chardata(), meerkat_client_uri:problem()}
-               | {unsupported_uri, unicode:chardata(), dtls | string()}
+               | {unsupported_uri, unicode:chardata(), string()}
                | {only_for_tls, atom()}
                | {no_certificates, file:name_all()}
                | {bad_option, atom()}.
@@ -62,7 +62,7 @@ check_options(Options) ->
 
 valid_option(family, V) -> valid(family, V);
 valid_option(owner, V) -> is_pid(V);
-valid_option(transport, V) -> lists:member(V, [udp, tcp, tls]);
+valid_option(transport, V) -> lists:member(V, [udp, tcp, tls, dtls]);
 valid_option(insecure, V) -> is_boolean(V);
 valid_option(local, {Ip, Port}) when is_tuple(Ip) ->
     inet:is_ip_address(Ip) andalso is_integer(Port) andalso Port >= 0 andalso Port =< 65535;
@@ -158,7 +158,7 @@ not_contrary(_) ->
     ok.
 
 %% An option that is there to protect must not be overlooked in silence.
-tls(tls, Options) ->
+tls(Transport, Options) when Transport =:= tls; Transport =:= dtls ->
     maps:map(fun tls_option/2, maps:with(?TLS_OPTIONS, Options));
 tls(_, Options) ->
     case maps:keys(maps:with(?TLS_OPTIONS, Options)) of

@@ -38,8 +38,8 @@ parse(Uri) ->
     end.
 
 %% What it asks for (RFC 7065 3.2, RFC 7064 3.2): without a word of its own UDP, or TLS over TCP
-%% where the scheme wants TLS. `dtls`, or a name nobody here knows, is an error.
--spec transport(uri()) -> {ok, udp | tcp | tls} | {error, dtls | string()}.
+%% where the scheme wants TLS; DTLS where it wants that over UDP. A name nobody here knows is an error.
+-spec transport(uri()) -> {ok, udp | tcp | tls | dtls} | {error, string()}.
 transport(#{scheme := Scheme, transport := Transport}) ->
     case {Scheme =:= turns orelse Scheme =:= stuns, Transport} of
         {false, default} -> {ok, udp};
@@ -47,7 +47,7 @@ transport(#{scheme := Scheme, transport := Transport}) ->
         {false, tcp} -> {ok, tcp};
         {true, default} -> {ok, tls};
         {true, tcp} -> {ok, tls};
-        {true, udp} -> {error, dtls};
+        {true, udp} -> {ok, dtls};
         {_, Other} -> {error, Other}
     end.
 
@@ -69,7 +69,8 @@ format_problem(transport) -> "the transport must be a word such as udp".
 %% What may be written, for messages.
 -spec allowed() -> string().
 allowed() ->
-    "turn:HOST[:PORT][?transport=udp or tcp], turns:HOST[:PORT] for TLS, stun:HOST[:PORT], "
+    "turn:HOST[:PORT][?transport=udp or tcp], turns:HOST[:PORT] for TLS, "
+    "turns:HOST[:PORT]?transport=udp for DTLS, stun:HOST[:PORT], "
     "stuns:HOST[:PORT]; HOST a name, an IPv4 address or an [IPv6 address]".
 
 scheme(Text) ->

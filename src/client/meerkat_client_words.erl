@@ -66,8 +66,8 @@ format_error({bad_uri, Uri, Problem}, _) ->
     ["\"", Uri, "\" is no STUN or TURN URI: ", meerkat_client_uri:format_problem(Problem),
      ". Allowed: ", meerkat_client_uri:allowed()];
 format_error({unsupported_uri, Uri, Transport}, _) ->
-    ["\"", Uri, "\" asks for ", format_transport(Transport),
-     ", but this client speaks over UDP, TCP and TLS only"];
+    ["\"", Uri, "\" asks for ", Transport,
+     ", but this client speaks over UDP, TCP, TLS and DTLS only"];
 format_error({only_for_tls, Name}, _) ->
     ["the option ", atom_to_list(Name), " is for TLS, which this server is not asked for: turns:"];
 format_error({no_certificates, File}, _) ->
@@ -144,7 +144,4 @@ text(Binary) ->
         _ -> binary_to_list(Binary)
     end.
 
-format_transport(dtls) -> "DTLS";
-format_transport(Transport) when is_atom(Transport) -> atom_to_list(Transport);
-format_transport(Transport) -> Transport.
 

@@ -9,7 +9,7 @@
 -export_type([config/0, options/0, host/0, listener/0, setting/0]).
 
 -type listener() :: #{
-    transport := udp | tcp | tls,
+    transport := udp | tcp | tls | dtls,
     ip := any | inet:ip_address(),
     port := inet:port_number(),
     %% Of its own, in place of the server's.
@@ -29,6 +29,7 @@
     listeners := [listener(), ...],
     certificates := [meerkat_config_certificates:certificate()],
     tls_self_signed := boolean(),
+    dtls_enabled := boolean(),
     relays := [meerkat_config_relays:relay()],
     %% What they were made of, where they follow the addresses of this machine.
     addresses => meerkat_config_origin:resolved(),

@@ -10,9 +10,14 @@
 -spec listeners(meerkat_config_origin:resolved()) -> [meerkat_config:listener(), ...].
 listeners(#{udp_enabled := {Udp, _}, tcp_enabled := {Tcp, _}} = Resolved) ->
     Tcps = [maps:without([other], L) || Tcp, L <- streams(Resolved)],
-    Tlss = [L || L <- secure(Resolved), not lists:any(fun(T) -> is_same(T, L) end, Tcps)],
-    of_transport(udp, [L || Udp, L <- all(Resolved)]) ++ of_transport(tcp, Tcps)
-        ++ of_transport(tls, Tlss).
+    Udps = [L || Udp, L <- all(Resolved)],
+    of_transport(udp, Udps) ++ of_transport(tcp, Tcps)
+        ++ of_transport(tls, beside(Tcps, secure(Resolved)))
+        ++ of_transport(dtls, beside(Udps, secure_datagrams(Resolved))).
+
+%% Those of an address where nobody listens already, who takes them too.
+beside(Others, Listeners) ->
+    [L || L <- Listeners, not lists:any(fun(Other) -> is_same(Other, L) end, Others)].
 
 of_transport(Transport, Listeners) ->
     [(maps:without([key, place], L))#{transport => Transport} || L <- Listeners].
@@ -21,9 +26,12 @@ of_transport(Transport, Listeners) ->
 streams(Resolved) ->
     all(Resolved#{rfc5780 := {false, default}}).
 
-%% Where nothing but TLS is taken. TCP listeners take it too.
+%% Where nothing but TLS, or DTLS, is taken. TCP listeners take TLS too, UDP ones DTLS.
 secure(#{tls_cert := {[], _}, tls_self_signed := {false, _}}) -> [];
 secure(#{listen_ip := {Ips, _}, tls_port := {Port, _}}) -> [#{ip => Ip, port => Port} || Ip <- Ips].
+
+secure_datagrams(#{dtls_enabled := {true, _}} = Resolved) -> secure(Resolved);
+secure_datagrams(_) -> [].
 
 all(#{listen_ip := {Ips, _}, listen_port := {Port, _}, extra_listeners := {Extra, _}} = Resolved) ->
     [L#{key => listen_ip} || Ip <- Ips, L <- at_ip(Ip, Port, Resolved)] ++

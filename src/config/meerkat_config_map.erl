@@ -73,7 +73,7 @@ is_realm(_) ->
     false.
 
 is_listener(#{transport := Transport, ip := Ip, port := Port} = Listener) ->
-    lists:member(Transport, [udp, tcp, tls])
+    lists:member(Transport, [udp, tcp, tls, dtls])
         andalso is_of(listen_address, Ip) andalso is_port(Port, 0)
         andalso is_of(maps:get(realm, meerkat_config_group:types(listeners)),
                       maps:get(realm, Listener, <<"default">>))

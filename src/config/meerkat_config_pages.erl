@@ -18,6 +18,7 @@ groups() ->
        {tls_key, "their keys"},
        {tls_self_signed, "a certificate of the server's own making, for trying out"},
        {tls_port, "a port for TLS alone"},
+       {dtls_enabled, "whether to serve DTLS too"},
        {extra_listeners, "more listeners, in realms of their own if wanted"},
        {tcp_queue_ms, "how long media may wait for a client over TCP or TLS"},
        {tcp_connections_per_address, "connections without allocation from one address"}]},

@@ -20,6 +20,7 @@ mistakes(Resolved) ->
         without_sha256(Resolved) ++
         nothing_to_serve(Resolved) ++
         two_certificates(Resolved) ++
+        dtls(Resolved) ++
         realms(Resolved) ++
         xmpp(Resolved).
 
@@ -76,6 +77,14 @@ two_certificates(#{tls_cert := {[_ | _], _}, tls_self_signed := {true, _}} = Res
             " names a certificate: only one of them can be shown"]
     ];
 two_certificates(_) ->
+    [].
+
+%% DTLS is nothing without a certificate.
+dtls(#{dtls_enabled := {true, _}, tls_cert := {[], _}, tls_self_signed := {false, _}} = Resolved) ->
+    [
+        [named(dtls_enabled, Resolved), " is true, which needs a certificate: tls_cert and tls_key"]
+    ];
+dtls(_) ->
     [].
 
 %% What a component cannot do without.

@@ -442,8 +442,8 @@ listeners(#{listeners := Listeners} = Config, Realm) ->
      || #{ip := Where, transport := Transport} = L <- Listeners, {Ip, Optional} <- ips(Where)].
 
 %% Which certificates a listener shows: other ones make it another listener.
-shown(udp, _Config) -> none;
 shown(_, #{certificates := []}) -> none;
+shown(udp, #{dtls_enabled := false}) -> none;
 shown(_, #{certificates := Certificates}) -> erlang:phash2(Certificates).
 
 %% One of our own making, where the configuration wants that and has no other: for what clients are

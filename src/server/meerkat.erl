@@ -232,7 +232,7 @@ sentence({already_started, _Pid}) -> "a server of this name is running";
 sentence(Reason) -> Reason.
 
 %% What a running server is up to; badarg if there is none of that name.
-%%   listeners     UDP addresses as bound; tcp_listeners, tls_listeners: the others
+%%   listeners     UDP addresses as bound; tcp_listeners, tls_listeners, dtls_listeners: the others
 %%   certificates  those that TLS clients are shown (meerkat_status:status/1 tells their members)
 %%   relays        what is bound, what is told to clients, and the range of ports
 %%   own_kinds     kinds of peers allowed because the relay is of that kind itself
@@ -251,6 +251,7 @@ sentence(Reason) -> Reason.
                         tcp_listeners := [{inet:ip_address(), inet:port_number()}],
                         tls_listeners := [{inet:ip_address(), inet:port_number()}],
                         certificates := [map()],
+                        dtls_listeners := [{inet:ip_address(), inet:port_number()}],
                         relays := [map()],
                         own_kinds := [meerkat_policy:kind()],
                         allocations := non_neg_integer(),

@@ -123,7 +123,9 @@ rows() ->
          fun(Snapshot) -> [{[], N} || {ok, N} <- [counted(Name, Snapshot)]] end}
         || {Name, counter, Help} <- meerkat_ctl:counters(), not is_traffic(Name)]
     ++
-    [{"permissions", gauge, [], "permissions that exist", stat(peers)},
+    [{"dtls_sessions_open", gauge, [],
+      "DTLS sessions of clients, with those whose handshake is under way", stat(dtls_sessions)},
+     {"permissions", gauge, [], "permissions that exist", stat(peers)},
      {"ports", gauge, [pool, address, family], "ports of a relay address",
       fun(#{pools := Pools}) -> [{pool(Pool), Total} || #{total := Total} = Pool <- Pools] end},
      {"ports_free", gauge, [pool, address, family], "ports of a relay address that are free",

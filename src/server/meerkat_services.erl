@@ -5,7 +5,7 @@
 -export_type([service/0, uris/0]).
 
 %% One way to come in. `tls`: TLS over TCP.
--type service() :: #{transport := udp | tcp | tls, host := inet:ip_address() | binary(),
+-type service() :: #{transport := udp | tcp | tls | dtls, host := inet:ip_address() | binary(),
                      port := inet:port_number()}.
 
 %% By RFC 7064 and RFC 7065; `turn` has turn: and turns:.
@@ -23,7 +23,7 @@ services(Name, Realm) ->
     Settings = meerkat_registry:settings(Name),
     Listeners = open_listeners(Name, Realm, Settings),
     [#{transport => Transport, host => Host, port => Port}
-     || Transport <- [udp, tcp, tls],
+     || Transport <- [udp, tcp, tls, dtls],
         {Host, Port} <- lists:usort([Place || Listener <- of_transport(Transport, Listeners),
                                               Place <- places(Transport, Listener, Settings)])].
 
@@ -36,7 +36,8 @@ uris(Name, Realm) ->
 
 turn_uri(#{transport := udp} = Service) -> uri("turn:", Service, "?transport=udp");
 turn_uri(#{transport := tcp} = Service) -> uri("turn:", Service, "?transport=tcp");
-turn_uri(#{transport := tls} = Service) -> uri("turns:", Service, "?transport=tcp").
+turn_uri(#{transport := tls} = Service) -> uri("turns:", Service, "?transport=tcp");
+turn_uri(#{transport := dtls} = Service) -> uri("turns:", Service, "?transport=udp").
 
 uri(Scheme, #{host := Host, port := Port}, Query) when is_binary(Host) ->
     iolist_to_binary([Scheme, Host, $:, integer_to_binary(Port), Query]);
@@ -50,22 +51,25 @@ open_listeners(Name, Realm, #{listeners := Listeners} = Settings) ->
      || #{id := Id, realm := Of} = Listener <- Listeners, is_map_key(Id, Bound),
         is_wanted(Realm, Of, Settings)].
 
-%% A listener for TCP takes TLS too where there is a certificate. Clients are told so where no
-%% listener is for TLS alone.
-of_transport(tls, Listeners) ->
-    case with_code(tls, Listeners) of
-        [] -> [L || #{certificates := Shown} = L <- with_code(tcp, Listeners), Shown =/= none];
-        Secure -> Secure
-    end;
-of_transport(Transport, Listeners) ->
-    with_code(Transport, Listeners).
+%% A listener for TCP takes TLS too where it has a certificate, and one for UDP takes DTLS. Clients
+%% are told so where no listener is for that alone.
+of_transport(tls, Listeners) -> alone_or_beside(tls, tcp, Listeners);
+of_transport(dtls, Listeners) -> alone_or_beside(dtls, udp, Listeners);
+of_transport(Transport, Listeners) -> with_code(Transport, Listeners).
+
+alone_or_beside(Secure, Plain, Listeners) ->
+    case with_code(Secure, Listeners) of
+        [] -> [L || #{certificates := Shown} = L <- with_code(Plain, Listeners), Shown =/= none];
+        Alone -> Alone
+    end.
 
 with_code(Transport, Listeners) ->
     Code = meerkat_ctl:transport(Transport),
     [L || #{transport := Of} = L <- Listeners, Of =:= Code].
 
 %% A client by TLS refuses the server unless the certificate names the host that the URI has.
-places(tls, #{bound := {Local, Port}}, #{relays := Relays, certificates := #{shown := Shown}}) ->
+places(Secure, #{bound := {Local, Port}}, #{relays := Relays, certificates := #{shown := Shown}})
+  when Secure =:= tls; Secure =:= dtls ->
     Addresses = told(Local, Relays),
     Names = lists:append([Of || #{names := Of} <- Shown]),
     case [Name || {dns, Name} <- Names, binary:first(Name) =/= $*]

@@ -19,7 +19,7 @@ status(#{version := Version, otp := Otp, os_pid := Pid, uptime_s := Uptime} = St
                    [Version, Otp, Pid, span(Uptime * 1000), condition(Status)]),
      [row("listening", [Transport, address(A)])
       || {Transport, Key} <- [{"udp ", listeners}, {"tcp ", tcp_listeners},
-                              {"tls ", tls_listeners}],
+                              {"tls ", tls_listeners}, {"dtls ", dtls_listeners}],
          A <- maps:get(Key, Status, [])],
      [row("certificate", certificate(C)) || C <- maps:get(certificates, Status, [])],
      [row("not taken", meerkat_text:printable(Why)) || #{certificates_refused := Why} <- [Status],
@@ -90,25 +90,26 @@ tally(Counts) ->
 allocations(#{total := 0}) ->
     "no allocations\n";
 allocations(#{total := Total, allocations := Rows}) ->
-    Head = ["ID", "USER", "CLIENT", "RELAYED", "AGE", "LEFT", "FROM CLIENT", "FROM PEERS",
+    Head = ["ID", "USER", "CLIENT", "BY", "RELAYED", "AGE", "LEFT", "FROM CLIENT", "FROM PEERS",
             "DROPPED"],
     [table([Head | [line(Row) || Row <- Rows]]),
      [io_lib:format("~b of ~b~n", [length(Rows), Total]) || length(Rows) < Total]].
 
-line(#{session := Session, user := User, client := Client, relayed := Relayed, age_ms := Age,
-       expires_ms := Left} = Row) ->
-    [meerkat_text:session(Session), name(User), address(Client),
+line(#{session := Session, user := User, client := Client, transport := Transport,
+       relayed := Relayed, age_ms := Age, expires_ms := Left} = Row) ->
+    [meerkat_text:session(Session), name(User), address(Client), atom_to_list(Transport),
      lists:join(" ", [address(A) || A <- Relayed]), span(Age), span(Left),
      bytes(maps:get(client_bytes, Row, 0)), bytes(maps:get(peer_bytes, Row, 0)),
      integer_to_list(maps:get(dropped, Row, 0))].
 
 -spec allocation(map()) -> unicode:chardata().
-allocation(#{session := Session, user := User, client := Client, relayed := Relayed, age_ms := Age,
+allocation(#{session := Session, user := User, client := Client, transport := Transport,
+             relayed := Relayed, age_ms := Age,
              expires_ms := Left, permissions := Permissions, channels := Channels,
              refusals := Refusals} = Info) ->
     ["allocation ", meerkat_text:session(Session), $\n,
      row("user", meerkat_text:escape(User)),
-     row("client", address(Client)),
+     row("client", [address(Client), " by ", atom_to_list(Transport)]),
      [row("relayed", address(A)) || A <- Relayed],
      row("age", span(Age)),
      row("ends in", span(Left)),

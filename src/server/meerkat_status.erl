@@ -12,6 +12,7 @@ info(Name) ->
     #{listeners => meerkat_listening:bound(Name, udp),
       tcp_listeners => meerkat_listening:bound(Name, tcp),
       tls_listeners => meerkat_listening:bound(Name, tls),
+      dtls_listeners => meerkat_listening:bound(Name, dtls),
       relay_restarts => Restarts,
       relay_gap_ms => Gap,
       relay_gap_total_ms => GapTotal,
@@ -30,7 +31,7 @@ info(Name) ->
 %%   server, version, otp, os_pid, uptime_s (of the node)
 %%   ready         would an Allocate be welcome? not_ready: why not (meerkat_health)
 %%   draining      and ends_in_s where an end is awaited: seconds, or `infinity`
-%%   listeners, tcp_listeners, tls_listeners, relays    as in meerkat:info/1
+%%   listeners, tcp_listeners, tls_listeners, dtls_listeners, relays    as in meerkat:info/1
 %%   certificates  those that TLS clients are shown: file, names, self_signed, fingerprint (SHA-256),
 %%                 not_after (Unix time), days_left
 %%   certificates_refused   why what is in their files now is not in force, or null
@@ -38,7 +39,7 @@ info(Name) ->
 %%   allocations   how many there are; max_allocations: how many there may be
 %%   relay_restarts   as in meerkat:info/1
 %%   relay         up | down; the rest is only there when it is up:
-%%   connections   of clients over TCP and TLS, open
+%%   connections   of clients over TCP and TLS, open; dtls_sessions: of those over DTLS
 %%   spliced       connections passed through to web servers (https_backend), open
 %%   proxied       connections so far whose client a proxy has told (proxy_protocol_from)
 %%   workers, io_backend, ports_free, traffic (packets and bytes by direction), drops (by reason,
@@ -51,8 +52,8 @@ status(Name) ->
     {Uptime, _} = erlang:statistics(wall_clock),
     #{quota := #{total := Max}} = meerkat_registry:settings(Name),
     NotReady = meerkat_health:not_ready(Name),
-    Common = maps:with([listeners, tcp_listeners, tls_listeners, certificates, relays, allocations,
-                        draining, relay_restarts], Info),
+    Common = maps:with([listeners, tcp_listeners, tls_listeners, dtls_listeners, certificates,
+                        relays, allocations, draining, relay_restarts], Info),
     maps:merge(relay(Relay), Common#{
         server => Name,
         version => list_to_binary(Version),
@@ -90,7 +91,7 @@ certificate(#{file := File, self_signed := IsSelfSigned, names := Names} = Shown
 
 relay({ok, #{counters := Counters} = Stats}) ->
     Drops = [Counter || {Counter, drop, _} <- meerkat_ctl:counters()],
-    (maps:with([workers, ports_free, io_backend, connections], Stats))#{
+    (maps:with([workers, ports_free, io_backend, connections, dtls_sessions], Stats))#{
         relay => up,
         spliced => maps:get(spliced, Counters) - maps:get(splices_closed, Counters),
         proxied => maps:get(proxied, Counters),

@@ -244,7 +244,8 @@ gone_reason(3, _Alloc) -> closed.
 
 %% What an administrator may see.
 -spec info(alloc(), now()) ->
-    #{user := binary(), client := address(), relayed := [address()], expires_ms := integer(),
+    #{user := binary(), client := address(), transport := udp | tcp | tls | dtls,
+      relayed := [address()], expires_ms := integer(),
       permissions := [inet:ip_address()], channels := [{char(), address()}]}.
 info(Alloc, Now) ->
     #{permissions := Permissions, channels := Channels} = Details = details(Alloc, Now),
@@ -255,7 +256,8 @@ info(Alloc, Now) ->
 %% The same with the time that is left to each permission and channel, and how many peers have been
 %% permitted in all (meerkat_alloc_held:view/2).
 -spec details(alloc(), now()) ->
-    #{user := binary(), client := address(), relayed := [address()], expires_ms := integer(),
+    #{user := binary(), client := address(), transport := udp | tcp | tls | dtls,
+      relayed := [address()], expires_ms := integer(),
       peers := non_neg_integer(),
       permissions := [#{peer := inet:ip_address(), expires_ms := integer()}],
       channels := [#{number := char(), peer := address(), expires_ms := integer()}]}.
@@ -264,6 +266,8 @@ details(#alloc{plan = #{user := User}, mobility = Mobility, relayed = Relayed} =
     (meerkat_alloc_held:view(Now, Held))#{
         user => User,
         client => meerkat_alloc_mobility:client(Mobility),
+        transport => meerkat_ctl:transport_kind(
+            maps:get(transport, meerkat_alloc_mobility:place(Mobility))),
         relayed => [Address || {_, _, Address} <- Relayed]}.
 
 %%% Requests

@@ -14,7 +14,7 @@ bound(Name) ->
     meerkat_store:get(Name, ?MODULE, bound, #{}).
 
 %% The addresses of one transport, in the order of their listeners.
--spec bound(Name :: atom(), udp | tcp | tls) -> [{inet:ip_address(), inet:port_number()}].
+-spec bound(Name :: atom(), udp | tcp | tls | dtls) -> [{inet:ip_address(), inet:port_number()}].
 bound(Name, Transport) ->
     Code = meerkat_ctl:transport(Transport),
     #{listeners := Listeners} = meerkat_registry:settings(Name),

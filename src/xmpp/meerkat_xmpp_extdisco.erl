@@ -6,7 +6,7 @@
 -export([services/1, answer/4, changes/2, push/4]).
 -export_type([service/0, mint/0, change/0]).
 
-%% `turns` is TURN over TLS.
+%% `turns` is TURN over TLS, or over DTLS by UDP.
 -type service() :: #{type := stun | turn | turns, transport := udp | tcp, host := binary(),
                      port := inet:port_number()}.
 %% Fresh credentials for a bare JID; none where there can be none.
@@ -19,12 +19,13 @@
 -define(ASKED_MAX, 16).
 
 %% STUN by UDP and TURN by all there is, in the order clients should try them.
--spec services([#{transport := udp | tcp | tls, host := inet:ip_address() | binary(),
+-spec services([#{transport := udp | tcp | tls | dtls, host := inet:ip_address() | binary(),
                   port := inet:port_number()}]) -> [service()].
 services(Ways) ->
     [service(stun, udp, Way) || #{transport := udp} = Way <- Ways]
         ++ [case Way of
                 #{transport := tls} -> service(turns, tcp, Way);
+                #{transport := dtls} -> service(turns, udp, Way);
                 #{transport := Transport} -> service(turn, Transport, Way)
             end || Way <- Ways].
 

@@ -104,7 +104,7 @@ void listeners_open(struct control *c, const struct ctl_frame *f)
                   "no CONFIG yet, id in use, or value out of range");
         return;
     }
-    int type = m->transport == CTL_TRANSPORT_UDP ? SOCK_DGRAM : SOCK_STREAM;
+    int type = transport_of(m->transport)->datagrams ? SOCK_DGRAM : SOCK_STREAM;
     int ret = socket_open_group(type, &local, c->worker_count, &c->buffers, fds);
     if (ret) {
         listening(c, f->ref, m->listener, CTL_FAILED, NULL, strerror(-ret));

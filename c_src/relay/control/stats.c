@@ -18,6 +18,7 @@ static void sum_streams(struct control *c, struct ctl_stats_reply *r)
     for (unsigned w = 0; w < c->worker_count; w++) {
         struct worker *worker = &c->workers[w];
         r->connections += atomic_load_explicit(&worker->connections_live, memory_order_relaxed);
+        r->dtls_sessions += atomic_load_explicit(&worker->associations_live, memory_order_relaxed);
         r->queued += atomic_load_explicit(&worker->cells_live, memory_order_relaxed) * CELL_SIZE;
         age = MAX(
             age, atomic_exchange_explicit(&worker->shard.streams.age_max, 0, memory_order_relaxed));

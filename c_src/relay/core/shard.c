@@ -20,9 +20,11 @@ int shard_init(struct shard *sh, const struct shard_config *config, struct clock
     sh->policy = policy_make(NULL, 0, &(struct policy_facts){0});
     uint32_t streams = config->sessions_max + STREAMS_IDLE;
     uint32_t proxied = config->sessions_max + PROXIED_IDLE;
-    if (!sh->policy || !ways_init(&sh->ways, config->index, LISTENERS_MAX + streams + proxied) ||
+    if (!sh->policy ||
+        !ways_init(&sh->ways, config->index, LISTENERS_MAX + 2 * streams + proxied) ||
         !proxieds_init(&sh->proxieds, &sh->ways, proxied) || !splices_init(&sh->splices) ||
         !streams_init(&sh->streams, streams) ||
+        !associations_init(&sh->associations, streams, config->nonce_key, STUN_NONCE_KEY_LEN) ||
         !sessions_init(&sh->sessions, &sh->ways, config->sessions_max, config->peers_max,
                        start.now) ||
         !roamers_init(&sh->roamers, &sh->ways, config->sessions_max) ||
@@ -42,6 +44,7 @@ void shard_destroy(struct shard *sh)
     streams_destroy(&sh->streams);
     splices_destroy(&sh->splices);
     proxieds_destroy(&sh->proxieds);
+    associations_destroy(&sh->associations);
     sessions_destroy(&sh->sessions);
     roamers_destroy(&sh->roamers);
     pendings_destroy(&sh->pending);
@@ -79,5 +82,8 @@ bool shard_reach(struct shard *sh, uint32_t listener, uint8_t kind, const struct
                  const struct addr *server, struct flow *out)
 {
     struct listener *l = shard_listener(sh, listener);
-    return l && l->transport->reach(sh, l, client, server, out) && out->transport->kind == kind;
+    const struct transport *t = l ? l->transport : NULL;
+    if (t && t->kind != kind && t->secure)
+        t = t->secure;
+    return t && t->reach(sh, l, client, server, out) && out->transport->kind == kind;
 }

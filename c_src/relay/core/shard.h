@@ -8,6 +8,7 @@
 
 #include <stdatomic.h>
 
+#include "association.h"
 #include "clock.h"
 #include "ctl.h"
 #include "front.h"
@@ -73,6 +74,7 @@ struct shard {
     struct splices splices;
     struct proxieds proxieds;
     struct front *front;           /* NULL: nobody stands beside us */
+    struct associations associations;
     struct policy *policy;         /* never NULL; before Erlang's nobody may be reached */
     uint32_t policy_number;        /* another with each policy */
     uint32_t sweep_at, sweep_left; /* places of permissions to hold against it (judge.c) */

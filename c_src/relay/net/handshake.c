@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "step.h"
 
 enum {
     EVENTS = 64,
@@ -24,7 +25,7 @@ struct thread {
     pthread_t id;
     int epoll_fd, wake_fd;
     _Atomic uint64_t turned; /* when its last turn began */
-    struct posts handed;
+    struct posts handed, steps;
     struct list under_way;
     uint8_t in[READ_LEN];
     uint8_t out[TLS_FLIGHT_MAX];
@@ -159,6 +160,19 @@ static void take_handed(struct thread *t)
     }
 }
 
+static void take_steps(struct thread *t)
+{
+    struct post *p = posts_take(&t->steps);
+    while (p) {
+        struct step *s = container_of(p, struct step, post);
+        struct handshake_home *home = s->home;
+        p = p->next;
+        step_take(s, t->out, sizeof(t->out));
+        if (posts_put(&home->stepped, &s->post))
+            home->wake(home->ctx);
+    }
+}
+
 /* All have the same time, so the oldest is over first. How long until then, in ms. */
 static int end_late(struct thread *t, uint64_t now)
 {
@@ -193,6 +207,7 @@ static void *run(void *arg)
                 read_more(t, s);
         }
         take_handed(t);
+        take_steps(t);
     }
     return NULL;
 }
@@ -290,23 +305,41 @@ struct handshakes *handshakes_start(unsigned threads, uint32_t max, uint64_t tim
     return NULL;
 }
 
+bool handshakes_enter(struct handshakes *h, unsigned *thread)
+{
+    *thread = atomic_fetch_add(&h->turn, 1) % h->n;
+    if (atomic_fetch_add(&h->under_way, 1) < h->max)
+        return true;
+    handshakes_leave(h);
+    return false;
+}
+
+void handshakes_leave(struct handshakes *h)
+{
+    atomic_fetch_sub(&h->under_way, 1);
+}
+
 bool handshakes_begin(struct handshakes *h, struct handshake *s, struct tls_store *store,
                       uint32_t wall_s)
 {
-    if (atomic_fetch_add(&h->under_way, 1) >= h->max)
-        goto err_count;
-    s->thread = atomic_fetch_add(&h->turn, 1) % h->n;
+    if (!handshakes_enter(h, &s->thread))
+        return false;
     s->tls = tls_open(store, s->thread, wall_s);
-    if (!s->tls)
-        goto err_count;
+    if (!s->tls) {
+        handshakes_leave(h);
+        return false;
+    }
     struct thread *t = &h->threads[s->thread];
     if (posts_put(&t->handed, &s->post))
         wake(t);
     return true;
+}
 
-err_count:
-    atomic_fetch_sub(&h->under_way, 1);
-    return false;
+void handshakes_step(struct handshakes *h, struct step *s)
+{
+    struct thread *t = &h->threads[s->thread];
+    if (posts_put(&t->steps, &s->post))
+        wake(t);
 }
 
 uint32_t handshakes_under_way(struct handshakes *h)

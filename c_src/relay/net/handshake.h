@@ -1,7 +1,8 @@
 /*
- * TLS handshakes, on threads of their own: half a millisecond of arithmetic each, which no packet
- * is to wait for. A connection is handed over before anything was read of it and comes back to
- * whoever handed it over, done or failed; meanwhile nobody else touches it.
+ * Handshakes, on threads of their own: half a millisecond of arithmetic each, which no packet is to
+ * wait for. A connection is handed over before anything was read of it and comes back to whoever
+ * handed it over, done or failed; meanwhile nobody else touches it. A handshake of DTLS, which has
+ * no socket of its own, comes and goes for each step.
  */
 #ifndef MEERKAT_HANDSHAKE_H
 #define MEERKAT_HANDSHAKE_H
@@ -22,6 +23,7 @@ enum handshake_end {
 /* Where connections come back to. */
 struct handshake_home {
     struct posts arrived; /* of struct handshake, by its post */
+    struct posts stepped; /* of struct step, likewise */
     void (*wake)(void *ctx);
     void *ctx;
 };
@@ -66,6 +68,17 @@ uint64_t handshakes_turned(struct handshakes *h);
  * False, and s is still the caller's, when too many are under way or there is no memory. */
 bool handshakes_begin(struct handshakes *h, struct handshake *s, struct tls_store *store,
                       uint32_t wall_s);
+
+/*
+ * The same for handshakes that go step by step, each with what its owner brings (step.h). Enter
+ * makes it one of those under way, until its owner leaves; false when there are too many.
+ */
+struct step;
+bool handshakes_enter(struct handshakes *h, unsigned *thread);
+void handshakes_leave(struct handshakes *h);
+/* One step, on the step's thread. It comes back by its home, unless they are stopped before: then
+ * it stays the owner's. */
+void handshakes_step(struct handshakes *h, struct step *s);
 
 /* How many are under way. */
 uint32_t handshakes_under_way(struct handshakes *h);

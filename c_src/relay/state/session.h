@@ -131,6 +131,13 @@ static inline struct session *session_find(struct sessions *t, const struct flow
     return LIKELY(s && s->by_tuple.link && flow_equal(&s->flow, f)) ? s : session_look_up(t, f);
 }
 
+/* The one that answers by this very way: another client's may have had the same 5-tuple before. */
+static inline struct session *session_by_way(struct sessions *t, const struct flow *f)
+{
+    struct session *s = session_find(t, f);
+    return s && s->flow.way.number == f->way.number ? s : NULL;
+}
+
 struct session *session_by_id(const struct sessions *t, uint64_t id);
 
 /* NULL when the table is full. The caller has seen that neither id nor 5-tuple is taken, fills in

@@ -1,7 +1,7 @@
 /*
  * The seam between what a client says and how it travels. A transport takes bytes off its sockets,
  * finds the messages in them and hands each to input.c as a flow; send() goes the other way.
- * UDP stands (udp.c); TCP, TLS and DTLS fill in the same table.
+ * UDP and DTLS are in udp.c, TCP and TLS in tcp.c.
  */
 #ifndef MEERKAT_TRANSPORT_H
 #define MEERKAT_TRANSPORT_H
@@ -16,7 +16,8 @@ struct listener;
 struct flow;
 
 struct transport {
-    uint8_t kind; /* enum ctl_transport */
+    uint8_t kind;   /* enum ctl_transport */
+    bool datagrams; /* its sockets are of UDP */
     /* Starts taking what comes in on the listener's descriptor, in l->io.fd. 0, or -errno: then
      * that is still the caller's. */
     int (*listen)(struct shard *sh, struct listener *l);
@@ -32,7 +33,8 @@ struct transport {
                   const struct addr *server, struct flow *out);
     /* For flow_kept; NULL where that is of no interest. */
     void (*kept)(struct shard *sh, const struct flow *f, bool kept);
-    /* The same with TLS around it, for those who begin with that. NULL: there is none. */
+    /* The same with TLS or DTLS around it, for those who begin with that; itself where nothing else
+     * is taken. */
     const struct transport *secure;
 };
 
@@ -45,7 +47,7 @@ struct flow {
 };
 
 /* A listener as one worker has it. */
-enum { TRANSPORTS = 3, LISTENERS_MAX = TRANSPORTS * 32, REALM_MAX = 128 };
+enum { TRANSPORTS = 4, LISTENERS_MAX = TRANSPORTS * 32, REALM_MAX = 128 };
 
 struct tls_store;
 
@@ -53,6 +55,7 @@ struct listener {
     struct io_socket io;     /* of datagrams */
     struct io_stream accept; /* of connections */
     struct tls_store *certs; /* held; NULL without TLS */
+    bool secured;            /* it has certificates, or had them: there may be sessions yet */
     struct way_end end;
     uint32_t id;
     bool open;    /* takes new clients */

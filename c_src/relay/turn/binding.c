@@ -132,10 +132,32 @@ void binding_request(struct shard *sh, const struct listener *l, const struct fl
 }
 
 /* RFC 3489 8.1: the same header, but its transaction id has 16 bytes where the cookie is now. */
+static bool is_classic(const uint8_t *data, size_t len)
+{
+    return len >= STUN_HEADER_LEN && load16(data) == STUN_BINDING &&
+           load16(data + 2) == len - STUN_HEADER_LEN && len % 4 == 0;
+}
+
+bool binding_refused(struct shard *sh, const struct flow *f, const uint8_t *data, size_t len)
+{
+    static const uint8_t error[] = {0x00, 0x09, 0, 4, 0, 0, 5, 0}; /* ERROR-CODE 500 */
+    if (!is_classic(data, len))
+        return false;
+    count(sh, CTR_bad_requests);
+    if (!answer_allowed(sh, f))
+        return true;
+    uint8_t *out = io_scratch(sh->io, STUN_HEADER_LEN + sizeof(error));
+    memcpy(out, data, STUN_HEADER_LEN);
+    store16(out, 0x0111);
+    store16(out + 2, sizeof(error));
+    memcpy(out + STUN_HEADER_LEN, error, sizeof(error));
+    f->transport->send(sh, f, out, STUN_HEADER_LEN + sizeof(error));
+    return true;
+}
+
 bool binding_classic(struct shard *sh, const struct flow *f, const uint8_t *data, size_t len)
 {
-    if (!sh->config.rfc3489 || len < STUN_HEADER_LEN || load16(data) != STUN_BINDING ||
-        load16(data + 2) != len - STUN_HEADER_LEN || len % 4 != 0)
+    if (!sh->config.rfc3489 || !is_classic(data, len))
         return false;
     if (!answer_allowed(sh, f))
         return true;

@@ -13,4 +13,7 @@ void binding_request(struct shard *sh, const struct listener *l, const struct fl
 /* A Binding request without magic cookie (RFC 3489), as far as it is one; false otherwise. */
 bool binding_classic(struct shard *sh, const struct flow *f, const uint8_t *data, size_t len);
 
+/* The same over DTLS, where it is answered 500. */
+bool binding_refused(struct shard *sh, const struct flow *f, const uint8_t *data, size_t len);
+
 #endif

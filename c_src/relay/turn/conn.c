@@ -11,6 +11,7 @@
 #include "count.h"
 #include "http.h"
 #include "post.h"
+#include "shaken.h"
 #include "web.h"
 
 /* Every connection is looked at so often. */
@@ -37,16 +38,9 @@ static struct crowd *crowd_of(struct shard *sh)
     return &sh->config.limits->streams.crowd;
 }
 
-/* The allocation that answers through it. Another connection may have had the same 5-tuple. */
-static struct session *session_of(struct shard *sh, const struct stream *s)
-{
-    struct session *session = session_find(&sh->sessions, &s->flow);
-    return session && session->flow.way.number == s->end.way.number ? session : NULL;
-}
-
 static void end_session(struct shard *sh, const struct stream *s)
 {
-    struct session *session = session_of(sh, s);
+    struct session *session = session_by_way(&sh->sessions, &s->flow);
     if (session)
         alloc_end(sh, session, GONE_CLOSED);
 }
@@ -153,7 +147,7 @@ static bool too_slow(struct shard *sh, struct stream *s)
         return true;
     }
     bool closing = !s->end.listener->open;
-    if ((now - s->heard > IDLE_NS || closing) && !session_of(sh, s)) {
+    if ((now - s->heard > IDLE_NS || closing) && !session_by_way(&sh->sessions, &s->flow)) {
         count(sh, CTR_connections_idle);
         conn_end(sh, s, false);
         return true;
@@ -229,29 +223,13 @@ static void start_handshake(struct shard *sh, struct stream *s)
     conn_close(sh, s);
 }
 
-static void count_failure(struct shard *sh, const struct handshake *h)
-{
-    static const enum counter counters[] = {
-        [TLS_FAIL_NONE] = CTR_handshakes_broken,     [TLS_FAIL_NOT_TLS] = CTR_handshakes_broken,
-        [TLS_FAIL_VERSION] = CTR_handshakes_version, [TLS_FAIL_CIPHER] = CTR_handshakes_cipher,
-        [TLS_FAIL_ALPN] = CTR_handshakes_alpn,       [TLS_FAIL_REFUSED] = CTR_handshakes_refused,
-        [TLS_FAIL_PROTOCOL] = CTR_handshakes_broken,
-    };
-    if (h->end == HANDSHAKE_LATE)
-        count(sh, CTR_handshakes_late);
-    else if (h->end == HANDSHAKE_GONE)
-        count(sh, CTR_handshakes_left);
-    else
-        count(sh, counters[tls_failure(h->tls)]);
-}
-
 static void come_home(struct shard *sh, struct shaking *job)
 {
     struct stream *s = job->stream;
     s->tls = job->handshake.tls;
     s->heard = sh->time.now;
     if (job->handshake.end != HANDSHAKE_DONE) {
-        count_failure(sh, &job->handshake);
+        shaken_failed(sh, job->handshake.end, s->tls);
         conn_close(sh, s);
         return;
     }

@@ -96,13 +96,20 @@ static void input_indication(struct shard *sh, const struct flow *f, const struc
         count(sh, CTR_no_allocation);
 }
 
+/* RFC 3489 is older than DTLS, and may not be spoken over it (RFC 8489 11). */
+static bool without_cookie(struct shard *sh, const struct flow *f, const uint8_t *data, size_t len)
+{
+    return f->transport->kind == CTL_TRANSPORT_DTLS ? binding_refused(sh, f, data, len)
+                                                    : binding_classic(sh, f, data, len);
+}
+
 static void input_stun(struct shard *sh, const struct listener *l, const struct flow *f,
                        uint8_t *data, size_t len)
 {
     struct stun_view v;
     enum stun_err err = stun_parse(&v, data, len);
     if (err) {
-        if (err != STUN_ERR_BAD_COOKIE || !binding_classic(sh, f, data, len))
+        if (err != STUN_ERR_BAD_COOKIE || !without_cookie(sh, f, data, len))
             count(sh, drop_reason(err));
         return;
     }

@@ -11,6 +11,7 @@ static void change(struct listener *l, const struct mail_listen *m)
 {
     tls_store_release(l->certs);
     l->certs = m->certs;
+    l->secured = l->secured || m->certs;
     l->other = m->other;
     l->realm_len = m->realm_len;
     memcpy(l->realm, m->realm, m->realm_len);
@@ -117,6 +118,6 @@ void listen_buffers(struct shard *sh, const struct socket_buffers *b)
 {
     for (size_t i = 0; i < sh->listeners_used; i++)
         if (sh->listeners[i].in_use && !sh->listeners[i].closing &&
-            sh->listeners[i].transport->kind == CTL_TRANSPORT_UDP)
+            sh->listeners[i].transport->datagrams)
             socket_set_buffers(sh->listeners[i].io.fd, b);
 }

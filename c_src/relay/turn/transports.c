@@ -3,8 +3,8 @@
 #include "tcp.h"
 #include "udp.h"
 
-static const struct transport *const transports[] = {&transport_udp, &transport_tcp,
-                                                     &transport_tls};
+static const struct transport *const transports[] = {&transport_udp, &transport_dtls,
+                                                     &transport_tcp, &transport_tls};
 
 const struct transport *transport_of(uint8_t kind)
 {

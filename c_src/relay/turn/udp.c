@@ -4,6 +4,7 @@
 #include "udp.h"
 
 #include "count.h"
+#include "dtls_client.h"
 #include "input.h"
 #include "udp_proxied.h"
 #include "unsent.h"
@@ -29,6 +30,8 @@ static void on_packet(void *ctx, struct io_socket *s, struct io_packet *p)
         udp_proxied_packet(sh, l, p, &f.server);
         return;
     }
+    if (UNLIKELY(l->secured) && dtls_packet(sh, l, &f, p))
+        return;
     input_message(sh, l, &f, p->data, p->len);
 }
 
@@ -60,6 +63,8 @@ static int udp_listen(struct shard *sh, struct listener *l)
 
 static void udp_unlisten(struct shard *sh, struct listener *l)
 {
+    tls_store_release(l->certs);
+    l->certs = NULL;
     io_remove(sh->io, &l->io);
 }
 
@@ -133,9 +138,23 @@ _Static_assert((int)IO_HEAD_LEN == (int)CHANNEL_HEADER_LEN, "a head is ChannelDa
 
 const struct transport transport_udp = {
     .kind = CTL_TRANSPORT_UDP,
+    .datagrams = true,
     .listen = udp_listen,
     .unlisten = udp_unlisten,
     .send = udp_send,
     .send_channel = udp_send_channel,
     .reach = udp_reach,
+    .secure = &transport_dtls,
+};
+
+const struct transport transport_dtls = {
+    .kind = CTL_TRANSPORT_DTLS,
+    .datagrams = true,
+    .listen = udp_listen,
+    .unlisten = udp_unlisten,
+    .send = dtls_send,
+    .send_channel = dtls_send_channel,
+    .reach = dtls_reach,
+    .kept = dtls_kept,
+    .secure = &transport_dtls,
 };

@@ -13,6 +13,7 @@
 #include "judge.h"
 #include "listen.h"
 #include "post.h"
+#include "shake.h"
 
 /* With nothing to sweep there is nothing to wake for but to show that it can (stalls.c). */
 #define SLEEP_MAX_NS (NS_PER_S * CLOCK_SPEED)
@@ -76,6 +77,8 @@ static void publish(struct worker *w, bool read_all)
     atomic_store_explicit(&w->sessions_live, t->session_slab.live, memory_order_relaxed);
     atomic_store_explicit(&w->peers_live, t->permission_slab.live, memory_order_relaxed);
     atomic_store_explicit(&w->connections_live, w->shard.streams.live, memory_order_relaxed);
+    atomic_store_explicit(&w->associations_live, w->shard.associations.slab.live,
+                          memory_order_relaxed);
     atomic_store_explicit(&w->cells_live, w->shard.streams.cells.live, memory_order_relaxed);
     atomic_store_explicit(&w->requests_live, w->shard.pending.slab.live, memory_order_relaxed);
 }
@@ -117,6 +120,7 @@ void worker_turn(struct worker *w)
     struct shard *sh = &w->shard;
     io_dispatch(sh->io);
     conn_arrivals(sh);
+    shake_arrivals(sh);
     bool read_all = inbox_read(sh);
     timers_run(&sh->sessions.timers, sh->time.now);
     conn_flush_all(sh);

@@ -27,7 +27,7 @@ struct worker {
     _Atomic bool owing;      /* answers wait for `told`: wake when it has grown */
     _Atomic bool stopping;   /* set by the control thread, then a wake */
     _Atomic uint64_t turned; /* when it did last: at least once a second */
-    _Atomic uint32_t connections_live;
+    _Atomic uint32_t connections_live, associations_live;
     _Atomic uint64_t cells_live;
     _Atomic uint32_t sessions_live, peers_live, requests_live;
     pthread_t thread;
