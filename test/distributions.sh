@@ -111,9 +111,10 @@ result() {
 names=("builds without a warning" "a server serves" "C programs" "checks" "C by every compiler"
     "suites")
 
-# What any machine has: an address besides loopback, of each family, and a way out, which ends at
-# once.
+# What any machine has: an address besides loopback, of each family, and a way out, which leads
+# nowhere. No name server is at its end either: a name that is not in /etc/hosts is unknown at once.
 network() {
+    mount --bind /dev/null /etc/resolv.conf
     ip link set lo up
     ip link add eth0 type veth peer name out
     ip address add 192.0.2.2/24 broadcast + dev eth0
