@@ -89,13 +89,12 @@ handle_continue(replay, #state{name = Name, wire = Wire, early = Early} = State)
 -spec handle_call({call, meerkat_ctl:message()}, gen_server:from(), #state{}) ->
     {noreply, #state{}} | {reply, {error, busy}, #state{}}.
 handle_call({call, Message}, From, #state{port = Port, ref = Ref, calls = Calls} = State) ->
-    %% This process alone must not be suspended: it is the one that empties the pipe.
-    Frame = meerkat_wire:framed(meerkat_ctl:encode(Ref, Message)),
-    case erlang:port_command(Port, Frame, [nosuspend]) of
+    case written(Port, Ref, Message) of
         true ->
             Next = meerkat_relay_start:next(Ref),
             {noreply, State#state{ref = Next, calls = Calls#{Ref => From}}};
-        false -> {reply, {error, busy}, State}
+        false -> {reply, {error, busy}, State};
+        closed -> {noreply, State}      % what ended it is next; the caller hears of our end
     end.
 
 -spec handle_cast({tell, meerkat_ctl:message()}, #state{}) -> {noreply, #state{}}.
@@ -117,8 +116,7 @@ handle_info(ask, #state{silent = ?SILENT} = State) ->
     {noreply, kill("it has not answered for ~b s", [?SILENT * ?ASK_MS div 1000], State)};
 handle_info(ask, #state{port = Port, silent = Silent} = State) ->
     %% It need not be read: a pipe that stays full is no answer either.
-    _ = erlang:port_command(Port, meerkat_wire:framed(meerkat_ctl:encode(0, {stats, #{}})),
-                            [nosuspend]),
+    _ = written(Port, 0, {stats, #{}}),
     _ = ask_later(),
     {noreply, State#state{silent = Silent + 1}};
 handle_info({'EXIT', Port, _}, #state{port = Port, hung = [_ | _] = Why} = State) ->
@@ -163,6 +161,16 @@ terminate(_Reason, #state{port = Port, os_pid = OsPid, wire = Wire, ref = Ref}) 
 stop(Sentence, #state{name = Name} = State) ->
     ok = meerkat_restarts:died(Name, Sentence),
     {stop, {shutdown, Sentence}, State}.
+
+%% This process alone must not be suspended: it is the one that empties the pipe. The program may
+%% have ended, and word of it lie in our mail still.
+written(Port, Ref, Message) ->
+    Frame = meerkat_wire:framed(meerkat_ctl:encode(Ref, Message)),
+    try
+        erlang:port_command(Port, Frame, [nosuspend])
+    catch
+        error:badarg -> closed
+    end.
 
 %%% Whether it lives
 
