@@ -15,7 +15,7 @@
          server_starts_afresh/1,
          allocation_killed/1, vm_killed/1, foreground_ends_with_a_sentence/1,
          reloaded_settings_stay/1, drawn_secret_stays/1, embedder_starts_anew/1,
-         forbidden_stays_forbidden/1,
+         forbidden_stays_forbidden/1, asked_when_it_is_dead_already/1,
          hung_relay_is_replaced/1, hung_worker_is_noticed/1, hung_relay_without_its_owner/1,
          hung_relay_ends_with_its_server/1, hung_worker_ends_with_its_server/1]).
 -export([init/1]).
@@ -45,6 +45,7 @@ all() ->
      bandwidth_stays,
      relayed_to_one_another,
      forbidden_stays_forbidden,
+     asked_when_it_is_dead_already,
      hung_relay_is_replaced,
      hung_worker_is_noticed,
      hung_relay_without_its_owner,
@@ -352,6 +353,28 @@ relayed_to_one_another(_Config) ->
          end || {Client, Next} <- Pairs],
         ok
     end).
+
+-spec asked_when_it_is_dead_already(turn_kit:config()) -> ok.
+asked_when_it_is_dead_already(_Config) ->
+    doc("whoever asks a relay program whose end its owner has not heard of yet hears that it is "
+        "dead, and the log says what it died of"),
+    Lines = log_kit:logged(fun() -> turn_kit:with_server(#{}, fun(#{name := Name} = Server) ->
+        Owner = meerkat_roles:find(Name, relay),
+        ok = sys:suspend(Owner),
+        Self = self(),
+        Asking = spawn_link(fun() -> Self ! {self(), meerkat_relay:stats(Name)} end),
+        until(fun() ->
+            {messages, Mail} = process_info(Owner, messages),
+            lists:any(fun(Message) -> element(1, Message) =:= '$gen_call' end, Mail)
+        end),
+        ok = kill_relay(Server),
+        ok = sys:resume(Owner),
+        receive {Asking, Answer} -> ?assertEqual({error, relay_down}, Answer) end,
+        _ = restarted(Server, 1)
+    end) end),
+    ?assertMatch([_], [L || L <- Lines, string:prefix(L, "the relay program ended: killed by "
+                                                         "signal 9; ") =/= nomatch], Lines),
+    ok.
 
 %%% One that hangs
 

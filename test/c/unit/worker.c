@@ -386,13 +386,20 @@ static void x35_failures_cut_off_their_source_alone(void)
         kit_command(&k, &answer);
     }
     ask_as(1);
+    CHECK(kit_frame(&k, &f)); /* Erlang hears of that, and not of the next one */
+    CHECK_EQ(f.code, CTL_OVER_RATE);
+    CHECK_EQ(f.u.over_rate.failures, 1);
+    CHECK_EQ(f.u.over_rate.dropped, 1);
+    ask_as(1);
     CHECK(!kit_frame(&k, &f));
-    CHECK_EQ(kit_count(&k, CTR_over_rate), 1);
+    CHECK_EQ(kit_count(&k, CTR_over_rate), 2);
     ask_as(2);
     CHECK(kit_frame(&k, &f));
+    CHECK_EQ(f.code, CTL_REQUEST);
     kit_turn(&k, 2000);
     ask_as(1); /* with time it may try again */
     CHECK(kit_frame(&k, &f));
+    CHECK_EQ(f.code, CTL_REQUEST);
     kit_stop(&k);
 }
 
@@ -924,6 +931,11 @@ static void x22_strangers_get_their_share_and_no_more(void)
     }
     CHECK(answered >= 29 && answered <= 30);
     CHECK_EQ(kit_count(&k, CTR_over_rate), 1000 - answered);
+    struct ctl_frame f; /* Erlang hears of it once */
+    CHECK(kit_frame(&k, &f));
+    CHECK_EQ(f.code, CTL_OVER_RATE);
+    CHECK_EQ(f.u.over_rate.failures, 0);
+    CHECK(!kit_frame(&k, &f));
     struct addr first = k.client;
     k.client.ip[15]++; /* somebody else is not concerned */
     kit_from_client(&k, buf, len);
