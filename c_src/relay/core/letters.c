@@ -25,7 +25,8 @@ bool letters_put(struct letters *l, uint8_t kind, const void *data, size_t len, 
     if (record) {
         record[0] = kind;
         memcpy(record + 1, data, len);
-        memcpy(record + 1 + len, more, more_len);
+        if (more_len)
+            memcpy(record + 1 + len, more, more_len);
         mailbox_commit(&l->box, record, all);
     }
     pthread_mutex_unlock(&l->lock);
