@@ -204,8 +204,8 @@ open(Server) -> open(Server, #{}).
 %% Options: user; password (default: that of a known user, else the secret); to (a listener's
 %% address, default the first one); family (v6: the first listener with an IPv6 address);
 %% ip, port (of the client); netns (the file of the network namespace it lives in).
-%% transport (tcp, tls, dtls: a connection of stream_kit, which takes these options too); seen_as (what
-%% the server takes for its address, where something stands between).
+%% transport (tcp, tls, dtls: a connection of stream_kit, which takes these options too);
+%% seen_as (what the server takes for its address, where something stands between).
 -spec open(server(), map()) -> client().
 open(#{name := Name} = Server, #{transport := Transport} = Options) ->
     Key = case Transport of
