@@ -1,6 +1,7 @@
 %% DTLS where others mean no good or the network does badly: hellos that nobody answers for, forged
-%% records, datagrams that are lost or overtake each other, clients that start over, and what ends a session. Named after the rows of the threat table where there is one. What any client
-%% of DTLS finds is in rfc7350_SUITE, what one datagram can do in test/c/unit/dtls.c.
+%% records, datagrams that are lost or overtake each other, clients that start over, and what ends
+%% a session. Named after the rows of the threat table where there is one. What any client of DTLS
+%% finds is in rfc7350_SUITE, what one datagram can do in test/c/unit/dtls.c.
 -module(dtls_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -13,7 +14,8 @@
 
 -import(turn_kit, [doc/1, open/2, challenged/1, call/3, allocated/3, bind/3, permit/2,
                    send_to/3, channel/3, delete/1, next/1, fence/1, peer/0, peer_send/3,
-                   peer_next/1, get/2, success/1, expect/2, counted/3, counted/4, counter/2, eventually/1,
+                   peer_next/1, get/2, success/1, expect/2, counted/3, counted/4, counter/2,
+                   eventually/1,
                    with_server/2]).
 
 -define(CHANNEL, 16#4001).
