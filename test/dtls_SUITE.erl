@@ -1,7 +1,7 @@
 %% DTLS where others mean no good or the network does badly: hellos that nobody answers for, forged
-%% and repeated records, datagrams that are lost or overtake each other, clients that start over, and
-%% what ends a session. Named after the rows of the threat table where there is one. What any client
-%% of DTLS finds is in rfc7350_SUITE, what one datagram can do in test/c/unit/dtls.c.
+%% records, datagrams that are lost or overtake each other, clients that start over, and what ends
+%% a session. Named after the rows of the threat table where there is one. What any client of DTLS
+%% finds is in rfc7350_SUITE, what one datagram can do in test/c/unit/dtls.c.
 -module(dtls_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -13,8 +13,9 @@
          mobility/1, reload/1, off/1, relay_dies/1, what_is_told/1, check_command/1, turnutils/1]).
 
 -import(turn_kit, [doc/1, open/2, challenged/1, call/3, allocated/3, bind/3, permit/2,
-                   send_to/3, channel/3, delete/1, next/1, fence/1, peer/0, peer_send/3, peer_next/1, get/2,
-                   success/1, expect/2, counted/3, counted/4, counter/2, eventually/1,
+                   send_to/3, channel/3, delete/1, next/1, fence/1, peer/0, peer_send/3,
+                   peer_next/1, get/2, success/1, expect/2, counted/3, counted/4, counter/2,
+                   eventually/1,
                    with_server/2]).
 
 -define(CHANNEL, 16#4001).
@@ -125,8 +126,8 @@ x96_renegotiation(Config) ->
     doc("a client may not renegotiate (X96)"),
     To = address(server(Config)),
     Before = counter(server(Config), handshakes),
-    Said = os:cmd(["(sleep 0.3; echo R; sleep 0.5) | timeout 30 openssl s_client -dtls1_2 -connect ",
-                   at(To), " 2>&1"]),
+    Said = os:cmd(["(sleep 0.3; echo R; sleep 0.5) | timeout 30 openssl s_client -dtls1_2 ",
+                   "-connect ", at(To), " 2>&1"]),
     ?assertMatch({match, _}, re:run(Said, "(?i)no.renegotiation")),
     ?assertEqual(Before + 1, counter(server(Config), handshakes)),
     turn_kit:alive(server(Config)).
@@ -202,7 +203,7 @@ x99_alpn(Config) ->
 
 -spec lossy_handshake(turn_kit:config()) -> _.
 lossy_handshake(Config) ->
-    doc("datagrams of the handshake are lost and overtake each other: it takes longer, and is done"),
+    doc("datagrams of the handshake are lost and overtake each other: it is done all the same"),
     Server = server(Config),
     Rules = [fun(up, 3, _) -> lose; (down, 2, _) -> lose; (_, _, _) -> pass end,
              fun(_, N, _) when N rem 2 =:= 0 -> swap; (_, _, _) -> pass end],
@@ -318,7 +319,8 @@ off(Config) ->
     doc("where it is off, which it is by itself, DTLS is nothing that is served"),
     Settings = maps:remove(dtls_enabled, settings(Config)),
     Listeners = [L || #{transport := T} = L <- maps:get(listeners, Settings), T =/= dtls],
-    with_server(Settings#{listeners := Listeners}, fun(#{name := Name, listeners := [To | _]} = S) ->
+    with_server(Settings#{listeners := Listeners},
+                fun(#{name := Name, listeners := [To | _]} = S) ->
         ?assertMatch(#{dtls_listeners := []}, meerkat:info(Name)),
         ?assertNot(lists:member(dtls, [T || #{transport := T} <- meerkat_services:services(Name)])),
         {ok, Socket} = gen_udp:open(0, [binary]),

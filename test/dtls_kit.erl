@@ -1,5 +1,5 @@
-%% What tests of DTLS need besides stream_kit: datagrams as they are on the wire, a network that loses
-%% and swaps them, and OpenSSL's client.
+%% What tests of DTLS need besides stream_kit: datagrams as they are on the wire, a network that
+%% loses and swaps them, and OpenSSL's client.
 -module(dtls_kit).
 
 -export([hello/0, hello/1, record/3, openssl/1]).
@@ -7,8 +7,8 @@
 
 -type network() :: pid().
 -type address() :: {inet:ip_address(), inet:port_number()}.
-%% What becomes of the Nth datagram of a direction: it passes, is lost, or waits for the next one and
-%% comes behind it.
+%% What becomes of the Nth datagram of a direction: it passes, is lost, or waits for the next one
+%% and comes behind it.
 -type rule() :: fun((up | down, N :: pos_integer(), binary()) -> pass | lose | swap).
 
 %% A ClientHello without cookie, with a random of its own.
@@ -47,7 +47,8 @@ network(Server, Rule) ->
         {ok, To} = inet:sockname(Front),
         {ok, SeenAs} = inet:sockname(Back),
         Owner ! {self(), #{to => To, here => SeenAs}},
-        pass(#{front => Front, back => Back, server => Server, rule => Rule, client => none, up => 0, down => 0, held => #{}})
+        pass(#{front => Front, back => Back, server => Server, rule => Rule,
+               client => none, up => 0, down => 0, held => #{}})
     end),
     receive {Pid, Way} -> put({?MODULE, Pid}, Way), Pid end.
 

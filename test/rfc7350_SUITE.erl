@@ -65,7 +65,7 @@ u1_uris(Config) ->
 
 -spec u2_default_port(turn_kit:config()) -> _.
 u2_default_port(Config) ->
-    doc("5349 of UDP where dtls_enabled is set, which it is not by itself, and needs a certificate"),
+    doc("5349 of UDP where dtls_enabled is set, which needs a certificate; off by itself"),
     #{certificates := [#{chain_file := Chain, key_file := Key}]} = settings(Config),
     Certificate = [{"TLS_CERT", binary_to_list(Chain)}, {"TLS_KEY", binary_to_list(Key)}],
     Load = fun(Env) ->
@@ -128,7 +128,8 @@ u2_no_tcp_allocations(Config) ->
 u2_relays_both_ways(Config) ->
     doc("allocations over IPv4 and IPv6; indications and ChannelData, empty and large ones"),
     [begin
-         Client = #{relayed := Relayed} = allocated(server(Config), [], (over())#{family => Family}),
+         Client = #{relayed := Relayed} =
+             allocated(server(Config), [], (over())#{family => Family}),
          Peer = peer(),
          success(permit(Client, [Peer])),
          send_to(Client, Peer, <<"by Send">>),
@@ -158,7 +159,7 @@ u2_relays_both_ways(Config) ->
 
 -spec u2_shares_the_port_of_udp(turn_kit:config()) -> _.
 u2_shares_the_port_of_udp(Config) ->
-    doc("plain and DTLS at one port: the first byte tells (RFC 7983); at that of DTLS nothing else"),
+    doc("plain and DTLS at one port: the first byte tells (RFC 7983); at the other DTLS only"),
     #{name := Name, listeners := [Udp | _]} = Server = server(Config),
     #{dtls_listeners := [Dtls | _]} = meerkat:info(Name),
     Clients = [allocated(Server, [], maps:merge(#{to => Udp}, Way)) || Way <- [#{}, over()]],

@@ -1,7 +1,7 @@
 %% A client's connection over TCP, TLS or DTLS for turn_kit: a process that cuts what comes into
 %% messages and hands each to its owner as a datagram would come, {udp, Connection, Ip, Port,
-%% Message}, and the end as {closed, Connection}. Every message of a stream is checked for the padding
-%% it has there; with DTLS each record is a message.
+%% Message}, and the end as {closed, Connection}. Every message of a stream is checked for the
+%% padding it has there; with DTLS each record is a message.
 -module(stream_kit).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -205,7 +205,7 @@ certificate(Dir, Kind, Name) ->
     #{chain => ChainPem, key => KeyPem, chain_file => list_to_binary(Chain),
       key_file => list_to_binary(Key)}.
 
-%% Listeners of all transports on both loopback addresses; TLS and DTLS where there are certificates.
+%% Listeners of all transports on both loopback addresses; TLS and DTLS with certificates.
 -spec config([map()]) -> map().
 config(Certificates) ->
     Transports = [udp, tcp] ++ [T || Certificates =/= [], T <- [tls, dtls]],

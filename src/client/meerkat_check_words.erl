@@ -123,8 +123,8 @@ hint(_, {401, _}, #{username := User}) ->
 hint(connect, {tls, {certificate, Fault}}, #{dtls := true}) ->
     certificate(Fault);
 hint(connect, _, #{dtls := true}) ->
-    "is dtls_enabled true there, and UDP to this port open, in every firewall on the way and in the "
-    "container's ports?";
+    "is dtls_enabled true there, and UDP to this port open, in every firewall on the way and in "
+    "the container's ports?";
 hint(connect, timeout, _) ->
     "is TCP to this port open, in every firewall on the way and in the container's ports?";
 hint(connect, econnrefused, _) ->

@@ -1,4 +1,4 @@
-%% A TURN client for applications: one process, one UDP socket or one connection (TCP, TLS, DTLS), one
+%% A TURN client for applications: one process, one UDP socket or connection (TCP, TLS, DTLS), one
 %% allocation (RFC 8489, RFC 8656). It authenticates, retransmits over UDP, follows one redirection
 %% and keeps allocation, permissions and channels alive by itself. What the messages mean it leaves
 %% to meerkat_client_core, how they travel to meerkat_client_socket; it does no ICE.

@@ -1,5 +1,5 @@
-%% The client's way to its server: a UDP socket, with DTLS on it or without, or a TCP connection, with
-%% TLS on it or without.
+%% The client's way to its server: a UDP socket, with DTLS on it or without, or a TCP connection,
+%% with TLS on it or without.
 %% Opens it, sends messages, and makes messages of what it delivers to the process that owns it.
 %% What they mean it does not know.
 -module(meerkat_client_socket).

@@ -38,7 +38,8 @@ parse(Uri) ->
     end.
 
 %% What it asks for (RFC 7065 3.2, RFC 7064 3.2): without a word of its own UDP, or TLS over TCP
-%% where the scheme wants TLS; DTLS where it wants that over UDP. A name nobody here knows is an error.
+%% where the scheme wants TLS; DTLS where it wants that over UDP. A name nobody here knows is an
+%% error.
 -spec transport(uri()) -> {ok, udp | tcp | tls | dtls} | {error, string()}.
 transport(#{scheme := Scheme, transport := Transport}) ->
     case {Scheme =:= turns orelse Scheme =:= stuns, Transport} of

@@ -7,8 +7,8 @@
 
 #include "shard.h"
 
-/* A datagram at a listener that has certificates, or had them, and its flow as UDP sees it. False when it is not for
- * DTLS, and plain ones are taken there. */
+/* A datagram at a listener that has certificates, or had them, and its flow as UDP sees it. False
+ * when it is not for DTLS, and plain ones are taken there. */
 bool dtls_packet(struct shard *sh, struct listener *l, const struct flow *seen,
                  struct io_packet *p);
 
