@@ -12,7 +12,8 @@
 -export([all/0, suite/0, init_per_testcase/2, end_per_testcase/2]).
 -export([relay_inherits_no_secrets/1, clock_set_after_the_start/1, users_without_a_secret/1,
          nobody_without_a_secret/1, no_address_to_tell/1,
-         serves_what_it_prints/1, certificate_of_its_own/1, answers_its_command/1, takes_another_configuration/1,
+         serves_what_it_prints/1, certificate_of_its_own/1, answers_its_command/1,
+         takes_another_configuration/1,
          drains_when_told/1, ends_when_drained/1, ends_at_the_deadline/1,
          undrain_calls_the_end_off/1, sigterm_drains/1, sigterm_keeps_a_deadline/1,
          second_sigterm_ends_at_once/1, sigterm_to_the_group_is_one/1,

@@ -34,9 +34,9 @@ examine(Options) ->
     end.
 
 checks() ->
-    [fun addresses/1, fun listening/1, fun certificates/1, fun http/1, fun ports/1, fun port_range/1,
-     fun firewall/1, fun conntrack/1, fun outside/1, fun descriptors/1, fun memlock/1, fun buffers/1, fun io/1,
-     fun clock/1].
+    [fun addresses/1, fun listening/1, fun certificates/1, fun http/1, fun ports/1,
+     fun port_range/1, fun firewall/1, fun conntrack/1, fun outside/1, fun descriptors/1,
+     fun memlock/1, fun buffers/1, fun io/1, fun clock/1].
 
 patient(Options) ->
     case meerkat_admin_socket:call({doctor, []}) of

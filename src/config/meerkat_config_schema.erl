@@ -90,7 +90,8 @@ rows() ->
             "addresses. Nobody vouches for it; its fingerprint is told at the start. It is kept "
             "in $STATE_DIRECTORY, $XDG_STATE_HOME/meerkat or ~/.local/state/meerkat."),
         row(tls_port, {integer, 0, 65535}, 5349, ["TLS_PORT"], yes, [{made, listeners}],
-            "With tls_cert or tls_self_signed: the TCP port of listen_ip that takes TLS and nothing else."),
+            "With tls_cert or tls_self_signed: the TCP port of listen_ip that takes TLS and "
+            "nothing else."),
         row(tcp_queue_ms, {integer, 10, 10000}, 100, ["TCP_QUEUE_MS"], yes, [{streams, queue_ms}],
             "Milliseconds that media may wait for a client over TCP or TLS. What has waited longer "
             "is dropped, the oldest first: late media is useless, and holds up what is fresh."),
