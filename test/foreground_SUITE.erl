@@ -6,7 +6,7 @@
 -include_lib("stdlib/include/assert.hrl").
 -include_lib("kernel/include/file.hrl").
 
--import(ctl_kit, [start/2, stop/2, signal/2, ended/1, until/2, run/2, run/3, json/2, line/2,
+-import(ctl_kit, [start/2, start/3, stop/2, signal/2, ended/1, until/2, run/2, run/3, json/2, line/2,
                   port/1, socket/1]).
 
 -export([all/0, suite/0, init_per_testcase/2, end_per_testcase/2]).
@@ -60,8 +60,8 @@ serves_what_it_prints(Config) ->
 %% --self-signed: what is printed for TLS works as it stands there.
 certificate_of_its_own(Config) ->
     State = proplists:get_value(priv_dir, Config),
-    {Server, Block} = start(Config, [{"TLS_SELF_SIGNED", "true"}, {"TLS_PORT", "0"},
-                                     {"STATE_DIRECTORY", State}]),
+    {Server, Block} = start(Config, ["foreground", "--self-signed"],
+                            [{"TLS_PORT", "0"}, {"STATE_DIRECTORY", State}]),
     ?assertEqual("self-signed, " ++ filename:join(State, "self-signed.pem"),
                  line("certificate", Block)),
     Fingerprint = line("fingerprint", Block),
@@ -69,7 +69,9 @@ certificate_of_its_own(Config) ->
                                                                {capture, all_but_first, list}]),
     Check = ["check", Turns, "--user", line("username", Block),
              "--password", line("password", Block), "--fingerprint"],
-    {match, _} = re:run(Block, "by TLS .*'" ++ Turns ++ "'.*--fingerprint " ++ Fingerprint),
+    {match, [Turns, Fingerprint]} =
+        re:run(Block, "by TLS .* check '(\\S+)' .*--fingerprint (\\S+)\n",
+               [{capture, all_but_first, list}]),
     {0, Checked} = run(Config, Check ++ [Fingerprint]),
     ?assertMatch({match, _}, re:run(Checked, "by TLS 1\\.3")),
     {1, _} = run(Config, Check ++ [lists:append(lists:duplicate(32, "00"))]),
@@ -407,7 +409,7 @@ bad_configuration_starts_nothing(Config) ->
 
 bad_arguments(Config) ->
     {2, Output} = run(Config, ["foreground", "--config", "x"]),
-    ?assertEqual("usage: meerkatctl foreground [-c FILE]\n", Output).
+    ?assertEqual("usage: meerkatctl foreground [-c FILE] [--self-signed]\n", Output).
 
 %% The sentence comes last and names the address.
 port_in_use(Config) ->
