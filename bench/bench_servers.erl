@@ -181,7 +181,8 @@ command(Ours, Port, Dir) when Ours =:= ours_streams; Ours =:= ours_path ->
     foreground(file(Dir, atom_to_list(Ours),
                     [configuration(Port, hosts(Ours)),
                      "tls_cert = \"", Certificate, "\";\ntls_key = \"", Key, "\";\n"
-                     "tls_port = 0;\ntcp_connections_per_address = 16384;\n"]));
+                     "tls_port = 0;\ntcp_connections_per_address = 16384;\n"
+                     "allowed_peers = ( \"127.0.0.1\", \"10.77.0.1\" );\n"]));
 command(Ours, Port, Dir) ->
     foreground(file(Dir, atom_to_list(Ours), ours(Ours, Port))).
 

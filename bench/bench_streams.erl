@@ -8,7 +8,7 @@
 
 -define(SERVERS, [ours_streams, coturn_streams]).
 -define(TRIES, 5).
--define(PATIENCE_MS, 10000).
+-define(PATIENCE_MS, 3000).
 -define(PATH_SERVERS, [ours_path, coturn_path]).
 
 %% Row, title, figure, which is better, servers, and how one round of a server is made.
@@ -55,7 +55,10 @@ calm() ->
 
 -spec main([string()]) -> no_return().
 main(Args) ->
-    {Rounds, Seconds} = case lists:member("--quick", Args) of true -> {3, 1.0}; false -> {5, 3.0} end,
+    {Rounds, Seconds} = case lists:member("--quick", Args) of
+        true -> {3, 1.0};
+        false -> {5, 3.0}
+    end,
     Only = case lists:dropwhile(fun(A) -> A =/= "--only" end, Args) of
         [_, Names | _] -> [list_to_atom(N) || N <- string:lexemes(Names, ",")];
         _ -> []
@@ -72,7 +75,7 @@ main(Args) ->
 row({Id, Title, Figure, Better, Servers, Measure}, Rounds, Dir) ->
     Path = [path() || Servers =:= ?PATH_SERVERS],
     Medians = medians(Servers, Measure, Figure, Rounds, Dir, Id),
-    _ = [ended(P) || P <- Path],
+    _ = [begin ended(P), os:cmd("ip netns del bench-far") end || P <- Path],
     [Ours, Theirs] = Medians,
     Ratio = case Better of more -> Ours / max(Theirs, 0.001); less -> Theirs / max(Ours, 0.001) end,
     io:format("| ~ts | ~ts | ~ts | ~.2f |~n", [Title, short(Ours), short(Theirs), Ratio]).
@@ -102,8 +105,13 @@ running(Server, Dir, Tries) ->
         {ok, Running} ->
             #{port := Port} = bench_servers:info(Running),
             {ok, Ip} = inet:parse_address(hd(bench_servers:hosts(Server))),
-            ok = listening(Ip, Port, erlang:monotonic_time(millisecond) + ?PATIENCE_MS),
-            Running;
+            case listening(Ip, Port, erlang:monotonic_time(millisecond) + ?PATIENCE_MS) of
+                true ->
+                    Running;
+                false when Tries > 1 ->
+                    ok = bench_servers:stop(Running),
+                    running(Server, Dir, Tries - 1)
+            end;
         {error, _} when Tries > 1 ->
             running(Server, Dir, Tries - 1)
     end.
@@ -112,10 +120,10 @@ running(Server, Dir, Tries) ->
 listening(Ip, Port, Deadline) ->
     case gen_tcp:connect(Ip, Port, []) of
         {ok, Socket} ->
-            gen_tcp:close(Socket);
+            gen_tcp:close(Socket) =:= ok;
         {error, econnrefused} ->
-            true = erlang:monotonic_time(millisecond) < Deadline,
-            receive after 20 -> listening(Ip, Port, Deadline) end
+            erlang:monotonic_time(millisecond) < Deadline andalso
+                receive after 20 -> listening(Ip, Port, Deadline) end
     end.
 
 median(Values) -> lists:nth((length(Values) + 1) div 2, lists:sort(Values)).
@@ -157,12 +165,19 @@ film(Seconds, Server) ->
 %% Two namespaces, 20 ms and 1 % between them each way.
 path() ->
     _ = os:cmd("ip netns del bench-far; ip netns add bench-far"),
-    Path = start("path", ["bench-far", "20", "1"]),
-    receive {Path, {data, <<"ready", _/binary>>}} -> ok after 5000 -> error(no_path) end,
+    Path = ready(?TRIES),
     "" = os:cmd("ip addr add 10.77.0.1/24 dev path0 && ip link set path0 up && "
                 "ip -n bench-far addr add 10.77.0.2/24 dev path0 && "
                 "ip -n bench-far link set path0 up && ip -n bench-far link set lo up"),
     Path.
+
+%% The device of the one before may be there for a moment yet.
+ready(Tries) ->
+    Path = start("path", ["bench-far", "20", "1"]),
+    receive
+        {Path, {data, <<"ready", _/binary>>}} -> Path;
+        {Path, {exit_status, _}} when Tries > 1 -> receive after 200 -> ready(Tries - 1) end
+    end.
 
 start(Program, Args) ->
     bench_servers:leash([filename:join(bench:build_dir(), Program) | Args], []).

@@ -1,6 +1,6 @@
 /*
- * A path between two network namespaces that takes time and loses packets, for kernels without netem:
- * a tun device in each, and this program between them.
+ * A path between two network namespaces that takes time and loses packets, for kernels without
+ * netem: a tun device in each, and this program between them.
  *
  *   path NETNS DELAY_MS LOSS_PERCENT
  *

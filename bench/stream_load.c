@@ -6,8 +6,8 @@
  *   stream_load idle        user memory of a connection after one Binding
  *   stream_load handshakes  connections one after the other, each with one Binding; with --rate so
  *                           many a second
- *   stream_load video       one client gets frames of 8 packets, 30 a second, 2 Mbit/s: how old they
- *                           are, and how many come whole
+ *   stream_load video       one client gets frames of 8 packets, 30 a second, 2 Mbit/s: how old
+ *                           they are, and how many come whole
  *
  * --server IP:PORT, --tls, --user, --password, --server-pid PID,..., --seconds, --flows, --payload,
  * --burst, --netns NAME (where the client's sockets are, video).
@@ -439,42 +439,73 @@ static void take_pids(struct load *l, char *text)
 static void options(struct load *l, int argc, char **argv)
 {
     static const struct option known[] = {
-        {"server", 1, 0, 's'},  {"tls", 0, 0, 't'},     {"user", 1, 0, 'u'},
-        {"password", 1, 0, 'w'}, {"server-pid", 1, 0, 'p'}, {"seconds", 1, 0, 'd'},
-        {"flows", 1, 0, 'f'},   {"payload", 1, 0, 'l'}, {"burst", 1, 0, 'b'},
-        {"direction", 1, 0, 'y'}, {"rate", 1, 0, 'r'},  {"netns", 1, 0, 'n'},
-        {"cpu", 1, 0, 'c'},     {0, 0, 0, 0}};
+        {"server", 1, 0, 's'},     {"tls", 0, 0, 't'},
+        {"user", 1, 0, 'u'},       {"password", 1, 0, 'w'},
+        {"server-pid", 1, 0, 'p'}, {"seconds", 1, 0, 'd'},
+        {"flows", 1, 0, 'f'},      {"payload", 1, 0, 'l'},
+        {"burst", 1, 0, 'b'},      {"direction", 1, 0, 'y'},
+        {"rate", 1, 0, 'r'},       {"netns", 1, 0, 'n'},
+        {"cpu", 1, 0, 'c'},        {0, 0, 0, 0},
+    };
     cpu_set_t set;
     for (int o; (o = getopt_long(argc, argv, "", known, NULL)) != -1;)
         switch (o) {
-        case 's': take_server(l, optarg); break;
-        case 't': l->is_tls = true; break;
-        case 'u': l->login.user = optarg; break;
-        case 'w': l->login.password = optarg; break;
-        case 'p': take_pids(l, optarg); break;
-        case 'd': l->seconds = atof(optarg); break;
-        case 'f': l->flows = (unsigned)atoi(optarg); break;
-        case 'l': l->payload = (unsigned)atoi(optarg); break;
-        case 'b': l->burst = (unsigned)atoi(optarg); break;
-        case 'y': l->is_up = strcmp(optarg, "up") == 0; break;
-        case 'r': l->rate = (unsigned)atoi(optarg); break;
-        case 'n': l->netns = optarg; break;
+        case 's':
+            take_server(l, optarg);
+            break;
+        case 't':
+            l->is_tls = true;
+            break;
+        case 'u':
+            l->login.user = optarg;
+            break;
+        case 'w':
+            l->login.password = optarg;
+            break;
+        case 'p':
+            take_pids(l, optarg);
+            break;
+        case 'd':
+            l->seconds = atof(optarg);
+            break;
+        case 'f':
+            l->flows = (unsigned)atoi(optarg);
+            break;
+        case 'l':
+            l->payload = (unsigned)atoi(optarg);
+            break;
+        case 'b':
+            l->burst = (unsigned)atoi(optarg);
+            break;
+        case 'y':
+            l->is_up = strcmp(optarg, "up") == 0;
+            break;
+        case 'r':
+            l->rate = (unsigned)atoi(optarg);
+            break;
+        case 'n':
+            l->netns = optarg;
+            break;
         case 'c':
             CPU_ZERO(&set);
             CPU_SET((size_t)atoi(optarg), &set);
             sched_setaffinity(0, sizeof(set), &set);
             break;
-        default: usage();
+        default:
+            usage();
         }
-    if (l->server.family == ADDR_NONE || l->flows == 0 || l->flows >= FLOWS_MAX ||
-        l->burst == 0 || l->burst > BURST_MAX || l->payload == 0 || l->payload > PAYLOAD_MAX ||
+    if (l->server.family == ADDR_NONE || l->flows == 0 || l->flows >= FLOWS_MAX || l->burst == 0 ||
+        l->burst > BURST_MAX || l->payload == 0 || l->payload > PAYLOAD_MAX ||
         l->burst * l->payload > 65000)
         usage();
 }
 
 int main(int argc, char **argv)
 {
-    static struct load l = {.flows = 100, .payload = 160, .burst = 1, .seconds = 1,
+    static struct load l = {.flows = 100,
+                            .payload = 160,
+                            .burst = 1,
+                            .seconds = 1,
                             .login = {.user = "bench", .password = "bench-password"}};
     static struct report r;
     options(&l, argc, argv);

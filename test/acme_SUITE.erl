@@ -1,6 +1,6 @@
-%% Certificates of an ACME authority (RFC 8555), got as docs/certificates.md tells: certbot lays down
-%% the answer to the challenge, our HTTP serves it, and what certbot renews is in force by itself.
-%% The authority is pebble, on this machine.
+%% Certificates of an ACME authority (RFC 8555), got as docs/certificates.md tells: certbot lays
+%% down the answer to the challenge, our HTTP serves it, and what certbot renews is in force by
+%% itself. The authority is pebble, on this machine.
 -module(acme_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").

@@ -277,5 +277,5 @@ self_signed_beside_another(Config) ->
     {ok, #{listeners := Listeners, certificates := []}, _} = Load([]),
     ?assert(lists:member(#{transport => tls, ip => any, port => 5349}, Listeners)),
     {error, [Sentence]} = Load([{"TLS_CERT", Chain}, {"TLS_KEY", Key}]),
-    ?assertEqual(<<"TLS_SELF_SIGNED is true, and TLS_CERT names a certificate: only one of them can "
-                   "be shown">>, iolist_to_binary(Sentence)).
+    ?assertEqual(<<"TLS_SELF_SIGNED is true, and TLS_CERT names a certificate: only one of them "
+                   "can be shown">>, iolist_to_binary(Sentence)).

@@ -6,14 +6,15 @@
 -include_lib("stdlib/include/assert.hrl").
 -include_lib("kernel/include/file.hrl").
 
--import(ctl_kit, [start/2, stop/2, signal/2, ended/1, until/2, run/2, run/3, json/2, line/2,
+-import(ctl_kit, [start/2, start/3, stop/2, signal/2, ended/1, until/2, run/2, run/3, json/2, line/2,
                   port/1, socket/1]).
 
 -export([all/0, suite/0, init_per_testcase/2, end_per_testcase/2]).
 -export([relay_inherits_no_secrets/1, hung_relay_ends_with_a_killed_node/1,
          clock_set_after_the_start/1, users_without_a_secret/1,
          nobody_without_a_secret/1, no_address_to_tell/1,
-         serves_what_it_prints/1, certificate_of_its_own/1, answers_its_command/1, takes_another_configuration/1,
+         serves_what_it_prints/1, certificate_of_its_own/1, answers_its_command/1,
+         takes_another_configuration/1,
          drains_when_told/1, ends_when_drained/1, ends_at_the_deadline/1,
          undrain_calls_the_end_off/1, sigterm_drains/1, sigterm_keeps_a_deadline/1,
          second_sigterm_ends_at_once/1, sigterm_to_the_group_is_one/1,
@@ -60,8 +61,8 @@ serves_what_it_prints(Config) ->
 %% --self-signed: what is printed for TLS works as it stands there.
 certificate_of_its_own(Config) ->
     State = proplists:get_value(priv_dir, Config),
-    {Server, Block} = start(Config, [{"TLS_SELF_SIGNED", "true"}, {"TLS_PORT", "0"},
-                                     {"STATE_DIRECTORY", State}]),
+    {Server, Block} = start(Config, ["foreground", "--self-signed"],
+                            [{"TLS_PORT", "0"}, {"STATE_DIRECTORY", State}]),
     ?assertEqual("self-signed, " ++ filename:join(State, "self-signed.pem"),
                  line("certificate", Block)),
     Fingerprint = line("fingerprint", Block),
@@ -69,7 +70,9 @@ certificate_of_its_own(Config) ->
                                                                {capture, all_but_first, list}]),
     Check = ["check", Turns, "--user", line("username", Block),
              "--password", line("password", Block), "--fingerprint"],
-    {match, _} = re:run(Block, "by TLS .*'" ++ Turns ++ "'.*--fingerprint " ++ Fingerprint),
+    {match, [Turns, Fingerprint]} =
+        re:run(Block, "by TLS .* check '(\\S+)' .*--fingerprint (\\S+)\n",
+               [{capture, all_but_first, list}]),
     {0, Checked} = run(Config, Check ++ [Fingerprint]),
     ?assertMatch({match, _}, re:run(Checked, "by TLS 1\\.3")),
     {1, _} = run(Config, Check ++ [lists:append(lists:duplicate(32, "00"))]),
@@ -432,7 +435,7 @@ bad_configuration_starts_nothing(Config) ->
 
 bad_arguments(Config) ->
     {2, Output} = run(Config, ["foreground", "--config", "x"]),
-    ?assertEqual("usage: meerkatctl foreground [-c FILE]\n", Output).
+    ?assertEqual("usage: meerkatctl foreground [-c FILE] [--self-signed]\n", Output).
 
 %% The sentence comes last and names the address.
 port_in_use(Config) ->

@@ -204,10 +204,11 @@ certificate_and_port(Config) ->
         listeners(Config, ["cert=" ++ Cert, "pkey=\"" ++ Key ++ "\"", "tls-listening-port=443"]),
     ?assertEqual([{udp, 3478}, {tcp, 3478}, {tls, 443}], Listeners),
     ?assertEqual([{list_to_binary(Cert), list_to_binary(Key)}], Certificates),
-    ?assertMatch([{3, "tls-listening-port: turnserver takes TCP without TLS and UDP there too" ++ _}],
-                 Notes),
+    ?assertMatch([{3, "tls-listening-port: turnserver takes TCP without TLS and UDP there too"
+                      ++ _}], Notes),
     {[_, _, {tls, 5349}], _, []} = listeners(Config, ["cert=" ++ Cert, "pkey=" ++ Key]),
-    #{notes := Relative} = meerkat_import:import(<<"cert=a.pem\npkey=/b.pem\nstatic-auth-secret=s">>),
+    #{notes := Relative} =
+        meerkat_import:import(<<"cert=a.pem\npkey=/b.pem\nstatic-auth-secret=s">>),
     ?assertMatch([{1, _}], Relative).
 
 certificate_without_key(Config) ->

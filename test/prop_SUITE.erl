@@ -1,5 +1,5 @@
-%% Runs the properties of prop_stun, prop_frames, prop_request, prop_replay and prop_talk, many cases
-%% each, and shows the smallest case that fails. Knows nothing of what they say.
+%% Runs the properties of prop_stun, prop_frames, prop_request, prop_replay and prop_talk, many
+%% cases each, and shows the smallest case that fails. Knows nothing of what they say.
 -module(prop_SUITE).
 
 -export([all/0, suite/0]).

@@ -42,8 +42,8 @@ struct tls_store;
 /*
  * The first pair is shown to who names nobody, or somebody unknown; the others to who asks for a
  * name of theirs (SNI). Pairs with other kinds of keys (ECDSA, RSA) for the same name are offered
- * side by side. now_s: seconds since 1970, or TLS_ANY_TIME. NULL when something is wrong; why then says what, and
- * *bad of which pair.
+ * side by side. now_s: seconds since 1970, or TLS_ANY_TIME. NULL when something is wrong; why then
+ * says what, and *bad of which pair.
  */
 struct tls_store *tls_store_load(const struct tls_pair *pairs, unsigned n,
                                  const uint8_t secret[TLS_SECRET_LEN], unsigned threads,

@@ -12,8 +12,9 @@
 %% EX_CONFIG of sysexits.h, by which systemd knows it too.
 -define(BAD_CONFIGURATION, 78).
 
-%% Called by `erl -s meerkat_boot -extra [-c FILE] [--self-signed]`. Ends the node with status 1 when the server
-%% cannot be started, 2 when the arguments make no sense; a sentence on stderr says why.
+%% Called by `erl -s meerkat_boot -extra [-c FILE] [--self-signed]`. Ends the node with status 1
+%% when the server cannot be started, 2 when the arguments make no sense; a sentence on stderr says
+%% why.
 -spec start() -> ok.
 start() ->
     ok = serve(options(init:get_plain_arguments()), 1),
@@ -183,7 +184,8 @@ certificates(Certificates) ->
 tests([Turn | _] = All, Command, Afar, Here) ->
     ["  test it     ", Command, " check", Here, "\n"
      "  from afar   ", Command, " check '", Turn, "'", Afar, "\n",
-     [["  by TLS      ", Command, " check '", Turns, "'", Afar, " --fingerprint ", Fingerprint, "\n"]
+     [["  by TLS      ", Command, " check '", Turns, "'", Afar, " --fingerprint ", Fingerprint,
+       "\n"]
       || [Turns | _] <- [of_kind("turns:", All)],
          #{self_signed := true, fingerprint := Fingerprint}
              <- meerkat_status:certificates(?SERVER)]];

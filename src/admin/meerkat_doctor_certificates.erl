@@ -1,5 +1,5 @@
-%% What meerkat_doctor says of certificates: for how long they are good still, and whether what is in
-%% their files now is in force.
+%% What meerkat_doctor says of certificates: for how long they are good still, and whether what is
+%% in their files now is in force.
 -module(meerkat_doctor_certificates).
 
 -export([examine/1]).

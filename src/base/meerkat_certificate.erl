@@ -8,7 +8,8 @@
 -type name() :: {dns, binary()} | {ip, inet:ip_address()}.
 %% public_key's #'OTPCertificate'{}.
 -type decoded() :: tuple().
-%% Of a chain: for whom the first certificate is, and when the first of them all is over (Unix time).
+%% Of a chain: for whom the first certificate is, and when the first of them all is over (Unix
+%% time).
 -type described() :: #{names := [name()], fingerprint := string(), not_after => integer()}.
 
 -define(SUBJECT_ALT_NAME, {2, 5, 29, 17}).

@@ -8,8 +8,8 @@
 -export([read/1, again/1, is_certificate/1]).
 -export_type([certificate/0]).
 
-%% PEM each, and where it came from. `followed`: these are files, which are looked at again while the
-%% server runs. `self_signed`: made by us (meerkat_self_signed).
+%% PEM each, and where it came from. `followed`: these are files, which are looked at again while
+%% the server runs. `self_signed`: made by us (meerkat_self_signed).
 -type certificate() :: #{chain := binary(), key := binary(),
                          chain_file := binary(), key_file := binary(),
                          followed => true, self_signed => true}.
@@ -67,7 +67,8 @@ content(Key, File) ->
 
 %% As read/1 makes them, or somebody by hand.
 -spec is_certificate(term()) -> boolean().
-is_certificate(#{chain := Chain, key := Key, chain_file := ChainFile, key_file := KeyFile} = Given) ->
+is_certificate(#{chain := Chain, key := Key, chain_file := ChainFile,
+                 key_file := KeyFile} = Given) ->
     lists:all(fun is_binary/1, [Chain, Key, ChainFile, KeyFile])
         andalso lists:all(fun(Flag) -> maps:get(Flag, Given, true) =:= true end,
                           [followed, self_signed]);

@@ -91,8 +91,7 @@ rows() ->
             "in $STATE_DIRECTORY, $XDG_STATE_HOME/meerkat or ~/.local/state/meerkat."),
         row(tls_port, {integer, 0, 65535}, 5349, ["TLS_PORT"], yes, [{made, listeners}],
             "With tls_cert or tls_self_signed: the TCP port of listen_ip that takes TLS and "
-            "nothing else; with "
-            "dtls_enabled the UDP port that takes DTLS and nothing else, too."),
+            "nothing else; with dtls_enabled the UDP port that takes DTLS and nothing else, too."),
         row(dtls_enabled, boolean, false, ["DTLS_ENABLED"], yes, [config],
             "Whether to serve DTLS 1.2 (`turns:` with `transport=udp`), with the certificates of "
             "tls_cert: at tls_port, and on the ports of UDP beside plain STUN, where the first "

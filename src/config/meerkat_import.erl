@@ -52,7 +52,8 @@
 %% Switches that say what is so here in any case.
 -define(ANYWAY, [
     <<"fingerprint">>, <<"no-cli">>, <<"no-dtls">>, <<"no-tcp-relay">>, <<"no-multicast-peers">>,
-    <<"no-loopback-peers">>, <<"no-tlsv1">>, <<"no-tlsv1_1">>, <<"no-software-attribute">>, <<"no-rfc5780">>, <<"stateless-nonce">>,
+    <<"no-loopback-peers">>, <<"no-tlsv1">>, <<"no-tlsv1_1">>, <<"no-software-attribute">>,
+    <<"no-rfc5780">>, <<"stateless-nonce">>,
     <<"no-stun-backward-compatibility">>, <<"response-origin-only-with-rfc5780">>,
     <<"drop-invalid-packets">>, <<"unauthorized-ratelimit">>, <<"udp-recvmmsg">>,
     <<"no-web-admin">>, <<"simple-log">>, <<"new-log-timestamp">>, <<"no-stdout-log">>
@@ -104,7 +105,8 @@ import(Text) ->
     {Same, NotSame} = same(Entries),
     Parts = [Part(Entries) || Part <- [
         fun meerkat_import_addresses:settings/1, fun meerkat_import_users:settings/1,
-        fun meerkat_import_transports:settings/1, fun peers/1, fun nonces/1, fun elsewhere/1, fun threads/1, fun others/1]],
+        fun meerkat_import_transports:settings/1, fun peers/1, fun nonces/1, fun elsewhere/1,
+        fun threads/1, fun others/1]],
     Settings = Same ++ lists:append([S || {S, _} <- Parts]),
     Notes = lists:usort(Unread ++ NotSame ++ lists:append([N || {_, N} <- Parts])
                             ++ switches(Entries) ++ without_counterpart(Entries)),

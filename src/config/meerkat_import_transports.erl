@@ -1,5 +1,5 @@
-%% How clients may come in by a turnserver.conf: UDP, TCP and TLS, and the certificate. Pure: whether
-%% the files are there is found out by whoever reads the configuration.
+%% How clients may come in by a turnserver.conf: UDP, TCP and TLS, and the certificate. Pure:
+%% whether the files are there is found out by whoever reads the configuration.
 -module(meerkat_import_transports).
 
 -export([settings/1, keys/0]).
@@ -19,8 +19,8 @@ settings(Entries) ->
         [] -> tls(value(<<"cert">>, Entries), value(<<"pkey">>, Entries), Entries);
         [Line | _] -> no_tls(Line, Entries)
     end,
-    Parts = [{off(<<"no-udp">>, udp_enabled, Entries) ++ off(<<"no-tcp">>, tcp_enabled, Entries), []},
-             Tls, {[], protocol(Entries)}],
+    Off = off(<<"no-udp">>, udp_enabled, Entries) ++ off(<<"no-tcp">>, tcp_enabled, Entries),
+    Parts = [{Off, []}, Tls, {[], protocol(Entries)}],
     {lists:append([S || {S, _} <- Parts]), lists:append([N || {_, N} <- Parts])}.
 
 on(Key, Entries) ->

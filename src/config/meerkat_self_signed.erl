@@ -25,7 +25,8 @@
 
 %% Good for these addresses: the one before, the one that is kept, or a new one. The error is a
 %% sentence.
--spec certificate([inet:ip_address()], Before :: none | meerkat_config_certificates:certificate()) ->
+-spec certificate([inet:ip_address()],
+                  Before :: none | meerkat_config_certificates:certificate()) ->
     {ok, meerkat_config_certificates:certificate()} | {error, string()}.
 certificate(Ips, Before) ->
     File = file(),

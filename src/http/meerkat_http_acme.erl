@@ -1,6 +1,6 @@
-%% Answers to the challenges of an ACME authority (RFC 8555 8.3): files that a client such as certbot
-%% lays down in a directory that both know (the key acme_webroot). Nothing but such files is ever
-%% looked at: whatever is asked for, its name has letters, digits, _ and -, and it is a file.
+%% Answers to the challenges of an ACME authority (RFC 8555 8.3): files that a client such as
+%% certbot lays down in a directory that both know (the key acme_webroot). Nothing but such files is
+%% ever looked at: whatever is asked for, its name has letters, digits, _ and -, and it is a file.
 -module(meerkat_http_acme).
 
 -include_lib("kernel/include/file.hrl").

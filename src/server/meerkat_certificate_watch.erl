@@ -11,7 +11,8 @@
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
 -define(LOOK_MS, 2000).
-%% A certificate and its key are written one after the other: what has just changed may not be whole.
+%% A certificate and its key are written one after the other: what has just changed may not be
+%% whole.
 -define(SETTLE_MS, 500).
 %% What is bad may be good later without a change of the files: one that is not valid yet.
 -define(AGAIN_MS, 300000).
@@ -80,7 +81,8 @@ take({error, Mistakes}, State) ->
 take({ok, _}, #state{name = Name} = State) ->
     case meerkat_reload:change(Name, fun changed/1) of
         {ok, Files} ->
-            ?LOG_NOTICE("certificates have changed and are in force: ~ts", [lists:join(", ", Files)]),
+            ?LOG_NOTICE("certificates have changed and are in force: ~ts",
+                        [lists:join(", ", Files)]),
             State#state{refused = none};
         {error, same} ->
             State;

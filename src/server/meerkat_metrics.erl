@@ -58,8 +58,8 @@ rows() ->
       fun(#{build := Build}) -> [{[{K, maps:get(K, Build)} || K <- [version, otp, io_backend]], 1}]
       end},
      {"tls_certificate_expiry_timestamp_seconds", gauge, [file, name],
-      "Unix time at which a certificate that TLS clients are shown is over, or one that vouches for "
-      "it; name: the first that it is for",
+      "Unix time at which a certificate that TLS clients are shown is over, or one that vouches "
+      "for it; name: the first that it is for",
       fun(#{certificates := Certificates}) ->
           [{[{file, File}, {name, case Names of [] -> ""; [First | _] -> First end}], End}
            || #{file := File, names := Names, not_after := End} <- Certificates]

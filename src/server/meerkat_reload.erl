@@ -210,7 +210,8 @@ listener_steps(#{listeners := Listeners}, #{listeners := Before} = Old) ->
 back(#{id := Id}, Before, Old) ->
     case [L || #{id := Same} = L <- Before, Same =:= Id] of
         [Listener] ->
-            meerkat_relay_setup:certificates(in_force, Old) ++ [meerkat_relay_setup:listen(Listener)];
+            meerkat_relay_setup:certificates(in_force, Old)
+                ++ [meerkat_relay_setup:listen(Listener)];
         [] ->
             [{unlisten, #{listener => Id}}]
     end.

@@ -32,8 +32,8 @@ info(Name) ->
 %%   ready         would an Allocate be welcome? not_ready: why not (meerkat_health)
 %%   draining      and ends_in_s where an end is awaited: seconds, or `infinity`
 %%   listeners, tcp_listeners, tls_listeners, dtls_listeners, relays    as in meerkat:info/1
-%%   certificates  those that TLS clients are shown: file, names, self_signed, fingerprint (SHA-256),
-%%                 not_after (Unix time), days_left
+%%   certificates  those that TLS clients are shown: file, names, self_signed, fingerprint
+%%                 (SHA-256), not_after (Unix time), days_left
 %%   certificates_refused   why what is in their files now is not in force, or null
 %%   http          where HTTP is served, `undefined` if it is not
 %%   allocations   how many there are; max_allocations: how many there may be
