@@ -82,7 +82,8 @@ deb:
 packages:
 	@test/packages.sh
 
-## make newcomer       docs/start-operator.md's three ways on a bare bookworm and trixie, as root; WRITE=1
+## make newcomer       does what the start pages of operators and embedders say on a bare bookworm and
+##                     trixie, in chroots, as root (test/newcomer.sh); WRITE=1
 newcomer:
 	@test/newcomer.sh
 
