@@ -1,7 +1,8 @@
 %% Which servers there are, each with the settings it goes by and the tables of its modules. This
 %% process owns the tables and does nothing else, so that nothing can happen to them; reading and
 %% writing is done by whoever calls, without it. What is in a table, the module that it is for says:
-%% meerkat_alloc_table (sessions, tuples), meerkat_roles, meerkat_store, meerkat_quota, meerkat_grants.
+%% meerkat_alloc_table (sessions, tuples), meerkat_roles, meerkat_store, meerkat_quota,
+%% meerkat_grants.
 -module(meerkat_registry).
 -behaviour(gen_server).
 

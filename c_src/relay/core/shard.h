@@ -73,7 +73,7 @@ struct shard {
     struct streams streams;
     struct splices splices;
     struct proxieds proxieds;
-    struct front *front;           /* NULL: nobody stands beside us */
+    struct front *front; /* NULL: nobody stands beside us */
     struct associations associations;
     struct policy *policy;         /* never NULL; before Erlang's nobody may be reached */
     uint32_t policy_number;        /* another with each policy */
