@@ -333,8 +333,8 @@ rows() ->
         row(grants, boolean, true, ["GRANTS"], yes, [settings],
             "Whether the relay program may answer by itself what an allocation asks for within "
             "what was decided when it was made: Refresh, CreatePermission and ChannelBind that "
-            "would succeed. Answers and limits are the same either way; with false each takes the longer "
-            "way and more processor time."),
+            "would succeed. Answers and limits are the same either way; with false each takes the "
+            "longer way and more processor time."),
         row(software, {text, 127}, undefined, ["SOFTWARE"], yes, [settings], <<"\"Meerkat\"">>,
             "Text of the SOFTWARE attribute in responses. Without it there is none."),
         row(http_listen, http_address, undefined, ["HTTP_LISTEN"], yes, [{http, listen}],
