@@ -11,6 +11,7 @@
          x83_bandwidth_of_live_allocations/1, socket_buffers/1,
          what_needs_a_restart_is_refused/1,
          listeners_come_and_go/1, a_listener_goes_with_its_last_client/1,
+         a_listener_is_known_by_the_port_it_was_given/1,
          a_removed_listener_comes_back_while_its_clients_live/1,
          a_removed_listener_keeps_clients_that_moved/1,
          allocations_of_a_removed_listener_are_replayed/1,

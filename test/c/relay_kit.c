@@ -108,7 +108,10 @@ uint16_t kit_move(struct kit *k, uint64_t session, unsigned home)
 {
     struct mail_move m = {.ref = ++k->ref,
                           .session = session,
-                          .flow = {1, CTL_TRANSPORT_UDP, k->client, k->server},
+                          .flow = {.listener = 1,
+                                   .transport = CTL_TRANSPORT_UDP,
+                                   .client = k->client,
+                                   .server = k->server},
                           .home = home};
     post(k, MAIL_MOVE, &m, sizeof(m));
     kit_turn(k, 0);

@@ -170,7 +170,7 @@ static void faults(void)
 {
     test_begin("syntax");
     refuses("a = 1;\nb = = 2;", 2, SYNTAX("at \"b\""));
-    refuses("a = 1;\n\na = 2;", 3, "duplicate setting name");
+    refuses("a = 1;\n\na = 2;", 3, "duplicate setting name at \"a\"");
     refuses("a = [ 1,\n \"x\" ];", 2, "mismatched element type in array");
     refuses("a = \"x\" 1 \"y\";", 1, SYNTAX("at \"a\""));
     refuses("a = 1 \"y\";", 1, SYNTAX("at \"a\""));

@@ -579,7 +579,8 @@ static void nothing_of_a_joined_piece_comes_after_removal(void)
 {
     static uint8_t out[5000];
     struct addr there;
-    static const struct io_handler tired = {remove_at_first, on_icmp, on_closed};
+    static const struct io_handler tired = {
+        .on_packet = remove_at_first, .on_icmp = on_icmp, .on_closed = on_closed};
     const struct io_events events = {NULL, on_trouble, on_lost};
     memset(&h, 0, sizeof(h));
     CHECK_EQ(create(&io, &events, 16), 0);

@@ -190,10 +190,18 @@ static void stop_with_workers_that_turn(void)
     _exit(6);
 }
 
+/* ThreadSanitizer has threads of its own, among which that for handshakes is not to be found. */
+#ifdef __SANITIZE_THREAD__
+enum { HANDSHAKES_ARE_FOUND = 0 };
+#else
+enum { HANDSHAKES_ARE_FOUND = 1 };
+#endif
+
 static void a_worker_that_stands_still_ends_the_program(void)
 {
     CHECK_EQ(status_of(stalled), EXIT_SYSTEM);
-    CHECK_EQ(status_of(stalled_handshakes), EXIT_SYSTEM);
+    if (HANDSHAKES_ARE_FOUND)
+        CHECK_EQ(status_of(stalled_handshakes), EXIT_SYSTEM);
     CHECK_EQ(status_of(mail_for_a_stalled_worker), EXIT_SYSTEM);
     CHECK_EQ(status_of(stopped_as_a_whole), 0);
 }
@@ -201,7 +209,8 @@ static void a_worker_that_stands_still_ends_the_program(void)
 static void a_worker_that_stands_still_keeps_nobody_from_ending(void)
 {
     CHECK_EQ(status_of(stop_with_a_stalled_worker), 5);
-    CHECK_EQ(status_of(stop_with_a_stalled_handshake), 5);
+    if (HANDSHAKES_ARE_FOUND)
+        CHECK_EQ(status_of(stop_with_a_stalled_handshake), 5);
     CHECK_EQ(status_of(mail_for_a_stalled_worker_when_erlang_ends), 0);
     CHECK_EQ(status_of(stop_with_workers_that_turn), 6);
 }
