@@ -6,10 +6,10 @@
 /* Answers without credentials come out of the asker's budget, where his address proves nothing. */
 bool answer_allowed(struct shard *sh, const struct flow *f)
 {
-    if (ratelimit_take(&sh->config.limits->unauthenticated, &f->client, sh->time.now))
-        return true;
-    notice_over_rate(sh, f, false);
-    return false;
+    bool allowed = ratelimit_take(&sh->config.limits->unauthenticated, &f->client, sh->time.now);
+    if (UNLIKELY(!allowed))
+        notice_over_rate(sh, f, false);
+    return allowed;
 }
 
 /* Without integrity or credentials: what is wrong is said to whoever asks (RFC 8489 6.3.1.1). */
