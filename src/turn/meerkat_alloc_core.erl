@@ -23,6 +23,8 @@
                     max_peers := pos_integer(),
                     channel_max := 16#4fff | 16#7fff,
                     pools := #{family() => [{Pool :: pos_integer(), inet:ip_address()}, ...]},
+                    %% TCP relayed (RFC 6062) where it is allowed.
+                    tcp => meerkat_alloc_tcp:limits(),
                     %% Mobility (RFC 8016) where it is allowed.
                     tickets => meerkat_ticket:key(),
                     _ => _}.
@@ -33,7 +35,8 @@
 %% `left`: seconds after which the allocation is to end, for its user's credentials do.
 %% `person`: whose it is, by whichever credentials. `held`: who reserved the port behind the
 %% request's RESERVATION-TOKEN, and its family. `move`: the request names its allocation by a
-%% ticket.
+%% ticket. `transport`: how it came, as the relay numbers them. `in_use`: connections over TCP that
+%% its user has with peers. `join`: it names its allocation by such a connection.
 -type request() :: #{message := meerkat_stun:message(),
                      user := binary(),
                      client := address(),
@@ -41,7 +44,13 @@
                      person => meerkat_quota:person(),
                      left => pos_integer(),
                      held => {holder(), family()},
+                     transport => byte(),
+                     in_use => non_neg_integer(),
+                     join => join(),
                      move => move()}.
+
+%% The connection with a peer that a ConnectionBind is about, and where its answer goes.
+-type join() :: #{connection := meerkat_alloc_tcp:connection(), flow := non_neg_integer()}.
 
 %% Where the ticket's holder is, and whether that 5-tuple belongs to another allocation.
 -type move() :: #{ticket := meerkat_ticket:ordinal(), place := place(), taken := boolean()}.
@@ -57,8 +66,10 @@
                   even := 0 | 1 | 2,
                   token := non_neg_integer(),
                   mobile := boolean(),
-                  lifetime := pos_integer(),
                   %% As ctl.def has them in ALLOC_CREATE.
+                  protocol := 17 | 6,
+                  connections_max := non_neg_integer(),
+                  lifetime := pos_integer(),
                   bytes_per_s => non_neg_integer(),
                   bucket => pos_integer()}.
 
@@ -69,7 +80,8 @@
 -type event() ::
     %% From the client. Never while a reply is awaited.
     {request, request()}
-    %% From the relay: replies and SESSION_GONE.
+    %% From the relay: replies and SESSION_GONE; CONNECTED, with in_use as in request(), and
+    %% DISCONNECTED.
     | {relay, meerkat_ctl:ref(), meerkat_ctl:message()}
     %% An administrator ends it. As requests: never while a reply is awaited.
     | disconnect
@@ -93,6 +105,17 @@
     %% To the request last handed in; `none` leaves the client without an answer. Every request
     %% earns exactly one of these.
     | {answer, response() | none}
+    %% In place of that: its answer comes later, and others may be handed in meanwhile.
+    | {defer, Peer :: address()}
+    %% To the request that was deferred for that peer.
+    | {late, Peer :: address(), response()}
+    %% Nobody asked for it: ConnectionAttempt.
+    | {indicate, connection_attempt, attributes()}
+    %% ConnectionBind may name this connection from here on, or not any more.
+    | {await, meerkat_alloc_tcp:connection()}
+    | {unawait, meerkat_alloc_tcp:connection()}
+    %% So many connections with peers there are now.
+    | {connections, non_neg_integer()}
     %% From here on requests of this 5-tuple too are ours.
     | {meet, place()}
     %% From here on this 5-tuple is free for another allocation.
@@ -127,6 +150,7 @@
                      meerkat_stun:transaction_id()}
                   | {permit, [inet:ip_address()]}
                   | {bind, Number :: char(), Peer :: address()}
+                  | {join, meerkat_alloc_tcp:connection()}
                   | {replay, TryUntil :: now()}
                   | whole
                   | deleted.
@@ -143,6 +167,7 @@
     relayed = [] :: [{family(), Pool :: pos_integer(), address()}],     % as the client was told
     token = 0 :: non_neg_integer(),             % reserved for a second allocation
     held = meerkat_alloc_held:none() :: meerkat_alloc_held:held(),
+    tcp = meerkat_alloc_tcp:none() :: meerkat_alloc_tcp:tcp(),
     ended_by = deleted :: deleted | admin,
     asked = 0 :: now(),                         % when for what it has counted
     before = #{} :: counters(),                 % counted by relays that are no more
@@ -216,6 +241,11 @@ handle({relay, Ref, {alloc_created, Created}}, Now, #alloc{awaiting = create, re
 handle({relay, Ref, {alloc_created, #{status := Status}}}, Now,
        #alloc{awaiting = {replay, Until}, ref = Ref} = Alloc) ->
     recreated(Status, Until, Now, Alloc);
+handle({relay, _Ref, {connected, Fields}}, _Now, Alloc) ->
+    connected(Fields, Alloc);
+handle({relay, _Ref, {disconnected, #{connection := Id}}}, _Now, #alloc{tcp = Tcp0} = Alloc) ->
+    Tcp = meerkat_alloc_tcp:disconnected(Id, Tcp0),
+    {Alloc#alloc{tcp = Tcp}, [{unawait, Id}, counted(Tcp)]};
 handle({relay, _Ref, {session_gone, _}} = Gone, Now, #alloc{awaiting = whole} = Alloc) ->
     handle(Gone, Now, Alloc#alloc{awaiting = none});
 handle(relay_whole, Now, #alloc{awaiting = whole} = Alloc) ->
@@ -237,7 +267,8 @@ handle({relay, _Ref, {session_gone, Gone}}, _Now, Alloc) ->
     Counters = sum(maps:without([session, reason], Gone), Alloc#alloc.before),
     stop(refused(437), [], {gone_reason(maps:get(reason, Gone), Alloc), Counters}, Alloc);
 handle({relay, _Ref, {session_stats, Stats}}, _Now, Alloc) ->
-    Seen = maps:filter(fun(Name, N) -> Name =/= session andalso N > 0 end, Stats),
+    Counted = maps:without([session, connections], Stats),
+    Seen = maps:filter(fun(_Name, N) -> N > 0 end, Counted),
     {Alloc#alloc{seen = Seen}, []};
 handle({relay, _Ref, _Late}, _Now, Alloc) ->
     {Alloc, []};
@@ -263,6 +294,7 @@ foretold(#alloc{awaiting = {refresh, _, Lifetime, Ticket}} = Alloc) ->
     refresh_success(Lifetime, Ticket, Alloc);
 foretold(#alloc{awaiting = {permit, _}}) -> {success, []};
 foretold(#alloc{awaiting = {bind, _, _}}) -> {success, []};
+foretold(#alloc{awaiting = {join, _}}) -> {success, []};
 foretold(#alloc{}) -> none.
 
 %% Other limits, for the requests that come from now on.
@@ -281,7 +313,7 @@ gone_reason(3, _Alloc) -> closed.
       permissions := [inet:ip_address()], channels := [{char(), address()}]}.
 info(Alloc, Now) ->
     #{permissions := Permissions, channels := Channels} = Details = details(Alloc, Now),
-    (maps:remove(peers, Details))#{
+    (maps:without([peers, protocol, connections], Details))#{
         permissions := [Ip || #{peer := Ip} <- Permissions],
         channels := [{Number, Peer} || #{number := Number, peer := Peer} <- Channels]}.
 
@@ -291,10 +323,16 @@ info(Alloc, Now) ->
     #{user := binary(), client := address(), relayed := [address()], expires_ms := integer(),
       peers := non_neg_integer(),
       permissions := [#{peer := inet:ip_address(), expires_ms := integer()}],
-      channels := [#{number := char(), peer := address(), expires_ms := integer()}]}.
-details(#alloc{plan = #{user := User}, place = Place, relayed = Relayed} = Alloc0, Now) ->
+      channels := [#{number := char(), peer := address(), expires_ms := integer()}],
+      protocol := udp | tcp,
+      %% With peers, of one that relays TCP.
+      connections := [map()]}.
+details(#alloc{plan = #{user := User} = Plan, place = Place, relayed = Relayed, tcp = Tcp} = Alloc0,
+        Now) ->
     #alloc{held = Held} = prune(Now, Alloc0),
     (meerkat_alloc_held:view(Now, Held))#{
+        protocol => case Plan of #{protocol := 6} -> tcp; #{} -> udp end,
+        connections => meerkat_alloc_tcp:view(Tcp),
         user => User,
         client => client(Place),
         relayed => [Address || {_, _, Address} <- Relayed]}.
@@ -303,6 +341,10 @@ details(#alloc{plan = #{user := User}, place = Place, relayed = Relayed} = Alloc
 
 request(#{move := _} = Request, Now, Alloc) ->
     resume(Request, Now, Alloc);
+request(#{join := _} = Request, _Now, Alloc) ->
+    join(Request, Alloc);
+request(#{message := #{method := connect}} = Request, _Now, #alloc{} = Alloc) ->
+    connect(Request, Alloc);
 request(#{message := #{method := Method} = Message} = Request, Now, #alloc{plan = Plan} = Alloc) ->
     case owner(Request) =:= owner(Plan) of
         true -> request(Method, Message, Now, Alloc);
@@ -339,6 +381,9 @@ method(create_permission, Message, _Now, Alloc) ->
         false -> permit(Ips, Alloc);
         Response -> {Alloc, [{answer, Response}]}
     end;
+%% RFC 6062 has none.
+method(channel_bind, _Message, _Now, #alloc{plan = #{protocol := 6}} = Alloc) ->
+    {Alloc, [{answer, refused(400)}]};
 method(channel_bind, Message, _Now, #alloc{held = Held, limits = Limits} = Alloc) ->
     Number = get(channel_number, Message, none),
     Peer = get(xor_peer_address, Message, none),
@@ -499,6 +544,65 @@ bind(Number, Peer, #alloc{session = Session} = Alloc) ->
                                              meerkat_alloc_commands:permission_ms()),
     ask(Command, {bind, Number, Peer}, Alloc).
 
+%%% Connections with peers over TCP (RFC 6062)
+
+connect(#{message := Message} = Request, #alloc{plan = Plan, held = Held, tcp = Tcp0} = Alloc) ->
+    Peer = get(xor_peer_address, Message, none),
+    [Family | _] = meerkat_alloc_held:families(Held),
+    Refusal = meerkat_alloc_tcp:connect_fault(Peer, Family, maps:get(in_use, Request, 0),
+                                              tcp_limits(Alloc), Tcp0),
+    case first_of([
+        {owner(Request) =/= owner(Plan), refused(441)},
+        {unknown(Message) =/= [], unknown_attributes(unknown(Message))},
+        {malformed_fault(connect, Message) =/= false, refused(400)},
+        {maps:get(protocol, Plan) =/= 6, refused(400)},
+        {Refusal =/= false, Refusal}
+    ]) of
+        false ->
+            Tcp = meerkat_alloc_tcp:connecting(Peer, Tcp0),
+            Command = meerkat_alloc_commands:connect(Alloc#alloc.session, Peer),
+            {Alloc#alloc{tcp = Tcp}, [counted(Tcp), {defer, Peer}, {tell, Command}]};
+        Response ->
+            {Alloc, [{answer, Response}]}
+    end.
+
+%% A reload may have taken it away since; what the allocation may have it keeps.
+tcp_limits(#alloc{limits = #{tcp := Limits}}) -> Limits;
+tcp_limits(#alloc{plan = #{connections_max := Max}}) ->
+    #{connections => Max, user => 0, min_port => 1}.
+
+connected(Fields, #alloc{session = Session, tcp = Tcp0} = Alloc) ->
+    case meerkat_alloc_tcp:connected(Fields, tcp_limits(Alloc), Tcp0) of
+        {answer, Peer, Response, Tcp} ->
+            Await = [{await, Id} || {success, [{connection_id, Id}]} <- [Response]],
+            {Alloc#alloc{tcp = Tcp}, Await ++ [counted(Tcp), {late, Peer, Response}]};
+        {attempt, Id, Peer, Tcp} ->
+            Attributes = [{xor_peer_address, Peer}, {connection_id, Id}],
+            {Alloc#alloc{tcp = Tcp}, [{await, Id}, counted(Tcp),
+                                      {indicate, connection_attempt, Attributes}]};
+        {refuse, Id} ->
+            {Alloc, [{tell, meerkat_alloc_commands:disconnect(Session, Id)}]}
+    end.
+
+counted(Tcp) ->
+    {connections, meerkat_alloc_tcp:count(Tcp)}.
+
+%% ConnectionBind (5.4). To whoever is not the owner a connection is as good as none.
+join(#{message := Message, join := #{connection := Id, flow := Flow}} = Request,
+     #alloc{plan = Plan, tcp = Tcp} = Alloc) ->
+    Refusal = meerkat_alloc_tcp:join_fault(Id, Tcp),
+    case first_of([
+        {unknown(Message) =/= [], unknown_attributes(unknown(Message))},
+        {not meerkat_alloc_admit:is_stream(maps:get(transport, Request)), refused(400)},
+        {owner(Request) =/= owner(Plan), refused(400)},
+        {Refusal =/= false, Refusal}
+    ]) of
+        false ->
+            ask(meerkat_alloc_commands:join(Alloc#alloc.session, Id, Flow), {join, Id}, Alloc);
+        Response ->
+            {Alloc, [{answer, Response}]}
+    end.
+
 %%% What the relay replied
 
 reply({refresh, Families, 0, Ticket}, ok, _Detail, _Now, #alloc{held = Held} = Alloc) ->
@@ -517,6 +621,12 @@ reply({permit, Ips}, ok, _Detail, Now, #alloc{held = Held} = Alloc) ->
 reply({bind, Number, Peer}, ok, _Detail, Now, #alloc{held = Held} = Alloc) ->
     {Alloc#alloc{held = meerkat_alloc_held:bind(Number, Peer, Now, Held)},
      [{answer, {success, []}}]};
+reply({join, Id}, ok, _Detail, _Now, #alloc{tcp = Tcp} = Alloc) ->
+    {Alloc#alloc{tcp = meerkat_alloc_tcp:joined(Id, Tcp)},
+     [{unawait, Id}, {answer, {success, []}}]};
+%% It has just ended, or its client has.
+reply({join, _Id}, gone, _Detail, _Now, Alloc) ->
+    {Alloc, [{answer, refused(400)}]};
 reply(create, Status, _Detail, Now, Alloc) ->
     created(#{status => Status}, Now, Alloc);
 reply(_Awaiting, gone, _Detail, _Now, Alloc) ->

@@ -66,6 +66,10 @@ reads(create_permission) ->
     [xor_peer_address];
 reads(channel_bind) ->
     [channel_number, xor_peer_address];
+reads(connect) ->
+    [xor_peer_address];
+reads(connection_bind) ->
+    [connection_id];
 reads(_) ->
     [].
 

@@ -1,7 +1,8 @@
 %% Which servers there are, each with the settings it goes by and the tables of its modules. This
 %% process owns the tables and does nothing else, so that nothing can happen to them; reading and
 %% writing is done by whoever calls, without it. What is in a table, the module that it is for says:
-%% meerkat_alloc_table (sessions, tuples), meerkat_roles, meerkat_store, meerkat_quota.
+%% meerkat_alloc_table (sessions, tuples), meerkat_roles, meerkat_store, meerkat_quota,
+%% meerkat_connections.
 -module(meerkat_registry).
 -behaviour(gen_server).
 
@@ -11,7 +12,7 @@
 
 -export_type([table/0]).
 
--type table() :: sessions | tuples | roles | store | quota.
+-type table() :: sessions | tuples | roles | store | quota | connections.
 
 %% A supervisor that was killed has children for a moment.
 -define(END_MS, 5000).
@@ -135,6 +136,7 @@ init(Name) ->
                                   roles => ets:new(meerkat_roles, Options),
                                   store => Store,
                                   quota => ets:new(meerkat_quota, Options),
+                                  connections => ets:new(meerkat_connections, Options),
                                   answers => meerkat_answers:new()}),
             {ok, Name}
     end.

@@ -20,7 +20,7 @@ int shard_init(struct shard *sh, const struct shard_config *config, struct clock
     sh->policy = policy_make(NULL, 0, &(struct policy_facts){0});
     uint32_t streams = config->sessions_max + STREAMS_IDLE;
     if (!sh->policy || !ways_init(&sh->ways, config->index, LISTENERS_MAX + streams) ||
-        !streams_init(&sh->streams, streams) ||
+        !streams_init(&sh->streams, streams) || !tcp_relays_init(&sh->tcp, config->sessions_max) ||
         !sessions_init(&sh->sessions, &sh->ways, config->sessions_max, config->peers_max,
                        start.now) ||
         !roamers_init(&sh->roamers, &sh->ways, config->sessions_max) ||
@@ -37,6 +37,7 @@ int shard_init(struct shard *sh, const struct shard_config *config, struct clock
 
 void shard_destroy(struct shard *sh)
 {
+    tcp_relays_destroy(&sh->tcp, &sh->streams.cells);
     streams_destroy(&sh->streams);
     sessions_destroy(&sh->sessions);
     roamers_destroy(&sh->roamers);

@@ -4,7 +4,10 @@
 #include "command.h"
 
 #include "alloc.h"
+#include "answer.h"
+#include "join.h"
 #include "listen.h"
+#include "peer_tcp.h"
 #include "peers.h"
 #include "post.h"
 #include "reply.h"
@@ -21,12 +24,20 @@ static void tune(struct shard *sh, const struct ctl_frame *f)
     sh->config.rfc3489 = m->rfc3489 != 0;
 }
 
+static void tell(struct shard *sh, const struct ctl_frame *f)
+{
+    const struct ctl_tell *m = &f->u.tell;
+    const struct session *s = session_by_id(&sh->sessions, m->session);
+    if (s && m->packet.len)
+        answer_send(sh, &s->flow, m->packet.data, m->packet.len);
+}
+
 bool command_frame(struct shard *sh, const uint8_t *data, size_t len)
 {
     struct ctl_frame f;
     if (ctl_decode(&f, data, len) != CTL_ERR_NONE)
         return true;  /* the control thread has decoded it before */
-    switch (f.code) { /* these two have no reply */
+    switch (f.code) { /* these have no reply */
     case CTL_ANSWER:
         if (f.u.answer.failed)
             request_failed(sh, f.u.answer.flow);
@@ -34,6 +45,9 @@ bool command_frame(struct shard *sh, const uint8_t *data, size_t len)
         return true;
     case CTL_ANSWER_IF:
         reply_promise(sh, f.ref, &f.u.answer_if);
+        return true;
+    case CTL_TELL:
+        tell(sh, &f);
         return true;
     }
     if (!post_has_room(sh))
@@ -51,9 +65,17 @@ bool command_frame(struct shard *sh, const uint8_t *data, size_t len)
     case CTL_ALLOC_DELETE:
         alloc_delete(sh, &f);
         break;
-    case CTL_SESSION_INFO:
-        alloc_info(sh, &f);
+    case CTL_CONNECT:
+        peer_tcp_connect(sh, &f);
         break;
+    case CTL_DISCONNECT:
+        peer_tcp_disconnect(sh, &f);
+        break;
+    case CTL_JOIN:
+        join_client(sh, &f);
+        break;
+    case CTL_SESSION_INFO:
+        return alloc_info(sh, &f);
     case CTL_SESSIONS:
         return alloc_list(sh, &f);
     case CTL_UNLISTEN:

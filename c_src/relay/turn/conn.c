@@ -8,6 +8,8 @@
 #include "conn_read.h"
 #include "conn_send.h"
 #include "count.h"
+#include "post.h"
+#include "splice.h"
 
 /* Every connection is looked at so often. */
 #define LOOK_NS (5 * NS_PER_S)
@@ -15,9 +17,6 @@
 #define PART_NS (10 * NS_PER_S)
 /* Without allocation one may be silent for so long. */
 #define IDLE_NS (60 * NS_PER_S)
-/* So long what is left is tried to be sent. */
-#define ENDING_NS (5 * NS_PER_S)
-
 /* Who begins with that wants TLS (RFC 8446 5.1). */
 enum { HANDSHAKE_RECORD = 22 };
 
@@ -50,18 +49,27 @@ static void end_session(struct shard *sh, const struct stream *s)
         alloc_end(sh, session, GONE_CLOSED);
 }
 
-static void conn_close(struct shard *sh, struct stream *s)
+/* Of this worker's tables; the descriptor stays. */
+static void forget(struct shard *sh, struct stream *s)
 {
-    end_session(sh, s);
-    if (s->crowded)
-        crowd_leave(crowd_of(sh), &s->flow.client);
     way_close(&sh->ways, &s->end);
     way_release(&sh->ways, s->end.listener->end.way);
     timer_clear(&sh->sessions.timers, &s->timer);
     if (s->state != STREAM_SHAKING)
         io_stream_remove(sh->io, &s->io);
-    close(s->io.fd);
     stream_free(&sh->streams, s);
+}
+
+static void conn_close(struct shard *sh, struct stream *s)
+{
+    int fd = s->io.fd;
+    end_session(sh, s);
+    if (s->peer)
+        splice_lost(sh, s);
+    if (s->crowded)
+        crowd_leave(crowd_of(sh), &s->flow.client);
+    forget(sh, s);
+    close(fd);
     count(sh, CTR_connections_closed);
 }
 
@@ -69,21 +77,7 @@ static void conn_close(struct shard *sh, struct stream *s)
 static void conn_end(struct shard *sh, struct stream *s, bool heard_end)
 {
     end_session(sh, s);
-    s->state = STREAM_ENDING;
-    s->heard_end = heard_end;
-    timer_clear(&sh->sessions.timers, &s->timer);
-    timer_set(&sh->sessions.timers, &s->timer, sh->time.now + ENDING_NS);
-    conn_touch(sh, s);
-}
-
-static void say_close_notify(struct shard *sh, struct stream *s)
-{
-    struct wbytes out = wbytes_of(sh->streams.net, STREAM_NET);
-    if (s->tls && !s->said_end)
-        tls_close(s->tls, &out);
-    if (wbytes_len(&out))
-        conn_put_raw(sh, s, sh->streams.net, wbytes_len(&out));
-    s->said_end = true;
+    conn_wind_up(sh, s, heard_end);
 }
 
 /* One that is ending and has nothing left to send: its last words, and where the client has said
@@ -92,14 +86,8 @@ static void finish(struct shard *sh, struct stream *s)
 {
     if (!conn_is_flushed(s) || s->end.holds)
         return;
-    say_close_notify(sh, s);
-    if (!conn_flush(sh, s)) {
+    if (!conn_say_end(sh, s) || (conn_is_flushed(s) && s->heard_end))
         conn_close(sh, s);
-    } else if (conn_is_flushed(s)) {
-        shutdown(s->io.fd, SHUT_WR);
-        if (s->heard_end)
-            conn_close(sh, s);
-    }
 }
 
 /* What comes after the end is of no interest but for its own end. */
@@ -295,6 +283,8 @@ static void on_ready(void *ctx, struct io_stream *io, bool ended)
         return;
     if (s->state == STREAM_OPEN)
         after_reading(sh, s, conn_read(sh, s, ended));
+    else if (s->state == STREAM_JOINED)
+        splice_client_ready(sh, s, ended);
     else if (s->state == STREAM_ENDING && !s->heard_end)
         discard(sh, s);
 }
@@ -324,7 +314,6 @@ static struct stream *make(struct shard *sh, struct listener *l, int fd, const s
     way_open(&sh->ways, &s->end); /* there is one for each */
     way_hold(&sh->ways, l->end.way);
     s->flow.way = s->end.way;
-    timer_set(&sh->sessions.timers, &s->timer, sh->time.now + LOOK_NS);
     return s;
 }
 
@@ -336,6 +325,7 @@ void conn_open(struct shard *sh, struct listener *l, int fd, const struct addr *
     close_former(sh, client, server);
     struct stream *s = welcome ? make(sh, l, fd, &f) : NULL;
     if (s) {
+        timer_set(&sh->sessions.timers, &s->timer, sh->time.now + LOOK_NS);
         s->crowded = true;
         count(sh, CTR_connections);
         return;
@@ -354,4 +344,81 @@ void conn_kept(struct shard *sh, struct stream *s, bool kept)
         crowd_return(crowd_of(sh), &s->flow.client);
     s->crowded = !kept;
     s->heard = sh->time.now;
+}
+
+/* ---------------------------------------------------------------------- to the worker of its peer
+ */
+
+/* Both chains behind each other; NULL without memory. */
+static uint8_t *copy_read(const struct stream *s)
+{
+    uint8_t *bytes = malloc(s->raw.len + s->in.len + 1);
+    if (!bytes)
+        return NULL;
+    chain_copy(&s->raw, bytes);
+    chain_copy(&s->in, bytes + s->raw.len);
+    return bytes;
+}
+
+bool conn_hand_over(struct shard *sh, struct stream *s, struct mail_join *m)
+{
+    uint8_t *bytes = conn_flush(sh, s) && conn_is_flushed(s) ? copy_read(s) : NULL;
+    m->flow = (struct mail_flow){s->end.listener->id, s->flow.transport->kind, s->flow.client,
+                                 s->flow.server};
+    m->fd = s->io.fd;
+    m->tls = s->tls;
+    m->raw = s->raw.len;
+    m->in = s->in.len;
+    bool gone = bytes && post_letter(sh, (unsigned)(m->session >> 56), MAIL_JOIN, m, sizeof(*m),
+                                     bytes, m->raw + m->in);
+    free(bytes);
+    if (!gone) {
+        conn_close(sh, s);
+        return false;
+    }
+    if (s->crowded)
+        crowd_leave(crowd_of(sh), &s->flow.client);
+    s->tls = NULL;
+    forget(sh, s);
+    return true;
+}
+
+struct stream *conn_adopt(struct shard *sh, const struct mail_join *m, const uint8_t *bytes)
+{
+    struct listener *l = shard_listener(sh, m->flow.listener);
+    struct flow f = {.client = m->flow.client, .server = m->flow.server};
+    if (l)
+        f.transport = m->tls ? l->transport->secure : l->transport;
+    struct stream *s = l ? make(sh, l, m->fd, &f) : NULL;
+    if (!s) {
+        tls_free(m->tls);
+        close(m->fd);
+        count(sh, CTR_connections_closed);
+        return NULL;
+    }
+    s->tls = m->tls;
+    s->spoken = s->answered = true;
+    s->state = STREAM_OPEN;
+    if (!chain_add(&sh->streams.cells, &s->raw, bytes, m->raw) ||
+        !chain_add(&sh->streams.cells, &s->in, bytes + m->raw, m->in)) {
+        conn_close(sh, s);
+        return NULL;
+    }
+    s->unframed = m->in > 0;
+    return s;
+}
+
+void conn_join(struct shard *sh, struct stream *s, struct peer_stream *p)
+{
+    if (s->crowded)
+        crowd_leave(crowd_of(sh), &s->flow.client);
+    s->crowded = false;
+    timer_clear(&sh->sessions.timers, &s->timer);
+    s->begun = 0;
+    splice_begin(sh, p, s);
+}
+
+void conn_leave(struct shard *sh, struct stream *s)
+{
+    conn_end(sh, s, false);
 }

@@ -6,6 +6,7 @@
 #ifndef MEERKAT_CONN_H
 #define MEERKAT_CONN_H
 
+#include "mail.h"
 #include "shard.h"
 
 /* A connection of that listener; the descriptor is taken, or closed where there are too many. */
@@ -20,5 +21,17 @@ void conn_flush_all(struct shard *sh);
 
 /* An allocation answers through it, or does no longer. */
 void conn_kept(struct shard *sh, struct stream *s, bool kept);
+
+/* RFC 6062: from here on it carries what that peer says, and the other way round. */
+void conn_join(struct shard *sh, struct stream *s, struct peer_stream *p);
+/* It goes to the worker of the session in m, whose other fields are filled in here: the client
+ * comes in by this one, and all else of the session is there. False, and it is closed, where it
+ * cannot. */
+bool conn_hand_over(struct shard *sh, struct stream *s, struct mail_join *m);
+/* One that was handed over, with the bytes that were read of it. NULL, and it is closed, where it
+ * cannot be taken. */
+struct stream *conn_adopt(struct shard *sh, const struct mail_join *m, const uint8_t *bytes);
+/* Ends one, behind what waits for its client. */
+void conn_leave(struct shard *sh, struct stream *s);
 
 #endif

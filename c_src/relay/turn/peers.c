@@ -7,7 +7,7 @@
 static enum ctl_status check_peer(struct shard *sh, struct session *s, const struct addr *peer,
                                   char why_not[POLICY_TEXT_MAX])
 {
-    if (!session_relayed(s, peer->family, sh->time.now))
+    if (!session_relays(s, peer->family, sh->time.now))
         return CTL_FAMILY;
     return policy_reach(sh->policy, peer, why_not) == REACH_NONE ? CTL_FORBIDDEN : CTL_OK;
 }
@@ -56,7 +56,10 @@ static enum ctl_status bind_channel(struct shard *sh, struct session *s,
         return status;
     if (m->number < CHANNEL_MIN || m->number > sh->config.channel_max || m->peer.port == 0)
         return CTL_REFUSED;
-    struct addr self = relayed_local(session_relayed(s, m->peer.family, sh->time.now));
+    const struct relayed *r = session_relayed(s, m->peer.family, sh->time.now);
+    if (!r)
+        return CTL_REFUSED; /* it relays TCP, which has no channels */
+    struct addr self = relayed_local(r);
     enum reach reach = policy_reach(sh->policy, &m->peer, why_not);
     if (reach != REACH_ALL && !policy_allows_port(sh->policy, reach, &m->peer, &self)) {
         policy_why_not_port(sh->policy, reach, &m->peer, why_not);

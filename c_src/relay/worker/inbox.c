@@ -4,6 +4,7 @@
 
 #include "alloc.h"
 #include "command.h"
+#include "join.h"
 #include "judge.h"
 #include "listen.h"
 #include "mail.h"
@@ -89,6 +90,21 @@ static bool carry(struct shard *sh, const uint8_t *data, uint32_t len)
     return true;
 }
 
+static struct mail_join join_in(const uint8_t *data)
+{
+    struct mail_join m;
+    memcpy(&m, data, sizeof(m));
+    return m;
+}
+
+static bool join(struct shard *sh, const uint8_t *data, uint32_t len)
+{
+    const struct mail_join m = join_in(data);
+    (void)len;
+    join_arrived(sh, &m, data + sizeof(m));
+    return true;
+}
+
 static bool over(struct shard *sh, const uint8_t *data, uint32_t len)
 {
     uint32_t id;
@@ -100,8 +116,9 @@ static bool over(struct shard *sh, const uint8_t *data, uint32_t len)
 
 /* False when the mail must wait. */
 static bool (*const readers[])(struct shard *sh, const uint8_t *data, uint32_t len) = {
-    [MAIL_FRAME] = frame, [MAIL_LISTEN] = listener, [MAIL_ALLOC] = alloc, [MAIL_POLICY] = policy,
-    [MAIL_MOVE] = move,   [MAIL_ROAM] = roam,       [MAIL_CARRY] = carry, [MAIL_OVER] = over,
+    [MAIL_FRAME] = frame,   [MAIL_LISTEN] = listener, [MAIL_ALLOC] = alloc,
+    [MAIL_POLICY] = policy, [MAIL_MOVE] = move,       [MAIL_ROAM] = roam,
+    [MAIL_CARRY] = carry,   [MAIL_OVER] = over,       [MAIL_JOIN] = join,
 };
 
 static bool read_box(struct shard *sh, struct mailbox *box)
@@ -123,8 +140,8 @@ bool inbox_read(struct shard *sh)
     return read_box(sh, &sh->in);
 }
 
-/* A policy and certificates that lie in the box are nobody's yet; descriptors end with the program.
- */
+/* A policy, certificates and a session of TLS that lie in a box are nobody's yet; descriptors end
+ * with the program. */
 void inbox_discard(struct shard *sh)
 {
     const uint8_t *record;
@@ -135,5 +152,10 @@ void inbox_discard(struct shard *sh)
         if (record[0] == MAIL_LISTEN)
             tls_store_release(listen_in(record + 1).certs);
         mailbox_consume(&sh->in);
+    }
+    while (sh->letters.box.buf && (record = mailbox_peek(&sh->letters.box, &len))) {
+        if (record[0] == MAIL_JOIN)
+            tls_free(join_in(record + 1).tls);
+        mailbox_consume(&sh->letters.box);
     }
 }
