@@ -247,7 +247,11 @@ in_file(rfc5780) -> "false";
 in_file(alternate_listen_ip) -> "\"198.51.100.6\"";
 in_file(alternate_listen_port) -> "3480";
 in_file(rfc3489_compatibility) -> "true";
-in_file(mobility) -> "true".
+in_file(mobility) -> "true";
+in_file(tcp_relay) -> "true";
+in_file(tcp_relay_connections) -> "18";
+in_file(tcp_relay_user_connections) -> "19";
+in_file(tcp_relay_min_port) -> "22".
 
 shown(listen_ip) -> <<"127.0.0.1, ::1">>;
 shown(extra_listeners) -> <<"any port 1, ::1 port 2 \"r\"">>;

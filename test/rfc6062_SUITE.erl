@@ -18,7 +18,8 @@
 -export([relay_dies/1, process_dies/1]).
 
 -import(turn_kit, [doc/1, open/2, challenged/1, request/2, request/3, signed/3, call/3, allocated/3,
-                   delete/1, permit/2, bind/3, next/1, await/2, fence/1, get/2, success/1, expect/2, counted/3, counter/2, eventually/1,
+                   delete/1, permit/2, bind/3, next/1, await/2, fence/1, get/2, success/1,
+                   expect/2, counted/3, counter/2, eventually/1,
                    with_server/2, dropped/3, send/2]).
 
 -define(TIMEOUT, 30000).
@@ -497,7 +498,10 @@ c11_both_ends(Config) ->
     %% One that breaks off breaks off the other.
     {Data3, Peer3} = one_more(server(Config), over(Config), Client),
     ok = inet:setopts(Peer3, [{linger, {true, 0}}]),
-    counted(server(Config), peer_broken, fun() -> gen_tcp:close(Peer3), stream_kit:closed(Data3) end),
+    counted(server(Config), peer_broken, fun() ->
+        gen_tcp:close(Peer3),
+        stream_kit:closed(Data3)
+    end),
     close_all([Client]).
 
 connections(Config, #{here := Here}) ->
@@ -836,7 +840,7 @@ shown(Config) ->
 
 -spec relay_dies(turn_kit:config()) -> _.
 relay_dies(Config) ->
-    doc("the death of the relay program ends connections with peers, and what Erlang knows of them"),
+    doc("the death of the relay program ends connections with peers, and what Erlang knows of it"),
     with_server(settings(Config), fun(#{name := Name} = Server) ->
         {Client, Data, Peer} = pair(Server, #{transport => tcp}),
         {Id, Waiting} = connected(Client, listening()),
@@ -860,7 +864,8 @@ relay_dies(Config) ->
 -spec process_dies(turn_kit:config()) -> _.
 process_dies(Config) ->
     doc("with an allocation's process its connections end, and its user has room for others"),
-    with_server((settings(Config))#{tcp_relay_user_connections => 2}, fun(#{name := Name} = Server) ->
+    Settings = (settings(Config))#{tcp_relay_user_connections => 2},
+    with_server(Settings, fun(#{name := Name} = Server) ->
         {#{here := Here} = Client, Data, Peer} = pair(Server, #{transport => tcp}),
         {_, Waiting} = connected(Client, listening()),
         [Session] = [S || #{client := C, session := S} <- meerkat:allocations(Name), C =:= Here],

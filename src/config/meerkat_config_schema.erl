@@ -406,7 +406,7 @@ made(Name) ->
     [Row || #{gets := Gets} = Row <- rows(), lists:member({made, Name}, Gets)].
 
 %% A part of the settings: its names, and the key whose value each has.
--spec part(relay | streams | limits | quota | bandwidth | http | xmpp) ->
+-spec part(relay | streams | limits | tcp | quota | bandwidth | http | xmpp) ->
     [{Name :: atom(), Key :: atom()}].
 part(Part) ->
     [{Name, Key} || #{key := Key, gets := Gets} <- rows(), {P, Name} <- Gets, P =:= Part].

@@ -288,7 +288,9 @@ text(Settings, Notes, Became) ->
         "# Made by `meerkatctl import` from a turnserver.conf; numbers are lines of that file.\n"
         "# Other than there: clients may not reach private networks unless allowed_peers has\n"
         "# them, `secret` is also the password of any username, and channel numbers above 0x4FFF,\n"
-        "# which older clients choose, are refused unless rfc5766_channel_numbers is set.\n",
+        "# which older clients choose, are refused unless rfc5766_channel_numbers is set; TCP is\n"
+        "# relayed to peers (RFC 6062), which is on there without no-tcp-relay, if tcp_relay is\n"
+        "# set.\n",
         [["# ", place(Line), Note, "\n"] || {Line, Note} <- Notes],
         [["# ", place(Line), Key, " becomes ", What, "\n"]
          || {Line, Key, "nothing: " ++ _ = What} <- Became],

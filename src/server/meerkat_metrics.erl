@@ -20,6 +20,7 @@
     durations := #{meerkat_answers:method() => meerkat_answers:durations()},
     pools := [pool()],
     restarts := #{restarts | gap_ms | gap_total_ms | replayed | lost => non_neg_integer()},
+    peer_connections := non_neg_integer(),
     queues := #{relay | request => non_neg_integer()},
     processes := #{erlang | relay => meerkat_proc:usage()},
     vm := #{atom() => term()},
@@ -94,6 +95,9 @@ rows() ->
         || {Name, counter, Help} <- meerkat_ctl:counters(), not is_traffic(Name)]
     ++
     [{"permissions", gauge, [], "permissions that exist", stat(peers)},
+     {"peer_connections", gauge, [],
+      "connections with peers over TCP (RFC 6062), those that are being made included",
+      fun(#{peer_connections := N}) -> one(N) end},
      {"ports", gauge, [pool, address, family], "ports of a relay address",
       fun(#{pools := Pools}) -> [{pool(Pool), Total} || #{total := Total} = Pool <- Pools] end},
      {"ports_free", gauge, [pool, address, family], "ports of a relay address that are free",
@@ -266,6 +270,7 @@ snapshot(Name) ->
           durations => meerkat_answers:durations(Answers),
           pools => [pool(R, Relay) || R <- Relays],
           restarts => meerkat_restarts:counts(Name),
+          peer_connections => meerkat_connections:total(Name),
           queues => #{relay => waiting([meerkat_roles:find(Name, relay),
                                          meerkat_roles:find(Name, wire)]),
                       request => waiting([meerkat_roles:find(Name, {request, N})

@@ -65,8 +65,9 @@ key(user, #{key := Key}) -> Key.
 
 relayed(Row) -> maps:get(client_bytes, Row, 0) + maps:get(peer_bytes, Row, 0).
 
-is_for(#{channels := Channels}, #{peer := {Ip, Port} = Peer}) when is_integer(Port), is_tuple(Ip) ->
-    lists:any(fun(#{peer := Bound}) -> Bound =:= Peer end, Channels);
+is_for(#{channels := Channels, connections := Connections}, #{peer := {Ip, Port} = Peer})
+  when is_integer(Port), is_tuple(Ip) ->
+    lists:any(fun(#{peer := Bound}) -> Bound =:= Peer end, Channels ++ Connections);
 is_for(#{permissions := Permissions, channels := Channels}, #{peer := Ip}) ->
     lists:any(fun(#{peer := Permitted}) -> Permitted =:= Ip end, Permissions)
         orelse lists:any(fun(#{peer := {Bound, _}}) -> Bound =:= Ip end, Channels);

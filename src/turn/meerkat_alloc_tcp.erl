@@ -29,8 +29,8 @@
 none() ->
     #tcp{}.
 
-%% Why a client may not be connected with that peer (RFC 6062 5.2), as the answer; `false` if it may.
-%% InUse: connections that its user has.
+%% Why a client may not be connected with that peer (RFC 6062 5.2), as the answer; `false` if it
+%% may. InUse: connections that its user has.
 -spec connect_fault(address() | none, 4 | 6, InUse :: non_neg_integer(), limits(), tcp()) ->
     false | meerkat_alloc_core:response().
 connect_fault(none, _Family, _InUse, _Limits, _Tcp) ->

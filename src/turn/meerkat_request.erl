@@ -97,8 +97,8 @@ later(_Name, #{wire := Wire, flow := Flow}) ->
     _ = meerkat_relay:command(Wire, 0, {answer, #{flow => Flow, failed => 0, packet => <<>>}}),
     ok.
 
-%% The signed response to such a one, which the caller has sent, and what was written of a refusal as
-%% by answer/4.
+%% The signed response to such a one, which the caller has sent, and what was written of a refusal
+%% as by answer/4.
 -spec late(Name :: atom(), job(), meerkat_alloc_core:response(), meerkat_refusal:cause()) ->
     {none | meerkat_refusal:refusal(), binary()}.
 late(Name, #{arrived := Arrived} = Job, Response, Cause) ->
