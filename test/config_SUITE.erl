@@ -17,7 +17,8 @@
 -export([every_secret_may_lie_in_a_file/1, kubernetes_sets_ports/1, bounds_are_the_relays/1,
          leftovers_in_secrets_are_pointed_out/1, secret_file_with_a_byte_order_mark/1]).
 -export([secrets_in_files/1, secrets_in_files_that_cannot_be/1, estos_names/1,
-         realms_become_terms/1, realms_that_cannot_be/1]).
+         realms_become_terms/1, realms_that_cannot_be/1,
+         tcp_is_relayed_for_clients_over_tcp/1]).
 -export([what_is_read_is_good_in_a_map/1, a_realm_counts_in_bytes/1]).
 -export([secrets_are_never_shown/1, secret_is_drawn_at_each_start/1,
          secret_with_white_space_is_pointed_out/1]).
@@ -883,6 +884,13 @@ realms_become_terms(Config) ->
                   #{name => <<"b">>, secrets => [], max_lifetime => 700}], Realms),
     ?assertEqual([File ++ ":5: realms: \"b\": no listener has this realm; extra_listeners gives "
                   "it one"], Warnings).
+
+tcp_is_relayed_for_clients_over_tcp(Config) ->
+    File = file(Config, "tcp_relay = true;\ntcp_enabled = false;\nsecret = \"s\";"),
+    {ok, _, [Warning]} = load(File, []),
+    ?assertEqual(File ++ ":1: tcp_relay is true, but " ++ File ++ ":2: tcp_enabled is false, and "
+                 "tls_cert names no certificate: only clients over TCP or TLS can have TCP relayed",
+                 lists:flatten(Warning)).
 
 realms_that_cannot_be(Config) ->
     [begin

@@ -12,6 +12,7 @@
          c11_both_ends/1, c11_allocation_ends/1, c11_last_words/1, c12_back_pressure/1,
          c13_no_stun/1]).
 -export([x15_filter/1, x16_rules_change/1, x100_uniform/1, x101_ids/1]).
+-export([uclient/1]).
 -export([quotas/1, many_workers/1, two_clients/1, families/1, bandwidth/1, same_bytes/1, shown/1,
          off_means_off/1]).
 -export([c6_silent_peer/1, c7_not_taken_up/1, x102_unbound/1]).
@@ -34,7 +35,8 @@ all() -> [{group, tcp}, {group, tls}, {group, hasty}, relay_dies, process_dies, 
 -spec groups() -> [tuple()].
 groups() ->
     Each = turn_kit:cases(?MODULE) -- hasty(),
-    Both = Each ++ [quotas, many_workers, two_clients, families, bandwidth, same_bytes, shown],
+    Both = Each ++ [quotas, many_workers, two_clients, families, bandwidth, same_bytes, shown,
+                    uclient],
     [{tcp, [], Both}, {tls, [], Both}, {hasty, [], hasty()}].
 
 %% With a relay whose clock runs fast.
@@ -816,6 +818,51 @@ pieces() ->
                                    {4, proper_types:integer(1000, 20000)},
                                    {1, proper_types:integer(100000, 200000)}]),
     proper_types:list(proper_types:bind(Size, fun crypto:strong_rand_bytes/1, false)).
+
+-spec uclient(turn_kit:config()) -> _.
+uclient(Config) ->
+    doc("coturn's client asks for connections (-T, and -S for TLS), and what it says comes back"),
+    case os:find_executable("turnutils_uclient") of
+        false -> {skip, "turnutils_uclient is not installed"};
+        _ -> uclient(server(Config), over(Config))
+    end.
+
+uclient(#{name := Name}, #{transport := Transport}) ->
+    {Key, Flags} = case Transport of
+        tcp -> {tcp_listeners, "-T"};
+        tls -> {tls_listeners, "-T -S"}
+    end,
+    #{Key := [{Ip, Port} | _]} = meerkat:info(Name),
+    {Socket, {_, PeerPort}} = listening(),
+    Echo = spawn_link(fun() -> echo(Socket) end),
+    ok = gen_tcp:controlling_process(Socket, Echo),
+    Output = os:cmd(io_lib:format("timeout 60 turnutils_uclient ~ts -u alice -w wonderland -p ~b "
+                                  "-n 20 -m 3 -l 170 -z 5 -c -e ~ts -r ~b -X ~ts 2>&1",
+                                  [Flags, Port, inet:ntoa(?LOOPBACK), PeerPort, inet:ntoa(Ip)])),
+    {match, [Sent, Received]} = re:run(Output, "start_mclient: tot_send_bytes ~ ([0-9]+), "
+                                       "tot_recv_bytes ~ ([0-9]+)",
+                                       [{capture, all_but_first, list}]),
+    ct:log("~ts", [Output]),
+    ?assertEqual(integer_to_list(20 * 3 * 170), Sent),
+    ?assertEqual(Sent, Received),
+    unlink(Echo),
+    exit(Echo, kill).
+
+echo(Socket) ->
+    {ok, Peer} = gen_tcp:accept(Socket),
+    Pid = spawn_link(fun() -> receive go -> echo_all(Peer) end end),
+    ok = gen_tcp:controlling_process(Peer, Pid),
+    Pid ! go,
+    echo(Socket).
+
+echo_all(Peer) ->
+    case gen_tcp:recv(Peer, 0) of
+        {ok, Bytes} ->
+            _ = gen_tcp:send(Peer, Bytes),
+            echo_all(Peer);
+        {error, closed} ->
+            ok
+    end.
 
 %%% What is told of it
 

@@ -444,8 +444,11 @@ x97_half_handshakes(Config) ->
         #{tls_listeners := [To | _]} = meerkat:info(Name),
         N = 20,
         counted(Server, handshakes_late, N, fun() ->
-            Half = [stream_kit:open(tcp, To, #{}) || _ <- lists:seq(1, N)],
-            [ok = stream_kit:raw(C, <<22, 3, 1, 2, 0, 1, 0, 1>>) || C <- Half],
+            Half = [begin
+                        C = stream_kit:open(tcp, To, #{}),
+                        ok = stream_kit:raw(C, <<22, 3, 1, 2, 0, 1, 0, 1>>),
+                        C
+                    end || _ <- lists:seq(1, N)],
             turn_kit:alive(Server),
             [stream_kit:closed(C) || C <- Half]
         end),

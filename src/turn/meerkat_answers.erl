@@ -23,8 +23,8 @@
 %% A connect takes as long as its peer.
 -define(METHODS, [allocate, refresh, create_permission, channel_bind, connect, connection_bind,
                   other]).
--define(OUTCOMES, [success, 300, 400, 401, 403, 405, 420, 437, 440, 441, 442, 443, 446, 447, 486, 500,
-                   508, none, throttled, unavailable, other]).
+-define(OUTCOMES, [success, 300, 400, 401, 403, 405, 420, 437, 440, 441, 442, 443, 446, 447, 486,
+                   500, 508, none, throttled, unavailable, other]).
 %% Microseconds. A request takes some hundred; a client sends its own again after 500 ms.
 -define(BOUNDS, [100, 250, 500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000,
                  1000000, 5000000]).

@@ -360,27 +360,35 @@ static uint8_t *copy_read(const struct stream *s)
     return bytes;
 }
 
+/* It is no longer here when the other worker hears of it: there its descriptor may be closed at
+ * once.
+ */
 bool conn_hand_over(struct shard *sh, struct stream *s, struct mail_join *m)
 {
     uint8_t *bytes = conn_flush(sh, s) && conn_is_flushed(s) ? copy_read(s) : NULL;
+    if (!bytes) {
+        conn_close(sh, s);
+        return false;
+    }
     m->flow = (struct mail_flow){s->end.listener->id, s->flow.transport->kind, s->flow.client,
                                  s->flow.server};
     m->fd = s->io.fd;
     m->tls = s->tls;
     m->raw = s->raw.len;
     m->in = s->in.len;
-    bool gone = bytes && post_letter(sh, (unsigned)(m->session >> 56), MAIL_JOIN, m, sizeof(*m),
-                                     bytes, m->raw + m->in);
-    free(bytes);
-    if (!gone) {
-        conn_close(sh, s);
-        return false;
-    }
     if (s->crowded)
         crowd_leave(crowd_of(sh), &s->flow.client);
     s->tls = NULL;
     forget(sh, s);
-    return true;
+    bool posted = post_letter(sh, (unsigned)(m->session >> 56), MAIL_JOIN, m, sizeof(*m), bytes,
+                              m->raw + m->in);
+    free(bytes);
+    if (!posted) {
+        tls_free(m->tls);
+        close(m->fd);
+        count(sh, CTR_connections_closed);
+    }
+    return posted;
 }
 
 struct stream *conn_adopt(struct shard *sh, const struct mail_join *m, const uint8_t *bytes)
