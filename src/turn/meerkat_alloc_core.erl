@@ -343,7 +343,8 @@ request(#{move := _} = Request, Now, Alloc) ->
     resume(Request, Now, Alloc);
 request(#{join := _} = Request, _Now, Alloc) ->
     join(Request, Alloc);
-request(#{message := #{method := connect}} = Request, _Now, #alloc{} = Alloc) ->
+request(#{message := #{method := connect}} = Request, _Now,
+        #alloc{plan = #{protocol := 6}} = Alloc) ->
     connect(Request, Alloc);
 request(#{message := #{method := Method} = Message} = Request, Now, #alloc{plan = Plan} = Alloc) ->
     case owner(Request) =:= owner(Plan) of
@@ -546,30 +547,19 @@ bind(Number, Peer, #alloc{session = Session} = Alloc) ->
 
 %%% Connections with peers over TCP (RFC 6062)
 
-connect(#{message := Message} = Request, #alloc{plan = Plan, held = Held, tcp = Tcp0} = Alloc) ->
-    Peer = get(xor_peer_address, Message, none),
+connect(Request, #alloc{plan = Plan, held = Held, tcp = Tcp0} = Alloc) ->
     [Family | _] = meerkat_alloc_held:families(Held),
-    Refusal = meerkat_alloc_tcp:connect_fault(Peer, Family, maps:get(in_use, Request, 0),
-                                              tcp_limits(Alloc), Tcp0),
-    case first_of([
-        {owner(Request) =/= owner(Plan), refused(441)},
-        {unknown(Message) =/= [], unknown_attributes(unknown(Message))},
-        {malformed_fault(connect, Message) =/= false, refused(400)},
-        {maps:get(protocol, Plan) =/= 6, refused(400)},
-        {Refusal =/= false, Refusal}
-    ]) of
-        false ->
-            Tcp = meerkat_alloc_tcp:connecting(Peer, Tcp0),
+    IsOwner = owner(Request) =:= owner(Plan),
+    case meerkat_alloc_tcp:connect(Request, IsOwner, Family, tcp_limits(Alloc), Tcp0) of
+        {ok, Peer, Tcp} ->
             Command = meerkat_alloc_commands:connect(Alloc#alloc.session, Peer),
             {Alloc#alloc{tcp = Tcp}, [counted(Tcp), {defer, Peer}, {tell, Command}]};
         Response ->
             {Alloc, [{answer, Response}]}
     end.
 
-%% A reload may have taken it away since; what the allocation may have it keeps.
-tcp_limits(#alloc{limits = #{tcp := Limits}}) -> Limits;
-tcp_limits(#alloc{plan = #{connections_max := Max}}) ->
-    #{connections => Max, user => 0, min_port => 1}.
+tcp_limits(#alloc{limits = Limits, plan = Plan}) ->
+    meerkat_alloc_tcp:limits(Limits, Plan).
 
 connected(Fields, #alloc{session = Session, tcp = Tcp0} = Alloc) ->
     case meerkat_alloc_tcp:connected(Fields, tcp_limits(Alloc), Tcp0) of
@@ -587,20 +577,11 @@ connected(Fields, #alloc{session = Session, tcp = Tcp0} = Alloc) ->
 counted(Tcp) ->
     {connections, meerkat_alloc_tcp:count(Tcp)}.
 
-%% ConnectionBind (5.4). To whoever is not the owner a connection is as good as none.
-join(#{message := Message, join := #{connection := Id, flow := Flow}} = Request,
-     #alloc{plan = Plan, tcp = Tcp} = Alloc) ->
-    Refusal = meerkat_alloc_tcp:join_fault(Id, Tcp),
-    case first_of([
-        {unknown(Message) =/= [], unknown_attributes(unknown(Message))},
-        {not meerkat_alloc_admit:is_stream(maps:get(transport, Request)), refused(400)},
-        {owner(Request) =/= owner(Plan), refused(400)},
-        {Refusal =/= false, Refusal}
-    ]) of
-        false ->
-            ask(meerkat_alloc_commands:join(Alloc#alloc.session, Id, Flow), {join, Id}, Alloc);
-        Response ->
-            {Alloc, [{answer, Response}]}
+join(#{join := #{connection := Id, flow := Flow}} = Request,
+     #alloc{plan = Plan, session = Session, tcp = Tcp} = Alloc) ->
+    case meerkat_alloc_tcp:join_fault(Request, owner(Request) =:= owner(Plan), Tcp) of
+        false -> ask(meerkat_alloc_commands:join(Session, Id, Flow), {join, Id}, Alloc);
+        Response -> {Alloc, [{answer, Response}]}
     end.
 
 %%% What the relay replied

@@ -3,10 +3,11 @@
 %% taken up. Pure; whether a peer is permitted and can be reached only the relay knows.
 -module(meerkat_alloc_tcp).
 
--import(meerkat_alloc_request, [refused/1, first_of/1, ip_family/1]).
+-import(meerkat_alloc_request, [refused/1, unknown_attributes/1, unknown/1, malformed_fault/2,
+                                first_of/1, get/3, ip_family/1]).
 
--export([none/0, connect_fault/5, connecting/2, connected/3, join_fault/2, joined/2,
-         disconnected/2, is_known/2, count/1, view/1]).
+-export([none/0, limits/2, connect/5, connected/3, join_fault/3, joined/2, disconnected/2,
+         count/1, view/1]).
 
 -export_type([tcp/0, limits/0, connection/0]).
 
@@ -29,13 +30,35 @@
 none() ->
     #tcp{}.
 
-%% Why a client may not be connected with that peer (RFC 6062 5.2), as the answer; `false` if it
-%% may. InUse: connections that its user has.
--spec connect_fault(address() | none, 4 | 6, InUse :: non_neg_integer(), limits(), tcp()) ->
-    false | meerkat_alloc_core:response().
-connect_fault(none, _Family, _InUse, _Limits, _Tcp) ->
+%% What holds for an allocation made by that plan. A reload may have taken TCP away since: what the
+%% allocation may have it keeps.
+-spec limits(meerkat_alloc_core:limits(), meerkat_alloc_core:plan()) -> limits().
+limits(#{tcp := Limits}, _Plan) -> Limits;
+limits(#{}, #{connections_max := Max}) -> #{connections => Max, user => 0, min_port => 1}.
+
+%% Connect (RFC 6062 5.2): the peer that is to be connected with a relayed address of that family,
+%% or the answer.
+-spec connect(meerkat_alloc_core:request(), IsOwner :: boolean(), 4 | 6, limits(), tcp()) ->
+    {ok, address(), tcp()} | meerkat_alloc_core:response().
+connect(#{message := Message} = Request, IsOwner, Family, Limits, Tcp) ->
+    Peer = get(xor_peer_address, Message, none),
+    Fault = peer_fault(Peer, Family, maps:get(in_use, Request, 0), Limits, Tcp),
+    case first_of([
+        {not IsOwner, refused(441)},
+        {unknown(Message) =/= [], unknown_attributes(unknown(Message))},
+        {malformed_fault(connect, Message) =/= false, refused(400)},
+        {Fault =/= false, Fault}
+    ]) of
+        false -> {ok, Peer, connecting(Peer, Tcp)};
+        Response -> Response
+    end.
+
+connecting(Peer, #tcp{connecting = Connecting} = Tcp) ->
+    Tcp#tcp{connecting = Connecting#{Peer => true}}.
+
+peer_fault(none, _Family, _InUse, _Limits, _Tcp) ->
     refused(400);
-connect_fault({Ip, Port} = Peer, Family, InUse, #{min_port := Least} = Limits, Tcp) ->
+peer_fault({Ip, Port} = Peer, Family, InUse, #{min_port := Least} = Limits, Tcp) ->
     first_of([
         {Port =:= 0, refused(400)},
         {ip_family(Ip) =/= Family, refused(443)},
@@ -53,10 +76,6 @@ is_full(#{connections := Max}, Tcp) ->
 
 is_over(_InUse, #{user := 0}) -> false;
 is_over(InUse, #{user := Max}) -> InUse >= Max.
-
--spec connecting(address(), tcp()) -> tcp().
-connecting(Peer, #tcp{connecting = Connecting} = Tcp) ->
-    Tcp#tcp{connecting = Connecting#{Peer => true}}.
 
 %% CONNECTED. `answer`: what the client asked for is answered. `attempt`: it is to hear of a peer
 %% that came. `refuse`: there are too many of those.
@@ -88,13 +107,18 @@ code(conflict) -> 446;
 code(full) -> 508;
 code(_) -> 447.
 
-%% RFC 6062 5.4: only what waits can be taken up, once.
--spec join_fault(connection(), tcp()) -> false | meerkat_alloc_core:response().
-join_fault(Id, #tcp{made = Made}) ->
-    case Made of
-        #{Id := {_, waiting}} -> false;
-        #{} -> refused(400)
-    end.
+%% ConnectionBind (RFC 6062 5.4), whose connection is named in the request: why it cannot be had, as
+%% the answer. Only what waits can, once; to whoever is not the owner it is as good as none.
+-spec join_fault(meerkat_alloc_core:request(), IsOwner :: boolean(), tcp()) ->
+    false | meerkat_alloc_core:response().
+join_fault(#{message := Message, transport := Transport, join := #{connection := Id}}, IsOwner,
+           #tcp{made = Made}) ->
+    first_of([
+        {unknown(Message) =/= [], unknown_attributes(unknown(Message))},
+        {not meerkat_alloc_admit:is_stream(Transport), refused(400)},
+        {not IsOwner, refused(400)},
+        {case Made of #{Id := {_, waiting}} -> false; #{} -> true end, refused(400)}
+    ]).
 
 -spec joined(connection(), tcp()) -> tcp().
 joined(Id, #tcp{made = Made} = Tcp) ->
@@ -106,10 +130,6 @@ joined(Id, #tcp{made = Made} = Tcp) ->
 -spec disconnected(connection(), tcp()) -> tcp().
 disconnected(Id, #tcp{made = Made} = Tcp) ->
     Tcp#tcp{made = maps:remove(Id, Made)}.
-
--spec is_known(connection(), tcp()) -> boolean().
-is_known(Id, #tcp{made = Made}) ->
-    is_map_key(Id, Made).
 
 %% All of them.
 -spec count(tcp()) -> non_neg_integer().

@@ -105,7 +105,8 @@ struct mail_join {
     struct mail_flow flow;
     int fd;
     struct tls_session *tls; /* the letter's */
-    uint32_t raw, in;        /* bytes that follow: part of a record, then of what is relayed */
+    /* Bytes that follow: part of a record, what is for the peer, the answer to the client. */
+    uint32_t raw, in, answer;
 };
 
 _Static_assert(offsetof(struct mail_roam, to) == 0, "who passes it on reads this much");

@@ -349,23 +349,31 @@ void conn_kept(struct shard *sh, struct stream *s, bool kept)
 /* ---------------------------------------------------------------------- to the worker of its peer
  */
 
-/* Both chains behind each other; NULL without memory. */
-static uint8_t *copy_read(const struct stream *s)
+enum { ANSWER_CAP = 4 * CELL_SIZE }; /* holds any answer that was promised */
+
+/* All that goes along, and its lengths; NULL without memory, or where something else waits. */
+static uint8_t *pack(struct shard *sh, struct stream *s, struct mail_join *m)
 {
-    uint8_t *bytes = malloc(s->raw.len + s->in.len + 1);
+    uint8_t *bytes = malloc((size_t)s->raw.len + s->in.len + ANSWER_CAP);
     if (!bytes)
         return NULL;
+    m->raw = s->raw.len;
+    m->in = s->in.len;
     chain_copy(&s->raw, bytes);
-    chain_copy(&s->in, bytes + s->raw.len);
-    return bytes;
+    chain_copy(&s->in, bytes + m->raw);
+    m->answer =
+        (uint32_t)queue_take(&sh->streams.cells, &s->queue, bytes + m->raw + m->in, ANSWER_CAP);
+    if (conn_is_flushed(s))
+        return bytes;
+    free(bytes);
+    return NULL;
 }
 
 /* It is no longer here when the other worker hears of it: there its descriptor may be closed at
- * once.
- */
+ * once. */
 bool conn_hand_over(struct shard *sh, struct stream *s, struct mail_join *m)
 {
-    uint8_t *bytes = conn_flush(sh, s) && conn_is_flushed(s) ? copy_read(s) : NULL;
+    uint8_t *bytes = pack(sh, s, m);
     if (!bytes) {
         conn_close(sh, s);
         return false;
@@ -374,14 +382,12 @@ bool conn_hand_over(struct shard *sh, struct stream *s, struct mail_join *m)
                                  s->flow.server};
     m->fd = s->io.fd;
     m->tls = s->tls;
-    m->raw = s->raw.len;
-    m->in = s->in.len;
     if (s->crowded)
         crowd_leave(crowd_of(sh), &s->flow.client);
     s->tls = NULL;
     forget(sh, s);
     bool posted = post_letter(sh, (unsigned)(m->session >> 56), MAIL_JOIN, m, sizeof(*m), bytes,
-                              m->raw + m->in);
+                              m->raw + m->in + m->answer);
     free(bytes);
     if (!posted) {
         tls_free(m->tls);
@@ -414,6 +420,13 @@ struct stream *conn_adopt(struct shard *sh, const struct mail_join *m, const uin
     }
     s->unframed = m->in > 0;
     return s;
+}
+
+bool conn_answer(struct shard *sh, struct stream *s, const uint8_t *packet, size_t len)
+{
+    conn_touch(sh, s);
+    return queue_put(&sh->streams.cells, &s->queue, QUEUE_ANSWER, sh->time.now, NULL, 0, packet,
+                     len);
 }
 
 void conn_join(struct shard *sh, struct stream *s, struct peer_stream *p)

@@ -76,7 +76,8 @@ static uint8_t *room_behind(struct shard *sh, const struct stream *s)
 static enum conn_read take_plain(struct shard *sh, struct stream *s, uint8_t *data, size_t len)
 {
     size_t used, all = s->in.len + len;
-    sh->streams.read_used += all;
+    if (s->state != STREAM_JOINED) /* nothing of that is sent from there later */
+        sh->streams.read_used += all;
     enum conn_read r = take_bytes(sh, s, data, all, &used);
     chain_drop(&sh->streams.cells, &s->in, s->in.len);
     if (r != CONN_READ_ALL)

@@ -27,7 +27,7 @@ void join_client(struct shard *sh, const struct ctl_frame *f)
         reply(sh, f, m->session, CTL_GONE, "");
         return;
     }
-    reply(sh, f, m->session, CTL_OK, ""); /* and the answer, ahead of all that is relayed */
+    reply(sh, f, m->session, CTL_OK, ""); /* the answer waits, ahead of all that is relayed */
     if (here) {
         conn_join(sh, s, p);
         return;
@@ -36,12 +36,13 @@ void join_client(struct shard *sh, const struct ctl_frame *f)
     conn_hand_over(sh, s, &out);
 }
 
-/* What has ended meanwhile ends for the client too. */
+/* The client hears of it from here: by then they are joined, whatever it does next. What has ended
+ * meanwhile ends for the client too. */
 void join_arrived(struct shard *sh, const struct mail_join *m, const uint8_t *bytes)
 {
     struct peer_stream *p = peer_tcp_waiting(sh, m->session, m->connection);
     struct stream *s = conn_adopt(sh, m, bytes);
-    if (s && p)
+    if (s && p && conn_answer(sh, s, bytes + m->raw + m->in, m->answer))
         conn_join(sh, s, p);
     else if (s)
         conn_leave(sh, s);

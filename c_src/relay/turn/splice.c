@@ -14,7 +14,7 @@
 
 enum {
     READS = 2,       /* of a side in a turn: then others have theirs */
-    LAST_READS = 32, /* of a client that has ended its allocation: what has come by then is sent */
+    LAST_READS = 16, /* of a client that has ended its allocation, a megabyte */
 };
 
 /* Bandwidth that was used up is there again after so long. */
@@ -317,12 +317,15 @@ static void on_ending_over(struct timers *t, struct timer *timer)
     bury(shard_of(t), container_of(timer, struct peer_stream, timer), PEER_DONE);
 }
 
-/* What has come by now, and no more than the peer takes at once. */
+/* What has come by now. It waits for the peer, as far as that does not take it at once. */
 static void read_last(struct shard *sh, struct peer_stream *p)
 {
-    for (int i = 0; i < LAST_READS; i++)
-        if (conn_read(sh, p->client, true) != CONN_READ_MORE)
-            return;
+    struct stream *s = p->client;
+    enum conn_read r = CONN_READ_MORE;
+    for (int i = 0; i < LAST_READS && (r == CONN_READ_MORE || s->held); i++) {
+        s->held = false;
+        r = conn_read(sh, s, true);
+    }
 }
 
 void splice_wind_up(struct shard *sh, struct peer_stream *p, bool all)
