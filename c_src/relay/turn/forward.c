@@ -34,7 +34,7 @@ static void drop(struct shard *sh, struct session *s, enum counter reason)
 static bool has_bandwidth(struct shard *sh, struct session *s, enum direction d,
                           const struct addr *peer, size_t len)
 {
-    if (LIKELY(!meter_limits(sh, s)))
+    if (LIKELY(!s->rate.unit && !s->user && !shared_bucket_limits(&sh->config.limits->total)))
         return true;
     return meter_take(sh, s, d,
                       (uint32_t)len + (peer->family == ADDR_V4 ? HEADERS_V4 : HEADERS_V6));

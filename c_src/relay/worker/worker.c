@@ -103,7 +103,8 @@ void worker_turn(struct worker *w)
     timers_run(&sh->sessions.timers, sh->time.now);
     conn_flush_all(sh);
     judge_sweep(sh);
-    peer_tcp_report(sh);
+    if (UNLIKELY(!list_empty(&sh->tcp.news)))
+        peer_tcp_report(sh);
     alloc_report_gone(sh);
     listen_close(sh);
     publish(w, read_all);
