@@ -29,7 +29,8 @@ static const char help[] =
     "(default)\n"
     "  search       the highest rate without loss, then latency at 70 % of it\n"
     "  allocations  allocate, bind a channel, refresh, delete, over and over: how many a second\n"
-    "  keepalives   hold N allocations; permit, bind and refresh, over and over: how many a second\n"
+    "  keepalives   hold N allocations; permit, bind and refresh, over and over: how many a "
+    "second\n"
     "  idle         hold N1, then N2 allocations: memory of the server and of the kernel\n"
     "  sink         no server (and no URI): what the generator itself can send and take\n"
     "\n"
@@ -92,7 +93,8 @@ static const char help[] =
     "interrupted; 2 wrong usage, or something here failed; 3 no allocation could be made, or none\n"
     "with a channel or permission\n";
 
-static const char *const modes[] = {"traffic", "allocations", "keepalives", "idle", "search", "sink", NULL};
+static const char *const modes[] = {"traffic", "allocations", "keepalives", "idle",
+                                    "search",  "sink",        NULL};
 static const char *const methods[] = {"channel", "send", NULL};
 static const char *const directions[] = {"up", "down", "both", "echo", NULL};
 static const char *const workloads[] = {"W1", "W2", "W3", "W4", "W5", "W6", "W7", NULL};

@@ -93,7 +93,8 @@ rfc8656_7_2_plain(_) ->
                             #{session => ?SESSION, listener => 1, transport => 17,
                               client => ?CLIENT, server => ?SERVER, pool_v4 => 40, pool_v6 => 0,
                               port_v4 => 0, port_v6 => 0, even => 0, token => 0,
-                              lifetime_ms => 600000, bytes_per_s => 0, bucket => 0}}}],
+                              lifetime_ms => 600000, bytes_per_s => 0, bucket => 0,
+                              protocol => 17, connections_max => 0}}}],
                  Effects).
 
 requested_transport_missing_400(_) ->
@@ -777,7 +778,7 @@ all_of_it_for_the_time_left(_) ->
                                   client => ?CLIENT, server => ?SERVER, pool_v4 => 40,
                                   pool_v6 => 0, port_v4 => 50000, port_v6 => 0, even => 0,
                                   token => 0, lifetime_ms => 500000, bytes_per_s => 0,
-                                  bucket => 0}}, Create),
+                                  bucket => 0, protocol => 17, connections_max => 0}}, Create),
     {Back, Effects} = back_at(100010, Asked, Ref, created(#{})),
     ?assertEqual([{tell, {channel, #{session => ?SESSION, number => 16#4001, peer => ?PEER,
                                      lifetime_ms => 499990, permission_ms => 199990}}},

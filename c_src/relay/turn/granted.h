@@ -17,8 +17,8 @@ void granted_epoch(struct shard *sh, const struct ctl_grants *m);
 bool granted_request(struct shard *sh, const struct listener *l, const struct flow *f,
                      const struct stun_view *v);
 
-/* Sends the answers that are owed and of which Erlang has been told, which is all that was posted up
- * to `told`. Were there any? */
+/* Sends the answers that are owed and of which Erlang has been told, which is all that was posted
+ * up to `told`. Were there any? */
 bool granted_pay(struct shard *sh, uint32_t told);
 
 #endif
