@@ -1,6 +1,6 @@
 %% The client and the check over real sockets, against Debian's coturn and against Meerkat; how URIs
-%% are read, and what is said of options that are wrong. coturn is a requirement: where turnserver is
-%% missing its groups fail. What the client sends and when is client_core_SUITE's.
+%% are read, and what is said of options that are wrong. coturn is a requirement: where turnserver
+%% is missing its groups fail. What the client sends and when is client_core_SUITE's.
 -module(client_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").

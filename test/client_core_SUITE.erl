@@ -1,5 +1,5 @@
-%% The client's core by itself, with answers made up here and time that passes as told: which request
-%% is sent when, what an answer means, what is renewed (RFC 8489, RFC 8656).
+%% The client's core by itself, with answers made up here and time that passes as told: which
+%% request is sent when, what an answer means, what is renewed (RFC 8489, RFC 8656).
 -module(client_core_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").

@@ -6,7 +6,8 @@
 -include_lib("stdlib/include/assert.hrl").
 -include_lib("kernel/include/file.hrl").
 
--import(ctl_kit, [start/2, start/3, stop/2, signal/2, ended/1, until/2, run/2, run/3, json/2, line/2,
+-import(ctl_kit, [start/2, start/3, stop/2, signal/2, ended/1, until/2, run/2, run/3, json/2,
+                  line/2,
                   port/1, socket/1]).
 
 -export([all/0, suite/0, init_per_testcase/2, end_per_testcase/2]).

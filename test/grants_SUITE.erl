@@ -1,6 +1,6 @@
-%% Requests that the relay answers by itself within what Erlang decided (docs/design/grants.md): that
-%% it does, that nobody can tell from the answers, that Erlang knows before the client does, and what
-%% ends it.
+%% Requests that the relay answers by itself within what Erlang decided (docs/design/grants.md):
+%% that it does, that nobody can tell from the answers, that Erlang knows before the client does,
+%% and what ends it.
 -module(grants_SUITE).
 -behaviour(meerkat_authorizer).
 

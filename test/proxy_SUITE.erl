@@ -14,7 +14,8 @@
          udp_listener_goes/1, udp_moves/1]).
 
 -import(turn_kit, [doc/1, open/2, challenged/1, allocated/3, allocate/1, bind/3, channel/3,
-                   permit/2, send_to/3, data/1, next/1, fence/1, peer/0, peer_send/3, peer_next/1, get/2,
+                   permit/2, send_to/3, data/1, next/1, fence/1, peer/0, peer_send/3, peer_next/1,
+                   get/2,
                    call/3, request/2, success/1, expect/2, counted/3, counted/4, eventually/1,
                    with_server/2]).
 

@@ -11,8 +11,8 @@
 %% Who gets a value. `config`: whoever looks into the configuration as a map, where it is under its
 %% key (auth, policy, log, ...); it is there too for all that follow. `settings`: it is a setting of
 %% that name. {Part, Name}: it is Name in that part of the settings; of `relay`, a field of CONFIG
-%% in ctl.def, of `streams` one of STREAMS, and `front` is what FRONT is made of. {made, Name}: it is
-%% not in the map itself, but goes into what is there under Name.
+%% in ctl.def, of `streams` one of STREAMS, and `front` is what FRONT is made of. {made, Name}: it
+%% is not in the map itself, but goes into what is there under Name.
 -type destination() :: config
                      | settings
                      | {relay | streams | front | limits | tcp | quota | bandwidth | http | xmpp,
@@ -351,10 +351,10 @@ rows() ->
             [{relay, send_buffer}],
             "The same for datagrams that wait to be sent, with net.core.wmem_max."),
         row(grants, boolean, true, ["GRANTS"], yes, [settings],
-            "Whether the relay program may answer by itself what an allocation asks for within what "
-            "was decided when it was made: Refresh, CreatePermission and ChannelBind that would "
-            "succeed. Answers and limits are the same either way; with false each takes the longer "
-            "way and more processor time."),
+            "Whether the relay program may answer by itself what an allocation asks for within "
+            "what was decided when it was made: Refresh, CreatePermission and ChannelBind that "
+            "would succeed. Answers and limits are the same either way; with false each takes the "
+            "longer way and more processor time."),
         row(software, {text, 127}, undefined, ["SOFTWARE"], yes, [settings], <<"\"Meerkat\"">>,
             "Text of the SOFTWARE attribute in responses. Without it there is none."),
         row(http_listen, http_address, undefined, ["HTTP_LISTEN"], yes, [{http, listen}],

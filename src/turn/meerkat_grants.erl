@@ -1,7 +1,7 @@
 %% What the relay may answer without asking, and what it has answered so. A grant goes to it with a
-%% success of ours: requests of that session which sign and name themselves in the same way and would
-%% succeed need no process here until the epoch ends. What the relay did is kept in a table for the
-%% allocation's process, which takes it up when it needs to know, and sleeps on until then.
+%% success of ours: requests of that session which sign and name themselves in the same way and
+%% would succeed need no process here until the epoch ends. What the relay did is kept in a table
+%% for the allocation's process, which takes it up when it needs to know, and sleeps on until then.
 -module(meerkat_grants).
 
 -export([epoch/1, withdraw/1, message/1]).
@@ -12,7 +12,7 @@
 
 -type epoch() :: non_neg_integer().
 %% What the relay was given last for a session.
--opaque given() :: none | {epoch(), Listener :: non_neg_integer(), Names :: <<_:256>>}.
+-type given() :: none | {epoch(), Listener :: non_neg_integer(), Names :: <<_:256>>}.
 %% What it answered, as in ctl.def, and when it said so (milliseconds, monotonic).
 -type granted() :: {AtMs :: integer(), Fields :: map()}.
 
