@@ -200,6 +200,7 @@ in_file(grants) -> "false";
 in_file(tcp_enabled) -> "false";
 in_file(tls_self_signed) -> "true";
 in_file(tls_port) -> "443";
+in_file(dtls_enabled) -> "false";
 in_file(tcp_queue_ms) -> "50";
 in_file(tcp_connections_per_address) -> "17";
 in_file(proxy_protocol_from) -> "[ \"10.0.0.0/8\", \"::1\" ]";
