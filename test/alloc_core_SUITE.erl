@@ -5,6 +5,7 @@
 
 -compile([export_all, nowarn_export_all]).
 
+-define(UDP, (meerkat_ctl:transport(udp))).
 -define(NOW, -576460000000).
 -define(SESSION, 16#0100000000000007).
 -define(CLIENT, {{192, 0, 2, 9}, 40000}).
@@ -90,10 +91,11 @@ rfc8656_7_2_plain(_) ->
     {create, Plan} = admit([]),
     {_, Effects} = new(Plan),
     ?assertEqual([{ask, 1, {alloc_create,
-                            #{session => ?SESSION, listener => 1, transport => 17,
+                            #{session => ?SESSION, listener => 1, transport => ?UDP,
                               client => ?CLIENT, server => ?SERVER, pool_v4 => 40, pool_v6 => 0,
                               port_v4 => 0, port_v6 => 0, even => 0, token => 0,
-                              lifetime_ms => 600000, bytes_per_s => 0, bucket => 0}}}],
+                              lifetime_ms => 600000, bytes_per_s => 0, bucket => 0,
+                              protocol => 17, connections_max => 0}}}],
                  Effects).
 
 requested_transport_missing_400(_) ->
@@ -764,8 +766,9 @@ token_released_with_allocation(_) ->
      || {_, Effects} <- Ends].
 
 info(_) ->
-    ?assertEqual(#{user => <<"alice">>, client => ?CLIENT, relayed => [{?RELAY4, 50000}],
-                   expires_ms => 599000, permissions => [], channels => []},
+    ?assertEqual(#{user => <<"alice">>, client => ?CLIENT, transport => udp,
+                   relayed => [{?RELAY4, 50000}], expires_ms => 599000, permissions => [],
+                   channels => []},
                  info_of(made(), 1000)).
 
 %%% Another relay
@@ -773,11 +776,11 @@ info(_) ->
 all_of_it_for_the_time_left(_) ->
     Alloc = permitted(bound(made(), 16#4001, ?PEER), [{9, 9, 9, 9}]),
     {Asked, [{ask, Ref, Create}]} = up(100000, down(Alloc)),
-    ?assertEqual({alloc_create, #{session => ?SESSION, listener => 1, transport => 17,
+    ?assertEqual({alloc_create, #{session => ?SESSION, listener => 1, transport => ?UDP,
                                   client => ?CLIENT, server => ?SERVER, pool_v4 => 40,
                                   pool_v6 => 0, port_v4 => 50000, port_v6 => 0, even => 0,
                                   token => 0, lifetime_ms => 500000, bytes_per_s => 0,
-                                  bucket => 0}}, Create),
+                                  bucket => 0, protocol => 17, connections_max => 0}}, Create),
     {Back, Effects} = back_at(100010, Asked, Ref, created(#{})),
     ?assertEqual([{tell, {channel, #{session => ?SESSION, number => 16#4001, peer => ?PEER,
                                      lifetime_ms => 499990, permission_ms => 199990}}},
@@ -1305,14 +1308,14 @@ new(Plan, Limits) ->
     meerkat_alloc_core:new(Plan, ?SESSION, here(), Limits).
 
 here() ->
-    #{listener => 1, transport => 17, client => ?CLIENT, server => ?SERVER, flow => 99}.
+    #{listener => 1, transport => ?UDP, client => ?CLIENT, server => ?SERVER, flow => 99}.
 
 there() ->
-    #{listener => 1, transport => 17, client => {{192, 0, 2, 77}, 50007}, server => ?SERVER}.
+    #{listener => 1, transport => ?UDP, client => {{192, 0, 2, 77}, 50007}, server => ?SERVER}.
 
 %% With another family, hence another listener.
 elsewhere() ->
-    #{listener => 3, transport => 17, client => {{16#2001, 16#db8, 0, 0, 0, 0, 0, 77}, 50008},
+    #{listener => 3, transport => ?UDP, client => {{16#2001, 16#db8, 0, 0, 0, 0, 0, 77}, 50008},
       server => {{16#2001, 16#db8, 0, 0, 0, 0, 0, 1}, 3478}}.
 
 created(Fields) ->

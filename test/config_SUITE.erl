@@ -17,7 +17,8 @@
 -export([every_secret_may_lie_in_a_file/1, kubernetes_sets_ports/1, bounds_are_the_relays/1,
          leftovers_in_secrets_are_pointed_out/1, secret_file_with_a_byte_order_mark/1]).
 -export([secrets_in_files/1, secrets_in_files_that_cannot_be/1, estos_names/1,
-         realms_become_terms/1, realms_that_cannot_be/1]).
+         realms_become_terms/1, realms_that_cannot_be/1,
+         tcp_is_relayed_for_clients_over_tcp/1]).
 -export([what_is_read_is_good_in_a_map/1, a_realm_counts_in_bytes/1]).
 -export([secrets_are_never_shown/1, secret_is_drawn_at_each_start/1,
          secret_with_white_space_is_pointed_out/1]).
@@ -199,6 +200,7 @@ in_file(grants) -> "false";
 in_file(tcp_enabled) -> "false";
 in_file(tls_self_signed) -> "true";
 in_file(tls_port) -> "443";
+in_file(dtls_enabled) -> "false";
 in_file(tcp_queue_ms) -> "50";
 in_file(tcp_connections_per_address) -> "17";
 in_file(proxy_protocol_from) -> "[ \"10.0.0.0/8\", \"::1\" ]";
@@ -263,7 +265,11 @@ in_file(rfc5780) -> "false";
 in_file(alternate_listen_ip) -> "\"198.51.100.6\"";
 in_file(alternate_listen_port) -> "3480";
 in_file(rfc3489_compatibility) -> "true";
-in_file(mobility) -> "true".
+in_file(mobility) -> "true";
+in_file(tcp_relay) -> "true";
+in_file(tcp_relay_connections) -> "18";
+in_file(tcp_relay_user_connections) -> "19";
+in_file(tcp_relay_min_port) -> "22".
 
 shown(listen_ip) -> <<"127.0.0.1, ::1">>;
 shown(extra_listeners) -> <<"any port 1, ::1 port 2 \"r\"">>;
@@ -921,6 +927,17 @@ realms_become_terms(Config) ->
                   #{name => <<"b">>, secrets => [], max_lifetime => 700}], Realms),
     ?assertEqual([File ++ ":5: realms: \"b\": no listener has this realm; extra_listeners gives "
                   "it one"], Warnings).
+
+tcp_is_relayed_for_clients_over_tcp(Config) ->
+    File = file(Config, "tcp_relay = true;\ntcp_enabled = false;\nsecret = \"s\";"),
+    {ok, _, Warnings} = load(File, []),
+    ?assert(lists:member(File ++ ":1: tcp_relay is true, but " ++ File ++ ":2: tcp_enabled is "
+                         "false, and there is no certificate (tls_cert, tls_self_signed): only "
+                         "clients over TCP or TLS can have TCP relayed", Warnings)),
+    Signed = file(Config, "tcp_relay = true;\ntcp_enabled = false;\ntls_self_signed = true;\n"
+                          "secret = \"s\";"),
+    {ok, _, Others} = load(Signed, []),
+    ?assertEqual([], [W || W <- Others, string:find(W, "tcp_relay") =/= nomatch]).
 
 realms_that_cannot_be(Config) ->
     [begin

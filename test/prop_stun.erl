@@ -144,7 +144,7 @@ good() ->
                         ?LET(Value, value(Kind, Min, Max), {Name, Value}))},
                {1, ?LET({Code, Value}, {unknown_code(), bytes(0, 9)}, {Code, Value})}]).
 
-unknown_code() -> oneof([0, 2, 16#0B, 16#1B, 16#2A, 16#7FFF, 16#8005, 16#C000, 16#FFFF]).
+unknown_code() -> oneof([0, 2, 16#0B, 16#1B, 16#2B, 16#7FFF, 16#8005, 16#C000, 16#FFFF]).
 
 value(bytes, Min, Max) -> oneof([bytes(Min, min(Max, Min + 40)), bytes(Min, min(Max, 763))]);
 value(flag, _, _) -> true;

@@ -54,25 +54,14 @@ end_per_suite(Config) -> turn_kit:stop_server(server(Config)).
 
 -spec init_per_group(atom(), turn_kit:config()) -> turn_kit:config().
 init_per_group(hasty, Config) ->
-    Root = root(proplists:get_value(data_dir, Config)),
-    Built = os:cmd("env -u MAKEFLAGS make -s -C '" ++ Root ++ "/c_src' VARIANT=fast relay 2>&1 "
-                   "&& echo built"),
-    {_, "built"} = {Built, lists:last(string:lexemes("no\n" ++ Built, "\n"))},
     ok = meerkat_clock:set_speed(?SPEED),
-    [{fast, #{relay_program => filename:join(Root, "_build/c/fast/meerkat_relay")}} | Config];
+    [{fast, stream_kit:fast_relay(proplists:get_value(data_dir, Config))} | Config];
 init_per_group(Transport, Config) ->
     [{transport, Transport} | Config].
 
 -spec end_per_group(atom(), turn_kit:config()) -> _.
 end_per_group(hasty, _Config) -> ok = meerkat_clock:set_speed(1);
 end_per_group(_, _Config) -> ok.
-
-root("/") -> error(no_source_tree);
-root(Dir) ->
-    case filelib:is_regular(filename:join(Dir, "c_src/Makefile")) of
-        true -> Dir;
-        false -> root(filename:dirname(Dir))
-    end.
 
 server(Config) -> proplists:get_value(server, Config).
 settings(Config) -> proplists:get_value(settings, Config).
@@ -481,8 +470,11 @@ x97_half_handshakes(Config) ->
         #{tls_listeners := [To | _]} = meerkat:info(Name),
         N = 20,
         counted(Server, handshakes_late, N, fun() ->
-            Half = [stream_kit:open(tcp, To, #{}) || _ <- lists:seq(1, N)],
-            [ok = stream_kit:raw(C, <<22, 3, 1, 2, 0, 1, 0, 1>>) || C <- Half],
+            Half = [begin
+                        C = stream_kit:open(tcp, To, #{}),
+                        ok = stream_kit:raw(C, <<22, 3, 1, 2, 0, 1, 0, 1>>),
+                        C
+                    end || _ <- lists:seq(1, N)],
             turn_kit:alive(Server),
             [stream_kit:closed(C) || C <- Half]
         end),

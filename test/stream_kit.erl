@@ -1,21 +1,23 @@
 %% A client's connection over TCP, TLS or DTLS for turn_kit: a process that cuts what comes into
 %% messages and hands each to its owner as a datagram would come, {udp, Connection, Ip, Port,
 %% Message}, and the end as {closed, Connection}. Every message of a stream is checked for the
-%% padding it has there; with DTLS each record is a message.
+%% padding it has there; with DTLS each record is a message. Behind a success of ConnectionBind
+%% (RFC 6062) there are no messages: {bytes, Connection, Bytes}.
 -module(stream_kit).
 
 -include_lib("stdlib/include/assert.hrl").
 
 -export([open/3, send/2, raw/2, pause/1, resume/1, shutdown/1, close/1, closed/1, here/1, info/1]).
--export([certificate/3, config/1]).
+-export([certificate/3, config/1, fast_relay/1]).
 
 -type connection() :: pid().
 -type transport() :: tcp | tls | dtls.
 
 -define(TIMEOUT, 30000).
 
-%% Options: ip (of the client); recbuf; first (bytes before all else, as a proxy sends them); tls
-%% (options of ssl:connect/3); error (true: {error, _} is returned).
+%% Options: ip (of the client); recbuf; first (bytes before all else, as a proxy sends them); half
+%% (true: what the server's end leaves can still be said, over TCP); tls (options of ssl:connect/3);
+%% error (true: {error, _} is returned).
 -spec open(transport(), {inet:ip_address(), inet:port_number()}, map()) ->
     connection() | {error, term()}.
 open(Transport, To, Options) ->
@@ -36,6 +38,7 @@ start(Owner, Transport, {Ip, Port} = To, Options) ->
     Common = [binary, {active, true}, Family]
         ++ case Transport of dtls -> [{buffer, 65536}]; _ -> [{packet, raw}, {nodelay, true}] end
         ++ [{ip, Here} || #{ip := Here} <- [Options]]
+        ++ [{exit_on_close, false} || #{half := true} <- [Options], Transport =:= tcp]
         ++ [{recbuf, Size} || #{recbuf := Size} <- [Options]],
     case connect(Transport, Ip, Port, Common, Options) of
         {ok, Module, Socket} ->
@@ -80,7 +83,11 @@ loop(#{owner := Owner, module := Module, socket := Socket, rest := Rest} = S) ->
             Owner ! {udp, self(), Ip, Port, Record},
             loop(S);
         {Kind, Socket, Bytes} when Kind =:= tcp; Kind =:= ssl ->
-            loop(S#{rest := deliver(<<Rest/binary, Bytes/binary>>, S)});
+            More = case Rest of
+                joined -> {joined, Bytes};
+                _ -> <<Rest/binary, Bytes/binary>>
+            end,
+            loop(S#{rest := deliver(More, S)});
         {Kind, Socket} when Kind =:= tcp_closed; Kind =:= ssl_closed -> gone(S);
         {Kind, Socket, _} when Kind =:= tcp_error; Kind =:= ssl_error -> gone(S);
         {call, From, Fun} ->
@@ -102,6 +109,9 @@ after_end(#{owner := Owner, module := Module, socket := Socket} = S) ->
         {'DOWN', _, process, Owner, _} -> ok
     end.
 
+deliver({joined, Bytes}, #{owner := Owner}) ->
+    _ = Bytes =/= <<>> andalso (Owner ! {bytes, self(), Bytes}),
+    joined;
 deliver(<<0:2, _:14, Len:16, _/binary>> = Bytes, S) when byte_size(Bytes) >= 20 + Len ->
     ?assertEqual(0, Len rem 4),
     message(20 + Len, Bytes, S);
@@ -119,7 +129,10 @@ deliver(<<>>, _S) ->
 message(Size, Bytes, #{owner := Owner, to := {Ip, Port}} = S) ->
     <<Message:Size/binary, Rest/binary>> = Bytes,
     Owner ! {udp, self(), Ip, Port, Message},
-    deliver(Rest, S).
+    case Message of
+        <<16#010b:16, _/binary>> -> deliver({joined, Rest}, S);
+        _ -> deliver(Rest, S)
+    end.
 
 call(Pid, Fun) ->
     Pid ! {call, self(), Fun},
@@ -213,3 +226,20 @@ config(Certificates) ->
       listeners => [#{transport => T, ip => Ip, port => 0}
                     || T <- Transports, Ip <- [{127, 0, 0, 1}, {0, 0, 0, 0, 0, 0, 0, 1}]],
       certificates => Certificates}.
+
+%% A relay program whose clock runs fast, as a configuration has it. Dir is anywhere in the source
+%% tree.
+-spec fast_relay(file:name_all()) -> map().
+fast_relay(Dir) ->
+    Root = root(Dir),
+    Built = os:cmd("env -u MAKEFLAGS make -s -C '" ++ Root ++ "/c_src' VARIANT=fast relay 2>&1 "
+                   "&& echo built"),
+    {_, "built"} = {Built, lists:last(string:lexemes("no\n" ++ Built, "\n"))},
+    #{relay_program => filename:join(Root, "_build/c/fast/meerkat_relay")}.
+
+root("/") -> error(no_source_tree);
+root(Dir) ->
+    case filelib:is_regular(filename:join(Dir, "c_src/Makefile")) of
+        true -> Dir;
+        false -> root(filename:dirname(Dir))
+    end.

@@ -70,6 +70,7 @@ table() ->
      {userhash, 16#001E, bytes, 32, 32},                  % RFC 8489 14.4
      {xor_mapped_address, 16#0020, xaddr, 8, 20},         % RFC 8489 14.2
      {reservation_token, 16#0022, u64, 8, 8},             % RFC 8656 18.10
+     {connection_id, 16#002A, u32, 4, 4},                 % RFC 6062 6.2.1
      {priority, 16#0024, u32, 4, 4},                      % RFC 8445 16.1
      {use_candidate, 16#0025, flag, 0, 0},                % RFC 8445 16.1
      {padding, 16#0026, bytes, 0, 65532},                 % RFC 5780 7.6

@@ -139,7 +139,7 @@ session_counters() ->
 %% Why a session drops, as session_stats and session_gone count it: names of counters/0.
 -spec session_drops() -> [atom()].
 session_drops() ->
-    {_, _, _, Fields} = lists:keyfind(session_stats, 1, messages()),
+    {_, _, _, Fields} = lists:keyfind(session_gone, 1, messages()),
     [{dropped, _} | Reasons] = lists:dropwhile(fun({Name, _}) -> Name =/= dropped end, Fields),
     [Name || {Name, _} <- Reasons].
 

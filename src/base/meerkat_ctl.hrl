@@ -3,7 +3,7 @@
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
--define(CTL_TABLE_HASH, 16#95895e02040822aa).
+-define(CTL_TABLE_HASH, 16#75cf32e1020b5c6b).
 
 %% {Name, Code, Way, [{Field, Type}]}
 -define(CTL_MESSAGES, [
@@ -143,7 +143,9 @@
         {token, u64},
         {lifetime_ms, u32},
         {bytes_per_s, u64},
-        {bucket, u32}]},
+        {bucket, u32},
+        {protocol, u8},
+        {connections_max, u16}]},
     {alloc_created, 16#31, r2e, [
         {session, u64},
         {status, status},
@@ -223,6 +225,32 @@
         {queue_full, u64},
         {send_queue_full, u64},
         {send_failed, u64}]},
+    {connect, 16#39, e2r, [
+        {session, u64},
+        {peer, addr}]},
+    {connected, 16#3a, r2e, [
+        {session, u64},
+        {status, status},
+        {incoming, u8},
+        {connection, u32},
+        {peer, addr},
+        {detail, bytes}]},
+    {join, 16#3b, e2r, [
+        {flow, u64},
+        {session, u64},
+        {connection, u32}]},
+    {disconnect, 16#3c, e2r, [
+        {session, u64},
+        {connection, u32}]},
+    {disconnected, 16#3d, r2e, [
+        {session, u64},
+        {connection, u32},
+        {reason, u8},
+        {client_bytes, u64},
+        {peer_bytes, u64}]},
+    {tell, 16#3e, e2r, [
+        {session, u64},
+        {packet, bytes}]},
     {stats, 16#40, e2r, []},
     {stats_reply, 16#41, r2e, [
         {workers, u16},
@@ -262,7 +290,8 @@
         {queue_late, u64},
         {queue_full, u64},
         {send_queue_full, u64},
-        {send_failed, u64}]},
+        {send_failed, u64},
+        {connections, bytes}]},
     {sessions, 16#44, e2r, [
         {from, u64}]},
     {session_rows, 16#45, r2e, [
@@ -305,6 +334,7 @@
     permission_ms => 300000,
     channel_ms => 600000,
     software_bytes_max => 127,
+    connections_max => 128,
     promise_bytes_max => 512
 }).
 
@@ -436,6 +466,34 @@
         "DTLS sessions ended for their client has begun another from the same address"},
     {dtls_refused, counter,
         "DTLS sessions not begun: too many without allocation, of a source or in all"},
+    {peer_connects, counter,
+        "connections with peers that clients asked for (RFC 6062) and that were made"},
+    {peer_connects_refused, counter,
+        "of those asked for, not made: the peer refused"},
+    {peer_connects_late, counter,
+        "of those asked for, not made: the peer did not answer in time"},
+    {peer_connects_failed, counter,
+        "of those asked for, not made: the system could not, or the peer cannot be reached"},
+    {peer_accepts, counter,
+        "connections that peers made to relayed addresses and that clients were told of"},
+    {peer_accepts_no_permission, counter,
+        "connections of peers closed at once: no permission"},
+    {peer_accepts_forbidden, counter,
+        "connections of peers closed at once: peer denied by policy"},
+    {peer_accepts_full, counter,
+        "connections of peers closed at once: the allocation has too many, or the relay"},
+    {peer_joins, counter,
+        "connections with peers that a client took up (ConnectionBind)"},
+    {peer_unjoined, counter,
+        "connections with peers closed: no client took them up in time"},
+    {peer_broken, counter,
+        "connections with peers that the peer or the client broke off"},
+    {peer_disconnects, counter,
+        "connections with peers that are over"},
+    {peer_stream_bytes, counter,
+        "bytes received from peers over TCP and relayed"},
+    {peer_stream_sent_bytes, counter,
+        "bytes from clients sent to peers over TCP"},
     {too_short, drop,
         "datagram shorter than any message"},
     {source_port_zero, drop,
@@ -810,7 +868,9 @@ put_fields(alloc_create, Ref, #{session := V_session,
         token := V_token,
         lifetime_ms := V_lifetime_ms,
         bytes_per_s := V_bytes_per_s,
-        bucket := V_bucket} = M) when map_size(M) =:= 14,
+        bucket := V_bucket,
+        protocol := V_protocol,
+        connections_max := V_connections_max} = M) when map_size(M) =:= 16,
         ?CTL_UINT(V_session, 64),
         ?CTL_UINT(V_listener, 32),
         ?CTL_UINT(V_transport, 8),
@@ -822,7 +882,9 @@ put_fields(alloc_create, Ref, #{session := V_session,
         ?CTL_UINT(V_token, 64),
         ?CTL_UINT(V_lifetime_ms, 32),
         ?CTL_UINT(V_bytes_per_s, 64),
-        ?CTL_UINT(V_bucket, 32) ->
+        ?CTL_UINT(V_bucket, 32),
+        ?CTL_UINT(V_protocol, 8),
+        ?CTL_UINT(V_connections_max, 16) ->
     [<<16#30, 0:24, Ref:32,
         V_session:64,
         V_listener:32,
@@ -837,7 +899,9 @@ put_fields(alloc_create, Ref, #{session := V_session,
         V_token:64,
         V_lifetime_ms:32,
         V_bytes_per_s:64,
-        V_bucket:32>>];
+        V_bucket:32,
+        V_protocol:8,
+        V_connections_max:16>>];
 put_fields(alloc_created, Ref, #{session := V_session,
         status := V_status,
         relayed_v4 := V_relayed_v4,
@@ -1037,6 +1101,67 @@ put_fields(session_gone, Ref, #{session := V_session,
         V_queue_full:64,
         V_send_queue_full:64,
         V_send_failed:64>>];
+put_fields(connect, Ref, #{session := V_session,
+        peer := V_peer} = M) when map_size(M) =:= 2,
+        ?CTL_UINT(V_session, 64) ->
+    [<<16#39, 0:24, Ref:32,
+        V_session:64,
+        (put_addr(V_peer))/binary>>];
+put_fields(connected, Ref, #{session := V_session,
+        status := V_status,
+        incoming := V_incoming,
+        connection := V_connection,
+        peer := V_peer,
+        detail := V_detail} = M) when map_size(M) =:= 6,
+        ?CTL_UINT(V_session, 64),
+        ?CTL_UINT(V_incoming, 8),
+        ?CTL_UINT(V_connection, 32) ->
+    [<<16#3a, 0:24, Ref:32,
+        V_session:64,
+        (put_status(V_status))/binary,
+        V_incoming:8,
+        V_connection:32,
+        (put_addr(V_peer))/binary,
+        (put_size(V_detail)):32>>, V_detail];
+put_fields(join, Ref, #{flow := V_flow,
+        session := V_session,
+        connection := V_connection} = M) when map_size(M) =:= 3,
+        ?CTL_UINT(V_flow, 64),
+        ?CTL_UINT(V_session, 64),
+        ?CTL_UINT(V_connection, 32) ->
+    [<<16#3b, 0:24, Ref:32,
+        V_flow:64,
+        V_session:64,
+        V_connection:32>>];
+put_fields(disconnect, Ref, #{session := V_session,
+        connection := V_connection} = M) when map_size(M) =:= 2,
+        ?CTL_UINT(V_session, 64),
+        ?CTL_UINT(V_connection, 32) ->
+    [<<16#3c, 0:24, Ref:32,
+        V_session:64,
+        V_connection:32>>];
+put_fields(disconnected, Ref, #{session := V_session,
+        connection := V_connection,
+        reason := V_reason,
+        client_bytes := V_client_bytes,
+        peer_bytes := V_peer_bytes} = M) when map_size(M) =:= 5,
+        ?CTL_UINT(V_session, 64),
+        ?CTL_UINT(V_connection, 32),
+        ?CTL_UINT(V_reason, 8),
+        ?CTL_UINT(V_client_bytes, 64),
+        ?CTL_UINT(V_peer_bytes, 64) ->
+    [<<16#3d, 0:24, Ref:32,
+        V_session:64,
+        V_connection:32,
+        V_reason:8,
+        V_client_bytes:64,
+        V_peer_bytes:64>>];
+put_fields(tell, Ref, #{session := V_session,
+        packet := V_packet} = M) when map_size(M) =:= 2,
+        ?CTL_UINT(V_session, 64) ->
+    [<<16#3e, 0:24, Ref:32,
+        V_session:64,
+        (put_size(V_packet)):32>>, V_packet];
 put_fields(stats, Ref, #{} = M) when map_size(M) =:= 0 ->
     [<<16#40, 0:24, Ref:32>>];
 put_fields(stats_reply, Ref, #{workers := V_workers,
@@ -1107,7 +1232,8 @@ put_fields(session_stats, Ref, #{session := V_session,
         queue_late := V_queue_late,
         queue_full := V_queue_full,
         send_queue_full := V_send_queue_full,
-        send_failed := V_send_failed} = M) when map_size(M) =:= 19,
+        send_failed := V_send_failed,
+        connections := V_connections} = M) when map_size(M) =:= 20,
         ?CTL_UINT(V_session, 64),
         ?CTL_UINT(V_client_packets, 64),
         ?CTL_UINT(V_client_bytes, 64),
@@ -1146,7 +1272,8 @@ put_fields(session_stats, Ref, #{session := V_session,
         V_queue_late:64,
         V_queue_full:64,
         V_send_queue_full:64,
-        V_send_failed:64>>];
+        V_send_failed:64,
+        (put_size(V_connections)):32>>, V_connections];
 put_fields(sessions, Ref, #{from := V_from} = M) when map_size(M) =:= 1,
         ?CTL_UINT(V_from, 64) ->
     [<<16#44, 0:24, Ref:32,
@@ -1384,7 +1511,9 @@ get_fields(16#30, <<V_session:64,
         V_token:64,
         V_lifetime_ms:32,
         V_bytes_per_s:64,
-        V_bucket:32>>} ->
+        V_bucket:32,
+        V_protocol:8,
+        V_connections_max:16>>} ->
     {alloc_create, #{session => V_session,
         listener => V_listener,
         transport => V_transport,
@@ -1398,7 +1527,9 @@ get_fields(16#30, <<V_session:64,
         token => V_token,
         lifetime_ms => V_lifetime_ms,
         bytes_per_s => V_bytes_per_s,
-        bucket => V_bucket}};
+        bucket => V_bucket,
+        protocol => V_protocol,
+        connections_max => V_connections_max}};
     _ -> error end;
     _ -> error end;
 get_fields(16#31, <<V_session:64,
@@ -1550,6 +1681,50 @@ get_fields(16#36, <<V_session:64,
         queue_full => V_queue_full,
         send_queue_full => V_send_queue_full,
         send_failed => V_send_failed}};
+get_fields(16#39, <<V_session:64,
+        Rest_peer/binary>>) ->
+    case get_addr(Rest_peer) of {V_peer, <<>>} ->
+    {connect, #{session => V_session,
+        peer => V_peer}};
+    _ -> error end;
+get_fields(16#3a, <<V_session:64,
+        Rest_status/binary>>) ->
+    case get_status(Rest_status) of {V_status, <<V_incoming:8,
+        V_connection:32,
+        Rest_peer/binary>>} ->
+    case get_addr(Rest_peer) of {V_peer, <<L_detail:32, V_detail:L_detail/binary>>} ->
+    {connected, #{session => V_session,
+        status => V_status,
+        incoming => V_incoming,
+        connection => V_connection,
+        peer => V_peer,
+        detail => V_detail}};
+    _ -> error end;
+    _ -> error end;
+get_fields(16#3b, <<V_flow:64,
+        V_session:64,
+        V_connection:32>>) ->
+    {join, #{flow => V_flow,
+        session => V_session,
+        connection => V_connection}};
+get_fields(16#3c, <<V_session:64,
+        V_connection:32>>) ->
+    {disconnect, #{session => V_session,
+        connection => V_connection}};
+get_fields(16#3d, <<V_session:64,
+        V_connection:32,
+        V_reason:8,
+        V_client_bytes:64,
+        V_peer_bytes:64>>) ->
+    {disconnected, #{session => V_session,
+        connection => V_connection,
+        reason => V_reason,
+        client_bytes => V_client_bytes,
+        peer_bytes => V_peer_bytes}};
+get_fields(16#3e, <<V_session:64,
+        L_packet:32, V_packet:L_packet/binary>>) ->
+    {tell, #{session => V_session,
+        packet => V_packet}};
 get_fields(16#40, <<>>) ->
     {stats, #{}};
 get_fields(16#41, <<V_workers:16,
@@ -1604,7 +1779,8 @@ get_fields(16#43, <<V_session:64,
         V_queue_late:64,
         V_queue_full:64,
         V_send_queue_full:64,
-        V_send_failed:64>>) ->
+        V_send_failed:64,
+        L_connections:32, V_connections:L_connections/binary>>) ->
     {session_stats, #{session => V_session,
         client_packets => V_client_packets,
         client_bytes => V_client_bytes,
@@ -1623,7 +1799,8 @@ get_fields(16#43, <<V_session:64,
         queue_late => V_queue_late,
         queue_full => V_queue_full,
         send_queue_full => V_send_queue_full,
-        send_failed => V_send_failed}};
+        send_failed => V_send_failed,
+        connections => V_connections}};
 get_fields(16#44, <<V_from:64>>) ->
     {sessions, #{from => V_from}};
 get_fields(16#45, <<V_next:64,

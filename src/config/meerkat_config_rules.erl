@@ -132,7 +132,19 @@ warnings(#{realms := {Realms, _}, extra_listeners := {Listeners, _}} = Resolved)
         [realm(Realm), "no listener has this realm; extra_listeners gives it one"]
      || #{name := Name} = Realm <- Realms, not lists:member(Name, Named)
     ] ++ alone(Resolved) ++ lists:usort([[Whose, Which, ", which counts"]
-                      || {Whose, Secret} <- all_secrets(Resolved), Which <- unlikely(Secret)]).
+                      || {Whose, Secret} <- all_secrets(Resolved), Which <- unlikely(Secret)])
+        ++ tcp_for_nobody(Resolved).
+
+%% RFC 6062 5.1.
+tcp_for_nobody(#{tcp_relay := {true, _}, tcp_enabled := {false, _}, tls_cert := {[], _},
+                 tls_self_signed := {false, _}} = Resolved) ->
+    [
+        [named(tcp_relay, Resolved), " is true, but ", named(tcp_enabled, Resolved),
+            " is false, and there is no certificate (tls_cert, tls_self_signed): only clients over "
+            "TCP or TLS can have TCP relayed"]
+    ];
+tcp_for_nobody(_) ->
+    [].
 
 %% Keys that do nothing by themselves.
 alone(Resolved) ->

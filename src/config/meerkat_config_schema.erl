@@ -15,7 +15,8 @@
 %% is not in the map itself, but goes into what is there under Name.
 -type destination() :: config
                      | settings
-                     | {relay | streams | front | limits | quota | bandwidth | http | xmpp, atom()}
+                     | {relay | streams | front | limits | tcp | quota | bandwidth | http | xmpp,
+                        atom()}
                      | {made, listeners | certificates | relays | realms | secrets}.
 
 %% A reloadable key may take a new value while allocations live.
@@ -253,6 +254,25 @@ rows() ->
         row(mobility, boolean, false, ["MOBILITY"], yes, [config],
             "Let clients that ask for it keep their allocation when their address changes (RFC "
             "8016)."),
+        row(tcp_relay, boolean, false, ["TCP_RELAY"], yes, [config],
+            "Relay TCP to peers (RFC 6062) for clients over TCP and TLS that ask for it. Off: such "
+            "an Allocate is answered 442. No browser uses it. Whoever may allocate can then be "
+            "connected over TCP with whatever allowed_peers and denied_peers let through."),
+        row(tcp_relay_connections, {integer, 1, meerkat_ctl:limit(connections_max)}, 32,
+            ["TCP_RELAY_CONNECTIONS"], yes, [{tcp, connections}],
+            "With tcp_relay: peers that one allocation may be connected with at a time, those "
+            "that do not answer yet and those that wait for the client included. Beyond it Connect "
+            "is answered 508, and peers that come are sent away. A new value holds for new "
+            "allocations."),
+        row(tcp_relay_user_connections, {integer, 0, 131072}, 0,
+            ["TCP_RELAY_USER_CONNECTIONS"], yes, [{tcp, user}],
+            "With tcp_relay: the same for all allocations of one user (see user_quota) together; "
+            "beyond it Connect is answered 486. 0 means no limit."),
+        row(tcp_relay_min_port, {integer, 1, 65535}, 1024, ["TCP_RELAY_MIN_PORT"], yes,
+            [{tcp, min_port}],
+            "With tcp_relay: the lowest port of a peer that a client may ask to be connected with. "
+            "Below it Connect is answered 403. By default that keeps clients from mail servers, "
+            "SSH and the web by the relay's address."),
         row(allowed_peers, {list, peer}, [], ["ALLOWED_PEERS"], yes, [config],
             <<"( \"10.0.0.0/8\", \"203.0.113.5:10000-20000\" )">>,
             "Networks that clients may reach although `denied_peers` forbids them, or although "
@@ -438,7 +458,7 @@ made(Name) ->
     [Row || #{gets := Gets} = Row <- rows(), lists:member({made, Name}, Gets)].
 
 %% A part of the settings: its names, and the key whose value each has.
--spec part(relay | streams | front | limits | quota | bandwidth | http | xmpp) ->
+-spec part(relay | streams | front | limits | tcp | quota | bandwidth | http | xmpp) ->
     [{Name :: atom(), Key :: atom()}].
 part(Part) ->
     [{Name, Key} || #{key := Key, gets := Gets} <- rows(), {P, Name} <- Gets, P =:= Part].

@@ -300,7 +300,8 @@ text(Settings, Notes, Became) ->
         "# Made by `meerkatctl import` from a turnserver.conf; numbers are lines of that file.\n"
         "# Other than there: clients may not reach private networks unless allowed_peers has\n"
         "# them, and channel numbers above 0x4FFF, which older clients choose, are refused unless\n"
-        "# rfc5766_channel_numbers is set.\n",
+        "# rfc5766_channel_numbers is set; TCP is relayed to peers (RFC 6062), which is on there\n"
+        "# without no-tcp-relay, if tcp_relay is set.\n",
         [["# ", place(Line), Note, "\n"] || {Line, Note} <- Notes],
         [["# ", place(Line), Key, " becomes ", What, "\n"]
          || {Line, Key, "nothing: " ++ _ = What} <- Became],

@@ -301,7 +301,10 @@ limits(#{mobility := Mobility, rfc5766_channel_numbers := Older} = Config, Ticke
                                                     fun(Pool) -> Pool end,
                                                     [{P, Ip} || #{pool := P, local := Ip}
                                                                     <- Relays])},
-               maps:from_list([{tickets, TicketKey} || Mobility])).
+               maps:from_list([{tickets, TicketKey} || Mobility] ++ tcp(Config))).
+
+tcp(#{tcp_relay := false}) -> [];
+tcp(#{tcp_relay := true} = Config) -> [{tcp, part(tcp, Config)}].
 
 quota(#{max_allocations := Max} = Config) ->
     #{total := Total} = Quota = part(quota, Config),

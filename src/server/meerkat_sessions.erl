@@ -65,8 +65,9 @@ key(user, #{key := Key}) -> Key.
 
 relayed(Row) -> maps:get(client_bytes, Row, 0) + maps:get(peer_bytes, Row, 0).
 
-is_for(#{channels := Channels}, #{peer := {Ip, Port} = Peer}) when is_integer(Port), is_tuple(Ip) ->
-    lists:any(fun(#{peer := Bound}) -> Bound =:= Peer end, Channels);
+is_for(#{channels := Channels, connections := Connections}, #{peer := {Ip, Port} = Peer})
+  when is_integer(Port), is_tuple(Ip) ->
+    lists:any(fun(#{peer := Bound}) -> Bound =:= Peer end, Channels ++ Connections);
 is_for(#{permissions := Permissions, channels := Channels}, #{peer := Ip}) ->
     lists:any(fun(#{peer := Permitted}) -> Permitted =:= Ip end, Permissions)
         orelse lists:any(fun(#{peer := {Bound, _}}) -> Bound =:= Ip end, Channels);
@@ -106,12 +107,20 @@ details(Name, Id) ->
     case find(Name, Id) of
         {ok, Session, Pid} ->
             case meerkat_alloc:info(Pid) of
-                {ok, Info} -> {ok, maps:merge(Info, stats(Name, Session))};
+                {ok, Info} -> {ok, with_stats(Info, stats(Name, Session))};
                 {error, gone} -> {error, not_found}
             end;
         {error, not_found} ->
             {error, not_found}
     end.
+
+%% Of connections with peers the process knows with whom, the relay how much went by them.
+with_stats(#{connections := Connections} = Info, Stats) ->
+    Bytes = maps:from_list([{Id, #{client_bytes => FromClient, peer_bytes => FromPeer}}
+                            || <<Id:32, FromClient:64, FromPeer:64>>
+                                   <= maps:get(connections, Stats, <<>>)]),
+    maps:merge(Info, Stats#{connections => [maps:merge(C, maps:get(Id, Bytes, #{}))
+                                            || #{connection := Id} = C <- Connections]}).
 
 stats(Name, Session) ->
     case meerkat_relay:call(Name, {session_info, #{session => Session}}) of

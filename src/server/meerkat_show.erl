@@ -110,7 +110,8 @@ allocation(#{session := Session, user := User, client := Client, transport := Tr
     ["allocation ", meerkat_text:session(Session), $\n,
      row("user", meerkat_text:escape(User)),
      row("client", [address(Client), " by ", atom_to_list(Transport)]),
-     [row("relayed", address(A)) || A <- Relayed],
+     [row("relayed", [address(A), [", TCP" || maps:get(protocol, Info, udp) =:= tcp]])
+      || A <- Relayed],
      row("age", span(Age)),
      row("ends in", span(Left)),
      counted(Info),
@@ -119,10 +120,20 @@ allocation(#{session := Session, user := User, client := Client, transport := Tr
      [row("channel", io_lib:format("0x~4.16.0b to ~ts, ~ts left",
                                    [Number, address(Peer), span(Ms)]))
       || #{number := Number, peer := Peer, expires_ms := Ms} <- Channels],
+     [row("connection", connection(Connection)) || Connection <- maps:get(connections, Info, [])],
      [row("refused", io_lib:format("~ts ago~ts: ~b to ~ts, ~ts",
                                    [span(Ms), times(Times), Code, Method, Why]))
       || #{code := Code, method := Method, why := Why, times := Times, age_ms := Ms}
              <- Refusals]].
+
+%% With a peer over TCP (RFC 6062).
+connection(#{peer := Peer, state := connecting}) ->
+    ["to ", address(Peer), ", not made yet"];
+connection(#{peer := Peer, state := waiting}) ->
+    ["to ", address(Peer), ", waits for its client"];
+connection(#{peer := Peer, state := joined} = Connection) ->
+    ["to ", address(Peer), ", ", bytes(maps:get(client_bytes, Connection, 0)), " from the client, ",
+     bytes(maps:get(peer_bytes, Connection, 0)), " from the peer"].
 
 times(1) -> "";
 times(N) -> [", ", integer_to_list(N), " times"].

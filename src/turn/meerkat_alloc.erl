@@ -22,6 +22,9 @@
     core :: meerkat_alloc_core:alloc(),
     replayer = none :: pid() | none,            % who waits to hear of it
     job :: meerkat_request:job() | undefined,   % the request in hand
+    %% Those that are answered later: Connects, by their peers.
+    deferred = #{} :: #{{inet:ip_address(), inet:port_number()} => meerkat_request:job()},
+    user :: meerkat_quota:of_realm(),           % whose connections with peers are counted
     %% What the relay has to answer it with, and since when, in microseconds.
     promised = none :: {meerkat_alloc_core:response(), integer()} | none,
     said = none :: meerkat_refusal:cause(),     % by the relay, to the request in hand
@@ -110,6 +113,7 @@ start(Name, Session, #{bucket := Bucket, mobile := Mobile, realm := Realm, user 
         meerkat_alloc_core:new(Plan#{bytes_per_s => OfOne}, Session, Place, Limits),
     Rate = [{tell, Message} || Message <- meerkat_quota:rate(Name, Bucket, OfUser)],
     Data = #data{name = Name, session = Session, keys = Keys, wire = Wire, core = Core,
+                 user = meerkat_alloc_request:holder(maps:get(request, Job)),
                  job = maps:remove(proof, Job), proof = maps:get(proof, Job, none),
                  started = meerkat_clock:now_ms()},
     %% The effects run after the supervisor has its answer: writing to a busy port may take a while.
@@ -144,7 +148,7 @@ serving(info, {request, #{request := Request} = Job}, #data{name = Name, core = 
                                                   meerkat_registry:settings(Name)),
     case is_ours(Job, Data) of
         true ->
-            step(serving, {request, Request},
+            step(serving, {request, in_use(Request, Data)},
                  caught_up(Data#data{job = Job, core = meerkat_alloc_core:limits(Limits, Core)}));
         false ->
             ok = meerkat_request:again(Job),
@@ -175,6 +179,7 @@ leaving(Type, Event, Data) ->
 
 %% A request may have been on its way here when its client left the 5-tuple.
 is_ours(#{request := #{move := _}}, _Data) -> true;
+is_ours(#{request := #{join := _}}, _Data) -> true;
 is_ours(#{place := Place}, Data) -> lists:member(five_tuple(Place), Data#data.keys).
 
 five_tuple(Place) -> meerkat_alloc_table:five_tuple(Place).
@@ -184,6 +189,8 @@ common(_State, info, granted, Data) ->
     {keep_state, caught_up(Data)};
 common(State, info, {relay, Ref, {session_gone, _} = Message}, Data) ->
     step(State, {relay, Ref, Message}, (caught_up(Data))#data{said = none});
+common(State, info, {relay, _Ref, {connected, Fields}}, Data) ->
+    step(State, {relay, 0, {connected, in_use(Fields, Data)}}, Data#data{said = said(Fields)});
 common(State, info, {relay, Ref, Message}, Data) ->
     step(State, {relay, Ref, Message}, Data#data{said = said(Message)});
 common(State, info, {closed, Wire}, #data{wire = Wire} = Data) ->
@@ -224,7 +231,14 @@ caught_up(#data{name = Name, session = Session, core = Core} = Data) ->
         Granted -> Data#data{core = meerkat_alloc_core:granted(Granted, Core)}
     end.
 
+%% How many connections with peers the user has, for who wants one more.
+in_use(#{message := #{method := Method}} = Request, _Data) when Method =/= connect ->
+    Request;
+in_use(Asking, #data{name = Name, user = User}) ->
+    Asking#{in_use => meerkat_connections:counted(Name, User)}.
+
 said({reply, #{status := Status, detail := Detail}}) -> {relay, Status, Detail};
+said(#{incoming := 0, status := Status, detail := Detail}) -> {relay, Status, Detail};
 said({alloc_created, #{status := Status}}) -> {relay, Status, <<>>};
 said(_Message) -> none.
 
@@ -253,7 +267,7 @@ next(State, Effects) ->
         {_, {later, Ms}, _} -> {awaiting, Ms, again};
         {_, _, true} -> leaving;
         _ ->
-            case {Has(answer), lists:keyfind(replayed, 1, Effects)} of
+            case {Has(answer) orelse Has(defer), lists:keyfind(replayed, 1, Effects)} of
                 {_, {replayed, there}} -> {awaiting, infinity, none};
                 {false, false} -> State;
                 _ -> serving
@@ -284,6 +298,29 @@ effect({answer, Response}, #data{name = Name, job = Job, said = Said} = Data0) -
     Data = give(Response, Data0),
     Refusal = meerkat_request:answer(Name, Job, Response, Said),
     remember(Refusal, Data#data{job = undefined, promised = none, said = none});
+effect({defer, Peer}, #data{name = Name, job = Job, deferred = Deferred} = Data) ->
+    ok = meerkat_request:later(Name, Job),
+    Data#data{job = undefined, deferred = Deferred#{Peer => Job}};
+effect({late, Peer, Response}, #data{deferred = Deferred} = Data) ->
+    case maps:take(Peer, Deferred) of
+        {Job, Others} -> late(Job, Response, Data#data{deferred = Others});
+        error -> Data       % it had no process then
+    end;
+effect({indicate, Method, Attributes}, #data{wire = Wire, session = Session} = Data) ->
+    Packet = meerkat_request:indication(Method, Attributes),
+    _ = meerkat_relay:command(Wire, 0, {tell, #{session => Session, packet => Packet}}),
+    Data;
+effect({await, Id}, #data{name = Name, wire = Wire, session = Session} = Data) ->
+    %% A number that is another's by chance is of no use to anybody.
+    _ = meerkat_connections:enter(Name, Id, Session, self()) =:= taken
+        andalso meerkat_relay:command(Wire, 0, meerkat_alloc_commands:disconnect(Session, Id)),
+    Data;
+effect({unawait, Id}, #data{name = Name, session = Session} = Data) ->
+    ok = meerkat_connections:leave(Name, Id, Session),
+    Data;
+effect({connections, N}, #data{name = Name, session = Session, user = User} = Data) ->
+    ok = meerkat_connections:set(Name, Session, User, N),
+    Data;
 effect({meet, Place}, #data{name = Name, keys = Keys, session = Session} = Data) ->
     ok = meerkat_alloc_table:claim(Name, five_tuple(Place), Session, self()),
     Data#data{keys = [five_tuple(Place) | Keys]};
@@ -311,14 +348,26 @@ effect({stop, Ending}, #data{awaited = Awaited} = Data) ->
     ok = lists:foreach(fun(From) -> gen_statem:reply(From, ok) end, Awaited),
     Data#data{over = true, awaited = []}.
 
-%% Before the answer: what the client asks next may be the relay's to answer.
-give({success, _}, #data{keys = [_ | _], name = Name, session = Session, job = Job} = Data) ->
-    case meerkat_grants:give(Name, Session, Job, Data#data.given) of
-        none -> Data;
-        {Message, Given} -> effect({tell, Message}, Data#data{given = Given})
+%% Before the answer: what the client asks next may be the relay's to answer. Not where TCP is
+%% relayed: what the relay may do by itself are channels and addresses of datagrams.
+give({success, _}, #data{keys = [_ | _], core = Core} = Data) ->
+    case meerkat_alloc_core:protocol(Core) of
+        udp -> granted(Data);
+        tcp -> Data
     end;
 give(_Response, Data) ->
     Data.
+
+granted(#data{name = Name, session = Session, job = Job, given = Before} = Data) ->
+    case meerkat_grants:give(Name, Session, Job, Before) of
+        none -> Data;
+        {Message, Given} -> effect({tell, Message}, Data#data{given = Given})
+    end.
+
+late(Job, Response, #data{name = Name, wire = Wire, session = Session, said = Said} = Data) ->
+    {Refusal, Packet} = meerkat_request:late(Name, Job, Response, Said),
+    _ = meerkat_relay:command(Wire, 0, {tell, #{session => Session, packet => Packet}}),
+    remember(Refusal, Data#data{said = none}).
 
 remember(none, Data) ->
     Data;
@@ -329,10 +378,11 @@ asked(Ref, Message, #data{wire = Wire} = Data) ->
     sent(meerkat_relay:command(Wire, Ref, Message), Data).
 
 %% The answer goes along with the command where both are for one worker: the request of a client
-%% that has moved came in by another.
-asked(Ref, Message, Response, #data{name = Name, session = Session, wire = Wire,
-                                    job = #{flow := Flow} = Job} = Data) ->
-    Promise = case meerkat_ctl:worker(Flow) =:= meerkat_ctl:worker(Session) of
+%% that has moved came in by another. A join is for the worker of the request.
+asked(Ref, {Command, _} = Message, Response, #data{name = Name, session = Session, wire = Wire,
+                                                   job = #{flow := Flow} = Job} = Data) ->
+    IsThere = Command =:= join orelse meerkat_ctl:worker(Flow) =:= meerkat_ctl:worker(Session),
+    Promise = case IsThere of
         true -> meerkat_request:promise(Name, Job, Response);
         false -> none
     end,
@@ -358,6 +408,7 @@ meta(#data{session = Session}) ->
 
 leave(#data{name = Name, session = Session} = Data) ->
     ok = forget(Data),
+    ok = meerkat_connections:bury(Name, Session),
     ok = meerkat_alloc_table:leave(Name, Session, Session),
     meerkat_grants:forget(Name, Session).
 

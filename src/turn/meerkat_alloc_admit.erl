@@ -3,12 +3,12 @@
 %% that is there, is meerkat_alloc_core's.
 -module(meerkat_alloc_admit).
 
--export([admit/2]).
+-export([admit/2, is_stream/1]).
 
 -export_type([plan/0]).
 
 -import(meerkat_alloc_request, [refused/1, unknown_attributes/1, unknown/1, lifetime/2, within/2,
-                                malformed_fault/2, has/2, get/3, family/1]).
+                                malformed_fault/2, first_of/1, has/2, get/3, family/1]).
 
 %% An Allocate request that may become an allocation.
 -type plan() :: #{user := binary(),
@@ -23,10 +23,14 @@
                   mobile := boolean(),
                   lifetime := pos_integer(),
                   %% As ctl.def has them in ALLOC_CREATE.
+                  protocol := 17 | 6,
+                  connections_max := non_neg_integer(),
                   bytes_per_s => non_neg_integer(),
                   bucket => pos_integer()}.
 
+%% What is relayed, by its number in IP.
 -define(UDP, 17).
+-define(TCP, 6).
 
 %% Only an Allocate that passes RFC 8656 7.2 may have one; everything else is answered here.
 -spec admit(meerkat_alloc_request:request(), meerkat_alloc_core:limits()) ->
@@ -40,6 +44,9 @@ admit(#{message := #{method := Method} = Message} = Request, Limits) ->
                 none -> {create, plan(Request, within(Request, Limits))};
                 Response -> {answer, Response}
             end;
+        %% RFC 6062 5.4: its CONNECTION-ID is missing, or nobody's.
+        {[], connection_bind} ->
+            {answer, refused(400)};
         {[], _} ->
             {answer, first_fault([fun() -> ticket_fault(Message, Limits) end,
                                   fun() -> refused(437) end])}
@@ -49,7 +56,7 @@ admit(#{message := #{method := Method} = Message} = Request, Limits) ->
 %% DONT-FRAGMENT (4) is fine: the relay can set DF.
 allocate_fault(#{message := Message, client := {Ip, _}} = Request, Limits) ->
     first_fault([
-        fun() -> transport_fault(Message) end,                              % 3
+        fun() -> transport_fault(Request, Message, Limits) end,             % 3
         fun() -> malformed_fault(allocate, Message) end,
         fun() -> mobility_fault(Message, Limits) end,                       % RFC 8016 3.1.2
         fun() -> token_fault(Request, Message) end,                         % 5
@@ -65,12 +72,29 @@ first_fault([Check | Checks]) ->
 first_fault([]) ->
     none.
 
-transport_fault(Message) ->
+transport_fault(Request, Message, Limits) ->
     case meerkat_stun:get(requested_transport, Message) of
         {ok, ?UDP} -> false;
+        {ok, ?TCP} when is_map_key(tcp, Limits) -> tcp_fault(Request, Message);
         {ok, _} -> refused(442);
         error -> refused(400)
     end.
+
+%% RFC 6062 5.1: the client is connected over TCP, with TLS perhaps, and asks for nothing that
+%% belongs to datagrams. There is one relayed address, and no move of its client's.
+tcp_fault(#{transport := Transport}, Message) ->
+    first_of([
+        {not is_stream(Transport), refused(400)},
+        {lists:any(fun(Name) -> has(Name, Message) end,
+                   [dont_fragment, even_port, reservation_token, additional_address_family]),
+         refused(400)},
+        {has(mobility_ticket, Message), refused(405)}
+    ]).
+
+%% TCP, or TLS on it, by the relay's number.
+-spec is_stream(byte()) -> boolean().
+is_stream(Transport) ->
+    lists:member(Transport, [meerkat_ctl:transport(tcp), meerkat_ctl:transport(tls)]).
 
 mobility_fault(Message, Limits) ->
     case meerkat_stun:get(mobility_ticket, Message) of
@@ -137,6 +161,11 @@ plan(#{message := Message, user := User, client := Client} = Request, Limits) ->
               end,
       token => get(reservation_token, Message, 0),
       mobile => has(mobility_ticket, Message),
+      protocol => get(requested_transport, Message, ?UDP),
+      connections_max => case Limits of
+                             #{tcp := #{connections := Max}} -> Max;
+                             #{} -> 0
+                         end,
       lifetime => lifetime(Message, Limits)}.
 
 families(_Request, true, #{pools := #{4 := _, 6 := _}}) -> {[4, 6], []};

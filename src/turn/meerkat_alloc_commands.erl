@@ -2,6 +2,7 @@
 -module(meerkat_alloc_commands).
 
 -export([create/4, refresh/3, move/2, delete/1, stats/1, permit/3, channel/5]).
+-export([connect/2, join/3, disconnect/2]).
 -export([permission_ms/0, channel_ms/0]).
 
 -type session() :: non_neg_integer().
@@ -22,6 +23,8 @@ create(Session, Plan, Place, Fields) ->
     {alloc_create, maps:merge(Fields, (at(Place))#{
         session => Session,
         bytes_per_s => maps:get(bytes_per_s, Plan, 0),
+        protocol => maps:get(protocol, Plan, 17),
+        connections_max => maps:get(connections_max, Plan, 0),
         bucket => maps:get(bucket, Plan, 0)})}.
 
 at(Place) ->
@@ -61,3 +64,17 @@ permit(Session, Ips, LifetimeMs) ->
 channel(Session, Number, Peer, LifetimeMs, PermissionMs) ->
     {channel, #{session => Session, number => Number, peer => Peer,
                 lifetime_ms => LifetimeMs, permission_ms => PermissionMs}}.
+
+-spec connect(session(), address()) -> meerkat_ctl:message().
+connect(Session, Peer) ->
+    {connect, #{session => Session, peer => Peer}}.
+
+%% Flow: of the ConnectionBind.
+-spec join(session(), meerkat_alloc_tcp:connection(), Flow :: non_neg_integer()) ->
+    meerkat_ctl:message().
+join(Session, Connection, Flow) ->
+    {join, #{flow => Flow, session => Session, connection => Connection}}.
+
+-spec disconnect(session(), meerkat_alloc_tcp:connection()) -> meerkat_ctl:message().
+disconnect(Session, Connection) ->
+    {disconnect, #{session => Session, connection => Connection}}.

@@ -3,7 +3,7 @@
 %% permitted only the relay knows; until it has said so, no further request may be handed in.
 -module(meerkat_alloc_core).
 
--export([new/4, handle/3, granted/2, foretold/1, limits/2, info/2, details/2]).
+-export([new/4, handle/3, granted/2, foretold/1, limits/2, protocol/1, info/2, details/2]).
 
 -export_type([alloc/0, limits/0, event/0, effect/0, response/0, place/0, ending/0]).
 
@@ -24,6 +24,8 @@
                     max_peers := pos_integer(),
                     channel_max := 16#4fff | 16#7fff,
                     pools := #{family() => [{Pool :: pos_integer(), inet:ip_address()}, ...]},
+                    %% TCP relayed (RFC 6062) where it is allowed.
+                    tcp => meerkat_alloc_tcp:limits(),
                     %% Mobility (RFC 8016) where it is allowed.
                     tickets => meerkat_ticket:key(),
                     _ => _}.
@@ -35,7 +37,8 @@
 -type event() ::
     %% From the client. Never while a reply is awaited.
     {request, meerkat_alloc_request:request()}
-    %% From the relay: replies and SESSION_GONE.
+    %% From the relay: replies and SESSION_GONE; CONNECTED, with in_use as in
+    %% meerkat_alloc_request:request(), and DISCONNECTED.
     | {relay, meerkat_ctl:ref(), meerkat_ctl:message()}
     %% An administrator ends it. As requests: never while a reply is awaited.
     | disconnect
@@ -59,6 +62,17 @@
     %% To the request last handed in; `none` leaves the client without an answer. Every request
     %% earns exactly one of these.
     | {answer, response() | none}
+    %% In place of that: its answer comes later, and others may be handed in meanwhile.
+    | {defer, Peer :: address()}
+    %% To the request that was deferred for that peer.
+    | {late, Peer :: address(), response()}
+    %% Nobody asked for it: ConnectionAttempt.
+    | {indicate, connection_attempt, attributes()}
+    %% ConnectionBind may name this connection from here on, or not any more.
+    | {await, meerkat_alloc_tcp:connection()}
+    | {unawait, meerkat_alloc_tcp:connection()}
+    %% So many connections with peers there are now.
+    | {connections, non_neg_integer()}
     %% From here on requests of this 5-tuple too are ours.
     | {meet, place()}
     %% From here on this 5-tuple is free for another allocation.
@@ -93,6 +107,7 @@
                      meerkat_stun:transaction_id()}
                   | {permit, [inet:ip_address()]}
                   | {bind, Number :: char(), Peer :: address()}
+                  | {join, meerkat_alloc_tcp:connection()}
                   | {replay, TryUntil :: now()}
                   | whole
                   | deleted.
@@ -105,6 +120,7 @@
     relayed = [] :: [{family(), Pool :: pos_integer(), address()}],     % as the client was told
     token = 0 :: non_neg_integer(),             % reserved for a second allocation
     held = meerkat_alloc_held:none() :: meerkat_alloc_held:held(),
+    tcp = meerkat_alloc_tcp:none() :: meerkat_alloc_tcp:tcp(),
     ended_by = deleted :: deleted | admin,
     asked = 0 :: now(),                         % when for what it has counted
     before = #{} :: counters(),                 % counted by relays that are no more
@@ -164,6 +180,11 @@ handle({relay, Ref, {alloc_created, Created}}, Now, #alloc{awaiting = create, re
 handle({relay, Ref, {alloc_created, #{status := Status}}}, Now,
        #alloc{awaiting = {replay, Until}, ref = Ref} = Alloc) ->
     recreated(Status, Until, Now, Alloc);
+handle({relay, _Ref, {connected, Fields}}, _Now, Alloc) ->
+    connected(Fields, Alloc);
+handle({relay, _Ref, {disconnected, #{connection := Id}}}, _Now, #alloc{tcp = Tcp0} = Alloc) ->
+    Tcp = meerkat_alloc_tcp:disconnected(Id, Tcp0),
+    {Alloc#alloc{tcp = Tcp}, [{unawait, Id}, connections(Tcp)]};
 handle({relay, _Ref, {session_gone, _}} = Gone, Now, #alloc{awaiting = whole} = Alloc) ->
     handle(Gone, Now, Alloc#alloc{awaiting = none});
 handle(relay_whole, Now, #alloc{awaiting = whole} = Alloc) ->
@@ -182,7 +203,8 @@ handle({relay, _Ref, {session_gone, Gone}}, _Now, Alloc) ->
     Counters = sum(maps:without([session, reason], Gone), Alloc#alloc.before),
     stop(refused(437), [], {gone_reason(maps:get(reason, Gone), Alloc), Counters}, Alloc);
 handle({relay, _Ref, {session_stats, Stats}}, _Now, Alloc) ->
-    Seen = maps:filter(fun(Name, N) -> Name =/= session andalso N > 0 end, Stats),
+    Counted = maps:without([session, connections], Stats),
+    Seen = maps:filter(fun(_Name, N) -> N > 0 end, Counted),
     {Alloc#alloc{seen = Seen}, []};
 handle({relay, _Ref, _Late}, _Now, Alloc) ->
     {Alloc, []};
@@ -230,12 +252,18 @@ foretold(#alloc{awaiting = {refresh, _, Lifetime, Ticket}} = Alloc) ->
     refresh_success(Lifetime, Ticket, Alloc);
 foretold(#alloc{awaiting = {permit, _}}) -> {success, []};
 foretold(#alloc{awaiting = {bind, _, _}}) -> {success, []};
+foretold(#alloc{awaiting = {join, _}}) -> {success, []};
 foretold(#alloc{}) -> none.
 
 %% Other limits, for the requests that come from now on.
 -spec limits(limits(), alloc()) -> alloc().
 limits(Limits, Alloc) ->
     Alloc#alloc{limits = Limits}.
+
+%% What it relays.
+-spec protocol(alloc()) -> udp | tcp.
+protocol(#alloc{plan = #{protocol := 6}}) -> tcp;
+protocol(#alloc{}) -> udp.
 
 gone_reason(0, #alloc{ended_by = By}) -> By;
 gone_reason(1, _Alloc) -> expired;
@@ -249,7 +277,7 @@ gone_reason(3, _Alloc) -> closed.
       permissions := [inet:ip_address()], channels := [{char(), address()}]}.
 info(Alloc, Now) ->
     #{permissions := Permissions, channels := Channels} = Details = details(Alloc, Now),
-    (maps:remove(peers, Details))#{
+    (maps:without([peers, protocol, connections], Details))#{
         permissions := [Ip || #{peer := Ip} <- Permissions],
         channels := [{Number, Peer} || #{number := Number, peer := Peer} <- Channels]}.
 
@@ -260,10 +288,16 @@ info(Alloc, Now) ->
       relayed := [address()], expires_ms := integer(),
       peers := non_neg_integer(),
       permissions := [#{peer := inet:ip_address(), expires_ms := integer()}],
-      channels := [#{number := char(), peer := address(), expires_ms := integer()}]}.
-details(#alloc{plan = #{user := User}, mobility = Mobility, relayed = Relayed} = Alloc0, Now) ->
+      channels := [#{number := char(), peer := address(), expires_ms := integer()}],
+      protocol := udp | tcp,
+      %% With peers, of one that relays TCP.
+      connections := [map()]}.
+details(#alloc{plan = #{user := User}, mobility = Mobility, relayed = Relayed, tcp = Tcp} = Alloc0,
+        Now) ->
     #alloc{held = Held} = prune(Now, Alloc0),
     (meerkat_alloc_held:view(Now, Held))#{
+        protocol => protocol(Alloc0),
+        connections => meerkat_alloc_tcp:view(Tcp),
         user => User,
         client => meerkat_alloc_mobility:client(Mobility),
         transport => meerkat_ctl:transport_kind(
@@ -274,6 +308,11 @@ details(#alloc{plan = #{user := User}, mobility = Mobility, relayed = Relayed} =
 
 request(#{move := _} = Request, Now, Alloc) ->
     resume(Request, Now, Alloc);
+request(#{join := _} = Request, _Now, Alloc) ->
+    join(Request, Alloc);
+request(#{message := #{method := connect}} = Request, _Now,
+        #alloc{plan = #{protocol := 6}} = Alloc) ->
+    connect(Request, Alloc);
 request(#{message := #{method := Method} = Message} = Request, Now, #alloc{plan = Plan} = Alloc) ->
     case owner(Request) =:= owner(Plan) of
         true -> request(Method, Message, Now, Alloc);
@@ -310,6 +349,9 @@ method(create_permission, Message, _Now, Alloc) ->
         false -> permit(Ips, Alloc);
         Response -> {Alloc, [{answer, Response}]}
     end;
+%% RFC 6062 has none.
+method(channel_bind, _Message, _Now, #alloc{plan = #{protocol := 6}} = Alloc) ->
+    {Alloc, [{answer, refused(400)}]};
 method(channel_bind, Message, _Now, #alloc{held = Held, limits = Limits} = Alloc) ->
     Number = get(channel_number, Message, none),
     Peer = get(xor_peer_address, Message, none),
@@ -462,6 +504,45 @@ bind(Number, Peer, #alloc{session = Session} = Alloc) ->
                                              meerkat_alloc_commands:permission_ms()),
     ask(Command, {bind, Number, Peer}, Alloc).
 
+%%% Connections with peers over TCP (RFC 6062)
+
+connect(Request, #alloc{plan = Plan, held = Held, tcp = Tcp0} = Alloc) ->
+    [Family | _] = meerkat_alloc_held:families(Held),
+    IsOwner = owner(Request) =:= owner(Plan),
+    case meerkat_alloc_tcp:connect(Request, IsOwner, Family, tcp_limits(Alloc), Tcp0) of
+        {ok, Peer, Tcp} ->
+            Command = meerkat_alloc_commands:connect(Alloc#alloc.session, Peer),
+            {Alloc#alloc{tcp = Tcp}, [connections(Tcp), {defer, Peer}, {tell, Command}]};
+        Response ->
+            {Alloc, [{answer, Response}]}
+    end.
+
+tcp_limits(#alloc{limits = Limits, plan = Plan}) ->
+    meerkat_alloc_tcp:limits(Limits, Plan).
+
+connected(Fields, #alloc{session = Session, tcp = Tcp0} = Alloc) ->
+    case meerkat_alloc_tcp:connected(Fields, tcp_limits(Alloc), Tcp0) of
+        {answer, Peer, Response, Tcp} ->
+            Await = [{await, Id} || {success, [{connection_id, Id}]} <- [Response]],
+            {Alloc#alloc{tcp = Tcp}, Await ++ [connections(Tcp), {late, Peer, Response}]};
+        {attempt, Id, Peer, Tcp} ->
+            Attributes = [{xor_peer_address, Peer}, {connection_id, Id}],
+            {Alloc#alloc{tcp = Tcp}, [{await, Id}, connections(Tcp),
+                                      {indicate, connection_attempt, Attributes}]};
+        {refuse, Id} ->
+            {Alloc, [{tell, meerkat_alloc_commands:disconnect(Session, Id)}]}
+    end.
+
+connections(Tcp) ->
+    {connections, meerkat_alloc_tcp:count(Tcp)}.
+
+join(#{join := #{connection := Id, flow := Flow}} = Request,
+     #alloc{plan = Plan, session = Session, tcp = Tcp} = Alloc) ->
+    case meerkat_alloc_tcp:join_fault(Request, owner(Request) =:= owner(Plan), Tcp) of
+        false -> ask(meerkat_alloc_commands:join(Session, Id, Flow), {join, Id}, Alloc);
+        Response -> {Alloc, [{answer, Response}]}
+    end.
+
 %%% What the relay replied
 
 reply({refresh, Families, 0, Ticket}, ok, _Detail, _Now, #alloc{held = Held} = Alloc) ->
@@ -480,6 +561,12 @@ reply({permit, Ips}, ok, _Detail, Now, #alloc{held = Held} = Alloc) ->
 reply({bind, Number, Peer}, ok, _Detail, Now, #alloc{held = Held} = Alloc) ->
     {Alloc#alloc{held = meerkat_alloc_held:bind(Number, Peer, Now, Held)},
      [{answer, {success, []}}]};
+reply({join, Id}, ok, _Detail, _Now, #alloc{tcp = Tcp} = Alloc) ->
+    {Alloc#alloc{tcp = meerkat_alloc_tcp:joined(Id, Tcp)},
+     [{unawait, Id}, {answer, {success, []}}]};
+%% It has just ended, or its client has.
+reply({join, _Id}, gone, _Detail, _Now, Alloc) ->
+    {Alloc, [{answer, refused(400)}]};
 reply(create, Status, _Detail, Now, Alloc) ->
     created(#{status => Status}, Now, Alloc);
 reply(_Awaiting, gone, _Detail, _Now, Alloc) ->

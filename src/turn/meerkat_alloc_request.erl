@@ -19,7 +19,8 @@
 %% `left`: seconds after which the allocation is to end, for its user's credentials do.
 %% `person`: whose it is, by whichever credentials. `held`: who reserved the port behind the
 %% request's RESERVATION-TOKEN, and its family. `move`: the request names its allocation by a
-%% ticket.
+%% ticket. `transport`: how it came, as the relay numbers them. `in_use`: connections over TCP that
+%% its user has with peers. `join`: it names its allocation by such a connection.
 -type request() :: #{message := meerkat_stun:message(),
                      user := binary(),
                      client := address(),
@@ -27,7 +28,13 @@
                      person => meerkat_quota:person(),
                      left => pos_integer(),
                      held => {holder(), family()},
+                     transport => byte(),
+                     in_use => non_neg_integer(),
+                     join => join(),
                      move => move()}.
+
+%% The connection with a peer that a ConnectionBind is about, and where its answer goes.
+-type join() :: #{connection := meerkat_alloc_tcp:connection(), flow := non_neg_integer()}.
 
 %% Where the ticket's holder is, and whether that 5-tuple belongs to another allocation.
 -type move() :: #{ticket := meerkat_ticket:ordinal(), place := meerkat_alloc_core:place(),
@@ -101,6 +108,10 @@ reads(create_permission) ->
     [xor_peer_address];
 reads(channel_bind) ->
     [channel_number, xor_peer_address];
+reads(connect) ->
+    [xor_peer_address];
+reads(connection_bind) ->
+    [connection_id];
 reads(_) ->
     [].
 

@@ -7,7 +7,8 @@
 -export_type([answers/0, method/0, outcome/0, durations/0]).
 
 -opaque answers() :: counters:counters_ref().
--type method() :: allocate | refresh | create_permission | channel_bind | other.
+-type method() :: allocate | refresh | create_permission | channel_bind | connect | connection_bind
+                | other.
 %% success, the error's code, `none` for a request left without an answer, `throttled` for one
 %% whose sender was wrong too often to be heard, or `unavailable` for one of a user whom the
 %% authenticator could not tell about. Codes that only an embedder's authorizer gives are
@@ -19,9 +20,11 @@
                        count := non_neg_integer(),
                        sum_us := non_neg_integer()}.
 
--define(METHODS, [allocate, refresh, create_permission, channel_bind, other]).
--define(OUTCOMES, [success, 300, 400, 401, 403, 405, 420, 437, 440, 441, 442, 443, 486, 500, 508,
-                   none, throttled, unavailable, other]).
+%% A connect takes as long as its peer.
+-define(METHODS, [allocate, refresh, create_permission, channel_bind, connect, connection_bind,
+                  other]).
+-define(OUTCOMES, [success, 300, 400, 401, 403, 405, 420, 437, 440, 441, 442, 443, 446, 447, 486,
+                   500, 508, none, throttled, unavailable, other]).
 %% Microseconds. A request takes some hundred; a client sends its own again after 500 ms.
 -define(BOUNDS, [100, 250, 500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000,
                  1000000, 5000000]).

@@ -23,7 +23,7 @@
 -export([user_key/2, person/3]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
--export_type([limits/0, counted/0, person/0]).
+-export_type([limits/0, counted/0, person/0, of_realm/0]).
 
 %% What the configuration allows; 0 is no limit.
 -type limits() :: #{user := non_neg_integer(),
@@ -216,6 +216,7 @@ handle_info({'DOWN', Monitor, process, _, _},
     #{Monitor := Session} = Monitors,
     Next = unwatch(Session, give_back({session, Session}, State)),
     ok = meerkat_alloc_table:bury(Name, Session),
+    ok = meerkat_connections:bury(Name, Session),
     Wire = meerkat_roles:find(Name, wire),
     _ = meerkat_relay:command(Wire, 0, {alloc_delete, #{session => Session}}),
     {noreply, Next};

@@ -98,6 +98,14 @@ said(400, allocate, Message, _Cause, _Request, _Limits) ->
                 true -> "for attributes that exclude each other";
                 false -> "for it has no REQUESTED-TRANSPORT"
             end};
+said(400, connect, Message, _Cause, _Request, _Limits) ->
+    {debug, case has(xor_peer_address, Message) of
+                true -> "for its allocation relays UDP, or its peer has no port";
+                false -> "for it names no peer"
+            end};
+said(400, connection_bind, _Message, _Cause, _Request, _Limits) ->
+    {debug, "for it names no connection of this user's that waits, or comes over UDP, or over a "
+            "connection that has an allocation"};
 said(400, create_permission, _Message, _Cause, _Request, _Limits) ->
     {debug, "for it names no peer"};
 said(400, refresh, _Message, _Cause, _Request, _Limits) ->
@@ -109,8 +117,12 @@ said(403, allocate, _Message, _Cause, _Request, _Limits) ->
 said(403, _Method, Message, {relay, _, Reason}, _Request, _Limits) ->
     {notice, ["for peer ", peers(Message), " (", meerkat_text:escape(Reason), "; ",
               meerkat_policy:hint(Reason), ")"]};
+said(403, connect, Message, _Cause, _Request, _Limits) ->
+    {notice, ["for peer ", peers(Message), ", whose port is below tcp_relay_min_port"]};
 said(403, _Method, Message, _Cause, _Request, _Limits) ->
     {debug, ["for peer ", peers(Message)]};
+said(405, allocate, _Message, _Cause, _Request, #{tickets := _}) ->
+    {debug, "for mobility of an allocation that relays TCP"};
 said(405, _Method, _Message, _Cause, _Request, _Limits) ->
     {notice, "for mobility, which the key mobility would allow"};
 said(420, _Method, Message, _Cause, _Request, _Limits) ->
@@ -127,11 +139,20 @@ said(440, _Method, Message, _Cause, _Request, _Limits) ->
     no_family(family(get(requested_address_family, Message, 1)));
 said(441, _Method, _Message, _Cause, _Request, _Limits) ->
     {debug, "for the allocation is another user's"};
-said(442, _Method, Message, _Cause, _Request, _Limits) ->
-    {debug, ["for transport ", integer_to_list(get(requested_transport, Message, 0)),
-             ": relayed is UDP, 17"]};
+said(442, _Method, Message, _Cause, _Request, Limits) ->
+    not_relayed(get(requested_transport, Message, 0), Limits);
 said(443, _Method, _Message, _Cause, _Request, _Limits) ->
     {debug, "for a family of which the allocation has no address"};
+said(446, _Method, Message, _Cause, _Request, _Limits) ->
+    {debug, ["for there is a connection with peer ", peers(Message)]};
+said(447, _Method, Message, {relay, _, Detail}, _Request, _Limits) ->
+    {debug, ["for peer ", peers(Message), " (", meerkat_text:escape(Detail), ")"]};
+said(486, connect, _Message, _Cause, _Request, _Limits) ->
+    {notice, "for more connections with peers than tcp_relay_user_connections allows"};
+said(508, connect, _Message, {relay, full, _}, _Request, _Limits) ->
+    {notice, "for more connections with peers than tcp_relay_connections allows, or the relay"};
+said(508, connect, _Message, _Cause, _Request, _Limits) ->
+    {notice, "for more connections with peers than tcp_relay_connections allows"};
 said(508, allocate, _Message, {relay, Status, Detail}, Request, _Limits) ->
     not_made(Status, Detail, Request);
 said(508, allocate, _Message, _Cause, _Request, _Limits) ->
@@ -146,6 +167,12 @@ said(500, _Method, _Message, {relay, Status, Detail}, _Request, _Limits) ->
     {debug, ["for the relay says ", status(Status, Detail)]};
 said(_Code, _Method, _Message, _Cause, _Request, _Limits) ->
     {debug, "for a reason it was not told"}.
+
+not_relayed(6, _Limits) ->
+    {notice, "for transport 6, TCP, which the key tcp_relay would allow"};
+not_relayed(Transport, Limits) ->
+    {debug, ["for transport ", integer_to_list(Transport), ": relayed is UDP, 17",
+             [", and TCP, 6" || is_map_key(tcp, Limits)]]}.
 
 %% The numbers of RFC 5766 are beyond those of RFC 8656.
 bad_channel(Number, Max) when is_integer(Number), Number > Max, Number =< 16#7fff ->
@@ -177,7 +204,8 @@ status(Status, <<>>) -> atom_to_list(Status);
 status(Status, Detail) -> [atom_to_list(Status), ", ", meerkat_text:escape(Detail)].
 
 %% A permission is for all ports.
-peers(#{method := channel_bind, attributes := Attributes}) ->
+peers(#{method := Method, attributes := Attributes})
+  when Method =:= channel_bind; Method =:= connect ->
     listed([Peer || {xor_peer_address, Peer} <- Attributes], fun meerkat_text:address/1);
 peers(#{attributes := Attributes}) ->
     listed([Ip || {xor_peer_address, {Ip, _Port}} <- Attributes], fun meerkat_text:ip/1).

@@ -7,6 +7,7 @@
 -include_lib("kernel/include/logger.hrl").
 
 -export([start_link/2, answer/3, answer/4, promise/3, answered/4, again/1]).
+-export([later/2, late/4, indication/2]).
 -export([judged/3]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
@@ -93,6 +94,29 @@ promise(Name, #{flow := Flow} = Job, Response) ->
 answered(Name, #{arrived := Arrived} = Job, Response, MadeUs) ->
     {_, Outcome, _} = class(Response),
     meerkat_answers:count(meerkat_registry:answers(Name), method(Job), Outcome, MadeUs - Arrived).
+
+%% It will be answered by late/4; its credit is given back now.
+-spec later(Name :: atom(), job()) -> ok.
+later(_Name, #{wire := Wire, flow := Flow}) ->
+    _ = meerkat_relay:command(Wire, 0, {answer, #{flow => Flow, failed => 0, packet => <<>>}}),
+    ok.
+
+%% The signed response to such a one, which the caller has sent, and what was written of a refusal
+%% as by answer/4.
+-spec late(Name :: atom(), job(), meerkat_alloc_core:response(), meerkat_refusal:cause()) ->
+    {none | meerkat_refusal:refusal(), binary()}.
+late(Name, #{arrived := Arrived} = Job, Response, Cause) ->
+    {_, Outcome, _} = class(Response),
+    Us = erlang:monotonic_time(microsecond) - Arrived,
+    meerkat_answers:count(meerkat_registry:answers(Name), method(Job), Outcome, Us),
+    {refused(Name, Job, Outcome, Cause), sealed(Name, Job, Response)}.
+
+%% What nobody asked for; RFC 8489 9.2 has no integrity for it.
+-spec indication(Method :: atom(), meerkat_stun:attributes()) -> binary().
+indication(Method, Attributes) ->
+    meerkat_stun:encode(#{class => indication, method => Method,
+                          transaction_id => crypto:strong_rand_bytes(12),
+                          attributes => Attributes}).
 
 sealed(Name, #{request := #{message := Asked}, seal := Seal}, Response) ->
     {Class, _, Attributes} = class(Response),
@@ -286,6 +310,7 @@ job(Name, Asker, #{client := {Ip, _} = Client, session := Session} = Fields, Mes
     #{user := User, realm := Owner} = Identity) ->
     #{usernames := Order} = meerkat_registry:settings(Name),
     Asked = #{message => Message, user => User, realm => Owner, client => Client,
+              transport => maps:get(transport, Fields),
               person => meerkat_quota:person(User, Ip, Order)},
     Request = case Identity of
         #{left := Left} -> Asked#{left => Left};
@@ -325,6 +350,8 @@ admitted(Name, #{request := Request} = Job) ->
 route(Name, #{place := Place, request := #{message := Message}} = Job) ->
     Found = meerkat_alloc_table:find(Name, meerkat_alloc_table:five_tuple(Place)),
     case {ticket(Name, Message), Found} of
+        {none, none} when map_get(method, Message) =:= connection_bind ->
+            join(Name, Job);
         {none, {_Session, Pid}} ->
             Pid ! {request, Job},
             ok;
@@ -333,6 +360,20 @@ route(Name, #{place := Place, request := #{message := Message}} = Job) ->
             admit(Name, Job);
         {Ticket, _} ->
             resume(Name, Ticket, Found, Job)
+    end.
+
+%% RFC 6062 5.4: a ConnectionBind is for the allocation whose connection it names.
+join(Name, #{flow := Flow, request := #{message := Message} = Request} = Job) ->
+    Id = case meerkat_stun:get(connection_id, Message) of
+        {ok, Number} -> Number;
+        error -> 0
+    end,
+    case meerkat_connections:find(Name, Id) of
+        {_Session, Pid} ->
+            Pid ! {request, Job#{request := Request#{join => #{connection => Id, flow => Flow}}}},
+            ok;
+        none ->
+            admit(Name, Job)
     end.
 
 %% RFC 8016 3.2.2: a Refresh with a ticket is for the allocation that the ticket names.

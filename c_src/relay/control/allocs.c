@@ -74,6 +74,17 @@ static void give_back(struct mail_alloc *m)
     }
 }
 
+/* A port of the family, by what is relayed. *token is of the one that was held behind it. */
+static int take_port(struct control *c, const struct ctl_alloc_create *m, uint32_t pool,
+                     uint8_t family, uint16_t wanted, struct port *out, uint64_t *token)
+{
+    *token = 0;
+    if (m->protocol == IPPROTO_TCP)
+        return ports_take_stream(&c->ports, pool, family, wanted, out);
+    return ports_take(&c->ports, pool, family, wanted, (enum port_even)m->even, c->time.now, out,
+                      token);
+}
+
 /* Ports are chosen and sockets bound here; the worker does the rest, and replies. */
 void allocs_create(struct control *c, const struct ctl_frame *f)
 {
@@ -87,7 +98,9 @@ void allocs_create(struct control *c, const struct ctl_frame *f)
                             .server = m->server,
                             .lifetime_ms = m->lifetime_ms,
                             .bytes_per_s = m->bytes_per_s,
-                            .bucket = m->bucket};
+                            .bucket = m->bucket,
+                            .protocol = m->protocol,
+                            .connections_max = m->connections_max};
     const uint32_t pools[2] = {m->pool_v4, m->pool_v6};
     const uint16_t wanted[2] = {m->port_v4, m->port_v6};
     enum ctl_status status = CTL_GONE;
@@ -109,8 +122,8 @@ void allocs_create(struct control *c, const struct ctl_frame *f)
         uint64_t token;
         if (!pools[i])
             continue;
-        int ret = ports_take(&c->ports, pools[i], i ? ADDR_V6 : ADDR_V4, wanted[i],
-                             (enum port_even)m->even, c->time.now, &ma.relayed[i], &token);
+        int ret =
+            take_port(c, m, pools[i], i ? ADDR_V6 : ADDR_V4, wanted[i], &ma.relayed[i], &token);
         ma.token = token ? token : ma.token;
         ma.status[i] = ret ? status_of(ret) : CTL_OK;
         status = ma.status[i];

@@ -31,6 +31,7 @@ enum mail {
     MAIL_LISTENED,  /* to the control thread: struct mail_listened, after each MAIL_LISTEN */
     MAIL_IDLE,      /* to the control thread: the number of a listener that has nobody left here */
     MAIL_OVER,      /* to the worker: likewise, nor anywhere else */
+    MAIL_JOIN,      /* from worker to worker: struct mail_join and what was read */
 };
 
 struct mail_listen {
@@ -62,6 +63,8 @@ struct mail_alloc {
     uint32_t lifetime_ms;
     uint64_t bytes_per_s;
     uint32_t bucket;
+    uint8_t protocol;
+    uint16_t connections_max;
     unsigned home; /* where that client's datagrams come in */
 };
 
@@ -112,6 +115,17 @@ struct mail_proxied {
     struct addr client, server; /* as the proxy tells */
     struct addr via, local;     /* it, and where it reached us */
     uint32_t len;               /* bytes that follow */
+};
+
+/* A client's connection on its way to the worker of the session it is joined to. */
+struct mail_join {
+    uint64_t session;
+    uint32_t connection;
+    struct mail_flow flow;
+    int fd;
+    struct tls_session *tls; /* the letter's */
+    /* Bytes that follow: part of a record, what is for the peer, the answer to the client. */
+    uint32_t raw, in, answer;
 };
 
 _Static_assert(offsetof(struct mail_roam, to) == 0, "who passes it on reads this much");

@@ -23,7 +23,7 @@ int shard_init(struct shard *sh, const struct shard_config *config, struct clock
     if (!sh->policy ||
         !ways_init(&sh->ways, config->index, LISTENERS_MAX + 2 * streams + proxied) ||
         !proxieds_init(&sh->proxieds, &sh->ways, proxied) || !splices_init(&sh->splices) ||
-        !streams_init(&sh->streams, streams) ||
+        !streams_init(&sh->streams, streams) || !tcp_relays_init(&sh->tcp, config->sessions_max) ||
         !associations_init(&sh->associations, streams, config->nonce_key, STUN_NONCE_KEY_LEN) ||
         !sessions_init(&sh->sessions, &sh->ways, config->sessions_max, config->peers_max,
                        start.now) ||
@@ -41,6 +41,7 @@ int shard_init(struct shard *sh, const struct shard_config *config, struct clock
 
 void shard_destroy(struct shard *sh)
 {
+    tcp_relays_destroy(&sh->tcp, &sh->streams.cells);
     streams_destroy(&sh->streams);
     splices_destroy(&sh->splices);
     proxieds_destroy(&sh->proxieds);

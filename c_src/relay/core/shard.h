@@ -75,6 +75,7 @@ struct shard {
     struct proxieds proxieds;
     struct front *front; /* NULL: nobody stands beside us */
     struct associations associations;
+    struct tcp_relays tcp;
     struct policy *policy;         /* never NULL; before Erlang's nobody may be reached */
     uint32_t policy_number;        /* another with each policy */
     uint32_t sweep_at, sweep_left; /* places of permissions to hold against it (judge.c) */

@@ -130,6 +130,14 @@ const struct pool *policy_pool_at(const struct policy *p, const struct addr *a)
     return NULL;
 }
 
+const struct pool *policy_stream_pool_at(const struct policy *p, const struct addr *a)
+{
+    for (uint32_t i = 0; i < p->pool_count; i++)
+        if (is_at(p->pools[i], a) && port_is_stream(p->pools[i], a->port))
+            return p->pools[i];
+    return NULL;
+}
+
 /* ------------------------------------------------------------------------------------- addresses
  */
 
@@ -289,10 +297,10 @@ static bool is_ruled_in(const struct policy *p, const struct addr *peer)
     return !is_own(p, peer) || rule->verdict == POLICY_OPEN || is_loopback(peer);
 }
 
-bool policy_allows_port(const struct policy *p, enum reach reach, const struct addr *peer,
-                        const struct addr *self)
+/* pool: where one of ours relays there. */
+static bool allows(const struct policy *p, const struct pool *pool, enum reach reach,
+                   const struct addr *peer, const struct addr *self)
 {
-    const struct pool *pool = policy_pool_at(p, peer);
     if (pool) {
         bool itself = self->port == peer->port &&
                       (addr_ip_equal(self, &pool->local) || addr_ip_equal(self, &pool->advertised));
@@ -310,10 +318,22 @@ bool policy_allows_port(const struct policy *p, enum reach reach, const struct a
     }
 }
 
+bool policy_allows_port(const struct policy *p, enum reach reach, const struct addr *peer,
+                        const struct addr *self)
+{
+    return allows(p, policy_pool_at(p, peer), reach, peer, self);
+}
+
+bool policy_allows_stream(const struct policy *p, enum reach reach, const struct addr *peer,
+                          const struct addr *self)
+{
+    return allows(p, policy_stream_pool_at(p, peer), reach, peer, self);
+}
+
 void policy_why_not_port(const struct policy *p, enum reach reach, const struct addr *peer,
                          char why_not[POLICY_TEXT_MAX])
 {
-    if (policy_pool_at(p, peer))
+    if (policy_pool_at(p, peer) || policy_stream_pool_at(p, peer))
         forbidden(why_not, CTL_WHY_ITSELF);
     else if (is_own(p, peer) && is_guarded(p, peer))
         forbidden(why_not, CTL_WHY_GUARDED_PORT);

@@ -76,13 +76,19 @@ enum reach policy_reach(const struct policy *p, const struct addr *peer,
 /* May an IP of that reach be sent to at this very port, by a session that relays at `self`? */
 bool policy_allows_port(const struct policy *p, enum reach reach, const struct addr *peer,
                         const struct addr *self);
+/* The same of a port of TCP. Where UDP is relayed at a port, its TCP may be anybody's, and the
+ * other way round. */
+bool policy_allows_stream(const struct policy *p, enum reach reach, const struct addr *peer,
+                          const struct addr *self);
 
 /* Why not, for whoever is to be told. */
 void policy_why_not_port(const struct policy *p, enum reach reach, const struct addr *peer,
                          char why_not[POLICY_TEXT_MAX]);
 
-/* The pool where a live allocation relays at this address and port, as bound or as advertised; NULL
- * if none. Pools may share an address and divide its ports. */
+/* The pool where a live allocation relays UDP at this address and port, as bound or as advertised;
+ * NULL if none. Pools may share an address and divide its ports. */
 const struct pool *policy_pool_at(const struct policy *p, const struct addr *a);
+/* The same of TCP. */
+const struct pool *policy_stream_pool_at(const struct policy *p, const struct addr *a);
 
 #endif

@@ -11,7 +11,8 @@
 #include "crypto.h"
 #include "socket.h"
 
-enum port_state { PORT_FREE = 0, PORT_LIVE, PORT_HELD };
+/* A port serves one allocation, be it over UDP or TCP. */
+enum port_state { PORT_FREE = 0, PORT_LIVE, PORT_HELD, PORT_STREAM };
 
 enum {
     TRIES_MAX = 128,       /* ports others may hold before we give up */
@@ -216,15 +217,32 @@ static uint16_t choose(const struct pool *pool, enum port_even even)
     return 0;
 }
 
-static int bind_port(struct ports *p, const struct pool *pool, uint16_t port)
+static struct addr with_port(const struct pool *pool, uint16_t port)
 {
     struct addr a = pool->local;
     a.port = port;
-    int fd = socket_open_relayed(&a, &p->buffers);
+    return a;
+}
+
+/* One whose number is kept back for others is none. */
+static int unless_kept_back(const struct ports *p, int fd)
+{
     if (fd < p->descriptors)
         return fd;
     close(fd);
     return -EMFILE;
+}
+
+static int bind_port(struct ports *p, const struct pool *pool, uint16_t port)
+{
+    struct addr a = with_port(pool, port);
+    return unless_kept_back(p, socket_open_relayed(&a, &p->buffers));
+}
+
+static int bind_stream(struct ports *p, const struct pool *pool, uint16_t port)
+{
+    struct addr a = with_port(pool, port);
+    return unless_kept_back(p, socket_open_relayed_stream(&a));
 }
 
 static struct reservation *free_reservation(struct ports *p)
@@ -319,6 +337,38 @@ int ports_take(struct ports *p, uint32_t id, uint8_t family, uint16_t wanted, en
     return ret;
 }
 
+static int take_stream(struct ports *p, struct pool *pool, uint16_t wanted, struct port *out)
+{
+    int fd = -EADDRINUSE;
+    for (int tries = 0; tries < TRIES_MAX && fd == -EADDRINUSE; tries++) {
+        uint16_t port = wanted ? wanted : choose(pool, PORT_ANY);
+        if (port == 0 || !is_free(pool, port))
+            return -EADDRINUSE;
+        fd = bind_stream(p, pool, port);
+        if (fd >= 0) {
+            pool->used = true;
+            take_free(pool, port, PORT_STREAM);
+            *out = (struct port){pool, port, fd};
+        } else if (wanted) {
+            return fd;
+        }
+    }
+    return MIN(fd, 0);
+}
+
+int ports_take_stream(struct ports *p, uint32_t id, uint8_t family, uint16_t wanted,
+                      struct port *out)
+{
+    struct pool *pool = ports_find(p, id);
+    int ret = -EADDRINUSE;
+    bool tried[POOLS_MAX] = {false};
+    if (wanted)
+        return pool && pool->local.family == family ? take_stream(p, pool, wanted, out) : ret;
+    while (ret != 0 && (pool = next_pool(p, id, family, tried)))
+        ret = take_stream(p, pool, 0, out);
+    return ret;
+}
+
 bool port_redeem(struct ports *p, uint64_t token, uint64_t now, struct port *out)
 {
     if (token == 0 || p->reserved == 0)
@@ -374,8 +424,18 @@ uint32_t ports_free(const struct ports *p)
     return n;
 }
 
-bool port_is_live(const struct pool *pool, uint16_t port)
+static bool has_state(const struct pool *pool, uint16_t port, enum port_state state)
 {
     return port >= pool->min && port <= pool->max &&
-           atomic_load_explicit(&pool->state[port - pool->min], memory_order_relaxed) == PORT_LIVE;
+           atomic_load_explicit(&pool->state[port - pool->min], memory_order_relaxed) == state;
+}
+
+bool port_is_live(const struct pool *pool, uint16_t port)
+{
+    return has_state(pool, port, PORT_LIVE);
+}
+
+bool port_is_stream(const struct pool *pool, uint16_t port)
+{
+    return has_state(pool, port, PORT_STREAM);
 }

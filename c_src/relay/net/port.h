@@ -92,6 +92,10 @@ int port_take(struct ports *p, struct pool *pool, uint16_t wanted, enum port_eve
 int ports_take(struct ports *p, uint32_t id, uint8_t family, uint16_t wanted, enum port_even even,
                uint64_t now, struct port *out, uint64_t *token);
 
+/* The same for a relayed address of TCP, whose socket listens: any port, or `wanted`. */
+int ports_take_stream(struct ports *p, uint32_t id, uint8_t family, uint16_t wanted,
+                      struct port *out);
+
 /* Turns a held port into a taken one. False when the token is unknown, used or over. */
 bool port_redeem(struct ports *p, uint64_t token, uint64_t now, struct port *out);
 
@@ -105,6 +109,8 @@ uint64_t ports_expire(struct ports *p, uint64_t now);
 uint32_t pool_free(const struct pool *pool);
 uint32_t ports_free(const struct ports *p);
 
-/* Any thread: is this port of the pool relayed by a live allocation? */
+/* Any thread: is UDP relayed at this port of the pool by a live allocation? */
 bool port_is_live(const struct pool *pool, uint16_t port);
+/* Any thread: is TCP? */
+bool port_is_stream(const struct pool *pool, uint16_t port);
 #endif

@@ -28,6 +28,7 @@ enum {
     KEEPALIVE_EVERY_S = 10, /* between them, */
     KEEPALIVE_TRIES = 3,    /* and as many go unanswered */
     UNHEARD_MS = 30000,     /* of what was sent, before the connection is taken for dead */
+    PEERS_WAITING = 32,     /* that have come to a relayed address and nobody has accepted yet */
 };
 
 /* Above rmem_max and wmem_max only with CAP_NET_ADMIN; as much as is allowed without. */
@@ -139,6 +140,47 @@ int socket_open_relayed(const struct addr *a, const struct socket_buffers *buffe
         ret = sockopt_dont_fragment(fd, a->family, false);
     if (ret == 0)
         ret = bind_addr(fd, a);
+    if (ret) {
+        close(fd);
+        return ret;
+    }
+    return fd;
+}
+
+/*
+ * Who listens and who connects share the relayed address (RFC 6062 5.2). For that the kernel wants
+ * SO_REUSEPORT of both, and whoever has it may come second. The first one gets it when it is bound:
+ * so it fails to bind where another program listens, and nobody is let in but by this user.
+ */
+int socket_open_relayed_stream(const struct addr *a)
+{
+    int fd = open_socket(SOCK_STREAM, a->family, NULL);
+    if (fd < 0)
+        return fd;
+    int ret = bind_addr(fd, a);
+    if (ret == 0)
+        ret = sockopt_set(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+    if (ret == 0 && listen(fd, PEERS_WAITING) != 0)
+        ret = -errno;
+    if (ret) {
+        close(fd);
+        return ret;
+    }
+    return fd;
+}
+
+int socket_connect_relayed(const struct addr *a, const struct addr *peer)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = addr_to_sockaddr(peer, &ss);
+    int fd = open_socket(SOCK_STREAM, a->family, NULL);
+    if (fd < 0)
+        return fd;
+    int ret = sockopt_set(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+    if (ret == 0)
+        ret = bind_addr(fd, a);
+    if (ret == 0 && connect(fd, (struct sockaddr *)&ss, len) != 0 && errno != EINPROGRESS)
+        ret = -errno;
     if (ret) {
         close(fd);
         return ret;

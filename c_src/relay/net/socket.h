@@ -1,7 +1,7 @@
 /*
- * Opening sockets: the UDP one for a relayed address, and the group of listening sockets, UDP or
- * TCP, among which the kernel spreads clients. Called by the control thread; knows neither rings
- * nor sessions.
+ * Opening sockets: that of a relayed address, UDP or TCP, and the group of listening sockets, UDP
+ * or TCP, among which the kernel spreads clients. Called by the control thread, but for a
+ * connection to a peer, whose port is bound already. Knows neither rings nor sessions.
  */
 #ifndef MEERKAT_SOCKET_H
 #define MEERKAT_SOCKET_H
@@ -31,6 +31,13 @@ struct socket_buffers socket_buffers_granted(const struct socket_buffers *asked)
 
 /* A nonblocking socket bound to exactly a; or -errno. buffers may be NULL. */
 int socket_open_relayed(const struct addr *a, const struct socket_buffers *buffers);
+
+/* A nonblocking TCP socket that listens at exactly a, where no other program does; or -errno. */
+int socket_open_relayed_stream(const struct addr *a);
+
+/* A nonblocking TCP socket on its way from the relayed address a, where one of
+ * socket_open_relayed_stream listens, to a peer; or -errno. */
+int socket_connect_relayed(const struct addr *a, const struct addr *peer);
 
 /*
  * Binds n sockets of a type (SOCK_DGRAM, SOCK_STREAM) to *local (port 0: any, filled in) and makes

@@ -24,6 +24,7 @@ struct pending {
     uint32_t generation; /* 0: the slot is free */
     uint32_t stranger;   /* 0: it has a session; else the place of its source + 1 */
     struct flow flow;
+    bool holds; /* its client (transport.h) */
 };
 
 struct pendings {

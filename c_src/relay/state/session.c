@@ -120,6 +120,8 @@ void session_set_timer(struct sessions *t, struct session *s)
         next = MIN(next, r->deadline);
         s->expires = MAX(s->expires, r->deadline);
     }
+    if (s->tcp && s->tcp->open)
+        next = s->expires = s->tcp->deadline;
     if (s->expires)
         timer_set(&t->timers, &s->timer, next);
     else

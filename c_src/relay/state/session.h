@@ -17,6 +17,7 @@
 #include "policy.h"
 #include "slab.h"
 #include "table.h"
+#include "tcp_relay.h"
 #include "timer.h"
 #include "transport.h"
 
@@ -66,10 +67,11 @@ struct session {
     struct timer timer; /* the next deadline of a family */
     uint64_t id;
     struct list permissions;
-    struct list in_gone; /* a socket of it is closed, and that not reported yet */
-    struct move *move;   /* NULL: none is pending */
-    struct grant *grant; /* NULL: every request is Erlang's to answer */
-    uint64_t asked;      /* number of the request that Erlang was handed last (pending.h) */
+    struct list in_gone;   /* a socket of it is closed, and that not reported yet */
+    struct move *move;     /* NULL: none is pending */
+    struct tcp_relay *tcp; /* NULL: it relays UDP, at `relayed` */
+    struct grant *grant;   /* NULL: every request is Erlang's to answer */
+    uint64_t asked;        /* number of the request that Erlang was handed last (pending.h) */
     uint32_t permission_count, channel_count; /* also those that are over and not swept yet */
     uint64_t dropped;
     uint64_t drops[SESSION_DROPS]; /* of these, by reason */
@@ -159,6 +161,14 @@ static inline struct relayed *session_relayed(struct session *s, uint8_t family,
 {
     struct relayed *r = &s->relayed[family == ADDR_V6];
     return r->open && !r->io.removing && r->deadline > now ? r : NULL;
+}
+
+/* Does it relay for peers of that family, over UDP or TCP? */
+static inline bool session_relays(struct session *s, uint8_t family, uint64_t now)
+{
+    if (UNLIKELY(s->tcp))
+        return s->tcp->open && s->tcp->family == family && s->tcp->deadline > now;
+    return session_relayed(s, family, now) != NULL;
 }
 
 /* Sets what session_alive and the sweep go by, after a deadline of a family changed. */

@@ -30,9 +30,17 @@ enum stream_state {
     STREAM_FRESH,   /* nothing has come yet */
     STREAM_SHAKING, /* with a handshake thread */
     STREAM_OPEN,
+    STREAM_JOINED, /* raw bytes, to and from a peer (RFC 6062) */
     STREAM_ENDING, /* the client says no more, or we have said so: what waits is sent, then it goes
                     */
 };
+
+struct stream;
+struct peer_stream;
+struct shard;
+
+/* Takes what a connection that is joined has read. False: the connection has to end. */
+typedef bool stream_taker(struct shard *sh, struct stream *s, const uint8_t *data, size_t len);
 
 struct stream {
     struct io_stream io;
@@ -46,12 +54,17 @@ struct stream {
     struct chain in;  /* read: part of a frame */
     struct chain out; /* records, or the rest of a send, that the kernel did not take */
     struct queue queue;
-    uint64_t heard;    /* when the last whole frame came, or the connection */
-    uint64_t begun;    /* when the part that is in raw or in did; 0: nothing is there */
-    uint64_t limit_at; /* when `limit` was found */
-    uint32_t limit;    /* bytes of media that may wait */
+    uint64_t heard;           /* when the last whole frame came, or the connection */
+    uint64_t begun;           /* when the part that is in raw or in did; 0: nothing is there */
+    uint64_t limit_at;        /* when `limit` was found */
+    uint32_t limit;           /* bytes of media that may wait */
+    struct peer_stream *peer; /* while it is joined */
+    stream_taker *take;       /* likewise */
     uint8_t state;
     bool awaits_header; /* of a proxy: who the client is stands in it */
+    bool held;          /* nothing is read: its answer or its peer is waited for */
+    bool unframed;      /* `in` may have whole frames: it was held behind one of them */
+    bool cut;           /* it must go at once */
     bool crowded;       /* counts among those without allocation */
     bool spoken;        /* a STUN message came: only then may there be ChannelData */
     bool answered;      /* a response went: only then may media follow */

@@ -33,6 +33,9 @@ struct transport {
                   const struct addr *server, struct flow *out);
     /* For flow_kept; NULL where that is of no interest. */
     void (*kept)(struct shard *sh, const struct flow *f, bool kept);
+    /* What a client says behind this message is not read until it is not held any more. NULL where
+     * messages do not follow each other. */
+    void (*hold)(struct shard *sh, const struct flow *f, bool hold);
     /* The same with TLS or DTLS around it, for those who begin with that; itself where nothing else
      * is taken. */
     const struct transport *secure;

@@ -6,6 +6,7 @@
 #include "count.h"
 #include "forward.h"
 #include "move.h"
+#include "peer_tcp.h"
 #include "post.h"
 #include "unsent.h"
 #include "reply.h"
@@ -25,7 +26,7 @@ static void post_port_free(struct shard *sh, const struct port *port)
 
 static bool sockets_closed(const struct session *s)
 {
-    return !s->relayed[0].open && !s->relayed[1].open;
+    return !s->relayed[0].open && !s->relayed[1].open && !(s->tcp && s->tcp->open);
 }
 
 static void report_later(struct shard *sh, struct session *s)
@@ -51,6 +52,8 @@ void alloc_end(struct shard *sh, struct session *s, enum gone_reason reason)
         count(sh, CTR_sessions_expired);
     close_relayed(sh, s, &s->relayed[0], ADDR_V4);
     close_relayed(sh, s, &s->relayed[1], ADDR_V6);
+    if (s->tcp)
+        peer_tcp_close(sh, s, reason == GONE_CLOSED);
     if (sockets_closed(s))
         report_later(sh, s);
 }
@@ -64,7 +67,7 @@ static void end_what_is_over(struct shard *sh, struct session *s, enum gone_reas
         alloc_end(sh, s, reason);
         return;
     }
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 2; i++) /* of TCP there is one, so the session has ended */
         if (s->relayed[i].deadline <= sh->time.now)
             close_relayed(sh, s, &s->relayed[i], families[i]);
     session_set_timer(&sh->sessions, s);
@@ -110,6 +113,10 @@ void alloc_report_gone(struct shard *sh)
                 continue;
             post_port_free(sh, &(struct port){r->pool, r->port, -1});
             r->pool = NULL;
+        }
+        if (s->dying && s->tcp && !s->tcp->open) {
+            const struct port port = peer_tcp_release(sh, s);
+            post_port_free(sh, &port);
         }
         if (s->dying && sockets_closed(s)) {
             move_forget(sh, s);
@@ -163,6 +170,23 @@ static enum ctl_status open_relayed(struct shard *sh, struct session *s, int fam
     return CTL_OK;
 }
 
+static enum ctl_status open_stream(struct shard *sh, struct session *s, const struct port *port,
+                                   const struct mail_alloc *m)
+{
+    if (peer_tcp_open(sh, s, port, shard_in_ms(sh, m->lifetime_ms), m->connections_max))
+        return CTL_OK;
+    close(port->fd);
+    post_port_free(sh, port);
+    return CTL_FULL;
+}
+
+static struct addr told(const struct port *port)
+{
+    struct addr a = port->pool->advertised;
+    a.port = port->port;
+    return a;
+}
+
 static enum ctl_status make_session(struct shard *sh, const struct mail_alloc *m,
                                     struct session **out)
 {
@@ -206,10 +230,12 @@ void alloc_create(struct shard *sh, const struct mail_alloc *m)
             post_port_free(sh, port);
             continue;
         }
-        *status = open_relayed(sh, s, i, port, shard_in_ms(sh, m->lifetime_ms));
+        *status = m->protocol == IPPROTO_TCP
+                      ? open_stream(sh, s, port, m)
+                      : open_relayed(sh, s, i, port, shard_in_ms(sh, m->lifetime_ms));
         if (*status != CTL_OK)
             continue;
-        *(i ? &created->relayed_v6 : &created->relayed_v4) = relayed_advertised(&s->relayed[i]);
+        *(i ? &created->relayed_v6 : &created->relayed_v4) = told(port);
         *(i ? &created->pool_v6 : &created->pool_v4) = port->pool->id;
     }
     if (s)
@@ -239,6 +265,10 @@ void alloc_refresh(struct shard *sh, const struct ctl_frame *f)
         r->deadline = shard_in_ms(sh, m->lifetime_ms);
         status = CTL_OK;
     }
+    if (s && s->tcp && (m->family == 0 || m->family == s->tcp->family)) {
+        s->tcp->deadline = shard_in_ms(sh, m->lifetime_ms);
+        status = CTL_OK;
+    }
     if (s)
         end_what_is_over(sh, s, GONE_DELETED);
     reply(sh, f, m->session, status, "");
@@ -253,16 +283,24 @@ void alloc_delete(struct shard *sh, const struct ctl_frame *f)
         reply(sh, f, f->u.alloc_delete.session, CTL_GONE, "");
 }
 
-void alloc_info(struct shard *sh, const struct ctl_frame *f)
+bool alloc_info(struct shard *sh, const struct ctl_frame *f)
 {
+    uint8_t rows[CTL_CONNECTIONS_MAX * PEER_ROW];
+    _Static_assert(sizeof(rows) <= REQUEST_MAX, "post_request has room");
     const struct session *s = session_by_id(&sh->sessions, f->u.session_info.session);
     if (!s) {
         reply(sh, f, f->u.session_info.session, CTL_GONE, "");
-        return;
+        return true;
     }
+    size_t len = peer_tcp_rows(s, rows, sizeof(rows));
     struct ctl_frame out = {
-        .code = CTL_SESSION_STATS, .ref = f->ref, .u.session_stats = {.session = s->id, COUNTS(s)}};
+        .code = CTL_SESSION_STATS,
+        .ref = f->ref,
+        .u.session_stats = {.session = s->id, COUNTS(s), .connections = ctl_bytes_of(rows, len)}};
+    if (len)
+        return post_request(sh, &out);
     post_frame(sh, &out);
+    return true;
 }
 
 static void put_row(uint8_t *out, const struct session *s)

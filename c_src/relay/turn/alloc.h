@@ -18,9 +18,9 @@ void alloc_end(struct shard *sh, struct session *s, enum gone_reason reason);
 /* Tells Erlang of sessions that are gone, as far as there is room. */
 void alloc_report_gone(struct shard *sh);
 
-/* SESSION_INFO: what one has relayed. SESSIONS: what each has, a page; false without room for it.
+/* SESSION_INFO: what one has relayed. SESSIONS: what each has, a page. False without room for it.
  */
-void alloc_info(struct shard *sh, const struct ctl_frame *f);
+bool alloc_info(struct shard *sh, const struct ctl_frame *f);
 bool alloc_list(struct shard *sh, const struct ctl_frame *f);
 
 #endif

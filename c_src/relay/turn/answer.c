@@ -1,5 +1,7 @@
 #include "answer.h"
 
+#include <string.h>
+
 #include "count.h"
 #include "notice.h"
 
@@ -29,4 +31,12 @@ void answer_error(struct shard *sh, const struct flow *f, const struct stun_view
     size_t len = stun_build_end(&b);
     if (len)
         f->transport->send(sh, f, buf, len);
+}
+
+void answer_send(struct shard *sh, const struct flow *f, const uint8_t *packet, size_t len)
+{
+    uint8_t *copy = io_scratch(sh->io, len);
+    memcpy(copy, packet, len);
+    f->transport->send(sh, f, copy, len);
+    count(sh, CTR_answers);
 }

@@ -13,4 +13,7 @@ bool answer_allowed(struct shard *sh, const struct flow *f);
 /* An error response of a code alone, sent; `unknown` as for 420. */
 void answer_error(struct shard *sh, const struct flow *f, const struct stun_view *v, uint16_t code);
 
+/* A packet of Erlang's, copied. */
+void answer_send(struct shard *sh, const struct flow *f, const uint8_t *packet, size_t len);
+
 #endif

@@ -4,8 +4,11 @@
 #include "command.h"
 
 #include "alloc.h"
+#include "answer.h"
 #include "granted.h"
+#include "join.h"
 #include "listen.h"
+#include "peer_tcp.h"
 #include "peers.h"
 #include "post.h"
 #include "reply.h"
@@ -20,6 +23,14 @@ static void tune(struct shard *sh, const struct ctl_frame *f)
     sh->config.nonce_features = m->nonce_features;
     sh->config.channel_max = m->channel_max;
     sh->config.rfc3489 = m->rfc3489 != 0;
+}
+
+static void tell(struct shard *sh, const struct ctl_frame *f)
+{
+    const struct ctl_tell *m = &f->u.tell;
+    const struct session *s = session_by_id(&sh->sessions, m->session);
+    if (s && m->packet.len)
+        answer_send(sh, &s->flow, m->packet.data, m->packet.len);
 }
 
 bool command_frame(struct shard *sh, const uint8_t *data, size_t len)
@@ -42,6 +53,9 @@ bool command_frame(struct shard *sh, const uint8_t *data, size_t len)
     case CTL_GRANTS: /* the control thread has replied */
         granted_epoch(sh, &f.u.grants);
         return true;
+    case CTL_TELL:
+        tell(sh, &f);
+        return true;
     }
     if (!post_has_room(sh))
         return false;
@@ -58,9 +72,17 @@ bool command_frame(struct shard *sh, const uint8_t *data, size_t len)
     case CTL_ALLOC_DELETE:
         alloc_delete(sh, &f);
         break;
-    case CTL_SESSION_INFO:
-        alloc_info(sh, &f);
+    case CTL_CONNECT:
+        peer_tcp_connect(sh, &f);
         break;
+    case CTL_DISCONNECT:
+        peer_tcp_disconnect(sh, &f);
+        break;
+    case CTL_JOIN:
+        join_client(sh, &f);
+        break;
+    case CTL_SESSION_INFO:
+        return alloc_info(sh, &f);
     case CTL_SESSIONS:
         return alloc_list(sh, &f);
     case CTL_UNLISTEN:

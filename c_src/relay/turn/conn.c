@@ -10,6 +10,7 @@
 #include "conn_send.h"
 #include "count.h"
 #include "http.h"
+#include "joined.h"
 #include "post.h"
 #include "shaken.h"
 #include "web.h"
@@ -20,9 +21,6 @@
 #define PART_NS (10 * NS_PER_S)
 /* Without allocation one may be silent for so long. */
 #define IDLE_NS (60 * NS_PER_S)
-/* So long what is left is tried to be sent. */
-#define ENDING_NS (5 * NS_PER_S)
-
 /* A handshake knows its connection. */
 struct shaking {
     struct handshake handshake;
@@ -45,26 +43,34 @@ static void end_session(struct shard *sh, const struct stream *s)
         alloc_end(sh, session, GONE_CLOSED);
 }
 
-/* All but the descriptor, which is returned. */
-static int conn_leave(struct shard *sh, struct stream *s)
+/* Of this worker's tables; the descriptor stays. */
+static void forget(struct shard *sh, struct stream *s)
 {
-    int fd = s->io.fd;
-    conn_forsake(sh, s);
-    end_session(sh, s);
-    if (s->crowded)
-        crowd_leave(crowd_of(sh), &s->flow.client);
     way_close(&sh->ways, &s->end);
     way_release(&sh->ways, s->end.listener->end.way);
     timer_clear(&sh->sessions.timers, &s->timer);
     if (s->state != STREAM_SHAKING)
         io_stream_remove(sh->io, &s->io);
     stream_free(&sh->streams, s);
+}
+
+/* All but the descriptor, which is returned. */
+static int detach(struct shard *sh, struct stream *s)
+{
+    int fd = s->io.fd;
+    conn_forsake(sh, s);
+    end_session(sh, s);
+    if (s->peer)
+        joined_lost(sh, s);
+    if (s->crowded)
+        crowd_leave(crowd_of(sh), &s->flow.client);
+    forget(sh, s);
     return fd;
 }
 
 static void conn_close(struct shard *sh, struct stream *s)
 {
-    close(conn_leave(sh, s));
+    close(detach(sh, s));
     count(sh, CTR_connections_closed);
 }
 
@@ -72,21 +78,7 @@ static void conn_close(struct shard *sh, struct stream *s)
 static void conn_end(struct shard *sh, struct stream *s, bool heard_end)
 {
     end_session(sh, s);
-    s->state = STREAM_ENDING;
-    s->heard_end = heard_end;
-    timer_clear(&sh->sessions.timers, &s->timer);
-    timer_set(&sh->sessions.timers, &s->timer, sh->time.now + ENDING_NS);
-    conn_touch(sh, s);
-}
-
-static void say_close_notify(struct shard *sh, struct stream *s)
-{
-    struct wbytes out = wbytes_of(sh->streams.net, STREAM_NET);
-    if (s->tls && !s->said_end)
-        tls_close(s->tls, &out);
-    if (wbytes_len(&out))
-        conn_put_raw(sh, s, sh->streams.net, wbytes_len(&out));
-    s->said_end = true;
+    conn_wind_up(sh, s, heard_end);
 }
 
 /* A connection that is ending and has nothing left to send: our direction is shut, and it is closed
@@ -95,14 +87,8 @@ static void finish(struct shard *sh, struct stream *s)
 {
     if (!conn_is_flushed(s) || s->end.holds)
         return;
-    say_close_notify(sh, s);
-    if (!conn_flush(sh, s)) {
+    if (!conn_say_end(sh, s) || (conn_is_flushed(s) && s->heard_end))
         conn_close(sh, s);
-    } else if (conn_is_flushed(s)) {
-        shutdown(s->io.fd, SHUT_WR);
-        if (s->heard_end)
-            conn_close(sh, s);
-    }
 }
 
 /* What comes after the end is of no interest but for its own end. */
@@ -284,7 +270,6 @@ static struct stream *make(struct shard *sh, struct listener *l, int fd, const s
     way_open(&sh->ways, &s->end); /* there is one for each */
     way_hold(&sh->ways, l->end.way);
     s->flow.way = s->end.way;
-    timer_set(&sh->sessions.timers, &s->timer, sh->time.now + LOOK_NS);
     return s;
 }
 
@@ -299,6 +284,7 @@ static struct stream *open_as(struct shard *sh, struct listener *l, int fd,
     close_former(sh, client, server);
     struct stream *s = welcome ? make(sh, l, fd, &f) : NULL;
     if (s) {
+        timer_set(&sh->sessions.timers, &s->timer, sh->time.now + LOOK_NS);
         s->awaits_header = awaits_header;
         s->crowded = !awaits_header;
     } else if (welcome && !awaits_header) {
@@ -344,7 +330,7 @@ static void open_anew(struct shard *sh, struct stream *s, const struct proxy_hea
                           .server = h->announces ? h->server : s->flow.server};
     unsigned home = socket_spread(&m.client, sh->config.workers);
     count_n(sh, CTR_proxied, h->announces);
-    m.fd = conn_leave(sh, s);
+    m.fd = detach(sh, s);
     if (home == sh->config.index)
         conn_told(sh, &m);
     else if (!post_letter(sh, home, MAIL_CONN, &m, sizeof(m), NULL, 0))
@@ -369,7 +355,7 @@ static void pass_on(struct shard *sh, struct stream *s, const struct addr *web)
 {
     const struct flow f = s->flow;
     count(sh, CTR_connections_closed);
-    web_pass(sh, conn_leave(sh, s), &f.client, &f.server, web);
+    web_pass(sh, detach(sh, s), &f.client, &f.server, web);
 }
 
 /* What has come first tells what it is to be. True when it may be read. */
@@ -414,6 +400,8 @@ static void on_ready(void *ctx, struct io_stream *io, bool ended)
         return;
     if (s->state == STREAM_OPEN)
         after_reading(sh, s, conn_read(sh, s, ended));
+    else if (s->state == STREAM_JOINED)
+        joined_client_ready(sh, s, ended);
     else if (s->state == STREAM_ENDING && !s->heard_end)
         discard(sh, s);
 }
@@ -426,4 +414,104 @@ void conn_kept(struct shard *sh, struct stream *s, bool kept)
         crowd_return(crowd_of(sh), &s->flow.client);
     s->crowded = !kept;
     s->heard = sh->time.now;
+}
+
+/* ---------------------------------------------------------------------- to the worker of its peer
+ */
+
+enum { ANSWER_CAP = 4 * CELL_SIZE }; /* holds any answer that was promised */
+
+/* All that goes along, and its lengths; NULL without memory, or where something else waits. */
+static uint8_t *pack(struct shard *sh, struct stream *s, struct mail_join *m)
+{
+    uint8_t *bytes = malloc((size_t)s->raw.len + s->in.len + ANSWER_CAP);
+    if (!bytes)
+        return NULL;
+    m->raw = s->raw.len;
+    m->in = s->in.len;
+    chain_copy(&s->raw, bytes);
+    chain_copy(&s->in, bytes + m->raw);
+    m->answer =
+        (uint32_t)queue_take(&sh->streams.cells, &s->queue, bytes + m->raw + m->in, ANSWER_CAP);
+    if (conn_is_flushed(s))
+        return bytes;
+    free(bytes);
+    return NULL;
+}
+
+/* It is no longer here when the other worker hears of it: there its descriptor may be closed at
+ * once. */
+bool conn_hand_over(struct shard *sh, struct stream *s, struct mail_join *m)
+{
+    uint8_t *bytes = pack(sh, s, m);
+    if (!bytes) {
+        conn_close(sh, s);
+        return false;
+    }
+    m->flow = (struct mail_flow){.listener = s->end.listener->id,
+                                 .transport = s->flow.transport->kind,
+                                 .client = s->flow.client,
+                                 .server = s->flow.server};
+    m->fd = s->io.fd;
+    m->tls = s->tls;
+    if (s->crowded)
+        crowd_leave(crowd_of(sh), &s->flow.client);
+    s->tls = NULL;
+    forget(sh, s);
+    bool posted = post_letter(sh, (unsigned)(m->session >> 56), MAIL_JOIN, m, sizeof(*m), bytes,
+                              m->raw + m->in + m->answer);
+    free(bytes);
+    if (!posted) {
+        tls_free(m->tls);
+        close(m->fd);
+        count(sh, CTR_connections_closed);
+    }
+    return posted;
+}
+
+struct stream *conn_adopt(struct shard *sh, const struct mail_join *m, const uint8_t *bytes)
+{
+    struct listener *l = shard_listener(sh, m->flow.listener);
+    struct flow f = {.client = m->flow.client, .server = m->flow.server};
+    if (l)
+        f.transport = m->tls ? l->transport->secure : l->transport;
+    struct stream *s = l ? make(sh, l, m->fd, &f) : NULL;
+    if (!s) {
+        tls_free(m->tls);
+        close(m->fd);
+        count(sh, CTR_connections_closed);
+        return NULL;
+    }
+    s->tls = m->tls;
+    s->spoken = s->answered = true;
+    s->state = STREAM_OPEN;
+    if (!chain_add(&sh->streams.cells, &s->raw, bytes, m->raw) ||
+        !chain_add(&sh->streams.cells, &s->in, bytes + m->raw, m->in)) {
+        conn_close(sh, s);
+        return NULL;
+    }
+    s->unframed = m->in > 0;
+    return s;
+}
+
+bool conn_answer(struct shard *sh, struct stream *s, const uint8_t *packet, size_t len)
+{
+    conn_touch(sh, s);
+    return queue_put(&sh->streams.cells, &s->queue, QUEUE_ANSWER, sh->time.now, NULL, 0, packet,
+                     len);
+}
+
+void conn_join(struct shard *sh, struct stream *s, struct peer_stream *p)
+{
+    if (s->crowded)
+        crowd_leave(crowd_of(sh), &s->flow.client);
+    s->crowded = false;
+    timer_clear(&sh->sessions.timers, &s->timer);
+    s->begun = 0;
+    joined_begin(sh, p, s);
+}
+
+void conn_leave(struct shard *sh, struct stream *s)
+{
+    conn_end(sh, s, false);
 }

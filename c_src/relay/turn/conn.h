@@ -25,4 +25,18 @@ void conn_flush_all(struct shard *sh);
 /* An allocation answers through it, or does no longer. */
 void conn_kept(struct shard *sh, struct stream *s, bool kept);
 
+/* RFC 6062: from here on it carries what that peer says, and the other way round. */
+void conn_join(struct shard *sh, struct stream *s, struct peer_stream *p);
+/* It goes to the worker of the session in m, whose other fields are filled in here: the client
+ * comes in by this one, and all else of the session is there. The answer that waits for the client
+ * goes along. False, and it is closed, where it cannot. */
+bool conn_hand_over(struct shard *sh, struct stream *s, struct mail_join *m);
+/* One that was handed over, with the bytes that were read of it. NULL, and it is closed, where it
+ * cannot be taken. */
+struct stream *conn_adopt(struct shard *sh, const struct mail_join *m, const uint8_t *bytes);
+/* The answer that came with it, which the other worker has counted. False without memory. */
+bool conn_answer(struct shard *sh, struct stream *s, const uint8_t *packet, size_t len);
+/* Ends one, behind what waits for its client. */
+void conn_leave(struct shard *sh, struct stream *s);
+
 #endif

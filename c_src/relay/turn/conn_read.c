@@ -26,7 +26,7 @@ static enum conn_read take_frames(struct shard *sh, struct stream *s, uint8_t *d
                                   size_t *used)
 {
     struct frame f;
-    for (*used = 0;; *used += f.size) {
+    for (*used = 0; !s->held; *used += f.size) {
         uint8_t *at = data + *used;
         size_t left = len - *used;
         if (is_foreign(s, at, left))
@@ -45,6 +45,18 @@ static enum conn_read take_frames(struct shard *sh, struct stream *s, uint8_t *d
         count_n(sh, CTR_client_bytes, f.len);
         input_message(sh, s->end.listener, &s->flow, at, f.len);
     }
+    s->unframed = *used < len; /* it is held behind the last one */
+    return CONN_READ_ALL;
+}
+
+/* What is joined has no frames (RFC 6062 5.4): all of it is its peer's. */
+static enum conn_read take_bytes(struct shard *sh, struct stream *s, uint8_t *data, size_t len,
+                                 size_t *used)
+{
+    if (s->state != STREAM_JOINED)
+        return take_frames(sh, s, data, len, used);
+    *used = len;
+    return !len || s->take(sh, s, data, len) ? CONN_READ_ALL : CONN_READ_BROKEN;
 }
 
 /* Is there memory for a read, whatever comes? It is freed by the next wait. */
@@ -70,8 +82,9 @@ static uint8_t *room_behind(struct shard *sh, const struct stream *s)
 static enum conn_read take_plain(struct shard *sh, struct stream *s, uint8_t *data, size_t len)
 {
     size_t used, all = s->in.len + len;
-    sh->streams.read_used += all;
-    enum conn_read r = take_frames(sh, s, data, all, &used);
+    if (s->state != STREAM_JOINED) /* nothing of that is sent from there later */
+        sh->streams.read_used += all;
+    enum conn_read r = take_bytes(sh, s, data, all, &used);
     chain_drop(&sh->streams.cells, &s->in, s->in.len);
     if (r != CONN_READ_ALL)
         return r;
@@ -172,12 +185,29 @@ static void note_part(struct shard *sh, struct stream *s)
         s->begun = sh->time.now;
 }
 
+/* Of one that was held. */
+static enum conn_read take_held(struct shard *sh, struct stream *s)
+{
+    s->unframed = false;
+    enum conn_read r = take_plain(sh, s, room_behind(sh, s), 0);
+    note_part(sh, s);
+    return r;
+}
+
 enum conn_read conn_read(struct shard *sh, struct stream *s, bool ended)
 {
     for (int i = 0; i < READS; i++) {
         ssize_t n;
+        if (s->held)
+            return CONN_READ_ALL;
         if (!has_room(sh, s))
             return CONN_READ_MORE;
+        if (s->unframed) {
+            enum conn_read held = take_held(sh, s);
+            if (held != CONN_READ_ALL)
+                return held;
+            continue;
+        }
         enum conn_read r = s->tls ? read_records(sh, s, &n) : read_plain(sh, s, &n);
         note_part(sh, s);
         if (r != CONN_READ_ALL || n <= 0 || (n < STREAM_READ && !ended))

@@ -16,7 +16,7 @@ enum conn_read {
     CONN_READ_HTTP,   /* so it cannot, for it is HTTP */
 };
 
-/* ended: the end may be behind what can be read. */
+/* ended: the end may be behind what can be read. One that is held reads nothing. */
 enum conn_read conn_read(struct shard *sh, struct stream *s, bool ended);
 
 /* Bytes of TLS that were read elsewhere, of a connection that has read nothing yet: they are taken

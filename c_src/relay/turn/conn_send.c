@@ -1,15 +1,15 @@
 #include "conn_send.h"
 
-#include <errno.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "count.h"
 #include "frame.h"
+#include "outflow.h"
 #include "sockopt.h"
 #include "unsent.h"
 
 enum {
-    PIECES = 64,
     STEP = 4096, /* bytes that are begun at a time while the path is slow: what is begun cannot be
                     dropped any more */
     ANSWERS_MAX = 64 * 1024, /* bytes of answers that may wait for who does not read */
@@ -112,41 +112,15 @@ void conn_put_raw(struct shard *sh, struct stream *s, const uint8_t *data, size_
 
 /* -------------------------------------------------------------------------------------- sending */
 
-/* How many bytes the kernel took; -1 when the connection is broken. */
-static ssize_t give(struct stream *s, struct iovec *pieces, unsigned n, size_t len)
-{
-    struct msghdr msg = {.msg_iov = pieces, .msg_iovlen = n};
-    ssize_t sent = sendmsg(s->io.fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (sent < 0 && errno != EAGAIN && errno != EINTR)
-        return -1;
-    if (sent < (ssize_t)len)
-        s->blocked = s->congested = true;
-    return MAX(sent, 0);
-}
-
-/* What the kernel did not take before. */
 static bool send_rest(struct shard *sh, struct stream *s)
 {
-    while (s->out.len && !s->blocked) {
-        struct iovec pieces[PIECES];
-        unsigned n = chain_pieces(&s->out, pieces, PIECES);
-        size_t len = 0;
-        for (unsigned i = 0; i < n; i++)
-            len += pieces[i].iov_len;
-        ssize_t sent = give(s, pieces, n, len);
-        if (sent < 0)
-            return false;
-        chain_drop(&sh->streams.cells, &s->out, (size_t)sent);
-    }
-    return true;
+    return s->blocked || outflow_rest(&sh->streams.cells, &s->out, s->io.fd, &s->blocked);
 }
 
-/* Some of what waits: all of it where the path takes it. */
-static bool send_some(struct shard *sh, struct stream *s)
+/* In records, where it has them. The kernel takes what it can, the rest waits. */
+static bool send_now(struct shard *sh, struct stream *s, const uint8_t *data, size_t len)
 {
     struct streams *t = &sh->streams;
-    uint8_t *data = t->plain;
-    size_t len = queue_take(&t->cells, &s->queue, data, s->congested ? STEP : STREAM_SEND);
     if (s->tls) {
         struct wbytes out = wbytes_of(t->net, STREAM_NET);
         if (!tls_write(s->tls, data, len, &out))
@@ -154,11 +128,20 @@ static bool send_some(struct shard *sh, struct stream *s)
         data = t->net;
         len = wbytes_len(&out);
     }
-    struct iovec piece = {data, len};
-    ssize_t sent = give(s, &piece, 1, len);
-    if (sent < 0)
-        return false;
-    return chain_add(&t->cells, &s->out, data + sent, len - (size_t)sent);
+    return outflow(&t->cells, &s->out, s->io.fd, &s->blocked, data, len);
+}
+
+/* Some of what waits: all of it where the path takes it. */
+static bool send_some(struct shard *sh, struct stream *s)
+{
+    struct streams *t = &sh->streams;
+    size_t len = queue_take(&t->cells, &s->queue, t->plain, s->congested ? STEP : STREAM_SEND);
+    return send_now(sh, s, t->plain, len);
+}
+
+bool conn_pass(struct shard *sh, struct stream *s, const uint8_t *data, size_t len)
+{
+    return send_now(sh, s, data, len);
 }
 
 static void note_age(struct shard *sh, const struct stream *s)
@@ -170,16 +153,62 @@ static void note_age(struct shard *sh, const struct stream *s)
 
 bool conn_flush(struct shard *sh, struct stream *s)
 {
-    if (s->stuck || !send_rest(sh, s))
+    if (s->stuck || s->cut || !send_rest(sh, s))
         return false;
+    s->congested = s->congested || s->blocked;
     if (s->queue.first && s->congested)
         trim(sh, s);
     while (s->queue.first && !s->blocked) {
         note_age(sh, s);
         if (!send_some(sh, s))
             return false;
+        s->congested = s->congested || s->blocked;
     }
     s->congested = s->congested && !conn_is_flushed(s);
     s->stuck = s->stuck || s->queue.answers > ANSWERS_MAX;
     return !s->stuck;
+}
+
+/* -------------------------------------------------------------------------------------- the end */
+
+/* So long what is left is tried to be sent. */
+#define ENDING_NS (5 * NS_PER_S)
+
+static void say_close_notify(struct shard *sh, struct stream *s)
+{
+    struct wbytes out = wbytes_of(sh->streams.net, STREAM_NET);
+    if (s->tls)
+        tls_close(s->tls, &out);
+    if (wbytes_len(&out))
+        conn_put_raw(sh, s, sh->streams.net, wbytes_len(&out));
+}
+
+bool conn_say_end(struct shard *sh, struct stream *s)
+{
+    if (!conn_is_flushed(s))
+        return true;
+    if (!s->said_end)
+        say_close_notify(sh, s);
+    s->said_end = true;
+    if (!conn_flush(sh, s))
+        return false;
+    if (conn_is_flushed(s))
+        shutdown(s->io.fd, SHUT_WR);
+    return true;
+}
+
+void conn_wind_up(struct shard *sh, struct stream *s, bool heard_end)
+{
+    s->state = STREAM_ENDING;
+    s->heard_end = heard_end;
+    timer_clear(&sh->sessions.timers, &s->timer);
+    timer_set(&sh->sessions.timers, &s->timer, sh->time.now + ENDING_NS);
+    conn_touch(sh, s);
+}
+
+void conn_cut(struct shard *sh, struct stream *s)
+{
+    outflow_break_off(s->io.fd);
+    s->cut = true;
+    conn_wind_up(sh, s, true);
 }

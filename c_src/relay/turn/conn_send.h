@@ -31,6 +31,20 @@ void conn_forsake(struct shard *sh, const struct stream *s);
 /* Sends what waits, as far as the kernel takes it. False when the connection is broken. */
 bool conn_flush(struct shard *sh, struct stream *s);
 
+/* Bytes of a connection that is joined: they go as they are, ahead of the queue, which is empty.
+ * What the kernel does not take waits. False when the connection is broken. */
+bool conn_pass(struct shard *sh, struct stream *s, const uint8_t *data, size_t len);
+
+/* No more will be sent. Says so to the client, if nothing waits; else later. False when the
+ * connection is broken. */
+bool conn_say_end(struct shard *sh, struct stream *s);
+
+/* Reads no more, sends what waits, and goes: conn_flush_all sees to it. */
+void conn_wind_up(struct shard *sh, struct stream *s, bool heard_end);
+
+/* Goes at the end of the turn, without another word; the client sees that it was broken off. */
+void conn_cut(struct shard *sh, struct stream *s);
+
 /* Nothing waits. */
 static inline bool conn_is_flushed(const struct stream *s)
 {

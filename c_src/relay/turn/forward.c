@@ -10,6 +10,7 @@
 
 #include "count.h"
 #include "judge.h"
+#include "meter.h"
 #include "notice.h"
 
 enum {
@@ -23,16 +24,6 @@ static void drop(struct shard *sh, struct session *s, enum counter reason)
     count_drops(sh, s, reason, 1);
 }
 
-/* Takes from the allocation, its user and the server, in this order; what a later one refuses an
- * earlier one has paid for, so that nobody gains by trying. */
-static bool take_bandwidth(struct shard *sh, struct session *s, enum direction d, uint32_t units)
-{
-    uint64_t now = sh->time.now;
-    return bucket_take(&s->own[d], s->rate, now, units) &&
-           (!s->user || shared_bucket_take(s->user, d, now, units)) &&
-           shared_bucket_take(&sh->config.limits->total, d, now, units);
-}
-
 /* Is there bandwidth left? A datagram counts with its headers of IP and UDP, between here and the
  * peer: one without payload is not free. */
 static bool has_bandwidth(struct shard *sh, struct session *s, enum direction d,
@@ -40,8 +31,8 @@ static bool has_bandwidth(struct shard *sh, struct session *s, enum direction d,
 {
     if (LIKELY(!s->rate.unit && !s->user && !shared_bucket_limits(&sh->config.limits->total)))
         return true;
-    return take_bandwidth(sh, s, d,
-                          (uint32_t)len + (peer->family == ADDR_V4 ? HEADERS_V4 : HEADERS_V6));
+    return meter_take(sh, s, d,
+                      (uint32_t)len + (peer->family == ADDR_V4 ? HEADERS_V4 : HEADERS_V6));
 }
 
 /* Not every port of this IP: may this one be reached? */

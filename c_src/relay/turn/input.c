@@ -4,7 +4,8 @@
  *   first byte 0x40-0x7f   ChannelData                       -> forward.c (or move.c)
  *   first byte 0-3         STUN, by class and method:
  *                            Binding request, indication      -> binding.c
- *                            Allocate, Refresh, CreatePermission, ChannelBind request
+ *                            Allocate, Refresh, CreatePermission, ChannelBind, Connect,
+ *                            ConnectionBind request
  *                                -> challenge.c, and what passes -> granted.c, or else
  *                                   request.c -> Erlang
  *                            Send indication                  -> forward.c
@@ -46,7 +47,7 @@ static enum counter drop_reason(enum stun_err err)
 /* A loop in the making (RFC 8656 21.1.7, threat X11). */
 static bool is_relayed_by_us(const struct shard *sh, const struct addr *client)
 {
-    return policy_pool_at(sh->policy, client) != NULL;
+    return policy_pool_at(sh->policy, client) || policy_stream_pool_at(sh->policy, client);
 }
 
 static void input_request(struct shard *sh, const struct listener *l, const struct flow *f,
@@ -68,8 +69,13 @@ static void input_request(struct shard *sh, const struct listener *l, const stru
     case STUN_REFRESH:
     case STUN_CREATE_PERMISSION:
     case STUN_CHANNEL_BIND:
+    case STUN_CONNECT:
         if (challenge_passed(sh, l, f, v) && !granted_request(sh, l, f, v))
             request_forward(sh, l, f, v->data, v->len);
+        return;
+    case STUN_CONNECTION_BIND:
+        if (challenge_passed(sh, l, f, v))
+            request_forward_held(sh, l, f, v->data, v->len);
         return;
     default:
         count(sh, CTR_unknown_method);

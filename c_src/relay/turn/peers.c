@@ -6,7 +6,7 @@
 enum ctl_status peers_check(struct shard *sh, struct session *s, const struct addr *peer,
                             char why_not[POLICY_TEXT_MAX])
 {
-    if (!session_relayed(s, peer->family, sh->time.now))
+    if (!session_relays(s, peer->family, sh->time.now))
         return CTL_FAMILY;
     return policy_reach(sh->policy, peer, why_not) == REACH_NONE ? CTL_FORBIDDEN : CTL_OK;
 }
@@ -56,7 +56,10 @@ enum ctl_status peers_bind(struct shard *sh, struct session *s, const struct pee
         return status;
     if (b->number < CHANNEL_MIN || b->number > sh->config.channel_max || b->peer.port == 0)
         return CTL_REFUSED;
-    struct addr self = relayed_local(session_relayed(s, b->peer.family, sh->time.now));
+    const struct relayed *r = session_relayed(s, b->peer.family, sh->time.now);
+    if (!r)
+        return CTL_REFUSED; /* it relays TCP, which has no channels */
+    struct addr self = relayed_local(r);
     enum reach reach = policy_reach(sh->policy, &b->peer, why_not);
     if (reach != REACH_ALL && !policy_allows_port(sh->policy, reach, &b->peer, &self)) {
         policy_why_not_port(sh->policy, reach, &b->peer, why_not);

@@ -6,8 +6,7 @@
  */
 #include "request.h"
 
-#include <string.h>
-
+#include "answer.h"
 #include "count.h"
 #include "notice.h"
 #include "post.h"
@@ -19,23 +18,24 @@ static uint64_t roamed_to(struct shard *sh, const struct flow *f)
     return roamed ? roamed->session : 0;
 }
 
-void request_forward(struct shard *sh, const struct listener *l, const struct flow *f,
-                     const uint8_t *data, size_t len)
+/* NULL when it was dropped. */
+static struct pending *forward(struct shard *sh, const struct listener *l, const struct flow *f,
+                               const uint8_t *data, size_t len)
 {
     if (len > REQUEST_MAX) {
         count(sh, CTR_request_too_long);
-        return;
+        return NULL;
     }
     struct session *s = session_find(&sh->sessions, f);
     uint64_t session = s ? s->id : roamed_to(sh, f);
     if (!session && !ratelimit_has(&sh->config.limits->failures, &f->client, sh->time.now)) {
         notice_over_rate(sh, f, true);
-        return;
+        return NULL;
     }
     struct pending *p = pending_take(&sh->pending, f, session != 0, sh->time.now);
     if (!p) {
         count(sh, CTR_erlang_behind);
-        return;
+        return NULL;
     }
     struct ctl_frame frame = {.code = CTL_REQUEST,
                               .u.request = {.flow = pending_number(&sh->pending, p),
@@ -48,11 +48,28 @@ void request_forward(struct shard *sh, const struct listener *l, const struct fl
     if (!post_request(sh, &frame)) {
         pending_release(&sh->pending, p);
         count(sh, CTR_erlang_behind);
-        return;
+        return NULL;
     }
     if (s)
         s->asked = pending_number(&sh->pending, p);
     count(sh, CTR_requests);
+    return p;
+}
+
+void request_forward(struct shard *sh, const struct listener *l, const struct flow *f,
+                     const uint8_t *data, size_t len)
+{
+    forward(sh, l, f, data, len);
+}
+
+void request_forward_held(struct shard *sh, const struct listener *l, const struct flow *f,
+                          const uint8_t *data, size_t len)
+{
+    struct pending *p = forward(sh, l, f, data, len);
+    if (!p || !f->transport->hold)
+        return;
+    p->holds = true;
+    f->transport->hold(sh, f, true);
 }
 
 void request_failed(struct shard *sh, uint64_t number)
@@ -69,11 +86,9 @@ void request_answer(struct shard *sh, uint64_t number, const uint8_t *packet, si
         count(sh, CTR_late_answer);
         return;
     }
-    if (len) {
-        uint8_t *copy = io_scratch(sh->io, len);
-        memcpy(copy, packet, len);
-        p->flow.transport->send(sh, &p->flow, copy, len);
-        count(sh, CTR_answers);
-    }
+    if (len)
+        answer_send(sh, &p->flow, packet, len);
+    if (p->holds)
+        p->flow.transport->hold(sh, &p->flow, false);
     pending_release(&sh->pending, p);
 }

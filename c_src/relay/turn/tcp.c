@@ -134,6 +134,23 @@ static void tcp_kept(struct shard *sh, const struct flow *f, bool kept)
         conn_kept(sh, container_of(e, struct stream, end), kept);
 }
 
+struct stream *tcp_stream(struct shard *sh, const struct flow *f)
+{
+    bool is_tcp = f->transport == &transport_tcp || f->transport == &transport_tls;
+    struct way_end *e = is_tcp ? way_resolve(&sh->ways, f->way) : NULL;
+    return e ? container_of(e, struct stream, end) : NULL;
+}
+
+static void tcp_hold(struct shard *sh, const struct flow *f, bool hold)
+{
+    struct stream *s = tcp_stream(sh, f);
+    if (!s)
+        return;
+    s->held = hold;
+    if (!hold && s->state == STREAM_OPEN)
+        io_stream_again(sh->io, &s->io);
+}
+
 const struct transport transport_tcp = {
     .kind = CTL_TRANSPORT_TCP,
     .listen = tcp_listen,
@@ -142,6 +159,7 @@ const struct transport transport_tcp = {
     .send_channel = tcp_send_channel,
     .reach = tcp_reach,
     .kept = tcp_kept,
+    .hold = tcp_hold,
     .secure = &transport_tls,
 };
 
@@ -153,5 +171,6 @@ const struct transport transport_tls = {
     .send_channel = tcp_send_channel,
     .reach = tcp_reach,
     .kept = tcp_kept,
+    .hold = tcp_hold,
     .secure = &transport_tls,
 };

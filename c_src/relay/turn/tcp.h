@@ -9,4 +9,7 @@
 
 extern const struct transport transport_tcp, transport_tls;
 
+/* The connection of a flow; NULL when it is gone, or the flow is none of TCP. */
+struct stream *tcp_stream(struct shard *sh, const struct flow *f);
+
 #endif

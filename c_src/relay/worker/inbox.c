@@ -5,6 +5,7 @@
 #include "alloc.h"
 #include "command.h"
 #include "conn.h"
+#include "join.h"
 #include "judge.h"
 #include "listen.h"
 #include "mail.h"
@@ -124,6 +125,21 @@ static bool carry(struct shard *sh, const uint8_t *data, uint32_t len)
     return true;
 }
 
+static struct mail_join join_in(const uint8_t *data)
+{
+    struct mail_join m;
+    memcpy(&m, data, sizeof(m));
+    return m;
+}
+
+static bool join(struct shard *sh, const uint8_t *data, uint32_t len)
+{
+    const struct mail_join m = join_in(data);
+    (void)len;
+    join_arrived(sh, &m, data + sizeof(m));
+    return true;
+}
+
 static bool over(struct shard *sh, const uint8_t *data, uint32_t len)
 {
     uint32_t id;
@@ -138,7 +154,7 @@ static bool (*const readers[])(struct shard *sh, const uint8_t *data, uint32_t l
     [MAIL_FRAME] = frame,   [MAIL_LISTEN] = listener, [MAIL_ALLOC] = alloc,
     [MAIL_POLICY] = policy, [MAIL_MOVE] = move,       [MAIL_ROAM] = roam,
     [MAIL_CARRY] = carry,   [MAIL_OVER] = over,       [MAIL_FRONT] = front,
-    [MAIL_CONN] = conn,     [MAIL_PROXIED] = proxied,
+    [MAIL_CONN] = conn,     [MAIL_PROXIED] = proxied, [MAIL_JOIN] = join,
 };
 
 static bool read_box(struct shard *sh, struct mailbox *box)
@@ -161,8 +177,8 @@ bool inbox_read(struct shard *sh)
     return read_box(sh, &sh->in);
 }
 
-/* A policy, a front and certificates that are still in the mailbox have no other owner: they are
- * freed here. Descriptors end with the program. */
+/* A policy, a front, certificates and a session of TLS that are still in a mailbox have no other
+ * owner: they are freed here. Descriptors end with the program. */
 void inbox_discard(struct shard *sh)
 {
     const uint8_t *record;
@@ -175,5 +191,10 @@ void inbox_discard(struct shard *sh)
         if (record[0] == MAIL_LISTEN)
             tls_store_release(listen_in(record + 1).certs);
         mailbox_consume(&sh->in);
+    }
+    while (sh->letters.box.buf && (record = mailbox_peek(&sh->letters.box, &len))) {
+        if (record[0] == MAIL_JOIN)
+            tls_free(join_in(record + 1).tls);
+        mailbox_consume(&sh->letters.box);
     }
 }

@@ -12,6 +12,7 @@
 #include "inbox.h"
 #include "judge.h"
 #include "listen.h"
+#include "peer_tcp.h"
 #include "post.h"
 #include "shake.h"
 
@@ -73,7 +74,8 @@ static void publish(struct worker *w, bool read_all)
     const struct sessions *t = &w->shard.sessions;
     publish_io(&w->shard);
     atomic_store_explicit(&w->turned, w->shard.time.now, memory_order_relaxed);
-    atomic_store(&w->starved, !read_all || !list_empty(&t->gone));
+    atomic_store(&w->starved,
+                 !read_all || !list_empty(&t->gone) || !list_empty(&w->shard.tcp.news));
     atomic_store_explicit(&w->sessions_live, t->session_slab.live, memory_order_relaxed);
     atomic_store_explicit(&w->peers_live, t->permission_slab.live, memory_order_relaxed);
     atomic_store_explicit(&w->connections_live, w->shard.streams.live, memory_order_relaxed);
@@ -125,6 +127,8 @@ void worker_turn(struct worker *w)
     timers_run(&sh->sessions.timers, sh->time.now);
     conn_flush_all(sh);
     judge_sweep(sh);
+    if (UNLIKELY(!list_empty(&sh->tcp.news)))
+        peer_tcp_report(sh);
     alloc_report_gone(sh);
     listen_close(sh);
     publish(w, read_all);

@@ -251,6 +251,18 @@ static void x10_relayed_ports_are_reached_where_they_live(void)
     policy_drop(p);
 }
 
+/* Where UDP is relayed, TCP of the same port may be another program's. */
+static void x15_a_port_that_relays_udp_is_no_peer_over_tcp(void)
+{
+    struct policy *p = make(all, 2);
+    struct addr other = {0}, self = {0};
+    CHECK(addr_parse(&other, "20.0.0.5", taken.port) && addr_parse(&self, "20.0.0.5", 1));
+    CHECK(policy_allows_port(p, REACH_LIVE, &other, &self));
+    CHECK(!policy_allows_stream(p, REACH_LIVE, &other, &self));
+    CHECK(!policy_stream_pool_at(p, &other));
+    policy_drop(p);
+}
+
 static void a_service_beside_it_is_opened_by_its_own_name_alone(void)
 {
     static const struct rule_text rules[] = {{POLICY_OPEN, "20.0.0.6", 32, 10000, 10010},
@@ -387,6 +399,7 @@ int main(void)
     RUN(an_own_address_is_no_broadcast_address);
     RUN(x09_every_kind_of_own_address_is_forbidden);
     RUN(x10_relayed_ports_are_reached_where_they_live);
+    RUN(x15_a_port_that_relays_udp_is_no_peer_over_tcp);
     RUN(a_service_beside_it_is_opened_by_its_own_name_alone);
     RUN(what_the_server_listens_on_stays_closed_whatever_is_allowed);
     RUN(ports_of_others_are_as_the_rules_say);

@@ -361,6 +361,40 @@ static void descriptors_are_kept_back_for_what_is_no_relayed_socket(void)
     CHECK_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
 }
 
+/* RFC 6062 5.2: who listens at a relayed address and who connects from it share it, with nobody
+ * else. */
+static void c6_a_connection_leaves_from_where_another_socket_listens(void)
+{
+    start(21000, 21001);
+    struct port p, q;
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof(ss);
+    struct addr here = v4, seen;
+    CHECK_EQ(ports_take_stream(&ports, 1, ADDR_V4, 0, &p), 0);
+    CHECK(port_is_stream(p.pool, p.port) && !port_is_live(p.pool, p.port));
+    CHECK_EQ(ports_take_stream(&ports, 1, ADDR_V4, p.port, &q), -EADDRINUSE);
+    CHECK_EQ(ports_take_stream(&ports, 1, ADDR_V4, 0, &q), 0);
+    CHECK(q.port != p.port);
+    CHECK_EQ(ports_take_stream(&ports, 1, ADDR_V6, 0, &q), -EADDRINUSE);
+    here.port = p.port;
+    CHECK_EQ(socket_open_relayed_stream(&here), -EADDRINUSE); /* another program, so to speak */
+    struct addr there = v4;
+    there.port = q.port;
+    int fd = socket_connect_relayed(&here, &there);
+    CHECK(fd >= 0);
+    CHECK_EQ(poll(&(struct pollfd){.fd = q.fd, .events = POLLIN}, 1, 10000), 1);
+    int came = accept(q.fd, (struct sockaddr *)&ss, &len);
+    CHECK(came >= 0 && addr_from_sockaddr(&seen, (struct sockaddr *)&ss, len));
+    CHECK(addr_equal(&seen, &here));
+    close(came);
+    close(fd);
+    close(p.fd);
+    close(q.fd);
+    port_release(p.pool, p.port);
+    CHECK(!port_is_stream(p.pool, p.port));
+    ports_destroy(&ports);
+}
+
 #define RUN(f) (test_begin(#f), f())
 
 int main(void)
@@ -375,6 +409,7 @@ int main(void)
     RUN(pools_that_are_no_longer_used_are_forgotten);
     RUN(a_closed_pool_waits_for_its_replay_while_there_is_room);
     RUN(an_address_that_is_away_is_the_last_to_be_tried);
+    RUN(c6_a_connection_leaves_from_where_another_socket_listens);
     RUN(clients_are_spread_as_computed);
     RUN(a_group_shares_its_port_with_nobody);
     RUN(a_relayed_socket_holds_no_more_than_a_client_needs);
