@@ -140,7 +140,8 @@ sanitized_suites() { # VARIANT
     fi
     export MEERKAT_RELAY_PROGRAM=$relay
     common_test "servers with $1" $(cd test && ls -1 rfc*_SUITE.erl threats_SUITE.erl \
-        stream_SUITE.erl tls_SUITE.erl dtls_SUITE.erl mongooseice_SUITE.erl 2>/dev/null | sed 's/\.erl$//')
+        stream_SUITE.erl tls_SUITE.erl dtls_SUITE.erl grants_SUITE.erl proxy_SUITE.erl \
+        mongooseice_SUITE.erl 2>/dev/null | sed 's/\.erl$//')
     unset MEERKAT_RELAY_PROGRAM
     if no_reports; then passed "no report ($1)"; else failed "reports of the relay ($1)"; fi
 }

@@ -40,20 +40,20 @@ static uint32_t started_s;
 
 /* ---------------------------------------------------------------------- what is granted to whom */
 
-static struct grant {
+static struct permit {
     uint64_t session, until;
     struct addr ip;
-} grants[512];
-static size_t grants_used;
-static bool lost_count; /* more grants than are kept here: nothing is known any more */
+} permits[512];
+static size_t permits_used;
+static bool lost_count; /* more permits than are kept here: nothing is known any more */
 static struct addr denied;
 
-static void grant(uint64_t session, const struct addr *ip, uint32_t ms)
+static void permit(uint64_t session, const struct addr *ip, uint32_t ms)
 {
-    struct grant *place = NULL;
+    struct permit *place = NULL;
     uint64_t now = k.worker.shard.time.now;
-    for (size_t i = 0; i < grants_used; i++) {
-        struct grant *g = &grants[i];
+    for (size_t i = 0; i < permits_used; i++) {
+        struct permit *g = &permits[i];
         if (g->session == session && addr_ip_equal(&g->ip, ip)) {
             place = g;
             break;
@@ -61,10 +61,10 @@ static void grant(uint64_t session, const struct addr *ip, uint32_t ms)
         if (!place && g->until <= now)
             place = g;
     }
-    if (!place && grants_used < ARRAY_SIZE(grants))
-        place = &grants[grants_used++];
+    if (!place && permits_used < ARRAY_SIZE(permits))
+        place = &permits[permits_used++];
     if (place)
-        *place = (struct grant){session, now + ms * NS_PER_MS, *ip};
+        *place = (struct permit){session, now + ms * NS_PER_MS, *ip};
     else
         lost_count = true;
 }
@@ -72,19 +72,19 @@ static void grant(uint64_t session, const struct addr *ip, uint32_t ms)
 /* Of the session, where that is not 0, and of the family, where that is not 0. */
 static void revoke(uint64_t session, uint8_t family, const struct addr *ip)
 {
-    for (size_t i = 0; i < grants_used; i++) {
-        struct grant *g = &grants[i];
+    for (size_t i = 0; i < permits_used; i++) {
+        struct permit *g = &permits[i];
         if ((!session || g->session == session) && (!family || g->ip.family == family) &&
             (!ip || addr_ip_equal(&g->ip, ip)))
-            *g = (struct grant){0};
+            *g = (struct permit){0};
     }
 }
 
-static bool granted(uint64_t session, const struct addr *ip)
+static bool permitted(uint64_t session, const struct addr *ip)
 {
-    for (size_t i = 0; i < grants_used; i++)
-        if (grants[i].session == session && addr_ip_equal(&grants[i].ip, ip) &&
-            grants[i].until > k.worker.shard.time.now)
+    for (size_t i = 0; i < permits_used; i++)
+        if (permits[i].session == session && addr_ip_equal(&permits[i].ip, ip) &&
+            permits[i].until > k.worker.shard.time.now)
             return true;
     return lost_count;
 }
@@ -97,11 +97,11 @@ static void note_granted(const struct ctl_frame *f)
         struct bytes list = ctl_cursor(f->u.permit.peers);
         struct addr peer;
         while (ctl_next_addr(&list, &peer))
-            grant(f->u.permit.session, &peer, f->u.permit.lifetime_ms);
+            permit(f->u.permit.session, &peer, f->u.permit.lifetime_ms);
         break;
     }
     case CTL_CHANNEL:
-        grant(f->u.channel.session, &f->u.channel.peer, f->u.channel.permission_ms);
+        permit(f->u.channel.session, &f->u.channel.peer, f->u.channel.permission_ms);
         break;
     case CTL_ALLOC_REFRESH:
         if (f->u.alloc_refresh.lifetime_ms == 0)
@@ -118,7 +118,7 @@ static void note_granted(const struct ctl_frame *f)
 static void check_to_peer(const struct fake_sent *sent)
 {
     const struct relayed *r = container_of(sent->socket, struct relayed, io);
-    FUZZ_ASSERT(granted(r->session->id, &sent->to));
+    FUZZ_ASSERT(permitted(r->session->id, &sent->to));
     FUZZ_ASSERT(sent->to.port != 0);
     FUZZ_ASSERT(!addr_equal(&sent->to, &k.server));
     FUZZ_ASSERT(!denied.family || !addr_ip_equal(&sent->to, &denied));
@@ -167,7 +167,7 @@ static void after_peer(const struct session *s, const struct addr *peer)
         FUZZ_ASSERT(n == 0);
         FUZZ_ASSERT(is_listeners(sent.socket));
         FUZZ_ASSERT(addr_equal(&sent.to, &s->flow.client));
-        FUZZ_ASSERT(granted(s->id, peer));
+        FUZZ_ASSERT(permitted(s->id, peer));
     }
 }
 
@@ -450,7 +450,7 @@ static void set_up(uint8_t with)
     strangers_answered = 0;
     started_s = k.worker.shard.time.wall_s;
     last_session = FIRST + !!(with & ALLOCATED) - 1;
-    grants_used = 0;
+    permits_used = 0;
     lost_count = false;
     denied = (struct addr){0};
     addr_parse(&v6, "2001:db8::5", 9);
@@ -465,8 +465,8 @@ static void set_up(uint8_t with)
     kit_allocate(&k, FIRST, true, true, 600000);
     kit_channel(&k, FIRST, 0x4001, &k.peer, 600000, 300000);
     kit_channel(&k, FIRST, 0x4002, &v6, 600000, 300000);
-    grant(FIRST, &k.peer, 300000);
-    grant(FIRST, &v6, 300000);
+    permit(FIRST, &k.peer, 300000);
+    permit(FIRST, &v6, 300000);
 }
 
 static void start(void)
