@@ -7,7 +7,7 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([all/0, suite/0]).
--export([erlang_is_not_asked/1, off_by_its_key/1, answers_as_ever/1, over_tcp/1,
+-export([erlang_is_not_asked/1, off_by_its_key/1, answers_as_ever/1, over_tcp/1, tcp_relayed/1,
          told_before_answered/1, counters_outlive_the_relay/1, shown_and_counted/1,
          taken_up_without_being_asked_for/1, processes_sleep_on/1,
          erlang_refuses/1, erlang_has_what_has_no_rule/1, another_name_or_key/1,
@@ -19,7 +19,7 @@
          same_as_without/1]).
 -export([authorize/2, password/3]).
 
--import(turn_kit, [doc/1, open/1, send/2, await/2, challenged/1, signed/3, signed/4, call/3,
+-import(turn_kit, [doc/1, open/1, open/2, send/2, await/2, challenged/1, signed/3, signed/4, call/3,
                    call/4, ask/2, allocated/1, allocated/2, allocated/3, delete/1, permit/2, bind/3,
                    channel/3, peer/0, peer/1, peer_next/1, get/2, code/1, success/1, expect/2,
                    counter/2, counted/4, eventually/1, with_server/2]).
@@ -28,9 +28,9 @@
 
 -spec all() -> [atom()].
 all() ->
-    [erlang_is_not_asked, off_by_its_key, answers_as_ever, over_tcp, told_before_answered,
-     counters_outlive_the_relay, shown_and_counted, taken_up_without_being_asked_for,
-     processes_sleep_on, erlang_refuses, erlang_has_what_has_no_rule, another_name_or_key,
+    [erlang_is_not_asked, off_by_its_key, answers_as_ever, over_tcp, tcp_relayed,
+     told_before_answered, counters_outlive_the_relay, shown_and_counted,
+     taken_up_without_being_asked_for, processes_sleep_on, erlang_refuses, erlang_has_what_has_no_rule, another_name_or_key,
      limits_are_kept, a_table_without_room, in_order_behind_what_erlang_has, reload_withdraws,
      refused_reload_withdraws, revoke_withdraws, disconnect_withdraws, delete_withdraws,
      policy_is_asked, credentials_that_end, allocations_that_end_with_them,
@@ -149,6 +149,22 @@ over_tcp(_Config) ->
     end).
 
 %% ----------------------------------------------------------------------------- Erlang knows it
+
+-spec tcp_relayed(turn_kit:config()) -> _.
+tcp_relayed(_Config) ->
+    doc("an allocation that relays TCP (RFC 6062) has no grant: Erlang answers each request, and "
+        "refuses channels"),
+    Listeners = [#{transport => Transport, ip => {127, 0, 0, 1}, port => 0}
+                 || Transport <- [tcp, udp]],
+    with_server(#{listeners => Listeners, tcp_relay => true}, fun(Server) ->
+        Client = challenged(open(Server, #{transport => tcp})),
+        success(call(Client, allocate, [{requested_transport, 6}])),
+        ?BY(Server, 0, 4, begin
+            [success(refresh(Client)) || _ <- [1, 2]],
+            success(permit(Client, [peer()])),
+            ?assertEqual(400, code(bind(Client, ?NUMBER, peer())))
+        end)
+    end).
 
 -spec told_before_answered(turn_kit:config()) -> _.
 told_before_answered(_Config) ->

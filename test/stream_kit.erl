@@ -29,7 +29,9 @@ open(Transport, To, Options) ->
             case Options of
                 #{error := true} -> {error, Reason};
                 #{} -> error({not_connected, Reason})
-            end
+            end;
+        {'DOWN', Ref, process, Pid, Fault} ->
+            error({not_connected, Fault})
     end.
 
 start(Owner, Transport, {Ip, Port} = To, Options) ->
@@ -52,8 +54,10 @@ start(Owner, Transport, {Ip, Port} = To, Options) ->
 connect(tcp, Ip, Port, Common, Options) ->
     case gen_tcp:connect(Ip, Port, Common, ?TIMEOUT) of
         {ok, Socket} ->
-            ok = gen_tcp:send(Socket, maps:get(first, Options, <<>>)),
-            {ok, gen_tcp, Socket};
+            case gen_tcp:send(Socket, maps:get(first, Options, <<>>)) of
+                ok -> {ok, gen_tcp, Socket};
+                Gone -> Gone
+            end;
         Error -> Error
     end;
 connect(dtls, Ip, Port, Common, Options) ->
