@@ -30,7 +30,8 @@
 all() ->
     [erlang_is_not_asked, off_by_its_key, answers_as_ever, over_tcp, tcp_relayed,
      told_before_answered, counters_outlive_the_relay, shown_and_counted,
-     taken_up_without_being_asked_for, processes_sleep_on, erlang_refuses, erlang_has_what_has_no_rule, another_name_or_key,
+     taken_up_without_being_asked_for, processes_sleep_on, erlang_refuses,
+     erlang_has_what_has_no_rule, another_name_or_key,
      limits_are_kept, a_table_without_room, in_order_behind_what_erlang_has, reload_withdraws,
      refused_reload_withdraws, revoke_withdraws, disconnect_withdraws, delete_withdraws,
      policy_is_asked, credentials_that_end, allocations_that_end_with_them,
