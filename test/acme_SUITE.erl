@@ -112,7 +112,7 @@ certbot_gets_and_renews(Config) ->
             #{listeners := Listeners} = stream_kit:config(Certificates),
             ok = meerkat:reload(Name, Now#{certificates => Certificates, listeners := Listeners}),
             [#{names := [<<?NAME>>], fingerprint := First}] = shown(Name),
-            certbot(Config, Directory, "renew --force-renewal"),
+            certbot(Config, Directory, "renew --force-renewal --no-random-sleep-on-renew"),
             eventually(fun() ->
                 [#{fingerprint := Second}] = shown(Name),
                 Second =/= First

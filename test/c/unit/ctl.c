@@ -177,7 +177,7 @@ static void tables(void)
     CHECK(!ctl_counters[CTR_client_packets].is_drop);
     CHECK_EQ(ctl_messages[CTL_INDEX_STATS].fields[0].name == NULL, true);
 
-    test_begin("the largest frame without strings is SESSION_STATS, which has the length of one");
+    test_begin("the largest frame without what is in its strings is SESSION_STATS");
     CHECK_EQ(CTL_PLAIN_MAX, 8 + 8 + 5 * 8 + 13 * 8 + 4);
 
     test_begin("the dump has a line a row");

@@ -276,7 +276,10 @@ static size_t first_hello(struct client *c, uint8_t *data)
     return (size_t)MAX(len, 0);
 }
 
-static void test_hello(void)
+/* Each has room of its own on the stack. */
+#define TEST __attribute__((noinline)) static void
+
+TEST test_hello(void)
 {
     uint8_t data[DATAGRAM], verify[DTLS_VERIFY_LEN], cookie[DTLS_COOKIE_LEN] = {1, 2, 3};
     struct dtls_hello h;
@@ -309,7 +312,7 @@ static void test_hello(void)
     client_close(c);
 }
 
-static void test_flood(void)
+TEST test_flood(void)
 {
     uint8_t data[DATAGRAM];
     struct client *c = client_open(6000);
@@ -351,7 +354,7 @@ static void test_flood(void)
 }
 
 /* The cookie of one address is none at another, nor an old one. */
-static void test_cookie(void)
+TEST test_cookie(void)
 {
     uint8_t data[DATAGRAM];
     struct client *c = client_open(6001);
@@ -385,7 +388,7 @@ static void test_cookie(void)
 
 /* ---------------------------------------------------------------------------------- handshakes */
 
-static void test_handshake(void)
+TEST test_handshake(void)
 {
     struct net n = {0};
     struct client *c = client_open(6010);
@@ -404,7 +407,7 @@ static void test_handshake(void)
     client_close(c);
 }
 
-static void test_loss(void)
+TEST test_loss(void)
 {
     test_begin("any one datagram of a handshake may be lost, and it is done");
     for (unsigned i = 0; i < 16; i++) {
@@ -430,7 +433,7 @@ static void test_loss(void)
 }
 
 /* The last flight of the server is lost: the client says his again, and gets it again. */
-static void test_last_flight(void)
+TEST test_last_flight(void)
 {
     test_begin("the server's last flight is said again when the client says his again");
     struct net n = {0};
@@ -453,7 +456,7 @@ static void test_last_flight(void)
 }
 
 /* In the clear anybody may speak for him; encrypted, nobody. */
-static void test_short(void)
+TEST test_short(void)
 {
     test_begin("encrypted records too short to be any do nothing to a handshake (X98)");
     struct net n = {0};
@@ -474,7 +477,7 @@ static void test_short(void)
     end_all();
 }
 
-static void test_late(void)
+TEST test_late(void)
 {
     test_begin("a handshake that is not done in time is given up");
     uint64_t late = counted(CTR_handshakes_late);
@@ -493,7 +496,7 @@ static void test_late(void)
     client_close(c);
 }
 
-static void test_version(void)
+TEST test_version(void)
 {
     test_begin("DTLS 1.0 is refused");
     uint64_t before = counted(CTR_handshakes_version);
@@ -512,7 +515,7 @@ static void test_version(void)
 /* --------------------------------------------------------------------------------- starting over
  */
 
-static void test_over(void)
+TEST test_over(void)
 {
     struct net n = {0};
     struct client *c = connected(6300);
@@ -585,7 +588,7 @@ static void forge(const struct client *c, unsigned n)
     settle();
 }
 
-static void test_forged(void)
+TEST test_forged(void)
 {
     struct client *c = connected(6310);
     test_begin("what others send from his address does nothing to a session (X98)");
@@ -614,7 +617,7 @@ static void test_forged(void)
 
 /* ------------------------------------------------------------------------------ limits and ends */
 
-static void test_limits(void)
+TEST test_limits(void)
 {
     test_begin("a source has so many without allocation, and no more");
     uint64_t refused = counted(CTR_dtls_refused);
@@ -650,7 +653,7 @@ static void test_limits(void)
     end_all();
 }
 
-static void test_stop(void)
+TEST test_stop(void)
 {
     test_begin("stopped with handshakes under way, nothing is left");
     uint8_t data[DATAGRAM];
@@ -673,7 +676,7 @@ static long long heap(void)
 }
 
 /* OpenSSL keeps 16 KB of each for what may have to be said again. */
-static void test_memory(void)
+TEST test_memory(void)
 {
     enum { N = 40 };
     struct client *c[N];
