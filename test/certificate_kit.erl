@@ -4,7 +4,7 @@
 
 -include_lib("stdlib/include/assert.hrl").
 
--export([authority/1, issued/2, expired/2, ending/2, self_signed/2]).
+-export([authority/1, issued/2, issued/3, expired/2, ending/2, self_signed/2]).
 -export_type([pair/0]).
 
 %% PEM files.
@@ -23,16 +23,21 @@ authority(Dir) ->
 %% Names as in a subjectAltName, "DNS:localhost,IP:127.0.0.1".
 -spec issued(pair(), string()) -> pair().
 issued(Authority, Names) ->
-    issued(Authority, Names, "-days 30").
+    issued(Authority, Names, 30).
+
+%% The same, good for so many days.
+-spec issued(pair(), string(), pos_integer()) -> pair().
+issued(Authority, Names, Days) ->
+    made_by(Authority, Names, "-days " ++ integer_to_list(Days)).
 
 %% The same, that was good for a month of 2020.
 -spec expired(pair(), string()) -> pair().
 expired(Authority, Names) ->
-    issued(Authority, Names, "-startdate 20200101000000Z -enddate 20200201000000Z").
+    made_by(Authority, Names, "-startdate 20200101000000Z -enddate 20200201000000Z").
 
 %% `openssl x509` of OpenSSL 3.5 makes none that ends before it begins, and that of 3.0 none that
 %% does not begin now; `openssl ca` takes both times.
-issued(#{certificate := Ca, key := CaKey}, Names, Validity) ->
+made_by(#{certificate := Ca, key := CaKey}, Names, Validity) ->
     Dir = filename:dirname(Ca),
     made(Dir, fun(#{certificate := Certificate, key := Key}) ->
         [Config, Index, Request] = [Key ++ Kind || Kind <- [".cnf", ".index", ".csr"]],

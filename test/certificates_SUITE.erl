@@ -40,10 +40,13 @@ end_per_testcase(_, Config) ->
 dir(Config) -> proplists:get_value(dir, Config).
 in(Config, Name) -> filename:join(dir(Config), Name).
 
-issued(Config) -> issued(Config, #{}).
-issued(Config, More) ->
-    certificate_kit:issued(proplists:get_value(authority, Config),
-                           maps:merge(#{names => "DNS:turn.example.org,DNS:b.example.org"}, More)).
+-define(NAMES, "DNS:turn.example.org,DNS:b.example.org").
+
+authority(Config) -> proplists:get_value(authority, Config).
+
+issued(Config) -> certificate_kit:issued(authority(Config), ?NAMES).
+issued(Config, Days) -> certificate_kit:issued(authority(Config), ?NAMES, Days).
+expired(Config) -> certificate_kit:expired(authority(Config), ?NAMES).
 
 %% As a configuration read from these files has it.
 loaded(Chain, Key) ->
@@ -120,7 +123,7 @@ links_that_move(Config) ->
 -spec bad_files_leave_the_old(turn_kit:config()) -> _.
 bad_files_leave_the_old(Config) ->
     doc("half written, mismatched, over, gone: what was in force stays, and the file is named"),
-    {First, Second, Over} = {issued(Config), issued(Config), issued(Config, #{days => -1})},
+    {First, Second, Over} = {issued(Config), issued(Config), expired(Config)},
     {Chain, Key} = Files = pair(Config),
     _ = copy(First, Files),
     {ok, Whole} = file:read_file(maps:get(certificate, Second)),
@@ -157,7 +160,7 @@ refused_is_told(Config) ->
         ?assertEqual(1.0, metric(Server, <<"meerkat_tls_certificates_refused">>)),
         Text = unicode:characters_to_binary(meerkat_show:status(meerkat:status(Name))),
         ?assertNotEqual(nomatch, binary:match(Text, <<"not taken     tls_cert ">>)),
-        {ok, Told} = meerkat_admin:handle({doctor, []}, Name),
+        {ok, Told} = meerkat_admin:handle({doctor, []}, Name, node),
         ?assertMatch([{ok, _, none}, {error, ["not in force: " | _], _}],
                      meerkat_doctor_certificates:examine(Told))
     end).
@@ -169,7 +172,7 @@ metric(Server, Name) ->
 -spec days_left_are_told(turn_kit:config()) -> _.
 days_left_are_told(Config) ->
     doc("status, metrics and doctor tell of each certificate when it is over"),
-    {Long, Short} = {issued(Config, #{days => 90}), issued(Config, #{days => 3})},
+    {Long, Short} = {issued(Config, 90), issued(Config, 3)},
     Path = fun(Key) -> string:join([maps:get(Key, P) || P <- [Long, Short]], ",") end,
     Settings = (loaded(Path(certificate), Path(key)))#{http_listen => {{127, 0, 0, 1}, 0}},
     with_server(Settings, fun(#{name := Name} = Server) ->
@@ -182,7 +185,7 @@ days_left_are_told(Config) ->
             http_kit:metrics(Server),
         ?assertEqual([maps:get(not_after, C) || C <- [First, Second]],
                      [trunc(End) || {_, _, End} <- Samples]),
-        {ok, Told} = meerkat_admin:handle({doctor, []}, Name),
+        {ok, Told} = meerkat_admin:handle({doctor, []}, Name, node),
         ?assertMatch([{ok, _, none}, {warning, _, _}],
                      meerkat_doctor_certificates:examine(Told))
     end),

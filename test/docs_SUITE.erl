@@ -379,7 +379,7 @@ options_of_others_have_ours(_) ->
 %% Under the names that pages use.
 certificate(Dir) ->
     #{certificate := Certificate, key := Key} =
-        certificate_kit:issued(certificate_kit:authority(Dir), #{names => "DNS:turn.example.org"}),
+        certificate_kit:issued(certificate_kit:authority(Dir), "DNS:turn.example.org"),
     {ok, _} = file:copy(Certificate, filename:join(Dir, "fullchain.pem")),
     {ok, _} = file:copy(Key, filename:join(Dir, "privkey.pem")),
     ok.

@@ -24,7 +24,7 @@ init_per_suite(Config) ->
     {0, _} = interop_SUITE:npm_ci(),
     Authority = certificate_kit:authority(proplists:get_value(priv_dir, Config)),
     #{certificate := Chain, key := Key} =
-        certificate_kit:issued(Authority, #{names => "DNS:localhost,IP:127.0.0.1"}),
+        certificate_kit:issued(Authority, "DNS:localhost,IP:127.0.0.1"),
     [{ok, ChainPem}, {ok, KeyPem}] = [file:read_file(File) || File <- [Chain, Key]],
     Settings = stream_kit:config([#{chain => ChainPem, key => KeyPem,
                                     chain_file => list_to_binary(Chain),
