@@ -70,7 +70,8 @@ send({Who, Method, Hash, Items, Mutations, Mood, Client}, Relay) ->
             Flow = erlang:unique_integer([positive]),
             Address = {{192, 0, 2, 1}, 4000 + Client},
             Frame = iolist_to_binary(meerkat_ctl:encode(0, {request, #{
-                flow => Flow, listener => 1, transport => 17, client => Address,
+                flow => Flow, listener => 1, transport => meerkat_ctl:transport(udp),
+                client => Address,
                 server => {{127, 0, 0, 1}, 3478}, session => session(Address, Relay),
                 packet => Packet}})),
             meerkat_roles:find(?NAME, {request, erlang:phash2(Address,
