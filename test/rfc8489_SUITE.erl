@@ -125,10 +125,11 @@ s2_transaction_id(Config) ->
 
 -spec s3_all_types(turn_kit:config()) -> _.
 s3_all_types(Config) ->
-    doc("of the 16384 types only five requests are answered (RFC 8489 5, 6.3; RFC 8656 17)"),
+    doc("of the 16384 types only seven requests are answered (RFC 8489 5, 6.3; RFC 8656 17; "
+        "RFC 6062 6.2)"),
     Server = server(Config),
     Client = open(Server),
-    Answered = [16#0001, 16#0003, 16#0004, 16#0008, 16#0009],
+    Answered = [16#0001, 16#0003, 16#0004, 16#0008, 16#0009, 16#000a, 16#000b],
     Ignored = [16#0011, 16#0016],
     Others = lists:seq(0, 16#3FFF) -- (Answered ++ Ignored),
     <<_:16, Rest/binary>> = request(binding, []),
