@@ -231,6 +231,9 @@ words(Tail) ->
 understood(["COMMAND" | _]) -> ok;
 understood(["…"]) -> ok;
 understood(["-c" | _]) -> ok;
+%% The socket stands before the command, if there is one.
+understood(["-s", _Socket]) -> ok;
+understood(["-s", _Socket | Words]) -> understood(Words);
 understood(["foreground" | _]) -> ok;
 understood(["check" | Args]) ->
     Usage = unicode:characters_to_list(meerkat_check_command:usage()),
@@ -348,7 +351,7 @@ read_configuration(Config, Text, Env) ->
     _ = [ok = file:write_file(filename:join(Dir, Name), "hunter2\n")
          || {match, Found} <- [re:run(Text, "/run/secrets/([a-z]+)",
                                       [global, {capture, all_but_first, list}])], [Name] <- Found],
-    _ = [certificate(Dir) || string:find(Text, "tls_cert") =/= nomatch],
+    _ = [certificate(Dir, Text) || string:find(Text, "tls_cert") =/= nomatch],
     Here = re:replace(Text, "/run/secrets|/etc/meerkat", Dir, [global, unicode]),
     ok = file:write_file(Files, Here),
     Host = #{route => fun(inet) -> {ok, {20, 0, 0, 7}}; (inet6) -> none end,
@@ -376,13 +379,17 @@ options_of_others_have_ours(_) ->
     none([[Page, ": there is no key ", Key, "\n"]
           || {Page, Key} <- Keys, meerkat_config_schema:find(list_to_binary(Key)) =:= error]).
 
-%% Under the names that pages use.
-certificate(Dir) ->
+%% Under the names that the page uses.
+certificate(Dir, Text) ->
     #{certificate := Certificate, key := Key} =
         certificate_kit:issued(certificate_kit:authority(Dir), "DNS:turn.example.org"),
-    {ok, _} = file:copy(Certificate, filename:join(Dir, "fullchain.pem")),
-    {ok, _} = file:copy(Key, filename:join(Dir, "privkey.pem")),
-    ok.
+    [{ok, _} = file:copy(From, filename:join(Dir, Name))
+     || {Option, From} <- [{"tls_cert", Certificate}, {"tls_key", Key}],
+        {match, [Names]} <- [re:run(Text, "^" ++ Option ++ " = ([^;]*);",
+                                    [multiline, {capture, all_but_first, list}])],
+        {match, Found} <- [re:run(Names, "/etc/meerkat/([a-z.-]+)",
+                                  [global, {capture, all_but_first, list}])],
+        [Name] <- Found].
 
 %%% Other languages
 

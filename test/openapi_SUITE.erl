@@ -16,10 +16,13 @@ suite() -> [{timetrap, {seconds, 60}}].
 
 all() -> [every_answer_is_as_described, every_path_is_described, what_is_not_described_is_told].
 
-every_answer_is_as_described(_) ->
+every_answer_is_as_described(Config) ->
     doc("each code that is described comes, and its body fits"),
     Description = description(),
-    with_server(http(#{http_token => list_to_binary(?TOKEN)}), fun(#{name := Name} = Server) ->
+    Certificate = stream_kit:certificate(proplists:get_value(priv_dir, Config), ec,
+                                         "turn.example.org"),
+    Served = (stream_kit:config([Certificate]))#{http_token => list_to_binary(?TOKEN)},
+    with_server(http(Served), fun(#{name := Name} = Server) ->
         Client = allocated(Server),
         %% Media and a drop: members that are only there then.
         #{address := Peer} = turn_kit:peer(),
