@@ -195,7 +195,7 @@ static void stop_with_workers_that_turn(void)
 enum { HANDSHAKES_ARE_FOUND = 0 };
 
 /* A program that ends without a thread that stands still has not joined the others either. */
-const char *__tsan_default_options(void);
+__attribute__((visibility("default"))) const char *__tsan_default_options(void);
 const char *__tsan_default_options(void)
 {
     return "report_thread_leaks=0";
