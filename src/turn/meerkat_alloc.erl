@@ -31,6 +31,8 @@
     refusals = [] :: meerkat_refusal:memory(),
     given = none :: meerkat_grants:given(),     % to the relay there is now
     awaited = [] :: [gen_statem:from()],        % who waits for the end
+    %% The answer to the request in hand, which waits for the end too.
+    parting = none :: none | meerkat_alloc_core:response(),
     proof = none :: none | meerkat_auth:proof(),    % of the request it was made by
     started :: integer(),
     over = false :: boolean()                   % the core has said stop
@@ -293,11 +295,16 @@ effect({answer, Response}, #data{name = Name, job = Job, promised = {Response, U
 effect({answer, none}, #data{name = Name, job = Job} = Data) ->
     ok = meerkat_request:answer(Name, Job, none),
     Data#data{job = undefined, promised = none, said = none};
-effect({answer, Response}, #data{name = Name, job = Job, said = Said} = Data0) ->
-    begun(Response, Data0),
-    Data = give(Response, Data0),
-    Refusal = meerkat_request:answer(Name, Job, Response, Said),
-    remember(Refusal, Data#data{job = undefined, promised = none, said = none});
+%% The client that has moved came in by another worker than the one that ends the session: it is to
+%% hear of the end when that has come, for until then its requests from the old address may be
+%% answered within a grant.
+effect({answer, Response}, #data{keys = [], session = Session, job = #{flow := Flow}} = Data) ->
+    case meerkat_ctl:worker(Flow) =:= meerkat_ctl:worker(Session) of
+        true -> answered(Response, Data);
+        false -> Data#data{parting = Response}
+    end;
+effect({answer, Response}, Data) ->
+    answered(Response, Data);
 effect({defer, Peer}, #data{name = Name, job = Job, deferred = Deferred} = Data) ->
     ok = meerkat_request:later(Name, Job),
     Data#data{job = undefined, deferred = Deferred#{Peer => Job}};
@@ -342,6 +349,8 @@ effect({release, Token}, #data{name = Name} = Data) ->
 effect({log, Level, Format, Args}, Data) ->
     ?LOG(Level, Format, Args, meta(Data)),
     Data;
+effect({stop, Ending}, #data{parting = Response} = Data) when Response =/= none ->
+    effect({stop, Ending}, answered(Response, Data#data{parting = none}));
 effect({stop, Ending}, #data{awaited = Awaited} = Data) ->
     ok = leave(Data),
     report(Ending, Data),
@@ -368,6 +377,12 @@ late(Job, Response, #data{name = Name, wire = Wire, session = Session, said = Sa
     {Refusal, Packet} = meerkat_request:late(Name, Job, Response, Said),
     _ = meerkat_relay:command(Wire, 0, {tell, #{session => Session, packet => Packet}}),
     remember(Refusal, Data#data{said = none}).
+
+answered(Response, #data{name = Name, job = Job, said = Said} = Data0) ->
+    begun(Response, Data0),
+    Data = give(Response, Data0),
+    Refusal = meerkat_request:answer(Name, Job, Response, Said),
+    remember(Refusal, Data#data{job = undefined, promised = none, said = none}).
 
 remember(none, Data) ->
     Data;
