@@ -87,6 +87,8 @@ struct tls_store *certs_hold(const struct control *c, uint32_t id)
 
 void certs_destroy(struct control *c)
 {
-    for (int i = 0; i < CERTS_MAX; i++)
+    for (int i = 0; i < CERTS_MAX; i++) {
         tls_store_release(c->certs[i].store);
+        c->certs[i].store = NULL;
+    }
 }

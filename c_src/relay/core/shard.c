@@ -5,6 +5,7 @@
 
 #include "crypto.h"
 #include "mail.h"
+#include "tls.h"
 
 /* Of a handshake that is over. */
 static void wake(void *ctx)
@@ -39,8 +40,20 @@ int shard_init(struct shard *sh, const struct shard_config *config, struct clock
     return 0;
 }
 
+/* Those that are still open, or closing. */
+static void drop_certificates(struct shard *sh)
+{
+    for (size_t i = 0; i < sh->listeners_used; i++) {
+        if (!sh->listeners[i].in_use)
+            continue;
+        tls_store_release(sh->listeners[i].certs);
+        sh->listeners[i].certs = NULL;
+    }
+}
+
 void shard_destroy(struct shard *sh)
 {
+    drop_certificates(sh);
     tcp_relays_destroy(&sh->tcp, &sh->streams.cells);
     streams_destroy(&sh->streams);
     splices_destroy(&sh->splices);
