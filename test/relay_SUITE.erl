@@ -116,10 +116,14 @@ setup_in_order(Config) ->
     reply(Bridge, Ref3, ok),
     {Ref4, {streams, #{queue_ms := 100, per_source := 256}}} = command(Bridge),
     reply(Bridge, Ref4, ok),
-    {Ref5, {listen, Listen}} = command(Bridge),
+    {Ref5, {front, #{proxies := <<>>, names := <<>>}}} = command(Bridge),
+    reply(Bridge, Ref5, ok),
+    {Ref6, {grants, #{software := <<>>}}} = command(Bridge),
+    reply(Bridge, Ref6, ok),
+    {Ref7, {listen, Listen}} = command(Bridge),
     ?assertMatch(#{transport := ?UDP, certificates := 0, local := {{127, 0, 0, 1}, 0},
                    realm := ?REALM}, Listen),
-    listening(Bridge, Ref5, Listen, {{127, 0, 0, 1}, 3478}),
+    listening(Bridge, Ref7, Listen, {{127, 0, 0, 1}, 3478}),
     ?assertMatch({ok, _}, started(Bridge)).
 
 config_refused(Config) ->
@@ -401,8 +405,10 @@ reload_refused_by_the_relay(Config) ->
     Bridge = serving(Config, #{}),
     Before = meerkat_registry:settings(name(Config)),
     Reload = reload(Config, #{software => <<"new">>}),
+    withdrawn(Bridge),
     {Ref, {policy, _}} = command(Bridge),
     reply(Bridge, Ref, refused, <<"too many">>),
+    withdrawn(Bridge),
     ?assertEqual({error, "the peer rules are refused: too many (refused); nothing has changed"},
                  reloaded(Reload)),
     ?assertEqual(Before, meerkat_registry:settings(name(Config))).
@@ -413,6 +419,7 @@ reload_tells_the_relay(Config) ->
     _ = allocated(Bridge),
     Reload = reload(Config, #{user_bps => 7000, bps_capacity => 9000,
                               denied_peers => [{{8, 8, 8, 8}, 32}]}),
+    withdrawn(Bridge),
     {Ref, {policy, #{rules := Rules}}} = any_command(Bridge),
     ?assertMatch({_, _}, binary:match(Rules, <<0, 128, 0:80, 16#ffff:16, 8, 8, 8, 8>>)),
     reply(Bridge, Ref, ok),
@@ -430,15 +437,18 @@ relay_slow(Config) ->
     ?assertEqual({error, slow}, meerkat_relay:call(name(Config), {stats, #{}})),
     {_, {stats, _}} = any_command(Bridge),
     Reload = reload(Config, #{denied_peers => [{{8, 8, 8, 8}, 32}]}),
+    withdrawn(Bridge),
     {Ref, {policy, New}} = any_command(Bridge),
     ?assertNotEqual(Old, {policy, New}),
     ?assertEqual({0, Old}, any_command(Bridge)),
+    withdrawn(Bridge),
     {error, Sentence} = reloaded(Reload),
     ?assertNotEqual(nomatch, string:find(Sentence, "does not answer in time"), Sentence),
     ?assertEqual(Before, meerkat_registry:settings(name(Config))),
     %% Too late for anybody; the next one is as good as ever.
     reply(Bridge, Ref, ok),
     Again = reload(Config, #{denied_peers => [{{8, 8, 8, 8}, 32}]}),
+    withdrawn(Bridge),
     {Ref2, {policy, New}} = any_command(Bridge),
     reply(Bridge, Ref2, ok),
     ?assertEqual(ok, reloaded(Again)).
@@ -448,6 +458,7 @@ relay_slow_to_close(Config) ->
     Bridge = serving(Config, #{}),
     Listener = #{transport => udp, ip => {127, 0, 0, 1}, port => 3479},
     Reload = reload(Config, #{listeners => [Listener]}),
+    withdrawn(Bridge),
     {Ref, {policy, _}} = any_command(Bridge),
     reply(Bridge, Ref, ok),
     {Ref2, {listen, Listen}} = any_command(Bridge),
@@ -464,6 +475,11 @@ reload(Config, Overrides) ->
     spawn_link(fun() ->
         Self ! {self(), meerkat:reload(name(Config), maps:merge(Running(), Overrides))}
     end).
+
+%% Whatever the relay was granted before.
+withdrawn(Bridge) ->
+    {Ref, {grants, _}} = any_command(Bridge),
+    reply(Bridge, Ref, ok).
 
 reloaded(Pid) ->
     receive {Pid, Result} -> Result after ?TIMEOUT -> error(no_end_of_reload) end.
@@ -564,6 +580,10 @@ next_bridge_is_told_all(Config) ->
     reply(Again, Ref3, ok),
     {Streams, {streams, _}} = any_command(Again),
     reply(Again, Streams, ok),
+    {Front, {front, _}} = any_command(Again),
+    reply(Again, Front, ok),
+    {Grants, {grants, _}} = any_command(Again),
+    reply(Again, Grants, ok),
     {Ref4, {listen, Listen}} = any_command(Again),
     listening(Again, Ref4, Listen, {{127, 0, 0, 1}, 3478}),
     {Ref5, {alloc_create, #{session := Session, bucket := Bucket, port_v4 := 50000}}} =
@@ -602,7 +622,8 @@ stats(Config) ->
     tell(Bridge, Ref, {stats_reply, #{workers => 2, io_backend => 2, sessions => 3, peers => 4,
                                       requests => 6, mail_in => 7, mail_out => 8, stalled_ms => 9,
                                       ports_free => 5,
-                                      connections => 9, handshakes => 10, queued => 11,
+                                      connections => 9, dtls_sessions => 13,
+                                      handshakes => 10, queued => 11,
                                       queue_age_us => 12,
                                       pools => <<1:32, 2:32, 9:32, 3:32>>,
                                       counters => Counters}}),
@@ -964,7 +985,9 @@ start(Config, Overrides) ->
     ok = file:change_mode(Program, 8#755),
     Self = self(),
     Starter = spawn_link(fun() ->
-        Result = meerkat:start_server(name(Config), config(Overrides#{relay_program => Program})),
+        %% What it would answer by itself is not its own to show here.
+        Played = #{relay_program => Program, grants => false},
+        Result = meerkat:start_server(name(Config), config(maps:merge(Overrides, Played))),
         Self ! {self(), Result}
     end),
     accepted(#{listen => Listen, starter => Starter}).
@@ -1068,7 +1091,7 @@ until_listen(Bridge) ->
     [begin
          {Ref, {Name, _}} = command(Bridge),
          reply(Bridge, Ref, ok)
-     end || Name <- [config, relay_address, policy, streams]].
+     end || Name <- [config, relay_address, policy, streams, front, grants]].
 
 served(Bridge) ->
     until_listen(Bridge),
