@@ -558,7 +558,7 @@ the_table_is_right(_Config) ->
      end || #{key := Key, env := [Variable | _], reloadable := Reloadable}
                 <- meerkat_config_schema:rows(),
             %% They are nothing without others; tls_SUITE has the reload of certificates.
-            not lists:member(Key, [udp_enabled, users, tls_cert, tls_key, rfc5780,
+            not lists:member(Key, [udp_enabled, users, tls_cert, tls_key, dtls_enabled, rfc5780,
                                    alternate_listen_ip, alternate_listen_port, xmpp_host])].
 
 base() ->
