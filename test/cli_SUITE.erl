@@ -122,7 +122,8 @@ shows_an_allocation(Config) ->
                                         <<"expires_ms">> := _}]}, Details),
     {0, Text} = run(Config, ["allocation", binary_to_list(Id)]),
     [?assertMatch({match, _}, re:run(Text, Pattern, [multiline]), {Pattern, Text})
-     || Pattern <- [["^allocation ", Id, "$"], "user +bob$", "client +127\\.0\\.0\\.1:[0-9]+ by udp$",
+     || Pattern <- [["^allocation ", Id, "$"], "user +bob$",
+                    "client +127\\.0\\.0\\.1:[0-9]+ by udp$",
                     "relayed +127\\.0\\.0\\.1:[0-9]+$", "from client +1 packets, 5 B$",
                     "from peers +1 packets, 3 B$", "dropped +1: no_channel 1$",
                     "permission +127\\.0\\.0\\.1, 4m[0-9]+s left$",
