@@ -40,20 +40,24 @@ int shard_init(struct shard *sh, const struct shard_config *config, struct clock
     return 0;
 }
 
-/* Those that are still open, or closing. */
-static void drop_certificates(struct shard *sh)
+void shard_listener_closed(struct listener *l)
 {
-    for (size_t i = 0; i < sh->listeners_used; i++) {
-        if (!sh->listeners[i].in_use)
-            continue;
-        tls_store_release(sh->listeners[i].certs);
-        sh->listeners[i].certs = NULL;
-    }
+    tls_store_release(l->certs);
+    l->certs = NULL;
+    l->in_use = false;
+}
+
+/* Those that are still open, or closing. */
+static void drop_listeners(struct shard *sh)
+{
+    for (size_t i = 0; i < sh->listeners_used; i++)
+        if (sh->listeners[i].in_use)
+            shard_listener_closed(&sh->listeners[i]);
 }
 
 void shard_destroy(struct shard *sh)
 {
-    drop_certificates(sh);
+    drop_listeners(sh);
     tcp_relays_destroy(&sh->tcp, &sh->streams.cells);
     streams_destroy(&sh->streams);
     splices_destroy(&sh->splices);

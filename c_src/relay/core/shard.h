@@ -111,6 +111,9 @@ void shard_random(struct shard *sh, void *out, size_t len);
 /* The listener of that id, or NULL. */
 struct listener *shard_listener(struct shard *sh, uint32_t id);
 
+/* Its socket is closed: its place is free, and its certificates have one holder fewer. */
+void shard_listener_closed(struct listener *l);
+
 /* The listener a flow came in by; NULL when it is gone. */
 static inline struct listener *shard_listener_of(const struct shard *sh, const struct flow *f)
 {

@@ -83,8 +83,7 @@ static void tcp_unlisten(struct shard *sh, struct listener *l)
 {
     io_stream_remove(sh->io, &l->accept);
     close(l->accept.fd);
-    tls_store_release(l->certs);
-    l->in_use = false;
+    shard_listener_closed(l);
 }
 
 /* -------------------------------------------------------------------------------------- sending */

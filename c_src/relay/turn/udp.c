@@ -45,7 +45,7 @@ static void on_packet(void *ctx, struct io_socket *s, struct io_packet *p)
 static void on_closed(void *ctx, struct io_socket *s)
 {
     (void)ctx;
-    container_of(s, struct listener, io)->in_use = false;
+    shard_listener_closed(container_of(s, struct listener, io));
 }
 
 static void on_unsent(void *ctx, struct io_socket *s, const struct io_unsent *u)
@@ -70,8 +70,6 @@ static int udp_listen(struct shard *sh, struct listener *l)
 
 static void udp_unlisten(struct shard *sh, struct listener *l)
 {
-    tls_store_release(l->certs);
-    l->certs = NULL;
     io_remove(sh->io, &l->io);
 }
 
