@@ -6,35 +6,58 @@
 
 -import(turn_kit, [doc/1, with_server/2, eventually/1]).
 
--export([all/0, suite/0, init_per_testcase/2, end_per_testcase/2]).
+-export([all/0, groups/0, suite/0, init_per_group/2, end_per_group/2, init_per_testcase/2,
+         end_per_testcase/2]).
 -export([files_written_over/1, links_that_move/1, bad_files_leave_the_old/1, refused_is_told/1,
          days_left_are_told/1, over_in_force_stays/1, self_signed_is_kept/1,
          self_signed_without_a_directory/1, self_signed_follows_addresses/1,
          self_signed_beside_another/1]).
 
--spec all() -> [atom()].
-all() ->
-    [files_written_over, links_that_move, bad_files_leave_the_old, refused_is_told,
-     days_left_are_told, over_in_force_stays, self_signed_is_kept,
-     self_signed_without_a_directory, self_signed_follows_addresses, self_signed_beside_another].
+-spec all() -> [tuple()].
+all() -> [{group, files}, {group, self_signed}].
+
+%% Files are looked at every other second: most of the time goes by waiting for that. Where a
+%% certificate of our own making is kept is in the environment, of which there is one.
+-spec groups() -> [tuple()].
+groups() ->
+    [{files, [parallel],
+      [files_written_over, links_that_move, bad_files_leave_the_old, refused_is_told,
+       days_left_are_told, over_in_force_stays]},
+     {self_signed, [],
+      [self_signed_is_kept, self_signed_without_a_directory, self_signed_follows_addresses,
+       self_signed_beside_another]}].
 
 -spec suite() -> [tuple()].
 suite() -> [{timetrap, {seconds, 60}}].
 
+-spec init_per_group(atom(), turn_kit:config()) -> turn_kit:config().
+init_per_group(Group, Config) ->
+    os:getenv("MEERKAT_TEST_TARGET") =:= false orelse throw({skip, "speaks UDP to others"}),
+    [{group, Group} | Config].
+
+-spec end_per_group(atom(), turn_kit:config()) -> _.
+end_per_group(_, _Config) -> ok.
+
 -spec init_per_testcase(atom(), turn_kit:config()) -> turn_kit:config().
 init_per_testcase(Case, Config) ->
-    os:getenv("MEERKAT_TEST_TARGET") =:= false orelse throw({skip, "speaks UDP to others"}),
     Dir = filename:join(proplists:get_value(priv_dir, Config), Case),
     ok = filelib:ensure_dir(filename:join(Dir, "x")),
+    State = [{state_directory, keep_state_in(Dir)}
+             || proplists:get_value(group, Config) =:= self_signed],
+    [{dir, Dir}, {authority, certificate_kit:authority(Dir)}] ++ State ++ Config.
+
+%% Where it was kept before.
+keep_state_in(Dir) ->
     Before = os:getenv("STATE_DIRECTORY"),
     true = os:putenv("STATE_DIRECTORY", Dir),
-    [{dir, Dir}, {state_directory, Before}, {authority, certificate_kit:authority(Dir)} | Config].
+    Before.
 
 -spec end_per_testcase(atom(), turn_kit:config()) -> _.
 end_per_testcase(_, Config) ->
-    case proplists:get_value(state_directory, Config) of
-        false -> os:unsetenv("STATE_DIRECTORY");
-        Before -> os:putenv("STATE_DIRECTORY", Before)
+    case proplists:lookup(state_directory, Config) of
+        none -> ok;
+        {_, false} -> os:unsetenv("STATE_DIRECTORY");
+        {_, Before} -> os:putenv("STATE_DIRECTORY", Before)
     end.
 
 dir(Config) -> proplists:get_value(dir, Config).
@@ -196,9 +219,9 @@ days_left_are_told(Config) ->
 -spec over_in_force_stays(turn_kit:config()) -> _.
 over_in_force_stays(Config) ->
     doc("a certificate that is over while it is in force costs nobody else the next relay program"),
-    Pair = certificate_kit:ending(issued(Config), os:system_time(second) + 2),
-    with_server(loaded(maps:get(certificate, Pair), maps:get(key, Pair)), fun(Server) ->
-        #{name := Name} = Server,
+    {Server, Pair} = with_what_ends_soon(Config, 2),
+    #{name := Name} = Server,
+    try
         eventually(fun() ->
             [#{not_after := End}] = maps:get(certificates, meerkat:status(Name)),
             os:system_time(second) > End
@@ -211,7 +234,22 @@ over_in_force_stays(Config) ->
         ?assertEqual(der(Pair), shown(Server)),
         ?assertMatch([{error, _, _}],
                      meerkat_doctor_certificates:examine(meerkat:status(Name)))
-    end).
+    after
+        turn_kit:stop_server(Server)
+    end.
+
+%% A server with a certificate that is good for so many seconds, or for more if it was over before
+%% the server had started.
+with_what_ends_soon(Config, Seconds) ->
+    #{certificate := Chain, key := Key} = Pair =
+        certificate_kit:ending(issued(Config), os:system_time(second) + Seconds),
+    try
+        {turn_kit:start_server(loaded(Chain, Key)), Pair}
+    catch
+        error:{badmatch, {error, Why}} ->
+            ?assertMatch({match, _}, re:run(io_lib:format("~tp", [Why]), "expired")),
+            with_what_ends_soon(Config, 2 * Seconds)
+    end.
 
 %%% One of our own making
 

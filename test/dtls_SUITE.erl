@@ -6,11 +6,13 @@
 
 -include_lib("stdlib/include/assert.hrl").
 
--export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
+-export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_group/2,
+         end_per_group/2]).
 -export([x15_peers/1, x28_flood/1, x28_large_hello/1, x96_renegotiation/1, x97_too_many/1,
          x97_tickets/1, x98_injected/1, x99_alpn/1]).
 -export([lossy_handshake/1, starts_over/1, close_notify_ends_allocation/1, many_workers/1,
-         mobility/1, reload/1, off/1, relay_dies/1, what_is_told/1, check_command/1, turnutils/1]).
+         mobility/1, reload/1, off/1, relay_dies/1, what_is_told/1, check_command/1]).
+-export([turnutils_to_the_port_of_udp/1, turnutils_to_a_port_of_its_own/1]).
 
 -import(turn_kit, [doc/1, open/2, challenged/1, call/3, allocated/3, bind/3, permit/2,
                    send_to/3, channel/3, delete/1, next/1, fence/1, peer/0, peer_send/3,
@@ -20,11 +22,17 @@
 
 -define(CHANNEL, 16#4001).
 
--spec all() -> [atom()].
+-spec all() -> [term()].
 all() ->
     turn_kit:cases(?MODULE)
-        ++ [lossy_handshake, starts_over, close_notify_ends_allocation, many_workers, mobility,
-            reload, off, relay_dies, what_is_told, check_command, turnutils].
+        ++ [{group, side_by_side}, starts_over, close_notify_ends_allocation, many_workers,
+            mobility, reload, off, relay_dies, what_is_told, check_command].
+
+%% Repetition takes seconds; coturn's client, which has a server of its own, waits most of its time.
+-spec groups() -> [tuple()].
+groups() ->
+    [{side_by_side, [parallel], [lossy_handshake, turnutils_to_the_port_of_udp,
+                                 turnutils_to_a_port_of_its_own]}].
 
 -spec suite() -> [tuple()].
 suite() -> [{timetrap, {seconds, 120}}].
@@ -39,6 +47,15 @@ init_per_suite(Config) ->
 
 -spec end_per_suite(turn_kit:config()) -> _.
 end_per_suite(Config) -> turn_kit:stop_server(server(Config)).
+
+-spec init_per_group(side_by_side, turn_kit:config()) -> turn_kit:config().
+init_per_group(side_by_side, Config) ->
+    [{for_turnutils, turn_kit:start_server((settings(Config))#{rfc5766_channel_numbers => true})}
+     | Config].
+
+-spec end_per_group(side_by_side, turn_kit:config()) -> _.
+end_per_group(side_by_side, Config) ->
+    turn_kit:stop_server(proplists:get_value(for_turnutils, Config)).
 
 server(Config) -> proplists:get_value(server, Config).
 settings(Config) -> proplists:get_value(settings, Config).
@@ -384,20 +401,23 @@ check_command(Config) ->
     ?assertNotEqual(nomatch, string:find(Hint, "dtls_enabled")),
     gen_udp:close(Nobody).
 
--spec turnutils(turn_kit:config()) -> _.
-turnutils(Config) ->
-    doc("coturn's client over DTLS, at the port of UDP and at that of DTLS"),
-    with_server((settings(Config))#{rfc5766_channel_numbers => true},
-                fun(#{listeners := [{_, Udp} | _]} = Server) ->
-        {_, Dtls} = address(Server),
-        [begin
-             Said = os:cmd(io_lib:format("timeout 60 turnutils_uclient -S -p ~b -u alice "
-                                         "-w wonderland -c -m 1 -n 20 -l 171 -y 127.0.0.1 2>&1",
-                                         [Port])),
-             ?assertMatch({match, _}, re:run(Said, "method=DTLSv1.2")),
-             ?assertMatch({match, _}, re:run(Said, "tot_send_msgs=40, tot_recv_msgs=40\n"))
-         end || Port <- [Udp, Dtls]]
-    end).
+-spec turnutils_to_the_port_of_udp(turn_kit:config()) -> _.
+turnutils_to_the_port_of_udp(Config) ->
+    doc("coturn's client over DTLS, at the port of UDP: nothing is lost"),
+    #{listeners := [{_, Port} | _]} = proplists:get_value(for_turnutils, Config),
+    turnutils(Port).
+
+-spec turnutils_to_a_port_of_its_own(turn_kit:config()) -> _.
+turnutils_to_a_port_of_its_own(Config) ->
+    doc("coturn's client over DTLS, at that of DTLS alone: nothing is lost"),
+    {_, Port} = address(proplists:get_value(for_turnutils, Config)),
+    turnutils(Port).
+
+turnutils(Port) ->
+    Said = os:cmd(io_lib:format("timeout 60 turnutils_uclient -S -p ~b -u alice -w wonderland -c "
+                                "-m 1 -n 20 -l 171 -y 127.0.0.1 2>&1", [Port])),
+    ?assertMatch({match, _}, re:run(Said, "method=DTLSv1.2")),
+    ?assertMatch({match, _}, re:run(Said, "tot_send_msgs=40, tot_recv_msgs=40\n")).
 
 %% A sanitizer keeps memory of its own.
 is_sanitized() -> os:getenv("MEERKAT_RELAY_PROGRAM") =/= false.

@@ -113,9 +113,13 @@ a_silent_relay_is_not_healthy(_Config) ->
     with_server(http(), fun(#{name := Name} = Server) ->
         Relay = meerkat_roles:find(Name, relay),
         ok = sys:suspend(Relay),
-        ?assertEqual({503, #{<<"health">> => <<"relay_down">>}}, json(Server, "/health")),
-        ?assertMatch({503, #{<<"reasons">> := [<<"relay_down">>]}}, json(Server, "/ready")),
-        Families = metrics(Server),
+        %% Each waits for the relay as long as it may.
+        [Health, Ready, Families] = rpc:parallel_eval(
+            [{erlang, apply, [Ask, []]} || Ask <- [fun() -> json(Server, "/health") end,
+                                                   fun() -> json(Server, "/ready") end,
+                                                   fun() -> metrics(Server) end]]),
+        ?assertEqual({503, #{<<"health">> => <<"relay_down">>}}, Health),
+        ?assertMatch({503, #{<<"reasons">> := [<<"relay_down">>]}}, Ready),
         ?assertEqual([0, 0], [exposition:value(Families, N, #{})
                               || N <- [<<"meerkat_up">>, <<"meerkat_ready">>]]),
         ok = sys:resume(Relay),

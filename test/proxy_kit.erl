@@ -170,18 +170,17 @@ is_up(Program, Ports) ->
 
 said(Program) -> receive {Program, {data, Said}} -> Said after 0 -> nothing end.
 
-%% The example of docs/proxies.md that begins with that line, with other addresses, ports and files
+%% The block of docs/proxies.md that begins with that line, with other addresses, ports and files
 %% in it: each must be there.
 -spec snippet(turn_kit:config(), First :: string(), [{string(), iodata()}]) -> iodata().
 snippet(Config, First, Others) ->
     {ok, Page} = file:read_file(page(proplists:get_value(data_dir, Config))),
-    [_, Behind] = binary:split(Page, iolist_to_binary(["\n    ", First, "\n"])),
-    Lines = lists:takewhile(fun(<<"    ", _/binary>>) -> true; (_) -> false end,
-                            binary:split(Behind, <<"\n">>, [global])),
+    {match, [Block]} = re:run(Page, ["\n```[^\n]*\n(\\Q", First, "\\E\n.*?\n)```\n"],
+                              [dotall, {capture, all_but_first, binary}]),
     lists:foldl(fun({Theirs, Ours}, Text) ->
         ?assertNotEqual({Theirs, nomatch}, {Theirs, string:find(Text, Theirs)}),
         unicode:characters_to_binary(string:replace(Text, Theirs, Ours, all))
-    end, iolist_to_binary([First, "\n", [[Line, "\n"] || Line <- Lines]]), Others).
+    end, Block, Others).
 
 page("/") -> throw({skip, "docs/proxies.md is not there"});
 page(Dir) ->

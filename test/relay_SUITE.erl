@@ -23,24 +23,26 @@
 -define(WORKER, 3).
 
 all() ->
-    [{group, bridge}, {group, program}].
+    [{group, bridge}, {group, waiting}, {group, program}].
 
+%% Those of `waiting` speak by a bridge too; they wait for what is late, and do it side by side. Not
+%% so who compares rules for peers: in these are the listeners of all servers.
 groups() ->
-    [{bridge, [], [
+    [{waiting, [parallel], [
+        half_of_any_may_fail, allocate_refresh_delete, other_user_441, relay_silent,
+        relay_slow_to_close, every_request_one_answer]},
+     {bridge, [], [
         hello_other_table, hello_older, hello_newer, hello_of_something_else, silent_exit,
         setup_in_order, config_refused, relay_address_refused, listen_refused,
-        half_of_any_may_fail, restart_keeps_ports, malformed_frame, frame_of_the_wrong_way,
-        garbage_answered_empty, wrong_password_401, missing_credentials_400,
-        allocate_refresh_delete, session_belongs_to_worker, retransmission_while_making,
-        requests_wait_for_the_relay, fingerprint_only_if_asked, software_if_configured,
-        sha256_for_sha256, other_user_441, no_allocation_437, allocate_after_delete,
-        late_request_finds_new_allocation, expired_session, relay_silent,
-        killed_allocation_is_ended, crashed_allocation_is_ended, bandwidth_is_told,
-        reload_refused_by_the_relay, reload_tells_the_relay, relay_slow, relay_slow_to_close,
-        token_is_its_users,
-        token_ends_with_its_allocation, forbidden_peer_403, every_request_one_answer,
-        next_bridge_is_told_all, gone_with_the_bridge, stats, one_line_for_an_allocation,
-        what_the_system_refused_is_told,
+        restart_keeps_ports, malformed_frame, frame_of_the_wrong_way, garbage_answered_empty,
+        wrong_password_401, missing_credentials_400, session_belongs_to_worker,
+        retransmission_while_making, requests_wait_for_the_relay, fingerprint_only_if_asked,
+        software_if_configured, sha256_for_sha256, no_allocation_437, allocate_after_delete,
+        late_request_finds_new_allocation, expired_session, killed_allocation_is_ended,
+        crashed_allocation_is_ended, bandwidth_is_told, reload_refused_by_the_relay,
+        reload_tells_the_relay, relay_slow, token_is_its_users,
+        token_ends_with_its_allocation, forbidden_peer_403, next_bridge_is_told_all,
+        gone_with_the_bridge, stats, one_line_for_an_allocation, what_the_system_refused_is_told,
         forbidden_peer_logged, strangers_text_escaped, crash_prints_no_secret]},
      {program, [], [
         binding_answered, program_missing, program_is_something_else, port_taken,

@@ -15,13 +15,9 @@
 -import(turn_kit, [doc/1, open/2, challenged/1, allocated/1, allocated/2, allocated/3, allocate/1,
                    bind/3, channel/3, get/2, success/1, expect/2, with_server/2]).
 
-%% Of their own, in each of the builds that may run side by side (rebar.config): a single port can
-%% be had only where nobody else is.
--ifndef(LANE).
--define(LANE, 77).
--endif.
--define(A, {127, 0, ?LANE, 1}).
--define(B, {127, 0, ?LANE, 2}).
+%% This suite's own: a single port can be had only where nobody else is.
+-define(A, {127, 0, 77, 1}).
+-define(B, {127, 0, 77, 2}).
 -define(V6, {0, 0, 0, 0, 0, 0, 0, 1}).
 %% What nobody has, for clients are only told it.
 -define(TOLD_A, {203, 0, 113, 1}).

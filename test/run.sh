@@ -1,23 +1,24 @@
 #!/bin/bash
 # Runs the tests, in the steps named, and ends with the line `N passed, N failed`; the exit status is 0
 # only if none failed and some passed. What counts as one: a check of .ci/check, a C test program, a
-# fuzzer, a case of Common Test. Without a name all steps run, three lanes of them side by side, for
-# most suites mostly wait; bench_SUITE, which minds what is lost on the way, runs when they are done.
+# fuzzer, a case of Common Test. Without a name all steps run, four lanes of them side by side, for
+# most suites mostly wait. Which suite runs where is written in test/data/suites.txt.
 #
 #   check           format, cross references, types, who may include what, generated files
 #   unit            the C test programs
 #   ct [SUITE...]   the Common Test suites (no more steps after this one)
 #   dealt SUITE...  the same in three lanes, which takes a third of the time (no more steps either)
-#   epoll           those of them that start a relay, which then moves packets by epoll
+#   epoll           those of them that test what moves packets, which then is epoll
 #   instructions    of our own code for each packet, against bench/instructions.txt (callgrind)
 #   fuzz            each fuzzer for FUZZ_SECONDS (15), two at a time
-#   asan, tsan      the C test programs and the suites of the RFCs, C built with that sanitizer
+#   asan, tsan      the C test programs and the suites marked so, C built with that sanitizer
 set -u
 cd "$(dirname "$0")/.." || exit 2
 root=$PWD
 build=$root/_build/c
 logs=$root/_build/test-logs
 results=$logs/results
+table=$root/test/data/suites.txt
 rm -rf "$logs"
 mkdir -p "$logs"
 : >"$results"
@@ -31,14 +32,15 @@ names() {
 }
 
 # Sanitizers write a report for each process here instead of to its stderr; one is a failure,
-# whatever the process's own exit status was.
-export ASAN_OPTIONS="log_path=$logs/sanitizer:detect_leaks=1"
-export UBSAN_OPTIONS="log_path=$logs/sanitizer:print_stacktrace=1"
-export TSAN_OPTIONS="log_path=$logs/sanitizer:second_deadlock_stack=1"
+# whatever the process's own exit status was. Each sanitizer has names of its own, for both may run at
+# a time.
+export ASAN_OPTIONS="log_path=$logs/report-asan:detect_leaks=1"
+export UBSAN_OPTIONS="log_path=$logs/report-asan:print_stacktrace=1"
+export TSAN_OPTIONS="log_path=$logs/report-tsan:second_deadlock_stack=1"
 
-no_reports() {
+no_reports() { # VARIANT
     local report status=0
-    for report in "$logs"/sanitizer.*; do
+    for report in "$logs/report-$1".*; do
         [ -e "$report" ] || continue
         cat "$report"
         mv "$report" "$logs/seen-${report##*/}"
@@ -66,7 +68,7 @@ units() { # VARIANT
     for name in $(names unit); do
         [ -x "$build/$1/unit/$name" ] || continue
         # Where `make unit` of c_src runs them: some read files.
-        if (cd c_src && without_randomness timeout 120 "$build/$1/unit/$name") && no_reports; then
+        if (cd c_src && without_randomness timeout 120 "$build/$1/unit/$name") && no_reports "$1"; then
             passed "$name ($1)"
         else
             failed "$name ($1)"
@@ -129,7 +131,7 @@ common_test() { # TITLE, SUITES...
         }' "$log" >>"$results"
 }
 
-# The suites that talk to a server, with a relay built with a sanitizer.
+# The suites marked so, with a relay built with a sanitizer.
 sanitized_suites() { # VARIANT
     local relay=$build/$1/meerkat_relay
     make -s -j2 -C c_src VARIANT="$1" relay || { failed "relay ($1): build"; return; }
@@ -139,11 +141,10 @@ sanitized_suites() { # VARIANT
         relay=$logs/relay
     fi
     export MEERKAT_RELAY_PROGRAM=$relay
-    common_test "servers with $1" $(cd test && ls -1 rfc*_SUITE.erl threats_SUITE.erl \
-        stream_SUITE.erl tls_SUITE.erl dtls_SUITE.erl grants_SUITE.erl proxy_SUITE.erl \
-        mongooseice_SUITE.erl 2>/dev/null | sed 's/\.erl$//')
+    # shellcheck disable=SC2046 # names
+    common_test "servers with $1" $(suites sanitizers)
     unset MEERKAT_RELAY_PROGRAM
-    if no_reports; then passed "no report ($1)"; else failed "reports of the relay ($1)"; fi
+    if no_reports "$1"; then passed "no report ($1)"; else failed "reports of the relay ($1)"; fi
 }
 
 # What moves packets is io_uring in the other steps, and half of the sanitized suites. The C test
@@ -154,16 +155,37 @@ on_epoll() { # SUITES...
     unset IO_BACKEND
 }
 
-suites() { (cd "$root/test" && ls -1 ./*_SUITE.erl) | sed 's/\.\///; s/\.erl$//'; }
-
-# io_backend_SUITE names both itself.
-suites_with_a_relay() {
-    (cd "$root/test" && grep -lE '(start_server|with_server|relay_kind)[(/]|ctl_kit|IO_BACKEND' ./*_SUITE.erl) |
-        sed 's/\.\///; s/\.erl$//' | grep -vx io_backend_SUITE
+# The suites with one of these marks, or all.
+suites() { # [MARK...]
+    awk -v marks=" $* " '
+        /^[^#]/ {
+            if (marks ~ /^ *$/) { print $1; next }
+            for (i = 3; i <= NF; i++) if (index(marks, " " $i " ")) { print $1; next }
+        }' "$table"
 }
 
-alone=bench_SUITE
-but_alone() { grep -vxE "$alone"; }
+# The suites of one of so many lanes: the longest first, each to the lane that has least to do by then.
+part() { # NUMBER, LANES, SUITES...
+    local number=$1 lanes=$2
+    shift 2
+    printf '%s\n' "$@" | awk 'NR == FNR { if (!/^#/) seconds[$1] = $2; next }
+                               { print seconds[$1] + 0, $1 }' "$table" - | sort -k1,1nr -k2 |
+        awk -v number="$number" -v lanes="$lanes" '{
+            least = 1
+            for (lane = 2; lane <= lanes; lane++) if (busy[lane] < busy[least]) least = lane
+            busy[least] += $1
+            if (least == number) print $2
+        }'
+}
+
+# Every suite has its row, and every row its suite.
+placed() {
+    local strays
+    strays=$(cd test && comm -3 <(printf '%s\n' *_SUITE.erl | sed 's/\.erl$//' | sort) <(suites | sort))
+    if [ -n "$strays" ]; then
+        failed "suites without a row in test/data/suites.txt, or rows without a suite:" $strays
+    fi
+}
 
 instructions() {
     say "Instructions for each packet"
@@ -182,7 +204,7 @@ step() { # NAME
         unit) units release ;;
         asan) units "$1"; IO_BACKEND=io_uring sanitized_suites "$1" ;;
         tsan) units "$1"; IO_BACKEND=epoll sanitized_suites "$1" ;;
-        epoll) on_epoll $(suites_with_a_relay) ;;
+        epoll) on_epoll $(suites epoll) ;;
         instructions) instructions ;;
         fuzz) fuzz ;;
         *) echo "test/run.sh: no step called $1" >&2; exit 2 ;;
@@ -196,43 +218,53 @@ lane() { # NAME, COMMAND...
 
 fast_relay() { make -s -j2 -C c_src VARIANT=fast relay; }
 
-# What suites of both lanes would build or install in the same place.
+# What suites of several lanes would build or install in the same place; servers in a process of their
+# own are those of the profile `test` in each lane.
 shared() {
     say "What the suites share"
-    fast_relay && make -s -C bench meerkat_bench ||
+    fast_relay && make -s -C bench meerkat_bench && rebar3 as test compile ||
         failed "what the suites share: build"
 }
 
-# Every third suite goes to the same lane.
-dealt() { # SUITES...
-    local i n lanes=("" epoll sanitized) of
-    fast_relay || failed "what the suites share: build"
-    for i in 0 1 2; do
-        of=()
-        for ((n = i + 1; n <= $#; n += 3)); do of+=("${!n}"); done
-        [ ${#of[@]} = 0 ] ||
-            PROFILE=${lanes[i]} lane "part $((i + 1))" common_test "part $((i + 1))" "${of[@]}" &
+# Suites in lanes with a build each.
+side_by_side() { # LANES, SUITES...
+    local number lanes=$1 builds=("" second epoll) of
+    shift
+    for ((number = 1; number <= lanes; number++)); do
+        mapfile -t of < <(part "$number" "$lanes" "$@")
+        [ ${#of[@]} = 0 ] || PROFILE=${builds[number - 1]} lane "part $number" \
+            common_test "part $number" "${of[@]}" &
     done
+}
+
+dealt() { # SUITES...
+    fast_relay || failed "what the suites share: build"
+    side_by_side 3 "$@"
     wait
 }
 
 # The compilers and the fuzzers leave the processors to whoever waits for packets.
-steady() {
-    renice -n 10 -p $BASHPID >/dev/null
+steady() { # STEPS...
     local name
-    for name in unit instructions asan tsan fuzz; do step $name; done
+    renice -n 10 -p $BASHPID >/dev/null
+    for name; do step "$name"; done
+}
+
+epoll_then_tsan() {
+    step epoll
+    steady tsan
 }
 
 everything() {
     step check
+    placed
     shared
-    lane io_uring common_test "all suites" $(suites | but_alone) &
-    PROFILE=epoll lane epoll on_epoll $(suites_with_a_relay | but_alone) &
-    PROFILE=sanitized lane C steady &
+    # shellcheck disable=SC2046 # names
+    side_by_side 2 $(comm -23 <(suites | sort) <(suites alone | sort))
+    PROFILE=epoll lane epoll epoll_then_tsan &
+    PROFILE=sanitized lane C steady unit instructions asan fuzz &
     wait
-    lane io_uring common_test "afterwards" $alone &
-    PROFILE=epoll lane epoll on_epoll $alone &
-    wait
+    lane alone common_test alone $(suites alone)
 }
 
 if [ $# = 0 ]; then

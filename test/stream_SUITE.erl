@@ -11,7 +11,7 @@
          x91_lengths/1, x92_every_split/1, x92_many_in_one/1, x93_other_protocols/1,
          x93_channel_first/1, x94_slow_reader/1, x94_answers_unread/1]).
 -export([end_of_connection_ends_allocation/1, last_answer_before_the_end/1, many_workers/1,
-         other_families/1, mobility/1, listener_goes/1]).
+         other_families/1, mobility/1, listener_of_tcp_goes/1, listener_of_tls_goes/1]).
 -export([x90_slow_beginnings/1, x90_slow_headers/1, x90_silence/1, x90_too_many/1,
          x97_half_handshakes/1]).
 -export([relay_dies/1, udp_is_as_before/1]).
@@ -26,17 +26,20 @@
 -define(SPEED, 100).
 
 -spec all() -> [term()].
-all() -> [{group, tcp}, {group, tls}, {group, hasty}, relay_dies, udp_is_as_before].
+all() ->
+    [{group, tcp}, {group, tls}, {group, hasty}, {group, listeners_go}, x90_too_many, relay_dies,
+     udp_is_as_before].
 
 -spec groups() -> [tuple()].
 groups() ->
-    Each = turn_kit:cases(?MODULE) -- hasty(),
+    Each = turn_kit:cases(?MODULE) -- [x90_too_many | hasty()],
     Both = Each ++ [end_of_connection_ends_allocation, last_answer_before_the_end, many_workers,
-                    other_families, mobility, listener_goes],
-    [{tcp, [], Both}, {tls, [], Both}, {hasty, [], hasty()}].
+                    other_families, mobility],
+    [{tcp, [], Both}, {tls, [], Both}, {hasty, [], hasty()},
+     {listeners_go, [parallel], [listener_of_tcp_goes, listener_of_tls_goes]}].
 
 %% With a relay whose clock runs fast.
-hasty() -> [x90_slow_beginnings, x90_slow_headers, x90_silence, x90_too_many, x97_half_handshakes].
+hasty() -> [x90_slow_beginnings, x90_slow_headers, x90_silence, x97_half_handshakes].
 
 -spec suite() -> [tuple()].
 suite() -> [{timetrap, {seconds, 120}}].
@@ -56,6 +59,8 @@ end_per_suite(Config) -> turn_kit:stop_server(server(Config)).
 init_per_group(hasty, Config) ->
     ok = meerkat_clock:set_speed(?SPEED),
     [{fast, stream_kit:fast_relay(proplists:get_value(data_dir, Config))} | Config];
+init_per_group(listeners_go, Config) ->
+    Config;
 init_per_group(Transport, Config) ->
     [{transport, Transport} | Config].
 
@@ -362,7 +367,13 @@ mobility(Config) ->
     end,
     [turn_kit:close(C) || C <- [New, Client]].
 
--spec listener_goes(turn_kit:config()) -> _.
+%% The end of who has no allocation there takes seconds.
+-spec listener_of_tcp_goes(turn_kit:config()) -> _.
+listener_of_tcp_goes(Config) -> listener_goes([{transport, tcp} | Config]).
+
+-spec listener_of_tls_goes(turn_kit:config()) -> _.
+listener_of_tls_goes(Config) -> listener_goes([{transport, tls} | Config]).
+
 listener_goes(Config) ->
     doc("a listener that is configured no longer takes nobody new; allocations there go on"),
     #{transport := Transport} = over(Config),
@@ -440,7 +451,7 @@ spoken(Server, Options, Tries) ->
 -spec x90_too_many(turn_kit:config()) -> _.
 x90_too_many(Config) ->
     doc("a source may have so many connections without allocation; others do not count (X90)"),
-    hasty_server(Config, #{tcp_connections_per_address => 3}, fun(Server) ->
+    with_server((settings(Config))#{tcp_connections_per_address => 3}, fun(Server) ->
         Kept = [allocated(Server, [], #{transport => tcp}) || _ <- lists:seq(1, 5)],
         Idle = [open(Server, #{transport => tcp}) || _ <- lists:seq(1, 3)],
         [fence(C) || C <- Idle],

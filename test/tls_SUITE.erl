@@ -5,22 +5,29 @@
 
 -include_lib("stdlib/include/assert.hrl").
 
--export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
+-export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_group/2,
+         end_per_group/2]).
 -export([s7_suites/1, x95_versions/1, x95_ciphers/1, x96_renegotiation/1, x97_tickets/1,
          x97_no_early_data/1, x99_alpn/1]).
 -export([by_name/1, ecdsa_and_rsa/1, shares_the_port_of_tcp/1, plain_on_the_port_of_tls/1,
          distrust_is_counted/1, close_notify/1, reload/1, bad_pair_at_reload/1, bad_pair_at_start/1,
-         files/1, turnutils/1, idle_memory/1]).
+         files/1, turnutils_tcp/1, turnutils_tls/1,
+         turnutils_tls_to_the_port_of_tcp/1, idle_memory/1]).
 
 -import(turn_kit, [doc/1, open/2, request/2, allocated/3, permit/2, send_to/3, peer/0, peer_next/1,
                    fence/1, success/1, counted/3, with_server/2, eventually/1]).
 
--spec all() -> [atom()].
+-spec all() -> [term()].
 all() ->
     turn_kit:cases(?MODULE)
         ++ [by_name, ecdsa_and_rsa, shares_the_port_of_tcp, plain_on_the_port_of_tls,
             distrust_is_counted, close_notify, reload, bad_pair_at_reload, bad_pair_at_start, files,
-            turnutils, idle_memory].
+            {group, turnutils}, idle_memory].
+
+%% coturn's client waits most of its time.
+-spec groups() -> [tuple()].
+groups() ->
+    [{turnutils, [parallel], [turnutils_tcp, turnutils_tls, turnutils_tls_to_the_port_of_tcp]}].
 
 -spec suite() -> [tuple()].
 suite() -> [{timetrap, {seconds, 120}}].
@@ -37,6 +44,17 @@ init_per_suite(Config) ->
 
 -spec end_per_suite(turn_kit:config()) -> _.
 end_per_suite(Config) -> turn_kit:stop_server(server(Config)).
+
+-spec init_per_group(turnutils, turn_kit:config()) -> turn_kit:config().
+init_per_group(turnutils, Config) ->
+    Settings = #{listeners => [#{transport => T, ip => {127, 0, 0, 1}, port => 0}
+                               || T <- [udp, tcp, tls]],
+                 certificates => certificates(Config), rfc5766_channel_numbers => true},
+    [{for_turnutils, turn_kit:start_server(Settings)} | Config].
+
+-spec end_per_group(turnutils, turn_kit:config()) -> _.
+end_per_group(turnutils, Config) ->
+    turn_kit:stop_server(proplists:get_value(for_turnutils, Config)).
 
 server(Config) -> proplists:get_value(server, Config).
 settings(Config) -> proplists:get_value(settings, Config).
@@ -314,25 +332,33 @@ files(Config) ->
 
 %%% Others
 
--spec turnutils(turn_kit:config()) -> _.
-turnutils(Config) ->
-    doc("coturn's client over TCP and TLS; of a record it reads one message, others are lost"),
-    with_server(#{listeners => [#{transport => T, ip => {127, 0, 0, 1}, port => 0}
-                                || T <- [udp, tcp, tls]],
-                  certificates => certificates(Config), rfc5766_channel_numbers => true},
-                fun(#{name := Name}) ->
-        #{tcp_listeners := [{_, Tcp}], tls_listeners := [{_, Tls}]} = meerkat:info(Name),
-        [begin
-             Said = os:cmd(io_lib:format("timeout 60 turnutils_uclient ~ts -p ~b -u alice "
-                                         "-w wonderland -c -m 1 -n 20 -l 171 -y 127.0.0.1 2>&1",
-                                         [Options, Port])),
-             ?assertMatch({match, _}, re:run(Said, "tot_send_msgs=40, tot_recv_msgs=[0-9]+\n")),
-             {match, All} = re:run(Said, "tot_recv_msgs=([0-9]+)\n",
-                                   [global, {capture, all_but_first, list}]),
-             [Received] = lists:last(All),
-             ?assert(list_to_integer(Received) >= Least)
-         end || {Options, Port, Least} <- [{"-t", Tcp, 40}, {"-t -S", Tls, 30}, {"-t -S", Tcp, 30}]]
-    end).
+-spec turnutils_tcp(turn_kit:config()) -> _.
+turnutils_tcp(Config) ->
+    doc("coturn's client over TCP: nothing is lost"),
+    turnutils(Config, tcp_listeners, "-t", 40).
+
+-spec turnutils_tls(turn_kit:config()) -> _.
+turnutils_tls(Config) ->
+    doc("coturn's client over TLS: of a record it reads one message, others are lost"),
+    turnutils(Config, tls_listeners, "-t -S", 30).
+
+-spec turnutils_tls_to_the_port_of_tcp(turn_kit:config()) -> _.
+turnutils_tls_to_the_port_of_tcp(Config) ->
+    doc("the same where TCP and TLS share a port"),
+    turnutils(Config, tcp_listeners, "-t -S", 30).
+
+turnutils(Config, Listeners, Options, Least) ->
+    #{name := Name} = proplists:get_value(for_turnutils, Config),
+    #{Listeners := [{_, Port}]} = meerkat:info(Name),
+    %% So long between messages that two of them hardly meet in one record.
+    Said = os:cmd(io_lib:format("timeout 60 turnutils_uclient ~ts -p ~b -u alice -w wonderland "
+                                "-c -m 1 -n 20 -z 200 -l 171 -y 127.0.0.1 2>&1",
+                                [Options, Port])),
+    ?assertMatch({match, _}, re:run(Said, "tot_send_msgs=40, tot_recv_msgs=[0-9]+\n")),
+    {match, All} = re:run(Said, "tot_recv_msgs=([0-9]+)\n",
+                          [global, {capture, all_but_first, list}]),
+    [Received] = lists:last(All),
+    ?assert(list_to_integer(Received) >= Least).
 
 -spec idle_memory(turn_kit:config()) -> _.
 idle_memory(Config) ->

@@ -366,7 +366,8 @@ static enum host_kind becomes(struct routes *r, const char *text, enum host_kind
 
 static void every_kind_of_own_address_is_seen(struct routes *r)
 {
-    run("ip link set lo up; ip link add d0 type veth peer d1; ip link set d1 up; ip link set d0 "
+    run("ip link set lo up; ip link add d0 type veth peer d1; ip link set d0 "
+        "addrgenmode none; ip link set d1 addrgenmode none; ip link set d1 up; ip link set d0 "
         "up");
     run("ip addr add 9.9.9.1/32 dev d0; ip addr add 9.9.7.1/24 dev d0");
     run("ip addr add 9.9.6.1/24 brd + dev d0; ip route add local 9.9.8.0/24 dev lo");
@@ -392,6 +393,7 @@ static void ipv6_anycast_and_tentative_addresses_are_seen(struct routes *r)
     CHECK_EQ(becomes(r, "2a00:1:2:3::", HOST_ANYCAST), HOST_ANYCAST);
     run("ip addr add 2a00:1:2:4::5/64 dev d0"); /* tentative for a second, or as long as it likes */
     CHECK_EQ(becomes(r, "2a00:1:2:4::5", HOST_LOCAL), HOST_LOCAL);
+    run("ip addr del 2a00:1:2:4::5/64 dev d0"); /* or it changes once more, some time later */
 }
 
 static void changes_are_told_and_foreign_routes_are_not(struct routes *r)
