@@ -14,6 +14,7 @@ all: build
 ## make                build all that serves (and install what that needs, as root on Debian)
 build:
 	@.ci/deps run
+	@[ -d _build/default ] || echo "Building for the first time: C, then Erlang; it takes a minute"
 	@rebar3 compile
 
 ## make run            build, then serve in the foreground; ARGS='-c FILE' or variables configure it
