@@ -143,11 +143,14 @@ users(Name, Realm) ->
                         Of =:= Realm].
 
 metrics_by_realm(_Config) ->
-    doc("allocations there are, that there may be, that began and that were refused, by realm"),
+    doc("allocations there are, that there may be, that began and that were refused, by realm; and "
+        "who could not come in"),
     with_realms(#{total_quota => 7}, #{user_quota => 1, total_quota => 3}, #{}, fun(Server) ->
         there(a, Server, <<"u">>, <<"s3cret">>),
         expect(486, allocate(client(a, Server, <<"u">>, <<"s3cret">>))),
         there(own, Server, <<"u">>, <<"s3cret">>),
+        expect(401, allocate(client(b, Server, <<"u">>, <<"wrong">>))),
+        expect(401, allocate(client(b, Server, <<"u">>, <<"wrong again">>))),
         Text = iolist_to_binary(meerkat_metrics:text(
                                     meerkat_metrics:snapshot(maps:get(name, Server)))),
         [?assertNotEqual({Line, nomatch}, {Line, binary:match(Text, <<"\n", Line/binary, "\n">>)})
@@ -157,7 +160,10 @@ metrics_by_realm(_Config) ->
                      <<"meerkat_realm_allocations_max{realm=\"example.org\"} 7">>,
                      <<"meerkat_realm_allocations_max{realm=\"a.example\"} 3">>,
                      <<"meerkat_realm_allocations_total{realm=\"a.example\"} 1">>,
-                     <<"meerkat_realm_allocations_refused_total{realm=\"a.example\"} 1">>]]
+                     <<"meerkat_realm_allocations_refused_total{realm=\"a.example\"} 1">>,
+                     <<"meerkat_realm_unauthenticated_total{realm=\"example.org\"} 0">>,
+                     <<"meerkat_realm_unauthenticated_total{realm=\"a.example\"} 0">>,
+                     <<"meerkat_realm_unauthenticated_total{realm=\"b.example\"} 2">>]]
     end).
 
 metrics_have_a_bound(_Config) ->

@@ -36,7 +36,8 @@
                   free => non_neg_integer()}.
 %% A realm of the configuration, or those beyond the first hundred together.
 -type realm() :: #{realm := binary(), allocations := non_neg_integer(), max := non_neg_integer(),
-                   made := non_neg_integer(), refused := non_neg_integer()}.
+                   made := non_neg_integer(), refused := non_neg_integer(),
+                   unauthenticated := non_neg_integer()}.
 -type family() :: #{name := binary(), type := counter | gauge | histogram, labels := [atom()],
                     help := binary()}.
 -type sample() :: {Labels :: [{atom(), unicode:chardata()}], Value :: number()}.
@@ -83,6 +84,10 @@ rows() ->
      {"realm_allocations_refused_total", counter, [realm],
       "allocations of a realm refused for a quota, of it, of its users or of their addresses",
       realms(refused)},
+     {"realm_unauthenticated_total", counter, [realm],
+      "requests of a realm whose user is unknown, or whose credentials are wrong, over or revoked "
+      "(401)",
+      realms(unauthenticated)},
      {"responses_total", counter, [method, code],
       "responses to requests with credentials, good or not, by STUN error code or success; other: "
       "a code of an authorizer's own",
@@ -333,7 +338,8 @@ realm(Name, {Realm, Owner, Max}) ->
     #{realm => Realm, max => Max,
       allocations => meerkat_quota:count(Name, {realm, Owner}),
       made => meerkat_quota:count(Name, {taken, Owner}),
-      refused => meerkat_quota:count(Name, {refused, Owner})}.
+      refused => meerkat_quota:count(Name, {refused, Owner}),
+      unauthenticated => meerkat_request:unauthenticated(Name, Owner)}.
 
 together(Realm, Sum) ->
     maps:map(fun(realm, None) -> None; (Key, N) -> N + maps:get(Key, Realm) end, Sum).

@@ -8,7 +8,7 @@
 
 -export([start_link/2, answer/3, answer/4, promise/3, answered/4, again/1]).
 -export([later/2, late/4, indication/2]).
--export([judged/3]).
+-export([judged/3, unauthenticated/2]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
 -export_type([job/0, unproven/0]).
@@ -230,12 +230,19 @@ take(Name, Asker0, #{packet := Packet, listener := Listener} = Fields, Message) 
             refuse(Name, Asker, Fields, Message, Code, Why)
     end.
 
+%% Requests of a realm that came with credentials and were answered with 401.
+-spec unauthenticated(Name :: atom(), meerkat_settings:owner()) -> non_neg_integer().
+unauthenticated(Name, Owner) ->
+    meerkat_store:get(Name, ?MODULE, {unauthenticated, Owner}, 0).
+
 %% The user is unknown, or the request is not one that can be authenticated.
 refuse(Name, Asker, #{client := {Ip, _} = Client, listener := Listener}, Message, Code, Why) ->
     #{failures := Failures, refusals := Refusals, realms := #{Listener := Realm}} = Settings =
         meerkat_registry:settings(Name),
-    #{auth := Auth} = meerkat_settings:tenant(meerkat_settings:owner(Realm, Settings), Settings),
+    Owner = meerkat_settings:owner(Realm, Settings),
+    #{auth := Auth} = meerkat_settings:tenant(Owner, Settings),
     ok = meerkat_refusal_log:refused(Refusals, Code, Client, Why),
+    _ = Code =:= 401 andalso meerkat_store:count(Name, ?MODULE, {unauthenticated, Owner}),
     Code =:= 401 andalso meerkat_auth_failures:count(Failures, Ip, user(Message),
                                                      meerkat_auth_failures:now_us()),
     ok = meerkat_events:tell(Name, [meerkat, authentication, failure], fun() ->
