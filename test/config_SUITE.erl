@@ -33,8 +33,8 @@
          k12_channel_numbers/1, every_key_has_its_purpose/1, added_users_are_kept_by_realm/1,
          mistakes_come_as_a_reader_meets_them/1,
          secret_as_password/1, f16_tcp/1]).
--export([effective_tells_origins/1, example_is_the_schema/1, example_means_the_defaults/1,
-         example_can_be_uncommented/1, reference_is_the_schema/1]).
+-export([effective_tells_origins/1, values_have_types/1, example_is_the_schema/1,
+         example_means_the_defaults/1, example_can_be_uncommented/1, reference_is_the_schema/1]).
 
 all() ->
     lists:sort([F || {F, 1} <- ?MODULE:module_info(exports), F =/= module_info]).
@@ -294,7 +294,8 @@ empty_is_unset(_) ->
     All = [{Name, ""} || Name <- meerkat_config_schema:environment()],
     {ok, Config, _} = load(All),
     Defaults = [{Key, <<"default">>} || #{key := Key} <- meerkat_config_schema:rows()],
-    ?assertEqual(Defaults, [{K, O} || {K, _, O} <- meerkat_config:effective(Config)]).
+    ?assertEqual(Defaults,
+                 [{K, O} || #{key := K, origin := O} <- meerkat_config:effective(Config)]).
 
 spellings_of_booleans(Config) ->
     Strict = fun(File, Env) ->
@@ -1023,7 +1024,8 @@ no_address_yet(_) ->
         meerkat_config:again(Config, host()),
     ?assertMatch(#{relay_ip := {<<"192.0.2.7">>, _}},
                  maps:from_list([{Key, {Value, Origin}}
-                                 || {Key, Value, Origin} <- meerkat_config:effective(Then)])),
+                                 || #{key := Key, text := Value, origin := Origin}
+                                        <- meerkat_config:effective(Then)])),
     ?assertEqual(same, meerkat_config:again(Then, host())),
     ?assertEqual(same, meerkat_config:again(Then, Nothing)),
     Moved = (host())#{route := fun(inet) -> {ok, {192, 0, 2, 8}}; (inet6) -> none end},
@@ -1302,13 +1304,53 @@ effective_tells_origins(Config) ->
     {ok, Loaded, _} = load(File, [{"REALM", "r"}, {"MONGOOSEICE_UDP_PORT", "1"}]),
     Effective = meerkat_config:effective(Loaded),
     ?assertEqual([Key || #{key := Key} <- meerkat_config_schema:rows()],
-                 [Key || {Key, _, _} <- Effective]),
-    [?assert(lists:member(Setting, Effective)) || Setting <- [
+                 [Key || #{key := Key} <- Effective]),
+    [?assertEqual(Setting, setting(element(1, Setting), Loaded)) || Setting <- [
         {realm, <<"\"r\"">>, <<"REALM">>},
         {listen_port, <<"1">>, <<"MONGOOSEICE_UDP_PORT">>},
         {max_lifetime, <<"1200">>, iolist_to_binary([File, ":3"])},
         {secret, <<"random">>, <<"default">>},
         {rfc5766_channel_numbers, <<"true">>, <<"default beside MONGOOSEICE_ variables">>}]].
+
+%% For programs: a number is one, a list an array, whatever the key.
+values_have_types(Config) ->
+    File = file(Config, ["users = ( { name = \"bea\"; password = \"p\"; } );\n"
+                         "extra_listeners = ( { port = 1; realm = \"r\"; } );\n"
+                         "relays = ( { ip = \"192.0.2.9\"; min_port = 1024; } );\n"
+                         "realms = ( { name = \"r\"; max_bps = 7; secret = \"s\"; } );\n"
+                         "xmpp_secret = \"s\";\nhttp_token = \"t\";\n"
+                         "software = \"S\";\nhttp_listen = \"9641\";\n"]),
+    {ok, Loaded, _} = load(File, [{"RELAY_IP", "192.0.2.7/192.0.2.8"}, {"STUN_SECRET", "s"}]),
+    {ok, Default, _} = load([]),
+    Is = fun(#{type := boolean}, Value) -> is_boolean(Value);
+            (#{type := {integer, _, _}}, Value) -> is_integer(Value);
+            (#{type := {list, _}, default := Word}, Value) when is_atom(Word) ->
+                 is_list(Value) orelse Value =:= Word;
+            (#{type := {list, _}}, Value) -> is_list(Value);
+            (#{type := Groups}, Value) when Groups =:= users; Groups =:= listeners;
+                                            Groups =:= relays; Groups =:= realms -> is_list(Value);
+            (_, Value) -> Value =:= null orelse is_atom(Value) orelse is_binary(Value)
+         end,
+    [?assertEqual([], [{Key, Value}
+                       || {#{key := Key} = Row, #{value := Value}}
+                              <- lists:zip(meerkat_config_schema:rows(), Settings),
+                          not Is(Row, Value)])
+     || C <- [Default, Loaded],
+        Settings <- [[S || S <- meerkat_config:effective(C), not is_map_key(realm, S)]]],
+    Values = [#{Key => Value}
+              || #{key := Key, value := Value} <- meerkat_config:effective(Loaded)],
+    All = meerkat_json:decode(meerkat_json:encode(meerkat_json:plain(Values))),
+    [?assert(lists:member(#{Key => Value}, element(2, All)), {Key, Value, All})
+     || {Key, Value} <- [{<<"users">>, [<<"bea">>]}, {<<"realms">>, [<<"r">>]},
+                         {<<"extra_listeners">>, [#{<<"ip">> => <<"any">>, <<"port">> => 1,
+                                                    <<"realm">> => <<"r">>}]},
+                         {<<"relays">>, [#{<<"ip">> => <<"192.0.2.9">>, <<"min_port">> => 1024}]},
+                         {<<"relay_ip">>, [<<"192.0.2.7/192.0.2.8">>]},
+                         {<<"max_bps">>, 7}, {<<"software">>, <<"S">>},
+                         {<<"xmpp_secret">>, <<"(not shown)">>},
+                         {<<"http_token">>, <<"(not shown)">>},
+                         {<<"http_listen">>, <<"127.0.0.1:9641">>},
+                         {<<"secret">>, [<<"(not shown)">>]}]].
 
 example_is_the_schema(_) ->
     ?assertEqual(unicode:characters_to_binary(meerkat_config_pages:example()),
@@ -1332,13 +1374,14 @@ example_can_be_uncommented(Config) ->
     File = file(Config, Text),
     {ok, Loaded, _} = load(File, []),
     {ok, Defaults, _} = load([]),
-    Set = [Key || {Key, _, Origin} <- meerkat_config:effective(Loaded), is_atom(Key),
-                  Origin =/= <<"default">>],
+    Set = [Key || #{key := Key, origin := Origin} = Setting <- meerkat_config:effective(Loaded),
+                  not is_map_key(realm, Setting), Origin =/= <<"default">>],
     ?assertEqual([Key || #{key := Key} <- meerkat_config_schema:rows()], Set),
     ByDefault = [Key || #{key := Key, example := undefined} <- meerkat_config_schema:rows()],
     ?assertEqual([setting(Key, Defaults) || Key <- ByDefault],
-                 [{K, V, <<"default">>} || {K, V, _} <- meerkat_config:effective(Loaded),
-                                           lists:member(K, ByDefault)]).
+                 [{K, V, <<"default">>} || #{key := K, text := V} = S
+                                               <- meerkat_config:effective(Loaded),
+                                           not is_map_key(realm, S), lists:member(K, ByDefault)]).
 
 uncommented(<<"# ", _/binary>> = Prose) -> Prose;
 uncommented(<<"#", Setting/binary>>) -> Setting;
@@ -1381,7 +1424,10 @@ host() ->
       bindable => fun(_) -> true end}.
 
 setting(Key, Config) ->
-    lists:keyfind(Key, 1, meerkat_config:effective(Config)).
+    [#{text := Text, origin := Origin}] =
+        [Setting || #{key := K} = Setting <- meerkat_config:effective(Config), K =:= Key,
+                    not is_map_key(realm, Setting)],
+    {Key, Text, Origin}.
 
 file(Config, Text) ->
     File = proplists:get_value(file, Config),

@@ -349,11 +349,8 @@ effective(Config, #{realm := Realm}) -> meerkat_config:effective(Config, Realm);
 effective(Config, #{}) -> {ok, meerkat_config:effective(Config)}.
 
 shown(Effective, Options) ->
-    done([maps:merge(named(Key), #{value => Value, origin => Origin})
-          || {Key, Value, Origin} <- Effective], meerkat_show:settings(Effective), Options).
-
-named({Realm, Key}) -> #{realm => Realm, key => Key};
-named(Key) -> #{key => Key}.
+    done([maps:remove(text, Setting) || Setting <- Effective], meerkat_show:settings(Effective),
+         Options).
 
 %% Our text to stdout, for a file; what is not in it to stderr, for a person.
 imported({ok, Theirs}, File, Options) ->

@@ -87,9 +87,15 @@
     xmpp_is_subdomain := boolean(),
     settings := [setting()]
 }.
-%% A key; or one that a group of the key `realms` has, by the name of the realm.
--type setting() :: {Key :: atom() | {Realm :: binary(), Key :: atom()}, Value :: binary(),
-                    Origin :: binary()}.
+%% A key of the server, or one that a group of the key `realms` has, which is then named. The value
+%% as JSON has it, and as text for people; secrets are masked in both.
+-type setting() :: #{
+    realm => binary(),
+    key := atom(),
+    value := meerkat_json:value(),
+    text := binary(),
+    origin := binary()
+}.
 %% What is asked of the machine; the functions of meerkat_host but in tests.
 -type host() :: #{
     route := fun((inet | inet6) -> {ok, inet:ip_address()} | none),
@@ -146,8 +152,8 @@ load(Options) ->
             {error, [Mistake]}
     end.
 
-%% Each key with its value and where that came from, as text, in the order of the schema; and what
-%% each realm has of its own.
+%% Each key with its value and where that came from, in the order of the schema; and what each realm
+%% has of its own.
 -spec effective(config()) -> [setting()].
 effective(#{settings := Settings}) ->
     Settings.
@@ -156,7 +162,7 @@ effective(#{settings := Settings}) ->
 %% sentence.
 -spec effective(config(), Realm :: binary()) -> {ok, [setting()]} | {error, binary()}.
 effective(#{settings := Settings, realm := Realm}, Realm) ->
-    {ok, [Setting || {Key, _, _} = Setting <- Settings, is_atom(Key)]};
+    {ok, [Setting || Setting <- Settings, not is_map_key(realm, Setting)]};
 effective(#{settings := Settings, realms := Realms} = Config, Realm) ->
     Names = [Name || #{name := Name} <- Realms],
     case lists:member(Realm, Names) of
@@ -170,13 +176,19 @@ effective(#{settings := Settings, realms := Realms} = Config, Realm) ->
     end.
 
 in_realm(Realm, Field, Settings) ->
-    case {lists:keyfind({Realm, Field}, 1, Settings), lists:keyfind(Field, 1, Settings)} of
-        {{_, _, _} = Own, _} -> Own;
+    case [Own || #{realm := In, key := Key} = Own <- Settings, In =:= Realm, Key =:= Field] of
+        [Own] -> Own;
         %% Its own share of the server's is not the server's.
-        {false, _} when Field =:= total_quota -> {{Realm, Field}, <<"0">>, <<"default">>};
-        {false, {_, Value, Origin}} ->
-            {{Realm, Field}, Value, <<Origin/binary, ", as for the server">>}
+        [] when Field =:= total_quota ->
+            #{realm => Realm, key => Field, value => 0, text => <<"0">>, origin => <<"default">>};
+        [] ->
+            #{origin := Origin} = Servers = of_server(Field, Settings),
+            Servers#{realm => Realm, origin := <<Origin/binary, ", as for the server">>}
     end.
+
+of_server(Key, Settings) ->
+    [Setting] = [S || #{key := K} = S <- Settings, K =:= Key, not is_map_key(realm, S)],
+    Setting.
 
 realm_fields() ->
     [Field || #{key := Field} <- meerkat_config_schema:rows(),
@@ -185,8 +197,8 @@ realm_fields() ->
 %% A sentence for the start: what the secret is good for, where one is set.
 -spec what_secret_opens(config()) -> [unicode:chardata()].
 what_secret_opens(#{settings := Settings} = Config) ->
-    case {lists:keyfind(secret, 1, Settings), Config} of
-        {{secret, <<"random">>, _}, _} -> [];
+    case {of_server(secret, Settings), Config} of
+        {#{value := random}, _} -> [];
         {_, #{secrets := []}} -> [];
         {_, #{secret_as_password := true}} ->
             ["the secret signs time-limited credentials, and is the password of any username "
@@ -478,9 +490,11 @@ bare(Relays) ->
     [maps:without([key, place], Relay) || Relay <- Relays].
 
 retold(#{settings := Settings} = Config, Relays) ->
-    Shown = unicode:characters_to_binary(shown(#{key => relay_ip}, none, Relays)),
-    {relay_ip, _, Origin} = lists:keyfind(relay_ip, 1, Settings),
-    Config#{settings := lists:keyreplace(relay_ip, 1, Settings, {relay_ip, Shown, Origin})};
+    Told = fun
+        (#{key := relay_ip} = Setting) -> maps:merge(Setting, relay_ip(Relays));
+        (Setting) -> Setting
+    end,
+    Config#{settings := [Told(Setting) || Setting <- Settings]};
 retold(Config, _Relays) ->
     Config.
 
@@ -501,23 +515,27 @@ secrets(#{secret := {Secrets, _}}) ->
     {Secrets, []}.
 
 settings(Resolved, Relays) ->
-    [
-        {Key, unicode:characters_to_binary(shown(Row, Value, Relays)),
-            meerkat_config_origin:text(Origin)}
+    [maps:merge(#{key => Key, origin => meerkat_config_origin:text(Origin)},
+                shown(Row, Value, Relays))
      || #{key := Key} = Row <- meerkat_config_schema:rows(),
-        {Value, Origin} <- [maps:get(Key, Resolved)]
-    ] ++ [
-        {{Name, Field},
-            unicode:characters_to_binary(meerkat_config_value:render(Type, Value)),
-            meerkat_config_origin:text({file, Place})}
-     || {Realms, _} <- [maps:get(realms, Resolved)],
-        #{name := Name, place := Place} = Realm <- Realms,
-        Field <- realm_fields(), #{Field := Value} <- [Realm],
-        #{Field := Type} <- [meerkat_config_group:types(realms)]
-    ].
+        {Value, Origin} <- [maps:get(Key, Resolved)]]
+        ++ [maps:merge(#{realm => Name, key => Field,
+                         origin => meerkat_config_origin:text({file, Place})},
+                       shown(#{key => Field, type => Type}, Value, Relays))
+            || {Realms, _} <- [maps:get(realms, Resolved)],
+               #{name := Name, place := Place} = Realm <- Realms,
+               Field <- realm_fields(), #{Field := Value} <- [Realm],
+               #{Field := Type} <- [meerkat_config_group:types(realms)]].
 
 %% What became of it on this machine.
 shown(#{key := relay_ip}, _, Relays) ->
-    meerkat_config_relays:shown([R || #{key := relay_ip} = R <- Relays]);
+    relay_ip(Relays);
 shown(#{type := Type}, Value, _) ->
-    meerkat_config_value:render(Type, Value).
+    #{value => meerkat_config_json:value(Type, Value),
+      text => unicode:characters_to_binary(meerkat_config_value:render(Type, Value))}.
+
+relay_ip(Relays) ->
+    Named = [Relay || #{key := relay_ip} = Relay <- Relays],
+    #{value => [meerkat_config_json:value(relay_ip, {Told, Local})
+                || #{advertised := Told, local := Local} <- Named],
+      text => unicode:characters_to_binary(meerkat_config_relays:shown(Named))}.

@@ -46,11 +46,13 @@ is_unseen_of(Made, Key, Old, New) ->
 
 %% As it was read; of a map that was made by hand, what is in there.
 shown(#{key := Key, type := Type}, Config) ->
-    case {lists:keyfind(Key, 1, maps:get(settings, Config, [])), Config} of
-        {{Key, Text, _Origin}, _} -> Text;
-        {false, #{Key := Value}} ->
+    Read = [Text || #{key := K, text := Text} = Setting <- maps:get(settings, Config, []),
+                    K =:= Key, not is_map_key(realm, Setting)],
+    case {Read, Config} of
+        {[Text], _} -> Text;
+        {[], #{Key := Value}} ->
             unicode:characters_to_binary(meerkat_config_value:render(Type, Value));
-        {false, _} -> none
+        {[], _} -> none
     end.
 
 added(Old, New) ->

@@ -190,7 +190,7 @@ fresh() ->
 
 %% Was the secret drawn, for none was configured?
 is_drawn(#{secrets := _, settings := Settings}) ->
-    lists:keyfind(secret, 1, Settings) =:= {secret, <<"random">>, <<"default">>};
+    [] =/= [secret || #{key := secret, value := random} <- Settings];
 is_drawn(Config) ->
     not is_map_key(secrets, Config).
 

@@ -182,18 +182,18 @@ disconnected(N) ->
 settings(Settings) ->
     settings(Settings, none).
 
-settings([{{Realm, Key}, Value, Origin} | Settings], Realm) ->
-    [setting(["  ", atom_to_list(Key)], Value, Origin) | settings(Settings, Realm)];
-settings([{{Realm, _}, _, _} | _] = Settings, _Before) ->
+settings([#{realm := Realm} = Setting | Settings], Realm) ->
+    [setting("  ", Setting) | settings(Settings, Realm)];
+settings([#{realm := Realm} | _] = Settings, _Before) ->
     ["realm ", meerkat_config_value:quote(Realm), ":\n" | settings(Settings, Realm)];
-settings([{Key, Value, Origin} | Settings], none) ->
-    [setting(atom_to_list(Key), Value, Origin) | settings(Settings, none)];
+settings([Setting | Settings], none) ->
+    [setting("", Setting) | settings(Settings, none)];
 settings([], _) ->
     [].
 
-setting(Key, Value, Origin) ->
-    io_lib:format("~ts ~ts ~ts~n", [string:pad(Key, ?KEY_WIDTH), string:pad(Value, ?VALUE_WIDTH),
-                                     Origin]).
+setting(Indent, #{key := Key, text := Text, origin := Origin}) ->
+    io_lib:format("~ts ~ts ~ts~n", [string:pad(Indent ++ atom_to_list(Key), ?KEY_WIDTH),
+                                     string:pad(Text, ?VALUE_WIDTH), Origin]).
 
 %% Of a reload; one that was only tried says so.
 -spec changes([meerkat_config_changes:change()], [dry_run]) -> unicode:chardata().
