@@ -51,8 +51,8 @@ realms_are_seen_into(Config) ->
         [Row] = [R || #{<<"key">> := K} = R <- Rows, K =:= Key],
         {maps:get(<<"value">>, Row), maps:get(<<"origin">>, Row)}
     end,
-    ?assertMatch({<<"7">>, _}, Of(<<"max_bps">>)),
-    ?assertMatch({<<"9">>, _}, Of(<<"user_quota">>)),
+    ?assertMatch({7, _}, Of(<<"max_bps">>)),
+    ?assertMatch({9, _}, Of(<<"user_quota">>)),
     ?assertMatch({match, _}, re:run(element(2, Of(<<"user_quota">>)), "as for the server$")),
     {0, OfFile} = json(Config, ["config", "show", File, "--realm", "a.example"]),
     ?assertEqual(length(Rows), length(OfFile)),
@@ -147,6 +147,17 @@ an_embedded_server_is_asked_by_its_socket(Config) ->
         {0, Status} = run(Config, Here ++ ["status"], Elsewhere),
         ?assertMatch({match, _}, re:run(Status, "^Meerkat .*: ready\n")),
         {3, _} = run(Config, ["status"], Elsewhere),
+        %% Behind the command too, and doctor looks at the server that is meant.
+        {0, "Meerkat " ++ _} = run(Config, ["status" | Here], Elsewhere),
+        {0, Doctor} = run(Config, ["doctor" | Here], Elsewhere),
+        ?assertMatch({match, _}, re:run(Doctor, "a server runs here, its relay program is ")),
+        ["-s", Socket] = Here,
+        Nobody = ["-s", Socket ++ ".not"],
+        No = "no server answers at " ++ Socket ++ ".not",
+        [?assertEqual({Command, {3, No ++ "\n"}}, {Command, run(Config, Command ++ Nobody)})
+         || Command <- [["status"], ["config", "show"], ["check"]]],
+        {1, Missed} = run(Config, ["doctor" | Nobody]),
+        ?assertMatch({match, _}, re:run(Missed, "^  error +server +" ++ No)),
         {0, _} = run(Config, Here ++ ["users", "add", "carol", "--password", "c"], Elsewhere),
         {0, Users} = run(Config, Here ++ ["users"], Elsewhere),
         ?assertMatch({match, _}, re:run(Users, "carol")),

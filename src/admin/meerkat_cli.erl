@@ -49,6 +49,7 @@ run("check", Args, Options) ->
     case check(Args, Options) of
         {ok, All, About} ->
             meerkat_check_command:main(All ++ ["--json" || is_map_key(json, Options)], About);
+        {error, no_server} -> nobody(Options);
         {error, Sentence} -> misused(Sentence, Options)
     end;
 run("config", ["check", File], Options) ->
@@ -65,7 +66,8 @@ run("config", ["show"], Options) ->
     %% What is in force, where something is.
     case call(Options, {config, [Realm || #{realm := Realm} <- [Options]]}) of
         {ok, Effective} -> shown(Effective, Options);
-        {error, no_server} -> show(#{}, Options);
+        {error, no_server} when not is_map_key(socket, Options) -> show(#{}, Options);
+        {error, no_server} -> nobody(Options);
         {error, Sentence} -> failed(Sentence, Options)
     end;
 run("config", ["show", File], Options) ->
@@ -167,8 +169,7 @@ asked(Question, Show, Options, Status) ->
             end,
             Status(Answer);
         {{error, no_server}, _} ->
-            _ = failed(no_server(), Options),
-            3;
+            nobody(Options);
         {{error, Sentence}, _} ->
             failed(Sentence, Options)
     end.
@@ -188,8 +189,14 @@ members({info, _}, #{relay := {ok, Relay}} = Info) -> Info#{relay := Relay};
 members({info, _}, #{relay := {error, Reason}} = Info) -> Info#{relay := #{error => Reason}};
 members(_, Answer) -> Answer.
 
+nobody(Options) ->
+    _ = failed(no_server(Options), Options),
+    3.
+
 %% How one is started: rel/bin/meerkatctl puts the command into the environment.
-no_server() ->
+no_server(#{socket := Path}) ->
+    text(["no server answers at ", Path]);
+no_server(#{}) ->
     text(["no server was started here by this user; `", os:getenv("MEERKATCTL_START", "make run"),
           "` starts one"]).
 
@@ -227,7 +234,9 @@ doctor(Options) ->
     Ways = [{xmpp, [jid]}, {graphql, [user, domain]}],
     case [{Way, Needed} || {Way, Needed} <- Ways, is_map_key(Way, Options)] of
         [] ->
-            examined(meerkat_doctor:examine(maps:with([stun, file], Options)), Options);
+            Asking = maps:with([stun, file, socket], Options),
+            Ask = fun(Question) -> call(Options, Question) end,
+            examined(meerkat_doctor:examine(Asking#{ask => Ask}), Options);
         [{Way, Needed}] ->
             case Needed -- maps:keys(Options) of
                 [] -> doctor(Way, Needed, password(Options), Options);
@@ -293,6 +302,7 @@ check(Args, Options) ->
         {ok, #{turn := [Uri | _]}} -> check(Args, unicode:characters_to_list(Uri), Options);
         {ok, #{turn := []}} -> {error, <<"the server that was started here has no address that "
                                          "clients could be told; name one: turn:HOST:PORT">>};
+        {error, no_server} when is_map_key(socket, Options) -> {error, no_server};
         {error, Sentence} when is_binary(Sentence) -> {error, Sentence};
         _ -> {ok, Args, #{}}
     end.

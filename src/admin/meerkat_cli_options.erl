@@ -14,6 +14,12 @@
 -type type() :: flag | text | seconds | time | positive | peer | servers | {choice, [atom()]}.
 %% As in meerkat_admin.
 -define(LEVELS, [debug, info, notice, warning, error, critical, alert, emergency]).
+%% Which server is meant; it may stand before a command or behind it.
+-define(IS_SOCKET(Option), (Option =:= "-s" orelse Option =:= "--socket")).
+%% Of the command check: one whose next word belongs to it.
+-define(HAS_VALUE(Option),
+        (hd(Option) =:= $- andalso Option =/= "--json" andalso Option =/= "--insecure")).
+
 %% Command, how many arguments it takes, how they are written, its options, what it does.
 -type row() :: {Name :: string(), Arguments :: {Min :: 0..1, Max :: 0..2}, Written :: string(),
                 [{Option :: atom(), type(), Written :: string(), Help :: string()}],
@@ -92,7 +98,7 @@ rows() ->
 -spec parse([string()]) -> {ok, parsed()} | {help, string()} | {error, unicode:chardata()}.
 parse([]) ->
     {error, usage()};
-parse([Option, Path | Args]) when Option =:= "-s"; Option =:= "--socket" ->
+parse([Option, Path | Args]) when ?IS_SOCKET(Option) ->
     case parse(Args) of
         {ok, #{options := Options} = Parsed} -> {ok, Parsed#{options := Options#{socket => Path}}};
         Other -> Other
@@ -113,12 +119,23 @@ parse(["--version" | Args]) ->
     parse(["version" | Args]);
 parse(["check" | Args]) ->
     %% It has words of its own.
-    {ok, #{command => "check", args => Args, options => #{}}};
+    {Words, Options} = check(Args, []),
+    {ok, #{command => "check", args => Words, options => Options}};
 parse([Command | Args]) ->
     case lists:keyfind(Command, 1, rows()) of
         false -> unknown(Command);
         Row -> parse(Args, Row, [], #{})
     end.
+
+%% Its words but for the socket, which may stand among them too.
+check([Option, Path | Args], Words) when ?IS_SOCKET(Option) ->
+    {lists:reverse(Words, Args), #{socket => Path}};
+check([Option, Value | Args], Words) when ?HAS_VALUE(Option) ->
+    check(Args, [Value, Option | Words]);
+check([Word | Args], Words) ->
+    check(Args, [Word | Words]);
+check([], Words) ->
+    {lists:reverse(Words), #{}}.
 
 unknown(Command) ->
     Names = [list_to_binary(Name) || {Name, _, _, _, _} <- rows()],
@@ -132,6 +149,8 @@ parse([Help | _], Row, _, _) when Help =:= "--help"; Help =:= "-h" ->
     {help, help(Row)};
 parse(["--json" | Args], Row, Given, Options) ->
     parse(Args, Row, Given, Options#{json => true});
+parse([Option, Path | Args], Row, Given, Options) when ?IS_SOCKET(Option) ->
+    parse(Args, Row, Given, Options#{socket => Path});
 parse(["--" ++ _ = Option | Args], Row, Given, Options) ->
     case string:split(Option, "=") of
         [Long, Value] -> long([Long, Value | Args], Row, Given, Options);
@@ -242,8 +261,8 @@ usage(Command) ->
 usage() ->
     ["usage: meerkatctl COMMAND [OPTIONS] [--json]\n\n",
      [summary(Row) || Row <- rows()],
-     "\n`meerkatctl -s SOCKET COMMAND` asks the server that listens there, maybe one embedded in\n"
-     "another program; without it the one that was started here is asked.\n"
+     "\n`-s SOCKET` asks the server that listens there, maybe one embedded in another program;\n"
+     "without it the one that was started here is asked.\n"
      "\n`meerkatctl help COMMAND` tells the options. Exit codes: 0 done, 1 it failed or something\n"
      "is wrong, 2 the command makes no sense and nothing was asked, 3 no server was started here\n"
      "by this user.\n"].

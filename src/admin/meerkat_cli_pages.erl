@@ -94,7 +94,7 @@ man() ->
      ".SH DESCRIPTION\n"
      "Asks the server that was started on this machine by the same user, over a unix socket;\n"
      "root also that of a service. With\n.B \\-\\-json\nthe answer is one JSON value on one line.\n"
-     "With\n.BI \\-s \" SOCKET\"\nbefore the command it asks the server that listens there, which "
+     "With\n.BI \\-s \" SOCKET\"\nit asks the server that listens there, which "
      "may be embedded in another program.\n"
      ".SH COMMANDS\n",
      [man_command(Row) || Row <- meerkat_cli_options:rows()],

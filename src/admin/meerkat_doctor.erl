@@ -13,8 +13,14 @@
 -type finding() :: #{name := atom(), verdict := verdict(), text := binary(), remedy => binary()}.
 
 %% stun: a server, "HOST[:PORT]", to ask which address we have out there. file: the configuration,
-%% where no server runs.
--type options() :: #{stun => binary(), file => binary()}.
+%% where no server runs. ask: how a server is asked, if not the one that runs here; where that one
+%% must answer it is named in `socket`.
+-type options() :: #{
+    stun => binary(),
+    file => binary(),
+    socket => file:filename(),
+    ask => fun((meerkat_admin:question()) -> meerkat_admin:answer() | {error, no_server})
+}.
 %% What the checks go by: the configuration in force, what is bound by whom.
 -record(case_, {
     config :: map(),
@@ -39,14 +45,19 @@ checks() ->
      fun memlock/1, fun buffers/1, fun io/1, fun clock/1, fun beside/1].
 
 patient(Options) ->
-    case meerkat_admin_socket:call({doctor, []}) of
-        {ok, #{listening := Bound, relay_pid := Pid, relay_program := Program} = Config} ->
+    Ask = maps:get(ask, Options, fun meerkat_admin_socket:call/1),
+    case {Ask({doctor, []}), Options} of
+        {{ok, #{listening := Bound, relay_pid := Pid, relay_program := Program} = Config}, _} ->
             {ok, finding(server, ok, ["a server runs here, its relay program is process ", Pid]),
              #case_{config = Config, running = true, bound = Bound, pid = binary_to_list(Pid),
                     program = Program, options = Options}};
-        {error, no_server} ->
+        {{error, no_server}, #{socket := Path}} ->
+            {error, finding(server, error, ["no server answers at ", Path],
+                            "without -s the server that was started here is looked at, or the "
+                            "machine as one would find it")};
+        {{error, no_server}, _} ->
             load(Options);
-        {error, Sentence} ->
+        {{error, Sentence}, _} ->
             {error, finding(server, error, Sentence)}
     end.
 
