@@ -14,10 +14,11 @@
 #include "ring.h"
 #include "socket.h"
 #include "test.h"
+#include "uring_send.h"
 
 enum { RELAYED = 80, EACH = 40 }; /* datagrams: far more than there are buffers */
 
-static unsigned packets, no_buffers;
+static unsigned packets, no_buffers, refused;
 
 static void on_packet(void *ctx, struct io_socket *s, struct io_packet *p)
 {
@@ -47,8 +48,16 @@ static void on_lost(void *ctx, struct io_socket *s, uint32_t n)
     (void)n;
 }
 
+static void on_unsent(void *ctx, struct io_socket *s, const struct io_unsent *u)
+{
+    (void)ctx;
+    (void)s;
+    refused += u->err == EINVAL;
+}
+
 static const struct io_events events = {NULL, on_trouble, on_lost};
-static const struct io_handler handler = {.on_packet = on_packet, .on_closed = on_closed};
+static const struct io_handler handler = {
+    .on_packet = on_packet, .on_closed = on_closed, .on_unsent = on_unsent};
 
 static struct io *make(void)
 {
@@ -58,17 +67,22 @@ static struct io *make(void)
     return io;
 }
 
-/* A socket of the io's, flooded. */
-static void flooded(struct io *io, struct io_socket *s, int from)
+/* A socket of the io's, and its name. */
+static void opened(struct io *io, struct io_socket *s, struct sockaddr_storage *ss, socklen_t *len)
 {
     struct addr a;
-    struct sockaddr_storage ss;
-    socklen_t len = sizeof(ss);
     CHECK(addr_parse(&a, test_loopback(), 0));
     s->fd = socket_open_relayed(&a, NULL);
     s->handler = &handler;
-    CHECK(s->fd >= 0 && getsockname(s->fd, (struct sockaddr *)&ss, &len) == 0);
+    CHECK(s->fd >= 0 && getsockname(s->fd, (struct sockaddr *)ss, len) == 0);
     CHECK_EQ(io_add(io, s), 0);
+}
+
+static void flooded(struct io *io, struct io_socket *s, int from)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof(ss);
+    opened(io, s, &ss, &len);
     for (unsigned i = 0; i < (unsigned)EACH; i++)
         CHECK_EQ(sendto(from, "x", 1, 0, (struct sockaddr *)&ss, len), 1);
 }
@@ -172,6 +186,46 @@ static void what_passes_is_waited_for(void)
     CHECK_EQ(refusals, 200);
 }
 
+/* Sends a datagram there, and by which operation that is. */
+static unsigned way_to(struct io *io, struct io_socket *s, const struct addr *to)
+{
+    struct uring *u = uring_of(io);
+    const struct io_uring_sq *sq = &u->ring.sq;
+    uint8_t *data = io_scratch(io, 1);
+    *data = 'x';
+    io_send(io, s, data, 1, to, NULL, 0);
+    uring_put_runs(u);
+    unsigned opcode = sq->sqes[(sq->sqe_tail - 1) & *sq->kring_mask].opcode;
+    io_wait(io, 0);
+    io_dispatch(io);
+    return opcode;
+}
+
+/* Port 0, as a spoofed source has it, is EINVAL, and so is a peer behind a blackhole route: no sign
+ * of a kernel that takes no address with a plain send. */
+static void a_refused_datagram_turns_no_way_of_sending_off(void)
+{
+    enum { REFUSED = 100 };
+    struct io *io = make();
+    static struct io_socket s;
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof(ss);
+    struct addr there, nowhere;
+    opened(io, &s, &ss, &len);
+    CHECK(addr_from_sockaddr(&there, (struct sockaddr *)&ss, len));
+    nowhere = there;
+    nowhere.port = 0;
+    refused = 0;
+    unsigned usual = way_to(io, &s, &there);
+    CHECK_EQ(usual, uring_of(io)->plain_send ? IORING_OP_SEND : IORING_OP_SENDMSG);
+    for (unsigned i = 0; i < REFUSED; i++)
+        CHECK_EQ(way_to(io, &s, &nowhere), usual);
+    CHECK_EQ(refused, REFUSED);
+    CHECK_EQ(way_to(io, &s, &there), usual);
+    io_stop(io);
+    io_destroy(io);
+}
+
 #define RUN(f) (test_begin(#f), f())
 
 int main(void)
@@ -179,5 +233,6 @@ int main(void)
     RUN(listeners_are_armed_first_when_buffers_ran_out);
     RUN(what_the_kernel_refuses_for_good_ends_the_program);
     RUN(what_passes_is_waited_for);
+    RUN(a_refused_datagram_turns_no_way_of_sending_off);
     return test_end("uring");
 }
