@@ -535,11 +535,12 @@ out_of_range_400(_) ->
 
 %% K12.
 rfc5766_numbers_when_asked_for(_) ->
-    Alloc = made([], (limits())#{channel_max => 16#7fff}),
-    [?assertMatch([{ask, _, _}], element(2, request_to(Alloc, channel(Number, ?PEER))), Number)
-     || Number <- [16#4000, 16#5000, 16#7fff]],
-    ?assertEqual([{answer, refused(400)}],
-                 element(2, request_to(Alloc, channel(16#8000, ?PEER)))).
+    Limits = (limits())#{channel_max => 16#7fff},
+    Asked = fun(Number) ->
+        element(2, request_to(made(), (channel(Number, ?PEER))#{limits => Limits}))
+    end,
+    [?assertMatch([{ask, _, _}], Asked(Number), Number) || Number <- [16#4000, 16#5000, 16#7fff]],
+    ?assertEqual([{answer, refused(400)}], Asked(16#8000)).
 
 port_0_400(_) ->
     ?assertEqual([{answer, refused(400)}],
@@ -559,7 +560,7 @@ peer_bound_to_other_number_400(_) ->
 same_pair_renews(_) ->
     Alloc0 = bound(made(), 16#4000, ?PEER),
     {Alloc1, [{ask, _, {channel, _}}]} =
-        meerkat_alloc_core:handle({request, channel(16#4000, ?PEER)}, ?NOW + 599000, Alloc0),
+        request_at(599000, Alloc0, channel(16#4000, ?PEER)),
     {Alloc2, [{answer, {success, []}}]} =
         meerkat_alloc_core:handle({relay, 3, reply(ok)}, ?NOW + 599000, Alloc1),
     ?assertMatch(#{channels := [_]}, info_of(Alloc2, 1198999)),
@@ -577,7 +578,7 @@ channel_lasts_600_s(_) ->
 expired_channel_blocks_nothing(_) ->
     Alloc = bound(made(), 16#4000, ?PEER),
     [?assertMatch({_, [{ask, _, {channel, _}}]},
-                  meerkat_alloc_core:handle({request, Request}, ?NOW + 600000, Alloc))
+                  request_at(600000, Alloc, Request))
      || Request <- [channel(16#4000, {{9, 9, 9, 9}, 9}), channel(16#4001, ?PEER)]].
 
 channel_family_443(_) ->
@@ -999,9 +1000,9 @@ ticket_without_allocation(_) ->
 %% A reload that takes mobility away takes no answer away that was given.
 mobility_off_then_retransmitted(_) ->
     {Alloc, Effects} = make([{mobility_ticket, <<>>}], mobile(), created(#{})),
-    Without = meerkat_alloc_core:limits(maps:remove(tickets, mobile()), Alloc),
     Again = request(allocate, [{requested_transport, 17}, {mobility_ticket, <<>>}]),
-    ?assertEqual(answered(Effects), answered(element(2, request_to(Without, Again)))),
+    Now = Again#{limits => maps:remove(tickets, mobile())},
+    ?assertEqual(answered(Effects), answered(element(2, request_to(Alloc, Now)))),
     ?assertMatch({success, [_ | _]}, answered(Effects)).
 
 ticket_told_with_allocation(_) ->
@@ -1349,7 +1350,8 @@ request_to(Alloc, Request) ->
     request_at(0, Alloc, Request).
 
 request_at(Ms, Alloc, Request) ->
-    meerkat_alloc_core:handle({request, Request}, ?NOW + Ms, Alloc).
+    meerkat_alloc_core:handle({request, maps:merge(#{limits => limits()}, Request)}, ?NOW + Ms,
+                              Alloc).
 
 gone(Alloc, Reason) ->
     Counted = (turn_kit:no_drops())#{client_packets => 2, client_bytes => 20, peer_packets => 4,

@@ -16,6 +16,7 @@
          what_lasts_outlives_the_tables/1,
          http_comes_back_with_the_tables/1, http_comes_back_when_it_was_killed/1,
          a_user_is_found_without_asking_others/1, killed_allocations_leave_no_row/1,
+         settings_leave_no_copies_in_allocations/1,
          code_may_be_loaded_twice/1, systemd_hears_of_life_while_a_relay_is_replaced/1,
          revoked_for_as_long_as_leeway_lets_in/1, a_node_ends_that_nobody_reads/1]).
 %% An embedder's supervisor, and a helper.
@@ -226,6 +227,26 @@ a_user_is_found_without_asking_others(_Config) ->
         ?assertEqual(1, meerkat_sessions:disconnect(Name, {user, <<"alice">>})),
         ok = sys:resume(Bob)
     end).
+
+settings_leave_no_copies_in_allocations(_Config) ->
+    doc("no part of the settings is kept by allocations: each would get a copy of it when a user "
+        "is added, for what processes refer to is copied when it is replaced"),
+    with_server(#{max_bps => 1000000, mobility => true}, fun(#{name := Name} = Server) ->
+        Client = allocated(Server),
+        _ = turn_kit:success(turn_kit:permit(Client, [turn_kit:peer()])),
+        [{_, Pid}] = meerkat_alloc_table:sessions(Name),
+        #{limits := Limits} = Settings = meerkat_registry:settings(Name),
+        Kept = maps_in(Settings),
+        ?assert(lists:member(Limits, Kept)),
+        ?assertEqual([], [Map || Map <- maps_in(sys:get_state(Pid)), lists:member(Map, Kept)])
+    end).
+
+%% Of two members or more: fewer may be equal by chance.
+maps_in(Map) when is_map(Map) ->
+    [Map || map_size(Map) > 1] ++ lists:flatmap(fun maps_in/1, maps:values(Map));
+maps_in([Head | Tail]) -> maps_in(Head) ++ maps_in(Tail);
+maps_in(Tuple) when is_tuple(Tuple) -> maps_in(tuple_to_list(Tuple));
+maps_in(_) -> [].
 
 killed_allocations_leave_no_row(_Config) ->
     doc("the row of an allocation whose process was killed goes with it, not with the next "

@@ -47,7 +47,7 @@ made(Families) ->
 %% The relay would have ended it meanwhile, or has one of its families and answers ok.
 asked({Pause, Request}, {Now0, {Families, Alloc0}}) ->
     Now = Now0 + Pause,
-    Event = {request, request_of(message(Request))},
+    Event = {request, (request_of(message(Request)))#{limits => limits()}},
     case meerkat_alloc_core:handle(Event, Now, Alloc0) of
         {Alloc, [{ask, Ref, Command}]} ->
             _ = iolist_size(meerkat_ctl:encode(Ref, Command)),

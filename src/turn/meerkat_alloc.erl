@@ -145,13 +145,11 @@ awaiting(Type, Event, Data) ->
     common(awaiting, Type, Event, Data).
 
 -spec serving(gen_statem:event_type(), term(), #data{}) -> gen_statem:event_handler_result(atom()).
-serving(info, {request, #{request := Request} = Job}, #data{name = Name, core = Core} = Data) ->
-    #{limits := Limits} = meerkat_settings:tenant(maps:get(realm, Request),
-                                                  meerkat_registry:settings(Name)),
+serving(info, {request, #{request := Request} = Job}, Data) ->
     case is_ours(Job, Data) of
         true ->
-            step(serving, {request, in_use(Request, Data)},
-                 caught_up(Data#data{job = Job, core = meerkat_alloc_core:limits(Limits, Core)}));
+            step(serving, {request, limited(in_use(Request, Data), Data)},
+                 caught_up(Data#data{job = Job}));
         false ->
             ok = meerkat_request:again(Job),
             keep_state_and_data
@@ -192,7 +190,8 @@ common(_State, info, granted, Data) ->
 common(State, info, {relay, Ref, {session_gone, _} = Message}, Data) ->
     step(State, {relay, Ref, Message}, (caught_up(Data))#data{said = none});
 common(State, info, {relay, _Ref, {connected, Fields}}, Data) ->
-    step(State, {relay, 0, {connected, in_use(Fields, Data)}}, Data#data{said = said(Fields)});
+    step(State, {relay, 0, {connected, limited(in_use(Fields, Data), Data)}},
+         Data#data{said = said(Fields)});
 common(State, info, {relay, Ref, Message}, Data) ->
     step(State, {relay, Ref, Message}, Data#data{said = said(Message)});
 common(State, info, {closed, Wire}, #data{wire = Wire} = Data) ->
@@ -238,6 +237,11 @@ in_use(#{message := #{method := Method}} = Request, _Data) when Method =/= conne
     Request;
 in_use(Asking, #data{name = Name, user = User}) ->
     Asking#{in_use => meerkat_connections:counted(Name, User)}.
+
+%% With what the configuration allows at this moment.
+limited(Asking, #data{name = Name, user = {Realm, _Person}}) ->
+    #{limits := Limits} = meerkat_settings:tenant(Realm, meerkat_registry:settings(Name)),
+    Asking#{limits => Limits}.
 
 said({reply, #{status := Status, detail := Detail}}) -> {relay, Status, Detail};
 said(#{incoming := 0, status := Status, detail := Detail}) -> {relay, Status, Detail};

@@ -3,7 +3,7 @@
 %% permitted only the relay knows; until it has said so, no further request may be handed in.
 -module(meerkat_alloc_core).
 
--export([new/4, handle/3, granted/2, foretold/1, limits/2, protocol/1, info/2, details/2]).
+-export([new/4, handle/3, granted/2, foretold/1, protocol/1, info/2, details/2]).
 
 -export_type([alloc/0, limits/0, event/0, effect/0, response/0, place/0, ending/0]).
 
@@ -35,9 +35,9 @@
                    server := address(), _ => _}.
 
 -type event() ::
-    %% From the client. Never while a reply is awaited.
+    %% From the client. Never while a reply is awaited. With the limits that hold now.
     {request, meerkat_alloc_request:request()}
-    %% From the relay: replies and SESSION_GONE; CONNECTED, with in_use as in
+    %% From the relay: replies and SESSION_GONE; CONNECTED, with in_use and limits as in
     %% meerkat_alloc_request:request(), and DISCONNECTED.
     | {relay, meerkat_ctl:ref(), meerkat_ctl:message()}
     %% An administrator ends it. As requests: never while a reply is awaited.
@@ -112,8 +112,9 @@
                   | whole
                   | deleted.
 
+%% No part of the configuration: what holds for a request comes with it. A process that refers to
+%% settings gets a copy of them whenever others take their place.
 -record(alloc, {
-    limits :: limits(),
     session :: non_neg_integer(),
     plan :: plan(),
     mobility :: meerkat_alloc_mobility:mobility(),
@@ -149,7 +150,7 @@
 new(Plan, Session, Place, Limits) ->
     #{families := Families, even := Even, token := Token, lifetime := Lifetime} = Plan,
     Mobility = meerkat_alloc_mobility:new(Place, maps:get(tickets, Limits, none)),
-    Alloc = #alloc{limits = Limits, session = Session, plan = Plan, mobility = Mobility},
+    Alloc = #alloc{session = Session, plan = Plan, mobility = Mobility},
     Create = meerkat_alloc_commands:create(Session, Plan, Place, #{
         pool_v4 => pool(4, Families, Place, Limits),
         pool_v6 => pool(6, Families, Place, Limits),
@@ -173,8 +174,7 @@ pool(Family, Families, #{server := {Ip, _}}, #{pools := Pools}) ->
 
 -spec handle(event(), now(), alloc()) -> {alloc(), [effect()]}.
 handle({request, Request}, Now, #alloc{awaiting = none} = Alloc) ->
-    Limits = within(Request, Alloc#alloc.limits),
-    request(Request, Now, prune(Now, Alloc#alloc{limits = Limits}));
+    request(Request, Now, prune(Now, Alloc));
 handle({relay, Ref, {alloc_created, Created}}, Now, #alloc{awaiting = create, ref = Ref} = Alloc) ->
     created(Created, Now, Alloc#alloc{awaiting = none});
 handle({relay, Ref, {alloc_created, #{status := Status}}}, Now,
@@ -255,11 +255,6 @@ foretold(#alloc{awaiting = {bind, _, _}}) -> {success, []};
 foretold(#alloc{awaiting = {join, _}}) -> {success, []};
 foretold(#alloc{}) -> none.
 
-%% Other limits, for the requests that come from now on.
--spec limits(limits(), alloc()) -> alloc().
-limits(Limits, Alloc) ->
-    Alloc#alloc{limits = Limits}.
-
 %% What it relays.
 -spec protocol(alloc()) -> udp | tcp.
 protocol(#alloc{plan = #{protocol := 6}}) -> tcp;
@@ -313,53 +308,52 @@ request(#{join := _} = Request, _Now, Alloc) ->
 request(#{message := #{method := connect}} = Request, _Now,
         #alloc{plan = #{protocol := 6}} = Alloc) ->
     connect(Request, Alloc);
-request(#{message := #{method := Method} = Message} = Request, Now, #alloc{plan = Plan} = Alloc) ->
+request(#{message := #{method := Method}} = Request, _Now, #alloc{plan = Plan} = Alloc) ->
     case owner(Request) =:= owner(Plan) of
-        true -> request(Method, Message, Now, Alloc);
+        true -> owned(Method, Request, Alloc);
         %% RFC 8656 7.2, 2: the 5-tuple is in use, whoever asks; a client may try another port.
         false when Method =:= allocate -> {Alloc, [{answer, refused(437)}]};
         false -> {Alloc, [{answer, refused(441)}]}
     end.
 
-request(Method, Message, Now, Alloc) ->
+owned(Method, #{message := Message, limits := Limits} = Request, Alloc) ->
     case {unknown(Message), malformed_fault(Method, Message)} of
         {[_ | _] = Unknown, _} -> {Alloc, [{answer, unknown_attributes(Unknown)}]};
-        {[], false} -> method(Method, Message, Now, Alloc);
+        {[], false} -> method(Method, Message, within(Request, Limits), Alloc);
         %% A second Allocate earns 437 whatever it says (K9).
-        {[], _} when Method =:= allocate -> method(Method, Message, Now, Alloc);
+        {[], _} when Method =:= allocate -> method(Method, Message, Limits, Alloc);
         {[], Response} -> {Alloc, [{answer, Response}]}
     end.
 
 %% Allocate again: the same transaction is answered the same, byte for byte (RFC 8656 7.2).
-method(allocate, #{transaction_id := Id}, _Now, #alloc{plan = #{transaction_id := Id}} = Alloc) ->
+method(allocate, #{transaction_id := Id}, _, #alloc{plan = #{transaction_id := Id}} = Alloc) ->
     {Alloc, [{answer, allocated(Alloc)}]};
-method(allocate, _Message, _Now, Alloc) ->
+method(allocate, _Message, _Limits, Alloc) ->
     {Alloc, [{answer, refused(437)}]};
-method(refresh, Message, _Now, Alloc) ->
-    case refreshed(Message, Alloc) of
+method(refresh, Message, Limits, Alloc) ->
+    case refreshed(Message, Limits, Alloc) of
         none -> {Alloc, [{answer, refused(443)}]};
         all_over -> delete_all(Alloc);
         {Families, Lifetime} -> refresh(Families, Lifetime, none, Alloc)
     end;
-method(create_permission, Message, _Now, Alloc) ->
+method(create_permission, Message, #{max_peers := Max}, #alloc{held = Held} = Alloc) ->
     Peers = meerkat_stun:get_all(xor_peer_address, Message),
     Ips = lists:usort([Ip || {Ip, _Port} <- Peers]),
-    #alloc{held = Held, limits = #{max_peers := Max}} = Alloc,
     case meerkat_alloc_held:permission_fault(Ips, Max, Held) of
         false -> permit(Ips, Alloc);
         Response -> {Alloc, [{answer, Response}]}
     end;
 %% RFC 6062 has none.
-method(channel_bind, _Message, _Now, #alloc{plan = #{protocol := 6}} = Alloc) ->
+method(channel_bind, _Message, _Limits, #alloc{plan = #{protocol := 6}} = Alloc) ->
     {Alloc, [{answer, refused(400)}]};
-method(channel_bind, Message, _Now, #alloc{held = Held, limits = Limits} = Alloc) ->
+method(channel_bind, Message, Limits, #alloc{held = Held} = Alloc) ->
     Number = get(channel_number, Message, none),
     Peer = get(xor_peer_address, Message, none),
     case meerkat_alloc_held:channel_fault(Number, Peer, Limits, Held) of
         false -> bind(Number, Peer, Alloc);
         Response -> {Alloc, [{answer, Response}]}
     end;
-method(_Method, _Message, _Now, Alloc) ->
+method(_Method, _Message, _Limits, Alloc) ->
     {Alloc, [{answer, refused(400)}]}.
 
 %%% Allocate
@@ -411,7 +405,7 @@ allocated(#alloc{session = Session, plan = Plan, relayed = Relayed, token = Toke
 %%% Refresh (RFC 8656 8.2)
 
 %% Of the addresses that live, those a request is about and for how long.
-refreshed(Message, #alloc{held = Held, limits = Limits}) ->
+refreshed(Message, Limits, #alloc{held = Held}) ->
     Alive = meerkat_alloc_held:families(Held),
     Meant = case meerkat_stun:get(requested_address_family, Message) of
         error -> Alive;
@@ -447,7 +441,7 @@ delete_all(Alloc) ->
 %%% Refresh with a ticket (RFC 8016 3.2.2). One move is pending at a time: the relay keeps the old
 %%% 5-tuple until the client has spoken from the new one.
 
-resume(#{message := Message, move := Move} = Request, Now, Alloc) ->
+resume(#{message := Message, limits := Limits, move := Move} = Request, Now, Alloc) ->
     #{ticket := Ticket, place := Place, taken := Taken} = Move,
     #alloc{plan = Plan, mobility = Mobility} = Alloc,
     Again = meerkat_alloc_mobility:is_again(Request, Now, Mobility),
@@ -459,7 +453,7 @@ resume(#{message := Message, move := Move} = Request, Now, Alloc) ->
         {owner(Request) =/= owner(Plan), refused(441)},
         {Taken, refused(437)}
     ]),
-    case {Fault, refreshed(Message, Alloc)} of
+    case {Fault, refreshed(Message, within(Request, Limits), Alloc)} of
         {false, none} -> {Alloc, [{answer, refused(443)}]};
         {false, all_over} -> delete_all(Alloc);
         {false, {Families, Lifetime}} when Again -> refresh(Families, Lifetime, ticket, Alloc);
@@ -509,7 +503,7 @@ bind(Number, Peer, #alloc{session = Session} = Alloc) ->
 connect(Request, #alloc{plan = Plan, held = Held, tcp = Tcp0} = Alloc) ->
     [Family | _] = meerkat_alloc_held:families(Held),
     IsOwner = owner(Request) =:= owner(Plan),
-    case meerkat_alloc_tcp:connect(Request, IsOwner, Family, tcp_limits(Alloc), Tcp0) of
+    case meerkat_alloc_tcp:connect(Request, IsOwner, Family, tcp_limits(Request, Alloc), Tcp0) of
         {ok, Peer, Tcp} ->
             Command = meerkat_alloc_commands:connect(Alloc#alloc.session, Peer),
             {Alloc#alloc{tcp = Tcp}, [connections(Tcp), {defer, Peer}, {tell, Command}]};
@@ -517,11 +511,11 @@ connect(Request, #alloc{plan = Plan, held = Held, tcp = Tcp0} = Alloc) ->
             {Alloc, [{answer, Response}]}
     end.
 
-tcp_limits(#alloc{limits = Limits, plan = Plan}) ->
+tcp_limits(#{limits := Limits}, #alloc{plan = Plan}) ->
     meerkat_alloc_tcp:limits(Limits, Plan).
 
 connected(Fields, #alloc{session = Session, tcp = Tcp0} = Alloc) ->
-    case meerkat_alloc_tcp:connected(Fields, tcp_limits(Alloc), Tcp0) of
+    case meerkat_alloc_tcp:connected(Fields, tcp_limits(Fields, Alloc), Tcp0) of
         {answer, Peer, Response, Tcp} ->
             Await = [{await, Id} || {success, [{connection_id, Id}]} <- [Response]],
             {Alloc#alloc{tcp = Tcp}, Await ++ [connections(Tcp), {late, Peer, Response}]};

@@ -20,13 +20,15 @@
 %% `person`: whose it is, by whichever credentials. `held`: who reserved the port behind the
 %% request's RESERVATION-TOKEN, and its family. `move`: the request names its allocation by a
 %% ticket. `transport`: how it came, as the relay numbers them. `in_use`: connections over TCP that
-%% its user has with peers. `join`: it names its allocation by such a connection.
+%% its user has with peers. `join`: it names its allocation by such a connection. `limits`: what
+%% the configuration allows now, for who has an allocation.
 -type request() :: #{message := meerkat_stun:message(),
                      user := binary(),
                      client := address(),
                      realm => default | binary(),
                      person => meerkat_quota:person(),
                      left => pos_integer(),
+                     limits => meerkat_alloc_core:limits(),
                      held => {holder(), family()},
                      transport => byte(),
                      in_use => non_neg_integer(),
@@ -83,7 +85,6 @@ lifetime(Message, #{default_lifetime := Default, max_lifetime := Max} = Limits) 
 -spec within(meerkat_alloc_request:request(), meerkat_alloc_core:limits()) ->
     meerkat_alloc_core:limits().
 within(#{left := Left}, Limits) -> Limits#{left => Left};
-within(_Request, #{left := _} = Limits) -> maps:remove(left, Limits);
 within(_Request, Limits) -> Limits.
 
 %% The response of the first check that is true; `false` where none is.
