@@ -45,13 +45,14 @@ status_page(Config) ->
 status_page_of_an_idle_server(Config) ->
     doc("nothing sticks out, and the scales say something, where there is nothing to show"),
     with_server(http(), fun(Server) ->
-        browse(Config, ["idle", http_kit:url(Server), "1"])
+        browse(Config, ["idle", http_kit:url(Server), "2"])
     end).
 
 status_page_of_many_listeners(Config) ->
-    doc("twenty listeners, with addresses as long as they get, are all told inside their card"),
-    Listen = [#{transport => udp, ip => Ip, port => 0}
-              || _ <- lists:seq(1, 10), Ip <- [?HERE, {0, 0, 0, 0, 0, 0, 0, 1}]],
+    doc("twenty listeners of two families, over UDP and TCP, are all told inside their card"),
+    Listen = [#{transport => Transport, ip => Ip, port => 0}
+              || _ <- lists:seq(1, 5), Transport <- [udp, tcp],
+                 Ip <- [?HERE, {0, 0, 0, 0, 0, 0, 0, 1}]],
     with_server(http(#{listeners => Listen}), fun(Server) ->
         browse(Config, ["idle", http_kit:url(Server), "20"])
     end).

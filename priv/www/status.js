@@ -151,6 +151,12 @@ function plot(history, incoming, outgoing) {
 
 // ------------------------------------------------------------------------------------ the page
 
+// One a line: how clients reach it, and where.
+function listeners({ listeners: udp, tcp_listeners: tcp, tls_listeners: tls, dtls_listeners: dtls }) {
+  return Object.entries({ udp, tcp, tls, dtls })
+    .flatMap(([transport, all]) => all.map((address) => `${transport} ${address}`)).join('\n');
+}
+
 const REASONS = {
   relay_down: 'the relay program does not answer',
   not_listening: 'not listening yet',
@@ -197,7 +203,7 @@ function show(status) {
     row([address, free === null ? '' : `${count(free)} of ${count(ports)} free`])), 'none');
 
   const about = [['Meerkat', status.version], ['Erlang/OTP', status.otp], ['I/O', status.io_backend ?? '–'],
-    ['running for', duration(status.uptime_s)], ['listening on', status.listeners.join('\n') || 'nothing'],
+    ['running for', duration(status.uptime_s)], ['listening on', listeners(status) || 'nothing'],
     ['restarts of the relay', count(status.relay_restarts)]];
   for (const { names, file, days_left: days } of status.certificates) {
     about.push([`certificate of ${names[0] ?? file}`,

@@ -93,8 +93,8 @@ async function idle(page, url, listeners, screenshot) {
   await page.goto(url);
   await appears(page, '#plot path.in');
   await fits(page, screenshot);
-  const shown = (await text(page, '#about')).split(':').length;
-  demand(shown >= Number(listeners), `not all listeners are shown: ${await text(page, '#about')}`);
+  const shown = (await text(page, '#about')).match(/\b(udp|tcp|tls|dtls) \S+:\d+$/gm) ?? [];
+  demand(shown.length === Number(listeners), `not all listeners are shown: ${await text(page, '#about')}`);
   return `${listeners} listeners`;
 }
 
