@@ -119,10 +119,11 @@ found(Row, Server, Against, To, Name, Samples) ->
 packets(Rows, Samples) ->
     [[["## ", heading(Part), "\n\n", packets_table(InPart, Samples)]
       || InPart <- [[R || #{part := P, kind := packets} = R <- Rows, P =:= Part]], InPart =/= []]
-     || Part <- [packets, paced, ipv6, limits]].
+     || Part <- [packets, paced, relayed, ipv6, limits]].
 
 heading(packets) -> "Packets per CPU-second";
 heading(paced) -> "At a fixed rate";
+heading(relayed) -> "Between two clients of one server";
 heading(ipv6) -> "IPv6";
 heading(limits) -> "Limits and lists".
 

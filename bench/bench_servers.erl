@@ -6,7 +6,7 @@
          version/1, credentials/0, leash/2]).
 -export_type([id/0, server/0]).
 
--type id() :: ours | ours_epoll | ours_limits | ours_lists | ours_six | coturn | coturn_gso |
+-type id() :: ours | ours_epoll | ours_limits | ours_lists | ours_long | ours_six | coturn | coturn_gso |
               p1 | floor | ours_streams | coturn_streams | ours_path | coturn_path.
 -opaque server() :: #{id := id(), port := inet:port_number(), leash := port(), log := string(),
                       pids := [string()], relay := [string()]}.
@@ -34,6 +34,7 @@ table() ->
      {p1, "Erlang stun", "#8d5aa8"},
      {ours_limits, "Meerkat, bandwidth limits", "#2f6f4e"},
      {ours_lists, "Meerkat, lists", "#2f6f4e"},
+     {ours_long, "Meerkat, without shortcuts", "#8fc1a5"},
      {ours_six, "Meerkat, six servers in one VM", "#2f6f4e"}].
 
 -spec title(id()) -> string().
@@ -221,6 +222,9 @@ ours(ours_epoll, Port) ->
 ours(ours_limits, Port) ->
     [ours(ours, Port), "max_bps = 100000000000;\nuser_bps = 100000000000;\n"
      "bps_capacity = 100000000000;\n"];
+%% What goes from one of its clients to another takes two hops, as in other servers.
+ours(ours_long, Port) ->
+    [ours(ours, Port), "shortcuts = false;\n"];
 %% 200 networks that no peer is in.
 ours(ours_lists, Port) ->
     [ours(ours, Port), "denied_peers = ( ", networks(198, 18), " );\n"

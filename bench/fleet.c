@@ -21,6 +21,7 @@ enum { EVENTS = 256, ROUNDS = 4, SENDS_MAX = 5 };
 
 volatile sig_atomic_t fleet_interrupted;
 
+const enum turn_step plan_up[] = {STEP_ALLOCATE, STEPS};
 const enum turn_step plan_up_channels[] = {STEP_ALLOCATE, STEP_CHANNEL, STEPS};
 const enum turn_step plan_up_permission[] = {STEP_ALLOCATE, STEP_PERMISSION, STEPS};
 const enum turn_step plan_keep_channels[] = {STEP_CHANNEL, STEP_REFRESH, STEPS};
@@ -62,7 +63,7 @@ static void transmit(struct fleet *f, struct turn_client *c, uint64_t now)
 static void request(struct fleet *f, struct turn_client *c, uint64_t now)
 {
     c->sends = 0;
-    int code = turn_request(&f->login, c, f->peers, f->o->family);
+    int code = turn_request(&f->login, c, fleet_peers(f, c), f->o->family);
     if (code == TURN_WELL)
         transmit(f, c, now);
     else

@@ -48,8 +48,8 @@ struct fleet {
 extern volatile sig_atomic_t fleet_interrupted;
 
 /* Plans: what a client does to be ready, to stay so, to leave, and all of it. */
-extern const enum turn_step plan_up_channels[], plan_up_permission[], plan_keep_channels[],
-    plan_keep_permission[], plan_keep_all[], plan_down[], plan_cycle[];
+extern const enum turn_step plan_up[], plan_up_channels[], plan_up_permission[],
+    plan_keep_channels[], plan_keep_permission[], plan_keep_all[], plan_down[], plan_cycle[];
 
 /* Monotonic, in nanoseconds. */
 uint64_t fleet_now(void);
@@ -58,6 +58,12 @@ uint64_t fleet_now(void);
 static inline const struct addr *fleet_server(const struct fleet *f, const struct turn_client *c)
 {
     return &f->o->servers[c->index % f->o->server_count];
+}
+
+/* Whom it has channels to. */
+static inline const struct addr *fleet_peers(const struct fleet *f, const struct turn_client *c)
+{
+    return f->o->pairs ? &f->clients[c->index ^ 1].relayed : f->peers;
 }
 
 /* Opens the peers' sockets, and room for `size` clients without sockets. 0 or -1, stderr says why.

@@ -43,6 +43,8 @@ static const char help[] =
     "  --channels N      channels of each allocation, each to a peer port of its own (1)\n"
     "  --method M        channel (default) or send: Send and Data indications\n"
     "  --direction D     up: client to peer (default), down, both, or echo: up and back again\n"
+    "  --pairs           clients are each other's peers, two and two, by their relayed addresses:\n"
+    "                    both send up, and both ways of a call are theirs\n"
     "  --payload BYTES   of each packet, 24 to 8192 (160)\n"
     "  --burst B         packets back to back of a flow at each turn (1)\n"
     "  --gso             bursts leave the generator as one UDP_SEGMENT send each\n"
@@ -155,6 +157,7 @@ static const struct row {
     {"channels", UINT, &raw.o.channels, 1, 64, NULL},
     {"method", CHOICE, &raw.o.method, 0, 0, methods},
     {"direction", CHOICE, &raw.o.direction, 0, 0, directions},
+    {"pairs", FLAG, &raw.o.pairs, 0, 0, NULL},
     {"payload", UINT, &raw.o.payload, 24, 8192, NULL},
     {"burst", UINT, &raw.o.burst, 1, 64, NULL},
     {"gso", FLAG, &raw.o.gso, 0, 0, NULL},
@@ -465,6 +468,10 @@ static int consistent(struct options *o)
         return wrong("--peer and --family disagree: a relayed address sends to its own family");
     if (o->mode == MODE_SINK && o->direction == DIRECTION_ECHO)
         return wrong("sink goes up, down or both");
+    if (o->pairs && (o->mode != MODE_TRAFFIC && o->mode != MODE_SEARCH))
+        return wrong("--pairs has no meaning with %s", mode_name(o->mode));
+    if (o->pairs && (o->direction != DIRECTION_UP || o->channels != 1 || o->flows % 2))
+        return wrong("--pairs goes up, with an even number of flows of one channel each");
     if (o->count && is_given("duration"))
         return wrong("--count and --duration: one of them ends it");
     return -1;

@@ -28,6 +28,7 @@ struct options {
     unsigned channels;
     enum method method;
     enum direction direction;
+    bool pairs; /* clients are each other's peers, two and two */
     unsigned payload, burst;
     bool gso, gro;
     double rate; /* packets a second, all flows and directions; 0: as fast as they go */

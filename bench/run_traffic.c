@@ -21,9 +21,17 @@ struct stage {
     int failed; /* clients without an allocation, channel or permission */
 };
 
-static const enum turn_step *plan_up(const struct options *o)
+/* How many clients have not got what they send by. In pairs both must have their relayed addresses
+ * before they can permit each other; those that have none have no way, which shows here. */
+static int set_up(struct fleet *f, const struct options *o)
 {
-    return o->method == METHOD_CHANNEL ? plan_up_channels : plan_up_permission;
+    bool channels = o->method == METHOD_CHANNEL;
+    if (!o->pairs)
+        return fleet_all(f, 0, o->flows, channels ? plan_up_channels : plan_up_permission, false);
+    int failed = fleet_all(f, 0, o->flows, plan_up, false);
+    return failed ? failed
+                  : fleet_all(f, 0, o->flows, channels ? plan_keep_channels : plan_keep_permission,
+                              true);
 }
 
 /* Says why there is nothing to send through. */
@@ -40,8 +48,7 @@ static int stage_open(struct stage *s, const struct options *o)
 {
     if (fleet_open(&s->fleet, o, o->flows) != 0)
         return EXIT_USAGE;
-    s->failed = o->mode == MODE_SINK ? fleet_open_sockets(&s->fleet)
-                                     : fleet_all(&s->fleet, 0, o->flows, plan_up(o), false);
+    s->failed = o->mode == MODE_SINK ? fleet_open_sockets(&s->fleet) : set_up(&s->fleet, o);
     if (s->failed < 0 || traffic_open(&s->traffic, &s->fleet) != 0)
         return EXIT_USAGE;
     if (s->traffic.count == 0 && !fleet_interrupted)
@@ -111,6 +118,7 @@ static void report_traffic_asked(struct report *r, const struct stage *s)
     report_asked(r, o);
     report_put(r, "method", "%s", s->fleet.raw ? "none" : method_name(o->method));
     report_put(r, "direction", "%s", direction_name(o->direction));
+    report_put(r, "pairs", "%d", o->pairs);
     report_put(r, "channels", "%u", o->channels);
     report_put(r, "payload", "%u", o->payload);
     report_put(r, "burst", "%u", o->burst);

@@ -93,8 +93,9 @@ static void arrived(void *ctx, bool at_peer, const uint8_t *data, size_t len, ui
     if (t->o->direction == DIRECTION_ECHO && at_peer)
         echo(t, &t->flows[n], data, len);
     else
-        deliver(t, &t->flows[n], at_peer || t->o->direction == DIRECTION_ECHO ? UP : DOWN, data,
-                len, now);
+        deliver(t, &t->flows[n],
+                at_peer || t->o->direction == DIRECTION_ECHO || t->o->pairs ? UP : DOWN, data, len,
+                now);
 }
 
 /* ---------------------------------------------------------------------------- the schedule */
@@ -127,7 +128,8 @@ static uint8_t *put_wrapping(struct traffic *t, const struct flow *f, uint8_t *t
     }
     store64(txid, load64(txid) + 1);
     stun_build_start(&b, to, t->out[UP].stride, STUN_INDICATION, STUN_SEND, txid);
-    stun_put_addr(&b, A_xor_peer_address, &t->fleet->peers[f->channel]);
+    const struct turn_client *c = &t->fleet->clients[f->client];
+    stun_put_addr(&b, A_xor_peer_address, &fleet_peers(t->fleet, c)[f->channel]);
     uint8_t *payload = stun_put_room(&b, stun_attr_table[A_data].code, t->o->payload);
     stun_build_end(&b);
     return payload;

@@ -7,6 +7,7 @@
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
 -export([all_is_delivered/1, bursts_are_delivered/1, both_families/1, sockets_are_shared/1,
+         pairs_talk/1,
          servers_take_turns/1, loss_is_counted/1, lost_within_reason/1, wrong_password/1,
          nobody_there/1, refused_peer/1, quota_reached/1, allocations_are_prolonged/1,
          interrupted_it_cleans_up/1, allocations_are_counted/1, some_cycles_fail/1,
@@ -76,6 +77,18 @@ sockets_are_shared(Config) ->
                            "1000", "--duration", "0.5"]),
         ?assertMatch(#{"allocated" := "300", "offered" := "500", "delivered" := "500"}, Report)
     end).
+
+%% Both ends of each call are the server's: by shortcuts and over both relayed addresses.
+pairs_talk(Config) ->
+    [with_server(Config, #{shortcuts => Shortcuts}, fun(Server, Run) ->
+         [begin
+              {0, Report} = Run(["--pairs", "--method", Method, "--flows", "6", "--rate", "600",
+                                 "--duration", "0.5"]),
+              ?assertMatch(#{"allocated" := "6", "offered" := "300", "delivered" := "300",
+                             "pairs" := "1"}, Report)
+          end || Method <- ["channel", "send"]],
+         ?assertEqual(Shortcuts, turn_kit:counter(Server, shortcut_packets) > 300)
+     end) || Shortcuts <- [true, false]].
 
 %% With sockets of their own and shared ones.
 servers_take_turns(Config) ->
@@ -307,6 +320,8 @@ bad_options(Config) ->
                  {[Uri, "--flows", "0" | Login], "--flows 0: must be"},
                  {[Uri, "--flows", "1,2" | Login], "idle wants N1,N2"},
                  {["idle", Uri, "--flows", "5,5" | Login], "N2 being larger"},
+                 {[Uri, "--pairs", "--flows", "3" | Login], "with an even number of flows"},
+                 {["idle", Uri, "--pairs" | Login], "--pairs has no meaning with idle"},
                  {[Uri, "--direction", "left" | Login],
                   "--direction left: must be one of up down both echo"},
                  {[Uri, "--peer", "host" | Login], "--peer host: no IP"},
