@@ -6,8 +6,8 @@
          version/1, credentials/0, leash/2]).
 -export_type([id/0, server/0]).
 
--type id() :: ours | ours_epoll | ours_limits | ours_lists | ours_long | ours_six | coturn | coturn_gso |
-              p1 | floor | ours_streams | coturn_streams | ours_path | coturn_path.
+-type id() :: ours | ours_epoll | ours_limits | ours_lists | ours_long | ours_six |
+              coturn | coturn_gso | p1 | floor | ours_streams | coturn_streams | ours_path | coturn_path.
 -opaque server() :: #{id := id(), port := inet:port_number(), leash := port(), log := string(),
                       pids := [string()], relay := [string()]}.
 

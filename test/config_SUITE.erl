@@ -197,6 +197,7 @@ in_file(listen_port) -> "3479";
 in_file(extra_listeners) -> "( { port = 1; }, { port = 2; ip = \"::1\"; realm = \"r\"; } )";
 in_file(udp_enabled) -> "false";
 in_file(grants) -> "false";
+in_file(shortcuts) -> "false";
 in_file(tcp_enabled) -> "false";
 in_file(tls_self_signed) -> "true";
 in_file(tls_port) -> "443";

@@ -3,7 +3,7 @@
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
--define(CTL_TABLE_HASH, 16#75cf32e1020b5c6b).
+-define(CTL_TABLE_HASH, 16#d86341c5e48e1216).
 
 %% {Name, Code, Way, [{Field, Type}]}
 -define(CTL_MESSAGES, [
@@ -33,7 +33,8 @@
         {bytes_per_s, u64},
         {rfc3489, u8},
         {io_backend, u8},
-        {send_buffer, u32}]},
+        {send_buffer, u32},
+        {shortcuts, u8}]},
     {io, 16#1a, r2e, [
         {io_backend, u8},
         {receive_buffer, u32},
@@ -70,7 +71,8 @@
         {unauthenticated_rate, u32},
         {unauthenticated_burst, u32},
         {receive_buffer, u32},
-        {send_buffer, u32}]},
+        {send_buffer, u32},
+        {shortcuts, u8}]},
     {policy, 16#15, e2r, [
         {rules, bytes},
         {guarded, bytes}]},
@@ -291,6 +293,7 @@
         {queue_full, u64},
         {send_queue_full, u64},
         {send_failed, u64},
+        {shortcuts, u16},
         {connections, bytes}]},
     {sessions, 16#44, e2r, [
         {from, u64}]},
@@ -410,6 +413,12 @@
         "runs of several datagrams received as one (UDP_GRO)"},
     {gro_datagrams, counter,
         "datagrams received in such runs"},
+    {shortcut_packets, counter,
+        "datagrams between two clients of this server that took a shortcut; each counts as sent to and received from a peer, too"},
+    {shortcuts, counter,
+        "shortcuts made"},
+    {shortcuts_ended, counter,
+        "of these, taken back before their time: what they were told does not hold any more"},
     {connections, counter,
         "connections of clients accepted (TCP and TLS)"},
     {connections_closed, counter,
@@ -616,7 +625,8 @@ put_fields(config, Ref, #{workers := V_workers,
         bytes_per_s := V_bytes_per_s,
         rfc3489 := V_rfc3489,
         io_backend := V_io_backend,
-        send_buffer := V_send_buffer} = M) when map_size(M) =:= 15,
+        send_buffer := V_send_buffer,
+        shortcuts := V_shortcuts} = M) when map_size(M) =:= 16,
         ?CTL_UINT(V_workers, 16),
         ?CTL_UINT(V_sessions_max, 32),
         ?CTL_UINT(V_peers_max, 32),
@@ -630,7 +640,8 @@ put_fields(config, Ref, #{workers := V_workers,
         ?CTL_UINT(V_bytes_per_s, 64),
         ?CTL_UINT(V_rfc3489, 8),
         ?CTL_UINT(V_io_backend, 8),
-        ?CTL_UINT(V_send_buffer, 32) ->
+        ?CTL_UINT(V_send_buffer, 32),
+        ?CTL_UINT(V_shortcuts, 8) ->
     [<<16#10, 0:24, Ref:32,
         V_workers:16,
         V_sessions_max:32,
@@ -645,7 +656,8 @@ put_fields(config, Ref, #{workers := V_workers,
         V_bytes_per_s:64,
         V_rfc3489:8,
         V_io_backend:8,
-        V_send_buffer:32>>];
+        V_send_buffer:32,
+        V_shortcuts:8>>];
 put_fields(io, Ref, #{io_backend := V_io_backend,
         receive_buffer := V_receive_buffer,
         send_buffer := V_send_buffer,
@@ -716,7 +728,8 @@ put_fields(tune, Ref, #{nonce_lifetime_s := V_nonce_lifetime_s,
         unauthenticated_rate := V_unauthenticated_rate,
         unauthenticated_burst := V_unauthenticated_burst,
         receive_buffer := V_receive_buffer,
-        send_buffer := V_send_buffer} = M) when map_size(M) =:= 8,
+        send_buffer := V_send_buffer,
+        shortcuts := V_shortcuts} = M) when map_size(M) =:= 9,
         ?CTL_UINT(V_nonce_lifetime_s, 32),
         ?CTL_UINT(V_nonce_features, 32),
         ?CTL_UINT(V_channel_max, 16),
@@ -724,7 +737,8 @@ put_fields(tune, Ref, #{nonce_lifetime_s := V_nonce_lifetime_s,
         ?CTL_UINT(V_unauthenticated_rate, 32),
         ?CTL_UINT(V_unauthenticated_burst, 32),
         ?CTL_UINT(V_receive_buffer, 32),
-        ?CTL_UINT(V_send_buffer, 32) ->
+        ?CTL_UINT(V_send_buffer, 32),
+        ?CTL_UINT(V_shortcuts, 8) ->
     [<<16#19, 0:24, Ref:32,
         V_nonce_lifetime_s:32,
         V_nonce_features:32,
@@ -733,7 +747,8 @@ put_fields(tune, Ref, #{nonce_lifetime_s := V_nonce_lifetime_s,
         V_unauthenticated_rate:32,
         V_unauthenticated_burst:32,
         V_receive_buffer:32,
-        V_send_buffer:32>>];
+        V_send_buffer:32,
+        V_shortcuts:8>>];
 put_fields(policy, Ref, #{rules := V_rules,
         guarded := V_guarded} = M) when map_size(M) =:= 2 ->
     [<<16#15, 0:24, Ref:32,
@@ -1233,7 +1248,8 @@ put_fields(session_stats, Ref, #{session := V_session,
         queue_full := V_queue_full,
         send_queue_full := V_send_queue_full,
         send_failed := V_send_failed,
-        connections := V_connections} = M) when map_size(M) =:= 20,
+        shortcuts := V_shortcuts,
+        connections := V_connections} = M) when map_size(M) =:= 21,
         ?CTL_UINT(V_session, 64),
         ?CTL_UINT(V_client_packets, 64),
         ?CTL_UINT(V_client_bytes, 64),
@@ -1252,7 +1268,8 @@ put_fields(session_stats, Ref, #{session := V_session,
         ?CTL_UINT(V_queue_late, 64),
         ?CTL_UINT(V_queue_full, 64),
         ?CTL_UINT(V_send_queue_full, 64),
-        ?CTL_UINT(V_send_failed, 64) ->
+        ?CTL_UINT(V_send_failed, 64),
+        ?CTL_UINT(V_shortcuts, 16) ->
     [<<16#43, 0:24, Ref:32,
         V_session:64,
         V_client_packets:64,
@@ -1273,6 +1290,7 @@ put_fields(session_stats, Ref, #{session := V_session,
         V_queue_full:64,
         V_send_queue_full:64,
         V_send_failed:64,
+        V_shortcuts:16,
         (put_size(V_connections)):32>>, V_connections];
 put_fields(sessions, Ref, #{from := V_from} = M) when map_size(M) =:= 1,
         ?CTL_UINT(V_from, 64) ->
@@ -1321,7 +1339,8 @@ get_fields(16#10, <<V_workers:16,
         V_bytes_per_s:64,
         V_rfc3489:8,
         V_io_backend:8,
-        V_send_buffer:32>>) ->
+        V_send_buffer:32,
+        V_shortcuts:8>>) ->
     {config, #{workers => V_workers,
         sessions_max => V_sessions_max,
         peers_max => V_peers_max,
@@ -1336,7 +1355,8 @@ get_fields(16#10, <<V_workers:16,
         bytes_per_s => V_bytes_per_s,
         rfc3489 => V_rfc3489,
         io_backend => V_io_backend,
-        send_buffer => V_send_buffer}};
+        send_buffer => V_send_buffer,
+        shortcuts => V_shortcuts}};
 get_fields(16#1a, <<V_io_backend:8,
         V_receive_buffer:32,
         V_send_buffer:32,
@@ -1394,7 +1414,8 @@ get_fields(16#19, <<V_nonce_lifetime_s:32,
         V_unauthenticated_rate:32,
         V_unauthenticated_burst:32,
         V_receive_buffer:32,
-        V_send_buffer:32>>) ->
+        V_send_buffer:32,
+        V_shortcuts:8>>) ->
     {tune, #{nonce_lifetime_s => V_nonce_lifetime_s,
         nonce_features => V_nonce_features,
         channel_max => V_channel_max,
@@ -1402,7 +1423,8 @@ get_fields(16#19, <<V_nonce_lifetime_s:32,
         unauthenticated_rate => V_unauthenticated_rate,
         unauthenticated_burst => V_unauthenticated_burst,
         receive_buffer => V_receive_buffer,
-        send_buffer => V_send_buffer}};
+        send_buffer => V_send_buffer,
+        shortcuts => V_shortcuts}};
 get_fields(16#15, <<L_rules:32, V_rules:L_rules/binary,
         L_guarded:32, V_guarded:L_guarded/binary>>) ->
     {policy, #{rules => V_rules,
@@ -1780,6 +1802,7 @@ get_fields(16#43, <<V_session:64,
         V_queue_full:64,
         V_send_queue_full:64,
         V_send_failed:64,
+        V_shortcuts:16,
         L_connections:32, V_connections:L_connections/binary>>) ->
     {session_stats, #{session => V_session,
         client_packets => V_client_packets,
@@ -1800,6 +1823,7 @@ get_fields(16#43, <<V_session:64,
         queue_full => V_queue_full,
         send_queue_full => V_send_queue_full,
         send_failed => V_send_failed,
+        shortcuts => V_shortcuts,
         connections => V_connections}};
 get_fields(16#44, <<V_from:64>>) ->
     {sessions, #{from => V_from}};

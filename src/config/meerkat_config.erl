@@ -66,6 +66,7 @@
     denied_peers := [meerkat_policy:prefix()],
     software := undefined | binary(),
     grants := boolean(),
+    shortcuts := boolean(),
     log_level := logger:level(),
     log_format := meerkat_log:format(),
     drain_deadline := non_neg_integer(),

@@ -102,6 +102,7 @@ groups() ->
       [{workers, "threads that move packets"},
        {io_backend, "io_uring or epoll"},
        {grants, "whether the relay answers by itself what was decided before"},
+       {shortcuts, "one hop between two clients of this server"},
        {receive_buffer, "bytes that may wait in a socket"},
        {send_buffer, "bytes that may wait to be sent"}]}].
 

@@ -355,6 +355,11 @@ rows() ->
             "what was decided when it was made: Refresh, CreatePermission and ChannelBind that "
             "would succeed. Answers and limits are the same either way; with false each takes the "
             "longer way and more processor time."),
+        row(shortcuts, boolean, true, ["SHORTCUTS"], yes, [{relay, shortcuts}],
+            "Whether a packet between two clients of this server goes straight from the one to "
+            "the other, instead of over both of their relayed addresses and the loopback "
+            "interface. Checks, limits and counters are the same either way; with false each such "
+            "packet costs twice the processor time, and can be seen on the loopback interface."),
         row(software, {text, 127}, undefined, ["SOFTWARE"], yes, [settings], <<"\"Meerkat\"">>,
             "Text of the SOFTWARE attribute in responses. Without it there is none."),
         row(http_listen, http_address, undefined, ["HTTP_LISTEN"], yes, [{http, listen}],

@@ -292,7 +292,8 @@ allocations(Name, Filter) ->
     {_Total, Rows} = of_running(Name, fun() -> meerkat_sessions:list(Name, Filter) end),
     Rows.
 
-%% One of them, and `drops`: what it dropped, by reason.
+%% One of them, and `drops`: what it dropped, by reason; `shortcuts`: to how many peers what its
+%% client sends takes one (docs/design/shortcuts.md).
 -spec allocation(name(), meerkat_sessions:id()) -> {ok, map()} | {error, not_found}.
 allocation(Name, Id) -> of_running(Name, fun() -> meerkat_sessions:details(Name, Id) end).
 

@@ -115,6 +115,8 @@ allocation(#{session := Session, user := User, client := Client, transport := Tr
      row("age", span(Age)),
      row("ends in", span(Left)),
      counted(Info),
+     [row("shortcuts", io_lib:format("to ~b of its peers", [N]))
+      || #{shortcuts := N} <- [Info], N > 0],
      [row("permission", [meerkat_text:ip(Ip), ", ", span(Ms), " left"])
       || #{peer := Ip, expires_ms := Ms} <- Permissions],
      [row("channel", io_lib:format("0x~4.16.0b to ~ts, ~ts left",

@@ -203,7 +203,7 @@ handle({relay, _Ref, {session_gone, Gone}}, _Now, Alloc) ->
     Counters = sum(maps:without([session, reason], Gone), Alloc#alloc.before),
     stop(refused(437), [], {gone_reason(maps:get(reason, Gone), Alloc), Counters}, Alloc);
 handle({relay, _Ref, {session_stats, Stats}}, _Now, Alloc) ->
-    Counted = maps:without([session, connections], Stats),
+    Counted = maps:without([session, connections, shortcuts], Stats),
     Seen = maps:filter(fun(_Name, N) -> N > 0 end, Counted),
     {Alloc#alloc{seen = Seen}, []};
 handle({relay, _Ref, _Late}, _Now, Alloc) ->

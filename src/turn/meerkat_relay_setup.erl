@@ -79,4 +79,4 @@ listen(#{id := Id, certificates := Certificates} = Listener) ->
 tune(#{relay_config := Config}) ->
     {tune, maps:with([nonce_lifetime_s, nonce_features, channel_max, rfc3489,
                       unauthenticated_rate, unauthenticated_burst, receive_buffer,
-                      send_buffer], Config)}.
+                      send_buffer, shortcuts], Config)}.

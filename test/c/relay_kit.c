@@ -13,7 +13,7 @@ static void must(bool ok)
         abort();
 }
 
-static void post(struct kit *k, enum mail kind, const void *data, size_t len)
+void kit_mail(struct kit *k, enum mail kind, const void *data, size_t len)
 {
     uint8_t *record = mailbox_reserve(&k->worker.shard.in, (uint32_t)(1 + len));
     must(record);
@@ -99,7 +99,7 @@ struct listener *kit_listen(struct kit *k, uint32_t id, const struct addr *local
                              .realm = "example.org"};
     if (other)
         ml.other = *other;
-    post(k, MAIL_LISTEN, &ml, sizeof(ml));
+    kit_mail(k, MAIL_LISTEN, &ml, sizeof(ml));
     kit_turn(k, 0);
     return shard_listener(&k->worker.shard, id);
 }
@@ -113,7 +113,7 @@ uint16_t kit_move(struct kit *k, uint64_t session, unsigned home)
                                    .client = k->client,
                                    .server = k->server},
                           .home = home};
-    post(k, MAIL_MOVE, &m, sizeof(m));
+    kit_mail(k, MAIL_MOVE, &m, sizeof(m));
     kit_turn(k, 0);
     struct ctl_frame reply;
     must(kit_frame(k, &reply) && reply.code == CTL_REPLY && reply.ref == m.ref);
@@ -241,7 +241,7 @@ void kit_rules(struct kit *k, const uint8_t *rules, size_t len)
     struct policy *p = policy_make(rules, len, &facts);
     must(p);
     host_drop(facts.host);
-    post(k, MAIL_POLICY, &p, sizeof(p));
+    kit_mail(k, MAIL_POLICY, &p, sizeof(p));
     kit_turn(k, 0);
 }
 
@@ -273,7 +273,7 @@ void kit_command(struct kit *k, struct ctl_frame *f)
     f->ref = ++k->ref;
     size_t len = ctl_encode(f, buf, sizeof(buf));
     must(len);
-    post(k, MAIL_FRAME, buf, len);
+    kit_mail(k, MAIL_FRAME, buf, len);
     kit_turn(k, 0);
 }
 
@@ -314,7 +314,7 @@ bool kit_listener_idle(struct kit *k, uint32_t id)
 
 void kit_listener_over(struct kit *k, uint32_t id)
 {
-    post(k, MAIL_OVER, &id, sizeof(id));
+    kit_mail(k, MAIL_OVER, &id, sizeof(id));
     kit_turn(k, 0);
 }
 
@@ -343,7 +343,7 @@ struct session *kit_allocate(struct kit *k, uint64_t id, bool v4, bool v6, uint3
     if (v6)
         must(port_take(&k->ports, ports_find(&k->ports, 2), 0, PORT_ANY, k->worker.shard.time.now,
                        &m.relayed[1], &token) == 0);
-    post(k, MAIL_ALLOC, &m, sizeof(m));
+    kit_mail(k, MAIL_ALLOC, &m, sizeof(m));
     kit_turn(k, 0);
     struct ctl_frame reply;
     must(kit_frame(k, &reply) && reply.code == CTL_ALLOC_CREATED);

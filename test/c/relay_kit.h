@@ -43,6 +43,9 @@ void kit_policy(struct kit *k, const struct addr *deny, unsigned bits);
 /* A policy of these bytes of POLICY (ctl.def); the worker turns once. */
 void kit_rules(struct kit *k, const uint8_t *rules, size_t len);
 
+/* Mail for the worker, who reads it in his next turn. */
+void kit_mail(struct kit *k, enum mail kind, const void *data, size_t len);
+
 /* Mails a command and turns; the ref is set. */
 void kit_command(struct kit *k, struct ctl_frame *f);
 /* The next frame for Erlang; bytes fields lie in memory that is good until the next call. Port

@@ -116,6 +116,7 @@ static int start(struct control *c, const struct ctl_config *m, unsigned n)
                               .nonce_features = m->nonce_features,
                               .channel_max = m->channel_max,
                               .rfc3489 = m->rfc3489 != 0,
+                              .shortcuts = m->shortcuts != 0,
                               .limits = &c->limits,
                               .workers = n,
                               .neighbours = c->shards};

@@ -29,7 +29,6 @@ _Static_assert(CTR_send_failed - CTR_no_channel + 1 == SESSION_DROPS,
 /* So many of a session, for one of the reasons it counts. */
 static inline void count_drops(struct shard *sh, struct session *s, enum counter reason, uint64_t n)
 {
-    s->dropped += n;
     s->drops[reason - CTR_no_channel] += n;
     count_n(sh, reason, n);
 }

@@ -8,6 +8,7 @@
 #include <stddef.h>
 
 #include "port.h"
+#include "shortcut.h"
 #include "transport.h"
 
 enum {
@@ -32,6 +33,8 @@ enum mail {
     MAIL_IDLE,      /* to the control thread: the number of a listener that has nobody left here */
     MAIL_OVER,      /* to the worker: likewise, nor anywhere else */
     MAIL_JOIN,      /* from worker to worker: struct mail_join and what was read */
+    MAIL_SEEK,      /* from worker to worker: struct mail_seek */
+    MAIL_SHORTCUT,  /* from worker to worker: struct mail_shortcut, and a hold of its end */
 };
 
 struct mail_listen {
@@ -126,6 +129,24 @@ struct mail_join {
     struct tls_session *tls; /* the letter's */
     /* Bytes that follow: part of a record, what is for the peer, the answer to the client. */
     uint32_t raw, in, answer;
+};
+
+/* Would a packet of this session be taken by that one, now, and where would it go? */
+struct mail_seek {
+    uint64_t session, other;
+    unsigned from;       /* the worker that asks */
+    struct addr relayed; /* of this session, as bound: where its packets come from */
+    struct addr bound;   /* of that one, where they go ... */
+    struct addr peer;    /* ... as this one names it */
+};
+
+/* It would. */
+struct mail_shortcut {
+    uint64_t session;
+    struct addr peer;
+    struct shortcut_end to; /* the hold of the end is the letter's */
+    uint32_t listener;
+    struct addr client, server;
 };
 
 _Static_assert(offsetof(struct mail_roam, to) == 0, "who passes it on reads this much");

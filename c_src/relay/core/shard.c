@@ -78,14 +78,10 @@ void shard_destroy(struct shard *sh)
     crypto_zero(&sh->config.nonce_key, sizeof(sh->config.nonce_key));
 }
 
-void shard_random(struct shard *sh, void *out, size_t len)
+void shard_more_random(struct shard *sh)
 {
-    if (sh->random_left < len) {
-        crypto_random(sh->random, sizeof(sh->random));
-        sh->random_left = sizeof(sh->random);
-    }
-    sh->random_left -= len;
-    memcpy(out, sh->random + sh->random_left, len);
+    crypto_random(sh->random, sizeof(sh->random));
+    sh->random_left = sizeof(sh->random);
 }
 
 struct listener *shard_listener(struct shard *sh, uint32_t id)

@@ -7,6 +7,7 @@
 #define MEERKAT_SHARD_H
 
 #include <stdatomic.h>
+#include <string.h>
 
 #include "association.h"
 #include "clock.h"
@@ -49,6 +50,7 @@ struct shard_config {
     uint8_t nonce_key[STUN_NONCE_KEY_LEN];
     uint16_t channel_max;
     bool rfc3489;
+    bool shortcuts;
     uint32_t grants_epoch; /* as this worker was told it, with what follows */
     uint8_t software_len;
     char software[GRANT_SOFTWARE_MAX]; /* of answers within grants */
@@ -76,9 +78,9 @@ struct shard {
     struct front *front; /* NULL: nobody stands beside us */
     struct associations associations;
     struct tcp_relays tcp;
-    struct policy *policy;         /* never NULL; before Erlang's nobody may be reached */
-    uint32_t policy_number;        /* another with each policy */
-    uint32_t sweep_at, sweep_left; /* places of permissions to hold against it (judge.c) */
+    struct policy *policy;          /* never NULL; before Erlang's nobody may be reached */
+    _Atomic uint32_t policy_number; /* another with each policy; others look at it, too */
+    uint32_t sweep_at, sweep_left;  /* places of permissions to hold against it (judge.c) */
     struct listener listeners[LISTENERS_MAX];
     unsigned listeners_used; /* the first so many are in use, or were */
     struct mailbox in, out;
@@ -106,7 +108,14 @@ int shard_init(struct shard *sh, const struct shard_config *config, struct clock
 void shard_destroy(struct shard *sh);
 
 /* Bytes for transaction ids, from the kernel's generator by the page. */
-void shard_random(struct shard *sh, void *out, size_t len);
+void shard_more_random(struct shard *sh);
+static inline void shard_random(struct shard *sh, void *out, size_t len)
+{
+    if (UNLIKELY(sh->random_left < len))
+        shard_more_random(sh);
+    sh->random_left -= len;
+    memcpy(out, sh->random + sh->random_left, len);
+}
 
 /* The listener of that id, or NULL. */
 struct listener *shard_listener(struct shard *sh, uint32_t id);

@@ -298,8 +298,8 @@ static bool is_ruled_in(const struct policy *p, const struct addr *peer)
 }
 
 /* pool: where one of ours relays there. */
-static bool allows(const struct policy *p, const struct pool *pool, enum reach reach,
-                   const struct addr *peer, const struct addr *self)
+bool policy_allows_at(const struct policy *p, const struct pool *pool, enum reach reach,
+                      const struct addr *peer, const struct addr *self)
 {
     if (pool) {
         bool itself = self->port == peer->port &&
@@ -321,13 +321,13 @@ static bool allows(const struct policy *p, const struct pool *pool, enum reach r
 bool policy_allows_port(const struct policy *p, enum reach reach, const struct addr *peer,
                         const struct addr *self)
 {
-    return allows(p, policy_pool_at(p, peer), reach, peer, self);
+    return policy_allows_at(p, policy_pool_at(p, peer), reach, peer, self);
 }
 
 bool policy_allows_stream(const struct policy *p, enum reach reach, const struct addr *peer,
                           const struct addr *self)
 {
-    return allows(p, policy_stream_pool_at(p, peer), reach, peer, self);
+    return policy_allows_at(p, policy_stream_pool_at(p, peer), reach, peer, self);
 }
 
 void policy_why_not_port(const struct policy *p, enum reach reach, const struct addr *peer,

@@ -76,6 +76,9 @@ enum reach policy_reach(const struct policy *p, const struct addr *peer,
 /* May an IP of that reach be sent to at this very port, by a session that relays at `self`? */
 bool policy_allows_port(const struct policy *p, enum reach reach, const struct addr *peer,
                         const struct addr *self);
+/* The same where it is known already what policy_pool_at says of the peer. */
+bool policy_allows_at(const struct policy *p, const struct pool *pool, enum reach reach,
+                      const struct addr *peer, const struct addr *self);
 /* The same of a port of TCP. Where UDP is relayed at a port, its TCP may be anybody's, and the
  * other way round. */
 bool policy_allows_stream(const struct policy *p, enum reach reach, const struct addr *peer,

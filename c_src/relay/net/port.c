@@ -113,6 +113,7 @@ void pool_drop(struct pool *pool)
     free(pool->free[1]);
     free(pool->position);
     free(pool->state);
+    free(pool->session);
     free(pool);
 }
 
@@ -157,7 +158,8 @@ static struct pool *pool_make(uint32_t id, const struct addr *local, const struc
     pool->free[1] = malloc(count * sizeof(uint16_t));
     pool->position = malloc(count * sizeof(uint16_t));
     pool->state = calloc(count, sizeof(*pool->state));
-    if (!pool->free[0] || !pool->free[1] || !pool->position || !pool->state) {
+    pool->session = calloc(count, sizeof(*pool->session));
+    if (!pool->free[0] || !pool->free[1] || !pool->position || !pool->state || !pool->session) {
         pool_drop(pool);
         return NULL;
     }

@@ -29,10 +29,11 @@ struct pool {
     bool closed; /* gives no more ports but to whom names one */
     bool away;   /* `local` is no address of this host now: nothing can be bound to it */
     bool used;   /* has given a port: closed, it is forgotten when the last one is back */
-    uint32_t free_count[2]; /* by parity of the port */
-    uint16_t *free[2];      /* free ports, in no order */
-    uint16_t *position;     /* of a free port in its array, by port - min */
-    _Atomic uint8_t *state; /* enum port_state, by port - min */
+    uint32_t free_count[2];    /* by parity of the port */
+    uint16_t *free[2];         /* free ports, in no order */
+    uint16_t *position;        /* of a free port in its array, by port - min */
+    _Atomic uint8_t *state;    /* enum port_state, by port - min */
+    _Atomic uint64_t *session; /* that relays UDP there, likewise; 0: none. Its worker's to say */
 };
 
 struct reservation {
@@ -108,6 +109,18 @@ uint64_t ports_expire(struct ports *p, uint64_t now);
 /* Ports free in a pool (none while it is closed or away), and in all pools together. */
 uint32_t pool_free(const struct pool *pool);
 uint32_t ports_free(const struct ports *p);
+
+/* The worker's, from a port's socket on until it closes that: whose it is. */
+static inline void port_set_session(struct pool *pool, uint16_t port, uint64_t session)
+{
+    atomic_store_explicit(&pool->session[port - pool->min], session, memory_order_relaxed);
+}
+
+/* Any thread, of a port of the pool: perhaps gone since. */
+static inline uint64_t port_session(const struct pool *pool, uint16_t port)
+{
+    return atomic_load_explicit(&pool->session[port - pool->min], memory_order_relaxed);
+}
 
 /* Any thread: is UDP relayed at this port of the pool by a live allocation? */
 bool port_is_live(const struct pool *pool, uint16_t port);

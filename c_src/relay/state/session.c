@@ -19,7 +19,8 @@ bool sessions_init(struct sessions *t, const struct ways *ways, uint32_t session
            slab_init(&t->channel_slab, sizeof(struct channel), peers_max) &&
            table_init(&t->by_tuple, sessions_max) && table_init(&t->by_id, sessions_max) &&
            table_init(&t->permissions, peers_max) && table_init(&t->channel_numbers, peers_max) &&
-           table_init(&t->channel_peers, peers_max);
+           table_init(&t->channel_peers, peers_max) && shortcuts_init(&t->shortcuts, peers_max) &&
+           far_ends_init(&t->far_ends, 2 * sessions_max); /* some are left behind for a while */
 }
 
 void sessions_destroy(struct sessions *t)
@@ -34,6 +35,8 @@ void sessions_destroy(struct sessions *t)
     table_destroy(&t->permissions);
     table_destroy(&t->channel_numbers);
     table_destroy(&t->channel_peers);
+    shortcuts_destroy(&t->shortcuts);
+    far_ends_destroy(&t->far_ends);
 }
 
 /* ------------------------------------------------------------------------------------ sessions */
@@ -88,12 +91,22 @@ struct session *session_create(struct sessions *t, uint64_t id, const struct flo
     return s;
 }
 
+static void drop_shortcut(struct sessions *t, struct shortcut *sc)
+{
+    timer_clear(&t->timers, &sc->timer);
+    sc->session->shortcut_count--;
+    shortcut_remove(&t->shortcuts, sc);
+}
+
 void session_kill(struct sessions *t, struct session *s, enum gone_reason reason)
 {
     s->dying = true;
     s->reason = (uint8_t)reason;
     timer_clear(&t->timers, &s->timer);
     table_remove(&t->by_tuple, &s->by_tuple);
+    session_changed(s);
+    while (s->shortcuts)
+        drop_shortcut(t, s->shortcuts);
     while (!list_empty(&s->channels))
         channel_remove(t, container_of(s->channels.next, struct channel, in_session));
     while (!list_empty(&s->permissions))
@@ -103,10 +116,19 @@ void session_kill(struct sessions *t, struct session *s, enum gone_reason reason
 void session_free(struct sessions *t, struct session *s)
 {
     session_drop_grant(t, s);
+    if (s->far)
+        far_end_leave(&t->far_ends, s->far);
     table_remove(&t->by_id, &s->by_id);
     flow_drop(t->ways, &s->flow);
     session_drop_move(t, s);
     slab_free(&t->session_slab, s);
+}
+
+void session_learn_way(struct sessions *t, struct session *s, const struct flow *seen)
+{
+    if (seen->way.number != s->flow.way.number)
+        session_changed(s);
+    flow_learn_way(t->ways, &s->flow, seen);
 }
 
 void session_set_timer(struct sessions *t, struct session *s)
@@ -138,6 +160,7 @@ void session_set_move(struct sessions *t, struct session *s, const struct flow *
 
 void session_commit_move(struct sessions *t, struct session *s)
 {
+    session_changed(s);
     table_remove(&t->by_tuple, &s->by_tuple);
     flow_drop(t->ways, &s->flow);
     flow_keep(t->ways, &s->flow, &s->move->flow);
@@ -175,6 +198,7 @@ void session_drop_grant(struct sessions *t, struct session *s)
 void session_forget_family(struct sessions *t, struct session *s, uint8_t family)
 {
     struct list *at, *next;
+    session_changed(s);
     list_for_each_safe (at, next, &s->channels) {
         struct channel *c = container_of(at, struct channel, in_session);
         if (c->peer.family == family)
@@ -278,12 +302,15 @@ struct permission *permission_set(struct sessions *t, struct session *s, const s
         list_add_tail(&s->permissions, &p->in_session);
         s->permission_count++;
     }
+    if (deadline < p->timer.deadline)
+        session_changed(s);
     timer_set(&t->timers, &p->timer, deadline);
     return p;
 }
 
 void permission_remove(struct sessions *t, struct permission *p)
 {
+    session_changed(p->session);
     timer_clear(&t->timers, &p->timer);
     table_remove(&t->permissions, &p->by_ip);
     list_del(&p->in_session);
@@ -411,17 +438,89 @@ struct channel *channel_set(struct sessions *t, struct session *s, uint16_t numb
         list_init(&c->in_session);
         list_add_tail(&s->channels, &c->in_session);
         s->channel_count++;
+        session_changed(s); /* what came as a Data indication comes by it */
     }
+    if (deadline < c->timer.deadline)
+        session_changed(s);
     timer_set(&t->timers, &c->timer, deadline);
     return c;
 }
 
 void channel_remove(struct sessions *t, struct channel *c)
 {
+    session_changed(c->session);
     timer_clear(&t->timers, &c->timer);
     table_remove(&t->channel_numbers, &c->by_number);
     table_remove(&t->channel_peers, &c->by_peer);
     list_del(&c->in_session);
     c->session->channel_count--;
     slab_free(&t->channel_slab, c);
+}
+
+/* ----------------------------------------------------------------------------------- shortcuts */
+
+static uint64_t taken(_Atomic uint64_t *n)
+{
+    return atomic_load_explicit(n, memory_order_relaxed)
+               ? atomic_exchange_explicit(n, 0, memory_order_relaxed)
+               : 0;
+}
+
+/* What was taken back may be more than what is there: numbers wrap, their sum is right. */
+void session_collect(struct session *s)
+{
+    if (!s->far)
+        return;
+    s->peer_packets += taken(&s->far->packets);
+    s->peer_bytes += taken(&s->far->bytes);
+    for (size_t i = 0; i < SESSION_DROPS; i++)
+        s->drops[i] += taken(&s->far->drops[i]);
+}
+
+uint64_t session_dropped(const struct session *s)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < SESSION_DROPS; i++)
+        sum += s->drops[i];
+    return sum;
+}
+
+struct far_end *session_far_end(struct sessions *t, struct session *s)
+{
+    if (s->far)
+        return s->far;
+    s->far = far_end_open(&t->far_ends);
+    if (s->far)
+        atomic_store(&s->far->bucket.full, atomic_load(&s->own[TO_CLIENT].full));
+    return s->far;
+}
+
+static void shortcut_due(struct timers *w, struct timer *timer)
+{
+    drop_shortcut(sessions_of(w), container_of(timer, struct shortcut, timer));
+}
+
+struct shortcut *session_shortcut(struct sessions *t, struct session *s, const struct addr *peer)
+{
+    struct shortcut *sc = s->shortcuts ? shortcut_find(&t->shortcuts, s, peer) : NULL;
+    if (sc || s->shortcut_count == SHORTCUTS_EACH)
+        return sc;
+    sc = shortcut_create(&t->shortcuts, s, &s->shortcuts, peer);
+    if (!sc)
+        return NULL;
+    s->shortcut_count++;
+    sc->timer.due = shortcut_due;
+    return sc;
+}
+
+struct shortcut *channel_shortcut(const struct sessions *t, struct channel *c)
+{
+    const struct slab *slab = &t->shortcuts.slab;
+    struct shortcut *sc = c->shortcut ? slab_at(slab, c->shortcut - 1) : NULL;
+    if (LIKELY(sc && sc->by_pair.link && sc->session == c->session &&
+               addr_equal(&sc->peer, &c->peer)))
+        return sc;
+    sc = shortcut_find(&t->shortcuts, c->session, &c->peer);
+    c->shortcut = sc ? slab_index(slab, sc) + 1 : 0;
+    return sc;
 }

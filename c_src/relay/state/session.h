@@ -15,6 +15,7 @@
 #include "grant.h"
 #include "list.h"
 #include "policy.h"
+#include "shortcut.h"
 #include "slab.h"
 #include "table.h"
 #include "tcp_relay.h"
@@ -22,9 +23,9 @@
 #include "transport.h"
 
 enum direction { TO_PEER = 0, TO_CLIENT = 1 };
-enum { SESSION_DROPS = 13 }; /* no_channel to send_failed of counters.def */
 /* Who was found a moment ago is looked at first: places for that, powers of two. */
 enum { RECENT_SESSIONS = 1024, RECENT_CHANNELS = 4 };
+enum { SHORTCUTS_EACH = 64 }; /* to further peers a session has the long way */
 enum gone_reason { GONE_DELETED = 0, GONE_EXPIRED = 1, GONE_SOCKET = 2, GONE_CLOSED = 3 };
 
 /* One relayed address. */
@@ -51,13 +52,14 @@ struct session {
     uint64_t expires; /* the last deadline of a family */
     bool dying;
     uint8_t reason;
-    unsigned flow_home; /* the worker its client's datagrams come to */
-    struct rate rate;   /* of this allocation alone */
+    uint8_t shortcut_count; /* those that know nothing included */
+    unsigned flow_home;     /* the worker its client's datagrams come to */
+    struct rate rate;       /* of this allocation alone */
     struct shared_bucket *user;
 
     uint64_t client_packets, client_bytes; /* from the client, relayed */
     uint64_t peer_packets, peer_bytes;     /* from peers, relayed */
-    struct bucket own[2];                  /* by direction */
+    struct bucket own[2];                  /* by direction; see session_bucket */
     struct list channels;
 
     struct channel *recent_number[RECENT_CHANNELS], *recent_peer[RECENT_CHANNELS];
@@ -67,14 +69,15 @@ struct session {
     struct timer timer; /* the next deadline of a family */
     uint64_t id;
     struct list permissions;
-    struct list in_gone;   /* a socket of it is closed, and that not reported yet */
-    struct move *move;     /* NULL: none is pending */
-    struct tcp_relay *tcp; /* NULL: it relays UDP, at `relayed` */
-    struct grant *grant;   /* NULL: every request is Erlang's to answer */
-    uint64_t asked;        /* number of the request that Erlang was handed last (pending.h) */
+    struct list in_gone;        /* a socket of it is closed, and that not reported yet */
+    struct move *move;          /* NULL: none is pending */
+    struct tcp_relay *tcp;      /* NULL: it relays UDP, at `relayed` */
+    struct grant *grant;        /* NULL: every request is Erlang's to answer */
+    struct far_end *far;        /* what shortcuts to it hold; NULL: there was none yet */
+    struct shortcut *shortcuts; /* of its client's packets */
+    uint64_t asked;             /* number of the request that Erlang was handed last (pending.h) */
     uint32_t permission_count, channel_count; /* also those that are over and not swept yet */
-    uint64_t dropped;
-    uint64_t drops[SESSION_DROPS]; /* of these, by reason */
+    uint64_t drops[SESSION_DROPS];            /* by reason */
 };
 
 struct permission {
@@ -94,6 +97,7 @@ struct channel {
     struct permission *permission; /* last found for it, perhaps gone since */
     struct addr peer;
     uint16_t number;
+    uint32_t shortcut; /* its place + 1, last found likewise; 0: none was */
     struct timer timer;
     struct list in_session;
 };
@@ -101,6 +105,8 @@ struct channel {
 struct sessions {
     struct slab session_slab, move_slab, grant_slab, permission_slab, channel_slab;
     struct table by_tuple, by_id, permissions, channel_numbers, channel_peers;
+    struct shortcuts shortcuts;
+    struct far_ends far_ends;
     struct timers timers;
     struct list gone;
     const struct ways *ways;
@@ -173,6 +179,44 @@ static inline bool session_relays(struct session *s, uint8_t family, uint64_t no
 
 /* Sets what session_alive and the sweep go by, after a deadline of a family changed. */
 void session_set_timer(struct sessions *t, struct session *s);
+
+/* What a shortcut to it was told does not hold any more: something has ended, moved or become less
+ * than it was. Whoever changes that here says so by himself. */
+static inline void session_changed(struct session *s)
+{
+    far_end_change(s->far);
+}
+
+/* Of a family; session_set_timer follows. */
+static inline void session_set_deadline(struct session *s, struct relayed *r, uint64_t deadline)
+{
+    if (deadline < r->deadline)
+        session_changed(s);
+    r->deadline = deadline;
+}
+
+/* Adds what others have counted for it to what is counted here. Before anybody is told. */
+void session_collect(struct session *s);
+/* For all reasons together. */
+uint64_t session_dropped(const struct session *s);
+
+/* The end that shortcuts to it hold, made where there is none; NULL when the table is full. */
+struct far_end *session_far_end(struct sessions *t, struct session *s);
+
+/* What limits one direction of the allocation alone. Towards the client others may take, too. */
+static inline struct bucket *session_bucket(struct session *s, enum direction d)
+{
+    return UNLIKELY(s->far && d == TO_CLIENT) ? &s->far->bucket : &s->own[d];
+}
+
+/* The shortcut to that peer, perhaps a new one that knows nothing; NULL when the session has as
+ * many as it may, or the table is full. */
+struct shortcut *session_shortcut(struct sessions *t, struct session *s, const struct addr *peer);
+/* NULL where there is none; found for the next time as well. */
+struct shortcut *channel_shortcut(const struct sessions *t, struct channel *c);
+
+/* The client speaks by another way. */
+void session_learn_way(struct sessions *t, struct session *s, const struct flow *seen);
 
 /* Makes or replaces what is pending: there is room for one in each session. */
 void session_set_move(struct sessions *t, struct session *s, const struct flow *f, unsigned home);

@@ -8,8 +8,9 @@
 #include "move.h"
 #include "peer_tcp.h"
 #include "post.h"
-#include "unsent.h"
 #include "reply.h"
+#include "shortcuts.h"
+#include "unsent.h"
 
 enum {
     SESSION_ROW = 6 * 8,
@@ -40,6 +41,7 @@ static void close_relayed(struct shard *sh, struct session *s, struct relayed *r
 {
     if (!r->open || r->io.removing)
         return;
+    port_set_session(r->pool, r->port, 0);
     io_remove(sh->io, &r->io);
     session_forget_family(&sh->sessions, s, family);
 }
@@ -84,15 +86,16 @@ static void on_due(struct timers *t, struct timer *timer)
 #define DROPPED(s, name) .name = (s)->drops[CTR_##name - CTR_no_channel]
 #define COUNTS(s)                                                                                  \
     .client_packets = (s)->client_packets, .client_bytes = (s)->client_bytes,                      \
-    .peer_packets = (s)->peer_packets, .peer_bytes = (s)->peer_bytes, .dropped = (s)->dropped,     \
-    DROPPED(s, no_channel), DROPPED(s, bad_channel), DROPPED(s, bad_indication),                   \
-    DROPPED(s, no_permission), DROPPED(s, forbidden_peer), DROPPED(s, peer_family),                \
-    DROPPED(s, truncated), DROPPED(s, over_bandwidth), DROPPED(s, media_first),                    \
-    DROPPED(s, queue_late), DROPPED(s, queue_full), DROPPED(s, send_queue_full),                   \
-    DROPPED(s, send_failed)
+    .peer_packets = (s)->peer_packets, .peer_bytes = (s)->peer_bytes,                              \
+    .dropped = session_dropped(s), DROPPED(s, no_channel), DROPPED(s, bad_channel),                \
+    DROPPED(s, bad_indication), DROPPED(s, no_permission), DROPPED(s, forbidden_peer),             \
+    DROPPED(s, peer_family), DROPPED(s, truncated), DROPPED(s, over_bandwidth),                    \
+    DROPPED(s, media_first), DROPPED(s, queue_late), DROPPED(s, queue_full),                       \
+    DROPPED(s, send_queue_full), DROPPED(s, send_failed)
 
-static void post_gone(struct shard *sh, const struct session *s)
+static void post_gone(struct shard *sh, struct session *s)
 {
+    session_collect(s);
     struct ctl_frame f = {.code = CTL_SESSION_GONE,
                           .u.session_gone = {.session = s->id, .reason = s->reason, COUNTS(s)}};
     post_frame(sh, &f);
@@ -167,6 +170,7 @@ static enum ctl_status open_relayed(struct shard *sh, struct session *s, int fam
     }
     r->open = true;
     r->deadline = deadline;
+    port_set_session(r->pool, r->port, s->id);
     return CTL_OK;
 }
 
@@ -262,7 +266,7 @@ void alloc_refresh(struct shard *sh, const struct ctl_frame *f)
         struct relayed *r = &s->relayed[i];
         if (!meant || !r->open || r->io.removing)
             continue;
-        r->deadline = shard_in_ms(sh, m->lifetime_ms);
+        session_set_deadline(s, r, shard_in_ms(sh, m->lifetime_ms));
         status = CTL_OK;
     }
     if (s && s->tcp && (m->family == 0 || m->family == s->tcp->family)) {
@@ -287,26 +291,30 @@ bool alloc_info(struct shard *sh, const struct ctl_frame *f)
 {
     uint8_t rows[CTL_CONNECTIONS_MAX * PEER_ROW];
     _Static_assert(sizeof(rows) <= REQUEST_MAX, "post_request has room");
-    const struct session *s = session_by_id(&sh->sessions, f->u.session_info.session);
+    struct session *s = session_by_id(&sh->sessions, f->u.session_info.session);
     if (!s) {
         reply(sh, f, f->u.session_info.session, CTL_GONE, "");
         return true;
     }
+    session_collect(s);
     size_t len = peer_tcp_rows(s, rows, sizeof(rows));
-    struct ctl_frame out = {
-        .code = CTL_SESSION_STATS,
-        .ref = f->ref,
-        .u.session_stats = {.session = s->id, COUNTS(s), .connections = ctl_bytes_of(rows, len)}};
+    struct ctl_frame out = {.code = CTL_SESSION_STATS,
+                            .ref = f->ref,
+                            .u.session_stats = {.session = s->id,
+                                                COUNTS(s),
+                                                .shortcuts = (uint16_t)shortcut_peers(sh, s),
+                                                .connections = ctl_bytes_of(rows, len)}};
     if (len)
         return post_request(sh, &out);
     post_frame(sh, &out);
     return true;
 }
 
-static void put_row(uint8_t *out, const struct session *s)
+static void put_row(uint8_t *out, struct session *s)
 {
+    session_collect(s);
     const uint64_t row[] = {s->id,           s->client_packets, s->client_bytes,
-                            s->peer_packets, s->peer_bytes,     s->dropped};
+                            s->peer_packets, s->peer_bytes,     session_dropped(s)};
     _Static_assert(sizeof(row) == SESSION_ROW, "as SESSION_ROWS has it");
     for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++)
         store64(out + i * 8, row[i]);
@@ -322,7 +330,7 @@ bool alloc_list(struct shard *sh, const struct ctl_frame *f)
     _Static_assert(sizeof(rows) <= REQUEST_MAX, "worker_post has room");
     size_t n = 0;
     for (; at < slab->touched && n < SESSION_ROWS_MAX; at++) {
-        const struct session *s = slab_at(slab, (uint32_t)at);
+        struct session *s = slab_at(slab, (uint32_t)at);
         if (s->id && session_by_id(&sh->sessions, s->id) == s)
             put_row(rows + n++ * SESSION_ROW, s);
     }

@@ -23,6 +23,7 @@ static void tune(struct shard *sh, const struct ctl_frame *f)
     sh->config.nonce_features = m->nonce_features;
     sh->config.channel_max = m->channel_max;
     sh->config.rfc3489 = m->rfc3489 != 0;
+    sh->config.shortcuts = m->shortcuts != 0;
 }
 
 static void tell(struct shard *sh, const struct ctl_frame *f)

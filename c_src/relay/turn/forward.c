@@ -6,16 +6,15 @@
  */
 #include "forward.h"
 
-#include <string.h>
-
 #include "count.h"
+#include "hand_over.h"
 #include "judge.h"
 #include "meter.h"
+#include "names.h"
 #include "notice.h"
+#include "shortcuts.h"
 
 enum {
-    HEADERS_V4 = 20 + 8,
-    HEADERS_V6 = 40 + 8,
     CHANNEL_DATA_MAX = 65507 - CHANNEL_HEADER_LEN, /* what UDP over IPv4 takes */
 };
 
@@ -24,53 +23,55 @@ static void drop(struct shard *sh, struct session *s, enum counter reason)
     count_drops(sh, s, reason, 1);
 }
 
-/* Is there bandwidth left? A datagram counts with its headers of IP and UDP, between here and the
- * peer: one without payload is not free. */
-static bool has_bandwidth(struct shard *sh, struct session *s, enum direction d,
-                          const struct addr *peer, size_t len)
+/* Apart, so that those without a limit do not pay for it. */
+__attribute__((noinline)) static bool takes_bandwidth(struct shard *sh, struct session *s,
+                                                      enum direction d, const struct addr *peer,
+                                                      size_t len)
 {
-    if (LIKELY(!s->rate.unit && !s->user && !shared_bucket_limits(&sh->config.limits->total)))
-        return true;
-    return meter_take(sh, s, d,
-                      (uint32_t)len + (peer->family == ADDR_V4 ? HEADERS_V4 : HEADERS_V6));
+    return meter_take(sh, s, d, meter_units(peer, len));
 }
 
-/* Not every port of this IP: may this one be reached? */
-static bool may_reach_port(const struct shard *sh, const struct relayed *r,
-                           const struct permission *perm, const struct addr *peer)
+/* Is there bandwidth left? */
+static inline bool has_bandwidth(struct shard *sh, struct session *s, enum direction d,
+                                 const struct addr *peer, size_t len)
 {
-    struct addr self = relayed_local(r);
-    return policy_allows_port(sh->policy, (enum reach)perm->reach, peer, &self);
+    return LIKELY(!meter_limits(sh, s)) || takes_bandwidth(sh, s, d, peer, len);
 }
 
-/* Another client's relayed address is bound here perhaps under another name (1:1 NAT). */
-static const struct addr *as_bound(const struct shard *sh, const struct addr *peer,
-                                   struct addr *bound)
+/* By a shortcut to the client that is relayed there, if there is one. */
+__attribute__((noinline)) static bool by_shortcut(struct shard *sh, const struct relayed *r,
+                                                  const struct pool *pool, struct channel *c,
+                                                  const struct addr *peer, const uint8_t *payload,
+                                                  size_t len)
 {
-    const struct pool *pool = sh->policy->renames ? policy_pool_at(sh->policy, peer) : NULL;
-    if (!pool)
-        return peer;
-    *bound = pool->local;
-    bound->port = peer->port;
-    return bound;
+    const struct outbound o = {.session = r->session,
+                               .relayed = r,
+                               .pool = pool,
+                               .channel = c,
+                               .peer = peer,
+                               .payload = payload,
+                               .len = len};
+    return shortcut_take(sh, &o);
 }
 
-/* Out of the relayed socket. The permission has been found alive. */
+/* To the peer, by a channel or by a Send (NULL). The permission has been found alive. */
 static void to_peer(struct shard *sh, struct session *s, const struct permission *perm,
-                    const struct addr *peer, const uint8_t *payload, size_t len, unsigned flags)
+                    struct channel *c, const struct addr *peer, const uint8_t *payload, size_t len,
+                    unsigned flags)
 {
     struct relayed *r = session_relayed(s, peer->family, sh->time.now);
     if (UNLIKELY(!r)) {
         drop(sh, s, CTR_peer_family);
         return;
     }
-    struct addr bound;
+    const struct pool *pool = NULL; /* of ours, where another is relayed at this address */
     if (UNLIKELY(perm->reach != REACH_ALL)) {
-        if (!may_reach_port(sh, r, perm, peer)) {
+        struct addr self = relayed_local(r);
+        pool = policy_pool_at(sh->policy, peer);
+        if (!policy_allows_at(sh->policy, pool, (enum reach)perm->reach, peer, &self)) {
             notice_closed_port(sh, s, perm, peer);
             return;
         }
-        peer = as_bound(sh, peer, &bound);
     }
     if (!has_bandwidth(sh, s, TO_PEER, peer, len)) {
         drop(sh, s, CTR_over_bandwidth);
@@ -80,6 +81,13 @@ static void to_peer(struct shard *sh, struct session *s, const struct permission
     s->client_bytes += len;
     count(sh, CTR_peer_sent_packets);
     count_n(sh, CTR_peer_sent_bytes, len);
+    struct addr bound;
+    if (UNLIKELY(pool != NULL)) {
+        if (!flags && by_shortcut(sh, r, pool, c, peer, payload, len))
+            return;
+        bound = name_as_bound(pool, peer);
+        peer = &bound;
+    }
     io_send(sh->io, &r->io, payload, len, peer, NULL, flags);
 }
 
@@ -103,7 +111,7 @@ void forward_channel(struct shard *sh, struct session *s, uint8_t *data, size_t 
         drop(sh, s, CTR_no_permission);
         return;
     }
-    to_peer(sh, s, perm, &c->peer, payload, payload_len, 0);
+    to_peer(sh, s, perm, c, &c->peer, payload, payload_len, 0);
 }
 
 void forward_send(struct shard *sh, struct session *s, const struct stun_view *v)
@@ -125,27 +133,7 @@ void forward_send(struct shard *sh, struct session *s, const struct stun_view *v
     /* Between IPv4 and IPv4 alone: elsewhere DONT-FRAGMENT MUST be ignored (RFC 8656 13). */
     bool whole =
         stun_has(v, A_dont_fragment) && peer.family == ADDR_V4 && s->flow.client.family == ADDR_V4;
-    to_peer(sh, s, perm, &peer, payload, len, whole ? IO_DONT_FRAGMENT : 0);
-}
-
-/* Where a relayed packet of another session of ours comes from, as its own client knows it. */
-static void name_as_advertised(const struct shard *sh, struct addr *from)
-{
-    if (LIKELY(!sh->policy->renames))
-        return;
-    const struct pool *pool = policy_pool_at(sh->policy, from);
-    if (pool) {
-        uint16_t port = from->port;
-        *from = pool->advertised;
-        from->port = port;
-    }
-}
-
-/* A copy of a payload that may be built around. */
-static uint8_t *with_room(struct shard *sh, const struct io_packet *p)
-{
-    uint8_t *room = io_scratch(sh->io, IO_HEADROOM + p->len + IO_TAILROOM);
-    return memcpy(room + IO_HEADROOM, p->data, p->len);
+    to_peer(sh, s, perm, NULL, &peer, payload, len, whole ? IO_DONT_FRAGMENT : 0);
 }
 
 void forward_peer(struct shard *sh, struct relayed *r, struct io_packet *p)
@@ -179,17 +167,7 @@ void forward_peer(struct shard *sh, struct relayed *r, struct io_packet *p)
     }
     s->peer_packets++;
     s->peer_bytes += p->len;
-
-    if (c) {
-        s->flow.transport->send_channel(sh, &s->flow, c->number, p);
-        return;
-    }
-    uint8_t txid[STUN_TXID_LEN];
-    size_t len;
-    shard_random(sh, txid, sizeof(txid));
-    const uint8_t *message =
-        stun_wrap_data(p->roomy ? p->data : with_room(sh, p), p->len, &p->from, txid, &len);
-    s->flow.transport->send(sh, &s->flow, message, len);
+    hand_over(sh, &s->flow, c ? c->number : 0, &p->from, p);
 }
 
 /* A Data indication that carries no data but what became of it (RFC 8656 11.5). Who sent the ICMP

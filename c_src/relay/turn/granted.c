@@ -129,7 +129,7 @@ static bool refresh(struct shard *sh, struct session *s, const struct stun_view 
             return false; /* about to be swept */
     for (int i = 0; i < 2; i++)
         if (s->relayed[i].open && !s->relayed[i].io.removing)
-            s->relayed[i].deadline = shard_in_ms(sh, told->lifetime_s * 1000);
+            session_set_deadline(s, &s->relayed[i], shard_in_ms(sh, told->lifetime_s * 1000));
     session_set_timer(&sh->sessions, s);
     return true;
 }
@@ -207,10 +207,11 @@ static bool bind_channel(struct shard *sh, struct session *s, const struct stun_
  */
 
 /* What a session has counted goes with each Refresh: it shall not die with this program. */
-static void put_counters(const struct session *s, uint8_t out[COUNTERS * 8])
+static void put_counters(struct session *s, uint8_t out[COUNTERS * 8])
 {
+    session_collect(s);
     const uint64_t first[] = {s->client_packets, s->client_bytes, s->peer_packets, s->peer_bytes,
-                              s->dropped};
+                              session_dropped(s)};
     for (size_t i = 0; i < COUNTERS; i++)
         store64(out + i * 8, i < ARRAY_SIZE(first) ? first[i] : s->drops[i - ARRAY_SIZE(first)]);
 }

@@ -28,7 +28,7 @@ void judge_policy(struct shard *sh, struct policy *p)
 {
     policy_drop(sh->policy);
     sh->policy = p;
-    sh->policy_number++;
+    atomic_fetch_add_explicit(&sh->policy_number, 1, memory_order_release);
     sh->sweep_left = sh->sessions.permission_slab.touched;
 }
 

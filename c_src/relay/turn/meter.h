@@ -6,20 +6,40 @@
 
 #include "shard.h"
 
+/* What a datagram of so many bytes costs: with its headers of IP and UDP, between here and the
+ * peer, so that one without payload is not free. */
+static inline uint32_t meter_units(const struct addr *peer, size_t len)
+{
+    enum { HEADERS_V4 = 20 + 8, HEADERS_V6 = 40 + 8 };
+    return (uint32_t)len + (peer->family == ADDR_V4 ? HEADERS_V4 : HEADERS_V6);
+}
+
 /* Is there a limit at all? */
+static inline bool meter_limits_any(const struct shard *sh, struct rate rate,
+                                    const struct shared_bucket *user)
+{
+    return rate.unit || user || shared_bucket_limits(&sh->config.limits->total);
+}
+
 static inline bool meter_limits(const struct shard *sh, const struct session *s)
 {
-    return s->rate.unit || s->user || shared_bucket_limits(&sh->config.limits->total);
+    return meter_limits_any(sh, s->rate, s->user);
 }
 
 /* Takes from the allocation, its user and the server, in this order; what a later one refuses an
  * earlier one has paid for, so that nobody gains by trying. */
-static inline bool meter_take(struct shard *sh, struct session *s, enum direction d, uint32_t units)
+static inline bool meter_take_of(struct shard *sh, struct bucket *own, struct rate rate,
+                                 struct shared_bucket *user, enum direction d, uint32_t units)
 {
     uint64_t now = sh->time.now;
-    return bucket_take(&s->own[d], s->rate, now, units) &&
-           (!s->user || shared_bucket_take(s->user, d, now, units)) &&
+    return bucket_take(own, rate, now, units) &&
+           (!user || shared_bucket_take(user, d, now, units)) &&
            shared_bucket_take(&sh->config.limits->total, d, now, units);
+}
+
+static inline bool meter_take(struct shard *sh, struct session *s, enum direction d, uint32_t units)
+{
+    return meter_take_of(sh, session_bucket(s, d), s->rate, s->user, d, units);
 }
 
 #endif

@@ -160,7 +160,7 @@ static void take(struct shard *sh, uint64_t session, const struct flow *f, uint8
         return;
     }
     flow_learn_link(&s->flow, f);
-    flow_learn_way(&sh->ways, &s->flow, f);
+    session_learn_way(&sh->sessions, s, f);
     if (channel)
         forward_channel(sh, s, data, len);
     else

@@ -16,7 +16,7 @@ static void learn_way(struct shard *sh, const struct flow *f)
 {
     struct session *s = session_find(&sh->sessions, f);
     if (s)
-        flow_learn_way(&sh->ways, &s->flow, f);
+        session_learn_way(&sh->sessions, s, f);
 }
 
 static void take(struct shard *sh, struct listener *l, const struct mail_proxied *m, uint8_t *data,

@@ -4,6 +4,7 @@
 
 #include "count.h"
 #include "frame.h"
+#include "shortcuts.h"
 
 /* Is there no room, or can it not be sent at all? */
 static enum counter reason_of(int err)
@@ -43,9 +44,11 @@ void unsent_media(struct shard *sh, const struct flow *f, enum counter reason, u
 {
     struct session *s = session_find(&sh->sessions, f);
     if (!s) {
-        count_n(sh, reason, n);
+        if (!shortcut_unsent(sh, f, reason, n, payload))
+            count_n(sh, reason, n);
         return;
     }
+    session_collect(s);
     s->peer_packets -= MIN(n, s->peer_packets);
     s->peer_bytes -= MIN(payload, s->peer_bytes);
     count_drops(sh, s, reason, n);

@@ -11,6 +11,7 @@
 #include "mail.h"
 #include "move.h"
 #include "post.h"
+#include "shortcuts.h"
 #include "udp_proxied.h"
 
 /* Each gets what follows the first byte. Mail lies at odd addresses: it is copied before it is
@@ -140,6 +141,24 @@ static bool join(struct shard *sh, const uint8_t *data, uint32_t len)
     return true;
 }
 
+static bool seek(struct shard *sh, const uint8_t *data, uint32_t len)
+{
+    struct mail_seek m;
+    (void)len;
+    memcpy(&m, data, sizeof(m));
+    shortcut_asked(sh, &m);
+    return true;
+}
+
+static bool shortcut(struct shard *sh, const uint8_t *data, uint32_t len)
+{
+    struct mail_shortcut m;
+    (void)len;
+    memcpy(&m, data, sizeof(m));
+    shortcut_told(sh, &m);
+    return true;
+}
+
 static bool over(struct shard *sh, const uint8_t *data, uint32_t len)
 {
     uint32_t id;
@@ -151,10 +170,11 @@ static bool over(struct shard *sh, const uint8_t *data, uint32_t len)
 
 /* False when the mail must wait. */
 static bool (*const readers[])(struct shard *sh, const uint8_t *data, uint32_t len) = {
-    [MAIL_FRAME] = frame,   [MAIL_LISTEN] = listener, [MAIL_ALLOC] = alloc,
-    [MAIL_POLICY] = policy, [MAIL_MOVE] = move,       [MAIL_ROAM] = roam,
-    [MAIL_CARRY] = carry,   [MAIL_OVER] = over,       [MAIL_FRONT] = front,
-    [MAIL_CONN] = conn,     [MAIL_PROXIED] = proxied, [MAIL_JOIN] = join,
+    [MAIL_FRAME] = frame,   [MAIL_LISTEN] = listener,   [MAIL_ALLOC] = alloc,
+    [MAIL_POLICY] = policy, [MAIL_MOVE] = move,         [MAIL_ROAM] = roam,
+    [MAIL_CARRY] = carry,   [MAIL_OVER] = over,         [MAIL_FRONT] = front,
+    [MAIL_CONN] = conn,     [MAIL_PROXIED] = proxied,   [MAIL_JOIN] = join,
+    [MAIL_SEEK] = seek,     [MAIL_SHORTCUT] = shortcut,
 };
 
 static bool read_box(struct shard *sh, struct mailbox *box)

@@ -64,7 +64,7 @@ static void to_a_peer(void)
         kit_from_client(&k, frame, sizeof(frame));
         unsend(rows[i].err);
         expect_counts(s, i + 1, 0, 5);
-        CHECK_EQ(s->dropped, i + 1);
+        CHECK_EQ(session_dropped(s), i + 1);
         CHECK_EQ(session_drops(s, rows[i].reason), before + 1);
         CHECK_EQ(kit_count(&k, rows[i].reason), before + 1);
     }
@@ -85,7 +85,7 @@ static void expect_unsent_to_client(bool channel, bool crowded)
     expect_counts(s, 0, 0, 7);
     CHECK_EQ(kit_count(&k, CTR_client_sent_packets), 0);
     CHECK_EQ(kit_count(&k, CTR_client_sent_bytes), 0);
-    CHECK_EQ(s->dropped, 1);
+    CHECK_EQ(session_dropped(s), 1);
     CHECK_EQ(session_drops(s, CTR_send_queue_full), 1);
     kit_stop(&k);
 }
@@ -114,7 +114,7 @@ static void an_answer(void)
     CHECK_EQ(kit_count(&k, CTR_client_sent_packets), 0);
     CHECK_EQ(kit_count(&k, CTR_client_sent_bytes), 0);
     CHECK_EQ(kit_count(&k, CTR_send_failed), 1);
-    CHECK_EQ(s->dropped, 0);
+    CHECK_EQ(session_dropped(s), 0);
     expect_counts(s, 0, 0, 0);
     kit_stop(&k);
 }
