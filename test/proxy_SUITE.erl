@@ -206,15 +206,15 @@ limit_of_the_client(Config) ->
     doc("connections without allocation count for the client's address, not for the proxy's"),
     with_server((settings(Config))#{tcp_connections_per_address => 2}, fun(Server) ->
         #{tcp_listeners := [To | _]} = meerkat:info(maps:get(name, Server)),
-        Connect = fun(Ip) ->
+        As = fun(Ip) ->
             {_, Port} = client(),
-            stream_kit:open(tcp, To, #{first => proxy_kit:v2(tcp, {Ip, Port}, ?FRONT)})
+            #{first => proxy_kit:v2(tcp, {Ip, Port}, ?FRONT)}
         end,
         Kept = [allocated(Server, [], behind(Config, proxy_kit:v2(tcp, C, ?FRONT), C))
                 || C <- [client(), client(), client()]],
         counted(Server, connections_refused, fun() ->
-            Some = [Connect({192, 0, 2, N}) || N <- [1, 1, 2, 2, 3]],
-            stream_kit:closed(Connect({192, 0, 2, 1})),
+            Some = [stream_kit:open(tcp, To, As({192, 0, 2, N})) || N <- [1, 1, 2, 2, 3]],
+            stream_kit:refused(tcp, To, As({192, 0, 2, 1})),
             [stream_kit:close(C) || C <- Some]
         end),
         [fence(C) || C <- Kept]
@@ -238,7 +238,7 @@ strangers(Config) ->
     #{name := Name} = Server,
     #{tcp_listeners := [Tcp | _], tls_listeners := [Tls | _]} = meerkat:info(Name),
     [counted(Server, proxy_stranger, fun() ->
-         stream_kit:closed(stream_kit:open(tcp, To, #{first => First, ip => ?ELSEWHERE}))
+         stream_kit:refused(tcp, To, #{first => First, ip => ?ELSEWHERE})
      end) || To <- [Tcp, Tls], First <- [proxy_kit:v1(?CLIENT, ?FRONT),
                                          proxy_kit:v2(tcp, ?CLIENT, ?FRONT)]],
     Client = open(Server, #{ip => ?ELSEWHERE}),
@@ -256,7 +256,7 @@ reload(Config) ->
         #{tcp_listeners := [To | _]} = meerkat:info(Name),
         Header = proxy_kit:v2(tcp, ?CLIENT, ?FRONT),
         counted(Server, proxy_stranger, fun() ->
-            stream_kit:closed(stream_kit:open(tcp, To, #{first => Header}))
+            stream_kit:refused(tcp, To, #{first => Header})
         end),
         {ok, Given} = {ok, meerkat_settings:config(meerkat_registry:settings(Name))},
         ok = meerkat:reload(Name, Given#{proxy_protocol_from := ?PROXIES}),

@@ -420,7 +420,7 @@ x90_slow_headers(Config) ->
     hasty_server(Config, More, fun(#{name := Name} = Server) ->
         #{tls_listeners := [To | _]} = meerkat:info(Name),
         [counted(Server, connections_slow, fun() ->
-             stream_kit:closed(stream_kit:open(tcp, To, Options))
+             stream_kit:refused(tcp, To, Options)
          end) || Options <- [#{first => <<>>}, #{first => <<"PROXY TCP4 ">>},
                              #{first => binary:part(Header, 0, 20)},
                              #{first => [Header, <<22, 3, 1, 2, 0, 1, 0, 1, 252>>]},
@@ -457,7 +457,7 @@ x90_too_many(Config) ->
         [fence(C) || C <- Idle],
         #{tcp_listeners := [To | _]} = meerkat:info(maps:get(name, Server)),
         counted(Server, connections_refused, fun() ->
-            stream_kit:closed(stream_kit:open(tcp, To, #{}))
+            stream_kit:refused(tcp, To, #{})
         end),
         [fence(C) || C <- Kept],
         [turn_kit:close(C) || C <- Kept ++ Idle],

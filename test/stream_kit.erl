@@ -7,7 +7,8 @@
 
 -include_lib("stdlib/include/assert.hrl").
 
--export([open/3, send/2, raw/2, pause/1, resume/1, shutdown/1, close/1, closed/1, here/1, info/1]).
+-export([open/3, refused/3, send/2, raw/2, pause/1, resume/1, shutdown/1, close/1, closed/1,
+         here/1, info/1]).
 -export([certificate/3, config/1, fast_relay/1]).
 
 -type connection() :: pid().
@@ -32,6 +33,15 @@ open(Transport, To, Options) ->
             end;
         {'DOWN', Ref, process, Pid, Fault} ->
             error({not_connected, Fault})
+    end.
+
+%% Sees that a connection is closed by the server without a word. Its end may be there before the
+%% client has finished connecting.
+-spec refused(transport(), {inet:ip_address(), inet:port_number()}, map()) -> ok.
+refused(Transport, To, Options) ->
+    case open(Transport, To, Options#{error => true}) of
+        {error, _} -> ok;
+        Connection -> closed(Connection)
     end.
 
 start(Owner, Transport, {Ip, Port} = To, Options) ->
