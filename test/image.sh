@@ -58,8 +58,11 @@ if [ -z "$(buildah images -q $base 2>/dev/null)" ] && ! buildah pull -q $base >/
     rm -rf "$work/base"
 fi
 
+# Its steps are told, for they take minutes; all it says is kept.
 echo "Building the image"
-buildah bud -q --pull-never --isolation chroot --format docker -t meerkat . >"$work/build" 2>&1 ||
+buildah bud --pull-never --isolation chroot --format docker -t meerkat . 2>&1 |
+    tee "$work/build" | sed -u -n 's/^\(\[.*\] \)\?STEP/  step/p' | cut -c1-100
+[ "${PIPESTATUS[0]}" = 0 ] ||
     { tail -n 40 "$work/build"; echo "FAILED: the image is built"; exit 1; }
 echo "ok: the image is built"
 container=$(buildah from --pull-never localhost/meerkat)
