@@ -178,7 +178,7 @@ a_dry_run_changes_nothing(Config) ->
     ok = file:write_file(File, "user_quota = 2;\n"),
     {0, "user_quota: 1 -> 2\na dry run: nothing was changed\n"} =
         run(Config, ["reload", "--dry-run"]),
-    {0, #{<<"dry_run">> := true, <<"changes">> := [#{<<"was">> := <<"1">>, <<"is">> := <<"2">>}]}} =
+    {0, #{<<"dry_run">> := true, <<"changes">> := [#{<<"was">> := 1, <<"is">> := 2}]}} =
         json(Config, ["reload", "--dry-run"]),
     {ok, Udp} = gen_udp:open(0, [{ip, {127, 0, 0, 1}}]),
     {ok, Tcp} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}]),

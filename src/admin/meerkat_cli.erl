@@ -184,7 +184,9 @@ members({undrain, _}, done) -> #{draining => false};
 members({disconnect, _}, Allocations) -> #{ended => Allocations};
 members({revoke, _}, Allocations) -> #{ended => Allocations};
 members({loglevel, _}, Level) -> #{level => Level};
-members({reload, How}, Answer) -> Answer#{dry_run => How =:= [dry_run]};
+members({reload, How}, #{changes := Changes} = Answer) ->
+    Answer#{changes := [maps:remove(text, Change) || Change <- Changes],
+            dry_run => How =:= [dry_run]};
 members({info, _}, #{relay := {ok, Relay}} = Info) -> Info#{relay := Relay};
 members({info, _}, #{relay := {error, Reason}} = Info) -> Info#{relay := #{error => Reason}};
 members(_, Answer) -> Answer.

@@ -532,8 +532,7 @@ settings(Resolved, Relays) ->
 shown(#{key := relay_ip}, _, Relays) ->
     relay_ip(Relays);
 shown(#{type := Type}, Value, _) ->
-    #{value => meerkat_config_json:value(Type, Value),
-      text => unicode:characters_to_binary(meerkat_config_value:render(Type, Value))}.
+    meerkat_config_json:shown(Type, Value).
 
 relay_ip(Relays) ->
     Named = [Relay || #{key := relay_ip} = Relay <- Relays],

@@ -6,8 +6,10 @@
 -export_type([change/0]).
 
 %% A key of the schema, or of one group of the key `realms` where `realm` names that. Either both
-%% values as text, as `config show` has them; or, of what is secret or has many parts, a note.
--type change() :: #{key := atom(), realm => binary(), was := binary(), is := binary()}
+%% values, as `config show` has them, and the text for people (null: a realm has none of its own);
+%% or, of what is secret or has many parts, a note.
+-type change() :: #{key := atom(), realm => binary(), was := meerkat_json:value(),
+                    is := meerkat_json:value(), text := binary()}
                 | #{key := atom(), realm => binary(), note := binary()}.
 
 %% Names that a note has of each kind.
@@ -28,8 +30,11 @@ of_key(#{key := Key} = Row, Old, New) ->
         {Same, Same} -> [#{key => Key, note => <<"changed">>} || is_unseen(Row, Old, New)];
         {none, _} -> [#{key => Key, note => <<"changed">>}];
         {_, none} -> [#{key => Key, note => <<"changed">>}];
-        {Was, Is} -> [#{key => Key, was => Was, is => Is}]
+        {Was, Is} -> [change(#{key => Key}, Was, Is)]
     end.
+
+change(Change, #{value := Was, text := Before}, #{value := Is, text := After}) ->
+    Change#{was => Was, is => Is, text => <<Before/binary, " -> ", After/binary>>}.
 
 %% A difference that no text shows: of a secret, of a certificate that was renewed, or of what only
 %% a map made by hand has. Where several keys went into it the first of them tells it.
@@ -46,12 +51,12 @@ is_unseen_of(Made, Key, Old, New) ->
 
 %% As it was read; of a map that was made by hand, what is in there.
 shown(#{key := Key, type := Type}, Config) ->
-    Read = [Text || #{key := K, text := Text} = Setting <- maps:get(settings, Config, []),
-                    K =:= Key, not is_map_key(realm, Setting)],
+    Read = [maps:with([value, text], Setting)
+            || #{key := K} = Setting <- maps:get(settings, Config, []),
+               K =:= Key, not is_map_key(realm, Setting)],
     case {Read, Config} of
-        {[Text], _} -> Text;
-        {[], #{Key := Value}} ->
-            unicode:characters_to_binary(meerkat_config_value:render(Type, Value));
+        {[Shown], _} -> Shown;
+        {[], #{Key := Value}} -> meerkat_config_json:shown(Type, Value);
         {[], _} -> none
     end.
 
@@ -114,17 +119,16 @@ field(Field, Type, Change, Old, New) ->
     end.
 
 told(Change, Same, Same) -> Change#{note => <<"changed">>};
-told(Change, Was, Is) -> Change#{was => Was, is => Is}.
+told(Change, Was, Is) -> change(Change, Was, Is).
 
-rendered(_Type, error) -> <<"that of the server">>;
-rendered(Type, {ok, Value}) ->
-    unicode:characters_to_binary(meerkat_config_value:render(Type, Value)).
+rendered(_Type, error) -> #{value => null, text => <<"that of the server">>};
+rendered(Type, {ok, Value}) -> meerkat_config_json:shown(Type, Value).
 
 %% One of them for a line of text.
 -spec text(change()) -> unicode:chardata().
 text(#{realm := Realm} = Change) ->
     ["realm ", meerkat_config_value:quote(Realm), ": ", text(maps:remove(realm, Change))];
-text(#{key := Key, was := Was, is := Is}) ->
-    [atom_to_binary(Key), ": ", Was, " -> ", Is];
+text(#{key := Key, text := Text}) ->
+    [atom_to_binary(Key), ": ", Text];
 text(#{key := Key, note := Note}) ->
     [atom_to_binary(Key), ": ", Note].

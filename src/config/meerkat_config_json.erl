@@ -3,9 +3,16 @@
 %% secret is masked. Pure.
 -module(meerkat_config_json).
 
--export([value/2]).
+-export([value/2, shown/2]).
 
 -define(MASK, <<"(not shown)">>).
+
+%% For programs, and for people.
+-spec shown(meerkat_config_value:type(), meerkat_config_value:value()) ->
+    #{value := meerkat_json:value(), text := binary()}.
+shown(Type, Value) ->
+    #{value => value(Type, Value),
+      text => unicode:characters_to_binary(meerkat_config_value:render(Type, Value))}.
 
 -spec value(meerkat_config_value:type(), meerkat_config_value:value()) -> meerkat_json:value().
 value(_Type, undefined) -> null;
