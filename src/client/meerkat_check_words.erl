@@ -55,8 +55,12 @@ format_step(#{name := Name, ms := Ms, result := Result, detail := Detail} = Step
 -spec format_summary(ok | error, [meerkat_check:step()], meerkat_check:options()) ->
           unicode:chardata().
 format_summary(ok, Steps, _) ->
-    io_lib:format("All ~w steps passed in ~.1f ms: the server is usable from here.",
-                  [length(Steps), lists:sum([Ms || #{ms := Ms} <- Steps])]);
+    Passed = case Steps of
+        [#{name := Name}] -> [title(Name), " passed"];
+        _ -> ["All ", integer_to_list(length(Steps)), " steps passed"]
+    end,
+    io_lib:format("~ts in ~.1f ms: the server is usable from here.",
+                  [Passed, lists:sum([Ms || #{ms := Ms} <- Steps])]);
 format_summary(error, Steps, Options) ->
     [Failed] = [title(Name) || #{name := Name, result := {error, _}} <- Steps],
     Tried = [Name || #{name := Name} <- Steps],
