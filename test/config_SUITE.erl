@@ -434,8 +434,8 @@ no_network(Text) ->
     "192.0.2.7, its host bits zero" ++ More.
 
 wrong_settings(Config) ->
-    Listeners = "a list of groups { port = ...; ip = \"...\"; realm = \"...\"; }, ip and realm as "
-        "wanted",
+    Listeners = "a list of groups { port = ...; ip = \"...\"; realm = \"...\"; }, ip and realm may "
+        "be left out",
     Users = "a list of groups { name = \"...\"; password = \"...\"; } or { name = \"...\"; key = "
         "\"...\"; }, each name once",
     [begin
@@ -957,7 +957,7 @@ realms_that_cannot_be(Config) ->
           "limits are keys by themselves"]},
         {"realms = ( { name = \"a\"; },\n{ name = \"a\"; } );",
          ["FILE:1: realms is \"a\" twice; it must be a list of groups { name = \"...\"; }, each "
-          "name once, with these keys as wanted: secret, users, total_quota, user_quota, "
+          "name once, with any of these keys: secret, users, total_quota, user_quota, "
           "max_allocations_per_address, max_bps, user_bps, default_lifetime, max_lifetime"]},
         {"realms = ( { name = \"a\";\nusers = ( { name = \"u\"; } ); } );",
          ["FILE:2: realms is a list where users is a group without password and key, or with both; "
@@ -1155,8 +1155,8 @@ relays_that_cannot_be(Config) ->
          "FILE:1: relays has min_port 50001 and max_port 50000; the first must not be the larger"},
         {"relays = ( { ip = \"10.0.0.5\";\nadvertised = \"::1\"; } );", [],
          "FILE:1: relays is a group with addresses of two families; it must be a list of groups { "
-         "ip = \"...\"; advertised = \"...\"; min_port = ...; max_port = ...; }, all but ip as "
-         "wanted, both addresses of one family"}
+         "ip = \"...\"; advertised = \"...\"; min_port = ...; max_port = ...; }, all but ip may "
+         "be left out, both addresses of one family"}
     ]].
 
 %%% MongooseICE's operators

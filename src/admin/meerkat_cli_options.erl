@@ -89,7 +89,7 @@ rows() ->
       "--xmpp: whether an XMPP server's users get TURN that works"},
      {"config", {1, 2}, "check FILE | show [FILE]",
       [{realm, text, "REALM", "with show: what counts in this realm"}],
-      "what is wrong with a file; what each key comes to, and whence"},
+      "what is wrong with a file; the value of each key and where it is from"},
      {"import", {1, 1}, "turnserver.conf", [],
       "coturn's configuration as one of ours; what has no counterpart is listed"},
      {"info", {0, 0}, "", [], "all counters, as Erlang has them"},
@@ -141,7 +141,7 @@ unknown(Command) ->
     Names = [list_to_binary(Name) || {Name, _, _, _, _} <- rows()],
     Meant = case meerkat_config_schema:nearest(unicode:characters_to_binary(Command), Names) of
         {ok, Near} -> ["; did you mean ", Near, "?\n"];
-        error -> ["\n\n", usage()]
+        error -> "; `meerkatctl help` lists those there are\n"
     end,
     {error, ["there is no command \"", Command, "\"", Meant]}.
 
@@ -240,7 +240,7 @@ value(peer, Text) ->
     case {inet:parse_strict_address(Text), address(Text)} of
         {{ok, Ip}, _} -> {ok, Ip};
         {_, {ok, [Address]}} -> {ok, Address};
-        _ -> {error, "an IP address, as wanted with a port: 192.0.2.1:80, [2001:db8::1]:80"}
+        _ -> {error, "an IP address, if wanted with a port: 192.0.2.1:80, [2001:db8::1]:80"}
     end.
 
 address(Text) ->

@@ -190,15 +190,16 @@ allowed(users) ->
     <<"a list of groups { name = \"...\"; password = \"...\"; } or { name = \"...\"; key = "
       "\"...\"; }, each name once">>;
 allowed(added_users) ->
-    [allowed(users), <<" in its realm; `realm` as wanted">>];
+    [allowed(users), <<" in its realm; `realm` may be left out">>];
 allowed(listeners) ->
-    <<"a list of groups { port = ...; ip = \"...\"; realm = \"...\"; }, ip and realm as wanted">>;
+    <<"a list of groups { port = ...; ip = \"...\"; realm = \"...\"; }, ip and realm may be left "
+      "out">>;
 allowed(relays) ->
     <<"a list of groups { ip = \"...\"; advertised = \"...\"; min_port = ...; max_port = ...; }, "
-      "all but ip as wanted, both addresses of one family">>;
+      "all but ip may be left out, both addresses of one family">>;
 allowed(realms) ->
     Names = [Name || {Name, _, _} <- fields(realms), Name =/= <<"name">>],
-    [<<"a list of groups { name = \"...\"; }, each name once, with these keys as wanted: ">>
+    [<<"a list of groups { name = \"...\"; }, each name once, with any of these keys: ">>
      | lists:join(<<", ">>, Names)].
 
 %% A value as text for people; secrets are masked.

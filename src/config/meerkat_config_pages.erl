@@ -120,7 +120,7 @@ example() ->
         "# Meerkat's configuration (libconfig). Every key may be left out; the environment wins\n"
         "# over this file. Remove the # before a key to set it.\n"
         "#   rel/bin/meerkatctl config check FILE    says what is wrong with a file\n"
-        "#   rel/bin/meerkatctl config show FILE     shows what it comes to\n"
+        "#   rel/bin/meerkatctl config show FILE     shows each value and where it is from\n"
         "# docs/configuration.md tells more. Made by `make gen` from meerkat_config_schema.erl.\n",
         [["\n## ", Title, "\n", [example(Row) || {Row, _} <- rows(Keys)]]
          || {Title, Keys} <- groups()]

@@ -492,7 +492,7 @@ allowed({list, network}) ->
     <<"networks like 10.0.0.0/8 (in a file a list of texts, in the environment separated by "
       "commas)">>;
 allowed({list, peer}) ->
-    <<"networks like 10.0.0.0/8, or addresses as wanted with ports like 203.0.113.5:10000-20000 "
+    <<"networks like 10.0.0.0/8, or addresses, if wanted with ports, like 203.0.113.5:10000-20000 "
       "(in a file a list of texts, in the environment separated by commas)">>;
 allowed({list, server}) ->
     <<"addresses with ports like 192.0.2.7:3478 or [2001:db8::7]:3478 (in a file a list of texts, "
@@ -520,7 +520,7 @@ allowed(http_address) ->
     <<"a port, which only this machine reaches, or an IP address and a port, like 9641, "
       "192.0.2.7:9641 or [::]:9641">>;
 allowed({list, xmpp_server}) ->
-    <<"names or IP addresses, as wanted with a port: xmpp.example.com, 192.0.2.7:8888, "
+    <<"names or IP addresses, if wanted with a port: xmpp.example.com, 192.0.2.7:8888, "
       "[2001:db8::7]:8888 (in a file a list of texts, in the environment separated by commas)">>;
 allowed({list, domain}) ->
     <<"domains like example.com (in a file a list of texts, in the environment separated by "
@@ -529,7 +529,7 @@ allowed({list, jid}) ->
     <<"XMPP addresses like admin@example.com (in a file a list of texts, in the environment "
       "separated by commas)">>;
 allowed(xmpp_server) ->
-    <<"a name or an IP address, as wanted with a port, like xmpp.example.com, 192.0.2.7:8888 or "
+    <<"a name or an IP address, if wanted with a port, like xmpp.example.com, 192.0.2.7:8888 or "
       "[2001:db8::7]:8888">>;
 allowed(domain) ->
     <<"a domain like turn.example.com">>;

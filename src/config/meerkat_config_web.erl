@@ -57,13 +57,13 @@ no_name_twice(Names) ->
 allowed({list, server_name}) ->
     most(<<"names like turn.example.com or *.example.com">>);
 allowed({list, web_server}) ->
-    most(<<"an address with a port, as wanted with a name before it: 127.0.0.1:8443, "
+    most(<<"an address with a port, if wanted with a name before it: 127.0.0.1:8443, "
            "www.example.com=10.0.0.7:443, *.example.com=[2001:db8::7]:443; each name once, and at "
            "most once none">>);
 allowed(server_name) ->
     <<"a name like turn.example.com, or *.example.com for any one label">>;
 allowed(web_server) ->
-    <<"an IP address and a port, as wanted with a name before it, like 127.0.0.1:8443 or "
+    <<"an IP address and a port, if wanted with a name before it, like 127.0.0.1:8443 or "
       "www.example.com=10.0.0.7:443">>.
 
 most(What) ->
