@@ -19,6 +19,7 @@ RUN rebar3 release --output-dir /opt \
 FROM debian:bookworm-slim
 LABEL org.opencontainers.image.title="Meerkat" \
       org.opencontainers.image.description="STUN/TURN server" \
+      org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="Apache-2.0"
 RUN apt-get update \
  && apt-get install -y --no-install-recommends libconfig9 libexpat1 libssl3 libstdc++6 \

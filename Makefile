@@ -7,7 +7,7 @@ SECONDS ?= 25
 WAY ?= messages
 NAMES ?= trixie sid
 
-.PHONY: all build help run test unit ct check fuzz asan tsan epoll instructions gen clean bench bench-streams bench-report flood floods image distributions package packages deb release newcomer docs demo
+.PHONY: all build help run test unit ct check fuzz asan tsan epoll instructions gen clean bench bench-streams bench-report flood floods image distributions tag package packages deb release newcomer docs demo
 
 all: build
 
@@ -97,6 +97,10 @@ image:
 ##                     RESUME=1, WRITE=1
 distributions:
 	@test/distributions.sh $(NAMES)
+
+## make tag            tag what is committed as the version it is, with its part of CHANGELOG.md
+tag:
+	@.ci/tag
 
 ## make package        the package for hex, below _build/package
 package: build

@@ -80,6 +80,17 @@ ip netns add "$space"
 ip -n "$space" link set lo up
 ip -n "$space" address add 203.0.113.5/32 dev lo
 
+# As a registry would have it.
+pushed() {
+    buildah push -q localhost/meerkat "oci:$work/pushed:$version" &&
+        jq -e --arg version "$version" '.manifests[0].annotations |
+            .["org.opencontainers.image.ref.name"] == $version' "$work/pushed/index.json"
+}
+version=$(sed -n 's/.*{vsn, "\(.*\)"}.*/\1/p' src/meerkat.app.src)
+check "its label is the version" \
+    jq -e --arg version "$version" '.Labels["org.opencontainers.image.version"] == $version' "$work/config"
+check "it can be pushed" pushed
+
 # In the image, as its user, with its variables and ours. With read_only set nothing can be written but
 # the tmpfs that docker run --read-only --tmpfs /run/meerkat gives; with NO_ERLANG=yes none can start.
 read_only=

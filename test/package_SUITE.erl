@@ -6,7 +6,8 @@
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
 -export([tarball_is_laid_out_as_hex_has_it/1, nothing_built_is_in_it/1,
-         rebar3_application_uses_it/1, mix_application_uses_it/1]).
+         rebar3_application_uses_it/1, mix_application_uses_it/1,
+         a_version_is_tagged_with_its_changes/1]).
 
 -import(turn_kit, [doc/1]).
 
@@ -14,7 +15,7 @@ suite() -> [{timetrap, {minutes, 5}}].
 
 all() ->
     [tarball_is_laid_out_as_hex_has_it, nothing_built_is_in_it, rebar3_application_uses_it,
-     mix_application_uses_it].
+     mix_application_uses_it, a_version_is_tagged_with_its_changes].
 
 init_per_suite(Config) ->
     Root = filename:absname(filename:join([code:lib_dir(meerkat), "..", "..", "..", ".."])),
@@ -106,3 +107,53 @@ copied(Config, Name) ->
      end || File <- filelib:wildcard("**/*.{erl,ex,exs,src,config}", From),
             not lists:prefix("_build", File), not lists:prefix("deps", File)],
     To.
+
+a_version_is_tagged_with_its_changes(Config) ->
+    doc("make tag: by the version that all places name, with the part of CHANGELOG.md that is its; "
+        "else it says what is amiss"),
+    Dir = filename:join(proplists:get_value(priv_dir, Config), "tagged"),
+    ok = lists:foreach(fun(File) ->
+        Copy = filename:join(Dir, File),
+        ok = filelib:ensure_dir(Copy),
+        From = filename:join(proplists:get_value(root, Config), File),
+        {ok, _} = file:copy(From, Copy),
+        {ok, Info} = file:read_file_info(From),
+        ok = file:write_file_info(Copy, Info)
+    end, [".ci/tag", "Dockerfile", "debian/changelog", "src/meerkat.app.src"]),
+    {ok, [{application, meerkat, Keys}]} =
+        file:consult(filename:join(Dir, "src/meerkat.app.src")),
+    Version = proplists:get_value(vsn, Keys),
+    Changes = fun(Heading) ->
+        Text = ["# Changelog\n\n## [Unreleased]\n\n- of tomorrow\n\n", Heading,
+                "\n\n### Added\n\n- of today\n\n## [0.0.1] - 2026-01-01\n\n- old\n"],
+        ok = file:write_file(filename:join(Dir, "CHANGELOG.md"), Text)
+    end,
+    Heading = "## [" ++ Version ++ "]",
+    {0, _} = said(Dir, "git", ["init", "-q"]),
+    Changes(Heading),
+    ?assertEqual(refused(["CHANGELOG.md has no heading \"", Heading, " - YEAR-MONTH-DAY\""]),
+                 tag(Dir)),
+    Changes(Heading ++ " - 2026-12-01"),
+    ?assertEqual(refused("what is here is not all committed"), tag(Dir)),
+    {0, _} = said(Dir, "git", ["add", "-A"]),
+    {0, _} = said(Dir, "git", ["commit", "-q", "-m", "all"]),
+    Tag = list_to_binary("v" ++ Version),
+    ?assertEqual({0, <<Tag/binary, "\n">>}, tag(Dir)),
+    {0, Told} = said(Dir, "git", ["tag", "-l", "--format=%(contents)", Tag]),
+    ?assertEqual(iolist_to_binary(["Meerkat ", Version, "\n\n\n### Added\n\n- of today"]),
+                 string:trim(Told)),
+    ?assertEqual(refused([Tag, " is there already"]), tag(Dir)),
+    ok = file:write_file(filename:join(Dir, "debian/changelog"), "meerkat (9.9.9) unstable\n"),
+    ?assertEqual(refused(["the first line of debian/changelog is not of ", Version]), tag(Dir)).
+
+tag(Dir) -> said(Dir, filename:join(Dir, ".ci/tag"), []).
+
+refused(Why) -> {1, iolist_to_binary(["not tagged: ", Why, "\n"])}.
+
+said(Dir, Program, Args) ->
+    Who = [{"GIT_" ++ Whose ++ "_" ++ What, Value}
+           || Whose <- ["AUTHOR", "COMMITTER"],
+              {What, Value} <- [{"NAME", "a"}, {"EMAIL", "a@example.org"}]],
+    try {0, embed_kit:run(Program, Args, Dir, Who)}
+    catch error:{_, _, Status, Text} -> {Status, Text}
+    end.
