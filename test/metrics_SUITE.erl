@@ -4,7 +4,7 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
--export([metrics_are_well_formed/1, every_metric_of_the_table_is_there/1,
+-export([metrics_are_well_formed/1, names_end_as_types_do/1, every_metric_of_the_table_is_there/1,
          counters_move_while_an_allocation_lives/1, counters_of_the_relay_move/1,
          drops_are_told_by_reason/1,
          responses_are_told_by_method_and_code/1, durations_are_told/1,
@@ -21,7 +21,7 @@
 suite() -> [{timetrap, {minutes, 2}}].
 
 all() ->
-    [metrics_are_well_formed, every_metric_of_the_table_is_there,
+    [metrics_are_well_formed, names_end_as_types_do, every_metric_of_the_table_is_there,
      counters_move_while_an_allocation_lives, counters_of_the_relay_move, drops_are_told_by_reason,
      responses_are_told_by_method_and_code, durations_are_told, free_ports_are_told_by_address,
      nobody_is_named, what_runs_is_told, dashboard_and_alerts_fit_the_metrics].
@@ -51,6 +51,18 @@ await_value(Server, Name, Labels, Wanted) ->
 metrics_are_well_formed(Config) ->
     doc("every line of /metrics is what Prometheus' format 0.0.4 says a line may be"),
     ?assert(map_size(http_kit:metrics(server(Config))) > 30).
+
+names_end_as_types_do(_Config) ->
+    doc("counters and nothing else end in _total; what Prometheus adds to the name of a histogram "
+        "ends no other name, or promtool complains"),
+    Families = meerkat_metrics:families(),
+    [?assertEqual({Name, Type =:= counter}, {Name, ends(Name, [<<"_total">>])})
+     || #{name := Name, type := Type} <- Families],
+    ?assertEqual([], [Name || #{name := Name} <- Families,
+                              ends(Name, [<<"_count">>, <<"_sum">>, <<"_bucket">>])]).
+
+ends(Name, Ends) ->
+    lists:any(fun(End) -> binary:longest_common_suffix([Name, End]) =:= byte_size(End) end, Ends).
 
 every_metric_of_the_table_is_there(Config) ->
     doc("the table that docs/monitoring.md is made from is what a running server tells"),

@@ -183,7 +183,7 @@ rows() ->
       fun(#{vm := #{memory := Memory}}) ->
           [{[{kind, atom_to_binary(Kind)}], N} || {Kind, N} <- sorted(Memory)]
       end},
-     {"erlang_vm_process_count", gauge, [], "Erlang processes", vm(process_count)},
+     {"erlang_vm_processes", gauge, [], "Erlang processes", vm(process_count)},
      {"erlang_vm_process_limit", gauge, [], "most Erlang processes there can be",
       vm(process_limit)},
      {"erlang_vm_run_queue_length", gauge, [],
