@@ -250,6 +250,13 @@ in_file(xmpp_ttl) -> "601";
 in_file(xmpp_rate) -> "6";
 in_file(xmpp_ping_interval) -> "16";
 in_file(xmpp_is_subdomain) -> "true";
+in_file(accounting_file) -> "\"/nowhere/accounting.jsonl\"";
+in_file(accounting_url) -> "\"https://billing.example.com/records\"";
+in_file(accounting_token) -> "\"open sesame\"";
+in_file(accounting_ca_file) -> "\"/nowhere/ca.pem\"";
+in_file(accounting_interval) -> "60";
+in_file(accounting_spool) -> "\"/nowhere/accounting\"";
+in_file(accounting_spool_bytes) -> "2000000";
 in_file(users_file) -> "\"/nowhere/users.cfg\"";
 in_file(password_algorithms) -> "false";
 in_file(username_anonymity) -> "false";
@@ -283,11 +290,13 @@ shown(alternate_server) -> <<"192.0.2.7:3478, [2001:db8::7]:3479">>;
 shown(secret) -> <<"(1, not shown)">>;
 shown(xmpp_domains) -> <<"example.com, example.org">>;
 shown(xmpp_admins) -> <<"a@example.com, b@example.com">>;
-shown(Token) when Token =:= http_token; Token =:= xmpp_secret -> <<"(not shown)">>;
+shown(Token) when Token =:= http_token; Token =:= xmpp_secret; Token =:= accounting_token ->
+    <<"(not shown)">>;
 shown(users) -> <<"\"alice\"">>;
 shown(Key) when Key =:= allowed_peers; Key =:= denied_peers; Key =:= proxy_protocol_from ->
     <<"10.0.0.0/8, ::1/128">>;
-shown(Key) when Key =:= realm; Key =:= software; Key =:= users_file; Key =:= acme_webroot ->
+shown(Key) when Key =:= realm; Key =:= software; Key =:= users_file; Key =:= acme_webroot;
+                Key =:= accounting_file; Key =:= accounting_ca_file; Key =:= accounting_spool ->
     iolist_to_binary(in_file(Key));
 shown(Key) -> iolist_to_binary(string:trim(in_file(Key), both, "\"")).
 

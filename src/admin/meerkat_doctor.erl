@@ -42,7 +42,7 @@ examine(Options) ->
 checks() ->
     [fun addresses/1, fun listening/1, fun certificates/1, fun http/1, fun ports/1,
      fun port_range/1, fun firewall/1, fun conntrack/1, fun outside/1, fun descriptors/1,
-     fun memlock/1, fun buffers/1, fun io/1, fun clock/1, fun beside/1].
+     fun memlock/1, fun buffers/1, fun io/1, fun clock/1, fun beside/1, fun accounting/1].
 
 patient(Options) ->
     Ask = maps:get(ask, Options, fun meerkat_admin_socket:call/1),
@@ -76,6 +76,9 @@ load(Options) ->
 %% Who stands beside a server on the way to clients.
 beside(#case_{config = Config}) ->
     meerkat_doctor_beside:findings(Config).
+
+accounting(#case_{config = Config}) ->
+    meerkat_doctor_accounting:findings(Config).
 
 %%% Addresses and ports
 

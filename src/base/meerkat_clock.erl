@@ -3,7 +3,7 @@
 %% is wall clock time, as the machine has it now.
 -module(meerkat_clock).
 
--export([now_ms/0, wall/0, wall_s/0, step_s/0]).
+-export([now_ms/0, wall/0, wall_s/0, wall_ms/0, step_s/0]).
 
 -ifdef(TEST).
 -export([set_speed/1]).
@@ -13,6 +13,9 @@
 %% one follows by a hundredth of a second a second, and an embedder's VM cannot be told otherwise.
 -spec wall_s() -> integer().
 wall_s() -> os:system_time(second).
+
+-spec wall_ms() -> integer().
+wall_ms() -> os:system_time(millisecond).
 
 %% The same in native units, as events of telemetry have it.
 -spec wall() -> integer().

@@ -3,7 +3,7 @@
 %% here UTF-8 is what they are. It knows no variable of ours.
 -module(meerkat_env).
 
--export([all/0, get/1, bytes/1, argument/1, speak_utf8/0, is_service_link/2]).
+-export([all/0, get/1, state_file/1, bytes/1, argument/1, speak_utf8/0, is_service_link/2]).
 
 %% The environment of this process, as bytes.
 -spec all() -> [{Name :: binary(), Value :: binary()}].
@@ -22,6 +22,18 @@ get(Name) ->
                 true -> none;
                 false -> {ok, Value}
             end
+    end.
+
+%% Where a file of this name is kept that is to last: in what systemd made for us (StateDirectory=),
+%% or where programs of a user keep such.
+-spec state_file(Name :: binary()) -> binary() | none.
+state_file(Name) ->
+    case [filename:join([hd(binary:split(Root, <<":">>)) | Below])
+          || {Variable, Below} <- [{"STATE_DIRECTORY", []}, {"XDG_STATE_HOME", [<<"meerkat">>]},
+                                   {"HOME", [<<".local/state/meerkat">>]}],
+             {ok, <<"/", _/binary>> = Root} <- [?MODULE:get(Variable)]] of
+        [Dir | _] -> filename:join(Dir, Name);
+        [] -> none
     end.
 
 %% Undoes what Erlang did to bytes of the system.

@@ -86,6 +86,13 @@
     xmpp_rate := non_neg_integer(),
     xmpp_ping_interval := pos_integer(),
     xmpp_is_subdomain := boolean(),
+    accounting_file := undefined | binary(),
+    accounting_url := undefined | binary(),
+    accounting_token := undefined | binary(),
+    accounting_ca_file := undefined | binary(),
+    accounting_interval := non_neg_integer(),
+    accounting_spool := undefined | binary(),
+    accounting_spool_bytes := pos_integer(),
     settings := [setting()]
 }.
 %% A key of the server, or one that a group of the key `realms` has, which is then named. The value

@@ -151,19 +151,22 @@ alone(Resolved) ->
     [[named(Key, Resolved), " is set, which does nothing without ", atom_to_list(Other)]
      || {Key, Other} <- [{https_backend, tls_cert}, {https_proxy_protocol, https_backend},
                          {tls_names, https_backend},
-                         {proxy_protocol_udp, proxy_protocol_from}],
+                         {proxy_protocol_udp, proxy_protocol_from},
+                         {accounting_token, accounting_url}, {accounting_ca_file, accounting_url}],
         is_set(Key, Resolved), not is_set(Other, Resolved)].
 
 is_set(Key, Resolved) ->
     {Value, _} = maps:get(Key, Resolved),
-    Value =/= [] andalso Value =/= false.
+    Value =/= [] andalso Value =/= false andalso Value =/= undefined.
 
 %% Every secret and password there is, and how to name it.
 all_secrets(#{secret := {Secrets, _}, users := {Users, _}, realms := {Realms, _},
-              http_token := {Token, _}, xmpp_secret := {Component, _}} = Resolved) ->
+              http_token := {Token, _}, xmpp_secret := {Component, _},
+              accounting_token := {Bearer, _}} = Resolved) ->
     Own = [{secret, S} || Secrets =/= random, S <- Secrets]
         ++ [{http_token, Token} || Token =/= undefined]
-        ++ [{xmpp_secret, Component} || Component =/= undefined],
+        ++ [{xmpp_secret, Component} || Component =/= undefined]
+        ++ [{accounting_token, Bearer} || Bearer =/= undefined],
     [{named(Key, Resolved), Secret} || {Key, Secret} <- Own]
         ++ passwords([named(users, Resolved), ": "], Users)
         ++ lists:append([[{[realm(Realm), "secret"], S} || S <- maps:get(secret, Realm, [])]

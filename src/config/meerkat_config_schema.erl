@@ -15,8 +15,8 @@
 %% is not in the map itself, but goes into what is there under Name.
 -type destination() :: config
                      | settings
-                     | {relay | streams | front | limits | tcp | quota | bandwidth | http | xmpp,
-                        atom()}
+                     | {relay | streams | front | limits | tcp | quota | bandwidth | http | xmpp
+                        | accounting, atom()}
                      | {made, listeners | certificates | relays | realms | secrets}.
 
 %% A reloadable key may take a new value while allocations live.
@@ -407,6 +407,40 @@ rows() ->
         row(xmpp_is_subdomain, boolean, false, ["XMPP_IS_SUBDOMAIN"], yes, [{xmpp, is_subdomain}],
             "MongooseIM only: xmpp_component is the first part of a name below every domain that "
             "it serves (`turn`: turn.example.com, turn.example.org, ...)."),
+        row(accounting_file, {text, 1023}, undefined, ["ACCOUNTING_FILE"], yes,
+            [{accounting, file}],
+            <<"\"/var/lib/meerkat/accounting.jsonl\"">>,
+            "A file that accounting records are appended to: who used how much of what, a JSON "
+            "object a line (docs/accounting.md). It may be moved away at any time. /dev/stdout "
+            "will do too."),
+        row(accounting_url, url, undefined, ["ACCOUNTING_URL"], yes, [{accounting, url}],
+            <<"\"https://billing.example.com/records\"">>,
+            "A web server that accounting records are sent to, in batches: POST with a JSON object "
+            "a line. Any status from 200 to 299 says that they are taken."),
+        row(accounting_token, secret, undefined, ["ACCOUNTING_TOKEN"], yes, [{accounting, token}],
+            <<"\"...\"">>,
+            "With accounting_url: what is sent as `Authorization: Bearer`."),
+        row(accounting_ca_file, {text, 1023}, undefined, ["ACCOUNTING_CA_FILE"], yes,
+            [{accounting, ca_file}],
+            <<"\"/etc/meerkat/billing-ca.pem\"">>,
+            "With accounting_url and https: a PEM file with the certificates that may vouch for the "
+            "web server, in place of the system's."),
+        row(accounting_interval, {integer, 0, 86400}, 300, ["ACCOUNTING_INTERVAL"], yes,
+            [{accounting, interval}],
+            "Seconds, about, between the records of an allocation that lives. 0 means that there "
+            "are none but at its start and its end."),
+        row(accounting_spool, {text, 1023}, undefined, ["ACCOUNTING_SPOOL"], yes,
+            [{accounting, spool}],
+            <<"\"/var/lib/meerkat/accounting\"">>,
+            "The directory in which accounting records are kept until they are taken, this "
+            "server's alone. Without it: `accounting` in $STATE_DIRECTORY, "
+            "$XDG_STATE_HOME/meerkat or ~/.local/state/meerkat. A reload that would change it while "
+            "records are kept is refused."),
+        row(accounting_spool_bytes, {integer, 1048576, 1099511627776}, 268435456,
+            ["ACCOUNTING_SPOOL_BYTES"], yes, [{accounting, spool_bytes}],
+            "Bytes that records may take there. When it is more the oldest are removed; how many "
+            "were lost is told in the log, in the metrics and in a record. A record has about 500 "
+            "bytes."),
         row(log_level, {choice, ?LOG_LEVELS}, info, ["LOG_LEVEL", "MONGOOSEICE_LOGLEVEL"], yes,
             [config],
             "The least severe lines that are logged."),
@@ -463,7 +497,8 @@ made(Name) ->
     [Row || #{gets := Gets} = Row <- rows(), lists:member({made, Name}, Gets)].
 
 %% A part of the settings: its names, and the key whose value each has.
--spec part(relay | streams | front | limits | tcp | quota | bandwidth | http | xmpp) ->
+-spec part(relay | streams | front | limits | tcp | quota | bandwidth | http | xmpp
+           | accounting) ->
     [{Name :: atom(), Key :: atom()}].
 part(Part) ->
     [{Name, Key} || #{key := Key, gets := Gets} <- rows(), {P, Name} <- Gets, P =:= Part].

@@ -51,7 +51,7 @@
         (Type =:= users orelse Type =:= added_users orelse Type =:= listeners
              orelse Type =:= relays orelse Type =:= realms)).
 
--define(IS_WEB(Type), (Type =:= server_name orelse Type =:= web_server)).
+-define(IS_WEB(Type), (Type =:= server_name orelse Type =:= web_server orelse Type =:= url)).
 
 %% A value as the environment gives it. Lists are separated by commas, but for secrets, which may
 %% contain one.
@@ -217,8 +217,8 @@ text(xmpp_server, Text) ->
                        [dollar_endonly, {capture, all_but_first, binary}]));
 text(web_server, Text) ->
     web_server(meerkat_config_web:text(web_server, Text));
-text(server_name, Text) ->
-    meerkat_config_web:text(server_name, Text);
+text(Type, Text) when ?IS_WEB(Type) ->
+    meerkat_config_web:text(Type, Text);
 text(domain, Text) ->
     named(Text, "^[^\\s@/.\\x00-\\x1f][^\\s@/\\x00-\\x1f]*$");
 text(jid, Text) ->

@@ -1,17 +1,18 @@
-%% Values that say where TLS connections go which are not for this server: names as clients ask for
-%% them (SNI), and the web servers that get what asks for them. Part of meerkat_config_value.
+%% Values that name web servers: where TLS connections go which are not for this server, by the names
+%% that clients ask for (SNI), and URLs that we ask ourselves. Part of meerkat_config_value.
 -module(meerkat_config_web).
 
 -export([text/2, is_value/2, allowed/1, render/2]).
 -export_type([type/0, backend/0]).
 
--type type() :: server_name | web_server.
+-type type() :: server_name | web_server | url.
 %% For one name, in small letters, or for any other.
 -type backend() :: {binary() | any, {inet:ip_address(), inet:port_number()}}.
 
 %% What a NAME of SNI has at most.
 -define(NAME_MAX, 255).
 
+-define(URL_MAX, 2000).
 -define(NAME, "(?:\\*\\.)?[A-Za-z0-9_-]+(?:\\.[A-Za-z0-9_-]+)*").
 
 %% Read takes an address with its port.
@@ -19,6 +20,8 @@
                                 error.
 text(server_name, Text) ->
     name(Text);
+text(url, Text) ->
+    case is_value(url, Text) of true -> {ok, Text}; false -> error end;
 text(web_server, Text) ->
     case binary:split(Text, <<"=">>) of
         [Address] -> {ok, {any, Address}};
@@ -39,6 +42,8 @@ name(Text) ->
 -spec is_value(type() | {list, type()}, term()) -> boolean().
 is_value(server_name, Name) ->
     is_binary(Name) andalso name(Name) =:= {ok, Name};
+is_value(url, Text) ->
+    is_binary(Text) andalso byte_size(Text) =< ?URL_MAX andalso is_url(uri_string:parse(Text));
 is_value(web_server, {Name, {Ip, Port}}) ->
     (Name =:= any orelse is_value(server_name, Name)) andalso inet:is_ip_address(Ip)
         andalso is_integer(Port) andalso Port > 0 andalso Port < 65536;
@@ -48,6 +53,13 @@ is_value({list, Type}, Values) ->
         andalso lists:all(fun(Value) -> is_value(Type, Value) end, Values)
         andalso no_name_twice([case V of {Name, _} -> Name; _ -> V end || V <- Values]);
 is_value(_, _) ->
+    false.
+
+%% Who asks is told by a key of its own: a URL is shown in logs.
+is_url(#{scheme := Scheme, host := Host} = Url) ->
+    lists:member(Scheme, [<<"http">>, <<"https">>]) andalso Host =/= <<>>
+        andalso not is_map_key(userinfo, Url) andalso not is_map_key(fragment, Url);
+is_url(_) ->
     false.
 
 no_name_twice(Names) ->
@@ -62,6 +74,9 @@ allowed({list, web_server}) ->
            "most once none">>);
 allowed(server_name) ->
     <<"a name like turn.example.com, or *.example.com for any one label">>;
+allowed(url) ->
+    <<"a URL like https://www.example.com/path or http://127.0.0.1:8080/, without user or "
+      "password">>;
 allowed(web_server) ->
     <<"an IP address and a port, if wanted with a name before it, like 127.0.0.1:8443 or "
       "www.example.com=10.0.0.7:443">>.
@@ -72,5 +87,6 @@ most(What) ->
 
 -spec render(type(), binary() | backend()) -> unicode:chardata().
 render(server_name, Name) -> Name;
+render(url, Url) -> Url;
 render(web_server, {any, Address}) -> meerkat_text:address(Address);
 render(web_server, {Name, Address}) -> [Name, $=, meerkat_text:address(Address)].

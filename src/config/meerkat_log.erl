@@ -106,7 +106,7 @@ flush() ->
 %% Those of its realms too.
 secrets(#{secrets := Secrets} = Config) ->
     OfRealms = [S || #{secrets := Those} <- maps:get(realms, Config, []), S <- Those],
-    Others = [maps:get(Key, Config, undefined) || Key <- [http_token, xmpp_secret]],
+    Others = [maps:get(Key, Config, undefined) || Key <- [http_token, xmpp_secret, accounting_token]],
     [S || S <- Others ++ Secrets ++ OfRealms,
           is_binary(S), byte_size(S) >= ?SHORTEST_STRUCK_OUT].
 

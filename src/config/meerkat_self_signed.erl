@@ -29,7 +29,7 @@
                   Before :: none | meerkat_config_certificates:certificate()) ->
     {ok, meerkat_config_certificates:certificate()} | {error, string()}.
 certificate(Ips, Before) ->
-    File = file(),
+    File = meerkat_env:state_file(?FILE_NAME),
     case {code:ensure_loaded(public_key), [C || C <- [Before, kept(File)], is_good(C, Ips)]} of
         {{module, _}, [Good | _]} ->
             {ok, Good};
@@ -52,16 +52,6 @@ is_good(none, _Ips) ->
     false.
 
 %%% Where it is kept
-
-%% In what systemd made for us (StateDirectory=), or where programs of a user keep what lasts.
-file() ->
-    case [filename:join([hd(binary:split(Root, <<":">>)) | Below])
-          || {Variable, Below} <- [{"STATE_DIRECTORY", []}, {"XDG_STATE_HOME", [<<"meerkat">>]},
-                                   {"HOME", [<<".local/state/meerkat">>]}],
-             {ok, <<"/", _/binary>> = Root} <- [meerkat_env:get(Variable)]] of
-        [Dir | _] -> filename:join(Dir, ?FILE_NAME);
-        [] -> none
-    end.
 
 kept(none) ->
     none;

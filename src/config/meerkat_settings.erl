@@ -73,6 +73,11 @@
                                        rate := non_neg_integer(),
                                        ping_s := pos_integer(),
                                        is_subdomain := boolean()},
+                      %% Where accounting records go and how they are kept: the keys
+                      %% accounting_... without that.
+                      accounting := #{file | url | ca_file | spool => undefined | binary(),
+                                      token := fun(() -> undefined | binary()),
+                                      interval | spool_bytes => non_neg_integer()},
                       %% An embedder's modules, each with what it is given.
                       authorizer := none | {module(), term()},
                       events := none | {module(), term()},
@@ -255,6 +260,7 @@ settings(Name, Config, IsDrawn, Kept) ->
       bandwidth => part(bandwidth, Config),
       http => http(Config),
       xmpp => xmpp(Config),
+      accounting => accounting(Config),
       authorizer => maps:get(authorizer, Config, none),
       events => maps:get(events, Config, none),
       relay_program => maps:get(relay_program, Config, default),
@@ -314,6 +320,10 @@ http(Config) ->
     #{token := Token} = Http = part(http, Config),
     Http#{token := fun() -> Token end,
           failures => meerkat_auth_failures:new(?WRONG_TOKENS)}.
+
+accounting(Config) ->
+    #{token := Token} = Accounting = part(accounting, Config),
+    Accounting#{token := fun() -> Token end}.
 
 %% meerkat_config_rules sees to it that all of it is there.
 xmpp(Config) ->

@@ -246,6 +246,9 @@ sentence(Reason) -> Reason.
 %%                 relay_gap_total_ms: all times together
 %%   relay_replayed, relay_lost  allocations that the next relay got, and that it did not
 %%   xmpp          connections to XMPP servers, how many hear of changes, what was counted; or none
+%%   accounting    records: made, by type; lost: before they came into the spool; bytes and
+%%                 trouble: of the spool; sinks: by name, each with how many records were delivered,
+%%                 are waiting and were lost, how often it failed, and what trouble there is; or none
 %%   relay         the relay program's tables and counters (c_src/ctl/counters.def), or why not
 -spec info(name()) -> #{listeners := [{inet:ip_address(), inet:port_number()}],
                         tcp_listeners := [{inet:ip_address(), inet:port_number()}],
@@ -263,6 +266,7 @@ sentence(Reason) -> Reason.
                         relay_replayed := non_neg_integer(),
                         relay_lost := non_neg_integer(),
                         xmpp := map() | none,
+                        accounting := map() | none,
                         relay := {ok, map()} | {error, relay_down | busy}}.
 info(Name) -> of_running(Name, fun() -> meerkat_status:info(Name) end).
 

@@ -174,7 +174,7 @@ doctor(Server) ->
     Asked = [max_allocations, relays, receive_buffer, send_buffer, io_backend, https_backend,
              proxy_protocol_from],
     (maps:merge(maps:with(Asked, Config()),
-                maps:with([certificates, certificates_refused], Status)))#{
+                maps:with([certificates, certificates_refused, accounting], Status)))#{
         listening => #{udp => Udp, tcp => Tcp, tls => Tls},
         clock_step_s => meerkat_clock:step_s(),
         relay_pid => Pid,

@@ -2,9 +2,9 @@
 %% relayed, one of them in detail; and how they are ended by hand. Who may ask is decided elsewhere.
 -module(meerkat_sessions).
 
--export([list/2, details/2, disconnect/2]).
+-export([list/2, details/2, disconnect/2, page/3]).
 
--export_type([filter/0, id/0, who/0]).
+-export_type([filter/0, id/0, who/0, counters/0]).
 
 %% user: as the client gave it, or what stands behind the expiry of a time-limited one.
 %% peer: one that has a permission, or with a port a channel. sort: by bytes relayed, most first; by
@@ -16,6 +16,10 @@
 %% A number as lists have it, or its text: "1-37".
 -type id() :: non_neg_integer() | binary() | string().
 -type who() :: id() | {user, binary()}.
+-type session() :: non_neg_integer().
+%% What came from the client and was relayed, what came from peers and was, what was dropped.
+-type counters() :: #{client_packets | client_bytes | peer_packets | peer_bytes | dropped =>
+                          non_neg_integer()}.
 
 %% A page of the relay's rows has as many.
 -define(FEW, 64).
@@ -84,15 +88,29 @@ traffic(Name, _Sessions) ->
     maps:from_list(traffic(Name, 0, 0)).
 
 traffic(Name, Worker, From) ->
+    case page(Name, Worker, From) of
+        {ok, Rows, {NextWorker, Next}} -> Rows ++ traffic(Name, NextWorker, Next);
+        {ok, Rows, done} -> Rows;
+        {error, _} -> []
+    end.
+
+%% What a worker has counted of some of its sessions, and where to go on, which may be another
+%% worker. Begins at 0, 0.
+-spec page(Name :: atom(), Worker :: byte(), From :: non_neg_integer()) ->
+    {ok, [{session(), counters()}], done | {Worker :: byte(), From :: non_neg_integer()}}
+    | {error, meerkat_relay:failure()}.
+page(Name, Worker, From) ->
     case meerkat_relay:call(Name, {sessions, #{from => From}}) of
         {ok, #{next := 0, rows := Rows}} when Worker < 255 ->
-            counted(Rows) ++ traffic(Name, Worker + 1, (Worker + 1) bsl 56);
-        {ok, #{next := Next, rows := Rows}} when Next > 0 ->
-            counted(Rows) ++ traffic(Name, Worker, Next);
-        {ok, #{rows := Rows}} ->
-            counted(Rows);
-        _NoMoreWorkersOrNoRelay ->
-            []
+            {ok, counted(Rows), {Worker + 1, (Worker + 1) bsl 56}};
+        {ok, #{next := 0, rows := Rows}} ->
+            {ok, counted(Rows), done};
+        {ok, #{next := Next, rows := Rows}} ->
+            {ok, counted(Rows), {Worker, Next}};
+        {ok, _NoSuchWorker} ->
+            {ok, [], done};
+        {error, Failure} ->
+            {error, Failure}
     end.
 
 counted(Rows) ->

@@ -37,7 +37,18 @@ status(#{version := Version, otp := Otp, os_pid := Pid, uptime_s := Uptime} = St
      [row("relay died", [integer_to_list(N), " times, and was replaced"])
       || #{relay_restarts := N} <- [Status], N > 0],
      traffic_rows(Status),
+     [row("accounting", [atom_to_list(Id), ": ", sink(Sink)])
+      || #{accounting := #{sinks := Sinks}} <- [Status], {Id, Sink} <- lists:sort(maps:to_list(Sinks))],
+     [row("not accounted", [integer_to_list(N), " records that could not be kept"])
+      || #{accounting := #{lost := N}} <- [Status], N > 0],
+     [row("accounting", meerkat_text:printable(Why))
+      || #{accounting := #{trouble := Why}} <- [Status], is_binary(Why)],
      [row("answers", tally(Answers)) || #{answers := Answers} <- [Status], Answers =/= #{}]].
+
+sink(#{delivered := Delivered, waiting := Waiting, lost := Lost, trouble := Trouble}) ->
+    [io_lib:format("~b records taken, ~b waiting", [Delivered, Waiting]),
+     [io_lib:format(", ~b lost", [Lost]) || Lost > 0],
+     [["; ", meerkat_text:printable(Trouble)] || is_binary(Trouble)]].
 
 condition(#{relay := down}) -> "the relay program is down";
 condition(#{draining := true, ends_in_s := null}) -> "draining";

@@ -7,6 +7,7 @@
 -spec info(Name :: atom()) -> map().
 info(Name) ->
     #{relays := Relays, own_kinds := Kinds} = meerkat_registry:settings(Name),
+    #{xmpp := Xmpp, accounting := Accounting} = meerkat_beside:info(Name),
     #{restarts := Restarts, gap_ms := Gap, gap_total_ms := GapTotal, replayed := Replayed,
       lost := Lost} = meerkat_restarts:counts(Name),
     #{listeners => meerkat_listening:bound(Name, udp),
@@ -24,7 +25,8 @@ info(Name) ->
       allocations => meerkat_alloc_table:count(Name),
       draining => meerkat_drain:is_draining(Name),
       answers => meerkat_answers:outcomes(meerkat_registry:answers(Name)),
-      xmpp => maps:get(xmpp, meerkat_beside:info(Name)),
+      xmpp => Xmpp,
+      accounting => Accounting,
       relay => meerkat_relay:stats(Name)}.
 
 %% meerkat:status/1. Members:
@@ -36,6 +38,7 @@ info(Name) ->
 %%                 (SHA-256), not_after (Unix time), days_left
 %%   certificates_refused   why what is in their files now is not in force, or null
 %%   http          where HTTP is served, `undefined` if it is not
+%%   accounting    records, lost, bytes, sinks, as in meerkat:info/1, or `none`
 %%   allocations   how many there are; max_allocations: how many there may be
 %%   relay_restarts   as in meerkat:info/1
 %%   relay         up | down; the rest is only there when it is up:
@@ -52,8 +55,9 @@ status(Name) ->
     {Uptime, _} = erlang:statistics(wall_clock),
     #{quota := #{total := Max}} = meerkat_registry:settings(Name),
     NotReady = meerkat_health:not_ready(Name),
+    #{http := Http} = meerkat_beside:info(Name),
     Common = maps:with([listeners, tcp_listeners, tls_listeners, dtls_listeners, certificates,
-                        relays, allocations, draining, relay_restarts], Info),
+                        relays, allocations, draining, relay_restarts, accounting], Info),
     maps:merge(relay(Relay), Common#{
         server => Name,
         version => list_to_binary(Version),
@@ -62,7 +66,7 @@ status(Name) ->
         uptime_s => Uptime div 1000,
         ready => NotReady =:= [],
         not_ready => NotReady,
-        http => maps:get(http, meerkat_beside:info(Name)),
+        http => Http,
         certificates_refused => case meerkat_certificate_watch:refused(Name) of
             none -> null;
             Why -> Why

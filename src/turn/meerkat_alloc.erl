@@ -10,7 +10,7 @@
 
 -include_lib("kernel/include/logger.hrl").
 
--export([start_link/4, info/1, infos/1, disconnect/1, replay/3, whole/3]).
+-export([start_link/4, info/1, infos/1, account/1, disconnect/1, replay/3, whole/3]).
 -export([callback_mode/0, init/1, terminate/3]).
 -export([awaiting/3, serving/3, leaving/3]).
 
@@ -64,6 +64,12 @@ infos(Pids) ->
     Requests = [gen_statem:send_request(Pid, info) || Pid <- Pids],
     [Info || Request <- Requests,
              {reply, Info} <- [gen_statem:receive_response(Request, ?REPLY_MS)]].
+
+%% Has it told to who keeps account (meerkat_ledger) as one that lives.
+-spec account(pid()) -> ok.
+account(Pid) ->
+    Pid ! account,
+    ok.
 
 %% Ends the allocations, and how many there were; their clients are not told and find 437 at their
 %% next request. They are over when this returns. All are asked before one is waited for.
@@ -187,6 +193,10 @@ five_tuple(Place) -> meerkat_alloc_table:five_tuple(Place).
 %% The relay has answered some by itself.
 common(_State, info, granted, Data) ->
     {keep_state, caught_up(Data)};
+common(_State, info, account, #data{name = Name, session = Session} = Data) ->
+    #{relayed := Relayed} = Facts = facts(Data),
+    _ = [ok = meerkat_ledger:tell(Name, fun() -> {lives, Session, Facts} end) || Relayed =/= []],
+    keep_state_and_data;
 common(State, info, {relay, Ref, {session_gone, _} = Message}, Data) ->
     step(State, {relay, Ref, Message}, (caught_up(Data))#data{said = none});
 common(State, info, {relay, _Ref, {connected, Fields}}, Data) ->
@@ -471,6 +481,7 @@ report(Reason, Data) ->
     log_end(info, Reason, #{}, allocation_ended, Data).
 
 log_end(Level, Reason, Counters, Event, #data{core = Core, started = Started} = Data) ->
+    account_ends(Event, Reason, Counters, Data),
     ended(Event, Counters, Reason, Data),
     %% Whatever goes into the line is looked for only where it is written.
     case logger:allow(Level, ?MODULE) of
@@ -485,12 +496,14 @@ log_end(Level, Reason, Counters, Event, #data{core = Core, started = Started} = 
             ok
     end.
 
-%%% Events (meerkat_events), and a line at the start for who looks for it
+%%% Events (meerkat_events, meerkat_ledger), and a line at the start for who looks for it
 
 begun({success, _}, #data{job = #{request := #{message := #{method := allocate}}}} = Data) ->
     ?LOG_DEBUG((maps:remove(session, metadata(Data)))#{event => allocation_started},
                (meta(Data))#{report_cb => fun meerkat_log:sentence/1}),
-    meerkat_events:tell(Data#data.name, [meerkat, allocation, start], fun() ->
+    #data{name = Name, session = Session} = Data,
+    ok = meerkat_ledger:tell(Name, fun() -> {began, Session, facts(Data)} end),
+    meerkat_events:tell(Name, [meerkat, allocation, start], fun() ->
         {#{system_time => meerkat_clock:wall()}, metadata(Data)}
     end);
 begun(_Response, _Data) ->
@@ -506,6 +519,16 @@ ended(allocation_ended, Known, Reason, #data{started = Started} = Data) ->
     end);
 ended(_Event, _Known, _Reason, _Data) ->
     ok.
+
+account_ends(allocation_failed, _Reason, _Counters, _Data) ->
+    ok;
+account_ends(Event, Reason, Counters, #data{name = Name, session = Session} = Data) ->
+    Why = case Event of allocation_lost -> lost; allocation_ended -> Reason end,
+    meerkat_ledger:tell(Name, fun() -> {ended, Session, Why, Counters, facts(Data)} end).
+
+facts(#data{core = Core, started = Started}) ->
+    (meerkat_alloc_core:facts(Core))#{age_ms => meerkat_clock:now_ms() - Started,
+                                      told_ms => meerkat_clock:wall_ms()}.
 
 metadata(#data{core = Core, session = Session}) ->
     Details = meerkat_alloc_core:details(Core, meerkat_clock:now_ms()),

@@ -3,7 +3,7 @@
 %% permitted only the relay knows; until it has said so, no further request may be handed in.
 -module(meerkat_alloc_core).
 
--export([new/4, handle/3, granted/2, foretold/1, protocol/1, info/2, details/2]).
+-export([new/4, handle/3, granted/2, foretold/1, protocol/1, info/2, details/2, facts/1]).
 
 -export_type([alloc/0, limits/0, event/0, effect/0, response/0, place/0, ending/0]).
 
@@ -298,6 +298,15 @@ details(#alloc{plan = #{user := User}, mobility = Mobility, relayed = Relayed, t
         transport => meerkat_ctl:transport_kind(
             maps:get(transport, meerkat_alloc_mobility:place(Mobility))),
         relayed => [Address || {_, _, Address} <- Relayed]}.
+
+%% What is told of it to who keeps account (meerkat_ledger), but for its age.
+-spec facts(alloc()) -> map().
+facts(#alloc{plan = #{user := User} = Plan, mobility = Mobility, relayed = Relayed} = Alloc) ->
+    #{client := Client, server := Server, transport := Transport} =
+        meerkat_alloc_mobility:place(Mobility),
+    #{user => User, realm => maps:get(realm, Plan, default), client => Client, server => Server,
+      transport => meerkat_ctl:transport_kind(Transport), protocol => protocol(Alloc),
+      relayed => [Address || {_, _, Address} <- Relayed]}.
 
 %%% Requests
 

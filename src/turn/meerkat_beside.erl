@@ -1,6 +1,6 @@
-%% What a server has besides its relay: HTTP, and the component of XMPP servers. Each is a module of
-%% this behaviour and stands in the list below, by which they are called. Nothing here or in the
-%% folders that this one may call knows what they do. Another one is a line in that list.
+%% What a server has besides its relay: HTTP, the component of XMPP servers, accounting. Each is a
+%% module of this behaviour and stands in the list below, by which they are called. Nothing here or
+%% in the folders that this one may call knows what they do. Another one is a line in that list.
 %%
 %% A reload asks all of them to prepare/3 first. If one cannot, or the relay refuses the new
 %% settings, those that have prepared are told rollback/1; otherwise commit/1, and at the end
@@ -38,7 +38,7 @@
 -callback info(name()) -> #{Key :: atom() => term()}.
 -callback metrics() -> [row()].
 
--define(MODULES, [meerkat_http_beside, meerkat_xmpp_beside]).
+-define(MODULES, [meerkat_http_beside, meerkat_xmpp_beside, meerkat_account_beside]).
 
 -spec child_specs(name(), meerkat_settings:settings()) -> [supervisor:child_spec()].
 child_specs(Name, Settings) ->

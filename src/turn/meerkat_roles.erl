@@ -13,7 +13,7 @@
 %%   follower     meerkat_follow
 %%   beside       meerkat_beside_sup; what stands there has roles of its own
 -type role() :: relay | port | wire | replaying | {request, non_neg_integer()} | quota | alloc_sup
-              | follower | beside | http_sup | history | xmpp.
+              | follower | beside | http_sup | history | xmpp | account | account_sinks.
 
 %% The caller has that role from here on.
 -spec take(Name :: atom(), role()) -> ok.
