@@ -27,8 +27,11 @@ all() ->
      nobody_is_named, what_runs_is_told, dashboard_and_alerts_fit_the_metrics].
 
 init_per_suite(Config) ->
-    Certificate = stream_kit:certificate(proplists:get_value(priv_dir, Config), ec, "a.example"),
+    Dir = proplists:get_value(priv_dir, Config),
+    Certificate = stream_kit:certificate(Dir, ec, "a.example"),
     [{server, turn_kit:start_server(#{http_listen => {{127, 0, 0, 1}, 0}, http_token => ?TOKEN,
+                                      accounting_file => <<"/dev/null">>,
+                                      accounting_spool => list_to_binary([Dir, "accounting"]),
                                       certificates => [Certificate]})}
      | Config].
 
