@@ -19,9 +19,12 @@ all() -> [every_answer_is_as_described, every_path_is_described, what_is_not_des
 every_answer_is_as_described(Config) ->
     doc("each code that is described comes, and its body fits"),
     Description = description(),
-    Certificate = stream_kit:certificate(proplists:get_value(priv_dir, Config), ec,
-                                         "turn.example.org"),
-    Served = (stream_kit:config([Certificate]))#{http_token => list_to_binary(?TOKEN)},
+    Dir = proplists:get_value(priv_dir, Config),
+    Certificate = stream_kit:certificate(Dir, ec, "turn.example.org"),
+    Served = (stream_kit:config([Certificate]))#{http_token => list_to_binary(?TOKEN),
+                                                 accounting_file => <<"/dev/full">>,
+                                                 accounting_spool =>
+                                                     list_to_binary([Dir, "accounting"])},
     with_server(http(Served), fun(#{name := Name} = Server) ->
         Client = allocated(Server),
         %% Media and a drop: members that are only there then.

@@ -541,11 +541,13 @@ running_without(Overrides) ->
     end).
 
 %% Every row of the table, changed by itself, as a file or the environment would.
-the_table_is_right(_Config) ->
+the_table_is_right(Config) ->
     doc("keys called reloadable can be reloaded, the others cannot"),
+    %% Where accounting records wait.
+    true = os:putenv("STATE_DIRECTORY", proplists:get_value(priv_dir, Config)),
     Load = fun(Env) ->
-        {ok, Config, _} = meerkat_config:load(#{file => none, env => base() ++ Env}),
-        Config
+        {ok, Loaded, _} = meerkat_config:load(#{file => none, env => base() ++ Env}),
+        Loaded
     end,
     {ok, _} = application:ensure_all_started(meerkat),
     [begin
@@ -570,6 +572,7 @@ changed(http_listen) -> integer_to_list(turn_kit:free_ports(1));
 changed(relay_ip) -> "127.0.0.2";
 changed(log_level) -> "error";
 changed(secret_as_password) -> "true";
+changed(accounting_file) -> "/dev/null";
 changed(alternate_server) -> "192.0.2.7:3478";
 changed(Key) ->
     {ok, #{type := Type, default := Default}} =
@@ -590,6 +593,7 @@ other({list, domain}, _) -> "example.com";
 other({list, jid}, _) -> "admin@example.com";
 other({list, relay_address}, _) -> "127.0.0.3";
 other({list, web_server}, _) -> "127.0.0.1:8443";
+other(url, _) -> "http://127.0.0.1:80/records";
 other({list, server_name}, _) -> "turn.example.com";
 other({Text, _}, _) when Text =:= text; Text =:= opaque_string -> "other".
 

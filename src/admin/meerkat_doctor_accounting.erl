@@ -4,10 +4,10 @@
 
 -export([findings/1]).
 
-%% `accounting` is what a server that runs tells (meerkat:info/1); without it Config is as a file or
+%% `accounting` is what a server that runs tells (meerkat:status/1); without it Config is as a file or
 %% the environment has it.
 -spec findings(Config :: map()) -> [meerkat_doctor:finding()].
-findings(#{accounting := none}) ->
+findings(#{accounting := undefined}) ->
     [];
 findings(#{accounting := #{lost := Lost, trouble := Trouble, sinks := Sinks}}) ->
     [sink(atom_to_list(Id), Sink) || {Id, Sink} <- lists:sort(maps:to_list(Sinks))]

@@ -38,7 +38,7 @@ info(Name) ->
 %%                 (SHA-256), not_after (Unix time), days_left
 %%   certificates_refused   why what is in their files now is not in force, or null
 %%   http          where HTTP is served, `undefined` if it is not
-%%   accounting    records, lost, bytes, sinks, as in meerkat:info/1, or `none`
+%%   accounting    as in meerkat:info/1, with `undefined` for `none`
 %%   allocations   how many there are; max_allocations: how many there may be
 %%   relay_restarts   as in meerkat:info/1
 %%   relay         up | down; the rest is only there when it is up:
@@ -50,14 +50,14 @@ info(Name) ->
 %%   answers       as in meerkat:info/1, those that were
 -spec status(Name :: atom()) -> map().
 status(Name) ->
-    #{relay := Relay, answers := Answers} = Info = info(Name),
+    #{relay := Relay, answers := Answers, accounting := Accounting} = Info = info(Name),
     {ok, Version} = application:get_key(meerkat, vsn),
     {Uptime, _} = erlang:statistics(wall_clock),
     #{quota := #{total := Max}} = meerkat_registry:settings(Name),
     NotReady = meerkat_health:not_ready(Name),
     #{http := Http} = meerkat_beside:info(Name),
     Common = maps:with([listeners, tcp_listeners, tls_listeners, dtls_listeners, certificates,
-                        relays, allocations, draining, relay_restarts, accounting], Info),
+                        relays, allocations, draining, relay_restarts], Info),
     maps:merge(relay(Relay), Common#{
         server => Name,
         version => list_to_binary(Version),
@@ -67,6 +67,7 @@ status(Name) ->
         ready => NotReady =:= [],
         not_ready => NotReady,
         http => Http,
+        accounting => accounting(Accounting),
         certificates_refused => case meerkat_certificate_watch:refused(Name) of
             none -> null;
             Why -> Why
@@ -74,6 +75,14 @@ status(Name) ->
         ends_in_s => case meerkat_drain:ending(Name) of none -> null; {Seconds, _} -> Seconds end,
         max_allocations => Max,
         answers => maps:filter(fun(_, N) -> N > 0 end, Answers)}).
+
+accounting(none) ->
+    undefined;
+accounting(#{sinks := Sinks} = Accounting) ->
+    (troubled(Accounting))#{sinks := maps:map(fun(_, Sink) -> troubled(Sink) end, Sinks)}.
+
+troubled(#{trouble := none} = Of) -> Of#{trouble := undefined};
+troubled(Of) -> Of.
 
 %% What TLS clients are shown. Without not_after Erlang cannot read the certificate.
 -spec certificates(Name :: atom()) -> [map()].
