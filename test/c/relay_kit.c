@@ -104,15 +104,15 @@ struct listener *kit_listen(struct kit *k, uint32_t id, const struct addr *local
     return shard_listener(&k->worker.shard, id);
 }
 
+struct mail_flow kit_flow(const struct kit *k)
+{
+    return (struct mail_flow){
+        .listener = 1, .transport = CTL_TRANSPORT_UDP, .client = k->client, .server = k->server};
+}
+
 uint16_t kit_move(struct kit *k, uint64_t session, unsigned home)
 {
-    struct mail_move m = {.ref = ++k->ref,
-                          .session = session,
-                          .flow = {.listener = 1,
-                                   .transport = CTL_TRANSPORT_UDP,
-                                   .client = k->client,
-                                   .server = k->server},
-                          .home = home};
+    struct mail_move m = {.ref = ++k->ref, .session = session, .flow = kit_flow(k), .home = home};
     kit_mail(k, MAIL_MOVE, &m, sizeof(m));
     kit_turn(k, 0);
     struct ctl_frame reply;

@@ -60,6 +60,8 @@ uint16_t kit_ask(struct kit *k, struct ctl_frame *f);
 
 /* Allocates for k->client: IPv4, IPv6 or both; the session as the worker has it, or NULL. */
 struct session *kit_allocate(struct kit *k, uint64_t id, bool v4, bool v6, uint32_t lifetime_ms);
+/* k->client at the first listener. */
+struct mail_flow kit_flow(const struct kit *k);
 /* Moves the session to where k->client is now, as if that came to worker `home`. */
 uint16_t kit_move(struct kit *k, uint64_t session, unsigned home);
 /* A second listener, for RFC 5780; both know each other. */

@@ -81,11 +81,8 @@ static struct session *moved(void)
     CHECK_EQ(kit_permit(&home, ID, &home.peer, 300000), CTL_OK);
     home.client.port = away.client.port = 6000;
     CHECK_EQ(kit_move(&home, ID, 1), CTL_OK);
-    struct mail_roam roam = {.to = 1,
-                             .add = true,
-                             .session = ID,
-                             .home = 0,
-                             .flow = {1, CTL_TRANSPORT_UDP, away.client, away.server}};
+    struct mail_roam roam = {
+        .to = 1, .add = true, .session = ID, .home = 0, .flow = kit_flow(&away)};
     move_roamer(&away.worker.shard, &roam);
     struct stun_builder b;
     uint8_t txid[STUN_TXID_LEN] = {1};
@@ -98,10 +95,7 @@ static struct session *moved(void)
 
 static void part(void)
 {
-    struct mail_roam roam = {.to = 1,
-                             .session = ID,
-                             .home = 0,
-                             .flow = {1, CTL_TRANSPORT_UDP, away.client, away.server}};
+    struct mail_roam roam = {.to = 1, .session = ID, .home = 0, .flow = kit_flow(&away)};
     move_roamer(&away.worker.shard, &roam);
     kit_stop(&home);
     kit_stop(&away);
@@ -177,9 +171,7 @@ static void m5_what_comes_too_late_is_counted(void)
 {
     moved();
     CHECK(relayed());
-    struct mail_carry carry = {.session = ID,
-                               .flow = {1, CTL_TRANSPORT_UDP, home.client, home.server},
-                               .len = (uint32_t)len};
+    struct mail_carry carry = {.session = ID, .flow = kit_flow(&home), .len = (uint32_t)len};
     carry.flow.client.port = 6001;
     move_carried(&home.worker.shard, &carry, buf);
     CHECK_EQ(kit_count(&home, CTR_no_allocation), 1);
@@ -222,8 +214,7 @@ static void sessions_that_expire_while_nothing_is_read_leave_no_roamer(void)
         home.client.port = (uint16_t)(5000 + i);
         CHECK(kit_allocate(&home, ID + i, true, false, 60000));
         home.client.port = (uint16_t)(6000 + i);
-        struct mail_move m = {
-            .session = ID + i, .flow = {1, CTL_TRANSPORT_UDP, home.client, home.server}, .home = 1};
+        struct mail_move m = {.session = ID + i, .flow = kit_flow(&home), .home = 1};
         move_session(&home.worker.shard, &m);
         CHECK_EQ(roamers_left(), 1);
     }
