@@ -72,7 +72,10 @@ call_first([Path | Paths], Place, Question, Tell) ->
     case ask(Path, Question, fun() -> Tell(asked(Path, Place)) end) of
         {ok, Bytes} -> {answered(Bytes), asked(Path, Place)};
         {error, timeout} -> {{error, <<"the server does not answer">>}, asked(Path, Place)};
-        {error, _} -> call_first(Paths, Place, Question, Tell)
+        {error, closed} ->
+            {{error, <<"the server ended the connection without an answer: it ends, or its log "
+                       "says why">>}, asked(Path, Place)};
+        {error, no_server} -> call_first(Paths, Place, Question, Tell)
     end;
 call_first([], _Place, _Question, _Tell) ->
     {{error, no_server}, none}.
@@ -111,15 +114,26 @@ ask(Path, Question, Tell) ->
     case gen_tcp:connect({local, Path}, 0, Options, ?PATIENCE) of
         {ok, Socket} ->
             _ = Tell(),
-            Answer =
-                case gen_tcp:send(Socket, Question) of
-                    ok -> gen_tcp:recv(Socket, 0, ?ANSWER_MS);
-                    {error, _} = Error -> Error
-                end,
+            Answer = asked_and_heard(Socket, Question),
             ok = gen_tcp:close(Socket),
             Answer;
-        {error, _} = Error ->
-            Error
+        {error, timeout} ->
+            {error, timeout};
+        {error, _} ->
+            {error, no_server}
+    end.
+
+%% Whatever else became of the connection, the other end is gone.
+asked_and_heard(Socket, Question) ->
+    case gen_tcp:send(Socket, Question) of
+        ok ->
+            case gen_tcp:recv(Socket, 0, ?ANSWER_MS) of
+                {ok, Bytes} -> {ok, Bytes};
+                {error, timeout} -> {error, timeout};
+                {error, _} -> {error, closed}
+            end;
+        {error, _} ->
+            {error, closed}
     end.
 
 %% Where a server started now puts its socket: $MEERKAT_RUN_DIR, else $XDG_RUNTIME_DIR/meerkat,

@@ -176,7 +176,7 @@ doctor(Server) ->
     (maps:merge(maps:with(Asked, Config()),
                 maps:with([certificates, certificates_refused, accounting], Status)))#{
         listening => #{udp => Udp, tcp => Tcp, tls => Tls},
-        clock_step_s => meerkat_clock:step_s(),
+        clock_step_s => meerkat_clock:step_s(meerkat_registry:clock_offset(Server)),
         relay_pid => Pid,
         relay_program => case Program of
             default -> filename:join(code:priv_dir(meerkat), "meerkat_relay");

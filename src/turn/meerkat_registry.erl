@@ -7,7 +7,8 @@
 -behaviour(gen_server).
 
 -export([start_link/1, keep/3, is_kept/2, await_end/1, drop/1, drop/2]).
--export([settings/1, replace/2, is_running/1, while_running/2, table/2, answers/1, supervisors/1]).
+-export([settings/1, replace/2, is_running/1, while_running/2, table/2, answers/1, supervisors/1,
+         clock_offset/1]).
 -export([init/1, handle_call/3, handle_cast/2, terminate/2]).
 
 -export_type([table/0]).
@@ -114,6 +115,11 @@ answers(Name) ->
 supervisors(Name) ->
     lists:sublist(maps:get(ancestors, here(Name)), 2).
 
+%% That of the machine's clock when the server began.
+-spec clock_offset(Name :: atom()) -> meerkat_clock:offset().
+clock_offset(Name) ->
+    maps:get(clock_offset, here(Name)).
+
 here(Name) ->
     persistent_term:get({meerkat, Name}).
 
@@ -130,6 +136,7 @@ init(Name) ->
             true = ets:insert(Store, meerkat_store:lasting(Name)),
             persistent_term:put({meerkat, Name},
                                 #{owner => self(),
+                                  clock_offset => meerkat_clock:offset(),
                                   ancestors => get('$ancestors'),
                                   sessions => ets:new(meerkat_sessions, Options),
                                   tuples => ets:new(meerkat_tuples, Options),
