@@ -14,9 +14,9 @@ cd "$(dirname "$0")/.." || exit 2
 root=$PWD
 kept=$root/_build/distributions
 
-# Suites that want a network of several hosts, or servers and browsers of others, run on one Debian:
-# they ask what others do, not what a compiler or a library does.
-elsewhere='docs|netns|hosts|interop|browser|pages|demo|mongooseim|mongooseice|doctor_xmpp|credentials|xep0215|bench|release'
+# Suites that want a network of several hosts, or browsers, XMPP servers and certificate authorities of
+# others, run on one Debian: they ask what others do, not what a compiler or a library does.
+elsewhere='docs|acme|netns|hosts|interop|browser|pages|demo|mongooseim|mongooseice|doctor_xmpp|credentials|xep0215|bench|release'
 
 suites() { (cd test && ls -1 ./*_SUITE.erl) | sed 's/\.\///; s/\.erl$//' | grep -vE "^($elsewhere)_"; }
 

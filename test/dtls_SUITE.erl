@@ -317,7 +317,8 @@ reload(Config) ->
         ok = meerkat:reload(Name, Now#{certificates := [Other]}),
         [begin
              Said = dtls_kit:openssl(["-dtls1_2 -connect ", at(To)]),
-             ?assertNotEqual({Said, nomatch}, {Said, string:find(Said, "CN = other.example.org")})
+             %% OpenSSL writes it with blanks up to 3.1.
+             ?assertMatch({match, _}, re:run(Said, "CN ?= ?other\\.example\\.org"), Said)
          end || To <- [Udp, Dtls]],
         [talks(Pair) || Pair <- Pairs],
         Left = [L || #{transport := T} = L <- maps:get(listeners, Now), T =/= dtls],

@@ -36,8 +36,10 @@ struct tls_session *dtls_open(struct tls_store *store, unsigned thread, uint32_t
     return s;
 }
 
-/* DTLSv1_listen lets the handshake go on with the numbers that the client has reached: what is sent
- * from here on has higher ones than what was answered to hellos before. */
+/* DTLSv1_listen lets the handshake go on with the message numbers that the client has reached. The
+ * records go on with the client's numbers too in OpenSSL 3.0 and 3.1, and begin at 1 since 3.2: a
+ * client whose hello was answered more than once may then take one for a record it has, and ask
+ * again. */
 enum tls_result dtls_begin(struct tls_session *s, const uint8_t *data, size_t len,
                            struct wbytes *out)
 {

@@ -40,7 +40,8 @@ finding({not_kept, Asked}) ->
     warned("the clock is not kept by a time server: credentials end too early or too late",
            "timedatectl set-ntp true, or chrony; in a container that is its host's affair", Asked).
 
-%% Of a server that runs: how far the machine's clock was set since it began (meerkat_clock:step_s/1).
+%% Of a server that runs: how far the machine's clock was set since it began, as
+%% meerkat_clock:step_s/1 tells.
 -spec step(Seconds :: float()) -> [meerkat_doctor:finding()].
 step(Seconds) when abs(Seconds) < ?OFF_S ->
     [];

@@ -15,9 +15,9 @@
 -export([set_speed/1]).
 -endif.
 
-%% Unix time. Not Erlang's own system time, which follows late where the machine's clock is set after
-%% the start: within a minute in OTP 26 and later, by a hundredth of a second a second before (time
-%% warp modes, erl +C; an embedder's VM may have either).
+%% Unix time. Not Erlang's own system time, which follows late where the machine's clock is set
+%% after the start: within a minute in OTP 26 and later, by a hundredth of a second a second before
+%% (time warp modes, erl +C; an embedder's VM may have either).
 -spec wall_s() -> integer().
 wall_s() -> os:system_time(second).
 

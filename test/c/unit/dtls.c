@@ -421,11 +421,16 @@ TEST test_loss(void)
         client_close(c);
         end_all();
     }
+    /* What is lost four times is said again after 1, 2, 4 and 8 s. OpenSSL begins to number the
+     * server's records at 1 from 3.2 on, not at what the client has reached: after as many answers
+     * to hellos the last record of the first flight passes for one of them, and comes a second
+     * later. */
+    enum { PATIENCE = 1 + 2 + 4 + 8 + (OPENSSL_VERSION_NUMBER >= 0x30200000L ? 1 : 0) };
     test_begin("every second one too, and the others in the wrong order");
     for (unsigned i = 0; i < 4; i++) {
         struct net n = {.lost = (uint32_t[]){0x55, 0xaa, 0x924, 0}[i], .swap = i % 2 == 1};
         struct client *c = client_open((uint16_t)(6200 + i));
-        CHECK(shake(c, &n, 15));
+        CHECK(shake(c, &n, PATIENCE));
         CHECK(speaks(c));
         client_close(c);
         end_all();
@@ -675,12 +680,14 @@ static long long heap(void)
     return (long long)mallinfo2().uordblks; /* 0 under a sanitizer, which has one of its own */
 }
 
-/* OpenSSL keeps 16 KB of each for what may have to be said again. */
+/* OpenSSL keeps 16 KB of each for what may have to be said again; from 3.2 on also the buffers
+ * beneath: 22 KB of the handshake, 8 KB and 15 KB of two BIOs, 4 KB for each of its record layers.
+ */
 TEST test_memory(void)
 {
-    enum { N = 40 };
+    enum { N = 40, MOST_KB = OPENSSL_VERSION_NUMBER >= 0x30200000L ? 76 : 40 };
     struct client *c[N];
-    test_begin("an idle session costs at most 40 KB of heap");
+    test_begin("an idle session costs at most 40 KB of heap, or 76 KB with OpenSSL 3.2");
     struct client *warm = connected(6600);
     long long before = heap();
     for (unsigned i = 0; i < N; i++) {
@@ -697,7 +704,7 @@ TEST test_memory(void)
     if (before) {
         printf("dtls: an idle session: %lld bytes of heap, a busy one %lld\n",
                (idle - before - clients) / N, (busy - before - clients) / N);
-        CHECK((idle - before - clients) / N <= 40 * 1024);
+        CHECK((idle - before - clients) / N <= MOST_KB * 1024);
     }
     client_close(warm);
     end_all();
