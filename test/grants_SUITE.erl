@@ -10,6 +10,7 @@
 -export([erlang_is_not_asked/1, off_by_its_key/1, answers_as_ever/1, over_tcp/1, tcp_relayed/1,
          told_before_answered/1, counters_outlive_the_relay/1, shown_and_counted/1,
          taken_up_without_being_asked_for/1, processes_sleep_on/1,
+         the_end_is_granted/1, what_was_ended_is_free/1, what_was_ended_is_not_replayed/1,
          erlang_refuses/1, erlang_has_what_has_no_rule/1, another_name_or_key/1,
          limits_are_kept/1, a_table_without_room/1, in_order_behind_what_erlang_has/1,
          reload_withdraws/1, refused_reload_withdraws/1, revoke_withdraws/1, disconnect_withdraws/1,
@@ -30,7 +31,8 @@
 all() ->
     [erlang_is_not_asked, off_by_its_key, answers_as_ever, over_tcp, tcp_relayed,
      told_before_answered, counters_outlive_the_relay, shown_and_counted,
-     taken_up_without_being_asked_for, processes_sleep_on, erlang_refuses,
+     taken_up_without_being_asked_for, processes_sleep_on, the_end_is_granted,
+     what_was_ended_is_free, what_was_ended_is_not_replayed, erlang_refuses,
      erlang_has_what_has_no_rule, another_name_or_key,
      limits_are_kept, a_table_without_room, in_order_behind_what_erlang_has, reload_withdraws,
      refused_reload_withdraws, revoke_withdraws, disconnect_withdraws, delete_withdraws,
@@ -258,6 +260,68 @@ processes_sleep_on(_Config) ->
         ?assertEqual({reductions, Before}, process_info(Pid, reductions))
     end).
 
+%% -------------------------------------------------------------------------------- the end of it
+
+-spec the_end_is_granted(turn_kit:config()) -> _.
+the_end_is_granted(_Config) ->
+    doc("a Refresh with lifetime 0 is the relay's to answer; sent again it finds nothing, and "
+        "Erlang knows how it ended"),
+    with_server(#{}, fun(#{name := Name} = Server) ->
+        Client = allocated(Server),
+        Monitor = erlang:monitor(process, pid(Client)),
+        success(bind(Client, ?NUMBER, peer())),
+        ?BY(Server, 1, 0, delete(Client)),
+        receive {'DOWN', Monitor, process, _, Why} -> ?assertEqual(normal, Why) end,
+        ?assertEqual([], meerkat:allocations(Name)),
+        expect(437, call(Client, refresh, [{lifetime, 0}]))
+    end).
+
+-spec what_was_ended_is_free(turn_kit:config()) -> _.
+what_was_ended_is_free(_Config) ->
+    doc("whoever has the answer that an allocation is over finds its 5-tuple and its place in every "
+        "quota free, and so does who does not wait for the answer"),
+    with_server(#{user_quota => 1}, fun(Server) ->
+        Client = allocated(Server),
+        Other = challenged(open(Server)),
+        expect(486, turn_kit:allocate(Other)),
+        lists:foldl(fun(_, {Has, Wants}) ->
+            ok = delete(Has),
+            success(turn_kit:allocate(Wants)),
+            {Wants, Has}
+        end, {Client, Other}, lists:seq(1, 20)),
+        [End, Again] = [signed(Client, refresh, [{lifetime, 0}]),
+                        signed(Client, allocate, [{requested_transport, 17}])],
+        Pid = pid(Client),
+        ok = send(Client, End),
+        ok = send(Client, Again),
+        [?assertMatch({ok, #{class := success}}, stun_model:decode(await(Client, Txid)))
+         || <<_:64, Txid:12/binary, _/binary>> <- [End, Again]],
+        ?assertNotEqual(Pid, pid(Client))
+    end).
+
+-spec what_was_ended_is_not_replayed(turn_kit:config()) -> _.
+what_was_ended_is_not_replayed(_Config) ->
+    doc("what a client was told to be over stays over when the relay dies before Erlang's process "
+        "has looked at it"),
+    with_server(#{}, fun(#{name := Name} = Server) ->
+        Client = allocated(Server),
+        Pid = pid(Client),
+        Monitor = erlang:monitor(process, Pid),
+        ok = sys:suspend(Pid),
+        ?BY(Server, 1, 0, delete(Client)),
+        #{relay_restarts := N} = meerkat:info(Name),
+        {ok, Relay} = meerkat_relay:os_pid(Name),
+        "" = os:cmd("kill -9 " ++ integer_to_list(Relay)),
+        ok = sys:resume(Pid),
+        receive {'DOWN', Monitor, process, _, Why} -> ?assertEqual(normal, Why) end,
+        eventually(fun() ->
+            #{relay_restarts := Now, relay := Is} = meerkat:info(Name),
+            Now > N andalso element(1, Is) =:= ok
+        end),
+        ?assertEqual([], meerkat:allocations(Name)),
+        success(turn_kit:allocate(challenged(Client)))
+    end).
+
 %% ------------------------------------------------------------------------- what stays Erlang's
 
 -spec erlang_refuses(turn_kit:config()) -> _.
@@ -283,12 +347,12 @@ erlang_refuses(_Config) ->
 
 -spec erlang_has_what_has_no_rule(turn_kit:config()) -> _.
 erlang_has_what_has_no_rule(_Config) ->
-    doc("attributes that the relay has no rule for, and the Refresh that ends it"),
+    doc("attributes that the relay has no rule for"),
     with_server(#{}, fun(Server) ->
         Client = allocated(Server),
         ?BY(Server, 0, 2, begin
             success(call(Client, refresh, [{requested_address_family, 1}])),
-            success(call(Client, refresh, [{lifetime, 0}]))
+            success(call(Client, refresh, [{requested_address_family, 1}, {lifetime, 0}]))
         end)
     end).
 

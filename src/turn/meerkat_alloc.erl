@@ -151,17 +151,20 @@ awaiting(Type, Event, Data) ->
     common(awaiting, Type, Event, Data).
 
 -spec serving(gen_statem:event_type(), term(), #data{}) -> gen_statem:event_handler_result(atom()).
-serving(info, {request, #{request := Request} = Job}, Data) ->
+serving(info, {request, #{request := Request} = Job}, Data0) ->
+    Data = caught_up(Data0),
     case is_ours(Job, Data) of
         true ->
-            step(serving, {request, limited(in_use(Request, Data), Data)},
-                 caught_up(Data#data{job = Job}));
+            step(serving, {request, limited(in_use(Request, Data), Data)}, Data#data{job = Job});
         false ->
             ok = meerkat_request:again(Job),
-            keep_state_and_data
+            stay(serving, Data, [])
     end;
 serving({call, From}, disconnect, Data) ->
-    step(serving, disconnect, Data#data{awaited = [From]});
+    case caught_up(Data#data{awaited = [From]}) of
+        #data{keys = []} = Ended -> stay(serving, Ended, []);
+        Alive -> step(serving, disconnect, Alive)
+    end;
 serving(Type, Event, Data) ->
     common(serving, Type, Event, Data).
 
@@ -184,6 +187,7 @@ leaving(Type, Event, Data) ->
     common(leaving, Type, Event, Data).
 
 %% A request may have been on its way here when its client left the 5-tuple.
+is_ours(_Job, #data{keys = []}) -> false;
 is_ours(#{request := #{move := _}}, _Data) -> true;
 is_ours(#{request := #{join := _}}, _Data) -> true;
 is_ours(#{place := Place}, Data) -> lists:member(five_tuple(Place), Data#data.keys).
@@ -191,8 +195,8 @@ is_ours(#{place := Place}, Data) -> lists:member(five_tuple(Place), Data#data.ke
 five_tuple(Place) -> meerkat_alloc_table:five_tuple(Place).
 
 %% The relay has answered some by itself.
-common(_State, info, granted, Data) ->
-    {keep_state, caught_up(Data)};
+common(State, info, granted, Data) ->
+    stay(State, caught_up(Data), []);
 common(_State, info, account, #data{name = Name, session = Session} = Data) ->
     #{relayed := Relayed} = Facts = facts(Data),
     _ = [ok = meerkat_ledger:tell(Name, fun() -> {lives, Session, Facts} end) || Relayed =/= []],
@@ -221,13 +225,13 @@ common(_State, info, {unproven, Unproven}, #data{core = Core, proof = Proof}) ->
     #{user := User} = meerkat_alloc_core:details(Core, meerkat_clock:now_ms()),
     ok = meerkat_request:judged(Unproven, User, Proof),
     keep_state_and_data;
-common(_State, {call, From}, info, Data0) ->
+common(State, {call, From}, info, Data0) ->
     #data{core = Core, session = Session} = Data = caught_up(Data0),
     Now = meerkat_clock:now_ms(),
     Details = meerkat_alloc_core:details(Core, Now),
     Info = Details#{session => Session, age_ms => Now - Data#data.started,
                     refusals => meerkat_refusal:remembered(Data#data.refusals, Now)},
-    {keep_state, Data, {reply, From, Info}};
+    stay(State, Data, [{reply, From, Info}]);
 %% It is on its way out.
 common(_State, {call, From}, disconnect, #data{awaited = Awaited} = Data) ->
     {keep_state, Data#data{awaited = [From | Awaited]}};
@@ -236,11 +240,20 @@ common(_State, _Type, _Event, _Data) ->
 
 %% With what the relay has answered by itself. Never while the reply to what was asked before that
 %% may still be on its way, but when it will not come.
-caught_up(#data{name = Name, session = Session, core = Core} = Data) ->
+caught_up(#data{name = Name, session = Session, core = Core0} = Data) ->
     case meerkat_grants:take(Name, Session) of
-        [] -> Data;
-        Granted -> Data#data{core = meerkat_alloc_core:granted(Granted, Core)}
+        [] ->
+            Data;
+        Granted ->
+            {Core, Effects} = meerkat_alloc_core:granted(Granted, Core0),
+            lists:foldl(fun effect/2, Data#data{core = Core}, Effects)
     end.
+
+%% Unless what the relay has answered was its end.
+stay(State, #data{keys = []} = Data, Actions) when State =/= leaving ->
+    {next_state, leaving, Data, [{state_timeout, ?REPLY_MS, silent} | Actions]};
+stay(_State, Data, Actions) ->
+    {keep_state, Data, Actions}.
 
 %% How many connections with peers the user has, for who wants one more.
 in_use(#{message := #{method := Method}} = Request, _Data) when Method =/= connect ->

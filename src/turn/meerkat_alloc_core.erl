@@ -224,12 +224,23 @@ handle(again, _Now, Alloc) ->
     {Alloc, []}.
 
 %% What the relay has answered by itself, oldest first; before any event that goes by what there is.
--spec granted([meerkat_grants:granted()], alloc()) -> alloc().
+%% With a Refresh that ends it the 5-tuple is free, and SESSION_GONE is awaited.
+-spec granted([meerkat_grants:granted()], alloc()) -> {alloc(), [effect()]}.
 granted(Granted, Alloc) ->
-    lists:foldl(fun({At, Fields}, #alloc{held = Held} = Before) ->
-        After = outdated(Fields, Before),
-        counted(Fields, At, After#alloc{held = meerkat_alloc_held:granted(Fields, At, Held)})
-    end, Alloc, Granted).
+    lists:foldl(fun({At, Fields}, {Before, Effects}) ->
+        {After, More} = granted(Fields, At, Before),
+        {counted(Fields, At, After), Effects ++ More}
+    end, {Alloc, []}, Granted).
+
+granted(_Fields, _At, #alloc{awaiting = deleted} = Alloc) ->
+    {Alloc, []};
+granted(#{method := 4, lifetime_s := 0}, _At, #alloc{awaiting = Awaiting} = Alloc) ->
+    %% The request it has in hand was answered along with a command whose reply does not come.
+    {Alloc#alloc{awaiting = deleted},
+     [{answer, none} || is_tuple(Awaiting), element(1, Awaiting) =/= replay]
+         ++ [forget | release(Alloc)]};
+granted(Fields, At, #alloc{held = Held} = Alloc) ->
+    {(outdated(Fields, Alloc))#alloc{held = meerkat_alloc_held:granted(Fields, At, Held)}, []}.
 
 %% The relay does nothing by itself while it has a request for us: a Refresh whose reply is still
 %% awaited was done before this one.

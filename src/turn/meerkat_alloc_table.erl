@@ -98,14 +98,18 @@ bury(Name, Session) ->
 %% Who has the key. The rows of a process that was killed are deleted here.
 -spec find(Name :: atom(), key()) -> {session(), pid()} | none.
 find(Name, Key) ->
-    case ets:lookup(meerkat_registry:table(Name, tuples), Key) of
-        [{_, Session, Pid}] ->
-            case is_process_alive(Pid) of
-                true ->
+    Tuples = meerkat_registry:table(Name, tuples),
+    case ets:lookup(Tuples, Key) of
+        [{_, Session, Pid} = Row] ->
+            case is_process_alive(Pid) andalso ets:lookup(Tuples, Key) of
+                [Row] ->
                     {Session, Pid};
                 false ->
                     ok = leave(Name, Key, Session),
-                    none
+                    none;
+                %% The process says that it is alive when it comes to it; it left meanwhile.
+                _ ->
+                    find(Name, Key)
             end;
         [] ->
             none

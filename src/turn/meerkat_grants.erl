@@ -74,10 +74,12 @@ grant(Session, {Epoch, Listener, _Names}, Granted,
 
 %% A GRANTED frame, by whoever reads the pipe. Frames of one session are kept in their order.
 -spec heard(Name :: atom(), Frame :: binary()) -> ok.
-heard(Name, <<_:64, Session:64, Method, Us:32, Due, _/binary>> = Frame) ->
+heard(Name, <<_:64, Session:64, Method, Us:32, Due, _Number:16, Lifetime:32, _/binary>> = Frame) ->
     ok = meerkat_answers:count(meerkat_registry:answers(Name), method(Method), success, Us),
     Row = {Session, meerkat_clock:now_ms(), binary:copy(Frame)},
     true = ets:insert(meerkat_registry:table(Name, granted), Row),
+    %% Whatever is asked for behind this frame finds the place free.
+    _ = Method =:= 4 andalso Lifetime =:= 0 andalso meerkat_quota:ended(Name, Session),
     %% Whoever ends forgets after it has left: one of us two sees the other.
     case meerkat_alloc_table:pid(Name, Session) of
         none -> forget(Name, Session);

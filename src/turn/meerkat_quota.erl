@@ -18,7 +18,7 @@
 -module(meerkat_quota).
 -behaviour(gen_server).
 
--export([start_link/1, take/3, hold/3, release/2, none_held/1, count/2]).
+-export([start_link/1, take/3, hold/3, release/2, ended/2, none_held/1, count/2]).
 -export([buckets/1, rates/2, rate/3]).
 -export([user_key/2, person/3]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
@@ -85,6 +85,11 @@ hold(Name, Session, Token) ->
 -spec release(Name :: atom(), session()) -> ok.
 release(Name, Session) ->
     told(Name, {release, Session}).
+
+%% The same for who cannot wait: before whatever the caller causes to be taken from here on.
+-spec ended(Name :: atom(), session()) -> ok.
+ended(Name, Session) ->
+    gen_server:cast(process(Name), {release, Session}).
 
 %% A relay has been started that holds no port for anybody.
 -spec none_held(Name :: atom()) -> ok.
@@ -202,9 +207,11 @@ handle_call(none_held, _From, State) ->
     Tokens = [Token || {_, Token} <- queue:to_list(State#state.held)],
     {reply, ok, lists:foldl(fun token_back/2, State#state{held = queue:new()}, Tokens)};
 handle_call({release, Session}, _From, State) ->
-    {reply, ok, unwatch(Session, give_back({session, Session}, State))}.
+    {reply, ok, given_back(Session, State)}.
 
 -spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
+handle_cast({release, Session}, State) ->
+    {noreply, given_back(Session, State)};
 handle_cast(_Request, State) ->
     {noreply, State}.
 
@@ -214,7 +221,7 @@ handle_cast(_Request, State) ->
 handle_info({'DOWN', Monitor, process, _, _},
             #state{name = Name, monitors = Monitors} = State) ->
     #{Monitor := Session} = Monitors,
-    Next = unwatch(Session, give_back({session, Session}, State)),
+    Next = given_back(Session, State),
     ok = meerkat_alloc_table:bury(Name, Session),
     ok = meerkat_connections:bury(Name, Session),
     Wire = meerkat_roles:find(Name, wire),
@@ -267,6 +274,9 @@ add(Table, #place{bucket = Bucket, weight = Weight} = Place) ->
 
 fresh({user, _} = Key, Bucket) -> {Key, 0, Bucket};
 fresh(Key, _Bucket) -> {Key, 0}.
+
+given_back(Session, State) ->
+    unwatch(Session, give_back({session, Session}, State)).
 
 %% The bucket is free with the last of its user's places.
 give_back(Holder, #state{name = Name, free = Free} = State) ->

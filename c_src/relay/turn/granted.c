@@ -11,6 +11,7 @@
 
 #include <string.h>
 
+#include "alloc.h"
 #include "count.h"
 #include "crypto.h"
 #include "peers.h"
@@ -122,11 +123,13 @@ static bool refresh(struct shard *sh, struct session *s, const struct stun_view 
     uint64_t asked = s->grant->default_s;
     enum stun_err err = stun_get_uint(v, A_lifetime, &asked);
     told->lifetime_s = desired(sh, s->grant, asked);
-    if ((err != STUN_OK && err != STUN_ERR_ABSENT) || told->lifetime_s == 0)
+    if (err != STUN_OK && err != STUN_ERR_ABSENT)
         return false;
     for (int i = 0; i < 2; i++)
         if (s->relayed[i].open && s->relayed[i].deadline <= sh->time.now)
             return false; /* about to be swept */
+    if (told->lifetime_s == 0)
+        return true; /* it ends once its answer is made */
     for (int i = 0; i < 2; i++)
         if (s->relayed[i].open && !s->relayed[i].io.removing)
             session_set_deadline(s, &s->relayed[i], shard_in_ms(sh, told->lifetime_s * 1000));
@@ -268,6 +271,8 @@ bool granted_request(struct shard *sh, const struct listener *l, const struct fl
     told->due = is_due(s->grant);
     post_frame(sh, &frame);
     owe(sh, f, v, s, told);
+    if (v->method == STUN_REFRESH && told->lifetime_s == 0)
+        alloc_end(sh, s, GONE_DELETED);
     return true;
 }
 
