@@ -4,7 +4,7 @@
 
 -include_lib("stdlib/include/assert.hrl").
 
--export([authority/1, issued/2, issued/3, expired/2, ending/2, self_signed/2]).
+-export([authority/1, issued/2, issued/3, client/3, expired/2, ending/2, self_signed/2]).
 -export_type([pair/0]).
 
 %% PEM files.
@@ -28,16 +28,21 @@ issued(Authority, Names) ->
 %% The same, good for so many days.
 -spec issued(pair(), string(), pos_integer()) -> pair().
 issued(Authority, Names, Days) ->
-    made_by(Authority, Names, "-days " ++ integer_to_list(Days)).
+    made_by(Authority, "/CN=server", Names, "-days " ++ integer_to_list(Days)).
+
+%% A client's: the subject as openssl takes it, "/O=Example/CN=alice".
+-spec client(pair(), Subject :: string(), Names :: string()) -> pair().
+client(Authority, Subject, Names) ->
+    made_by(Authority, Subject, Names, "-days 30").
 
 %% The same, that was good for a month of 2020.
 -spec expired(pair(), string()) -> pair().
 expired(Authority, Names) ->
-    made_by(Authority, Names, "-startdate 20200101000000Z -enddate 20200201000000Z").
+    made_by(Authority, "/CN=server", Names, "-startdate 20200101000000Z -enddate 20200201000000Z").
 
 %% `openssl x509` of OpenSSL 3.5 makes none that ends before it begins, and that of 3.0 none that
 %% does not begin now; `openssl ca` takes both times.
-made_by(#{certificate := Ca, key := CaKey}, Names, Validity) ->
+made_by(#{certificate := Ca, key := CaKey}, Subject, Names, Validity) ->
     Dir = filename:dirname(Ca),
     made(Dir, fun(#{certificate := Certificate, key := Key}) ->
         [Config, Index, Request] = [Key ++ Kind || Kind <- [".cnf", ".index", ".csr"]],
@@ -46,10 +51,11 @@ made_by(#{certificate := Ca, key := CaKey}, Names, Validity) ->
                                       "[it]\ndatabase = ", Index, "\nnew_certs_dir = ", Dir, "\n"
                                       "rand_serial = yes\ndefault_md = sha256\n"
                                       "copy_extensions = copy\npolicy = any\n"
-                                      "[any]\ncommonName = supplied\n"]),
-        ["openssl req -new " ?NEW_KEY " -subj /CN=server -addext subjectAltName=", Names,
-         " -keyout ", Key, " -out ", Request, " && openssl ca -batch -notext -config ", Config,
-         " -cert ", Ca, " -keyfile ", CaKey, " ", Validity, " -in ", Request,
+                                      "[any]\norganizationName = optional\n"
+                                      "commonName = supplied\n"]),
+        ["openssl req -new " ?NEW_KEY " -subj '", Subject, "' -addext subjectAltName=",
+         Names, " -keyout ", Key, " -out ", Request, " && openssl ca -batch -notext -config ",
+         Config, " -cert ", Ca, " -keyfile ", CaKey, " ", Validity, " -in ", Request,
          " -out ", Certificate]
     end).
 

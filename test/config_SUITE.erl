@@ -147,7 +147,8 @@ every_variable_is_read(_) ->
          {ok, Config, _} = load([{Name, variable(Key)}]),
          {Key, Shown, Origin} = setting(Key, Config),
          ?assertEqual({Name, Name, shown(Key)}, {Name, Origin, Shown})
-     end || {Key, Name} <- Names, not lists:member(Key, [users, xmpp_host, tls_cert, tls_key])].
+     end || {Key, Name} <- Names, not lists:member(Key, [users, xmpp_host, tls_cert, tls_key,
+                                                              tls_client_ca])].
 
 every_key_is_read_from_a_file(Config) ->
     [begin
@@ -158,7 +159,8 @@ every_key_is_read_from_a_file(Config) ->
          ?assertEqual(iolist_to_binary([File, ":2"]), Origin)
      end || Key <- meerkat_config_schema:keys(),
             %% xep0114_SUITE and tls_SUITE have what cannot be by itself.
-            not lists:member(Key, [<<"xmpp_host">>, <<"tls_cert">>, <<"tls_key">>])].
+            not lists:member(Key, [<<"xmpp_host">>, <<"tls_cert">>, <<"tls_key">>,
+                                <<"tls_client_ca">>])].
 
 %% A value is judged once: what a file may have no server turns down at its start.
 what_is_read_is_good_in_a_map(Config) ->
@@ -170,7 +172,8 @@ what_is_read_is_good_in_a_map(Config) ->
          ?assertEqual({Key, []}, {Key, meerkat_config_map:wrong(Loaded)}),
          ?assertMatch({ok, _}, meerkat_settings:new(?FUNCTION_NAME, Loaded))
      end || Key <- meerkat_config_schema:keys(),
-            not lists:member(Key, [<<"xmpp_host">>, <<"tls_cert">>, <<"tls_key">>])].
+            not lists:member(Key, [<<"xmpp_host">>, <<"tls_cert">>, <<"tls_key">>,
+                                <<"tls_client_ca">>])].
 
 %% The relay program has room for so many.
 a_realm_counts_in_bytes(Config) ->
@@ -201,6 +204,8 @@ in_file(shortcuts) -> "false";
 in_file(tcp_enabled) -> "false";
 in_file(tls_self_signed) -> "true";
 in_file(tls_port) -> "443";
+in_file(tls_client_verify) -> "\"optional\"";
+in_file(tls_client_user) -> "\"cn\"";
 in_file(dtls_enabled) -> "false";
 in_file(tcp_queue_ms) -> "50";
 in_file(tcp_connections_per_address) -> "17";
@@ -1380,7 +1385,8 @@ example_can_be_uncommented(Config) ->
     Text = lists:foldl(fun({Example, Real}, Acc) -> string:replace(Acc, Example, Real) end,
                        lists:join("\n", [uncommented(Line) || Line <- Lines]),
                        [{"/etc/letsencrypt/live/turn.example.com/fullchain.pem", ChainFile},
-                        {"/etc/letsencrypt/live/turn.example.com/privkey.pem", KeyFile}]),
+                        {"/etc/letsencrypt/live/turn.example.com/privkey.pem", KeyFile},
+                        {"/etc/meerkat/clients-ca.pem", ChainFile}]),
     File = file(Config, Text),
     {ok, Loaded, _} = load(File, []),
     {ok, Defaults, _} = load([]),

@@ -384,7 +384,8 @@ certificate(Dir, Text) ->
     #{certificate := Certificate, key := Key} =
         certificate_kit:issued(certificate_kit:authority(Dir), "DNS:turn.example.org"),
     [{ok, _} = file:copy(From, filename:join(Dir, Name))
-     || {Option, From} <- [{"tls_cert", Certificate}, {"tls_key", Key}],
+     || {Option, From} <- [{"tls_cert", Certificate}, {"tls_key", Key},
+                         {"tls_client_ca", Certificate}],
         {match, [Names]} <- [re:run(Text, "^" ++ Option ++ " = ([^;]*);",
                                     [multiline, {capture, all_but_first, list}])],
         {match, Found} <- [re:run(Names, "/etc/meerkat/([a-z.-]+)",

@@ -207,6 +207,10 @@ certificate_and_port(Config) ->
     ?assertMatch([{3, "tls-listening-port: turnserver takes TCP without TLS and UDP there too"
                       ++ _}], Notes),
     {[_, _, {tls, 5349}], _, []} = listeners(Config, ["cert=" ++ Cert, "pkey=" ++ Key]),
+    #{configuration := Asking} =
+        meerkat_import:import(iolist_to_binary(["cert=", Cert, "\npkey=", Key, "\nCA-file=",
+                                                Cert])),
+    ?assertNotEqual(nomatch, string:find(Asking, ["tls_client_ca = ( \"", Cert])),
     #{notes := Relative} =
         meerkat_import:import(<<"cert=a.pem\npkey=/b.pem\nstatic-auth-secret=s">>),
     ?assertMatch([{1, _}], Relative).
@@ -219,7 +223,8 @@ certificate_without_key(Config) ->
          ?assertNotEqual(nomatch, string:find(Note, Says))
      end || {Line, Says} <- [{"cert=" ++ Cert, "cert without pkey"},
                              {"pkey=" ++ Key, "pkey without cert"},
-                             {"tls-listening-port=443", "without cert and pkey"}]].
+                             {"tls-listening-port=443", "without cert and pkey"},
+                             {"CA-file=" ++ Cert, "without cert and pkey"}]].
 
 no_tls(Config) ->
     [Cert, Key] = tls_files(Config),

@@ -73,6 +73,7 @@ send({Who, Method, Hash, Items, Mutations, Mood, Client}, Relay) ->
                 flow => Flow, listener => 1, transport => meerkat_ctl:transport(udp),
                 client => Address,
                 server => {{127, 0, 0, 1}, 3478}, session => session(Address, Relay),
+                certificate => <<>>,
                 packet => Packet}})),
             meerkat_roles:find(?NAME, {request, erlang:phash2(Address,
                                                                  meerkat_request_sup:size())})

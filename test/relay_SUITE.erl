@@ -1113,7 +1113,8 @@ serving(Config, Overrides) ->
 request(Bridge, Flow, Packet, Options) ->
     tell(Bridge, 0, {request, #{flow => Flow, listener => 1, transport => ?UDP,
                                 client => maps:get(client, Options, ?CLIENT), server => ?SERVER,
-                                session => maps:get(session, Options, 0), packet => Packet}}).
+                                session => maps:get(session, Options, 0), certificate => <<>>,
+                                packet => Packet}}).
 
 %% One that is signed; returns the key. More options: user, password, integrity, fingerprint,
 %% transaction_id.

@@ -56,6 +56,42 @@ enum tls_result session_result(struct tls_session *s, int ret);
 /* The handshake is done: no certificate is needed any more. */
 void session_let_go_of_store(struct tls_session *s);
 
+/* ------------------------------------------------------------------------ reading certificates */
+
+/* What is wrong; always false. */
+bool why_say(char why[TLS_WHY_MAX], const char *text);
+/* With what OpenSSL says. */
+bool why_as_said(char why[TLS_WHY_MAX], const char *text);
+
+/* NULL without memory. */
+BIO *pem_open(const void *data, size_t len);
+/* Was there nothing more to read, when nothing could be? */
+bool pem_at_end(void);
+
+/* Whose it is, for people. */
+void cert_subject(const X509 *x, char *out, size_t cap);
+/* Since 1970. */
+int64_t cert_seconds(const ASN1_TIME *t);
+/* Neither over nor to come; now_s as in tls_store_load. */
+bool cert_in_time(const X509 *x, int64_t now_s, char why[TLS_WHY_MAX]);
+
+/* Who vouches for certificates of clients (clients.c); store NULL: they are not asked for any. */
+struct clients {
+    X509_STORE *store;
+    STACK_OF(X509_NAME) * names;
+    uint8_t id[SSL_MAX_SSL_SESSION_ID_LENGTH];
+    bool required;
+};
+
+/* False with what is wrong, and *bad of which file. To be unloaded in any case. */
+bool clients_load(struct clients *c, const struct tls_clients *wanted, int64_t now_s, unsigned *bad,
+                  char why[TLS_WHY_MAX]);
+void clients_unload(struct clients *c);
+/* Sessions of this context ask for certificates, if any do. False without memory. */
+bool clients_install(const struct clients *c, SSL_CTX *ctx);
+
+/* ------------------------------------------------------------------------------------ contexts */
+
 /* What a context of datagrams has besides. */
 void datagrams_install(SSL_CTX *ctx);
 

@@ -31,31 +31,9 @@ struct tls_store {
     unsigned n, threads;
     int64_t not_after;
     struct cert certs[TLS_PAIRS_MAX];
+    struct clients clients;
     struct share shares[]; /* of each thread */
 };
-
-/* ---------------------------------------------------------------------------------- saying why */
-
-static bool wrong(char why[TLS_WHY_MAX], const char *text)
-{
-    snprintf(why, TLS_WHY_MAX, "%s", text);
-    return false;
-}
-
-/* With what OpenSSL says. */
-static bool wrong_as_said(char why[TLS_WHY_MAX], const char *text)
-{
-    const char *reason = ERR_reason_error_string(ERR_peek_last_error());
-    snprintf(why, TLS_WHY_MAX, "%s (%s)", text, reason ? reason : "no reason given");
-    ERR_clear_error();
-    return false;
-}
-
-static void subject(const X509 *x, char *out, size_t cap)
-{
-    if (X509_NAME_get_text_by_NID(X509_get_subject_name(x), NID_commonName, out, (int)cap) < 0)
-        X509_NAME_oneline(X509_get_subject_name(x), out, (int)cap);
-}
 
 /* ------------------------------------------------------------------------------------- reading */
 
@@ -69,87 +47,56 @@ static int no_passphrase(char *buf, int size, int writing, void *asked)
     return -1;
 }
 
-static BIO *text_of(const void *data, size_t len)
-{
-    return BIO_new_mem_buf(data, (int)MIN(len, (size_t)INT32_MAX));
-}
-
 static bool read_key(struct cert *c, const struct tls_pair *pair, char why[TLS_WHY_MAX])
 {
     bool asked = false;
-    BIO *bio = text_of(pair->key, pair->key_len);
+    BIO *bio = pem_open(pair->key, pair->key_len);
     c->key = bio ? PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, &asked) : NULL;
     BIO_free(bio);
     if (c->key)
         return true;
-    return asked ? wrong(why, "the key is encrypted: it must be stored without a passphrase")
-                 : wrong_as_said(why, "no private key in PEM is there");
+    return asked ? why_say(why, "the key is encrypted: it must be stored without a passphrase")
+                 : why_as_said(why, "no private key in PEM is there");
 }
 
 static bool read_chain(struct cert *c, const struct tls_pair *pair, char why[TLS_WHY_MAX])
 {
-    BIO *bio = text_of(pair->chain, pair->chain_len);
+    BIO *bio = pem_open(pair->chain, pair->chain_len);
     X509 *x = bio ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
     c->leaf = x;
     c->issuers = sk_X509_new_null();
     if (!x || !c->issuers) {
         BIO_free(bio);
-        return wrong_as_said(why, "no certificate in PEM is there");
+        return why_as_said(why, "no certificate in PEM is there");
     }
     while ((x = PEM_read_bio_X509(bio, NULL, NULL, NULL)) != NULL && sk_X509_push(c->issuers, x))
         ;
     BIO_free(bio);
-    /* The end of a PEM file is told as an error like any other. */
-    bool at_end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
-    if (!at_end)
-        return wrong_as_said(why, "a certificate behind the first cannot be read");
-    ERR_clear_error();
-    return true;
+    return pem_at_end() || why_as_said(why, "a certificate behind the first cannot be read");
 }
 
 /* ------------------------------------------------------------------------------------ checking */
-
-static int64_t seconds(const ASN1_TIME *t)
-{
-    struct tm tm;
-    return ASN1_TIME_to_tm(t, &tm) == 1 ? (int64_t)timegm(&tm) : 0;
-}
-
-static bool in_time(const X509 *x, int64_t now_s, char why[TLS_WHY_MAX])
-{
-    int64_t from = seconds(X509_get0_notBefore(x)), until = seconds(X509_get0_notAfter(x));
-    if (now_s == TLS_ANY_TIME || (now_s >= from && now_s < until))
-        return true;
-    char name[96], date[32];
-    time_t at = now_s < from ? from : until;
-    struct tm tm;
-    subject(x, name, sizeof(name));
-    strftime(date, sizeof(date), "%Y-%m-%d %H:%M UTC", gmtime_r(&at, &tm));
-    snprintf(why, TLS_WHY_MAX, "the certificate of %s %s %s", name,
-             now_s < from ? "is not valid before" : "expired on", date);
-    return false;
-}
 
 /* Each has issued the one before it, as clients expect it; none is over. */
 static bool check_chain(const struct cert *c, int64_t now_s, char why[TLS_WHY_MAX])
 {
     X509 *last = c->leaf;
-    if (!in_time(last, now_s, why))
+    if (!cert_in_time(last, now_s, why))
         return false;
     if (sk_X509_num(c->issuers) > CHAIN_MAX)
-        return wrong(why, "more than 9 certificates in one file: it must have one chain");
+        return why_say(why, "more than 9 certificates in one file: it must have one chain");
     for (int i = 0; i < sk_X509_num(c->issuers); i++) {
         X509 *issuer = sk_X509_value(c->issuers, i);
         if (X509_check_issued(issuer, last) != X509_V_OK) {
             char name[96];
-            subject(last, name, sizeof(name));
+            cert_subject(last, name, sizeof(name));
             snprintf(why, TLS_WHY_MAX,
                      "certificate %d of the file did not issue the one before it (%s): the file "
                      "must have the server's certificate first, then its issuer, and so on",
                      i + 2, name);
             return false;
         }
-        if (!in_time(issuer, now_s, why))
+        if (!cert_in_time(issuer, now_s, why))
             return false;
         last = issuer;
     }
@@ -158,9 +105,9 @@ static bool check_chain(const struct cert *c, int64_t now_s, char why[TLS_WHY_MA
 
 static int64_t first_end(const struct cert *c)
 {
-    int64_t end = seconds(X509_get0_notAfter(c->leaf));
+    int64_t end = cert_seconds(X509_get0_notAfter(c->leaf));
     for (int i = 0; i < sk_X509_num(c->issuers); i++)
-        end = MIN(end, seconds(X509_get0_notAfter(sk_X509_value(c->issuers, i))));
+        end = MIN(end, cert_seconds(X509_get0_notAfter(sk_X509_value(c->issuers, i))));
     return end;
 }
 
@@ -171,7 +118,7 @@ static bool read_pair(struct cert *c, const struct tls_pair *pair, int64_t now_s
         return false;
     if (X509_check_private_key(c->leaf, c->key) != 1) {
         ERR_clear_error();
-        return wrong(why, "the key is not that of the certificate");
+        return why_say(why, "the key is not that of the certificate");
     }
     return true;
 }
@@ -226,14 +173,16 @@ static SSL_CTX *make_context(const struct tls_store *s, enum tls_kind kind_of, u
             continue;
         kinds |= kind;
         if (SSL_CTX_use_cert_and_key(ctx, c->leaf, c->key, c->issuers, 1) != 1) {
-            wrong_as_said(why, "the certificate cannot be used");
+            why_as_said(why, "the certificate cannot be used");
             SSL_CTX_free(ctx);
             return NULL;
         }
     }
-    if (!ctx)
-        wrong_as_said(why, "no TLS context can be made");
-    return ctx;
+    if (ctx && clients_install(&s->clients, ctx))
+        return ctx;
+    why_as_said(why, "no TLS context can be made");
+    SSL_CTX_free(ctx);
+    return NULL;
 }
 
 SSL_CTX *store_context(struct tls_store *s, unsigned thread, enum tls_kind kind, const char *name)
@@ -264,6 +213,7 @@ static void destroy(struct tls_store *s)
         sk_X509_pop_free(s->certs[i].issuers, X509_free);
         EVP_PKEY_free(s->certs[i].key);
     }
+    clients_unload(&s->clients);
     free(s);
 }
 
@@ -277,15 +227,26 @@ static bool fill_contexts(struct tls_store *s, SSL_CTX *contexts[TLS_PAIRS_MAX],
     return true;
 }
 
-static bool fill(struct tls_store *s, const struct tls_pair *pairs, int64_t now_s, unsigned *bad,
+/* Files of clients count on behind the pairs. */
+static bool fill_clients(struct tls_store *s, const struct tls_wanted *w, unsigned *bad,
+                         char why[TLS_WHY_MAX])
+{
+    bool ok = !w->clients || clients_load(&s->clients, w->clients, w->now_s, bad, why);
+    *bad += ok ? 0 : s->n;
+    return ok;
+}
+
+static bool fill(struct tls_store *s, const struct tls_wanted *w, unsigned *bad,
                  char why[TLS_WHY_MAX])
 {
     s->not_after = INT64_MAX;
     for (*bad = 0; *bad < s->n; ++*bad) {
-        if (!read_pair(&s->certs[*bad], &pairs[*bad], now_s, why))
+        if (!read_pair(&s->certs[*bad], &w->pairs[*bad], w->now_s, why))
             return false;
         s->not_after = MIN(s->not_after, first_end(&s->certs[*bad]));
     }
+    if (!fill_clients(s, w, bad, why))
+        return false;
     for (unsigned t = 0; t < s->threads; t++)
         for (enum tls_kind k = 0; k < TLS_KINDS; k++)
             if (!fill_contexts(s, s->shares[t].contexts[k], k, bad, why))
@@ -293,25 +254,23 @@ static bool fill(struct tls_store *s, const struct tls_pair *pairs, int64_t now_
     return true;
 }
 
-struct tls_store *tls_store_load(const struct tls_pair *pairs, unsigned n,
-                                 const uint8_t secret[TLS_SECRET_LEN], unsigned threads,
-                                 int64_t now_s, unsigned *bad, char why[TLS_WHY_MAX])
+struct tls_store *tls_store_load(const struct tls_wanted *w, unsigned *bad, char why[TLS_WHY_MAX])
 {
-    struct tls_store *s = calloc(1, sizeof(*s) + threads * sizeof(s->shares[0]));
+    struct tls_store *s = calloc(1, sizeof(*s) + w->threads * sizeof(s->shares[0]));
     *bad = 0;
     why[0] = '\0';
-    if (!s || n == 0 || n > TLS_PAIRS_MAX) {
+    if (!s || w->n == 0 || w->n > TLS_PAIRS_MAX) {
         free(s);
-        wrong(why, s ? "from 1 to 16 certificates are possible" : "no memory");
+        why_say(why, s ? "from 1 to 16 certificates are possible" : "no memory");
         return NULL;
     }
-    s->n = n;
-    s->threads = threads;
+    s->n = w->n;
+    s->threads = w->threads;
     atomic_init(&s->holders, 1);
-    for (unsigned t = 0; t < threads; t++)
-        memcpy(s->shares[t].keys.secret, secret, TLS_SECRET_LEN);
+    for (unsigned t = 0; t < w->threads; t++)
+        memcpy(s->shares[t].keys.secret, w->secret, TLS_SECRET_LEN);
     ERR_clear_error();
-    if (!fill(s, pairs, now_s, bad, why)) {
+    if (!fill(s, w, bad, why)) {
         destroy(s);
         return NULL;
     }

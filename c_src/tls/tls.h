@@ -25,6 +25,8 @@ enum {
     TLS_RECORD_MAX = 5 + 16384 + 2048, /* of one that is read (RFC 5246 6.2.3) */
     TLS_FLIGHT_MAX = 64 * 1024,        /* what a handshake writes at once: certificates, tickets */
     TLS_ANY_TIME = -1,                 /* certificates may be over */
+    TLS_CLIENT_FILES_MAX = 16,         /* with those who vouch for certificates of clients */
+    TLS_CLIENT_CERT_MAX = 4096,        /* bytes of one that a client shows */
 };
 
 /* ---------------------------------------------------------------------------------------- store */
@@ -37,17 +39,39 @@ struct tls_pair {
     size_t key_len;
 };
 
+struct tls_text {
+    const void *data;
+    size_t len;
+};
+
+/* Whether clients are asked for a certificate, and who vouches for it: PEM. None: they are not
+ * asked. Who shows one that nobody vouches for is refused, required or not. */
+struct tls_clients {
+    struct tls_text files[TLS_CLIENT_FILES_MAX];
+    unsigned n;
+    bool required;
+};
+
+/* What a store is made of. */
+struct tls_wanted {
+    const struct tls_pair *pairs;
+    unsigned n;
+    const struct tls_clients *clients; /* NULL: they are not asked for certificates */
+    const uint8_t *secret;             /* TLS_SECRET_LEN bytes */
+    unsigned threads;
+    int64_t now_s; /* seconds since 1970, or TLS_ANY_TIME */
+};
+
 struct tls_store;
 
 /*
  * The first pair is shown to who names nobody, or somebody unknown; the others to who asks for a
  * name of theirs (SNI). Pairs with other kinds of keys (ECDSA, RSA) for the same name are offered
- * side by side. now_s: seconds since 1970, or TLS_ANY_TIME. NULL when something is wrong; why then
- * says what, and *bad of which pair.
+ * side by side. NULL when something is wrong; why then says what, and *bad of which pair, or behind
+ * those of which file of clients.
  */
-struct tls_store *tls_store_load(const struct tls_pair *pairs, unsigned n,
-                                 const uint8_t secret[TLS_SECRET_LEN], unsigned threads,
-                                 int64_t now_s, unsigned *bad, char why[TLS_WHY_MAX]);
+struct tls_store *tls_store_load(const struct tls_wanted *wanted, unsigned *bad,
+                                 char why[TLS_WHY_MAX]);
 struct tls_store *tls_store_hold(struct tls_store *s);
 /* The last one frees it. Harmless on NULL. */
 void tls_store_release(struct tls_store *s);
@@ -75,6 +99,8 @@ enum tls_failure {
     TLS_FAIL_CIPHER,   /* no cipher, group or signature in common */
     TLS_FAIL_ALPN,     /* the client wants a protocol, and none of ours */
     TLS_FAIL_REFUSED,  /* the client sent an alert: it does not trust our certificate, mostly */
+    TLS_FAIL_NO_CERT,  /* the client shows no certificate, and one is required */
+    TLS_FAIL_CERT,     /* nobody whom we asked for vouches for the one it shows, or it is over */
     TLS_FAIL_PROTOCOL, /* anything else: broken or tampered with */
 };
 
@@ -100,6 +126,10 @@ bool tls_write(struct tls_session *s, const uint8_t *plain, size_t len, struct w
 void tls_close(struct tls_session *s, struct wbytes *out);
 
 enum tls_failure tls_failure(const struct tls_session *s);
+
+/* The certificate that the client has shown, as DER, into out unless that is NULL. Its length, at
+ * most TLS_CLIENT_CERT_MAX; 0 where it has shown none. */
+size_t tls_client_certificate(const struct tls_session *s, uint8_t *out);
 
 /* Bytes that so many plain ones become at most. */
 static inline size_t tls_written(size_t len)

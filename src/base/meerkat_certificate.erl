@@ -1,11 +1,14 @@
 %% What a certificate says: for which names it is good, and when. Needs Erlang's public_key, which
-%% comes with ssl. Whether anybody should believe it is not asked here.
+%% comes with ssl. Whether anybody should believe it is not asked here. What one says of a client is
+%% in meerkat_client_certificate.
 -module(meerkat_certificate).
 
--export([names/1, validity/1, in_pem/1, days_left/1, format_name/1]).
--export_type([name/0, decoded/0, described/0]).
+-export([names/1, alternatives/1, validity/1, in_pem/1, days_left/1, format_name/1]).
+-export_type([name/0, alternative/0, decoded/0, described/0]).
 
 -type name() :: {dns, binary()} | {ip, inet:ip_address()}.
+%% Any of the kinds in RFC 5280 4.2.1.6 that is a text or an address.
+-type alternative() :: name() | {email | uri, binary()}.
 %% public_key's #'OTPCertificate'{}.
 -type decoded() :: tuple().
 %% Of a chain: for whom the first certificate is, and when the first of them all is over (Unix
@@ -18,6 +21,11 @@
 %% name counts no more (RFC 6125 6.4.4).
 -spec names(decoded()) -> [name()].
 names(Certificate) ->
+    [Name || {Kind, _} = Name <- alternatives(Certificate), Kind =:= dns orelse Kind =:= ip].
+
+%% The same with email addresses and URIs.
+-spec alternatives(decoded()) -> [alternative()].
+alternatives(Certificate) ->
     Extensions = element(11, element(2, Certificate)),
     [Name || is_list(Extensions),
              {'Extension', ?SUBJECT_ALT_NAME, _, Names} <- Extensions, is_list(Names),
@@ -25,6 +33,10 @@ names(Certificate) ->
 
 name(dNSName, Name) ->
     [{dns, list_to_binary(Name)}];
+name(rfc822Name, Name) ->
+    [{email, list_to_binary(Name)}];
+name(uniformResourceIdentifier, Name) ->
+    [{uri, list_to_binary(Name)}];
 name(iPAddress, Octets) ->
     case iolist_to_binary([Octets]) of
         <<A, B, C, D>> -> [{ip, {A, B, C, D}}];

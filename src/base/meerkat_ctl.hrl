@@ -3,7 +3,7 @@
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
--define(CTL_TABLE_HASH, 16#d86341c5e48e1216).
+-define(CTL_TABLE_HASH, 16#467110afce1408b4).
 
 %% {Name, Code, Way, [{Field, Type}]}
 -define(CTL_MESSAGES, [
@@ -88,7 +88,9 @@
         {certificates, u32},
         {in_force, u8},
         {secret, bytes},
-        {pairs, bytes}]},
+        {pairs, bytes},
+        {required, u8},
+        {clients, bytes}]},
     {certified, 16#1e, r2e, [
         {certificates, u32},
         {status, status},
@@ -114,6 +116,7 @@
         {client, addr},
         {server, addr},
         {session, u64},
+        {certificate, bytes},
         {packet, bytes}]},
     {answer, 16#21, e2r, [
         {flow, u64},
@@ -459,6 +462,10 @@
         "TLS and DTLS handshakes failed: the client wants other protocols (ALPN)"},
     {handshakes_refused, counter,
         "TLS and DTLS handshakes failed: the client said so, mostly as it does not trust the certificate"},
+    {handshakes_no_certificate, counter,
+        "TLS and DTLS handshakes failed: the client shows no certificate, which tls_client_verify requires"},
+    {handshakes_bad_certificate, counter,
+        "TLS and DTLS handshakes failed: the client's certificate is over, too long, or of nobody in tls_client_ca"},
     {handshakes_broken, counter,
         "TLS and DTLS handshakes failed: no TLS, or broken"},
     {handshakes_late, counter,
@@ -771,13 +778,17 @@ put_fields(streams, Ref, #{queue_ms := V_queue_ms,
 put_fields(certificates, Ref, #{certificates := V_certificates,
         in_force := V_in_force,
         secret := V_secret,
-        pairs := V_pairs} = M) when map_size(M) =:= 4,
+        pairs := V_pairs,
+        required := V_required,
+        clients := V_clients} = M) when map_size(M) =:= 6,
         ?CTL_UINT(V_certificates, 32),
-        ?CTL_UINT(V_in_force, 8) ->
+        ?CTL_UINT(V_in_force, 8),
+        ?CTL_UINT(V_required, 8) ->
     [<<16#1d, 0:24, Ref:32,
         V_certificates:32,
         V_in_force:8,
-        (put_size(V_secret)):32>>, V_secret, <<(put_size(V_pairs)):32>>, V_pairs];
+        (put_size(V_secret)):32>>, V_secret, <<(put_size(V_pairs)):32>>, V_pairs, <<V_required:8,
+        (put_size(V_clients)):32>>, V_clients];
 put_fields(certified, Ref, #{certificates := V_certificates,
         status := V_status,
         pair := V_pair,
@@ -822,7 +833,8 @@ put_fields(request, Ref, #{flow := V_flow,
         client := V_client,
         server := V_server,
         session := V_session,
-        packet := V_packet} = M) when map_size(M) =:= 7,
+        certificate := V_certificate,
+        packet := V_packet} = M) when map_size(M) =:= 8,
         ?CTL_UINT(V_flow, 64),
         ?CTL_UINT(V_listener, 32),
         ?CTL_UINT(V_transport, 8),
@@ -834,7 +846,7 @@ put_fields(request, Ref, #{flow := V_flow,
         (put_addr(V_client))/binary,
         (put_addr(V_server))/binary,
         V_session:64,
-        (put_size(V_packet)):32>>, V_packet];
+        (put_size(V_certificate)):32>>, V_certificate, <<(put_size(V_packet)):32>>, V_packet];
 put_fields(answer, Ref, #{flow := V_flow,
         failed := V_failed,
         packet := V_packet} = M) when map_size(M) =:= 3,
@@ -1444,11 +1456,15 @@ get_fields(16#1c, <<V_queue_ms:32,
 get_fields(16#1d, <<V_certificates:32,
         V_in_force:8,
         L_secret:32, V_secret:L_secret/binary,
-        L_pairs:32, V_pairs:L_pairs/binary>>) ->
+        L_pairs:32, V_pairs:L_pairs/binary,
+        V_required:8,
+        L_clients:32, V_clients:L_clients/binary>>) ->
     {certificates, #{certificates => V_certificates,
         in_force => V_in_force,
         secret => V_secret,
-        pairs => V_pairs}};
+        pairs => V_pairs,
+        required => V_required,
+        clients => V_clients}};
 get_fields(16#1e, <<V_certificates:32,
         Rest_status/binary>>) ->
     case get_status(Rest_status) of {V_status, <<V_pair:16,
@@ -1484,6 +1500,7 @@ get_fields(16#20, <<V_flow:64,
         Rest_client/binary>>) ->
     case get_addr(Rest_client) of {V_client, <<Rest_server/binary>>} ->
     case get_addr(Rest_server) of {V_server, <<V_session:64,
+        L_certificate:32, V_certificate:L_certificate/binary,
         L_packet:32, V_packet:L_packet/binary>>} ->
     {request, #{flow => V_flow,
         listener => V_listener,
@@ -1491,6 +1508,7 @@ get_fields(16#20, <<V_flow:64,
         client => V_client,
         server => V_server,
         session => V_session,
+        certificate => V_certificate,
         packet => V_packet}};
     _ -> error end;
     _ -> error end;

@@ -457,12 +457,12 @@ derive(Resolved, Host, Warnings) ->
 derived(Resolved, Host, Warnings) ->
     case {meerkat_config_relays:relays(Resolved, Host),
           meerkat_config_certificates:read(Resolved)} of
-        {{ok, Relays, RelayWarnings}, {ok, Certificates}} ->
+        {{ok, Relays, RelayWarnings}, {ok, Pem}} ->
             {Secrets, SecretWarnings} = secrets(Resolved),
-            Config = maps:merge(maps:with(meerkat_config_schema:plain(), values(Resolved)), #{
+            Plain = maps:with(meerkat_config_schema:plain(), values(Resolved)),
+            Config = maps:merge(maps:merge(Plain, Pem), #{
                 secrets => Secrets,
                 listeners => meerkat_config_listeners:listeners(Resolved),
-                certificates => Certificates,
                 realms => [realm(Realm) || Realm <- maps:get(realms, values(Resolved))],
                 relays => bare(Relays),
                 addresses => maps:with([relay_ip, relays, min_port, max_port], Resolved),

@@ -1,48 +1,61 @@
-%% The files of the keys tls_cert and tls_key, read: at the start, and again when they may have
-%% changed. Whether what is in them is a certificate and its key the relay program says, which has
-%% OpenSSL for it.
+%% The files of the keys tls_cert, tls_key and tls_client_ca, read: at the start, and again when
+%% they may have changed. Whether what is in them is a certificate and its key the relay program
+%% says, which has OpenSSL for it.
 -module(meerkat_config_certificates).
 
 -import(meerkat_config_origin, [named/2]).
 
--export([read/1, again/1, is_certificate/1]).
--export_type([certificate/0]).
+-export([read/1, again/1, is_certificate/1, is_authority/1]).
+-export_type([certificate/0, authority/0, pem/0]).
 
 %% PEM each, and where it came from. `followed`: these are files, which are looked at again while
 %% the server runs. `self_signed`: made by us (meerkat_self_signed).
 -type certificate() :: #{chain := binary(), key := binary(),
                          chain_file := binary(), key_file := binary(),
                          followed => true, self_signed => true}.
+%% Who vouches for certificates of clients; several may be in one.
+-type authority() :: #{pem := binary(), file := binary(), followed => true}.
+%% What is made of these keys in a configuration.
+-type pem() :: #{certificates := [certificate()], client_authorities => [authority()], _ => _}.
 
 %% Errors are sentences that name key and file.
--spec read(meerkat_config_origin:resolved()) ->
-    {ok, [certificate()]} | {error, [unicode:chardata(), ...]}.
-read(#{tls_cert := {Chains, _}, tls_key := {Keys, _}} = Resolved)
+-spec read(meerkat_config_origin:resolved()) -> {ok, pem()} | {error, [unicode:chardata(), ...]}.
+read(#{tls_cert := {Chains, _}, tls_key := {Keys, _}, tls_client_ca := {Files, _}} = Resolved)
   when length(Chains) =:= length(Keys) ->
     Named = fun(Key) -> named(Key, Resolved) end,
-    collected([certificate(Chain, Key, Named) || {Chain, Key} <- lists:zip(Chains, Keys)]);
+    together(collected([certificate(Chain, Key, Named) || {Chain, Key} <- lists:zip(Chains, Keys)]),
+             collected([authority(File, Named) || File <- Files]));
 read(#{tls_cert := {Chains, _}, tls_key := {Keys, _}} = Resolved) ->
     {error, [io_lib:format("~ts names ~b files and ~ts names ~b; each certificate needs its key",
                            [named(tls_cert, Resolved), length(Chains), named(tls_key, Resolved),
                             length(Keys)])]}.
 
+together({ok, Certificates}, {ok, Authorities}) ->
+    {ok, #{certificates => Certificates, client_authorities => Authorities}};
+together(Certificates, Authorities) ->
+    {error, lists:append([Mistakes || {error, Mistakes} <- [Certificates, Authorities]])}.
+
 %% What is in the same files now; `same` where that is what was in them.
--spec again([certificate()]) ->
-    {ok, [certificate()]} | same | {error, [unicode:chardata(), ...]}.
-again(Certificates) ->
-    case collected([reread(Certificate) || Certificate <- Certificates]) of
-        {ok, Certificates} -> same;
+-spec again(pem()) -> {ok, pem()} | same | {error, [unicode:chardata(), ...]}.
+again(#{certificates := Certificates} = Config) ->
+    Authorities = maps:get(client_authorities, Config, []),
+    Before = #{certificates => Certificates, client_authorities => Authorities},
+    case together(collected([reread(Certificate) || Certificate <- Certificates]),
+                  collected([reread(Authority) || Authority <- Authorities])) of
+        {ok, Before} -> same;
         Found -> Found
     end.
 
 reread(#{followed := true, chain_file := Chain, key_file := Key}) ->
     certificate(Chain, Key, fun atom_to_binary/1);
-reread(Certificate) ->
-    {ok, Certificate}.
+reread(#{followed := true, file := File}) ->
+    authority(File, fun atom_to_binary/1);
+reread(Given) ->
+    {ok, Given}.
 
 collected(Read) ->
     case lists:append([Mistakes || {error, Mistakes} <- Read]) of
-        [] -> {ok, [Certificate || {ok, Certificate} <- Read]};
+        [] -> {ok, [Pem || {ok, Pem} <- Read]};
         Mistakes -> {error, Mistakes}
     end.
 
@@ -53,6 +66,12 @@ certificate(ChainFile, KeyFile, Named) ->
                    followed => true}};
         Read ->
             {error, [Mistake || {error, Mistake} <- tuple_to_list(Read)]}
+    end.
+
+authority(File, Named) ->
+    case content(Named(tls_client_ca), File) of
+        {ok, Pem} -> {ok, #{pem => Pem, file => File, followed => true}};
+        {error, Mistake} -> {error, [Mistake]}
     end.
 
 content(Key, File) ->
@@ -73,4 +92,10 @@ is_certificate(#{chain := Chain, key := Key, chain_file := ChainFile,
         andalso lists:all(fun(Flag) -> maps:get(Flag, Given, true) =:= true end,
                           [followed, self_signed]);
 is_certificate(_) ->
+    false.
+
+-spec is_authority(term()) -> boolean().
+is_authority(#{pem := Pem, file := File} = Given) ->
+    is_binary(Pem) andalso is_binary(File) andalso maps:get(followed, Given, true) =:= true;
+is_authority(_) ->
     false.

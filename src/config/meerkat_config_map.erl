@@ -33,6 +33,9 @@ is_made(listeners, Listeners) ->
 is_made(certificates, Certificates) ->
     is_list(Certificates)
         andalso lists:all(fun meerkat_config_certificates:is_certificate/1, Certificates);
+is_made(client_authorities, Authorities) ->
+    is_list(Authorities)
+        andalso lists:all(fun meerkat_config_certificates:is_authority/1, Authorities);
 is_made(relays, Relays) ->
     is_list(Relays) andalso length(Relays) =< ?RELAYS_MAX
         andalso lists:all(fun is_relay/1, Relays)

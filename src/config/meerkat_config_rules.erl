@@ -6,6 +6,9 @@
 
 -export([mistakes/1, warnings/1, nobody/1]).
 
+%% As TLS_CLIENT_FILES_MAX of the relay program.
+-define(CLIENT_FILES_MAX, 16).
+
 %% Sentences, each naming the keys, where they come from and what they are.
 -spec mistakes(meerkat_config_origin:resolved()) -> [unicode:chardata()].
 mistakes(Resolved) ->
@@ -21,6 +24,7 @@ mistakes(Resolved) ->
         nothing_to_serve(Resolved) ++
         two_certificates(Resolved) ++
         dtls(Resolved) ++
+        clients(Resolved) ++
         realms(Resolved) ++
         xmpp(Resolved).
 
@@ -87,6 +91,19 @@ dtls(#{dtls_enabled := {true, _}, tls_cert := {[], _}, tls_self_signed := {false
 dtls(_) ->
     [].
 
+%% Whom nobody can show a certificate to, and more files than the relay program takes.
+clients(#{tls_client_ca := {[_ | _], _}, tls_cert := {[], _},
+          tls_self_signed := {false, _}} = Resolved) ->
+    [
+        [named(tls_client_ca, Resolved), " names who vouches for clients over TLS, and there is no "
+            "TLS without a certificate: tls_cert and tls_key"]
+    ];
+clients(#{tls_client_ca := {Files, _}} = Resolved) when length(Files) > ?CLIENT_FILES_MAX ->
+    [io_lib:format("~ts names ~b files; at most ~b can be",
+                   [named(tls_client_ca, Resolved), length(Files), ?CLIENT_FILES_MAX])];
+clients(_) ->
+    [].
+
 %% What a component cannot do without.
 xmpp(#{xmpp_host := {[], _}}) ->
     [];
@@ -149,7 +166,8 @@ tcp_for_nobody(_) ->
 %% Keys that do nothing by themselves.
 alone(Resolved) ->
     [[named(Key, Resolved), " is set, which does nothing without ", atom_to_list(Other)]
-     || {Key, Other} <- [{https_backend, tls_cert}, {https_proxy_protocol, https_backend},
+     || {Key, Other} <- [{tls_client_user, tls_client_ca},
+                         {https_backend, tls_cert}, {https_proxy_protocol, https_backend},
                          {tls_names, https_backend},
                          {proxy_protocol_udp, proxy_protocol_from},
                          {accounting_token, accounting_url}, {accounting_ca_file, accounting_url}],
@@ -157,7 +175,7 @@ alone(Resolved) ->
 
 is_set(Key, Resolved) ->
     {Value, _} = maps:get(Key, Resolved),
-    Value =/= [] andalso Value =/= false andalso Value =/= undefined.
+    Value =/= [] andalso Value =/= false andalso Value =/= undefined andalso Value =/= any.
 
 %% Every secret and password there is, and how to name it.
 all_secrets(#{secret := {Secrets, _}, users := {Users, _}, realms := {Realms, _},

@@ -15,9 +15,10 @@
 %% is not in the map itself, but goes into what is there under Name.
 -type destination() :: config
                      | settings
-                     | {relay | streams | front | limits | tcp | quota | bandwidth | http | xmpp
-                        | accounting, atom()}
-                     | {made, listeners | certificates | relays | realms | secrets}.
+                      | {relay | streams | front | limits | tcp | quota | bandwidth | http | xmpp
+                         | accounting, atom()}
+                      | {made, listeners | certificates | client_authorities | relays | realms
+                                   | secrets}.
 
 %% A reloadable key may take a new value while allocations live.
 %% `example` stands in the example file, in libconfig syntax, where the default cannot be written.
@@ -45,6 +46,17 @@
     {<<"auto">>, auto},
     {<<"io_uring">>, io_uring},
     {<<"epoll">>, epoll}
+]).
+
+-define(CLIENT_VERIFY, [
+    {<<"required">>, required},
+    {<<"optional">>, optional}
+]).
+
+-define(CLIENT_USER, [
+    {<<"any">>, any},
+    {<<"cn">>, cn},
+    {<<"san">>, san}
 ]).
 
 %% The table. Own environment name first, then MongooseICE's, then that of estos' image; each
@@ -93,6 +105,23 @@ rows() ->
         row(tls_port, {integer, 0, 65535}, 5349, ["TLS_PORT"], yes, [{made, listeners}],
             "With tls_cert or tls_self_signed: the TCP port of listen_ip that takes TLS and "
             "nothing else; with dtls_enabled the UDP port that takes DTLS and nothing else, too."),
+        row(tls_client_ca, {list, {text, 1023}}, [], ["TLS_CLIENT_CA"], yes,
+            [{made, client_authorities}],
+            <<"\"/etc/meerkat/clients-ca.pem\"">>,
+            "PEM files with the certificates of authorities, up to 16. Clients over TLS and DTLS "
+            "are then asked for a certificate that one of these has issued; one of anybody else is "
+            "refused. An embedder's authenticator is told who it is for. Credentials are needed "
+            "besides. Those over UDP and TCP are asked for none. Changed files are noticed as "
+            "those of tls_cert are."),
+        row(tls_client_verify, {choice, ?CLIENT_VERIFY}, required, ["TLS_CLIENT_VERIFY"], yes,
+            [config],
+            "With tls_client_ca: whether a client without certificate is refused (`required`), or "
+            "served as without tls_client_ca (`optional`)."),
+        row(tls_client_user, {choice, ?CLIENT_USER}, any, ["TLS_CLIENT_USER"], yes, [settings],
+            "With tls_client_ca: which user names a client may use that has shown a certificate: "
+            "`any`; the common name of its subject (`cn`); an alternative name that is a DNS name, "
+            "an email address or a URI (`san`). Of a time-limited `expiry:name` the name is meant. "
+            "What it asks for in another name is answered 403."),
         row(dtls_enabled, boolean, false, ["DTLS_ENABLED"], yes, [config],
             "Whether to serve DTLS 1.2 (`turns:` with `transport=udp`), with the certificates of "
             "tls_cert: at tls_port, and on the ports of UDP beside plain STUN, where the first "

@@ -65,7 +65,6 @@
     {[<<"dh-file">>, <<"dh566">>, <<"dh1066">>, <<"dh2066">>, <<"ec-curve-name">>],
      ": keys are agreed upon by X25519, P-256 or P-384, and nothing is set for it"},
     {[<<"alt-tls-listening-port">>], ": RFC 5780 is for UDP here"},
-    {[<<"CA-file">>], ": clients are not asked for certificates"},
     {[<<"dtls">>], ": set `dtls_enabled = true` beside `tls_cert`; DTLS is off otherwise"},
     {[<<"raw-public-keys">>], ": keys come in certificates"},
     {[<<"secure-stun">>], ": Binding requests are answered without credentials"},

@@ -10,6 +10,7 @@
 -spec keys() -> [binary()].
 keys() ->
     [<<"no-udp">>, <<"no-tcp">>, <<"no-tls">>, <<"cert">>, <<"pkey">>, <<"pkey-pwd">>,
+     <<"CA-file">>,
      <<"tls-listening-port">>, <<"cipher-list">>, <<"no-tlsv1_2">>, <<"tlsv1">>, <<"tlsv1_1">>].
 
 -spec settings([meerkat_import_lines:entry()]) ->
@@ -40,8 +41,9 @@ value(Key, Entries) ->
 %% turnserver looks for its certificate in turn_server_cert.pem where none is named, and serves no
 %% TLS where that is not there.
 tls(none, none, Entries) ->
-    {[], [{Line, "tls-listening-port without cert and pkey: TLS is served where `tls_cert` and "
-                 "`tls_key` name files"} || {Line, _} <- all(<<"tls-listening-port">>, Entries)]
+    {[], [{Line, [Key, " without cert and pkey: TLS is served where `tls_cert` and `tls_key` name "
+                  "files"]}
+          || Key <- [<<"tls-listening-port">>, <<"CA-file">>], {Line, _} <- all(Key, Entries)]
              ++ password(Entries)};
 tls({Line, _}, none, Entries) ->
     {[], [{Line, "cert without pkey: `tls_cert` and `tls_key` name two files, or twice the same if "
@@ -51,10 +53,13 @@ tls(none, {Line, _}, Entries) ->
                  "certificate and key are in one"} | password(Entries)]};
 tls({CertLine, Cert}, {KeyLine, Key}, Entries) ->
     {Port, Notes} = port(Entries),
+    Ca = [{Line, File} || {Line, File} <- [value(<<"CA-file">>, Entries)]],
     {[{tls_cert, meerkat_import:texts([Cert]), [CertLine]},
-      {tls_key, meerkat_import:texts([Key]), [KeyLine]} | Port],
-     relative([{CertLine, <<"cert">>, Cert}, {KeyLine, <<"pkey">>, Key}]) ++ Notes
-         ++ password(Entries)}.
+      {tls_key, meerkat_import:texts([Key]), [KeyLine]} | Port]
+         ++ [{tls_client_ca, meerkat_import:texts([File]), [Line]} || {Line, File} <- Ca],
+     relative([{CertLine, <<"cert">>, Cert}, {KeyLine, <<"pkey">>, Key}]
+                  ++ [{Line, <<"CA-file">>, File} || {Line, File} <- Ca])
+         ++ Notes ++ password(Entries)}.
 
 no_tls(Line, Entries) ->
     {[], [{Line, "no-tls: TLS is served where `tls_cert` names a certificate; here it names none"}

@@ -53,6 +53,7 @@
                       %% May the relay answer what was decided before?
                       grants := boolean(),
                       usernames := meerkat_auth_rest:order(),
+                      tls_client_user := meerkat_client_certificate:rule(),
                       quota := meerkat_quota:limits(),
                       %% Bytes per second in each direction.
                       bandwidth := #{allocation | user | total => non_neg_integer()},
@@ -102,6 +103,9 @@
 
 %% What TLS clients are shown, if anything.
 -type certificates() :: #{pairs := fun(() -> [#{chain := binary(), key := binary()}]),
+                          %% Who vouches for those of clients; nobody: they are not asked for one.
+                          clients := #{authorities := [#{pem := binary(), file := binary()}],
+                                       required := boolean()},
                           shown := [shown()],
                           secret := fun(() -> <<_:256>>)}.
 
@@ -457,7 +461,8 @@ listeners(#{listeners := Listeners} = Config, Realm) ->
 %% Which certificates a listener shows: other ones make it another listener.
 shown(_, #{certificates := []}) -> none;
 shown(udp, #{dtls_enabled := false}) -> none;
-shown(_, #{certificates := Certificates}) -> erlang:phash2(Certificates).
+shown(_, #{certificates := Certificates} = Config) ->
+    erlang:phash2({Certificates, clients(Config)}).
 
 %% One of our own making, where the configuration wants that and has no other: for what clients are
 %% told, and for those on this machine. Other addresses need another one.
@@ -495,8 +500,14 @@ certificates(#{certificates := Certificates} = Config) ->
         #{} -> crypto:hash(sha256, term_to_binary(Pairs))
     end,
     #{pairs => fun() -> Pairs end,
+      clients => clients(Config),
       shown => [described(Certificate) || Certificate <- Certificates],
       secret => fun() -> Secret end}.
+
+%% Whether clients are asked for a certificate.
+clients(#{client_authorities := Authorities, tls_client_verify := Verify}) ->
+    #{authorities => [maps:with([pem, file], Authority) || Authority <- Authorities],
+      required => Verify =:= required}.
 
 described(#{chain := Pem, chain_file := File, key_file := KeyFile} = Certificate) ->
     Known = case meerkat_certificate:in_pem(Pem) of

@@ -6,9 +6,9 @@
 %% line or shell prints one.
 -module(meerkat_auth).
 
--export([new/1, authenticate/4, algorithms/1, name/1, why/3]).
+-export([new/1, asked_by/2, authenticate/4, algorithms/1, name/1, why/3]).
 
--export_type([auth/0, identity/0, candidate/0, verdict/0, seal/0, proof/0, grant/0]).
+-export_type([auth/0, asker/0, identity/0, candidate/0, verdict/0, seal/0, proof/0, grant/0]).
 
 %% What a username's password may be: in clear, or as the key MD5(user:realm:password); in clear and
 %% good up to and including a second of Unix time.
@@ -31,6 +31,11 @@
 -type grant() :: fun(() -> #{key := binary(), names := <<_:256>>, sha256 := 0 | 1,
                              until_s := non_neg_integer(), ends := 0 | 1}).
 
+%% Who asks, and how he has come. `certificate`: where the client has shown one.
+-type asker() :: #{client := {inet:ip_address(), inet:port_number()},
+                   transport := udp | tcp | tls | dtls,
+                   certificate => meerkat_client_certificate:shown()}.
+
 -record(auth, {
     backends :: [{module(), term()}],
     strict_realm :: boolean(),
@@ -47,13 +52,15 @@
 %% What the password of User may be at NowS, Unix time in seconds. The number of candidates must
 %% not tell a user that exists from one that does not (threat X34): invent one if need be.
 -callback candidates(User :: binary(), NowS :: integer(), State :: term()) -> verdict().
+%% The state of one to whom it makes a difference who asks.
+-callback asked_by(asker(), State) -> State when State :: term().
 %% The username behind a USERHASH (RFC 8489 14.4).
 -callback username(UserHash :: <<_:256>>, State :: term()) -> {ok, binary()} | error.
 %% For a log: what is to be said of a user whose signature fits nothing.
 -callback why(User :: binary(), NowS :: integer(), State :: term()) ->
     wrong_password | {expired, AgoS :: pos_integer()} | {foreign, Secrets :: pos_integer()}
     | name_first | no_expiry | signs_only | unknown.
--optional_callbacks([username/2]).
+-optional_callbacks([asked_by/2, username/2]).
 
 %% Stands for the name behind an unknown USERHASH: nobody has it, for USERNAME is never empty.
 -define(NOBODY, <<>>).
@@ -84,6 +91,20 @@ new(Config) ->
                  expire_with_credentials = maps:get(expire_with_credentials, Config, false),
                  dummy = dummy()},
     fun() -> Auth end.
+
+%% The same for a request of that client's.
+-spec asked_by(asker(), auth()) -> auth().
+asked_by(Asker, GetAuth) ->
+    Auth = #auth{backends = Backends} = GetAuth(),
+    Told = Auth#auth{backends = [{Backend, asked_by(Backend, Asker, State)}
+                                 || {Backend, State} <- Backends]},
+    fun() -> Told end.
+
+asked_by(Backend, Asker, State) ->
+    case erlang:function_exported(Backend, asked_by, 2) of
+        true -> Backend:asked_by(Asker, State);
+        false -> State
+    end.
 
 %% A password nobody has.
 dummy() ->

@@ -15,6 +15,8 @@
     method := allocate | refresh | create_permission | channel_bind,
     user := binary(),
     client := {inet:ip_address(), inet:port_number()},
+    %% Where the client has shown one (key tls_client_ca).
+    certificate => meerkat_client_certificate:shown(),
     %% Whom it wants to reach, for create_permission and channel_bind.
     peers := [{inet:ip_address(), inet:port_number()}]
 }.
@@ -35,7 +37,7 @@ verdict({Module, Arg}, #{message := #{method := Method} = Message} = Request)
         {ok, 0} when Method =:= refresh ->
             allow;
         _ ->
-            Asked = maps:with([user, client], Request),
+            Asked = maps:with([user, client, certificate], Request),
             ask(Module, Asked#{method => Method, peers => peers(Message)}, Arg)
     end;
 verdict(_, _Request) ->

@@ -57,7 +57,7 @@ handle_info(look, #state{name = Name} = State) ->
 handle_info(_Other, State) ->
     {noreply, State}.
 
-again(#{certificates := Certificates}) -> meerkat_config_certificates:again(Certificates);
+again(#{certificates := _} = Config) -> meerkat_config_certificates:again(Config);
 again(#{}) -> same.
 
 looked(same, #state{name = Name} = State) ->
@@ -95,7 +95,9 @@ take({ok, _}, #state{name = Name} = State) ->
 %% Read once more, for a reload may have come first.
 changed(Config) ->
     case again(Config) of
-        {ok, Now} -> {ok, Config#{certificates := Now}, [File || #{chain_file := File} <- Now]};
+        {ok, #{certificates := Certificates, client_authorities := Authorities} = Now} ->
+            {ok, maps:merge(Config, Now), [File || #{chain_file := File} <- Certificates]
+                                              ++ [File || #{file := File} <- Authorities]};
         same -> {error, same};
         {error, Mistakes} -> {error, Mistakes}
     end.

@@ -193,7 +193,9 @@ front_steps(New, Old) ->
 
 %% They count once listeners are told again, and those are told again: to them they are others.
 certificate_steps(New, Old) ->
-    Is = fun(#{certificates := #{pairs := Pairs, secret := Secret}}) -> {Pairs(), Secret()} end,
+    Is = fun(#{certificates := #{pairs := Pairs, secret := Secret, clients := Clients}}) ->
+        {Pairs(), Secret(), Clients}
+    end,
     [{Message, meerkat_relay_setup:certificates(in_force, Old),
       {fun(Reply) -> meerkat_relay_setup:complaint(Reply, New) end, needed}}
      || Is(New) =/= Is(Old),

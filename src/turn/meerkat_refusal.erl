@@ -8,12 +8,14 @@
 -export_type([cause/0, refusal/0, memory/0]).
 
 %% What the request does not tell. The relay's reply; the keys of the quota that is used up; a
-%% server that takes no new allocations; an authorizer that said no.
+%% server that takes no new allocations; an authorizer that said no; a client that has shown a
+%% certificate in another name (tls_client_user).
 -type cause() :: none
                | {relay, meerkat_ctl:status(), Detail :: binary()}
                | {quota, Keys :: string()}
                | drained
-               | authorizer.
+               | authorizer
+               | certificate.
 
 %% A line at notice, where an operator can do something about it, else at debug. `why` is to be read
 %% behind the code: "486 for more allocations than user_quota allows".
@@ -82,6 +84,10 @@ why(Code, _Request, authorizer, _Limits) when Code =/= 500 ->
 %% One that failed has been told of, with an error.
 why(500, _Request, authorizer, _Limits) ->
     {debug, "for the authorizer says so, or failed"};
+why(_Code, Request, certificate, _Limits) ->
+    Subject = maps:get(subject, maps:get(certificate, Request, #{}), <<"unreadable">>),
+    {notice, ["for the name in the client's certificate is another (", meerkat_text:escape(Subject),
+              "), and tls_client_user asks for the same"]};
 why(_Code, _Request, drained, _Limits) ->
     {debug, "for this server takes no new allocations, and no other of its family does"};
 why(_Code, _Request, {quota, Keys}, _Limits) ->

@@ -55,15 +55,24 @@ flag(false) -> 0.
 -spec certificates(new | in_force, meerkat_settings:settings()) -> [meerkat_ctl:message()].
 certificates(_, #{certificates := #{shown := []}}) ->
     [];
-certificates(Were, #{certificates := #{pairs := Pairs, secret := Secret}}) ->
-    Packed = << <<(byte_size(Chain)):32, Chain/binary, (byte_size(Key)):32, Key/binary>>
+certificates(Were, #{certificates := #{pairs := Pairs, secret := Secret, clients := Clients}}) ->
+    Packed = << <<(sized(Chain))/binary, (sized(Key))/binary>>
                 || #{chain := Chain, key := Key} <- Pairs() >>,
+    #{authorities := Authorities, required := Required} = Clients,
     InForce = case Were of new -> 0; in_force -> 1 end,
     [{certificates, #{certificates => ?CERTIFICATES, in_force => InForce, secret => Secret(),
-                      pairs => Packed}}].
+                      pairs => Packed, required => flag(Required),
+                      clients => << <<(sized(Pem))/binary>> || #{pem := Pem} <- Authorities >>}}].
+
+sized(Pem) -> <<(byte_size(Pem)):32, Pem/binary>>.
 
 %% What the relay says against a certificate, with the files that it is about.
 -spec complaint(Reply :: map(), meerkat_settings:settings()) -> unicode:chardata().
+complaint(#{pair := Pair, detail := Detail},
+          #{certificates := #{shown := Shown, clients := #{authorities := Authorities}}})
+  when Pair >= length(Shown), Pair < length(Shown) + length(Authorities) ->
+    #{file := File} = lists:nth(Pair - length(Shown) + 1, Authorities),
+    ["tls_client_ca ", File, ": ", meerkat_text:escape(Detail)];
 complaint(#{pair := Pair, detail := Detail}, #{certificates := #{shown := Shown}}) ->
     #{file := Chain, key_file := Key} = lists:nth(min(Pair + 1, length(Shown)), Shown),
     ["tls_cert ", Chain, ", tls_key ", Key, ": ", meerkat_text:escape(Detail)].

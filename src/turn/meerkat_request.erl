@@ -219,12 +219,15 @@ take(Name, Asker0, #{packet := Packet, listener := Listener} = Fields, Message) 
     #{realms := #{Listener := Realm}} = Settings = meerkat_registry:settings(Name),
     Owner = meerkat_settings:owner(Realm, Settings),
     #{auth := Auth} = meerkat_settings:tenant(Owner, Settings),
-    case authenticated(Name, Packet, Message, Realm, Auth) of
+    Client = client(Fields),
+    Shown = maps:with([certificate], Client),
+    case authenticated(Name, Packet, Message, Realm, meerkat_auth:asked_by(Client, Auth)) of
         {ok, Identity} ->
-            admitted(Name, job(Name, Asker, Fields, Message, Identity#{realm => Owner}));
+            Known = maps:merge(Identity#{realm => Owner}, Shown),
+            admitted(Name, job(Name, Asker, Fields, Message, Known));
         {error, unavailable, Why} ->
-            unproven(Name, (job(Name, Asker, Fields, Message, #{user => user(Message),
-                                                                realm => Owner}))#{
+            Known = Shown#{user => user(Message), realm => Owner},
+            unproven(Name, (job(Name, Asker, Fields, Message, Known))#{
                 packet => Packet, why => Why});
         {error, Code, Why} ->
             refuse(Name, Asker, Fields, Message, Code, Why)
@@ -234,6 +237,13 @@ take(Name, Asker0, #{packet := Packet, listener := Listener} = Fields, Message) 
 -spec unauthenticated(Name :: atom(), meerkat_settings:owner()) -> non_neg_integer().
 unauthenticated(Name, Owner) ->
     meerkat_store:get(Name, ?MODULE, {unauthenticated, Owner}, 0).
+
+client(#{client := Client, transport := Transport, certificate := Der}) ->
+    Asker = #{client => Client, transport => meerkat_ctl:transport_kind(Transport)},
+    case Der of
+        <<>> -> Asker;
+        _ -> Asker#{certificate => meerkat_client_certificate:described(Der)}
+    end.
 
 %% The user is unknown, or the request is not one that can be authenticated.
 refuse(Name, Asker, #{client := {Ip, _} = Client, listener := Listener}, Message, Code, Why) ->
@@ -319,10 +329,7 @@ job(Name, Asker, #{client := {Ip, _} = Client, session := Session} = Fields, Mes
     Asked = #{message => Message, user => User, realm => Owner, client => Client,
               transport => maps:get(transport, Fields),
               person => meerkat_quota:person(User, Ip, Order)},
-    Request = case Identity of
-        #{left := Left} -> Asked#{left => Left};
-        #{} -> Asked
-    end,
+    Request = maps:merge(Asked, maps:with([left, certificate], Identity)),
     #{listener := Listener, transport := Transport, server := Server} = Fields,
     Given = maps:merge(Asker, maps:with([seal, proof, grant], Identity)),
     Given#{from => self(),
@@ -342,8 +349,24 @@ held(Name, #{message := Message} = Request) ->
             Request
     end.
 
-%% An embedder may forbid what the configuration would allow.
-admitted(Name, #{request := Request} = Job) ->
+%% Who has shown a certificate may have to use the name in it. An embedder may forbid what the
+%% configuration would allow.
+admitted(Name, #{request := #{user := User} = Request} = Job) ->
+    #{usernames := Order, tls_client_user := Rule} = meerkat_registry:settings(Name),
+    case Request of
+        #{certificate := Shown} ->
+            case meerkat_client_certificate:may_be(User, Order, Rule, Shown) of
+                true ->
+                    authorized(Name, Job);
+                false ->
+                    _ = answer(Name, Job, {error, 403, []}, certificate),
+                    ok
+            end;
+        #{} ->
+            authorized(Name, Job)
+    end.
+
+authorized(Name, #{request := Request} = Job) ->
     #{authorizer := Authorizer, grants := Grants} = meerkat_registry:settings(Name),
     case meerkat_authorizer:verdict(Authorizer, Request) of
         {allow, grant} when Grants -> route(Name, Job);

@@ -16,14 +16,13 @@ static int place_of(const struct control *c, uint32_t id)
     return free;
 }
 
-static bool take_text(struct bytes *b, const void **text, size_t *len)
+static bool take_text(struct bytes *b, struct tls_text *text)
 {
     uint32_t n;
     const uint8_t *p;
     if (!bytes_get32(b, &n) || !bytes_take(b, n, &p))
         return false;
-    *text = p;
-    *len = n;
+    *text = (struct tls_text){p, n};
     return true;
 }
 
@@ -31,14 +30,25 @@ static bool take_text(struct bytes *b, const void **text, size_t *len)
 static unsigned read_pairs(struct ctl_bytes bytes, struct tls_pair pairs[TLS_PAIRS_MAX])
 {
     struct bytes b = ctl_cursor(bytes);
+    struct tls_text chain, key;
     unsigned n = 0;
     while (n < TLS_PAIRS_MAX && bytes_left(&b) > 0) {
-        if (!take_text(&b, &pairs[n].chain, &pairs[n].chain_len) ||
-            !take_text(&b, &pairs[n].key, &pairs[n].key_len))
+        if (!take_text(&b, &chain) || !take_text(&b, &key))
             return 0;
-        n++;
+        pairs[n++] = (struct tls_pair){chain.data, chain.len, key.data, key.len};
     }
     return bytes_left(&b) ? 0 : n;
+}
+
+/* False when the bytes are no files. */
+static bool read_clients(const struct ctl_certificates *m, struct tls_clients *out)
+{
+    struct bytes b = ctl_cursor(m->clients);
+    *out = (struct tls_clients){.required = m->required};
+    while (out->n < TLS_CLIENT_FILES_MAX && bytes_left(&b) > 0)
+        if (!take_text(&b, &out->files[out->n++]))
+            return false;
+    return bytes_left(&b) == 0;
 }
 
 static void certified(struct control *c, const struct ctl_frame *f, unsigned pair,
@@ -59,17 +69,23 @@ void certs_set(struct control *c, const struct ctl_frame *f)
 {
     const struct ctl_certificates *m = &f->u.certificates;
     struct tls_pair pairs[TLS_PAIRS_MAX];
+    struct tls_clients clients;
     char why[TLS_WHY_MAX];
     unsigned bad = 0, n = read_pairs(m->pairs, pairs);
     int place = place_of(c, m->certificates);
-    if (!c->workers || m->certificates == 0 || place < 0 || m->secret.len != TLS_SECRET_LEN) {
+    if (!c->workers || m->certificates == 0 || place < 0 || m->secret.len != TLS_SECRET_LEN ||
+        !read_clients(m, &clients)) {
         certified(c, f, 0, NULL, "no CONFIG yet, or value out of range");
         return;
     }
     /* By the world's time, however fast the relay's own clock runs. */
-    int64_t now_s = m->in_force ? TLS_ANY_TIME : (int64_t)time(NULL);
-    struct tls_store *store =
-        tls_store_load(pairs, n, m->secret.data, c->handshake_threads, now_s, &bad, why);
+    const struct tls_wanted wanted = {.pairs = pairs,
+                                      .n = n,
+                                      .clients = &clients,
+                                      .secret = m->secret.data,
+                                      .threads = c->handshake_threads,
+                                      .now_s = m->in_force ? TLS_ANY_TIME : (int64_t)time(NULL)};
+    struct tls_store *store = tls_store_load(&wanted, &bad, why);
     certified(c, f, bad, store, store ? "" : why);
     if (!store)
         return;

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "tls.h"
+
 /* So long a frame without haste waits for others. */
 #define CALM_NS NS_PER_MS
 
@@ -31,14 +33,17 @@ bool post_frame(struct shard *sh, const struct ctl_frame *f)
     return post(sh, f, 256);
 }
 
+/* A request, and the certificate that its client has shown. */
+enum { ASKED_MAX = REQUEST_MAX + TLS_CLIENT_CERT_MAX };
+
 bool post_may_ask(struct shard *sh)
 {
-    return mailbox_room(&sh->out) >= 1 + CTL_PLAIN_MAX + REQUEST_MAX + MAIL_RESERVE;
+    return mailbox_room(&sh->out) >= 1 + CTL_PLAIN_MAX + ASKED_MAX + MAIL_RESERVE;
 }
 
 bool post_request(struct shard *sh, const struct ctl_frame *f)
 {
-    return post_may_ask(sh) && post(sh, f, REQUEST_MAX);
+    return post_may_ask(sh) && post(sh, f, ASKED_MAX);
 }
 
 bool post_mail(struct shard *sh, enum mail kind, const void *data, size_t len, const void *more,

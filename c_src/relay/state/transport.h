@@ -14,6 +14,7 @@
 struct shard;
 struct listener;
 struct flow;
+struct tls_session;
 
 struct transport {
     uint8_t kind;   /* enum ctl_transport */
@@ -36,6 +37,8 @@ struct transport {
     /* What a client says behind this message is not read until it is not held any more. NULL where
      * messages do not follow each other. */
     void (*hold)(struct shard *sh, const struct flow *f, bool hold);
+    /* Its TLS session; NULL when it is gone. NULL where there is none. */
+    const struct tls_session *(*session)(struct shard *sh, const struct flow *f);
     /* The same with TLS or DTLS around it, for those who begin with that; itself where nothing else
      * is taken. */
     const struct transport *secure;

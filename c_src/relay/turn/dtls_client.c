@@ -71,6 +71,12 @@ void dtls_kept(struct shard *sh, const struct flow *f, bool kept)
         assoc_kept(sh, container_of(e, struct association, end), kept);
 }
 
+const struct tls_session *dtls_session(struct shard *sh, const struct flow *f)
+{
+    struct way_end *e = way_resolve(&sh->ways, f->way);
+    return e ? container_of(e, struct association, end)->tls : NULL;
+}
+
 /* ------------------------------------------------------------------------------------- receiving
  */
 

@@ -19,5 +19,6 @@ void dtls_send_channel(struct shard *sh, const struct flow *f, uint16_t number,
 bool dtls_reach(struct shard *sh, struct listener *l, const struct addr *client,
                 const struct addr *server, struct flow *out);
 void dtls_kept(struct shard *sh, const struct flow *f, bool kept);
+const struct tls_session *dtls_session(struct shard *sh, const struct flow *f);
 
 #endif

@@ -10,12 +10,24 @@
 #include "count.h"
 #include "notice.h"
 #include "post.h"
+#include "tls.h"
 
 /* The session this 5-tuple has by a move; 0 without. */
 static uint64_t roamed_to(struct shard *sh, const struct flow *f)
 {
     const struct roamer *roamed = roamer_find(&sh->roamers, f);
     return roamed ? roamed->session : 0;
+}
+
+/* What the client has shown, empty where it has shown none. */
+static struct ctl_bytes certificate_of(struct shard *sh, const struct flow *f)
+{
+    const struct tls_session *tls = f->transport->session ? f->transport->session(sh, f) : NULL;
+    size_t len = tls ? tls_client_certificate(tls, NULL) : 0;
+    uint8_t *der = len ? io_scratch(sh->io, len) : NULL;
+    if (der)
+        tls_client_certificate(tls, der);
+    return ctl_bytes_of(der, len);
 }
 
 /* NULL when it was dropped. */
@@ -44,6 +56,7 @@ static struct pending *forward(struct shard *sh, const struct listener *l, const
                                             .client = f->client,
                                             .server = f->server,
                                             .session = session,
+                                            .certificate = certificate_of(sh, f),
                                             .packet = ctl_bytes_of(data, len)}};
     if (!post_request(sh, &frame)) {
         pending_release(&sh->pending, p);

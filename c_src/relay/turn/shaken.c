@@ -5,9 +5,14 @@
 static enum counter counter_of(enum tls_failure why)
 {
     static const enum counter counters[] = {
-        [TLS_FAIL_NONE] = CTR_handshakes_broken,     [TLS_FAIL_NOT_TLS] = CTR_handshakes_broken,
-        [TLS_FAIL_VERSION] = CTR_handshakes_version, [TLS_FAIL_CIPHER] = CTR_handshakes_cipher,
-        [TLS_FAIL_ALPN] = CTR_handshakes_alpn,       [TLS_FAIL_REFUSED] = CTR_handshakes_refused,
+        [TLS_FAIL_NONE] = CTR_handshakes_broken,
+        [TLS_FAIL_NOT_TLS] = CTR_handshakes_broken,
+        [TLS_FAIL_VERSION] = CTR_handshakes_version,
+        [TLS_FAIL_CIPHER] = CTR_handshakes_cipher,
+        [TLS_FAIL_ALPN] = CTR_handshakes_alpn,
+        [TLS_FAIL_REFUSED] = CTR_handshakes_refused,
+        [TLS_FAIL_NO_CERT] = CTR_handshakes_no_certificate,
+        [TLS_FAIL_CERT] = CTR_handshakes_bad_certificate,
         [TLS_FAIL_PROTOCOL] = CTR_handshakes_broken,
     };
     return counters[why];

@@ -150,6 +150,12 @@ static void tcp_hold(struct shard *sh, const struct flow *f, bool hold)
         io_stream_again(sh->io, &s->io);
 }
 
+static const struct tls_session *tls_session_of(struct shard *sh, const struct flow *f)
+{
+    const struct stream *s = stream_of(sh, f);
+    return s ? s->tls : NULL;
+}
+
 const struct transport transport_tcp = {
     .kind = CTL_TRANSPORT_TCP,
     .listen = tcp_listen,
@@ -171,5 +177,6 @@ const struct transport transport_tls = {
     .reach = tcp_reach,
     .kept = tcp_kept,
     .hold = tcp_hold,
+    .session = tls_session_of,
     .secure = &transport_tls,
 };

@@ -161,5 +161,6 @@ const struct transport transport_dtls = {
     .send_channel = dtls_send_channel,
     .reach = dtls_reach,
     .kept = dtls_kept,
+    .session = dtls_session,
     .secure = &transport_dtls,
 };

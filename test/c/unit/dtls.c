@@ -718,7 +718,9 @@ int main(void)
     static const uint8_t secret[TLS_SECRET_LEN] = "a secret that a fleet has in com";
     char why[TLS_WHY_MAX];
     unsigned bad;
-    store = tls_store_load(&pair, 1, secret, 1, time(NULL), &bad, why);
+    struct tls_wanted wanted = {
+        .pairs = &pair, .n = 1, .secret = secret, .threads = 1, .now_s = time(NULL)};
+    store = tls_store_load(&wanted, &bad, why);
     kit_start(&k);
     crowd_init(&k.limits.streams.crowd, 1000, 1000);
     k.limits.streams.handshakes = handshakes_start(1, 100, NS_PER_S);

@@ -233,7 +233,9 @@ int main(void)
     bell = eventfd(0, EFD_NONBLOCK);
     made = cert_make("EC", "turn.example.org", "DNS:turn.example.org", NULL, -1, 30);
     struct tls_pair pair = cert_pair(made->cert_pem, made->key_pem);
-    store = tls_store_load(&pair, 1, secret, 2, time(NULL), &bad, why);
+    struct tls_wanted wanted = {
+        .pairs = &pair, .n = 1, .secret = secret, .threads = 2, .now_s = time(NULL)};
+    store = tls_store_load(&wanted, &bad, why);
     CHECK(store != NULL);
     SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
     what_comes_behind(ctx);

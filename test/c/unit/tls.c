@@ -26,11 +26,20 @@ static long long heap(void)
 /* The zero that ends the text is behind what is read of it: TLS_SECRET_LEN bytes. */
 static const uint8_t secret[TLS_SECRET_LEN + 1] = "a secret that a fleet has in com";
 
-static struct tls_store *load(const struct tls_pair *pairs, unsigned n, const char *text)
+static struct tls_wanted wanted(const struct tls_pair *pairs, unsigned n)
+{
+    return (struct tls_wanted){
+        .pairs = pairs, .n = n, .secret = secret, .threads = 1, .now_s = time(NULL)};
+}
+
+static struct tls_store *load_asking(const struct tls_pair *pairs, unsigned n,
+                                     const struct tls_clients *clients, const char *text)
 {
     char why[TLS_WHY_MAX];
     unsigned bad;
-    struct tls_store *s = tls_store_load(pairs, n, secret, 1, time(NULL), &bad, why);
+    struct tls_wanted w = wanted(pairs, n);
+    w.clients = clients;
+    struct tls_store *s = tls_store_load(&w, &bad, why);
     if (text) {
         if (!CHECK(s == NULL && strstr(why, text)))
             fprintf(stderr, "    %s\n", why);
@@ -38,6 +47,11 @@ static struct tls_store *load(const struct tls_pair *pairs, unsigned n, const ch
         fprintf(stderr, "    %s\n", why);
     }
     return s;
+}
+
+static struct tls_store *load(const struct tls_pair *pairs, unsigned n, const char *text)
+{
+    return load_asking(pairs, n, NULL, text);
 }
 
 /* -------------------------------------------------------------------------------- conversation */
@@ -377,7 +391,9 @@ static void tickets(void)
     char why[TLS_WHY_MAX];
     unsigned bad;
     uint8_t another[TLS_SECRET_LEN] = {1};
-    struct tls_store *foreign = tls_store_load(&pair, 1, another, 1, time(NULL), &bad, why);
+    struct tls_wanted w = wanted(&pair, 1);
+    w.secret = another;
+    struct tls_store *foreign = tls_store_load(&w, &bad, why);
     static const int versions[] = {TLS1_2_VERSION, TLS1_3_VERSION};
     for (size_t i = 0; i < ARRAY_SIZE(versions); i++) {
         CHECK(resumed(store, same, versions[i], 0));
@@ -451,11 +467,13 @@ static void bad_certificates(void)
                               cert_pair(old->cert_pem, old->key_pem)};
     char why[TLS_WHY_MAX];
     unsigned bad = 0;
-    CHECK(!tls_store_load(both, 2, secret, 1, time(NULL), &bad, why));
+    struct tls_wanted w = wanted(both, 2);
+    CHECK(!tls_store_load(&w, &bad, why));
     CHECK_EQ(bad, 1);
 
     test_begin("what was in force stays so when it is over");
-    struct tls_store *lasting = tls_store_load(both, 2, secret, 1, TLS_ANY_TIME, &bad, why);
+    w.now_s = TLS_ANY_TIME;
+    struct tls_store *lasting = tls_store_load(&w, &bad, why);
     CHECK(lasting);
     tls_store_release(lasting);
     struct cert_made *all[] = {ca, old_ca, good, by_old, old, early, weak};
