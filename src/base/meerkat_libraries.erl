@@ -3,7 +3,12 @@
 %% tried.
 -module(meerkat_libraries).
 
--export([missing_for_xmpp/0]).
+-export([missing_for_xmpp/0, for_database/1, remedy/1]).
+
+-export_type([library/0]).
+
+%% Its application, its Debian package and its name on hex; what OTP has is not on hex.
+-type library() :: {App :: atom(), Package :: string(), Hex :: string() | none}.
 
 %% The Debian packages of the libraries for XMPP that are not there, or do not work.
 -spec missing_for_xmpp() -> [string()].
@@ -11,6 +16,31 @@ missing_for_xmpp() ->
     [Package || {Package, App, Use} <- [{"erlang-p1-xml", fast_xml, fun try_xml/0},
                                         {"erlang-p1-stringprep", stringprep, fun try_stringprep/0}],
                 not works(App, Use)].
+
+%% Whether the library that reads such a database is there.
+-spec for_database(atom()) -> ok | {missing, library()}.
+for_database(Kind) ->
+    {App, Module, Package, Hex} = database(Kind),
+    case code:ensure_loaded(Module) of
+        {module, _} -> started(App);
+        {error, _} -> {missing, {App, Package, Hex}}
+    end.
+
+database(sqlite) -> {sqlite3, sqlite3, "erlang-p1-sqlite3", "sqlite3"};
+database(postgresql) -> {p1_pgsql, pgsql, "erlang-p1-pgsql", "p1_pgsql"};
+database(mysql) -> {p1_mysql, p1_mysql_conn, "erlang-p1-mysql", "p1_mysql"};
+database(redis) -> {eredis, eredis_client, "erlang-redis-client", "eredis"}.
+
+%% Not all of them are applications that run.
+started(App) ->
+    _ = application:ensure_all_started(App),
+    ok.
+
+%% What helps where it is missing.
+-spec remedy(library()) -> unicode:chardata().
+remedy({_App, Package, none}) -> ["the Debian package ", Package, " has it"];
+remedy({_App, Package, Hex}) ->
+    ["the Debian package ", Package, " has it, or ", Hex, " on hex"].
 
 %% No boot file starts them.
 works(App, Use) ->

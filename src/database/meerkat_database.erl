@@ -1,0 +1,105 @@
+%% A database: the behaviour of a module that talks to one kind of them, and which there are. A
+%% connection belongs to one process, which asks one thing at a time (meerkat_database_connection);
+%% several of them are a pool (meerkat_database_pool), which is what callers use. What coturn's
+%% tables mean, meerkat_database_sql knows.
+-module(meerkat_database).
+
+-export([backend/1, ask/2, change/2, list/2, query/3, describe/1, text_key/1, key_text/1]).
+
+-export_type([backend/0, options/0, connection/0, question/0, answer/0, keys/0, change/0,
+              listing/0, value/0, result/0, failure/0]).
+
+%% The module, and what it connects by, in a fun because of the password in there.
+-type backend() :: {module(), fun(() -> options())}.
+%% As meerkat_config_database reads it from a key; what an embedder gave, else.
+-type options() :: term().
+%% A module that is asked, and what it is asked with. Those that speak SQL leave it to
+%% meerkat_database_sql.
+-type connection() :: {module(), term()}.
+%% A realm is the name that clients are told.
+-type question() :: {user, Realm :: binary(), Name :: binary()} | {secrets, Realm :: binary()}.
+%% What proves a user: keys as RFC 8489 9.2.2 makes them, or the password they are made of.
+-type keys() :: #{md5 => <<_:128>>, sha256 => <<_:256>>, password => binary()}.
+-type answer() :: {user, keys() | none} | {secrets, [binary()]}.
+-type change() :: {add_user, Realm :: binary(), Name :: binary(), keys()}
+                | {remove_user, Realm :: binary(), Name :: binary()}
+                | {add_secret | remove_secret, Realm :: binary(), Secret :: binary()}.
+-type listing() :: {users, Realm :: binary(), Max :: pos_integer()} | {secrets, Realm :: binary()}.
+-type value() :: binary() | integer() | null.
+%% Rows of texts, or how many rows were changed.
+-type result() :: {rows, [[binary() | null]]} | {changed, non_neg_integer()}.
+%% A sentence without a password.
+-type failure() :: {error, unicode:chardata()}.
+
+%% Connects the calling process, to which the connection is linked: it dies where the connection
+%% does. May take its time, and is killed when it takes too much.
+-callback connect(options()) -> {ok, connection()} | failure().
+%% For a person: which database it is. No password.
+-callback describe(options()) -> unicode:chardata().
+
+%% Of the module in a connection. An error is one of this question: the connection is good for
+%% another. What ends the connection exits.
+-callback ask(question(), Connection :: term()) -> {ok, answer()} | failure().
+%% `none`: there was nothing to remove.
+-callback change(change(), Connection :: term()) -> ok | none | failure().
+%% The names of users, in order; or secrets.
+-callback list(listing(), Connection :: term()) -> {ok, [binary()]} | failure().
+%% A statement of the database's own kind. In SQL its values are $1, $2, ..., each once and in
+%% this order; they are never pasted into it.
+-callback query(Statement :: iodata(), [value()], Connection :: term()) ->
+    {ok, result()} | failure().
+-optional_callbacks([ask/2, change/2, list/2, query/3]).
+
+%% For what the configuration says; an embedder gives a fun that sends a statement of SQL by a pool
+%% of its own, or a module of this behaviour.
+-spec backend(meerkat_database_sql:query() | {module(), options()} | map()) -> backend().
+backend(Query) when is_function(Query, 2) -> {meerkat_database_given, fun() -> Query end};
+backend({Module, Options}) -> {Module, fun() -> Options end};
+backend(#{kind := Kind} = Options) -> {module(Kind), fun() -> Options end}.
+
+module(sqlite) -> meerkat_database_sqlite;
+module(postgresql) -> meerkat_database_postgresql;
+module(mysql) -> meerkat_database_mysql;
+module(redis) -> meerkat_database_redis.
+
+%%% For jobs of a pool
+
+-spec ask(question(), connection()) -> {ok, answer()} | failure().
+ask(Question, {Module, Connection}) ->
+    Module:ask(Question, Connection).
+
+-spec change(change(), connection()) -> ok | none | failure().
+change(Change, {Module, Connection}) ->
+    able(Module, change, [Change, Connection]).
+
+-spec list(listing(), connection()) -> {ok, [binary()]} | failure().
+list(Listing, {Module, Connection}) ->
+    able(Module, list, [Listing, Connection]).
+
+-spec query(Statement :: iodata(), [value()], connection()) -> {ok, result()} | failure().
+query(Statement, Values, {Module, Connection}) ->
+    able(Module, query, [Statement, Values, Connection]).
+
+able(Module, Function, Args) ->
+    case erlang:function_exported(Module, Function, length(Args)) of
+        true -> apply(Module, Function, Args);
+        false -> {error, "this database can only be asked about users"}
+    end.
+
+-spec describe(backend()) -> unicode:chardata().
+describe({Module, Options}) ->
+    Module:describe(Options()).
+
+%% A key as coturn's tables have it, hexadecimal text, which a column of fixed width pads.
+-spec text_key(binary()) -> {md5, <<_:128>>} | {sha256, <<_:256>>} | error.
+text_key(Text) ->
+    try binary:decode_hex(iolist_to_binary(string:trim(Text))) of
+        <<_:128>> = Key -> {md5, Key};
+        <<_:256>> = Key -> {sha256, Key};
+        _ -> error
+    catch
+        error:_ -> error
+    end.
+
+-spec key_text(binary()) -> binary().
+key_text(Key) -> string:lowercase(binary:encode_hex(Key)).
