@@ -263,6 +263,16 @@ in_file(accounting_interval) -> "60";
 in_file(accounting_spool) -> "\"/nowhere/accounting\"";
 in_file(accounting_spool_bytes) -> "2000000";
 in_file(users_file) -> "\"/nowhere/users.cfg\"";
+in_file(userdb) -> "\"/nowhere/turndb\"";
+in_file(psql_userdb) -> "\"postgresql://u:open%20sesame@h:5433/turn\"";
+in_file(mysql_userdb) -> "\"mysql://u:sesame@h/turn\"";
+in_file(redis_userdb) -> "\"redis://:sesame@h:6380/3\"";
+in_file(database_sha256) -> "true";
+in_file(database_pool) -> "5";
+in_file(cache_lifetime) -> "20";
+in_file(cache_unknown_lifetime) -> "21";
+in_file(cache_grace) -> "23";
+in_file(cache_size) -> "1000";
 in_file(password_algorithms) -> "false";
 in_file(username_anonymity) -> "false";
 in_file(credential_leeway) -> "15";
@@ -298,10 +308,14 @@ shown(xmpp_admins) -> <<"a@example.com, b@example.com">>;
 shown(Token) when Token =:= http_token; Token =:= xmpp_secret; Token =:= accounting_token ->
     <<"(not shown)">>;
 shown(users) -> <<"\"alice\"">>;
+shown(psql_userdb) -> <<"postgresql://u:(not shown)@h:5433/turn">>;
+shown(mysql_userdb) -> <<"mysql://u:(not shown)@h:3306/turn">>;
+shown(redis_userdb) -> <<"redis://h:6380/3">>;
 shown(Key) when Key =:= allowed_peers; Key =:= denied_peers; Key =:= proxy_protocol_from ->
     <<"10.0.0.0/8, ::1/128">>;
-shown(Key) when Key =:= realm; Key =:= software; Key =:= users_file; Key =:= acme_webroot;
-                Key =:= accounting_file; Key =:= accounting_ca_file; Key =:= accounting_spool ->
+shown(Key) when Key =:= realm; Key =:= software; Key =:= users_file; Key =:= userdb;
+                Key =:= acme_webroot; Key =:= accounting_file; Key =:= accounting_ca_file;
+                Key =:= accounting_spool ->
     iolist_to_binary(in_file(Key));
 shown(Key) -> iolist_to_binary(string:trim(in_file(Key), both, "\"")).
 
@@ -850,7 +864,8 @@ every_secret_may_lie_in_a_file(Config) ->
          Plain = Load(io_lib:format(lists:flatten(Text), [Key, Secret])),
          ?assertEqual(Plain, Load(io_lib:format(lists:flatten(Text), [[Key, "_file"], File])))
      end || {Text, Key, Secret} <-
-                [{case Key of <<"secret">> -> ""; _ -> Own end ++ "~ts = \"~ts\";", Key, "sesame"}
+                [{case Key of <<"secret">> -> ""; _ -> Own end ++ "~ts = \"~ts\";", Key,
+                  secret_of(Key)}
                  || Key <- meerkat_config_schema:secret_keys()] ++
                 [{Around("~ts = \"~ts\""), Key, Secret}
                  || Around <- [fun(In) -> [Own, "users = ( ", User(In), " );"] end,
@@ -858,6 +873,13 @@ every_secret_may_lie_in_a_file(Config) ->
                                            " ); } );"] end],
                     {Key, Secret} <- [{"password", "sesame"}, {"key", Hex}]] ++
                 [{Own ++ "realms = ( { name = \"r\"; ~ts = \"~ts\"; } );", "secret", "sesame"}]].
+
+%% What a database is connected to by has a password in it.
+secret_of(Key) ->
+    case binary:match(Key, <<"_userdb">>) of
+        nomatch -> "sesame";
+        _ -> string:trim(in_file(binary_to_existing_atom(Key)), both, "\"")
+    end.
 
 secrets_in_files_that_cannot_be(Config) ->
     %% Short, for long names are cut.

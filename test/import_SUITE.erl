@@ -158,15 +158,15 @@ ranges_become_networks(Config) ->
 
 what_has_no_counterpart(Config) ->
     {_, Notes} = imported(Config, ["listening-port=3478", "cert=/etc/cert.pem", "no-auth",
-                                   "redis-userdb=\"ip=127.0.0.1\"", "tls-listening-port=5349",
+                                   "mongo-userdb=\"mongodb://h/coturn\"", "tls-listening-port=5349",
                                    "alternate-server=192.0.2.9", "channel-lifetime=900",
                                    "tcp-proxy-port=5555"]),
     ?assertEqual([{2, "cert without pkey: `tls_cert` and `tls_key` name two files, or twice the "
                       "same if certificate and key are in one"},
                   {3, "no-auth: nobody comes in without credentials here"},
-                  {4, "redis-userdb: what is in a database does not come over; `turnadmin -l` "
-                      "lists its users, for `users` or `meerkatctl users add`, and `turnadmin -S` "
-                      "its secrets, for `secret`"},
+                  {4, "mongo-userdb: what is in such a database does not come over; `turnadmin "
+                      "-l` lists its users, for `users` or `meerkatctl users add`, and `turnadmin "
+                      "-S` its secrets, for `secret`"},
                   {6, "alternate-server: clients are sent there while this server is drained, not "
                       "always"},
                   {7, "channel-lifetime has no counterpart"},
@@ -389,10 +389,13 @@ users_in_a_database(Config) ->
     {#{secrets := [], users := Users}, Notes} =
         imported(Config, ["lt-cred-mech", "realm=r.example"]),
     ?assertEqual(#{}, Users),
-    ?assertMatch([{1, "lt-cred-mech without a user: users in a database do not come over" ++ _}],
+    ?assertMatch([{1, "lt-cred-mech without a user or a database: until there are some" ++ _}],
                  Notes),
-    {#{secrets := []}, [_, {2, "userdb: what is in a database does not come over" ++ _}]} =
-        imported(Config, ["lt-cred-mech", "userdb=/var/lib/turn/turndb", "realm=r.example"]).
+    {#{secrets := [], userdb := #{file := <<"/var/lib/turn/turndb">>}}, []} =
+        imported(Config, ["lt-cred-mech", "userdb=/var/lib/turn/turndb", "realm=r.example"]),
+    {#{secrets := [], psql_userdb := #{host := <<"db.example">>, database := <<"turn">>}}, []} =
+        imported(Config, ["use-auth-secret", "realm=r.example",
+                          "psql-userdb=\"host=db.example dbname=turn user=turn password=turn\""]).
 
 %% There the secret is the only way in.
 users_beside_a_secret(Config) ->

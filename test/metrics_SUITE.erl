@@ -32,7 +32,10 @@ init_per_suite(Config) ->
     [{server, turn_kit:start_server(#{http_listen => {{127, 0, 0, 1}, 0}, http_token => ?TOKEN,
                                       accounting_file => <<"/dev/null">>,
                                       accounting_spool => list_to_binary([Dir, "accounting"]),
-                                      certificates => [Certificate]})}
+                                      certificates => [Certificate],
+                                      userdb => #{kind => sqlite,
+                                                  file => list_to_binary([Dir, "turndb"])},
+                                      database_sha256 => true})}
      | Config].
 
 end_per_suite(Config) ->

@@ -40,9 +40,10 @@ examine(Options) ->
     end.
 
 checks() ->
-    [fun addresses/1, fun listening/1, fun certificates/1, fun http/1, fun ports/1,
-     fun port_range/1, fun firewall/1, fun conntrack/1, fun outside/1, fun descriptors/1,
-     fun memlock/1, fun buffers/1, fun io/1, fun clock/1, fun beside/1, fun accounting/1].
+    [fun addresses/1, fun listening/1, fun certificates/1, fun database/1, fun http/1,
+     fun ports/1, fun port_range/1, fun firewall/1, fun conntrack/1, fun outside/1,
+     fun descriptors/1, fun memlock/1, fun buffers/1, fun io/1, fun clock/1, fun beside/1,
+     fun accounting/1].
 
 patient(Options) ->
     Ask = maps:get(ask, Options, fun meerkat_admin_socket:call/1),
@@ -164,10 +165,16 @@ family(Ip) when tuple_size(Ip) =:= 4 -> inet;
 family(_Ip) -> inet6.
 
 certificates(#case_{config = Config}) ->
+    found(certificate, meerkat_doctor_certificates:examine(Config)).
+
+database(#case_{config = Config}) ->
+    found(database, meerkat_doctor_database:examine(Config)).
+
+found(Name, Findings) ->
     [case Remedy of
-         none -> finding(certificate, Verdict, Text);
-         _ -> finding(certificate, Verdict, Text, Remedy)
-     end || {Verdict, Text, Remedy} <- meerkat_doctor_certificates:examine(Config)].
+         none -> finding(Name, Verdict, Text);
+         _ -> finding(Name, Verdict, Text, Remedy)
+     end || {Verdict, Text, Remedy} <- Findings].
 
 hint(eacces) -> "a port below 1024 needs CAP_NET_BIND_SERVICE";
 hint(_) -> "listen_ip must be addresses of this machine".

@@ -72,7 +72,7 @@ in_realm(Realm, Change) -> Change#{realm => Realm}.
 %% Modules of an embedder.
 callbacks(Old, New) ->
     [#{key => Key, note => <<"changed">>}
-     || Key <- [authenticator, authorizer, events],
+     || Key <- [authenticator, authorizer, events, database],
         maps:get(Key, Old, none) =/= maps:get(Key, New, none)].
 
 users(_Change, Same, Same) ->

@@ -59,6 +59,11 @@ is_given(relay_program, Program) ->
 is_given(Callback, {Module, _Arg}) when Callback =:= authenticator; Callback =:= authorizer;
                                         Callback =:= events ->
     is_atom(Module);
+%% Of an embedder's own: a fun that sends SQL, or a module of the behaviour meerkat_database.
+is_given(database, Query) when is_function(Query, 2) ->
+    true;
+is_given(database, {Module, _Options}) ->
+    is_atom(Module);
 is_given(_, _) ->
     false.
 

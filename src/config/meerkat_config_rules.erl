@@ -26,6 +26,7 @@ mistakes(Resolved) ->
         dtls(Resolved) ++
         clients(Resolved) ++
         realms(Resolved) ++
+        databases(Resolved) ++
         xmpp(Resolved).
 
 too_large(Low, High, Resolved) ->
@@ -104,6 +105,20 @@ clients(#{tls_client_ca := {Files, _}} = Resolved) when length(Files) > ?CLIENT_
 clients(_) ->
     [].
 
+%% What it takes to read a database, and to let its users in.
+databases(#{require_sha256 := {Required, _}, database_sha256 := {Sha256, _}} = Resolved) ->
+    Set = databases_set(Resolved),
+    [[named(Key, Resolved), " is set, but the Erlang library that it needs is missing: ",
+      meerkat_libraries:remedy(Library)]
+     || {Key, Kind} <- Set, {missing, Library} <- [meerkat_libraries:for_database(Kind)]]
+        ++ [[named(require_sha256, Resolved), " is true, but ", named(database_sha256, Resolved),
+             " is false: no user of the database could be authenticated"]
+            || Set =/= [], Required, not Sha256].
+
+databases_set(Resolved) ->
+    [{Key, Kind} || {Key, Kind} <- meerkat_config_database:keys(),
+                    #{Key := {#{}, _}} <- [Resolved]].
+
 %% What a component cannot do without.
 xmpp(#{xmpp_host := {[], _}}) ->
     [];
@@ -150,7 +165,14 @@ warnings(#{realms := {Realms, _}, extra_listeners := {Listeners, _}} = Resolved)
      || #{name := Name} = Realm <- Realms, not lists:member(Name, Named)
     ] ++ alone(Resolved) ++ lists:usort([[Whose, Which, ", which counts"]
                       || {Whose, Secret} <- all_secrets(Resolved), Which <- unlikely(Secret)])
-        ++ tcp_for_nobody(Resolved).
+        ++ tcp_for_nobody(Resolved) ++ unread(databases_set(Resolved), Resolved).
+
+%% Users are looked up in one database.
+unread([{First, _} | [_ | _] = Others], Resolved) ->
+    [[named(Key, Resolved), " is set, but not read: users are looked up in ",
+      named(First, Resolved)] || {Key, _} <- Others];
+unread(_, _Resolved) ->
+    [].
 
 %% RFC 6062 5.1.
 tcp_for_nobody(#{tcp_relay := {true, _}, tcp_enabled := {false, _}, tls_cert := {[], _},
@@ -206,7 +228,7 @@ unlikely(Secret) ->
 -spec nobody(meerkat_config_origin:resolved()) -> [unicode:chardata()].
 nobody(#{secret := {[], _}, users := {Users, _}, users_file := {undefined, _},
          realms := {Realms, _}} = Resolved) when Users =:= #{} ->
-    case [Realm || Realm <- Realms,
+    case databases_set(Resolved) ++ [Realm || Realm <- Realms,
                    maps:get(secret, Realm, []) =/= [] orelse maps:get(users, Realm, #{}) =/= #{}] of
         [] -> [[named(secret, Resolved), " is none and there are no users: nobody can allocate"]];
         [_ | _] -> []

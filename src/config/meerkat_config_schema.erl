@@ -16,7 +16,7 @@
 -type destination() :: config
                      | settings
                       | {relay | streams | front | limits | tcp | quota | bandwidth | http | xmpp
-                         | accounting, atom()}
+                         | accounting | lookups, atom()}
                       | {made, listeners | certificates | client_authorities | relays | realms
                                    | secrets}.
 
@@ -485,7 +485,41 @@ rows() ->
             <<"\"/var/lib/meerkat/users.cfg\"">>,
             "A file with more users, in the form of the key `users` and with nothing else in it. "
             "`meerkatctl users` writes users to it that are added while the server runs; without "
-            "it they are gone after the next start. The file need not exist yet.")
+            "it they are gone after the next start. The file need not exist yet."),
+        row(userdb, {database, sqlite}, undefined, ["USERDB"], yes, [config],
+            <<"\"/var/lib/turn/turndb\"">>,
+            "A file of SQLite with users and secrets, in coturn's tables: one that coturn or "
+            "turnadmin has written, or a new one. Of userdb, psql_userdb, mysql_userdb "
+            "and redis_userdb the first that is set counts (docs/databases.md tells more)."),
+        row(psql_userdb, {database, postgresql}, undefined, ["PSQL_USERDB"], yes, [config],
+            <<"\"host=127.0.0.1 dbname=turn user=turn password=...\"">>,
+            "A database of PostgreSQL with users and secrets, in coturn's tables. As in coturn: "
+            "`host`, `port`, `dbname`, `user` and `password`, or "
+            "`postgresql://USER:PASSWORD@HOST:PORT/DATABASE`."),
+        row(mysql_userdb, {database, mysql}, undefined, ["MYSQL_USERDB"], yes, [config],
+            <<"\"host=127.0.0.1 dbname=turn user=turn password=...\"">>,
+            "The same of MySQL or MariaDB, or `mysql://USER:PASSWORD@HOST:PORT/DATABASE`."),
+        row(redis_userdb, {database, redis}, undefined, ["REDIS_USERDB"], yes, [config],
+            <<"\"ip=127.0.0.1 dbname=0 password=...\"">>,
+            "A Redis with users and secrets, by coturn's names for keys. As in coturn: `ip`, "
+            "`port`, `dbname` and `password`, or `redis://:PASSWORD@HOST:PORT/NUMBER`."),
+        row(database_sha256, boolean, false, ["DATABASE_SHA256"], yes, [config],
+            "Whether password_algorithms counts for users of a database as well: every one of them "
+            "needs a key for SHA-256, which coturn's tables have not. Clients that know it use no "
+            "other."),
+        row(database_pool, {integer, 1, 64}, 4, ["DATABASE_POOL"], yes, [{lookups, pool}],
+            "Connections to the database, each of which is asked one thing at a time."),
+        row(cache_lifetime, {integer, 1, 86400}, 120, ["CACHE_LIFETIME"], yes,
+            [{lookups, lifetime_s}],
+            "Seconds for which users and secrets from the database are used without asking again."),
+        row(cache_unknown_lifetime, {integer, 1, 3600}, 5, ["CACHE_UNKNOWN_LIFETIME"], yes,
+            [{lookups, unknown_s}],
+            "The same for users that the database does not have."),
+        row(cache_grace, {integer, 0, 604800}, 86400, ["CACHE_GRACE"], yes, [{lookups, grace_s}],
+            "Seconds for which users and secrets that were in the database are good while it does "
+            "not answer."),
+        row(cache_size, {integer, 100, 10000000}, 100000, ["CACHE_SIZE"], yes, [{lookups, size}],
+            "Users that are remembered at a time.")
     ].
 
 row(Key, Type, Default, Env, Reloadable, Gets, Doc) ->
@@ -527,7 +561,7 @@ made(Name) ->
 
 %% A part of the settings: its names, and the key whose value each has.
 -spec part(relay | streams | front | limits | tcp | quota | bandwidth | http | xmpp
-           | accounting) ->
+           | accounting | lookups) ->
     [{Name :: atom(), Key :: atom()}].
 part(Part) ->
     [{Name, Key} || #{key := Key, gets := Gets} <- rows(), {P, Name} <- Gets, P =:= Part].
@@ -548,6 +582,7 @@ secret_fields() ->
     lists:append([secret_field(atom_to_binary(Key), T) || #{key := Key, type := T} <- rows()]).
 
 secret_field(Key, secret) -> [{Key, one}];
+secret_field(Key, {database, Kind}) when Kind =/= sqlite -> [{Key, one}];
 secret_field(Key, {list, secret}) -> [{Key, several}];
 secret_field(Key, Type) when Type =:= users; Type =:= realms ->
     [{Key, meerkat_config_group:secret_fields(Type)}];
@@ -558,8 +593,8 @@ secret_variables() ->
     [<<"TURN_PASSWORD">> | lists:append([Names || #{type := Type, env := Names} <- rows(),
                                                   is_secret(Type)])].
 
-is_secret(Type) ->
-    Type =:= secret orelse Type =:= {list, secret}.
+is_secret({database, Kind}) -> Kind =/= sqlite;
+is_secret(Type) -> Type =:= secret orelse Type =:= {list, secret}.
 
 %% The candidate that is spelled most like Name, when one is close enough to be meant.
 -spec nearest(Name :: binary(), Candidates :: [binary()]) -> {ok, binary()} | error.

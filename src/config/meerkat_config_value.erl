@@ -31,6 +31,7 @@
     | key
     | {list, type()}
     | meerkat_config_web:type()
+    | meerkat_config_database:type()
     | meerkat_config_group:type().
 %% boolean(), `auto`, integer(), an atom of the choice, binary(), `any` or an address,
 %% {address, bits},
@@ -219,6 +220,8 @@ text(web_server, Text) ->
     web_server(meerkat_config_web:text(web_server, Text));
 text(Type, Text) when ?IS_WEB(Type) ->
     meerkat_config_web:text(Type, Text);
+text({database, Kind}, Text) ->
+    meerkat_config_database:text(Kind, Text);
 text(domain, Text) ->
     named(Text, "^[^\\s@/.\\x00-\\x1f][^\\s@/\\x00-\\x1f]*$");
 text(jid, Text) ->
@@ -412,6 +415,7 @@ is_value(xmpp_server, {Host, Port}) ->
     (is_binary(Host) orelse inet:is_ip_address(Host))
         andalso (Port =:= default orelse is_value({integer, 0, 65535}, Port));
 is_value(Name, Text) when Name =:= domain; Name =:= jid -> is_binary(Text) andalso Text =/= <<>>;
+is_value({database, Kind}, Value) -> meerkat_config_database:is_value(Kind, Value);
 is_value(peer, {Ip, {First, Last}}) ->
     inet:is_ip_address(Ip) andalso is_value({integer, 1, Last}, First)
         andalso is_value({integer, First, 65535}, Last);
@@ -531,6 +535,8 @@ allowed({list, jid}) ->
 allowed(xmpp_server) ->
     <<"a name or an IP address, if wanted with a port, like xmpp.example.com, 192.0.2.7:8888 or "
       "[2001:db8::7]:8888">>;
+allowed({database, Kind}) ->
+    meerkat_config_database:allowed(Kind);
 allowed(domain) ->
     <<"a domain like turn.example.com">>;
 allowed(jid) ->
@@ -557,6 +563,7 @@ render(relay_ip, {Advertised, Local}) ->
     [meerkat_text:ip(Advertised), $/, meerkat_text:ip(Local)];
 render(network, Network) -> meerkat_text:network(Network);
 render(peer, Peer) -> meerkat_text:network(Peer);
+render({database, _}, Connection) -> meerkat_config_database:render(Connection);
 render(secret, _) -> <<"(not shown)">>;
 render(http_address, Address) -> meerkat_text:address(Address);
 render(server, Address) -> meerkat_text:address(Address);
@@ -569,6 +576,8 @@ render(jid, Jid) -> Jid;
 render(_, Ip) -> meerkat_text:ip(Ip).
 
 show(Secret, _) when Secret =:= secret; Secret =:= password; Secret =:= key ->
+    <<"a value not shown">>;
+show({database, Kind}, _) when Kind =/= sqlite ->
     <<"a value not shown">>;
 show(_, Text) when is_binary(Text) -> quote(Text);
 show(_, empty_list) -> <<"an empty list">>;

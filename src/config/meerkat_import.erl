@@ -35,6 +35,12 @@
     <<"bps-capacity">> => bps_capacity,
     <<"max-allocate-lifetime">> => max_lifetime,
     <<"mobility">> => mobility,
+    <<"userdb">> => userdb,
+    <<"db">> => userdb,
+    <<"psql-userdb">> => psql_userdb,
+    <<"sql-userdb">> => psql_userdb,
+    <<"mysql-userdb">> => mysql_userdb,
+    <<"redis-userdb">> => redis_userdb,
     <<"rfc5780">> => rfc5780,
     <<"rfc3489-compatibility">> => rfc3489_compatibility,
     <<"rfc5766-channel-numbers">> => rfc5766_channel_numbers,
@@ -68,10 +74,9 @@
     {[<<"dtls">>], ": set `dtls_enabled = true` beside `tls_cert`; DTLS is off otherwise"},
     {[<<"raw-public-keys">>], ": keys come in certificates"},
     {[<<"secure-stun">>], ": Binding requests are answered without credentials"},
-    {[<<"userdb">>, <<"db">>, <<"psql-userdb">>, <<"sql-userdb">>, <<"mysql-userdb">>,
-      <<"mongo-userdb">>, <<"redis-userdb">>],
-     ": what is in a database does not come over; `turnadmin -l` lists its users, for `users` or "
-     "`meerkatctl users add`, and `turnadmin -S` its secrets, for `secret`"},
+    {[<<"mongo-userdb">>],
+     ": what is in such a database does not come over; `turnadmin -l` lists its users, for `users` "
+     "or `meerkatctl users add`, and `turnadmin -S` its secrets, for `secret`"},
     {[<<"no-auth">>], ": nobody comes in without credentials here"},
     {[<<"server-relay">>], ": nothing is relayed without a permission"},
     {[<<"stun-only">>],
@@ -151,6 +156,7 @@ scalar(Ours, Value) ->
     case meerkat_config_value:parse_text(Type, Text) of
         {ok, Parsed} when is_integer(Parsed) -> {ok, integer_to_binary(Parsed)};
         {ok, Parsed} when is_boolean(Parsed) -> {ok, atom_to_binary(Parsed)};
+        {ok, Parsed} when is_map(Parsed) -> {ok, quoted(Value)};
         {ok, Parsed} -> {ok, quoted(Parsed)};
         {error, {Shown, Allowed}} -> {error, [" is ", Shown, "; it must be ", Allowed]}
     end.

@@ -20,7 +20,7 @@ composed() ->
       <<"static-auth-secret">> => {[secret, credential_name_first],
                                    "several are several secrets; turnserver takes `name:expiry` "
                                    "too, so this does"},
-      <<"use-auth-secret">> => {[secret], "with secrets in a database: they do not come over"},
+      <<"use-auth-secret">> => {[secret], "with a database that is read here, `secret = ()`"},
       <<"lt-cred-mech">> => {[users, secret], "`secret = ()` says that only users come in"},
       <<"allowed-peer-ip">> => {[allowed_peers], "a range becomes networks"},
       <<"denied-peer-ip">> => {[denied_peers], "a range becomes networks"},

@@ -12,23 +12,33 @@
 settings(Entries) ->
     {Secrets, Empty} = secrets(Entries),
     Users = all(<<"user">>, Entries),
+    Database = in_database(Entries),
     case {Secrets, on(<<"use-auth-secret">>, Entries), Users} of
         {[_ | _], _, _} ->
             {[{secret, meerkat_import:texts([Secret || {_, Secret} <- Secrets]),
                [Line || {Line, _} <- Secrets]},
               {credential_name_first, "true", []}],
              Empty ++ comments(Secrets) ++ beside_secret(Users)};
+        {[], [Line | _], _} when Database ->
+            {[{secret, "()", [Line]}], Empty ++ beside_secret(Users)};
         {[], [Line | _], _} ->
-            {[], [{Line, "use-auth-secret without static-auth-secret: secrets in a database are "
-                         "not known here; without `secret` one is drawn at each start"}]
+            {[], [{Line, "use-auth-secret without static-auth-secret: secrets in such a database "
+                         "are not known here; without `secret` one is drawn at each start"}]
                  ++ Empty ++ beside_secret(Users)};
         {[], [], [_ | _]} ->
             {Settings, Notes} = users(Users, Entries),
             {[{secret, "()", []} | Settings], Empty ++ Notes};
         {[], [], []} ->
-            {Settings, Notes} = nobody(on(<<"lt-cred-mech">>, Entries), Entries),
+            {Settings, Notes} = nobody(Database, on(<<"lt-cred-mech">>, Entries), Entries),
             {Settings, Empty ++ Notes}
     end.
+
+%% One that is read here as well.
+in_database(Entries) ->
+    [] =/= [Key || {_, Key, _} <- Entries,
+                   lists:member(Key, [<<"userdb">>, <<"db">>, <<"psql-userdb">>,
+                                      <<"sql-userdb">>, <<"mysql-userdb">>,
+                                      <<"redis-userdb">>])].
 
 on(Key, Entries) ->
     [Line || {ok, Line, Value} <- [last(Key, Entries)],
@@ -49,11 +59,13 @@ beside_secret(Users) ->
             "secret, and nor does this; in `users` it would be let in here"} || {Line, _} <- Users].
 
 %% In a file without users they are in a database; in one that asks for none anybody comes in.
-nobody([Line | _], _) ->
+nobody(true, [Line | _], _) ->
+    {[{secret, "()", [Line]}], []};
+nobody(false, [Line | _], _) ->
     {[{secret, "()", [Line]}],
-     [{Line, "lt-cred-mech without a user: users in a database do not come over; until there are "
-             "some, by `users` or `meerkatctl users add`, nobody is let in"}]};
-nobody([], Entries) ->
+     [{Line, "lt-cred-mech without a user or a database: until there are some, by `users` or "
+             "`meerkatctl users add`, nobody is let in"}]};
+nobody(_, [], Entries) ->
     {[], [{0, "turnserver lets anybody relay with this file; here nobody is let in without "
               "credentials, and without `secret` one is drawn at each start"}
           || Entries =/= [], on(<<"no-auth">>, Entries) =:= []]}.

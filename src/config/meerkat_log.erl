@@ -107,7 +107,8 @@ flush() ->
 secrets(#{secrets := Secrets} = Config) ->
     OfRealms = [S || #{secrets := Those} <- maps:get(realms, Config, []), S <- Those],
     Others = [maps:get(Key, Config, undefined) || Key <- [http_token, xmpp_secret, accounting_token]],
-    [S || S <- Others ++ Secrets ++ OfRealms,
+    Databases = meerkat_config_database:passwords(Config),
+    [S || S <- Others ++ Secrets ++ OfRealms ++ Databases,
           is_binary(S), byte_size(S) >= ?SHORTEST_STRUCK_OUT].
 
 %% Whether stderr is systemd's journal, which names itself by device and inode (systemd.exec(5)).

@@ -82,6 +82,10 @@
                       %% An embedder's modules, each with what it is given.
                       authorizer := none | {module(), term()},
                       events := none | {module(), term()},
+                      %% Where users are looked up, in a fun for its password, and how.
+                      database := none | fun(() -> term()),
+                      lookups := #{pool | lifetime_s | unknown_s | grace_s | size =>
+                                       non_neg_integer()},
                       relay_program := default | file:name_all(),
                       relay_config := map(),
                       nonce_key := fun(() -> <<_:256>>),
@@ -236,8 +240,8 @@ settings(Name, Config, IsDrawn, Kept) ->
     Limits = limits(Config, TicketKey, Relays),
     (as_they_are(Config))#{
       name => Name,
-      auth => meerkat_auth:new(with_added(Config)),
-      tenants => maps:from_list([{maps:get(name, R), tenant_of(R, Config, Limits)}
+      auth => auth(Name, with_added(Config)),
+      tenants => maps:from_list([{maps:get(name, R), tenant_of(R, Name, Config, Limits)}
                                  || R <- maps:get(realms, Config)]),
       failures => meerkat_auth_failures:new(maps:get(failed_authentication_rate, Config)),
       refusals => meerkat_refusal_log:new(),
@@ -268,6 +272,8 @@ settings(Name, Config, IsDrawn, Kept) ->
       authorizer => maps:get(authorizer, Config, none),
       events => maps:get(events, Config, none),
       relay_program => maps:get(relay_program, Config, default),
+      database => database(meerkat_config_database:chosen(Config)),
+      lookups => part(lookups, Config),
       relay_config => relay_config(Config, Limits, IsDrawn),
       nonce_key => NonceKey,
       ticket_key => TicketKey,
@@ -342,16 +348,31 @@ xmpp(Config) ->
             none
     end.
 
+%%% Users, also those of a database
+
+auth(Name, Config) ->
+    case meerkat_config_database:chosen(Config) of
+        none -> meerkat_auth:new(Config);
+        _ -> meerkat_auth:new((offered(Config))#{lookups => {meerkat_lookups, Name}})
+    end.
+
+database(none) -> none;
+database(Given) -> fun() -> Given end.
+
+%% coturn's tables have keys of MD5 only. Clients that are offered SHA-256 could not use them.
+offered(#{password_algorithms := Algorithms, database_sha256 := Sha256} = Config) ->
+    Database = meerkat_config_database:chosen(Config) =/= none,
+    Config#{password_algorithms := Algorithms andalso (Sha256 orelse not Database)}.
+
 %%% Realms with settings of their own
 
 %% A realm of the key `realms`: what it does not say is as it is for all. Whoever comes there must
 %% name it, or else another realm's credentials would be as good.
-tenant_of(#{name := Realm} = Given, Config, Limits) ->
+tenant_of(#{name := Realm} = Given, Name, Config, Limits) ->
     #{secrets := Secrets} = Own = maps:merge(Config#{total_quota := 0}, maps:remove(name, Given)),
     WithAdded = with_added(Realm, case Given of #{users := _} -> Own; _ -> with_added(Own) end),
     #{secrets => fun() -> Secrets end,
-      auth => meerkat_auth:new(WithAdded#{realm := Realm, listeners := [],
-                                                         strict_realm := true}),
+      auth => auth(Name, WithAdded#{realm := Realm, listeners := [], strict_realm := true}),
       limits => maps:merge(Limits, maps:with([default_lifetime, max_lifetime], Own)),
       quota => quota(Own),
       bandwidth => part(bandwidth, Own)}.
@@ -381,8 +402,9 @@ with_added(Realm, #{users := Users} = Config) ->
     Config#{users := maps:merge(Added, Users)}.
 
 %% RFC 8489 18.1, erratum 6290. A name that is hashed can only be found among the users there are:
-%% where the shared secret lets in any name, none is asked to be.
-nonce_features(#{password_algorithms := Algorithms, realms := Realms} = Config, IsDrawn) ->
+%% where the shared secret lets in any name, or names are in a database, none is asked to be.
+nonce_features(#{realms := Realms} = Config, IsDrawn) ->
+    #{password_algorithms := Algorithms} = offered(Config),
     Anonymity = takes_hashes(Config, IsDrawn)
         andalso lists:all(fun(Realm) ->
                     takes_hashes(maps:merge(Config, Realm),
@@ -390,8 +412,10 @@ nonce_features(#{password_algorithms := Algorithms, realms := Realms} = Config, 
                 end, Realms),
     lists:sum([1 || Algorithms] ++ [2 || Anonymity]).
 
-takes_hashes(#{username_anonymity := Wanted, users := Users, secrets := Secrets}, IsDrawn) ->
-    Wanted andalso Users =/= #{} andalso (IsDrawn orelse Secrets =:= []).
+takes_hashes(#{username_anonymity := Wanted, users := Users, secrets := Secrets} = Config,
+             IsDrawn) ->
+    Wanted andalso Users =/= #{} andalso (IsDrawn orelse Secrets =:= [])
+        andalso meerkat_config_database:chosen(Config) =:= none.
 
 %% Names, passwords and realms as they are hashed (RFC 8489 9.2.2). All of them can be.
 prepared(#{added_users := Added} = Config) ->

@@ -6,18 +6,27 @@
 %% line or shell prints one.
 -module(meerkat_auth).
 
--export([new/1, asked_by/2, authenticate/4, algorithms/1, name/1, why/3]).
+-export([new/1, asked_by/2, authenticate/4, authenticate/5, algorithms/1, name/1, why/3]).
 
--export_type([auth/0, asker/0, identity/0, candidate/0, verdict/0, seal/0, proof/0, grant/0]).
+-export_type([auth/0, asker/0, identity/0, candidate/0, verdict/0, seal/0, proof/0, grant/0,
+              question/0, answer/0]).
 
-%% What a username's password may be: in clear, or as the key MD5(user:realm:password); in clear and
-%% good up to and including a second of Unix time.
+%% What a username's password may be: in clear, or as the key MD5(user:realm:password), or as keys
+%% by algorithm; in clear and good up to and including a second of Unix time.
 -type candidate() :: {password, binary()} | {key, <<_:128>>}
+                   | {keys, #{md5 => <<_:128>>, sha256 => <<_:256>>}}
                    | {password, binary(), UntilS :: integer()}.
 %% `only`: no other backend has a say on this username. `asked`: the same, of one that may be
 %% unavailable when it is asked again.
 %% `unavailable`: this backend cannot tell now; others may know the user.
--type verdict() :: {only | asked | also | unavailable, [candidate()]}.
+%% `look_up`: there is something to ask that takes time. What is known before counts where it lets
+%% the user in; else what the answer is judged to be, or that there was none.
+-type verdict() :: judged() | {look_up, question(), Before :: judged(),
+                               After :: fun((answer()) -> judged())}.
+-type judged() :: {only | asked | also | unavailable, [candidate()]}.
+%% What a database is asked for, and what it says (meerkat_auth_stored).
+-type question() :: {user, Realm :: binary(), Name :: binary()} | {secrets, Realm :: binary()}.
+-type answer() :: {ok, fun(() -> meerkat_auth_stored:answer())} | error.
 %% A message, signed with the key and the algorithm of the request it answers, as bytes.
 -type seal() :: fun((meerkat_stun:message()) -> binary()).
 %% Is a request signed with the key that another was signed with? Then its answer is to be.
@@ -66,8 +75,14 @@
 -define(NOBODY, <<>>).
 
 %% An embedder's users come first, then static ones: theirs is the only password of their name.
--define(BACKENDS, [meerkat_authenticator, meerkat_auth_users, meerkat_auth_rest,
-                   meerkat_auth_secret]).
+%% Secrets of a database are asked for before its users: one answer is good for all names.
+-define(BACKENDS, [meerkat_authenticator, meerkat_auth_users, meerkat_auth_stored_secrets,
+                   meerkat_auth_stored, meerkat_auth_rest, meerkat_auth_secret]).
+
+%% A key that SHA-256 cannot use.
+-define(IS_MD5_ONLY(Proof),
+        (element(1, Proof) =:= key orelse
+             (element(1, Proof) =:= keys andalso not is_map_key(sha256, element(2, Proof))))).
 
 %% Seconds after which an embedder's module is asked about a user again at the latest.
 -define(ASK_AGAIN_S, 600).
@@ -133,25 +148,38 @@ name(Message) ->
 -spec authenticate(Packet :: binary(), meerkat_stun:message(), Realm :: binary(), auth()) ->
     {ok, identity()} | {error, 400 | 401 | unavailable}.
 authenticate(Packet, Message, Realm, GetAuth) ->
+    case authenticate(Packet, Message, Realm, #{}, GetAuth) of
+        {look_up, _Question} -> {error, unavailable};
+        Judged -> Judged
+    end.
+
+%% The same, where a database may be asked, and has said this for this request. Or what is to be
+%% asked before it can be told.
+-spec authenticate(Packet :: binary(), meerkat_stun:message(), Realm :: binary(),
+                   Asked :: #{question() => answer()}, auth()) ->
+    {ok, identity()} | {error, 400 | 401 | unavailable} | {look_up, question()}.
+authenticate(Packet, Message, Realm, Asked, GetAuth) ->
     Auth = GetAuth(),
     case {name(Message), meerkat_stun:get(realm, Message), algorithm(Message, Auth)} of
         {{_, _} = Name, {ok, Sent}, {ok, Algorithm}} ->
             Allowed = is_realm(Sent, Realm, Auth) andalso is_strong(Algorithm, Auth),
-            authenticate(Packet, Message, Algorithm, {user(Name, Auth), Sent, Allowed}, Auth);
+            judge(Packet, Message, Algorithm, {user(Name, Auth), Sent, Allowed}, Asked, Auth);
         _ ->
             {error, 400}
     end.
 
-authenticate(Packet, Message, Algorithm, {User, Realm, Allowed}, Auth) ->
+judge(Packet, Message, Algorithm, {User, Realm, Allowed}, Asked, Auth) ->
     Now = meerkat_clock:wall_s(),
     Make = fun(Candidate) -> key(Algorithm, User, Realm, Candidate, Auth) end,
-    {Known, Candidates} = candidates(User, Now, Auth),
+    {Known, Questions, Candidates} = candidates(User, Now, Asked, Auth),
     case fitting(Packet, Make, Candidates) of
         {ok, Key, Candidate} when Allowed, User =/= ?NOBODY ->
             Identity = #{user => binary:copy(User), seal => seal(integrity(Message), Key),
                          grant => grant(Message, Key, until(Known, Candidate, Now), Auth)},
-            Proof = maps:from_list([{proof, proof(Key)} || Known =:= asked]),
+            Proof = maps:from_list([{proof, proof(Key, Candidate)} || may_be_away(Known, Auth)]),
             {ok, maps:merge(maps:merge(Identity, Proof), left(Candidate, Now, Auth))};
+        error when Questions =/= [], Allowed, User =/= ?NOBODY ->
+            {look_up, hd(Questions)};
         error when Known =:= unavailable, Allowed ->
             {error, unavailable};
         _ ->
@@ -160,8 +188,13 @@ authenticate(Packet, Message, Algorithm, {User, Realm, Allowed}, Auth) ->
 
 %% Whoever can be asked anew is asked now and then: it may have forgotten the user.
 until(_Known, {password, _, Until}, _Now) -> Until;
-until(asked, _Candidate, Now) -> Now + ?ASK_AGAIN_S;
+until(Known, _Candidate, Now) when Known =:= asked; Known =:= unavailable -> Now + ?ASK_AGAIN_S;
 until(_Known, _Candidate, _Now) -> 0.
+
+%% Whether who knows the user may not be there next time.
+may_be_away(asked, _Auth) -> true;
+may_be_away(_Known, #auth{backends = Backends}) ->
+    lists:keymember(meerkat_auth_stored_secrets, 1, Backends).
 
 -spec grant(meerkat_stun:message(), Key :: binary(), UntilS :: non_neg_integer(), #auth{}) ->
     grant().
@@ -214,23 +247,32 @@ fitting(_Packet, _Make, []) ->
 
 %% Once a backend is the only one to decide, the others' candidates are replaced by as many that
 %% fit nothing: a name that is known here costs what an unknown one costs.
-candidates(User, Now, #auth{backends = Backends, dummy = Dummy}) ->
-    case candidates(Backends, User, Now, Dummy) of
-        {Known, []} -> {Known, [Dummy]};
+candidates(User, Now, Asked, #auth{backends = Backends, dummy = Dummy}) ->
+    case candidates(Backends, User, Now, Asked, Dummy) of
+        {Known, Questions, []} -> {Known, Questions, [Dummy]};
         Found -> Found
     end.
 
-candidates([{Backend, State} | Backends], User, Now, Dummy) ->
-    {Weight, Own} = Backend:candidates(User, Now, State),
-    {Known, Others} = candidates(Backends, User, Now, Dummy),
+candidates([{Backend, State} | Backends], User, Now, Asked, Dummy) ->
+    {{Weight, Own}, Question} = asking(Backend:candidates(User, Now, State), Asked),
+    {Known, Questions, Others} = candidates(Backends, User, Now, Asked, Dummy),
     case Weight of
-        only -> {all, Own ++ [Dummy || _ <- Others]};
-        asked -> {asked, Own ++ [Dummy || _ <- Others]};
-        also -> {Known, Own ++ Others};
-        unavailable -> {unavailable, Own ++ Others}
+        only -> {all, Question, Own ++ [Dummy || _ <- Others]};
+        asked -> {asked, Question, Own ++ [Dummy || _ <- Others]};
+        also -> {Known, Question ++ Questions, Own ++ Others};
+        unavailable -> {unavailable, Question ++ Questions, Own ++ Others}
     end;
-candidates([], _User, _Now, _Dummy) ->
-    {all, []}.
+candidates([], _User, _Now, _Asked, _Dummy) ->
+    {all, [], []}.
+
+%% What counts now, and what there is to ask.
+asking({look_up, Question, Before, After}, Asked) ->
+    case Asked of
+        #{Question := Answer} -> {After(Answer), []};
+        #{} -> {Before, [Question]}
+    end;
+asking(Judged, _Asked) ->
+    {Judged, []}.
 
 key(Algorithm, User, Realm, {password, Password}, _Auth) ->
     meerkat_stun:key(Algorithm, User, Realm, Password);
@@ -238,6 +280,10 @@ key(Algorithm, User, Realm, {password, Password, _}, _Auth) ->
     meerkat_stun:key(Algorithm, User, Realm, Password);
 key(md5, _User, _Realm, {key, Key}, _Auth) ->
     Key;
+key(Algorithm, _User, _Realm, {keys, Keys}, _Auth) when is_map_key(Algorithm, Keys) ->
+    maps:get(Algorithm, Keys);
+key(Algorithm, User, Realm, {keys, _}, #auth{dummy = Dummy} = Auth) ->
+    key(Algorithm, User, Realm, Dummy, Auth);
 key(sha256, User, Realm, {key, _}, #auth{dummy = Dummy} = Auth) ->
     %% An MD5 key says nothing about the SHA-256 one.
     key(sha256, User, Realm, Dummy, Auth).
@@ -294,12 +340,14 @@ integrity(Message) ->
 seal(Integrity, Key) ->
     fun(Message) -> meerkat_stun:encode(Message#{integrity => {Integrity, Key}}) end.
 
--spec proof(binary()) -> proof().
-proof(Key) ->
+%% What has expired proves nothing.
+-spec proof(binary(), candidate()) -> proof().
+proof(Key, Candidate) ->
+    Until = case Candidate of {password, _, UntilS} -> UntilS; _ -> infinity end,
     fun(Packet, Message) ->
-        case meerkat_stun:verify(Packet, Key) of
+        case meerkat_clock:wall_s() =< Until andalso meerkat_stun:verify(Packet, Key) of
             ok -> {ok, seal(integrity(Message), Key)};
-            {error, _} -> error
+            _ -> error
         end
     end.
 
@@ -326,8 +374,10 @@ why(_Algorithm, ?NOBODY, _Backends, _Otherwise) ->
     "nobody is known by that USERHASH";
 why(Algorithm, User, [{Backend, State} | Backends], Otherwise) ->
     Now = meerkat_clock:wall_s(),
-    case {Backend:why(User, Now, State), Backend:candidates(User, Now, State)} of
-        {wrong_password, {Weight, [{key, _}]}} when Weight =/= also, Algorithm =:= sha256 ->
+    {Told, _} = asking(Backend:candidates(User, Now, State), #{}),
+    case {Backend:why(User, Now, State), Told} of
+        {wrong_password, {Weight, [Proof]}} when Weight =/= also, Algorithm =:= sha256,
+                                                 ?IS_MD5_ONLY(Proof) ->
             ["user ", quoted(User), " is known by an MD5 key, which SHA-256 cannot use"];
         {wrong_password, {Weight, _}} when Weight =/= also -> wrong_password(User);
         {unknown, _} -> why(Algorithm, User, Backends, Otherwise);

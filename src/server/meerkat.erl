@@ -240,7 +240,7 @@ sentence(Reason) -> Reason.
 %%   draining      whether there will be no more
 %%   answers       responses to authenticated requests and 401s, by outcome, since the start;
 %%                 `throttled' had none, for failed_authentication_rate was used up, and
-%%                 `unavailable' had none, for the authenticator could not tell
+%%                 `unavailable' had none, for it was not known who asked
 %%   relay_restarts  how many relay programs have died and been replaced since the start
 %%   relay_gap_ms  how long the server was without, the last time: to the last allocation replayed;
 %%                 relay_gap_total_ms: all times together

@@ -22,7 +22,7 @@
 %% {allocation, [Id]}          meerkat:allocation/2
 %% {disconnect, [Who]}         meerkat:disconnect/2; none is an error
 %% {revoke, [User]}, {revoke, [User, Ttl]}   meerkat:revoke/2, revoke/3
-%% {users, []}, {users, [Realm]}   meerkat_users:list/1, list/2
+%% {users, []}, {users, [Realm]}   meerkat_users:all/1, list/2
 %% {add_user, [User, Proof, Realm]}, {remove_user, [User, Realm]}   where that is kept; Realm is one
 %%                             of the key `realms`, or `default`
 %% {loglevel, []}, {loglevel, [Level]}   the level, Level as text
@@ -107,7 +107,7 @@ handle({revoke, [User]}, Server) when is_binary(User) ->
 handle({revoke, [User, Ttl]}, Server) when is_binary(User), is_integer(Ttl), Ttl > 0 ->
     revoked(meerkat:revoke(Server, User, Ttl));
 handle({users, []}, Server) ->
-    {ok, meerkat:users(Server)};
+    sentence(meerkat_users:all(Server));
 handle({users, [Realm]}, Server) when is_binary(Realm) ->
     sentence(meerkat_users:list(Server, Realm));
 handle({add_user, [User, Proof, Realm]}, Server) ->
@@ -174,7 +174,7 @@ doctor(Server) ->
     Asked = [max_allocations, relays, receive_buffer, send_buffer, io_backend, https_backend,
              proxy_protocol_from],
     (maps:merge(maps:with(Asked, Config()),
-                maps:with([certificates, certificates_refused, accounting], Status)))#{
+                maps:with([certificates, certificates_refused, database, accounting], Status)))#{
         listening => #{udp => Udp, tcp => Tcp, tls => Tls},
         clock_step_s => meerkat_clock:step_s(meerkat_registry:clock_offset(Server)),
         relay_pid => Pid,

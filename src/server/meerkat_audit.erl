@@ -94,6 +94,8 @@ outcome({disconnect, _} = Deed, N) when is_integer(N) ->
     outcome(Deed, {ok, N});
 outcome({_, _}, {ok, {file, File}}) ->
     {ok, #{}, ["done, and kept in ", File]};
+outcome({_, _}, {ok, {database, Where}}) ->
+    {ok, #{}, ["done, and kept in ", Where]};
 outcome({_, _}, {ok, memory}) ->
     {ok, #{}, "done, until the server ends"};
 outcome({credentials, _}, {ok, _Credentials}) ->

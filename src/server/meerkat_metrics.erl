@@ -21,6 +21,7 @@
     certificates_refused := boolean(),
     answers := #{{meerkat_answers:method(), meerkat_answers:outcome()} => non_neg_integer()},
     durations := #{meerkat_answers:method() => meerkat_answers:durations()},
+    database := none | map(),
     pools := [pool()],
     restarts := #{restarts | gap_ms | gap_total_ms | replayed | lost => non_neg_integer()},
     peer_connections := non_neg_integer(),
@@ -97,8 +98,8 @@ rows() ->
       end},
      {"unanswered_requests_total", counter, [reason],
       "requests with credentials that got no response: throttled (failed_authentication_rate was "
-      "used up), unavailable (the authenticator could not tell), none (a fault of the server or of "
-      "its relay program)",
+      "used up), unavailable (neither the database nor the authenticator could tell who it is), "
+      "none (a fault of the server or of its relay program)",
       fun(#{answers := Answers}) ->
           [{[{reason, atom_to_binary(Reason)}],
             lists:sum([N || {{_, Outcome}, N} <- sorted(Answers), Outcome =:= Reason])}
@@ -153,7 +154,7 @@ rows() ->
       fun(#{restarts := #{replayed := Replayed, lost := Lost}}) ->
           [{[{outcome, "ok"}], Replayed}, {[{outcome, "lost"}], Lost}]
       end}]
-    ++ meerkat_beside:metrics() ++
+    ++ meerkat_database_metrics:rows() ++ meerkat_beside:metrics() ++
     [{"requests_waiting", gauge, [],
       "requests that the relay has passed to Erlang and that are not answered yet",
       stat(requests)},
@@ -313,6 +314,7 @@ snapshot(Name) ->
           certificates_refused => meerkat_certificate_watch:refused(Name) =/= none,
           answers => meerkat_answers:by_method(Answers),
           durations => meerkat_answers:durations(Answers),
+          database => meerkat_lookups:info(Name),
           pools => [pool(R, Relay) || R <- Relays],
           restarts => meerkat_restarts:counts(Name),
           peer_connections => meerkat_connections:total(Name),

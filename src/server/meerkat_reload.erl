@@ -128,6 +128,7 @@ settled(stopped, _Name, _New, _Old, _Beside) ->
 settled(Taken, Name, New, Old, Beside) ->
     ok = follow(Name, New, Old, Taken),
     ok = meerkat_beside:commit(Beside),
+    ok = meerkat_lookups:changed(Name),
     meerkat_beside:changed(Name).
 
 refused(Name, Old, Sentence) ->

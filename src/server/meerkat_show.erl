@@ -27,6 +27,7 @@ status(#{version := Version, otp := Otp, os_pid := Pid, uptime_s := Uptime} = St
      [row("relaying", relay(Relay)) || Relay <- maps:get(relays, Status)],
      [row("asked at", Socket) || #{socket := Socket} <- [Status]],
      [row("packets by", atom_to_list(Backend)) || #{io_backend := Backend} <- [Status]],
+     [row("users from", database(Database)) || #{database := #{} = Database} <- [Status]],
      [row("http", ["http://", address(Http), "/"]) || #{http := {_, _} = Http} <- [Status]],
      row("allocations", io_lib:format("~b of ~b", [maps:get(allocations, Status),
                                                    maps:get(max_allocations, Status)])),
@@ -49,6 +50,11 @@ sink(#{delivered := Delivered, waiting := Waiting, lost := Lost, trouble := Trou
     [io_lib:format("~b records taken, ~b waiting", [Delivered, Waiting]),
      [io_lib:format(", ~b lost", [Lost]) || Lost > 0],
      [["; ", meerkat_text:printable(Trouble)] || is_binary(Trouble)]].
+
+database(#{name := Name, away := null, connections := N}) ->
+    [meerkat_text:printable(Name), io_lib:format(", ~b connections", [N])];
+database(#{name := Name, away := Why}) ->
+    [meerkat_text:printable(Name), ", which does not answer: ", meerkat_text:printable(Why)].
 
 condition(#{relay := down}) -> "the relay program is down";
 condition(#{draining := true, ends_in_s := null}) -> "draining";
@@ -218,10 +224,12 @@ changes(Changes, How) ->
 
 %% Where a change of users is kept.
 -spec kept(meerkat_users:kept()) -> #{kept := binary() | null}.
+kept({database, Where}) -> #{kept => Where};
 kept({file, File}) -> #{kept => File};
 kept(memory) -> #{kept => null}.
 
 -spec kept_text(meerkat_users:kept()) -> unicode:chardata().
+kept_text({database, Where}) -> ["done, and kept in ", Where, $\n];
 kept_text({file, File}) -> ["done, and kept in ", File, $\n];
 kept_text(memory) -> "done, until the server ends: the key users_file would keep it\n".
 

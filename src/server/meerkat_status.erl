@@ -37,6 +37,9 @@ info(Name) ->
 %%   certificates  those that TLS clients are shown: file, names, self_signed, fingerprint
 %%                 (SHA-256), not_after (Unix time), days_left
 %%   certificates_refused   why what is in their files now is not in force, or null
+%%   database      that users are looked up in: name, connections, waiting (requests put aside),
+%%                 cached (users and secrets remembered), away (why it does not answer, or null);
+%%                 null where none is configured
 %%   http          where HTTP is served, `undefined` if it is not
 %%   accounting    as in meerkat:info/1, with `undefined` for `none`
 %%   allocations   how many there are; max_allocations: how many there may be
@@ -66,6 +69,7 @@ status(Name) ->
         uptime_s => Uptime div 1000,
         ready => NotReady =:= [],
         not_ready => NotReady,
+        database => meerkat_database_metrics:status(Name),
         http => Http,
         accounting => accounting(Accounting),
         certificates_refused => case meerkat_certificate_watch:refused(Name) of

@@ -1,36 +1,71 @@
 %% Users that come and go while a server runs, beside those of its configuration. They are kept in
-%% the file of the key `users_file` (meerkat_config_users), or until the server ends where there is
-%% none. A change is a reload of its own: it is in force with the next request, or not at
-%% all.
+%% the database where one is configured (meerkat_database_users), else in the file of the key
+%% `users_file` (meerkat_config_users), or until the server ends where there is none. Without a
+%% database a change is a reload of its own: it is in force with the next request, or not at all.
 -module(meerkat_users).
 
--export([list/1, list/2, add/4, remove/3]).
+-export([list/1, list/2, all/1, add/4, remove/3, owner/2]).
 
-%% Where a change is kept: in that file, or until the server ends.
--type kept() :: {file, binary()} | memory.
+%% Where a change is kept: in a database, described; in that file; or until the server ends.
+-type kept() :: {database, binary()} | {file, binary()} | memory.
 
 -export_type([kept/0, user/0]).
 
+-define(CONFIGURED, "this user is in the configuration; change it there").
+
 %% `from`: the configuration, or here. `realm`: as clients are told it; one of the key `realms` that
 %% has no users in the configuration shares those of the server, who are not among its own.
--type user() :: #{name := binary(), realm := binary(), from := configuration | added,
+-type user() :: #{name := binary(), realm := binary(), from := configuration | added | database,
                   proof := password | key, allocations := non_neg_integer()}.
 
-%% Those there are, by name: of the server's realm first, then of each of the key `realms`.
+%% Those there are, by name: of the server's realm first, then of each of the key `realms`. Those of
+%% a database, which may be many and away, are not among them.
 -spec list(Name :: atom()) -> [user()].
 list(Name) ->
-    #{realms := Realms} = Config = config(Name),
-    lists:append([of_realm(Name, Owner, Config)
-                  || Owner <- [default | [Realm || #{name := Realm} <- Realms]]]).
+    Config = config(Name),
+    lists:append([of_realm(Name, Owner, Config) || Owner <- owners(Config)]).
 
-%% Those of one realm. The error is a sentence.
+%% The same with those of a database. The error is a sentence.
+-spec all(Name :: atom()) -> {ok, [user()]} | {error, string()}.
+all(Name) ->
+    Config = config(Name),
+    all(Name, owners(Config), Config, []).
+
+all(Name, [Owner | Owners], Config, Found) ->
+    case with_database(Name, Owner, Config) of
+        {ok, Users} -> all(Name, Owners, Config, [Users | Found]);
+        {error, Sentence} -> {error, Sentence}
+    end;
+all(_Name, [], _Config, Found) ->
+    {ok, lists:append(lists:reverse(Found))}.
+
+%% Those of one realm.
 -spec list(Name :: atom(), Realm :: binary()) -> {ok, [user()]} | {error, string()}.
 list(Name, Realm) ->
     Config = config(Name),
     case owner(Realm, Config) of
-        {ok, Owner} -> {ok, of_realm(Name, Owner, Config)};
+        {ok, Owner} -> with_database(Name, Owner, Config);
         {error, Sentence} -> {error, Sentence}
     end.
+
+owners(#{realms := Realms}) -> [default | [Realm || #{name := Realm} <- Realms]].
+
+%% Who is in the configuration or was added goes before.
+with_database(Name, Owner, #{realm := Own} = Config) ->
+    Here = of_realm(Name, Owner, Config),
+    Realm = case Owner of default -> Own; _ -> Owner end,
+    case meerkat_database_users:is_there(Name) andalso meerkat_database_users:list(Name, Realm) of
+        false ->
+            {ok, Here};
+        {ok, Users} ->
+            Known = [User || #{name := User} <- Here],
+            {ok, Here ++ [row(Name, Owner, Realm, User, {key, <<>>}, database)
+                          || User <- Users -- Known]};
+        {error, Why} ->
+            {error, sentence(Why)}
+    end.
+
+sentence(Why) -> unicode:characters_to_list(Why).
 
 of_realm(Name, Owner, #{realm := Own} = Config) ->
     Configured = configured(Owner, Config),
@@ -50,9 +85,35 @@ row(Name, Owner, Realm, User, {Proof, _}, From) ->
 -spec add(Name :: atom(), Realm :: default | binary(), User :: binary(),
           meerkat_config_users:proof()) -> {ok, kept()} | {error, string()}.
 add(Name, Realm, User, Proof) ->
+    case meerkat_database_users:is_there(Name) of
+        true -> add_there(Name, Realm, User, Proof);
+        false -> add_here(Name, Realm, User, Proof)
+    end.
+
+add_there(Name, Realm, User, Proof) ->
+    Config = config(Name),
+    case {owner(Realm, Config), checked(User, Proof)} of
+        {{ok, Owner}, {ok, New}} ->
+            [{Prepared, Proven}] = maps:to_list(New),
+            case is_map_key(Prepared, configured(Owner, Config)) of
+                true -> {error, ?CONFIGURED};
+                false -> there(meerkat_database_users:add(Name, told(Owner, Config), Prepared,
+                                                          Proven))
+            end;
+        {{error, Sentence}, _} -> {error, Sentence};
+        {_, {error, Sentence}} -> {error, Sentence}
+    end.
+
+there({ok, Where}) -> {ok, {database, Where}};
+there({error, Why}) -> {error, sentence(Why)}.
+
+told(default, #{realm := Own}) -> Own;
+told(Realm, _Config) -> Realm.
+
+add_here(Name, Realm, User, Proof) ->
     change(Name, Realm, fun(Configured, Added) ->
         case {is_map_key(User, Configured), checked(User, Proof)} of
-            {true, _} -> {error, "this user is in the configuration; change it there"};
+            {true, _} -> {error, ?CONFIGURED};
             {false, {ok, New}} -> {ok, maps:merge(Added, New)};
             {false, {error, Sentence}} -> {error, Sentence}
         end
@@ -79,6 +140,18 @@ checked(User, Proof) ->
 -spec remove(Name :: atom(), Realm :: default | binary(), User :: binary()) ->
     {ok, kept()} | {error, string()}.
 remove(Name, Realm, User) ->
+    Config = config(Name),
+    case {meerkat_database_users:is_there(Name), owner(Realm, Config)} of
+        {true, {ok, Owner}} ->
+            case is_map_key(User, maps:merge(configured(Owner, Config), added(Owner, Config))) of
+                true -> remove_here(Name, Realm, User);
+                false -> there(meerkat_database_users:remove(Name, told(Owner, Config), User))
+            end;
+        _ ->
+            remove_here(Name, Realm, User)
+    end.
+
+remove_here(Name, Realm, User) ->
     change(Name, Realm, fun(Configured, Added) ->
         case {Added, Configured} of
             {#{User := _}, _} -> {ok, maps:remove(User, Added)};
@@ -92,6 +165,8 @@ config(Name) ->
     Config().
 
 %% By the name that clients are told, or `default`.
+-spec owner(default | binary(), map()) ->
+    {ok, meerkat_config_group:realm()} | {error, string()}.
 owner(default, _Config) ->
     {ok, default};
 owner(Realm, #{realm := Realm}) ->

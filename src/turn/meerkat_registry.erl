@@ -2,7 +2,7 @@
 %% process owns the tables and does nothing else, so that nothing can happen to them; reading and
 %% writing is done by whoever calls, without it. What is in a table, the module that it is for says:
 %% meerkat_alloc_table (sessions, tuples), meerkat_roles, meerkat_store, meerkat_quota,
-%% meerkat_grants, meerkat_connections.
+%% meerkat_grants, meerkat_connections, meerkat_lookups.
 -module(meerkat_registry).
 -behaviour(gen_server).
 
@@ -13,7 +13,7 @@
 
 -export_type([table/0]).
 
--type table() :: sessions | tuples | roles | store | quota | granted | connections.
+-type table() :: sessions | tuples | roles | store | quota | granted | connections | lookups.
 
 %% A supervisor that was killed has children for a moment.
 -define(END_MS, 5000).
@@ -145,6 +145,7 @@ init(Name) ->
                                   quota => ets:new(meerkat_quota, Options),
                                   granted => ets:new(meerkat_grants, [duplicate_bag | Options]),
                                   connections => ets:new(meerkat_connections, Options),
+                                  lookups => ets:new(meerkat_lookups, [{keypos, 2} | Options]),
                                   answers => meerkat_answers:new()}),
             {ok, Name}
     end.

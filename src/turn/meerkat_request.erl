@@ -175,6 +175,8 @@ handle_info({request, Wire, <<_:64, Flow:64, _/binary>> = Frame, Arrived}, Name)
             send(Name, Asker, none, <<>>)
     end,
     {noreply, Name};
+handle_info({looked_up, Unknown, Outcome}, Name) ->
+    attempt(Name, maps:get(asker, Unknown), fun() -> take_again(Name, Unknown, Outcome) end);
 handle_info({again, Job}, Name) ->
     attempt(Name, Job, fun() -> route(Name, Job) end);
 handle_info({judged, Unproven, Seal, User}, Name) ->
@@ -214,17 +216,28 @@ take(Name, Asker, #{packet := Packet, client := {Ip, _} = Client} = Fields) ->
             send(Name, Asker#{request => #{message => Message}}, throttled, <<>>)
     end.
 
-take(Name, Asker0, #{packet := Packet, listener := Listener} = Fields, Message) ->
+take(Name, Asker, Fields, Message) ->
+    judge(Name, #{asker => Asker, fields => Fields, message => Message, asked => #{}}).
+
+%% The database was asked.
+take_again(Name, #{asking := Question, asked := Asked} = Unknown, Outcome) ->
+    judge(Name, Unknown#{asked := Asked#{Question => Outcome}}).
+
+judge(Name, #{asker := Asker0, fields := Fields, message := Message, asked := Asked} = Unknown) ->
+    #{packet := Packet, listener := Listener} = Fields,
     Asker = Asker0#{epoch => meerkat_grants:epoch(Name)},
     #{realms := #{Listener := Realm}} = Settings = meerkat_registry:settings(Name),
     Owner = meerkat_settings:owner(Realm, Settings),
     #{auth := Auth} = meerkat_settings:tenant(Owner, Settings),
     Client = client(Fields),
     Shown = maps:with([certificate], Client),
-    case authenticated(Name, Packet, Message, Realm, meerkat_auth:asked_by(Client, Auth)) of
+    case authenticated(Name, Packet, Message, Realm, Asked, meerkat_auth:asked_by(Client, Auth)) of
         {ok, Identity} ->
             Known = maps:merge(Identity#{realm => Owner}, Shown),
             admitted(Name, job(Name, Asker, Fields, Message, Known));
+        {look_up, Question} ->
+            look_up(Name, Question, [Outcome || {error, _} = Outcome <- maps:values(Asked)],
+                    Unknown);
         {error, unavailable, Why} ->
             Known = Shown#{user => user(Message), realm => Owner},
             unproven(Name, (job(Name, Asker, Fields, Message, Known))#{
@@ -232,6 +245,12 @@ take(Name, Asker0, #{packet := Packet, listener := Listener} = Fields, Message) 
         {error, Code, Why} ->
             refuse(Name, Asker, Fields, Message, Code, Why)
     end.
+
+%% Who has waited for one answer in vain does not wait for another.
+look_up(Name, Question, [], Unknown) ->
+    meerkat_lookups:ask(Name, Question, Unknown#{asking => Question});
+look_up(Name, Question, [Outcome | _], Unknown) ->
+    take_again(Name, Unknown#{asking => Question}, Outcome).
 
 %% Requests of a realm that came with credentials and were answered with 401.
 -spec unauthenticated(Name :: atom(), meerkat_settings:owner()) -> non_neg_integer().
@@ -277,8 +296,11 @@ unproven(Name, #{place := Place, request := #{message := Message}} = Unproven) -
             proven(Name, Unproven, error, <<>>)
     end.
 
-proven(Name, #{request := #{client := Client}, why := Why} = Unproven, error, _User) ->
-    #{refusals := Refusals} = meerkat_registry:settings(Name),
+proven(Name, #{request := #{client := {Ip, _} = Client, message := Message}, why := Why} = Unproven,
+       error, _User) ->
+    #{refusals := Refusals, failures := Failures} = meerkat_registry:settings(Name),
+    %% A guess is one also while nobody can tell.
+    ok = meerkat_auth_failures:count(Failures, Ip, user(Message), meerkat_auth_failures:now_us()),
     ok = meerkat_refusal_log:refused(Refusals, unavailable, Client, Why),
     send(Name, Unproven, unavailable, <<>>);
 proven(Name, #{place := Place, request := Request} = Unproven, {ok, Seal}, User) ->
@@ -293,18 +315,25 @@ proven(Name, #{place := Place, request := Request} = Unproven, {ok, Seal}, User)
 
 %% What is good and was revoked is answered as what is not. Whoever cannot be looked up now is not
 %% answered at all: its client asks again for half a minute and more, and takes a 401 for final.
-authenticated(Name, Packet, Message, Realm, Auth) ->
-    case meerkat_auth:authenticate(Packet, Message, Realm, Auth) of
+authenticated(Name, Packet, Message, Realm, Asked, Auth) ->
+    Answers = maps:map(fun(_, {ok, Answer}) -> {ok, Answer}; (_, {error, _}) -> error end, Asked),
+    case meerkat_auth:authenticate(Packet, Message, Realm, Answers, Auth) of
         {ok, Identity} ->
             revoked(Name, Identity);
+        {look_up, Question} ->
+            {look_up, Question};
         {error, unavailable} ->
             {error, unavailable, fun() ->
-                ["the authenticator could not tell about user \"",
+                [unavailable(maps:values(Asked)), " about user \"",
                  meerkat_text:escape(user(Message)), $"]
             end};
         {error, Code} ->
             {error, Code, fun() -> meerkat_auth:why(Message, Realm, Auth) end}
     end.
+
+unavailable(Outcomes) ->
+    hd([[Why, "; it was asked"] || {error, Why} <- Outcomes]
+       ++ ["the authenticator could not tell"]).
 
 revoked(Name, #{user := User} = Identity) ->
     case meerkat_revoked:is_revoked(Name, User) of

@@ -11,9 +11,10 @@
 %%   replaying    the owner too, while a replay goes on
 %%   request      of the processes of meerkat_request the one of that number
 %%   follower     meerkat_follow
+%%   lookups      meerkat_lookups
 %%   beside       meerkat_beside_sup; what stands there has roles of its own
 -type role() :: relay | port | wire | replaying | {request, non_neg_integer()} | quota | alloc_sup
-              | follower | beside | http_sup | history | xmpp | account | account_sinks.
+              | lookups | follower | beside | http_sup | history | xmpp | account | account_sinks.
 
 %% The caller has that role from here on.
 -spec take(Name :: atom(), role()) -> ok.

@@ -1,0 +1,181 @@
+%% How a database is named in the configuration: as coturn has it (`host=... dbname=...`), or as a
+%% URI. Passwords are in what comes of it, and in nothing that is shown. Pure.
+-module(meerkat_config_database).
+
+-export([text/2, is_value/2, allowed/1, render/1, keys/0, chosen/1, passwords/1]).
+
+-export_type([kind/0, type/0, connection/0]).
+
+-type kind() :: sqlite | postgresql | mysql | redis.
+-type type() :: {database, kind()}.
+-type connection() :: #{kind := sqlite, file := binary()}
+                    | #{kind := postgresql | mysql | redis, host := binary(),
+                        port := inet:port_number(), user => binary(), password => binary(),
+                        database => binary()}.
+
+%% The keys, each for one kind of database.
+-spec keys() -> [{Key :: atom(), kind()}].
+keys() ->
+    [{userdb, sqlite}, {psql_userdb, postgresql}, {mysql_userdb, mysql}, {redis_userdb, redis}].
+
+%% The database of a configuration as a map: the first of the keys. What an embedder has given goes
+%% before.
+-spec chosen(map()) -> none | fun() | {module(), term()} | connection().
+chosen(#{database := Given}) ->
+    Given;
+chosen(Config) ->
+    case [Value || {Key, _} <- keys(), #{Key := #{} = Value} <- [Config]] of
+        [First | _] -> First;
+        [] -> none
+    end.
+
+%% For the log, which strikes them out.
+-spec passwords(map()) -> [binary()].
+passwords(Config) ->
+    [Password || {Key, _} <- keys(), #{Key := #{password := Password}} <- [Config]].
+
+-spec text(kind(), binary()) -> {ok, connection()} | error.
+text(sqlite, Text) ->
+    file(re:run(Text, "^(?:sqlite3?:(?://)?)?(.+)$", [{capture, all_but_first, binary}]));
+text(Kind, Text) ->
+    case re:run(Text, "^[a-z]+://", [{capture, none}]) of
+        match -> uri(Kind, uri_string:parse(Text));
+        nomatch -> words(Kind, pairs(Text))
+    end.
+
+file({match, [File]}) ->
+    case byte_size(File) < 1024 andalso not has_control(File) of
+        true -> {ok, #{kind => sqlite, file => File}};
+        false -> error
+    end;
+file(nomatch) ->
+    error.
+
+has_control(Text) -> re:run(Text, "[\\x00-\\x1f\\x7f]", [{capture, none}]) =:= match.
+
+%% As coturn's connection strings are written: NAME=VALUE, apart by spaces. A value with spaces
+%% stands in quotation marks, where a backslash takes what follows as it is.
+pairs(Text) ->
+    Pair = "\\s*([a-z_]+)=(?:'((?:[^'\\\\]|\\\\.)*)'|([^\\s']\\S*)?)(?=\\s|$)",
+    case re:run(Text, ["^(?:", Pair, ")+\\s*$"], [{capture, none}, dollar_endonly]) of
+        match ->
+            {match, Found} = re:run(Text, Pair, [global, {capture, [1, 2, 3], binary}]),
+            [{Name, re:replace(Quoted, "\\\\(.)", "\\1", [global, {return, binary}]), Plain}
+             || [Name, Quoted, Plain] <- Found];
+        nomatch ->
+            []
+    end.
+
+words(Kind, [_ | _] = Pairs) ->
+    case lists:all(fun({Name, _, _}) -> lists:member(Name, names(Kind)) end, Pairs) of
+        true -> whole(Kind, maps:from_list([{field(Name), <<Quoted/binary, Plain/binary>>}
+                                            || {Name, Quoted, Plain} <- Pairs]));
+        false -> error
+    end;
+words(_Kind, []) ->
+    error.
+
+names(Kind) ->
+    [<<"dbname">>, <<"user">>, <<"password">>, <<"port">>, <<"connect_timeout">>]
+        ++ case Kind of
+               postgresql -> [<<"host">>, <<"hostaddr">>];
+               mysql -> [<<"host">>, <<"read_timeout">>];
+               redis -> [<<"ip">>, <<"host">>]
+           end.
+
+field(<<"dbname">>) -> database;
+field(<<"user">>) -> user;
+field(<<"password">>) -> password;
+field(<<"port">>) -> port;
+field(Where) when Where =:= <<"ip">>; Where =:= <<"host">>; Where =:= <<"hostaddr">> -> host;
+%% Time is ours to keep: no look-up takes longer than its request may.
+field(_) -> ignored.
+
+uri(Kind, #{scheme := Scheme, host := Host} = Uri) ->
+    case lists:member(Scheme, schemes(Kind)) andalso not is_map_key(query, Uri) of
+        true ->
+            {User, Password} = userinfo(maps:get(userinfo, Uri, <<>>)),
+            Path = string:trim(maps:get(path, Uri, <<>>), leading, "/"),
+            Given = [{host, string:trim(Host, both, "[]")}, {user, User}, {password, Password},
+                     {database, decoded(Path)}]
+                ++ [{port, integer_to_binary(Port)} || #{port := Port} <- [Uri],
+                                                       is_integer(Port)],
+            whole(Kind, maps:from_list([Field || {_, Value} = Field <- Given, Value =/= <<>>]));
+        false ->
+            error
+    end;
+uri(_Kind, _) ->
+    error.
+
+schemes(postgresql) -> [<<"postgresql">>, <<"postgres">>];
+schemes(mysql) -> [<<"mysql">>, <<"mariadb">>];
+schemes(redis) -> [<<"redis">>].
+
+userinfo(Text) ->
+    case binary:split(Text, <<":">>) of
+        [User, Password] -> {decoded(User), decoded(Password)};
+        [User] -> {decoded(User), <<>>}
+    end.
+
+decoded(Text) ->
+    case uri_string:percent_decode(Text) of
+        Decoded when is_binary(Decoded) -> Decoded;
+        _ -> Text
+    end.
+
+whole(Kind, Fields) ->
+    All = maps:merge(defaults(Kind), maps:remove(ignored, Fields)),
+    case All of
+        #{port := Port} when is_integer(Port) -> whole_of(Kind, All);
+        #{port := Text} ->
+            case string:to_integer(Text) of
+                {Port, <<>>} when Port > 0, Port < 65536 -> whole_of(Kind, All#{port := Port});
+                _ -> error
+            end
+    end.
+
+whole_of(redis, #{database := Database} = All) ->
+    case re:run(Database, "^[0-9]{1,5}$", [{capture, none}, dollar_endonly]) of
+        match -> {ok, All#{kind => redis}};
+        nomatch -> error
+    end;
+whole_of(Kind, #{user := _, database := Database} = All) ->
+    %% A name of a database is part of a statement of the library for MySQL.
+    case re:run(Database, "^[A-Za-z0-9_$.-]+$", [{capture, none}, dollar_endonly]) of
+        match -> {ok, All#{kind => Kind}};
+        nomatch -> error
+    end;
+whole_of(_Kind, _) ->
+    error.
+
+defaults(postgresql) -> #{host => <<"localhost">>, port => 5432};
+defaults(mysql) -> #{host => <<"localhost">>, port => 3306};
+defaults(redis) -> #{host => <<"localhost">>, port => 6379, database => <<"0">>}.
+
+-spec is_value(kind(), term()) -> boolean().
+is_value(sqlite, #{kind := sqlite, file := File}) -> is_binary(File);
+is_value(Kind, #{kind := Kind, host := Host, port := Port}) ->
+    is_binary(Host) andalso is_integer(Port);
+is_value(_, _) -> false.
+
+-spec allowed(kind()) -> unicode:chardata().
+allowed(sqlite) ->
+    <<"the name of a file, like /var/lib/turn/turndb or sqlite:///var/lib/turn/turndb">>;
+allowed(redis) ->
+    <<"words like ip=127.0.0.1 port=6379 dbname=0 password=..., or redis://HOST:PORT/0">>;
+allowed(Kind) ->
+    [Scheme | _] = schemes(Kind),
+    [<<"words like host=127.0.0.1 port=">>, integer_to_binary(maps:get(port, defaults(Kind))),
+     <<" dbname=turn user=turn password=..., or ">>, Scheme,
+     <<"://USER:PASSWORD@HOST:PORT/DATABASE">>].
+
+%% Which one it is; what it is opened with is not shown.
+-spec render(connection()) -> unicode:chardata().
+render(#{kind := sqlite, file := File}) ->
+    [$", meerkat_text:escape(File), $"];
+render(#{kind := Kind, host := Host, port := Port} = Connection) ->
+    [hd(schemes(Kind)), "://",
+     [[meerkat_text:escape(User), [":(not shown)" || is_map_key(password, Connection)], "@"]
+      || #{user := User} <- [Connection]],
+     meerkat_text:escape(Host), $:, integer_to_binary(Port),
+     [[$/, meerkat_text:escape(Database)] || #{database := Database} <- [Connection]]].

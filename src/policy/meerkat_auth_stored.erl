@@ -1,0 +1,94 @@
+%% Users from a database. Who reads it, and remembers what it said, is another module, given by its
+%% name: this is the seam. Nothing here waits: what is not known is a question for later.
+-module(meerkat_auth_stored).
+-behaviour(meerkat_auth).
+
+-export([init/1, candidates/3, why/3]).
+-export([new/1, look/2]).
+
+-export_type([state/0, known/0, answer/0]).
+
+%% What is known of a question. `fresh`: it need not be asked again. `old`: it was good a moment
+%% ago, and is worth asking again if it does not fit. `stale`: good only where there is no answer.
+-type known() :: {fresh | old | stale, answer()} | unknown.
+-type answer() :: {user, none | #{md5 => <<_:128>>, sha256 => <<_:256>>, password => binary()}}
+                | {secrets, [binary()]}.
+
+-callback look(Arg :: term(), meerkat_auth:question()) -> known().
+
+-record(stored, {module :: module(), arg :: term(), realm :: binary(),
+                 dummy :: meerkat_auth:candidate()}).
+-opaque state() :: fun(() -> #stored{}).
+
+%% Longer than in any table of coturn's.
+-define(NAME_MAX, 512).
+
+%% Keys `lookups`, the module and what it is asked with, and `realm`.
+-spec init(map()) -> {ok, state()} | ignore.
+init(Config) -> new(Config).
+
+-spec new(map()) -> {ok, state()} | ignore.
+new(#{lookups := {Module, Arg}, realm := Realm}) ->
+    State = #stored{module = Module, arg = Arg, realm = Realm,
+                    dummy = {password, base64:encode(crypto:strong_rand_bytes(24))}},
+    {ok, fun() -> State end};
+new(#{}) ->
+    ignore.
+
+-spec candidates(binary(), integer(), state()) -> meerkat_auth:verdict().
+candidates(User, _NowS, State) ->
+    #stored{realm = Realm, dummy = Dummy} = State(),
+    case is_name(User) of
+        true ->
+            Question = {user, Realm, User},
+            verdict(Question, look(State, Question), Dummy);
+        false ->
+            {also, [Dummy]}
+    end.
+
+verdict(_Question, {fresh, {user, Keys}}, Dummy) -> judged(Keys, Dummy);
+verdict(Question, {old, {user, Keys}}, Dummy) ->
+    Before = judged(Keys, Dummy),
+    {look_up, Question, Before, told(Before, Dummy)};
+%% The key may be another by now: whom it does not let in, nobody can refuse.
+verdict(Question, {stale, {user, Keys}}, Dummy) ->
+    {_, Known} = judged(Keys, Dummy),
+    {look_up, Question, {also, [Dummy]}, told({unavailable, Known}, Dummy)};
+verdict(Question, unknown, Dummy) ->
+    {look_up, Question, {also, [Dummy]}, told({unavailable, [Dummy]}, Dummy)}.
+
+%% By the answer, or else without one.
+told(Otherwise, Dummy) ->
+    fun({ok, Answer}) ->
+            {user, Keys} = Answer(),
+            judged(Keys, Dummy);
+       (error) ->
+            Otherwise
+    end.
+
+judged(none, Dummy) -> {also, [Dummy]};
+judged(#{password := Password}, _Dummy) -> {asked, [{password, Password}]};
+judged(Keys, _Dummy) -> {asked, [{keys, Keys}]}.
+
+%% No other can be in a table: it is UTF-8 and has no control characters.
+is_name(User) ->
+    byte_size(User) =< ?NAME_MAX andalso
+        case unicode:characters_to_list(User) of
+            Characters when is_list(Characters) ->
+                lists:all(fun(C) -> C >= 32 andalso C =/= 127 end, Characters);
+            _ -> false
+        end.
+
+%% Of either kind of question.
+-spec look(state(), meerkat_auth:question()) -> known().
+look(State, Question) ->
+    #stored{module = Module, arg = Arg} = State(),
+    Module:look(Arg, Question).
+
+-spec why(binary(), integer(), state()) -> wrong_password | unknown.
+why(User, NowS, State) ->
+    case candidates(User, NowS, State) of
+        {asked, _} -> wrong_password;
+        {look_up, _, _, {asked, _}} -> wrong_password;
+        _ -> unknown
+    end.

@@ -1,0 +1,445 @@
+%% Users and secrets that are in a database: the same cases for each kind of database, with the
+%% servers that Debian has and tables as coturn writes them. Then what is the same without a server:
+%% pools, and what an operator writes wrongly.
+-module(databases_SUITE).
+-behaviour(meerkat_database).
+
+-include_lib("stdlib/include/assert.hrl").
+
+-export([all/0, groups/0, suite/0, init_per_group/2, end_per_group/2, init_per_testcase/2]).
+-export([users_of_coturn_come_in/1, secrets_of_coturn_come_in/1, hostile_names_are_names/1,
+         keys_of_sha256_stand_beside/1, operators_add_and_remove/1, realms_are_apart/1,
+         nobody_waits_for_others/1, names_beyond_a_charset/1,
+         known_users_outlive_the_database/1, allocations_keep_their_key/1, no_tables_no_401/1]).
+-export([slow_jobs_end/1, what_waits_is_bounded/1, an_embedder_has_a_pool/1, the_cache_has_room/1,
+         put_aside_comes_back/1, mistakes_are_named/1]).
+-export([connect/1, ask/2, describe/1]).
+
+-import(turn_kit, [open/2, challenged/1, signed/3, call/3, call/4, allocated/3, allocate/1,
+                   success/1, expect/2, eventually/1, fence/1, send/2, with_server/2, await/2]).
+
+-define(REALM, "example.org").
+
+all() ->
+    [{group, sqlite}, {group, postgresql}, {group, mysql}, {group, redis},
+     slow_jobs_end, what_waits_is_bounded, an_embedder_has_a_pool, the_cache_has_room,
+     put_aside_comes_back, mistakes_are_named].
+
+groups() ->
+    Same = [users_of_coturn_come_in, secrets_of_coturn_come_in, hostile_names_are_names,
+            keys_of_sha256_stand_beside, operators_add_and_remove, realms_are_apart,
+            nobody_waits_for_others,
+            known_users_outlive_the_database, allocations_keep_their_key, no_tables_no_401],
+    [{sqlite, [], Same}, {postgresql, [], Same}, {mysql, [], [names_beyond_a_charset | Same]},
+     %% It has no tables.
+     {redis, [], Same -- [no_tables_no_401]}].
+
+suite() -> [{timetrap, {seconds, 60}}].
+
+init_per_group(Kind, Config) ->
+    Database = database_kit:start(Kind),
+    true = erlang:register(database, spawn(fun() -> kept(Database) end)),
+    Config.
+
+end_per_group(_Kind, _Config) ->
+    ok = database_kit:stop(database()),
+    exit(whereis(database), kill),
+    ok.
+
+init_per_testcase(_Case, Config) -> Config.
+
+%% The database of a group, as it is after the case before.
+kept(Database) ->
+    receive
+        {From, get} -> From ! {database, Database}, kept(Database);
+        {put, New} -> kept(New)
+    end.
+
+database() ->
+    database ! {self(), get},
+    receive {database, Database} -> Database end.
+
+with_database(More, Fun) ->
+    Database = database(),
+    Given = maps:merge(#{secrets => [], secret_as_password => false, users => #{}},
+                       database_kit:config(Database)),
+    with_server(maps:merge(Given, More), fun(Server) -> Fun(Server, Database) end).
+
+add(Database, User, Password) ->
+    database_kit:turnadmin(Database, ["-a", "-u", User, "-r", ?REALM, "-p", Password]).
+
+as(User, Password) -> #{user => iolist_to_binary(User), password => iolist_to_binary(Password)}.
+
+%% Time-limited credentials by a secret.
+rest(Name, Secret) ->
+    {User, Password} = meerkat_auth_rest:credentials(iolist_to_binary(Secret), Name, 600,
+                                                     erlang:system_time(second)),
+    as(User, Password).
+
+refused(Server, Who) -> expect(401, allocate(challenged(open(Server, Who)))).
+
+counts(#{name := Name}) -> maps:get(counts, meerkat_lookups:info(Name)).
+
+unavailable(#{name := Name}) ->
+    #{answers := #{unavailable := N}} = meerkat:info(Name),
+    N.
+
+%% No answer, which the count shows.
+unanswered(#{server := Server} = Client, Bytes) ->
+    Before = unavailable(Server),
+    ok = send(Client, Bytes),
+    eventually(fun() -> unavailable(Server) > Before end).
+
+%% As a client that sends again what is not answered, until it is.
+persistent(Server, Who) ->
+    Client = challenged(open(Server, Who)),
+    Before = unavailable(Server),
+    Bytes = signed(Client, allocate, [{requested_transport, 17}]),
+    ok = send(Client, Bytes),
+    <<_:64, Id:12/binary, _/binary>> = Bytes,
+    persistent(Client, Server, Bytes, Id, Before).
+
+persistent(#{socket := Socket} = Client, Server, Bytes, Id, Before) ->
+    receive
+        {udp, Socket, _, _, <<_:64, Id:12/binary, _/binary>> = Answer} -> decoded(Answer)
+    after 20 ->
+        Now = unavailable(Server),
+        ok = case Now > Before of true -> send(Client, Bytes); false -> ok end,
+        persistent(Client, Server, Bytes, Id, Now)
+    end.
+
+decoded(Bytes) ->
+    {ok, Message} = stun_model:decode(Bytes),
+    Message.
+
+%%% The same for each database
+
+users_of_coturn_come_in(_) ->
+    with_database(#{}, fun(Server, Database) ->
+        ok = add(Database, "carol", "sesame"),
+        _ = allocated(Server, [], as("carol", "sesame")),
+        _ = refused(Server, as("carol", "another")),
+        _ = refused(Server, as("dave", "sesame")),
+        %% Each was asked for once.
+        ?assertMatch(#{found := 1, unknown := 1, failed := 0, away := 0}, counts(Server)),
+        _ = refused(Server, as("dave", "sesame")),
+        ?assertMatch(#{found := 1, unknown := 1}, counts(Server)),
+        ?assertEqual(0, unavailable(Server))
+    end).
+
+secrets_of_coturn_come_in(_) ->
+    with_database(#{}, fun(#{name := Name} = Server, Database) ->
+        [ok = database_kit:turnadmin(Database, ["-s", Secret, "-r", ?REALM])
+         || Secret <- ["first-secret", "second-secret"]],
+        [_ = allocated(Server, [], rest(<<"carol">>, Secret))
+         || Secret <- ["first-secret", "second-secret"]],
+        ?assertMatch(#{found := 1}, counts(Server)),
+        _ = refused(Server, rest(<<"carol">>, "another-secret")),
+        ok = database_kit:turnadmin(Database, ["-X", "first-secret", "-r", ?REALM]),
+        ok = meerkat_lookups:forget(Name, {secrets, <<?REALM>>}),
+        _ = refused(Server, rest(<<"carol">>, "first-secret")),
+        _ = allocated(Server, [], rest(<<"carol">>, "second-secret"))
+    end).
+
+%% What a client sends is a value and nothing else, whatever it looks like.
+hostile_names_are_names(_) ->
+    All = [<<"'; DROP TABLE turnusers_lt; --">>, <<"x' OR '1'='1">>, <<"\"">>, <<"\\">>,
+             <<"\\'">>, <<"$1">>,
+             <<"%">>, <<"?1">>, <<"_arol">>, <<"/* ">>, <<"х"/utf8>>, <<"carol ">>,
+             <<"CAROL">>, binary:copy(<<"n">>, 500), <<"turn/realm/*">>, <<"*)(uid=*">>,
+             <<"4102444800">>],
+    with_database(#{}, fun(#{name := Name} = Server, #{kind := Kind} = Database) ->
+        ok = add(Database, "carol", "sesame"),
+        %% To coturn's tables in MySQL some are the same, of whom one can be there.
+        Alike = [User || User <- [<<"carol ">>, <<"CAROL">>], Kind =:= mysql],
+        [{ok, {error, _}} = change(Name, add_user(User, #{}, <<"sesame">>)) || User <- Alike],
+        [_ = refused(Server, as(User, "sesame")) || User <- Alike],
+        Names = All -- Alike,
+        [_ = refused(Server, as(User, "sesame")) || User <- Names],
+        [{ok, ok} = change(Name, add_user(User, #{}, <<"sesame ", User/binary>>)) || User <- Names],
+        [ok = meerkat_lookups:forget(Name, {user, <<?REALM>>, User}) || User <- Names],
+        [_ = allocated(Server, [], as(User, <<"sesame ", User/binary>>)) || User <- Names],
+        [_ = refused(Server, as(User, "sesame")) || User <- Names],
+        _ = allocated(Server, [], as("carol", "sesame")),
+        %% Nobody is called so, and no database is asked.
+        #{unknown := Before} = counts(Server),
+        [_ = refused(Server, as(User, "sesame"))
+         || User <- [<<"a", 0, "b">>, <<255, 254>>, <<"a\nb">>, binary:copy(<<"n">>, 513)]],
+        ?assertMatch(#{unknown := Before, failed := 0, away := 0}, counts(Server)),
+        {ok, {ok, Listed}} = meerkat_lookups:call(Name, fun(Connection) ->
+            meerkat_database:list({users, <<?REALM>>, 1000}, Connection)
+        end),
+        ?assertEqual([], [<<"carol">> | Names] -- Listed),
+        [{ok, ok} = change(Name, {remove_user, <<?REALM>>, User}) || User <- Names],
+        ?assertEqual({ok, none}, change(Name, {remove_user, <<?REALM>>, <<"'">>}))
+    end).
+
+change(Name, Change) ->
+    meerkat_lookups:call(Name, fun(Connection) -> meerkat_database:change(Change, Connection) end).
+
+add_user(User, More, Password) ->
+    {add_user, <<?REALM>>, User, More#{md5 => meerkat_stun:key(md5, User, <<?REALM>>, Password)}}.
+
+%% A name that a column could not hold is nobody's, which MySQL calls an error.
+names_beyond_a_charset(_) ->
+    with_database(#{}, fun(Server, Database) ->
+        Table = "ALTER TABLE turnusers_lt CONVERT TO CHARACTER SET ",
+        _ = database_kit:sql(Database, Table ++ "latin1"),
+        ok = add(Database, "carol", "sesame"),
+        _ = refused(Server, as(<<"х"/utf8>>, "sesame")),
+        _ = allocated(Server, [], as("carol", "sesame")),
+        _ = database_kit:sql(Database, Table ++ "utf8mb4"),
+        ?assertMatch(#{failed := 0}, counts(Server))
+    end).
+
+%% Of our own, and only as long as the key of coturn's beside it is the one it was written with.
+keys_of_sha256_stand_beside(_) ->
+    %% The table is seen by whoever connects from then on.
+    with_database(#{}, fun(#{name := Name}, _Database) ->
+        Sha256 = meerkat_stun:key(sha256, <<"erin">>, <<?REALM>>, <<"sesame">>),
+        {ok, ok} = change(Name, add_user(<<"erin">>, #{sha256 => Sha256}, <<"sesame">>))
+    end),
+    with_database(#{database_sha256 => true}, fun(#{name := Name} = Server, Database) ->
+        Client = challenged(open(Server, as("erin", "sesame"))),
+        _ = success(call(Client, allocate, [{requested_transport, 17}], #{algorithm => sha256})),
+        ok = add(Database, "erin", "another"),
+        ok = meerkat_lookups:forget(Name, {user, <<?REALM>>, <<"erin">>}),
+        Other = challenged(open(Server, as("erin", "sesame"))),
+        _ = expect(401, call(Other, allocate, [{requested_transport, 17}],
+                             #{algorithm => sha256})),
+        _ = allocated(Server, [], as("erin", "another"))
+    end),
+    %% Where not all have one, nobody is offered it.
+    with_database(#{}, fun(Server, _Database) ->
+        #{offered := Offered} = challenged(open(Server, as("erin", "sesame"))),
+        ?assertEqual([], Offered)
+    end).
+
+%% What `meerkatctl users` does is in the database, and counts at once.
+operators_add_and_remove(_) ->
+    with_database(#{database_sha256 => true, users => #{<<"configured">> => {password, <<"x">>}}},
+                  fun(#{name := Name} = Server, _Database) ->
+        _ = refused(Server, as("mallory", "sesame")),
+        {ok, {database, Where}} = meerkat:add_user(Name, <<"mallory">>, <<"sesame">>),
+        Client = allocated(Server, [], as("mallory", "sesame")),
+        Strong = challenged(open(Server, as("mallory", "sesame"))),
+        _ = success(call(Strong, allocate, [{requested_transport, 17}], #{algorithm => sha256})),
+        {ok, Users} = meerkat_users:all(Name),
+        ?assertMatch([#{from := database, proof := key, allocations := 2}],
+                     [User || #{name := <<"mallory">>} = User <- Users]),
+        {ok, {database, Where}} = meerkat:add_user(Name, <<"mallory">>, <<"another">>),
+        _ = allocated(Server, [], as("mallory", "another")),
+        _ = expect(401, call(Client, refresh, [])),
+        {ok, {database, Where}} = meerkat:remove_user(Name, <<"mallory">>),
+        _ = refused(Server, as("mallory", "another")),
+        {error, "there is no such user in the database"} =
+            meerkat:remove_user(Name, <<"mallory">>),
+        {error, "this user is in the configuration" ++ _} =
+            meerkat:add_user(Name, <<"configured">>, <<"sesame">>)
+    end).
+
+realms_are_apart(_) ->
+    Other = #{name => <<"other.example">>},
+    Listener = #{transport => udp, ip => {127, 0, 0, 1}, port => 0},
+    Listeners = [Listener, Listener#{realm => <<"other.example">>}],
+    with_database(#{realms => [Other], listeners => Listeners}, fun(Server, Database) ->
+        #{listeners := [_, Second]} = Server,
+        There = Server#{listeners := [Second]},
+        ok = database_kit:turnadmin(Database, ["-a", "-u", "frank", "-r", "other.example",
+                                               "-p", "sesame"]),
+        _ = allocated(There, [], as("frank", "sesame")),
+        _ = refused(Server, as("frank", "sesame")),
+        ok = add(Database, "grace", "sesame"),
+        _ = refused(There, as("grace", "sesame"))
+    end).
+
+%% While the database does not answer, those who are known come in, and who waits holds up nobody.
+%% All who want to know the same are answered by one answer.
+nobody_waits_for_others(_) ->
+    with_database(#{}, fun(Server, Database) ->
+        ok = add(Database, "heidi", "sesame"),
+        _ = allocated(Server, [], as("carol", "sesame")),
+        Waiting = [challenged(open(Server, as("heidi", "sesame"))) || _ <- lists:seq(1, 8)],
+        Paused = database_kit:pause(Database),
+        Sent = [{Client, signed(Client, allocate, [{requested_transport, 17}])}
+                || Client <- Waiting],
+        [ok = send(Client, Bytes) || {Client, Bytes} <- Sent],
+        #{name := Name} = Server,
+        eventually(fun() -> maps:get(aside, meerkat_lookups:info(Name)) =:= 8 end),
+        [_ = allocated(Server, [], as("carol", "sesame")) || _ <- lists:seq(1, 20)],
+        ?assertMatch(#{found := 1}, counts(Server)),
+        ok = database_kit:resume(Paused),
+        [answered(Client, Bytes) || {Client, Bytes} <- Sent],
+        ?assertMatch(#{found := 2, away := 0, slow := 0, failed := 0}, counts(Server))
+    end).
+
+answered(Client, <<_:64, Id:12/binary, _/binary>>) ->
+    #{class := success} = decoded(await(Client, Id)).
+
+%% A wrong password of somebody known is still wrong. Others get no answer, and never a 401.
+known_users_outlive_the_database(_) ->
+    with_database(#{}, fun(#{name := Name} = Server, Database) ->
+        ok = add(Database, "ivan", "sesame"),
+        _ = allocated(Server, [], as("carol", "sesame")),
+        Lost = lose(Database),
+        eventually(fun() -> is_lost(Database, Name) end),
+        _ = allocated(Server, [], as("carol", "sesame")),
+        _ = refused(Server, as("carol", "another")),
+        Ivan = challenged(open(Server, as("ivan", "sesame"))),
+        unanswered(Ivan, signed(Ivan, allocate, [{requested_transport, 17}])),
+        fence(maps:remove(key, Ivan)),
+        find_again(Lost),
+        #{class := success} = persistent(Server, as("ivan", "sesame"))
+    end).
+
+%% SQLite has no server that could go.
+lose(#{kind := sqlite} = Database) -> database_kit:pause(Database);
+lose(Database) -> ok = database_kit:kill(Database), Database.
+
+is_lost(#{kind := sqlite}, _Name) -> true;
+is_lost(_Database, Name) -> maps:get(away, meerkat_lookups:info(Name)) =/= none.
+
+find_again(#{kind := sqlite} = Database) -> database_kit:resume(Database);
+find_again(Database) -> database ! {put, database_kit:again(Database)}, ok.
+
+%% Also where nothing is remembered.
+allocations_keep_their_key(_) ->
+    with_database(#{}, fun(#{name := Name} = Server, Database) ->
+        ok = database_kit:turnadmin(Database, ["-s", "first-secret", "-r", ?REALM]),
+        Clients = [allocated(Server, [], Who)
+                   || Who <- [as("carol", "sesame"), rest(<<"judy">>, "first-secret")]],
+        Lost = lose(Database),
+        eventually(fun() -> is_lost(Database, Name) end),
+        ok = meerkat_lookups:forget(Name, {user, <<?REALM>>, <<"carol">>}),
+        ok = meerkat_lookups:forget(Name, {secrets, <<?REALM>>}),
+        [_ = success(call(Client, refresh, [])) || Client <- Clients],
+        find_again(Lost)
+    end).
+
+no_tables_no_401(_) ->
+    with_database(#{}, fun(Server, Database) ->
+        _ = database_kit:sql(Database, "ALTER TABLE turnusers_lt RENAME TO away"),
+        Client = challenged(open(Server, as("carol", "sesame"))),
+        unanswered(Client, signed(Client, allocate, [{requested_transport, 17}])),
+        _ = database_kit:sql(Database, "ALTER TABLE away RENAME TO turnusers_lt"),
+        #{class := success} = persistent(Server, as("carol", "sesame")),
+        ?assertMatch(#{failed := N} when N > 0, counts(Server))
+    end).
+
+%%% Without a server
+
+%% A database that is a process here.
+connect(Options) -> {ok, {?MODULE, Options}}.
+
+describe(_) -> "a database of a suite".
+
+ask(Question, #{answer := Answer}) -> Answer(Question).
+
+pool(Options) ->
+    Backend = meerkat_database:backend({?MODULE, #{}}),
+    {ok, Pool} = meerkat_database_pool:start_link(Backend, Options),
+    eventually(fun() -> maps:get(up, meerkat_database_pool:status(Pool)) =:=
+                            maps:get(size, Options) end),
+    Pool.
+
+%% A job that does not end takes its connection along, and nobody else's time.
+slow_jobs_end(_) ->
+    Pool = pool(#{size => 1, waiting => 10, tell => self()}),
+    ok = meerkat_database_pool:run(Pool, slow, fun(_) -> receive never -> ok end end, 20),
+    receive {slow, Result} -> ?assertEqual({error, slow}, Result) end,
+    receive {database, Pool, {away, _}} -> ok end,
+    receive {database, Pool, up} -> ok end,
+    ?assertEqual({ok, done}, meerkat_database_pool:call(Pool, fun(_) -> done end, 5000)),
+    ?assertMatch({error, {away, _}},
+                 meerkat_database_pool:call(Pool, fun(_) -> error(a_fault) end, 5000)),
+    unlink(Pool),
+    exit(Pool, shutdown).
+
+what_waits_is_bounded(_) ->
+    Pool = pool(#{size => 1, waiting => 2}),
+    Self = self(),
+    Held = fun(N) -> fun(_) -> Self ! {begun, self()}, receive go -> N end end end,
+    [ok = meerkat_database_pool:run(Pool, N, Held(N), 30000) || N <- lists:seq(1, 4)],
+    receive {4, Result} -> ?assertEqual({error, busy}, Result) end,
+    [receive {begun, Pid} -> Pid ! go end || _ <- [1, 2, 3]],
+    [receive {N, Done} -> ?assertEqual({ok, N}, Done) end || N <- [1, 2, 3]],
+    unlink(Pool),
+    exit(Pool, shutdown).
+
+%% Statements are sent by a fun of theirs, with the values beside them.
+an_embedder_has_a_pool(_) ->
+    Self = self(),
+    Key = meerkat_stun:key(md5, <<"carol">>, <<?REALM>>, <<"sesame">>),
+    Query = fun(Statement, Values) ->
+        Self ! {sent, iolist_to_binary(Statement), Values},
+        case Values of
+            [<<?REALM>>, <<"carol">>] -> {ok, {rows, [[<<"carol">>, binary:encode_hex(Key)]]}};
+            [_ | _] -> {ok, {rows, []}};
+            [] -> {error, "no such table"}
+        end
+    end,
+    with_server(#{database => Query}, fun(Server) ->
+        _ = allocated(Server, [], as("carol", "sesame")),
+        _ = refused(Server, as("dave", "sesame")),
+        receive {sent, Statement, [<<?REALM>>, <<"carol">>]} ->
+            ?assertEqual(nomatch, binary:match(Statement, <<"carol">>))
+        end
+    end).
+
+%% Made-up names take the place of none who are there.
+the_cache_has_room(_) ->
+    Answer = fun({user, Realm, <<"user", _/binary>> = User}) ->
+                     {ok, {user, #{md5 => meerkat_stun:key(md5, User, Realm, User)}}};
+                ({user, _, _}) -> {ok, {user, none}}
+             end,
+    with_server(#{database => {?MODULE, #{answer => Answer}}, cache_size => 100},
+                fun(#{name := Name} = Server) ->
+        Client = challenged(open(Server, as("user", "user"))),
+        _ = success(allocate(Client)),
+        [_ = refused(Server, as("made up " ++ integer_to_list(N), "x")) || N <- lists:seq(1, 30)],
+        #{cached := Few} = meerkat_lookups:info(Name),
+        ?assert(Few =< 11),
+        ?assertMatch({fresh, _}, meerkat_lookups:look(Name, {user, <<?REALM>>, <<"user">>})),
+        [_ = allocated(Server, [], as(User, User))
+         || N <- lists:seq(1, 120), User <- ["user " ++ integer_to_list(N)]],
+        #{cached := Many} = meerkat_lookups:info(Name),
+        ?assert(Many =< 100)
+    end).
+
+%% Whatever becomes of the process that asks, each request comes to an end.
+put_aside_comes_back(_) ->
+    Never = fun(_) -> receive never -> ok end end,
+    with_server(#{database => {?MODULE, #{answer => Never}}}, fun(#{name := Name} = Server) ->
+        Clients = [challenged(open(Server, as("carol", "sesame"))) || _ <- lists:seq(1, 5)],
+        [ok = send(Client, signed(Client, allocate, [{requested_transport, 17}]))
+         || Client <- Clients],
+        eventually(fun() -> maps:get(aside, meerkat_lookups:info(Name)) =:= 5 end),
+        exit(meerkat_roles:find(Name, lookups), kill),
+        eventually(fun() -> unavailable(Server) =:= 5 end)
+    end).
+
+mistakes_are_named(_) ->
+    Check = fun(Env) ->
+        {error, Mistakes} = meerkat_config:load(#{file => none, env => Env}),
+        unicode:characters_to_list(lists:join("\n", Mistakes))
+    end,
+    Bad = Check([{"PSQL_USERDB", "host=x nonsense=hunter2"}]),
+    ?assertMatch({match, _}, re:run(Bad, "PSQL_USERDB")),
+    ?assertMatch({match, _}, re:run(Bad, "dbname=turn")),
+    ?assertEqual(nomatch, re:run(Bad, "hunter2")),
+    Weak = Check([{"PSQL_USERDB", "postgresql://u:hunter2@h/turn"}, {"REQUIRE_SHA256", "true"}]),
+    ?assertMatch({match, _}, re:run(Weak, "DATABASE_SHA256|database_sha256")),
+    ?assertEqual(nomatch, re:run(Weak, "hunter2")),
+    {ok, _, Warnings} = meerkat_config:load(#{file => none, env => [
+        {"PSQL_USERDB", "postgresql://u:hunter2@h/turn"}, {"USERDB", "/tmp/turndb"}]}),
+    ?assertMatch([_ | _], [Text || Text <- Warnings,
+                                   string:find(Text, "users are looked up in") =/= nomatch]),
+    Words = "host=127.0.0.1 dbname=turn user=turn password=hunter2 connect_timeout=30",
+    {ok, Config, _} = meerkat_config:load(#{file => none, env => [{"PSQL_USERDB", Words}]}),
+    ?assertMatch(#{psql_userdb := #{host := <<"127.0.0.1">>, port := 5432, user := <<"turn">>,
+                                    password := <<"hunter2">>, database := <<"turn">>}}, Config),
+    Quoted = "host=h dbname=turn user=turn password='a b \\' c='",
+    {ok, #{psql_userdb := #{password := <<"a b ' c=">>}}, _} =
+        meerkat_config:load(#{file => none, env => [{"PSQL_USERDB", Quoted}]}),
+    Shown = [Value || {psql_userdb, Value, _} <- maps:get(settings, Config)],
+    ?assertEqual([], [Text || Text <- Shown, binary:match(Text, <<"hunter2">>) =/= nomatch]).
