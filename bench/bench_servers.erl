@@ -246,6 +246,7 @@ configuration(Port, Ips, Backend) ->
      "io_backend = \"", Backend, "\";\n"
      "unauthenticated_rate = 0;\n"
      "drain_deadline = 0;\n"
+     "survive = 0;\n"
      "log_level = \"warning\";\n"].
 
 %% Writes a configuration; its name.
