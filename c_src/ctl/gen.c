@@ -310,10 +310,10 @@ static void print_hrl(void)
 /* --- samples --- */
 
 /*
- * The rule: n counts fields from 1 through the whole table. An integer is n repeated in every
- * byte; a status is row n mod CTL_STATUS_COUNT; an address is, by n mod 3, none, n.n.n.n or the
- * byte n sixteen times, with port n as an integer; bytes are n mod 7 times the byte n. The frame's
- * ref is the number of its first field as a u32.
+ * The rule: n counts fields from 1 through the whole table, in a byte: 0 comes after 255. An
+ * integer is n repeated in every byte; a status is row n mod CTL_STATUS_COUNT; an address is, by n
+ * mod 3, none, n.n.n.n or the byte n sixteen times, with port n as an integer; bytes are n mod 7
+ * times the byte n. The frame's ref is the number of its first field as a u32.
  */
 static void sample_u8(uint8_t n, bool status, uint8_t *v)
 {
@@ -377,7 +377,7 @@ static void sample_bytes(uint8_t n, bool status, struct ctl_bytes *v)
 /* Fills the members of u that f->code names; returns the number of its last field. */
 static uint8_t fill_sample(uint8_t n, struct ctl_frame *f)
 {
-    f->ref = (n + 1u) * 0x01010101u;
+    f->ref = (uint8_t)(n + 1u) * 0x01010101u;
     switch (f->code) {
 #define MSG(NAME, name, code, way, fields, meaning)                                                \
     case CTL_##NAME:                                                                               \

@@ -2,6 +2,7 @@
  * meerkat_relay: moves packets for the Erlang node that started it, and ends with it.
  *
  *   meerkat_relay                  serves on fds 3 and 4 (a port program: nouse_stdio, {packet,4})
+ *   meerkat_relay --survive SOCKET the same, and goes on for a while when the node dies (tether.h)
  *   meerkat_relay --dump-protocol  prints the words it speaks there
  *   meerkat_relay --probe          prints what this host lets it use (backend.h: backend_print)
  *   meerkat_relay --clock          prints whether somebody keeps the kernel's clock
@@ -18,6 +19,7 @@
 #include "backend.h"
 #include "control.h"
 #include "ctl.h"
+#include "tether.h"
 
 /* Each relayed address is a descriptor. */
 static void raise_descriptor_limit(void)
@@ -62,8 +64,10 @@ int main(int argc, char **argv)
         print_clock(stdout);
         return 0;
     }
-    if (argc != 1) {
-        fprintf(stderr, "usage: %s [--dump-protocol | --probe | --clock]\n", argv[0]);
+    const char *path = argc == 3 && strcmp(argv[1], "--survive") == 0 ? argv[2] : NULL;
+    if (argc != 1 && !path) {
+        fprintf(stderr, "usage: %s [--survive SOCKET | --dump-protocol | --probe | --clock]\n",
+                argv[0]);
         return 64;
     }
     /* Ctrl-C in a terminal reaches both programs. Erlang acts on it, and closes the pipe in the
@@ -72,5 +76,7 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     die_with_the_node();
     raise_descriptor_limit();
-    return control_run(CONTROL_IN, CONTROL_OUT);
+    int socket = -1;
+    int ended = path ? tether_run(path, CONTROL_IN, CONTROL_OUT, &socket) : -1;
+    return ended >= 0 ? ended : control_run(CONTROL_IN, CONTROL_OUT, socket, path);
 }

@@ -3,7 +3,7 @@
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
--define(CTL_TABLE_HASH, 16#467110afce1408b4).
+-define(CTL_TABLE_HASH, 16#2f41ab1d670945a2).
 
 %% {Name, Code, Way, [{Field, Type}]}
 -define(CTL_MESSAGES, [
@@ -12,7 +12,9 @@
         {version, u16},
         {table_hash, u64},
         {cpus, u16},
-        {build, bytes}]},
+        {build, bytes},
+        {pid, u32},
+        {kept, u8}]},
     {reply, 16#02, r2e, [
         {command, u8},
         {status, status},
@@ -109,6 +111,25 @@
         {bucket, u32},
         {bytes_per_s, u64}]},
     {stop, 16#17, e2r, []},
+    {keep, 16#2b, e2r, [
+        {survive_s, u32},
+        {note, bytes}]},
+    {adopt, 16#2c, e2r, []},
+    {kept, 16#2d, r2e, [
+        {workers, u16},
+        {epoch, u32},
+        {away_ms, u32},
+        {listeners, bytes},
+        {note, bytes}]},
+    {states, 16#2e, e2r, [
+        {from, u64}]},
+    {state, 16#2f, r2e, [
+        {next, u64},
+        {frames, bytes}]},
+    {live, 16#3f, e2r, []},
+    {note, 16#46, e2r, [
+        {session, u64},
+        {note, bytes}]},
     {request, 16#20, r2e, [
         {flow, u64},
         {listener, u32},
@@ -341,6 +362,7 @@
     channel_ms => 600000,
     software_bytes_max => 127,
     connections_max => 128,
+    note_bytes_max => 1024,
     promise_bytes_max => 512
 }).
 
@@ -564,6 +586,8 @@
         "the kernel refused to send, or the way to the client is gone"},
     {erlang_behind, drop,
         "request not taken, for too many wait for Erlang already (the client sends it again)"},
+    {erlang_away, drop,
+        "request not taken, for Erlang is gone and the relay goes on within grants (the client sends it again)"},
     {request_too_long, drop,
         "request of more than 4096 bytes"},
     {late_answer, drop,
@@ -596,17 +620,22 @@ put_fields(hello, Ref, #{magic := V_magic,
         version := V_version,
         table_hash := V_table_hash,
         cpus := V_cpus,
-        build := V_build} = M) when map_size(M) =:= 5,
+        build := V_build,
+        pid := V_pid,
+        kept := V_kept} = M) when map_size(M) =:= 7,
         ?CTL_UINT(V_magic, 32),
         ?CTL_UINT(V_version, 16),
         ?CTL_UINT(V_table_hash, 64),
-        ?CTL_UINT(V_cpus, 16) ->
+        ?CTL_UINT(V_cpus, 16),
+        ?CTL_UINT(V_pid, 32),
+        ?CTL_UINT(V_kept, 8) ->
     [<<16#01, 0:24, Ref:32,
         V_magic:32,
         V_version:16,
         V_table_hash:64,
         V_cpus:16,
-        (put_size(V_build)):32>>, V_build];
+        (put_size(V_build)):32>>, V_build, <<V_pid:32,
+        V_kept:8>>];
 put_fields(reply, Ref, #{command := V_command,
         status := V_status,
         session := V_session,
@@ -827,6 +856,45 @@ put_fields(bucket, Ref, #{bucket := V_bucket,
         V_bytes_per_s:64>>];
 put_fields(stop, Ref, #{} = M) when map_size(M) =:= 0 ->
     [<<16#17, 0:24, Ref:32>>];
+put_fields(keep, Ref, #{survive_s := V_survive_s,
+        note := V_note} = M) when map_size(M) =:= 2,
+        ?CTL_UINT(V_survive_s, 32) ->
+    [<<16#2b, 0:24, Ref:32,
+        V_survive_s:32,
+        (put_size(V_note)):32>>, V_note];
+put_fields(adopt, Ref, #{} = M) when map_size(M) =:= 0 ->
+    [<<16#2c, 0:24, Ref:32>>];
+put_fields(kept, Ref, #{workers := V_workers,
+        epoch := V_epoch,
+        away_ms := V_away_ms,
+        listeners := V_listeners,
+        note := V_note} = M) when map_size(M) =:= 5,
+        ?CTL_UINT(V_workers, 16),
+        ?CTL_UINT(V_epoch, 32),
+        ?CTL_UINT(V_away_ms, 32) ->
+    [<<16#2d, 0:24, Ref:32,
+        V_workers:16,
+        V_epoch:32,
+        V_away_ms:32,
+        (put_size(V_listeners)):32>>, V_listeners, <<(put_size(V_note)):32>>, V_note];
+put_fields(states, Ref, #{from := V_from} = M) when map_size(M) =:= 1,
+        ?CTL_UINT(V_from, 64) ->
+    [<<16#2e, 0:24, Ref:32,
+        V_from:64>>];
+put_fields(state, Ref, #{next := V_next,
+        frames := V_frames} = M) when map_size(M) =:= 2,
+        ?CTL_UINT(V_next, 64) ->
+    [<<16#2f, 0:24, Ref:32,
+        V_next:64,
+        (put_size(V_frames)):32>>, V_frames];
+put_fields(live, Ref, #{} = M) when map_size(M) =:= 0 ->
+    [<<16#3f, 0:24, Ref:32>>];
+put_fields(note, Ref, #{session := V_session,
+        note := V_note} = M) when map_size(M) =:= 2,
+        ?CTL_UINT(V_session, 64) ->
+    [<<16#46, 0:24, Ref:32,
+        V_session:64,
+        (put_size(V_note)):32>>, V_note];
 put_fields(request, Ref, #{flow := V_flow,
         listener := V_listener,
         transport := V_transport,
@@ -1322,12 +1390,16 @@ get_fields(16#01, <<V_magic:32,
         V_version:16,
         V_table_hash:64,
         V_cpus:16,
-        L_build:32, V_build:L_build/binary>>) ->
+        L_build:32, V_build:L_build/binary,
+        V_pid:32,
+        V_kept:8>>) ->
     {hello, #{magic => V_magic,
         version => V_version,
         table_hash => V_table_hash,
         cpus => V_cpus,
-        build => V_build}};
+        build => V_build,
+        pid => V_pid,
+        kept => V_kept}};
 get_fields(16#02, <<V_command:8,
         Rest_status/binary>>) ->
     case get_status(Rest_status) of {V_status, <<V_session:64,
@@ -1494,6 +1566,34 @@ get_fields(16#16, <<V_bucket:32,
         bytes_per_s => V_bytes_per_s}};
 get_fields(16#17, <<>>) ->
     {stop, #{}};
+get_fields(16#2b, <<V_survive_s:32,
+        L_note:32, V_note:L_note/binary>>) ->
+    {keep, #{survive_s => V_survive_s,
+        note => V_note}};
+get_fields(16#2c, <<>>) ->
+    {adopt, #{}};
+get_fields(16#2d, <<V_workers:16,
+        V_epoch:32,
+        V_away_ms:32,
+        L_listeners:32, V_listeners:L_listeners/binary,
+        L_note:32, V_note:L_note/binary>>) ->
+    {kept, #{workers => V_workers,
+        epoch => V_epoch,
+        away_ms => V_away_ms,
+        listeners => V_listeners,
+        note => V_note}};
+get_fields(16#2e, <<V_from:64>>) ->
+    {states, #{from => V_from}};
+get_fields(16#2f, <<V_next:64,
+        L_frames:32, V_frames:L_frames/binary>>) ->
+    {state, #{next => V_next,
+        frames => V_frames}};
+get_fields(16#3f, <<>>) ->
+    {live, #{}};
+get_fields(16#46, <<V_session:64,
+        L_note:32, V_note:L_note/binary>>) ->
+    {note, #{session => V_session,
+        note => V_note}};
 get_fields(16#20, <<V_flow:64,
         V_listener:32,
         V_transport:8,

@@ -15,6 +15,7 @@
 #include "post_office.h"
 #include "rules.h"
 #include "stalls.h"
+#include "survival.h"
 #include "watch.h"
 #include "workers.h"
 
@@ -37,7 +38,7 @@ static int poll_timeout(struct control *c)
 {
     if (work_left(c))
         return 0;
-    uint64_t next = MIN(c->next_expiry, stalls_look_due(c));
+    uint64_t next = MIN(MIN(c->next_expiry, stalls_look_due(c)), survival_due(c));
     if (pipe_has_room(&c->pipe)) /* for what is to be told then */
         next = MIN(next, watch_next(c));
     return next <= c->time.now ? 0 : (int)(clock_wait(next - c->time.now) / NS_PER_MS) + 1;
@@ -47,11 +48,12 @@ static int poll_timeout(struct control *c)
 static bool wait_and_read(struct control *c)
 {
     bool room = pipe_has_room(&c->pipe);
-    struct pollfd fds[4] = {
+    struct pollfd fds[] = {
         {.fd = c->pipe.in_fd, .events = room && pipe_may_read(&c->pipe) ? POLLIN : 0},
         {.fd = c->doorbell, .events = room ? POLLIN : 0},
         {.fd = c->pipe.out_fd, .events = pipe_waiting(&c->pipe) ? POLLOUT : 0},
         {.fd = room ? watch_fd(c) : -1, .events = POLLIN},
+        survival_poll(c),
     };
     int timeout = poll_timeout(c);
     pthread_mutex_unlock(&c->lock);
@@ -71,6 +73,20 @@ static bool wait_and_read(struct control *c)
     return true;
 }
 
+static void hello(struct control *c)
+{
+    static const char build[] = __VERSION__ CLOCK_NAME;
+    struct ctl_frame f = {.code = CTL_HELLO,
+                          .u.hello = {.magic = CTL_MAGIC,
+                                      .version = CTL_VERSION,
+                                      .table_hash = ctl_table_hash(),
+                                      .cpus = (uint16_t)cpus_usable(),
+                                      .build = ctl_bytes_of(build, sizeof(build) - 1),
+                                      .pid = (uint32_t)getpid(),
+                                      .kept = c->survival.away}};
+    pipe_send(&c->pipe, &f);
+}
+
 static void turn(struct control *c)
 {
     if (!wait_and_read(c)) {
@@ -78,6 +94,7 @@ static void turn(struct control *c)
         return;
     }
     read_frames(c);
+    survival_look(c);
     office_read(c);
     listeners_answer(c);
     listeners_end(c);
@@ -87,21 +104,11 @@ static void turn(struct control *c)
     if (pipe_has_room(&c->pipe))
         watch_turn(c);
     stalls_look(c);
+    if (survival_turn(c))
+        hello(c);
     office_wake(c);
     pipe_flush(&c->pipe);
     office_told(c);
-}
-
-static void hello(struct control *c)
-{
-    static const char build[] = __VERSION__ CLOCK_NAME;
-    struct ctl_frame f = {.code = CTL_HELLO,
-                          .u.hello = {.magic = CTL_MAGIC,
-                                      .version = CTL_VERSION,
-                                      .table_hash = ctl_table_hash(),
-                                      .cpus = (uint16_t)cpus_usable(),
-                                      .build = ctl_bytes_of(build, sizeof(build) - 1)}};
-    pipe_send(&c->pipe, &f);
 }
 
 static bool open_ends(struct control *c, int in_fd, int out_fd)
@@ -126,7 +133,7 @@ static void serve(struct control *c)
     ports_destroy(&c->ports);
 }
 
-int control_run(int in_fd, int out_fd)
+int control_run(int in_fd, int out_fd, int socket, const char *path)
 {
     static struct control c; /* too large for a stack; there is one in a process */
     c.doorbell = -1;
@@ -134,10 +141,13 @@ int control_run(int in_fd, int out_fd)
     c.next_expiry = UINT64_MAX;
     pthread_mutex_init(&c.lock, NULL);
     pthread_mutex_lock(&c.lock);
-    if (open_ends(&c, in_fd, out_fd))
+    bool open = open_ends(&c, in_fd, out_fd);
+    survival_open(&c, socket, path);
+    if (open)
         serve(&c);
     else
         c.pipe.exit_status = EXIT_SYSTEM;
+    survival_close(&c);
     pthread_mutex_unlock(&c.lock);
     pthread_mutex_destroy(&c.lock);
     pipe_close(&c.pipe);

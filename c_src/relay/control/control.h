@@ -8,8 +8,9 @@
 
 enum { CONTROL_IN = 3, CONTROL_OUT = 4 };
 
-/* Says HELLO, then serves until Erlang is gone (end of file on in_fd). Returns the program's exit
- * status: 0 then, 64 after a frame that is not in ctl.def, 71 when the system failed. */
-int control_run(int in_fd, int out_fd);
+/* Says HELLO, then serves until Erlang is gone (end of file on in_fd), or beyond that where there
+ * is a socket, bound at that path, for the next one; -1 without. Returns the program's exit status:
+ * 0 then, 64 after a frame that is not in ctl.def, 71 when the system failed. */
+int control_run(int in_fd, int out_fd, int socket, const char *path);
 
 #endif

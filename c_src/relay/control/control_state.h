@@ -13,6 +13,7 @@
 #include "host.h"
 #include "pipe.h"
 #include "routes.h"
+#include "tether.h"
 #include "worker.h"
 
 /* The rooms below know no frames: what they keep to is what Erlang is told. */
@@ -46,6 +47,21 @@ struct watch {
     struct host *host;   /* NULL while its addresses are not known */
     uint64_t not_before; /* it is read again */
     uint64_t due;        /* even if nothing is said to have changed */
+};
+
+/* How it outlives Erlang. */
+struct survival {
+    int socket; /* where the next one comes; -1: it does not */
+    char path[TETHER_PATH];
+    int guest; /* has come there and not said what for; -1: nobody */
+    uint64_t guest_until;
+    int tether;         /* of the Erlang that another one has left room for; it waits for our end */
+    uint32_t survive_s; /* as KEEP says, with the note */
+    uint8_t *note;
+    uint32_t note_len;
+    bool away; /* nobody governs: none is there, or has said LIVE */
+    uint64_t since, until;
+    unsigned forgetting; /* workers that have something of the last one's yet: post_office.c */
 };
 
 enum { CERTS_MAX = 32 };
@@ -101,6 +117,9 @@ struct control {
         uint32_t id; /* 0: free */
         struct tls_store *store;
     } certs[CERTS_MAX];
+
+    /* survival.c */
+    struct survival survival;
 
     /* allocs.c */
     struct ports ports;

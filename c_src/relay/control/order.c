@@ -8,6 +8,7 @@
 #include "post_office.h"
 #include "rules.h"
 #include "stats.h"
+#include "survival.h"
 #include "workers.h"
 
 /* The worker a command is for is the top byte of its session or flow, its first field. */
@@ -73,6 +74,15 @@ void order_frame(struct control *c, const uint8_t *frame, size_t len)
         break;
     case CTL_ALLOC_MOVE:
         allocs_move(c, &f);
+        break;
+    case CTL_KEEP:
+        survival_keep(c, &f);
+        break;
+    case CTL_ADOPT:
+        survival_adopt(c, &f);
+        break;
+    case CTL_LIVE:
+        survival_live(c, &f);
         break;
     case CTL_STOP:
         pipe_end(&c->pipe, 0);

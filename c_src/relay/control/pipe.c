@@ -18,11 +18,30 @@ bool pipe_open(struct pipe *p, int in_fd, int out_fd)
         log_error("cannot start: %s", strerror(ENOMEM));
         return false;
     }
-    if (fcntl(out_fd, F_SETFL, fcntl(out_fd, F_GETFL) | O_NONBLOCK) != 0) {
+    if (!pipe_enter(p, in_fd, out_fd)) {
         log_error("fd %d is not open: this program is started by Erlang", out_fd);
         return false;
     }
     return true;
+}
+
+bool pipe_enter(struct pipe *p, int in_fd, int out_fd)
+{
+    if (fcntl(out_fd, F_SETFL, fcntl(out_fd, F_GETFL) | O_NONBLOCK) != 0)
+        return false;
+    p->in_fd = in_fd;
+    p->out_fd = out_fd;
+    p->deaf = p->ended = false;
+    return true;
+}
+
+void pipe_leave(struct pipe *p)
+{
+    close(p->in_fd);
+    close(p->out_fd);
+    p->in_fd = p->out_fd = -1;
+    p->in_len = p->in_taken = p->out_len = p->out_sent = 0;
+    p->deaf = true;
 }
 
 void pipe_close(struct pipe *p)
@@ -50,7 +69,7 @@ void pipe_read(struct pipe *p)
     if (n > 0)
         p->in_len += (size_t)n;
     else if (n == 0 || (errno != EINTR && errno != EAGAIN))
-        p->over = true;
+        *(p->lasting ? &p->ended : &p->over) = true;
 }
 
 bool pipe_has_frame(const struct pipe *p)
@@ -94,6 +113,8 @@ bool pipe_has_room(const struct pipe *p)
 
 void pipe_put(struct pipe *p, const uint8_t *frame, size_t len)
 {
+    if (p->deaf)
+        return;
     if (OUT_SIZE - p->out_len < len + 4) {
         log_error("no room for a frame to Erlang");
         pipe_end(p, EXIT_SYSTEM);
@@ -141,8 +162,19 @@ int pipe_write(struct pipe *p)
     return 0;
 }
 
+/* Erlang is gone. What it said before may still be read. */
+static void nobody_reads(struct pipe *p)
+{
+    if (!p->lasting) {
+        p->over = true;
+        return;
+    }
+    p->deaf = true;
+    p->out_len = p->out_sent = 0;
+}
+
 void pipe_flush(struct pipe *p)
 {
     if (pipe_write(p) != 0)
-        p->over = true; /* Erlang is gone */
+        nobody_reads(p);
 }

@@ -16,7 +16,10 @@ struct pipe {
     size_t in_len, in_taken; /* of those, taken by pipe_take */
     uint8_t *out;
     size_t out_len, out_sent;
-    bool over; /* nothing more is read or carried out: the program ends */
+    bool over;    /* nothing more is read or carried out: the program ends */
+    bool lasting; /* it does not end with Erlang */
+    bool deaf;    /* Erlang reads no more: what is for it is dropped */
+    bool ended;   /* all that it said was read, and it says no more */
     int exit_status;
 };
 
@@ -24,11 +27,16 @@ struct pipe {
 bool pipe_open(struct pipe *p, int in_fd, int out_fd);
 void pipe_close(struct pipe *p);
 
+/* Erlang is gone, and so is what was read of a frame or waited for it. Closes both descriptors. */
+void pipe_leave(struct pipe *p);
+/* Another has come. False when the descriptors cannot be used: they stay the caller's. */
+bool pipe_enter(struct pipe *p, int in_fd, int out_fd);
+
 /* The program ends with this status. */
 void pipe_end(struct pipe *p, int exit_status);
 
 /* Reads what has come. When Erlang is gone the program ends: nothing is relayed that nobody decides
- * about. */
+ * about. A pipe that is lasting says that it has ended. */
 void pipe_read(struct pipe *p);
 /* Is there room to read more? */
 bool pipe_may_read(const struct pipe *p);

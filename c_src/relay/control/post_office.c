@@ -69,6 +69,9 @@ static void take(struct control *c, struct mailbox *out, const uint8_t *record, 
     case MAIL_PORT_FREE:
         free_port(record + 1);
         break;
+    case MAIL_FORGOT:
+        c->survival.forgetting--;
+        break;
     default:
         pipe_put(&c->pipe, record + 1, len - 1);
     }
@@ -134,7 +137,7 @@ static uint8_t *make_room(struct control *c, struct worker *w, uint32_t len)
         stalls_look(c);
         read_worker(c, w);
         pipe_flush(&c->pipe);
-        c->pipe.over = c->pipe.over || fds[1].revents & (POLLHUP | POLLERR);
+        c->pipe.over |= !c->pipe.lasting && fds[1].revents & (POLLHUP | POLLERR);
         if (c->pipe.over)
             return NULL;
     }

@@ -239,6 +239,11 @@ void workers_bucket(struct control *c, const struct ctl_frame *f)
         shared_bucket_set(&c->limits.users[m->bucket], bandwidth(m->bytes_per_s));
 }
 
+void workers_report(struct control *c)
+{
+    report_io(c, "");
+}
+
 void workers_stop(struct control *c)
 {
     end_all(c);

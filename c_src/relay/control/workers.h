@@ -13,6 +13,8 @@ void workers_tune(struct control *c, const struct ctl_frame *f, const uint8_t *f
 void workers_grants(struct control *c, const struct ctl_frame *f, const uint8_t *frame, size_t len);
 void workers_streams(struct control *c, const struct ctl_frame *f);
 void workers_bucket(struct control *c, const struct ctl_frame *f);
+/* IO, for an Erlang that was not told yet. */
+void workers_report(struct control *c);
 /* Every socket is closed, every thread ended. */
 void workers_stop(struct control *c);
 

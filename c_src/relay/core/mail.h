@@ -32,6 +32,8 @@ enum mail {
     MAIL_LISTENED,  /* to the control thread: struct mail_listened, after each MAIL_LISTEN */
     MAIL_IDLE,      /* to the control thread: the number of a listener that has nobody left here */
     MAIL_OVER,      /* to the worker: likewise, nor anywhere else */
+    MAIL_FORGET,    /* to the worker: Erlang is gone, and all that it had in hand */
+    MAIL_FORGOT,    /* to the control thread: done; whatever was posted before is for nobody */
     MAIL_JOIN,      /* from worker to worker: struct mail_join and what was read */
     MAIL_SEEK,      /* from worker to worker: struct mail_seek */
     MAIL_SHORTCUT,  /* from worker to worker: struct mail_shortcut, and a hold of its end */

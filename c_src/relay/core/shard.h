@@ -41,6 +41,7 @@ struct limits {
     uint32_t users_max;
     struct stream_limits streams;
     _Atomic uint32_t grants_epoch; /* grants of any other are void, at once */
+    _Atomic bool away;             /* Erlang is: nothing is asked of it */
 };
 
 struct shard_config {

@@ -25,7 +25,7 @@ void pendings_destroy(struct pendings *t)
     slab_destroy(&t->slab);
 }
 
-static struct pending *oldest(const struct pendings *t)
+struct pending *pending_first(const struct pendings *t)
 {
     return list_empty(&t->in_order) ? NULL
                                     : container_of(t->in_order.next, struct pending, in_order);
@@ -44,7 +44,7 @@ static bool has_credit(const struct pendings *t, uint32_t stranger)
 /* So that what Erlang has lost keeps nobody out. */
 static bool release_lost(struct pendings *t, uint64_t now)
 {
-    struct pending *p = oldest(t);
+    struct pending *p = pending_first(t);
     if (!p || p->since + PENDING_NS >= now)
         return false;
     pending_release(t, p);

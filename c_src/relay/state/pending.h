@@ -51,6 +51,8 @@ void pending_sweep(struct pendings *t, uint64_t now);
 uint64_t pending_number(const struct pendings *t, const struct pending *p);
 /* NULL when that request is not pending (any more). */
 struct pending *pending_find(const struct pendings *t, uint64_t number);
+/* The one that has waited longest; NULL without any. */
+struct pending *pending_first(const struct pendings *t);
 /* Returns the credit. */
 void pending_release(struct pendings *t, struct pending *p);
 

@@ -1,5 +1,6 @@
 #include "session.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "bytes.h"
@@ -25,6 +26,8 @@ bool sessions_init(struct sessions *t, const struct ways *ways, uint32_t session
 
 void sessions_destroy(struct sessions *t)
 {
+    for (uint32_t i = 0; i < t->session_slab.touched; i++)
+        session_set_note(slab_at(&t->session_slab, i), NULL, 0);
     slab_destroy(&t->session_slab);
     slab_destroy(&t->move_slab);
     slab_destroy(&t->grant_slab);
@@ -118,6 +121,7 @@ void session_free(struct sessions *t, struct session *s)
     session_drop_grant(t, s);
     if (s->far)
         far_end_leave(&t->far_ends, s->far);
+    session_set_note(s, NULL, 0);
     table_remove(&t->by_id, &s->by_id);
     flow_drop(t->ways, &s->flow);
     session_drop_move(t, s);
@@ -193,6 +197,17 @@ void session_drop_grant(struct sessions *t, struct session *s)
     crypto_zero(s->grant, sizeof(*s->grant));
     slab_free(&t->grant_slab, s->grant);
     s->grant = NULL;
+}
+
+void session_set_note(struct session *s, const uint8_t *bytes, uint32_t len)
+{
+    struct session_note *n = len ? malloc(sizeof(*n) + len) : NULL;
+    if (n) {
+        n->len = len;
+        memcpy(n->bytes, bytes, len);
+    }
+    free(s->note);
+    s->note = n;
 }
 
 void session_forget_family(struct sessions *t, struct session *s, uint8_t family)

@@ -44,6 +44,12 @@ struct move {
     unsigned home; /* the worker its datagrams would come to */
 };
 
+/* What the next Erlang is to be told of a session; means nothing here. */
+struct session_note {
+    uint32_t len;
+    uint8_t bytes[];
+};
+
 /* In the order in which a datagram needs it, the cold part last; lines of the cache are 64 bytes.
  */
 struct session {
@@ -75,6 +81,7 @@ struct session {
     struct grant *grant;        /* NULL: every request is Erlang's to answer */
     struct far_end *far;        /* what shortcuts to it hold; NULL: there was none yet */
     struct shortcut *shortcuts; /* of its client's packets */
+    struct session_note *note;  /* NULL: its client was told of nothing yet, or nobody wants any */
     uint64_t asked;             /* number of the request that Erlang was handed last (pending.h) */
     uint32_t permission_count, channel_count; /* also those that are over and not swept yet */
     uint64_t drops[SESSION_DROPS];            /* by reason */
@@ -229,6 +236,9 @@ void session_drop_move(struct sessions *t, struct session *s);
 void session_set_grant(struct sessions *t, struct session *s, const struct grant *g);
 /* Harmless where there is none. */
 void session_drop_grant(struct sessions *t, struct session *s);
+
+/* Makes or replaces the note. Without memory there is none. */
+void session_set_note(struct session *s, const uint8_t *bytes, uint32_t len);
 
 /* Permissions and channels of a family, gone with its relayed address. */
 void session_forget_family(struct sessions *t, struct session *s, uint8_t family);

@@ -7,6 +7,7 @@
 #include "answer.h"
 #include "granted.h"
 #include "join.h"
+#include "keep.h"
 #include "listen.h"
 #include "peer_tcp.h"
 #include "peers.h"
@@ -54,6 +55,9 @@ bool command_frame(struct shard *sh, const uint8_t *data, size_t len)
     case CTL_GRANTS: /* the control thread has replied */
         granted_epoch(sh, &f.u.grants);
         return true;
+    case CTL_NOTE:
+        keep_note(sh, &f.u.note);
+        return true;
     case CTL_TELL:
         tell(sh, &f);
         return true;
@@ -86,6 +90,8 @@ bool command_frame(struct shard *sh, const uint8_t *data, size_t len)
         return alloc_info(sh, &f);
     case CTL_SESSIONS:
         return alloc_list(sh, &f);
+    case CTL_STATES:
+        return keep_states(sh, &f);
     case CTL_UNLISTEN:
         listen_end(sh, f.u.unlisten.listener);
         break;

@@ -30,12 +30,24 @@ static struct ctl_bytes certificate_of(struct shard *sh, const struct flow *f)
     return ctl_bytes_of(der, len);
 }
 
+/* Its credit is free, and what its client says behind it is read again. */
+static void give_up(struct shard *sh, struct pending *p)
+{
+    if (p->holds)
+        p->flow.transport->hold(sh, &p->flow, false);
+    pending_release(&sh->pending, p);
+}
+
 /* NULL when it was dropped. */
 static struct pending *forward(struct shard *sh, const struct listener *l, const struct flow *f,
                                const uint8_t *data, size_t len)
 {
     if (len > REQUEST_MAX) {
         count(sh, CTR_request_too_long);
+        return NULL;
+    }
+    if (UNLIKELY(atomic_load_explicit(&sh->config.limits->away, memory_order_relaxed))) {
+        count(sh, CTR_erlang_away);
         return NULL;
     }
     struct session *s = session_find(&sh->sessions, f);
@@ -85,6 +97,13 @@ void request_forward_held(struct shard *sh, const struct listener *l, const stru
     f->transport->hold(sh, f, true);
 }
 
+void request_forget_all(struct shard *sh)
+{
+    struct pending *p;
+    while ((p = pending_first(&sh->pending)))
+        give_up(sh, p);
+}
+
 void request_failed(struct shard *sh, uint64_t number)
 {
     const struct pending *p = pending_find(&sh->pending, number);
@@ -101,7 +120,5 @@ void request_answer(struct shard *sh, uint64_t number, const uint8_t *packet, si
     }
     if (len)
         answer_send(sh, &p->flow, packet, len);
-    if (p->holds)
-        p->flow.transport->hold(sh, &p->flow, false);
-    pending_release(&sh->pending, p);
+    give_up(sh, p);
 }

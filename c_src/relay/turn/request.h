@@ -18,4 +18,7 @@ void request_failed(struct shard *sh, uint64_t number);
 /* ANSWER: sends the packet, returns the credit. */
 void request_answer(struct shard *sh, uint64_t number, const uint8_t *packet, size_t len);
 
+/* Erlang is gone: what it has not answered nobody will. */
+void request_forget_all(struct shard *sh);
+
 #endif

@@ -7,6 +7,7 @@
 #include "conn.h"
 #include "join.h"
 #include "judge.h"
+#include "keep.h"
 #include "listen.h"
 #include "mail.h"
 #include "move.h"
@@ -168,13 +169,19 @@ static bool over(struct shard *sh, const uint8_t *data, uint32_t len)
     return true;
 }
 
+static bool forget(struct shard *sh, const uint8_t *data, uint32_t len)
+{
+    (void)data, (void)len;
+    return keep_forget(sh);
+}
+
 /* False when the mail must wait. */
 static bool (*const readers[])(struct shard *sh, const uint8_t *data, uint32_t len) = {
     [MAIL_FRAME] = frame,   [MAIL_LISTEN] = listener,   [MAIL_ALLOC] = alloc,
     [MAIL_POLICY] = policy, [MAIL_MOVE] = move,         [MAIL_ROAM] = roam,
     [MAIL_CARRY] = carry,   [MAIL_OVER] = over,         [MAIL_FRONT] = front,
     [MAIL_CONN] = conn,     [MAIL_PROXIED] = proxied,   [MAIL_JOIN] = join,
-    [MAIL_SEEK] = seek,     [MAIL_SHORTCUT] = shortcut,
+    [MAIL_SEEK] = seek,     [MAIL_SHORTCUT] = shortcut, [MAIL_FORGET] = forget,
 };
 
 static bool read_box(struct shard *sh, struct mailbox *box)

@@ -1,0 +1,352 @@
+#include "tether.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "ctl.h"
+#include "log.h"
+
+enum {
+    WAIT_MS = 3000, /* for a relay that ends, or whose Erlang has just died */
+    STEP_MS = 10,
+    HUNG_MS = 10000, /* as Erlang waits for one that hangs */
+    READ_MS = 1000,  /* that Erlang has to read what the relay wrote last */
+    EXIT_UNKNOWN = 69,
+};
+
+/* The same in every version: whether they understand each other says the rest. */
+struct greeting {
+    uint32_t magic, version;
+    uint64_t table_hash;
+};
+
+static struct greeting greeting(void)
+{
+    return (struct greeting){0x4d4b4f57u, CTL_VERSION, ctl_table_hash()};
+}
+
+static uint64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static void nap(unsigned ms)
+{
+    nanosleep(&(struct timespec){.tv_nsec = ms * 1000000L}, NULL);
+}
+
+bool tether_is_trusted(int fd)
+{
+    struct ucred peer;
+    socklen_t len = sizeof(peer);
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 &&
+           (peer.uid == geteuid() || peer.uid == 0);
+}
+
+/* ------------------------------------------------------------------------------- handing over */
+
+union ancillary {
+    struct cmsghdr head;
+    char room[CMSG_SPACE(TETHER_FDS * sizeof(int))];
+};
+
+static bool hand_over(int fd, int in_fd, int out_fd)
+{
+    struct greeting hello = greeting();
+    const int fds[TETHER_FDS] = {in_fd, out_fd, STDERR_FILENO};
+    struct iovec iov = {&hello, sizeof(hello)};
+    union ancillary a = {0};
+    struct msghdr m = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = a.room, .msg_controllen = sizeof(a.room)};
+    struct cmsghdr *head = CMSG_FIRSTHDR(&m);
+    head->cmsg_level = SOL_SOCKET;
+    head->cmsg_type = SCM_RIGHTS;
+    head->cmsg_len = CMSG_LEN(sizeof(fds));
+    memcpy(CMSG_DATA(head), fds, sizeof(fds));
+    return sendmsg(fd, &m, MSG_NOSIGNAL) == sizeof(hello);
+}
+
+/* Those that came, at most TETHER_FDS. */
+static int received(struct msghdr *m, int fds[TETHER_FDS])
+{
+    struct cmsghdr *head = CMSG_FIRSTHDR(m);
+    if (!head || head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS)
+        return 0;
+    size_t n = (head->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    memcpy(fds, CMSG_DATA(head), n * sizeof(int));
+    return (int)n;
+}
+
+int tether_take(int fd, int fds[TETHER_FDS])
+{
+    const struct greeting ours = greeting();
+    struct greeting theirs = {0};
+    struct iovec iov = {&theirs, sizeof(theirs)};
+    union ancillary a;
+    struct msghdr m = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = a.room, .msg_controllen = sizeof(a.room)};
+    ssize_t len = recvmsg(fd, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+    if (len < 0)
+        return errno == EINTR ? -EAGAIN : -errno;
+    int n = received(&m, fds);
+    bool whole = len == sizeof(theirs) && theirs.magic == ours.magic && n == TETHER_FDS &&
+                 !(m.msg_flags & MSG_CTRUNC);
+    if (whole && theirs.version == ours.version && theirs.table_hash == ours.table_hash)
+        return 0;
+    for (int i = 0; i < n; i++)
+        close(fds[i]);
+    return whole ? -EPROTONOSUPPORT : -EPROTO;
+}
+
+void tether_answer(int fd, enum tether_word word)
+{
+    char byte = (char)word;
+    ssize_t ignored = send(fd, &byte, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+    (void)ignored; /* its pipes tell whether it is there */
+}
+
+/* ------------------------------------------------------------------------------------ the end */
+
+/* Erlang's port closes with what it has not read, when Erlang writes where nobody reads: so that
+ * happens when it has read all. */
+static void await_reader(int out_fd)
+{
+    uint64_t until = now_ms() + READ_MS;
+    int left;
+    while (now_ms() < until && ioctl(out_fd, FIONREAD, &left) == 0 && left > 0) {
+        struct pollfd p = {.fd = out_fd};
+        if (poll(&p, 1, 0) != 0)
+            return; /* it is gone, too */
+        nap(1);
+    }
+}
+
+/* As the relay ended. */
+static int end_as(int status)
+{
+    if (!WIFSIGNALED(status))
+        return WEXITSTATUS(status);
+    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+    signal(WTERMSIG(status), SIG_DFL);
+    raise(WTERMSIG(status));
+    return EXIT_UNKNOWN;
+}
+
+static int await_child(pid_t relay, int out_fd)
+{
+    int status = 0;
+    while (waitpid(relay, &status, 0) < 0 && errno == EINTR)
+        ;
+    await_reader(out_fd);
+    return end_as(status);
+}
+
+/* How another's child ended is not told. */
+static int await_other(int fd, int out_fd)
+{
+    char byte;
+    prctl(PR_SET_NAME, "meerkat_tether");
+    while (recv(fd, &byte, 1, 0) > 0 || errno == EINTR)
+        errno = 0;
+    await_reader(out_fd);
+    return EXIT_UNKNOWN;
+}
+
+/* ---------------------------------------------------------------------------------- the start */
+
+static struct sockaddr_un address(const char *path)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    snprintf(a.sun_path, sizeof(a.sun_path), "%s", path);
+    return a;
+}
+
+/* By who has the lock: a name that is there is of a relay that is not. */
+static int bind_socket(const char *path)
+{
+    const struct sockaddr_un a = address(path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    unlink(path);
+    mode_t before = umask(0177);
+    bool bound = fd >= 0 && bind(fd, (const struct sockaddr *)&a, sizeof(a)) == 0;
+    umask(before);
+    if (bound && listen(fd, 8) == 0)
+        return fd;
+    log_error("cannot listen on %s: %s", path, strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    return -1;
+}
+
+/* A session of its own, which no terminal ends; nobody waits for the end of what it has open. */
+static void become_relay(void)
+{
+    setsid();
+    signal(SIGHUP, SIG_IGN);
+    int null = open("/dev/null", O_RDWR);
+    if (null >= 0) {
+        dup2(null, STDIN_FILENO);
+        dup2(null, STDOUT_FILENO);
+        if (null > STDERR_FILENO)
+            close(null);
+    }
+    if (chdir("/") != 0)
+        log_info("stays in the directory that it was started in: %s", strerror(errno));
+}
+
+/* For who wants to end it: `meerkat stop`. */
+static void write_pid(int lock)
+{
+    if (ftruncate(lock, 0) != 0 || dprintf(lock, "%d\n", (int)getpid()) < 0)
+        log_info("the lock file does not say who has it: %s", strerror(errno));
+}
+
+/* The child keeps the lock, by a descriptor that it knows nothing of. */
+static int start_relay(const char *path, int lock, int out_fd, int *sock)
+{
+    *sock = bind_socket(path);
+    if (*sock < 0)
+        return EXIT_SYSTEM;
+    pid_t relay = fork();
+    if (relay == 0) {
+        become_relay();
+        write_pid(lock);
+        return -1;
+    }
+    if (relay < 0)
+        log_error("cannot start the relay: %s", strerror(errno));
+    close(*sock);
+    close(lock);
+    prctl(PR_SET_NAME, "meerkat_tether");
+    return relay < 0 ? EXIT_SYSTEM : await_child(relay, out_fd);
+}
+
+static int connect_to(const char *path)
+{
+    const struct sockaddr_un a = address(path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && connect(fd, (const struct sockaddr *)&a, sizeof(a)) == 0 &&
+        tether_is_trusted(fd))
+        return fd;
+    if (fd >= 0)
+        close(fd);
+    return -1;
+}
+
+/* What the relay says until then: a word, 0 when it has closed, -1 when it says nothing. */
+static int answer(int fd, uint64_t until)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    char byte = 0;
+    for (uint64_t now; (now = now_ms()) < until;) {
+        int n = poll(&p, 1, (int)(until - now));
+        if (n > 0)
+            return recv(fd, &byte, 1, 0) == 1 ? byte : 0;
+        if (n < 0 && errno != EINTR)
+            return 0;
+    }
+    return -1;
+}
+
+/* One that answers nobody would keep its ports for ever: the node that could have ended it is gone,
+ * or it does so itself. */
+static void end_hung(int lock)
+{
+    char text[16] = {0};
+    if (pread(lock, text, sizeof(text) - 1, 0) <= 0 || atoi(text) <= 1)
+        return;
+    log_error("the relay %d answers nobody: it is killed", atoi(text));
+    kill(atoi(text), SIGKILL);
+}
+
+enum { NOT_NOW = -1, KILLED = -2 };
+
+/* As the relay ended; NOT_NOW when it is not, or not yet, one that could be joined; KILLED when it
+ * answered nobody. Nothing is handed over before it is welcome:
+ * what waits in a socket keeps Erlang's pipes open. */
+static int join_relay(const char *path, int lock, int in_fd, int out_fd)
+{
+    int fd = connect_to(path);
+    if (fd < 0)
+        return NOT_NOW;
+    int word = answer(fd, now_ms() + HUNG_MS);
+    if (word < 0)
+        end_hung(lock);
+    if (word == TETHER_WELCOME && hand_over(fd, in_fd, out_fd) &&
+        answer(fd, now_ms() + HUNG_MS) == TETHER_IN)
+        return await_other(fd, out_fd);
+    close(fd);
+    return word < 0 ? KILLED : NOT_NOW;
+}
+
+/* ------------------------------------------------------------------------------ where it stands */
+
+/* Nobody else may have been there before us, or come in. */
+static bool is_private(const char *path)
+{
+    char dir[TETHER_PATH];
+    struct stat st;
+    const char *end = strrchr(path, '/');
+    if (!end || path[0] != '/' || strlen(path) >= sizeof(dir)) {
+        log_error("%s is no path that a socket could have", path);
+        return false;
+    }
+    snprintf(dir, sizeof(dir), "%.*s", end == path ? 1 : (int)(end - path), path);
+    if (lstat(dir, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == geteuid() &&
+        !(st.st_mode & 077))
+        return true;
+    log_error("%s must be a directory of this user with mode 0700", dir);
+    return false;
+}
+
+static int open_lock(const char *path)
+{
+    char name[TETHER_PATH + 8];
+    struct stat st;
+    snprintf(name, sizeof(name), "%s.lock", path);
+    int fd = open(name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == geteuid())
+        return fd;
+    log_error("cannot use %s: %s", name, fd < 0 ? strerror(errno) : "it is another's");
+    if (fd >= 0)
+        close(fd);
+    return -1;
+}
+
+int tether_run(const char *path, int in_fd, int out_fd, int *sock)
+{
+    int lock = is_private(path) ? open_lock(path) : -1;
+    if (lock < 0)
+        return EXIT_SYSTEM;
+    uint64_t until = now_ms() + WAIT_MS;
+    do {
+        if (flock(lock, LOCK_EX | LOCK_NB) == 0)
+            return start_relay(path, lock, out_fd, sock);
+        int status = join_relay(path, lock, in_fd, out_fd);
+        if (status >= 0)
+            return status;
+        if (status == KILLED)
+            until = now_ms() + WAIT_MS;
+        nap(STEP_MS);
+    } while (now_ms() < until);
+    log_error("there is a relay at %s already, and Erlang with it", path);
+    return EXIT_GOVERNED;
+}
