@@ -67,7 +67,8 @@ defaults(_) ->
                    expire_with_credentials := false,
                    failed_authentication_rate := 10,
                    software := undefined, log_level := info, log_format := human,
-                   drain_deadline := 8, users_file := undefined, secrets := [_]}, Config),
+                   survive := 120, drain_deadline := 8, users_file := undefined,
+                   secrets := [_]}, Config),
     ?assertEqual(#{}, maps:get(users, Config)).
 
 file_then_mongooseice_then_own_name(Config) ->
@@ -242,6 +243,7 @@ in_file(send_buffer) -> "65537";
 in_file(software) -> "\"S\"";
 in_file(log_level) -> "\"error\"";
 in_file(log_format) -> "\"json\"";
+in_file(survive) -> "30";
 in_file(drain_deadline) -> "14";
 in_file(http_listen) -> "\"[::1]:9641\"";
 in_file(acme_webroot) -> "\"/srv/webroot\"";

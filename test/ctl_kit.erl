@@ -4,7 +4,7 @@
 
 -include_lib("stdlib/include/assert.hrl").
 
--export([prepare/1, clean/1, socket/1]).
+-export([prepare/1, clean/1, socket/1, end_relay/1, relay/1]).
 -export([start/2, start/3, stop/2, signal/2, ended/1, until/2]).
 -export([run/2, run/3, fed/3, json/2]).
 -export([line/2, port/1, turn/1]).
@@ -22,9 +22,32 @@ prepare(Config) ->
 
 -spec clean(config()) -> ok.
 clean(Config) ->
-    _ = file:delete(socket(Config)),
-    _ = file:del_dir(proplists:get_value(run_dir, Config)),
+    Dir = proplists:get_value(run_dir, Config),
+    ok = end_relay(Dir),
+    _ = file:del_dir_r(Dir),
     ok.
+
+%% One that outlives a node which was killed.
+-spec end_relay(file:filename()) -> ok.
+end_relay(RunDir) ->
+    case relay(RunDir) of
+        none -> ok;
+        Pid -> _ = os:cmd("kill -KILL " ++ Pid), ok
+    end.
+
+%% The relay program that a node there has, or left.
+-spec relay(file:filename()) -> string() | none.
+relay(RunDir) ->
+    case file:read_file(filename:join(RunDir, "relay-default.sock.lock")) of
+        {ok, <<_, _/binary>> = Line} ->
+            Pid = string:trim(binary_to_list(Line)),
+            case filelib:is_dir("/proc/" ++ Pid) of
+                true -> Pid;
+                false -> none
+            end;
+        _ ->
+            none
+    end.
 
 -spec socket(config()) -> file:filename().
 socket(Config) ->

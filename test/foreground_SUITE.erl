@@ -94,7 +94,7 @@ relay_inherits_no_secrets(Config) ->
 
 %% A program that stands still reads no end of file, and would keep the ports from the next node.
 hung_relay_ends_with_a_killed_node(Config) ->
-    {Server, Block} = start(Config, []),
+    {Server, Block} = start(Config, [{"SURVIVE", "0"}]),
     {0, Said} = run(Config, ["doctor"]),
     {match, [Pid]} = re:run(Said, "relay program is process ([0-9]+)",
                             [{capture, all_but_first, list}]),

@@ -13,7 +13,8 @@
          what_the_page_on_upgrades_says/1,
          daemon_says_why_it_did_not_start/1, commands_have_one_rule_of_exit_codes/1]).
 -export([brings_all_it_needs/1, serves_in_the_foreground/1, serves_as_a_daemon/1,
-         stop_ends_where_nobody_reaps/1,
+         stop_ends_where_nobody_reaps/1, restart_keeps_the_relay_program/1,
+         stop_ends_what_a_killed_node_left/1,
          remote_console_has_the_interface/1, bad_configuration_ends_it/1, tells_systemd/1,
          a_relay_that_hangs_is_not_alive_to_systemd/1, unit_is_what_systemd_understands/1,
          unit_allows_what_a_server_does/1]).
@@ -325,6 +326,43 @@ stop_ends_where_nobody_reaps(Config) ->
     kill(Server, "KILL"),
     {137, _} = ended(Server, <<>>).
 
+%% A daemon's next node takes over what the one before had.
+restart_keeps_the_relay_program(Config) ->
+    Daemon = quoted(script(Config, "meerkat")) ++ " daemon < /dev/null > /dev/null 2>&1",
+    {0, ""} = ended(program(Config, "/bin/sh", ["-c", Daemon], []), <<>>),
+    Relay = ctl_kit:relay(proplists:get_value(home, Config)),
+    {0, Node} = release(Config, ["pid"], []),
+    Restart = quoted(script(Config, "meerkat")) ++ " restart < /dev/null > /dev/null 2>&1",
+    {0, ""} = ended(program(Config, "/bin/sh", ["-c", Restart], []), <<>>),
+    {0, Next} = release(Config, ["pid"], []),
+    ?assertNotEqual(Node, Next),
+    ?assertEqual(Relay, ctl_kit:relay(proplists:get_value(home, Config))),
+    {0, Status} = ctl(Config, ["status"], []),
+    ?assertMatch({match, _}, re:run(Status, "relay taken over +20.*, with 0 allocations")),
+    {0, _} = ctl(Config, ["check"], []),
+    {0, ""} = release(Config, ["stop"], []),
+    ?assertEqual(none, ctl_kit:relay(proplists:get_value(home, Config))).
+
+%% Exit codes and sentences while there is no node but its relay program; and a node that would take
+%% none of it over cannot be restarted so.
+stop_ends_what_a_killed_node_left(Config) ->
+    {Server, _} = foreground(Config, []),
+    {0, "pong\n"} = release(Config, ["ping"], []),
+    kill(Server, "KILL"),
+    {137, _} = ended(Server, <<>>),
+    Relay = ctl_kit:relay(proplists:get_value(home, Config)),
+    {3, Said} = release(Config, ["ping"], []),
+    ?assertMatch({match, _}, re:run(Said, "^Node is not running!\nIts relay program, process "
+                                          ++ Relay ++ ", goes on")),
+    {0, ""} = release(Config, ["stop"], []),
+    ?assertEqual(none, ctl_kit:relay(proplists:get_value(home, Config))),
+    {3, "Node is not running!\n"} = release(Config, ["stop"], []),
+    {Without, _} = foreground(Config, [{"SURVIVE", "0"}]),
+    {1, Refused} = release(Config, ["restart"], []),
+    ?assertMatch({match, _}, re:run(Refused, "see the key survive")),
+    kill(Without, "TERM"),
+    {0, _} = ended(Without, <<>>).
+
 %% As a person types it, on a terminal.
 remote_console_has_the_interface(Config) ->
     {Server, _} = foreground(Config, []),
@@ -369,9 +407,7 @@ a_relay_that_hangs_is_not_alive_to_systemd(Config) ->
     {Server, _} = foreground(Config, [{"WATCHDOG_USEC", "200000"} | Env]),
     {ok, _} = told(Socket),
     {ok, <<"WATCHDOG=1">>} = told(Socket),
-    {os_pid, Pid} = erlang:port_info(Server, os_pid),
-    Relay = string:trim(os:cmd("pgrep -P $(pgrep -P " ++ integer_to_list(Pid)
-                               ++ " erl_child_setup) meerkat_relay")),
+    Relay = ctl_kit:relay(proplists:get_value(home, Config)),
     "" = os:cmd("kill -STOP " ++ Relay),
     _ = gone_quiet(Socket),
     "" = os:cmd("kill -CONT " ++ Relay),
@@ -590,4 +626,5 @@ kill_node(Config) ->
     case release(Config, ["pid"], []) of
         {0, Pid} -> os:cmd("kill -KILL " ++ Pid);
         _ -> not_running
-    end.
+    end,
+    ctl_kit:end_relay(proplists:get_value(home, Config)).

@@ -549,7 +549,8 @@ allocation_killed(_Config) ->
 
 -spec vm_killed(turn_kit:config()) -> ok.
 vm_killed(_Config) ->
-    doc("no relaying without a governor: the VM is killed, and the relay program ends"),
+    doc("without `survive` no relaying without a governor: the VM is killed, and the relay program "
+        "ends"),
     {Shell, Vm} = foreground(),
     [Relay] = children(Vm, "meerkat_relay"),
     [] = os:cmd("kill -9 " ++ Vm),
@@ -872,7 +873,7 @@ foreground() ->
     Root = root(filename:dirname(code:which(meerkat))),
     Port = turn_kit:free_ports(1),
     Env = [{"LISTEN_IP", "127.0.0.1"}, {"LISTEN_PORT", integer_to_list(Port)},
-           {"RELAY_IP", "127.0.0.1"}, {"XDG_RUNTIME_DIR", "/nonexistent"}],
+           {"RELAY_IP", "127.0.0.1"}, {"XDG_RUNTIME_DIR", "/nonexistent"}, {"SURVIVE", "0"}],
     Shell = open_port({spawn_executable, filename:join(Root, "rel/bin/meerkatctl")},
                       [{args, ["foreground"]}, {env, Env}, exit_status, binary,
                        stderr_to_stdout]),

@@ -81,7 +81,7 @@ eventually(Fun, Deadline) ->
 start_server() -> start_server(#{}).
 
 %% A server on 127.0.0.1 and ::1, ports chosen by the system, relaying on both, with loopback peers
-%% allowed; Overrides replace keys of its configuration.
+%% allowed; Overrides replace keys of its configuration; `name` is the server's.
 -spec start_server(map()) -> server().
 start_server(Overrides) ->
     case os:getenv("MEERKAT_TEST_TARGET") of
@@ -118,8 +118,9 @@ users() -> #{<<"alice">> => <<"wonderland">>, <<"bob">> => <<"builder">>}.
 start_meerkat(#{realm := Realm, secrets := Secrets, users := Users} = Config) ->
     [Secret | _] = Secrets ++ [<<"none is set">>],
     {ok, _} = application:ensure_all_started(meerkat),
-    Name = list_to_atom("turn_kit_" ++ integer_to_list(erlang:unique_integer([positive]))),
-    {ok, _} = meerkat:start_server(Name, Config),
+    Own = list_to_atom("turn_kit_" ++ integer_to_list(erlang:unique_integer([positive]))),
+    Name = maps:get(name, Config, Own),
+    {ok, _} = meerkat:start_server(Name, maps:remove(name, Config)),
     #{listeners := [{Ip, Port} | _] = Bound} = meerkat:info(Name),
     #{name => Name, foreign => false, realm => Realm, secret => Secret, ip => Ip, port => Port,
       listeners => Bound, users => maps:merge(users(), known(Users))}.

@@ -83,7 +83,8 @@ call_first([], _Place, _Question, _Tell) ->
 paths({socket, Path}) ->
     [Path];
 paths(anywhere) ->
-    {Ours, Others} = lists:partition(fun(Dir) -> trusted(Dir) =:= ok end, directories()),
+    {Ours, Others} = lists:partition(fun(Dir) -> meerkat_private:is_ours(Dir) =:= ok end,
+                                     directories()),
     [filename:join(Dir, ?FILE_NAME) || Dir <- Ours ++ [D || D <- Others, is_for_root(D)]].
 
 asked(Path, Place) ->
@@ -155,7 +156,7 @@ answers(Path) ->
     end.
 
 directory([Dir | Dirs], _) ->
-    case prepare(Dir) of
+    case meerkat_private:make(Dir) of
         ok -> {ok, Dir};
         {error, Sentence} -> directory(Dirs, Sentence)
     end;
@@ -181,30 +182,6 @@ set(Name) ->
         Value -> {ok, Value}
     end.
 
-prepare(Dir) ->
-    case file:make_dir(Dir) of
-        ok ->
-            _ = file:change_mode(Dir, 8#700),
-            trusted(Dir);
-        {error, eexist} ->
-            trusted(Dir);
-        {error, Reason} ->
-            {error, [Dir, ": ", file:format_error(Reason)]}
-    end.
-
-%% Ours, no link, and closed to everybody else: in /tmp somebody may have been there before us.
-trusted(Dir) ->
-    Uid = meerkat_unix:uid(),
-    case file:read_link_info(Dir) of
-        {ok, #file_info{type = directory, uid = Uid, mode = Mode}} when Mode band 8#077 =:= 0 ->
-            ok;
-        {ok, _} ->
-            Owner = integer_to_list(Uid),
-            {error, [Dir, " must be a directory of user ", Owner, " with mode 0700"]};
-        {error, Reason} ->
-            {error, [Dir, ": ", file:format_error(Reason)]}
-    end.
-
 %% Closed to everybody but its owner, and not where anybody may put a directory of that name.
 is_for_root(Dir) ->
     Dir =/= private_directory() andalso meerkat_unix:uid() =:= 0 andalso
@@ -223,7 +200,7 @@ init({Directory, Server}) ->
     %% Its atoms are the verbs; a question is not decoded into any that are not there.
     _ = [{module, _} = code:ensure_loaded(M) || M <- [meerkat_admin, meerkat_sessions]],
     Path = filename:join(Directory, ?FILE_NAME),
-    case listen(prepare(Directory), Path) of
+    case listen(meerkat_private:make(Directory), Path) of
         {ok, Socket} ->
             %% To be told apart in a listing; nobody else can enter the directory.
             _ = file:change_mode(Path, 8#600),

@@ -3,7 +3,7 @@
 %% server; log lines go to stderr, this to stdout. Embedders have meerkat:child_spec/2.
 -module(meerkat_boot).
 
--export([start/0, serve/0, stop/0, credentials/1]).
+-export([start/0, serve/0, stop/0, restart/0, credentials/1]).
 
 -define(SERVER, default).
 %% Who the printed credentials are for, and for how many seconds.
@@ -11,6 +11,8 @@
 -define(TTL, 86400).
 %% EX_CONFIG of sysexits.h, by which systemd knows it too.
 -define(BAD_CONFIGURATION, 78).
+%% EX_TEMPFAIL.
+-define(TO_BE_STARTED, 75).
 
 %% Called by `erl -s meerkat_boot -extra [-c FILE] [--self-signed]`. Ends the node with status 1
 %% when the server cannot be started, 2 when the arguments make no sense; a sentence on stderr says
@@ -37,6 +39,20 @@ stop() ->
     ok = meerkat_audit:ends({command, "meerkat stop"}),
     meerkat_drain:end_node().
 
+%% Ends the node at once and leaves its relay program to the next one, as rel/bin/meerkat is asked
+%% to. The status is one that systemd starts it again after.
+-spec restart() -> ok | {error, string()}.
+restart() ->
+    #{survive := Seconds} = meerkat_registry:settings(?SERVER),
+    case meerkat_keep:is_wanted(?SERVER) andalso Seconds > 0 of
+        true ->
+            ok = meerkat_audit:ends({command, "meerkat restart"}),
+            _ = meerkat_log:flush(),
+            halt(?TO_BE_STARTED, [{flush, false}]);
+        false ->
+            {error, "its relay program would end with it: see the key survive"}
+    end.
+
 serve(Options, IfBad) ->
     %% Not permanent: watch/0 says more clearly why it has ended.
     {ok, _} = application:ensure_all_started(meerkat),
@@ -57,8 +73,9 @@ options(["--self-signed" | More]) ->
 options(_) ->
     give_up(2, ["usage: meerkatctl foreground [-c FILE] [--self-signed]"]).
 
-serve(Options, Config, Warnings) ->
-    ok = meerkat_log:start(Config),
+serve(Options, Given, Warnings) ->
+    ok = meerkat_log:start(Given),
+    Config = with_run_dir(meerkat_admin_socket:directory(), Given),
     _ = [logger:warning("~ts", [Warning]) || Warning <- Warnings],
     _ = [logger:notice("~ts", [Sentence]) || Sentence <- meerkat_config:what_secret_opens(Config)],
     Start = fun() -> meerkat:start_only_server(?SERVER, Config) end,
@@ -74,6 +91,11 @@ serve(Options, Config, Warnings) ->
         {error, Reason} ->
             not_started(meerkat:format_error(Reason))
     end.
+
+%% Where the next node finds the relay program. That there is none is said where meerkatctl would
+%% look, too.
+with_run_dir({ok, Directory}, Config) -> Config#{run_dir => Directory};
+with_run_dir({error, _}, Config) -> Config.
 
 %% Once: as a line of the log, in its form, unless the level keeps errors out.
 -spec not_started(unicode:chardata()) -> no_return().

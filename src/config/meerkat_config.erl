@@ -69,6 +69,7 @@
     shortcuts := boolean(),
     log_level := logger:level(),
     log_format := meerkat_log:format(),
+    survive := non_neg_integer(),
     drain_deadline := non_neg_integer(),
     users_file := undefined | binary(),
     userdb := undefined | meerkat_config_database:connection(),

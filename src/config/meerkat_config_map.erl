@@ -54,8 +54,8 @@ is_made(settings, _Shown) ->
 is_made(_, _) ->
     false.
 
-is_given(relay_program, Program) ->
-    is_list(Program) orelse is_binary(Program);
+is_given(Path, Value) when Path =:= relay_program; Path =:= run_dir ->
+    is_list(Value) orelse is_binary(Value);
 is_given(Callback, {Module, _Arg}) when Callback =:= authenticator; Callback =:= authorizer;
                                         Callback =:= events ->
     is_atom(Module);

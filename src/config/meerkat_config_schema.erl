@@ -476,6 +476,12 @@ rows() ->
         row(log_format, {choice, [{<<"human">>, human}, {<<"json">>, json}]}, human,
             ["LOG_FORMAT"], yes, [config],
             "What a line of the log looks like: text for people, or a JSON object."),
+        row(survive, {integer, 0, 86400}, 120, ["SURVIVE"], no, [settings],
+            "Seconds that the relay program goes on when Erlang is killed, crashes or is "
+            "restarted: media, and what was decided before, go on, and nobody new comes in. An "
+            "Erlang that starts within them takes it over with all allocations; otherwise it ends. "
+            "It ends at once when it is stopped, and with 0. In another program's node: 0, unless "
+            "it asks for more and gives a run_dir (docs/embedding.md)."),
         row(drain_deadline, {integer, 0, 86400}, 8, ["DRAIN_DEADLINE"], yes, [config],
             "Seconds that allocations have after SIGTERM. No new ones are made; the server ends "
             "when the last one has ended, when the time is over, or at once with the next SIGTERM. "

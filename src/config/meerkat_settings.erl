@@ -3,6 +3,7 @@
 -module(meerkat_settings).
 
 -export([new/2, renew/2, config/1, owner/2, tenant/2]).
+-export([kept/1, adopted/2]).
 
 -export_type([settings/0, listener/0, relay/0, owner/0, tenant/0, shown/0]).
 
@@ -88,6 +89,12 @@
                                        non_neg_integer()},
                       relay_program := default | file:name_all(),
                       relay_config := map(),
+                      %% For how many seconds the relay goes on without this VM, and where the
+                      %% next one finds it.
+                      survive := non_neg_integer(),
+                      run_dir := none | file:filename_all(),
+                      %% How many VMs have had this relay before.
+                      life := non_neg_integer(),
                       nonce_key := fun(() -> <<_:256>>),
                       ticket_key := meerkat_ticket:key(),
                       %% The certificate that we made, where we did; in a fun for its key.
@@ -137,6 +144,7 @@
 %% missing take the defaults of docs/configuration.md, the environment is not looked at; besides
 %% those of meerkat_config there are
 %%   relay_program   path of another relay program than the one in priv
+%%   run_dir         a directory of ours, where another VM finds a relay that outlives this one
 %%   added_users     users as in `users` of each realm, added while the server runs (meerkat_users)
 %% and a listener may have a `realm` of its own, and `other`: what RFC 5780 calls the alternate
 %% address, IP and port, where there is a listener for each combination of the two.
@@ -166,7 +174,7 @@ by_hand(_) -> [].
 -spec renew(map(), settings()) -> {ok, settings()} | {error, string()}.
 renew(Given, #{name := Name, config := OldConfig, is_drawn := WasDrawn} = Old) ->
     IsDrawn = is_drawn(Given),
-    Whole = maps:merge(maps:with([added_users], OldConfig()), Given),
+    Whole = maps:merge(maps:with([added_users, run_dir], OldConfig()), Given),
     Kept = case IsDrawn andalso WasDrawn of
         true -> Whole#{secrets => maps:get(secrets, OldConfig())};
         false -> Whole
@@ -199,7 +207,40 @@ fresh() ->
       retired => [],
       retired_listeners => [],
       last_listener => 0,
-      last_pool => 0}.
+      last_pool => 0,
+      life => 0}.
+
+%%% Another VM
+
+%% What it needs to go on with the relay of this one. Keys are in it.
+-spec kept(settings()) -> map().
+kept(#{nonce_key := NonceKey, ticket_key := TicketKey, is_drawn := IsDrawn,
+       secrets := Secrets} = Settings) ->
+    (maps:with([listeners, realms, relays, retired, retired_listeners, last_listener, last_pool,
+                life, relay_config], Settings))#{
+        nonce_key => NonceKey(),
+        ticket_key => meerkat_ticket:raw(TicketKey),
+        drawn => case IsDrawn of true -> Secrets(); false -> none end}.
+
+%% Settings, made anew to go on with what kept/1 of another VM has, or why that needs another relay.
+-spec adopted(Kept :: map(), settings()) -> {ok, settings()} | {error, string()}.
+adopted(#{nonce_key := NonceKey, ticket_key := TicketKey, drawn := Drawn, life := Life,
+          relay_config := Was} = Kept,
+        #{name := Name, config := Config, is_drawn := IsDrawn, relay_config := Wanted}) ->
+    case [Key || {Field, Key} <- meerkat_config_schema:part(relay), not is_reloadable(Key),
+                 maps:get(Field, Was) =/= maps:get(Field, Wanted)] of
+        [] ->
+            Secrets = [{secrets, Drawn} || IsDrawn, Drawn =/= none],
+            new(Name, maps:merge(Config(), maps:from_list(Secrets)), IsDrawn,
+                maps:merge(fresh(), maps:merge(
+                    maps:with([listeners, realms, relays, retired, retired_listeners,
+                               last_listener, last_pool], Kept),
+                    #{nonce_key => fun() -> NonceKey end,
+                      ticket_key => meerkat_ticket:key(TicketKey),
+                      life => Life + 1})));
+        [Key | _] ->
+            {error, atom_to_list(Key) ++ " is another than it was made with"}
+    end.
 
 %% Was the secret drawn, for none was configured?
 is_drawn(#{secrets := _, settings := Settings}) ->
@@ -232,7 +273,7 @@ settings(Name, Config, IsDrawn, Kept) ->
     #{nonce_key := NonceKey, ticket_key := TicketKey, listeners := ListenersBefore,
       realms := RealmsBefore, relays := RelaysBefore, retired := Retired,
       retired_listeners := RetiredListeners,
-      last_listener := LastListener, last_pool := LastPool} = Kept,
+      last_listener := LastListener, last_pool := LastPool, life := Life} = Kept,
     {Listeners, Listener} = numbered(id, fun is_same_listener/2, listeners(Config, Realm),
                                      ListenersBefore ++ RetiredListeners, LastListener),
     {Relays, Pool} = numbered(pool, fun is_same_relay/2,
@@ -261,6 +302,8 @@ settings(Name, Config, IsDrawn, Kept) ->
       retired_listeners => without(Listeners, ListenersBefore ++ RetiredListeners),
       last_listener => Listener,
       last_pool => Pool,
+      life => Life,
+      run_dir => maps:get(run_dir, Config, none),
       rules => meerkat_policy:rules(Config),
       own_kinds => meerkat_policy:own_kinds(Relays),
       usernames => meerkat_auth_rest:order(Config),

@@ -8,7 +8,7 @@
 %% and what it names is there or gone.
 -module(meerkat_ticket).
 
--export([new_key/0, seal/3, open/2]).
+-export([new_key/0, raw/1, key/1, seal/3, open/2]).
 
 -export_type([key/0, ordinal/0]).
 
@@ -19,10 +19,19 @@
 
 -define(PROOF, 14).     % bytes
 
-%% Drawn at each start: sessions do not outlive their server, neither need tickets.
+%% Drawn at each start, unless the sessions outlived the VM before (meerkat_keep).
 -spec new_key() -> key().
 new_key() ->
     Keys = {crypto:strong_rand_bytes(32), crypto:strong_rand_bytes(32)},
+    fun() -> Keys end.
+
+%% What a key is, for who keeps it for another VM, and back.
+-spec raw(key()) -> {Digest :: <<_:256>>, Cipher :: <<_:256>>}.
+raw(Key) ->
+    Key().
+
+-spec key({Digest :: <<_:256>>, Cipher :: <<_:256>>}) -> key().
+key({<<_:256>>, <<_:256>>} = Keys) ->
     fun() -> Keys end.
 
 %% 32 characters of base64url, the same for the same arguments.

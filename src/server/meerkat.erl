@@ -27,6 +27,8 @@
 %%   authenticator  {Module, Arg}: users of one's own (meerkat_authenticator)
 %%   authorizer     {Module, Arg}: a say in what users may do (meerkat_authorizer)
 %%   events         {Module, Arg}: hears what happens (meerkat_events)
+%%   run_dir        a directory that only this user can enter; with the key `survive` the relay
+%%                  program outlives this node, and the next one takes it over from there
 -type options() :: meerkat_config_terms:terms() | #{atom() => term()} | [{atom(), term()}].
 %% As configuration/1 and meerkat_config:load/1 make it; keys left out take their defaults
 %% (docs/configuration.md).
@@ -73,12 +75,15 @@ start_link(Spec, Options) ->
 -spec configuration(options()) -> {ok, config()} | {error, string()}.
 configuration(Options) ->
     Given = to_map(Options),
-    Callbacks = maps:with([authenticator, authorizer, events], Given),
-    Keys = maps:without([name, authenticator, authorizer, events], Given),
+    Apart = [authenticator, authorizer, events, run_dir],
+    Keys = maps:merge(#{survive => 0}, maps:without([name | Apart], Given)),
     case meerkat_config:load(#{terms => Keys, env => []}) of
+        {ok, #{survive := Seconds}, _} when Seconds > 0, not is_map_key(run_dir, Given) ->
+            {error, "survive needs run_dir too: a directory that only this user can enter, where "
+                    "the node that is started next finds the relay program"};
         {ok, Config, Warnings} ->
             _ = [?LOG_WARNING("~ts", [Warning]) || Warning <- Warnings],
-            {ok, maps:merge(Config, Callbacks)};
+            {ok, maps:merge(Config, maps:with(Apart, Given))};
         {error, Mistakes} ->
             {error, unicode:characters_to_list(lists:join("; ", Mistakes))}
     end.

@@ -153,7 +153,20 @@ rows() ->
       "allocations that existed when it died: ok, the next relay program has it; lost, it has not",
       fun(#{restarts := #{replayed := Replayed, lost := Lost}}) ->
           [{[{outcome, "ok"}], Replayed}, {[{outcome, "lost"}], Lost}]
-      end}]
+      end},
+     {"relay_adoptions_total", counter, [],
+      "relay programs that another Erlang left and this one took over (survive)",
+      fun(#{survival := #{adoptions := N}}) -> one(N) end},
+     {"relay_adopted_allocations_total", counter, [outcome],
+      "allocations that they had: ok, they go on here; lost, they could not be understood",
+      fun(#{survival := #{adopted := Adopted, lost := Lost}}) ->
+          [{[{outcome, "ok"}], Adopted}, {[{outcome, "lost"}], Lost}]
+      end},
+     {"relay_ungoverned_seconds", gauge, [],
+      "time that the last of them was without Erlang, until it was taken over",
+      fun(#{survival := #{gap_ms := Ms}}) -> one(Ms / 1000) end},
+     {"relay_adoption_seconds", gauge, [], "time that taking it over took",
+      fun(#{survival := #{took_ms := Ms}}) -> one(Ms / 1000) end}]
     ++ meerkat_database_metrics:rows() ++ meerkat_beside:metrics() ++
     [{"requests_waiting", gauge, [],
       "requests that the relay has passed to Erlang and that are not answered yet",
@@ -317,6 +330,7 @@ snapshot(Name) ->
           database => meerkat_lookups:info(Name),
           pools => [pool(R, Relay) || R <- Relays],
           restarts => meerkat_restarts:counts(Name),
+          survival => meerkat_survival:counts(Name),
           peer_connections => meerkat_connections:total(Name),
           queues => #{relay => waiting([meerkat_roles:find(Name, relay),
                                          meerkat_roles:find(Name, wire)]),

@@ -138,6 +138,7 @@ refused(Name, Old, Sentence) ->
 %% No answer by other settings after this.
 replace(Name, Settings) ->
     ok = meerkat_registry:replace(Name, Settings),
+    ok = meerkat_keep:renewed(Name),
     meerkat_grants:withdraw(Name).
 
 follow(Name, New, Old, {ok, Replies}) ->

@@ -44,6 +44,9 @@ info(Name) ->
 %%   accounting    as in meerkat:info/1, with `undefined` for `none`
 %%   allocations   how many there are; max_allocations: how many there may be
 %%   relay_restarts   as in meerkat:info/1
+%%   governed_since   Unix time at which this node started its relay program, or took it over
+%%   adopted       allocations that it took over with it from the node before, or null if it started
+%%                 it
 %%   relay         up | down; the rest is only there when it is up:
 %%   connections   of clients over TCP and TLS, open; dtls_sessions: of those over DTLS
 %%   spliced       connections passed through to web servers (https_backend), open
@@ -59,6 +62,7 @@ status(Name) ->
     #{quota := #{total := Max}} = meerkat_registry:settings(Name),
     NotReady = meerkat_health:not_ready(Name),
     #{http := Http} = meerkat_beside:info(Name),
+    Survival = meerkat_survival:counts(Name),
     Common = maps:with([listeners, tcp_listeners, tls_listeners, dtls_listeners, certificates,
                         relays, allocations, draining, relay_restarts], Info),
     maps:merge(relay(Relay), Common#{
@@ -67,6 +71,11 @@ status(Name) ->
         otp => list_to_binary(erlang:system_info(otp_release)),
         os_pid => list_to_integer(os:getpid()),
         uptime_s => Uptime div 1000,
+        governed_since => case meerkat_survival:since(Name) of none -> null; Since -> Since end,
+        adopted => case Survival of
+            #{adoptions := 0} -> null;
+            #{adopted := Adopted} -> Adopted
+        end,
         ready => NotReady =:= [],
         not_ready => NotReady,
         database => meerkat_database_metrics:status(Name),

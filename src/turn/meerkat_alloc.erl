@@ -10,7 +10,7 @@
 
 -include_lib("kernel/include/logger.hrl").
 
--export([start_link/4, info/1, infos/1, account/1, disconnect/1, replay/3, whole/3]).
+-export([start_link/4, start_link/3, info/1, infos/1, account/1, disconnect/1, replay/3, whole/3]).
 -export([callback_mode/0, init/1, terminate/3]).
 -export([awaiting/3, serving/3, leaving/3]).
 
@@ -38,6 +38,12 @@
     over = false :: boolean()                   % the core has said stop
 }).
 
+-export_type([adopted/0]).
+
+%% By whose wire, the commands that would make it, what was kept with it, and since when.
+-type adopted() :: {meerkat_wire:wire(), [meerkat_ctl:message(), ...], meerkat_alloc_core:kept(),
+                    Began :: integer()}.
+
 %% A relay that takes longer is stuck; the client has retransmitted five times by then.
 -define(REPLY_MS, 5000).
 %% Long enough for the requests that follow an Allocate, also where the server is busy.
@@ -47,6 +53,13 @@
                  meerkat_request:job()) -> {ok, pid()} | {error, term()}.
 start_link(Name, Session, Plan, Job) ->
     gen_statem:start_link(?MODULE, {Name, Session, Plan, Job},
+                          [{hibernate_after, ?HIBERNATE_MS}]).
+
+%% The process of an allocation that the relay has and another VM has made (meerkat_adoption).
+-spec start_link(Name :: atom(), Session :: non_neg_integer(), adopted()) ->
+    {ok, pid()} | {error, term()}.
+start_link(Name, Session, Adopted) ->
+    gen_statem:start_link(?MODULE, {adopted, Name, Session, Adopted},
                           [{hibernate_after, ?HIBERNATE_MS}]).
 
 %% meerkat_alloc_core:details/2 of a process found in meerkat_registry, its session, age_ms and
@@ -98,7 +111,9 @@ callback_mode() ->
     state_functions.
 
 %% Without a place no allocation is made, so there is nothing to monitor.
--spec init(tuple()) -> {ok, awaiting, #data{}, [gen_statem:action()]} | ignore.
+-spec init(tuple()) -> {ok, awaiting | serving, #data{}, [gen_statem:action()]} | ignore.
+init({adopted, Name, Session, Adopted}) ->
+    {ok, serving, adopted(Name, Session, Adopted), [hibernate]};
 init({Name, Session, Plan, Job}) ->
     case meerkat_quota:take(Name, Session, Plan) of
         {ok, Bucket} ->
@@ -126,6 +141,28 @@ start(Name, Session, #{bucket := Bucket, mobile := Mobile, realm := Realm, user 
                  started = meerkat_clock:now_ms()},
     %% The effects run after the supervisor has its answer: writing to a busy port may take a while.
     {ok, awaiting, Data, [{next_event, internal, {effects, Rate ++ Effects}}]}.
+
+adopted(Name, Session, {Wire, Commands, {Plan, _, _, _, _} = Kept, Began}) ->
+    #{realm := Realm, user := User, mobile := Mobile, bucket := Bucket, client := {Ip, _}} = Plan,
+    #{usernames := Order} = Settings = meerkat_registry:settings(Name),
+    #{limits := Limits} = meerkat_settings:tenant(Realm, Settings),
+    Now = meerkat_clock:now_ms(),
+    Tickets = maps:get(tickets, Limits, none),
+    Core = meerkat_alloc_core:adopted(Session, Kept, Commands, Tickets, Now),
+    ok = meerkat_quota:adopt(Name, Session, Plan, Bucket),
+    [FiveTuple | Next] = [five_tuple(Place) || Place <- meerkat_alloc_core:places(Core)],
+    ok = meerkat_alloc_table:enter(Name, FiveTuple, Session, User, self()),
+    Others = Next ++ [Session || Mobile],
+    _ = [meerkat_alloc_table:claim(Name, Key, Session, self()) || Key <- Others],
+    Data = #data{name = Name, session = Session, keys = [FiveTuple | Others], wire = Wire,
+                 core = Core, user = {Realm, meerkat_quota:person(User, Ip, Order)},
+                 started = Now - (wall_ms() - Began)},
+    {Waiting, Count} = meerkat_alloc_core:waiting(Core),
+    lists:foldl(fun effect/2, Data,
+                [{connections, Count} || Count > 0] ++ [{await, Id} || Id <- Waiting]).
+
+wall_ms() ->
+    erlang:convert_time_unit(meerkat_clock:wall(), native, millisecond).
 
 -spec awaiting(gen_statem:event_type(), term(), #data{}) -> gen_statem:event_handler_result(atom()).
 awaiting(internal, {effects, Effects}, Data) ->
@@ -314,6 +351,7 @@ effect({ask, Ref, Message}, #data{core = Core} = Data) ->
 effect({later, _Ms}, Data) ->
     Data;
 effect({replayed, Outcome}, #data{replayer = Replayer} = Data) ->
+    _ = Outcome =:= ok andalso note(Data),
     Replayer ! {replayed, self(), Outcome},
     Data#data{replayer = none};
 effect({answer, Response}, #data{name = Name, job = Job, promised = {Response, Us}} = Data) ->
@@ -417,6 +455,7 @@ remember(Refusal, #data{refusals = Before} = Data) ->
     Data#data{refusals = meerkat_refusal:remember(Refusal, meerkat_clock:now_ms(), Before)}.
 
 asked(Ref, Message, #data{wire = Wire} = Data) ->
+    _ = spends_ticket(Message, Data) andalso note(Data),
     sent(meerkat_relay:command(Wire, Ref, Message), Data).
 
 %% The answer goes along with the command where both are for one worker: the request of a client
@@ -432,8 +471,26 @@ asked(Ref, {Command, _} = Message, Response, #data{name = Name, session = Sessio
         none -> asked(Ref, Message, Data);
         _ ->
             Given = give(Response, Data),
+            _ = spends_ticket(Message, Data) andalso note(Data),
             sent(meerkat_relay:command(Wire, Ref, Message, Promise),
                  Given#data{promised = {Response, erlang:monotonic_time(microsecond)}})
+    end.
+
+%% The Refresh behind the move: its answer brings the next ticket.
+spends_ticket({alloc_refresh, _}, #data{job = #{request := #{move := _}}}) -> true;
+spends_ticket(_Message, _Data) -> false.
+
+%% For another VM, before the client is told of it.
+note(#data{name = Name, session = Session, wire = Wire, core = Core, started = Started}) ->
+    case meerkat_keep:is_wanted(Name) of
+        true ->
+            Now = meerkat_clock:now_ms(),
+            Message = meerkat_alloc_note:message(Session, meerkat_alloc_core:kept(Now, Core),
+                                                 wall_ms() - (Now - Started)),
+            _ = meerkat_relay:command(Wire, 0, Message),
+            ok;
+        false ->
+            ok
     end.
 
 sent(ok, Data) ->
@@ -512,6 +569,7 @@ log_end(Level, Reason, Counters, Event, #data{core = Core, started = Started} = 
 %%% Events (meerkat_events, meerkat_ledger), and a line at the start for who looks for it
 
 begun({success, _}, #data{job = #{request := #{message := #{method := allocate}}}} = Data) ->
+    ok = note(Data),
     ?LOG_DEBUG((maps:remove(session, metadata(Data)))#{event => allocation_started},
                (meta(Data))#{report_cb => fun meerkat_log:sentence/1}),
     #data{name = Name, session = Session} = Data,

@@ -4,8 +4,9 @@
 -module(meerkat_alloc_core).
 
 -export([new/4, handle/3, granted/2, foretold/1, protocol/1, info/2, details/2, facts/1]).
+-export([kept/2, adopted/5, places/1, waiting/1]).
 
--export_type([alloc/0, limits/0, event/0, effect/0, response/0, place/0, ending/0]).
+-export_type([alloc/0, limits/0, event/0, effect/0, response/0, place/0, ending/0, kept/0]).
 
 -import(meerkat_alloc_request, [owner/1, refused/1, unknown_attributes/1, unknown/1, lifetime/2,
                                 within/2, malformed_fault/2, first_of/1, get/3, family/1,
@@ -318,6 +319,40 @@ facts(#alloc{plan = #{user := User} = Plan, mobility = Mobility, relayed = Relay
     #{user => User, realm => maps:get(realm, Plan, default), client => Client, server => Server,
       transport => meerkat_ctl:transport_kind(Transport), protocol => protocol(Alloc),
       relayed => [Address || {_, _, Address} <- Relayed]}.
+
+%%% The VM dies and the relay goes on: what of an allocation the relay does not know, it is given to
+%%% keep (NOTE of ctl.def); the rest it tells in the commands that would make it.
+
+-type kept() :: {plan(), [{family(), Pool :: pos_integer(), address()}], counters(),
+                   Peers :: non_neg_integer(), meerkat_alloc_mobility:kept()}.
+
+-spec kept(now(), alloc()) -> kept().
+kept(Now, #alloc{plan = Plan, relayed = Relayed, before = Before, held = Held,
+                 mobility = Mobility}) ->
+    {Plan, Relayed, Before, meerkat_alloc_held:peers(Held),
+     meerkat_alloc_mobility:kept(Now, Mobility)}.
+
+-spec adopted(Session :: non_neg_integer(), kept(), [meerkat_ctl:message(), ...],
+              Key :: none | meerkat_ticket:key(), now()) -> alloc().
+adopted(Session, {Plan, Relayed, Before, Peers, Moves}, Commands, Key, Now) ->
+    [Place | Next] = [maps:with([listener, transport, client, server], At)
+                      || {Command, At} <- Commands,
+                         Command =:= alloc_create orelse Command =:= alloc_move],
+    Mobility = meerkat_alloc_mobility:adopted(Moves, Place, hd(Next ++ [none]), Key, Now),
+    #alloc{session = Session, plan = Plan, relayed = Relayed, before = Before, asked = Now,
+           mobility = Mobility, tcp = meerkat_alloc_tcp:adopted(Commands),
+           held = meerkat_alloc_held:adopted(Commands, Peers, Now)}.
+
+%% Where its client is, and where it may go.
+-spec places(alloc()) -> [place(), ...].
+places(#alloc{mobility = Mobility}) ->
+    Next = meerkat_alloc_mobility:next(Mobility),
+    [meerkat_alloc_mobility:place(Mobility) | [Next || Next =/= none]].
+
+%% Its connections with peers: those that a ConnectionBind may name, and how many there are in all.
+-spec waiting(alloc()) -> {[meerkat_alloc_tcp:connection()], non_neg_integer()}.
+waiting(#alloc{tcp = Tcp}) ->
+    {meerkat_alloc_tcp:waiting(Tcp), meerkat_alloc_tcp:count(Tcp)}.
 
 %%% Requests
 

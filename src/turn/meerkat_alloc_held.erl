@@ -7,7 +7,7 @@
 
 -export([none/0, relayed/2, families/1, last/1, has/2, extend/3, drop/2, prune/2]).
 -export([permission_fault/3, permit/3, channel_fault/4, bind/4, granted/3]).
--export([view/2, commands/3]).
+-export([view/2, commands/3, adopted/3, peers/1]).
 
 -export_type([held/0]).
 
@@ -189,3 +189,33 @@ permissions(Session, Now, #held{channels = Channels, permissions = Permissions})
     Bound = [Ip || {{Ip, _}, _} <- maps:values(Channels)],
     [meerkat_alloc_commands:permit(Session, [Ip], Until - Now)
      || {Ip, Until} <- maps:to_list(maps:without(Bound, Permissions))].
+
+%% The other way round: what a relay has, by the commands that would give it to another one.
+-spec adopted([meerkat_ctl:message()], Peers :: non_neg_integer(), now()) -> held().
+adopted(Commands, Peers, Now) ->
+    lists:foldl(fun(Command, Held) -> adopt(Command, Now, Held) end, #held{peers = Peers},
+                Commands).
+
+adopt({alloc_create, #{pool_v4 := V4, pool_v6 := V6, lifetime_ms := Ms}}, Now, Held) ->
+    extend([Family || {Family, Pool} <- [{4, V4}, {6, V6}], Pool =/= 0], Now + Ms, Held);
+adopt({alloc_refresh, #{family := Family, lifetime_ms := Ms}}, Now, Held) ->
+    extend([Family], Now + Ms, Held);
+adopt({channel, #{number := Number, peer := {Ip, _} = Peer, lifetime_ms := Ms,
+                  permission_ms := PermissionMs}}, Now, #held{channels = Channels} = Held) ->
+    Bound = Held#held{channels = Channels#{Number => {Peer, Now + Ms}}},
+    case PermissionMs of
+        0 -> Bound;
+        _ -> permitted(Ip, Now + PermissionMs, Bound)
+    end;
+adopt({permit, #{peers := Peers, lifetime_ms := Ms}}, Now, Held) ->
+    lists:foldl(fun({Ip, _}, H) -> permitted(Ip, Now + Ms, H) end, Held, meerkat_ctl:peers(Peers));
+adopt(_Other, _Now, Held) ->
+    Held.
+
+permitted(Ip, Until, #held{permissions = Permissions} = Held) ->
+    Held#held{permissions = Permissions#{Ip => Until}}.
+
+%% How often a peer was new, in all.
+-spec peers(held()) -> non_neg_integer().
+peers(#held{peers = Peers}) ->
+    Peers.

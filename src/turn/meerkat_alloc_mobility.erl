@@ -6,8 +6,9 @@
 -export([new/2, place/1, client/1, next/1]).
 -export([is_good/2, is_here/2, is_again/3, spend/4, arrived/2]).
 -export([first_ticket/2, ticket/2]).
+-export([kept/2, adopted/5]).
 
--export_type([mobility/0]).
+-export_type([mobility/0, kept/0]).
 
 -type address() :: {inet:ip_address(), inet:port_number()}.
 -type place() :: meerkat_alloc_core:place().
@@ -92,3 +93,23 @@ first_ticket(Session, #mobility{key = Key}) ->
 -spec ticket(Session :: non_neg_integer(), mobility()) -> binary().
 ticket(Session, #mobility{good = Good, key = Key}) ->
     meerkat_ticket:seal(Session, Good, Key).
+
+%%% For another VM, which has another clock: how long is left
+
+-type kept() :: {meerkat_ticket:ordinal(), none | resumed()}.
+
+-spec kept(now(), mobility()) -> kept().
+kept(Now, #mobility{good = Good, resumed = {Spent, Client, Id, Until}}) when Until > Now ->
+    {Good, {Spent, Client, Id, Until - Now}};
+kept(_Now, #mobility{good = Good}) ->
+    {Good, none}.
+
+%% The places are the relay's to say.
+-spec adopted(kept(), place(), Next :: none | place(), none | meerkat_ticket:key(), now()) ->
+    mobility().
+adopted({Good, Resumed}, Place, Next, Key, Now) ->
+    #mobility{place = Place, next = Next, good = Good, key = Key,
+              resumed = case Resumed of
+                  none -> none;
+                  {Spent, Client, Id, Left} -> {Spent, Client, Id, Now + Left}
+              end}.

@@ -3,7 +3,7 @@
 -module(meerkat_alloc_sup).
 -behaviour(supervisor).
 
--export([start_link/1, start_alloc/4]).
+-export([start_link/1, start_alloc/4, adopt/3]).
 -export([init/1]).
 
 -spec start_link(Name :: atom()) -> {ok, pid()} | {error, term()}.
@@ -20,6 +20,15 @@ start_link(Name) ->
 start_alloc(Name, Session, Plan, Job) ->
     case supervisor:start_child(meerkat_roles:find(Name, alloc_sup), [Session, Plan, Job]) of
         {ok, _PidOrUndefined} -> ok;
+        {error, Reason} -> {error, Reason}
+    end.
+
+%% Starts the process of one that is in the relay already.
+-spec adopt(Name :: atom(), Session :: non_neg_integer(), meerkat_alloc:adopted()) ->
+    {ok, pid()} | {error, term()}.
+adopt(Name, Session, Adopted) ->
+    case supervisor:start_child(meerkat_roles:find(Name, alloc_sup), [Session, Adopted]) of
+        {ok, Pid} when is_pid(Pid) -> {ok, Pid};
         {error, Reason} -> {error, Reason}
     end.
 

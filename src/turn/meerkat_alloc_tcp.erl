@@ -8,6 +8,7 @@
 
 -export([none/0, limits/2, connect/5, connected/3, join_fault/3, joined/2, disconnected/2,
          count/1, view/1]).
+-export([adopted/1, waiting/1]).
 
 -export_type([tcp/0, limits/0, connection/0]).
 
@@ -144,3 +145,17 @@ view(#tcp{connecting = Connecting, made = Made}) ->
      || {Id, {Peer, State}} <- lists:sort(maps:to_list(Made))]
         ++ [#{connection => none, peer => Peer, state => connecting}
             || Peer <- lists:sort(maps:keys(Connecting))].
+
+%% Those that another VM left in the relay, by its commands (STATE of ctl.def). A client that had
+%% asked for one and has had no answer asks again.
+-spec adopted([meerkat_ctl:message()]) -> tcp().
+adopted(Commands) ->
+    Made = maps:from_list([{Id, {Peer, waiting}}
+                           || {connected, #{connection := Id, peer := Peer}} <- Commands]),
+    lists:foldl(fun joined/2, #tcp{made = Made},
+                [Id || {join, #{connection := Id}} <- Commands]).
+
+%% Those that a ConnectionBind may name.
+-spec waiting(tcp()) -> [connection()].
+waiting(#tcp{made = Made}) ->
+    [Id || {Id, {_, waiting}} <- maps:to_list(Made)].

@@ -4,7 +4,7 @@
 %% for the allocation's process, which takes it up when it needs to know, and sleeps on until then.
 -module(meerkat_grants).
 
--export([epoch/1, withdraw/1, message/1]).
+-export([epoch/1, resume/2, withdraw/1, message/1]).
 -export([give/4]).
 -export([heard/2, take/2, forget/2]).
 
@@ -23,6 +23,12 @@
 -spec epoch(Name :: atom()) -> epoch().
 epoch(Name) ->
     meerkat_store:get(Name, ?MODULE, epoch, 0).
+
+%% Grants of another VM, up to that epoch, are in the relay: what is granted here bears a newer
+%% number.
+-spec resume(Name :: atom(), epoch()) -> ok.
+resume(Name, Epoch) ->
+    meerkat_store:put(Name, ?MODULE, epoch, Epoch + 1).
 
 %% From when this returns no request is answered by what was decided before. A relay that cannot be
 %% told now is told as soon as it can; one that is being started begins with the new number.

@@ -18,7 +18,7 @@
 -module(meerkat_quota).
 -behaviour(gen_server).
 
--export([start_link/1, take/3, hold/3, release/2, ended/2, none_held/1, count/2]).
+-export([start_link/1, take/3, adopt/4, hold/3, release/2, ended/2, none_held/1, count/2]).
 -export([buckets/1, rates/2, rate/3]).
 -export([user_key/2, person/3]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
@@ -67,13 +67,19 @@ start_link(Name) ->
 %% Whoever redeems a token has its place: the relay lets go of a token that it is shown.
 -spec take(Name :: atom(), session(), meerkat_alloc_admit:plan()) ->
     {ok, Bucket :: pos_integer()} | {error, 486 | 508, Keys :: string()}.
-take(Name, Session, #{user := User, realm := Realm, client := {Ip, _}} = Plan) ->
-    #{usernames := Order} = meerkat_registry:settings(Name),
-    #{even := Even, token := Token} = Plan,
-    Wanted = #place{pid = self(), user = {Realm, person(User, Ip, Order)},
-                    source = {Realm, meerkat_prefix:source(Ip)}, bucket = 1,
-                    weight = case Even of 2 -> 2; _ -> 1 end},
+take(Name, Session, #{even := Even, token := Token} = Plan) ->
+    Wanted = (place(Name, Plan))#place{weight = case Even of 2 -> 2; _ -> 1 end},
     gen_server:call(process(Name), {take, Session, Wanted, Token}).
+
+place(Name, #{user := User, realm := Realm, client := {Ip, _}}) ->
+    #{usernames := Order} = meerkat_registry:settings(Name),
+    #place{pid = self(), user = {Realm, person(User, Ip, Order)},
+           source = {Realm, meerkat_prefix:source(Ip)}, bucket = 1, weight = 1}.
+
+%% The place that the allocation had in another VM, whatever is allowed by now.
+-spec adopt(Name :: atom(), session(), meerkat_alloc_admit:plan(), Bucket :: pos_integer()) -> ok.
+adopt(Name, Session, Plan, Bucket) ->
+    gen_server:call(process(Name), {adopt, Session, (place(Name, Plan))#place{bucket = Bucket}}).
 
 %% The second place of the allocation is its reservation token's from now on, for as long as the
 %% relay holds the port: however soon the allocation ends.
@@ -195,6 +201,11 @@ handle_call({take, Session, Wanted, Token}, {Pid, _}, #state{name = Name} = Stat
             ok = grow(Table, refused, Wanted#place.user),
             {reply, {error, Code, Keys}, State0}
     end;
+handle_call({adopt, Session, Place}, {Pid, _}, #state{name = Name} = State) ->
+    Table = meerkat_registry:table(Name, quota),
+    true = ets:insert(Table, {{session, Session}, Place}),
+    ok = add(Table, Place),
+    {reply, ok, watch(Session, Pid, used(Place#place.bucket, State))};
 handle_call({hold, Session, Token}, _From, #state{name = Name} = State) ->
     Table = meerkat_registry:table(Name, quota),
     Until = meerkat_clock:now_ms() + ?HELD_MS,
@@ -302,6 +313,12 @@ bucket(Table, User, #state{free = Free, next = New} = State) ->
         {[], [Bucket | Rest]} -> {Bucket, State#state{free = Rest}};
         {[], []} -> {New, State#state{next = New + 1}}
     end.
+
+%% The relay knows the bucket by that number already.
+used(Bucket, #state{next = Next, free = Free} = State) when Bucket >= Next ->
+    State#state{free = lists:seq(Next, Bucket - 1) ++ Free, next = Bucket + 1};
+used(Bucket, #state{free = Free} = State) ->
+    State#state{free = lists:delete(Bucket, Free)}.
 
 watch(Session, Pid, #state{monitors = Monitors} = State) ->
     Monitor = erlang:monitor(process, Pid),

@@ -111,7 +111,7 @@ code(Name) ->
 os_pid(Name) ->
     Port = meerkat_roles:find(Name, port),
     case is_port(Port) andalso erlang:port_info(Port, os_pid) of
-        {os_pid, Pid} -> {ok, Pid};
+        {os_pid, _Started} -> {ok, meerkat_relay_program:os_pid(Name)};
         _ -> none
     end.
 

@@ -44,20 +44,20 @@
 start_link(Name) ->
     gen_server:start_link(?MODULE, Name, [{spawn_opt, [{min_heap_size, ?HEAP}]}]).
 
--spec init(atom()) -> {ok, #state{}, {continue, replay}} | {stop, {shutdown, string()}}.
+-spec init(atom()) -> {ok, #state{}, {continue, {replay, [pid()]}}} | {stop, {shutdown, string()}}.
 init(Name) ->
     _ = process_flag(trap_exit, true),
     _ = process_flag(message_queue_data, off_heap),
     ok = meerkat_restarts:found(Name),
     Settings = meerkat_registry:settings(Name),
     case meerkat_relay_start:start(Name, Settings) of
-        {ok, Started} -> up(Name, Settings, Started);
+        {ok, Started} -> up(Name, Started);
         {error, Sentence} -> down(Name, Sentence)
     end.
 
 %% From here on others find this process. A reload that came earlier could not tell it.
-up(Name, Settings, #{port := Port, os_pid := OsPid, wire := Wire, early := Early, begun := Begun,
-                     ref := Ref, retired := Retired}) ->
+up(Name, #{port := Port, os_pid := OsPid, wire := Wire, early := Early, begun := Begun, ref := Ref,
+           retired := Retired, adopted := Adopted, settings := Settings}) ->
     ok = meerkat_roles:take(Name, replaying),
     ok = meerkat_roles:give(Name, port, Port),
     ok = meerkat_roles:give(Name, wire, Wire),
@@ -71,19 +71,24 @@ up(Name, Settings, #{port := Port, os_pid := OsPid, wire := Wire, early := Early
             ok = meerkat_drain:resume(Name),
             {ok, #state{name = Name, port = Port, os_pid = OsPid, wire = Wire, route = Route,
                         early = Early,
-                        begun = Begun, ref = Ref, retired = Retired}, {continue, replay}};
+                        begun = Begun, ref = Ref, retired = Retired},
+             {continue, {replay, to_replay(Name, Adopted)}}};
         _ ->
             down(Name, "the configuration changed while the relay was starting")
     end.
+
+%% A relay that was taken over has them all.
+to_replay(_Name, true) -> [];
+to_replay(Name, false) -> [Pid || {_Session, Pid} <- meerkat_alloc_table:sessions(Name)].
 
 down(Name, Sentence) ->
     ok = meerkat_restarts:died(Name, Sentence),
     {stop, {shutdown, Sentence}}.
 
 %% Requests come in meanwhile; those for allocations wait in their processes.
--spec handle_continue(replay, #state{}) -> {noreply, #state{}} | {stop, term(), #state{}}.
-handle_continue(replay, #state{name = Name, wire = Wire, early = Early} = State) ->
-    Pids = [Pid || {_Session, Pid} <- meerkat_alloc_table:sessions(Name)],
+-spec handle_continue({replay, [pid()]}, #state{}) ->
+    {noreply, #state{}} | {stop, term(), #state{}}.
+handle_continue({replay, Pids}, #state{wire = Wire, early = Early} = State) ->
     heard(Early, now_us(), State#state{replay = meerkat_replay:start_link(Wire, Pids), early = []}).
 
 -spec handle_call({call, meerkat_ctl:message()}, gen_server:from(), #state{}) ->

@@ -5,7 +5,7 @@
 
 -include_lib("kernel/include/logger.hrl").
 
--export([path/1, start/2, kill/1, await_exit/2]).
+-export([path/1, start/3, is/2, os_pid/1, kill/1, await_exit/2]).
 
 %% What the system calls it, and when it started, for numbers are given again.
 -type id() :: {OsPid :: pos_integer(), Started :: term()}.
@@ -25,26 +25,40 @@ path(#{relay_program := default}) ->
 path(#{relay_program := Program}) ->
     Program.
 
-%% Its port, which the caller owns. The one before is gone when this returns.
--spec start(Name :: atom(), file:name_all()) ->
+%% Its port, which the caller owns. The one before is gone when this returns. Socket: another VM
+%% finds it by that, so it may be there already; who it is then is/2 is told.
+-spec start(Name :: atom(), file:name_all(), Socket :: file:filename() | none) ->
     {ok, port(), OsPid :: pos_integer() | none} | {error, Reason :: term()}.
-start(Name, Program) ->
-    ok = end_before(Name),
+start(Name, Program, Socket) ->
+    ok = end_before(Name, Socket),
+    Args = case Socket of none -> []; _ -> ["--survive", Socket] end,
     %% It has no use for secrets, and parses what comes from the network.
     Unset = [{binary_to_list(Variable), false}
              || Variable <- meerkat_config_schema:secret_variables()],
     try open_port({spawn_executable, Program},
-                  [stream, binary, exit_status, nouse_stdio, {args, []}, {env, Unset}]) of
+                  [stream, binary, exit_status, nouse_stdio, {args, Args}, {env, Unset}]) of
         Port ->
             OsPid = case erlang:port_info(Port, os_pid) of
                 {os_pid, Pid} -> Pid;
                 undefined -> none       % it has ended
             end,
-            _ = OsPid =/= none andalso
-                meerkat_store:put_lasting(Name, ?MODULE, last, {OsPid, started(OsPid)}),
+            _ = OsPid =/= none andalso is(Name, OsPid),
             {ok, Port, OsPid}
     catch
         error:Reason -> {error, Reason}
+    end.
+
+%% It has said which process it is.
+-spec is(Name :: atom(), OsPid :: pos_integer()) -> ok.
+is(Name, OsPid) ->
+    meerkat_store:put_lasting(Name, ?MODULE, last, {OsPid, started(OsPid)}).
+
+%% The one there was last.
+-spec os_pid(Name :: atom()) -> pos_integer() | none.
+os_pid(Name) ->
+    case meerkat_store:get(Name, ?MODULE, last) of
+        {OsPid, _} -> OsPid;
+        none -> none
     end.
 
 %% At once. To be called only while its port is open: the system has not given its number to another
@@ -66,11 +80,13 @@ await_exit(Port, Ms) ->
         false
     end.
 
-%% The owner of the one before was killed, maybe, and could not see it to its end.
-end_before(Name) ->
+%% The owner of the one before was killed, maybe, and could not see it to its end. One that outlives
+%% its Erlang does not end by itself.
+end_before(Name, Socket) ->
     case meerkat_store:get(Name, ?MODULE, last) of
         none -> ok;
-        Id -> ended(Id, ?END_MS)
+        Id when Socket =:= none -> ended(Id, ?END_MS);
+        Id -> ended(Id, 0)
     end.
 
 ended({OsPid, _} = Id, Ms) when Ms =< 0 ->

@@ -11,15 +11,19 @@
 
 %% What the owner goes on with. `retired`: listeners that are there for the replay only. `early`:
 %% frames that came meanwhile and are nobody's reply; `begun`: the part there is of the one after
-%% them.
+%% them. `adopted`: another VM had it, and its allocations are here. `settings`: those in force,
+%% which are made anew then.
 -type started() :: #{port := port(), os_pid := pos_integer() | none, wire := meerkat_wire:wire(),
                      early := [binary()], begun := binary(), ref := meerkat_ctl:ref(),
-                     retired := [Listener :: pos_integer()]}.
+                     retired := [Listener :: pos_integer()], adopted := boolean(),
+                     settings := meerkat_settings:settings()}.
 
 -record(start, {
     port :: port(),
     os_pid :: pos_integer() | none,
     wire :: meerkat_wire:wire(),
+    socket :: file:filename() | none,                   % where another VM finds it
+    began :: integer(),                                 % this start
     begun = <<>> :: binary(),
     early = [] :: [binary()],
     ref :: meerkat_ctl:ref()                            % of the next command
@@ -27,6 +31,11 @@
 
 %% For a relay under a sanitizer; a healthy one takes milliseconds.
 -define(START_MS, 20000).
+%% One that is to end; and how often another is started in place of one that cannot be taken over.
+-define(STOP_MS, 3000).
+-define(STARTS, 3).
+%% Its exit status where another VM has the relay (tether.h).
+-define(GOVERNED, 75).
 %% Refs from here on are the owner's; those of allocations are small.
 -define(FIRST_REF, 16#80000000).
 %% After a crash the kernel may still be tearing down the sockets of the relay before.
@@ -34,26 +43,70 @@
 -define(BIND_AGAIN_MS, 5).
 
 %% Returns once every listener is bound; where, meerkat_listening knows. After an error the program
-%% has ended.
+%% has ended, unless it is one that another VM left, which waits for the next.
 -spec start(Name :: atom(), meerkat_settings:settings()) -> {ok, started()} | {error, string()}.
 start(Name, Settings) ->
-    case open(Name, Settings) of
-        {ok, Opened} -> start(Name, Opened, Settings);
+    case meerkat_keep:path(Name, Settings) of
+        {error, Why} ->
+            ?LOG_WARNING("the relay ends with Erlang: ~ts", [Why]),
+            start(Name, none, ?STARTS, Settings);
+        Socket ->
+            start(Name, Socket, ?STARTS, Settings)
+    end.
+
+start(Name, Socket, Left, Settings) ->
+    case open(Name, Socket, Settings) of
+        {ok, Opened} -> again(opened(Name, Opened, Settings), Name, Socket, Left, Settings);
         {error, Sentence} -> {error, Sentence}
     end.
 
-start(Name, #start{port = Port, os_pid = OsPid} = Opened, Settings) ->
-    try
-        Ready = configure(Name, introduce(Opened, Settings), Settings),
-        {Retired, Listening} = listen_retired(Name, listen(Name, Ready, Settings), Settings),
-        #start{wire = Wire, early = Early, begun = Begun, ref = Ref} = Listening,
-        {ok, #{port => Port, os_pid => OsPid, wire => Wire, early => Early, begun => Begun,
-               ref => Ref, retired => Retired}}
+%% One that another VM left may end while it is taken over, or cannot be.
+again({again, Sentence}, Name, Socket, Left, Settings) when Left > 1 ->
+    ?LOG_WARNING("the relay of the Erlang before is not taken over, and another is started: ~ts",
+                 [Sentence]),
+    start(Name, Socket, Left - 1, Settings);
+again({again, Sentence}, _Name, _Socket, _Left, _Settings) ->
+    {error, Sentence};
+again(governed, Name, Socket, Left, Settings) ->
+    ?LOG_WARNING("another Erlang governs the relay at ~ts; the one of this server ends with its "
+                 "Erlang. MEERKAT_RUN_DIR, or run_dir, sets another place", [Socket]),
+    start(Name, none, Left, Settings);
+again(Result, _Name, _Socket, _Left, _Settings) ->
+    Result.
+
+opened(Name, #start{port = Port, os_pid = OsPid, socket = Socket} = Opened, Settings) ->
+    try introduce(Name, Opened, Settings) of
+        {new, State} -> new(Name, State, Settings);
+        {left, State} -> adopt(Name, State, Settings)
     catch
-        throw:{sentence, Format, Args} ->
+        throw:{ended, ?GOVERNED} when Socket =/= none ->
+            governed;
+        throw:Thrown ->
             _ = erlang:port_info(Port) =/= undefined andalso meerkat_relay_program:kill(OsPid),
-            {error, sentence(Format, Args)}
+            {error, thrown(Thrown)}
     end.
+
+%% Nobody had it before.
+new(Name, #start{port = Port, os_pid = OsPid} = State, Settings) ->
+    try
+        Ready = configure(Name, State, meerkat_relay_setup:config(Settings), Settings),
+        {Retired, Listening} = listen_retired(Name, listen(Name, Ready, Settings), Settings),
+        Last = keep(Name, Listening, Settings),
+        ok = meerkat_survival:began(Name),
+        {ok, (started(Last, Settings))#{retired => Retired, adopted => false}}
+    catch
+        throw:Thrown ->
+            _ = erlang:port_info(Port) =/= undefined andalso meerkat_relay_program:kill(OsPid),
+            {error, thrown(Thrown)}
+    end.
+
+started(#start{port = Port, os_pid = OsPid, wire = Wire, early = Early, begun = Begun, ref = Ref},
+        Settings) ->
+    #{port => Port, os_pid => OsPid, wire => Wire, early => Early, begun => Begun, ref => Ref,
+      settings => Settings}.
+
+thrown({ended, Status}) -> ended({exit_status, Status});
+thrown({sentence, Sentence}) -> Sentence.
 
 %% The ref after this one.
 -spec next(meerkat_ctl:ref()) -> meerkat_ctl:ref().
@@ -71,36 +124,42 @@ ended({port, Reason}) ->
 
 -spec fail(io:format(), [term()]) -> no_return().
 fail(Format, Args) ->
-    throw({sentence, Format, Args}).
+    throw({sentence, sentence(Format, Args)}).
 
 sentence(Format, Args) ->
     lists:flatten(io_lib:format(Format, Args)).
 
 %%% The program
 
-open(Name, Settings) ->
+open(Name, Socket, Settings) ->
     case meerkat_relay_program:path(Settings) of
         {error, Sentence} -> {error, Sentence};
-        Program -> opened(Program, meerkat_relay_program:start(Name, Program))
+        Program -> open(Name, Socket, Program, meerkat_clock:now_ms())
     end.
 
-opened(_Program, {ok, Port, OsPid}) ->
-    {ok, #start{port = Port, os_pid = OsPid, wire = meerkat_wire:start_link(Port),
-                ref = ?FIRST_REF}};
-opened(Program, {error, Reason}) ->
-    {error, sentence("the relay program ~ts cannot be started: ~ts",
-                     [Program, file:format_error(Reason)])}.
+open(Name, Socket, Program, Now) ->
+    case meerkat_relay_program:start(Name, Program, Socket) of
+        {ok, Port, OsPid} ->
+            {ok, #start{port = Port, os_pid = OsPid, wire = meerkat_wire:start_link(Port),
+                        socket = Socket, began = Now, ref = ?FIRST_REF}};
+        {error, Reason} ->
+            {error, sentence("the relay program ~ts cannot be started: ~ts",
+                             [Program, file:format_error(Reason)])}
+    end.
 
-%% Only the part of HELLO that every version has is read before the versions agree.
-introduce(State, Settings) ->
+%% Only the part of HELLO that every version has is read before the versions agree. Who it is it
+%% says itself: it may be another program's child that is at the end of the port.
+introduce(Name, State, Settings) ->
     Program = meerkat_relay_program:path(Settings),
     Hello = meerkat_relay:code(hello),
     Magic = meerkat_ctl:magic(),
     case frame(State, any) of
-        {<<Hello, 0:24, 0:32, Magic:32, Version:16, Hash:64, _/binary>>, Next} ->
+        {<<Hello, 0:24, 0:32, Magic:32, Version:16, Hash:64, _/binary>> = Frame, Next} ->
             Ours = {meerkat_ctl:version(), meerkat_ctl:table_hash()},
             agree({Version, Hash}, Ours, Program),
-            Next;
+            {ok, 0, {hello, #{pid := OsPid, kept := Kept}}} = meerkat_ctl:decode(Frame),
+            ok = meerkat_relay_program:is(Name, OsPid),
+            {case Kept of 0 -> new; 1 -> left end, Next#start{os_pid = OsPid}};
         _ ->
             fail("~ts is not a Meerkat relay: it does not begin with HELLO", [Program])
     end.
@@ -119,13 +178,17 @@ agree({Theirs, _}, {Ours, _}, Program) ->
 
 %%% The configuration
 
-configure(Name, State0, #{relays := Relays, retired := Retired} = Settings) ->
-    State1 = told(State0, meerkat_relay_setup:config(Settings), "the relay does not start"),
+%% First: CONFIG, or what of it may change.
+configure(Name, State0, First, #{relays := Relays} = Settings) ->
+    State1 = told(State0, First, "the relay does not start"),
     %% An address that was there before may come back: a relay that starts without it is no failure.
     Served = map_size(meerkat_listening:bound(Name)) > 0,
     Wanted = [case Served of true -> R#{awaited => true}; false -> R end || R <- Relays],
     State2 = lists:foldl(fun relay_address/2, State1, Wanted),
-    State3 = lists:foldl(fun retired/2, State2, Retired),
+    State3 = case First of
+        {config, _} -> lists:foldl(fun retired/2, State2, maps:get(retired, Settings));
+        {tune, _} -> State2
+    end,
     ok = meerkat_quota:none_held(Name),
     %% Of those whose allocations will be replayed.
     _ = [meerkat_relay:command(State3#start.wire, 0, Bucket)
@@ -161,6 +224,69 @@ told(State, Message, Complaint) ->
         {{reply, #{status := Status, detail := Detail}}, _} ->
             fail("~ts: ~ts (~ts)", [Complaint, meerkat_text:escape(Detail), Status])
     end.
+
+%% Last: from here on it would outlive this VM.
+keep(Name, #start{socket = none} = State, _Settings) ->
+    ok = meerkat_keep:wanted(Name, false),
+    State;
+keep(Name, State, Settings) ->
+    ok = meerkat_keep:wanted(Name, true),
+    told(State, meerkat_keep:message(Settings), "the relay would end with Erlang").
+
+%%% One that another VM left: first the allocations, with the numbers and keys that they know; then
+%%% what the configuration says now, as a reload would; then it may ask.
+
+adopt(Name, #start{port = Port} = State, Settings) ->
+    try
+        adopted(Name, State, Settings)
+    catch
+        throw:{refused, Why} ->
+            _ = meerkat_relay:command(State#start.wire, 0, {stop, #{}}),
+            _ = meerkat_relay_program:await_exit(Port, ?STOP_MS),
+            {again, Why};
+        throw:{ended, Status} ->
+            {again, ended({exit_status, Status})};
+        %% It goes on, for whoever comes with a configuration that is right.
+        throw:{sentence, Sentence} ->
+            {error, Sentence}
+    end.
+
+adopted(Name, State0, Wanted) ->
+    {{kept, #{workers := Workers, epoch := Epoch, away_ms := Away} = Fields}, State1} =
+        ask(State0, {adopt, #{}}),
+    {ok, #{settings := Settings, bound := Bound} = Kept} = understood(Fields, Wanted),
+    ok = meerkat_registry:replace(Name, Settings),
+    ok = meerkat_listening:set(Name, Bound),
+    ok = meerkat_grants:resume(Name, Epoch),
+    {Outcome, State2} =
+        meerkat_adoption:all(Name, Workers, State1#start.wire, fun ask/2, State1),
+    %% Whatever is opened from here on is known to the VM after this one.
+    State3 = configure(Name, keep(Name, State2, Settings), meerkat_relay_setup:tune(Settings),
+                       Settings),
+    #{bandwidth := #{total := OfAll}} = Settings,
+    _ = meerkat_relay:command(State3#start.wire, 0,
+                              {bucket, #{bucket => 0, bytes_per_s => OfAll}}),
+    State4 = close(Name, listen(Name, State3, Settings), Kept),
+    State5 = told(State4, {live, #{}}, "the relay is not taken over"),
+    Took = meerkat_clock:now_ms() - State5#start.began,
+    ok = meerkat_survival:adopted(Name, {Away + Took, Took}, Outcome),
+    {ok, (started(State5, Settings))#{retired => [], adopted => true}}.
+
+understood(Fields, Wanted) ->
+    case meerkat_keep:read(Fields, Wanted) of
+        {ok, Kept} -> {ok, Kept};
+        {error, Why} -> throw({refused, Why})
+    end.
+
+%% What was there, and is not configured.
+close(Name, State, #{settings := #{listeners := Listeners, relays := Relays}, bound := Bound,
+                     relays := Before}) ->
+    Gone = maps:without([Id || #{id := Id} <- Listeners], Bound),
+    ok = meerkat_listening:retire(Name, Gone),
+    Pools = [Pool || #{pool := Pool} <- Before] -- [Pool || #{pool := Pool} <- Relays],
+    lists:foldl(fun(Message, S) -> {_, Next} = ask(S, Message), Next end, State,
+                [{unlisten, #{listener => Id}} || Id <- maps:keys(Gone)]
+                ++ [{pool_close, #{pool => Pool}} || Pool <- Pools]).
 
 %%% Listeners: last, when all that their clients need is there. A relay that replaces another binds
 %%% what that one had bound, also ports that the system had chosen.
@@ -230,7 +356,7 @@ more(#start{port = Port, begun = Begun, early = Early} = State) ->
         {Port, {data, Bytes}} ->
             {Frames, Next} = meerkat_wire:split(Begun, Bytes),
             State#start{begun = Next, early = Early ++ Frames};
-        {Port, {exit_status, Status}} -> fail("~ts", [ended({exit_status, Status})]);
+        {Port, {exit_status, Status}} -> throw({ended, Status});
         {'EXIT', Port, Reason} -> fail("~ts", [ended({port, Reason})])
     after ?START_MS ->
         fail("the relay program says nothing for ~b s", [?START_MS div 1000])

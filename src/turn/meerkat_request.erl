@@ -493,15 +493,18 @@ create(Name, Plan, #{place := Place} = Job) ->
     end.
 
 start(Name, Plan, #{flow := Flow} = Job) ->
-    case meerkat_alloc_sup:start_alloc(Name, session(Flow), Plan, Job) of
+    case meerkat_alloc_sup:start_alloc(Name, session(Name, Flow), Plan, Job) of
         ok -> ok;
         {error, Reason} -> error({no_process, Reason})
     end.
 
-%% The worker's number, then one that this VM never gives twice.
-session(Flow) ->
-    Number = erlang:unique_integer([positive, monotonic]) band 16#ffffffffffffff,
-    meerkat_ctl:worker(Flow) bsl 56 bor Number.
+%% The worker's number, then how many VMs have had the relay before, then a number that this VM
+%% never gives twice.
+session(Name, Flow) ->
+    #{life := Life} = meerkat_registry:settings(Name),
+    <<Session:64>> = <<(meerkat_ctl:worker(Flow)), Life:16,
+                       (erlang:unique_integer([positive, monotonic])):40>>,
+    Session.
 
 %%% Responses
 
