@@ -41,9 +41,14 @@ relay(RunDir) ->
     case file:read_file(filename:join(RunDir, "relay-default.sock.lock")) of
         {ok, <<_, _/binary>> = Line} ->
             Pid = string:trim(binary_to_list(Line)),
-            case filelib:is_dir("/proc/" ++ Pid) of
-                true -> Pid;
-                false -> none
+            case file:read_file(["/proc/", Pid, "/stat"]) of
+                {ok, Stat} when Stat =/= <<>> ->
+                    case re:run(Stat, "\\) [ZX] ") of
+                        nomatch -> Pid;
+                        _ -> none       % it has ended, and nobody has asked how
+                    end;
+                {error, _} ->
+                    none
             end;
         _ ->
             none

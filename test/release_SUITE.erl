@@ -338,7 +338,7 @@ restart_keeps_the_relay_program(Config) ->
     ?assertNotEqual(Node, Next),
     ?assertEqual(Relay, ctl_kit:relay(proplists:get_value(home, Config))),
     {0, Status} = ctl(Config, ["status"], []),
-    ?assertMatch({match, _}, re:run(Status, "relay taken over +20.*, with 0 allocations")),
+    ?assertMatch({match, _}, re:run(Status, "taken over +20.*, with 0 allocations")),
     {0, _} = ctl(Config, ["check"], []),
     {0, ""} = release(Config, ["stop"], []),
     ?assertEqual(none, ctl_kit:relay(proplists:get_value(home, Config))).

@@ -37,8 +37,8 @@ status(#{version := Version, otp := Otp, os_pid := Pid, uptime_s := Uptime} = St
       || #{proxied := N} <- [Status], N > 0],
      [row("relay died", [integer_to_list(N), " times, and was replaced"])
       || #{relay_restarts := N} <- [Status], N > 0],
-     [row("relay taken over", [calendar:system_time_to_rfc3339(Since, [{offset, "Z"}]),
-                               io_lib:format(", with ~b allocations of the node before", [N])])
+     [row("taken over", [calendar:system_time_to_rfc3339(Since, [{offset, "Z"}]),
+                         io_lib:format(", with ~b allocations of the node before", [N])])
       || #{governed_since := Since, adopted := N} <- [Status], is_integer(N)],
      traffic_rows(Status),
      [row("accounting", [atom_to_list(Id), ": ", sink(Sink)])
