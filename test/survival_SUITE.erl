@@ -68,8 +68,8 @@ start(Config, Overrides) ->
     end.
 
 start_node() ->
-    peer:start(#{connection => standard_io, wait_boot => 60000,
-                 args => ["-pa" | code:get_path()]}).
+    peer:start_link(#{connection => standard_io, wait_boot => 60000,
+                      args => ["-pa" | code:get_path()]}).
 
 %% In that node.
 -spec serve(atom(), map()) -> turn_kit:server().
