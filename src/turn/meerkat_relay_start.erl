@@ -25,7 +25,10 @@
     socket :: file:filename() | none,                   % where another VM finds it
     began :: integer(),                                 % this start
     begun = <<>> :: binary(),
-    early = [] :: [binary()],
+    unread = [] :: [binary()],                          % frames that have come
+    early = [] :: [binary()],                           % those before them, latest first
+    name :: atom(),
+    granted = none :: none | byte(),                    % the code of GRANTED, where some may come
     ref :: meerkat_ctl:ref()                            % of the next command
 }).
 
@@ -100,10 +103,10 @@ new(Name, #start{port = Port, os_pid = OsPid} = State, Settings) ->
             {error, thrown(Thrown)}
     end.
 
-started(#start{port = Port, os_pid = OsPid, wire = Wire, early = Early, begun = Begun, ref = Ref},
-        Settings) ->
-    #{port => Port, os_pid => OsPid, wire => Wire, early => Early, begun => Begun, ref => Ref,
-      settings => Settings}.
+started(#start{port = Port, os_pid = OsPid, wire = Wire, early = Early, unread = Unread,
+               begun = Begun, ref = Ref}, Settings) ->
+    #{port => Port, os_pid => OsPid, wire => Wire, early => lists:reverse(Early, Unread),
+      begun => Begun, ref => Ref, settings => Settings}.
 
 thrown({ended, Status}) -> ended({exit_status, Status});
 thrown({sentence, Sentence}) -> Sentence.
@@ -141,7 +144,7 @@ open(Name, Socket, Program, Now) ->
     case meerkat_relay_program:start(Name, Program, Socket) of
         {ok, Port, OsPid} ->
             {ok, #start{port = Port, os_pid = OsPid, wire = meerkat_wire:start_link(Port),
-                        socket = Socket, began = Now, ref = ?FIRST_REF}};
+                        socket = Socket, began = Now, name = Name, ref = ?FIRST_REF}};
         {error, Reason} ->
             {error, sentence("the relay program ~ts cannot be started: ~ts",
                              [Program, file:format_error(Reason)])}
@@ -159,7 +162,11 @@ introduce(Name, State, Settings) ->
             agree({Version, Hash}, Ours, Program),
             {ok, 0, {hello, #{pid := OsPid, kept := Kept}}} = meerkat_ctl:decode(Frame),
             ok = meerkat_relay_program:is(Name, OsPid),
-            {case Kept of 0 -> new; 1 -> left end, Next#start{os_pid = OsPid}};
+            Known = Next#start{os_pid = OsPid},
+            case Kept of
+                0 -> {new, Known};
+                1 -> {left, Known#start{granted = meerkat_relay:code(granted)}}
+            end;
         _ ->
             fail("~ts is not a Meerkat relay: it does not begin with HELLO", [Program])
     end.
@@ -340,24 +347,34 @@ ask(#start{wire = Wire, ref = Ref} = State, Message) ->
     {ok, Ref, Reply} = meerkat_ctl:decode(Frame),
     {Reply, Next#start{ref = next(Ref)}}.
 
-%% The frame with this ref, or the first one there is.
-frame(#start{early = Early} = State, Wanted) ->
-    case lists:splitwith(fun(Frame) -> not is_wanted(Wanted, Frame) end, Early) of
-        {Before, [Frame | Behind]} -> {Frame, State#start{early = Before ++ Behind}};
-        {_, []} -> frame(more(State), Wanted)
+%% The frame with this ref, or the first one there is. Looks at each frame once: from a relay that
+%% is taken over many come.
+frame(#start{unread = Unread, early = Early} = State, Wanted) ->
+    case lists:splitwith(fun(Frame) -> not is_wanted(Wanted, Frame) end, Unread) of
+        {Before, [Frame | Behind]} ->
+            {Frame, State#start{unread = Behind, early = lists:reverse(Before, Early)}};
+        {Before, []} ->
+            frame(more(State#start{unread = [], early = lists:reverse(Before, Early)}), Wanted)
     end.
 
 is_wanted(any, _Frame) -> true;
 is_wanted(Ref, <<_:32, Ref:32, _/binary>>) -> true;
 is_wanted(_Ref, _Frame) -> false.
 
-more(#start{port = Port, begun = Begun, early = Early} = State) ->
+more(#start{port = Port, begun = Begun} = State) ->
     receive
         {Port, {data, Bytes}} ->
             {Frames, Next} = meerkat_wire:split(Begun, Bytes),
-            State#start{begun = Next, early = Early ++ Frames};
+            State#start{begun = Next, unread = [F || F <- Frames, not is_granted(F, State)]};
         {Port, {exit_status, Status}} -> throw({ended, Status});
         {'EXIT', Port, Reason} -> fail("~ts", [ended({port, Reason})])
     after ?START_MS ->
         fail("the relay program says nothing for ~b s", [?START_MS div 1000])
     end.
+
+%% What a relay that is taken over has answered before it told of the session is in what it told.
+is_granted(<<Code, _/binary>> = Frame, #start{granted = Code, name = Name}) ->
+    ok = meerkat_grants:heard(Name, Frame),
+    true;
+is_granted(_Frame, _State) ->
+    false.
