@@ -229,8 +229,8 @@ a_full_spool_counts_what_is_lost(Config) ->
         [#{<<"type">> := <<"lost">>, <<"count">> := Lost} | Rest] = records(Config),
         ?assertEqual(Delivered, length(Rest)),
         Text = meerkat_metrics:text(meerkat_metrics:snapshot(Name)),
-        ?assertNotEqual(nomatch, string:find(iolist_to_binary(Text), ["meerkat_accounting_lost_total{sink=\"http\"} ",
-                                                    integer_to_list(Lost)])),
+        Metric = ["meerkat_accounting_lost_total{sink=\"http\"} ", integer_to_list(Lost)],
+        ?assertNotEqual(nomatch, string:find(iolist_to_binary(Text), Metric)),
         ?assertMatch([#{verdict := warning}], findings(Name))
     end).
 
@@ -382,8 +382,8 @@ a_relay_that_dies(Config) ->
             [] =/= [R || #{<<"client_bytes">> := 100} = R <- records(Config)]
         end),
         ok = kill_relay(Server),
-        ok = eventually(fun() -> maps:get(relay_replayed, meerkat:info(maps:get(name, Server))) =:= 1
-                        end),
+        #{name := Name} = Server,
+        ok = eventually(fun() -> maps:get(relay_replayed, meerkat:info(Name)) =:= 1 end),
         ok = relayed_both_ways(Client, Peer, 7, 8),
         ok = eventually(fun() ->
             [] =/= [R || #{<<"client_bytes">> := 107} = R <- records(Config)]

@@ -7,7 +7,8 @@
 
 -include_lib("kernel/include/logger.hrl").
 
--export([child_spec/1, start_link/1, settle/1, began/2, passed/3, can_keep/1, can_keep/2, context/2]).
+-export([child_spec/1, start_link/1, settle/1, began/2, passed/3, can_keep/1, can_keep/2,
+         context/2]).
 -export([init/1, handle_continue/2, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -record(state, {
@@ -352,7 +353,8 @@ round_ends(#state{name = Name, live = Live} = State) ->
 
 %%% Records
 
-record(About, #state{name = Name, records = N, id = Id, pending = Pending, count = Count} = State) ->
+record(About, #state{name = Name, records = N, id = Id, pending = Pending,
+                     count = Count} = State) ->
     Type = case About of _ when is_atom(About) -> About; _ -> element(1, About) end,
     Context = context(Name, iolist_to_binary([Id, $-, integer_to_list(N + 1)])),
     ok = meerkat_account_counts:add(Name, {records, Type}, 1),

@@ -57,4 +57,5 @@ info(Name) ->
 sink(Sink, Waiting, All) ->
     maps:from_list([{waiting, max(0, Waiting)},
                     {trouble, maps:get({trouble, Sink}, All, none)}
-                    | [{Key, maps:get({Key, Sink}, All, 0)} || Key <- [delivered, failures, lost]]]).
+                    | [{Key, maps:get({Key, Sink}, All, 0)}
+                       || Key <- [delivered, failures, lost]]]).

@@ -94,7 +94,8 @@ init({Name, Id, Dir, First}) ->
                            written = At, reader = meerkat_account_spool:reader(Dir, At)}),
      {continue, more}}.
 
--spec handle_continue(more, #state{}) -> {noreply, #state{}} | {noreply, #state{}, {continue, more}}.
+-spec handle_continue(more, #state{}) ->
+    {noreply, #state{}} | {noreply, #state{}, {continue, more}}.
 handle_continue(more, State) ->
     more(State).
 

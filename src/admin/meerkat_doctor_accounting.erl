@@ -4,8 +4,8 @@
 
 -export([findings/1]).
 
-%% `accounting` is what a server that runs tells (meerkat:status/1); without it Config is as a file or
-%% the environment has it.
+%% `accounting` is what a server that runs tells (meerkat:status/1); without it Config is as a file
+%% or the environment has it.
 -spec findings(Config :: map()) -> [meerkat_doctor:finding()].
 findings(#{accounting := undefined}) ->
     [];

@@ -452,8 +452,8 @@ rows() ->
         row(accounting_ca_file, {text, 1023}, undefined, ["ACCOUNTING_CA_FILE"], yes,
             [{accounting, ca_file}],
             <<"\"/etc/meerkat/billing-ca.pem\"">>,
-            "With accounting_url and https: a PEM file with the certificates that may vouch for the "
-            "web server, in place of the system's."),
+            "With accounting_url and https: a PEM file with the certificates that may vouch for "
+            "the web server, in place of the system's."),
         row(accounting_interval, {integer, 0, 86400}, 300, ["ACCOUNTING_INTERVAL"], yes,
             [{accounting, interval}],
             "Seconds, about, between the records of an allocation that lives. 0 means that there "
@@ -463,8 +463,8 @@ rows() ->
             <<"\"/var/lib/meerkat/accounting\"">>,
             "The directory in which accounting records are kept until they are taken, this "
             "server's alone. Without it: `accounting` in $STATE_DIRECTORY, "
-            "$XDG_STATE_HOME/meerkat or ~/.local/state/meerkat. A reload that would change it while "
-            "records are kept is refused."),
+            "$XDG_STATE_HOME/meerkat or ~/.local/state/meerkat. A reload that would change it "
+            "while records are kept is refused."),
         row(accounting_spool_bytes, {integer, 1048576, 1099511627776}, 268435456,
             ["ACCOUNTING_SPOOL_BYTES"], yes, [{accounting, spool_bytes}],
             "Bytes that records may take there. When it is more the oldest are removed; how many "

@@ -1,5 +1,5 @@
-%% Values that name web servers: where TLS connections go which are not for this server, by the names
-%% that clients ask for (SNI), and URLs that we ask ourselves. Part of meerkat_config_value.
+%% Values that name web servers: where TLS connections go which are not for this server, by the
+%% names that clients ask for (SNI), and URLs that we ask ourselves. Part of meerkat_config_value.
 -module(meerkat_config_web).
 
 -export([text/2, is_value/2, allowed/1, render/2]).

@@ -106,7 +106,8 @@ flush() ->
 %% Those of its realms too.
 secrets(#{secrets := Secrets} = Config) ->
     OfRealms = [S || #{secrets := Those} <- maps:get(realms, Config, []), S <- Those],
-    Others = [maps:get(Key, Config, undefined) || Key <- [http_token, xmpp_secret, accounting_token]],
+    Others = [maps:get(Key, Config, undefined)
+              || Key <- [http_token, xmpp_secret, accounting_token]],
     Databases = meerkat_config_database:passwords(Config),
     [S || S <- Others ++ Secrets ++ OfRealms ++ Databases,
           is_binary(S), byte_size(S) >= ?SHORTEST_STRUCK_OUT].

@@ -253,7 +253,8 @@ sentence(Reason) -> Reason.
 %%   xmpp          connections to XMPP servers, how many hear of changes, what was counted; or none
 %%   accounting    records: made, by type; lost: before they came into the spool; bytes and
 %%                 trouble: of the spool; sinks: by name, each with how many records were delivered,
-%%                 are waiting and were lost, how often it failed, and what trouble there is; or none
+%%                 are waiting and were lost, how often it failed, and what trouble there is; or
+%%                 none
 %%   relay         the relay program's tables and counters (c_src/ctl/counters.def), or why not
 -spec info(name()) -> #{listeners := [{inet:ip_address(), inet:port_number()}],
                         tcp_listeners := [{inet:ip_address(), inet:port_number()}],

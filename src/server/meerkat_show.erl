@@ -42,7 +42,8 @@ status(#{version := Version, otp := Otp, os_pid := Pid, uptime_s := Uptime} = St
       || #{governed_since := Since, adopted := N} <- [Status], is_integer(N)],
      traffic_rows(Status),
      [row("accounting", [atom_to_list(Id), ": ", sink(Sink)])
-      || #{accounting := #{sinks := Sinks}} <- [Status], {Id, Sink} <- lists:sort(maps:to_list(Sinks))],
+      || #{accounting := #{sinks := Sinks}} <- [Status],
+         {Id, Sink} <- lists:sort(maps:to_list(Sinks))],
      [row("not accounted", [integer_to_list(N), " records that could not be kept"])
       || #{accounting := #{lost := N}} <- [Status], N > 0],
      [row("accounting", meerkat_text:printable(Why))

@@ -8,8 +8,8 @@
 -export_type([event/0, facts/0]).
 
 %% What is true of an allocation for as long as it lives, but for the client's address (RFC 8016).
-%% `realm`: as meerkat_settings:owner/2 has it; `age_ms`: since it began; `told_ms`: wall clock, as this
-%% is told.
+%% `realm`: as meerkat_settings:owner/2 has it; `age_ms`: since it began; `told_ms`: wall clock, as
+%% this is told.
 -type facts() :: #{user := binary(), realm := default | binary(),
                    client := address(), server := address(),
                    transport := udp | tcp | tls | dtls, protocol := udp | tcp,
@@ -65,8 +65,8 @@ taken(Name) ->
     {_, Counts} = meerkat_store:get(Name, ?MODULE, keeper),
     counters:sub(Counts, ?WAITING, 1).
 
-%% How many there were that no keeper heard of, while there was meant to be one, since this was asked
-%% last.
+%% How many there were that no keeper heard of, while there was meant to be one, since this was
+%% asked last.
 -spec untold(Name :: atom()) -> non_neg_integer().
 untold(Name) ->
     case meerkat_store:get(Name, ?MODULE, keeper) of
