@@ -61,8 +61,8 @@ rows() ->
          load(1, 1200, 16) ++ ["--gso"]),
 
      %% Both clients of each call are this server's: by rate, and as much as each can.
-     relayed(relayed_paced, "500 calls between its clients, 160 B, singles, 60,000 a second",
-             ["--flows", "1000", "--payload", "160", "--rate", "60000"]),
+     relayed(relayed_paced, "500 calls between its clients, 160 B, singles, 20,000 a second",
+             ["--flows", "1000", "--payload", "160", "--rate", "20000"]),
      relayed(relayed, "500 calls between its clients, 160 B, singles",
              ["--flows", "1000", "--payload", "160", "--rate", "0"]),
      relayed(relayed_burst16, "50 calls between its clients, 1,200 B, bursts of 16",
@@ -206,7 +206,7 @@ requirements() ->
          #{figure := requests_per_cpu},
      (more("the same, 1,000 under way", keepalives_1000, coturn, 3))
          #{figure := requests_per_cpu},
-     more("between two of its clients, singles, 60,000 a second, to coturn's", relayed_paced,
+     more("between two of its clients, singles, 20,000 a second, to coturn's", relayed_paced,
           coturn, 2.5),
      more("the same to its own way over both relayed addresses", relayed_paced, ours_long, 1.8),
      more("the same as much as each can, to coturn's", relayed, coturn, 5),
