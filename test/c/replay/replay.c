@@ -18,7 +18,8 @@
 #include "bytes.h"
 #include "relay_kit.h"
 
-enum { BATCH = 16, WARM_UP = 20, TURNS = 200, CHANNEL = 0x4001, SESSION = 42, MS = 600000 };
+enum { BATCH = 16, WARM_UP = 20, TURNS = 200, MS = 600000 };
+enum { CHANNEL = 0x4001, TO_MATE = 0x4002, SESSION = 42, MATE = 52 };
 
 /* How many datagrams a turn takes, and whether they are alike and so leave in runs. */
 struct shape {
@@ -37,6 +38,7 @@ struct end {
 
 static struct kit k;
 static struct end client, peer, stranger; /* a peer without a channel */
+static struct end mate;                   /* another client, and peer by its relayed address */
 static struct session *session;
 
 static void must(bool ok, const char *what)
@@ -92,11 +94,21 @@ static struct addr relayed(void)
     return a;
 }
 
-static void channel_up(size_t len)
+static void by_channel(uint16_t number, size_t len)
 {
     uint8_t buf[2048] = {0};
-    channel_put_header(buf + 4, CHANNEL, len);
+    channel_put_header(buf + 4, number, len);
     send_to(&client, &k.server, buf, len + 4);
+}
+
+static void channel_up(size_t len)
+{
+    by_channel(CHANNEL, len);
+}
+
+static void shortcut(size_t len)
+{
+    by_channel(TO_MATE, len);
 }
 
 static void channel_down(size_t len)
@@ -146,11 +158,15 @@ static const struct kind kinds[] = {{"channel-up", channel_up, &peer},
                                     {"data-down", data_down, &client},
                                     {"binding", binding, &client}};
 
+/* Last of all: it takes another session. */
+static const struct kind to_mate = {"shortcut", shortcut, &mate};
+
 /* ------------------------------------------------------------------------------------- playing */
 
 static uint64_t handled(void)
 {
-    return kit_count(&k, CTR_client_packets) + kit_count(&k, CTR_peer_packets);
+    return kit_count(&k, CTR_client_packets) + kit_count(&k, CTR_peer_packets) -
+           kit_count(&k, CTR_shortcut_packets);
 }
 
 /* Until n datagrams were handled and what they led to was sent. io_uring hands up 32 of a socket
@@ -196,6 +212,18 @@ static void play(const struct kind *kind, const struct shape *shape, const char 
     CALLGRIND_DUMP_STATS_AT(name);
 }
 
+/* It and the client have channels for each other. */
+static void allocate_mate(bool v6)
+{
+    struct addr address = relayed_local(&session->relayed[v6]);
+    mate = end_at("127.0.0.1");
+    k.client = mate.at;
+    struct session *other = kit_allocate(&k, MATE + v6, !v6, v6, MS);
+    must(other && kit_channel(&k, MATE + v6, CHANNEL, &address, MS, MS) == CTL_OK, "mate");
+    address = relayed_local(&other->relayed[v6]);
+    must(kit_channel(&k, SESSION + v6, TO_MATE, &address, MS, MS) == CTL_OK, "its channel");
+}
+
 static void play_family(const char *family, const char *peer_ip)
 {
     bool v6 = strcmp(family, "v6") == 0;
@@ -211,6 +239,9 @@ static void play_family(const char *family, const char *peer_ip)
         for (size_t j = 0; j < ARRAY_SIZE(shapes); j++)
             if (strcmp(kinds[i].name, "binding") != 0 || !v6)
                 play(&kinds[i], &shapes[j], family);
+    allocate_mate(v6);
+    for (size_t j = 0; j < ARRAY_SIZE(shapes); j++)
+        play(&to_mate, &shapes[j], family);
 }
 
 int main(int argc, char **argv)
@@ -219,6 +250,7 @@ int main(int argc, char **argv)
     must(epoll || (argc == 2 && strcmp(argv[1], "io_uring") == 0), "io_uring or epoll?");
     kit_start_on(&k, epoll ? BACKEND_EPOLL : BACKEND_IO_URING);
     k.server = k.listener->local;
+    k.worker.shard.config.shortcuts = true;
     play_family("v4", "127.0.0.2");
     play_family("v6", "::1");
     return 0;
