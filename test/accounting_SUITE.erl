@@ -5,9 +5,8 @@
 
 -include_lib("stdlib/include/assert.hrl").
 
--import(turn_kit, [doc/1, eventually/1, with_server/2, start_server/1, stop_server/1, kill_relay/1,
-                   open/1, close/1, challenged/1, allocated/1, delete/1, permit/2, send_to/3,
-                   peer/0, peer_send/3, peer_next/1, data/1, next/1]).
+-import(turn_kit, [doc/1, eventually/1, with_server/2, kill_relay/1, close/1, allocated/1, delete/1,
+                   permit/2, send_to/3, peer/0, peer_send/3, peer_next/1, data/1]).
 
 -export([all/0, suite/0, init_per_testcase/2]).
 -export([records_say_what_the_page_says/1, queries_of_the_page/1,

@@ -27,7 +27,7 @@
 %%   authenticator  {Module, Arg}: users of one's own (meerkat_authenticator)
 %%   authorizer     {Module, Arg}: a say in what users may do (meerkat_authorizer)
 %%   events         {Module, Arg}: hears what happens (meerkat_events)
-%%   run_dir        a directory that only this user can enter; with the key `survive` the relay
+%%   run_dir        a directory that only this user can enter; with the key survive the relay
 %%                  program outlives this node, and the next one takes it over from there
 -type options() :: meerkat_config_terms:terms() | #{atom() => term()} | [{atom(), term()}].
 %% As configuration/1 and meerkat_config:load/1 make it; keys left out take their defaults

@@ -12,6 +12,7 @@ bool sessions_init(struct sessions *t, const struct ways *ways, uint32_t session
     memset(t, 0, sizeof(*t));
     t->ways = ways;
     list_init(&t->gone);
+    list_init(&t->ended);
     timers_init(&t->timers, now);
     return slab_init(&t->session_slab, sizeof(struct session), sessions_max) &&
            slab_init(&t->move_slab, sizeof(struct move), sessions_max) &&
@@ -99,6 +100,13 @@ static void drop_shortcut(struct sessions *t, struct shortcut *sc)
     timer_clear(&t->timers, &sc->timer);
     sc->session->shortcut_count--;
     shortcut_remove(&t->shortcuts, sc);
+}
+
+void session_ended(struct sessions *t, struct session *s)
+{
+    s->ended = true;
+    s->expires = 0;
+    list_add_tail(&t->ended, &s->in_gone);
 }
 
 void session_kill(struct sessions *t, struct session *s, enum gone_reason reason)

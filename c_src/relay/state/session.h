@@ -57,6 +57,7 @@ struct session {
     struct flow flow;
     uint64_t expires; /* the last deadline of a family */
     bool dying;
+    bool ended; /* its client said so in this turn: it is in sessions.ended */
     uint8_t reason;
     uint8_t shortcut_count; /* those that know nothing included */
     unsigned flow_home;     /* the worker its client's datagrams come to */
@@ -75,7 +76,7 @@ struct session {
     struct timer timer; /* the next deadline of a family */
     uint64_t id;
     struct list permissions;
-    struct list in_gone;        /* a socket of it is closed, and that not reported yet */
+    struct list in_gone;        /* a socket of it is closed, and that not reported yet; or ended */
     struct move *move;          /* NULL: none is pending */
     struct tcp_relay *tcp;      /* NULL: it relays UDP, at `relayed` */
     struct grant *grant;        /* NULL: every request is Erlang's to answer */
@@ -116,6 +117,7 @@ struct sessions {
     struct far_ends far_ends;
     struct timers timers;
     struct list gone;
+    struct list ended; /* by in_gone */
     const struct ways *ways;
     struct session *recent[RECENT_SESSIONS]; /* perhaps gone since */
 };
@@ -158,6 +160,10 @@ struct session *session_by_id(const struct sessions *t, uint64_t id);
 /* NULL when the table is full. The caller has seen that neither id nor 5-tuple is taken, fills in
  * what is relayed and the timer's due, and calls session_set_timer. */
 struct session *session_create(struct sessions *t, uint64_t id, const struct flow *f);
+
+/* Its client has ended it: nothing is relayed any more, and its ports are closed at the end of the
+ * turn (alloc_end_what_ended). Once for a session, and of one that is alive. */
+void session_ended(struct sessions *t, struct session *s);
 
 /* First step of the end: no packet finds it, nor its permissions and channels, any more. The
  * caller closes the sockets and then calls session_free. */

@@ -48,6 +48,9 @@ static void close_relayed(struct shard *sh, struct session *s, struct relayed *r
 
 void alloc_end(struct shard *sh, struct session *s, enum gone_reason reason)
 {
+    if (s->ended)
+        list_del(&s->in_gone);
+    s->ended = false;
     flow_kept(sh, &s->flow, false);
     session_kill(&sh->sessions, s, reason);
     if (reason == GONE_EXPIRED)
@@ -58,6 +61,12 @@ void alloc_end(struct shard *sh, struct session *s, enum gone_reason reason)
         peer_tcp_close(sh, s, reason == GONE_CLOSED);
     if (sockets_closed(s))
         report_later(sh, s);
+}
+
+void alloc_end_what_ended(struct shard *sh)
+{
+    while (!list_empty(&sh->sessions.ended))
+        alloc_end(sh, container_of(sh->sessions.ended.next, struct session, in_gone), GONE_DELETED);
 }
 
 /* Ends the families whose time has come, and with the last one the session. */

@@ -15,6 +15,8 @@ void alloc_delete(struct shard *sh, const struct ctl_frame *f);
 
 /* Ends a session: SESSION_GONE follows when its sockets are closed. */
 void alloc_end(struct shard *sh, struct session *s, enum gone_reason reason);
+/* Those whose clients ended them within their grants (session_ended), in this turn. */
+void alloc_end_what_ended(struct shard *sh);
 /* Tells Erlang of sessions that are gone, as far as there is room. */
 void alloc_report_gone(struct shard *sh);
 

@@ -11,7 +11,6 @@
 
 #include <string.h>
 
-#include "alloc.h"
 #include "count.h"
 #include "crypto.h"
 #include "peers.h"
@@ -272,7 +271,7 @@ bool granted_request(struct shard *sh, const struct listener *l, const struct fl
     post_frame(sh, &frame);
     owe(sh, f, v, s, told);
     if (v->method == STUN_REFRESH && told->lifetime_s == 0)
-        alloc_end(sh, s, GONE_DELETED);
+        session_ended(&sh->sessions, s);
     return true;
 }
 

@@ -125,6 +125,7 @@ void worker_turn(struct worker *w)
     shake_arrivals(sh);
     bool read_all = inbox_read(sh);
     timers_run(&sh->sessions.timers, sh->time.now);
+    alloc_end_what_ended(sh);
     conn_flush_all(sh);
     judge_sweep(sh);
     if (UNLIKELY(!list_empty(&sh->tcp.news)))
