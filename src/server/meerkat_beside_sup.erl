@@ -1,7 +1,7 @@
-%% Supervises HTTP, the XMPP component and the accounting of a server (meerkat_beside), as far as they
-%% are configured. A reload starts and ends its children. They are temporary, and this supervisor is
-%% restarted by one of its own (meerkat_beside_lives_sup): if they die, the relay goes on, and if
-%% the relay dies, they go on.
+%% Supervises HTTP, the XMPP component and the accounting of a server (meerkat_beside), as far as
+%% they are configured. A reload starts and ends its children. They are temporary, and this
+%% supervisor is restarted by one of its own (meerkat_beside_lives_sup): if they die, the relay goes
+%% on, and if the relay dies, they go on.
 -module(meerkat_beside_sup).
 -behaviour(supervisor).
 
