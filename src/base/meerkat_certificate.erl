@@ -1,5 +1,5 @@
-%% What a certificate says: for which names it is good, and when. Needs Erlang's public_key, which
-%% comes with ssl. Whether anybody should believe it is not asked here. What one says of a client is
+%% What a certificate says: for which names it is valid, and from when to when. Whether to trust it
+%% is decided elsewhere. Needs Erlang's public_key, which comes with ssl. What one says of a client is
 %% in meerkat_client_certificate.
 -module(meerkat_certificate).
 

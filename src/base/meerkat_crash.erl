@@ -6,8 +6,8 @@
 
 -export([without_values/1, reason/1, stack/1, status/1]).
 
-%% Fun's value. What it raises is raised anew without values; the calling process is going to end
-%% by it, so its mail is let go.
+%% The value of Fun. An exception of Fun is raised again without values. The calling process ends by
+%% that, so the messages in its mailbox are dropped first: the report would print them.
 -spec without_values(fun(() -> Value)) -> Value.
 without_values(Fun) ->
     try

@@ -1,5 +1,5 @@
-%% JSON out and in, by a library: OTP's own from OTP 27 on, jiffy before. Whoever wants JSON comes
-%% here, so that there is one door to it and nobody else knows which library it is.
+%% Writes and reads JSON, by a library: OTP's own from OTP 27 on, jiffy before. All JSON is written
+%% and read here, so that no other module depends on which library it is.
 -module(meerkat_json).
 
 -export([encode/1, encode_ascii/1, decode/1, plain/1]).
@@ -16,7 +16,7 @@
 encode(Value) ->
     to_json(Value, utf8).
 
-%% The same with nothing but ASCII in it: what no terminal obeys and every tool reads.
+%% The same in ASCII alone: every tool reads it, and nothing in it controls a terminal.
 -spec encode_ascii(value()) -> binary().
 encode_ascii(Value) ->
     to_json(Value, ascii).

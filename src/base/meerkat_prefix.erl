@@ -1,5 +1,5 @@
 %% The part of an IP address that stands for one subscriber: an IPv4 address as a whole, the first
-%% 64 bits of an IPv6 one, for who has a network of that size can choose the rest. Quotas, failures
+%% 64 bits of an IPv6 one, for the subscriber can choose the rest. Quotas, failures
 %% of authentication and log lines are counted by it.
 -module(meerkat_prefix).
 

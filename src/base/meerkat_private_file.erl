@@ -3,7 +3,8 @@
 
 -export([write/2]).
 
-%% Whole or not at all, and readable by nobody else from its first byte on.
+%% Writes such a file: either the whole content is there afterwards or the file is as it was. At no
+%% moment can anybody else read it.
 -spec write(binary(), iodata()) -> ok | {error, Reason :: string()}.
 write(File, Content) ->
     Temporary = <<File/binary, ".new">>,

@@ -1,5 +1,5 @@
 %% What Linux tells of a running process in /proc, as far as an operator wants it in a graph: CPU,
-%% memory, open files. Of any process; it knows nothing of ours.
+%% memory, open files. It works for any process.
 -module(meerkat_proc).
 
 -export([usage/1]).

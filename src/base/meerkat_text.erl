@@ -1,5 +1,6 @@
 %% Text for logs: addresses, networks, and what strangers sent. Pure. Whatever comes from the
-%% network passes escape/1 first, so that a log line stays one line and no terminal obeys it.
+%% network passes escape/1 first: it can then neither begin another line of the log nor control the
+%% terminal that shows it.
 -module(meerkat_text).
 
 -export([escape/1, printable/1, ip/1, address/1, network/1, duration/1, session/1, allocations/1]).

@@ -1,6 +1,6 @@
-%% How we speak TLS to a server that we know by name or address: its certificate must be good for
-%% that, by the system's list of who may vouch for it or by a file. And what to tell a person whom
-%% a certificate keeps out.
+%% TLS as a client, to a server that is known by name or address. Its certificate must be valid for
+%% that, and issued by an authority of the system's list or of a file. Where it is not, this module
+%% says in words why.
 -module(meerkat_tls_client).
 
 -export([is_there/0, options/2, reason/1]).
@@ -12,7 +12,7 @@
 %% what is wrong with a certificate, before the connection ends for it.
 -type given() :: #{cacert => file:name_all(), report => fun((fault()) -> term()), _ => _}.
 
-%% What is wrong with the server's certificate, or with one that vouches for it.
+%% What is wrong with the server's certificate, or with one of its issuers'.
 -type fault() :: {expired, calendar:datetime()} | {not_yet_valid, calendar:datetime()}
                | {wrong_name, Host :: unicode:chardata(), [Name :: unicode:chardata()]}
                | self_signed | unknown_issuer

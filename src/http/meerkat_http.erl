@@ -1,8 +1,9 @@
-%% The HTTP listener of a server, and room for its connections: so many from one source, so many in
-%% all. Whoever comes when there is no more room gets in, and another gives way: of the source that
-%% has most connections the one that has waited longest without a request, or, where all have sent
-%% theirs, the oldest. So nobody keeps /health and /ready from those who ask for them, and who asks
-%% at once is not the one that gives way.
+%% The HTTP listener of a server, and the places for its connections: so many for one source, so
+%% many in all. Where no place is left a new connection is taken all the same, and another one is
+%% closed: one of the same source where that has all it may have, otherwise one of the source that
+%% has most. Of these it is the oldest that has sent no request yet; where all have, the oldest. So
+%% nobody can keep others from /health and /ready, and a client that sends its request at once is
+%% not closed.
 -module(meerkat_http).
 -behaviour(gen_server).
 
@@ -51,12 +52,14 @@ address(Name) ->
     #{http := #{listen := Wanted}} = meerkat_registry:settings(Name),
     bound(Name, Wanted).
 
-%% Where it listens, or did, as the key http_listen wanted it; the system may have chosen the port.
+%% Where it listens, or did, for this value of http_listen. Where that has port 0 the system has
+%% chosen the port.
 -spec bound(Name :: atom(), Wanted :: address() | undefined) -> address() | none.
 bound(Name, Wanted) ->
     meerkat_store:get(Name, ?MODULE, Wanted).
 
-%% The next one there begins afresh.
+%% That address is given up: a listener that is started for the same value later neither waits for
+%% it nor has its port.
 -spec forget(Name :: atom(), Wanted :: address()) -> ok.
 forget(Name, Wanted) ->
     meerkat_store:delete(Name, ?MODULE, Wanted).
@@ -72,7 +75,7 @@ try_address(Address) ->
 -spec init({atom(), address()}) -> {ok, #state{}} | {stop, {shutdown, string()}}.
 init({Name, Wanted}) ->
     _ = process_flag(trap_exit, true),
-    %% What was killed at this address may be in the way for a while yet.
+    %% The socket of a listener that was killed may hold the address for a moment.
     {Address, Tries} = case bound(Name, Wanted) of
         none -> {Wanted, 0};
         Before -> {Before, ?BIND_AGAIN}
@@ -125,7 +128,8 @@ family(_Ip) -> inet6.
 
 %%% Connections
 
-%% One is taken after the other has its place, so the system holds up those that come too fast.
+%% The next connection is accepted when this one has its place. Those that come faster wait in the
+%% kernel.
 -spec accept(gen_tcp:socket(), Listener :: pid()) -> ok.
 accept(Socket, Listener) ->
     case gen_tcp:accept(Socket, ?ACCEPT_MS) of
@@ -146,7 +150,7 @@ accept(Socket, Listener) ->
             receive after ?AGAIN_MS -> ?MODULE:accept(Socket, Listener) end
     end.
 
-%% It may have had to give way by now.
+%% Its process may have been ended by now, to make room.
 hand_over(Connection, Pid) ->
     case gen_tcp:controlling_process(Connection, Pid) of
         ok ->
@@ -189,7 +193,7 @@ handle_info({'EXIT', Pid, Reason}, #state{connections = Connections} = State) ->
 handle_info(_Other, State) ->
     {noreply, State}.
 
-%% Who has asked gets an answer yet.
+%% Requests that have come are still answered; other connections are closed.
 -spec terminate(term(), #state{}) -> ok.
 terminate(_Reason, #state{socket = Socket, connections = Connections}) ->
     ok = gen_tcp:close(Socket),
@@ -198,7 +202,7 @@ terminate(_Reason, #state{socket = Socket, connections = Connections}) ->
         Asked orelse exit(Pid, kill)
     end, Connections).
 
-%% Of a socket for both families.
+%% A socket for both families shows IPv4 addresses as IPv6 ones.
 as_ipv4({0, 0, 0, 0, 0, 16#ffff, High, Low}) ->
     {High bsr 8, High band 255, Low bsr 8, Low band 255};
 as_ipv4(Ip) ->

@@ -1,6 +1,7 @@
 %% Answers to the challenges of an ACME authority (RFC 8555 8.3): files that a client such as
-%% certbot lays down in a directory that both know (the key acme_webroot). Nothing but such files is
-%% ever looked at: whatever is asked for, its name has letters, digits, _ and -, and it is a file.
+%% certbot writes to a directory that both know (the key acme_webroot). No other file is ever read:
+%% a name that is asked for may have letters, digits, _ and - only, and must be that of a regular
+%% file.
 -module(meerkat_http_acme).
 
 -include_lib("kernel/include/file.hrl").
@@ -28,7 +29,7 @@ answer(undefined, _Token) ->
     none;
 answer(Webroot, Token) ->
     File = filename:join([Webroot, ?BELOW, Token]),
-    %% A link could lead to what is nobody's business.
+    %% No symbolic link is followed: it could lead to any file of this machine.
     case file:read_link_info(File) of
         {ok, #file_info{type = regular, size = Size}} when Size =< ?BYTES_MAX -> content(File);
         _ -> none

@@ -28,8 +28,7 @@ handle(_Name, _Request) ->
     {Code, Headers, Body} = text(405, "GET and HEAD only\n"),
     {Code, [{"allow", "GET, HEAD"} | Headers], Body}.
 
-%% All there is: nothing else of the file system is ever looked at, but for what meerkat_http_acme
-%% says.
+%% All routes. No other file is ever read, except for the challenges of meerkat_http_acme.
 route(<<"/">>) -> {page, "status.html", "text/html; charset=utf-8"};
 route(<<"/status.js">>) -> {page, "status.js", "text/javascript; charset=utf-8"};
 route(<<"/ice">>) -> {page, "ice.html", "text/html; charset=utf-8"};

@@ -30,7 +30,7 @@ commit(Opening) ->
 rollback(Opening) ->
     meerkat_http_sup:undo(Opening).
 
-%% Each answer goes by what is in force.
+%% Nothing to do: each answer is made by the settings that are in force then.
 -spec changed(Name :: atom()) -> ok.
 changed(_Name) ->
     ok.

@@ -1,15 +1,17 @@
-%% One connection of HTTP: one request, which has seconds to come, one answer, which has seconds to
-%% be taken, and the end. What is answered is meerkat_http_api's; every answer has the same headers
-%% besides, errors too.
+%% One connection of HTTP: a request, an answer, and the end. The request must be here within
+%% seconds, and the answer read. meerkat_http_api makes the answer; all answers, errors too, have
+%% some headers in common, which are added here.
 -module(meerkat_http_conn).
 
 -include_lib("kernel/include/logger.hrl").
 
 -export([start_link/4]).
 
-%% A request that is not whole after so long is not waited for, nor is a client that does not read.
+%% From the connection's beginning until the request is whole.
 -define(REQUEST_MS, 5000).
-%% What still comes is read for a moment: the system would take the answer back with it.
+%% After the answer, whatever the client still sends is read for a moment. Where bytes are left
+%% unread when the socket is closed, the kernel resets the connection, and the client may lose the
+%% answer.
 -define(REST_MS, 1000).
 -define(REST_BYTES, 1048576).
 
@@ -40,8 +42,8 @@ serve(Name, Socket, Peer, Asked) ->
     end,
     gen_tcp:close(Socket).
 
-%% What is sent without a line's end is looked at again with each piece, so it is bounded
-%% (meerkat_http_message).
+%% The head is read from its beginning again with each piece that comes. That is bounded, for
+%% meerkat_http_message refuses a head that is too long.
 received(Socket, Before, Deadline) ->
     case gen_tcp:recv(Socket, 0, max(0, Deadline - meerkat_clock:now_ms())) of
         {ok, More} ->
@@ -83,8 +85,8 @@ common_headers() ->
       "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
       "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"}].
 
-%% A fault of ours costs its client an answer, and the log gets no more of the request than where
-%% it went: a query may hold a token.
+%% Where our own code fails, the client is told 500. The log has the path of the request and not its
+%% query, which may have a token.
 answer(Name, #{method := Method, target := Target, headers := Headers}, Peer) ->
     {Path, Query} = split(Target),
     Request = #{method => Method, path => Path, query => Query, headers => Headers, peer => Peer},

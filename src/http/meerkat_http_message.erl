@@ -12,8 +12,8 @@
 -define(MAX_LINE, (?MAX_TARGET + 64)).
 -define(MAX_HEADERS, 8192).
 
-%% What came so far: the head of a request, not yet all of it, or one that is answered with an
-%% error.
+%% Reads what has come so far. `more`: the head of the request is not whole yet. error: the request
+%% is answered so.
 -spec request(binary()) -> {ok, head()} | more | {error, 400..599, Sentence :: string()}.
 request(Bytes) ->
     case erlang:decode_packet(http_bin, Bytes, []) of
@@ -61,10 +61,10 @@ checked(#{headers := Headers} = Head, Minor) ->
     Has = fun(Name) -> lists:keymember(Name, 1, Headers) end,
     Lengths = [Value || {"content-length", Value} <- Headers, string:trim(Value) =/= "0"],
     Faults = [{Minor =:= 1 andalso not Has("host"), 400, "the header Host is missing"},
-              {Has("transfer-encoding"), 413, "no body is taken"},
+              {Has("transfer-encoding"), 413, "a request with a body is not accepted"},
               {not lists:all(fun is_number_text/1, Lengths), 400, "Content-Length is a number"},
-              {Lengths =/= [], 413, "no body is taken"},
-              {Has("expect"), 417, "nothing is promised"}],
+              {Lengths =/= [], 413, "a request with a body is not accepted"},
+              {Has("expect"), 417, "Expect is not supported"}],
     case [{error, Code, Sentence} || {true, Code, Sentence} <- Faults] of
         [] -> {ok, Head};
         [First | _] -> First
@@ -83,7 +83,8 @@ target(Other) -> Other.
 text(Atom) when is_atom(Atom) -> atom_to_list(Atom);
 text(Bytes) -> binary_to_list(Bytes).
 
-%% The whole answer; the connection ends with it. A HEAD is told of a body that it does not get.
+%% The whole answer; the connection ends with it. The answer to a HEAD has the length of the body
+%% and not the body.
 -spec response(100..599, [{atom() | string(), iodata()}], Body :: binary(), Method :: string()) ->
     iodata().
 response(Code, Headers, Body, Method) ->

@@ -11,14 +11,15 @@
 
 -export_type([opening/0]).
 
-%% The system closes what we have closed a moment later: so often is it tried, in these steps, to
-%% open a port that may be ours, and one that was.
+%% A port that we close is free a moment later. Opening it is tried again after so many milliseconds
+%% each time, so often: OURS for a port that may be our own, BACK for one that was.
 -define(AGAIN_MS, 10).
 -define(OURS, 50).
 -define(BACK, 300).
 
 -type address() :: undefined | {inet:ip_address(), inet:port_number()}.
-%% From Old to New; Old is over already where both are one port and cannot be open at a time.
+%% A change of address from Old to New. Over: both have one port and could not be open at the same
+%% time, so Old is closed already.
 -opaque opening() :: same | {Name :: atom(), New :: address(), Old :: address(), Over :: boolean()}.
 
 %% The child of meerkat_beside_sup, or none.
@@ -55,7 +56,7 @@ listener(Name, Listen) ->
 
 %%% Another address
 
-%% Whether open/3 would find the address free. A port that is ours now is.
+%% Whether open/3 would find the address free. The port of Old counts as free.
 -spec can_open(New :: address(), Old :: address()) -> ok | {error, unicode:chardata()}.
 can_open(New, Old) ->
     case New =:= undefined orelse is_port_of(Old, New) orelse meerkat_http:try_address(New) of
@@ -81,7 +82,8 @@ open(Name, New, Old) ->
         {error, {_, Sentence}} -> {error, Sentence}
     end.
 
-%% One of them may be a wildcard: then the port is in use by ourselves, maybe only.
+%% Both have one port, and one of them is a wildcard, say. Perhaps it is in use by our own listener
+%% at Old alone: that is closed, and opened again where New cannot be.
 in_place(true, Name, New, Old, _Error) ->
     ok = stop(Name, Old),
     case start(Name, New, ?OURS) of
@@ -125,8 +127,8 @@ undo({Name, New, Old, Over}) ->
 
 back(Name, Old) -> warn(start(Name, Old, ?BACK)).
 
-%% Beside what is there, or with all that belongs to it. Looked at first, for supervisors complain
-%% at length.
+%% Starts a listener, and its supervisor where that does not run. The address is tried first: where
+%% a child cannot start, a supervisor writes a long report.
 start(Name, Listen) -> start(Name, Listen, 0).
 
 start(Name, Listen, Tries) ->
