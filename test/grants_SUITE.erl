@@ -278,7 +278,7 @@ the_end_is_granted(_Config) ->
 
 -spec what_was_ended_is_free(turn_kit:config()) -> _.
 what_was_ended_is_free(_Config) ->
-    doc("who has the answer that an allocation is over finds its 5-tuple and its place in every "
+    doc("whoever has the answer that an allocation is over finds its 5-tuple and its place in each "
         "quota free, and so does who does not wait for the answer"),
     with_server(#{user_quota => 1}, fun(Server) ->
         Client = allocated(Server),

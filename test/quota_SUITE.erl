@@ -54,8 +54,8 @@ bob() -> #{user => <<"bob">>}.
 count(#{name := Name}, total) -> meerkat_quota:count(Name, total);
 count(#{name := Name}, {Kind, Key}) -> meerkat_quota:count(Name, {Kind, {default, Key}}).
 
-%% Ends the allocation, which the relay may have answered by itself: when this returns Erlang has read
-%% what it was told before that, and has counted it.
+%% Ends the allocation, which the relay may have answered by itself: when this returns Erlang has
+%% read what it was told before that, and has counted it.
 ended(#{server := #{name := Name}} = Client) ->
     ok = delete(Client),
     #{relay := {ok, _}} = meerkat:info(Name),
