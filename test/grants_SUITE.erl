@@ -10,7 +10,8 @@
 -export([erlang_is_not_asked/1, off_by_its_key/1, answers_as_ever/1, over_tcp/1, tcp_relayed/1,
          told_before_answered/1, counters_outlive_the_relay/1, shown_and_counted/1,
          taken_up_without_being_asked_for/1, processes_sleep_on/1,
-         the_end_is_granted/1, what_was_ended_is_free/1, what_was_ended_is_not_replayed/1,
+         the_end_is_granted/1, what_was_ended_is_free/1, what_was_reserved_is_not_granted/1,
+         what_was_ended_is_not_replayed/1,
          erlang_refuses/1, erlang_has_what_has_no_rule/1, another_name_or_key/1,
          limits_are_kept/1, a_table_without_room/1, in_order_behind_what_erlang_has/1,
          reload_withdraws/1, refused_reload_withdraws/1, revoke_withdraws/1, disconnect_withdraws/1,
@@ -32,7 +33,8 @@ all() ->
     [erlang_is_not_asked, off_by_its_key, answers_as_ever, over_tcp, tcp_relayed,
      told_before_answered, counters_outlive_the_relay, shown_and_counted,
      taken_up_without_being_asked_for, processes_sleep_on, the_end_is_granted,
-     what_was_ended_is_free, what_was_ended_is_not_replayed, erlang_refuses,
+     what_was_ended_is_free, what_was_reserved_is_not_granted,
+     what_was_ended_is_not_replayed, erlang_refuses,
      erlang_has_what_has_no_rule, another_name_or_key,
      limits_are_kept, a_table_without_room, in_order_behind_what_erlang_has, reload_withdraws,
      refused_reload_withdraws, revoke_withdraws, disconnect_withdraws, delete_withdraws,
@@ -297,6 +299,19 @@ what_was_ended_is_free(_Config) ->
         [?assertMatch({ok, #{class := success}}, stun_model:decode(await(Client, Txid)))
          || <<_:64, Txid:12/binary, _/binary>> <- [End, Again]],
         ?assertNotEqual(Pid, pid(Client))
+    end).
+
+-spec what_was_reserved_is_not_granted(turn_kit:config()) -> _.
+what_was_reserved_is_not_granted(_Config) ->
+    doc("an allocation that reserves a port is Erlang's to end: whoever has that answer finds the "
+        "token worth nothing"),
+    with_server(#{}, fun(Server) ->
+        [begin
+             #{answer := Answer} = Client = allocated(Server, [{even_port, true}]),
+             ?BY(Server, 0, 2, begin success(refresh(Client)), delete(Client) end),
+             Token = {reservation_token, get(reservation_token, Answer)},
+             expect(508, turn_kit:allocate(challenged(open(Server)), [Token]))
+         end || _ <- lists:seq(1, 10)]
     end).
 
 -spec what_was_ended_is_not_replayed(turn_kit:config()) -> _.

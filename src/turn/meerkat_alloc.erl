@@ -422,12 +422,11 @@ effect({stop, Ending}, #data{awaited = Awaited} = Data) ->
     ok = lists:foreach(fun(From) -> gen_statem:reply(From, ok) end, Awaited),
     Data#data{over = true, awaited = []}.
 
-%% Before the answer: what the client asks next may be the relay's to answer. Not where TCP is
-%% relayed: what the relay may do by itself are channels and addresses of datagrams.
+%% Before the answer: what the client asks next may be the relay's to answer.
 give({success, _}, #data{keys = [_ | _], core = Core} = Data) ->
-    case meerkat_alloc_core:protocol(Core) of
-        udp -> granted(Data);
-        tcp -> Data
+    case meerkat_alloc_core:is_grantable(Core) of
+        true -> granted(Data);
+        false -> Data
     end;
 give(_Response, Data) ->
     Data.

@@ -3,7 +3,8 @@
 %% permitted only the relay knows; until it has said so, no further request may be handed in.
 -module(meerkat_alloc_core).
 
--export([new/4, handle/3, granted/2, foretold/1, protocol/1, info/2, details/2, facts/1]).
+-export([new/4, handle/3, granted/2, foretold/1, protocol/1, is_grantable/1, info/2, details/2,
+         facts/1]).
 -export([kept/2, adopted/5, places/1, waiting/1]).
 
 -export_type([alloc/0, limits/0, event/0, effect/0, response/0, place/0, ending/0, kept/0]).
@@ -271,6 +272,13 @@ foretold(#alloc{}) -> none.
 -spec protocol(alloc()) -> udp | tcp.
 protocol(#alloc{plan = #{protocol := 6}}) -> tcp;
 protocol(#alloc{}) -> udp.
+
+%% May the relay answer requests by itself? Not where TCP is relayed: what it may do are channels
+%% and addresses of datagrams. Not while a port is reserved: nobody may redeem it any more once the
+%% client has the answer that all is over, and that is for us to see to.
+-spec is_grantable(alloc()) -> boolean().
+is_grantable(#alloc{token = Token} = Alloc) ->
+    protocol(Alloc) =:= udp andalso Token =:= 0.
 
 gone_reason(0, #alloc{ended_by = By}) -> By;
 gone_reason(1, _Alloc) -> expired;
