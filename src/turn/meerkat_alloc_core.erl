@@ -3,8 +3,7 @@
 %% permitted only the relay knows; until it has said so, no further request may be handed in.
 -module(meerkat_alloc_core).
 
--export([new/4, handle/3, granted/2, foretold/1, protocol/1, is_grantable/1, info/2, details/2,
-         facts/1]).
+-export([new/4, handle/3, granted/2, foretold/1, is_grantable/1, info/2, details/2, facts/1]).
 -export([kept/2, adopted/5, places/1, waiting/1]).
 
 -export_type([alloc/0, limits/0, event/0, effect/0, response/0, place/0, ending/0, kept/0]).
