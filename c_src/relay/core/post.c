@@ -55,7 +55,8 @@ bool post_mail(struct shard *sh, enum mail kind, const void *data, size_t len, c
     if (!record)
         return false;
     record[0] = (uint8_t)kind;
-    memcpy(record + 1, data, len);
+    if (len)
+        memcpy(record + 1, data, len);
     if (more_len)
         memcpy(record + 1 + len, more, more_len);
     mailbox_commit(&sh->out, record, need);
