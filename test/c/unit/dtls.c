@@ -715,7 +715,7 @@ int main(void)
     struct cert_made *made =
         cert_make("EC", "turn.example.org", "DNS:turn.example.org", NULL, -1, 30);
     struct tls_pair pair = cert_pair(made->cert_pem, made->key_pem);
-    static const uint8_t secret[TLS_SECRET_LEN] = "a secret that a fleet has in com";
+    static const uint8_t secret[TLS_SECRET_LEN] = "the secret that all relays have";
     char why[TLS_WHY_MAX];
     unsigned bad;
     struct tls_wanted wanted = {
