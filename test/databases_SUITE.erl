@@ -317,7 +317,12 @@ allocations_keep_their_key(_) ->
     end).
 
 no_tables_no_401(_) ->
-    with_database(#{}, fun(Server, Database) ->
+    with_database(#{}, fun(#{name := Name} = Server, Database) ->
+        %% A connection to SQLite makes the tables that are not there.
+        eventually(fun() ->
+            #{connections := Up, size := Size} = meerkat_lookups:info(Name),
+            Up =:= Size
+        end),
         _ = database_kit:sql(Database, "ALTER TABLE turnusers_lt RENAME TO away"),
         Client = challenged(open(Server, as("carol", "sesame"))),
         unanswered(Client, signed(Client, allocate, [{requested_transport, 17}])),

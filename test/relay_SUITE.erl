@@ -999,7 +999,8 @@ start(Config, Overrides) ->
 
 accepted(#{listen := Listen} = Bridge) ->
     {ok, Socket} = gen_tcp:accept(Listen, ?TIMEOUT),
-    Bridge#{socket => Socket}.
+    {ok, Pid} = gen_tcp:recv(Socket, 0, ?TIMEOUT),
+    Bridge#{socket => Socket, pid => binary_to_integer(Pid)}.
 
 bridge(Port) ->
     io_lib:format(
@@ -1008,6 +1009,7 @@ bridge(Port) ->
         "main(_) ->\n"
         "    process_flag(trap_exit, true),\n"
         "    {ok, S} = gen_tcp:connect({127,0,0,1}, ~b, [binary, {packet, 4}]),\n"
+        "    ok = gen_tcp:send(S, os:getpid()),\n"
         "    loop(S, open_port({fd, 3, 4}, [{packet, 4}, binary])).\n"
         "loop(S, P) ->\n"
         "    receive\n"
@@ -1056,9 +1058,9 @@ any_command(#{socket := Socket} = Bridge) ->
 hello(Bridge) ->
     hello(Bridge, meerkat_ctl:version(), meerkat_ctl:table_hash()).
 
-hello(Bridge, Version, Hash) ->
+hello(#{pid := Pid} = Bridge, Version, Hash) ->
     tell(Bridge, 0, {hello, #{magic => meerkat_ctl:magic(), version => Version, table_hash => Hash,
-                              cpus => 1, build => <<"bridge">>}}).
+                              cpus => 1, build => <<"bridge">>, pid => Pid, kept => 0}}).
 
 refused_hello(Config, {Version, Hash}) ->
     Bridge = start(Config, #{}),

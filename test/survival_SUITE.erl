@@ -156,10 +156,10 @@ ports_free(Server) ->
     N.
 
 allocations(Server) ->
-    [{Relayed, [Ip || #{peer := Ip} <- Permissions],
-      [{Number, Peer} || #{number := Number, peer := Peer} <- Channels]}
-     || #{relayed := Relayed, permissions := Permissions, channels := Channels}
-            <- lists:sort(in(Server, meerkat, allocations, [default]))].
+    lists:sort([{Relayed, lists:sort([Ip || #{peer := Ip} <- Permissions]),
+                 lists:sort([{Number, Peer} || #{number := Number, peer := Peer} <- Channels])}
+                || #{relayed := Relayed, permissions := Permissions, channels := Channels}
+                       <- in(Server, meerkat, allocations, [default])]).
 
 %% ------------------------------------------------------------------------------------- calls
 

@@ -1,6 +1,6 @@
 %% What a certificate says: for which names it is valid, and from when to when. Whether to trust it
-%% is decided elsewhere. Needs Erlang's public_key, which comes with ssl. What a certificate says of a
-%% client is in meerkat_client_certificate.
+%% is decided elsewhere. Needs Erlang's public_key, which comes with ssl. What one says of a client
+%% is in meerkat_client_certificate.
 -module(meerkat_certificate).
 
 -export([names/1, alternatives/1, validity/1, in_pem/1, days_left/1, format_name/1]).
