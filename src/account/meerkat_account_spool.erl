@@ -16,7 +16,7 @@
 -type place() :: pos_integer().
 -record(spool, {
     dir :: file:filename_all(),
-    lock :: gen_tcp:socket(),
+    lock :: gen_tcp:socket() | undefined,
     max :: pos_integer(),                       % bytes of all files together
     full = [] :: [{place(), Bytes :: pos_integer()}],     % files before the last, oldest first
     first :: place(),                          % of the last file

@@ -28,6 +28,8 @@
     realms := [#{name := binary(), atom() => meerkat_config_value:value()}],
     listeners := [listener(), ...],
     certificates := [meerkat_config_certificates:certificate()],
+    client_authorities := [meerkat_config_certificates:authority()],
+    tls_client_verify := required | optional,
     tls_self_signed := boolean(),
     dtls_enabled := boolean(),
     relays := [meerkat_config_relays:relay()],

@@ -89,6 +89,6 @@ look(State, Question) ->
 why(User, NowS, State) ->
     case candidates(User, NowS, State) of
         {asked, _} -> wrong_password;
-        {look_up, _, _, {asked, _}} -> wrong_password;
+        {look_up, _, {asked, _}, _} -> wrong_password;
         _ -> unknown
     end.

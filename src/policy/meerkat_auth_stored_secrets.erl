@@ -63,6 +63,6 @@ made(Secrets, User, NowS, Config) ->
 why(User, NowS, State) ->
     case candidates(User, NowS, State) of
         {also, [_ | _]} -> wrong_password;
-        {look_up, _, _, {also, [_ | _]}} -> wrong_password;
+        {look_up, _, {also, [_ | _]}, _} -> wrong_password;
         _ -> unknown
     end.
