@@ -559,9 +559,11 @@ the_table_is_right(Config) ->
          ?assertEqual({Key, Reloadable}, {Key, Outcome =:= ok})
      end || #{key := Key, env := [Variable | _], reloadable := Reloadable}
                 <- meerkat_config_schema:rows(),
-            %% They are nothing without others; tls_SUITE has the reload of certificates.
-            not lists:member(Key, [udp_enabled, users, tls_cert, tls_key, dtls_enabled, rfc5780,
-                                   alternate_listen_ip, alternate_listen_port, xmpp_host])].
+            %% They are nothing without others; tls_SUITE has the reload of certificates, and
+            %% client_certificate_SUITE that of who vouches for clients.
+            not lists:member(Key, [udp_enabled, users, tls_cert, tls_key, tls_client_ca,
+                                   dtls_enabled, rfc5780, alternate_listen_ip,
+                                   alternate_listen_port, xmpp_host])].
 
 base() ->
     [{"LISTEN_IP", "127.0.0.1"}, {"LISTEN_PORT", "0"}, {"RELAY_IP", "127.0.0.1"}].

@@ -6,7 +6,7 @@
 
 -export([epoch/1, resume/2, withdraw/1, message/1]).
 -export([give/4]).
--export([heard/2, take/2, forget/2]).
+-export([heard/2, take/2, has_ended/2, forget/2]).
 
 -export_type([epoch/0, given/0, granted/0]).
 
@@ -85,7 +85,7 @@ heard(Name, <<_:64, Session:64, Method, Us:32, Due, _Number:16, Lifetime:32, _/b
     Row = {Session, meerkat_clock:now_ms(), binary:copy(Frame)},
     true = ets:insert(meerkat_registry:table(Name, granted), Row),
     %% Whatever is asked for behind this frame finds the place free.
-    _ = Method =:= 4 andalso Lifetime =:= 0 andalso meerkat_quota:ended(Name, Session),
+    _ = is_end(Method, Lifetime) andalso meerkat_quota:ended(Name, Session),
     %% Whoever ends forgets after it has left: one of us two sees the other.
     case meerkat_alloc_table:pid(Name, Session) of
         none -> forget(Name, Session);
@@ -104,6 +104,15 @@ take(Name, Session) ->
          {ok, 0, {granted, Fields}} = meerkat_ctl:decode(Frame),
          {AtMs, Fields}
      end || {_, AtMs, Frame} <- ets:take(meerkat_registry:table(Name, granted), Session)].
+
+%% Has the relay answered the Refresh that ends it, and its process not taken that up yet?
+-spec has_ended(Name :: atom(), Session :: non_neg_integer()) -> boolean().
+has_ended(Name, Session) ->
+    lists:any(fun({_, _, <<_:64, _:64, Method, _:32, _, _:16, Lifetime:32, _/binary>>}) ->
+        is_end(Method, Lifetime)
+    end, ets:lookup(meerkat_registry:table(Name, granted), Session)).
+
+is_end(Method, LifetimeS) -> method(Method) =:= refresh andalso LifetimeS =:= 0.
 
 %% The allocation is over.
 -spec forget(Name :: atom(), Session :: non_neg_integer()) -> ok.

@@ -446,12 +446,22 @@ ticket(Name, #{method := refresh} = Message) ->
 ticket(_Name, _Message) ->
     none.
 
-resume(Name, {ok, Session, Number}, Found, #{place := Place, request := Request} = Job) ->
-    Taken = case Found of
-        {Session, _} -> false;
-        none -> false;
-        {_Other, _} -> true
-    end,
+resume(Name, {ok, Session, _} = Ticket, {Other, Pid}, Job) when Other =/= Session ->
+    case meerkat_grants:has_ended(Name, Other) of
+        %% Its process frees the 5-tuple before it looks at any request, and sends this one back.
+        true ->
+            Pid ! {request, Job},
+            ok;
+        false ->
+            move(Name, Ticket, true, Job)
+    end;
+resume(Name, {ok, _, _} = Ticket, _Found, Job) ->
+    move(Name, Ticket, false, Job);
+resume(Name, {error, _}, _Found, Job) ->
+    admit(Name, Job).
+
+%% Taken: another allocation has the 5-tuple.
+move(Name, {ok, Session, Number}, Taken, #{place := Place, request := Request} = Job) ->
     case meerkat_alloc_table:find(Name, Session) of
         {Session, Pid} ->
             Move = #{ticket => Number, place => Place, taken => Taken},
@@ -459,9 +469,7 @@ resume(Name, {ok, Session, Number}, Found, #{place := Place, request := Request}
             ok;
         none ->
             admit(Name, Job)
-    end;
-resume(Name, {error, _}, _Found, Job) ->
-    admit(Name, Job).
+    end.
 
 %% A session of the relay's that no process governs, for its own was killed, is ended. One whose
 %% end is under way is told twice, which does no harm. One that lives has left this 5-tuple, or

@@ -132,6 +132,17 @@ async function selectedPair({ name, connection }) {
   };
 }
 
+// A pair that carries media may be checked again, and is in progress then. The next frame is the
+// occasion to look again.
+async function settledPair(peer) {
+  const video = document.getElementById('received');
+  for (;;) {
+    const pair = await selectedPair(peer);
+    if (pair.state !== 'in-progress') return pair;
+    await new Promise((resolve) => video.requestVideoFrameCallback(resolve));
+  }
+}
+
 // Tells how far the call has come, for the message when time runs out.
 globalThis.relayCallStage = 'starting';
 const stage = (text) => { globalThis.relayCallStage = text; };
@@ -164,5 +175,6 @@ globalThis.relayCall = async (iceServer, wantedFrames) => {
   stage('waiting for video');
   const frames = await decoded(peers, callee, wantedFrames);
 
-  return { toCallee, toCaller, frames, pairs: await Promise.all(peers.map(selectedPair)) };
+  stage('waiting for the checks of the selected pairs');
+  return { toCallee, toCaller, frames, pairs: await Promise.all(peers.map(settledPair)) };
 };
