@@ -261,9 +261,10 @@ csv_is_the_table(Config) ->
         {ok, Bytes} = file:read_file(File),
         [Header, Row1, Row2] = [string:split(L, ",", all)
                                 || L <- string:lexemes(binary_to_list(Bytes), "\n")],
-        ?assertEqual(["label", "mode", "server", "flows", "method", "direction", "channels",
-                      "payload", "burst", "gso", "gro", "allocated", "refreshed", "failed",
-                      "rate_pps", "seconds", "offered", "delivered", "lost", "loss_percent",
+        ?assertEqual(["label", "mode", "server", "flows", "method", "direction", "pairs",
+                      "channels", "payload", "burst", "gso", "gro", "allocated", "refreshed",
+                      "failed", "rate_pps", "seconds", "offered", "delivered", "lost",
+                      "loss_percent",
                       "duplicated", "reordered", "damaged", "late", "skipped", "offered_pps",
                       "delivered_pps", "p50_us", "p90_us", "p99_us", "p999_us", "max_us",
                       "relayed", "server_cpu_s", "packets_per_cpu_s", "server_ns_per_packet",

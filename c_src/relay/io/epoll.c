@@ -19,7 +19,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -31,10 +30,10 @@
 #include "memory.h"
 
 enum {
-    EVENTS = 256,  /* sockets told of at a time */
-    SHARE = 33,    /* datagrams of a socket in a turn, as many as io_uring gives one */
-    PLENTY = 128,  /* datagrams of a turn, before those who had their share have to wait */
-    BUFFERS = 256, /* of all sockets before sends must go */
+    EVENTS = 256,        /* sockets told of at a time */
+    SHARE = PACE_PLENTY, /* datagrams of a socket in a turn, as many as io_uring gives one */
+    PLENTY = 128,        /* datagrams of a turn, before those who had their share have to wait */
+    BUFFERS = 256,       /* of all sockets before sends must go */
     PAYLOAD_MAX = 65535,
     STRIDE = (IO_HEADROOM + PAYLOAD_MAX + IO_TAILROOM + 63) / 64 * 64 + 64 * 9,
     SCRATCH_LEN = 256 * 1024,
@@ -314,28 +313,18 @@ static int in_ms(uint64_t ns)
     return (int)MIN(ms, (uint64_t)INT_MAX);
 }
 
-/* epoll cannot wait for several datagrams. While they come close together this sleeps for as long
- * as several take, unless the last turn found plenty: then there is no idle moment to wait in.
- * False if it did not. */
-static bool linger(const struct poller *p, uint64_t timeout_ns)
-{
-    struct pace_wait pace = pace_next(&p->pace);
-    if (pace.datagrams == 1 || p->brought >= SHARE)
-        return false;
-    uint64_t ns = MIN((uint64_t)p->pace.gap_ns * pace.datagrams, pace.ns);
-    struct timespec ts = {.tv_nsec = (long)MIN(ns, timeout_ns)};
-    if (ts.tv_nsec)
-        nanosleep(&ts, NULL);
-    return true;
-}
-
 static void wait_for_events(struct io *io, uint64_t timeout_ns)
 {
     struct poller *p = poller_of(io);
     uint64_t timeout = clock_wait(timeout_ns);
+    uint32_t sleep_ns = pace_next(&p->pace).sleep_ns;
     reuse_buffers(p);
-    if (p->ready_count || p->leaving_count || io_streams_hungry(io) || linger(p, timeout))
+    if (p->ready_count || p->leaving_count || io_streams_hungry(io)) {
         timeout = 0;
+    } else if (sleep_ns) {
+        pace_sleep(sleep_ns, timeout);
+        timeout = 0;
+    }
     int n = epoll_wait(p->epoll_fd, p->events, EVENTS, in_ms(timeout));
     if (n < 0 && errno != EINTR)
         log_error("epoll_wait: %s", strerror(errno));
@@ -447,7 +436,6 @@ int epoll_create_io(struct io **out, const struct io_events *events, uint32_t so
         return ret;
     }
     lay_out_buffers(p);
-    prctl(PR_SET_TIMERSLACK, 1L, 0L, 0L, 0L); /* of this thread: a short sleep is to be short */
     *out = &p->io;
     return 0;
 }

@@ -3,35 +3,51 @@
  * datagram: while traffic is dense a worker waits until several can have come, or a little while.
  * Where it is not, and once a short wait has brought nothing, it waits for the first as long as it
  * takes: who is idle is not woken. Knows only times and numbers.
+ *
+ * A little while is slept through, whatever arrives. Who is woken by the datagram that makes them
+ * several is woken in the midst of what its sender sends, from the sender's processor, and has the
+ * next sleep that much sooner. Only where a turn has brought plenty is there no idle moment to
+ * sleep in.
  */
 #ifndef MEERKAT_PACE_H
 #define MEERKAT_PACE_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 enum {
     PACE_DATAGRAMS = 8,       /* to wait for together */
     PACE_LONGEST_NS = 60000,  /* and at most so long */
     PACE_WINDOW_NS = 1000000, /* over which density is measured */
+    PACE_PLENTY = 33,         /* datagrams of one turn: more wait already */
 };
 
 struct pace {
-    uint64_t since;  /* start of the window */
-    uint32_t seen;   /* datagrams in it */
-    uint32_t gap_ns; /* from one to the next, in the window before; 0 before there was one */
-    bool nothing;    /* the last short wait was in vain */
+    uint64_t since;      /* start of the window */
+    uint32_t seen;       /* datagrams in it */
+    uint32_t datagrams;  /* to wait for, by the window before; 0 before there was one, 1 where */
+    uint32_t several_ns; /* they are too rare; and how long they take */
+    uint32_t last;       /* datagrams that the last wait brought */
 };
 
 struct pace_wait {
     uint32_t datagrams; /* 1: no short wait */
-    uint32_t ns;
+    uint32_t ns;        /* the longest one */
+    uint32_t sleep_ns;  /* as long as so many take; 0: no sleep */
 };
 
 /* What the wait that is over at `now` brought. */
 void pace_note(struct pace *p, uint64_t now, uint32_t datagrams);
 
 /* How to wait next. */
-struct pace_wait pace_next(const struct pace *p);
+static inline struct pace_wait pace_next(const struct pace *p)
+{
+    if (p->last == 0 || p->datagrams <= 1)
+        return (struct pace_wait){1, 0, 0};
+    return (struct pace_wait){p->datagrams, PACE_LONGEST_NS,
+                              p->last < PACE_PLENTY ? p->several_ns : 0};
+}
+
+/* Sleeps sleep_ns, no longer than timeout_ns. */
+void pace_sleep(uint32_t sleep_ns, uint64_t timeout_ns);
 
 #endif

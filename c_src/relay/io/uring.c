@@ -31,15 +31,31 @@ static void arm_streams(struct uring *u)
     u->streams_armed = true;
 }
 
-/* For several datagrams and a moment while they come close together, else for the first. */
-static void submit_and_wait(struct uring *u, uint64_t timeout_ns)
+static int submit_and_sleep(struct uring *u, uint32_t sleep_ns, uint64_t timeout_ns)
 {
-    struct pace_wait pace = pace_next(&u->pace);
+    int ret = io_uring_sq_ready(&u->ring) ? io_uring_submit(&u->ring) : 0;
+    if (ret < 0)
+        return ret;
+    pace_sleep(sleep_ns, timeout_ns);
+    return io_uring_get_events(&u->ring);
+}
+
+/* The kernel may wait for several datagrams by itself, which is one call instead of three. That is
+ * better only where none of them has to wake us (pace.h). */
+static int submit_and_await(struct uring *u, struct pace_wait pace, uint64_t timeout_ns)
+{
     uint64_t wait = pace.datagrams > 1 ? MIN(pace.ns, timeout_ns) : timeout_ns;
     struct __kernel_timespec ts = {.tv_sec = (long long)(wait / NS_PER_S),
                                    .tv_nsec = (long long)(wait % NS_PER_S)};
     struct io_uring_cqe *cqe;
-    int ret = io_uring_submit_and_wait_timeout(&u->ring, &cqe, pace.datagrams, &ts, NULL);
+    return io_uring_submit_and_wait_timeout(&u->ring, &cqe, pace.datagrams, &ts, NULL);
+}
+
+static void submit_and_wait(struct uring *u, uint64_t timeout_ns)
+{
+    struct pace_wait pace = pace_next(&u->pace);
+    int ret = pace.sleep_ns ? submit_and_sleep(u, pace.sleep_ns, timeout_ns)
+                            : submit_and_await(u, pace, timeout_ns);
     if (LIKELY(!io_uring_sq_ready(&u->ring) && (ret >= 0 || ret == -ETIME || ret == -EINTR)))
         u->refusals = 0;
     else

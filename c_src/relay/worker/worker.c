@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <semaphore.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "alloc.h"
@@ -164,6 +165,7 @@ static void *run(void *arg)
     struct shard *sh = &w->shard;
     struct io_events events = worker_events(w);
     uint32_t sockets_max = 2 * sh->config.sessions_max + LISTENERS_MAX;
+    prctl(PR_SET_TIMERSLACK, 1L, 0L, 0L, 0L); /* of this thread: a short sleep is to be short */
     int ret = backend_create(w->config.backend, &sh->io, &events, sockets_max);
     start->result = ret;
     sem_post(&start->up); /* start is not ours any more */

@@ -1,8 +1,10 @@
 /*
  * How long a worker waits: for several datagrams where they come close together, for the first
- * where they do not, and never in vain twice.
+ * where they do not, and never in vain twice. And when it sleeps meanwhile.
  */
 #include "pace.h"
+
+#include "clock.h"
 #include "test.h"
 
 enum { US = 1000, MS = 1000000 };
@@ -59,6 +61,37 @@ static void a_wait_in_vain_is_the_last_short_one(void)
     CHECK(pace_next(&p).datagrams > 1);
 }
 
+/* As long as they take, and never longer than the longest wait. */
+static void a_short_wait_is_slept_through(void)
+{
+    struct pace p = {0};
+    uint64_t now = arrive(&p, 1000 * MS, 40 * US, 200);
+    CHECK_EQ(pace_next(&p).sleep_ns, PACE_LONGEST_NS);
+    arrive(&p, now, 5 * US, 1000);
+    CHECK_EQ(pace_next(&p).sleep_ns, PACE_DATAGRAMS * 5 * US);
+}
+
+static void no_sleep_where_plenty_came_or_little_comes(void)
+{
+    struct pace p = {0};
+    uint64_t now = arrive(&p, 1000 * MS, 10 * US, 500);
+    pace_note(&p, now += 10 * US, PACE_PLENTY);
+    CHECK_EQ(pace_next(&p).sleep_ns, 0);
+    CHECK(pace_next(&p).datagrams > 1);
+    pace_note(&p, now += 10 * US, PACE_PLENTY - 1);
+    CHECK(pace_next(&p).sleep_ns > 0);
+    arrive(&p, now, MS, 10);
+    CHECK_EQ(pace_next(&p).sleep_ns, 0);
+}
+
+static void a_sleep_is_as_long_as_said(void)
+{
+    uint64_t before = clock_read().now;
+    pace_sleep(PACE_LONGEST_NS, NS_PER_S);
+    CHECK(clock_read().now - before >= PACE_LONGEST_NS);
+    pace_sleep(999999999, 0); /* not at all */
+}
+
 #define RUN(f) (test_begin(#f), f())
 
 int main(void)
@@ -67,5 +100,8 @@ int main(void)
     RUN(sparse_traffic_is_not_delayed);
     RUN(dense_traffic_is_waited_for_together);
     RUN(a_wait_in_vain_is_the_last_short_one);
+    RUN(a_short_wait_is_slept_through);
+    RUN(no_sleep_where_plenty_came_or_little_comes);
+    RUN(a_sleep_is_as_long_as_said);
     return test_end("pace");
 }
