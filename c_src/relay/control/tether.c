@@ -101,8 +101,11 @@ int tether_take(int fd, int fds[TETHER_FDS])
     struct greeting theirs = {0};
     struct iovec iov = {&theirs, sizeof(theirs)};
     union ancillary a;
-    struct msghdr m = {
-        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = a.room, .msg_controllen = sizeof(a.room)};
+    /* The room is aligned, and would take one more than there is a place for. */
+    struct msghdr m = {.msg_iov = &iov,
+                       .msg_iovlen = 1,
+                       .msg_control = a.room,
+                       .msg_controllen = CMSG_LEN(TETHER_FDS * sizeof(int))};
     ssize_t len = recvmsg(fd, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
     if (len < 0)
         return errno == EINTR ? -EAGAIN : -errno;
