@@ -586,6 +586,10 @@ other({integer, Min, _}, Min) -> integer_to_list(Min + 1);
 other({integer, _, _}, Default) -> integer_to_list(Default - 1);
 other({choice, Words}, Default) ->
     hd([binary_to_list(Word) || {Word, Value} <- Words, Value =/= Default]);
+other({database, sqlite}, _) -> filename:join(os:getenv("STATE_DIRECTORY"), "turndb");
+%% Where nobody is: it is asked again and again.
+other({database, redis}, _) -> "redis://127.0.0.1:9";
+other({database, Kind}, _) -> lists:concat([Kind, "://turn:sesame@127.0.0.1:9/turn"]);
 other({list, network}, _) -> "10.0.0.0/8";
 other({list, peer}, _) -> "10.0.0.5:80";
 other({list, secret}, _) -> "sesame";
