@@ -65,8 +65,10 @@ heard(<<Number:16, Length:16, Data:Length/binary, _/binary>>) ->
 %% Sees that these take one, and no more than these do.
 -define(SHORT(Server, N, Fun), turn_kit:counted(Server, shortcut_packets, N, fun() -> Fun end)).
 
-info(#{server := #{name := Name}, here := Here}) ->
-    [#{session := Session}] = [A || #{client := C} = A <- meerkat:allocations(Name), C =:= Here],
+%% By its relayed address, for another client may have the same port over another transport.
+info(#{server := #{name := Name}, relayed := Relayed}) ->
+    [Session] = [S || #{session := S, relayed := Those} <- meerkat:allocations(Name),
+                      lists:member(Relayed, Those)],
     {ok, Details} = meerkat:allocation(Name, Session),
     Details.
 
