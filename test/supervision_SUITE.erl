@@ -799,8 +799,9 @@ read_by_erlang(Client) ->
     ?assertEqual(437, code(allocate(Client))),
     ok.
 
-%% The same for all clients: what the relay is asked comes behind what it has written by then. Where
-%% Erlang writes to a relay in the moment that dies, what it has not read is lost (design/grants.md).
+%% The same for all clients: what the relay is asked it answers behind what it has written by then.
+%% Where Erlang writes to a relay in the moment that dies, what it has not read is lost
+%% (docs/design/grants.md).
 all_is_read(#{name := Name}) ->
     #{relay := {ok, _}} = meerkat:info(Name),
     ok.
