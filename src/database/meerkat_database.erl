@@ -22,9 +22,8 @@
 -type keys() :: #{md5 => <<_:128>>, sha256 => <<_:256>>, password => binary()}.
 -type answer() :: {user, keys() | none} | {secrets, [binary()]}.
 -type change() :: {add_user, Realm :: binary(), Name :: binary(), keys()}
-                | {remove_user, Realm :: binary(), Name :: binary()}
-                | {add_secret | remove_secret, Realm :: binary(), Secret :: binary()}.
--type listing() :: {users, Realm :: binary(), Max :: pos_integer()} | {secrets, Realm :: binary()}.
+                | {remove_user, Realm :: binary(), Name :: binary()}.
+-type listing() :: {users, Realm :: binary(), Max :: pos_integer()}.
 -type value() :: binary() | integer() | null.
 %% Rows of texts, or how many rows were changed.
 -type result() :: {rows, [[binary() | null]]} | {changed, non_neg_integer()}.
@@ -42,7 +41,7 @@
 -callback ask(question(), Connection :: term()) -> {ok, answer()} | failure().
 %% `none`: there was nothing to remove.
 -callback change(change(), Connection :: term()) -> ok | none | failure().
-%% The names of users, in order; or secrets.
+%% The names of users, in order.
 -callback list(listing(), Connection :: term()) -> {ok, [binary()]} | failure().
 %% A statement of the database's own kind. In SQL its values are $1, $2, ..., each once and in
 %% this order; they are never pasted into it.

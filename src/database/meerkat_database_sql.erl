@@ -54,8 +54,6 @@
 -define(ADD_OWN, "INSERT INTO meerkat_user_key (realm,name,hmackey,sha256key) "
                  "VALUES ($1,$2,$3,$4)").
 -define(REMOVE_OWN, "DELETE FROM meerkat_user_key WHERE realm=$1 AND name=$2").
--define(ADD_SECRET, "INSERT INTO turn_secret (realm,value) VALUES ($1,$2)").
--define(REMOVE_SECRET, "DELETE FROM turn_secret WHERE realm=$1 AND value=$2").
 
 %% Statements that make what is not there.
 -spec schema() -> [string()].
@@ -138,14 +136,6 @@ change({remove_user, Realm, Name}, #sql{query = Query} = Sql) ->
                         | [{?REMOVE_OWN, [Realm, Name]} || has_own(Sql)]]);
         {ok, false} -> none;
         {error, Why} -> {error, Why}
-    end;
-change({add_secret, Realm, Secret}, #sql{query = Query}) ->
-    all(Query, [{?REMOVE_SECRET, [Realm, Secret]}, {?ADD_SECRET, [Realm, Secret]}]);
-change({remove_secret, Realm, Secret}, #sql{query = Query}) ->
-    case Query(?REMOVE_SECRET, [Realm, Secret]) of
-        {ok, {changed, 0}} -> none;
-        {ok, _} -> ok;
-        {error, Why} -> {error, Why}
     end.
 
 own(Realm, Name, Hex, #{sha256 := Sha256}, Sql) ->
@@ -183,9 +173,7 @@ all(_Query, []) ->
 -spec list(meerkat_database:listing(), #sql{}) ->
     {ok, [binary()]} | meerkat_database:failure().
 list({users, Realm, Max}, #sql{query = Query}) ->
-    firsts(Query(io_lib:format(?USERS, [Max]), [Realm]));
-list({secrets, Realm}, #sql{query = Query}) ->
-    firsts(Query(?SECRETS, [Realm])).
+    firsts(Query(io_lib:format(?USERS, [Max]), [Realm])).
 
 firsts({ok, {rows, Rows}}) -> {ok, [First || [First | _] <- Rows]};
 firsts({error, Why}) -> {error, Why}.
