@@ -38,7 +38,7 @@ new(postgresql, #{directory := Directory} = Database) ->
     {0, _} = run(as(postgres, [?BIN "initdb", "--auth-local=trust", "--auth-host=scram-sha-256",
                                "--pwfile=" ++ File, "--no-sync", "-E", "UTF8", "--locale=C",
                                "-D", Data])),
-    Port = free_port(),
+    Port = turn_kit:free_tcp_port(),
     Running = again(Database#{port => Port, program =>
         as(postgres, [?BIN "postgres", "-D", Data, "-k", Directory, "-p", integer_to_list(Port),
                       "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off",
@@ -54,7 +54,7 @@ new(mysql, #{directory := Directory} = Database) ->
     Data = "--datadir=" ++ filename:join(Directory, "data"),
     {0, _} = run(as(mysql, ["/usr/bin/mariadb-install-db", "--no-defaults", Data, "--skip-test-db",
                             "--auth-root-authentication-method=normal"])),
-    Port = free_port(),
+    Port = turn_kit:free_tcp_port(),
     Running = again(Database#{port => Port, program =>
         as(mysql, ["/usr/sbin/mariadbd", "--no-defaults", Data, "--bind-address=127.0.0.1",
                    "--port=" ++ integer_to_list(Port), "--skip-name-resolve",
@@ -69,7 +69,7 @@ new(mysql, #{directory := Directory} = Database) ->
              coturn => ["-M", "host=127.0.0.1 port=" ++ integer_to_list(Port) ++
                             " dbname=turn user=turn password=" ?PASSWORD]};
 new(redis, #{directory := Directory} = Database) ->
-    Port = free_port(),
+    Port = turn_kit:free_tcp_port(),
     Running = again(Database#{port => Port, program =>
         ["/usr/bin/redis-server", "--port", integer_to_list(Port), "--bind", "127.0.0.1", "--dir",
          Directory, "--requirepass", ?PASSWORD, "--save", ""]}),
@@ -236,9 +236,3 @@ output(Port, Text) ->
         {Port, {exit_status, Status}} -> {Status, binary_to_list(Text)}
     after ?TIMEOUT -> error({no_end, Text})
     end.
-
-free_port() ->
-    {ok, Socket} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}]),
-    {ok, Port} = inet:port(Socket),
-    ok = gen_tcp:close(Socket),
-    Port.

@@ -186,7 +186,8 @@ http_comes_back_when_it_was_killed(_Config) ->
     end).
 
 with_http(Name, Fun) ->
-    {ok, _} = meerkat:start_server(Name, (config())#{http_listen => {{127, 0, 0, 1}, free_port()}}),
+    Listen = {{127, 0, 0, 1}, turn_kit:free_tcp_port()},
+    {ok, _} = meerkat:start_server(Name, (config())#{http_listen => Listen}),
     eventually(fun() -> is_http(Name) end),
     Fun(Name).
 
@@ -201,12 +202,6 @@ is_http(Name) ->
         {error, _} ->
             false
     end.
-
-free_port() ->
-    {ok, Socket} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}]),
-    {ok, Port} = inet:port(Socket),
-    ok = gen_tcp:close(Socket),
-    Port.
 
 %%% Rows and processes
 

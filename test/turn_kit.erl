@@ -9,7 +9,8 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([cases/1, doc/1, eventually/1]).
--export([relay_kind/0, start_server/0, start_server/1, stop_server/1, with_server/2, free_ports/1]).
+-export([relay_kind/0, start_server/0, start_server/1, stop_server/1, with_server/2, free_ports/1,
+         free_tcp_port/0]).
 -export([kill_relay/1]).
 -export([is_foreign/1, counter/2, counted/3, counted/4, no_drops/0]).
 -export([open/1, open/2, close/1, send/2, next/1, ask/2, ask/3, await/2, fence/1]).
@@ -155,6 +156,14 @@ kill_relay(#{name := Name}) ->
     receive {'DOWN', Monitor, port, Port, _} -> ok
     after ?TIMEOUT -> error(relay_lives)
     end.
+
+%% One that the system hands out by itself.
+-spec free_tcp_port() -> inet:port_number().
+free_tcp_port() ->
+    {ok, Socket} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}]),
+    {ok, Port} = inet:port(Socket),
+    ok = gen_tcp:close(Socket),
+    Port.
 
 %% The first of N neighbouring ports, starting at an even one, free on both loopback addresses and
 %% outside of what the system hands out by itself.
