@@ -139,7 +139,7 @@ check([], Words) ->
 
 unknown(Command) ->
     Names = [list_to_binary(Name) || {Name, _, _, _, _} <- rows()],
-    Meant = case meerkat_config_schema:nearest(unicode:characters_to_binary(Command), Names) of
+    Meant = case meerkat_spelling:nearest(unicode:characters_to_binary(Command), Names) of
         {ok, Near} -> ["; did you mean ", Near, "?\n"];
         error -> "; `meerkatctl help` lists those there are\n"
     end,

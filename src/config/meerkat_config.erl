@@ -1,6 +1,6 @@
 %% The configuration of a server: defaults, then a file, then the environment, made into the one
-%% map that the rest works with. Everything doubtful ends here, in sentences for the operator.
-%% It opens nothing that serves and starts nothing.
+%% map that the rest works with. What is wrong with it is told here, in sentences for the operator.
+%% It opens no socket and starts nothing.
 -module(meerkat_config).
 
 -export([load/1, effective/1, effective/2, what_secret_opens/1, again/1, again/2]).
@@ -84,7 +84,7 @@
     cache_unknown_lifetime := pos_integer(),
     cache_grace := non_neg_integer(),
     cache_size := pos_integer(),
-    %% Those of that file, where one is set.
+    %% Those of users_file, where that is set.
     added_users => meerkat_config_users:added(),
     http_listen := undefined | {inet:ip_address(), inet:port_number()},
     http_token := undefined | binary(),
@@ -199,7 +199,7 @@ effective(#{settings := Settings, realms := Realms} = Config, Realm) ->
 in_realm(Realm, Field, Settings) ->
     case [Own || #{realm := In, key := Key} = Own <- Settings, In =:= Realm, Key =:= Field] of
         [Own] -> Own;
-        %% Its own share of the server's is not the server's.
+        %% The server's value limits all realms together; a realm without one of its own has none.
         [] when Field =:= total_quota ->
             #{realm => Realm, key => Field, value => 0, text => <<"0">>, origin => <<"default">>};
         [] ->
@@ -278,13 +278,13 @@ by_key(Scalars) ->
 name(File) when is_binary(File) -> File;
 name(File) -> meerkat_env:bytes(filename:flatten(File)).
 
-%% Longer names no file has, and the reader takes for a mistake of ours.
+%% No file has a longer name, and meerkat_conf_nif:read/1 would end with badarg.
 read(File) when byte_size(File) > ?FILE_NAME_MAX ->
     {error, {meerkat_text:escape(File), 0, "this is too long for the name of a file"}};
 read(File) ->
     meerkat_conf_nif:read(File).
 
-%% What is of no line first, then as a reader meets it.
+%% Mistakes that belong to no line first, then those of files in the order of their lines.
 in_order(Mistakes) ->
     Placed = lists:keysort(1, [{place(Mistake), Mistake} || Mistake <- Mistakes]),
     [Mistake || {_, Mistake} <- Placed].
@@ -316,7 +316,7 @@ unknown_keys(Leaves) ->
     ].
 
 meant(Name, Known, Otherwise) ->
-    case meerkat_config_schema:nearest(Name, Known) of
+    case meerkat_spelling:nearest(Name, Known) of
         {ok, Near} -> ["; did you mean ", Near, "?"];
         error -> Otherwise
     end.
@@ -325,7 +325,7 @@ meant(Name, Known, Otherwise) ->
 %% One value for each key
 %%
 
-%% A mistake in the file is one even where the environment wins.
+%% A mistake in the file is told even where the environment has a value, which then counts.
 -spec resolve(map(), map()) -> {meerkat_config_origin:resolved(), [unicode:chardata()]}.
 resolve(Env, Leaves) ->
     lists:foldl(
@@ -339,7 +339,7 @@ resolve(Env, Leaves) ->
         meerkat_config_schema:rows()
     ).
 
-%% The one user that an environment can name.
+%% The environment has variables for one user.
 from_env(#{key := users, env := [Name, Password]}, Env) ->
     case {maps:get(Name, Env, none), maps:get(Password, Env, none)} of
         {none, none} ->
@@ -419,7 +419,7 @@ beside_mongooseice(Value, Env) ->
 %% MongooseICE's other variables
 %%
 
-%% Of our own names; nobody else's are looked at.
+%% Variables of our names that Kubernetes has set for a Service.
 service_links(Given) ->
     [[Name, " is ", meerkat_config_value:quote(maps:get(Name, Given)), ", which Kubernetes sets "
       "for a Service of that name: it has no effect here"]
@@ -436,16 +436,16 @@ unknown_names(Env) ->
 unknown_name(<<?MONGOOSEICE, _/binary>> = Name, All) ->
     Known = [K || <<?MONGOOSEICE, _/binary>> = K <- All],
     [no_effect(Name, meant(Name, Known, ""))];
-%% Others are not ours, unless they are nearly: an environment has much in it.
+%% Any other variable is somebody else's, and is told of only where it is nearly a name of ours.
 unknown_name(Name, All) ->
     Known = [K || K <- All, string:prefix(K, ?MONGOOSEICE) =:= nomatch],
-    case meerkat_config_schema:nearest(Name, Known, fun slip/1) of
+    case meerkat_spelling:nearest(Name, Known, fun slip/1) of
         {ok, Near} -> [no_effect(Name, ["; did you mean ", Near, "?"])];
         error -> []
     end.
 
-%% Letters in which a slip of the pen differs from the name that is meant. Short ones are like too
-%% many.
+%% In how many letters a name may differ to be taken for a misspelling of this one. Short names are
+%% too much like other programs'.
 slip(Candidate) when byte_size(Candidate) >= 9 -> 2;
 slip(Candidate) when byte_size(Candidate) >= 7 -> 1;
 slip(_) -> 0.
@@ -487,7 +487,7 @@ derived(Resolved, Host, Warnings) ->
     end.
 
 %% The same configuration with the addresses to relay from as this machine has them now; `same`
-%% where nothing comes of that, as where they were given by hand.
+%% where they are the same, or were given in a map made by hand.
 -spec again(config()) -> {ok, config(), Warnings :: [unicode:chardata()]} | same.
 again(Config) ->
     again(Config, host()).
@@ -500,7 +500,7 @@ again(#{addresses := Resolved, relays := Before} = Config, Host) ->
                 Before -> same;
                 Now -> {ok, retold(Config#{relays := Now}, Relays), Warnings}
             end;
-        %% Without an address there is nothing better than the one there was, which may come back.
+        %% The machine has no address now: the one before is kept, for it may come back.
         _ ->
             same
     end;
@@ -526,8 +526,9 @@ realm(Group) ->
 values(Resolved) ->
     maps:map(fun(_, {Value, _}) -> Value end, Resolved).
 
-%% Drawn at each start and never part of what is built or shipped. Where there are users nobody need
-%% miss it, but for a component of an XMPP server, which makes credentials.
+%% A random secret is made at each start and is never part of what is built or shipped. There is no
+%% warning where there are users, who need no secret, unless a component of an XMPP server makes
+%% credentials with it.
 secrets(#{secret := {random, default}, users := {Users, _}, xmpp_host := {Xmpp, _}}) ->
     Warning = "no secret is set: each start draws one; STUN_SECRET or the key secret sets one "
         "that lasts",
@@ -548,7 +549,7 @@ settings(Resolved, Relays) ->
                Field <- realm_fields(), #{Field := Value} <- [Realm],
                #{Field := Type} <- [meerkat_config_group:types(realms)]].
 
-%% What became of it on this machine.
+%% A value as it is shown; of relay_ip the addresses that were found on this machine.
 shown(#{key := relay_ip}, _, Relays) ->
     relay_ip(Relays);
 shown(#{type := Type}, Value, _) ->

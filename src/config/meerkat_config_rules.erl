@@ -1,5 +1,5 @@
-%% What must hold between keys, each by itself being right: combinations that nobody can mean. Pure;
-%% listeners and relay addresses have modules of their own.
+%% What must hold between keys that are each right by themselves: combinations that make no sense.
+%% Pure; listeners and relay addresses have modules of their own.
 -module(meerkat_config_rules).
 
 -import(meerkat_config_origin, [at/1, named/2]).
@@ -42,7 +42,7 @@ larger(Low, A, High, B) ->
 
 too_many(Key, Resolved) ->
     {Networks, _} = maps:get(Key, Resolved),
-    Max = meerkat_config_value:networks_max(),
+    Max = meerkat_config_address:networks_max(),
     [io_lib:format("~ts has ~b networks; at most ~b can be",
                    [named(Key, Resolved), length(Networks), Max]) || length(Networks) > Max].
 
@@ -84,7 +84,7 @@ two_certificates(#{tls_cert := {[_ | _], _}, tls_self_signed := {true, _}} = Res
 two_certificates(_) ->
     [].
 
-%% DTLS is nothing without a certificate.
+%% There is no DTLS without a certificate.
 dtls(#{dtls_enabled := {true, _}, tls_cert := {[], _}, tls_self_signed := {false, _}} = Resolved) ->
     [
         [named(dtls_enabled, Resolved), " is true, which needs a certificate: tls_cert and tls_key"]
@@ -92,7 +92,7 @@ dtls(#{dtls_enabled := {true, _}, tls_cert := {[], _}, tls_self_signed := {false
 dtls(_) ->
     [].
 
-%% Whom nobody can show a certificate to, and more files than the relay program takes.
+%% tls_client_ca without TLS, and more files than the relay program takes.
 clients(#{tls_client_ca := {[_ | _], _}, tls_cert := {[], _},
           tls_self_signed := {false, _}} = Resolved) ->
     [
@@ -105,7 +105,7 @@ clients(#{tls_client_ca := {Files, _}} = Resolved) when length(Files) > ?CLIENT_
 clients(_) ->
     [].
 
-%% What it takes to read a database, and to let its users in.
+%% A database needs the library that reads it, and its users a key for what they are to use.
 databases(#{require_sha256 := {Required, _}, database_sha256 := {Sha256, _}} = Resolved) ->
     Set = databases_set(Resolved),
     [[named(Key, Resolved), " is set, but the Erlang library that it needs is missing: ",
@@ -119,7 +119,7 @@ databases_set(Resolved) ->
     [{Key, Kind} || {Key, Kind} <- meerkat_config_database:keys(),
                     #{Key := {#{}, _}} <- [Resolved]].
 
-%% What a component cannot do without.
+%% What must be set with xmpp_host.
 xmpp(#{xmpp_host := {[], _}}) ->
     [];
 xmpp(#{xmpp_component := {Name, _}, xmpp_secret := {Secret, _}, xmpp_domains := {Domains, _},
@@ -237,7 +237,7 @@ nobody(_) ->
     [].
 
 near(Name, Names) ->
-    case meerkat_config_schema:nearest(Name, Names) of
+    case meerkat_spelling:nearest(Name, Names) of
         {ok, Near} -> ["; did you mean ", meerkat_config_value:quote(Near), "?"];
         error -> ""
     end.

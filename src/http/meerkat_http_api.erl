@@ -125,7 +125,7 @@ is_same(Given, Token) ->
 %% credentials of a name does not want another's.
 made(Name, #{query := Query} = Request) ->
     Known = [<<"service">>, <<"username">>, <<"user">>, <<"key">>, <<"ttl">>, <<"realm">>],
-    Near = fun(Given) -> meerkat_config_schema:nearest(Given, Known, fun slip/1) end,
+    Near = fun(Given) -> meerkat_spelling:nearest(Given, Known, fun slip/1) end,
     Slips = [{Given, Meant} || {Given, _} <- Query, not lists:member(Given, Known),
                                {ok, Meant} <- [Near(Given)]],
     case Slips of
