@@ -15,22 +15,26 @@
 -define(URL_MAX, 2000).
 -define(NAME, "(?:\\*\\.)?[A-Za-z0-9_-]+(?:\\.[A-Za-z0-9_-]+)*").
 
-%% Read takes an address with its port.
--spec text(type(), binary()) -> {ok, binary() | {Name :: binary() | any, Address :: binary()}} |
-                                error.
+-spec text(type(), binary()) -> {ok, binary() | backend()} | error.
 text(server_name, Text) ->
     name(Text);
 text(url, Text) ->
     case is_value(url, Text) of true -> {ok, Text}; false -> error end;
 text(web_server, Text) ->
     case binary:split(Text, <<"=">>) of
-        [Address] -> {ok, {any, Address}};
-        [Name, Address] ->
-            case name(Name) of
-                {ok, Small} -> {ok, {Small, Address}};
-                error -> error
-            end
+        [Address] -> backend({ok, any}, Address);
+        [Name, Address] -> backend(name(Name), Address)
     end.
+
+%% One that we connect to: it may be loopback. Its address is written out, and so is its port.
+backend({ok, Name}, Text) ->
+    HasAddress = binary:match(Text, <<":">>) =/= nomatch,
+    case HasAddress andalso meerkat_config_address:text(http_address, Text) of
+        {ok, {_Ip, Port} = Address} when Port > 0 -> {ok, {Name, Address}};
+        _ -> error
+    end;
+backend(error, _Text) ->
+    error.
 
 name(Text) ->
     case byte_size(Text) =< ?NAME_MAX andalso re:run(Text, "^" ?NAME "$", [dollar_endonly]) of
