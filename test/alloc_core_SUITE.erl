@@ -1400,4 +1400,8 @@ refreshed(Alloc0, Lifetime) ->
     Alloc2.
 
 info_of(Alloc, After) ->
-    meerkat_alloc_core:info(Alloc, ?NOW + After).
+    Details = meerkat_alloc_facts:details(Alloc, ?NOW + After),
+    #{permissions := Permissions, channels := Channels} = Details,
+    (maps:without([peers, protocol, connections], Details))#{
+        permissions := [Ip || #{peer := Ip} <- Permissions],
+        channels := [{Number, Peer} || #{number := Number, peer := Peer} <- Channels]}.

@@ -1,7 +1,7 @@
 %% Allocations that the system refused the relay, for want of descriptors or memory or because an
 %% address is gone: an operator can do something, so each kind of it is in the log with `warning`,
 %% once a minute at most, with what would help. Every single one has a line of its own at `info`
-%% (meerkat_alloc).
+%% (meerkat_alloc_report).
 %%
 %% Any process may tell; two that do so at a time may write one line more.
 -module(meerkat_shortage).

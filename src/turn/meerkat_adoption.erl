@@ -1,6 +1,6 @@
 %% Allocations that another VM left in the relay get their processes: the relay tells each as the
-%% commands that would make it, which is what a replay sends it (meerkat_alloc_core). Knows no port;
-%% how the relay is asked is the caller's (meerkat_relay_start).
+%% commands that would make it, which is what a replay sends it (meerkat_alloc_restore). Knows no
+%% port; how the relay is asked is the caller's (meerkat_relay_start).
 -module(meerkat_adoption).
 
 -include_lib("kernel/include/logger.hrl").

@@ -31,7 +31,7 @@
     refusals = [] :: meerkat_refusal:memory(),
     given = none :: meerkat_grants:given(),     % to the relay there is now
     awaited = [] :: [gen_statem:from()],        % who waits for the end
-    %% The answer to the request in hand, which waits for the end too.
+    %% The answer to the request in hand, where it is sent only when the session has ended.
     parting = none :: none | meerkat_alloc_core:response(),
     proof = none :: none | meerkat_auth:proof(),    % of the request it was made by
     started :: integer(),
@@ -40,8 +40,9 @@
 
 -export_type([adopted/0]).
 
-%% By whose wire, the commands that would make it, what was kept with it, and since when.
--type adopted() :: {meerkat_wire:wire(), [meerkat_ctl:message(), ...], meerkat_alloc_core:kept(),
+%% The wire to the relay, the commands that would make the allocation there, its note, and when it
+%% began.
+-type adopted() :: {meerkat_wire:wire(), [meerkat_ctl:message(), ...], meerkat_alloc_restore:kept(),
                     Began :: integer()}.
 
 %% A relay that takes longer is stuck; the client has retransmitted five times by then.
@@ -62,7 +63,7 @@ start_link(Name, Session, Adopted) ->
     gen_statem:start_link(?MODULE, {adopted, Name, Session, Adopted},
                           [{hibernate_after, ?HIBERNATE_MS}]).
 
-%% meerkat_alloc_core:details/2 of a process found in meerkat_registry, its session, age_ms and
+%% meerkat_alloc_facts:details/2 of a process found in meerkat_registry, its session, age_ms and
 %% refusals (meerkat_refusal:remembered/2).
 -spec info(pid()) -> {ok, map()} | {error, gone}.
 info(Pid) ->
@@ -78,7 +79,7 @@ infos(Pids) ->
     [Info || Request <- Requests,
              {reply, Info} <- [gen_statem:receive_response(Request, ?REPLY_MS)]].
 
-%% Has it told to who keeps account (meerkat_ledger) as one that lives.
+%% The process tells meerkat_ledger of its allocation as one that had begun before.
 -spec account(pid()) -> ok.
 account(Pid) ->
     Pid ! account,
@@ -127,7 +128,7 @@ start(Name, Session, #{bucket := Bucket, mobile := Mobile, realm := Realm, user 
       #{wire := Wire, place := Place} = Job) ->
     FiveTuple = meerkat_alloc_table:five_tuple(Place),
     ok = meerkat_alloc_table:enter(Name, FiveTuple, Session, User, self()),
-    %% Whoever may move is found by ticket too.
+    %% A ticket names the session, so that it is found from another address too.
     Keys = [FiveTuple | [Session || Mobile]],
     _ = Mobile andalso meerkat_alloc_table:claim(Name, Session, Session, self()),
     #{limits := Limits, bandwidth := #{allocation := OfOne, user := OfUser}} =
@@ -148,16 +149,16 @@ adopted(Name, Session, {Wire, Commands, {Plan, _, _, _, _} = Kept, Began}) ->
     #{limits := Limits} = meerkat_settings:tenant(Realm, Settings),
     Now = meerkat_clock:now_ms(),
     Tickets = maps:get(tickets, Limits, none),
-    Core = meerkat_alloc_core:adopted(Session, Kept, Commands, Tickets, Now),
+    Core = meerkat_alloc_restore:adopted(Session, Kept, Commands, Tickets, Now),
     ok = meerkat_quota:adopt(Name, Session, Plan, Bucket),
-    [FiveTuple | Next] = [five_tuple(Place) || Place <- meerkat_alloc_core:places(Core)],
+    [FiveTuple | Next] = [five_tuple(Place) || Place <- meerkat_alloc_restore:places(Core)],
     ok = meerkat_alloc_table:enter(Name, FiveTuple, Session, User, self()),
     Others = Next ++ [Session || Mobile],
     _ = [meerkat_alloc_table:claim(Name, Key, Session, self()) || Key <- Others],
     Data = #data{name = Name, session = Session, keys = [FiveTuple | Others], wire = Wire,
                  core = Core, user = {Realm, meerkat_quota:person(User, Ip, Order)},
                  started = Now - (wall_ms() - Began)},
-    {Waiting, Count} = meerkat_alloc_core:waiting(Core),
+    {Waiting, Count} = meerkat_alloc_restore:waiting(Core),
     lists:foldl(fun effect/2, Data,
                 [{connections, Count} || Count > 0] ++ [{await, Id} || Id <- Waiting]).
 
@@ -175,7 +176,7 @@ awaiting({call, _}, disconnect, _Data) ->
 awaiting({call, _}, info, #data{promised = {_, _}}) ->
     {keep_state_and_data, postpone};
 awaiting(state_timeout, silent, #data{wire = Wire} = Data) ->
-    %% One that is dead says nothing either.
+    %% A relay that is dead says nothing either.
     case is_process_alive(Wire) of
         false -> step(awaiting, relay_down, Data);
         true -> step(awaiting, relay_silent, Data)
@@ -205,7 +206,7 @@ serving({call, From}, disconnect, Data) ->
 serving(Type, Event, Data) ->
     common(serving, Type, Event, Data).
 
-%% Requests that found us are sent back, to find whoever has the 5-tuple now.
+%% Requests that were on their way here are sent back, to find the process that has the 5-tuple now.
 -spec leaving(gen_statem:event_type(), term(), #data{}) -> gen_statem:event_handler_result(atom()).
 leaving(info, {request, Job}, _Data) ->
     ok = meerkat_request:again(Job),
@@ -231,12 +232,11 @@ is_ours(#{place := Place}, Data) -> lists:member(five_tuple(Place), Data#data.ke
 
 five_tuple(Place) -> meerkat_alloc_table:five_tuple(Place).
 
-%% The relay has answered some by itself.
+%% `granted`: the relay has answered requests by itself.
 common(State, info, granted, Data) ->
     stay(State, caught_up(Data), []);
-common(_State, info, account, #data{name = Name, session = Session} = Data) ->
-    #{relayed := Relayed} = Facts = facts(Data),
-    _ = [ok = meerkat_ledger:tell(Name, fun() -> {lives, Session, Facts} end) || Relayed =/= []],
+common(_State, info, account, Data) ->
+    ok = meerkat_alloc_report:lives(subject(Data)),
     keep_state_and_data;
 common(State, info, {relay, Ref, {session_gone, _} = Message}, Data) ->
     step(State, {relay, Ref, Message}, (caught_up(Data))#data{said = none});
@@ -259,34 +259,34 @@ common(State, info, {replay, Wire, Caller}, Data) ->
     end;
 %% The authenticator cannot be asked now, so the key of the allocation decides.
 common(_State, info, {unproven, Unproven}, #data{core = Core, proof = Proof}) ->
-    #{user := User} = meerkat_alloc_core:details(Core, meerkat_clock:now_ms()),
+    #{user := User} = meerkat_alloc_facts:details(Core, meerkat_clock:now_ms()),
     ok = meerkat_request:judged(Unproven, User, Proof),
     keep_state_and_data;
 common(State, {call, From}, info, Data0) ->
     #data{core = Core, session = Session} = Data = caught_up(Data0),
     Now = meerkat_clock:now_ms(),
-    Details = meerkat_alloc_core:details(Core, Now),
+    Details = meerkat_alloc_facts:details(Core, Now),
     Info = Details#{session => Session, age_ms => Now - Data#data.started,
                     refusals => meerkat_refusal:remembered(Data#data.refusals, Now)},
     stay(State, Data, [{reply, From, Info}]);
-%% It is on its way out.
+%% It is ending already: the caller hears when it has.
 common(_State, {call, From}, disconnect, #data{awaited = Awaited} = Data) ->
     {keep_state, Data#data{awaited = [From | Awaited]}};
 common(_State, _Type, _Event, _Data) ->
     keep_state_and_data.
 
-%% With what the relay has answered by itself. Never while the reply to what was asked before that
-%% may still be on its way, but when it will not come.
+%% Takes up what the relay has answered by itself. Not while a reply is awaited, for that is older;
+%% only where the reply will not come any more.
 caught_up(#data{name = Name, session = Session, core = Core0} = Data) ->
     case meerkat_grants:take(Name, Session) of
         [] ->
             Data;
         Granted ->
-            {Core, Effects} = meerkat_alloc_core:granted(Granted, Core0),
+            {Core, Effects} = meerkat_alloc_granted:granted(Granted, Core0),
             lists:foldl(fun effect/2, Data#data{core = Core}, Effects)
     end.
 
-%% Unless what the relay has answered was its end.
+%% The state stays as it is, unless a Refresh that the relay answered has ended the allocation.
 stay(State, #data{keys = []} = Data, Actions) when State =/= leaving ->
     {next_state, leaving, Data, [{state_timeout, ?REPLY_MS, silent} | Actions]};
 stay(_State, Data, Actions) ->
@@ -383,7 +383,8 @@ effect({indicate, Method, Attributes}, #data{wire = Wire, session = Session} = D
     _ = meerkat_relay:command(Wire, 0, {tell, #{session => Session, packet => Packet}}),
     Data;
 effect({await, Id}, #data{name = Name, wire = Wire, session = Session} = Data) ->
-    %% A number that is another's by chance is of no use to anybody.
+    %% Another allocation has this number by chance, so nobody could name the connection: it is
+    %% closed.
     _ = meerkat_connections:enter(Name, Id, Session, self()) =:= taken
         andalso meerkat_relay:command(Wire, 0, meerkat_alloc_commands:disconnect(Session, Id)),
     Data;
@@ -412,19 +413,19 @@ effect({release, Token}, #data{name = Name} = Data) ->
     ok = meerkat_reservations:release(Name, Token),
     Data;
 effect({log, Level, Format, Args}, Data) ->
-    ?LOG(Level, Format, Args, meta(Data)),
+    ?LOG(Level, Format, Args, #{session => Data#data.session}),
     Data;
 effect({stop, Ending}, #data{parting = Response} = Data) when Response =/= none ->
     effect({stop, Ending}, answered(Response, Data#data{parting = none}));
 effect({stop, Ending}, #data{awaited = Awaited} = Data) ->
     ok = leave(Data),
-    report(Ending, Data),
+    ok = meerkat_alloc_report:ended(Ending, subject(Data)),
     ok = lists:foreach(fun(From) -> gen_statem:reply(From, ok) end, Awaited),
     Data#data{over = true, awaited = []}.
 
-%% Before the answer: what the client asks next may be the relay's to answer.
+%% The grant goes before the answer, so that the relay can answer the client's next request.
 give({success, _}, #data{keys = [_ | _], core = Core} = Data) ->
-    case meerkat_alloc_core:is_grantable(Core) of
+    case meerkat_alloc_granted:is_grantable(Core) of
         true -> granted(Data);
         false -> Data
     end;
@@ -443,10 +444,18 @@ late(Job, Response, #data{name = Name, wire = Wire, session = Session, said = Sa
     remember(Refusal, Data#data{said = none}).
 
 answered(Response, #data{name = Name, job = Job, said = Said} = Data0) ->
-    begun(Response, Data0),
+    _ = [begun(Data0) || is_made(Response, Job)],
     Data = give(Response, Data0),
     Refusal = meerkat_request:answer(Name, Job, Response, Said),
     remember(Refusal, Data#data{job = undefined, promised = none, said = none}).
+
+%% Is this the answer that tells the client it has an allocation?
+is_made({success, _}, #{request := #{message := #{method := allocate}}}) -> true;
+is_made(_Response, _Job) -> false.
+
+begun(Data) ->
+    ok = note(Data),
+    meerkat_alloc_report:began(subject(Data)).
 
 remember(none, Data) ->
     Data;
@@ -484,7 +493,7 @@ note(#data{name = Name, session = Session, wire = Wire, core = Core, started = S
     case meerkat_keep:is_wanted(Name) of
         true ->
             Now = meerkat_clock:now_ms(),
-            Message = meerkat_alloc_note:message(Session, meerkat_alloc_core:kept(Now, Core),
+            Message = meerkat_alloc_note:message(Session, meerkat_alloc_restore:kept(Now, Core),
                                                  wall_ms() - (Now - Started)),
             _ = meerkat_relay:command(Wire, 0, Message),
             ok;
@@ -501,8 +510,9 @@ sent(closed, #data{wire = Wire} = Data) ->
 forget(#data{name = Name, keys = Keys, session = Session}) ->
     lists:foreach(fun(Key) -> ok = meerkat_alloc_table:forget(Name, Key, Session) end, Keys).
 
-meta(#data{session = Session}) ->
-    #{session => Session}.
+%% Of whom meerkat_alloc_report tells.
+subject(#data{name = Name, session = Session, core = Core, started = Started}) ->
+    {Name, Session, Core, Started}.
 
 leave(#data{name = Name, session = Session} = Data) ->
     ok = forget(Data),
@@ -532,74 +542,3 @@ terminate(_Reason, _State, #data{name = Name, job = Job, session = Session, wire
     ok = meerkat_quota:release(Name, Session),
     _ = Job =/= undefined andalso meerkat_request:answer(Name, Job, none),
     send_back_all().
-
-%%% The one line an allocation leaves behind (RFC 8656 21.3.2), as a report: meerkat_log makes a
-%%% line or an object of it.
-
-report({never_made, Status, <<>>}, Data) ->
-    log_end(info, Status, #{}, allocation_failed, Data);
-report({never_made, Status, Detail}, #data{name = Name} = Data) ->
-    #{shortages := Shortages} = meerkat_registry:settings(Name),
-    ok = meerkat_shortage:told(Shortages, Detail),
-    log_end(info, Status, #{detail => Detail}, allocation_failed, Data);
-report({not_replayed, Status}, Data) ->
-    log_end(warning, Status, #{}, allocation_lost, Data);
-report({Reason, Counters}, Data) ->
-    log_end(info, Reason, Counters, allocation_ended, Data);
-report(Reason, Data) ->
-    log_end(info, Reason, #{}, allocation_ended, Data).
-
-log_end(Level, Reason, Counters, Event, #data{core = Core, started = Started} = Data) ->
-    account_ends(Event, Reason, Counters, Data),
-    ended(Event, Counters, Reason, Data),
-    %% Whatever goes into the line is looked for only where it is written.
-    case logger:allow(Level, ?MODULE) of
-        true ->
-            Now = meerkat_clock:now_ms(),
-            Details = maps:with([user, client, relayed, peers],
-                                meerkat_alloc_core:details(Core, Now)),
-            Report = maps:merge(Counters, Details),
-            ?LOG(Level, Report#{event => Event, reason => Reason, duration_ms => Now - Started},
-                 (meta(Data))#{report_cb => fun meerkat_log:sentence/1});
-        false ->
-            ok
-    end.
-
-%%% Events (meerkat_events, meerkat_ledger), and a line at the start for who looks for it
-
-begun({success, _}, #data{job = #{request := #{message := #{method := allocate}}}} = Data) ->
-    ok = note(Data),
-    ?LOG_DEBUG((maps:remove(session, metadata(Data)))#{event => allocation_started},
-               (meta(Data))#{report_cb => fun meerkat_log:sentence/1}),
-    #data{name = Name, session = Session} = Data,
-    ok = meerkat_ledger:tell(Name, fun() -> {began, Session, facts(Data)} end),
-    meerkat_events:tell(Name, [meerkat, allocation, start], fun() ->
-        {#{system_time => meerkat_clock:wall()}, metadata(Data)}
-    end);
-begun(_Response, _Data) ->
-    ok.
-
-ended(allocation_ended, Known, Reason, #data{started = Started} = Data) ->
-    meerkat_events:tell(Data#data.name, [meerkat, allocation, stop], fun() ->
-        Ms = meerkat_clock:now_ms() - Started,
-        Counters = maps:with([client_packets, client_bytes, peer_packets, peer_bytes, dropped],
-                             Known),
-        {Counters#{duration => erlang:convert_time_unit(Ms, millisecond, native)},
-         (metadata(Data))#{reason => Reason}}
-    end);
-ended(_Event, _Known, _Reason, _Data) ->
-    ok.
-
-account_ends(allocation_failed, _Reason, _Counters, _Data) ->
-    ok;
-account_ends(Event, Reason, Counters, #data{name = Name, session = Session} = Data) ->
-    Why = case Event of allocation_lost -> lost; allocation_ended -> Reason end,
-    meerkat_ledger:tell(Name, fun() -> {ended, Session, Why, Counters, facts(Data)} end).
-
-facts(#data{core = Core, started = Started}) ->
-    (meerkat_alloc_core:facts(Core))#{age_ms => meerkat_clock:now_ms() - Started,
-                                      told_ms => meerkat_clock:wall_ms()}.
-
-metadata(#data{core = Core, session = Session}) ->
-    Details = meerkat_alloc_core:details(Core, meerkat_clock:now_ms()),
-    (maps:with([user, client, relayed], Details))#{session => Session}.

@@ -3,10 +3,12 @@
 %% permitted only the relay knows; until it has said so, no further request may be handed in.
 -module(meerkat_alloc_core).
 
--export([new/4, handle/3, granted/2, foretold/1, is_grantable/1, info/2, details/2, facts/1]).
--export([kept/2, adopted/5, places/1, waiting/1]).
+-include("meerkat_alloc_state.hrl").
 
--export_type([alloc/0, limits/0, event/0, effect/0, response/0, place/0, ending/0, kept/0]).
+-export([new/4, handle/3, foretold/1, release/1]).
+
+-export_type([alloc/0, limits/0, event/0, effect/0, response/0, place/0, ending/0]).
+-export_type([awaiting/0, relayed/0, counters/0]).
 
 -import(meerkat_alloc_request, [owner/1, refused/1, unknown_attributes/1, unknown/1, lifetime/2,
                                 within/2, malformed_fault/2, first_of/1, get/3, family/1,
@@ -38,14 +40,14 @@
 -type event() ::
     %% From the client. Never while a reply is awaited. With the limits that hold now.
     {request, meerkat_alloc_request:request()}
-    %% From the relay: replies and SESSION_GONE; CONNECTED, with in_use and limits as in
-    %% meerkat_alloc_request:request(), and DISCONNECTED.
+    %% From the relay: replies, SESSION_GONE, SESSION_STATS, SESSION_MOVED, DISCONNECTED; and
+    %% CONNECTED, with in_use and limits as in meerkat_alloc_request:request().
     | {relay, meerkat_ctl:ref(), meerkat_ctl:message()}
     %% An administrator ends it. As requests: never while a reply is awaited.
     | disconnect
     %% A reply did not come in time.
     | relay_silent
-    %% The relay has died. It will not answer what it was asked; what it knew is known here.
+    %% The relay has died. Replies that are awaited will not come.
     | relay_down
     %% Another relay is up, with addresses, listeners and peer rules, but without this allocation.
     | relay_up
@@ -113,24 +115,10 @@
                   | whole
                   | deleted.
 
-%% No part of the configuration: what holds for a request comes with it. A process that refers to
-%% settings gets a copy of them whenever others take their place.
--record(alloc, {
-    session :: non_neg_integer(),
-    plan :: plan(),
-    mobility :: meerkat_alloc_mobility:mobility(),
-    relayed = [] :: [{family(), Pool :: pos_integer(), address()}],     % as the client was told
-    token = 0 :: non_neg_integer(),             % reserved for a second allocation
-    held = meerkat_alloc_held:none() :: meerkat_alloc_held:held(),
-    tcp = meerkat_alloc_tcp:none() :: meerkat_alloc_tcp:tcp(),
-    ended_by = deleted :: deleted | admin,
-    asked = 0 :: now(),                         % when for what it has counted
-    before = #{} :: counters(),                 % counted by relays that are no more
-    seen = #{} :: counters(),                   % by this one, when it was last asked
-    ref = 0 :: meerkat_ctl:ref(),
-    awaiting = none :: awaiting()
-}).
--opaque alloc() :: #alloc{}.
+%% Its inside is meerkat_alloc_state.hrl.
+-type alloc() :: #alloc{}.
+
+-type relayed() :: {family(), Pool :: pos_integer(), address()}.
 
 %% As in session_gone.
 -type counters() :: #{atom() => non_neg_integer()}.
@@ -162,7 +150,8 @@ new(Plan, Session, Place, Limits) ->
         lifetime_ms => Lifetime * 1000}),
     ask(Create, create, Alloc).
 
-%% The one on the address the client came to, while it has ports; else the one with most free.
+%% Where there are several: the address that the client came to, while it has ports; else the relay
+%% takes the one with most ports free.
 pool(Family, Families, #{server := {Ip, _}}, #{pools := Pools}) ->
     case {lists:member(Family, Families), Pools} of
         {true, #{Family := [{Only, _}]}} ->
@@ -224,39 +213,6 @@ handle(again, Now, #alloc{awaiting = {replay, Until}} = Alloc) ->
 handle(again, _Now, Alloc) ->
     {Alloc, []}.
 
-%% What the relay has answered by itself, oldest first; before any event that goes by what there is.
-%% With a Refresh that ends it the 5-tuple is free, and SESSION_GONE is awaited.
--spec granted([meerkat_grants:granted()], alloc()) -> {alloc(), [effect()]}.
-granted(Granted, Alloc) ->
-    lists:foldl(fun({At, Fields}, {Before, Effects}) ->
-        {After, More} = granted(Fields, At, Before),
-        {counted(Fields, At, After), Effects ++ More}
-    end, {Alloc, []}, Granted).
-
-granted(_Fields, _At, #alloc{awaiting = deleted} = Alloc) ->
-    {Alloc, []};
-granted(#{method := 4, lifetime_s := 0}, _At, #alloc{awaiting = Awaiting} = Alloc) ->
-    %% The request it has in hand was answered along with a command whose reply does not come.
-    {Alloc#alloc{awaiting = deleted},
-     [{answer, none} || is_tuple(Awaiting), element(1, Awaiting) =/= replay]
-         ++ [forget | release(Alloc)]};
-granted(Fields, At, #alloc{held = Held} = Alloc) ->
-    {(outdated(Fields, Alloc))#alloc{held = meerkat_alloc_held:granted(Fields, At, Held)}, []}.
-
-%% The relay does nothing by itself while it has a request for us: a Refresh whose reply is still
-%% awaited was done before this one.
-outdated(#{method := 4}, #alloc{awaiting = {refresh, _, Lifetime, Ticket}} = Alloc) ->
-    Alloc#alloc{awaiting = {refresh, [], Lifetime, Ticket}};
-outdated(_Fields, Alloc) ->
-    Alloc.
-
-%% What it had counted by then, lest it die with the relay.
-counted(#{counters := <<>>}, _At, Alloc) ->
-    Alloc;
-counted(#{counters := Counters}, At, Alloc) ->
-    Seen = maps:from_list(lists:zip(meerkat_ctl:session_counters(), [N || <<N:64>> <= Counters])),
-    Alloc#alloc{seen = maps:filter(fun(_, N) -> N > 0 end, Seen), asked = At}.
-
 %% The answer to the request being handled, for the case that the relay does what it was asked last.
 %% `none` where only its reply tells.
 -spec foretold(alloc()) -> response() | none.
@@ -267,99 +223,10 @@ foretold(#alloc{awaiting = {bind, _, _}}) -> {success, []};
 foretold(#alloc{awaiting = {join, _}}) -> {success, []};
 foretold(#alloc{}) -> none.
 
-%% What it relays.
--spec protocol(alloc()) -> udp | tcp.
-protocol(#alloc{plan = #{protocol := 6}}) -> tcp;
-protocol(#alloc{}) -> udp.
-
-%% May the relay answer requests by itself? Not where TCP is relayed: what it may do are channels
-%% and addresses of datagrams. Not while a port is reserved: nobody may redeem it any more once the
-%% client has the answer that all is over, and that is for us to see to.
--spec is_grantable(alloc()) -> boolean().
-is_grantable(#alloc{token = Token} = Alloc) ->
-    protocol(Alloc) =:= udp andalso Token =:= 0.
-
 gone_reason(0, #alloc{ended_by = By}) -> By;
 gone_reason(1, _Alloc) -> expired;
 gone_reason(2, _Alloc) -> socket_error;
 gone_reason(3, _Alloc) -> closed.
-
-%% What an administrator may see.
--spec info(alloc(), now()) ->
-    #{user := binary(), client := address(), transport := udp | tcp | tls | dtls,
-      relayed := [address()], expires_ms := integer(),
-      permissions := [inet:ip_address()], channels := [{char(), address()}]}.
-info(Alloc, Now) ->
-    #{permissions := Permissions, channels := Channels} = Details = details(Alloc, Now),
-    (maps:without([peers, protocol, connections], Details))#{
-        permissions := [Ip || #{peer := Ip} <- Permissions],
-        channels := [{Number, Peer} || #{number := Number, peer := Peer} <- Channels]}.
-
-%% The same with the time that is left to each permission and channel, and how many peers have been
-%% permitted in all (meerkat_alloc_held:view/2).
--spec details(alloc(), now()) ->
-    #{user := binary(), client := address(), transport := udp | tcp | tls | dtls,
-      relayed := [address()], expires_ms := integer(),
-      peers := non_neg_integer(),
-      permissions := [#{peer := inet:ip_address(), expires_ms := integer()}],
-      channels := [#{number := char(), peer := address(), expires_ms := integer()}],
-      protocol := udp | tcp,
-      %% With peers, of one that relays TCP.
-      connections := [map()]}.
-details(#alloc{plan = #{user := User}, mobility = Mobility, relayed = Relayed, tcp = Tcp} = Alloc0,
-        Now) ->
-    #alloc{held = Held} = prune(Now, Alloc0),
-    (meerkat_alloc_held:view(Now, Held))#{
-        protocol => protocol(Alloc0),
-        connections => meerkat_alloc_tcp:view(Tcp),
-        user => User,
-        client => meerkat_alloc_mobility:client(Mobility),
-        transport => meerkat_ctl:transport_kind(
-            maps:get(transport, meerkat_alloc_mobility:place(Mobility))),
-        relayed => [Address || {_, _, Address} <- Relayed]}.
-
-%% What is told of it to who keeps account (meerkat_ledger), but for its age.
--spec facts(alloc()) -> map().
-facts(#alloc{plan = #{user := User} = Plan, mobility = Mobility, relayed = Relayed} = Alloc) ->
-    #{client := Client, server := Server, transport := Transport} =
-        meerkat_alloc_mobility:place(Mobility),
-    #{user => User, realm => maps:get(realm, Plan, default), client => Client, server => Server,
-      transport => meerkat_ctl:transport_kind(Transport), protocol => protocol(Alloc),
-      relayed => [Address || {_, _, Address} <- Relayed]}.
-
-%%% The VM dies and the relay goes on: what of an allocation the relay does not know, it is given to
-%%% keep (NOTE of ctl.def); the rest it tells in the commands that would make it.
-
--type kept() :: {plan(), [{family(), Pool :: pos_integer(), address()}], counters(),
-                   Peers :: non_neg_integer(), meerkat_alloc_mobility:kept()}.
-
--spec kept(now(), alloc()) -> kept().
-kept(Now, #alloc{plan = Plan, relayed = Relayed, before = Before, held = Held,
-                 mobility = Mobility}) ->
-    {Plan, Relayed, Before, meerkat_alloc_held:peers(Held),
-     meerkat_alloc_mobility:kept(Now, Mobility)}.
-
--spec adopted(Session :: non_neg_integer(), kept(), [meerkat_ctl:message(), ...],
-              Key :: none | meerkat_ticket:key(), now()) -> alloc().
-adopted(Session, {Plan, Relayed, Before, Peers, Moves}, Commands, Key, Now) ->
-    [Place | Next] = [maps:with([listener, transport, client, server], At)
-                      || {Command, At} <- Commands,
-                         Command =:= alloc_create orelse Command =:= alloc_move],
-    Mobility = meerkat_alloc_mobility:adopted(Moves, Place, hd(Next ++ [none]), Key, Now),
-    #alloc{session = Session, plan = Plan, relayed = Relayed, before = Before, asked = Now,
-           mobility = Mobility, tcp = meerkat_alloc_tcp:adopted(Commands),
-           held = meerkat_alloc_held:adopted(Commands, Peers, Now)}.
-
-%% Where its client is, and where it may go.
--spec places(alloc()) -> [place(), ...].
-places(#alloc{mobility = Mobility}) ->
-    Next = meerkat_alloc_mobility:next(Mobility),
-    [meerkat_alloc_mobility:place(Mobility) | [Next || Next =/= none]].
-
-%% Its connections with peers: those that a ConnectionBind may name, and how many there are in all.
--spec waiting(alloc()) -> {[meerkat_alloc_tcp:connection()], non_neg_integer()}.
-waiting(#alloc{tcp = Tcp}) ->
-    {meerkat_alloc_tcp:waiting(Tcp), meerkat_alloc_tcp:count(Tcp)}.
 
 %%% Requests
 
@@ -529,7 +396,7 @@ move(Families, Lifetime, Place, #{transaction_id := Id}, #alloc{session = Sessio
     {Alloc, Effects} = ask(Command, {move, Families, Lifetime, Place, binary:copy(Id)}, Alloc0),
     {Alloc, [{meet, Place} | Effects]}.
 
-%% A client that waits elsewhere is left there.
+%% The relay expects the client at the new place, and at none that it was to move to before.
 moved(Families, Lifetime, Place, Id, Now, #alloc{mobility = Mobility0} = Alloc0) ->
     {Left, Mobility} = meerkat_alloc_mobility:spend(Place, Id, Now, Mobility0),
     {Alloc, Effects} = refresh(Families, Lifetime, ticket, Alloc0#alloc{mobility = Mobility}),
@@ -664,31 +531,16 @@ relay_down(Now, #alloc{awaiting = Awaiting} = Alloc0) ->
         %% The client will show the same ticket again.
         {move, _, _, Place, _} -> {Alloc, Released ++ [{part, Place}, {answer, none}]};
         _ ->
-            %% Its client may know already that it was done, so it is.
+            %% The relay may have done it and sent the answer before it died, so it counts as done.
             {Done, _} = reply(Awaiting, ok, <<>>, Now, Alloc),
             {Done, Released ++ [{answer, none}]}
     end.
 
 %% The relay makes it again as a whole or not at all.
-replay(Until, Now, #alloc{session = Session, plan = Plan, mobility = Mobility, held = Held,
-                          before = Before} = Alloc) ->
-    case meerkat_alloc_held:last(Held) of
-        Last when Last =< Now ->
-            stop(none, [{replayed, over}], {expired, Before}, Alloc#alloc{awaiting = none});
-        Last ->
-            {Pool4, Port4} = relayed_from(4, Alloc),
-            {Pool6, Port6} = relayed_from(6, Alloc),
-            Place = meerkat_alloc_mobility:place(Mobility),
-            Command = meerkat_alloc_commands:create(Session, Plan, Place, #{
-                pool_v4 => Pool4, pool_v6 => Pool6, port_v4 => Port4, port_v6 => Port6,
-                even => 0, token => 0, lifetime_ms => Last - Now}),
-            ask(Command, {replay, Until}, Alloc)
-    end.
-
-relayed_from(Family, #alloc{held = Held, relayed = Relayed}) ->
-    case {meerkat_alloc_held:has(Family, Held), lists:keyfind(Family, 1, Relayed)} of
-        {true, {Family, Pool, {_, Port}}} -> {Pool, Port};
-        _ -> {0, 0}
+replay(Until, Now, #alloc{before = Before} = Alloc) ->
+    case meerkat_alloc_restore:create(Now, Alloc) of
+        over -> stop(none, [{replayed, over}], {expired, Before}, Alloc#alloc{awaiting = none});
+        Command -> ask(Command, {replay, Until}, Alloc)
     end.
 
 recreated(ok, _Until, _Now, Alloc) ->
@@ -699,12 +551,10 @@ recreated(no_ports, Until, Now, Alloc) when Now < Until ->
 recreated(Status, _Until, _Now, Alloc) ->
     stop(none, [{replayed, lost}], {not_replayed, Status}, Alloc#alloc{awaiting = none}).
 
-%% What has ended since the address was asked for is left out.
-whole(Now, #alloc{session = Session, held = Held, mobility = Mobility} = Alloc) ->
-    Next = meerkat_alloc_mobility:next(Mobility),
-    Tell = meerkat_alloc_held:commands(Session, Now, Held)
-        ++ [meerkat_alloc_commands:move(Session, Next) || Next =/= none],
-    {Alloc, [{tell, Command} || Command <- Tell] ++ [{replayed, ok}]}.
+%% The rest of its state. What has ended since the address was asked for is left out.
+whole(Now, Alloc) ->
+    Commands = meerkat_alloc_restore:commands(Now, Alloc),
+    {Alloc, [{tell, Command} || Command <- Commands] ++ [{replayed, ok}]}.
 
 sum(Counters, Others) ->
     maps:fold(fun(Name, N, Sum) -> maps:update_with(Name, fun(M) -> M + N end, N, Sum) end,
@@ -719,6 +569,8 @@ ask(Command, Awaiting, #alloc{ref = Last} = Alloc) ->
 delete(#alloc{session = Session}) ->
     {tell, meerkat_alloc_commands:delete(Session)}.
 
+%% What becomes of the port that it holds for a second allocation.
+-spec release(alloc()) -> [effect()].
 release(#alloc{token = 0}) -> [];
 release(#alloc{token = Token}) -> [{release, Token}].
 
@@ -730,6 +582,6 @@ stop(Response, Effects, Ending, #alloc{awaiting = Awaiting} = Alloc) ->
     {Alloc, Effects ++ [forget] ++ release(Alloc)
          ++ [{answer, Response} || Awaiting =/= none] ++ [{stop, Ending}]}.
 
-%% Forgets what the relay has forgotten.
+%% Drops what has expired: the relay has dropped it by itself.
 prune(Now, #alloc{held = Held} = Alloc) ->
     Alloc#alloc{held = meerkat_alloc_held:prune(Now, Held)}.

@@ -65,8 +65,8 @@ drop(Families, #held{permissions = Permissions, channels = Channels} = Held) ->
               permissions = maps:filter(fun(Ip, _) -> Stays(Ip) end, Permissions),
               channels = maps:filter(fun(_, {{Ip, _}, _}) -> Stays(Ip) end, Channels)}.
 
-%% Forgets what the relay has forgotten. Of the families the last is left: its end is the relay's
-%% to tell.
+%% Drops what has expired: the relay has dropped it by itself. The last family stays: its end is the
+%% allocation's, of which the relay tells (SESSION_GONE).
 -spec prune(now(), held()) -> held().
 prune(Now, #held{expires = Expires, permissions = Permissions, channels = Channels} = Held) ->
     IsOver = fun(Until) -> Until =< Now end,
@@ -184,7 +184,7 @@ channels(Session, Now, #held{channels = Channels, permissions = Permissions}) ->
                                     maps:get(Ip, Permissions, Now) - Now)
      || {Number, {{Ip, _} = Peer, Until}} <- maps:to_list(Channels)].
 
-%% One by one: of those in one command a peer that is forbidden by now would take the others along.
+%% One command each: where a peer is forbidden by now, the whole command is refused.
 permissions(Session, Now, #held{channels = Channels, permissions = Permissions}) ->
     Bound = [Ip || {{Ip, _}, _} <- maps:values(Channels)],
     [meerkat_alloc_commands:permit(Session, [Ip], Until - Now)

@@ -104,7 +104,7 @@ kept(Now, #mobility{good = Good, resumed = {Spent, Client, Id, Until}}) when Unt
 kept(_Now, #mobility{good = Good}) ->
     {Good, none}.
 
-%% The places are the relay's to say.
+%% The places come from the relay's commands.
 -spec adopted(kept(), place(), Next :: none | place(), none | meerkat_ticket:key(), now()) ->
     mobility().
 adopted({Good, Resumed}, Place, Next, Key, Now) ->

@@ -12,7 +12,7 @@
 -define(PLAN, [user, realm, client, transaction_id, families, address_errors, additional, even,
                token, mobile, lifetime, protocol, connections_max, bytes_per_s, bucket]).
 
--spec message(Session :: non_neg_integer(), meerkat_alloc_core:kept(), began()) ->
+-spec message(Session :: non_neg_integer(), meerkat_alloc_restore:kept(), began()) ->
     meerkat_ctl:message().
 message(Session, {Plan, Relayed, Before, Peers, Moves}, Began) ->
     Values = [maps:get(Key, Plan, undefined) || Key <- ?PLAN],
@@ -20,7 +20,7 @@ message(Session, {Plan, Relayed, Before, Peers, Moves}, Began) ->
     {note, #{session => Session, note => term_to_binary(Note)}}.
 
 %% `error`: another release wrote it, which we do not understand.
--spec read(Note :: binary()) -> {ok, meerkat_alloc_core:kept(), began()} | error.
+-spec read(Note :: binary()) -> {ok, meerkat_alloc_restore:kept(), began()} | error.
 read(Note) ->
     try binary_to_term(Note, [safe]) of
         {?FORMAT, Values, Relayed, Before, Peers, Moves, Began}

@@ -100,7 +100,8 @@ connected(#{incoming := 1, peer := Peer, connection := Id, in_use := InUse}, Lim
 made(Id, Peer, #tcp{made = Made} = Tcp) ->
     Tcp#tcp{made = Made#{Id => {Peer, waiting}}}.
 
-%% Whoever refuses and whoever does not answer is told alike (threat X100).
+%% Whether a peer refused or did not answer makes no difference in what the client is told (threat
+%% X100).
 code(gone) -> 437;
 code(family) -> 443;
 code(forbidden) -> 403;
@@ -109,7 +110,8 @@ code(full) -> 508;
 code(_) -> 447.
 
 %% ConnectionBind (RFC 6062 5.4), whose connection is named in the request: why it cannot be had, as
-%% the answer. Only what waits can, once; to whoever is not the owner it is as good as none.
+%% the answer. Only one that waits can be had, and once. Anybody but the owner is answered as if
+%% there were no such connection.
 -spec join_fault(meerkat_alloc_request:request(), IsOwner :: boolean(), tcp()) ->
     false | meerkat_alloc_core:response().
 join_fault(#{message := Message, transport := Transport, join := #{connection := Id}}, IsOwner,
