@@ -1,8 +1,8 @@
 %% Is that TURN server usable from here? Walks through everything a client does, on two
-%% allocations that send to each other, and says where it ends and why; of a STUN server Binding is
-%% all. The judge of any server, ours or not: it knows only what meerkat_client shows, and nothing
-%% of a server in this VM. meerkat_check_command is the command, meerkat_check_words says it in
-%% words.
+%% allocations that send to each other, and says which step failed and why; a STUN server is asked
+%% for a Binding only. It works with any server: it knows only what meerkat_client shows, and
+%% nothing of a server in this VM. meerkat_check_command is the command, meerkat_check_words has the
+%% texts.
 -module(meerkat_check).
 
 %% API.
@@ -42,7 +42,8 @@
 -type end_point() :: {client, pid(), undefined | meerkat_client:address()}
                    | {socket, gen_udp:socket(), Reflexive :: meerkat_client:address()}.
 
-%% A person waits: silence after requests at 0, 0.5, 1.5 and 3.5 s counts as silence after 6.5 s.
+%% Somebody waits for the result, so it is tried for a shorter time than RFC 8489 has: requests at
+%% 0, 0.5, 1.5 and 3.5 s, and after 6.5 s without an answer the step has failed.
 -define(TIMES, #{rto => 500, rc => 4, rm => 6, ti => 6500}).
 %% UDP may lose the payload; it is sent that often.
 -define(PAYLOAD_TRIES, 5).
@@ -200,7 +201,8 @@ allocate(#check{this = {client, A, _}} = Check) ->
             {error, Reason, Check}
     end.
 
-%% A client follows a redirection by itself; who looks for the relay will want to know.
+%% The client follows a redirection by itself. It is told here, for the relayed address is then
+%% another server's.
 sent_on(#check{server = Asked}, Now) ->
     case unicode:characters_to_binary(Asked) =:= unicode:characters_to_binary(Now) of
         true -> "";

@@ -113,7 +113,7 @@
 
 %% ----------------------------------------------------------------------------------------- API
 
-%% A client that has not spoken yet. `username` and `password` in the form they are signed in.
+%% A client that has sent nothing yet. `username` and `password` as requests are signed with them.
 -spec new(config()) -> state().
 new(#{server := Server} = Config) ->
     #core{server = Server,
@@ -367,7 +367,8 @@ done({allocate, From, Options, _, _}, {ok, Message}, S) ->
     allocated(From, Options, Message, S);
 done({allocate, From, Options, Moves, Redirected}, {error, {437, _}},
      #core{movable = true, server = Server} = S0) when Moves < ?MOVES_MAX ->
-    %% Our address was another client's, whose allocation still stands; the next port is not.
+    %% Somebody else used our address before, and the server still has that allocation. From another
+    %% local port it is tried again.
     {S, Effects} = request(allocate, allocate_attributes(Options),
                            {allocate, From, Options, Moves + 1, Redirected},
                            S0#core{auth = none}),
@@ -568,7 +569,7 @@ may_be_asked_again(Reason, Tx) ->
         andalso lists:member(element(1, meerkat_client_transaction:purpose(Tx)),
                              [binding, allocate]).
 
-%% An earlier failure may have taken the transaction along.
+%% An earlier failure may have ended the transaction already.
 fail(Id, Reason, {#core{transactions = All} = S0, Effects}) when is_map_key(Id, All) ->
     {S, More} = finish(Id, {error, Reason}, S0),
     {S, Effects ++ More};

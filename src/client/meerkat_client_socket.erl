@@ -100,7 +100,7 @@ bind(Ip, #{local := Local}) when tuple_size(Ip) =:= 4 ->
 bind(_, #{local := Local}) ->
     [inet6] ++ [{ip, Local} || tuple_size(Local) =:= 8].
 
-%% It may have closed by now, or said too much already.
+%% An error where the server has closed the connection by now, or sent what is no message.
 activate(#socket{transport = Transport} = Socket0) ->
     Socket = case is_stream(Transport) of
                  true -> Socket0#socket{frames = meerkat_client_frames:new()};

@@ -108,7 +108,8 @@ host(Host) when is_binary(Host) ->
         Text when is_list(Text) -> host(Text);
         _ -> throw({start, {bad_option, server}})
     end;
-%% An address in words is one, for TLS above all: its certificate must have the address.
+%% A text that is an address counts as one: with TLS the certificate must then have the address, not
+%% a name.
 host(Host) when is_list(Host) ->
     case inet:parse_strict_address(Host) of
         {ok, Ip} -> Ip;
@@ -150,7 +151,7 @@ check_tls(Transport, Options) ->
         throw:{start, Reason} -> {error, Reason}
     end.
 
-%% Who says how to know the server does not want to do without.
+%% `insecure` beside an option that says how the certificate is to be checked is a mistake.
 not_contrary(#{insecure := true} = Options) when is_map_key(cacertfile, Options);
                                                  is_map_key(fingerprint, Options) ->
     throw({start, {bad_option, insecure}});
