@@ -186,12 +186,13 @@ judge(Packet, Message, Algorithm, {User, Realm, Allowed}, Asked, Auth) ->
             {error, 401}
     end.
 
-%% Whoever can be asked anew is asked now and then: it may have forgotten the user.
+%% Until when the relay may answer requests of this user by itself, in Unix time; 0: no end. A
+%% backend that can be asked anew is asked again after a while: the user may have been removed.
 until(_Known, {password, _, Until}, _Now) -> Until;
 until(Known, _Candidate, Now) when Known =:= asked; Known =:= unavailable -> Now + ?ASK_AGAIN_S;
 until(_Known, _Candidate, _Now) -> 0.
 
-%% Whether who knows the user may not be there next time.
+%% Whether the backend that knows the user may be unavailable next time.
 may_be_away(asked, _Auth) -> true;
 may_be_away(_Known, #auth{backends = Backends}) ->
     lists:keymember(meerkat_auth_stored_secrets, 1, Backends).
@@ -223,7 +224,8 @@ bytes({Algorithm, Parameters}) ->
 bytes(Algorithms) ->
     << <<(bytes(Algorithm))/binary>> || Algorithm <- Algorithms >>.
 
-%% An allocation of no time would be none: the second in which they end is granted.
+%% At least a second: the credentials are good until the end of their last second, and a lifetime of
+%% 0 would be no allocation.
 left({password, _, Until}, Now, #auth{expire_with_credentials = true}) ->
     #{left => max(1, Until - Now)};
 left(_Candidate, _Now, _Auth) ->
@@ -340,7 +342,7 @@ integrity(Message) ->
 seal(Integrity, Key) ->
     fun(Message) -> meerkat_stun:encode(Message#{integrity => {Integrity, Key}}) end.
 
-%% What has expired proves nothing.
+%% Credentials that have expired prove nothing any more, though their key still fits.
 -spec proof(binary(), candidate()) -> proof().
 proof(Key, Candidate) ->
     Until = case Candidate of {password, _, UntilS} -> UntilS; _ -> infinity end,

@@ -1,7 +1,8 @@
-%% How often may a source be wrong about a username? A budget for each pair of source prefix (IPv4
-%% /32, IPv6 /64) and name (threat X36): whoever has spent it is not even checked until it has
-%% grown again, while the same name from elsewhere, and other names from there, go on. A table of
-%% fixed size under a secret hash: pairs that collide share a budget, and nobody is remembered.
+%% How often may a source be wrong about a username? Each pair of source prefix (IPv4 /32, IPv6 /64)
+%% and name has a budget of failures (threat X36). When it is spent, requests of this pair are not
+%% even checked until it has grown again; the same name from elsewhere, and other names from there,
+%% are not affected. The table has a fixed size and is indexed by a keyed hash: pairs that collide
+%% share a budget, and no name is stored.
 %%
 %% Any process may ask and count; two that do so at a time may let one more pass.
 -module(meerkat_auth_failures).
@@ -41,7 +42,7 @@ new(PerSecond) ->
 too_many(none, _Ip, _Name, _NowUs) ->
     false;
 too_many(Failures, Ip, Name, NowUs) ->
-    %% Mostly nobody has, and then there is nothing to hash.
+    %% Most of the time nobody's budget is spent, and nothing need be hashed.
     is_full(?LATEST, Failures, NowUs)
         andalso is_full(bucket(Failures, Ip, Name), Failures, NowUs).
 

@@ -1,5 +1,6 @@
-%% Users from a database. Who reads it, and remembers what it said, is another module, given by its
-%% name: this is the seam. Nothing here waits: what is not known is a question for later.
+%% Users from a database. Another module reads it and remembers what it said; it is given by its
+%% name in the configuration (callback look/2). Nothing here waits for it: where the answer is not
+%% there yet, the verdict is a question (look_up) and what to do with its answer.
 -module(meerkat_auth_stored).
 -behaviour(meerkat_auth).
 
@@ -50,14 +51,15 @@ verdict(_Question, {fresh, {user, Keys}}, Dummy) -> judged(Keys, Dummy);
 verdict(Question, {old, {user, Keys}}, Dummy) ->
     Before = judged(Keys, Dummy),
     {look_up, Question, Before, told(Before, Dummy)};
-%% The key may be another by now: whom it does not let in, nobody can refuse.
+%% The key may have been changed since. A request that fits it is let in; one that does not is not
+%% refused, for it may fit the new key: it gets no answer (`unavailable`).
 verdict(Question, {stale, {user, Keys}}, Dummy) ->
     {_, Known} = judged(Keys, Dummy),
     {look_up, Question, {also, [Dummy]}, told({unavailable, Known}, Dummy)};
 verdict(Question, unknown, Dummy) ->
     {look_up, Question, {also, [Dummy]}, told({unavailable, [Dummy]}, Dummy)}.
 
-%% By the answer, or else without one.
+%% The verdict once the database has answered, or with `error`, when it did not.
 told(Otherwise, Dummy) ->
     fun({ok, Answer}) ->
             {user, Keys} = Answer(),
@@ -70,7 +72,7 @@ judged(none, Dummy) -> {also, [Dummy]};
 judged(#{password := Password}, _Dummy) -> {asked, [{password, Password}]};
 judged(Keys, _Dummy) -> {asked, [{keys, Keys}]}.
 
-%% No other can be in a table: it is UTF-8 and has no control characters.
+%% Is it worth asking for? No name in a table is longer, has control characters or is not UTF-8.
 is_name(User) ->
     byte_size(User) =< ?NAME_MAX andalso
         case unicode:characters_to_list(User) of
@@ -79,7 +81,7 @@ is_name(User) ->
             _ -> false
         end.
 
-%% Of either kind of question.
+%% What is known of a question, for a user or for the secrets of a realm.
 -spec look(state(), meerkat_auth:question()) -> known().
 look(State, Question) ->
     #stored{module = Module, arg = Arg} = State(),

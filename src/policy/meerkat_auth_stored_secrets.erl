@@ -36,14 +36,15 @@ candidates(User, NowS, State) ->
 verdict(_Question, {fresh, {secrets, Secrets}}, By) -> By(Secrets);
 verdict(Question, {old, {secrets, Secrets}}, By) ->
     {look_up, Question, By(Secrets), told(By, By(Secrets))};
-%% There may be others by now: whom these do not let in, nobody can refuse.
+%% There may be other secrets since. A request that fits none of these is not refused, for it may
+%% fit one of those: it gets no answer (`unavailable`).
 verdict(Question, {stale, {secrets, Secrets}}, By) ->
     {_, Known} = By(Secrets),
     {look_up, Question, {also, []}, told(By, {unavailable, Known})};
 verdict(Question, unknown, By) ->
     {look_up, Question, {also, []}, told(By, {unavailable, []})}.
 
-%% By the answer, or else without one.
+%% The verdict once the database has answered, or with `error`, when it did not.
 told(By, Otherwise) ->
     fun({ok, Answer}) ->
             {secrets, Secrets} = Answer(),
@@ -58,7 +59,7 @@ made(Secrets, User, NowS, Config) ->
     {ok, Rest} = meerkat_auth_rest:init(Config#{secrets => Secrets}),
     meerkat_auth_rest:candidates(User, NowS, Rest).
 
-%% Whoever is left refuses, and says more.
+%% Only whether the password was wrong: the backend that refuses in the end says more.
 -spec why(binary(), integer(), fun(() -> #stored{})) -> wrong_password | unknown.
 why(User, NowS, State) ->
     case candidates(User, NowS, State) of

@@ -1,18 +1,18 @@
-%% What the certificate says that a client over TLS or DTLS has shown: the relay program has seen to
-%% it that somebody in tls_client_ca vouches for it. An embedder's modules are told, and the key
-%% tls_client_user makes its names the only ones that its client may use.
+%% What is in the certificate that a client over TLS or DTLS has shown. The relay program has
+%% checked that an authority in tls_client_ca issued it. An embedder's modules are told of it, and
+%% with the key tls_client_user its names are the only ones that the client may use.
 -module(meerkat_client_certificate).
 
 -export([described/1, may_be/4]).
 -export_type([shown/0, rule/0]).
 
-%% `subject` as RFC 4514 writes it, its most particular part first: CN=alice,O=Example. `names` are
-%% its alternative names. All but `der` is missing where Erlang cannot read it.
+%% `subject` as RFC 4514 writes it, the last part first: CN=alice,O=Example. `names` are the
+%% alternative names. All but `der` is missing where Erlang cannot read it.
 -type shown() :: #{der := binary(),
                    subject => binary(),
                    common_name => binary(),
                    names => [meerkat_certificate:alternative()]}.
-%% Which names of it are those of its client: whatever it likes, its common name, an alternative.
+%% Which user names its client may use: any, its common name, or one of its alternative names.
 -type rule() :: any | cn | san.
 
 -define(COMMON_NAME, {2, 5, 4, 3}).
@@ -38,8 +38,8 @@ described(Der) ->
         error:_ -> #{der => Der}    % public_key tells of bad DER by all kinds of errors
     end.
 
-%% May who has shown it use that name? Of a time-limited one the name in it is meant; one that has
-%% none is nobody's.
+%% May a client that has shown it use that name? Of a time-limited username `expiry:name` the name
+%% is compared; an expiry alone is nobody's name, and may not be used.
 -spec may_be(User :: binary(), meerkat_auth_rest:order(), rule(), shown()) -> boolean().
 may_be(_User, _Order, any, _Shown) ->
     true;

@@ -156,7 +156,7 @@ kind(Ip) ->
     end.
 
 %% The kinds that the advertised addresses belong to: a relay on a private or loopback address may
-%% reach its like. Metadata services are nobody's like.
+%% reach addresses of its own kind. Metadata services stay forbidden in any case.
 -spec own_kinds([#{advertised := inet:ip_address(), _ => _}]) -> [kind()].
 own_kinds(Relays) ->
     lists:usort([Kind || #{advertised := Ip} <- Relays, Kind <- [kind(Ip)],

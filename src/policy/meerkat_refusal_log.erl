@@ -1,8 +1,8 @@
 %% Says in the log why a request was refused: with `notice`, so that an operator sees it without
 %% asking, but only so often that nobody can fill a disk by being wrong. A source prefix (IPv4 /32,
 %% IPv6 /64) has five lines and then one a minute, all together ten and then two a second; what is
-%% left out is counted in the next line, and is in the log at `debug`. What strangers are refused
-%% takes no line from what users are: each has a budget of its own.
+%% left out is counted in the next line, and is in the log at `debug`. Refusals of strangers and
+%% refusals of known users have a budget each, so the ones do not keep the others out of the log.
 %%
 %% Any process may ask; two that do so at a time may write one line more.
 -module(meerkat_refusal_log).

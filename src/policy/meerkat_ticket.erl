@@ -2,10 +2,10 @@
 %% allocation to another address. Pure.
 %%
 %% A ticket is the session's id and the ticket's number in it, enciphered and authenticated as in
-%% RFC 5297: what the digest of the plain text makes is both proof and initialisation vector. No two
-%% tickets have the same plain text, so none needs a nonce, and everything fits into 32 characters,
-%% the most that coturn's client can keep. Nothing is stored for one: a ticket that opens is ours,
-%% and what it names is there or gone.
+%% RFC 5297: a digest of the plain text is both its authentication and the initialisation vector. No
+%% two tickets have the same plain text, so none needs a nonce, and everything fits into 32
+%% characters, the most that coturn's client can keep. No ticket is stored: one that can be opened
+%% was made here, and the session that it names is looked for.
 -module(meerkat_ticket).
 
 -export([new_key/0, raw/1, key/1, seal/3, open/2]).
@@ -19,13 +19,13 @@
 
 -define(PROOF, 14).     % bytes
 
-%% Drawn at each start, unless the sessions outlived the VM before (meerkat_keep).
+%% Made at random at each start, unless there are sessions of the VM before (meerkat_keep).
 -spec new_key() -> key().
 new_key() ->
     Keys = {crypto:strong_rand_bytes(32), crypto:strong_rand_bytes(32)},
     fun() -> Keys end.
 
-%% What a key is, for who keeps it for another VM, and back.
+%% The key's bytes, for meerkat_keep, which keeps them for another VM; and a key of them.
 -spec raw(key()) -> {Digest :: <<_:256>>, Cipher :: <<_:256>>}.
 raw(Key) ->
     Key().
