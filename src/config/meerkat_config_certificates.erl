@@ -1,6 +1,6 @@
-%% The files of the keys tls_cert, tls_key and tls_client_ca, read: at the start, and again when
-%% they may have changed. Whether what is in them is a certificate and its key the relay program
-%% says, which has OpenSSL for it.
+%% Reads the files of the keys tls_cert, tls_key and tls_client_ca: at the start, and again when
+%% they may have changed. Whether there is a certificate with its key in them is checked by the
+%% relay program, with OpenSSL.
 -module(meerkat_config_certificates).
 
 -import(meerkat_config_origin, [named/2]).
@@ -13,7 +13,7 @@
 -type certificate() :: #{chain := binary(), key := binary(),
                          chain_file := binary(), key_file := binary(),
                          followed => true, self_signed => true}.
-%% Who vouches for certificates of clients; several may be in one.
+%% A file of authorities that issue certificates to clients; there may be several in one.
 -type authority() :: #{pem := binary(), file := binary(), followed => true}.
 %% What is made of these keys in a configuration.
 -type pem() :: #{certificates := [certificate()], client_authorities => [authority()], _ => _}.
@@ -79,12 +79,12 @@ content(Key, File) ->
         {ok, Content} ->
             {ok, Content};
         {error, Reason} ->
-            %% However long its name is: it is what has to be looked at.
+            %% The whole name, however long: the operator has to look at this file.
             {error, [Key, ": \"", meerkat_text:printable(File), "\" cannot be read: ",
                      file:format_error(Reason)]}
     end.
 
-%% As read/1 makes them, or somebody by hand.
+%% Is this a certificate as read/1 makes them? In a map made by hand it may be anything.
 -spec is_certificate(term()) -> boolean().
 is_certificate(#{chain := Chain, key := Key, chain_file := ChainFile,
                  key_file := KeyFile} = Given) ->

@@ -1,5 +1,5 @@
-%% What one configuration has otherwise than another, key by key, for who puts it in force and for
-%% the log. Of what is secret it says that it changed, never what it was or is. Pure.
+%% In which keys one configuration differs from another, for who puts it in force and for the log.
+%% Of what is secret it says that it changed, never what it was or is. Pure.
 -module(meerkat_config_changes).
 
 -export([between/2, text/1]).
@@ -36,8 +36,9 @@ of_key(#{key := Key} = Row, Old, New) ->
 change(Change, #{value := Was, text := Before}, #{value := Is, text := After}) ->
     Change#{was => Was, is => Is, text => <<Before/binary, " -> ", After/binary>>}.
 
-%% A difference that no text shows: of a secret, of a certificate that was renewed, or of what only
-%% a map made by hand has. Where several keys went into it the first of them tells it.
+%% A difference that the texts of both values do not show: of a secret, of a certificate that was
+%% renewed, or of what only a map made by hand has. Where several keys were made into one value, it
+%% is told under the first of them.
 is_unseen(#{key := Key, gets := Gets}, Old, New) ->
     case [Made || {made, Made} <- Gets] of
         [] -> maps:get(Key, Old) =/= maps:get(Key, New);

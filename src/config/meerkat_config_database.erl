@@ -1,5 +1,5 @@
 %% How a database is named in the configuration: as coturn has it (`host=... dbname=...`), or as a
-%% URI. Passwords are in what comes of it, and in nothing that is shown. Pure.
+%% URI. Passwords are part of the value, and of nothing that is shown. Pure.
 -module(meerkat_config_database).
 
 -export([text/2, is_value/2, allowed/1, render/1, keys/0, chosen/1, passwords/1]).
@@ -18,8 +18,8 @@
 keys() ->
     [{userdb, sqlite}, {psql_userdb, postgresql}, {mysql_userdb, mysql}, {redis_userdb, redis}].
 
-%% The database of a configuration as a map: the first of the keys. What an embedder has given goes
-%% before.
+%% The database of a configuration: what an embedder has given, else the first of the keys that is
+%% set.
 -spec chosen(map()) -> none | fun() | {module(), term()} | connection().
 chosen(#{database := Given}) ->
     Given;
@@ -29,7 +29,7 @@ chosen(Config) ->
         [] -> none
     end.
 
-%% For the log, which strikes them out.
+%% Passwords of databases, which the log strikes out.
 -spec passwords(map()) -> [binary()].
 passwords(Config) ->
     [Password || {Key, _} <- keys(), #{Key := #{password := Password}} <- [Config]].
@@ -53,8 +53,8 @@ file(nomatch) ->
 
 has_control(Text) -> re:run(Text, "[\\x00-\\x1f\\x7f]", [{capture, none}]) =:= match.
 
-%% As coturn's connection strings are written: NAME=VALUE, apart by spaces. A value with spaces
-%% stands in quotation marks, where a backslash takes what follows as it is.
+%% As coturn's connection strings are written: NAME=VALUE, separated by spaces. A value with spaces
+%% stands in quotation marks, where the character behind a backslash is taken as it is.
 pairs(Text) ->
     Pair = "\\s*([a-z_]+)=(?:'((?:[^'\\\\]|\\\\.)*)'|([^\\s']\\S*)?)(?=\\s|$)",
     case re:run(Text, ["^(?:", Pair, ")+\\s*$"], [{capture, none}, dollar_endonly]) of
@@ -88,7 +88,7 @@ field(<<"user">>) -> user;
 field(<<"password">>) -> password;
 field(<<"port">>) -> port;
 field(Where) when Where =:= <<"ip">>; Where =:= <<"host">>; Where =:= <<"hostaddr">> -> host;
-%% Time is ours to keep: no look-up takes longer than its request may.
+%% Timeouts too (connect_timeout, ...): how long a look-up may take is decided here.
 field(_) -> ignored.
 
 uri(Kind, #{scheme := Scheme, host := Host} = Uri) ->

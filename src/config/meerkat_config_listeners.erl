@@ -15,7 +15,8 @@ listeners(#{udp_enabled := {Udp, _}, tcp_enabled := {Tcp, _}} = Resolved) ->
         ++ of_transport(tls, beside(Tcps, secure(Resolved)))
         ++ of_transport(dtls, beside(Udps, secure_datagrams(Resolved))).
 
-%% Those of an address where nobody listens already, who takes them too.
+%% Listeners of TLS or DTLS alone, but for those at an address and port of `Others`, which take it
+%% besides.
 beside(Others, Listeners) ->
     [L || L <- Listeners, not lists:any(fun(Other) -> is_same(Other, L) end, Others)].
 
@@ -26,7 +27,7 @@ of_transport(Transport, Listeners) ->
 streams(Resolved) ->
     all(Resolved#{rfc5780 := {false, default}}).
 
-%% Where nothing but TLS, or DTLS, is taken. TCP listeners take TLS too, UDP ones DTLS.
+%% Listeners that take nothing but TLS, or DTLS. Those of TCP take TLS besides, those of UDP DTLS.
 secure(#{tls_cert := {[], _}, tls_self_signed := {false, _}}) -> [];
 secure(#{listen_ip := {Ips, _}, tls_port := {Port, _}}) -> [#{ip => Ip, port => Port} || Ip <- Ips].
 
@@ -37,7 +38,8 @@ all(#{listen_ip := {Ips, _}, listen_port := {Port, _}, extra_listeners := {Extra
     [L#{key => listen_ip} || Ip <- Ips, L <- at_ip(Ip, Port, Resolved)] ++
         [L#{key => extra_listeners} || L <- Extra].
 
-%% One, or the four of RFC 5780: each knows the one it has nothing in common with.
+%% One listener, or the four of RFC 5780, each with the one that has the other address and the other
+%% port.
 at_ip(Ip, Port, #{rfc5780 := {true, _}, alternate_listen_ip := {Others, _}} = Resolved) ->
     {OtherPort, _} = maps:get(alternate_listen_port, Resolved),
     case [Other || Other <- Others, Ip =/= any, tuple_size(Other) =:= tuple_size(Ip)] of
@@ -51,7 +53,7 @@ at_ip(Ip, Port, #{rfc5780 := {true, _}, alternate_listen_ip := {Others, _}} = Re
 at_ip(Ip, Port, _Resolved) ->
     [#{ip => Ip, port => Port}].
 
-%% Sentences. A listener twice is a mistake once.
+%% Sentences, one for each listener that is there twice.
 -spec mistakes(meerkat_config_origin:resolved()) -> [unicode:chardata()].
 mistakes(Resolved) ->
     case not_discoverable(Resolved) of

@@ -19,7 +19,8 @@
     _ => _
 }.
 
-%% Addresses there may be at a time: a relay has room for some more, over its whole life.
+%% How many there may be at a time. The relay program has room for four times as many, for those
+%% that a reload has taken away but that allocations still use.
 -spec most() -> pos_integer().
 most() -> meerkat_ctl:limit(pools_max) div 4.
 
@@ -64,8 +65,9 @@ groups(#{relays := {Groups, _}, min_port := {Min, _}, max_port := {Max, _}}) ->
     [maps:merge(#{key => relays, advertised => Local, min_port => Min, max_port => Max}, Group)
      || #{local := Local} = Group <- Groups].
 
-%% An address that is not ours is what a 1:1 NAT shows of us, and the default route's leads there;
-%% or it is one that will come, and nothing else is bound in its place.
+%% An address that this machine does not have is either the outer one of a 1:1 NAT, then the address
+%% of the default route is bound; or it is one that the machine will have, then nothing else is
+%% bound in its place.
 chosen({Advertised, Local}, Resolved, _Host) ->
     {relay(Local, Advertised, Resolved), []};
 chosen(Ip, Resolved, #{bindable := Bindable} = Host) ->
@@ -86,8 +88,8 @@ absent(Ip, Resolved) ->
     [named(relay_ip, Resolved), " is ", meerkat_text:ip(Ip),
      ", which is no address of this machine"].
 
-%% The address behind the NAT. One of a network that we are in ourselves is no NAT's, nor is a
-%% public one of a machine that has such an address anyway.
+%% The address to bind for one that is a NAT's. An address of a network that this machine is in is
+%% no NAT's, nor is a public one where the machine has a public one itself.
 behind_nat(Ip, #{route := Route, first := First} = Host) ->
     OnLink = maps:get(on_link, Host, fun(_) -> false end),
     case either(Route, First, family(Ip)) of
@@ -155,7 +157,7 @@ is_shared(#{local := Local, advertised := Advertised, min_port := Min, max_port 
     (Local =:= OtherLocal orelse Advertised =:= OtherAdvertised)
         andalso Min =< OtherMax andalso OtherMin =< Max.
 
-%% Of min_port and max_port themselves the larger is found elsewhere.
+%% Whether the keys min_port and max_port are in order is checked in meerkat_config_rules.
 no_range(Relays) ->
     [
         io_lib:format(

@@ -74,7 +74,8 @@ by_field(Group) ->
 in_place({Key, [_ | _] = Within}, {Leaves, Mistakes}) when is_map_key(Key, Leaves) ->
     case groups(Within, maps:get(Key, Leaves)) of
         {Filled, []} -> {Leaves#{Key := Filled}, Mistakes};
-        %% Of what is not whole no more is said.
+        %% The key is left out: mistakes in groups that lack a secret would only follow from this
+        %% one.
         {_, More} -> {maps:remove(Key, Leaves), Mistakes ++ More}
     end;
 in_place({Key, Lines}, {Leaves, Mistakes}) when is_atom(Lines) ->

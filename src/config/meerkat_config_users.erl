@@ -1,5 +1,5 @@
 %% The file of the key `users_file`: users that were added while a server ran, in the form of the
-%% key `users`. Knows the file only; who is in force meerkat_users knows.
+%% key `users`. Reads and writes the file only; which users there are meerkat_users knows.
 -module(meerkat_config_users).
 
 -export([read/1, write/2]).

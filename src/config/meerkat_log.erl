@@ -2,7 +2,7 @@
 %% spelled out, configured secrets struck out wherever they turn up. It decides nothing about what
 %% is logged.
 %%
-%% What has parts that a program may want is logged as a report: a map with an `event`, and
+%% A line whose parts a program may want is logged as a report: a map with an `event`, and
 %% sentence/1 as its report_cb. In JSON its parts are members of their own.
 -module(meerkat_log).
 
@@ -11,7 +11,7 @@
 -export([start/1, change/1, level/0, set_level/1, application_level/0, set_application_level/1,
          flush/0, format/2, sentence/1,
          without_start_errors/1]).
-%% Of the handler.
+%% Filters of logger.
 -export([in_short/2, no_start_error/2]).
 
 -export_type([format/0]).
@@ -40,12 +40,12 @@ start(#{log_level := Level} = Config) ->
     }),
     set_level(Level).
 
-%% What an operator does is told whatever the level: who may set it shall leave a trace too.
+%% What an operator does is logged whatever the level is, for the level is his to set.
 told_always() ->
     logger:set_module_level(meerkat_audit, notice).
 
-%% What could not be started and says why in a sentence: that sentence, once, and not what each
-%% supervisor above it has to say.
+%% Where a child could not be started and its reason is a sentence, that sentence is logged, once,
+%% and not the report of each supervisor above it.
 -spec in_short(logger:log_event(), term()) -> logger:filter_return().
 in_short(#{msg := {report, #{label := {supervisor, start_error}, report := Report}}} = Event, _) ->
     case proplists:get_value(reason, Report) of
@@ -56,8 +56,8 @@ in_short(#{msg := {report, #{label := {supervisor, start_error}, report := Repor
 in_short(_Event, _) ->
     ignore.
 
-%% Runs Fun, whose caller says what could not be started: no supervisor does. Those that start
-%% something anew, when it is over, do.
+%% Runs Fun without reports of supervisors on what could not be started, for the caller tells of it.
+%% What is restarted later is reported.
 -spec without_start_errors(fun(() -> Result)) -> Result.
 without_start_errors(Fun) ->
     ok = logger:add_primary_filter(?MODULE, {fun ?MODULE:no_start_error/2, none}),
@@ -67,7 +67,7 @@ without_start_errors(Fun) ->
 no_start_error(#{msg := {report, #{label := {supervisor, start_error}}}}, none) -> stop;
 no_start_error(_Event, none) -> ignore.
 
-%% Another level and form, and other secrets; those that were are struck out as before.
+%% Another level, form and other secrets. Secrets of before are still struck out.
 -spec change(config()) -> ok.
 change(#{log_level := Level} = Config) ->
     {ok, #{formatter := {_, #{secrets := Known}}}} = logger:get_handler_config(default),
@@ -103,7 +103,7 @@ set_application_level(Level) ->
 flush() ->
     logger_std_h:filesync(default).
 
-%% Those of its realms too.
+%% All that is struck out, secrets of realms too.
 secrets(#{secrets := Secrets} = Config) ->
     OfRealms = [S || #{secrets := Those} <- maps:get(realms, Config, []), S <- Those],
     Others = [maps:get(Key, Config, undefined)
@@ -145,7 +145,7 @@ priority(Level) ->
                            notice => 5, info => 6, debug => 7},
     Number.
 
-%% Secrets go before its lines are joined, for one may have several.
+%% Secrets are struck out before the lines of a message are joined, for one may have several lines.
 line(Template, Event, Secrets) ->
     Text = logger_formatter:format(Event, #{single_line => false, depth => 30,
                                             chars_limit => ?LINE_MAX, template => Template}),

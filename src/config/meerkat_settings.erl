@@ -1,5 +1,5 @@
-%% A configuration map made into what the processes of one server need to know. Opens
-%% nothing that serves, and keeps no secret where a crash report could print it.
+%% A configuration map made into what the processes of one server need to know. Opens no socket, and
+%% keeps no secret where a crash report could print it.
 -module(meerkat_settings).
 
 -export([new/2, renew/2, config/1, owner/2, tenant/2]).
@@ -103,7 +103,7 @@
                       retired := [relay()],
                       %% Listeners that are no more, but may have allocations.
                       retired_listeners := [listener()],
-                      %% The last numbers given.
+                      %% The last numbers given to listeners and addresses.
                       last_listener := non_neg_integer(),
                       last_pool := non_neg_integer(),
                       secrets := fun(() -> [binary()]),
@@ -189,7 +189,7 @@ renew(Given, #{name := Name, config := OldConfig, is_drawn := WasDrawn} = Old) -
             {error, Sentence}
     end.
 
-%% What renew/2 takes and changes nothing by. Secrets are in it.
+%% A map with which renew/2 changes nothing: what these settings were made of. Secrets are in it.
 -spec config(settings()) -> map().
 config(#{config := Config, is_drawn := true}) -> maps:remove(secrets, Config());
 config(#{config := Config}) -> Config().
@@ -242,7 +242,7 @@ adopted(#{nonce_key := NonceKey, ticket_key := TicketKey, drawn := Drawn, life :
             {error, atom_to_list(Key) ++ " is another than it was made with"}
     end.
 
-%% Was the secret drawn, for none was configured?
+%% Was the secret made at random, because none is configured?
 is_drawn(#{secrets := _, settings := Settings}) ->
     [] =/= [secret || #{key := secret, value := random} <- Settings];
 is_drawn(Config) ->
@@ -439,7 +439,7 @@ tenant(Owner, #{tenants := Tenants} = Settings) ->
 with_added(Config) ->
     with_added(default, Config).
 
-%% Who is in the configuration is what the configuration says.
+%% A user of the configuration has the password that the configuration says, whatever was added.
 with_added(Realm, #{users := Users} = Config) ->
     Added = maps:get(Realm, maps:get(added_users, Config, #{}), #{}),
     Config#{users := maps:merge(Added, Users)}.
