@@ -1,6 +1,6 @@
 %% The connections with peers over TCP (RFC 6062) of all allocations: whose a CONNECTION-ID is, and
-%% how many each user has. An allocation's process writes its own rows; what one leaves that was
-%% killed, whoever finds that out takes away.
+%% how many each user has. An allocation's process writes its own rows; the rows of a process that
+%% was killed are deleted by who finds that out.
 %%
 %%   {Id, Session, Pid}              one that waits for a ConnectionBind
 %%   {{session, Session}, User, N}   N > 0

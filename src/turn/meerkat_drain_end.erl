@@ -9,7 +9,7 @@
 
 -export_type([then/0]).
 
-%% By name: what is called may be of code that was loaded later.
+%% A name and not a fun: code may be loaded anew while this waits, and a fun would keep the old one.
 -type then() :: {module(), Function :: atom(), [term()]}.
 
 %% Then is called in a process of its own. Returns at once.

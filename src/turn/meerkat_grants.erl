@@ -1,7 +1,7 @@
-%% What the relay may answer without asking, and what it has answered so. A grant goes to it with a
-%% success of ours: requests of that session which sign and name themselves in the same way and
-%% would succeed need no process here until the epoch ends. What the relay did is kept in a table
-%% for the allocation's process, which takes it up when it needs to know, and sleeps on until then.
+%% What the relay may answer without asking, and what it has answered so. A grant is sent to it
+%% before an answer of success. Until the epoch ends the relay then answers requests of that session
+%% that are signed with the same key, have the same USERNAME, REALM and so on, and would succeed.
+%% What it did is kept in a table until the allocation's process needs it; the process is not woken.
 -module(meerkat_grants).
 
 -export([epoch/1, resume/2, withdraw/1, message/1]).
@@ -16,9 +16,9 @@
 %% What it answered, as in ctl.def, and when it said so (milliseconds, monotonic).
 -type granted() :: {AtMs :: integer(), Fields :: map()}.
 
-%%% Epochs. Every grant is of one; whatever may change an answer ends it, and the next request of
-%%% each session comes here once more. The number is read before the settings are: a grant made by
-%%% old settings never bears a new number.
+%%% Epochs. Each grant holds for one epoch. Whatever may change an answer (a reload, a drain, a user
+%%% that is removed) ends it, and the next request of each session comes here again. The number is
+%%% read before the settings are, so that no grant made by old settings has the new number.
 
 -spec epoch(Name :: atom()) -> epoch().
 epoch(Name) ->
@@ -84,9 +84,12 @@ heard(Name, <<_:64, Session:64, Method, Us:32, Due, _Number:16, Lifetime:32, _/b
     ok = meerkat_answers:count(meerkat_registry:answers(Name), method(Method), success, Us),
     Row = {Session, meerkat_clock:now_ms(), binary:copy(Frame)},
     true = ets:insert(meerkat_registry:table(Name, granted), Row),
-    %% Whatever is asked for behind this frame finds the place free.
+    %% The allocation has ended with this Refresh: what the next frame asks for finds its place
+    %% free.
     _ = is_end(Method, Lifetime) andalso meerkat_quota:ended(Name, Session),
-    %% Whoever ends forgets after it has left: one of us two sees the other.
+    %% The process deletes its frames after it has left the table of sessions. So either this sees
+    %% that
+%% it has left, or it sees this frame.
     case meerkat_alloc_table:pid(Name, Session) of
         none -> forget(Name, Session);
         Pid when Due =:= 1 -> Pid ! granted, ok;

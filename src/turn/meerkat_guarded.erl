@@ -1,6 +1,6 @@
 %% The ports of this machine that no client may send to, whatever is allowed: those where this node
-%% itself listens. The relay knows its own listeners. What runs beside the node is for
-%% `allowed_peers` to say.
+%% itself listens. The relay knows its own listeners. Whether clients reach other programs of this
+%% machine depends on `allowed_peers`.
 -module(meerkat_guarded).
 
 -export([ports/1]).

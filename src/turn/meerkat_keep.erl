@@ -1,5 +1,6 @@
-%% What the relay is given to keep for another VM, in case this one ends and it does not: for how
-%% long it goes on, and the numbers and keys that what it has was made with (KEEP of ctl.def).
+%% What the relay keeps for another VM, in case this one ends and the relay does not: for how many
+%% seconds it goes on, and the numbers and keys that its allocations were made with (KEEP of
+%% ctl.def).
 -module(meerkat_keep).
 
 -export([path/2, wanted/2, is_wanted/1, message/1, renewed/1, read/2]).
@@ -24,7 +25,7 @@ path(_Name, #{run_dir := none}) ->
 path(Name, #{run_dir := Dir, survive := Seconds}) ->
     File = ["relay-", uri_string:quote(atom_to_binary(Name)), ".sock"],
     Path = unicode:characters_to_list(filename:absname(filename:join(Dir, iolist_to_binary(File)))),
-    %% One that was to outlive another VM may be there, whatever is configured by now.
+    %% A relay of another VM may be there even where this configuration has none survive.
     case Seconds > 0 orelse is_there(Path) of
         true -> usable(Path, Dir);
         false -> none

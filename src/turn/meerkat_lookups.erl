@@ -75,7 +75,7 @@ look(Name, Question) ->
             unknown
     end.
 
-%% On the side, once, so that whoever comes and goes is asked about before it has become stale.
+%% Asks again in the background, once, before what is remembered has become stale.
 refresh(Name, Table, Now, #entry{question = Question, refresh = Refresh, fresh = Fresh})
   when Now >= Refresh ->
     _ = ets:update_element(Table, Question, {#entry.refresh, Fresh}),
@@ -91,7 +91,7 @@ ask(Name, Question, Request) ->
     true = ets:insert(meerkat_registry:table(Name, lookups), Aside),
     cast(Name, {ask, Ref, Question}).
 
-%% It was changed by us: it is asked for when it is needed.
+%% Forgets a user that we have changed: the database is asked when the user comes next.
 -spec forget(Name :: atom(), meerkat_auth:question()) -> ok.
 forget(Name, Question) ->
     cast(Name, {forget, Question}).
@@ -357,8 +357,8 @@ forgotten(Question, #state{table = Table} = State) ->
 number(true) -> 1;
 number(false) -> 0.
 
-%% Whoever makes up names takes no place from users: these have nine tenths of the table. Where they
-%% are too many, what is over goes first, then anybody.
+%% Names that are unknown have a tenth of the table at most, so that made-up names drive out no
+%% users. Where the table is full, what has expired is removed first, then anything.
 room(true, Size, #state{unknown = Unknown, table = Table} = State) when Unknown >= Size div 10 ->
     _ = ets:match_delete(Table, #entry{is_unknown = true, _ = '_'}),
     State#state{unknown = 0};

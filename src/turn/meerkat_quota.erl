@@ -64,7 +64,8 @@ start_link(Name) ->
 %% A place for the allocation of the calling process, and another where a port is to be reserved
 %% with it; and the bucket its user's bandwidth comes from. Or the code of the answer and the keys
 %% that set the bound. 486 says that this client has too many, 508 that all have (RFC 8656 7.2, 19).
-%% Whoever redeems a token has its place: the relay lets go of a token that it is shown.
+%% An allocation that redeems a token takes over its place, even where the relay then refuses: a
+%% token is spent once it has been shown.
 -spec take(Name :: atom(), session(), meerkat_alloc_admit:plan()) ->
     {ok, Bucket :: pos_integer()} | {error, 486 | 508, Keys :: string()}.
 take(Name, Session, #{even := Even, token := Token} = Plan) ->
@@ -92,7 +93,7 @@ hold(Name, Session, Token) ->
 release(Name, Session) ->
     told(Name, {release, Session}).
 
-%% The same for who cannot wait: before whatever the caller causes to be taken from here on.
+%% The same without waiting. It is done before any take/3 that the caller causes after this.
 -spec ended(Name :: atom(), session()) -> ok.
 ended(Name, Session) ->
     gen_server:cast(process(Name), {release, Session}).
@@ -106,7 +107,9 @@ told(Name, Request) ->
     try
         gen_server:call(process(Name), Request)
     catch
-        %% It is being started again. It learns of the caller's end, and of time, by itself.
+        %% It may be restarting just now. It monitors the caller and ends reservations by their
+        %% time, so
+%% nothing is lost where this message is.
         exit:_ -> ok
     end.
 

@@ -14,8 +14,8 @@
                    %% How many processes of meerkat_request there are.
                    requests := pos_integer()}.
 
-%% `done`: it is where it belongs, or nobody wants it any more. Who waits for a reply the owner
-%% knows, and what to do about the rest.
+%% `done`: it was passed on, or nobody waits for it any more. Anything else is for the owner, who
+%% knows who waits for which reply.
 -spec frame(binary(), NowUs :: integer(), route()) ->
     done | {io, map()} | {reply, meerkat_ctl:ref(), meerkat_ctl:message()} | {stop, string()}.
 frame(<<Code, _:56, _Flow:64, _Listener:32, _Transport, Family, Rest/binary>> = Frame, Now,

@@ -1,7 +1,8 @@
-%% Owns the port to the relay program: starts it, hands what it says to whom it concerns, and keeps
-%% who waits for which reply. It decides nothing and never waits once it is up: commands are given
-%% to the wire by whoever has one, and a relay that dies takes this process along. The next one has
-%% every allocation replayed before the first new one is made, so that no port is given away.
+%% Owns the port to the relay program: starts it, passes on what it says, and knows who waits for
+%% which reply. It decides nothing and never waits once it is up: other processes write their
+%% commands to the wire themselves. When the relay dies this process ends, and its supervisor starts
+%% the next one. That has every allocation replayed before a new one is made, so that no port is
+%% given away.
 -module(meerkat_relay_owner).
 -behaviour(gen_server).
 
@@ -120,7 +121,7 @@ handle_info(ask, #state{hung = [_ | _]} = State) ->
 handle_info(ask, #state{silent = ?SILENT} = State) ->
     {noreply, kill("it has not answered for ~b s", [?SILENT * ?ASK_MS div 1000], State)};
 handle_info(ask, #state{port = Port, silent = Silent} = State) ->
-    %% Whether it can be written does not matter: a relay that does not read does not answer either.
+    %% If it cannot be written that is as good as no answer: the relay does not read.
     _ = meerkat_wire:send_at_once(Port, meerkat_ctl:encode(0, {stats, #{}})),
     _ = ask_later(),
     {noreply, State#state{silent = Silent + 1}};

@@ -10,7 +10,7 @@
 %% What the system calls it, and when it started, for numbers are given again.
 -type id() :: {OsPid :: pos_integer(), Started :: term()}.
 
-%% So long one may take to end that has lost its owner, and so often it is looked at.
+%% How long a program whose port is closed may take to end, and how often that is looked at.
 -define(END_MS, 1000).
 -define(LOOK_MS, 5).
 
@@ -48,7 +48,7 @@ start(Name, Program, Socket) ->
         error:Reason -> {error, Reason}
     end.
 
-%% It has said which process it is.
+%% Remembers the process that the program's HELLO named.
 -spec is(Name :: atom(), OsPid :: pos_integer()) -> ok.
 is(Name, OsPid) ->
     meerkat_store:put_lasting(Name, ?MODULE, last, {OsPid, started(OsPid)}).

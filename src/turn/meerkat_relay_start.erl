@@ -34,7 +34,8 @@
 
 %% For a relay under a sanitizer; a healthy one takes milliseconds.
 -define(START_MS, 20000).
-%% One that is to end; and how often another is started in place of one that cannot be taken over.
+%% How long a program that is to end may take; and how often another is started in place of one that
+%% cannot be taken over.
 -define(STOP_MS, 3000).
 -define(STARTS, 3).
 %% Its exit status where another VM has the relay (tether.h).
@@ -89,7 +90,7 @@ opened(Name, #start{port = Port, os_pid = OsPid, socket = Socket} = Opened, Sett
             {error, thrown(Thrown)}
     end.
 
-%% Nobody had it before.
+%% A new program: it is told the whole configuration.
 new(Name, #start{port = Port, os_pid = OsPid} = State, Settings) ->
     try
         Ready = configure(Name, State, meerkat_relay_setup:config(Settings), Settings),
@@ -253,7 +254,7 @@ adopt(Name, #start{port = Port} = State, Settings) ->
             {again, Why};
         throw:{ended, Status} ->
             {again, ended({exit_status, Status})};
-        %% It goes on, for whoever comes with a configuration that is right.
+        %% The relay of another VM goes on: it can be taken over once the configuration is right.
         throw:{sentence, Sentence} ->
             {error, Sentence}
     end.
@@ -285,7 +286,7 @@ understood(Fields, Wanted) ->
         {error, Why} -> throw({refused, Why})
     end.
 
-%% What was there, and is not configured.
+%% Listeners and addresses that the other VM had and that are not configured any more.
 close(Name, State, #{settings := #{listeners := Listeners, relays := Relays}, bound := Bound,
                      relays := Before}) ->
     Gone = maps:without([Id || #{id := Id} <- Listeners], Bound),

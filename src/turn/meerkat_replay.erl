@@ -1,7 +1,7 @@
-%% After the relay's death: has every allocation make itself anew in the next one, some at a time so
-%% that neither the pipe nor the relay chokes on them, and tells them when all are there. A process
-%% that ends with its work, or with the relay's. Knows neither how an allocation does it nor what
-%% else waits for the end.
+%% After a relay has died: tells every allocation's process to make its allocation again in the next
+%% relay, a number of them at a time so that pipe and relay keep up, and tells them when all are
+%% there. This process ends when that is done, or when the relay dies. It knows neither how an
+%% allocation does it nor what else waits for the end.
 -module(meerkat_replay).
 
 -export([start_link/2]).

@@ -162,7 +162,7 @@ handle_call(_Request, _From, Name) ->
 handle_cast(_Request, Name) ->
     {noreply, Name}.
 
-%% A request that trips over a fault of ours costs its client an answer and nobody else anything.
+%% Where a fault of ours makes a request crash, its client gets no answer, and other requests go on.
 -spec handle_info(term(), atom()) -> {noreply, atom()}.
 handle_info({request, Wire, <<_:64, Flow:64, _/binary>> = Frame, Arrived}, Name) ->
     Asker = #{wire => Wire, flow => Flow, arrived => Arrived},
@@ -219,7 +219,7 @@ take(Name, Asker, #{packet := Packet, client := {Ip, _} = Client} = Fields) ->
 take(Name, Asker, Fields, Message) ->
     judge(Name, #{asker => Asker, fields => Fields, message => Message, asked => #{}}).
 
-%% The database was asked.
+%% Back from meerkat_lookups, with the database's answer or without one.
 take_again(Name, #{asking := Question, asked := Asked} = Unknown, Outcome) ->
     judge(Name, Unknown#{asked := Asked#{Question => Outcome}}).
 
@@ -246,7 +246,7 @@ judge(Name, #{asker := Asker0, fields := Fields, message := Message, asked := As
             refuse(Name, Asker, Fields, Message, Code, Why)
     end.
 
-%% Who has waited for one answer in vain does not wait for another.
+%% A request waits for one question at most: where that got no answer, no other is asked.
 look_up(Name, Question, [], Unknown) ->
     meerkat_lookups:ask(Name, Question, Unknown#{asking => Question});
 look_up(Name, Question, [Outcome | _], Unknown) ->
@@ -281,7 +281,8 @@ refuse(Name, Asker, #{client := {Ip, _} = Client, listener := Listener}, Message
     send(Name, Asker#{request => #{message => Message}}, Code,
          meerkat_stun:encode(response(error, Message, Challenge))).
 
-%% Whoever has an allocation is known to its process by the key that it was made with.
+%% A client that has an allocation may be recognised by its process, which has the key the
+%% allocation was made with.
 unproven(Name, #{place := Place, request := #{message := Message}} = Unproven) ->
     FiveTuple = meerkat_alloc_table:five_tuple(Place),
     Found = case ticket(Name, Message) of
@@ -299,7 +300,7 @@ unproven(Name, #{place := Place, request := #{message := Message}} = Unproven) -
 proven(Name, #{request := #{client := {Ip, _} = Client, message := Message}, why := Why} = Unproven,
        error, _User) ->
     #{refusals := Refusals, failures := Failures} = meerkat_registry:settings(Name),
-    %% A guess is one also while nobody can tell.
+    %% A wrong guess counts as a failure also while the authenticator is unavailable.
     ok = meerkat_auth_failures:count(Failures, Ip, user(Message), meerkat_auth_failures:now_us()),
     ok = meerkat_refusal_log:refused(Refusals, unavailable, Client, Why),
     send(Name, Unproven, unavailable, <<>>);
@@ -541,7 +542,7 @@ response(Class, #{method := Method, transaction_id := Id, fingerprint := Fingerp
 %% When the relay that asked is gone there is nobody to answer.
 send(Name, #{wire := Wire, flow := Flow, arrived := Arrived} = Asker, Outcome, Packet) ->
     Us = erlang:monotonic_time(microsecond) - Arrived,
-    %% First, so that who has the answer finds it counted.
+    %% Counted before it is sent, so that a client that has its answer finds it in the metrics.
     ok = meerkat_answers:count(meerkat_registry:answers(Name), method(Asker), Outcome, Us),
     Answer = #{flow => Flow, failed => failed(Outcome), packet => Packet},
     _ = meerkat_relay:command(Wire, 0, {answer, Answer}),

@@ -1,5 +1,5 @@
-%% Who governs the relay, and since when: this VM from the relay's start, or from when it took it
-%% over from another. Kept in meerkat_store, which outlives relays.
+%% Since when this VM has had its relay: since the relay's start, or since it took over another VM's
+%% relay. Kept in meerkat_store, which outlives relays.
 -module(meerkat_survival).
 
 -include_lib("kernel/include/logger.hrl").
