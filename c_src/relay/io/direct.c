@@ -32,7 +32,7 @@ static void tell(const struct io *io, const struct runs *r, const struct run *ru
     run->socket->handler->on_unsent(io->events.ctx, run->socket, &u);
 }
 
-/* Twice, if need be: the first may fail for what became of another. */
+/* Tried twice: the first call may fail with the ICMP error of an earlier datagram. */
 static void send_single(struct io *io, struct runs *r, struct run *run, uint16_t index,
                         struct reports *reports)
 {

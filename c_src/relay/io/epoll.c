@@ -102,8 +102,8 @@ static void flush(struct poller *p)
     runs_clear(p->runs);
 }
 
-/* For a datagram that finds no room, or the option of its socket standing otherwise. By itself:
- * what is usual needs no room for what is not. */
+/* For a datagram that finds no room, or whose socket has the option set otherwise. A function of
+ * its own, so that the usual case needs no stack for it. */
 COLD static void send_after_flush(struct io *io, struct io_socket *s, const uint8_t *head,
                                   const uint8_t *data, size_t len, const struct addr *to,
                                   const struct addr *from, unsigned flags)
@@ -401,7 +401,7 @@ static int open_epoll(struct poller *p)
 static bool take_memory(struct poller *p)
 {
     p->sockets = memory_reserve(p->sockets_max * sizeof(p->sockets[0]));
-    /* One that is on the list may come to stand there again while the list is gone through. */
+    /* A socket may be put on the list again while the list is gone through. */
     p->ready = memory_reserve(2 * (size_t)p->sockets_max * sizeof(p->ready[0]));
     p->leaving = memory_reserve(p->sockets_max * sizeof(p->leaving[0]));
     p->buffers = memory_reserve((size_t)BUFFERS * STRIDE);

@@ -4,10 +4,10 @@
  * Where it is not, and once a short wait has brought nothing, it waits for the first as long as it
  * takes: who is idle is not woken. Knows only times and numbers.
  *
- * A little while is slept through, whatever arrives. Who is woken by the datagram that makes them
- * several is woken in the midst of what its sender sends, from the sender's processor, and has the
- * next sleep that much sooner. Only where a turn has brought plenty is there no idle moment to
- * sleep in.
+ * The short wait is a plain sleep, which no datagram ends. If the kernel woke a worker at the Nth
+ * datagram it would do so while the sender is still sending, on the sender's processor, and the
+ * worker would have to wait again for the rest. After a turn that brought plenty it does not sleep:
+ * more is there already.
  */
 #ifndef MEERKAT_PACE_H
 #define MEERKAT_PACE_H

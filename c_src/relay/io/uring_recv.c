@@ -90,7 +90,8 @@ void uring_rearm(struct uring *u)
 
 /* --------------------------------------------------------------------------------- completions */
 
-/* What liburing's accessors would find; that the parts lie where they do is our own doing. */
+/* The same that liburing's accessors find: where the parts of a buffer lie was fixed by us
+ * (ring.h). */
 static void received(struct uring *u, struct io_socket *s, uint8_t *buffer, int res)
 {
     const struct io_uring_recvmsg_out *out = (const void *)buffer;

@@ -66,8 +66,8 @@ void uring_flush_now(struct uring *u)
     uring_flush(u, u->consumed_count ? 1 : 0);
 }
 
-/* For a datagram that finds no room, or the option of its socket standing otherwise. By itself:
- * what is usual needs no room for what is not. */
+/* For a datagram that finds no room, or whose socket has the option set otherwise. A function of
+ * its own, so that the usual case needs no stack for it. */
 COLD static void send_after_flush(struct io *io, struct io_socket *s, const uint8_t *head,
                                   const uint8_t *data, size_t len, const struct addr *to,
                                   const struct addr *from, unsigned flags)

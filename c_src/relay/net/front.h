@@ -1,6 +1,6 @@
 /*
- * What stands beside us on the way to clients: proxies in front, whose word on who a client is may
- * be taken, and web servers behind, which get the TLS connections that are not for us.
+ * Proxies in front of us, which are believed when they say who a client is, and web servers behind
+ * us, which get the TLS connections that are not for us.
  *
  * Immutable once made, and shared like a policy: the control thread makes one when Erlang says so,
  * and mails it to every worker; the last hold that is dropped frees it. Where there is neither,

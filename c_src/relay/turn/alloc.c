@@ -36,7 +36,8 @@ static void report_later(struct shard *sh, struct session *s)
         list_add_tail(&sh->sessions.gone, &s->in_gone);
 }
 
-/* Both steps of the end of one relayed address begin here. */
+/* One relayed address ends: its socket is removed, and once that is closed (on_closed) the port is
+ * free. Permissions and channels of its family go at once. */
 static void close_relayed(struct shard *sh, struct session *s, struct relayed *r, uint8_t family)
 {
     if (!r->open || r->io.removing)

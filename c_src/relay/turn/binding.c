@@ -1,6 +1,7 @@
 /*
  * Binding, answered on the spot (RFC 8489 6.3.1.1, 12): XOR-MAPPED-ADDRESS and nothing more, so
- * that a spoofed question buys as little traffic as can be (threat X20). No state, no credentials.
+ * that the answer to a spoofed request is hardly longer than the request (threat X20). It keeps no
+ * state and asks for no credentials.
  *
  * A listener that was given another address answers NAT behaviour discovery too (RFC 5780):
  * MAPPED-ADDRESS, RESPONSE-ORIGIN, OTHER-ADDRESS; from the other IP or port when CHANGE-REQUEST
@@ -109,7 +110,7 @@ static void discover(struct shard *sh, const struct listener *here, const struct
 void binding_request(struct shard *sh, const struct listener *l, const struct flow *f,
                      struct stun_view *v)
 {
-    /* Behind a proxy there is nothing to discover: answers leave by it alone. */
+    /* Behind a proxy there is no discovery: all answers leave by the proxy. */
     bool discovery = l->other.family != ADDR_NONE && f->way.number == l->end.way.number;
     disown(v, A_priority); /* of ICE, which is spoken between clients */
     disown(v, A_use_candidate);

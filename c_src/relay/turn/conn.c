@@ -91,7 +91,7 @@ static void finish(struct shard *sh, struct stream *s)
         conn_close(sh, s);
 }
 
-/* What comes after the end is of no interest but for its own end. */
+/* Of a connection that is ending, reads and drops what comes, to see its end. */
 static void discard(struct shard *sh, struct stream *s)
 {
     ssize_t n = recv(s->io.fd, sh->streams.net, STREAM_NET, MSG_DONTWAIT);
@@ -153,7 +153,7 @@ static void on_due(struct timers *t, struct timer *timer)
 
 /* -------------------------------------------------------------------------------------- reading */
 
-/* He is told where he is, and that is the end. */
+/* A browser, perhaps: the answer says what this port is for, and the connection is closed. */
 static void answer_http(struct shard *sh, struct stream *s)
 {
     count(sh, CTR_connections_http);
@@ -245,7 +245,7 @@ void conn_arrivals(struct shard *sh)
 
 static void on_ready(void *ctx, struct io_stream *io, bool ended);
 
-/* One that had the same 5-tuple is dead, though we have not heard of it. */
+/* A connection that had the same 5-tuple must be dead, though we have not heard of its end. */
 static void close_former(struct shard *sh, const struct addr *client, const struct addr *server)
 {
     struct stream *s = stream_find(&sh->streams, client, server);
@@ -321,8 +321,8 @@ void conn_told(struct shard *sh, const struct mail_conn *m)
 
 /* ------------------------------------------------------------------------------- the beginning */
 
-/* As that of the client who is told: in the worker that he belongs to by his address, as one
- * without proxy does. */
+/* Opens the connection of the client that the proxy's header names, in the worker that this
+ * client's address belongs to, as if there were no proxy. */
 static void open_anew(struct shard *sh, struct stream *s, const struct proxy_header *h)
 {
     struct mail_conn m = {.listener = s->end.listener->id,
@@ -439,8 +439,8 @@ static uint8_t *pack(struct shard *sh, struct stream *s, struct mail_join *m)
     return NULL;
 }
 
-/* It is no longer here when the other worker hears of it: there its descriptor may be closed at
- * once. */
+/* The connection is taken out of this worker before the other hears of it, for that one may close
+ * its descriptor at once. */
 bool conn_hand_over(struct shard *sh, struct stream *s, struct mail_join *m)
 {
     uint8_t *bytes = pack(sh, s, m);

@@ -6,7 +6,7 @@
 #include "http.h"
 #include "web.h"
 
-/* Who begins with that wants TLS (RFC 8446 5.1). */
+/* The first byte of TLS: a record with a handshake message (RFC 8446 5.1). */
 enum { HANDSHAKE_RECORD = 22 };
 
 _Static_assert((int)HELLO_MAX <= STREAM_NET && (int)HELLO_MAX <= STREAM_SEND &&
@@ -48,7 +48,7 @@ static enum conn_begin judge_hello(struct shard *sh, const struct stream *s, siz
     }
 }
 
-/* Nothing but TLS is taken here, and that it is not. */
+/* What begins otherwise than TLS, at a listener that takes nothing else. */
 static enum conn_begin judge_plain(struct shard *sh, size_t len)
 {
     return http_begins(sh->streams.net, len) ? CONN_BEGIN_HTTP : bad(sh, CTR_connections_bad);

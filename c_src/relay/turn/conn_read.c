@@ -15,7 +15,8 @@ _Static_assert(2 * (FRAME_MAX + STREAM_NET) < STREAM_READS,
 
 /* ------------------------------------------------------------------------------------- framing */
 
-/* Nobody has a channel before he has asked for it: what looks so is HTTP, say (threat X93). */
+/* A client cannot have a channel before its first request: what looks like ChannelData is something
+ * else then, HTTP for example (threat X93). */
 static bool is_foreign(const struct stream *s, const uint8_t *data, size_t len)
 {
     return UNLIKELY(!s->spoken) && len && stun_demux(data[0]) == DEMUX_CHANNEL;
@@ -97,8 +98,8 @@ static enum conn_read take_plain(struct shard *sh, struct stream *s, uint8_t *da
 
 /* ------------------------------------------------------------------------------------- records */
 
-/* Bytes of records that are whole. One that no record may be as long as counts as whole: OpenSSL
- * refuses it. */
+/* How many bytes of whole records there are. A record longer than any may be counts as whole, so
+ * that OpenSSL gets it and refuses it. */
 static size_t whole_records(const uint8_t *data, size_t len)
 {
     size_t at = 0, record;
@@ -176,7 +177,7 @@ static enum conn_read read_records(struct shard *sh, struct stream *s, ssize_t *
     return r == CONN_READ_ALL ? end : r;
 }
 
-/* Since when there has been part of something. */
+/* Notes since when part of a frame or record has been waiting for the rest. */
 static void note_part(struct shard *sh, struct stream *s)
 {
     if (!s->in.len && !s->raw.len)
@@ -185,7 +186,7 @@ static void note_part(struct shard *sh, struct stream *s)
         s->begun = sh->time.now;
 }
 
-/* Of one that was held. */
+/* Takes what was read of a connection that was held meanwhile. */
 static enum conn_read take_held(struct shard *sh, struct stream *s)
 {
     s->unframed = false;

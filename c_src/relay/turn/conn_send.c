@@ -78,7 +78,7 @@ void conn_put(struct shard *sh, struct stream *s, const uint8_t *head, size_t he
     size_t start_len = head_len ? head_len : len;
     enum queue_kind kind = kind_of(start, start_len);
     if (UNLIKELY(kind == QUEUE_MEDIA && !s->answered)) {
-        /* Chromium closes when it is not an answer that comes first. */
+        /* Chromium closes a connection where media comes before the first answer. */
         unsent_message(sh, &s->flow, CTR_media_first, start, start_len);
         return;
     }

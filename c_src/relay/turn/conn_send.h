@@ -18,7 +18,8 @@ static inline void conn_touch(struct shard *sh, struct stream *s)
         list_add_tail(&sh->streams.dirty, &s->dirty);
 }
 
-/* Words for who speaks another protocol; a multiple of 4 of them, sent as a message would be. */
+/* Text for a client of another protocol; its length is a multiple of 4, and it is sent like a
+ * message. */
 void conn_put_words(struct shard *sh, struct stream *s, const char *words);
 
 /* Bytes for the network that are no frames: an alert, an answer to a change of keys. They go before

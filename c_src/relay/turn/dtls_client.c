@@ -105,8 +105,8 @@ static void on_hello(struct shard *sh, struct listener *l, const struct flow *f,
         shake_begin(sh, l, f, h, p->data, p->len);
 }
 
-/* In the clear it is of a handshake. What is encrypted may be of the session that stands or of the
- * handshake beside it: neither takes what is not its own. */
+/* A record in the clear belongs to a handshake. An encrypted one may belong to the session there is
+ * or to a handshake beside it: it is given to both, and the wrong one cannot decrypt it. */
 static void on_record(struct shard *sh, const struct listener *l, const struct flow *f,
                       struct io_packet *p)
 {

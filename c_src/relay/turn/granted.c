@@ -111,7 +111,7 @@ static bool is_within(const struct shard *sh, const struct listener *l, const st
 static uint32_t desired(const struct shard *sh, const struct grant *g, uint64_t asked)
 {
     uint64_t s = MAX(g->default_s, MIN(asked, g->max_s));
-    if (g->ends) /* an allocation of no time would be none */
+    if (g->ends) /* a lifetime of 0 would end it */
         s = MIN(s, MAX(g->until_s - sh->time.wall_s, 1u));
     return asked ? (uint32_t)s : 0;
 }

@@ -1,7 +1,7 @@
 /*
- * The cookie of DTLS (RFC 6347 4.2.1): who has not shown that he gets what is sent to his address
- * is asked to, and nothing is kept of him (threat X28). It is a code over the address and what the
- * ClientHello begins with, good for half a minute.
+ * The cookie of DTLS (RFC 6347 4.2.1): a client that has not shown that it receives at its address
+ * is asked to, and nothing is kept for it (threat X28). The cookie is a code over the address and
+ * the beginning of the ClientHello, good for half a minute.
  */
 #ifndef MEERKAT_GREET_H
 #define MEERKAT_GREET_H

@@ -1,6 +1,6 @@
 /*
- * HTTP on a port of ours: somebody has typed it into a browser, or pointed a web proxy at it. He is
- * told what the port is for.
+ * HTTP on a port of ours: somebody has typed the address into a browser, or pointed a web proxy at
+ * it. The answer says what the port is for.
  */
 #ifndef MEERKAT_HTTP_H
 #define MEERKAT_HTTP_H

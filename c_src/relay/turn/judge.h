@@ -15,7 +15,7 @@ void judge_policy(struct shard *sh, struct policy *p);
 /* Gives verdicts anew, so many as a turn may take. */
 void judge_sweep(struct shard *sh);
 
-/* The verdict of a permission is the policy's that is in force. */
+/* Notes that the verdict of this permission is by the policy in force. */
 void judge_note(struct shard *sh, struct permission *p);
 
 /* As judge_used, for a permission whose verdict is old, or NULL. */

@@ -167,7 +167,7 @@ static void put_move(const struct shard *sh, const struct session *s, struct wby
     put(w, &f);
 }
 
-/* Those that a client has taken up, or may. */
+/* Connections with peers that a client has taken up, or may take up. */
 static void put_connections(const struct session *s, struct wbytes *w)
 {
     for (struct list *at = s->tcp->peers.next; at != &s->tcp->peers; at = at->next) {

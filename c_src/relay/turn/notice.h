@@ -1,6 +1,6 @@
 /*
- * Drops that an operator can do something about, and would not find out: counted as all are, and
- * told to Erlang, one now and then for all of a kind.
+ * Drops that an operator can do something about and would not notice in the counters: one of each
+ * kind is told to Erlang now and then.
  */
 #ifndef MEERKAT_NOTICE_H
 #define MEERKAT_NOTICE_H

@@ -15,7 +15,8 @@ bool outflow_rest(struct cells *cells, struct chain *rest, int fd, bool *blocked
 bool outflow(struct cells *cells, struct chain *rest, int fd, bool *blocked, const uint8_t *data,
              size_t len);
 
-/* Whoever closes it from here on breaks it off: the other side learns that it lacks something. */
+/* Closing it from here on resets the connection, so that the other side learns that something is
+ * missing. */
 void outflow_break_off(int fd);
 
 #endif

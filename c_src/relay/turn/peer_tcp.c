@@ -92,7 +92,8 @@ static void on_waited(struct timers *t, struct timer *timer)
     joined_drop(shard_of(t), container_of(timer, struct peer_stream, timer), PEER_UNJOINED);
 }
 
-/* What a peer says waits in the kernel. Only that it has broken off is of interest. */
+/* What a peer sends before a client takes the connection up waits in the kernel. Only its end is
+ * looked at. */
 static void on_waiting(void *ctx, struct io_stream *io, bool ended)
 {
     uint8_t byte;
@@ -102,7 +103,8 @@ static void on_waiting(void *ctx, struct io_stream *io, bool ended)
         joined_drop(ctx, p, PEER_BROKEN);
 }
 
-/* Nobody can guess it, and it is no other's of the session; Erlang sees to the others. */
+/* A random number, for nobody may guess it, and none that the session has already. Whether another
+ * session has it is checked by Erlang. */
 static uint32_t draw_id(struct shard *sh, const struct tcp_relay *r)
 {
     uint32_t id;
@@ -299,8 +301,8 @@ static bool take(struct shard *sh, struct tcp_relay *r, int fd, const struct add
     return true;
 }
 
-/* False when nobody waits. Without a descriptor whoever waits goes on to wait: the kernel tells of
- * him again with the next. */
+/* False when nobody waits to be accepted. Without a free descriptor a peer goes on waiting: the
+ * kernel tells of it again when the next one comes. */
 static bool accept_one(struct shard *sh, struct tcp_relay *r)
 {
     struct sockaddr_storage ss;

@@ -36,7 +36,7 @@ static void seek(struct shard *sh, struct shortcut *sc, const struct outbound *o
         post_letter(sh, to, MAIL_SEEK, &m, sizeof(m), NULL, 0); /* or a later packet asks */
 }
 
-/* An IPv6 address that only whoever heard from it knows the interface of. */
+/* A link-local address is good on one interface, which only the worker that heard from it knows. */
 static bool is_link_local(const struct addr *a)
 {
     return a->family == ADDR_V6 && a->ip[0] == 0xfe && (a->ip[1] & 0xc0) == 0x80;

@@ -13,8 +13,8 @@ enum { ACCEPTS = 64 }; /* of a listener in a turn */
 
 /* ------------------------------------------------------------------------------------ accepting */
 
-/* There are no descriptors left: who waits is sent away with the spare one, or the kernel would
- * tell of him for ever. */
+/* There are no descriptors left. The spare one is closed to accept a connection and close it again;
+ * otherwise the kernel would tell of the same one for ever. */
 static bool send_away(struct shard *sh, const struct listener *l)
 {
     struct streams *t = &sh->streams;

@@ -38,7 +38,8 @@ void unsent_message(struct shard *sh, const struct flow *f, enum counter reason,
         count(sh, reason);
 }
 
-/* Without a session there is nothing to take back: it may have ended with what waited. */
+/* What was queued is counted as sent by its session, which is taken back here. Without a session it
+ * came by a shortcut, or the session has ended and only the drop is counted. */
 void unsent_media(struct shard *sh, const struct flow *f, enum counter reason, uint64_t n,
                   uint64_t payload)
 {
