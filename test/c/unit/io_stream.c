@@ -2,8 +2,9 @@
  * io_stream.h on the real kernel, by io_uring and by epoll: a stream is told of when it is ready,
  * once.
  */
-#include "io_kit.h"
 #include "io_stream.h"
+
+#include "io_kit.h"
 
 static struct told {
     struct io_stream io;

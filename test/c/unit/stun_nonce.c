@@ -3,16 +3,21 @@
  */
 #include "stun_kit.h"
 
-static void nonces(void)
+static uint8_t secret[STUN_NONCE_KEY_LEN], foreign[STUN_NONCE_KEY_LEN];
+static struct addr client;
+static const uint32_t both = STUN_FEATURE_PASSWORD_ALGORITHMS | STUN_FEATURE_USERNAME_ANONYMITY;
+static char nonce[STUN_NONCE_LEN];
+static const uint8_t *n = (const uint8_t *)nonce;
+
+static void prepare(void)
 {
-    uint8_t secret[STUN_NONCE_KEY_LEN], foreign[STUN_NONCE_KEY_LEN];
     memset(secret, 1, sizeof(secret));
     memset(foreign, 2, sizeof(foreign));
-    struct addr client = addr_from_v4(v4, 40000), other;
-    const uint32_t both = STUN_FEATURE_PASSWORD_ALGORITHMS | STUN_FEATURE_USERNAME_ANONYMITY;
-    char nonce[STUN_NONCE_LEN];
-    const uint8_t *n = (const uint8_t *)nonce;
+    client = addr_from_v4(v4, 40000);
+}
 
+static void cookies(void)
+{
     test_begin("the nonce cookie and feature bits (RFC 8489 9.2, erratum 6290)");
     stun_nonce_make(nonce, secret, 1000, STUN_FEATURE_USERNAME_ANONYMITY, &client);
     CHECK_MEM(nonce, "obMatJos2AAAC", 13);
@@ -22,7 +27,10 @@ static void nonces(void)
     CHECK_MEM(nonce, "obMatJos2AAAD", 13);
     for (size_t i = 0; i < STUN_NONCE_LEN; i++)
         CHECK(nonce[i] > ' ' && nonce[i] < 127 && nonce[i] != '"');
+}
 
+static void lifetimes(void)
+{
     test_begin("X30 a nonce is good for its lifetime");
     CHECK(stun_nonce_check(n, STUN_NONCE_LEN, secret, 1000, 600, both, &client));
     CHECK(stun_nonce_check(n, STUN_NONCE_LEN, secret, 1600, 600, both, &client));
@@ -40,7 +48,10 @@ static void nonces(void)
         CHECK(!stun_nonce_check(n, STUN_NONCE_LEN, secret, then + 6, 5, both, &client));
     }
     stun_nonce_make(nonce, secret, 1000, both, &client);
+}
 
+static void forgeries(void)
+{
     test_begin("X31 a foreign key, other features");
     CHECK(!stun_nonce_check(n, STUN_NONCE_LEN, foreign, 1000, 600, both, &client));
     CHECK(!stun_nonce_check(n, STUN_NONCE_LEN, secret, 1000, 600, 0, &client));
@@ -65,6 +76,11 @@ static void nonces(void)
         CHECK(!stun_nonce_check(copy, len, secret, 1000, UINT32_MAX, both, &client));
         free(copy);
     }
+}
+
+static void other_clients(void)
+{
+    struct addr other;
     test_begin("X32 another client's port or address");
     other = client;
     other.port++;
@@ -80,6 +96,10 @@ static void nonces(void)
 
 int main(void)
 {
-    nonces();
+    prepare();
+    cookies();
+    lifetimes();
+    forgeries();
+    other_clients();
     return test_end("stun_nonce");
 }
