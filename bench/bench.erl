@@ -176,6 +176,8 @@ mode(packets) -> "traffic";
 mode(latency) -> "traffic";
 mode(allocations) -> "allocations";
 mode(keepalives) -> "keepalives";
+mode(binding) -> "binding";
+mode(challenge) -> "challenge";
 mode(memory) -> "idle";
 mode(sink) -> "sink".
 

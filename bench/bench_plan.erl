@@ -7,8 +7,9 @@
 
 %% packets: the generator's mode traffic, rounds alternate between the servers.
 %% latency: the same at a share of the rate that the first server takes without loss.
-%% allocations, keepalives, memory: its modes of these names and idle. sink: the generator by itself.
--type kind() :: packets | latency | allocations | keepalives | memory | sink.
+%% allocations, keepalives, binding, challenge, memory: its modes of these names and idle. sink: the
+%% generator by itself.
+-type kind() :: packets | latency | allocations | keepalives | binding | challenge | memory | sink.
 %% part: the heading it stands under and a name that ONLY knows. args: of the generator; hosts:
 %% where it finds the server, or servers.
 -type row() :: #{id := atom(), part := atom(), kind := kind(), title := string(),
@@ -88,6 +89,9 @@ rows() ->
      keepalives(keepalives_10, "10 requests under way", "10"),
      keepalives(keepalives_1000, "1,000 requests under way", "1000"),
 
+     strangers(binding, "Binding, 100 requests under way"),
+     strangers(challenge, "Allocate without credentials, answered with 401, 100 under way"),
+
      memory(memory, "from 1,000 to 10,000 idle allocations", "1000,10000", ?REAL),
      six(memory(memory_100000, "from 10,000 to 100,000 idle allocations", "10000,100000",
                 [ours_six])),
@@ -118,6 +122,10 @@ relayed(Id, Title, Args) ->
 keepalives(Id, Title, InFlight) ->
     (row(keepalives, Id, Title, ["--in-flight", InFlight, "--flows", "2000"]))
         #{kind := keepalives, servers := ?REAL}.
+
+%% What the generator's mode of that name asks, from anybody.
+strangers(Kind, Title) ->
+    (row(strangers, Kind, Title, ["--in-flight", "100"]))#{kind := Kind, servers := ?REAL}.
 
 memory(Id, Title, Flows, Servers) ->
     (row(memory, Id, Title, ["--flows", Flows]))#{kind := memory, servers := Servers}.
@@ -166,7 +174,8 @@ workloads() ->
 
 is_quick(#{is_key := true}) -> true;
 is_quick(#{id := Id}) -> lists:member(Id, [allocations_10, allocations_1000, keepalives_10,
-                                         keepalives_1000, memory, sink_1]).
+                                         keepalives_1000, binding, challenge, memory,
+                                         sink_1]).
 
 %% How many rounds count, how many come before them and do not, and how long each measures.
 -spec times(IsQuick :: boolean()) ->
@@ -207,6 +216,10 @@ requirements() ->
      (more("keepalives per CPU-second, 10 under way, to coturn's", keepalives_10, coturn, 3))
          #{figure := requests_per_cpu},
      (more("the same, 1,000 under way", keepalives_1000, coturn, 3))
+         #{figure := requests_per_cpu},
+     (more("Binding per CPU-second, to coturn's", binding, coturn, 1.5))
+         #{figure := requests_per_cpu},
+     (more("401 per CPU-second, to coturn's", challenge, coturn, 1.5))
          #{figure := requests_per_cpu},
      more("between two of its clients, singles, 20,000 a second, to coturn's", relayed_paced,
           coturn, 2.5),

@@ -21,8 +21,8 @@ short(N) -> io_lib:format("~.2f", [float(N)]).
 text(#{samples := Samples} = Results) ->
     Rows = [Row || #{id := Id} = Row <- bench_plan:rows(), of_row(Id, Samples) =/= []],
     [machine(Results), requirements(Samples), packets(Rows, Samples), latency(Rows, Samples),
-     allocations(Rows, Samples), keepalives(Rows, Samples), memory(Rows, Samples), sinks(Rows, Samples),
-     every_figure(Rows, Samples)].
+     allocations(Rows, Samples), keepalives(Rows, Samples), strangers(Rows, Samples),
+     memory(Rows, Samples), sinks(Rows, Samples), every_figure(Rows, Samples)].
 
 %% Puts the text between the markers of docs/performance.md and the plots beside it.
 -spec write(bench:results()) -> ok.
@@ -166,6 +166,17 @@ keepalives(Rows, Samples) ->
              {"Refresh 50 %, µs", refresh_p50}, {"Refresh 99 %, µs", refresh_p99},
              {"failed", failed}], Rows, Samples).
 
+strangers(Rows, Samples) ->
+    Columns = [{"requests a second", requests}, {"per CPU-second", requests_per_cpu}],
+    Of = fun(Id, P50, P99) ->
+        several([], [Id], Columns ++ [{"50 %, µs", P50}, {"99 %, µs", P99}, {"failed", failed}],
+                Rows, Samples)
+    end,
+    case [Of(binding, binding_p50, binding_p99), Of(challenge, challenge_p50, challenge_p99)] of
+        [[], []] -> [];
+        Tables -> ["## What anybody may ask\n\nWithout credentials, and without end.\n\n", Tables]
+    end.
+
 memory(Rows, Samples) ->
     several("## Memory\n\nBytes for each idle allocation with a channel: the slope between two "
             "numbers of them, in a new server that has relayed for two seconds.\n\n",
@@ -238,6 +249,15 @@ plots(#{samples := Samples}) ->
      {"allocations", plot("Allocations per CPU-second", "cycles per CPU-second", linear,
                           groups([R || #{kind := allocations} = R <- Rows], per_cpu, 1.0,
                                  Samples))},
+     {"keepalives", plot("Keepalives per CPU-second", "requests per CPU-second", linear,
+                         groups([R || #{kind := keepalives} = R <- Rows], requests_per_cpu, 1.0,
+                                Samples))},
+     {"strangers", plot("Requests without credentials per CPU-second",
+                        "requests per CPU-second", linear,
+                        groups([R || #{part := strangers} = R <- Rows], requests_per_cpu, 1.0,
+                               Samples))},
+     {"relayed", plot("Between two clients of one server", "ns for each packet", linear,
+                      groups([R || #{part := relayed} = R <- Rows], ns, 1.0, Samples))},
      {"memory", plot("Resident memory of an idle allocation", "KiB for each", linear,
                      groups([R || #{id := memory} = R <- Rows], rss, 1 / 1024, Samples))}].
 

@@ -89,6 +89,8 @@ columns() ->
      {loss_free, <<"max_rate_pps">>}, {failed, <<"failed">>},
      {rate, <<"allocations_per_s">>}, {per_cpu, <<"allocations_per_cpu_s">>},
      {requests, <<"operations_per_s">>}, {requests_per_cpu, <<"operations_per_cpu_s">>},
+     {binding_p50, <<"binding_p50_us">>}, {binding_p99, <<"binding_p99_us">>},
+     {challenge_p50, <<"challenge_p50_us">>}, {challenge_p99, <<"challenge_p99_us">>},
      {refresh_p50, <<"refresh_p50_us">>}, {refresh_p99, <<"refresh_p99_us">>},
      {p50, <<"allocate_p50_us">>}, {p99, <<"allocate_p99_us">>},
      {most, <<"allocated_2">>}, {rss, <<"rss_bytes_per_allocation">>},

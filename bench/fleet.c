@@ -29,6 +29,8 @@ const enum turn_step plan_keep_permission[] = {STEP_PERMISSION, STEP_REFRESH, ST
 const enum turn_step plan_keep_all[] = {STEP_PERMISSION, STEP_CHANNEL, STEP_REFRESH, STEPS};
 const enum turn_step plan_down[] = {STEP_DELETE, STEPS};
 const enum turn_step plan_cycle[] = {STEP_ALLOCATE, STEP_CHANNEL, STEP_REFRESH, STEP_DELETE, STEPS};
+const enum turn_step plan_binding[] = {STEP_BINDING, STEPS};
+const enum turn_step plan_challenge[] = {STEP_CHALLENGE, STEPS};
 
 uint64_t fleet_now(void)
 {
@@ -82,7 +84,7 @@ void fleet_begin(struct fleet *f, struct turn_client *c, const enum turn_step *p
     c->plan = plan;
     c->channel = c->challenges = 0;
     c->began = now;
-    if (*plan == STEP_ALLOCATE)
+    if (*plan == STEP_ALLOCATE || *plan == STEP_BINDING || *plan == STEP_CHALLENGE)
         c->nonce_len = 0;
     request(f, c, now);
 }
@@ -196,8 +198,10 @@ void fleet_poll(struct fleet *f, uint64_t wait)
 
 bool fleet_is_hopeless(const struct fleet *f)
 {
-    uint64_t failed = 0;
-    for (int code = 1; f->well[STEP_ALLOCATE] == 0 && code < TURN_CODES; code++)
+    uint64_t failed = 0, well = 0;
+    for (unsigned step = 0; step < STEPS; step++)
+        well += f->well[step];
+    for (int code = 1; well == 0 && code < TURN_CODES; code++)
         failed += f->failed[code];
     return failed >= f->o->in_flight;
 }

@@ -47,9 +47,11 @@ struct fleet {
 /* Set by SIGINT and SIGTERM: what runs stops, deletes and reports. */
 extern volatile sig_atomic_t fleet_interrupted;
 
-/* Plans: what a client does to be ready, to stay so, to leave, and all of it. */
+/* Plans: what a client does to be ready, to stay so, to leave, and all of it; what strangers ask.
+ */
 extern const enum turn_step plan_up[], plan_up_channels[], plan_up_permission[],
-    plan_keep_channels[], plan_keep_permission[], plan_keep_all[], plan_down[], plan_cycle[];
+    plan_keep_channels[], plan_keep_permission[], plan_keep_all[], plan_down[], plan_cycle[],
+    plan_binding[], plan_challenge[];
 
 /* Monotonic, in nanoseconds. */
 uint64_t fleet_now(void);

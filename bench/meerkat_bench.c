@@ -108,6 +108,10 @@ int main(int argc, char **argv)
     case MODE_KEEPALIVES:
         status = mode_keepalives(&o);
         break;
+    case MODE_BINDING:
+    case MODE_CHALLENGE:
+        status = mode_strangers(&o);
+        break;
     case MODE_IDLE:
         status = mode_idle(&o);
         break;

@@ -12,6 +12,7 @@ int mode_traffic(const struct options *o); /* also MODE_SINK */
 int mode_search(const struct options *o);
 int mode_allocations(const struct options *o);
 int mode_keepalives(const struct options *o);
+int mode_strangers(const struct options *o); /* MODE_BINDING and MODE_CHALLENGE */
 int mode_idle(const struct options *o);
 
 /* The first columns of every report: label and what was asked for. */

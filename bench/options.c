@@ -31,6 +31,8 @@ static const char help[] =
     "  allocations  allocate, bind a channel, refresh, delete, over and over: how many a second\n"
     "  keepalives   hold N allocations; permit, bind and refresh, over and over: how many a "
     "second\n"
+    "  binding      Binding requests, over and over: how many a second\n"
+    "  challenge    Allocates without credentials, which 401 answers: how many a second\n"
     "  idle         hold N1, then N2 allocations: memory of the server and of the kernel\n"
     "  sink         no server (and no URI): what the generator itself can send and take\n"
     "\n"
@@ -74,7 +76,7 @@ static const char help[] =
     "  --rate PPS        to begin with     --trial S     length of each trial (5)\n"
     "  --loss PERCENT    a trial may lose (0.01)     --confirm N   times the result must hold (2)\n"
     "\n"
-    "allocations, keepalives\n"
+    "allocations, keepalives, binding, challenge\n"
     "  --count M         cycles, instead of --duration S\n"
     "\n"
     "idle\n"
@@ -95,8 +97,8 @@ static const char help[] =
     "interrupted; 2 wrong usage, or something here failed; 3 no allocation could be made, or none\n"
     "with a channel or permission\n";
 
-static const char *const modes[] = {"traffic", "allocations", "keepalives", "idle",
-                                    "search",  "sink",        NULL};
+static const char *const modes[] = {"traffic", "allocations", "keepalives", "binding", "challenge",
+                                    "idle",    "search",      "sink",       NULL};
 static const char *const methods[] = {"channel", "send", NULL};
 static const char *const directions[] = {"up", "down", "both", "echo", NULL};
 static const char *const workloads[] = {"W1", "W2", "W3", "W4", "W5", "W6", "W7", NULL};
@@ -381,9 +383,15 @@ static void from_secret(struct options *o)
     EVP_EncodeBlock((unsigned char *)o->password, mac, sizeof(mac));
 }
 
+/* What strangers ask nobody signs; credentials may be given nevertheless. */
+static bool is_signing(enum mode mode)
+{
+    return mode != MODE_SINK && mode != MODE_BINDING && mode != MODE_CHALLENGE;
+}
+
 static int credentials(struct options *o)
 {
-    if (o->mode == MODE_SINK)
+    if (!is_signing(o->mode))
         return -1;
     if (o->secret && (raw.user || raw.password))
         return wrong("--secret makes name and password: it goes with neither");

@@ -1,5 +1,5 @@
 /*
- * The modes that ask and wait: allocations, keepalives and idle.
+ * The modes that ask and wait: allocations, keepalives, binding, challenge and idle.
  */
 #include "modes.h"
 
@@ -104,19 +104,30 @@ static int run_cycles(struct cycles *s)
     return 0;
 }
 
-static void report_steps(struct report *r, const struct fleet *f)
+static bool has_step(const enum turn_step *plan, enum turn_step step)
+{
+    while (*plan != STEPS && *plan != step)
+        plan++;
+    return *plan == step;
+}
+
+static void report_steps(struct report *r, const struct cycles *s)
 {
     static const char *const names[][3] = {
         [STEP_ALLOCATE] = {"allocate_p50_us", "allocate_p99_us", "allocate_p999_us"},
         [STEP_CHANNEL] = {"channel_bind_p50_us", "channel_bind_p99_us", "channel_bind_p999_us"},
         [STEP_REFRESH] = {"refresh_p50_us", "refresh_p99_us", "refresh_p999_us"},
+        [STEP_PERMISSION] = {"create_permission_p50_us", "create_permission_p99_us",
+                             "create_permission_p999_us"},
         [STEP_DELETE] = {"delete_p50_us", "delete_p99_us", "delete_p999_us"},
+        [STEP_BINDING] = {"binding_p50_us", "binding_p99_us", "binding_p999_us"},
+        [STEP_CHALLENGE] = {"challenge_p50_us", "challenge_p99_us", "challenge_p999_us"},
     };
     static const double parts[] = {0.5, 0.99, 0.999};
     for (unsigned step = 0; step < ARRAY_SIZE(names); step++)
-        for (unsigned i = 0; i < ARRAY_SIZE(parts) && names[step][i]; i++)
+        for (unsigned i = 0; i < ARRAY_SIZE(parts) && has_step(s->plan, step); i++)
             report_put(r, names[step][i], "%.1f",
-                       (double)histogram_percentile(&f->latency[step], parts[i]) / 1e3);
+                       (double)histogram_percentile(&s->fleet.latency[step], parts[i]) / 1e3);
 }
 
 static void report_cycles(struct report *r, const struct cycles *s, double seconds,
@@ -131,17 +142,20 @@ static void report_cycles(struct report *r, const struct cycles *s, double secon
     report_put(r, "seconds", "%.3f", seconds);
     report_put(r, "cycles", "%llu", (unsigned long long)s->finished);
     report_put(r, "failed", "%llu", (unsigned long long)(s->finished - s->well));
-    report_put(r, "allocations", "%.0f", made);
+    if (s->anew)
+        report_put(r, "allocations", "%.0f", made);
     report_put(r, "answers", "%llu", (unsigned long long)f->answers);
     report_put(r, "retransmitted", "%llu", (unsigned long long)f->retransmitted);
     report_put(r, "operations_per_s", "%.0f", (double)f->answers / seconds);
-    report_put(r, "allocations_per_s", "%.0f", made / seconds);
     report_figure(r, "server_cpu_s", known, 4, cpu);
-    report_figure(r, "allocations_per_cpu_s", known && cpu > 0, 0, made / cpu);
+    if (s->anew) {
+        report_put(r, "allocations_per_s", "%.0f", made / seconds);
+        report_figure(r, "allocations_per_cpu_s", known && cpu > 0, 0, made / cpu);
+    }
     report_figure(r, "operations_per_cpu_s", known && cpu > 0, 0, (double)f->answers / cpu);
     report_put(r, "generator_cpu_s", "%.4f", (double)used->self_ns / 1e9);
     report_put(r, "steal_s", "%.2f", (double)used->stolen_ns / 1e9);
-    report_steps(r, f);
+    report_steps(r, s);
 }
 
 /* Cycles for as long, or as many, as was asked for; the report of them. */
@@ -164,7 +178,7 @@ static int measure_cycles(struct cycles *s, struct report *r)
     s->fleet.on_end = NULL;
     fleet_failures(&s->fleet);
     if (status == EXIT_WELL && s->well == 0) {
-        fprintf(stderr, "meerkat_bench: no allocation could be made\n");
+        fprintf(stderr, "meerkat_bench: nothing was answered as it should be\n");
         return EXIT_NOTHING;
     }
     if (status != EXIT_WELL)
@@ -195,6 +209,20 @@ int mode_allocations(const struct options *o)
     static struct cycles s = {.plan = plan_cycle, .anew = true};
     struct report r = {0};
     if (open_cycles(&s, o, (unsigned)(o->count ? MIN(o->count, o->in_flight) : o->in_flight)) != 0)
+        return EXIT_USAGE;
+    int status = measure_cycles(&s, &r);
+    close_cycles(&s);
+    return status;
+}
+
+/* What is asked without credentials: by one client after the other, each from a socket of its own.
+ */
+int mode_strangers(const struct options *o)
+{
+    static struct cycles s;
+    struct report r = {0};
+    s.plan = o->mode == MODE_BINDING ? plan_binding : plan_challenge;
+    if (open_cycles(&s, o, o->in_flight) != 0 || fleet_open_sockets(&s.fleet) != 0)
         return EXIT_USAGE;
     int status = measure_cycles(&s, &r);
     close_cycles(&s);

@@ -18,6 +18,8 @@ static const struct {
     [STEP_PERMISSION] = {"create_permission", STUN_CREATE_PERMISSION},
     [STEP_REFRESH] = {"refresh", STUN_REFRESH},
     [STEP_DELETE] = {"delete", STUN_REFRESH},
+    [STEP_BINDING] = {"binding", STUN_BINDING},
+    [STEP_CHALLENGE] = {"challenge", STUN_ALLOCATE},
 };
 
 const char *turn_step_name(enum turn_step step)
@@ -42,7 +44,7 @@ int turn_request(const struct turn_login *login, struct turn_client *c, const st
     enum turn_step step = *c->plan;
     new_txid(c);
     stun_build_start(&b, c->request, sizeof(c->request), STUN_REQUEST, steps[step].method, c->txid);
-    if (step == STEP_ALLOCATE) {
+    if (step == STEP_ALLOCATE || step == STEP_CHALLENGE) {
         stun_put_uint(&b, A_requested_transport, UDP_PROTOCOL);
         if (family)
             stun_put_uint(&b, A_requested_address_family, family == 6 ? 2 : 1);
@@ -114,6 +116,7 @@ static bool is_signed(const struct turn_login *login, const struct turn_client *
 static int succeeded(struct turn_client *c, const struct stun_view *v)
 {
     uint64_t lifetime = TURN_LIFETIME_S;
+    struct addr mapped;
     switch (*c->plan) {
     case STEP_ALLOCATE:
         if (stun_get_addr(v, A_xor_relayed_address, &c->relayed) != STUN_OK ||
@@ -133,6 +136,12 @@ static int succeeded(struct turn_client *c, const struct stun_view *v)
     case STEP_DELETE:
         c->allocated = false;
         break;
+    case STEP_BINDING:
+        if (stun_get_addr(v, A_xor_mapped_address, &mapped) != STUN_OK)
+            return TURN_BAD_ANSWER;
+        break;
+    case STEP_CHALLENGE: /* nobody may have one so */
+        return TURN_BAD_ANSWER;
     default:
         break;
     }
@@ -141,8 +150,10 @@ static int succeeded(struct turn_client *c, const struct stun_view *v)
 
 int turn_answer(struct turn_login *login, struct turn_client *c, const struct stun_view *v)
 {
-    if (v->cls == STUN_ERROR)
-        return refused(login, c, v);
+    if (v->cls == STUN_ERROR) {
+        int code = refused(login, c, v);
+        return code == TURN_AGAIN && *c->plan == STEP_CHALLENGE ? TURN_WELL : code;
+    }
     return is_signed(login, c, v) ? succeeded(c, v) : TURN_BAD_ANSWER;
 }
 

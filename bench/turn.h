@@ -8,7 +8,18 @@
 
 #include "stun.h"
 
-enum turn_step { STEP_ALLOCATE, STEP_CHANNEL, STEP_PERMISSION, STEP_REFRESH, STEP_DELETE, STEPS };
+/* STEP_BINDING and STEP_CHALLENGE are what strangers ask: a Binding, and an Allocate without
+ * credentials, for which 401 with a nonce is the good answer. */
+enum turn_step {
+    STEP_ALLOCATE,
+    STEP_CHANNEL,
+    STEP_PERMISSION,
+    STEP_REFRESH,
+    STEP_DELETE,
+    STEP_BINDING,
+    STEP_CHALLENGE,
+    STEPS
+};
 
 /* What came of a request: a STUN error code (300 to 699), or one of these. */
 enum {

@@ -11,6 +11,7 @@
          servers_take_turns/1, loss_is_counted/1, lost_within_reason/1, wrong_password/1,
          nobody_there/1, refused_peer/1, quota_reached/1, allocations_are_prolonged/1,
          interrupted_it_cleans_up/1, allocations_are_counted/1, some_cycles_fail/1,
+         strangers_are_counted/1,
          memory_is_looked_at/1, search_ends_below_the_limit/1, needs_no_server/1,
          csv_is_the_table/1, csv_of_other_columns/1, server_is_found/1, bad_options/1]).
 
@@ -210,6 +211,20 @@ some_cycles_fail(Config) ->
         #{"cycles" := "100", "failed" := Failed} = Report,
         ?assert(list_to_integer(Failed) > 0),
         emptied(Server)
+    end).
+
+%% Nobody's Binding and nobody's Allocate: the server counts as many answers of each as are told.
+strangers_are_counted(Config) ->
+    with_server(Config, #{unauthenticated_rate => 0}, fun(Server, Run) ->
+        [begin
+             Before = turn_kit:counter(Server, Counter),
+             {0, Report} = Run([Mode, "--count", "300", "--in-flight", "10"]),
+             ?assertMatch(#{"cycles" := "300", "failed" := "0"}, Report),
+             Told = list_to_integer(maps:get("answers", Report)),
+             Again = list_to_integer(maps:get("retransmitted", Report)),
+             Counted = turn_kit:counter(Server, Counter) - Before,
+             ?assert(Told =:= 300 andalso Counted >= 300 andalso Counted =< 300 + Again)
+         end || {Mode, Counter} <- [{"binding", bindings}, {"challenge", challenges}]]
     end).
 
 memory_is_looked_at(Config) ->
