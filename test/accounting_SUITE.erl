@@ -236,6 +236,7 @@ a_full_spool_counts_what_is_lost(Config) ->
 facts() ->
     #{user => <<"alice">>, realm => default, client => {{127, 0, 0, 1}, 1}, age_ms => 0,
       server => {{127, 0, 0, 1}, 2}, transport => udp, protocol => udp, told_ms => 0,
+      lifetime => 600,
       relayed => [{{127, 0, 0, 1}, 3}]}.
 
 a_spool_that_is_away(Config) ->

@@ -261,6 +261,9 @@ in_file(accounting_file) -> "\"/nowhere/accounting.jsonl\"";
 in_file(accounting_url) -> "\"https://billing.example.com/records\"";
 in_file(accounting_token) -> "\"open sesame\"";
 in_file(accounting_ca_file) -> "\"/nowhere/ca.pem\"";
+in_file(accounting_database) -> "\"mysql://u:sesame@h/turn\"";
+in_file(accounting_create_table) -> "true";
+in_file(redis_statsdb) -> "\"redis://:sesame@h:6380/3\"";
 in_file(accounting_interval) -> "60";
 in_file(accounting_spool) -> "\"/nowhere/accounting\"";
 in_file(accounting_spool_bytes) -> "2000000";
@@ -311,6 +314,8 @@ shown(Token) when Token =:= http_token; Token =:= xmpp_secret; Token =:= account
     <<"(not shown)">>;
 shown(users) -> <<"\"alice\"">>;
 shown(psql_userdb) -> <<"postgresql://u:(not shown)@h:5433/turn">>;
+shown(accounting_database) -> shown(mysql_userdb);
+shown(redis_statsdb) -> shown(redis_userdb);
 shown(mysql_userdb) -> <<"mysql://u:(not shown)@h:3306/turn">>;
 shown(redis_userdb) -> <<"redis://h:6380/3">>;
 shown(Key) when Key =:= allowed_peers; Key =:= denied_peers; Key =:= proxy_protocol_from ->
@@ -878,9 +883,10 @@ every_secret_may_lie_in_a_file(Config) ->
 
 %% What a database is connected to by has a password in it.
 secret_of(Key) ->
-    case binary:match(Key, <<"_userdb">>) of
-        nomatch -> "sesame";
-        _ -> string:trim(in_file(binary_to_existing_atom(Key)), both, "\"")
+    case meerkat_config_schema:find(Key) of
+        {ok, #{type := {database, _}}} ->
+            string:trim(in_file(binary_to_existing_atom(Key)), both, "\"");
+        {ok, _} -> "sesame"
     end.
 
 secrets_in_files_that_cannot_be(Config) ->

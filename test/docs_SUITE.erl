@@ -22,6 +22,8 @@
     "text" => ["output"],
     %% Lines of the log: troubleshooting_SUITE has servers write them.
     "log" => [],
+    %% Of docs/accounting.md: accounting_database_SUITE sends them to databases.
+    "sql" => [],
     "cfg" => [], "env" => [],
     "erlang" => ["part", "shell"], "elixir" => ["part"],
     "json" => ["output"], "yaml" => ["prometheus"], "toml" => [], "lua" => [], "js" => [],

@@ -589,6 +589,7 @@ other({choice, Words}, Default) ->
 other({database, sqlite}, _) -> filename:join(os:getenv("STATE_DIRECTORY"), "turndb");
 %% Where nobody is: it is asked again and again.
 other({database, redis}, _) -> "redis://127.0.0.1:9";
+other({database, sql}, Default) -> other({database, postgresql}, Default);
 other({database, Kind}, _) -> lists:concat([Kind, "://turn:sesame@127.0.0.1:9/turn"]);
 other({list, network}, _) -> "10.0.0.0/8";
 other({list, peer}, _) -> "10.0.0.5:80";

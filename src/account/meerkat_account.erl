@@ -117,8 +117,11 @@ directory(#{name := Name, accounting := #{spool := undefined}}) ->
 directory(#{accounting := #{spool := Dir}}) ->
     Dir.
 
-%% What every record of a server says, for one with this id.
--spec context(Name :: atom(), Id :: binary()) -> meerkat_account_record:context().
+%% What every record of a server says, for one with this id, which may be made of the run's.
+-spec context(Name :: atom(), Id :: binary() | fun((Instance :: binary()) -> iodata())) ->
+    meerkat_account_record:context().
+context(Name, Id) when is_function(Id, 1) ->
+    context(Name, iolist_to_binary(Id(instance(Name))));
 context(Name, Id) ->
     #{config := Config, usernames := Order} = meerkat_registry:settings(Name),
     {ok, Host} = inet:gethostname(),
@@ -136,10 +139,10 @@ instance(Name) ->
             Known
     end.
 
-%% Later ones are greater.
+%% Later ones are greater. All servers of a fleet may begin at once: none has that of another.
 unique() ->
-    iolist_to_binary(io_lib:format("~11.16.0b~4.16.0b", [meerkat_clock:wall_ms(),
-                                                         rand:uniform(16#10000) - 1])).
+    <<Drawn:32>> = crypto:strong_rand_bytes(4),
+    iolist_to_binary(io_lib:format("~11.16.0b~8.16.0b", [meerkat_clock:wall_ms(), Drawn])).
 
 %%% gen_server
 

@@ -5,7 +5,7 @@
 
 -include_lib("kernel/include/file.hrl").
 
--export([settings/1, open/1, deliver/2, close/1, missing/0]).
+-export([settings/1, open/1, deliver/2, close/1, missing/1]).
 
 -record(file, {path :: binary(), fd :: file:fd(), inode :: inode(),
                size :: none | non_neg_integer()}).     % of a regular file
@@ -67,5 +67,5 @@ write(Lines, #file{path = Path, fd = Fd, size = Size} = File) ->
 close(#file{fd = Fd}) ->
     file:close(Fd).
 
--spec missing() -> [].
-missing() -> [].
+-spec missing(binary()) -> [].
+missing(_Path) -> [].

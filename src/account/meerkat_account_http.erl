@@ -4,7 +4,7 @@
 -module(meerkat_account_http).
 -behaviour(meerkat_account_sink).
 
--export([settings/1, open/1, deliver/2, close/1, missing/0]).
+-export([settings/1, open/1, deliver/2, close/1, missing/1]).
 
 -record(http, {url :: string(), headers :: [{string(), string()}],
                options :: [{atom(), term()}]}).
@@ -68,6 +68,6 @@ words(_Reason) -> "its answer is not HTTP".
 -spec close(#http{}) -> ok.
 close(#http{}) -> ok.
 
--spec missing() -> [string()].
-missing() ->
+-spec missing(term()) -> [string()].
+missing(_Settings) ->
     ["erlang-inets" || code:ensure_loaded(httpc) =/= {module, httpc}].

@@ -36,7 +36,8 @@ type(About) -> element(1, About).
 members({Type, Facts, Session, Start, Counters, Reason},
         #{instance := Instance, usernames := Order} = Context) ->
     #{user := Username, realm := Owner, client := Client, server := Server,
-      transport := Transport, protocol := Protocol, relayed := Relayed, age_ms := Age} = Facts,
+      transport := Transport, protocol := Protocol, relayed := Relayed, age_ms := Age,
+      lifetime := Lifetime} = Facts,
     [{session_id, iolist_to_binary([Instance, $-, meerkat_text:session(Session)])},
      {user, meerkat_quota:user_key(Username, Order)},
      {username, Username},
@@ -47,6 +48,7 @@ members({Type, Facts, Session, Start, Counters, Reason},
      {relayed, [address(Address) || Address <- Relayed]},
      {protocol, Protocol},
      {start_time, time(Start)},
+     {lifetime, Lifetime},
      {duration, Age / 1000}]
     ++ [{Name, maps:get(Name, Counters, 0)} || Name <- counters()]
     ++ [{reason, Reason} || Type =:= stop];

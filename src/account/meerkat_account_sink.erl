@@ -12,7 +12,7 @@
 
 -export_type([id/0]).
 
--type id() :: file | http.
+-type id() :: file | http | database | redis.
 %% The settings of the sink that is called so, or `none` where it is not wanted.
 -callback settings(Accounting :: map()) -> none | term().
 %% Called again, with the settings, after any failure.
@@ -22,8 +22,8 @@
 -callback deliver([binary(), ...], Open :: term()) ->
     {ok, Open :: term()} | {error, unicode:chardata()}.
 -callback close(Open :: term()) -> term().
-%% What it cannot do without, as a Debian package, where that is not there.
--callback missing() -> [string()].
+%% What it cannot do without by these settings, as a Debian package, where that is not there.
+-callback missing(Settings :: term()) -> [string()].
 
 -record(state, {
     name :: atom(),
@@ -43,7 +43,8 @@
 -define(AGAIN_MS, 1000).
 -define(AGAIN_MAX_MS, 30000).
 
--define(SINKS, [{file, meerkat_account_file}, {http, meerkat_account_http}]).
+-define(SINKS, [{file, meerkat_account_file}, {http, meerkat_account_http},
+                {database, meerkat_account_sql}, {redis, meerkat_account_redis}]).
 
 %% The sinks that these settings ask for, each with what it goes by.
 -spec wanted(meerkat_settings:settings()) -> #{id() => term()}.
@@ -55,7 +56,8 @@ wanted(#{accounting := Accounting}) ->
 %% Packages that sinks need which the settings ask for.
 -spec missing(meerkat_settings:settings()) -> [string()].
 missing(Settings) ->
-    lists:usort(lists:append([(module(Id)):missing() || Id <- maps:keys(wanted(Settings))])).
+    lists:usort(lists:append([(module(Id)):missing(Of)
+                              || {Id, Of} <- maps:to_list(wanted(Settings))])).
 
 module(Id) ->
     {Id, Module} = lists:keyfind(Id, 1, ?SINKS),
@@ -170,8 +172,9 @@ deliver(Lines, Next, #state{name = Name, id = Id, module = Module, at = At,
 %% A record of ours stands for those that are gone.
 deliver_loss(N, Next, #state{name = Name, id = Id, module = Module, at = At,
                              open = {open, Open}} = State) ->
-    Context = meerkat_account:context(Name, iolist_to_binary([atom_to_list(Id), "-",
-                                                              integer_to_list(At)])),
+    %% Of another server, or of another run, it is another record.
+    Of = fun(Run) -> [Run, $-, atom_to_list(Id), $-, integer_to_list(At)] end,
+    Context = meerkat_account:context(Name, Of),
     case Module:deliver([meerkat_account_record:line({lost, N}, Context)], Open) of
         {ok, Still} ->
             ?LOG_ERROR("accounting: ~b records are lost to ~s: there was no room for more in the "

@@ -2,24 +2,31 @@
 %% URI. Passwords are part of the value, and of nothing that is shown. Pure.
 -module(meerkat_config_database).
 
--export([text/2, is_value/2, allowed/1, render/1, keys/0, chosen/1, passwords/1]).
+-export([text/2, is_value/2, allowed/1, render/1]).
+-export([keys/0, account_keys/0, chosen/1, passwords/1]).
 
 -export_type([kind/0, type/0, connection/0]).
 
--type kind() :: sqlite | postgresql | mysql | redis.
+%% `sql`: any of the first three.
+-type kind() :: sqlite | postgresql | mysql | redis | sql.
 -type type() :: {database, kind()}.
 -type connection() :: #{kind := sqlite, file := binary()}
                     | #{kind := postgresql | mysql | redis, host := binary(),
                         port := inet:port_number(), user => binary(), password => binary(),
                         database => binary()}.
 
-%% The keys, each for one kind of database.
+%% The keys for users, each for one kind of database.
 -spec keys() -> [{Key :: atom(), kind()}].
 keys() ->
     [{userdb, sqlite}, {psql_userdb, postgresql}, {mysql_userdb, mysql}, {redis_userdb, redis}].
 
-%% The database of a configuration: what an embedder has given, else the first of the keys that is
-%% set.
+%% Those for accounting records.
+-spec account_keys() -> [{Key :: atom(), kind()}].
+account_keys() ->
+    [{accounting_database, sql}, {redis_statsdb, redis}].
+
+%% The database of users of a configuration: what an embedder has given, else the first of the keys
+%% that is set.
 -spec chosen(map()) -> none | fun() | {module(), term()} | connection().
 chosen(#{database := Given}) ->
     Given;
@@ -32,11 +39,20 @@ chosen(Config) ->
 %% Passwords of databases, which the log strikes out.
 -spec passwords(map()) -> [binary()].
 passwords(Config) ->
-    [Password || {Key, _} <- keys(), #{Key := #{password := Password}} <- [Config]].
+    [Password || {Key, _} <- keys() ++ account_keys(),
+                 #{Key := #{password := Password}} <- [Config]].
 
 -spec text(kind(), binary()) -> {ok, connection()} | error.
 text(sqlite, Text) ->
     file(re:run(Text, "^(?:sqlite3?:(?://)?)?(.+)$", [{capture, all_but_first, binary}]));
+text(sql, Text) ->
+    case re:run(Text, "^([a-z0-9]+):", [{capture, all_but_first, binary}]) of
+        {match, [<<"sqlite", _/binary>>]} -> text(sqlite, Text);
+        {match, [Scheme]} ->
+            hd([text(Kind, Text) || Kind <- [postgresql, mysql],
+                                    lists:member(Scheme, schemes(Kind))] ++ [error]);
+        nomatch -> error
+    end;
 text(Kind, Text) ->
     case re:run(Text, "^[a-z]+://", [{capture, none}]) of
         match -> uri(Kind, uri_string:parse(Text));
@@ -153,6 +169,7 @@ defaults(mysql) -> #{host => <<"localhost">>, port => 3306};
 defaults(redis) -> #{host => <<"localhost">>, port => 6379, database => <<"0">>}.
 
 -spec is_value(kind(), term()) -> boolean().
+is_value(sql, #{kind := Kind} = Connection) when Kind =/= redis -> is_value(Kind, Connection);
 is_value(sqlite, #{kind := sqlite, file := File}) -> is_binary(File);
 is_value(Kind, #{kind := Kind, host := Host, port := Port}) ->
     is_binary(Host) andalso is_integer(Port);
@@ -161,6 +178,9 @@ is_value(_, _) -> false.
 -spec allowed(kind()) -> unicode:chardata().
 allowed(sqlite) ->
     <<"the name of a file, like /var/lib/turn/turndb or sqlite:///var/lib/turn/turndb">>;
+allowed(sql) ->
+    <<"postgresql://USER:PASSWORD@HOST:PORT/DATABASE, mysql://USER:PASSWORD@HOST:PORT/DATABASE or "
+      "sqlite:///FILE">>;
 allowed(redis) ->
     <<"words like ip=127.0.0.1 port=6379 dbname=0 password=..., or redis://HOST:PORT/0">>;
 allowed(Kind) ->

@@ -110,10 +110,15 @@ databases(#{require_sha256 := {Required, _}, database_sha256 := {Sha256, _}} = R
     Set = databases_set(Resolved),
     [[named(Key, Resolved), " is set, but the Erlang library that it needs is missing: ",
       meerkat_libraries:remedy(Library)]
-     || {Key, Kind} <- Set, {missing, Library} <- [meerkat_libraries:for_database(Kind)]]
+     || {Key, Kind} <- Set ++ of_accounting(Resolved),
+        {missing, Library} <- [meerkat_libraries:for_database(Kind)]]
         ++ [[named(require_sha256, Resolved), " is true, but ", named(database_sha256, Resolved),
              " is false: no user of the database could be authenticated"]
             || Set =/= [], Required, not Sha256].
+
+of_accounting(Resolved) ->
+    [{Key, Kind} || {Key, _} <- meerkat_config_database:account_keys(),
+                    #{Key := {#{kind := Kind}, _}} <- [Resolved]].
 
 databases_set(Resolved) ->
     [{Key, Kind} || {Key, Kind} <- meerkat_config_database:keys(),
@@ -192,7 +197,8 @@ alone(Resolved) ->
                          {https_backend, tls_cert}, {https_proxy_protocol, https_backend},
                          {tls_names, https_backend},
                          {proxy_protocol_udp, proxy_protocol_from},
-                         {accounting_token, accounting_url}, {accounting_ca_file, accounting_url}],
+                         {accounting_token, accounting_url}, {accounting_ca_file, accounting_url},
+                         {accounting_create_table, accounting_database}],
         is_set(Key, Resolved), not is_set(Other, Resolved)].
 
 is_set(Key, Resolved) ->

@@ -454,6 +454,20 @@ rows() ->
             <<"\"/etc/meerkat/billing-ca.pem\"">>,
             "With accounting_url and https: a PEM file with the certificates that may vouch for "
             "the web server, in place of the system's."),
+        row(accounting_database, {database, sql}, undefined, ["ACCOUNTING_DATABASE"], yes,
+            [{accounting, database}],
+            <<"\"postgresql://turn:PASSWORD@db.example.com/turn\"">>,
+            "A database that accounting records are put into, a row each in the table "
+            "meerkat_accounting (docs/accounting.md has the statement that makes it)."),
+        row(accounting_create_table, boolean, false, ["ACCOUNTING_CREATE_TABLE"], yes,
+            [{accounting, create_table}],
+            "With accounting_database: whether to make that table where there is none."),
+        row(redis_statsdb, {database, redis}, undefined, ["REDIS_STATSDB"], yes,
+            [{accounting, redis}],
+            <<"\"ip=127.0.0.1 dbname=0 password=...\"">>,
+            "A Redis that is told of allocations as coturn tells it, by the same keys and "
+            "channels. As in coturn: `ip`, `port`, `dbname` and `password`, or "
+            "`redis://:PASSWORD@HOST:PORT/NUMBER`."),
         row(accounting_interval, {integer, 0, 86400}, 300, ["ACCOUNTING_INTERVAL"], yes,
             [{accounting, interval}],
             "Seconds, about, between the records of an allocation that lives. 0 means that there "

@@ -41,6 +41,7 @@
     <<"sql-userdb">> => psql_userdb,
     <<"mysql-userdb">> => mysql_userdb,
     <<"redis-userdb">> => redis_userdb,
+    <<"redis-statsdb">> => redis_statsdb,
     <<"rfc5780">> => rfc5780,
     <<"rfc3489-compatibility">> => rfc3489_compatibility,
     <<"rfc5766-channel-numbers">> => rfc5766_channel_numbers,

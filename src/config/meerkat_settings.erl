@@ -79,6 +79,9 @@
                       %% accounting_... without that.
                       accounting := #{file | url | ca_file | spool => undefined | binary(),
                                       token := fun(() -> undefined | binary()),
+                                      database | redis =>
+                                          none | fun(() -> meerkat_config_database:connection()),
+                                      create_table := boolean(),
                                       interval | spool_bytes => non_neg_integer()},
                       %% An embedder's modules, each with what it is given.
                       authorizer := none | {module(), term()},
@@ -375,8 +378,14 @@ http(Config) ->
           failures => meerkat_auth_failures:new(?WRONG_TOKENS)}.
 
 accounting(Config) ->
-    #{token := Token} = Accounting = part(accounting, Config),
-    Accounting#{token := fun() -> Token end}.
+    #{token := Token, database := Database, redis := Redis} = Accounting =
+        part(accounting, Config),
+    Accounting#{token := fun() -> Token end, database := connection(Database),
+                redis := connection(Redis)}.
+
+%% In a fun, for its password.
+connection(undefined) -> none;
+connection(Connection) -> fun() -> Connection end.
 
 %% meerkat_config_rules sees to it that all of it is there.
 xmpp(Config) ->

@@ -4,7 +4,8 @@
 %% tables mean, meerkat_database_sql knows.
 -module(meerkat_database).
 
--export([backend/1, ask/2, change/2, list/2, query/3, describe/1, text_key/1, key_text/1]).
+-export([backend/1, ask/2, change/2, list/2, query/3, commands/2,
+         describe/1, text_key/1, key_text/1]).
 
 -export_type([backend/0, options/0, connection/0, question/0, answer/0, keys/0, change/0,
               listing/0, value/0, result/0, failure/0]).
@@ -47,7 +48,10 @@
 %% this order; they are never pasted into it.
 -callback query(Statement :: iodata(), [value()], Connection :: term()) ->
     {ok, result()} | failure().
--optional_callbacks([ask/2, change/2, list/2, query/3]).
+%% Commands of Redis, each with its words, one after the other without waiting in between. The error
+%% is the first one.
+-callback commands([[binary(), ...]], Connection :: term()) -> {ok, done} | failure().
+-optional_callbacks([ask/2, change/2, list/2, query/3, commands/2]).
 
 %% For what the configuration says; an embedder gives a fun that sends a statement of SQL by a pool
 %% of its own, or a module of this behaviour.
@@ -78,6 +82,10 @@ list(Listing, {Module, Connection}) ->
 -spec query(Statement :: iodata(), [value()], connection()) -> {ok, result()} | failure().
 query(Statement, Values, {Module, Connection}) ->
     able(Module, query, [Statement, Values, Connection]).
+
+-spec commands([[binary(), ...]], connection()) -> {ok, done} | failure().
+commands(Commands, {Module, Connection}) ->
+    able(Module, commands, [Commands, Connection]).
 
 able(Module, Function, Args) ->
     case erlang:function_exported(Module, Function, length(Args)) of

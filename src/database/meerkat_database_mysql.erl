@@ -70,7 +70,8 @@ message(Words) -> Words.
 %% $1, $2, ... in a statement of ours, none of which has a dollar sign for anything else.
 filled(Statement, Values) ->
     [First | Parts] = binary:split(Statement, <<"$">>, [global]),
-    iolist_to_binary([First | [[literal(lists:nth(N, Values)), Rest]
+    Numbered = list_to_tuple(Values),
+    iolist_to_binary([First | [[literal(element(N, Numbered)), Rest]
                                || Part <- Parts, {N, Rest} <- [string:to_integer(Part)]]]).
 
 literal(null) -> "NULL";

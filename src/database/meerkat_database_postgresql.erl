@@ -53,8 +53,10 @@ sender(Db, Prepared) ->
             end
     end.
 
+%% Every type of column can be read from text. The library sends a binary as what the type is in
+%% the server's memory, a list as text.
 sent(Db, Name, Values) ->
-    case pgsql:execute(Db, Name, Values) of
+    case pgsql:execute(Db, Name, [bound(Value) || Value <- Values]) of
         %% What changes no rows, as CREATE TABLE.
         {ok, {nyi, _}} -> {ok, {changed, 0}};
         {ok, {_Command, Rows}} when is_list(Rows) ->
@@ -62,3 +64,6 @@ sent(Db, Name, Values) ->
         {ok, {_Command, N}} when is_integer(N) -> {ok, {changed, N}};
         {error, Fields} -> {error, meerkat_database_words:of_server(Fields)}
     end.
+
+bound(Text) when is_binary(Text) -> binary_to_list(Text);
+bound(NumberOrNull) -> NumberOrNull.

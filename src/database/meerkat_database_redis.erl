@@ -7,7 +7,7 @@
 -module(meerkat_database_redis).
 -behaviour(meerkat_database).
 
--export([connect/1, describe/1, ask/2, change/2, list/2, query/3]).
+-export([connect/1, describe/1, ask/2, change/2, list/2, query/3, commands/2]).
 
 -define(CONNECT_MS, 3000).
 %% Its pool is less patient.
@@ -115,6 +115,17 @@ query(Command, Values, Client) ->
         {ok, Texts} when is_list(Texts) -> {ok, {rows, [[text(Text)] || Text <- Texts]}};
         {ok, Text} -> {ok, {rows, [[Text]]}};
         {error, Why} -> {error, Why}
+    end.
+
+-spec commands([[binary(), ...]], pid()) -> {ok, done} | meerkat_database:failure().
+commands([], _Client) ->
+    {ok, done};
+commands(Commands, Client) ->
+    case eredis:qp(Client, Commands, ?QUERY_MS) of
+        Answers when is_list(Answers) ->
+            hd([{error, meerkat_text:printable(Why)} || {error, Why} <- Answers] ++ [{ok, done}]);
+        {error, Lost} ->
+            exit({no_connection, meerkat_database_words:lost(Lost)})
     end.
 
 word(null) -> <<>>;

@@ -38,9 +38,10 @@ details(#alloc{plan = #{user := User}, mobility = Mobility, relayed = Relayed, t
 
 %% What is told of it to who keeps account (meerkat_ledger), but for its age.
 -spec facts(alloc()) -> map().
-facts(#alloc{plan = #{user := User} = Plan, mobility = Mobility, relayed = Relayed} = Alloc) ->
+facts(#alloc{plan = #{user := User, lifetime := Lifetime} = Plan, mobility = Mobility,
+             relayed = Relayed} = Alloc) ->
     #{client := Client, server := Server, transport := Transport} =
         meerkat_alloc_mobility:place(Mobility),
     #{user => User, realm => maps:get(realm, Plan, default), client => Client, server => Server,
       transport => meerkat_ctl:transport_kind(Transport), protocol => protocol(Alloc),
-      relayed => [Address || {_, _, Address} <- Relayed]}.
+      lifetime => Lifetime, relayed => [Address || {_, _, Address} <- Relayed]}.

@@ -8,12 +8,13 @@
 -export_type([event/0, facts/0]).
 
 %% What is true of an allocation for as long as it lives, but for the client's address (RFC 8016).
-%% `realm`: as meerkat_settings:owner/2 has it; `age_ms`: since it began; `told_ms`: wall clock, as
-%% this is told.
+%% `realm`: as meerkat_settings:owner/2 has it; `lifetime`: seconds that it was given when it began;
+%% `age_ms`: since it began; `told_ms`: wall clock, as this is told.
 -type facts() :: #{user := binary(), realm := default | binary(),
                    client := address(), server := address(),
                    transport := udp | tcp | tls | dtls, protocol := udp | tcp,
-                   relayed := [address(), ...], age_ms := non_neg_integer(), told_ms := integer()}.
+                   relayed := [address(), ...], lifetime := pos_integer(),
+                   age_ms := non_neg_integer(), told_ms := integer()}.
 -type address() :: {inet:ip_address(), inet:port_number()}.
 -type session() :: non_neg_integer().
 %% `lives`: one that had begun before anybody kept account, and was asked (meerkat_alloc:account/1).
