@@ -10,7 +10,8 @@
 -export([calls_go_on_without_erlang/1, killed_at_any_moment/1, a_client_moves_meanwhile/1,
          other_configuration_is_applied/1, what_cannot_change_needs_another_relay/1,
          relay_dies_after_it_was_taken_over/1, dual_and_tcp_allocations/1,
-         a_relay_that_hangs_is_replaced/1, time_runs_out/1, stop_ends_the_relay/1,
+         a_relay_that_hangs_is_replaced/1, time_runs_out/1, one_that_nobody_finds_ends/1,
+         stop_ends_the_relay/1,
          two_nodes_never_govern_one_relay/1,
          nobody_else_may_come_in/1, without_survive_it_ends_with_erlang/1]).
 %% In the node that is killed.
@@ -28,6 +29,7 @@ all() ->
     [calls_go_on_without_erlang, killed_at_any_moment, a_client_moves_meanwhile,
      other_configuration_is_applied, what_cannot_change_needs_another_relay,
      relay_dies_after_it_was_taken_over, dual_and_tcp_allocations, time_runs_out,
+     one_that_nobody_finds_ends,
      a_relay_that_hangs_is_replaced, stop_ends_the_relay, two_nodes_never_govern_one_relay,
      nobody_else_may_come_in,
      without_survive_it_ends_with_erlang].
@@ -490,6 +492,33 @@ time_runs_out(Config) ->
     ok = gen_udp:close(Socket),
     Next = start(Config, next_to(Config, Server, #{})),
     ?assertEqual([], allocations(Next)),
+    ok = stop(Next).
+
+-spec one_that_nobody_finds_ends(turn_kit:config()) -> _.
+one_that_nobody_finds_ends(Config) ->
+    doc("whoever ends a service for good removes its run directory: the relay ends at once, its ports "
+        "are free, and it takes nothing away that another one has there since"),
+    Dir = run_dir(Config),
+    #{relay := Relay} = Server = first(Config),
+    kill(Server),
+    ok = file:del_dir_r(Dir),
+    eventually(fun() -> not lives(Relay) end),
+    ok = file:make_dir(Dir),
+    ok = file:change_mode(Dir, 8#700),
+    #{relay := Slow} = Second = first(Config, #{listeners => listeners(Server)}),
+    kill(Second),
+    %% Two at a time: the one before is held up until the next one serves.
+    [] = os:cmd("kill -STOP " ++ integer_to_list(Slow)),
+    ok = file:del_dir_r(Dir),
+    ok = file:make_dir(Dir),
+    ok = file:change_mode(Dir, 8#700),
+    Third = first(Config),
+    {Client, Peer} = bound(Third),
+    [] = os:cmd("kill -CONT " ++ integer_to_list(Slow)),
+    eventually(fun() -> not lives(Slow) end),
+    kill(Third),
+    Next = again(Config, Third),
+    both_ways(Client, Peer),
     ok = stop(Next).
 
 -spec stop_ends_the_relay(turn_kit:config()) -> _.

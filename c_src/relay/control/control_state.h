@@ -10,6 +10,8 @@
 #ifndef MEERKAT_CONTROL_STATE_H
 #define MEERKAT_CONTROL_STATE_H
 
+#include <sys/types.h>
+
 #include "host.h"
 #include "pipe.h"
 #include "routes.h"
@@ -49,11 +51,20 @@ struct watch {
     uint64_t due;        /* even if nothing is said to have changed */
 };
 
+/* What stands at a path. */
+struct name {
+    bool there;
+    dev_t dev;
+    ino_t ino;
+};
+
 /* How it outlives Erlang. */
 struct survival {
     int socket; /* where the next one comes; -1: it does not */
     char path[TETHER_PATH];
-    int guest; /* has come there and not said what for; -1: nobody */
+    struct name name; /* the socket's, there */
+    uint64_t look_at; /* whether it is there still */
+    int guest;        /* has come there and not said what for; -1: nobody */
     uint64_t guest_until;
     int tether;         /* of the Erlang that another one has left room for; it waits for our end */
     uint32_t survive_s; /* as KEEP says, with the note */

@@ -18,7 +18,9 @@ enum {
     NOTE_MAX = 48 * 1024, /* KEPT is one frame */
     GUEST_S = 1,          /* whoever connects has to say what for */
     LATE_S = 2,           /* behind its time the kernel ends the program */
+    LOOK_MS = 250,        /* between two looks whether it can be found */
     ENDED_BY_TIME = 0,
+    ENDED_BY_NAME = 0,
     ENDED_BY_ANOTHER = 0,
 };
 
@@ -28,12 +30,30 @@ static bool is_alone(const struct control *c)
     return c->pipe.in_fd < 0;
 }
 
+/* The socket at that path, whoever has it. */
+static struct name name_at(const char *path)
+{
+    struct stat st;
+    if (lstat(path, &st) != 0)
+        return (struct name){0};
+    return (struct name){.there = true, .dev = st.st_dev, .ino = st.st_ino};
+}
+
+/* Would the next Erlang find it? Whoever ends a service for good removes its run directory, as
+ * systemd does; another relay may have its own there since. */
+static bool is_found(const struct survival *s)
+{
+    struct name now = name_at(s->path);
+    return now.there && now.dev == s->name.dev && now.ino == s->name.ino;
+}
+
 void survival_open(struct control *c, int socket, const char *path)
 {
     c->survival = (struct survival){.socket = socket, .guest = -1, .tether = -1};
     if (socket < 0)
         return;
     snprintf(c->survival.path, sizeof(c->survival.path), "%s", path);
+    c->survival.name = name_at(path);
     c->pipe.lasting = true;
 }
 
@@ -44,11 +64,12 @@ static void close_fd(int *fd)
     *fd = -1;
 }
 
-/* The lock is this program's until it has ended, so the name is its own to take away. */
+/* The lock is this program's until it has ended, so the name is its own to take away, unless the
+ * run directory is another one by now. */
 void survival_close(struct control *c)
 {
     struct survival *s = &c->survival;
-    if (s->socket >= 0)
+    if (s->socket >= 0 && is_found(s))
         unlink(s->path);
     close_fd(&s->socket);
     close_fd(&s->guest);
@@ -135,6 +156,8 @@ uint64_t survival_due(const struct control *c)
 {
     const struct survival *s = &c->survival;
     uint64_t due = s->away ? s->until : UINT64_MAX;
+    if (s->away && is_alone(c))
+        due = MIN(due, s->look_at);
     return s->guest >= 0 ? MIN(due, s->guest_until) : due;
 }
 
@@ -191,12 +214,27 @@ static bool let_in(struct control *c)
     return true;
 }
 
+/* It would keep its ports from whoever is started next, and could never be taken over. */
+static bool is_lost(struct control *c)
+{
+    struct survival *s = &c->survival;
+    if (!s->away || !is_alone(c) || c->time.now < s->look_at)
+        return false;
+    s->look_at = c->time.now + LOOK_MS * NS_PER_MS * CLOCK_SPEED;
+    return !is_found(s);
+}
+
 bool survival_turn(struct control *c)
 {
     const struct survival *s = &c->survival;
     if (s->away && c->time.now >= s->until) {
         log_info("no Erlang has come for %u s: the relay ends", s->survive_s);
         pipe_end(&c->pipe, ENDED_BY_TIME);
+        return false;
+    }
+    if (is_lost(c)) {
+        log_info("no Erlang can find it, for %s is gone: the relay ends", s->path);
+        pipe_end(&c->pipe, ENDED_BY_NAME);
         return false;
     }
     take_guest(c);
