@@ -7,7 +7,8 @@
 FROM debian:bookworm-slim AS build
 RUN apt-get update \
  && apt-get install -y --no-install-recommends erlang-base erlang-crypto erlang-dev erlang-edoc \
-      erlang-inets erlang-jiffy erlang-p1-stringprep erlang-p1-xml erlang-ssl erlang-syntax-tools \
+      erlang-inets erlang-jiffy erlang-p1-mysql erlang-p1-pgsql erlang-p1-sqlite3 \
+      erlang-p1-stringprep erlang-p1-xml erlang-redis-client erlang-ssl erlang-syntax-tools \
       erlang-tools gcc libc6-dev libconfig-dev liburing-dev libssl-dev make rebar3
 COPY . /src
 WORKDIR /src
@@ -22,7 +23,7 @@ LABEL org.opencontainers.image.title="Meerkat" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="Apache-2.0"
 RUN apt-get update \
- && apt-get install -y --no-install-recommends libconfig9 libexpat1 libssl3 libstdc++6 \
+ && apt-get install -y --no-install-recommends libconfig9 libexpat1 libsqlite3-0 libssl3 libstdc++6 \
       libsystemd0 libtinfo6 liburing2 zlib1g \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* \
  && useradd --system --uid 9000 --create-home --home-dir /var/lib/meerkat meerkat \

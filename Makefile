@@ -79,7 +79,8 @@ release: build
 deb:
 	@rel/deb
 
-## make packages       build, install, upgrade and purge it in chroots of bookworm and trixie, as root
+## make packages       build, install, upgrade and purge it in chroots of bookworm and trixie, as root;
+##                     WRITE=1
 packages:
 	@test/packages.sh
 

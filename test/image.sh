@@ -181,6 +181,19 @@ check "with HTTP_LISTEN it starts" serve RELAY_IP=203.0.113.5 HTTP_LISTEN=9641
 for page in $(pages); do check "it answers for $page" page_answers "$page"; done
 check "SIGTERM ends it with status 0" stopped
 
+# Whatever database a key may name, its library is there; and users in one come in.
+libraries() {
+    [ "$(inside meerkat eval '[meerkat_libraries:for_database(Kind)
+        || Kind <- [sqlite, postgresql, mysql, redis]].')" = "[ok,ok,ok,ok]" ]
+}
+user_added() { inside meerkatctl users add alice --password wonderland; }
+check "with users in a database it starts" serve RELAY_IP=203.0.113.5 REALM=myrelay \
+    USERDB=/var/lib/meerkat/turndb
+check "the libraries for all databases are there" libraries
+check "a user is added" user_added
+check "its credentials are good" usable alice wonderland
+check "SIGTERM ends it with status 0" stopped
+
 # docker run --read-only --tmpfs /run/meerkat:mode=700,uid=9000
 mkdir -m 700 "$root.run" && chown "$user" "$root.run"
 read_only=yes

@@ -7,7 +7,7 @@
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
 -export([tarball_is_laid_out_as_hex_has_it/1, nothing_built_is_in_it/1,
          rebar3_application_uses_it/1, mix_application_uses_it/1,
-         a_version_is_tagged_with_its_changes/1]).
+         a_version_is_tagged_with_its_changes/1, libraries_come_with_what_is_installed/1]).
 
 -import(turn_kit, [doc/1]).
 
@@ -15,7 +15,8 @@ suite() -> [{timetrap, {minutes, 5}}].
 
 all() ->
     [tarball_is_laid_out_as_hex_has_it, nothing_built_is_in_it, rebar3_application_uses_it,
-     mix_application_uses_it, a_version_is_tagged_with_its_changes].
+     mix_application_uses_it, a_version_is_tagged_with_its_changes,
+     libraries_come_with_what_is_installed].
 
 init_per_suite(Config) ->
     Root = filename:absname(filename:join([code:lib_dir(meerkat), "..", "..", "..", ".."])),
@@ -157,3 +158,20 @@ said(Dir, Program, Args) ->
     try {0, embed_kit:run(Program, Args, Dir, Who)}
     catch error:{_, _, Status, Text} -> {Status, Text}
     end.
+
+libraries_come_with_what_is_installed(Config) ->
+    doc("Debian's packages of the libraries that some keys need: our package names each beside it, "
+        "and the image is built with it"),
+    Read = fun(File) ->
+        {ok, Text} = file:read_file(filename:join(proplists:get_value(root, Config), File)),
+        Text
+    end,
+    Packages = packages(Read("src/base/meerkat_libraries.erl"), "\"(erlang-[a-z0-9-]+)\""),
+    ?assert(length(Packages) >= 6),
+    [_, Ours] = binary:split(Read("debian/control"), <<"\nPackage:">>),
+    ?assertEqual([], Packages -- packages(Ours, "(erlang-[a-z0-9-]+)")),
+    ?assertEqual([], Packages -- packages(Read("Dockerfile"), "(erlang-[a-z0-9-]+)")).
+
+packages(Text, Pattern) ->
+    {match, Found} = re:run(Text, Pattern, [global, {capture, [1], binary}]),
+    lists:usort(lists:append(Found)).

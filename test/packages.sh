@@ -2,7 +2,8 @@
 # Builds the Debian package in a chroot of each suite named (bookworm and trixie without a name), and does
 # in a clean one what docs/upgrading.md says: installs, upgrades, goes back, saves, removes, purges. As
 # root, on Debian with a package mirror in reach; the first time takes some minutes, for Debian's packages.
-# One line a check; exit status 1 if any failed. What is made lies in _build/packages.
+# One line a check; exit status 1 if any failed. With WRITE=1 the page gets the day, where all suites were
+# tried and nothing failed. What is made lies in _build/packages.
 #
 #   test/packages.sh [SUITE...]
 set -u
@@ -20,7 +21,10 @@ built() { # VERSION
 completes() {
     inside bash -euc '. /usr/share/bash-completion/completions/meerkatctl
         COMP_WORDS=(meerkatctl dra) COMP_CWORD=1; _meerkatctl; [ "${COMPREPLY[*]}" = drain ]
-        COMP_WORDS=(meerkatctl allocations --sort b) COMP_CWORD=3; _meerkatctl; [ "${COMPREPLY[*]}" = bytes ]'
+        COMP_WORDS=(meerkatctl allocations --sort b) COMP_CWORD=3; _meerkatctl; [ "${COMPREPLY[*]}" = bytes ]
+        COMP_WORDS=(meerkatctl -s /run/a/admin.sock dra) COMP_CWORD=3; _meerkatctl; [ "${COMPREPLY[*]}" = drain ]
+        COMP_WORDS=(meerkatctl foreground --sel) COMP_CWORD=2; _meerkatctl; [ "${COMPREPLY[*]}" = --self-signed ]
+        COMP_WORDS=(meerkatctl reload --d) COMP_CWORD=2; _meerkatctl; [ "${COMPREPLY[*]}" = --dry-run ]'
 }
 
 installed() { [ "$(inside dpkg-query -W -f '${Version}' meerkat)" = "$1" ]; }
@@ -69,4 +73,7 @@ tried() {
 
 [ "$(id -u)" = 0 ] || { echo "only root may make a chroot" >&2; exit 2; }
 for suite in ${*:-bookworm trixie}; do tried; done
+if [ -n "${WRITE-}" ] && [ $# = 0 ] && [ $failed = 0 ]; then
+    sed -i "s/(last on [0-9-]*,/(last on $(date -u +%F),/" docs/upgrading.md
+fi
 exit $failed

@@ -11,7 +11,8 @@
          needs_no_home/1, another_users_release_is_started_read_only/1,
          unpacking_overwrites_no_configuration/1, tarball_says_what_is_in_it/1,
          what_the_page_on_upgrades_says/1,
-         daemon_says_why_it_did_not_start/1, commands_have_one_rule_of_exit_codes/1]).
+         daemon_says_why_it_did_not_start/1, commands_have_one_rule_of_exit_codes/1,
+         commands_are_the_same_everywhere/1]).
 -export([brings_all_it_needs/1, serves_in_the_foreground/1, serves_as_a_daemon/1,
          stop_ends_where_nobody_reaps/1, restart_keeps_the_relay_program/1,
          stop_ends_what_a_killed_node_left/1,
@@ -287,7 +288,27 @@ commands_have_one_rule_of_exit_codes(Config) ->
     {2, Unknown} = release(Config, ["frobnicate"], []),
     ?assertMatch({match, _}, re:run(Unknown, "there is no command \"frobnicate\"")),
     [?assertMatch({Command, {3, _}}, {Command, release(Config, [Command], [])})
-     || Command <- ["ping", "pid", "stop", "eval", "remote_console"]].
+     || Command <- ["ping", "pid", "stop", "restart", "eval", "remote_console"]].
+
+%% Its help, its manual page, and the entry point of the image, which hands all others to
+%% meerkatctl.
+commands_are_the_same_everywhere(Config) ->
+    {0, Help} = release(Config, ["help"], []),
+    Helped = names("^  ([a-z_]+)", Help),
+    ?assert(lists:member("restart", Helped)),
+    Root = filename:join([code:lib_dir(meerkat), "..", "..", "..", ".."]),
+    {ok, Page} = file:read_file(filename:join(Root, "rel/share/meerkat.1")),
+    [_, Commands] = binary:split(Page, <<".SH COMMANDS">>),
+    [Rows, _] = binary:split(Commands, <<".SH EXIT">>),
+    ?assertEqual(Helped, names("^\\.BI? ([a-z_]+)", Rows)),
+    {ok, Entry} = file:read_file(filename:join(Root, "rel/docker-entrypoint")),
+    {match, [Words]} = re:run(Entry, "^    (.*)\\) exec meerkat \"", [multiline,
+                                                                   {capture, [1], list}]),
+    ?assertEqual(Helped -- ["foreground", "version"], lists:sort(string:lexemes(Words, " |"))).
+
+names(Pattern, Text) ->
+    {match, Found} = re:run(Text, Pattern, [global, multiline, {capture, [1], list}]),
+    lists:usort(lists:append(Found)).
 
 serves_in_the_foreground(Config) ->
     {Server, _} = foreground(Config, []),
@@ -301,10 +322,17 @@ serves_in_the_foreground(Config) ->
     kill(Server, "TERM"),
     {0, _} = ended(Server, <<>>).
 
-%% Whoever starts it must not be left holding its output.
+%% Whoever starts it must not be left holding its output. What is kept for the next start lies in
+%% the user's home, not in the run directory, which may be gone by then.
 serves_as_a_daemon(Config) ->
+    User = filename:join(proplists:get_value(home, Config), "user"),
+    ok = file:make_dir(User),
     Daemon = quoted(script(Config, "meerkat")) ++ " daemon < /dev/null > /dev/null 2>&1",
-    {0, ""} = ended(program(Config, "/bin/sh", ["-c", Daemon], []), <<>>),
+    {0, ""} = ended(program(Config, "/bin/sh", ["-c", Daemon],
+                            [{"HOME", User}, {"TLS_SELF_SIGNED", "true"},
+                             {"TLS_PORT", integer_to_list(free_port())}]), <<>>),
+    ?assertEqual(["self-signed.pem"],
+                 filelib:wildcard("*", filename:join(User, ".local/state/meerkat"))),
     {0, _} = ctl(Config, ["check"], []),
     {0, "pong\n"} = release(Config, ["ping"], []),
     {1, "meerkat: it is running already\n"} = release(Config, ["daemon"], []),
@@ -452,8 +480,11 @@ unit_allows_what_a_server_does(Config) ->
             kill(Before, "TERM"),
             {0, _} = ended(Before, <<>>),
             [Program | Args] = Wrapper ++ [script(Config, "meerkat"), "foreground"],
-            Users = filename:join(proplists:get_value(home, Config), "users.cfg"),
-            {Server, Start} = read(program(Config, Program, Args, [{"USERS_FILE", Users}]),
+            Home = proplists:get_value(home, Config),
+            Users = filename:join(Home, "users.cfg"),
+            Records = filename:join(Home, "accounting.jsonl"),
+            {Server, Start} = read(program(Config, Program, Args,
+                                           [{"USERS_FILE", Users}, {"ACCOUNTING_FILE", Records}]),
                                    "packets move by .*\n"),
             ?assertEqual(backend(Free), backend(Start)),
             {0, _} = ctl(Config, ["check"], []),
@@ -462,8 +493,21 @@ unit_allows_what_a_server_does(Config) ->
             [Asking | How] = Wrapper ++ [script(Config, "meerkatctl"), "status"],
             {0, _} = ended(program(Config, Asking, How, []), <<>>),
             kill(Server, "TERM"),
-            {0, _} = ended(Server, <<>>)
+            {0, _} = ended(Server, <<>>),
+            {ok, Written} = file:read_file(Records),
+            ?assertMatch({match, _}, re:run(Written, "\"type\":\"off\"")),
+            serves_a_database(Config, Program, Args)
     end.
+
+%% With the same wrapper; a file of SQLite that is made, written and asked.
+serves_a_database(Config, Program, Args) ->
+    File = filename:join(proplists:get_value(home, Config), "turndb"),
+    {Server, _} = read(program(Config, Program, Args, [{"USERDB", File}]), "packets move by .*\n"),
+    {0, _} = ctl(Config, ["users", "add", "bob", "--password", "builder"], []),
+    ?assert(filelib:is_regular(File)),
+    {0, _} = ctl(Config, ["check", "--user", "bob", "--password", "builder"], []),
+    kill(Server, "TERM"),
+    {0, _} = ended(Server, <<>>).
 
 backend(Text) ->
     {match, [Line]} = re:run(Text, "packets move by .*", [{capture, first, list}]),

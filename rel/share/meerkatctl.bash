@@ -1,13 +1,24 @@
 # Completion of meerkatctl for bash. Made by `make gen` from src/admin/meerkat_cli_options.erl.
 _meerkatctl() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]}
-    local command=${COMP_WORDS[1]-} words=
-    if [ "$COMP_CWORD" -eq 1 ]; then
-        words='foreground version status check allocations allocation disconnect revoke credentials users drain undrain reload loglevel doctor config import info help --version'
+    local command= words= i
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        case ${COMP_WORDS[i]} in
+            -s | --socket) i=$((i + 1)) ;;
+            -*) ;;
+            *) command=${COMP_WORDS[i]}; break ;;
+        esac
+    done
+    if [ "$before" = -s ] || [ "$before" = --socket ]; then
+        compopt -o default
+        return
+    elif [ -z "$command" ]; then
+        words='foreground version status check allocations allocation disconnect revoke credentials users drain undrain reload loglevel doctor config import info help --version --json -s'
     else
         case "$command $before" in
             'check --family') words='4 6' ;;
             'allocations --sort') words='age bytes user' ;;
+            'foreground -c') compopt -o default; return ;;
             'check --user') return ;;
             'check --password') return ;;
             'check --secret') return ;;
@@ -34,30 +45,29 @@ _meerkatctl() {
             'doctor --password') return ;;
             'doctor --cacert') compopt -o default; return ;;
             'config --realm') return ;;
-            'foreground -c') compopt -o default; return ;;
             'config check' | 'config show' | import\ *) compopt -o default; return ;;
             help\ *) words='foreground version status check allocations allocation disconnect revoke credentials users drain undrain reload loglevel doctor config import info help' ;;
             *)
                 case $command in
-                    foreground) words='--json' ;;
-                    version) words='--json' ;;
-                    status) words='--json' ;;
-                    check) words='--user --password --secret --family --cacert --fingerprint --insecure --json' ;;
-                    allocations) words='--user --peer --sort --limit --json' ;;
-                    allocation) words='--json' ;;
-                    disconnect) words='--user --json' ;;
-                    revoke) words='--ttl --json' ;;
-                    credentials) words='--ttl --realm --json' ;;
-                    users) words='list add remove --password --key --realm --json' ;;
-                    drain) words='--deadline --stay --json' ;;
-                    undrain) words='--json' ;;
-                    reload) words='--dry-run --json' ;;
-                    loglevel) words='debug info notice warning error critical alert emergency --json' ;;
-                    doctor) words='--stun --file --xmpp --jid --graphql --user --domain --password --cacert --json' ;;
-                    config) words='check show --realm --json' ;;
-                    import) words='--json' ;;
-                    info) words='--json' ;;
-                    help) words='--json' ;;
+                    foreground) words='-c --self-signed --json -s' ;;
+                    version) words='--json -s' ;;
+                    status) words='--json -s' ;;
+                    check) words='--user --password --secret --family --cacert --fingerprint --insecure --json -s' ;;
+                    allocations) words='--user --peer --sort --limit --json -s' ;;
+                    allocation) words='--json -s' ;;
+                    disconnect) words='--user --json -s' ;;
+                    revoke) words='--ttl --json -s' ;;
+                    credentials) words='--ttl --realm --json -s' ;;
+                    users) words='list add remove --password --key --realm --json -s' ;;
+                    drain) words='--deadline --stay --json -s' ;;
+                    undrain) words='--json -s' ;;
+                    reload) words='--dry-run --json -s' ;;
+                    loglevel) words='debug info notice warning error critical alert emergency --json -s' ;;
+                    doctor) words='--stun --file --xmpp --jid --graphql --user --domain --password --cacert --json -s' ;;
+                    config) words='check show --realm --json -s' ;;
+                    import) words='--json -s' ;;
+                    info) words='--json -s' ;;
+                    help) words='--json -s' ;;
                 esac ;;
         esac
     fi

@@ -4,7 +4,7 @@
 
 -export([parse/1, usage/1]).
 %% For meerkat_cli_pages.
--export([rows/0, levels/0]).
+-export([rows/0, levels/0, dashed/1]).
 
 -export_type([parsed/0]).
 
@@ -28,7 +28,10 @@
 %% All there is to type.
 -spec rows() -> [row()].
 rows() ->
-    [{"foreground", {0, 0}, "[-c FILE] [--self-signed]", [],
+    [{"foreground", {0, 0}, "",
+      %% For completion, help and the manual page; meerkat_boot reads them.
+      [{c, text, "FILE", "with this configuration"},
+       {'self-signed', flag, "", "make a certificate for TLS, for trying out"}],
       "start a server here; Ctrl-C stops it, SIGTERM drains it first"},
      {"version", {0, 0}, "", [], "Meerkat's, and Erlang's"},
      {"status", {0, 0}, "", [], "how the server is; also an exit code for probes"},
@@ -280,8 +283,16 @@ help({"check", _, _, _, _}) ->
     meerkat_check_command:usage();
 help({Name, _, Written, Options, Help}) ->
     ["usage: meerkatctl ", string:trim([Name, " ", Written]),
-     [[" [--", atom_to_list(Key), [[" ", Value] || Value =/= ""], "]"]
+     [[" [", dashed(Key), [[" ", Value] || Value =/= ""], "]"]
       || {Key, _, Value, _} <- Options],
      " [--json]\n\n", Help, "\n", [$\n || Options =/= []],
-     [io_lib:format("  --~-20ts ~ts~n", [string:trim([atom_to_list(Key), " ", Value]), What])
+     [io_lib:format("  ~-22ts ~ts~n", [string:trim([dashed(Key), " ", Value]), What])
       || {Key, _, Value, What} <- Options]].
+
+%% As an option is typed: a letter has one dash.
+-spec dashed(atom()) -> string().
+dashed(Key) ->
+    case atom_to_list(Key) of
+        [_] = Letter -> "-" ++ Letter;
+        Name -> "--" ++ Name
+    end.

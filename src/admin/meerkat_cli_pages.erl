@@ -13,22 +13,31 @@ bash() ->
     ["# Completion of meerkatctl for bash. ", ?MADE, "\n"
      "_meerkatctl() {\n"
      "    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]}\n"
-     "    local command=${COMP_WORDS[1]-} words=\n"
-     "    if [ \"$COMP_CWORD\" -eq 1 ]; then\n"
-     "        words='", spaced(names() ++ ["--version"]), "'\n"
+     "    local command= words= i\n"
+     "    for ((i = 1; i < COMP_CWORD; i++)); do\n"
+     "        case ${COMP_WORDS[i]} in\n"
+     "            -s | --socket) i=$((i + 1)) ;;\n"
+     "            -*) ;;\n"
+     "            *) command=${COMP_WORDS[i]}; break ;;\n"
+     "        esac\n"
+     "    done\n"
+     "    if [ \"$before\" = -s ] || [ \"$before\" = --socket ]; then\n"
+     "        compopt -o default\n"
+     "        return\n"
+     "    elif [ -z \"$command\" ]; then\n"
+     "        words='", spaced(names() ++ ["--version" | everywhere()]), "'\n"
      "    else\n"
      "        case \"$command $before\" in\n",
-     [["            '", Name, " --", Option, "') words='", spaced(Words), "' ;;\n"]
+     [["            '", Name, " ", Option, "') words='", spaced(Words), "' ;;\n"]
       || {Name, _, Options} <- commands(), {Option, Words, _} <- Options, Words =/= []],
-     [["            '", Name, " --", Option, "') ", files(Kind), " ;;\n"]
+     [["            '", Name, " ", Option, "') ", files(Kind), " ;;\n"]
       || {Name, _, Options} <- commands(), {Option, [], Kind} <- Options, Kind =/= flag],
-     "            'foreground -c') compopt -o default; return ;;\n"
      "            'config check' | 'config show' | import\\ *) compopt -o default; return ;;\n"
      "            help\\ *) words='", spaced(names()), "' ;;\n"
      "            *)\n"
      "                case $command in\n",
      [["                    ", Name, ") words='",
-       spaced(Words ++ ["--" ++ Option || {Option, _, _} <- Options] ++ ["--json"]), "' ;;\n"]
+       spaced(Words ++ [Option || {Option, _, _} <- Options] ++ everywhere()), "' ;;\n"]
       || {Name, Words, Options} <- commands()],
      "                esac ;;\n"
      "        esac\n"
@@ -55,8 +64,10 @@ zsh() ->
      "        return\n"
      "    fi\n"
      "    case $words[2] in\n",
-     [["        ", Name, ")\n            _arguments '--json[one JSON value on one line]'",
-       [[" \\\n                '--", Option, "[", zsh_text(What), "]", zsh_value(Words, Kind), "'"]
+     [["        ", Name, ")\n            _arguments '--json[one JSON value on one line]'"
+       " \\\n                '-s[ask the server at this socket]:file:_files'",
+       [[" \\\n                '", Option, "[", zsh_text(What), "]",
+         zsh_value(Words, Kind), "'"]
         || {Option, Words, Kind, What} <- Options],
        case Positional of
            [] -> "";
@@ -114,7 +125,7 @@ man() ->
 man_command({Name, _, Written, Options, Help}) ->
     [".TP\n", roff(["\\fB", Name, "\\fR ", Written]), "\n", roff(unwrapped(Help)), "\n",
      [".RS\n.TP\n" || Options =/= []],
-     lists:join(".TP\n", [[roff(["\\fB--", atom_to_list(Key), "\\fR ", Value]), "\n",
+     lists:join(".TP\n", [[roff(["\\fB", meerkat_cli_options:dashed(Key), "\\fR ", Value]), "\n",
                            roff(What), "\n"] || {Key, _, Value, What} <- Options]),
      [".RE\n" || Options =/= []]].
 
@@ -140,7 +151,7 @@ commands() ->
 
 commands_with_help() ->
     [{Name, positional(Name, Written),
-      [{atom_to_list(Key), values(Type), kind(Key, Type), What}
+      [{meerkat_cli_options:dashed(Key), values(Type), kind(Key, Type), What}
        || {Key, Type, _, What} <- Options]}
      || {Name, _, Written, Options, _} <- meerkat_cli_options:rows()].
 
@@ -155,8 +166,11 @@ values({choice, Words}) -> [atom_to_list(Word) || Word <- Words];
 values(_) -> [].
 
 kind(_, flag) -> flag;
-kind(Key, _) when Key =:= file; Key =:= cacert -> file;
+kind(Key, _) when Key =:= c; Key =:= file; Key =:= cacert -> file;
 kind(_, _) -> value.
+
+%% What every command takes.
+everywhere() -> ["--json", "-s"].
 
 spaced(Words) ->
     lists:join(" ", Words).
