@@ -78,7 +78,7 @@ void certs_set(struct control *c, const struct ctl_frame *f)
         certified(c, f, 0, NULL, "no CONFIG yet, or value out of range");
         return;
     }
-    /* By the world's time, however fast the relay's own clock runs. */
+    /* Certificates are compared with the wall clock, also where the relay's clock runs faster. */
     const struct tls_wanted wanted = {.pairs = pairs,
                                       .n = n,
                                       .clients = &clients,

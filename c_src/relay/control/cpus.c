@@ -53,7 +53,7 @@ static unsigned quota_of(const char *root, const char *path, int len)
     return 0;
 }
 
-/* What a group may use its parents must have. */
+/* The least quota of the group and of those around it: all of them limit it. */
 unsigned cpus_quota(const char *root, const char *path)
 {
     size_t len = strlen(path);

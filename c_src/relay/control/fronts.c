@@ -2,7 +2,7 @@
 
 #include "post_office.h"
 
-/* NULL where nobody stands beside us: workers then look no further. */
+/* NULL where there are neither proxies nor web servers, so that workers need not look. */
 static void spread(struct control *c, struct front *front)
 {
     for (unsigned i = 0; i < c->worker_count; i++) {

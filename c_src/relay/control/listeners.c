@@ -73,8 +73,8 @@ static bool is_local(const struct addr *bound, const struct addr *asked)
     return addr_ip_equal(bound, asked) && (asked->port == 0 || asked->port == bound->port);
 }
 
-/* LISTENING is answered when each has said that it listens. By then nothing is on its way any more
- * that a worker said of an earlier end. */
+/* LISTENING is sent when each worker has said that it listens. By then no mail of a worker about an
+ * earlier listener of that number is under way. */
 static void await_workers(struct control *c, int slot, uint32_t ref)
 {
     c->listeners[slot].closing = false;

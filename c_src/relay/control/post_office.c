@@ -188,7 +188,7 @@ static bool take_plain(struct control *c, struct worker *w)
     return true;
 }
 
-/* Whatever goes wrong with the pipe the control thread finds out by itself. */
+/* Errors of the pipe are left to the control thread, which finds them by itself. */
 bool office_tell(void *ctx, unsigned worker, bool now)
 {
     struct control *c = ctx;

@@ -2,7 +2,8 @@
 
 #include "log.h"
 
-/* In the world's time: what is watched is the machine's doing. */
+/* By the machine's time, also where the relay's clock runs faster: it is the machine that stalls.
+ */
 #define LOOK_NS (NS_PER_S * CLOCK_SPEED)
 
 enum { LOOKS_MAX = 20 }; /* Erlang, which says more, has killed the program by then if it can */

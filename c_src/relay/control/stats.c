@@ -28,8 +28,9 @@ static void sum_streams(struct control *c, struct ctl_stats_reply *r)
         r->handshakes = handshakes_under_way(c->limits.streams.handshakes);
 }
 
-/* What a worker has counted as sent it may take back within its turn (unsent.c). What was told
- * stands until it is true again: whoever reads counters takes less for a new start. */
+/* A worker may take back what it has counted as sent (unsent.c), so a sum may be less than what was
+ * told before. Then the former value is told again, until the sum has reached it: a counter that
+ * goes down means a new start to whoever reads it. */
 static void sum_counters(struct control *c, uint8_t out[COUNTER_COUNT * 8])
 {
     for (size_t i = 0; i < COUNTER_COUNT; i++) {

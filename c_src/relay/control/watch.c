@@ -25,8 +25,8 @@ enum {
 
 /* ------------------------------------------------------------------------------- towards Erlang */
 
-/* Only the kernel knows: not every address that is local can be bound. Where it cannot be asked,
- * for want of a descriptor, things are as before. */
+/* Found out by binding a socket: not every local address can be bound. Where that cannot be tried,
+ * for want of a descriptor, the answer is the one before. */
 static bool is_away(const struct addr *local, bool before)
 {
     struct addr any_port = *local;

@@ -142,7 +142,8 @@ static int start(struct control *c, const struct ctl_config *m, unsigned n)
     return ret;
 }
 
-/* One ring can be had where one for each worker cannot: then it is epoll for all. */
+/* The probe made one ring; there may not be enough memory for one for each worker. Then all of them
+ * use epoll. */
 static int start_on(struct control *c, const struct ctl_config *m, unsigned n,
                     char why[BACKEND_WHY_MAX])
 {
@@ -202,7 +203,8 @@ void workers_tune(struct control *c, const struct ctl_frame *f, const uint8_t *f
         report_io(c, "");
 }
 
-/* Void at once; whose they are is for each worker to read. */
+/* Grants of other epochs are void at once, in all workers. What else the frame says each worker
+ * reads when it gets it. */
 void workers_grants(struct control *c, const struct ctl_frame *f, const uint8_t *frame, size_t len)
 {
     const struct ctl_grants *m = &f->u.grants;

@@ -17,7 +17,7 @@ static inline void count(struct shard *sh, enum counter c)
     count_n(sh, c, 1);
 }
 
-/* What was counted and has not come to pass. */
+/* Takes back what was counted and then did not happen. */
 static inline void count_back(struct shard *sh, enum counter c, uint64_t n)
 {
     count_n(sh, c, -n);

@@ -4,7 +4,7 @@
 
 #include "tls.h"
 
-/* So long a frame without haste waits for others. */
+/* How long a frame that nobody waits for may wait for others to be sent with. */
 #define CALM_NS NS_PER_MS
 
 enum { COMMAND_ROOM = 1024 };

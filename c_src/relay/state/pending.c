@@ -41,7 +41,7 @@ static bool has_credit(const struct pendings *t, uint32_t stranger)
            (t->strangers < MAX(all / 4 * 3, 1u) && t->by_source[stranger - 1] < MAX(all / 16, 1u));
 }
 
-/* So that what Erlang has lost keeps nobody out. */
+/* Gives back the credit of a request that Erlang has lost, so that others can use it. */
 static bool release_lost(struct pendings *t, uint64_t now)
 {
     struct pending *p = pending_first(t);

@@ -441,7 +441,7 @@ struct channel *channel_set(struct sessions *t, struct session *s, uint16_t numb
     uint32_t by_peer = peer_hash(&t->channel_peers, s, peer, true);
     struct channel *c = number_lookup(t, s, number, by_number);
     struct channel *other = peer_lookup(t, s, peer, by_peer);
-    /* What is in the way is over, or the caller would have called it a conflict. */
+    /* The caller has ruled out a conflict, so what is found here has expired. */
     if (other && other != c)
         channel_remove(t, other);
     if (c && !addr_equal(&c->peer, peer)) {
@@ -489,7 +489,7 @@ static uint64_t taken(_Atomic uint64_t *n)
                : 0;
 }
 
-/* What was taken back may be more than what is there: numbers wrap, their sum is right. */
+/* More may have been taken back than was added: the numbers wrap, and the sum is right. */
 void session_collect(struct session *s)
 {
     if (!s->far)
