@@ -9,25 +9,6 @@
 #include "dtls_hello.h"
 #include "inside.h"
 
-/* Of a message of a handshake that comes in several datagrams: OpenSSL keeps up to ten such. */
-enum { MESSAGE_MAX = 16 * 1024 };
-
-/* Whoever opens a session has checked it, and OpenSSL is never asked to make one. */
-static int on_cookie(SSL *ssl, const unsigned char *cookie, unsigned len)
-{
-    (void)ssl;
-    (void)cookie;
-    (void)len;
-    return 1;
-}
-
-void datagrams_install(SSL_CTX *ctx)
-{
-    SSL_CTX_set_options(ctx, SSL_OP_NO_QUERY_MTU);
-    SSL_CTX_set_cookie_verify_cb(ctx, on_cookie);
-    SSL_CTX_set_max_cert_list(ctx, MESSAGE_MAX);
-}
-
 struct tls_session *dtls_open(struct tls_store *store, unsigned thread, uint32_t now_s)
 {
     struct tls_session *s = session_open(store, thread, now_s, TLS_DATAGRAMS);

@@ -32,7 +32,8 @@ void ticket_install(SSL_CTX *ctx);
 
 struct tls_session {
     SSL *ssl;
-    struct tls_store *store; /* until the handshake is done */
+    struct tls_store *store;         /* until the handshake is done */
+    struct ticket_keys *ticket_keys; /* the store's, of this thread: likewise */
     unsigned thread;
     uint32_t now_s;     /* when the handshake began, for its tickets */
     struct bytes *in;   /* the caller's, while it calls */
@@ -42,8 +43,6 @@ struct tls_session {
     bool broken; /* nothing more may be said, not even close_notify */
 };
 
-/* A context that speaks as we want, without certificates yet; NULL without memory. */
-SSL_CTX *session_context(enum tls_kind kind);
 /* As tls_open, of either kind. */
 struct tls_session *session_open(struct tls_store *store, unsigned thread, uint32_t now_s,
                                  enum tls_kind kind);
@@ -92,8 +91,8 @@ bool clients_install(const struct clients *c, SSL_CTX *ctx);
 
 /* ------------------------------------------------------------------------------------ contexts */
 
-/* What a context of datagrams has besides. */
-void datagrams_install(SSL_CTX *ctx);
+/* A context that speaks as we want, without certificates yet; NULL without memory. */
+SSL_CTX *context_make(enum tls_kind kind);
 
 /* A thread's context for who asks for that name; NULL: for nobody. */
 SSL_CTX *store_context(struct tls_store *s, unsigned thread, enum tls_kind kind, const char *name);

@@ -160,11 +160,23 @@ static bool stand_together(const struct cert *a, const struct cert *b)
     return is_for(b->leaf, name);
 }
 
+static int on_name(SSL *ssl, int *alert, void *ctx)
+{
+    const struct tls_session *s = SSL_get_app_data(ssl);
+    const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+    (void)alert;
+    (void)ctx;
+    if (!name)
+        return SSL_TLSEXT_ERR_NOACK;
+    SSL_set_SSL_CTX(ssl, store_context(s->store, s->thread, s->kind, name));
+    return SSL_TLSEXT_ERR_OK;
+}
+
 /* The certificate itself, and of each other kind of key the first that stands with it. */
 static SSL_CTX *make_context(const struct tls_store *s, enum tls_kind kind_of, unsigned which,
                              char why[TLS_WHY_MAX])
 {
-    SSL_CTX *ctx = session_context(kind_of);
+    SSL_CTX *ctx = context_make(kind_of);
     uint64_t kinds = 0;
     for (unsigned i = 0; ctx && i <= s->n; i++) {
         const struct cert *c = &s->certs[i == 0 ? which : i - 1];
@@ -178,8 +190,10 @@ static SSL_CTX *make_context(const struct tls_store *s, enum tls_kind kind_of, u
             return NULL;
         }
     }
-    if (ctx && clients_install(&s->clients, ctx))
+    if (ctx && clients_install(&s->clients, ctx)) {
+        SSL_CTX_set_tlsext_servername_callback(ctx, on_name);
         return ctx;
+    }
     why_as_said(why, "no TLS context can be made");
     SSL_CTX_free(ctx);
     return NULL;

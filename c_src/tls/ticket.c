@@ -77,7 +77,7 @@ static int on_ticket(SSL *ssl, unsigned char name[TICKET_NAME_LEN], unsigned cha
                      EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, int seal)
 {
     const struct tls_session *s = SSL_get_app_data(ssl);
-    struct ticket_keys *keys = store_ticket_keys(s->store, s->thread);
+    struct ticket_keys *keys = s->ticket_keys;
     uint64_t hour = s->now_s / HOUR_S;
     if (seal) {
         const struct ticket_key *k = key_of(keys, hour);
