@@ -133,7 +133,7 @@ uri_refused(_) ->
 options_refused(_) ->
     doc("what cannot start says why, and sends no exit signal"),
     Base = #{server => {{127, 0, 0, 1}, 3478}},
-    Fingerprint = meerkat_tls_client:fingerprint(<<"certificate">>),
+    Fingerprint = meerkat_certificate:fingerprint(<<"certificate">>),
     Refused = [{#{}, {bad_option, server}},
                {Base#{username => "a"}, {bad_option, password}},
                {Base#{password => "a"}, {bad_option, username}},

@@ -4,6 +4,7 @@
 -module(meerkat_certificate).
 
 -export([names/1, alternatives/1, validity/1, in_pem/1, days_left/1, format_name/1]).
+-export([fingerprint/1, format_fingerprint/1]).
 -export_type([name/0, alternative/0, decoded/0, described/0]).
 
 -type name() :: {dns, binary()} | {ip, inet:ip_address()}.
@@ -55,7 +56,7 @@ in_pem(Pem) ->
             Chain = [public_key:pkix_decode_cert(D, otp) || D <- Ders],
             Ends = [unix(End) || {_, End} <- [validity(C) || C <- Chain], End =/= unknown],
             Known = #{names => names(hd(Chain)),
-                      fingerprint => meerkat_tls_client:fingerprint(Der)},
+                      fingerprint => fingerprint(Der)},
             {ok, maps:merge(Known, maps:from_list([{not_after, lists:min(Ends)} || Ends =/= []]))};
         [] ->
             none
@@ -91,3 +92,13 @@ moment({generalTime, [A, B, C, D, Mo1, Mo2, D1, D2, H1, H2, M1, M2, S1, S2 | _]}
      {Number([H1, H2]), Number([M1, M2]), Number([S1, S2])}};
 moment(_) ->
     unknown.
+
+%% Of a certificate in DER, as `openssl x509 -fingerprint -sha256` prints it.
+-spec fingerprint(Der :: binary()) -> string().
+fingerprint(Der) ->
+    format_fingerprint(crypto:hash(sha256, Der)).
+
+%% The same of its hash.
+-spec format_fingerprint(binary()) -> string().
+format_fingerprint(Hash) ->
+    lists:flatten(lists:join($:, [io_lib:format("~2.16.0B", [Byte]) || <<Byte>> <= Hash])).

@@ -4,7 +4,7 @@
 -module(meerkat_tls_client).
 
 -export([is_there/0, options/2, reason/1]).
--export([format_fault/1, fingerprint/1, format_fingerprint/1]).
+-export([format_fault/1]).
 
 -export_type([fault/0, given/0]).
 
@@ -123,13 +123,3 @@ format_fault({bad_cert, Why}) ->
 date({Date, Time}) ->
     {{Y, Mo, D}, {H, M, S}} = {Date, Time},
     io_lib:format("~4..0b-~2..0b-~2..0b ~2..0b:~2..0b:~2..0b UTC", [Y, Mo, D, H, M, S]).
-
-%% Of a certificate (DER), as `openssl x509 -fingerprint -sha256` prints it.
--spec fingerprint(Der :: binary()) -> string().
-fingerprint(Der) ->
-    format_fingerprint(crypto:hash(sha256, Der)).
-
-%% Of a hash.
--spec format_fingerprint(binary()) -> string().
-format_fingerprint(Hash) ->
-    lists:flatten(lists:join($:, [io_lib:format("~2.16.0B", [Byte]) || <<Byte>> <= Hash])).

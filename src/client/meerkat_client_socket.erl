@@ -170,7 +170,7 @@ anybody(Host) ->
 %% The handshake has shown that the server holds the key of this certificate.
 known(Handle, #{fingerprint := Wanted}) ->
     {ok, Certificate} = ssl:peercert(Handle),
-    case meerkat_tls_client:fingerprint(Certificate) of
+    case meerkat_certificate:fingerprint(Certificate) of
         Wanted -> {ok, Handle};
         Other -> _ = ssl:close(Handle), {error, {tls, {certificate, {fingerprint, Other}}}}
     end;

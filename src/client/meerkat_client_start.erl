@@ -176,7 +176,7 @@ tls_option(cacertfile, File) ->
     File;
 tls_option(fingerprint, Text) ->
     try binary:decode_hex(unicode:characters_to_binary(string:replace(Text, ":", "", all))) of
-        <<_:256>> = Bytes -> meerkat_tls_client:format_fingerprint(Bytes);
+        <<_:256>> = Bytes -> meerkat_certificate:format_fingerprint(Bytes);
         _ -> throw({start, {bad_option, fingerprint}})
     catch
         error:_ -> throw({start, {bad_option, fingerprint}})

@@ -4,7 +4,7 @@
 -module(meerkat_config_value).
 
 -export([parse_text/2, parse_leaves/2, is_value/2, widened/1]).
--export([allowed/1, render/2, quote/1, libconfig/1]).
+-export([allowed/1, render/2, quote/1, libconfig/1, libconfig_list/1]).
 -export_type([type/0, value/0, leaf/0, place/0, failure/0]).
 
 -type type() ::
@@ -366,6 +366,12 @@ quote(Text) ->
 libconfig(Text) ->
     Inside = << <<(escaped(Byte))/binary>> || <<Byte>> <= Text >>,
     <<$", Inside/binary, $">>.
+
+%% A list of texts as a file has it.
+-spec libconfig_list([unicode:chardata()]) -> iodata().
+libconfig_list(Texts) ->
+    Quoted = [libconfig(unicode:characters_to_binary(Text)) || Text <- Texts],
+    ["( ", lists:join(", ", Quoted), " )"].
 
 escaped($") -> <<"\\\"">>;
 escaped($\\) -> <<"\\\\">>;

@@ -4,7 +4,6 @@
 -module(meerkat_import).
 
 -export([import/1]).
--export([texts/1]).
 %% For meerkat_import_table.
 -export([kinds/0]).
 -export_type([import/0, setting/0, kinds/0]).
@@ -182,7 +181,8 @@ peers(Entries) ->
     {Denied, Notes2} = meerkat_import_peers:networks(<<"denied-peer-ip">>, Entries),
     Loopback = [{Line, Network} || Line <- is_on(<<"allow-loopback-peers">>, Entries),
                                    Network <- ["127.0.0.0/8", "::1"]],
-    {[{Key, texts([Network || {_, Network} <- Those]), lists:usort([L || {L, _} <- Those])}
+    {[{Key, meerkat_config_value:libconfig_list([Network || {_, Network} <- Those]),
+      lists:usort([L || {L, _} <- Those])}
       || {Key, Those} <- [{allowed_peers, Allowed ++ Loopback}, {denied_peers, Denied}],
          Those =/= []], Notes1 ++ Notes2}.
 
@@ -210,7 +210,8 @@ elsewhere(Entries) ->
             || Key <- [<<"alternate-server">>, <<"udp-alternate-server">>],
                {Line, Text} <- all(Key, Entries)],
     Good = [{Line, Key, Server} || {Line, Key, {ok, Server}} <- Read],
-    {[{alternate_server, texts([meerkat_text:address(Server) || {_, _, Server} <- Good]),
+    Servers = [meerkat_text:address(Server) || {_, _, Server} <- Good],
+    {[{alternate_server, meerkat_config_value:libconfig_list(Servers),
        [Line || {Line, _, _} <- Good]} || Good =/= []],
      [{Line, [Key, ": clients are sent there while this server is drained, not always"]}
       || {Line, Key, _} <- Good]
@@ -324,10 +325,5 @@ setting(Key, Settings) ->
          [["   # ", lists:join(", ", [integer_to_list(L) || L <- Lines])] || Lines =/= []], "\n"]
      || {Name, Value, Lines} <- Settings, Name =:= Key
     ].
-
-%% A list of texts as libconfig has it.
--spec texts([unicode:chardata()]) -> iodata().
-texts(Texts) ->
-    ["( ", lists:join(", ", [quoted(unicode:characters_to_binary(Text)) || Text <- Texts]), " )"].
 
 quoted(Text) -> meerkat_config_value:libconfig(Text).

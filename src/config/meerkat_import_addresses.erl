@@ -73,7 +73,8 @@ listening(Ips, true) ->
                                          || Seconds =/= []].
 
 ips_setting(Key, Ips) ->
-    {Key, meerkat_import:texts([meerkat_text:ip(Ip) || {_, Ip} <- Ips]), [L || {L, _} <- Ips]}.
+    {Key, meerkat_config_value:libconfig_list([meerkat_text:ip(Ip) || {_, Ip} <- Ips]),
+     [L || {L, _} <- Ips]}.
 
 of_family(Size, Ips) ->
     [{Line, Ip} || {Line, Ip} <- Ips, tuple_size(Ip) =:= Size].
@@ -120,8 +121,8 @@ relaying(Relaying, External) ->
     Alone = [Ip || {_, Ip} <- External, tuple_size(Ip) > 2],
     Told = [told(Ip, Pairs, Alone) || {_, Ip} <- Relaying],
     Rest = case Relaying of [] -> Pairs ++ Alone; _ -> [] end,
-    {[{relay_ip, meerkat_import:texts([meerkat_config_value:render(relay_ip, R)
-                                       || R <- Told ++ Rest]),
+    Texts = [meerkat_config_value:render(relay_ip, R) || R <- Told ++ Rest],
+    {[{relay_ip, meerkat_config_value:libconfig_list(Texts),
        lists:usort([Line || {Line, _} <- Relaying ++ External])}],
      shared(Told, External) ++ unused(Relaying, External)}.
 

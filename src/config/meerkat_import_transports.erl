@@ -54,9 +54,10 @@ tls(none, {Line, _}, Entries) ->
 tls({CertLine, Cert}, {KeyLine, Key}, Entries) ->
     {Port, Notes} = port(Entries),
     Ca = [{Line, File} || {Line, File} <- [value(<<"CA-file">>, Entries)]],
-    {[{tls_cert, meerkat_import:texts([Cert]), [CertLine]},
-      {tls_key, meerkat_import:texts([Key]), [KeyLine]} | Port]
-         ++ [{tls_client_ca, meerkat_import:texts([File]), [Line]} || {Line, File} <- Ca],
+    {[{tls_cert, meerkat_config_value:libconfig_list([Cert]), [CertLine]},
+      {tls_key, meerkat_config_value:libconfig_list([Key]), [KeyLine]} | Port]
+         ++ [{tls_client_ca, meerkat_config_value:libconfig_list([File]), [Line]}
+             || {Line, File} <- Ca],
      relative([{CertLine, <<"cert">>, Cert}, {KeyLine, <<"pkey">>, Key}]
                   ++ [{Line, <<"CA-file">>, File} || {Line, File} <- Ca])
          ++ Notes ++ password(Entries)}.

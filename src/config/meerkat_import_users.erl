@@ -15,7 +15,7 @@ settings(Entries) ->
     Database = in_database(Entries),
     case {Secrets, on(<<"use-auth-secret">>, Entries), Users} of
         {[_ | _], _, _} ->
-            {[{secret, meerkat_import:texts([Secret || {_, Secret} <- Secrets]),
+            {[{secret, meerkat_config_value:libconfig_list([Secret || {_, Secret} <- Secrets]),
                [Line || {Line, _} <- Secrets]},
               {credential_name_first, "true", []}],
              Empty ++ comments(Secrets) ++ beside_secret(Users)};
