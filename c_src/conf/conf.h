@@ -13,14 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum conf_limits {
-    CONF_SIZE_MAX = 1 << 20,    /* bytes, all files together */
-    CONF_FILES_MAX = 256,       /* files read in all */
-    CONF_INCLUDE_DEPTH_MAX = 8, /* files that include each other */
-    CONF_NESTING_MAX = 32,      /* groups, lists and arrays within each other */
-    CONF_FILE_NAME_MAX = 1024,  /* with its NUL */
-    CONF_REASON_MAX = 256,      /* likewise */
-};
+#include "conf_error.h"
 
 enum conf_type {
     CONF_INTEGER,
@@ -53,12 +46,6 @@ struct conf_setting {
 };
 
 typedef void conf_visit(void *ctx, const struct conf_setting *s);
-
-struct conf_error {
-    char file[CONF_FILE_NAME_MAX];
-    unsigned line; /* 0 when the fault is the file's as a whole */
-    char reason[CONF_REASON_MAX];
-};
 
 /* Calls visit for each setting in the order of the text, but only if all of it could be read;
  * otherwise false, *err says why, and visit has not been called.

@@ -6,7 +6,9 @@
 #ifndef MEERKAT_SOURCE_H
 #define MEERKAT_SOURCE_H
 
-#include "conf.h"
+#include <stddef.h>
+
+#include "conf_error.h"
 
 /* From `joined` on, lines of the text are those of files[file] from `line` on. */
 struct piece {
@@ -36,10 +38,5 @@ bool source_add_text(struct source *s, const char *name, const char *text);
 const char *source_find(const struct source *s, unsigned joined, unsigned *line);
 
 void source_free(struct source *s);
-
-/* Fills *err; always false. */
-bool conf_fail(struct conf_error *err, const char *file, unsigned line, const char *fmt, ...)
-    __attribute__((format(printf, 4, 5)));
-bool conf_fail_errno(struct conf_error *err, const char *file, int error);
 
 #endif
