@@ -873,7 +873,7 @@ every_secret_may_lie_in_a_file(Config) ->
      end || {Text, Key, Secret} <-
                 [{case Key of <<"secret">> -> ""; _ -> Own end ++ "~ts = \"~ts\";", Key,
                   secret_of(Key)}
-                 || Key <- meerkat_config_schema:secret_keys()] ++
+                 || Key <- meerkat_config_secret:keys()] ++
                 [{Around("~ts = \"~ts\""), Key, Secret}
                  || Around <- [fun(In) -> [Own, "users = ( ", User(In), " );"] end,
                                fun(In) -> [Own, "realms = ( { name = \"r\"; users = ( ", User(In),

@@ -158,8 +158,7 @@ load(Options) ->
     Host = maps:get(host, Options, host()),
     case leaves(file(Options, Env)) of
         {ok, Read} ->
-            {WithSecrets, EnvErrors} =
-                meerkat_config_secret:environment(meerkat_config_schema:secret_variables(), Env),
+            {WithSecrets, EnvErrors} = meerkat_config_secret:environment(Env),
             {Leaves, FileErrors} = secret_files(Read),
             {Resolved, Errors} = resolve(WithSecrets, Leaves),
             case EnvErrors ++ FileErrors ++ Errors ++ unknown_keys(Leaves) ++
@@ -302,12 +301,12 @@ place(Mistake) ->
 
 %% Secrets that lie in files of their own, read.
 secret_files(Read) ->
-    {Leaves, Mistakes} = meerkat_config_secret:leaves(meerkat_config_schema:secret_fields(), Read),
+    {Leaves, Mistakes} = meerkat_config_secret:leaves(Read),
     {Leaves, [Sentence || {_, Sentence} <- Mistakes]}.
 
 unknown_keys(Leaves) ->
     Keys = meerkat_config_schema:keys(),
-    Files = [meerkat_config_secret:key(Key) || Key <- meerkat_config_schema:secret_keys()],
+    Files = [meerkat_config_secret:key(Key) || Key <- meerkat_config_secret:keys()],
     Known = Keys ++ Files,
     [
         [
@@ -430,7 +429,7 @@ service_links(Given) ->
         meerkat_env:is_service_link(Name, maps:get(Name, Given))].
 
 unknown_names(Env) ->
-    Files = [meerkat_config_secret:variable(V) || V <- meerkat_config_schema:secret_variables()],
+    Files = [meerkat_config_secret:variable(V) || V <- meerkat_config_secret:variables()],
     All = [<<"CONFIG_FILE">> | ?WITHOUT_EFFECT] ++ Files
         ++ meerkat_config_schema:environment(),
     lists:append([unknown_name(Name, All) || Name <- lists:sort(maps:keys(Env)),

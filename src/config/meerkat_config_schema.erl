@@ -5,7 +5,6 @@
 
 -export([rows/0, find/1, keys/0, environment/0]).
 -export([plain/0, made/1, part/1]).
--export([secret_keys/0, secret_fields/0, secret_variables/0]).
 -export_type([row/0]).
 
 %% Who gets a value. `config`: whoever looks into the configuration as a map, where it is under its
@@ -590,28 +589,3 @@ part(Part) ->
 -spec environment() -> [binary()].
 environment() ->
     lists:append([Names || #{env := Names} <- rows()]).
-
-%% The keys, and the variables, whose value may lie in a file.
--spec secret_keys() -> [binary()].
-secret_keys() ->
-    [atom_to_binary(Key) || #{key := Key, type := Type} <- rows(), is_secret(Type)].
-
-%% The keys, with how many secrets such a file may have; and the lists of groups that have secrets.
--spec secret_fields() -> [meerkat_config_secret:field()].
-secret_fields() ->
-    lists:append([secret_field(atom_to_binary(Key), T) || #{key := Key, type := T} <- rows()]).
-
-secret_field(Key, secret) -> [{Key, one}];
-secret_field(Key, {database, Kind}) when Kind =/= sqlite -> [{Key, one}];
-secret_field(Key, {list, secret}) -> [{Key, several}];
-secret_field(Key, Type) when Type =:= users; Type =:= realms ->
-    [{Key, meerkat_config_group:secret_fields(Type)}];
-secret_field(_, _) -> [].
-
--spec secret_variables() -> [binary()].
-secret_variables() ->
-    [<<"TURN_PASSWORD">> | lists:append([Names || #{type := Type, env := Names} <- rows(),
-                                                  is_secret(Type)])].
-
-is_secret({database, Kind}) -> Kind =/= sqlite;
-is_secret(Type) -> Type =:= secret orelse Type =:= {list, secret}.

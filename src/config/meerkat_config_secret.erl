@@ -5,7 +5,8 @@
 
 -import(meerkat_config_origin, [at/1]).
 
--export([environment/2, leaves/2, groups/2, variable/1, key/1]).
+-export([keys/0, variables/0, key/1, variable/1]).
+-export([environment/1, leaves/1]).
 
 %% How many lines there may be; or the fields of the list of groups that it is.
 -type field() :: {Field :: binary(), one | several | [field()]}.
@@ -15,6 +16,34 @@
 %% More is no secret but a mistake.
 -define(SIZE_MAX, 65536).
 
+%% The keys whose value may lie in a file.
+-spec keys() -> [binary()].
+keys() ->
+    [atom_to_binary(Key) || #{key := Key} <- secrets()].
+
+%% The keys, with how many secrets such a file may have; and the lists of groups that have secrets.
+fields() ->
+    lists:append([field(atom_to_binary(Key), Type)
+                  || #{key := Key, type := Type} <- meerkat_config_schema:rows()]).
+
+field(Key, secret) -> [{Key, one}];
+field(Key, {database, Kind}) when Kind =/= sqlite -> [{Key, one}];
+field(Key, {list, secret}) -> [{Key, several}];
+field(Key, Type) when Type =:= users; Type =:= realms ->
+    [{Key, meerkat_config_group:secret_fields(Type)}];
+field(_, _) -> [].
+
+%% The variables whose value may.
+-spec variables() -> [binary()].
+variables() ->
+    [<<"TURN_PASSWORD">> | lists:append([Names || #{env := Names} <- secrets()])].
+
+secrets() ->
+    [Row || #{type := Type} = Row <- meerkat_config_schema:rows(), is_secret(Type)].
+
+is_secret({database, Kind}) -> Kind =/= sqlite;
+is_secret(Type) -> Type =:= secret orelse Type =:= {list, secret}.
+
 %% The variable, and the key, that name the file.
 -spec variable(Name :: binary()) -> binary().
 variable(Name) -> <<Name/binary, "_FILE">>.
@@ -23,9 +52,9 @@ variable(Name) -> <<Name/binary, "_FILE">>.
 key(Key) -> <<Key/binary, "_file">>.
 
 %% The environment with the lines of such files as values of their variables: {lines, [Line]}.
--spec environment(Names :: [binary()], #{binary() => binary()}) ->
+-spec environment(#{binary() => binary()}) ->
     {#{binary() => binary() | {lines, binary(), [binary(), ...]}}, [unicode:chardata()]}.
-environment(Names, Env) ->
+environment(Env) ->
     lists:foldl(
         fun(Name, {Found, Mistakes}) ->
             case {Env, variable(Name)} of
@@ -42,19 +71,19 @@ environment(Names, Env) ->
             end
         end,
         {Env, []},
-        Names
+        variables()
     ).
 
 %% What a file has below KEY_file, as if it stood below KEY. A relative name starts where the file
 %% is that has it.
--spec leaves([field()], leaves()) ->
-    {leaves(), [{meerkat_config_value:place(), unicode:chardata()}]}.
+-spec leaves(leaves()) -> {leaves(), [{meerkat_config_value:place(), unicode:chardata()}]}.
+leaves(Leaves) ->
+    leaves(fields(), Leaves).
+
 leaves(Keys, Leaves) ->
     lists:foldl(fun in_place/2, {Leaves, []}, Keys).
 
 %% The same for fields of a list of groups.
--spec groups([field()], [meerkat_config_value:leaf()]) ->
-    {[meerkat_config_value:leaf()], [{meerkat_config_value:place(), unicode:chardata()}]}.
 groups(Fields, Leaves) ->
     {InGroups, Others} = lists:partition(fun({Path, _, _}) -> is_member(Path) end, Leaves),
     Groups = maps:groups_from_list(fun({[Index | _], _, _}) -> Index end, InGroups),

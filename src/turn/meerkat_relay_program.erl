@@ -34,7 +34,7 @@ start(Name, Program, Socket) ->
     Args = case Socket of none -> []; _ -> ["--survive", Socket] end,
     %% It has no use for secrets, and parses what comes from the network.
     Unset = [{binary_to_list(Variable), false}
-             || Variable <- meerkat_config_schema:secret_variables()],
+             || Variable <- meerkat_config_secret:variables()],
     try open_port({spawn_executable, Program},
                   [stream, binary, exit_status, nouse_stdio, {args, Args}, {env, Unset}]) of
         Port ->
