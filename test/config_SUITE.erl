@@ -272,6 +272,8 @@ in_file(userdb) -> "\"/nowhere/turndb\"";
 in_file(psql_userdb) -> "\"postgresql://u:open%20sesame@h:5433/turn\"";
 in_file(mysql_userdb) -> "\"mysql://u:sesame@h/turn\"";
 in_file(redis_userdb) -> "\"redis://:sesame@h:6380/3\"";
+in_file(ldap_userdb) -> "\"host=h base=dc=org key_attribute=k binddn=cn=t password=sesame\"";
+in_file(http_userdb) -> "\"url=https://hooks.example.com/turn token=sesame\"";
 in_file(database_sha256) -> "true";
 in_file(database_pool) -> "5";
 in_file(cache_lifetime) -> "20";
@@ -318,6 +320,8 @@ shown(accounting_database) -> shown(mysql_userdb);
 shown(redis_statsdb) -> shown(redis_userdb);
 shown(mysql_userdb) -> <<"mysql://u:(not shown)@h:3306/turn">>;
 shown(redis_userdb) -> <<"redis://h:6380/3">>;
+shown(http_userdb) -> <<"https://hooks.example.com/turn">>;
+shown(ldap_userdb) -> <<"ldap://cn=t:(not shown)@h:389/dc=org">>;
 shown(Key) when Key =:= allowed_peers; Key =:= denied_peers; Key =:= proxy_protocol_from ->
     <<"10.0.0.0/8, ::1/128">>;
 shown(Key) when Key =:= realm; Key =:= software; Key =:= users_file; Key =:= userdb;

@@ -1,15 +1,18 @@
 %% Databases for suites, as they come from Debian: each on loopback with data of its own in a
-%% directory of its own, tables as coturn's packages have them, filled by coturn's own turnadmin.
+%% directory of its own, tables as coturn's packages have them, filled by coturn's own turnadmin. A
+%% directory for LDAP has what it is told in LDIF, a web server (test/interop/users_hook.py) what is
+%% in its file.
 %% One ends when its suite does, however that ends.
 -module(database_kit).
 
--export([start/1, stop/1, kill/1, again/1, pause/1, resume/1, config/1, key/1, turnadmin/2, sql/2]).
+-export([start/1, stop/1, kill/1, again/1, pause/1, resume/1, config/1, key/1, add/4, remove/3,
+         turnadmin/2, sql/2, entries/2, entry/3, authority/1, hook/2, asked/1]).
 
 -export_type([database/0]).
 
 %% `config`: what the key of the configuration has. `coturn`: how turnadmin is told.
--type database() :: #{kind := sqlite | postgresql | mysql | redis, directory := file:filename(),
-                      config := map(), coturn := [string()], _ => _}.
+-type database() :: #{kind := sqlite | postgresql | mysql | redis | ldap | http,
+                      directory := file:filename(), config := map(), coturn => [string()], _ => _}.
 
 -define(TIMEOUT, 60000).
 %% Runs a program until standard input closes, and tells its process first.
@@ -75,7 +78,74 @@ new(redis, #{directory := Directory} = Database) ->
          Directory, "--requirepass", ?PASSWORD, "--save", ""]}),
     Running#{config => maps:remove(user, connection(redis, Port, <<"2">>)),
              coturn => ["-N", "ip=127.0.0.1 port=" ++ integer_to_list(Port) ++
-                            " dbname=2 password=" ?PASSWORD]}.
+                            " dbname=2 password=" ?PASSWORD]};
+
+new(ldap, #{directory := Directory} = Database) ->
+    Port = turn_kit:free_tcp_port(),
+    Tls = turn_kit:free_tcp_port(),
+    Authority = certificate_kit:authority(Directory),
+    #{certificate := Certificate, key := Key} =
+        certificate_kit:issued(Authority, "IP:127.0.0.1,DNS:localhost"),
+    Data = filename:join(Directory, "data"),
+    ok = file:make_dir(Data),
+    File = filename:join(Directory, "slapd.conf"),
+    ok = file:write_file(File, [[Line, $\n] || Line <- [
+        ["include /etc/ldap/schema/" ++ Schema ++ ".schema"]
+            || Schema <- ["core", "cosine", "inetorgperson"]] ++ [
+        "modulepath /usr/lib/ldap", "moduleload back_mdb",
+        "TLSCertificateFile " ++ Certificate, "TLSCertificateKeyFile " ++ Key,
+        "database mdb", "maxsize 4294967296", "suffix dc=example,dc=org", "directory " ++ Data,
+        "rootdn cn=turn,dc=example,dc=org", "rootpw " ?PASSWORD, "dbnosync",
+        "index objectClass,uid,o eq",
+        "access to * by * none"]]),
+    Url = "ldap://127.0.0.1:" ++ integer_to_list(Port),
+    Running = again(Database#{url => Url, authority => Authority, program =>
+        ["/usr/sbin/slapd", "-d", "0", "-f", File,
+         "-h", Url ++ " ldaps://127.0.0.1:" ++ integer_to_list(Tls)]}),
+    ok = entries(Running, [[entry("dc=example,dc=org", add, [
+        {"objectClass", "dcObject"}, {"objectClass", "organization"}, {"dc", "example"},
+        {"o", "Example"}]), entry("ou=people,dc=example,dc=org", add, [
+        {"objectClass", "organizationalUnit"}, {"ou", "people"}])]]),
+    Running#{tls_port => Tls, config =>
+        #{kind => ldap, host => <<"127.0.0.1">>, port => Port, tls => no, name => <<"uid">>,
+          base => <<"ou=people,dc=example,dc=org">>, realm => <<"o">>,
+          password_attribute => <<"userPassword">>,
+          binddn => <<"cn=turn,dc=example,dc=org">>, password => <<?PASSWORD>>}};
+new(https, #{directory := Directory} = Database) ->
+    Authority = certificate_kit:authority(Directory),
+    #{certificate := Certificate, key := Key} = certificate_kit:issued(Authority, "IP:127.0.0.1"),
+    web("https", [Certificate, Key], Database#{kind := http, authority => Authority});
+new(http, Database) ->
+    web("http", [], Database).
+
+web(Scheme, Tls, #{directory := Directory} = Database) ->
+    Port = turn_kit:free_tcp_port(),
+    File = filename:join(Directory, "users.json"),
+    Hook = filename:join(docs_kit:root(), "test/interop/users_hook.py"),
+    Url = list_to_binary([Scheme, "://127.0.0.1:", integer_to_list(Port), "/turn"]),
+    New = Database#{port => Port, file => File, config =>
+        #{kind => http, url => Url, token => <<?PASSWORD>>, address => false}, program =>
+        ["/usr/bin/python3", Hook, File, integer_to_list(Port), ?PASSWORD | Tls]},
+    ok = hook(New, #{users => #{}}),
+    again(New).
+
+%% What the web server knows from now on.
+-spec hook(database(), map()) -> ok.
+hook(#{file := File}, Known) ->
+    ok = file:write_file(File ++ ".new", meerkat_json:encode(Known)),
+    file:rename(File ++ ".new", File).
+
+known(#{file := File}) ->
+    {ok, Text} = file:read_file(File),
+    {ok, #{<<"users">> := Users}} = meerkat_json:decode(Text),
+    Users.
+
+%% What it was asked, in order.
+-spec asked(database()) -> [map()].
+asked(#{file := File}) ->
+    {ok, Text} = file:read_file(File ++ ".asked"),
+    [Asked || Line <- binary:split(Text, <<"\n">>, [global, trim]),
+              {ok, Asked} <- [meerkat_json:decode(Line)]].
 
 connection(Kind, Port, Name) ->
     #{kind => Kind, host => <<"127.0.0.1">>, port => Port, user => <<"turn">>,
@@ -132,7 +202,37 @@ is_ready(#{kind := postgresql} = Database) ->
 is_ready(#{kind := mysql} = Database) ->
     element(1, run(mariadb(Database, ["-e", "SELECT 1"]))) =:= 0;
 is_ready(#{kind := redis} = Database) ->
-    run(redis(Database, ["PING"])) =:= {0, "PONG\n"}.
+    run(redis(Database, ["PING"])) =:= {0, "PONG\n"};
+is_ready(#{kind := http, port := Port}) ->
+    case gen_tcp:connect({127, 0, 0, 1}, Port, []) of
+        {ok, Socket} -> gen_tcp:close(Socket) =:= ok;
+        {error, _} -> false
+    end;
+is_ready(#{kind := ldap} = Database) ->
+    element(1, run(ldap(Database, "ldapwhoami", []))) =:= 0.
+
+ldap(#{url := Url}, Program, Args) ->
+    ["/usr/bin/" ++ Program, "-x", "-H", Url, "-D", "cn=turn,dc=example,dc=org",
+     "-w", ?PASSWORD | Args].
+
+%% Changes in LDIF are made, which are in a file before.
+-spec entries(database(), iodata()) -> ok.
+entries(#{directory := Directory} = Database, Ldif) ->
+    File = filename:join(Directory, "changes.ldif"),
+    ok = file:write_file(File, Ldif),
+    {0, _} = run(ldap(Database, "ldapmodify", ["-f", File])),
+    ok.
+
+%% An entry in LDIF, with these values; or its end.
+-spec entry(string(), add | delete, [{string(), iodata()}]) -> iolist().
+entry(Dn, Change, Values) ->
+    ["dn: ", Dn, "\nchangetype: ", atom_to_list(Change), $\n,
+     [[Attribute, ":: ", base64:encode(iolist_to_binary(Value)), $\n]
+      || {Attribute, Value} <- Values], $\n].
+
+%% Who has issued the certificate of the directory.
+-spec authority(database()) -> certificate_kit:pair().
+authority(#{authority := Authority}) -> Authority.
 
 -spec stop(database()) -> ok.
 stop(#{directory := Directory} = Database) ->
@@ -198,7 +298,48 @@ config(#{config := Config} = Database) -> #{key(Database) => Config}.
 key(#{kind := sqlite}) -> userdb;
 key(#{kind := postgresql}) -> psql_userdb;
 key(#{kind := mysql}) -> mysql_userdb;
-key(#{kind := redis}) -> redis_userdb.
+key(#{kind := redis}) -> redis_userdb;
+key(#{kind := ldap}) -> ldap_userdb;
+key(#{kind := http}) -> http_userdb.
+
+%% A user and a password, by the database's own means: what its operators have.
+-spec add(database(), iodata(), Realm :: iodata(), Password :: iodata()) -> ok.
+add(#{kind := ldap} = Database, User, Realm, Password) ->
+    entries(Database, [[entry(Dn, delete, []) || is_entry(Database, Dn)]
+                       ++ [entry(Dn, add, person(User, Realm, Password))]
+                       || Dn <- [dn(User, Realm)]]);
+add(#{kind := http} = Database, User, Realm, Password) ->
+    answer(Database, User, Realm, fun(Users) ->
+        Users#{iolist_to_binary(User) => #{password => iolist_to_binary(Password)}}
+    end);
+add(Database, User, Realm, Password) ->
+    turnadmin(Database, ["-a", "-u", User, "-r", Realm, "-p", Password]).
+
+-spec remove(database(), iodata(), Realm :: iodata()) -> ok.
+remove(#{kind := ldap} = Database, User, Realm) ->
+    entries(Database, entry(dn(User, Realm), delete, []));
+remove(#{kind := http} = Database, User, Realm) ->
+    answer(Database, User, Realm, fun(Users) -> maps:remove(iolist_to_binary(User), Users) end);
+remove(Database, User, Realm) ->
+    turnadmin(Database, ["-d", "-u", User, "-r", Realm]).
+
+answer(Database, _User, Realm, Fun) ->
+    Known = known(Database),
+    Name = iolist_to_binary(Realm),
+    hook(Database, #{users => Known#{Name => Fun(maps:get(Name, Known, #{}))}}).
+
+person(User, Realm, Password) ->
+    [{"objectClass", "inetOrgPerson"}, {"cn", "a user"}, {"sn", "a user"}, {"uid", User},
+     {"o", Realm}, {"userPassword", Password}, {"employeeNumber", number(User, Realm)}].
+
+%% Names have letters that a DN would need other words for.
+dn(User, Realm) -> "employeeNumber=" ++ number(User, Realm) ++ ",ou=people,dc=example,dc=org".
+
+number(User, Realm) ->
+    binary_to_list(binary:encode_hex(crypto:hash(sha, [User, 0, Realm]))).
+
+is_entry(Database, Dn) ->
+    element(1, run(ldap(Database, "ldapcompare", [Dn, "objectClass:inetOrgPerson"]))) =:= 6.
 
 %% coturn's own program writes to it.
 -spec turnadmin(database(), [string() | binary()]) -> ok.

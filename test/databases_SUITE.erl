@@ -10,7 +10,9 @@
 -export([users_of_coturn_come_in/1, secrets_of_coturn_come_in/1, hostile_names_are_names/1,
          keys_of_sha256_stand_beside/1, operators_add_and_remove/1, realms_are_apart/1,
          nobody_waits_for_others/1, names_beyond_a_charset/1,
-         known_users_outlive_the_database/1, allocations_keep_their_key/1, no_tables_no_401/1]).
+         known_users_outlive_the_database/1, allocations_keep_their_key/1, no_tables_no_401/1,
+         what_an_attribute_has/1, directories_by_tls/1, directories_close_what_is_idle/1,
+         what_a_hook_says/1, hooks_by_tls/1]).
 -export([slow_jobs_end/1, what_waits_is_bounded/1, an_embedder_has_a_pool/1, the_cache_has_room/1,
          put_aside_comes_back/1, mistakes_are_named/1]).
 -export([connect/1, ask/2, describe/1]).
@@ -21,7 +23,8 @@
 -define(REALM, "example.org").
 
 all() ->
-    [{group, sqlite}, {group, postgresql}, {group, mysql}, {group, redis},
+    [{group, sqlite}, {group, postgresql}, {group, mysql}, {group, redis}, {group, ldap},
+     {group, http},
      slow_jobs_end, what_waits_is_bounded, an_embedder_has_a_pool, the_cache_has_room,
      put_aside_comes_back, mistakes_are_named].
 
@@ -30,9 +33,15 @@ groups() ->
             keys_of_sha256_stand_beside, operators_add_and_remove, realms_are_apart,
             nobody_waits_for_others,
             known_users_outlive_the_database, allocations_keep_their_key, no_tables_no_401],
+    Read = Same -- [secrets_of_coturn_come_in, keys_of_sha256_stand_beside,
+                    operators_add_and_remove],
     [{sqlite, [], Same}, {postgresql, [], Same}, {mysql, [], [names_beyond_a_charset | Same]},
      %% It has no tables.
-     {redis, [], Same -- [no_tables_no_401]}].
+     {redis, [], Same -- [no_tables_no_401]},
+     %% These have no secrets, and are only read.
+     {ldap, [], Read ++ [what_an_attribute_has, directories_by_tls,
+                         directories_close_what_is_idle]},
+     {http, [], Read ++ [what_a_hook_says, hooks_by_tls]}].
 
 suite() -> [{timetrap, {seconds, 60}}].
 
@@ -66,7 +75,7 @@ with_database(More, Fun) ->
     with_server(maps:merge(Given, More), fun(Server) -> Fun(Server, Database) end).
 
 add(Database, User, Password) ->
-    database_kit:turnadmin(Database, ["-a", "-u", User, "-r", ?REALM, "-p", Password]).
+    database_kit:add(Database, User, ?REALM, Password).
 
 as(User, Password) -> #{user => iolist_to_binary(User), password => iolist_to_binary(Password)}.
 
@@ -156,7 +165,7 @@ hostile_names_are_names(_) ->
         [_ = refused(Server, as(User, "sesame")) || User <- Alike],
         Names = All -- Alike,
         [_ = refused(Server, as(User, "sesame")) || User <- Names],
-        [{ok, ok} = change(Name, add_user(User, #{}, <<"sesame ", User/binary>>)) || User <- Names],
+        [ok = put_there(Database, Name, User, <<"sesame ", User/binary>>) || User <- Names],
         [ok = meerkat_lookups:forget(Name, {user, <<?REALM>>, User}) || User <- Names],
         [_ = allocated(Server, [], as(User, <<"sesame ", User/binary>>)) || User <- Names],
         [_ = refused(Server, as(User, "sesame")) || User <- Names],
@@ -166,13 +175,34 @@ hostile_names_are_names(_) ->
         [_ = refused(Server, as(User, "sesame"))
          || User <- [<<"a", 0, "b">>, <<255, 254>>, <<"a\nb">>, binary:copy(<<"n">>, 513)]],
         ?assertMatch(#{unknown := Before, failed := 0, away := 0}, counts(Server)),
-        {ok, {ok, Listed}} = meerkat_lookups:call(Name, fun(Connection) ->
-            meerkat_database:list({users, <<?REALM>>, 1000}, Connection)
-        end),
-        ?assertEqual([], [<<"carol">> | Names] -- Listed),
-        [{ok, ok} = change(Name, {remove_user, <<?REALM>>, User}) || User <- Names],
-        ?assertEqual({ok, none}, change(Name, {remove_user, <<?REALM>>, <<"'">>}))
+        ?assertEqual([], [<<"carol">> | Names] -- listed(Kind, Name, [<<"carol">> | Names])),
+        [ok = take_away(Database, Name, User) || User <- Names],
+        [ok = meerkat_lookups:forget(Name, {user, <<?REALM>>, User}) || User <- Names],
+        [_ = refused(Server, as(User, <<"sesame ", User/binary>>)) || User <- Names]
     end).
+
+%% A web server is asked about one by its name only.
+listed(http, Name, All) ->
+    {error, _} = meerkat_users:all(Name),
+    All;
+listed(_Kind, Name, _All) ->
+    {ok, Users} = meerkat_users:all(Name),
+    [User || #{name := User} <- Users].
+
+%% By the server, or where it only reads by others.
+put_there(#{kind := Kind} = Database, _Name, User, Password) when Kind =:= ldap; Kind =:= http ->
+    add(Database, User, Password);
+put_there(_Database, Name, User, Password) ->
+    {ok, ok} = change(Name, add_user(User, #{}, Password)),
+    ok.
+
+take_away(#{kind := Kind} = Database, Name, User) when Kind =:= ldap; Kind =:= http ->
+    {ok, {error, _}} = change(Name, {remove_user, <<?REALM>>, User}),
+    database_kit:remove(Database, User, ?REALM);
+take_away(_Database, Name, User) ->
+    {ok, ok} = change(Name, {remove_user, <<?REALM>>, User}),
+    {ok, none} = change(Name, {remove_user, <<?REALM>>, User}),
+    ok.
 
 change(Name, Change) ->
     meerkat_lookups:call(Name, fun(Connection) -> meerkat_database:change(Change, Connection) end).
@@ -245,8 +275,7 @@ realms_are_apart(_) ->
     with_database(#{realms => [Other], listeners => Listeners}, fun(Server, Database) ->
         #{listeners := [_, Second]} = Server,
         There = Server#{listeners := [Second]},
-        ok = database_kit:turnadmin(Database, ["-a", "-u", "frank", "-r", "other.example",
-                                               "-p", "sesame"]),
+        ok = database_kit:add(Database, "frank", "other.example", "sesame"),
         _ = allocated(There, [], as("frank", "sesame")),
         _ = refused(Server, as("frank", "sesame")),
         ok = add(Database, "grace", "sesame"),
@@ -292,11 +321,11 @@ known_users_outlive_the_database(_) ->
         #{class := success} = persistent(Server, as("ivan", "sesame"))
     end).
 
-%% SQLite has no server that could go.
+%% SQLite has no server that could go. That a directory is gone shows when it is asked.
 lose(#{kind := sqlite} = Database) -> database_kit:pause(Database);
 lose(Database) -> ok = database_kit:kill(Database), Database.
 
-is_lost(#{kind := sqlite}, _Name) -> true;
+is_lost(#{kind := Kind}, _Name) when Kind =:= sqlite; Kind =:= ldap; Kind =:= http -> true;
 is_lost(_Database, Name) -> maps:get(away, meerkat_lookups:info(Name)) =/= none.
 
 find_again(#{kind := sqlite} = Database) -> database_kit:resume(Database);
@@ -304,10 +333,10 @@ find_again(Database) -> database ! {put, database_kit:again(Database)}, ok.
 
 %% Also where nothing is remembered.
 allocations_keep_their_key(_) ->
-    with_database(#{}, fun(#{name := Name} = Server, Database) ->
-        ok = database_kit:turnadmin(Database, ["-s", "first-secret", "-r", ?REALM]),
-        Clients = [allocated(Server, [], Who)
-                   || Who <- [as("carol", "sesame"), rest(<<"judy">>, "first-secret")]],
+    with_database(#{}, fun(#{name := Name} = Server, #{kind := Kind} = Database) ->
+        By = [rest(<<"judy">>, "first-secret") || Kind =/= ldap, Kind =/= http],
+        [ok = database_kit:turnadmin(Database, ["-s", "first-secret", "-r", ?REALM]) || _ <- By],
+        Clients = [allocated(Server, [], Who) || Who <- [as("carol", "sesame") | By]],
         Lost = lose(Database),
         eventually(fun() -> is_lost(Database, Name) end),
         ok = meerkat_lookups:forget(Name, {user, <<?REALM>>, <<"carol">>}),
@@ -323,13 +352,175 @@ no_tables_no_401(_) ->
             #{connections := Up, size := Size} = meerkat_lookups:info(Name),
             Up =:= Size
         end),
-        _ = database_kit:sql(Database, "ALTER TABLE turnusers_lt RENAME TO away"),
+        ok = rename(Database, table, away),
         Client = challenged(open(Server, as("carol", "sesame"))),
         unanswered(Client, signed(Client, allocate, [{requested_transport, 17}])),
-        _ = database_kit:sql(Database, "ALTER TABLE away RENAME TO turnusers_lt"),
+        ok = rename(Database, away, table),
         #{class := success} = persistent(Server, as("carol", "sesame")),
         ?assertMatch(#{failed := N} when N > 0, counts(Server))
     end).
+
+rename(#{kind := ldap} = Database, From, To) ->
+    Name = fun(table) -> "ou=people"; (away) -> "ou=away" end,
+    database_kit:entries(Database, ["dn: ", Name(From), ",dc=example,dc=org\nchangetype: modrdn\n"
+                                    "newrdn: ", Name(To), "\ndeleteoldrdn: 1\n"]);
+rename(#{kind := http} = Database, table, away) ->
+    database_kit:hook(Database, #{status => 500});
+rename(#{kind := http} = Database, away, table) ->
+    ok = database_kit:hook(Database, #{users => #{}}),
+    add(Database, "carol", "sesame");
+rename(Database, From, To) ->
+    Name = fun(table) -> "turnusers_lt"; (away) -> "away" end,
+    "" = database_kit:sql(Database, ["ALTER TABLE ", Name(From), " RENAME TO ", Name(To)]),
+    ok.
+
+%%% Of a directory
+
+%% A password in clear, or a key made of it. A hash proves nothing, which is no wrong password.
+what_an_attribute_has(_) ->
+    #{config := Config} = Database = database(),
+    Hex = fun(Digest) ->
+        binary:encode_hex(meerkat_stun:key(Digest, <<"kim">>, <<?REALM>>, <<"sesame">>))
+    end,
+    ok = database_kit:entries(Database, [
+        person("kim", [{"carLicense", Hex(md5)}, {"title", Hex(sha256)}]),
+        person("lea", [{"userPassword", "{CLEARTEXT}sesame"}, {"userPassword", "{SSHA}c2VzYW1l"}]),
+        person("mia", [{"userPassword", "{SSHA}c2VzYW1l"}]),
+        person("noa", [{"userPassword", "one"}, {"userPassword", "another"}]),
+        person("oda", [{"userPassword", "{not a} hash"}]),
+        person("pia", [])]),
+    Own = Config#{key_attribute => <<"CARLICENSE">>, sha256_attribute => <<"title">>},
+    More = #{ldap_userdb => Own, database_sha256 => true},
+    with_database(More, fun(#{name := Name} = Server, _) ->
+        [_ = allocated(Server, [], as(User, Password))
+         || {User, Password} <- [{"kim", "sesame"}, {"lea", "sesame"}, {"oda", "{not a} hash"}]],
+        [begin
+             Client = challenged(open(Server, as(User, "sesame"))),
+             _ = success(call(Client, allocate, [{requested_transport, 17}],
+                              #{algorithm => sha256}))
+         end || User <- ["kim", "lea"]],
+        _ = refused(Server, as("pia", "sesame")),
+        ?assertMatch(#{failed := 0}, counts(Server)),
+        [begin
+             Client = challenged(open(Server, as(User, Password))),
+             unanswered(Client, signed(Client, allocate, [{requested_transport, 17}]))
+         end || {User, Password} <- [{"mia", "{SSHA}c2VzYW1l"}, {"noa", "one"}]],
+        [{ok, {error, Why}}] = [meerkat_lookups:call(Name, fun(Connection) ->
+            meerkat_database:ask({user, <<?REALM>>, <<"mia">>}, Connection)
+        end)],
+        ?assertMatch({match, _}, re:run(Why, "a hash of the password")),
+        {ok, Users} = meerkat_users:all(Name),
+        ?assertEqual([<<"kim">>, <<"pia">>],
+                     [User || #{name := User} <- Users,
+                              lists:member(User, [<<"kim">>, <<"pia">>, <<"a user">>])])
+    end),
+    %% Only what has that value is a user's.
+    Where = Config#{where => {<<"objectClass">>, <<"organizationalRole">>}},
+    with_database(#{ldap_userdb => Where}, fun(Server, _) ->
+        _ = refused(Server, as("lea", "sesame"))
+    end).
+
+person(User, More) ->
+    database_kit:entry("uid=" ++ User ++ ",ou=people,dc=example,dc=org", add,
+                       [{"objectClass", "inetOrgPerson"}, {"cn", "a user"}, {"sn", "a user"},
+                        {"uid", User}, {"o", ?REALM} | More]).
+
+%% With a certificate that an authority of ours vouches for, and no other.
+directories_by_tls(_) ->
+    #{config := Config, tls_port := Port} = Database = database(),
+    #{certificate := Ca} = database_kit:authority(Database),
+    Trusted = #{ca_file => list_to_binary(Ca)},
+    [with_database(#{ldap_userdb => maps:merge(Config, maps:merge(Trusted, Tls))},
+                   fun(Server, _) -> _ = allocated(Server, [], as("carol", "sesame")) end)
+     || Tls <- [#{tls => starttls}, #{tls => ldaps, port => Port},
+                #{tls => ldaps, port => Port, host => <<"localhost">>}]],
+    [with_database(#{ldap_userdb => maps:merge(Config, Tls)}, fun(#{name := Name}, _) ->
+         eventually(fun() ->
+             #{away := Away} = meerkat_lookups:info(Name),
+             Away =/= none andalso re:run(Away, Why, [{capture, none}]) =:= match
+         end)
+     end) || {Tls, Why} <- [{#{tls => starttls}, "vouches for the certificate"},
+                            {#{tls => ldaps, port => Port}, "vouches for the certificate"},
+                            {Trusted#{tls => starttls, port => 9}, "refused"},
+                            {#{password => <<"another">>}, "no binddn"},
+                            {Trusted#{tls => ldaps}, "TLS"}]].
+
+%% The next question makes a new connection, and is answered.
+directories_close_what_is_idle(_) ->
+    with_database(#{database_pool => 1, cache_unknown_lifetime => 1}, fun(Server, Database) ->
+        _ = allocated(Server, [], as("carol", "sesame")),
+        Running = database_kit:again(begin ok = database_kit:kill(Database), Database end),
+        database ! {put, Running},
+        _ = refused(Server, as("nobody", "sesame")),
+        ?assertMatch(#{found := 1, unknown := 1, away := 0, failed := 0}, counts(Server)),
+        ?assertEqual(0, unavailable(Server))
+    end).
+
+%%% Of a web server
+
+%% A password or keys, for whom, from where, and for how long.
+what_a_hook_says(_) ->
+    #{config := Config} = Database = database(),
+    Hex = fun(Digest) ->
+        binary:encode_hex(meerkat_stun:key(Digest, <<"kim">>, <<?REALM>>, <<"sesame">>))
+    end,
+    Password = #{password => <<"sesame">>},
+    ok = database_kit:hook(Database, #{users => #{<<?REALM>> => #{
+        <<"kim">> => #{key => Hex(md5), sha256_key => Hex(sha256)},
+        <<"lea">> => Password#{only_from => <<"192.0.2.1">>},
+        <<"mia">> => Password#{only_from => <<"127.0.0.1">>, max_age => 3600},
+        <<"noa">> => Password#{cache_control => <<"private, max-age=0">>},
+        <<"oda">> => Password#{allow => false},
+        <<"pia">> => #{key => <<"no key">>}}}}),
+    More = #{http_userdb => Config#{address => true}, database_sha256 => true},
+    with_database(More, fun(#{name := Name} = Server, _) ->
+        Client = challenged(open(Server, as("kim", "sesame"))),
+        _ = success(call(Client, allocate, [{requested_transport, 17}], #{algorithm => sha256})),
+        [_ = allocated(Server, [], as(User, "sesame")) || User <- ["kim", "mia", "noa"]],
+        [_ = refused(Server, as(User, "sesame")) || User <- ["lea", "oda", "nobody"]],
+        Pia = challenged(open(Server, as("pia", "sesame"))),
+        unanswered(Pia, signed(Pia, allocate, [{requested_transport, 17}])),
+        ?assertMatch(#{failed := 1, away := 0}, counts(Server)),
+        Of = fun(User) -> meerkat_lookups:look(Name, {user, <<?REALM>>, User, {127, 0, 0, 1}}) end,
+        ?assertMatch({fresh, {user, #{password := <<"sesame">>}}}, Of(<<"mia">>)),
+        ?assertMatch({stale, {user, #{password := <<"sesame">>}}}, Of(<<"noa">>)),
+        ?assertEqual(unknown, meerkat_lookups:look(Name, {user, <<?REALM>>, <<"mia">>})),
+        %% Of who is good for no time each request asks, and nobody else's does.
+        Before = length(database_kit:asked(Database)),
+        [_ = allocated(Server, [], as(User, "sesame")) || User <- ["mia", "noa", "noa"]],
+        Asked = lists:nthtail(Before, database_kit:asked(Database)),
+        Question = #{<<"user">> => <<"noa">>, <<"realm">> => <<?REALM>>,
+                     <<"client">> => <<"127.0.0.1">>},
+        ?assertEqual([Question], lists:usort(Asked)),
+        ?assert(length(Asked) >= 2)
+    end),
+    with_database(#{http_userdb => Config#{token := <<"another">>}}, fun(Server, _) ->
+        Client = challenged(open(Server, as("kim", "sesame"))),
+        unanswered(Client, signed(Client, allocate, [{requested_transport, 17}])),
+        ?assertMatch(#{failed := N} when N > 0, counts(Server))
+    end).
+
+%% With a certificate that an authority of ours vouches for, and no other.
+hooks_by_tls(_) ->
+    #{config := Config} = Database = database_kit:start(https),
+    try
+        ok = add(Database, "carol", "sesame"),
+        #{certificate := Ca} = database_kit:authority(Database),
+        Trusted = Config#{ca_file => list_to_binary(Ca)},
+        with_database(#{http_userdb => Trusted}, fun(Server, _) ->
+            _ = allocated(Server, [], as("carol", "sesame"))
+        end),
+        with_database(#{http_userdb => Config}, fun(#{name := Name} = Server, _) ->
+            Client = challenged(open(Server, as("carol", "sesame"))),
+            unanswered(Client, signed(Client, allocate, [{requested_transport, 17}])),
+            eventually(fun() ->
+                #{counts := #{away := Away}} = meerkat_lookups:info(Name),
+                Away > 0
+            end)
+        end)
+    after
+        ok = database_kit:stop(Database)
+    end.
 
 %%% Without a server
 

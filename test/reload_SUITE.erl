@@ -590,6 +590,8 @@ other({database, sqlite}, _) -> filename:join(os:getenv("STATE_DIRECTORY"), "tur
 %% Where nobody is: it is asked again and again.
 other({database, redis}, _) -> "redis://127.0.0.1:9";
 other({database, sql}, Default) -> other({database, postgresql}, Default);
+other({database, ldap}, _) -> "host=127.0.0.1 port=9 base=dc=org password_attribute=p";
+other({database, http}, _) -> "http://127.0.0.1:9/turn";
 other({database, Kind}, _) -> lists:concat([Kind, "://turn:sesame@127.0.0.1:9/turn"]);
 other({list, network}, _) -> "10.0.0.0/8";
 other({list, peer}, _) -> "10.0.0.5:80";

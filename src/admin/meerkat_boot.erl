@@ -148,8 +148,11 @@ credentials() ->
 own_users() ->
     #{config := Config} = meerkat_registry:settings(?SERVER),
     #{realm := Realm} = Config(),
-    {ok, Users} = meerkat_users:list(?SERVER, Realm),
-    Users.
+    users_of(Realm).
+
+%% Those of a database are not among them: there may be many, and it may be away.
+users_of(Realm) ->
+    [User || #{realm := Of} = User <- meerkat_users:list(?SERVER), Of =:= Realm].
 
 %% Without a secret there are no credentials to be made: whoever comes in has a password.
 banner(Made) ->
@@ -166,7 +169,7 @@ realms() ->
 
 realm(Realm, #{secrets := Secrets}) ->
     #{turn := Turn} = meerkat_services:uris(?SERVER, Realm),
-    {ok, Users} = meerkat_users:list(?SERVER, Realm),
+    Users = users_of(Realm),
     ["  realm       ", meerkat_config_value:quote(Realm), ": ",
      case Turn of
          [] -> "no listener";
@@ -215,7 +218,10 @@ tests([], _Command, _Afar, _Here) ->
     "  test it     no listener has an address that clients could be told for these credentials\n".
 
 users([]) ->
-    "none, and no secret: `meerkatctl users add NAME` lets somebody in";
+    case meerkat_lookups:info(?SERVER) of
+        none -> "none, and no secret: `meerkatctl users add NAME` lets somebody in";
+        #{database := Database} -> ["as in ", Database]
+    end;
 users(Users) ->
     [names(Users), ", each with a password of their own"].
 

@@ -29,7 +29,9 @@ for_database(Kind) ->
 database(sqlite) -> {sqlite3, sqlite3, "erlang-p1-sqlite3", "sqlite3"};
 database(postgresql) -> {p1_pgsql, pgsql, "erlang-p1-pgsql", "p1_pgsql"};
 database(mysql) -> {p1_mysql, p1_mysql_conn, "erlang-p1-mysql", "p1_mysql"};
-database(redis) -> {eredis, eredis_client, "erlang-redis-client", "eredis"}.
+database(redis) -> {eredis, eredis_client, "erlang-redis-client", "eredis"};
+database(ldap) -> {eldap, eldap, "erlang-eldap", none};
+database(http) -> {inets, httpc, "erlang-inets", none}.
 
 %% Not all of them are applications that run.
 started(App) ->

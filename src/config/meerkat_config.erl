@@ -78,6 +78,8 @@
     psql_userdb := undefined | meerkat_config_database:connection(),
     mysql_userdb := undefined | meerkat_config_database:connection(),
     redis_userdb := undefined | meerkat_config_database:connection(),
+    ldap_userdb := undefined | meerkat_config_database:connection(),
+    http_userdb := undefined | meerkat_config_database:connection(),
     database_sha256 := boolean(),
     database_pool := pos_integer(),
     cache_lifetime := pos_integer(),

@@ -8,17 +8,19 @@
 -export_type([kind/0, type/0, connection/0]).
 
 %% `sql`: any of the first three.
--type kind() :: sqlite | postgresql | mysql | redis | sql.
+-type kind() :: sqlite | postgresql | mysql | redis | sql | ldap | http.
 -type type() :: {database, kind()}.
 -type connection() :: #{kind := sqlite, file := binary()}
                     | #{kind := postgresql | mysql | redis, host := binary(),
                         port := inet:port_number(), user => binary(), password => binary(),
-                        database => binary()}.
+                        database => binary()}
+                    | meerkat_config_ldap:connection() | meerkat_config_hook:connection().
 
 %% The keys for users, each for one kind of database.
 -spec keys() -> [{Key :: atom(), kind()}].
 keys() ->
-    [{userdb, sqlite}, {psql_userdb, postgresql}, {mysql_userdb, mysql}, {redis_userdb, redis}].
+    [{userdb, sqlite}, {psql_userdb, postgresql}, {mysql_userdb, mysql}, {redis_userdb, redis},
+     {ldap_userdb, ldap}, {http_userdb, http}].
 
 %% Those for accounting records.
 -spec account_keys() -> [{Key :: atom(), kind()}].
@@ -39,8 +41,8 @@ chosen(Config) ->
 %% Passwords of databases, which the log strikes out.
 -spec passwords(map()) -> [binary()].
 passwords(Config) ->
-    [Password || {Key, _} <- keys() ++ account_keys(),
-                 #{Key := #{password := Password}} <- [Config]].
+    [Password || {Key, _} <- keys() ++ account_keys(), #{Key := #{} = Connection} <- [Config],
+                 Password <- maps:values(maps:with([password, token], Connection))].
 
 -spec text(kind(), binary()) -> {ok, connection()} | error.
 text(sqlite, Text) ->
@@ -53,10 +55,14 @@ text(sql, Text) ->
                                     lists:member(Scheme, schemes(Kind))] ++ [error]);
         nomatch -> error
     end;
+text(ldap, Text) ->
+    meerkat_config_ldap:text(Text);
+text(http, Text) ->
+    meerkat_config_hook:text(Text);
 text(Kind, Text) ->
     case re:run(Text, "^[a-z]+://", [{capture, none}]) of
         match -> uri(Kind, uri_string:parse(Text));
-        nomatch -> words(Kind, pairs(Text))
+        nomatch -> words(Kind, meerkat_config_words:pairs(Text))
     end.
 
 file({match, [File]}) ->
@@ -69,26 +75,12 @@ file(nomatch) ->
 
 has_control(Text) -> re:run(Text, "[\\x00-\\x1f\\x7f]", [{capture, none}]) =:= match.
 
-%% As coturn's connection strings are written: NAME=VALUE, separated by spaces. A value with spaces
-%% stands in quotation marks, where the character behind a backslash is taken as it is.
-pairs(Text) ->
-    Pair = "\\s*([a-z_]+)=(?:'((?:[^'\\\\]|\\\\.)*)'|([^\\s']\\S*)?)(?=\\s|$)",
-    case re:run(Text, ["^(?:", Pair, ")+\\s*$"], [{capture, none}, dollar_endonly]) of
-        match ->
-            {match, Found} = re:run(Text, Pair, [global, {capture, [1, 2, 3], binary}]),
-            [{Name, re:replace(Quoted, "\\\\(.)", "\\1", [global, {return, binary}]), Plain}
-             || [Name, Quoted, Plain] <- Found];
-        nomatch ->
-            []
-    end.
-
-words(Kind, [_ | _] = Pairs) ->
-    case lists:all(fun({Name, _, _}) -> lists:member(Name, names(Kind)) end, Pairs) of
-        true -> whole(Kind, maps:from_list([{field(Name), <<Quoted/binary, Plain/binary>>}
-                                            || {Name, Quoted, Plain} <- Pairs]));
+words(Kind, {ok, Pairs}) ->
+    case lists:all(fun({Name, _}) -> lists:member(Name, names(Kind)) end, Pairs) of
+        true -> whole(Kind, maps:from_list([{field(Name), Value} || {Name, Value} <- Pairs]));
         false -> error
     end;
-words(_Kind, []) ->
+words(_Kind, error) ->
     error.
 
 names(Kind) ->
@@ -169,7 +161,10 @@ defaults(mysql) -> #{host => <<"localhost">>, port => 3306};
 defaults(redis) -> #{host => <<"localhost">>, port => 6379, database => <<"0">>}.
 
 -spec is_value(kind(), term()) -> boolean().
-is_value(sql, #{kind := Kind} = Connection) when Kind =/= redis -> is_value(Kind, Connection);
+is_value(sql, #{kind := Kind} = Connection)
+  when Kind =:= sqlite; Kind =:= postgresql; Kind =:= mysql -> is_value(Kind, Connection);
+is_value(ldap, Value) -> meerkat_config_ldap:is_value(Value);
+is_value(http, Value) -> meerkat_config_hook:is_value(Value);
 is_value(sqlite, #{kind := sqlite, file := File}) -> is_binary(File);
 is_value(Kind, #{kind := Kind, host := Host, port := Port}) ->
     is_binary(Host) andalso is_integer(Port);
@@ -181,6 +176,10 @@ allowed(sqlite) ->
 allowed(sql) ->
     <<"postgresql://USER:PASSWORD@HOST:PORT/DATABASE, mysql://USER:PASSWORD@HOST:PORT/DATABASE or "
       "sqlite:///FILE">>;
+allowed(ldap) ->
+    meerkat_config_ldap:allowed();
+allowed(http) ->
+    meerkat_config_hook:allowed();
 allowed(redis) ->
     <<"words like ip=127.0.0.1 port=6379 dbname=0 password=..., or redis://HOST:PORT/0">>;
 allowed(Kind) ->
@@ -193,6 +192,10 @@ allowed(Kind) ->
 -spec render(connection()) -> unicode:chardata().
 render(#{kind := sqlite, file := File}) ->
     [$", meerkat_text:escape(File), $"];
+render(#{kind := ldap} = Connection) ->
+    meerkat_config_ldap:render(Connection);
+render(#{kind := http} = Connection) ->
+    meerkat_config_hook:render(Connection);
 render(#{kind := Kind, host := Host, port := Port} = Connection) ->
     [hd(schemes(Kind)), "://",
      [[meerkat_text:escape(User), [":(not shown)" || is_map_key(password, Connection)], "@"]

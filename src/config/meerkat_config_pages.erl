@@ -45,6 +45,8 @@ groups() ->
        {psql_userdb, "a database of PostgreSQL with coturn's tables"},
        {mysql_userdb, "a database of MySQL or MariaDB with them"},
        {redis_userdb, "a Redis with coturn's keys"},
+       {ldap_userdb, "a directory that is asked by LDAP"},
+       {http_userdb, "a web server that is asked about users"},
        {database_sha256, "whether its users have keys for SHA-256"},
        {database_pool, "connections to a database"},
        {cache_lifetime, "how long what a database said is used without asking again"},

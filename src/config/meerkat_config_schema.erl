@@ -508,8 +508,9 @@ rows() ->
         row(userdb, {database, sqlite}, undefined, ["USERDB"], yes, [config],
             <<"\"/var/lib/turn/turndb\"">>,
             "A file of SQLite with users and secrets, in coturn's tables: one that coturn or "
-            "turnadmin has written, or a new one. Of userdb, psql_userdb, mysql_userdb "
-            "and redis_userdb the first that is set counts (docs/databases.md tells more)."),
+            "turnadmin has written, or a new one. Of userdb, psql_userdb, mysql_userdb, "
+            "redis_userdb, ldap_userdb and http_userdb the first that is set counts "
+            "(docs/databases.md tells more)."),
         row(psql_userdb, {database, postgresql}, undefined, ["PSQL_USERDB"], yes, [config],
             <<"\"host=127.0.0.1 dbname=turn user=turn password=...\"">>,
             "A database of PostgreSQL with users and secrets, in coturn's tables. As in coturn: "
@@ -522,6 +523,18 @@ rows() ->
             <<"\"ip=127.0.0.1 dbname=0 password=...\"">>,
             "A Redis with users and secrets, by coturn's names for keys. As in coturn: `ip`, "
             "`port`, `dbname` and `password`, or `redis://:PASSWORD@HOST:PORT/NUMBER`."),
+        row(ldap_userdb, {database, ldap}, undefined, ["LDAP_USERDB"], yes, [config],
+            <<"\"host=ldap.example.com base='ou=people,dc=example,dc=com' "
+              "password_attribute=turnPassword\"">>,
+            "A directory with users, asked by LDAP: `host`, `port`, `tls` (starttls, ldaps or no), "
+            "`ca_file`, `base`, `name` (the attribute with the name, uid), `password_attribute` or "
+            "`key_attribute` and `sha256_attribute`, `realm`, `where` (ATTRIBUTE=VALUE), `binddn` "
+            "and `password`."),
+        row(http_userdb, {database, http}, undefined, ["HTTP_USERDB"], yes, [config],
+            <<"\"url=https://hooks.example.com/turn token=...\"">>,
+            "A web server that is asked about users: `url`, `token` (sent as `Authorization: "
+            "Bearer`), `ca_file` (who may vouch for it), `address` (yes or no: whether it is told "
+            "where a client is). A URL by itself will do."),
         row(database_sha256, boolean, false, ["DATABASE_SHA256"], yes, [config],
             "Whether password_algorithms counts for users of a database as well: every one of them "
             "needs a key for SHA-256, which coturn's tables have not. Clients that know it use no "

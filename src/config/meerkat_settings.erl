@@ -405,8 +405,14 @@ xmpp(Config) ->
 auth(Name, Config) ->
     case meerkat_config_database:chosen(Config) of
         none -> meerkat_auth:new(Config);
-        _ -> meerkat_auth:new((offered(Config))#{lookups => {meerkat_lookups, Name}})
+        Database ->
+            meerkat_auth:new((offered(Config))#{lookups => {meerkat_lookups, Name},
+                                                lookups_by_address => is_told(Database)})
     end.
+
+%% Whether it makes a difference to a database where a client is.
+is_told(#{kind := http, address := Told}) -> Told;
+is_told(_) -> false.
 
 database(none) -> none;
 database(Given) -> fun() -> Given end.

@@ -18,7 +18,9 @@
 %% meerkat_database_sql.
 -type connection() :: {module(), term()}.
 %% A realm is the name that clients are told.
--type question() :: {user, Realm :: binary(), Name :: binary()} | {secrets, Realm :: binary()}.
+-type question() :: {user, Realm :: binary(), Name :: binary()}
+                  | {user, Realm :: binary(), Name :: binary(), inet:ip_address()}
+                  | {secrets, Realm :: binary()}.
 %% What proves a user: keys as RFC 8489 9.2.2 makes them, or the password they are made of.
 -type keys() :: #{md5 => <<_:128>>, sha256 => <<_:256>>, password => binary()}.
 -type answer() :: {user, keys() | none} | {secrets, [binary()]}.
@@ -39,7 +41,9 @@
 
 %% Of the module in a connection. An error is one of this question: the connection is good for
 %% another. What ends the connection exits.
--callback ask(question(), Connection :: term()) -> {ok, answer()} | failure().
+%% `MaxAgeS`: how long it says that its answer is good, where it says so.
+-callback ask(question(), Connection :: term()) ->
+    {ok, answer()} | {ok, answer(), MaxAgeS :: non_neg_integer()} | failure().
 %% `none`: there was nothing to remove.
 -callback change(change(), Connection :: term()) -> ok | none | failure().
 %% The names of users, in order.
@@ -63,11 +67,14 @@ backend(#{kind := Kind} = Options) -> {module(Kind), fun() -> Options end}.
 module(sqlite) -> meerkat_database_sqlite;
 module(postgresql) -> meerkat_database_postgresql;
 module(mysql) -> meerkat_database_mysql;
-module(redis) -> meerkat_database_redis.
+module(redis) -> meerkat_database_redis;
+module(ldap) -> meerkat_database_ldap;
+module(http) -> meerkat_database_http.
 
 %%% For jobs of a pool
 
--spec ask(question(), connection()) -> {ok, answer()} | failure().
+-spec ask(question(), connection()) ->
+    {ok, answer()} | {ok, answer(), MaxAgeS :: non_neg_integer()} | failure().
 ask(Question, {Module, Connection}) ->
     Module:ask(Question, Connection).
 
@@ -90,7 +97,7 @@ commands(Commands, {Module, Connection}) ->
 able(Module, Function, Args) ->
     case erlang:function_exported(Module, Function, length(Args)) of
         true -> apply(Module, Function, Args);
-        false -> {error, "this database can only be asked about users"}
+        false -> {error, "this database can be asked about a user by its name, and nothing else"}
     end.
 
 -spec describe(backend()) -> unicode:chardata().

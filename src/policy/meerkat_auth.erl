@@ -25,7 +25,10 @@
                                After :: fun((answer()) -> judged())}.
 -type judged() :: {only | asked | also | unavailable, [candidate()]}.
 %% What a database is asked for, and what it says (meerkat_auth_stored).
--type question() :: {user, Realm :: binary(), Name :: binary()} | {secrets, Realm :: binary()}.
+%% With an address, where it may make a difference who asks.
+-type question() :: {user, Realm :: binary(), Name :: binary()}
+                  | {user, Realm :: binary(), Name :: binary(), inet:ip_address()}
+                  | {secrets, Realm :: binary()}.
 -type answer() :: {ok, fun(() -> meerkat_auth_stored:answer())} | error.
 %% A message, signed with the key and the algorithm of the request it answers, as bytes.
 -type seal() :: fun((meerkat_stun:message()) -> binary()).

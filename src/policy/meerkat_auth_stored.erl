@@ -4,7 +4,7 @@
 -module(meerkat_auth_stored).
 -behaviour(meerkat_auth).
 
--export([init/1, candidates/3, why/3]).
+-export([init/1, asked_by/2, candidates/3, why/3]).
 -export([new/1, look/2]).
 
 -export_type([state/0, known/0, answer/0]).
@@ -17,35 +17,49 @@
 
 -callback look(Arg :: term(), meerkat_auth:question()) -> known().
 
+%% `address`: of the client, where that is part of the question.
 -record(stored, {module :: module(), arg :: term(), realm :: binary(),
+                 address = no :: no | unknown | inet:ip_address(),
                  dummy :: meerkat_auth:candidate()}).
 -opaque state() :: fun(() -> #stored{}).
 
 %% Longer than in any table of coturn's.
 -define(NAME_MAX, 512).
 
-%% Keys `lookups`, the module and what it is asked with, and `realm`.
+%% Keys `lookups`, the module and what it is asked with, `realm`, and `lookups_by_address`: whether
+%% it is asked for each client address anew.
 -spec init(map()) -> {ok, state()} | ignore.
 init(Config) -> new(Config).
 
 -spec new(map()) -> {ok, state()} | ignore.
-new(#{lookups := {Module, Arg}, realm := Realm}) ->
-    State = #stored{module = Module, arg = Arg, realm = Realm,
+new(#{lookups := {Module, Arg}, realm := Realm} = Config) ->
+    Address = case Config of #{lookups_by_address := true} -> unknown; #{} -> no end,
+    State = #stored{module = Module, arg = Arg, realm = Realm, address = Address,
                     dummy = {password, base64:encode(crypto:strong_rand_bytes(24))}},
     {ok, fun() -> State end};
 new(#{}) ->
     ignore.
 
+-spec asked_by(meerkat_auth:asker(), state()) -> state().
+asked_by(#{client := {Ip, _}}, State) ->
+    case State() of
+        #stored{address = no} -> State;
+        #stored{} = Stored -> fun() -> Stored#stored{address = Ip} end
+    end.
+
 -spec candidates(binary(), integer(), state()) -> meerkat_auth:verdict().
 candidates(User, _NowS, State) ->
-    #stored{realm = Realm, dummy = Dummy} = State(),
+    #stored{dummy = Dummy} = Stored = State(),
     case is_name(User) of
         true ->
-            Question = {user, Realm, User},
+            Question = question(User, Stored),
             verdict(Question, look(State, Question), Dummy);
         false ->
             {also, [Dummy]}
     end.
+
+question(User, #stored{realm = Realm, address = Ip}) when is_tuple(Ip) -> {user, Realm, User, Ip};
+question(User, #stored{realm = Realm}) -> {user, Realm, User}.
 
 verdict(_Question, {fresh, {user, Keys}}, Dummy) -> judged(Keys, Dummy);
 verdict(Question, {old, {user, Keys}}, Dummy) ->

@@ -286,6 +286,7 @@ answered(Question, Result, #state{pending = Pending, counts = Counts} = State) -
     sent_back(Question, Refs, Outcome, learned(Question, Result, warned(Kind, Outcome, State))).
 
 outcome({ok, {ok, Answer}}) -> {kind(Answer), {ok, fun() -> Answer end}};
+outcome({ok, {ok, Answer, _MaxAge}}) -> outcome({ok, {ok, Answer}});
 outcome({ok, {error, Why}}) -> {failed, {error, ["the database cannot tell: ", Why]}};
 outcome({error, {away, Why}}) -> {away, {error, ["the database does not answer: ", Why]}};
 outcome({error, slow}) -> {slow, {error, "the database did not answer in time"}};
@@ -326,13 +327,17 @@ send_back(Ref, Outcome, #state{table = Table}) ->
 
 %%% What is remembered
 
-learned(Question, {ok, {ok, Answer}}, #state{name = Name, table = Table} = State0) ->
-    #{lookups := #{lifetime_s := Lifetime, unknown_s := UnknownLifetime, grace_s := Grace,
-                   size := Size}} = meerkat_registry:settings(Name),
+learned(Question, {ok, {ok, Answer}}, #state{name = Name} = State) ->
+    #{lookups := #{lifetime_s := Lifetime, unknown_s := UnknownLifetime}} =
+        meerkat_registry:settings(Name),
+    Seconds = case kind(Answer) of unknown -> UnknownLifetime; _ -> Lifetime end,
+    learned(Question, {ok, {ok, Answer, Seconds}}, State);
+learned(Question, {ok, {ok, Answer, Seconds}}, #state{name = Name, table = Table} = State0) ->
+    #{lookups := #{grace_s := Grace, size := Size}} = meerkat_registry:settings(Name),
     IsUnknown = kind(Answer) =:= unknown,
     #state{unknown = Unknown} = State = room(IsUnknown, Size, replaced(Question, State0)),
     Now = now_ms(),
-    Fresh = 1000 * case IsUnknown of true -> UnknownLifetime; false -> Lifetime end,
+    Fresh = 1000 * Seconds,
     Entry = #entry{question = Question, answer = fun() -> Answer end, is_unknown = IsUnknown,
                    asked = Now, fresh = Now + Fresh,
                    refresh = Now + case IsUnknown of true -> Fresh; false -> Fresh * 3 div 4 end,
@@ -379,7 +384,8 @@ make_room(Table) ->
     Over = [{#entry{good = '$1', _ = '_'}, [{'=<', '$1', Now}], [true]}],
     case ets:select_delete(Table, Over) of
         0 ->
-            Some = [{#entry{question = {user, '_', '_'}, is_unknown = false, _ = '_'}, [], ['$_']}],
+            Some = [{#entry{question = Users, is_unknown = false, _ = '_'}, [], ['$_']}
+                    || Users <- [{user, '_', '_'}, {user, '_', '_', '_'}]],
             case ets:select(Table, Some, 100) of
                 {Entries, _} ->
                     lists:foreach(fun(#entry{question = Question}) ->

@@ -1,0 +1,110 @@
+%% A web server of an operator's that knows the users: each question is a POST with JSON, and so is
+%% its answer (docs/databases.md). What it says of a user is good for as long as it says.
+-module(meerkat_database_http).
+-behaviour(meerkat_database).
+
+-export([connect/1, describe/1, ask/2]).
+
+-define(PROFILE, meerkat_users).
+-define(CONNECT_MS, 3000).
+%% Its pool is less patient.
+-define(ANSWER_MS, 60000).
+%% An answer has a password or two keys.
+-define(BYTES_MAX, 65536).
+%% Of connections that wait for the next question.
+-define(IDLE_MS, 60000).
+-define(SESSIONS_MAX, 64).
+-define(AGE_MAX_S, 86400).
+
+%% The options in a fun, because of the token in there.
+-type hook() :: fun(() -> map()).
+
+-spec describe(map()) -> unicode:chardata().
+describe(#{url := Url}) ->
+    ["the web server at ", meerkat_text:escape(Url)].
+
+%% There is nothing to log in to: whether somebody listens there is all that can be known.
+-spec connect(map()) -> {ok, meerkat_database:connection()} | meerkat_database:failure().
+connect(#{url := Url} = Options) ->
+    case meerkat_web_client:is_there({?PROFILE, Url}) of
+        ok ->
+            ok = httpc:set_options([{max_sessions, ?SESSIONS_MAX}, {max_keep_alive_length, 0},
+                                    {ipfamily, inet6fb4}, {keep_alive_timeout, ?IDLE_MS}], ?PROFILE),
+            reached(uri_string:parse(Url), Options);
+        {error, Why} ->
+            {error, Why}
+    end.
+
+reached(#{scheme := Scheme, host := Given} = Uri, Options) ->
+    Host = binary_to_list(Given),
+    Port = maps:get(port, Uri, case Scheme of <<"https">> -> 443; _ -> 80 end),
+    case gen_tcp:connect(Host, Port, meerkat_database_address:family(Host), ?CONNECT_MS) of
+        {ok, Socket} ->
+            ok = gen_tcp:close(Socket),
+            {ok, {?MODULE, fun() -> Options end}};
+        {error, Reason} ->
+            {error, meerkat_database_words:lost(Reason)}
+    end.
+
+-spec ask(meerkat_database:question(), hook()) ->
+    {ok, meerkat_database:answer()} | {ok, meerkat_database:answer(), MaxAgeS :: non_neg_integer()}
+    | meerkat_database:failure().
+ask({secrets, _Realm}, _Hook) ->
+    {ok, {secrets, []}};
+ask(Question, Hook) ->
+    #{url := Url} = Options = Hook(),
+    CaFile = maps:get(ca_file, Options, undefined),
+    Request = {binary_to_list(Url),
+               meerkat_web_client:headers(maps:get(token, Options, undefined)),
+               "application/json", meerkat_json:encode(asked(Question))},
+    case httpc:request(post, Request, [{timeout, ?ANSWER_MS}, {connect_timeout, ?CONNECT_MS}
+                                       | meerkat_web_client:options(Url, CaFile)],
+                       [{body_format, binary}], ?PROFILE) of
+        {ok, {{_, 200, _}, Headers, Body}} when byte_size(Body) =< ?BYTES_MAX ->
+            said(meerkat_json:decode(Body), Headers);
+        {ok, {{_, 404, _}, Headers, _}} ->
+            aged({user, none}, #{}, Headers);
+        {ok, {{_, Status, _}, _, _}} ->
+            {error, ["it answers with status ", integer_to_list(Status)]};
+        {error, Reason} ->
+            exit({no_connection, meerkat_web_client:reason(Reason, "ca_file")})
+    end.
+
+asked({user, Realm, Name}) ->
+    #{user => Name, realm => Realm};
+asked({user, Realm, Name, Ip}) ->
+    (asked({user, Realm, Name}))#{client => unicode:characters_to_binary(meerkat_text:ip(Ip))}.
+
+%% Whom it does not allow is nobody: the client learns no more than of a name that is not there.
+said({ok, #{<<"allow">> := false} = Said}, Headers) ->
+    aged({user, none}, Said, Headers);
+said({ok, #{} = Said}, Headers) ->
+    case keys(Said) of
+        none -> {error, "its answer has neither a password nor a key, and allow is not false"};
+        Keys -> aged({user, Keys}, Said, Headers)
+    end;
+said(_, _Headers) ->
+    {error, "its answer is not a JSON object"}.
+
+keys(#{<<"key">> := Text} = Said) when is_binary(Text) ->
+    Known = [Key || Member <- [<<"key">>, <<"sha256_key">>], #{Member := Hex} <- [Said],
+                    is_binary(Hex), {_, _} = Key <- [meerkat_database:text_key(Hex)]],
+    case maps:from_list(Known) of
+        #{md5 := _} = Keys -> Keys;
+        #{} -> none
+    end;
+keys(#{<<"password">> := <<_, _/binary>> = Password}) ->
+    #{password => Password};
+keys(#{}) ->
+    none.
+
+%% By the answer, or by its header; by cache_lifetime where neither says.
+aged(Answer, #{<<"max_age">> := Age}, _Headers) when is_integer(Age), Age >= 0 ->
+    {ok, Answer, min(Age, ?AGE_MAX_S)};
+aged(Answer, _Said, Headers) ->
+    Control = proplists:get_value("cache-control", Headers, ""),
+    case re:run(Control, "(?:^|[\\s,])max-age=([0-9]{1,9})(?:$|[\\s,])",
+                [caseless, {capture, all_but_first, list}]) of
+        {match, [Age]} -> {ok, Answer, min(list_to_integer(Age), ?AGE_MAX_S)};
+        nomatch -> {ok, Answer}
+    end.
