@@ -6,7 +6,7 @@
 -module(database_kit).
 
 -export([start/1, stop/1, kill/1, again/1, pause/1, resume/1, config/1, key/1, add/4, remove/3,
-         turnadmin/2, sql/2, entries/2, entry/3, authority/1, hook/2, asked/1]).
+         turnadmin/2, sql/2, entries/2, entry/3, authority/1, hook/2, asked/1, secrets/2]).
 
 -export_type([database/0]).
 
@@ -343,13 +343,22 @@ is_entry(Database, Dn) ->
 
 %% coturn's own program writes to it.
 -spec turnadmin(database(), [string() | binary()]) -> ok.
-turnadmin(#{coturn := Where}, Args) ->
+turnadmin(Database, Args) ->
+    _ = said(Database, Args),
+    ok.
+
+%% What that program lists.
+-spec secrets(database(), Realm :: string()) -> string().
+secrets(Database, Realm) -> said(Database, ["-S", "-r", Realm]).
+
+said(#{coturn := Where}, Args) ->
     {0, Text} = run(["/usr/bin/turnadmin" | Args ++ Where]),
     %% It keeps a log of each run.
     case re:run(Text, "log file opened: (\\S+)", [{capture, [1], list}]) of
-        {match, [Log]} -> file:delete(Log);
+        {match, [Log]} -> ok = file:delete(Log);
         nomatch -> ok
-    end.
+    end,
+    Text.
 
 %% A statement by the database's own program, as its administrator.
 -spec sql(database(), iodata()) -> string().

@@ -8,7 +8,8 @@
 
 -export([all/0, groups/0, suite/0, init_per_group/2, end_per_group/2, init_per_testcase/2]).
 -export([users_of_coturn_come_in/1, secrets_of_coturn_come_in/1, hostile_names_are_names/1,
-         keys_of_sha256_stand_beside/1, operators_add_and_remove/1, realms_are_apart/1,
+         keys_of_sha256_stand_beside/1, secrets_are_rotated/1, operators_add_and_remove/1,
+         realms_are_apart/1,
          nobody_waits_for_others/1, names_beyond_a_charset/1,
          known_users_outlive_the_database/1, allocations_keep_their_key/1, no_tables_no_401/1,
          what_an_attribute_has/1, directories_by_tls/1, directories_close_what_is_idle/1,
@@ -30,10 +31,11 @@ all() ->
 
 groups() ->
     Same = [users_of_coturn_come_in, secrets_of_coturn_come_in, hostile_names_are_names,
-            keys_of_sha256_stand_beside, operators_add_and_remove, realms_are_apart,
+            keys_of_sha256_stand_beside, secrets_are_rotated, operators_add_and_remove,
+            realms_are_apart,
             nobody_waits_for_others,
             known_users_outlive_the_database, allocations_keep_their_key, no_tables_no_401],
-    Read = Same -- [secrets_of_coturn_come_in, keys_of_sha256_stand_beside,
+    Read = Same -- [secrets_of_coturn_come_in, keys_of_sha256_stand_beside, secrets_are_rotated,
                     operators_add_and_remove],
     [{sqlite, [], Same}, {postgresql, [], Same}, {mysql, [], [names_beyond_a_charset | Same]},
      %% It has no tables.
@@ -148,6 +150,48 @@ secrets_of_coturn_come_in(_) ->
         ok = meerkat_lookups:forget(Name, {secrets, <<?REALM>>}),
         _ = refused(Server, rest(<<"carol">>, "first-secret")),
         _ = allocated(Server, [], rest(<<"carol">>, "second-secret"))
+    end).
+
+%% As `meerkatctl secrets` does it: credentials by the old secret and by the new one count, until
+%% one is taken away. coturn reads what was written.
+secrets_are_rotated(_) ->
+    Old = <<"an old 'secret'; -- \\">>,
+    Configured = #{secrets => [<<"configured-secret">>], realms => [#{name => <<"a.example">>}]},
+    with_database(Configured, fun(#{name := Name} = Server, Database) ->
+        Ask = fun(Verb, Args) -> meerkat_admin:handle({Verb, Args}, Name, node) end,
+        {ok, #{id := OldId} = Told} = Ask(add_secret, [Old, default]),
+        ?assertNot(is_map_key(secret, Told)),
+        {ok, #{id := OldId}} = Ask(add_secret, [Old, <<?REALM>>]),
+        _ = allocated(Server, [], rest(<<"carol">>, Old)),
+        {ok, #{id := NewId, secret := New}} = Ask(add_secret, [drawn, default]),
+        [_ = allocated(Server, [], rest(<<"carol">>, Secret))
+         || Secret <- [Old, New, "configured-secret"]],
+        {ok, #{id := _}} = Ask(add_secret, [<<"elsewhere">>, <<"a.example">>]),
+        _ = refused(Server, rest(<<"carol">>, "elsewhere")),
+        {ok, Listed} = Ask(secrets, [<<?REALM>>]),
+        ?assertMatch([{configuration, _}, {database, _}, {database, _} | _],
+                     [{From, Id} || #{from := From, id := Id} <- Listed]),
+        ?assertEqual([], [OldId, NewId] -- [Id || #{id := Id, from := database} <- Listed]),
+        Shown = unicode:characters_to_binary(meerkat_show:secrets(Listed)),
+        ?assertEqual(nomatch, binary:match(Shown, [New, Old, <<"configured-secret">>])),
+        {ok, Elsewhere} = Ask(secrets, [<<"a.example">>]),
+        ?assertMatch([#{realm := <<"a.example">>, characters := 9}],
+                     [Secret || #{from := database} = Secret <- Elsewhere]),
+        Coturn = database_kit:secrets(Database, ?REALM),
+        ?assertNotEqual(nomatch, string:find(Coturn, binary_to_list(New))),
+        {ok, #{id := OldId}} = Ask(remove_secret, [OldId, default]),
+        _ = refused(Server, rest(<<"carol">>, Old)),
+        _ = allocated(Server, [], rest(<<"carol">>, New)),
+        {error, <<"the database has no secret", _/binary>>} =
+            Ask(remove_secret, [OldId, default]),
+        {error, <<"there is no realm ", _/binary>>} = Ask(remove_secret, [NewId, <<"b.example">>]),
+        {error, <<"a secret has 1 to 256", _/binary>>} =
+            Ask(add_secret, [binary:copy(<<"s">>, 257), default]),
+        {ok, #{id := NewId}} = Ask(remove_secret, [NewId, default])
+    end),
+    with_server(#{}, fun(#{name := Name}) ->
+        {error, <<"no database is configured", _/binary>>} =
+            meerkat_admin:handle({add_secret, [drawn, default]}, Name, node)
     end).
 
 %% What a client sends is a value and nothing else, whatever it looks like.
@@ -507,16 +551,14 @@ hooks_by_tls(_) ->
         ok = add(Database, "carol", "sesame"),
         #{certificate := Ca} = database_kit:authority(Database),
         Trusted = Config#{ca_file => list_to_binary(Ca)},
-        with_database(#{http_userdb => Trusted}, fun(Server, _) ->
-            _ = allocated(Server, [], as("carol", "sesame"))
-        end),
-        with_database(#{http_userdb => Config}, fun(#{name := Name} = Server, _) ->
+        %% In this order: a connection that is there is used again.
+        with_database(#{http_userdb => Config}, fun(Server, _) ->
             Client = challenged(open(Server, as("carol", "sesame"))),
             unanswered(Client, signed(Client, allocate, [{requested_transport, 17}])),
-            eventually(fun() ->
-                #{counts := #{away := Away}} = meerkat_lookups:info(Name),
-                Away > 0
-            end)
+            ?assertMatch(#{away := Away} when Away > 0, counts(Server))
+        end),
+        with_database(#{http_userdb => Trusted}, fun(Server, _) ->
+            _ = allocated(Server, [], as("carol", "sesame"))
         end)
     after
         ok = database_kit:stop(Database)

@@ -114,6 +114,16 @@ run("users", ["add", Name], Options) ->
     end;
 run("users", ["remove", Name], Options) ->
     kept({remove_user, [text(Name), realm(Options)]}, Options);
+run("secrets", [], Options) ->
+    run("secrets", ["list"], Options);
+run("secrets", ["list"], Options) ->
+    asked({secrets, [Realm || #{realm := Realm} <- [Options]]}, fun meerkat_show:secrets/1,
+          Options);
+run("secrets", ["add"], Options) ->
+    Secret = maps:get(secret, Options, drawn),
+    asked({add_secret, [Secret, realm(Options)]}, fun meerkat_show:secret/1, Options);
+run("secrets", ["remove", Id], Options) ->
+    asked({remove_secret, [text(Id), realm(Options)]}, fun meerkat_show:secret/1, Options);
 run("drain", To, Options) ->
     Wanted = maps:with([deadline, stay], Options),
     All = maps:merge(Wanted, maps:from_list([{to, text(Servers)} || Servers <- To])),

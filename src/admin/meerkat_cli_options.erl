@@ -67,6 +67,11 @@ rows() ->
        {key, text, "HEX", "for add, in its place: MD5(name:realm:password)"},
        {realm, text, "REALM", "of this realm; without it all, for add and remove the server's"}],
       "users with a password of their own"},
+     {"secrets", {0, 2}, "[list | add | remove ID]",
+      [{secret, text, "SECRET", "for add; without it the server makes one and tells it"},
+       {realm, text, "REALM", "of this realm; without it all, for add and remove the server's"}],
+      "the secrets that time-limited credentials are made from; all of them\n"
+      "count, and a database keeps those that are added"},
      {"drain", {0, 1}, "[IP:PORT[,...]]",
       [{deadline, seconds, "TIME", "end after this time whatever is left; without it: when empty"},
        {stay, flag, "", "do not end; undrain takes allocations again"}],

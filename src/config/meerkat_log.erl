@@ -239,6 +239,8 @@ deed(#{action := Action} = Report) ->
 
 verb(add_user) -> "add";
 verb(remove_user) -> "remove";
+verb(add_secret) -> "add secret";
+verb(remove_secret) -> "remove secret";
 verb(credentials) -> "credentials for";
 verb(Action) -> atom_to_list(Action).
 

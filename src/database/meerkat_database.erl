@@ -25,8 +25,9 @@
 -type keys() :: #{md5 => <<_:128>>, sha256 => <<_:256>>, password => binary()}.
 -type answer() :: {user, keys() | none} | {secrets, [binary()]}.
 -type change() :: {add_user, Realm :: binary(), Name :: binary(), keys()}
-                | {remove_user, Realm :: binary(), Name :: binary()}.
--type listing() :: {users, Realm :: binary(), Max :: pos_integer()}.
+                | {remove_user, Realm :: binary(), Name :: binary()}
+                | {add_secret | remove_secret, Realm :: binary(), Secret :: binary()}.
+-type listing() :: {users, Realm :: binary(), Max :: pos_integer()} | {secrets, Realm :: binary()}.
 -type value() :: binary() | integer() | null.
 %% Rows of texts, or how many rows were changed.
 -type result() :: {rows, [[binary() | null]]} | {changed, non_neg_integer()}.
@@ -46,7 +47,7 @@
     {ok, answer()} | {ok, answer(), MaxAgeS :: non_neg_integer()} | failure().
 %% `none`: there was nothing to remove.
 -callback change(change(), Connection :: term()) -> ok | none | failure().
-%% The names of users, in order.
+%% The names of users, in order; or secrets.
 -callback list(listing(), Connection :: term()) -> {ok, [binary()]} | failure().
 %% A statement of the database's own kind. In SQL its values are $1, $2, ..., each once and in
 %% this order; they are never pasted into it.
@@ -97,7 +98,7 @@ commands(Commands, {Module, Connection}) ->
 able(Module, Function, Args) ->
     case erlang:function_exported(Module, Function, length(Args)) of
         true -> apply(Module, Function, Args);
-        false -> {error, "this database can be asked about a user by its name, and nothing else"}
+        false -> {error, "it can be asked about a user by its name, and nothing else"}
     end.
 
 -spec describe(backend()) -> unicode:chardata().

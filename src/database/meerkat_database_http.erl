@@ -29,7 +29,8 @@ connect(#{url := Url} = Options) ->
     case meerkat_web_client:is_there({?PROFILE, Url}) of
         ok ->
             ok = httpc:set_options([{max_sessions, ?SESSIONS_MAX}, {max_keep_alive_length, 0},
-                                    {ipfamily, inet6fb4}, {keep_alive_timeout, ?IDLE_MS}], ?PROFILE),
+                                    {ipfamily, inet6fb4}, {keep_alive_timeout, ?IDLE_MS}],
+                                   ?PROFILE),
             reached(uri_string:parse(Url), Options);
         {error, Why} ->
             {error, Why}
@@ -47,8 +48,8 @@ reached(#{scheme := Scheme, host := Given} = Uri, Options) ->
     end.
 
 -spec ask(meerkat_database:question(), hook()) ->
-    {ok, meerkat_database:answer()} | {ok, meerkat_database:answer(), MaxAgeS :: non_neg_integer()}
-    | meerkat_database:failure().
+    {ok, meerkat_database:answer()} | meerkat_database:failure()
+    | {ok, meerkat_database:answer(), MaxAgeS :: non_neg_integer()}.
 ask({secrets, _Realm}, _Hook) ->
     {ok, {secrets, []}};
 ask(Question, Hook) ->

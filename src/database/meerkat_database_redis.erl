@@ -78,6 +78,14 @@ change({remove_user, Realm, Name}, Client) ->
         {ok, <<"0">>} -> none;
         {ok, _} -> done(sent(Client, [<<"DEL">>, sha256key(Realm, Name)]));
         {error, Why} -> {error, Why}
+    end;
+change({add_secret, Realm, Secret}, Client) ->
+    done(sent(Client, [<<"SADD">>, secrets(Realm), Secret]));
+change({remove_secret, Realm, Secret}, Client) ->
+    case sent(Client, [<<"SREM">>, secrets(Realm), Secret]) of
+        {ok, <<"0">>} -> none;
+        {ok, _} -> ok;
+        {error, Why} -> {error, Why}
     end.
 
 done({ok, _}) -> ok;
@@ -88,7 +96,9 @@ done({error, Why}) -> {error, Why}.
 list({users, Realm, Max}, Client) ->
     [Before, After] = binary:split(key(Realm, <<0>>), <<0>>),
     scan(Client, <<"0">>, {byte_size(Before), byte_size(After)},
-         <<(literally(Before))/binary, "*", After/binary>>, Max, []).
+         <<(literally(Before))/binary, "*", After/binary>>, Max, []);
+list({secrets, Realm}, Client) ->
+    sent(Client, [<<"SMEMBERS">>, secrets(Realm)]).
 
 scan(Client, Cursor, {Before, After} = Around, Pattern, Max, Found) ->
     case sent(Client, [<<"SCAN">>, Cursor, <<"MATCH">>, Pattern, <<"COUNT">>, <<"1000">>]) of

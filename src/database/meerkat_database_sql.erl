@@ -54,6 +54,8 @@
 -define(ADD_OWN, "INSERT INTO meerkat_user_key (realm,name,hmackey,sha256key) "
                  "VALUES ($1,$2,$3,$4)").
 -define(REMOVE_OWN, "DELETE FROM meerkat_user_key WHERE realm=$1 AND name=$2").
+-define(ADD_SECRET, "INSERT INTO turn_secret (realm,value) VALUES ($1,$2)").
+-define(REMOVE_SECRET, "DELETE FROM turn_secret WHERE realm=$1 AND value=$2").
 
 %% Statements that make what is not there.
 -spec schema() -> [string()].
@@ -136,6 +138,24 @@ change({remove_user, Realm, Name}, #sql{query = Query} = Sql) ->
                         | [{?REMOVE_OWN, [Realm, Name]} || has_own(Sql)]]);
         {ok, false} -> none;
         {error, Why} -> {error, Why}
+    end;
+change({add_secret, Realm, Secret}, Sql) ->
+    case has_secret(Realm, Secret, Sql) of
+        {ok, true} -> ok;
+        {ok, false} -> all(Sql#sql.query, [{?ADD_SECRET, [Realm, Secret]}]);
+        {error, Why} -> {error, Why}
+    end;
+change({remove_secret, Realm, Secret}, Sql) ->
+    case has_secret(Realm, Secret, Sql) of
+        {ok, true} -> all(Sql#sql.query, [{?REMOVE_SECRET, [Realm, Secret]}]);
+        {ok, false} -> none;
+        {error, Why} -> {error, Why}
+    end.
+
+has_secret(Realm, Secret, Sql) ->
+    case list({secrets, Realm}, Sql) of
+        {ok, Secrets} -> {ok, lists:member(Secret, Secrets)};
+        {error, Why} -> {error, Why}
     end.
 
 own(Realm, Name, Hex, #{sha256 := Sha256}, Sql) ->
@@ -173,7 +193,9 @@ all(_Query, []) ->
 -spec list(meerkat_database:listing(), #sql{}) ->
     {ok, [binary()]} | meerkat_database:failure().
 list({users, Realm, Max}, #sql{query = Query}) ->
-    firsts(Query(io_lib:format(?USERS, [Max]), [Realm])).
+    firsts(Query(io_lib:format(?USERS, [Max]), [Realm]));
+list({secrets, Realm}, #sql{query = Query}) ->
+    firsts(Query(?SECRETS, [Realm])).
 
 firsts({ok, {rows, Rows}}) -> {ok, [First || [First | _] <- Rows]};
 firsts({error, Why}) -> {error, Why}.

@@ -25,6 +25,9 @@
 %% {users, []}, {users, [Realm]}   meerkat_users:all/1, list/2
 %% {add_user, [User, Proof, Realm]}, {remove_user, [User, Realm]}   where that is kept; Realm is one
 %%                             of the key `realms`, or `default`
+%% {secrets, []}, {secrets, [Realm]}   meerkat_secrets:list/2
+%% {add_secret, [Secret, Realm]}   meerkat_secrets:add/3; the server draws one where it is `drawn`
+%% {remove_secret, [Id, Realm]}   meerkat_secrets:remove/3
 %% {loglevel, []}, {loglevel, [Level]}   the level, Level as text
 %% {reload, []}                meerkat_reload:reload/2 with what file and environment say now:
 %%                             #{changes, warnings}
@@ -60,6 +63,8 @@ deed({revoke, [User, Ttl]}) -> {revoke, #{user => User, ttl_s => Ttl}};
 deed({add_user, [User, {Proof, _}, Realm]}) ->
     {add_user, in_realm(Realm, #{user => User, proof => Proof})};
 deed({remove_user, [User, Realm]}) -> {remove_user, in_realm(Realm, #{user => User})};
+deed({add_secret, [_, Realm]}) -> {add_secret, in_realm(Realm, #{})};
+deed({remove_secret, [Id, Realm]}) -> {remove_secret, in_realm(Realm, #{id => Id})};
 deed({loglevel, [Level]}) -> {loglevel, #{log_level => Level}};
 deed({credentials, [User, #{} = Options]}) ->
     {credentials, maps:merge(#{user => User}, meerkat_credentials:told(Options))};
@@ -114,6 +119,14 @@ handle({add_user, [User, Proof, Realm]}, Server) ->
     sentence(meerkat:add_user(Server, User, Proof, Realm));
 handle({remove_user, [User, Realm]}, Server) ->
     sentence(meerkat:remove_user(Server, User, Realm));
+handle({secrets, []}, Server) ->
+    sentence(meerkat_secrets:list(Server, all));
+handle({secrets, [Realm]}, Server) when is_binary(Realm) ->
+    sentence(meerkat_secrets:list(Server, Realm));
+handle({add_secret, [Secret, Realm]}, Server) ->
+    sentence(meerkat_secrets:add(Server, Realm, Secret));
+handle({remove_secret, [Id, Realm]}, Server) ->
+    sentence(meerkat_secrets:remove(Server, Realm, Id));
 handle({loglevel, []}, Server) ->
     {ok, case is_own_node(Server) of
         true -> meerkat:loglevel();

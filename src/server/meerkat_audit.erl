@@ -98,6 +98,9 @@ outcome({_, _}, {ok, {database, Where}}) ->
     {ok, #{}, ["done, and kept in ", Where]};
 outcome({_, _}, {ok, memory}) ->
     {ok, #{}, "done, until the server ends"};
+outcome({Secret, _}, {ok, #{id := Id, kept := Where}})
+  when Secret =:= add_secret; Secret =:= remove_secret ->
+    {ok, #{id => Id}, ["done, and kept in ", Where]};
 outcome({credentials, _}, {ok, _Credentials}) ->
     {ok, #{}, "made"};
 outcome(_Deed, _Done) ->

@@ -1,9 +1,9 @@
-%% What operators do to users in a database. What was changed counts at once here; other
+%% What operators do to users and secrets in a database. What was changed counts at once here; other
 %% servers that read the same database know it when they ask again. Realms are the names that
 %% clients are told. Errors are sentences.
 -module(meerkat_database_users).
 
--export([is_there/1, list/2, add/4, remove/3]).
+-export([is_there/1, list/2, add/4, remove/3, secrets/2, add_secret/3, remove_secret/3]).
 
 %% As many as a person may want to read.
 -define(USERS_MAX, 10000).
@@ -41,6 +41,23 @@ add(Name, Realm, User, Proof) ->
 remove(Name, Realm, User) ->
     changed(Name, {remove_user, Realm, User}, {user, Realm, User}).
 
+%% Those of a realm.
+-spec secrets(Name :: atom(), Realm :: binary()) ->
+    {ok, [binary()]} | {error, unicode:chardata()}.
+secrets(Name, Realm) -> asked(Name, {secrets, Realm}).
+
+%% One more, which counts beside those there are.
+-spec add_secret(Name :: atom(), Realm :: binary(), Secret :: binary()) ->
+    {ok, Where :: binary()} | {error, unicode:chardata()}.
+add_secret(Name, Realm, Secret) ->
+    changed(Name, {add_secret, Realm, Secret}, {secrets, Realm}).
+
+%% Credentials made from it let nobody in from now on.
+-spec remove_secret(Name :: atom(), Realm :: binary(), Secret :: binary()) ->
+    {ok, Where :: binary()} | {error, unicode:chardata()}.
+remove_secret(Name, Realm, Secret) ->
+    changed(Name, {remove_secret, Realm, Secret}, {secrets, Realm}).
+
 asked(Name, Listing) ->
     said(meerkat_lookups:call(Name, fun(Connection) ->
         meerkat_database:list(Listing, Connection)
@@ -50,8 +67,11 @@ said({ok, Said}) -> Said;
 said({error, Why}) -> {error, Why};
 said(none) -> {error, "no database is configured"}.
 
+what({secrets, _}) -> "secret";
+what({user, _, _}) -> "user".
+
 %% What is remembered, here and in the relay, is of before.
-changed(Name, Change, {user, _, _} = Question) ->
+changed(Name, Change, Question) ->
     case said(meerkat_lookups:call(Name, fun(Connection) ->
              meerkat_database:change(Change, Connection)
          end)) of
@@ -61,7 +81,7 @@ changed(Name, Change, {user, _, _} = Question) ->
             #{database := Where} = meerkat_lookups:info(Name),
             {ok, Where};
         none ->
-            {error, "there is no such user in the database"};
+            {error, ["there is no such ", what(Question), " in the database"]};
         {error, Why} ->
             {error, ["nothing has changed: ", Why]}
     end.

@@ -3,7 +3,8 @@
 %% because a terminal obeys control characters.
 -module(meerkat_show).
 
--export([status/1, allocations/1, allocation/1, users/1, drain/2, disconnected/1, revoked/1]).
+-export([status/1, allocations/1, allocation/1, users/1, secrets/1, secret/1]).
+-export([drain/2, disconnected/1, revoked/1]).
 -export([settings/1, changes/2]).
 -export([kept/1, kept_text/1]).
 
@@ -179,6 +180,20 @@ users(Users) ->
                integer_to_list(N)]
               || #{name := Name, realm := Realm, from := From, proof := Proof,
                    allocations := N} <- Users]]).
+
+-spec secrets([meerkat_secrets:secret()]) -> unicode:chardata().
+secrets([]) ->
+    "no secrets\n";
+secrets(Secrets) ->
+    table([["ID", "REALM", "FROM", "CHARACTERS"]
+           | [[binary_to_list(Id), name(Realm), atom_to_list(From), integer_to_list(N)]
+              || #{id := Id, realm := Realm, from := From, characters := N} <- Secrets]]).
+
+%% One that was added or removed; one that was drawn is told once.
+-spec secret(map()) -> unicode:chardata().
+secret(#{id := Id, kept := Where} = Changed) ->
+    ["secret ", Id, ": done, and kept in ", Where, $\n,
+     [[Secret, $\n] || #{secret := Secret} <- [Changed]]].
 
 %% How many allocations there are, and what was asked for.
 -spec drain(non_neg_integer(), map()) -> unicode:chardata().
