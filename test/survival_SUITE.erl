@@ -496,8 +496,8 @@ time_runs_out(Config) ->
 
 -spec one_that_nobody_finds_ends(turn_kit:config()) -> _.
 one_that_nobody_finds_ends(Config) ->
-    doc("whoever ends a service for good removes its run directory: the relay ends at once, its ports "
-        "are free, and it takes nothing away that another one has there since"),
+    doc("whoever ends a service for good removes its run directory: the relay ends at once, its "
+        "ports are free, and it takes nothing away that another one has there since"),
     Dir = run_dir(Config),
     #{relay := Relay} = Server = first(Config),
     kill(Server),
