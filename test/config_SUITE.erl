@@ -60,7 +60,7 @@ defaults(_) ->
                    mobility := false, allowed_peers := [], denied_peers := [],
                    total_quota := 0, user_quota := 0, max_allocations_per_address := 0,
                    max_bps := 0, user_bps := 0, bps_capacity := 0, unauthenticated_rate := 100,
-                   unauthenticated_burst := 1000, alternate_server := [],
+                   unauthenticated_burst := 1000, alternate_server := [], fleet := [],
                    password_algorithms := true, require_sha256 := false,
                    username_anonymity := true, credential_leeway := 0,
                    credential_sha256 := false, credential_name_first := false,
@@ -235,6 +235,7 @@ in_file(Quota) when Quota =:= total_quota; Quota =:= user_quota;
 in_file(Rate) when Rate =:= max_bps; Rate =:= user_bps; Rate =:= bps_capacity -> "1000000";
 in_file(unauthenticated_rate) -> "11";
 in_file(unauthenticated_burst) -> "12";
+in_file(fleet) -> "( \"app@10.0.0.1\", \"connected\" )";
 in_file(alternate_server) -> "( \"192.0.2.7:3478\", \"[2001:db8::7]:3479\" )";
 in_file(workers) -> "2";
 in_file(io_backend) -> "\"epoll\"";
@@ -308,6 +309,7 @@ shown(relays) -> <<"203.0.113.5 (bound: 10.0.0.5) from port 50000">>;
 shown(relay_ip) -> <<"198.51.100.9">>;
 shown(https_backend) -> <<"127.0.0.1:8443, www.example.org=[::1]:443">>;
 shown(tls_names) -> <<"turn.example.org, *.example.com">>;
+shown(fleet) -> <<"app@10.0.0.1, connected">>;
 shown(alternate_server) -> <<"192.0.2.7:3478, [2001:db8::7]:3479">>;
 shown(secret) -> <<"(1, not shown)">>;
 shown(xmpp_domains) -> <<"example.com, example.org">>;

@@ -35,6 +35,7 @@
 %% sun_path of Linux has 108 bytes, the last of them zero.
 -define(PATH_MAX, 107).
 
+-type question() :: meerkat_admin:question() | meerkat_fleet_admin:question().
 %% Which server is meant: whatever runs here, or who listens on this socket.
 -type place() :: anywhere | {socket, file:filename()}.
 %% Whose server was asked, by the directory of its socket, and whether it is where one would be that
@@ -57,13 +58,13 @@ start_link(Directory, Server) ->
 
 %% Asks the server that runs on this machine under this user, wherever its socket is; root also
 %% another user's, a service's for instance.
--spec call(meerkat_admin:question()) -> meerkat_admin:answer() | {error, no_server}.
+-spec call(question()) -> meerkat_admin:answer() | {error, no_server}.
 call(Question) ->
     {Answer, _} = call(anywhere, Question, fun(_) -> ok end),
     Answer.
 
 %% The same of one that is meant, and whose it is. Tell hears that too, before anything is asked.
--spec call(place(), meerkat_admin:question(), Tell :: fun((asked()) -> term())) ->
+-spec call(place(), question(), Tell :: fun((asked()) -> term())) ->
     {meerkat_admin:answer() | {error, no_server}, asked() | none}.
 call(Place, Question, Tell) ->
     call_first(paths(Place), Place, term_to_binary(Question), Tell).
@@ -110,6 +111,9 @@ answered(Bytes) ->
             end
     end.
 
+%% Nobody can listen where the name is too long for a socket.
+ask(Path, _Question, _Tell) when length(Path) > ?PATH_MAX ->
+    {error, no_server};
 ask(Path, Question, Tell) ->
     Options = [binary, {packet, 4}, {packet_size, ?ANSWER_MAX}, {active, false}],
     case gen_tcp:connect({local, Path}, 0, Options, ?PATIENCE) of
@@ -198,7 +202,7 @@ is_for_root(Dir) ->
 init({Directory, Server}) ->
     _ = process_flag(trap_exit, true),
     %% Its atoms are the verbs; a question is not decoded into any that are not there.
-    _ = [{module, _} = code:ensure_loaded(M) || M <- [meerkat_admin, meerkat_sessions]],
+    _ = [{module, _} = code:ensure_loaded(M) || M <- [meerkat_admin, meerkat_sessions, meerkat_fleet_admin]],
     Path = filename:join(Directory, ?FILE_NAME),
     case listen(meerkat_private:make(Directory), Path) of
         {ok, Socket} ->
@@ -296,10 +300,13 @@ answer(Connection, Server) ->
 %% One that is embedded may end and be started anew while its socket stays.
 handle(Question, Server, Who) ->
     case meerkat_registry:is_running(Server) of
-        true -> meerkat_admin:handle(Question, Server, Who);
+        true -> answer(Question, Server, Who);
         false -> {error, unicode:characters_to_binary(io_lib:format("the server ~tp does not run",
                                                                     [Server]))}
     end.
+
+answer({fleet, _} = Question, Server, Who) -> meerkat_fleet_admin:handle(Question, Server, Who);
+answer(Question, Server, Who) -> meerkat_admin:handle(Question, Server, Who).
 
 peer(Connection) ->
     case meerkat_unix:peer(Connection) of

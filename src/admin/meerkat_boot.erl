@@ -58,6 +58,9 @@ serve(Options, IfBad) ->
     {ok, _} = application:ensure_all_started(meerkat),
     ok = meerkat_env:speak_utf8(),
     case meerkat_config:load(Options) of
+        {ok, #{fleet := [_ | _]}, _} ->
+            give_up(IfBad, ["fleet is for servers embedded in the nodes of a cluster: others cannot "
+                            "reach this node"]);
         {ok, Config, Warnings} -> serve(Options, Config, Warnings);
         {error, Mistakes} -> give_up(IfBad, Mistakes)
     end.

@@ -139,6 +139,15 @@ run("reload", [], Options) ->
 run("loglevel", Level, Options) ->
     asked({loglevel, [text(Word) || Word <- Level]}, fun(Now) -> [atom_to_list(Now), $\n] end,
           Options);
+run("fleet", [Verb | Args], Options) ->
+    case meerkat_cli_fleet:question(Verb, Args, Options) of
+        {ok, Question} ->
+            asked(Question, fun(Answer) -> meerkat_show_fleet:show(Verb, Answer, Options) end,
+                  Options, fun meerkat_cli_fleet:status/1);
+        error ->
+            io:put_chars(standard_error, meerkat_cli_options:usage("fleet")),
+            2
+    end;
 run("doctor", [], Options) ->
     doctor(Options);
 run(Command, _Args, _Options) ->

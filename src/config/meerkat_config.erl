@@ -54,6 +54,7 @@
     unauthenticated_rate := non_neg_integer(),
     unauthenticated_burst := pos_integer(),
     alternate_server := [{inet:ip_address(), inet:port_number()}],
+    fleet := [binary()],
     max_permissions := pos_integer(),
     io_backend := auto | io_uring | epoll,
     receive_buffer := pos_integer(),

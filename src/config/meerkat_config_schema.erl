@@ -354,6 +354,13 @@ rows() ->
             "Servers that clients are sent to (300) while this one is drained. Clients whose "
             "address family none of them has are refused (508). Servers of one family share the "
             "clients."),
+        row(fleet, {list, fleet_member}, [], [], yes, [settings],
+            <<"( \"app@10.0.0.1\", \"app@10.0.0.2\" )">>,
+            "For servers that are embedded in the nodes of a cluster: which nodes form a fleet with "
+            "this one, where a server of the same name runs and has this key. Nodes by name, which "
+            "this one then connects to; a DNS name for the nodes at its addresses, asked again "
+            "every 10 s; or `connected` for whoever is connected anyway. docs/fleet.md has what "
+            "they then have in common."),
         row(max_permissions, {integer, 1, 1024}, 64, ["MAX_PERMISSIONS"], yes,
             [{limits, max_peers}],
             "Most permissions of one allocation, and most channels. Memory for max_allocations "

@@ -20,6 +20,7 @@
     | secret
     | domain
     | jid
+    | fleet_member
     | key
     | {list, type()}
     | meerkat_config_address:type()
@@ -197,6 +198,8 @@ text({database, Kind}, Text) ->
     meerkat_config_database:text(Kind, Text);
 text(domain, Text) ->
     named(Text, "^[^\\s@/.\\x00-\\x1f][^\\s@/\\x00-\\x1f]*$");
+text(fleet_member, Text) ->
+    named(Text, "^(?:[A-Za-z0-9_-]+@)?[A-Za-z0-9_:-]+(?:\\.[A-Za-z0-9_-]+)*$");
 text(jid, Text) ->
     named(Text, "^[^\\s@/\\x00-\\x1f]+@[^\\s@/\\x00-\\x1f]+$");
 text(key, <<Hex:32/binary>>) ->
@@ -242,7 +245,8 @@ is_value({opaque_string, Max}, Text) ->
 is_value(password, Text) -> is_binary(Text) andalso meerkat_opaque_string:prepare(Text) =/= error;
 is_value(secret, Text) -> is_binary(Text) andalso Text =/= <<>>;
 is_value(key, Key) -> is_binary(Key) andalso byte_size(Key) =:= 16;
-is_value(Name, Text) when Name =:= domain; Name =:= jid -> is_binary(Text) andalso Text =/= <<>>;
+is_value(Name, Text) when Name =:= domain; Name =:= jid; Name =:= fleet_member ->
+    is_binary(Text) andalso Text =/= <<>>;
 is_value({database, Kind}, Value) -> meerkat_config_database:is_value(Kind, Value);
 is_value({list, Type}, Values) when ?IS_ADDRESS(Type) ->
     meerkat_config_address:is_value({list, Type}, Values);
@@ -319,6 +323,9 @@ allowed(secret) ->
 allowed({list, domain}) ->
     <<"domains like example.com (in a file a list of texts, in the environment separated by "
       "commas)">>;
+allowed({list, fleet_member}) ->
+    <<"nodes like app@10.0.0.1, names that DNS has addresses of nodes for, or `connected` (in a "
+      "file a list of texts)">>;
 allowed({list, jid}) ->
     <<"XMPP addresses like admin@example.com (in a file a list of texts, in the environment "
       "separated by commas)">>;
@@ -326,6 +333,8 @@ allowed({database, Kind}) ->
     meerkat_config_database:allowed(Kind);
 allowed(domain) ->
     <<"a domain like turn.example.com">>;
+allowed(fleet_member) ->
+    <<"a node like app@10.0.0.1, a name that DNS has addresses of nodes for, or `connected`">>;
 allowed(jid) ->
     <<"an XMPP address without a resource like admin@example.com">>.
 
@@ -345,6 +354,7 @@ render({opaque_string, _}, Text) -> quote(Text);
 render({database, _}, Connection) -> meerkat_config_database:render(Connection);
 render(secret, _) -> <<"(not shown)">>;
 render(domain, Name) -> Name;
+render(fleet_member, Name) -> Name;
 render(jid, Jid) -> Jid.
 
 show(Secret, _) when Secret =:= secret; Secret =:= password; Secret =:= key ->

@@ -59,6 +59,7 @@
                       %% Bytes per second in each direction.
                       bandwidth := #{allocation | user | total => non_neg_integer()},
                       alternate_server := [{inet:ip_address(), inet:port_number()}],
+                      fleet := [binary()],
                       http := #{listen := undefined | {inet:ip_address(), inet:port_number()},
                                 token := fun(() -> undefined | binary()),
                                 webroot := undefined | binary(),
@@ -140,6 +141,8 @@
 
 %% Requests the relay may have waiting for us, per worker.
 -define(CREDITS, 1024).
+%% Of PBKDF2: about a tenth of a second, once at the start.
+-define(KEY_ROUNDS, 200000).
 %% Per second and source address, before no more are looked at.
 -define(WRONG_TOKENS, 2).
 
@@ -153,7 +156,8 @@
 %% address, IP and port, where there is a listener for each combination of the two.
 -spec new(Name :: atom(), map()) -> {ok, settings()} | {error, string()}.
 new(Name, Given) ->
-    new(Name, Given, is_drawn(Given), fresh()).
+    IsDrawn = is_drawn(Given),
+    new(Name, Given, IsDrawn, fresh(Given, IsDrawn)).
 
 new(Name, Given, IsDrawn, Kept) ->
     {ok, Defaults, _Warnings} = meerkat_config:load(#{file => none, env => []}),
@@ -182,7 +186,7 @@ renew(Given, #{name := Name, config := OldConfig, is_drawn := WasDrawn} = Old) -
         true -> Whole#{secrets => maps:get(secrets, OldConfig())};
         false -> Whole
     end,
-    case new(Name, Kept, IsDrawn, maps:with(maps:keys(fresh()), Old)) of
+    case new(Name, Kept, IsDrawn, maps:with(maps:keys(fresh(#{}, true)), Old)) of
         {ok, #{config := NewConfig} = New} ->
             case changed(OldConfig(), NewConfig()) of
                 [] -> {ok, New};
@@ -199,8 +203,8 @@ config(#{config := Config}) -> Config().
 
 %% What lives on from settings to settings: keys that clients hold something made with, and the
 %% numbers that the relay knows listeners and addresses by, which never mean another.
-fresh() ->
-    NonceKey = crypto:strong_rand_bytes(32),
+fresh(Given, IsDrawn) ->
+    NonceKey = nonce_key(Given, IsDrawn),
     #{nonce_key => fun() -> NonceKey end,
       ticket_key => meerkat_ticket:new_key(),
       self_signed => none,
@@ -212,6 +216,13 @@ fresh() ->
       last_listener => 0,
       last_pool => 0,
       life => 0}.
+
+%% Nodes of a fleet that have a secret in common take each other's nonces. Whoever asks is given a
+%% nonce, and may guess at what its key was made of: each guess is as dear as this.
+nonce_key(#{fleet := [_ | _], secrets := [First | _]}, false) ->
+    crypto:pbkdf2_hmac(sha256, First, <<"meerkat nonces">>, ?KEY_ROUNDS, 32);
+nonce_key(_Given, _IsDrawn) ->
+    crypto:strong_rand_bytes(32).
 
 %%% Another VM
 
@@ -235,7 +246,7 @@ adopted(#{nonce_key := NonceKey, ticket_key := TicketKey, drawn := Drawn, life :
         [] ->
             Secrets = [{secrets, Drawn} || IsDrawn, Drawn =/= none],
             new(Name, maps:merge(Config(), maps:from_list(Secrets)), IsDrawn,
-                maps:merge(fresh(), maps:merge(
+                maps:merge(fresh(Config(), IsDrawn), maps:merge(
                     maps:with([listeners, realms, relays, retired, retired_listeners,
                                last_listener, last_pool], Kept),
                     #{nonce_key => fun() -> NonceKey end,

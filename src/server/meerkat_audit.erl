@@ -15,6 +15,8 @@
              | {xmpp, Jid :: binary()}
              | {http, inet:ip_address()}
              | {command, string()}
+             %% Of another node of the fleet, and who it was there.
+             | {fleet, node(), who()}
              | node.
 %% What it is, as meerkat_admin names its verbs, and with what; none of it secret.
 -type deed() :: {Action :: atom(), #{atom() => term()}}.
@@ -65,6 +67,9 @@ who({signal, Signal}) -> {signal, string:uppercase(atom_to_list(Signal))};
 who({xmpp, Jid}) -> {xmpp, meerkat_text:escape(Jid)};
 who({http, Ip}) -> {http, meerkat_text:ip(Ip)};
 who({command, Name}) -> {command, Name};
+who({fleet, Node, Who}) ->
+    {Way, By} = who(Who),
+    {Way, [By, " at ", atom_to_list(Node)]};
 who(node) -> {erlang, of_node(node(group_leader()))}.
 
 %% A shell by -remsh has its terminal at another node.

@@ -2,7 +2,7 @@
 %% relayed, one of them in detail; and how they are ended by hand. Who may ask is decided elsewhere.
 -module(meerkat_sessions).
 
--export([list/2, details/2, disconnect/2, page/3]).
+-export([list/2, details/2, disconnect/2, disconnect_older/3, page/3]).
 
 -export_type([filter/0, id/0, who/0, counters/0]).
 
@@ -183,3 +183,12 @@ disconnect(Name, Id) ->
         {ok, _, Pid} -> meerkat_alloc:disconnect([Pid]);
         {error, not_found} -> 0
     end.
+
+%% Ends those of a user that are older than so many milliseconds; how many.
+-spec disconnect_older(Name :: atom(), User :: binary(), AgeMs :: non_neg_integer()) ->
+    non_neg_integer().
+disconnect_older(Name, User, AgeMs) ->
+    Those = maps:from_list(meerkat_alloc_table:sessions_of(Name, User)),
+    Infos = meerkat_alloc:infos(maps:values(Those)),
+    meerkat_alloc:disconnect([maps:get(Session, Those)
+                              || #{session := Session, age_ms := Age} <- Infos, Age >= AgeMs]).

@@ -7,6 +7,8 @@
 -export([drain/2, disconnected/1, revoked/1]).
 -export([settings/1, changes/2]).
 -export([kept/1, kept_text/1]).
+%% For meerkat_show_fleet.
+-export([table/1, span/1, condition/1]).
 
 %% Characters of a name in a table.
 -define(NAME_MAX, 40).
@@ -61,6 +63,8 @@ database(#{name := Name, away := null, connections := N}) ->
 database(#{name := Name, away := Why}) ->
     [meerkat_text:printable(Name), ", which does not answer: ", meerkat_text:printable(Why)].
 
+%% What a person calls it.
+-spec condition(map()) -> unicode:chardata().
 condition(#{relay := down}) -> "the relay program is down";
 condition(#{draining := true, ends_in_s := null}) -> "draining";
 condition(#{draining := true, ends_in_s := infinity}) -> "draining, ends when empty";
@@ -114,7 +118,11 @@ allocations(#{total := 0}) ->
 allocations(#{total := Total, allocations := Rows}) ->
     Head = ["ID", "USER", "CLIENT", "BY", "RELAYED", "AGE", "LEFT", "FROM CLIENT", "FROM PEERS",
             "DROPPED"],
-    [table([Head | [line(Row) || Row <- Rows]]),
+    %% Of a fleet each has its node.
+    Nodes = [["NODE" || #{node := _} <- lists:sublist(Rows, 1)]
+             | [[Node || #{node := Node} <- [Row]] || Row <- Rows]],
+    [table(lists:zipwith(fun(Node, Line) -> Node ++ Line end, Nodes,
+                         [Head | [line(Row) || Row <- Rows]])),
      [io_lib:format("~b of ~b~n", [length(Rows), Total]) || length(Rows) < Total]].
 
 line(#{session := Session, user := User, client := Client, transport := Transport,
@@ -257,6 +265,8 @@ kept_text(memory) -> "done, until the server ends: the key users_file would keep
 row(Name, Value) ->
     io_lib:format("  ~-13ts ~ts~n", [Name, Value]).
 
+%% Rows of the same length, the first with the heads of columns.
+-spec table([[unicode:chardata()], ...]) -> unicode:chardata().
 table(Rows) ->
     Texts = [[unicode:characters_to_list(Cell) || Cell <- Row] || Row <- Rows],
     Widths = lists:foldl(fun(Row, Most) -> lists:zipwith(fun widest/2, Row, Most) end,
@@ -287,6 +297,7 @@ bytes(N, [Unit | Units]) when N < 1000; Units =:= [] -> io_lib:format("~.1f ~ts"
 bytes(N, [_ | Units]) -> bytes(N / 1000, Units).
 
 %% The two largest parts of a time.
+-spec span(Ms :: integer()) -> unicode:chardata().
 span(Ms) ->
     Seconds = Ms div 1000,
     Parts = [{Seconds div 86400, "d"}, {Seconds div 3600 rem 24, "h"},

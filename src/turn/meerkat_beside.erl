@@ -1,4 +1,5 @@
-%% What a server has besides its relay: HTTP, the component of XMPP servers, accounting. Each is a
+%% What a server has besides its relay: HTTP, the component of XMPP servers, accounting,
+%% the fleet. Each is a
 %% module of this behaviour and stands in the list below, by which they are called. Nothing here or
 %% in the folders that this one may call knows what they do. Another one is a line in that list.
 %%
@@ -7,8 +8,8 @@
 %% changed/1.
 -module(meerkat_beside).
 
--export([child_specs/2, try_out/2, prepare/3, commit/1, rollback/1, changed/1, info/1,
-         metrics/0]).
+-export([child_specs/2, try_out/2, prepare/3, commit/1, rollback/1, changed/1, revoked/3,
+         info/1, metrics/0]).
 -export_type([prepared/0, row/0]).
 
 -type name() :: atom().
@@ -34,11 +35,15 @@
 %% Settings, listeners or readiness may be others than before. Must not wait for anybody who might
 %% call this, and nobody has to be there.
 -callback changed(name()) -> ok.
+%% A user's credentials were revoked here, up to that time (Unix). Must not wait either.
+-callback revoked(name(), User :: binary(), Until :: integer()) -> ok.
+-optional_callbacks([revoked/3]).
 %% What there is to tell of it, under its key.
 -callback info(name()) -> #{Key :: atom() => term()}.
 -callback metrics() -> [row()].
 
--define(MODULES, [meerkat_http_beside, meerkat_xmpp_beside, meerkat_account_beside]).
+-define(MODULES, [meerkat_http_beside, meerkat_xmpp_beside, meerkat_account_beside,
+                  meerkat_fleet_beside]).
 
 -spec child_specs(name(), meerkat_settings:settings()) -> [supervisor:child_spec()].
 child_specs(Name, Settings) ->
@@ -78,6 +83,12 @@ rollback(Done) ->
 -spec changed(name()) -> ok.
 changed(Name) ->
     lists:foreach(fun(Module) -> ok = Module:changed(Name) end, ?MODULES).
+
+-spec revoked(name(), User :: binary(), Until :: integer()) -> ok.
+revoked(Name, User, Until) ->
+    lists:foreach(fun(Module) -> ok = Module:revoked(Name, User, Until) end,
+                  [Module || Module <- ?MODULES, {module, Module} =:= code:ensure_loaded(Module),
+                             erlang:function_exported(Module, revoked, 3)]).
 
 -spec info(name()) -> #{atom() => term()}.
 info(Name) ->

@@ -14,7 +14,8 @@
 %%   lookups      meerkat_lookups
 %%   beside       meerkat_beside_sup; what stands there has roles of its own
 -type role() :: relay | port | wire | replaying | {request, non_neg_integer()} | quota | alloc_sup
-              | lookups | follower | beside | http_sup | history | xmpp | account | account_sinks.
+              | lookups | follower | beside | http_sup | history | xmpp | account | account_sinks
+              | fleet | fleet_seeker.
 
 %% The caller has that role from here on.
 -spec take(Name :: atom(), role()) -> ok.

@@ -1,0 +1,373 @@
+%% A fleet: three nodes of one distribution, each with a server and a relay of its own, that are asked
+%% together, keep at one about who may come in, and are cut from one another and joined again.
+-module(fleet_SUITE).
+
+-include_lib("stdlib/include/assert.hrl").
+
+-export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2,
+         end_per_testcase/2]).
+-export([nodes_find_one_another/1, asked_together/1, meerkatctl_asks_all/1,
+         one_is_drained_by_its_name/1, disconnected_everywhere/1, revoked_everywhere/1,
+         who_was_cut_off_hears_of_it/1, who_joins_later_hears_of_it/1,
+         a_nonce_is_good_at_another_node/1, a_node_that_dies_is_named/1,
+         a_node_that_hangs_is_named/1, a_reload_joins_and_leaves/1, alone_it_is_in_no_fleet/1,
+         nodes_by_name_and_by_part/1]).
+%% In the nodes.
+-export([serve/1, log/2]).
+
+-import(turn_kit, [doc/1, eventually/1, allocated/3, open/2, challenged/1, allocate/1, call/3,
+                   expect/2, success/1, with_server/2]).
+
+-define(NODES, [1, 2, 3]).
+%% Between the deadline of an answer, 5 s, and the patience of a test.
+-define(TIMEOUT, 60000).
+
+all() ->
+    [nodes_find_one_another, asked_together, meerkatctl_asks_all, one_is_drained_by_its_name,
+     disconnected_everywhere, revoked_everywhere, who_was_cut_off_hears_of_it,
+     who_joins_later_hears_of_it, a_nonce_is_good_at_another_node, a_node_that_dies_is_named,
+     a_node_that_hangs_is_named, a_reload_joins_and_leaves, alone_it_is_in_no_fleet,
+     nodes_by_name_and_by_part].
+
+suite() -> [{timetrap, {minutes, 2}}].
+
+%% All listen for each other at one port, each at an address of its own of the loopback interface: no
+%% epmd is needed.
+init_per_suite(Config) ->
+    ctl_kit:prepare([{port, turn_kit:free_tcp_port()} | Config]).
+
+end_per_suite(_Config) ->
+    ok.
+
+init_per_testcase(Case, Config) when Case =:= alone_it_is_in_no_fleet;
+                                     Case =:= nodes_by_name_and_by_part ->
+    _ = Case,
+    Config;
+init_per_testcase(_Case, Config) ->
+    Fleet = [start(N, Config) || N <- ?NODES],
+    ok = together(Fleet),
+    [{fleet, Fleet} | Config].
+
+end_per_testcase(_Case, Config) ->
+    lists:foreach(fun stop/1, proplists:get_value(fleet, Config, [])).
+
+%%% Who is there
+
+nodes_find_one_another(Config) ->
+    doc("each node that is named is a member of all others, and metrics say so"),
+    [A, B, C] = Fleet = fleet(Config),
+    _ = [?assertEqual(names([A, B, C]), members(Node)) || Node <- Fleet],
+    Snapshot = in(A, meerkat_metrics, snapshot, [default]),
+    Metrics = unicode:characters_to_binary(meerkat_metrics:text(Snapshot)),
+    ?assertMatch({match, _}, re:run(Metrics, "\nmeerkat_fleet_members 3\n")),
+    ?assertMatch({match, _}, re:run(Metrics, "\nmeerkat_fleet_missing 0\n")).
+
+nodes_by_name_and_by_part(_Config) ->
+    doc("a node is meant by its whole name, its host, or its own part where no other has the same"),
+    Nodes = ['a@10.0.0.1', 'a@10.0.0.2', 'b@10.0.0.3'],
+    Find = fun(Text) -> meerkat_fleet_nodes:find(Text, Nodes) end,
+    ?assertEqual({ok, 'a@10.0.0.2'}, Find(<<"a@10.0.0.2">>)),
+    ?assertEqual({ok, 'a@10.0.0.2'}, Find(<<"10.0.0.2">>)),
+    ?assertEqual({ok, 'b@10.0.0.3'}, Find(<<"b">>)),
+    ?assertEqual({error, ['a@10.0.0.1', 'a@10.0.0.2']}, Find(<<"a">>)),
+    ?assertEqual({error, none}, Find(<<"10.0.0.4">>)).
+
+alone_it_is_in_no_fleet(_Config) ->
+    doc("a server without the key fleet is asked for one in vain, and revokes by itself"),
+    with_server(#{}, fun(#{name := Name}) ->
+        ?assertEqual(none, meerkat_fleet:info(Name)),
+        ?assertError(badarg, meerkat_fleet:status(Name)),
+        ?assertMatch({error, <<"this server is in no fleet", _/binary>>},
+                     meerkat_fleet_admin:handle({fleet, [status]}, Name, node)),
+        ?assertEqual({ok, 0}, meerkat:revoke(Name, <<"alice">>))
+    end).
+
+a_node_that_dies_is_named(Config) ->
+    doc("kill -9 of a node: the others say that it is missing, and their calls go on"),
+    [A, B, C] = fleet(Config),
+    Client = allocated(B, [], #{user => <<"alice">>}),
+    ok = kill(C),
+    eventually(fun() -> missing(A) =:= names([C]) end),
+    #{answers := Answers, silent := Silent} = in(A, meerkat_fleet, status, [default]),
+    ?assertEqual(names([A, B]), [Node || {Node, {ok, _}} <- Answers]),
+    ?assertEqual(names([C]), Silent),
+    success(call(Client, refresh, [{lifetime, 600}])).
+
+a_node_that_hangs_is_named(Config) ->
+    doc("SIGSTOP of a node: within the time of an answer the others' answers are there, and it is "
+        "named and counted"),
+    [A, B, #{os_pid := OsPid} = C] = fleet(Config),
+    [] = os:cmd("kill -STOP " ++ OsPid),
+    try in(A, meerkat_fleet, status, [default]) of
+        #{answers := Answers, silent := Silent} ->
+            ?assertEqual(names([A, B]), [Node || {Node, {ok, _}} <- Answers]),
+            ?assertEqual(names([C]), Silent),
+            ?assertMatch(#{unanswered := 1}, in(A, meerkat_fleet, info, [default]))
+    after
+        [] = os:cmd("kill -CONT " ++ OsPid)
+    end.
+
+a_reload_joins_and_leaves(Config) ->
+    doc("without the key a server leaves the fleet, and with it it is back; its calls go on"),
+    [A, B, C] = Fleet = fleet(Config),
+    Client = allocated(C, [], #{user => <<"alice">>}),
+    Settings = in(C, meerkat_settings, config, [in(C, meerkat_registry, settings, [default])]),
+    ok = in(C, meerkat, reload, [default, Settings#{fleet := []}]),
+    eventually(fun() -> members(A) =:= names([A, B]) andalso missing(A) =:= names([C]) end),
+    ?assertEqual(none, in(C, meerkat_fleet, info, [default])),
+    ok = in(C, meerkat, reload, [default, Settings]),
+    ok = together(Fleet),
+    success(call(Client, refresh, [{lifetime, 600}])).
+
+%%% Asked together
+
+asked_together(Config) ->
+    doc("the allocations of all nodes are one list, each with its node, sorted and limited as one"),
+    [A, B, C] = fleet(Config),
+    _ = [allocated(Node, [], #{user => User}) || {Node, User} <- [{B, <<"alice">>}, {C, <<"bob">>},
+                                                                  {C, <<"alice">>}]],
+    {ok, #{total := 3, silent := [], allocations := All}} = question(A, [allocations, #{}]),
+    ?assertEqual([name(B), name(C), name(C)],
+                 lists:sort([binary_to_atom(Node) || #{node := Node} <- All])),
+    {ok, #{total := 2, allocations := Alices}} =
+        question(A, [allocations, #{user => <<"alice">>, limit => 1}]),
+    ?assertMatch([#{user := <<"alice">>}], Alices),
+    {ok, #{allocations := ByUser}} = question(A, [allocations, #{sort => user}]),
+    ?assertEqual([<<"alice">>, <<"alice">>, <<"bob">>], [User || #{user := User} <- ByUser]).
+
+meerkatctl_asks_all(Config) ->
+    doc("meerkatctl fleet, at any node: a table for people, JSON for programs, exit codes for "
+        "probes, and a sentence for what cannot be"),
+    [A, B, C] = fleet(Config),
+    _ = allocated(B, [], #{user => <<"alice">>}),
+    {0, Status} = run(A, ["fleet", "status"]),
+    _ = [?assertMatch({match, _}, re:run(Status, atom_to_list(name(Node)) ++ ".* ready\n"))
+         || Node <- fleet(Config)],
+    {0, Json} = run(A, ["fleet", "allocations", "--json"]),
+    Name = atom_to_binary(name(B)),
+    ?assertMatch({ok, #{<<"total">> := 1, <<"silent">> := [],
+                        <<"allocations">> := [#{<<"user">> := <<"alice">>, <<"node">> := Name}]}},
+                 meerkat_json:decode(Json)),
+    {0, Table} = run(A, ["fleet", "allocations"]),
+    ?assertMatch({match, _}, re:run(Table, "^NODE +ID +USER")),
+    {0, <<"debug", _/binary>>} = run(C, ["loglevel", "debug"]),
+    {0, Levels} = run(A, ["fleet", "loglevel", "warning"]),
+    ?assertMatch({match, [_, _, _]}, re:run(Levels, "warning\n", [global])),
+    {2, <<>>} = run(A, ["fleet", "disconnect"]),
+    {2, <<>>} = run(A, ["fleet", "status", "--user", "alice"]),
+    {2, <<>>} = run(A, ["fleet", "dance"]),
+    {1, Unknown} = run(A, ["fleet", "drain", "nowhere", "--json"]),
+    {ok, #{<<"error">> := Error}} = meerkat_json:decode(Unknown),
+    ?assertMatch(<<"no node of the fleet is called nowhere; it has n1@127.0.0.11, n2@", _/binary>>,
+                 Error),
+    ok = kill(C),
+    eventually(fun() -> missing(A) =:= names([C]) end),
+    {1, Less} = run(A, ["fleet", "status"]),
+    ?assertMatch({match, _}, re:run(Less, "no answer from n3@127.0.0.13\n$")).
+
+one_is_drained_by_its_name(Config) ->
+    doc("fleet drain takes one node out: it alone sends new clients away, its log says who asked "
+        "from where, and undrain takes it back"),
+    [A, B, C] = fleet(Config),
+    Begun = allocated(B, [], #{user => <<"alice">>}),
+    {0, Drained} = run(A, ["fleet", "drain", "127.0.0.12", "--stay"]),
+    ?assertMatch(<<"n2@127.0.0.12: 1 allocation left", _/binary>>, Drained),
+    expect(508, allocate(challenged(open(B, #{user => <<"bob">>})))),
+    _ = [success(allocate(challenged(open(Node, #{user => <<"bob">>})))) || Node <- [A, C]],
+    success(call(Begun, refresh, [{lifetime, 600}])),
+    [#{way := meerkatctl, by := By}] = [Deed || #{action := drain} = Deed <- audited(B)],
+    ?assertMatch({match, _}, re:run(By, " at n1@127.0.0.11$")),
+    {0, _} = run(C, ["fleet", "undrain", "n2"]),
+    success(allocate(challenged(open(B, #{user => <<"bob">>})))).
+
+%%% At one
+
+disconnected_everywhere(Config) ->
+    doc("a user's allocations end on all nodes, others' go on, and the user may come again"),
+    [A, B, C] = fleet(Config),
+    Alices = [allocated(Node, [], #{user => <<"alice">>}) || Node <- [A, B, C]],
+    Bob = allocated(B, [], #{user => <<"bob">>}),
+    {0, <<"3 allocations ended\n">>} = run(A, ["fleet", "disconnect", "--user", "alice"]),
+    _ = [expect(437, call(Client, refresh, [{lifetime, 600}])) || Client <- Alices],
+    success(call(Bob, refresh, [{lifetime, 600}])),
+    _ = allocated(C, [], #{user => <<"alice">>}),
+    ok.
+
+revoked_everywhere(Config) ->
+    doc("what one node revokes, by whatever way, no node takes any more; allocations made by it end"),
+    [A, B, C] = fleet(Config),
+    Credentials = credentials(A, <<"carol">>),
+    Clients = [allocated(Node, [], Credentials) || Node <- [B, C]],
+    {ok, 0} = in(A, meerkat, revoke, [default, <<"carol">>]),
+    _ = [eventually(fun() -> in(Node, meerkat, allocations, [default]) =:= [] end)
+         || Node <- [B, C]],
+    _ = [expect(401, allocate(challenged(open(Node, Credentials)))) || Node <- [A, B, C]],
+    _ = [expect(401, call(Client, refresh, [{lifetime, 600}])) || Client <- Clients],
+    {0, <<"0 allocations ended", _/binary>>} = run(B, ["fleet", "revoke", "dave"]),
+    _ = [?assert(in(Node, meerkat_revoked, is_revoked, [default, <<"1:dave">>]))
+         || Node <- [A, B, C]].
+
+who_was_cut_off_hears_of_it(Config) ->
+    doc("a node that is cut off serves on; when it is back it ends whom the others revoked or "
+        "disconnected meanwhile, but not who came later, and they end whom it revoked"),
+    [A, B, C] = Fleet = fleet(Config),
+    Carol = credentials(A, <<"carol">>),
+    Dave = credentials(A, <<"dave">>),
+    ok = cut_off(C, [A, B]),
+    _ = [allocated(C, [], Who) || Who <- [Carol, #{user => <<"alice">>}]],
+    Kept = allocated(A, [], Dave),
+    {ok, 0} = in(A, meerkat, revoke, [default, <<"carol">>]),
+    #{silent := Silent} = in(B, meerkat_fleet, disconnect, [default, {user, <<"alice">>}]),
+    ?assertEqual(names([C]), Silent),
+    {ok, 0} = in(C, meerkat, revoke, [default, <<"dave">>]),
+    ?assertEqual(2, length(in(C, meerkat, allocations, [default]))),
+    success(call(Kept, refresh, [{lifetime, 600}])),
+    ok = join(C, [A, B]),
+    ok = together(Fleet),
+    eventually(fun() -> in(C, meerkat, allocations, [default]) =:= [] end),
+    eventually(fun() -> in(A, meerkat, allocations, [default]) =:= [] end),
+    expect(401, allocate(challenged(open(C, Carol)))),
+    expect(401, allocate(challenged(open(B, Dave)))),
+    success(allocate(challenged(open(C, #{user => <<"alice">>})))).
+
+who_joins_later_hears_of_it(Config) ->
+    doc("a node that is started later is told what was revoked before it was there"),
+    [A, B, C] = fleet(Config),
+    Carol = credentials(A, <<"carol">>),
+    ok = kill(C),
+    eventually(fun() -> missing(A) =:= names([C]) end),
+    {ok, 0} = in(A, meerkat, revoke, [default, <<"carol">>]),
+    Later = start(3, Config),
+    try
+        ok = together([A, B, Later]),
+        #{username := Username} = in(A, meerkat, credentials, [default, <<"carol">>, 10]),
+        eventually(fun() -> in(Later, meerkat_revoked, is_revoked, [default, Username]) end),
+        expect(401, allocate(challenged(open(Later, Carol))))
+    after
+        stop(Later)
+    end.
+
+a_nonce_is_good_at_another_node(Config) ->
+    doc("RFC 8489 9.2.4: a client that was challenged by one node is not told 438 by another, for "
+        "their nonces are made with one key; a server in no fleet makes its own"),
+    [A, B, _C] = fleet(Config),
+    #{server := #{ip := Ip, port := Port}} = _There = open(B, #{user => <<"alice">>}),
+    Client = challenged(open(A, #{user => <<"alice">>})),
+    success(allocate(Client#{to := {Ip, Port}})),
+    with_server(#{}, fun(#{ip := OtherIp, port := OtherPort}) ->
+        expect(438, allocate(Client#{to := {OtherIp, OtherPort}}))
+    end).
+
+%%% Nodes
+
+fleet(Config) -> proplists:get_value(fleet, Config).
+
+ip(N) -> {127, 0, 0, 10 + N}.
+
+node_of(N) -> list_to_atom(lists:concat(["n", N, "@", inet:ntoa(ip(N))])).
+
+name(#{number := N}) -> node_of(N).
+
+names(Nodes) -> lists:sort([name(Node) || Node <- Nodes]).
+
+start(N, Config) ->
+    Args = ["-start_epmd", "false", "-erl_epmd_port",
+            integer_to_list(proplists:get_value(port, Config)),
+            "-kernel", "inet_dist_use_interface", lists:flatten(io_lib:format("~w", [ip(N)])),
+            %% Else nodes that two others cut off from one another part too.
+            "-kernel", "prevent_overlapping_partitions", "false",
+            "-setcookie", "fleet", "-pa" | code:get_path()],
+    {ok, Node, _} = peer:start(#{connection => standard_io, wait_boot => ?TIMEOUT,
+                                 name => lists:concat(["n", N]), host => inet:ntoa(ip(N)),
+                                 longnames => true, args => Args}),
+    RunDir = lists:concat([proplists:get_value(run_dir, Config), "-", N]),
+    Served = peer:call(Node, ?MODULE, serve, [RunDir], ?TIMEOUT),
+    Served#{node => Node, number => N, os_pid => peer:call(Node, os, getpid, []),
+            run_dir => RunDir}.
+
+%% In that node.
+-spec serve(file:filename()) -> turn_kit:server().
+serve(RunDir) ->
+    {ok, _} = application:ensure_all_started(meerkat),
+    _ = ets:new(told, [named_table, public, ordered_set, {heir, whereis(init), none}]),
+    _ = spawn(fun() -> true = ets:give_away(told, self(), none) end),
+    ok = logger:remove_handler(default),
+    ok = logger:add_handler(told, ?MODULE, #{}),
+    Server = turn_kit:start_server(#{name => default,
+                                     fleet => [atom_to_binary(node_of(N)) || N <- ?NODES]}),
+    ok = meerkat_sup:start_helpers([meerkat_admin_socket:child_spec(RunDir, default)]),
+    Server.
+
+-spec log(logger:log_event(), term()) -> _.
+log(#{msg := {report, #{event := audit} = Report}}, _) ->
+    ets:insert(told, {erlang:unique_integer([monotonic]), Report});
+log(_, _) ->
+    ok.
+
+%% What meerkatctl prints on stdout on the machine of that node, and its exit code.
+run(#{run_dir := RunDir}, Args) ->
+    ok = ct:capture_start(),
+    Status = meerkat_cli:run(Args ++ ["-s", filename:join(RunDir, "admin.sock")]),
+    ok = ct:capture_stop(),
+    {Status, unicode:characters_to_binary(ct:capture_get([]))}.
+
+stop(#{node := Node, run_dir := RunDir}) ->
+    case is_process_alive(Node) of
+        true ->
+            _ = peer:call(Node, meerkat, stop_server, [default], ?TIMEOUT),
+            peer:stop(Node);
+        false ->
+            ok
+    end,
+    file:del_dir_r(RunDir).
+
+kill(#{node := Node, os_pid := OsPid}) ->
+    Monitor = monitor(process, Node),
+    [] = os:cmd("kill -KILL " ++ OsPid),
+    receive {'DOWN', Monitor, process, Node, _} -> ok end.
+
+in(#{node := Node}, Module, Function, Args) ->
+    peer:call(Node, Module, Function, Args, ?TIMEOUT).
+
+together(Fleet) ->
+    lists:foreach(fun(Node) -> eventually(fun() -> members(Node) =:= names(Fleet) end) end, Fleet).
+
+members(Node) ->
+    #{members := Members} = in(Node, meerkat_fleet, info, [default]),
+    Members.
+
+missing(Node) ->
+    #{missing := Missing} = in(Node, meerkat_fleet, info, [default]),
+    Missing.
+
+%% No more connections in either direction: another cookie is that of a stranger.
+cut_off(Node, Others) ->
+    lists:foreach(fun(Other) ->
+        true = in(Node, erlang, set_cookie, [name(Other), stranger]),
+        true = in(Other, erlang, set_cookie, [name(Node), enemy]),
+        _ = in(Node, erlang, disconnect_node, [name(Other)])
+    end, Others),
+    eventually(fun() -> members(Node) =:= names([Node]) end),
+    lists:foreach(fun(Other) ->
+        eventually(fun() -> not lists:member(name(Node), members(Other)) end)
+    end, Others).
+
+join(Node, Others) ->
+    lists:foreach(fun(Other) ->
+        true = in(Node, erlang, set_cookie, [name(Other), fleet]),
+        true = in(Other, erlang, set_cookie, [name(Node), fleet]),
+        ok = in(Other, meerkat_fleet_seeker, seek, [default])
+    end, Others),
+    in(Node, meerkat_fleet_seeker, seek, [default]).
+
+question(Node, Question) ->
+    in(Node, meerkat_fleet_admin, handle, [{fleet, Question}, default, node]).
+
+credentials(Node, User) ->
+    #{username := Username, password := Password} =
+        in(Node, meerkat, credentials, [default, User]),
+    #{user => Username, password => Password}.
+
+%% What its log has of things that operators did.
+audited(Node) ->
+    [Report || {_, Report} <- in(Node, ets, tab2list, [told])].
