@@ -41,6 +41,8 @@ reasons() ->
      {"network", "git clone|git pull|npm |https?://"},
      %% It takes longer than all of this suite.
      {"minutes", "^make|^$"},
+     %% It needs a cluster; fleet_SUITE has one and runs them.
+     {"fleet", "^meerkatctl fleet "},
      %% Somebody must type or look.
      {"person", "remote_console|iex"}].
 

@@ -1,5 +1,5 @@
-%% A fleet: three nodes of one distribution, each with a server and a relay of its own, that are asked
-%% together, keep at one about who may come in, and are cut from one another and joined again.
+%% A fleet: three nodes of one distribution, each with a server and a relay of its own, that are
+%% asked together, keep at one about who may come in, and are cut from one another and joined again.
 -module(fleet_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -9,7 +9,7 @@
 -export([nodes_find_one_another/1, asked_together/1, meerkatctl_asks_all/1,
          one_is_drained_by_its_name/1, disconnected_everywhere/1, revoked_everywhere/1,
          who_was_cut_off_hears_of_it/1, who_joins_later_hears_of_it/1,
-         a_nonce_is_good_at_another_node/1, a_node_that_dies_is_named/1,
+         a_nonce_is_good_at_another_node/1, the_page_is_right/1, a_node_that_dies_is_named/1,
          a_node_that_hangs_is_named/1, a_reload_joins_and_leaves/1, alone_it_is_in_no_fleet/1,
          nodes_by_name_and_by_part/1]).
 %% In the nodes.
@@ -25,14 +25,14 @@
 all() ->
     [nodes_find_one_another, asked_together, meerkatctl_asks_all, one_is_drained_by_its_name,
      disconnected_everywhere, revoked_everywhere, who_was_cut_off_hears_of_it,
-     who_joins_later_hears_of_it, a_nonce_is_good_at_another_node, a_node_that_dies_is_named,
-     a_node_that_hangs_is_named, a_reload_joins_and_leaves, alone_it_is_in_no_fleet,
-     nodes_by_name_and_by_part].
+     who_joins_later_hears_of_it, a_nonce_is_good_at_another_node, the_page_is_right,
+     a_node_that_dies_is_named, a_node_that_hangs_is_named, a_reload_joins_and_leaves,
+     alone_it_is_in_no_fleet, nodes_by_name_and_by_part].
 
 suite() -> [{timetrap, {minutes, 2}}].
 
-%% All listen for each other at one port, each at an address of its own of the loopback interface: no
-%% epmd is needed.
+%% All listen for each other at one port, each at an address of its own of the loopback interface:
+%% no epmd is needed.
 init_per_suite(Config) ->
     ctl_kit:prepare([{port, turn_kit:free_tcp_port()} | Config]).
 
@@ -41,7 +41,6 @@ end_per_suite(_Config) ->
 
 init_per_testcase(Case, Config) when Case =:= alone_it_is_in_no_fleet;
                                      Case =:= nodes_by_name_and_by_part ->
-    _ = Case,
     Config;
 init_per_testcase(_Case, Config) ->
     Fleet = [start(N, Config) || N <- ?NODES],
@@ -165,6 +164,18 @@ meerkatctl_asks_all(Config) ->
     {1, Less} = run(A, ["fleet", "status"]),
     ?assertMatch({match, _}, re:run(Less, "no answer from n3@127.0.0.13\n$")).
 
+the_page_is_right(Config) ->
+    doc("each command of docs/fleet.md does what it is there for"),
+    [A, B, _C] = fleet(Config),
+    [Text] = [T || #{words := ["fleet"], text := T} <- docs_kit:blocks("docs/fleet.md")],
+    lists:foreach(fun(Line) ->
+        [Command | _] = string:split(Line, " #"),
+        _ = allocated(A, [], #{user => <<"alice">>}),
+        ["meerkatctl" | Args] = string:lexemes(lists:flatten(string:replace(Command, "app@10.0.0.2",
+                                                              atom_to_list(name(B)))), " "),
+        ?assertMatch({0, _}, run(A, Args), Line)
+    end, string:lexemes(Text, "\n")).
+
 one_is_drained_by_its_name(Config) ->
     doc("fleet drain takes one node out: it alone sends new clients away, its log says who asked "
         "from where, and undrain takes it back"),
@@ -194,7 +205,8 @@ disconnected_everywhere(Config) ->
     ok.
 
 revoked_everywhere(Config) ->
-    doc("what one node revokes, by whatever way, no node takes any more; allocations made by it end"),
+    doc("what one node revokes, by whatever way, no node takes any more; allocations that were made "
+        "by it end"),
     [A, B, C] = fleet(Config),
     Credentials = credentials(A, <<"carol">>),
     Clients = [allocated(Node, [], Credentials) || Node <- [B, C]],

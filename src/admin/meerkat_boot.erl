@@ -59,8 +59,8 @@ serve(Options, IfBad) ->
     ok = meerkat_env:speak_utf8(),
     case meerkat_config:load(Options) of
         {ok, #{fleet := [_ | _]}, _} ->
-            give_up(IfBad, ["fleet is for servers embedded in the nodes of a cluster: others cannot "
-                            "reach this node"]);
+            give_up(IfBad, ["fleet is for servers embedded in the nodes of a cluster: others "
+                            "cannot reach this node"]);
         {ok, Config, Warnings} -> serve(Options, Config, Warnings);
         {error, Mistakes} -> give_up(IfBad, Mistakes)
     end.

@@ -83,7 +83,8 @@ rows() ->
       "read file and environment again and say what has changed; all of it\n"
       "or, with a reason, nothing"},
      {"fleet", {1, 2},
-      "status | allocations | disconnect | revoke USER | drain NODE | undrain NODE | loglevel [LEVEL]",
+      "status | allocations | disconnect | revoke USER | drain NODE | undrain NODE | "
+      "loglevel [LEVEL]",
       [{user, text, "NAME", "with allocations and disconnect: this user's, on all nodes"},
        {peer, peer, "IP[:PORT]", "with allocations: as of `allocations`"},
        {sort, {choice, [age, bytes, user]}, "bytes|age|user", "with allocations: as there"},

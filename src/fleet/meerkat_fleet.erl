@@ -1,5 +1,5 @@
-%% The fleet that a server belongs to: servers of one name on nodes that are connected, each told of in
-%% a group of `pg`. It asks all of them at once, and keeps them at one about who was revoked or
+%% The fleet that a server belongs to: servers of one name on nodes that are connected, each told of
+%% in a group of `pg`. It asks all of them at once, and keeps them at one about who was revoked or
 %% disconnected. docs/design/fleet.md has the whole way.
 %%
 %% In a shell the server of a node of its own is `default`: meerkat_fleet:status(default).
@@ -51,7 +51,8 @@ status(Name) ->
 allocations(Name, Filter) ->
     ask(Name, all, {allocations, [maps:merge(#{limit => ?ROWS}, Filter)]}, node).
 
-%% Ends a user's allocations everywhere; nodes that are away do it when they are back, within an hour.
+%% Ends a user's allocations everywhere; nodes that are away do it when they are back, within an
+%% hour.
 -spec disconnect(Name :: atom(), {user, binary()}) ->
     told({ok, non_neg_integer()} | {error, binary()}).
 disconnect(Name, Whom) ->
@@ -245,8 +246,8 @@ looked(#state{name = Name, members = Members, ended = Ended} = State) ->
 later(User, At, Ended) ->
     Ended#{User => max(At, maps:get(User, Ended, At))}.
 
-%% In a process of its own: allocations are waited for. Those that began after a user was disconnected
-%% are not meant.
+%% In a process of its own: allocations are waited for. Those that began after a user was
+%% disconnected are not meant.
 caught_up(Name, Revoked, Ended) ->
     lists:foreach(fun(User) -> meerkat_sessions:disconnect(Name, {user, User}) end,
                   meerkat_revoked:take(Name, Revoked)),

@@ -1,5 +1,5 @@
-%% What an administrator may ask of a fleet: the verbs, their arguments and answers. Any node that is in
-%% it may be asked.
+%% What an administrator may ask of a fleet: the verbs, their arguments and answers. Any node that
+%% is in it may be asked.
 -module(meerkat_fleet_admin).
 
 -export([handle/3]).
@@ -7,7 +7,8 @@
 
 -type question() :: {fleet, [term()]}.
 
-%% {fleet, [status]}                   #{nodes, silent}: of each node what meerkat:status/1 says, with
+%% {fleet, [status]}                   #{nodes, silent}: of each node what meerkat:status/1 says,
+%% with
 %%                                     `node`; and those that did not answer
 %% {fleet, [allocations, Filter]}      #{total, allocations, silent}: meerkat_sessions:list/2 of all
 %%                                     nodes, each with `node`

@@ -1,5 +1,5 @@
-%% The fleet as a meerkat_beside: a server is a member of one while the key `fleet` says so. Nothing of
-%% it can fail a reload.
+%% The fleet as a meerkat_beside: a server is a member of one while the key `fleet` says so. Nothing
+%% of it can fail a reload.
 -module(meerkat_fleet_beside).
 -behaviour(meerkat_beside).
 
@@ -46,12 +46,12 @@ info(Name) ->
 metrics() ->
     [{"fleet_members", gauge, [],
       "nodes that form a fleet with this one, itself among them (fleet)",
-      of_fleet(fun(#{members := Members}) -> [{[], length(Members)}] end)},
+      of_fleet(fun(#{members := Members}) -> length(Members) end, 1)},
      {"fleet_missing", gauge, [], "nodes that the key fleet names and that are not there",
-      of_fleet(fun(#{missing := Missing}) -> [{[], length(Missing)}] end)},
+      of_fleet(fun(#{missing := Missing}) -> length(Missing) end, 0)},
      {"fleet_unanswered_total", counter, [],
       "questions to other nodes of the fleet that were not answered in time",
-      of_fleet(fun(#{unanswered := N}) -> [{[], N}] end)}].
+      of_fleet(fun(#{unanswered := N}) -> N end, 0)}].
 
-of_fleet(Find) ->
-    fun(#{fleet := none}) -> []; (#{fleet := Fleet}) -> Find(Fleet) end.
+of_fleet(Find, Alone) ->
+    fun(#{fleet := none}) -> [{[], Alone}]; (#{fleet := Fleet}) -> [{[], Find(Fleet)}] end.

@@ -1,5 +1,5 @@
-%% What makes one server a member of a fleet, where the key `fleet` is set. If it cannot be kept alive
-%% the server goes on alone.
+%% What makes one server a member of a fleet, where the key `fleet` is set. If it cannot be kept
+%% alive the server goes on alone.
 -module(meerkat_fleet_sup).
 -behaviour(supervisor).
 

@@ -24,7 +24,8 @@ show("undrain", #{node := Node}, _Options) ->
     [Node, ": allocations are taken again\n"];
 show("loglevel", #{levels := Levels} = Answer, _Options) ->
     [meerkat_show:table([["NODE", "LEVEL"]
-                         | [[Node, atom_to_list(Level)] || #{node := Node, level := Level} <- Levels]]),
+                         | [[Node, atom_to_list(Level)]
+                            || #{node := Node, level := Level} <- Levels]]),
      silent(Answer)].
 
 line(#{node := Node, version := Version, uptime_s := Uptime, allocations := N,
