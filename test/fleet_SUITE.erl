@@ -205,7 +205,7 @@ disconnected_everywhere(Config) ->
     ok.
 
 revoked_everywhere(Config) ->
-    doc("what one node revokes, by whatever way, no node takes any more; allocations that were made "
+    doc("what one node revokes, by whatever way, no node takes any more; allocations made "
         "by it end"),
     [A, B, C] = fleet(Config),
     Credentials = credentials(A, <<"carol">>),

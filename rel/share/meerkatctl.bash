@@ -13,11 +13,12 @@ _meerkatctl() {
         compopt -o default
         return
     elif [ -z "$command" ]; then
-        words='foreground version status check allocations allocation disconnect revoke credentials users secrets drain undrain reload loglevel doctor config import info help --version --json -s'
+        words='foreground version status check allocations allocation disconnect revoke credentials users drain undrain reload fleet loglevel doctor config import info help --version --json -s'
     else
         case "$command $before" in
             'check --family') words='4 6' ;;
             'allocations --sort') words='age bytes user' ;;
+            'fleet --sort') words='age bytes user' ;;
             'foreground -c') compopt -o default; return ;;
             'check --user') return ;;
             'check --password') return ;;
@@ -34,9 +35,12 @@ _meerkatctl() {
             'users --password') return ;;
             'users --key') return ;;
             'users --realm') return ;;
-            'secrets --secret') return ;;
-            'secrets --realm') return ;;
             'drain --deadline') return ;;
+            'fleet --user') return ;;
+            'fleet --peer') return ;;
+            'fleet --limit') return ;;
+            'fleet --ttl') return ;;
+            'fleet --deadline') return ;;
             'doctor --stun') return ;;
             'doctor --file') compopt -o default; return ;;
             'doctor --xmpp') return ;;
@@ -48,7 +52,7 @@ _meerkatctl() {
             'doctor --cacert') compopt -o default; return ;;
             'config --realm') return ;;
             'config check' | 'config show' | import\ *) compopt -o default; return ;;
-            help\ *) words='foreground version status check allocations allocation disconnect revoke credentials users secrets drain undrain reload loglevel doctor config import info help' ;;
+            help\ *) words='foreground version status check allocations allocation disconnect revoke credentials users drain undrain reload fleet loglevel doctor config import info help' ;;
             *)
                 case $command in
                     foreground) words='-c --self-signed --json -s' ;;
@@ -61,10 +65,10 @@ _meerkatctl() {
                     revoke) words='--ttl --json -s' ;;
                     credentials) words='--ttl --realm --json -s' ;;
                     users) words='list add remove --password --key --realm --json -s' ;;
-                    secrets) words='list add remove --secret --realm --json -s' ;;
                     drain) words='--deadline --stay --json -s' ;;
                     undrain) words='--json -s' ;;
                     reload) words='--dry-run --json -s' ;;
+                    fleet) words='status allocations disconnect revoke drain undrain loglevel --user --peer --sort --limit --ttl --deadline --stay --json -s' ;;
                     loglevel) words='debug info notice warning error critical alert emergency --json -s' ;;
                     doctor) words='--stun --file --xmpp --jid --graphql --user --domain --password --cacert --json -s' ;;
                     config) words='check show --realm --json -s' ;;

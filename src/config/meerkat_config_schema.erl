@@ -356,8 +356,8 @@ rows() ->
             "clients."),
         row(fleet, {list, fleet_member}, [], [], yes, [settings],
             <<"( \"app@10.0.0.1\", \"app@10.0.0.2\" )">>,
-            "For servers embedded in the nodes of a cluster: which nodes form a fleet with this one, "
-            "where a server of the same name runs and has this key. Nodes by name, which "
+            "For servers embedded in the nodes of a cluster: which nodes form a fleet with this "
+            "one, where a server of the same name runs and has this key. Nodes by name, which "
             "this one then connects to; a DNS name for the nodes at its addresses, asked again "
             "every 10 s; or `connected` for whoever is connected anyway. docs/fleet.md has what "
             "they then have in common."),
