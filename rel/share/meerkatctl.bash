@@ -13,7 +13,7 @@ _meerkatctl() {
         compopt -o default
         return
     elif [ -z "$command" ]; then
-        words='foreground version status check allocations allocation disconnect revoke credentials users drain undrain reload fleet loglevel doctor config import info help --version --json -s'
+        words='foreground version status check allocations allocation disconnect revoke credentials users secrets drain undrain reload fleet loglevel doctor config import info help --version --json -s'
     else
         case "$command $before" in
             'check --family') words='4 6' ;;
@@ -35,6 +35,8 @@ _meerkatctl() {
             'users --password') return ;;
             'users --key') return ;;
             'users --realm') return ;;
+            'secrets --secret') return ;;
+            'secrets --realm') return ;;
             'drain --deadline') return ;;
             'fleet --user') return ;;
             'fleet --peer') return ;;
@@ -52,7 +54,7 @@ _meerkatctl() {
             'doctor --cacert') compopt -o default; return ;;
             'config --realm') return ;;
             'config check' | 'config show' | import\ *) compopt -o default; return ;;
-            help\ *) words='foreground version status check allocations allocation disconnect revoke credentials users drain undrain reload fleet loglevel doctor config import info help' ;;
+            help\ *) words='foreground version status check allocations allocation disconnect revoke credentials users secrets drain undrain reload fleet loglevel doctor config import info help' ;;
             *)
                 case $command in
                     foreground) words='-c --self-signed --json -s' ;;
@@ -65,6 +67,7 @@ _meerkatctl() {
                     revoke) words='--ttl --json -s' ;;
                     credentials) words='--ttl --realm --json -s' ;;
                     users) words='list add remove --password --key --realm --json -s' ;;
+                    secrets) words='list add remove --secret --realm --json -s' ;;
                     drain) words='--deadline --stay --json -s' ;;
                     undrain) words='--json -s' ;;
                     reload) words='--dry-run --json -s' ;;
