@@ -3,7 +3,7 @@
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
--define(CTL_TABLE_HASH, 16#2f41ab1d670945a2).
+-define(CTL_TABLE_HASH, 16#4da9bd3297d27247).
 
 %% {Name, Code, Way, [{Field, Type}]}
 -define(CTL_MESSAGES, [
@@ -323,7 +323,17 @@
         {from, u64}]},
     {session_rows, 16#45, r2e, [
         {next, u64},
-        {rows, bytes}]}
+        {rows, bytes}]},
+    {look, 16#47, e2r, [
+        {session, u64},
+        {lifetime_ms, u32}]},
+    {looked, 16#48, r2e, [
+        {session, u64},
+        {looking_ms, u32},
+        {missed, u64},
+        {flows, bytes},
+        {streams, bytes},
+        {drops, bytes}]}
 ]).
 
 %% {Status, Code}
@@ -1381,7 +1391,28 @@ put_fields(session_rows, Ref, #{next := V_next,
         ?CTL_UINT(V_next, 64) ->
     [<<16#45, 0:24, Ref:32,
         V_next:64,
-        (put_size(V_rows)):32>>, V_rows]
+        (put_size(V_rows)):32>>, V_rows];
+put_fields(look, Ref, #{session := V_session,
+        lifetime_ms := V_lifetime_ms} = M) when map_size(M) =:= 2,
+        ?CTL_UINT(V_session, 64),
+        ?CTL_UINT(V_lifetime_ms, 32) ->
+    [<<16#47, 0:24, Ref:32,
+        V_session:64,
+        V_lifetime_ms:32>>];
+put_fields(looked, Ref, #{session := V_session,
+        looking_ms := V_looking_ms,
+        missed := V_missed,
+        flows := V_flows,
+        streams := V_streams,
+        drops := V_drops} = M) when map_size(M) =:= 6,
+        ?CTL_UINT(V_session, 64),
+        ?CTL_UINT(V_looking_ms, 32),
+        ?CTL_UINT(V_missed, 64) ->
+    [<<16#48, 0:24, Ref:32,
+        V_session:64,
+        V_looking_ms:32,
+        V_missed:64,
+        (put_size(V_flows)):32>>, V_flows, <<(put_size(V_streams)):32>>, V_streams, <<(put_size(V_drops)):32>>, V_drops]
 ).
 
 %% get_fields(Code, Binary) -> {Name, Fields} | error
@@ -1948,5 +1979,21 @@ get_fields(16#44, <<V_from:64>>) ->
 get_fields(16#45, <<V_next:64,
         L_rows:32, V_rows:L_rows/binary>>) ->
     {session_rows, #{next => V_next,
-        rows => V_rows}}
+        rows => V_rows}};
+get_fields(16#47, <<V_session:64,
+        V_lifetime_ms:32>>) ->
+    {look, #{session => V_session,
+        lifetime_ms => V_lifetime_ms}};
+get_fields(16#48, <<V_session:64,
+        V_looking_ms:32,
+        V_missed:64,
+        L_flows:32, V_flows:L_flows/binary,
+        L_streams:32, V_streams:L_streams/binary,
+        L_drops:32, V_drops:L_drops/binary>>) ->
+    {looked, #{session => V_session,
+        looking_ms => V_looking_ms,
+        missed => V_missed,
+        flows => V_flows,
+        streams => V_streams,
+        drops => V_drops}}
 ).

@@ -25,10 +25,17 @@ bool sessions_init(struct sessions *t, const struct ways *ways, uint32_t session
            far_ends_init(&t->far_ends, 2 * sessions_max); /* some are left behind for a while */
 }
 
+/* What it has by malloc. */
+static void session_let_go(struct sessions *t, struct session *s)
+{
+    session_set_note(s, NULL, 0);
+    session_end_look(t, s);
+}
+
 void sessions_destroy(struct sessions *t)
 {
     for (uint32_t i = 0; i < t->session_slab.touched; i++)
-        session_set_note(slab_at(&t->session_slab, i), NULL, 0);
+        session_let_go(t, slab_at(&t->session_slab, i));
     slab_destroy(&t->session_slab);
     slab_destroy(&t->move_slab);
     slab_destroy(&t->grant_slab);
@@ -129,7 +136,7 @@ void session_free(struct sessions *t, struct session *s)
     session_drop_grant(t, s);
     if (s->far)
         far_end_leave(&t->far_ends, s->far);
-    session_set_note(s, NULL, 0);
+    session_let_go(t, s);
     table_remove(&t->by_id, &s->by_id);
     flow_drop(t->ways, &s->flow);
     session_drop_move(t, s);
@@ -216,6 +223,27 @@ void session_set_note(struct session *s, const uint8_t *bytes, uint32_t len)
     }
     free(s->note);
     s->note = n;
+}
+
+bool session_begin_look(struct sessions *t, struct session *s, uint64_t now)
+{
+    s->look = t->looks < SIGHTS_MAX ? look_begin(now) : NULL;
+    if (!s->look)
+        return false;
+    t->looks++;
+    session_set_detour(s);
+    session_changed(s);
+    return true;
+}
+
+void session_end_look(struct sessions *t, struct session *s)
+{
+    if (!s->look)
+        return;
+    look_free(s->look);
+    s->look = NULL;
+    t->looks--;
+    session_set_detour(s);
 }
 
 void session_forget_family(struct sessions *t, struct session *s, uint8_t family)

@@ -14,6 +14,7 @@
 #include "bytes.h"
 #include "grant.h"
 #include "list.h"
+#include "look.h"
 #include "policy.h"
 #include "shortcut.h"
 #include "slab.h"
@@ -57,7 +58,8 @@ struct session {
     struct flow flow;
     uint64_t expires; /* the last deadline of a family */
     bool dying;
-    bool ended; /* its client said so in this turn: it is in sessions.ended */
+    bool ended;  /* its client said so in this turn: it is in sessions.ended */
+    bool detour; /* its packets have more to pass than those of most: see session_set_detour */
     uint8_t reason;
     uint8_t shortcut_count; /* those that know nothing included */
     unsigned flow_home;     /* the worker its client's datagrams come to */
@@ -83,6 +85,7 @@ struct session {
     struct far_end *far;        /* what shortcuts to it hold; NULL: there was none yet */
     struct shortcut *shortcuts; /* of its client's packets */
     struct session_note *note;  /* NULL: its client was told of nothing yet, or nobody wants any */
+    struct sight *look;         /* NULL: nobody looks at its packets */
     uint64_t asked;             /* number of the request that Erlang was handed last (pending.h) */
     uint32_t permission_count, channel_count; /* also those that are over and not swept yet */
     uint64_t drops[SESSION_DROPS];            /* by reason */
@@ -118,6 +121,7 @@ struct sessions {
     struct timers timers;
     struct list gone;
     struct list ended; /* by in_gone */
+    uint32_t looks;    /* so many sessions are looked at */
     const struct ways *ways;
     struct session *recent[RECENT_SESSIONS]; /* perhaps gone since */
 };
@@ -245,6 +249,20 @@ void session_drop_grant(struct sessions *t, struct session *s);
 
 /* Makes or replaces the note. Without memory there is none. */
 void session_set_note(struct session *s, const uint8_t *bytes, uint32_t len);
+
+/* Packets of a session with a limit of its own or its user's, or one that is looked at, go by a
+ * function of their own. It is one flag, so that all others pay for none of these. After any of
+ * them has changed. */
+static inline void session_set_detour(struct session *s)
+{
+    s->detour = s->rate.unit || s->user || s->look;
+}
+
+/* Somebody looks at it from here on; false where too many are looked at already, or without
+ * memory. Shortcuts to it end: who sends by one is not seen here. */
+bool session_begin_look(struct sessions *t, struct session *s, uint64_t now);
+/* Harmless where nobody does. */
+void session_end_look(struct sessions *t, struct session *s);
 
 /* Permissions and channels of a family, gone with its relayed address. */
 void session_forget_family(struct sessions *t, struct session *s, uint8_t family);

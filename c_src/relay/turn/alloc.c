@@ -218,6 +218,7 @@ static enum ctl_status make_session(struct shard *sh, const struct mail_alloc *m
     s->rate = bandwidth(m->bytes_per_s);
     if (m->bucket && m->bucket < sh->config.limits->users_max)
         s->user = &sh->config.limits->users[m->bucket];
+    session_set_detour(s);
     count(sh, CTR_sessions_created);
     *out = s;
     return CTL_OK;

@@ -9,6 +9,7 @@
 #include "count.h"
 #include "hand_over.h"
 #include "judge.h"
+#include "looking.h"
 #include "meter.h"
 #include "names.h"
 #include "notice.h"
@@ -18,24 +19,36 @@ enum {
     CHANNEL_DATA_MAX = 65507 - CHANNEL_HEADER_LEN, /* what UDP over IPv4 takes */
 };
 
-static void drop(struct shard *sh, struct session *s, enum counter reason)
+/* For whom or from whom, NULL where that is not known; or on which channel. */
+static void note_drop(struct shard *sh, struct session *s, enum counter reason,
+                      const struct addr *peer, uint16_t channel)
 {
-    count_drops(sh, s, reason, 1);
+    if (UNLIKELY(s->look))
+        looking_drop(sh, s, reason, peer, channel);
 }
 
-/* Apart, so that those without a limit do not pay for it. */
-__attribute__((noinline)) static bool takes_bandwidth(struct shard *sh, struct session *s,
-                                                      enum direction d, const struct addr *peer,
-                                                      size_t len)
+static void drop(struct shard *sh, struct session *s, enum counter reason, const struct addr *peer,
+                 uint16_t channel)
 {
+    count_drops(sh, s, reason, 1);
+    note_drop(sh, s, reason, peer, channel);
+}
+
+/* Apart, so that those that nobody limits or looks at do not pay for it. */
+__attribute__((noinline)) static bool detour(struct shard *sh, struct session *s, enum direction d,
+                                             const struct addr *peer, const uint8_t *data,
+                                             size_t len)
+{
+    if (s->look && data)
+        looking_packet(sh, s, d, peer, data, len);
     return meter_take(sh, s, d, meter_units(peer, len));
 }
 
 /* Is there bandwidth left? */
 static inline bool has_bandwidth(struct shard *sh, struct session *s, enum direction d,
-                                 const struct addr *peer, size_t len)
+                                 const struct addr *peer, const uint8_t *data, size_t len)
 {
-    return LIKELY(!meter_limits(sh, s)) || takes_bandwidth(sh, s, d, peer, len);
+    return LIKELY(!meter_limits(sh, s)) || detour(sh, s, d, peer, data, len);
 }
 
 /* By a shortcut to the client that is relayed there, if there is one. */
@@ -61,7 +74,7 @@ static void to_peer(struct shard *sh, struct session *s, const struct permission
 {
     struct relayed *r = session_relayed(s, peer->family, sh->time.now);
     if (UNLIKELY(!r)) {
-        drop(sh, s, CTR_peer_family);
+        drop(sh, s, CTR_peer_family, peer, 0);
         return;
     }
     const struct pool *pool = NULL; /* of ours, where another is relayed at this address */
@@ -69,12 +82,13 @@ static void to_peer(struct shard *sh, struct session *s, const struct permission
         struct addr self = relayed_local(r);
         pool = policy_pool_at(sh->policy, peer);
         if (!policy_allows_at(sh->policy, pool, (enum reach)perm->reach, peer, &self)) {
+            note_drop(sh, s, CTR_forbidden_peer, peer, 0);
             notice_closed_port(sh, s, perm, peer);
             return;
         }
     }
-    if (!has_bandwidth(sh, s, TO_PEER, peer, len)) {
-        drop(sh, s, CTR_over_bandwidth);
+    if (!has_bandwidth(sh, s, TO_PEER, peer, payload, len)) {
+        drop(sh, s, CTR_over_bandwidth, peer, 0);
         return;
     }
     s->client_packets++;
@@ -98,17 +112,17 @@ void forward_channel(struct shard *sh, struct session *s, uint8_t *data, size_t 
     size_t payload_len;
     if (!channel_parse(data, len, &number, &payload, &payload_len) ||
         number > sh->config.channel_max) {
-        drop(sh, s, CTR_bad_channel);
+        drop(sh, s, CTR_bad_channel, NULL, 0);
         return;
     }
     struct channel *c = channel_by_number(&sh->sessions, s, number, sh->time.now);
     if (!c) {
-        drop(sh, s, CTR_no_channel);
+        drop(sh, s, CTR_no_channel, NULL, number);
         return;
     }
     struct permission *perm = judge_used(sh, channel_permission(&sh->sessions, c, sh->time.now));
     if (!perm) {
-        drop(sh, s, CTR_no_permission);
+        drop(sh, s, CTR_no_permission, &c->peer, 0);
         return;
     }
     to_peer(sh, s, perm, c, &c->peer, payload, payload_len, 0);
@@ -121,13 +135,13 @@ void forward_send(struct shard *sh, struct session *s, const struct stun_view *v
     size_t len;
     if (stun_get_addr(v, A_xor_peer_address, &peer) != STUN_OK ||
         stun_get_bytes(v, A_data, &payload, &len) != STUN_OK || peer.port == 0) {
-        drop(sh, s, CTR_bad_indication);
+        drop(sh, s, CTR_bad_indication, NULL, 0);
         return;
     }
     struct permission *perm =
         judge_used(sh, permission_find(&sh->sessions, s, &peer, sh->time.now));
     if (!perm) {
-        drop(sh, s, CTR_no_permission);
+        drop(sh, s, CTR_no_permission, &peer, 0);
         return;
     }
     /* Between IPv4 and IPv4 alone: elsewhere DONT-FRAGMENT MUST be ignored (RFC 8656 13). */
@@ -142,7 +156,7 @@ void forward_peer(struct shard *sh, struct relayed *r, struct io_packet *p)
     count(sh, CTR_peer_packets);
     count_n(sh, CTR_peer_bytes, p->len);
     if (UNLIKELY(p->truncated)) {
-        drop(sh, s, CTR_truncated);
+        drop(sh, s, CTR_truncated, &p->from, 0);
         return;
     }
     if (s->dying || r->deadline <= sh->time.now) {
@@ -154,15 +168,15 @@ void forward_peer(struct shard *sh, struct relayed *r, struct io_packet *p)
     struct permission *perm = c ? channel_permission(&sh->sessions, c, sh->time.now)
                                 : permission_find(&sh->sessions, s, &p->from, sh->time.now);
     if (!judge_used(sh, perm)) {
-        drop(sh, s, CTR_no_permission);
+        drop(sh, s, CTR_no_permission, &p->from, 0);
         return;
     }
     if (UNLIKELY(p->len > (size_t)(c ? CHANNEL_DATA_MAX : STUN_DATA_MAX))) {
-        drop(sh, s, CTR_truncated);
+        drop(sh, s, CTR_truncated, &p->from, 0);
         return;
     }
-    if (!has_bandwidth(sh, s, TO_CLIENT, &p->from, p->len)) {
-        drop(sh, s, CTR_over_bandwidth);
+    if (!has_bandwidth(sh, s, TO_CLIENT, &p->from, p->data, p->len)) {
+        drop(sh, s, CTR_over_bandwidth, &p->from, 0);
         return;
     }
     s->peer_packets++;
@@ -181,11 +195,11 @@ void forward_icmp(struct shard *sh, struct relayed *r, const struct io_icmp *icm
         return;
     name_as_advertised(sh, &peer);
     if (!judge_used(sh, permission_find(&sh->sessions, s, &peer, sh->time.now))) {
-        drop(sh, s, CTR_no_permission);
+        drop(sh, s, CTR_no_permission, &peer, 0);
         return;
     }
-    if (!has_bandwidth(sh, s, TO_CLIENT, &peer, 0)) {
-        drop(sh, s, CTR_over_bandwidth);
+    if (!has_bandwidth(sh, s, TO_CLIENT, &peer, NULL, 0)) {
+        drop(sh, s, CTR_over_bandwidth, &peer, 0);
         return;
     }
     uint8_t txid[STUN_TXID_LEN], value[8] = {0, 0, icmp->type, icmp->code};

@@ -21,9 +21,10 @@ static inline bool meter_limits_any(const struct shard *sh, struct rate rate,
     return rate.unit || user || shared_bucket_limits(&sh->config.limits->total);
 }
 
+/* Of a session, or something else that its packets have to pass. */
 static inline bool meter_limits(const struct shard *sh, const struct session *s)
 {
-    return meter_limits_any(sh, s->rate, s->user);
+    return s->detour || shared_bucket_limits(&sh->config.limits->total);
 }
 
 /* Takes from the allocation, its user and the server, in this order; what a later one refuses an

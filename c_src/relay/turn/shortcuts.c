@@ -52,6 +52,12 @@ static const struct listener *common_way(const struct shard *sh, const struct fl
     return e->listener;
 }
 
+/* Then all that comes for it is to pass its own worker. */
+static bool is_looked_at(const struct session *s, uint64_t now)
+{
+    return s->look && s->look->until > now;
+}
+
 /* All that lets packets from that relayed address in, looked at as for a packet. False where
  * something is missing. */
 static bool describe(struct shard *sh, struct session *s, const struct mail_seek *m,
@@ -68,7 +74,7 @@ static bool describe(struct shard *sh, struct session *s, const struct mail_seek
     struct permission *perm = c ? channel_permission(&sh->sessions, c, now)
                                 : permission_find(&sh->sessions, s, &out->from, now);
     perm = judge_used(sh, perm);
-    if (!perm || !session_far_end(&sh->sessions, s))
+    if (!perm || is_looked_at(s, now) || !session_far_end(&sh->sessions, s))
         return false;
     out->end = s->far;
     out->number = far_end_number(s->far);

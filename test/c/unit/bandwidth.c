@@ -32,6 +32,7 @@ static void x83_icmp_indications_are_within_the_limit(void)
     const struct io_icmp icmp = {.peer = k.peer, .type = 3, .code = 3};
     CHECK_EQ(told(s, &icmp, EACH), EACH * MS); /* no limit, all are told */
     s->rate = bandwidth(RATE);
+    session_set_detour(s);
     told(s, &icmp, EACH); /* the burst is spent */
     uint64_t before = kit_count(&k, CTR_over_bandwidth);
     unsigned n = told(s, &icmp, EACH), bytes = n * HEADERS;

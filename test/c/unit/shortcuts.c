@@ -570,6 +570,7 @@ static void limited_a(bool apart)
 {
     start_joined(apart);
     a->rate = bandwidth(per_second);
+    session_set_detour(a);
     CHECK_EQ(let_through(), BURST);
     CHECK_EQ(counted(CTR_over_bandwidth), 1);
     CHECK_EQ(a->drops[CTR_over_bandwidth - CTR_no_channel], 1);
@@ -581,6 +582,7 @@ static void limited_b(bool apart)
     start(apart);
     allocate(60 * MINUTE, false);
     b->rate = bandwidth(per_second);
+    session_set_detour(b);
     bind_both(60 * MINUTE, 60 * MINUTE);
     join();
     CHECK_EQ(let_through(), BURST);
@@ -600,10 +602,12 @@ static void limited_user_and_server(bool apart)
     bs->limits.users = bs->users;
     shared_bucket_set(&bs->users[1], bandwidth(per_second));
     b->user = &bs->users[1];
+    session_set_detour(b);
     bind_both(60 * MINUTE, 60 * MINUTE);
     join();
     CHECK_EQ(let_through(), BURST);
     b->user = NULL;
+    session_set_detour(b);
     kit_policy(bs, NULL, 0); /* so that it is told anew */
     join();
     shared_bucket_set(&first.limits.total, bandwidth(per_second));
