@@ -203,7 +203,7 @@ init({Directory, Server}) ->
     _ = process_flag(trap_exit, true),
     %% Its atoms are the verbs; a question is not decoded into any that are not there.
     _ = [{module, _} = code:ensure_loaded(M)
-         || M <- [meerkat_admin, meerkat_sessions, meerkat_fleet_admin]],
+         || M <- [meerkat_admin, meerkat_sessions, meerkat_watch, meerkat_fleet_admin]],
     Path = filename:join(Directory, ?FILE_NAME),
     case listen(meerkat_private:make(Directory), Path) of
         {ok, Socket} ->

@@ -91,6 +91,16 @@ run("allocations", [], Options) ->
     asked({allocations, [Filter]}, fun meerkat_show:allocations/1, Options);
 run("allocation", [Id], Options) ->
     asked({allocation, [text(Id)]}, fun meerkat_show:allocation/1, Options);
+run("watch", Ids, Options) ->
+    case [text(Id) || Id <- Ids] ++ [{Kind, Who} || Kind <- [user, client],
+                                                   #{Kind := Who} <- [Options]] of
+        [Who] -> watch(Who, Options);
+        _ -> misused("watch needs one of ID, --user NAME and --client IP[:PORT]", Options)
+    end;
+run("explain", [Id], Options) when not is_map_key(user, Options) ->
+    asked({explain, [text(Id)]}, fun meerkat_show:explanations/1, Options);
+run("explain", [], #{user := User} = Options) ->
+    asked({explain, [{user, User}]}, fun meerkat_show:explanations/1, Options);
 run("disconnect", [Id], Options) when not is_map_key(user, Options) ->
     disconnect(text(Id), Options);
 run("disconnect", [], #{user := User} = Options) ->
@@ -236,6 +246,23 @@ failed(Sentence, Options) ->
     _ = [said(#{error => unicode:characters_to_binary(Sentence)}, none, Options)
          || is_map_key(json, Options)],
     1.
+
+%% Each event as it comes: a line, or with --json an object in a line.
+watch(Who, Options) ->
+    case call(Options, {watch, [Who, maps:with([seconds], Options)]}) of
+        {ok, #{watch := Id}} -> watched(Id, Options);
+        {error, no_server} -> nobody(Options);
+        {error, Sentence} -> failed(Sentence, Options)
+    end.
+
+watched(Id, Options) ->
+    case call(Options, {watched, [Id]}) of
+        {ok, #{events := Events, state := State}} ->
+            _ = [said(Event, fun meerkat_watch_words:line/1, Options) || Event <- Events],
+            case State of going -> watched(Id, Options); over -> 0 end;
+        {error, no_server} -> nobody(Options);
+        {error, Sentence} -> failed(Sentence, Options)
+    end.
 
 disconnect(Who, Options) ->
     asked({disconnect, [Who]}, fun meerkat_show:disconnected/1, Options).

@@ -12,6 +12,7 @@
          is_ready/1]).
 -export([status/0, status/1, info/1]).
 -export([allocations/0, allocations/1, allocations/2, allocation/1, allocation/2]).
+-export([watch/2, watch/3, watched/2, unwatch/2, explain/2]).
 -export([disconnect/1, disconnect/2, revoke/2, revoke/3]).
 -export([users/0, users/1, add_user/3, add_user/4, remove_user/2, remove_user/3]).
 -export([credentials/1, credentials/2, credentials/3]).
@@ -303,13 +304,44 @@ allocations(Name, Filter) ->
     Rows.
 
 %% One of them, and `drops`: what it dropped, by reason; `shortcuts`: to how many peers what its
-%% client sends takes one (docs/design/shortcuts.md).
+%% client sends takes one (docs/design/shortcuts.md). Of one that is watched, also how media comes
+%% to us: `media` and `verdict`.
 -spec allocation(name(), meerkat_sessions:id()) -> {ok, map()} | {error, not_found}.
-allocation(Name, Id) -> of_running(Name, fun() -> meerkat_sessions:details(Name, Id) end).
+allocation(Name, Id) -> of_running(Name, fun() -> meerkat_sessions:seen(Name, Id) end).
 
 %% One of the server `default`.
 -spec allocation(meerkat_sessions:id()) -> {ok, map()} | {error, not_found}.
 allocation(Id) -> allocation(?DEFAULT, Id).
+
+%% Watches an allocation, or all of a user or of a client, for so many `seconds` (60; an hour at
+%% most): what is asked and answered, permissions, channels, first packets, drops, rates, and how
+%% media comes to us. The events are for watched/2 to fetch, which also keeps the watch alive.
+%% too_many: sixteen watches at a time are what a server has. The relay reads headers of packets
+%% meanwhile (docs/design/seeing.md).
+-spec watch(name(), meerkat_watch:who(), meerkat_watch:options()) ->
+    {ok, meerkat_watch:id()} | {error, not_found | too_many | seconds}.
+watch(Name, Who, Options) -> of_running(Name, fun() -> meerkat_watch:start(Name, Who, Options) end).
+
+%% The same in the server `default`.
+-spec watch(meerkat_watch:who(), meerkat_watch:options()) ->
+    {ok, meerkat_watch:id()} | {error, not_found | too_many | seconds}.
+watch(Who, Options) -> watch(?DEFAULT, Who, Options).
+
+%% The events since the last time, or those of the next second; `over` after the last one. Who does
+%% not ask for a quarter of a minute ends the watch.
+-spec watched(name(), meerkat_watch:id()) ->
+    {ok, [meerkat_watch:event()], going | over} | {error, not_found}.
+watched(Name, Id) -> of_running(Name, fun() -> meerkat_watch:events(Name, Id) end).
+
+%% Ends a watch before its time.
+-spec unwatch(name(), meerkat_watch:id()) -> ok.
+unwatch(Name, Id) -> of_running(Name, fun() -> meerkat_watch:stop(Name, Id) end).
+
+%% What the client of an allocation did, where that stopped and the likely cause, in sentences; of
+%% {user, User}: of all there are.
+-spec explain(name(), meerkat_sessions:who()) ->
+    {ok, [meerkat_explain:explanation(), ...]} | {error, not_found}.
+explain(Name, Who) -> of_running(Name, fun() -> meerkat_explain:explain(Name, Who) end).
 
 %% Ends an allocation, or all of {user, User}; how many. Clients are not told: their next request
 %% is answered 437, and whoever has credentials may allocate again.

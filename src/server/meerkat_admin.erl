@@ -20,6 +20,10 @@
 %% {doctor, []}                what meerkat_doctor wants to know of the server
 %% {allocations, [Filter]}     #{total, allocations}: meerkat_sessions:list/2
 %% {allocation, [Id]}          meerkat:allocation/2
+%% {watch, [Who, Options]}     meerkat:watch/3: #{watch := Id}; Who as there, an id as text
+%% {explain, [Who]}            meerkat:explain/2; Who an id as text, or {user, User}
+%% {watched, [Id]}             meerkat:watched/2: #{events, state}
+%% {unwatch, [Id]}             meerkat:unwatch/2; done
 %% {disconnect, [Who]}         meerkat:disconnect/2; none is an error
 %% {revoke, [User]}, {revoke, [User, Ttl]}   meerkat:revoke/2, revoke/3
 %% {users, []}, {users, [Realm]}   meerkat_users:all/1, list/2
@@ -101,6 +105,27 @@ handle({allocation, [Id]}, Server) when is_binary(Id) ->
         {ok, Details} -> {ok, Details};
         {error, not_found} -> {error, no_such(Id)}
     end;
+handle({watch, [Who, #{} = Options]}, Server) ->
+    case meerkat:watch(Server, Who, Options) of
+        {ok, Id} -> {ok, #{watch => Id}};
+        {error, not_found} -> {error, no_such(Who)};
+        {error, too_many} -> {error, <<"so many watches as there may be go on already; one ends "
+                                       "by itself when its time is over">>};
+        {error, seconds} -> {error, <<"a watch lasts from 1 to 3600 seconds">>}
+    end;
+handle({explain, [Who]}, Server) ->
+    case meerkat:explain(Server, Who) of
+        {ok, Explanations} -> {ok, #{explanations => Explanations}};
+        {error, not_found} -> {error, no_such(Who)}
+    end;
+handle({watched, [Id]}, Server) when is_binary(Id) ->
+    case meerkat:watched(Server, Id) of
+        {ok, Events, State} -> {ok, #{events => Events, state => State}};
+        {error, not_found} -> {error, <<"this watch is over">>}
+    end;
+handle({unwatch, [Id]}, Server) when is_binary(Id) ->
+    ok = meerkat:unwatch(Server, Id),
+    {ok, done};
 handle({disconnect, [Who]}, Server) ->
     case {meerkat:disconnect(Server, Who), Who} of
         {0, {user, User}} -> {error, <<"no allocation of user ", (escaped(User))/binary>>};

@@ -2,7 +2,7 @@
 %% relayed, one of them in detail; and how they are ended by hand. Who may ask is decided elsewhere.
 -module(meerkat_sessions).
 
--export([list/2, details/2, disconnect/2, disconnect_older/3, page/3]).
+-export([list/2, details/2, seen/2, disconnect/2, disconnect_older/3, page/3]).
 
 -export_type([filter/0, id/0, who/0, counters/0]).
 
@@ -131,6 +131,26 @@ details(Name, Id) ->
         {error, not_found} ->
             {error, not_found}
     end.
+
+%% The same of one whose packets somebody looks at (meerkat_watch), or the sampler does, with
+%% `media` and `verdict`: what the relay has seen of them so far, and what that means.
+-spec seen(Name :: atom(), id()) -> {ok, map()} | {error, not_found}.
+seen(Name, Id) ->
+    case details(Name, Id) of
+        {ok, #{session := Session} = Details} ->
+            {ok, maps:merge(Details, media(meerkat_look:look(Name, Session, 0), Details))};
+        {error, not_found} ->
+            {error, not_found}
+    end.
+
+media({ok, #{streams := Streams, flows := Flows, looking_ms := Ms} = Seen}, Details) ->
+    Verdict = case meerkat_media:verdict(Seen, Details) of
+        none -> null;
+        #{text := Text} -> Text
+    end,
+    #{media => #{looking_ms => Ms, streams => Streams, flows => Flows}, verdict => Verdict};
+media(_NotLookedAt, _Details) ->
+    #{}.
 
 %% Of connections with peers the process knows with whom, the relay how much went by them.
 with_stats(#{connections := Connections} = Info, Stats) ->

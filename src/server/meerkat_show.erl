@@ -5,7 +5,7 @@
 
 -export([status/1, allocations/1, allocation/1, users/1, secrets/1, secret/1]).
 -export([drain/2, disconnected/1, revoked/1]).
--export([settings/1, changes/2]).
+-export([explanations/1, settings/1, changes/2]).
 -export([kept/1, kept_text/1]).
 %% For meerkat_show_fleet.
 -export([table/1, span/1, condition/1]).
@@ -153,10 +153,19 @@ allocation(#{session := Session, user := User, client := Client, transport := Tr
                                    [Number, address(Peer), span(Ms)]))
       || #{number := Number, peer := Peer, expires_ms := Ms} <- Channels],
      [row("connection", connection(Connection)) || Connection <- maps:get(connections, Info, [])],
+     media(Info),
      [row("refused", io_lib:format("~ts ago~ts: ~b to ~ts, ~ts",
                                    [span(Ms), times(Times), Code, Method, Why]))
       || #{code := Code, method := Method, why := Why, times := Times, age_ms := Ms}
              <- Refusals]].
+
+%% Of one that is watched.
+media(#{media := #{looking_ms := Ms, streams := Streams}, verdict := Verdict}) ->
+    [row("looked at", ["for ", span(Ms)]),
+     [row("media", meerkat_watch_words:stream(Stream)) || Stream <- Streams],
+     [row("verdict", Verdict) || is_binary(Verdict)]];
+media(#{}) ->
+    [].
 
 %% With a peer over TCP (RFC 6062).
 connection(#{peer := Peer, state := connecting}) ->
@@ -178,6 +187,13 @@ counted(#{client_packets := ClientPackets, client_bytes := ClientBytes,
      row("dropped", [integer_to_list(Dropped), [[": ", tally(Drops)] || Drops =/= #{}]])];
 counted(#{}) ->
     [].
+
+-spec explanations(#{explanations := [meerkat_explain:explanation(), ...]}) ->
+    unicode:chardata().
+explanations(#{explanations := Explanations}) ->
+    lists:join($\n, [[[["allocation ", meerkat_text:session(Session), $\n]
+                      || is_integer(Session)], [["  ", Sentence, $\n] || Sentence <- Sentences]]
+                     || #{session := Session, sentences := Sentences} <- Explanations]).
 
 -spec users([map()]) -> unicode:chardata().
 users([]) ->

@@ -1,7 +1,7 @@
 %% What is told of the life of an allocation: one line of the log at its end (RFC 8656 21.3.2), as a
 %% report of which meerkat_log makes a line or an object, and one at its start for who looks for it;
-%% events for who embeds the server (meerkat_events); what is used to who keeps account
-%% (meerkat_ledger). Neither costs anything where nobody wants it.
+%% events for who embeds the server (meerkat_events) and who watches (meerkat_watchers); what is
+%% used to who keeps account (meerkat_ledger). Neither costs anything where nobody wants it.
 -module(meerkat_alloc_report).
 
 -include_lib("kernel/include/logger.hrl").
@@ -19,6 +19,7 @@ began({Name, Session, _Core, _Started} = Subject) ->
     ?LOG_DEBUG((maps:remove(session, metadata(Subject)))#{event => allocation_started},
                log_metadata(Session)),
     ok = meerkat_ledger:tell(Name, fun() -> {began, Session, facts(Subject)} end),
+    ok = watched(Subject, fun() -> (metadata(Subject))#{event => allocated} end),
     meerkat_events:tell(Name, [meerkat, allocation, start], fun() ->
         {#{system_time => meerkat_clock:wall()}, metadata(Subject)}
     end).
@@ -40,6 +41,7 @@ ended({never_made, Status, <<>>}, Subject) ->
     log(info, allocation_failed, Status, #{}, Subject);
 ended({not_replayed, Status}, {Name, Session, _, _} = Subject) ->
     ok = meerkat_ledger:tell(Name, fun() -> {ended, Session, lost, #{}, facts(Subject)} end),
+    ok = watched(Subject, fun() -> #{event => ended, session => Session, reason => lost} end),
     log(warning, allocation_lost, Status, #{}, Subject);
 ended({Reason, Counters}, Subject) ->
     ended(Reason, Counters, Subject);
@@ -48,6 +50,7 @@ ended(Reason, Subject) ->
 
 ended(Reason, Counters, {Name, Session, _Core, Started} = Subject) ->
     ok = meerkat_ledger:tell(Name, fun() -> {ended, Session, Reason, Counters, facts(Subject)} end),
+    ok = watched(Subject, fun() -> #{event => ended, session => Session, reason => Reason} end),
     ok = meerkat_events:tell(Name, [meerkat, allocation, stop], fun() ->
         Ms = meerkat_clock:now_ms() - Started,
         Used = maps:with([client_packets, client_bytes, peer_packets, peer_bytes, dropped],
@@ -56,6 +59,11 @@ ended(Reason, Counters, {Name, Session, _Core, Started} = Subject) ->
          (metadata(Subject))#{reason => Reason}}
     end),
     log(info, allocation_ended, Reason, Counters, Subject).
+
+%% Whoever watches its user or client did not know its session before.
+watched({Name, Session, Core, _Started}, Event) ->
+    #{user := User, client := Client} = meerkat_alloc_facts:facts(Core),
+    meerkat_watchers:tell(Name, #{session => Session, user => User, client => Client}, Event).
 
 %% Whatever goes into the line is looked for only where it is written.
 log(Level, Event, Reason, Counters, {_Name, Session, Core, Started}) ->

@@ -3,7 +3,7 @@
 -module(meerkat_alloc_table).
 
 -export([count/1, sessions/1, server_ports/1]).
--export([sessions_of/2, users/1]).
+-export([sessions_of/2, sessions_at/2, users/1]).
 -export([five_tuple/1, enter/5, claim/4, forget/3, leave/3, bury/2, find/2, pid/2]).
 
 -export_type([five_tuple/0, key/0]).
@@ -31,6 +31,22 @@ sessions_of(Name, User) ->
     Match = [{{'$1', '$2', User, '_'}, [], [{{'$1', '$2'}}]},
              {{'$1', '$2', '_', User}, [], [{{'$1', '$2'}}]}],
     ets:select(meerkat_registry:table(Name, sessions), Match).
+
+%% Those of the clients at an address, of one port or of all. Reads the whole table.
+-spec sessions_at(Name :: atom(), inet:ip_address() | {inet:ip_address(), inet:port_number()}) ->
+    [session()].
+sessions_at(Name, {Ip, Port}) when is_tuple(Ip) -> sessions_at(Name, ip(Ip), [Port]);
+sessions_at(Name, Ip) -> sessions_at(Name, ip(Ip), any).
+
+sessions_at(Name, Ip, Ports) ->
+    Size = byte_size(Ip),
+    lists:usort(ets:foldl(fun
+        ({<<_, Port:16, _:16, Client:Size/binary, _:Size/binary>>, Session, _}, Found)
+          when Client =:= Ip ->
+            [Session || Ports =:= any orelse lists:member(Port, Ports)] ++ Found;
+        (_Other, Found) ->
+            Found
+    end, [], meerkat_registry:table(Name, tuples))).
 
 %% Each session with what stands behind the expiry of its user's name.
 -spec users(Name :: atom()) -> #{session() => binary()}.

@@ -82,6 +82,9 @@ grant(Session, {Epoch, Listener, _Names}, Granted,
 -spec heard(Name :: atom(), Frame :: binary()) -> ok.
 heard(Name, <<_:64, Session:64, Method, Us:32, Due, _Number:16, Lifetime:32, _/binary>> = Frame) ->
     ok = meerkat_answers:count(meerkat_registry:answers(Name), method(Method), success, Us),
+    %% Before anybody finds what came of it.
+    ok = meerkat_watchers:asked(Name, #{session => Session}, fun() -> asked(Frame) end,
+                                {relay, success}),
     Row = {Session, meerkat_clock:now_ms(), binary:copy(Frame)},
     true = ets:insert(meerkat_registry:table(Name, granted), Row),
     %% The allocation has ended with this Refresh: what the next frame asks for finds its place
@@ -94,6 +97,17 @@ heard(Name, <<_:64, Session:64, Method, Us:32, Due, _Number:16, Lifetime:32, _/b
         none -> forget(Name, Session);
         Pid when Due =:= 1 -> Pid ! granted, ok;
         _ -> ok
+    end.
+
+%% For who watches.
+asked(Frame) ->
+    {ok, 0, {granted, #{method := Method, number := Number, lifetime_s := Lifetime,
+                        peers := Peers}}} = meerkat_ctl:decode(Frame),
+    Asked = #{method => method(Method), peers => meerkat_ctl:peers(Peers)},
+    case method(Method) of
+        refresh -> Asked#{lifetime_s => Lifetime};
+        channel_bind -> Asked#{channel => Number};
+        create_permission -> Asked
     end.
 
 method(4) -> refresh;

@@ -59,7 +59,25 @@ answer(Name, Job, Response, Cause) ->
     {_, Outcome, _} = class(Response),
     Refusal = refused(Name, Job, Outcome, Cause),
     ok = send(Name, Job, Outcome, sealed(Name, Job, Response)),
+    ok = watched(Name, Job, Outcome, Refusal),
     Refusal.
+
+%% For who watches whom it came from (meerkat_watchers).
+watched(Name, #{request := #{message := Message} = Request} = Job, Outcome, Refusal) ->
+    About = maps:merge(maps:with([user, client], Request), maps:with([session], Job)),
+    meerkat_watchers:asked(Name, About, fun() ->
+        maps:merge(asked(Message), why(Refusal))
+    end, {erlang, Outcome}).
+
+why(none) -> #{};
+why(#{why := Why}) -> #{why => Why}.
+
+%% What a reader wants to know of a request.
+asked(#{method := Method, attributes := Attributes}) ->
+    Named = [{Key, Value} || {Attribute, Key} <- [{channel_number, channel}, {lifetime, lifetime_s}],
+                             {Found, Value} <- Attributes, Found =:= Attribute],
+    (maps:from_list(Named))#{method => Method,
+                             peers => [Peer || {xor_peer_address, Peer} <- Attributes]}.
 
 refused(_Name, _Job, success, _Cause) ->
     none;
@@ -93,7 +111,9 @@ promise(Name, #{flow := Flow} = Job, Response) ->
 -spec answered(Name :: atom(), job(), meerkat_alloc_core:response(), MadeUs :: integer()) -> ok.
 answered(Name, #{arrived := Arrived} = Job, Response, MadeUs) ->
     {_, Outcome, _} = class(Response),
-    meerkat_answers:count(meerkat_registry:answers(Name), method(Job), Outcome, MadeUs - Arrived).
+    ok = meerkat_answers:count(meerkat_registry:answers(Name), method(Job), Outcome,
+                               MadeUs - Arrived),
+    watched(Name, Job, Outcome, none).
 
 %% It will be answered by late/4; its credit is given back now.
 -spec later(Name :: atom(), job()) -> ok.
@@ -109,7 +129,9 @@ late(Name, #{arrived := Arrived} = Job, Response, Cause) ->
     {_, Outcome, _} = class(Response),
     Us = erlang:monotonic_time(microsecond) - Arrived,
     meerkat_answers:count(meerkat_registry:answers(Name), method(Job), Outcome, Us),
-    {refused(Name, Job, Outcome, Cause), sealed(Name, Job, Response)}.
+    Refusal = refused(Name, Job, Outcome, Cause),
+    ok = watched(Name, Job, Outcome, Refusal),
+    {Refusal, sealed(Name, Job, Response)}.
 
 %% What nobody asked for; RFC 8489 9.2 has no integrity for it.
 -spec indication(Method :: atom(), meerkat_stun:attributes()) -> binary().
@@ -213,11 +235,20 @@ take(Name, Asker, #{packet := Packet, client := {Ip, _} = Client} = Fields) ->
         true ->
             ?LOG_DEBUG("a request of \"~ts\" from ~ts was not checked: too many failed",
                        [meerkat_text:escape(User), meerkat_text:address(Client)]),
+            ok = not_served(Name, Client, Message, throttled, fun() ->
+                "for too many with wrong credentials came before"
+            end),
             send(Name, Asker#{request => #{message => Message}}, throttled, <<>>)
     end.
 
 take(Name, Asker, Fields, Message) ->
     judge(Name, #{asker => Asker, fields => Fields, message => Message, asked => #{}}).
+
+%% Its user is as the request has it: nobody has proved to be that.
+not_served(Name, Client, Message, Outcome, Why) ->
+    meerkat_watchers:asked(Name, #{client => Client, user => user(Message)}, fun() ->
+        (asked(Message))#{why => unicode:characters_to_binary(Why())}
+    end, {erlang, Outcome}).
 
 %% Back from meerkat_lookups, with the database's answer or without one.
 take_again(Name, #{asking := Question, asked := Asked} = Unknown, Outcome) ->
@@ -277,6 +308,7 @@ refuse(Name, Asker, #{client := {Ip, _} = Client, listener := Listener}, Message
     ok = meerkat_events:tell(Name, [meerkat, authentication, failure], fun() ->
         {#{count => 1}, #{client => Client, code => Code}}
     end),
+    ok = not_served(Name, Client, Message, Code, Why),
     Challenge = challenge(Code, Message, Realm, meerkat_auth:algorithms(Auth)),
     send(Name, Asker#{request => #{message => Message}}, Code,
          meerkat_stun:encode(response(error, Message, Challenge))).
@@ -303,6 +335,7 @@ proven(Name, #{request := #{client := {Ip, _} = Client, message := Message}, why
     %% A wrong guess counts as a failure also while the authenticator is unavailable.
     ok = meerkat_auth_failures:count(Failures, Ip, user(Message), meerkat_auth_failures:now_us()),
     ok = meerkat_refusal_log:refused(Refusals, unavailable, Client, Why),
+    ok = not_served(Name, Client, Message, unavailable, Why),
     send(Name, Unproven, unavailable, <<>>);
 proven(Name, #{place := Place, request := Request} = Unproven, {ok, Seal}, User) ->
     #{message := Message} = Request,

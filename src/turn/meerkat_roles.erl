@@ -12,10 +12,11 @@
 %%   request      of the processes of meerkat_request the one of that number
 %%   follower     meerkat_follow
 %%   lookups      meerkat_lookups
+%%   watch_sup    meerkat_watch_sup
 %%   beside       meerkat_beside_sup; what stands there has roles of its own
 -type role() :: relay | port | wire | replaying | {request, non_neg_integer()} | quota | alloc_sup
-              | lookups | follower | beside | http_sup | history | xmpp | account | account_sinks
-              | fleet | fleet_seeker.
+              | lookups | follower | watch_sup | beside | http_sup | history | xmpp | account
+              | account_sinks | fleet | fleet_seeker.
 
 %% The caller has that role from here on.
 -spec take(Name :: atom(), role()) -> ok.

@@ -1,0 +1,394 @@
+%% Seeing into a call (docs/design/seeing.md): what a watch tells of an allocation from its first
+%% Allocate on, what the relay finds wrong with media, that a watch has an end and a bound, and that
+%% who is not watched is not looked at. Each row of counting is in test/c/unit/media.c.
+-module(see_SUITE).
+
+-include_lib("stdlib/include/assert.hrl").
+
+-export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
+-export([from_the_first_allocate/1, says_what_is_lost/1, one_sided/1, of_a_client/1,
+         not_by_shortcuts/1, over_with_the_allocation/1, has_bounds/1, lines_for_people/1,
+         explains/1, real_rtp_over_a_bad_way/1]).
+
+-import(turn_kit, [doc/1, open/2, challenged/1, allocate/1, allocated/1, delete/1,
+                   permit/2, bind/3, channel/3, peer/0, peer/2, peer_send/3, peer_next/1, call/4,
+                   next/1, eventually/1, counter/2, success/1, start_server/1, stop_server/1]).
+
+-define(CHANNEL, 16#4001).
+
+-spec all() -> [atom()].
+all() ->
+    [from_the_first_allocate, says_what_is_lost, one_sided, of_a_client, not_by_shortcuts,
+     over_with_the_allocation, has_bounds, lines_for_people, explains,
+     real_rtp_over_a_bad_way].
+
+-spec suite() -> [tuple()].
+suite() -> [{timetrap, {seconds, 120}}].
+
+-spec init_per_suite(turn_kit:config()) -> turn_kit:config().
+init_per_suite(Config) -> [{server, start_server(#{})} | Config].
+
+-spec end_per_suite(turn_kit:config()) -> term().
+end_per_suite(Config) -> stop_server(server(Config)).
+
+server(Config) -> proplists:get_value(server, Config).
+
+%% ------------------------------------------------------------------------------------- helpers
+
+watch(#{name := Name}, Who) ->
+    {ok, Id} = meerkat:watch(Name, Who, #{seconds => 600}),
+    Id.
+
+%% Events until one is so, with those before it.
+until(Server, Id, Is) -> until(Server, Id, Is, []).
+
+until(#{name := Name} = Server, Id, Is, Before) ->
+    {ok, Events, State} = meerkat:watched(Name, Id),
+    All = Before ++ Events,
+    case {lists:any(Is, Events), State} of
+        {true, _} -> All;
+        {false, going} -> until(Server, Id, Is, All);
+        {false, over} -> error({not_told, All})
+    end.
+
+is(Wanted) ->
+    fun(Event) -> maps:with(maps:keys(Wanted), Event) =:= Wanted end.
+
+found(Wanted, Events) ->
+    case lists:filter(is(Wanted), Events) of
+        [Event | _] -> Event;
+        [] -> error({not_told, Wanted, Events})
+    end.
+
+session(#{name := Name}, #{relayed := Relayed}) ->
+    [Session] = [S || #{session := S, relayed := [R]} <- meerkat:allocations(Name), R =:= Relayed],
+    Session.
+
+rtp(Sequence, Timestamp, Ssrc) ->
+    <<2:2, 0:6, 0:8, Sequence:16, Timestamp:32, Ssrc:32, 0:1280>>.
+
+%% Media of 50 packets a second by its timestamps, without those that Lost says.
+speak(Say, Ssrc, Sequences) ->
+    lists:foreach(fun(N) -> Say(rtp(N, N * 160, Ssrc)) end, Sequences).
+
+%% ------------------------------------------------------------------------------------- cases
+
+-spec from_the_first_allocate(turn_kit:config()) -> term().
+from_the_first_allocate(Config) ->
+    ok = doc("A watch of a user begins before there is an allocation: what fails, each request "
+             "and its answer, permissions and channels with the time that is left, the end"),
+    Server = server(Config),
+    Id = watch(Server, {user, <<"bob">>}),
+    until(Server, Id, is(#{event => watching, allocations => []})),
+    Client = challenged(open(Server, #{user => <<"bob">>, password => <<"builder">>})),
+    _ = call(Client, allocate, [{requested_transport, 17}], #{key => <<"wrong">>}),
+    Refused = until(Server, Id, is(#{event => asked, outcome => 401})),
+    ?assertMatch(#{method := allocate, why := <<_, _/binary>>},
+                 found(#{event => asked, outcome => 401}, Refused)),
+    Answer = success(allocate(Client)),
+    Made = Client#{answer => Answer, relayed => turn_kit:get(xor_relayed_address, Answer)},
+    Begun = until(Server, Id, is(#{event => asked, method => allocate, outcome => success})),
+    #{session := Session} = found(#{event => allocated, user => <<"bob">>, found => false}, Begun),
+    Peer = #{address := Address} = peer(),
+    success(bind(Made, ?CHANNEL, Peer)),
+    success(permit(Made, [{{127, 0, 0, 9}, 1}])),
+    Bound = until(Server, Id, is(#{event => permission, peer => {127, 0, 0, 9}})),
+    Told = Begun ++ Bound,
+    #{expires_ms := Left} = found(#{event => channel, number => ?CHANNEL, peer => Address}, Told),
+    ?assert(Left > 0 andalso Left =< 600000),
+    found(#{event => asked, method => channel_bind, outcome => success, session => Session}, Told),
+    found(#{event => asked, method => create_permission, outcome => success}, Told),
+    delete(Made),
+    until(Server, Id, is(#{event => ended, session => Session})),
+    ok = meerkat:unwatch(maps:get(name, Server), Id),
+    ?assertEqual({error, not_found}, meerkat:watched(maps:get(name, Server), Id)).
+
+-spec says_what_is_lost(turn_kit:config()) -> term().
+says_what_is_lost(Config) ->
+    ok = doc("Every tenth packet of the client's does not come: the first packet of each flow, "
+             "the loss of that source and of no other, whose side it is, and what was dropped "
+             "with an example of whom"),
+    Server = #{name := Name} = server(Config),
+    Client = allocated(Server),
+    Peer = #{address := Address} = peer(),
+    success(bind(Client, ?CHANNEL, Peer)),
+    Session = session(Server, Client),
+    Id = watch(Server, Session),
+    until(Server, Id, is(#{event => allocated, found => true})),
+    speak(fun(P) -> channel(Client, ?CHANNEL, P) end, 16#a11ce,
+          [N || N <- lists:seq(1, 300), N rem 10 =/= 0]),
+    speak(fun(P) -> peer_send(Peer, maps:get(relayed, Client), P) end, 16#b0b,
+          lists:seq(1, 150)),
+    Stranger = #{address := {_, Port}} = peer({127, 0, 0, 7}, #{}),
+    peer_send(Stranger, maps:get(relayed, Client), <<"x">>),
+    Events = until(Server, Id, is(#{event => drop, reason => no_permission})),
+    ?assertMatch(#{count := 1, peer := {{127, 0, 0, 7}, Port}},
+                 found(#{event => drop, reason => no_permission}, Events)),
+    Flows = case [E || #{event := flow} = E <- Events] of
+        [_, _ | _] -> Events;
+        _ -> Events ++ until(Server, Id, is(#{event => flow, from => peer}))
+    end,
+    found(#{event => flow, from => client, peer => Address, protocols => [rtp]}, Flows),
+    found(#{event => flow, from => peer, peer => Address, protocols => [rtp]}, Flows),
+    eventually(fun() ->
+        {ok, #{media := #{streams := Streams}}} = meerkat:allocation(Name, Session),
+        lists:sum([N || #{packets := N} <- Streams]) =:= 269 + 149
+    end),
+    {ok, #{media := #{streams := Sources}, verdict := Verdict} = Details} =
+        meerkat:allocation(Name, Session),
+    [#{lost := 29, from := client, peer := Address, bursts := 0} = Source] =
+        [S || #{ssrc := 16#a11ce} = S <- Sources],
+    ?assert(abs(meerkat_media:loss(Source) - 0.1) < 0.005),
+    [#{lost := 0, late := 0, from := peer}] = [S || #{ssrc := 16#b0b} = S <- Sources],
+    ?assertMatch({match, _}, re:run(Verdict, "^9\\.7 % of the client's packets are lost before")),
+    ?assertMatch({match, _}, re:run(unicode:characters_to_list(meerkat_show:allocation(Details)),
+                                    "verdict +9\\.7 % of the client's")),
+    ok = meerkat:unwatch(Name, Id).
+
+-spec one_sided(turn_kit:config()) -> term().
+one_sided(Config) ->
+    ok = doc("Nobody answers the client's ICE checks: which peer it is"),
+    Server = #{name := Name} = server(Config),
+    Client = allocated(Server),
+    Peer = #{address := Address} = peer(),
+    success(bind(Client, ?CHANNEL, Peer)),
+    Id = watch(Server, session(Server, Client)),
+    until(Server, Id, is(#{event => allocated})),
+    Check = <<1:16, 0:16, 16#2112a442:32, 0:96>>,
+    channel(Client, ?CHANNEL, Check),
+    {_, Check} = peer_next(Peer),
+    Events = until(Server, Id, is(#{event => verdict, bad => [{ice, peer}]})),
+    found(#{event => ice, from => client, peer => Address, what => check}, Events),
+    ok = meerkat:unwatch(Name, Id).
+
+-spec of_a_client(turn_kit:config()) -> term().
+of_a_client(Config) ->
+    ok = doc("A watch of a client's address tells of that one, and of no other"),
+    Server = #{name := Name} = server(Config),
+    One = open(Server, #{}),
+    {ok, Address} = inet:sockname(maps:get(socket, One)),
+    Id = watch(Server, {client, Address}),
+    _ = allocated(Server),
+    success(allocate(challenged(One))),
+    Events = until(Server, Id, is(#{event => allocated, client => Address})),
+    ?assertEqual([Address], lists:usort([C || #{client := C} <- Events])),
+    ok = meerkat:unwatch(Name, Id).
+
+-spec not_by_shortcuts(turn_kit:config()) -> term().
+not_by_shortcuts(Config) ->
+    ok = doc("What would come to a client by a shortcut comes the long way while it is watched"),
+    Server = #{name := Name} = server(Config),
+    A = allocated(Server),
+    B = allocated(Server),
+    success(bind(A, ?CHANNEL, maps:get(relayed, B))),
+    success(bind(B, ?CHANNEL, maps:get(relayed, A))),
+    Say = fun() -> channel(A, ?CHANNEL, <<"hello">>), next(B) end,
+    eventually(fun() -> _ = Say(), counter(Server, shortcut_packets) > 0 end),
+    Id = watch(Server, session(Server, B)),
+    until(Server, Id, is(#{event => allocated})),
+    _ = Say(),
+    Before = counter(Server, shortcut_packets),
+    _ = [Say() || _ <- lists:seq(1, 10)],
+    ?assertEqual(Before, counter(Server, shortcut_packets)),
+    until(Server, Id, is(#{event => flow, from => peer, peer => maps:get(relayed, A)})),
+    ok = meerkat:unwatch(Name, Id).
+
+-spec over_with_the_allocation(turn_kit:config()) -> term().
+over_with_the_allocation(Config) ->
+    ok = doc("The watch of an allocation is over when that is, and one of some seconds when they "
+             "have passed"),
+    Server = #{name := Name} = server(Config),
+    Client = allocated(Server),
+    Session = session(Server, Client),
+    Id = watch(Server, Session),
+    until(Server, Id, is(#{event => allocated})),
+    {ok, Short} = meerkat:watch(Name, Session, #{seconds => 1}),
+    until(Server, Short, is(#{event => over, reason => time})),
+    delete(Client),
+    Events = until(Server, Id, is(#{event => over, reason => allocation})),
+    found(#{event => ended, session => Session, reason => deleted}, Events),
+    ?assertEqual({error, not_found}, meerkat:watch(Name, Session, #{})).
+
+-spec has_bounds(turn_kit:config()) -> term().
+has_bounds(Config) ->
+    ok = doc("Sixteen watches at a time, of an hour at most"),
+    #{name := Name} = server(Config),
+    ?assertEqual({error, seconds}, meerkat:watch(Name, {user, <<"x">>}, #{seconds => 3601})),
+    ?assertEqual({error, not_found}, meerkat:watch(Name, <<"9-9">>, #{})),
+    eventually(fun() -> meerkat_watchers:count(Name) =:= 0 end),
+    Begin = fun Begin(Ids) ->
+        case meerkat:watch(Name, {user, <<"nobody">>}, #{}) of
+            {ok, Id} -> Begin([Id | Ids]);
+            {error, too_many} -> Ids
+        end
+    end,
+    Ids = Begin([]),
+    ?assertEqual(16, length(Ids)),
+    ?assertMatch({error, <<"so many watches", _/binary>>},
+                 meerkat_admin:handle({watch, [{user, <<"x">>}, #{}]}, Name, node)),
+    _ = [ok = meerkat:unwatch(Name, Id) || Id <- Ids],
+    {ok, Id} = meerkat:watch(Name, {user, <<"nobody">>}, #{}),
+    ok = meerkat:unwatch(Name, Id).
+
+-spec lines_for_people(turn_kit:config()) -> term().
+lines_for_people(_Config) ->
+    ok = doc("Each event is a line, in which what a client chose is escaped; and JSON"),
+    Peer = {{192, 0, 2, 9}, 5000},
+    Rows = [{#{event => watching, allocations => []}, "watching; there is no allocation yet"},
+            {#{event => asked, method => channel_bind, outcome => 403, why => <<"for a reason">>,
+               channel => 16#4001, peers => [Peer], answered_by => erlang},
+             "ChannelBind channel 0x4001 for 192.0.2.9:5000: 403 Forbidden, for a reason"},
+            {#{event => asked, method => refresh, outcome => success, lifetime_s => 600,
+               answered_by => relay},
+             "Refresh, lifetime 600 s: success (by the relay, within its grant)"},
+            {#{event => allocated, user => <<"a\e[2J">>, client => Peer, relayed => [Peer],
+               found => false}, "allocated: user a\\x1b[2J, client 192.0.2.9:5000, relayed "
+                                "192.0.2.9:5000"},
+            {#{event => permission, peer => {192, 0, 2, 9}, expires_ms => 1500},
+             "permission for 192.0.2.9, 1 s left"},
+            {#{event => channel, number => 16#4001, peer => Peer, gone => true},
+             "channel 0x4001 to 192.0.2.9:5000 is over"},
+            {#{event => flow, from => peer, peer => Peer, protocols => [stun, dtls]},
+             "first packet from peer 192.0.2.9:5000: STUN, DTLS"},
+            {#{event => dtls, from => client, peer => Peer, what => client_hello},
+             "DTLS ClientHello from the client to peer 192.0.2.9:5000"},
+            {#{event => drop, reason => no_channel, count => 3, channel => 16#4009},
+             "3 dropped: ChannelData on a number that is not bound, the last one on channel "
+             "0x4009"},
+            {#{event => media, from => client, peer => Peer, ssrc => 1, payload_type => 111,
+               packets_per_s => 50, bits_per_s => 64000, loss => 0.125, late => 1,
+               jitter_us => 4500},
+             "client to 192.0.2.9:5000, SSRC 0x00000001, type 111: 50 packets/s, 64.0 kbit/s, "
+             "12.5 % lost before us, jitter 4.5 ms, 1 out of order"},
+            {#{event => over, reason => time}, "the time is over"}],
+    [begin
+         Line = unicode:characters_to_list(meerkat_watch_words:line(Event#{at => 0, session => 0})),
+         ?assertEqual("00:00:00.000  " ++ Text ++ "\n", Line),
+         {ok, #{<<"event">> := _}} =
+             meerkat_json:decode(meerkat_json:encode(meerkat_json:plain(Event)))
+     end || {Event, Text} <- Rows].
+
+-spec explains(turn_kit:config()) -> term().
+explains(Config) ->
+    ok = doc("What a client did, where it stopped and why, step by step; and of a user without "
+             "any allocation"),
+    Server = #{name := Name} = server(Config),
+    {ok, [#{session := null, causes := [no_allocation]}]} =
+        meerkat:explain(Name, {user, <<"nobody">>}),
+    ?assertEqual({error, not_found}, meerkat:explain(Name, <<"9-9">>)),
+    Client = #{relayed := Relayed} = allocated(Server),
+    Session = session(Server, Client),
+    Causes = fun() ->
+        {ok, [#{session := Session, causes := Found, sentences := [_ | _]}]} =
+            meerkat:explain(Name, Session),
+        Found
+    end,
+    ?assertEqual([idle], Causes()),
+    _ = call(Client, channel_bind, [{channel_number, 1}, {xor_peer_address, Relayed}], #{}),
+    ?assertEqual([refused, idle], Causes()),
+    Peer = peer({127, 0, 0, 8}, #{}),
+    success(bind(Client, ?CHANNEL, Peer)),
+    %% What the relay has answered by itself Erlang may have to read yet.
+    eventually(fun() -> Causes() =:= [refused, silent] end),
+    channel(Client, ?CHANNEL, <<"hello">>),
+    _ = peer_next(Peer),
+    %% Loopback is an address that nobody elsewhere can reach.
+    ?assertEqual([refused, wrong_relay_address], Causes()),
+    Other = peer({127, 0, 0, 9}, #{}),
+    peer_send(Other, Relayed, <<"from elsewhere">>),
+    eventually(fun() -> Causes() =:= [refused, no_permission] end),
+    peer_send(Peer, Relayed, <<"hello">>),
+    _ = next(Client),
+    ?assertEqual([refused, works], Causes()),
+    channel(Client, ?CHANNEL + 1, <<"hello">>),
+    eventually(fun() -> Causes() =:= [refused, works, no_channel] end),
+    success(permit(Client, [Relayed])),
+    eventually(fun() -> Causes() =:= [refused, works, no_channel, hairpin] end),
+    Ask = fun(Who) -> meerkat_admin:handle({explain, [Who]}, Name, node) end,
+    ?assertEqual({error, <<"there is no allocation 9-9">>}, Ask(<<"9-9">>)),
+    {ok, Explained} = Ask(unicode:characters_to_binary(meerkat_text:session(Session))),
+    Text = unicode:characters_to_list(meerkat_show:explanations(Explained)),
+    ?assertMatch({match, _}, re:run(Text, "^allocation [0-9-]+\n  Client 127.0.0.1:[0-9]+ of user "
+                                          ".* allocated 127.0.0.1:")).
+
+-spec real_rtp_over_a_bad_way(turn_kit:config()) -> term().
+real_rtp_over_a_bad_way(Config) ->
+    ok = doc("ffmpeg speaks for four seconds over a way that loses every tenth packet and holds "
+             "every fourth back for 30 ms: exactly what was lost is found, and what was late, and "
+             "that it comes unevenly; and that it is the peer's side"),
+    case os:find_executable("ffmpeg") of
+        false -> {skip, "needs ffmpeg"};
+        _ -> spoken(server(Config))
+    end.
+
+spoken(#{name := Name} = Server) ->
+    Client = #{relayed := Relayed} = allocated(Server),
+    success(permit(Client, [{{127, 0, 0, 1}, 1}])),
+    Session = session(Server, Client),
+    Id = watch(Server, Session),
+    until(Server, Id, is(#{event => allocated})),
+    {Way, Port} = bad_way(Relayed),
+    Said = os:cmd(lists:flatten(io_lib:format(
+        "ffmpeg -v error -re -f lavfi -i sine=duration=4 -c:a pcm_mulaw -ar 8000 -f rtp "
+        "'rtp://127.0.0.1:~b?pkt_size=172&rtcpport=~b' 2>&1 >/dev/null", [Port, Port]))),
+    ?assertEqual("", Said),
+    Way ! {over, self()},
+    #{lost := Made, sent := Sent} = receive {over, Way, Counts} -> Counts end,
+    %% The first of a source only shows that there may be one (RFC 3550 A.1).
+    eventually(fun() ->
+        {ok, #{media := #{streams := [#{packets := N}]}}} = meerkat:allocation(Name, Session),
+        N >= Sent - 1
+    end),
+    {ok, #{media := #{streams := [Source], flows := [#{from_peer := #{rtcp := Rtcp}}]},
+           verdict := Verdict}} = meerkat:allocation(Name, Session),
+    #{lost := Lost, late := Late, jitter_us := Jitter} = Source,
+    ?assertMatch(#{from := peer, payload_type := 0, clock_rate := 8000, twice := 0}, Source),
+    ?assert(Made > 15), % of some 200
+    ?assertEqual(Made, Lost),
+    ?assert(Late >= Made),
+    ?assert(Jitter > 5000),
+    ?assert(Rtcp > 0),
+    ?assertMatch({match, _}, re:run(Verdict, "% of peer 127.0.0.1:[0-9]+'s packets are lost")),
+    until(Server, Id, fun
+        (#{event := verdict, bad := Bad}) -> [{loss, peer}, {late, peer}] -- Bad =:= [];
+        (#{}) -> false
+    end),
+    ok = meerkat:unwatch(Name, Id).
+
+%% Between a speaker and a relayed address; RTCP passes. Beginning and end come through, for what is
+%% lost there nobody can know of.
+bad_way(Relayed) ->
+    Test = self(),
+    Pid = spawn_link(fun() ->
+        {ok, Socket} = gen_udp:open(0, [binary, {ip, {127, 0, 0, 1}}, {active, true}]),
+        {ok, Port} = inet:port(Socket),
+        Peer = peer(),
+        Test ! {way, self(), Port},
+        carry(0, #{lost => 0, sent => 0}, Socket, fun(Data) -> peer_send(Peer, Relayed, Data) end)
+    end),
+    receive {way, Pid, Port} -> {Pid, Port} end.
+
+carry(N, #{lost := Lost, sent := Sent} = Counts, Socket, Say) ->
+    receive
+        {udp, Socket, _, _, <<2:2, _:6, Type, _/binary>> = Data} when Type >= 192, Type =< 223 ->
+            ok = Say(Data),
+            carry(N, Counts, Socket, Say);
+        {udp, Socket, _, _, _} when N rem 10 =:= 3, N < 180 ->
+            carry(N + 1, Counts#{lost := Lost + 1}, Socket, Say);
+        {udp, Socket, _, _, Data} when N rem 4 =:= 2 ->
+            _ = erlang:send_after(30, self(), {held, Data}),
+            carry(N + 1, Counts#{sent := Sent + 1}, Socket, Say);
+        {udp, Socket, _, _, Data} ->
+            ok = Say(Data),
+            carry(N + 1, Counts#{sent := Sent + 1}, Socket, Say);
+        {held, Data} ->
+            ok = Say(Data),
+            carry(N, Counts, Socket, Say);
+        {over, Test} ->
+            Test ! {over, self(), Counts},
+            drained(Say)
+    end.
+
+%% What is held back is said nevertheless.
+drained(Say) ->
+    receive {held, Data} -> ok = Say(Data), drained(Say); _ -> drained(Say) after 1000 -> ok end.
