@@ -74,10 +74,10 @@ why(#{why := Why}) -> #{why => Why}.
 
 %% What a reader wants to know of a request.
 asked(#{method := Method, attributes := Attributes}) ->
-    Named = [{Key, Value} || {Attribute, Key} <- [{channel_number, channel}, {lifetime, lifetime_s}],
-                             {Found, Value} <- Attributes, Found =:= Attribute],
-    (maps:from_list(Named))#{method => Method,
-                             peers => [Peer || {xor_peer_address, Peer} <- Attributes]}.
+    Channel = [{channel, Number} || {channel_number, Number} <- Attributes],
+    Lifetime = [{lifetime_s, Seconds} || {lifetime, Seconds} <- Attributes],
+    (maps:from_list(Channel ++ Lifetime))#{
+        method => Method, peers => [Peer || {xor_peer_address, Peer} <- Attributes]}.
 
 refused(_Name, _Job, success, _Cause) ->
     none;
