@@ -13,7 +13,7 @@ _meerkatctl() {
         compopt -o default
         return
     elif [ -z "$command" ]; then
-        words='foreground version status check allocations allocation disconnect revoke credentials users secrets drain undrain reload fleet loglevel doctor config import info help --version --json -s'
+        words='foreground version status check allocations allocation watch explain disconnect revoke credentials users secrets drain undrain reload fleet loglevel doctor config import info help --version --json -s'
     else
         case "$command $before" in
             'check --family') words='4 6' ;;
@@ -28,6 +28,10 @@ _meerkatctl() {
             'allocations --user') return ;;
             'allocations --peer') return ;;
             'allocations --limit') return ;;
+            'watch --user') return ;;
+            'watch --client') return ;;
+            'watch --seconds') return ;;
+            'explain --user') return ;;
             'disconnect --user') return ;;
             'revoke --ttl') return ;;
             'credentials --ttl') return ;;
@@ -54,7 +58,7 @@ _meerkatctl() {
             'doctor --cacert') compopt -o default; return ;;
             'config --realm') return ;;
             'config check' | 'config show' | import\ *) compopt -o default; return ;;
-            help\ *) words='foreground version status check allocations allocation disconnect revoke credentials users secrets drain undrain reload fleet loglevel doctor config import info help' ;;
+            help\ *) words='foreground version status check allocations allocation watch explain disconnect revoke credentials users secrets drain undrain reload fleet loglevel doctor config import info help' ;;
             *)
                 case $command in
                     foreground) words='-c --self-signed --json -s' ;;
@@ -63,6 +67,8 @@ _meerkatctl() {
                     check) words='--user --password --secret --family --cacert --fingerprint --insecure --json -s' ;;
                     allocations) words='--user --peer --sort --limit --json -s' ;;
                     allocation) words='--json -s' ;;
+                    watch) words='--user --client --seconds --json -s' ;;
+                    explain) words='--user --json -s' ;;
                     disconnect) words='--user --json -s' ;;
                     revoke) words='--ttl --json -s' ;;
                     credentials) words='--ttl --realm --json -s' ;;
