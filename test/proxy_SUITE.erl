@@ -12,6 +12,7 @@
 -export([strangers/1, reload/1, haproxy/1, nginx/1]).
 -export([udp_announced/1, udp_many/1, udp_refused/1, udp_proxy_restarts/1, udp_relay_dies/1,
          udp_listener_goes/1, udp_moves/1]).
+-export([dtls_announced/1, dtls_proxy_restarts/1, dtls_without_header/1, dtls_listener_goes/1]).
 
 -import(turn_kit, [doc/1, open/2, challenged/1, allocated/3, allocate/1, bind/3, channel/3,
                    permit/2, send_to/3, data/1, next/1, fence/1, peer/0, peer_send/3, peer_next/1,
@@ -30,7 +31,8 @@
 -spec all() -> [term()].
 all() ->
     [{group, tcp}, {group, tls}, strangers, reload, haproxy, nginx, udp_announced, udp_many,
-     udp_refused, udp_proxy_restarts, udp_relay_dies, udp_listener_goes, udp_moves].
+     udp_refused, udp_proxy_restarts, udp_relay_dies, udp_listener_goes, udp_moves,
+     dtls_announced, dtls_proxy_restarts, dtls_without_header, dtls_listener_goes].
 
 -spec groups() -> [tuple()].
 groups() ->
@@ -446,14 +448,15 @@ udp_listener_goes(Config) ->
         relays(Server, Client),
         turn_kit:delete(Client),
         {Ip, Port} = Where,
-        eventually(fun() ->
-            case gen_udp:open(Port, [{ip, Ip}]) of
-                {ok, Socket} -> ok =:= gen_udp:close(Socket);
-                {error, eaddrinuse} -> false
-            end
-        end),
+        eventually(fun() -> is_free(Ip, Port) end),
         proxy_kit:stop(Proxy)
     end).
+
+is_free(Ip, Port) ->
+    case gen_udp:open(Port, [{ip, Ip}]) of
+        {ok, Socket} -> ok =:= gen_udp:close(Socket);
+        {error, eaddrinuse} -> false
+    end.
 
 -spec udp_moves(turn_kit:config()) -> _.
 udp_moves(Config) ->
@@ -478,3 +481,88 @@ udp_moves(Config) ->
          turn_kit:delete(Open)
      end || _ <- lists:seq(1, 6)],
     proxy_kit:stop(Proxy).
+
+%%% Datagrams of DTLS
+
+sessions(#{name := Name}) ->
+    {ok, #{dtls_sessions := N}} = meerkat_relay:stats(Name),
+    N.
+
+dtls_behind(Server, Proxy) ->
+    allocated(Server, [], #{transport => dtls, to => proxy_kit:address(Proxy)}).
+
+%% Says goodbye, which reaches the server by way of the proxy too.
+ends(Server, Client) ->
+    turn_kit:close(Client),
+    eventually(fun() -> sessions(Server) =:= 0 end).
+
+-spec dtls_announced(turn_kit:config()) -> _.
+dtls_announced(Config) ->
+    doc("DTLS behind a proxy of datagrams, at the port of UDP and at its own: the client is whom "
+        "each datagram tells, at home in the worker of his own address"),
+    Server = #{name := Name} = server(Config),
+    #{listeners := [Udp | _], dtls_listeners := Dtls} = meerkat:info(Name),
+    [begin
+         Proxy = proxy_kit:udp(To),
+         Clients = [dtls_behind(Server, Proxy) || _ <- lists:seq(1, 6)],
+         [relays(Server, Client) || Client <- Clients],
+         [ends_allocation(Server, Client) || Client <- Clients],
+         proxy_kit:stop(Proxy)
+     end || {{_, _, _, _}, _} = To <- lists:usort([Udp | Dtls])].
+
+ends_allocation(Server, #{here := Here} = Client) ->
+    turn_kit:close(Client),
+    eventually(fun() -> not lists:member(Here, clients_of(Server)) end).
+
+-spec dtls_proxy_restarts(turn_kit:config()) -> _.
+dtls_proxy_restarts(Config) ->
+    doc("a session of DTLS goes on when the proxy reaches us by another port for the same client"),
+    Server = server(Config),
+    Proxy = proxy_kit:udp(hd(maps:get(listeners, Server))),
+    Client = dtls_behind(Server, Proxy),
+    [begin
+         ok = proxy_kit:restart(Proxy),
+         fence(Client),
+         relays(Server, Client, ?CHANNEL + N)
+     end || N <- lists:seq(1, 4)],
+    ends(Server, Client),
+    proxy_kit:stop(Proxy).
+
+-spec dtls_without_header(turn_kit:config()) -> _.
+dtls_without_header(Config) ->
+    doc("a ClientHello from a proxy without header is dropped; with one its cookie goes back to "
+        "the proxy as it is; from elsewhere DTLS needs none"),
+    #{ip := Ip, port := Port} = Server = server(Config),
+    {ok, Socket} = gen_udp:open(0, [binary, {ip, {127, 0, 0, 1}}, {active, true}]),
+    counted(Server, proxy_header, fun() ->
+        ok = gen_udp:send(Socket, Ip, Port, dtls_kit:hello())
+    end),
+    counted(Server, dtls_hellos, fun() ->
+        ok = gen_udp:send(Socket, Ip, Port, [proxy_kit:v2(udp, ?CLIENT, ?FRONT),
+                                             dtls_kit:hello()])
+    end),
+    receive
+        {udp, Socket, Ip, Port, Answer} ->
+            ?assertMatch(<<22, _:96, 3, _/binary>>, Answer) % a HelloVerifyRequest
+    end,
+    gen_udp:close(Socket),
+    Client = allocated(Server, [], #{transport => dtls, ip => ?ELSEWHERE}),
+    relays(Server, Client),
+    ends(Server, Client).
+
+-spec dtls_listener_goes(turn_kit:config()) -> _.
+dtls_listener_goes(Config) ->
+    doc("a listener that is taken away stays for a session of DTLS behind a proxy, and no longer"),
+    with_server(settings(Config), fun(#{name := Name, listeners := [Where | _]} = Server) ->
+        Proxy = proxy_kit:udp(Where),
+        Client = dtls_behind(Server, Proxy),
+        Given = meerkat_settings:config(meerkat_registry:settings(Name)),
+        #{listeners := Listeners} = Given,
+        ok = meerkat:reload(Name, Given#{listeners := [L || #{transport := T} = L <- Listeners,
+                                                            T =/= udp]}),
+        relays(Server, Client),
+        ends(Server, Client),
+        {Ip, Port} = Where,
+        eventually(fun() -> is_free(Ip, Port) end),
+        proxy_kit:stop(Proxy)
+    end).

@@ -13,9 +13,10 @@
 #include "transport.h"
 
 struct association {
-    struct way_end end; /* it holds that of its listener */
+    struct way_end end;
     struct table_node by_tuple;
     struct flow flow; /* its own */
+    struct way below; /* held: that of UDP, by which its datagrams come and go */
     struct timer timer;
     struct tls_session *tls;         /* NULL: the handshake is under way, and step has it */
     struct step *step;               /* NULL when that is done */

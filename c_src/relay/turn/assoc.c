@@ -24,7 +24,7 @@ void assoc_close(struct shard *sh, struct association *a)
     if (a->tls)
         count(sh, CTR_dtls_closed);
     way_close(&sh->ways, &a->end);
-    way_release(&sh->ways, a->end.listener->end.way);
+    way_release(&sh->ways, a->below);
     timer_clear(&sh->sessions.timers, &a->timer);
     association_free(&sh->associations, a);
 }
@@ -33,7 +33,7 @@ static void say_end(struct shard *sh, struct association *a)
 {
     struct wbytes out = wbytes_of(sh->associations.net, DTLS_STEP_MAX);
     tls_close(a->tls, &out);
-    dtls_out_all(sh, a->end.listener, &a->flow, sh->associations.net, wbytes_len(&out));
+    dtls_out_all(sh, a->below, &a->flow, sh->associations.net, wbytes_len(&out));
     assoc_close(sh, a);
 }
 
@@ -98,7 +98,7 @@ bool assoc_read(struct shard *sh, struct association *a, uint8_t *data, size_t l
         at += got;
         len = 0;
     }
-    dtls_out_all(sh, a->end.listener, &a->flow, sh->associations.net, wbytes_len(&out));
+    dtls_out_all(sh, a->below, &a->flow, sh->associations.net, wbytes_len(&out));
     if (result == TLS_MORE || result == TLS_OK)
         return true;
     say_end(sh, a); /* nothing is said where it failed: that was */
@@ -116,7 +116,8 @@ struct association *assoc_make(struct shard *sh, struct listener *l, const struc
     a->heard = sh->time.now;
     a->end.listener = l;
     way_open(&sh->ways, &a->end); /* there is one for each */
-    way_hold(&sh->ways, l->end.way);
+    a->below = f->way;
+    way_hold(&sh->ways, a->below);
     a->flow.way = a->end.way;
     return a;
 }

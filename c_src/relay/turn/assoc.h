@@ -8,8 +8,8 @@
 
 #include "shard.h"
 
-/* With its way and its place among those without allocation; the caller has entered it there. NULL
- * when there are too many. */
+/* With its way, and its place among those without allocation; the caller has entered it there. It
+ * holds the way of f, that of UDP. NULL when there are too many. */
 struct association *assoc_make(struct shard *sh, struct listener *l, const struct flow *f);
 
 /* The handshake is done; one of the same client that stood until now ends. */

@@ -31,7 +31,7 @@ void dtls_send(struct shard *sh, const struct flow *f, const uint8_t *data, size
     struct wbytes out = wbytes_of(io_scratch(sh->io, cap), cap);
     a->resting = false;
     if (dtls_write(a->tls, data, len, &out)) {
-        dtls_out(sh, a->end.listener, &a->flow, out.start + PREFIX, wbytes_len(&out) - PREFIX);
+        dtls_out(sh, a->below, &a->flow, out.start + PREFIX, wbytes_len(&out) - PREFIX);
     } else {
         a->broken = true;
         count(sh, CTR_send_failed);
@@ -97,7 +97,7 @@ static void on_hello(struct shard *sh, struct listener *l, const struct flow *f,
         count(sh, CTR_not_stun); /* there were some once */
     else if (is_of(open, h) || !l->open)
         count(sh, CTR_dtls_unknown);
-    else if (!greet(sh, l, f, h))
+    else if (!greet(sh, f, h))
         return;
     else if (shaking && !shake_give_up(sh, shaking))
         count(sh, CTR_dtls_waiting);

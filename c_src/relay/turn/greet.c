@@ -35,7 +35,7 @@ static bool is_good(const struct shard *sh, const struct flow *f, const struct d
     return crypto_equal(expected, h->cookie, DTLS_COOKIE_LEN);
 }
 
-bool greet(struct shard *sh, struct listener *l, const struct flow *f, const struct dtls_hello *h)
+bool greet(struct shard *sh, const struct flow *f, const struct dtls_hello *h)
 {
     uint8_t cookie[DTLS_COOKIE_LEN];
     if (is_good(sh, f, h))
@@ -46,6 +46,6 @@ bool greet(struct shard *sh, struct listener *l, const struct flow *f, const str
     uint8_t *out = io_scratch(sh->io, DTLS_VERIFY_LEN);
     dtls_verify_build(h, cookie, out);
     count(sh, CTR_dtls_hellos);
-    dtls_out(sh, l, f, out, DTLS_VERIFY_LEN);
+    dtls_out(sh, f->way, f, out, DTLS_VERIFY_LEN);
     return false;
 }

@@ -9,6 +9,6 @@
 #include "shard.h"
 
 /* True when the hello has a good cookie; else it is answered with one, where strangers may be. */
-bool greet(struct shard *sh, struct listener *l, const struct flow *f, const struct dtls_hello *h);
+bool greet(struct shard *sh, const struct flow *f, const struct dtls_hello *h);
 
 #endif

@@ -108,7 +108,7 @@ static void come_back(struct shard *sh, struct association *a)
 {
     struct step *s = a->step;
     a->stepping = false;
-    dtls_out_all(sh, a->end.listener, &a->flow, s->out, s->out_len);
+    dtls_out_all(sh, a->below, &a->flow, s->out, s->out_len);
     free(s->out);
     s->out = NULL;
     if (s->result == TLS_OK) {

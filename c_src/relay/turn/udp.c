@@ -6,6 +6,7 @@
 #include "count.h"
 #include "dtls_client.h"
 #include "input.h"
+#include "to_proxy.h"
 #include "udp_proxied.h"
 #include "unsent.h"
 
@@ -84,19 +85,6 @@ static bool udp_reach(struct shard *sh, struct listener *l, const struct addr *c
     return true;
 }
 
-/* By a proxy, which a datagram without header before it goes back to; head may be NULL. */
-__attribute__((noinline)) static void
-send_back(struct shard *sh, struct proxied *p, const uint8_t *head, const uint8_t *data, size_t len)
-{
-    struct io_socket *s = &p->end.listener->io;
-    count(sh, CTR_client_sent_packets);
-    count_n(sh, CTR_client_sent_bytes, len + (head ? CHANNEL_HEADER_LEN : 0));
-    if (head)
-        io_send_headed(sh->io, s, head, data, len, &p->via, &p->local);
-    else
-        io_send(sh->io, s, data, len, &p->via, &p->local, 0);
-}
-
 static void udp_send(struct shard *sh, const struct flow *f, const uint8_t *data, size_t len)
 {
     struct way_end *e = way_resolve(&sh->ways, f->way);
@@ -106,7 +94,7 @@ static void udp_send(struct shard *sh, const struct flow *f, const uint8_t *data
     }
     struct proxied *p = proxied_of(e);
     if (UNLIKELY(p)) {
-        send_back(sh, p, NULL, data, len);
+        to_proxy(sh, p, NULL, data, len);
         return;
     }
     count(sh, CTR_client_sent_packets);
@@ -131,15 +119,13 @@ static void udp_send_channel(struct shard *sh, const struct flow *f, uint16_t nu
     channel_put_header(head + CHANNEL_HEADER_LEN, number, p->len);
     struct proxied *proxied = proxied_of(e);
     if (UNLIKELY(proxied)) {
-        send_back(sh, proxied, head, p->data, p->len);
+        to_proxy(sh, proxied, head, p->data, p->len);
         return;
     }
     count(sh, CTR_client_sent_packets);
     count_n(sh, CTR_client_sent_bytes, p->len + CHANNEL_HEADER_LEN);
     io_send_headed(sh->io, &e->listener->io, head, p->data, p->len, &f->client, &f->server);
 }
-
-_Static_assert((int)IO_HEAD_LEN == (int)CHANNEL_HEADER_LEN, "a head is ChannelData's");
 
 const struct transport transport_udp = {
     .kind = CTL_TRANSPORT_UDP,

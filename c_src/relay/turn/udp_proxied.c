@@ -6,6 +6,7 @@
 #include "udp_proxied.h"
 
 #include "count.h"
+#include "dtls_client.h"
 #include "input.h"
 #include "post.h"
 #include "proxy.h"
@@ -31,6 +32,9 @@ static void take(struct shard *sh, struct listener *l, const struct mail_proxied
     p->local = m->local;
     const struct flow f = {
         .transport = l->transport, .way = p->end.way, .client = m->client, .server = m->server};
+    struct io_packet inner = {.data = data, .len = len, .from = m->client};
+    if (l->secured && dtls_packet(sh, l, &f, &inner))
+        return;
     learn_way(sh, &f);
     input_message(sh, l, &f, data, len);
 }
