@@ -12,7 +12,7 @@
          c11_both_ends/1, c11_allocation_ends/1, c11_last_words/1, c12_back_pressure/1,
          c13_no_stun/1]).
 -export([x15_filter/1, x16_rules_change/1, x100_uniform/1, x101_ids/1]).
--export([uclient/1]).
+-export([uclient/1, client/1, client_refused/1]).
 -export([quotas/1, many_workers/1, two_clients/1, families/1, bandwidth/1, same_bytes/1, shown/1,
          off_means_off/1]).
 -export([c6_silent_peer/1, c7_not_taken_up/1, x102_unbound/1]).
@@ -36,7 +36,7 @@ all() -> [{group, tcp}, {group, tls}, {group, hasty}, relay_dies, process_dies, 
 groups() ->
     Each = turn_kit:cases(?MODULE) -- hasty(),
     Both = Each ++ [quotas, many_workers, two_clients, families, bandwidth, same_bytes, shown,
-                    uclient],
+                    uclient, client, client_refused],
     [{tcp, [], Both}, {tls, [], Both}, {hasty, [], hasty()}].
 
 %% With a relay whose clock runs fast.
@@ -910,3 +910,85 @@ process_dies(Config) ->
 hasty_server(Config, Fun) ->
     Fast = proplists:get_value(fast, Config),
     with_server(maps:merge(settings(Config), Fast), Fun).
+
+%%% meerkat_client
+
+with_client(Config, Fun) ->
+    #{name := Name, users := #{<<"alice">> := Password}} = server(Config),
+    #{tcp_listeners := [Tcp | _], tls_listeners := [Tls | _]} = meerkat:info(Name),
+    Way = case over(Config) of
+              #{transport := tcp} -> #{server => Tcp, transport => tcp};
+              #{transport := tls} -> #{server => Tls, transport => tls, insecure => true}
+          end,
+    {ok, Client} = meerkat_client:start_link(Way#{username => <<"alice">>, password => Password}),
+    try
+        {ok, #{relayed := Relayed}} = meerkat_client:allocate(Client, #{transport => tcp}),
+        Fun(Client, Relayed)
+    after
+        ok = meerkat_client:close(Client)
+    end.
+
+%% Each side gets what the other says, then the end of one is the other's.
+say({Module, Socket}, Peer) ->
+    Bytes = crypto:strong_rand_bytes(300_000),
+    {Self, Ref} = {self(), make_ref()},
+    _ = spawn_link(fun() -> Self ! {Ref, Module:send(Socket, Bytes)} end),
+    ?assertEqual({ok, Bytes}, gen_tcp:recv(Peer, byte_size(Bytes), ?TIMEOUT)),
+    receive {Ref, Sent} -> ?assertEqual(ok, Sent) end,
+    ok = gen_tcp:send(Peer, <<"and back">>),
+    ?assertEqual({ok, <<"and back">>}, Module:recv(Socket, 8, ?TIMEOUT)).
+
+-spec client(turn_kit:config()) -> _.
+client(Config) ->
+    doc("meerkat_client connects to peers and takes those that come; what a peer says at once is "
+        "not lost, whoever ends first ends the other, and the allocation's end ends all"),
+    with_client(Config, fun(Client, Relayed) ->
+        {_, Address} = Listening = listening(),
+        Early = spawn_link(fun() ->
+            receive go -> ok end,
+            Peer = accepted(Listening),
+            ok = gen_tcp:send(Peer, <<"first words">>),
+            receive {to, Pid} -> ok = gen_tcp:controlling_process(Peer, Pid), Pid ! {peer, Peer} end
+        end),
+        Early ! go,
+        {ok, {Module, Socket} = Connection} = meerkat_client:connect(Client, Address),
+        ?assertEqual({ok, <<"first words">>}, Module:recv(Socket, 11, ?TIMEOUT)),
+        Early ! {to, self()},
+        Peer = receive {peer, P} -> P end,
+        say(Connection, Peer),
+        ?assertMatch({error, {446, _}}, meerkat_client:connect(Client, Address)),
+        ok = Module:close(Socket),
+        ?assertEqual({error, closed}, gen_tcp:recv(Peer, 0, ?TIMEOUT)),
+        gen_tcp:close(Peer),
+        %% One that comes by itself.
+        ok = meerkat_client:permit(Client, ?LOOPBACK),
+        Coming = coming(Relayed),
+        From = address(Coming),
+        Id = receive {meerkat_client, Client, {attempt, N, From}} -> N end,
+        {ok, {_, Accepted} = Second} = meerkat_client:accept(Client, Id),
+        say(Second, Coming),
+        ok = gen_tcp:shutdown(Coming, write),
+        ?assertEqual({error, closed}, Module:recv(Accepted, 0, ?TIMEOUT)),
+        ok = Module:close(Accepted),
+        %% And what is left when the allocation goes.
+        {ok, {_, Left}} = meerkat_client:connect(Client, Address),
+        Last = accepted(Listening),
+        ok = meerkat_client:release(Client),
+        ?assertEqual({error, closed}, Module:recv(Left, 0, ?TIMEOUT)),
+        ?assertEqual({error, closed}, gen_tcp:recv(Last, 0, ?TIMEOUT))
+    end).
+
+-spec client_refused(turn_kit:config()) -> _.
+client_refused(Config) ->
+    doc("meerkat_client says why there is no connection: nobody listens, a forbidden peer, an "
+        "unknown Id, no allocation; and an option that cannot be is named"),
+    with_client(Config, fun(Client, _) ->
+        ?assertMatch({error, {447, _}}, meerkat_client:connect(Client, closed_port())),
+        ?assertMatch({error, {403, _}}, meerkat_client:connect(Client, {{169, 254, 1, 1}, 80})),
+        ?assertMatch({error, {400, _}}, meerkat_client:accept(Client, 12345)),
+        ok = meerkat_client:release(Client),
+        ?assertEqual({error, no_allocation}, meerkat_client:connect(Client, closed_port())),
+        ?assertEqual({error, no_allocation}, meerkat_client:accept(Client, 1)),
+        ?assertEqual({error, {bad_option, transport}},
+                     meerkat_client:allocate(Client, #{transport => sctp}))
+    end).

@@ -4,7 +4,7 @@
 %% to meerkat_client_core, how they travel to meerkat_client_socket; it does no ICE.
 %%
 %% Whose network lets no UDP out gives "turn:HOST?transport=tcp", or "turns:HOST" for TLS, as
-%% `server`; nothing else is different. Peers are sent UDP in any case. With TLS the server's
+%% `server`; nothing else is different: what the server relays is UDP. With TLS the server's
 %% certificate must be good for HOST:
 %%
 %%     {ok, Client} = meerkat_client:start_link(#{server => "turns:turn.example.org",
@@ -14,6 +14,19 @@
 %% A connection that ends takes the allocation along: the owner gets {lost, {allocation, Reason}},
 %% and the next request opens another connection. While one is being opened the client answers
 %% nothing else.
+%%
+%% Such a client may have TCP relayed instead (RFC 6062), where the server does that. Each peer then
+%% has a connection of its own, a socket of gen_tcp or ssl in passive mode that belongs to whoever
+%% asked for it. What is read and written there are the peer's bytes, and nothing else:
+%%
+%%     {ok, _} = meerkat_client:allocate(Client, #{transport => tcp}),
+%%     {ok, {Module, Socket}} = meerkat_client:connect(Client, {{198, 51, 100, 7}, 80}),
+%%     ok = Module:send(Socket, <<"GET / HTTP/1.0\r\n\r\n">>),
+%%     {ok, Bytes} = Module:recv(Socket, 0),
+%%
+%% A peer that connects to the relayed address is told of to the owner, {attempt, Id, Peer}, if
+%% permit/2 lets it in; accept/2 takes it. These connections end with their peer, with the socket,
+%% and with the allocation.
 -module(meerkat_client).
 -behaviour(gen_statem).
 
@@ -25,6 +38,8 @@
 -export([permit/2]).
 -export([bind_channel/2]).
 -export([send/3]).
+-export([connect/2]).
+-export([accept/2]).
 -export([refresh/1]).
 -export([refresh/2]).
 -export([release/1]).
@@ -82,6 +97,8 @@
                      insecure => boolean()}.
 -type host() :: inet:ip_address() | string() | binary().
 
+%% `transport`: what is relayed, udp or tcp; tcp asks for a client over TCP or TLS, and excludes
+%% `even_port`, `reservation_token` and `dont_fragment` (RFC 6062 5.1).
 %% `lifetime` in seconds is a wish; the server decides. `even_port`: an even port, or an even one
 %% with the next higher reserved, whose token the result then carries and another client gives as
 %% `reservation_token` (RFC 8656 7.1; excludes `family`). `dont_fragment`: to ask whether the
@@ -101,7 +118,11 @@
 %% be put in words by format_error/1.
 -type error() :: meerkat_client_core:error() | meerkat_client_start:error() | closed.
 
-%% What the owner gets. `via` says how the data came. `icmp`: the network's answer to something
+%% A socket in passive mode: {active, false}, binary.
+-type connection() :: meerkat_client_socket:stream().
+
+%% What the owner gets. `via` says how the data came. `attempt`: a peer has connected, which
+%% accept/2 takes within 30 s; else the server closes it. `icmp`: the network's answer to something
 %% sent to that peer (RFC 8656 11.5). `lost`: the allocation, a permission or a channel is no more,
 %% though nobody released it; after {allocation, _} another may be asked for. `closed` is the last
 %% message; a reason other than `normal` is a failure of the socket or an exit of a linked process.
@@ -109,10 +130,12 @@
                     {data, Peer :: address(), Payload :: binary(), Via :: channel | indication}
                     | {icmp, Peer :: address(),
                        {Type :: byte(), Code :: byte(), Data :: 0..16#ffffffff}}
+                    | {attempt, Id :: 0..16#ffffffff, Peer :: address()}
                     | {lost, meerkat_client_core:lost()}
                     | {closed, Reason :: term()}}.
 
--export_type([options/0, allocate_options/0, allocation/0, address/0, error/0, message/0]).
+-export_type([options/0, allocate_options/0, allocation/0, address/0, connection/0, error/0,
+              message/0]).
 
 -record(shell, {core :: meerkat_client_core:state(),
                 %% `undefined`: a connection that has ended, or is to be opened to `server`.
@@ -184,6 +207,25 @@ send(Client, Peer, Payload) ->
     Binary = iolist_to_binary(Payload),
     byte_size(Binary) =< ?PAYLOAD_MAX orelse error(badarg, [Client, Peer, Payload]),
     gen_statem:cast(Client, {send, peer(Peer), Binary}).
+
+%% Has the server connect to the peer over TCP (RFC 6062 4.3), and opens the connection that
+%% carries its bytes: the caller's, who reads, writes and closes it. 447: the server could not
+%% connect to it; 446: there is such a connection already; 403: the server forbids it.
+-spec connect(pid(), address()) -> {ok, connection()} | {error, error()}.
+connect(Client, Peer) ->
+    case call(Client, {connect, peer(Peer)}) of
+        {ok, Id} -> accept(Client, Id);
+        {error, _} = Failed -> Failed
+    end.
+
+%% Takes a peer that has connected to the relayed address, by the Id of the message about it. 400:
+%% the server knows no such peer any more.
+-spec accept(pid(), Id :: 0..16#ffffffff) -> {ok, connection()} | {error, error()}.
+accept(Client, Id) when is_integer(Id), Id >= 0, Id =< 16#ffffffff ->
+    case call(Client, way) of
+        {ok, Way} -> meerkat_client_data:open(Way, Id);
+        {error, _} = Failed -> Failed
+    end.
 
 %% refresh/2 with the lifetime asked for last, or the server's default.
 -spec refresh(pid()) -> {ok, Seconds :: pos_integer()} | {error, error()}.
@@ -314,6 +356,8 @@ open({call, From}, close, _) ->
     {stop_and_reply, normal, [{reply, From, ok}]};
 open({call, From}, info, Shell) ->
     {keep_state_and_data, [{reply, From, info_of(Shell)}]};
+open({call, From}, way, Shell) ->
+    {keep_state_and_data, [{reply, From, way_of(Shell)}]};
 open({call, From}, Call, Shell) ->
     step({call, From, Call}, Shell);
 open(internal, Event, Shell) ->
@@ -348,6 +392,14 @@ info_of(#shell{core = Core, socket = Socket, transport = Transport, dropped = Dr
                    _ -> meerkat_client_socket:info(Socket)
                end,
     maps:merge((meerkat_client_core:info(Core))#{dropped => Dropped}, OfSocket).
+
+%% To a connection beside this one.
+way_of(#shell{core = Core, transport = Transport, server = Server, socket_options = Options}) ->
+    case meerkat_client_core:signing(Core) of
+        {ok, Signing} -> {ok, #{transport => Transport, server => Server, socket => Options,
+                                signing => Signing}};
+        {error, _} = Failed -> Failed
+    end.
 
 %% An owner that is gone gets its `closed` like any other: nobody reads it.
 -spec terminate(term(), open, #shell{}) -> ok.
@@ -395,7 +447,7 @@ run([{transmit, Packet} | Rest], Actions, Shell0) ->
         {Lost, Shell} -> run(Rest, [Lost | Actions], Shell)
     end;
 run([{connect, Server} | Rest], Actions, Shell0) ->
-    case connect(Server, Shell0) of
+    case move(Server, Shell0) of
         {ok, Shell} ->
             run(Rest, Actions, Shell);
         {error, Reason} ->
@@ -432,7 +484,7 @@ transmit(Packet, #shell{socket = Socket, transport = Transport} = Shell) ->
     end.
 
 %% A connection is opened when there is something to send.
-connect(Server, #shell{socket = Socket, transport = Transport} = Shell0) ->
+move(Server, #shell{socket = Socket, transport = Transport} = Shell0) ->
     _ = [ok = meerkat_client_socket:close(Socket) || Socket =/= undefined],
     Shell = Shell0#shell{server = Server, socket = undefined},
     case meerkat_client_socket:is_connection(Transport) of

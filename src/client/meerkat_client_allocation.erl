@@ -6,14 +6,21 @@
 %% answer: what is asked for counts when something is received, what is granted when it is sent.
 -module(meerkat_client_allocation).
 
--export([new/4, lifetime/2, want/2, wanted/1, view/1]).
+-export([attributes/1, new/4, lifetime/2, want/2, wanted/1, view/1]).
 -export([ask/2, grant/2, withdraw/2, is_permitted/2, installed/1, stop_renewing/1]).
 -export([channel/2, number/2, bind/2, unbind/2, peer/2, numbers/1]).
 
--export_type([allocation/0, channel/0]).
+-export_type([allocation/0, options/0, channel/0]).
 
 -type address() :: {inet:ip_address(), inet:port_number()}.
 -type channel() :: 16#4000..16#4fff.
+
+-type options() :: #{transport => udp | tcp,
+                     lifetime => non_neg_integer(),
+                     family => inet | inet6,
+                     even_port => even | reserve,
+                     reservation_token => non_neg_integer(),
+                     dont_fragment => boolean()}.
 
 %% Numbers are never given to another peer while the allocation lives, so nothing has to wait out
 %% the five minutes of RFC 8656 12. `peers` holds every number ever asked for, `bound` those that
@@ -29,8 +36,30 @@
                      bound = #{} :: #{address() => channel()}}).
 -opaque allocation() :: #allocation{}.
 
+%% Protocol numbers, of what is relayed.
+-define(UDP, 17).
+-define(TCP, 6).
 -define(CHANNEL_MIN, 16#4000).
 -define(CHANNEL_MAX, 16#4fff).
+
+%% What an Allocate asks for (RFC 8656 7.1, RFC 6062 4.1).
+-spec attributes(options()) -> [{atom(), term()}].
+attributes(Options) ->
+    Relayed = case Options of
+                  #{transport := tcp} -> ?TCP;
+                  #{} -> ?UDP
+              end,
+    [{requested_transport, Relayed}
+     | lists:append([attribute(Option) || Option <- maps:to_list(Options)])].
+
+attribute({transport, _}) -> [];
+attribute({lifetime, Seconds}) -> [{lifetime, Seconds}];
+attribute({family, inet}) -> [{requested_address_family, 1}];
+attribute({family, inet6}) -> [{requested_address_family, 2}];
+attribute({even_port, Kind}) -> [{even_port, Kind =:= reserve}];
+attribute({reservation_token, Token}) -> [{reservation_token, Token}];
+attribute({dont_fragment, true}) -> [{dont_fragment, true}];
+attribute({dont_fragment, false}) -> [].
 
 %% `Wanted`: the lifetime asked for, now and each time it is renewed.
 -spec new(Relayed :: address(), Mapped :: address(), Lifetime :: pos_integer(),

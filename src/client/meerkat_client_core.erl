@@ -7,6 +7,7 @@
 -export([new/1]).
 -export([handle/2]).
 -export([info/1]).
+-export([signing/1]).
 
 -type address() :: {inet:ip_address(), inet:port_number()}.
 
@@ -23,16 +24,13 @@
                     rm => pos_integer(),
                     ti => pos_integer()}.
 
--type allocate_options() :: #{lifetime => non_neg_integer(),
-                              family => inet | inet6,
-                              even_port => even | reserve,
-                              reservation_token => non_neg_integer(),
-                              dont_fragment => boolean()}.
+-type allocate_options() :: meerkat_client_allocation:options().
 
 -type call() :: binding
               | {allocate, allocate_options()}
               | {permit, [inet:ip_address()]}
               | {bind_channel, address()}
+              | {connect, address()}
               | {refresh, default | non_neg_integer()}
               | release.
 
@@ -59,6 +57,7 @@
 
 -type owner_event() :: {data, address(), binary(), channel | indication}
                      | {icmp, address(), {Type :: byte(), Code :: byte(), Data :: 0..16#ffffffff}}
+                     | {attempt, Id :: 0..16#ffffffff, address()}
                      | {lost, lost()}.
 -type lost() :: {allocation, error()}
               | {permissions, [inet:ip_address()], error()}
@@ -80,7 +79,8 @@
                  | {release, From :: term()}
                  | {permit, self | {from, term()}, [inet:ip_address()], New :: [inet:ip_address()]}
                  | {channel, self | {from, term()}, Number :: meerkat_client_allocation:channel(),
-                    New :: [inet:ip_address()]}.
+                    New :: [inet:ip_address()]}
+                 | {connect, {from, From :: term()}}.
 
 -type transaction() :: meerkat_client_transaction:transaction(purpose()).
 
@@ -106,7 +106,6 @@
 -define(PERMISSIONS_PER_REQUEST, 16).
 %% Local ports tried when the server takes ours for another client's (RFC 8656 7.4, 437).
 -define(MOVES_MAX, 2).
--define(UDP, 17).
 %% While a server starts again, each packet sent to it comes back as an ICMP error. What keeps the
 %% allocation alive is sent this often, over 3.5 s, before such an error counts.
 -define(SENDS_SPARED, 4).
@@ -140,6 +139,8 @@ handle({datagram, Packet}, S) ->
     case meerkat_stun:decode(Packet) of
         {ok, #{class := indication, method := data} = Message} ->
             data_indication(Message, S);
+        {ok, #{class := indication, method := connection_attempt} = Message} ->
+            connection_attempt(Message, S);
         {ok, #{class := Class} = Message} when Class =:= success; Class =:= error ->
             response(Message, Packet, S);
         _ ->
@@ -168,14 +169,25 @@ info(#core{server = Server, ignored = Ignored, allocation = Allocation}) ->
         _ -> Always
     end.
 
+%% What a request on another connection to the same server is signed with, and how long its answer
+%% may take.
+-spec signing(state()) ->
+    {ok, {none | meerkat_client_auth:auth(), meerkat_client_transaction:credentials(),
+          meerkat_client_transaction:pace()}}
+    | {error, no_allocation}.
+signing(#core{allocation = {ok, _}, auth = Auth, credentials = Credentials, pace = Pace}) ->
+    {ok, {Auth, Credentials, Pace}};
+signing(#core{}) ->
+    {error, no_allocation}.
+
 %% --------------------------------------------------------------------------------------- calls
 
 call(binding, From, S) ->
     request(binding, [], {binding, From}, S);
 call({allocate, Options0}, From, #core{allocation = none} = S) ->
     Options = with_family(Options0, S),
-    request(allocate, allocate_attributes(Options), {allocate, From, Options, 0, false},
-            S#core{allocation = pending});
+    request(allocate, meerkat_client_allocation:attributes(Options),
+            {allocate, From, Options, 0, false}, S#core{allocation = pending});
 call({allocate, _}, From, S) ->
     {S, [{reply, From, {error, already_allocated}}]};
 call({permit, []}, From, #core{allocation = {ok, _}} = S) ->
@@ -184,6 +196,8 @@ call({permit, Ips}, From, #core{allocation = {ok, _}} = S) ->
     permit(Ips, {from, From}, S);
 call({bind_channel, Peer}, From, #core{allocation = {ok, A}} = S) ->
     bind_channel(Peer, From, A, S);
+call({connect, Peer}, From, #core{allocation = {ok, _}} = S) ->
+    request(connect, [{xor_peer_address, Peer}], {connect, {from, From}}, S);
 call({refresh, 0}, From, S) ->
     call(release, From, S);
 call({refresh, default}, From, #core{allocation = {ok, _}} = S) ->
@@ -203,18 +217,6 @@ call(_, From, S) ->
 with_family(#{reservation_token := _} = Options, _) -> Options;
 with_family(Options, #core{family = undefined}) -> Options;
 with_family(Options, #core{family = Family}) -> maps:merge(#{family => Family}, Options).
-
-allocate_attributes(Options) ->
-    [{requested_transport, ?UDP} | lists:append([allocate_attribute(Option)
-                                                 || Option <- maps:to_list(Options)])].
-
-allocate_attribute({lifetime, Seconds}) -> [{lifetime, Seconds}];
-allocate_attribute({family, inet}) -> [{requested_address_family, 1}];
-allocate_attribute({family, inet6}) -> [{requested_address_family, 2}];
-allocate_attribute({even_port, Kind}) -> [{even_port, Kind =:= reserve}];
-allocate_attribute({reservation_token, Token}) -> [{reservation_token, Token}];
-allocate_attribute({dont_fragment, true}) -> [{dont_fragment, true}];
-allocate_attribute({dont_fragment, false}) -> [].
 
 permit(Ips, Who, S0) ->
     {New, S} = ask(Ips, S0),
@@ -321,6 +323,15 @@ data_indication(#{unknown := []} = Message, S) ->
 data_indication(_, S) ->
     {ignored(S), []}.
 
+%% A peer has connected (RFC 6062 5.3).
+connection_attempt(#{unknown := []} = Message, S) ->
+    case {meerkat_stun:get(xor_peer_address, Message), meerkat_stun:get(connection_id, Message)} of
+        {{ok, Peer}, {ok, Id}} -> heard(Peer, {attempt, Id, Peer}, S);
+        _ -> {ignored(S), []}
+    end;
+connection_attempt(_, S) ->
+    {ignored(S), []}.
+
 heard({Ip, _}, Event, #core{allocation = {ok, A}} = S) ->
     case meerkat_client_allocation:is_permitted(Ip, A) of
         true -> {S, [{owner, Event}]};
@@ -369,7 +380,7 @@ done({allocate, From, Options, Moves, Redirected}, {error, {437, _}},
      #core{movable = true, server = Server} = S0) when Moves < ?MOVES_MAX ->
     %% Somebody else used our address before, and the server still has that allocation. From another
     %% local port it is tried again.
-    {S, Effects} = request(allocate, allocate_attributes(Options),
+    {S, Effects} = request(allocate, meerkat_client_allocation:attributes(Options),
                            {allocate, From, Options, Moves + 1, Redirected},
                            S0#core{auth = none}),
     {S, [{connect, Server} | Effects]};
@@ -413,7 +424,14 @@ done({channel, self, Number, _}, {error, Reason}, #core{allocation = {ok, A}} = 
     {S#core{allocation = {ok, meerkat_client_allocation:unbind(Number, A)}},
      [{owner, {lost, {channel, Peer, Reason}}}]};
 done({channel, {from, From}, _, New}, Failed, S) ->
-    {withdraw(New, S), [{reply, From, Failed}]}.
+    {withdraw(New, S), [{reply, From, Failed}]};
+done({connect, {from, From}}, {ok, Message}, S) ->
+    {S, [{reply, From, case meerkat_stun:get(connection_id, Message) of
+                           {ok, _} = Id -> Id;
+                           error -> {error, {bad_response, connect}}
+                       end}]};
+done({connect, {from, From}}, Failed, S) ->
+    {S, [{reply, From, Failed}]}.
 
 answer(self, _) -> [];
 answer({from, From}, Result) -> [{reply, From, Result}].
@@ -479,7 +497,8 @@ lose(Reason, Effects, S0) ->
 forget(#core{allocation = {ok, A}, transactions = All} = S) ->
     Over = maps:filter(fun(_, Tx) ->
                                Purpose = meerkat_client_transaction:purpose(Tx),
-                               lists:member(element(1, Purpose), [refresh, permit, channel])
+                               lists:member(element(1, Purpose),
+                                            [refresh, permit, channel, connect])
                        end, All),
     Timers = [refresh, expire, permissions]
         ++ [{channel, N} || N <- meerkat_client_allocation:numbers(A)]

@@ -5,7 +5,8 @@
 -module(meerkat_client_socket).
 
 -export([open/3, send/2, close/1, received/2, info/1, is_stream/1, is_connection/1]).
--export_type([socket/0, transport/0, options/0, error/0]).
+-export([stream/3, write/2, read/3]).
+-export_type([socket/0, stream/0, transport/0, options/0, error/0]).
 
 -type transport() :: udp | tcp | tls | dtls.
 -type address() :: {inet:ip_address(), inet:port_number()}.
@@ -30,6 +31,9 @@
                  handle :: gen_udp:socket() | gen_tcp:socket() | ssl:sslsocket(),
                  frames = none :: none | meerkat_client_frames:state()}).
 -opaque socket() :: #socket{}.
+
+%% A connection as it is, which delivers nothing by itself: {active, false}.
+-type stream() :: {gen_tcp, gen_tcp:socket()} | {ssl, ssl:sslsocket()}.
 
 -define(ACTIVE, 100).
 -define(SOCKET_BUFFER, 1_048_576).
@@ -63,24 +67,11 @@ open(udp, {Ip, Port}, #{local_port := LocalPort} = Options) ->
         {error, _} = Failed ->
             Failed
     end;
-open(tcp, Server, #{ti := Ti} = Options) ->
-    case connect(Server, Ti, Options) of
-        {ok, Handle} -> activate(#socket{transport = tcp, handle = Handle});
+open(Transport, Server, Options) when Transport =:= tcp; Transport =:= tls ->
+    Patience = [{send_timeout, ?SEND_MS}, {send_timeout_close, true}],
+    case connection(Transport, Server, Patience, Options) of
+        {ok, {_, Handle}} -> activate(#socket{transport = Transport, handle = Handle});
         {error, _} = Failed -> Failed
-    end;
-open(tls, Server, #{ti := Ti} = Options) ->
-    End = erlang:monotonic_time(millisecond) + Ti,
-    case meerkat_tls_client:is_there() andalso connect(Server, Ti, Options) of
-        {ok, Tcp} ->
-            Left = max(1, End - erlang:monotonic_time(millisecond)),
-            case secure(Tcp, Left, Options) of
-                {ok, Handle} -> activate(#socket{transport = tls, handle = Handle});
-                {error, _} = Failed -> _ = gen_tcp:close(Tcp), Failed
-            end;
-        false ->
-            {error, no_ssl};
-        {error, _} = Failed ->
-            Failed
     end;
 open(dtls, Server, Options) ->
     case meerkat_tls_client:is_there() andalso datagrams(Server, Options) of
@@ -89,11 +80,30 @@ open(dtls, Server, Options) ->
         {error, _} = Failed -> Failed
     end.
 
-connect({Ip, Port}, Ti, #{local_port := LocalPort} = Options) ->
+connection(tcp, Server, More, #{ti := Ti} = Options) ->
+    case connect(Server, Ti, More, Options) of
+        {ok, Handle} -> {ok, {gen_tcp, Handle}};
+        {error, _} = Failed -> Failed
+    end;
+connection(tls, Server, More, #{ti := Ti} = Options) ->
+    End = erlang:monotonic_time(millisecond) + Ti,
+    case meerkat_tls_client:is_there() andalso connect(Server, Ti, More, Options) of
+        {ok, Tcp} ->
+            Left = max(1, End - erlang:monotonic_time(millisecond)),
+            case secure(Tcp, Left, Options) of
+                {ok, Handle} -> {ok, {ssl, Handle}};
+                {error, _} = Failed -> _ = gen_tcp:close(Tcp), Failed
+            end;
+        false ->
+            {error, no_ssl};
+        {error, _} = Failed ->
+            Failed
+    end.
+
+connect({Ip, Port}, Ti, More, #{local_port := LocalPort} = Options) ->
     gen_tcp:connect(Ip, Port, [binary, {active, false}, {nodelay, true}, {keepalive, true},
-                               {send_timeout, ?SEND_MS}, {send_timeout_close, true},
                                {port, LocalPort}, {reuseaddr, LocalPort =/= 0}
-                               | bind(Ip, Options)], Ti).
+                               | More ++ bind(Ip, Options)], Ti).
 
 bind(Ip, #{local := Local}) when tuple_size(Ip) =:= 4 ->
     [inet] ++ [{ip, Local} || tuple_size(Local) =:= 4];
@@ -120,6 +130,27 @@ gone(Reason) when Reason =:= closed; Reason =:= einval; Reason =:= enotconn -> c
 gone({tls_alert, {Alert, _}}) -> {tls, {alert, Alert}};
 gone(Reason) when is_atom(Reason) -> Reason;
 gone(Reason) -> {tls, {other, meerkat_tls_client:reason(Reason)}}.
+
+%% ------------------------------------------------------------------------------------ a stream
+
+%% A connection to the server that belongs to the caller. Who sends on it waits for as long as
+%% nothing is taken.
+-spec stream(tcp | tls, address(), options()) -> {ok, stream()} | {error, error()}.
+stream(Transport, Server, Options) ->
+    connection(Transport, Server, [], Options).
+
+-spec write(stream(), iodata()) -> ok | {error, error()}.
+write({Module, Handle}, Bytes) ->
+    sent(Module:send(Handle, Bytes)).
+
+%% So many bytes, at least one, and not one more: what follows them is still there to be read.
+-spec read(stream(), pos_integer(), Ms :: non_neg_integer()) ->
+    {ok, binary()} | {error, error()}.
+read({Module, Handle}, Size, Ms) ->
+    case Module:recv(Handle, Size, Ms) of
+        {ok, Bytes} -> {ok, Bytes};
+        {error, Reason} -> {error, gone(Reason)}
+    end.
 
 %% ----------------------------------------------------------------------------------------- TLS
 

@@ -73,6 +73,7 @@ valid_option(_, _) -> true.
 
 %% Of the options of an Allocate, and `family`.
 -spec valid(atom(), term()) -> boolean().
+valid(transport, V) -> V =:= udp orelse V =:= tcp;
 valid(lifetime, V) -> is_integer(V) andalso V >= 0 andalso V =< 16#ffffffff;
 valid(family, V) -> V =:= inet orelse V =:= inet6;
 valid(even_port, V) -> V =:= even orelse V =:= reserve;
