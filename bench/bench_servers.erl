@@ -7,7 +7,8 @@
 -export_type([id/0, server/0]).
 
 -type id() :: ours | ours_epoll | ours_limits | ours_lists | ours_long | ours_six |
-              coturn | coturn_gso | p1 | floor | ours_streams | coturn_streams | ours_path | coturn_path.
+              coturn | coturn_gso | p1 | floor | floor_tls | ours_streams | coturn_streams |
+              ours_path | coturn_path.
 -opaque server() :: #{id := id(), port := inet:port_number(), leash := port(), log := string(),
                       pids := [string()], relay := [string()]}.
 
@@ -173,6 +174,9 @@ command(p1, Port, _) ->
      ?MAX_PORT];
 command(floor, Port, _) ->
     [filename:join(bench:build_dir(), "floor"), Port];
+command(floor_tls, Port, Dir) ->
+    {Certificate, Key} = certificate(Dir),
+    [filename:join(bench:build_dir(), "floor_tls"), Port, Certificate, Key];
 command(ours_six, Port, Dir) ->
     Files = [file(Dir, "ours_six_" ++ Ip, configuration(Port, [Ip]))
              || Ip <- hosts(ours_six)],
