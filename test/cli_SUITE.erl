@@ -410,8 +410,10 @@ doctor_finds_what_is_wrong(Config) ->
     ?assertMatch({match, _}, re:run(Wrong, "error +configuration +LISTEN_PORT is \"many\"")),
     {0, Narrow} = run(Config, ["doctor"], [{"MIN_PORT", "50000"}, {"MAX_PORT", "50099"}]),
     ?assertMatch({match, _}, re:run(Narrow, "warning +port-range +100 ports do not hold")),
-    Few = shell("ulimit -n 256; ", "doctor"),
-    ?assertMatch({match, _}, re:run(Few, "warning +descriptors +256 descriptors are allowed")).
+    Few = shell("ulimit -n 256; export MAX_ALLOCATIONS=100 TCP_RELAY=true; ", "doctor"),
+    ?assertMatch({match, _}, re:run(Few, "warning +descriptors +256 descriptors are allowed, "
+                                         "max_allocations 100 needs [0-9]+ with one peer over TCP "
+                                         "each \\(tcp_relay\\)")).
 
 %% Root may ask a service of less privilege; that may be anybody's by then.
 answers_of_strangers(Config) ->

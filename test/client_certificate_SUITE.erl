@@ -290,6 +290,7 @@ files_that_change(Config) ->
     with_server((asking(Config, [], #{}))#{client_authorities => [Followed]},
                 fun(#{name := Name} = Server) ->
         welcome(Server, get(alice, Config), #{}),
+        ends_are_told(Server, File),
         ok = file:write_file(File, "none"),
         eventually(fun() ->
             Why = maps:get(certificates_refused, meerkat:status(Name)),
@@ -337,3 +338,24 @@ keys(Config) ->
     {ok, _, Warnings} = Load([{"TLS_CLIENT_USER", "cn"} | Tls]),
     ?assertNotEqual(nomatch, string:find(io_lib:format("~ts", [Warnings]),
                                          "does nothing without tls_client_ca")).
+
+%% Who vouches for clients has an end too, which status, metrics and doctor tell.
+ends_are_told(#{name := Name} = Server, File) ->
+    Status = meerkat:status(Name),
+    #{client_authorities := [#{file := Told, not_after := End, days_left := Days}]} = Status,
+    ?assertEqual(unicode:characters_to_binary(File), Told),
+    ?assertEqual(Days, meerkat_certificate:days_left(End)),
+    ?assert(Days > 0),
+    ?assertNotEqual(nomatch, string:find(meerkat_show:status(Status), Told)),
+    Page = iolist_to_binary(meerkat_metrics:text(meerkat_metrics:snapshot(Name))),
+    ?assertNotEqual(nomatch, binary:match(Page, iolist_to_binary(
+        ["meerkat_tls_client_authority_expiry_timestamp_seconds{file=\"", File, "\"} ",
+         integer_to_list(End)]))),
+    Said = [unicode:characters_to_list(Text)
+            || Found <- [meerkat_doctor_certificates:examine(Status),
+                         meerkat_doctor_certificates:examine(config(Server))],
+               {_, Text, _} <- Found, string:find(Text, Told) =/= nomatch],
+    ?assertMatch([Same, Same], Said),
+    ?assertMatch([{error, _, _}],
+                 meerkat_doctor_certificates:examine(#{client_authorities => [
+                     #{file => Told, days_left => -1}]})).

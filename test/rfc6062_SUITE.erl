@@ -864,6 +864,10 @@ shown(Config) ->
     {Id, Waiting} = connected(Client, listening()),
     ?assertMatch([#{connection := Id, state := waiting}],
                  [C || #{state := waiting} = C <- connections(Config, Client)]),
+    #{name := Name} = server(Config),
+    #{peer_connections := Connections} = Status = meerkat:status(Name),
+    ?assert(Connections >= 2),
+    ?assertNotEqual(nomatch, string:find(meerkat_show:status(Status), "connections over TCP")),
     close_all([Client, Peer, Waiting]).
 
 %%% Deaths

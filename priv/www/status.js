@@ -209,6 +209,11 @@ function show(status) {
     about.push([`certificate of ${names[0] ?? file}`,
       days === undefined ? 'cannot be read' : days < 0 ? 'is over' : `${count(days)} days left`]);
   }
+  for (const { file, days_left: days } of status.client_authorities) {
+    about.push([`vouching for clients: ${file}`,
+      days === undefined ? 'cannot be read' : days < 0 ? 'is over' : `${count(days)} days left`]);
+  }
+  if (status.peer_connections) about.push(['connections with peers over TCP', count(status.peer_connections)]);
   if (status.certificates_refused) about.push(['certificates not taken', status.certificates_refused]);
   for (const [program, { rss, cpu_ms: cpu, fds }] of Object.entries(status.processes)) {
     about.push([program, [rss && bytes(rss), cpu !== undefined && `${(cpu / 1000).toFixed(1)} s CPU`,

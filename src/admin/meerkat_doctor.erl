@@ -304,24 +304,31 @@ outside(Server, #{local := Local, advertised := Advertised}) ->
 
 %%% Limits
 
-descriptors(#case_{config = #{max_allocations := Allocations, relays := Relays}, pid = Pid}) ->
+descriptors(#case_{config = #{max_allocations := Allocations, relays := Relays} = Config,
+                   pid = Pid}) ->
     %% A socket each, and some for itself. The relay program raises its limit as far as it may.
     Families = length(lists:usort([tuple_size(Local) || #{local := Local} <- Relays])),
-    Need = Allocations * Families + 256,
+    {Peer, With} = peer_descriptors(Config),
+    Need = Allocations * (Families + Peer) + 256,
     case limit(Pid, "Max open files") of
         {ok, Hard} when Hard < Need ->
             [finding(descriptors, warning,
-                     io_lib:format("~b descriptors are allowed, max_allocations ~b needs ~b",
-                                   [Hard, Allocations, Need]),
+                     io_lib:format("~b descriptors are allowed, max_allocations ~b needs ~b~ts",
+                                   [Hard, Allocations, Need, With]),
                      "LimitNOFILE= of systemd, --ulimit nofile= of docker, ulimit -Hn of a shell")];
         {ok, Hard} ->
-            [finding(descriptors, ok, io_lib:format("~b descriptors are allowed, ~b needed",
-                                                    [Hard, Need]))];
+            [finding(descriptors, ok, io_lib:format("~b descriptors are allowed, ~b needed~ts",
+                                                    [Hard, Need, With]))];
         unlimited ->
             [finding(descriptors, ok, "descriptors are not limited")];
         unknown ->
             [finding(descriptors, unknown, "the limit of descriptors cannot be read")]
     end.
+
+%% One peer over TCP for each allocation: a connection to it, and one of the client's for its bytes
+%% (RFC 6062). tcp_relay_connections says how many there may be.
+peer_descriptors(#{tcp_relay := true}) -> {2, " with one peer over TCP each (tcp_relay)"};
+peer_descriptors(_) -> {0, ""}.
 
 memlock(#case_{pid = Pid}) ->
     %% From 5.12 on rings count as memory of their control group.

@@ -20,7 +20,7 @@
 %% asked for it. What is read and written there are the peer's bytes, and nothing else:
 %%
 %%     {ok, _} = meerkat_client:allocate(Client, #{transport => tcp}),
-%%     {ok, {Module, Socket}} = meerkat_client:connect(Client, {{198, 51, 100, 7}, 80}),
+%%     {ok, {Module, Socket}} = meerkat_client:connect(Client, {{198, 51, 100, 7}, 8080}),
 %%     ok = Module:send(Socket, <<"GET / HTTP/1.0\r\n\r\n">>),
 %%     {ok, Bytes} = Module:recv(Socket, 0),
 %%

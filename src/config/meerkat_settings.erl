@@ -122,6 +122,8 @@
                           clients := #{authorities := [#{pem := binary(), file := binary()}],
                                        required := boolean()},
                           shown := [shown()],
+                          %% Of those who vouch for clients: the first end of all in a file.
+                          vouching := [#{file := binary(), not_after => UnixS :: integer()}],
                           secret := fun(() -> <<_:256>>)}.
 
 %% Of one certificate, what is no secret: where it came from and what is in it. The names are those
@@ -595,12 +597,19 @@ certificates(#{certificates := Certificates} = Config) ->
     #{pairs => fun() -> Pairs end,
       clients => clients(Config),
       shown => [described(Certificate) || Certificate <- Certificates],
+      vouching => [vouching(Authority) || Authority <- maps:get(client_authorities, Config)],
       secret => fun() -> Secret end}.
 
 %% Whether clients are asked for a certificate.
 clients(#{client_authorities := Authorities, tls_client_verify := Verify}) ->
     #{authorities => [maps:with([pem, file], Authority) || Authority <- Authorities],
       required => Verify =:= required}.
+
+vouching(#{pem := Pem, file := File}) ->
+    case meerkat_certificate:in_pem(Pem) of
+        {ok, #{not_after := End}} -> #{file => File, not_after => End};
+        _ -> #{file => File}
+    end.
 
 described(#{chain := Pem, chain_file := File, key_file := KeyFile} = Certificate) ->
     Known = case meerkat_certificate:in_pem(Pem) of

@@ -210,9 +210,10 @@ doctor(Server) ->
         none -> list_to_binary(os:getpid())
     end,
     Asked = [max_allocations, relays, receive_buffer, send_buffer, io_backend, https_backend,
-             proxy_protocol_from],
+             proxy_protocol_from, tcp_relay],
     (maps:merge(maps:with(Asked, Config()),
-                maps:with([certificates, certificates_refused, database, accounting], Status)))#{
+                maps:with([certificates, client_authorities, certificates_refused, database,
+                           accounting], Status)))#{
         listening => #{udp => Udp, tcp => Tcp, tls => Tls},
         clock_step_s => meerkat_clock:step_s(meerkat_registry:clock_offset(Server)),
         relay_pid => Pid,

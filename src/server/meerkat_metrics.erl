@@ -19,6 +19,7 @@
     not_ready := [meerkat_health:reason()],
     certificates := [map()],
     certificates_refused := boolean(),
+    client_authorities := [map()],
     answers := #{{meerkat_answers:method(), meerkat_answers:outcome()} => non_neg_integer()},
     durations := #{meerkat_answers:method() => meerkat_answers:durations()},
     database := none | map(),
@@ -66,6 +67,11 @@ rows() ->
       fun(#{certificates := Certificates}) ->
           [{[{file, File}, {name, case Names of [] -> ""; [First | _] -> First end}], End}
            || #{file := File, names := Names, not_after := End} <- Certificates]
+      end},
+     {"tls_client_authority_expiry_timestamp_seconds", gauge, [file],
+      "Unix time at which a file of tls_client_ca has the first certificate that is over",
+      fun(#{client_authorities := Authorities}) ->
+          [{[{file, File}], End} || #{file := File, not_after := End} <- Authorities]
       end},
      {"tls_certificates_refused", gauge, [],
       "whether the files of tls_cert and tls_key have changed and could not be taken: those before "
@@ -325,6 +331,7 @@ snapshot(Name) ->
           not_ready => meerkat_health:not_ready(Name, Info),
           certificates => meerkat_status:certificates(Name),
           certificates_refused => meerkat_certificate_watch:refused(Name) =/= none,
+          client_authorities => meerkat_status:client_authorities(Name),
           answers => meerkat_answers:by_method(Answers),
           durations => meerkat_answers:durations(Answers),
           database => meerkat_lookups:info(Name),

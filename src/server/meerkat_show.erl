@@ -25,6 +25,8 @@ status(#{version := Version, otp := Otp, os_pid := Pid, uptime_s := Uptime} = St
                               {"tls ", tls_listeners}, {"dtls ", dtls_listeners}],
          A <- maps:get(Key, Status, [])],
      [row("certificate", certificate(C)) || C <- maps:get(certificates, Status, [])],
+     [row("for clients", certificate(A#{names => []}))
+      || A <- maps:get(client_authorities, Status, [])],
      [row("not taken", meerkat_text:printable(Why)) || #{certificates_refused := Why} <- [Status],
                                                     is_binary(Why)],
      [row("relaying", relay(Relay)) || Relay <- maps:get(relays, Status)],
@@ -34,6 +36,8 @@ status(#{version := Version, otp := Otp, os_pid := Pid, uptime_s := Uptime} = St
      [row("http", ["http://", address(Http), "/"]) || #{http := {_, _} = Http} <- [Status]],
      row("allocations", io_lib:format("~b of ~b", [maps:get(allocations, Status),
                                                    maps:get(max_allocations, Status)])),
+     [row("to peers", [integer_to_list(N), " connections over TCP"])
+      || #{peer_connections := N} <- [Status], N > 0],
      [row("to web servers", [integer_to_list(N), " connections passed through"])
       || #{spliced := N} <- [Status], N > 0],
      [row("from proxies", [integer_to_list(N), " connections so far"])

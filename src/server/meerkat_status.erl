@@ -1,7 +1,7 @@
 %% What a person, a probe or a page wants to know of a server at a glance. It only reads.
 -module(meerkat_status).
 
--export([info/1, status/1, certificates/1, is_ready/1]).
+-export([info/1, status/1, certificates/1, client_authorities/1, is_ready/1]).
 
 %% meerkat:info/1 tells its members.
 -spec info(Name :: atom()) -> map().
@@ -36,6 +36,8 @@ info(Name) ->
 %%   listeners, tcp_listeners, tls_listeners, dtls_listeners, relays    as in meerkat:info/1
 %%   certificates  those that TLS clients are shown: file, names, self_signed, fingerprint
 %%                 (SHA-256), not_after (Unix time), days_left
+%%   client_authorities   files with those who vouch for certificates of clients: file, and of the
+%%                 first of them to end not_after, days_left
 %%   certificates_refused   why what is in their files now is not in force, or null
 %%   database      that users are looked up in: name, connections, waiting (requests put aside),
 %%                 cached (users and secrets remembered), away (why it does not answer, or null);
@@ -49,6 +51,7 @@ info(Name) ->
 %%                 it
 %%   relay         up | down; the rest is only there when it is up:
 %%   connections   of clients over TCP and TLS, open; dtls_sessions: of those over DTLS
+%%   peer_connections   with peers over TCP (RFC 6062), those that are being made included
 %%   spliced       connections passed through to web servers (https_backend), open
 %%   proxied       connections so far whose client a proxy has told (proxy_protocol_from)
 %%   workers, io_backend, ports_free, traffic (packets and bytes by direction), drops (by reason,
@@ -81,6 +84,8 @@ status(Name) ->
         database => meerkat_database_metrics:status(Name),
         http => Http,
         accounting => accounting(Accounting),
+        peer_connections => meerkat_connections:total(Name),
+        client_authorities => client_authorities(Name),
         certificates_refused => case meerkat_certificate_watch:refused(Name) of
             none -> null;
             Why -> Why
@@ -102,6 +107,17 @@ troubled(Of) -> Of.
 certificates(Name) ->
     #{certificates := #{shown := Shown}} = meerkat_registry:settings(Name),
     [certificate(Certificate) || Certificate <- Shown].
+
+%% Who vouches for certificates of clients, by file. Without not_after Erlang cannot read it.
+-spec client_authorities(Name :: atom()) -> [map()].
+client_authorities(Name) ->
+    #{certificates := #{vouching := Vouching}} = meerkat_registry:settings(Name),
+    [authority(Authority) || Authority <- Vouching].
+
+authority(#{not_after := End} = Authority) ->
+    Authority#{days_left => meerkat_certificate:days_left(End)};
+authority(Authority) ->
+    Authority.
 
 certificate(#{file := File, self_signed := IsSelfSigned, names := Names} = Shown) ->
     Known = #{file => File, self_signed => IsSelfSigned,
