@@ -28,11 +28,14 @@ all() ->
 
 init_per_suite(Config) ->
     Dir = proplists:get_value(priv_dir, Config),
-    Certificate = stream_kit:certificate(Dir, ec, "a.example"),
+    #{chain := Pem, chain_file := File} = Certificate =
+        stream_kit:certificate(Dir, ec, "a.example"),
     [{server, turn_kit:start_server(#{http_listen => {{127, 0, 0, 1}, 0}, http_token => ?TOKEN,
                                       accounting_file => <<"/dev/null">>,
                                       accounting_spool => list_to_binary([Dir, "accounting"]),
                                       certificates => [Certificate],
+                                      client_authorities => [#{pem => Pem, file => File}],
+                                      tls_client_verify => optional,
                                       userdb => #{kind => sqlite,
                                                   file => list_to_binary([Dir, "turndb"])},
                                       database_sha256 => true})}
