@@ -50,6 +50,7 @@
 
 -record(auth, {
     backends :: [{module(), term()}],
+    told :: boolean(),              % does it make a difference to one of them who asks?
     strict_realm :: boolean(),
     %% What our challenges offer; none: nothing.
     algorithms :: [meerkat_stun:value()],
@@ -98,8 +99,9 @@
 %% `require_sha256`, `expire_with_credentials`, `credential_leeway` and `credential_sha256`.
 -spec new(map()) -> auth().
 new(Config) ->
-    Auth = #auth{backends = [{Backend, State} || Backend <- ?BACKENDS,
-                                                 {ok, State} <- [Backend:init(Config)]],
+    Backends = [{Backend, State} || Backend <- ?BACKENDS, {ok, State} <- [Backend:init(Config)]],
+    Auth = #auth{backends = Backends,
+                 told = lists:any(fun({Backend, _}) -> is_told(Backend) end, Backends),
                  strict_realm = maps:get(strict_realm, Config, false),
                  algorithms = case maps:get(password_algorithms, Config, false) of
                      true -> ?ALGORITHMS;
@@ -113,16 +115,23 @@ new(Config) ->
 %% The same for a request of that client's.
 -spec asked_by(asker(), auth()) -> auth().
 asked_by(Asker, GetAuth) ->
-    Auth = #auth{backends = Backends} = GetAuth(),
-    Told = Auth#auth{backends = [{Backend, asked_by(Backend, Asker, State)}
-                                 || {Backend, State} <- Backends]},
-    fun() -> Told end.
+    case GetAuth() of
+        #auth{told = false} ->
+            GetAuth;
+        #auth{backends = Backends} = Auth ->
+            Told = Auth#auth{backends = [{Backend, asked_by(Backend, Asker, State)}
+                                         || {Backend, State} <- Backends]},
+            fun() -> Told end
+    end.
 
 asked_by(Backend, Asker, State) ->
-    case erlang:function_exported(Backend, asked_by, 2) of
+    case is_told(Backend) of
         true -> Backend:asked_by(Asker, State);
         false -> State
     end.
+
+is_told(Backend) ->
+    erlang:function_exported(Backend, asked_by, 2).
 
 %% A password nobody has.
 dummy() ->

@@ -2,6 +2,7 @@
 %% it ends, the relay is told to end the session, and the request being handled is answered or
 %% dropped.
 %%
+%%   beginning  waits for the Allocate that it was started for, and for a place (meerkat_quota)
 %%   awaiting   a command is with the relay, or soon will be again; requests wait
 %%   serving    nothing to do until a request comes: asleep
 %%   leaving    the 5-tuple is free; SESSION_GONE is due, or only what came late is left to do
@@ -10,9 +11,12 @@
 
 -include_lib("kernel/include/logger.hrl").
 
--export([start_link/4, start_link/3, info/1, infos/1, account/1, disconnect/1, replay/3, whole/3]).
+-export([start_link/2, start_link/3, allocate/3]).
+-export([info/1, infos/1, account/1, disconnect/1, replay/3, whole/3]).
 -export([callback_mode/0, init/1, terminate/3]).
--export([awaiting/3, serving/3, leaving/3]).
+-export([beginning/3, awaiting/3, serving/3, leaving/3]).
+%% Internal: where a process begins.
+-export([await/2]).
 
 -record(data, {
     name :: atom(),
@@ -40,6 +44,10 @@
 
 -export_type([adopted/0]).
 
+%% Before there is an allocation: with the Allocate, once it is there.
+-type beginning() :: {Name :: atom(), Session :: non_neg_integer()}
+                   | {Name :: atom(), Session :: non_neg_integer(), meerkat_request:job()}.
+
 %% The wire to the relay, the commands that would make the allocation there, its note, and when it
 %% began.
 -type adopted() :: {meerkat_wire:wire(), [meerkat_ctl:message(), ...], meerkat_alloc_restore:kept(),
@@ -50,11 +58,18 @@
 %% Long enough for the requests that follow an Allocate, also where the server is busy.
 -define(HIBERNATE_MS, 250).
 
--spec start_link(Name :: atom(), Session :: non_neg_integer(), meerkat_alloc_admit:plan(),
-                 meerkat_request:job()) -> {ok, pid()} | {error, term()}.
-start_link(Name, Session, Plan, Job) ->
-    gen_statem:start_link(?MODULE, {Name, Session, Plan, Job},
-                          [{hibernate_after, ?HIBERNATE_MS}]).
+%% The process of an allocation to be. There is nothing that could fail before allocate/3, so the
+%% supervisor, which all of them pass, need not wait for it.
+-spec start_link(Name :: atom(), Session :: non_neg_integer()) -> {ok, pid()}.
+start_link(Name, Session) ->
+    {ok, proc_lib:spawn_link(?MODULE, await, [Name, Session])}.
+
+%% It makes the allocation of Plan and answers the Allocate in Job; where there may be no more of
+%% them, it does no more than answer.
+-spec allocate(pid(), meerkat_alloc_admit:plan(), meerkat_request:job()) -> ok.
+allocate(Pid, Plan, Job) ->
+    Pid ! {allocate, Plan, Job},
+    ok.
 
 %% The process of an allocation that the relay has and another VM has made (meerkat_adoption).
 -spec start_link(Name :: atom(), Session :: non_neg_integer(), adopted()) ->
@@ -111,25 +126,44 @@ whole(Pid, Wire, Caller) ->
 callback_mode() ->
     state_functions.
 
-%% Without a place no allocation is made, so there is nothing to monitor.
--spec init(tuple()) -> {ok, awaiting | serving, #data{}, [gen_statem:action()]} | ignore.
+-spec init({adopted, Name :: atom(), Session :: non_neg_integer(), adopted()}) ->
+    {ok, serving, #data{}, [gen_statem:action()]}.
 init({adopted, Name, Session, Adopted}) ->
-    {ok, serving, adopted(Name, Session, Adopted), [hibernate]};
-init({Name, Session, Plan, Job}) ->
-    case meerkat_quota:take(Name, Session, Plan) of
-        {ok, Bucket} ->
-            start(Name, Session, Plan#{bucket => Bucket}, Job);
-        {error, Code, Keys} ->
-            _ = meerkat_request:answer(Name, Job, {error, Code, []}, {quota, Keys}),
-            ignore
-    end.
+    {ok, serving, adopted(Name, Session, Adopted), [hibernate]}.
 
-start(Name, Session, #{bucket := Bucket, mobile := Mobile, realm := Realm, user := User} = Plan,
-      #{wire := Wire, place := Place} = Job) ->
-    FiveTuple = meerkat_alloc_table:five_tuple(Place),
-    ok = meerkat_alloc_table:enter(Name, FiveTuple, Session, User, self()),
+-spec await(Name :: atom(), Session :: non_neg_integer()) -> no_return().
+await(Name, Session) ->
+    gen_statem:enter_loop(?MODULE, [{hibernate_after, ?HIBERNATE_MS}], beginning, {Name, Session},
+                          [{state_timeout, ?REPLY_MS, forgotten}]).
+
+%% The Allocate is in the data while a place is asked for, so that it is answered whatever happens.
+-spec beginning(gen_statem:event_type(), term(), beginning()) ->
+    gen_statem:event_handler_result(atom()).
+beginning(info, {allocate, Plan, Job}, {Name, Session}) ->
+    {keep_state, {Name, Session, Job}, [{next_event, internal, {take, Plan}}]};
+beginning(internal, {take, Plan}, {Name, Session, Job}) ->
+    case meerkat_quota:take(Name, Session, Plan) of
+        {ok, Bucket} -> begin_with(Plan#{bucket => Bucket}, Job, Name, Session);
+        {error, Code, Keys} -> refuse(Code, Keys, Job, Name, Session)
+    end;
+%% Whoever started it was killed before it could say what for.
+beginning(state_timeout, forgotten, {_Name, _Session}) ->
+    stop;
+beginning(_Type, _Event, _Data) ->
+    {keep_state_and_data, postpone}.
+
+%% Without a place no allocation is made, and there is nothing to monitor.
+refuse(Code, Keys, #{place := Place} = Job, Name, Session) ->
+    ok = meerkat_alloc_table:forget(Name, five_tuple(Place), Session),
+    _ = meerkat_request:answer(Name, Job, {error, Code, []}, {quota, Keys}),
+    send_back_all(),
+    {stop, normal, {Name, Session}}.
+
+begin_with(#{bucket := Bucket, mobile := Mobile, realm := Realm, user := User} = Plan,
+           #{wire := Wire, place := Place} = Job, Name, Session) ->
+    ok = meerkat_alloc_table:enter(Name, Session, User, self()),
     %% A ticket names the session, so that it is found from another address too.
-    Keys = [FiveTuple | [Session || Mobile]],
+    Keys = [five_tuple(Place) | [Session || Mobile]],
     _ = Mobile andalso meerkat_alloc_table:claim(Name, Session, Session, self()),
     #{limits := Limits, bandwidth := #{allocation := OfOne, user := OfUser}} =
         meerkat_settings:tenant(Realm, meerkat_registry:settings(Name)),
@@ -140,8 +174,7 @@ start(Name, Session, #{bucket := Bucket, mobile := Mobile, realm := Realm, user 
                  user = meerkat_alloc_request:holder(maps:get(request, Job)),
                  job = maps:remove(proof, Job), proof = maps:get(proof, Job, none),
                  started = meerkat_clock:now_ms()},
-    %% The effects run after the supervisor has its answer: writing to a busy port may take a while.
-    {ok, awaiting, Data, [{next_event, internal, {effects, Rate ++ Effects}}]}.
+    run(beginning, Rate ++ Effects, Data).
 
 adopted(Name, Session, {Wire, Commands, {Plan, _, _, _, _} = Kept, Began}) ->
     #{realm := Realm, user := User, mobile := Mobile, bucket := Bucket, client := {Ip, _}} = Plan,
@@ -151,8 +184,9 @@ adopted(Name, Session, {Wire, Commands, {Plan, _, _, _, _} = Kept, Began}) ->
     Tickets = maps:get(tickets, Limits, none),
     Core = meerkat_alloc_restore:adopted(Session, Kept, Commands, Tickets, Now),
     ok = meerkat_quota:adopt(Name, Session, Plan, Bucket),
+    ok = meerkat_alloc_table:enter(Name, Session, User, self()),
     [FiveTuple | Next] = [five_tuple(Place) || Place <- meerkat_alloc_restore:places(Core)],
-    ok = meerkat_alloc_table:enter(Name, FiveTuple, Session, User, self()),
+    ok = meerkat_alloc_table:expect(Name, FiveTuple, Session, self()),
     Others = Next ++ [Session || Mobile],
     _ = [meerkat_alloc_table:claim(Name, Key, Session, self()) || Key <- Others],
     Data = #data{name = Name, session = Session, keys = [FiveTuple | Others], wire = Wire,
@@ -166,8 +200,6 @@ wall_ms() ->
     erlang:convert_time_unit(meerkat_clock:wall(), native, millisecond).
 
 -spec awaiting(gen_statem:event_type(), term(), #data{}) -> gen_statem:event_handler_result(atom()).
-awaiting(internal, {effects, Effects}, Data) ->
-    run(awaiting, Effects, Data);
 awaiting(info, {request, _}, _Data) ->
     {keep_state_and_data, postpone};
 awaiting({call, _}, disconnect, _Data) ->
@@ -404,6 +436,9 @@ effect(forget, #data{name = Name, session = Session} = Data) ->
     ok = forget(Data),
     ok = meerkat_quota:release(Name, Session),
     Data#data{keys = []};
+effect(forgotten, Data) ->
+    ok = forget(Data),
+    Data#data{keys = []};
 effect({hold, Token, Family}, #data{name = Name, session = Session, job = Job} = Data) ->
     #{request := Request} = Job,
     ok = meerkat_quota:hold(Name, Session, Token),
@@ -514,9 +549,10 @@ forget(#data{name = Name, keys = Keys, session = Session}) ->
 subject(#data{name = Name, session = Session, core = Core, started = Started}) ->
     {Name, Session, Core, Started}.
 
-leave(#data{name = Name, session = Session} = Data) ->
+leave(#data{name = Name, session = Session, core = Core} = Data) ->
     ok = forget(Data),
-    ok = meerkat_connections:bury(Name, Session),
+    %% Whoever relays datagrams has none, and looking for them means looking through all.
+    _ = meerkat_alloc_facts:protocol(Core) =:= tcp andalso meerkat_connections:bury(Name, Session),
     ok = meerkat_alloc_table:leave(Name, Session, Session),
     meerkat_grants:forget(Name, Session).
 
@@ -533,7 +569,15 @@ send_back_all() ->
     end.
 
 %% Only after a crash there is something left to do here.
--spec terminate(term(), atom(), #data{}) -> ok.
+-spec terminate(term(), atom(), #data{} | beginning()) -> ok.
+terminate(_Reason, beginning, {_Name, _Session}) ->
+    ok;
+terminate(_Reason, beginning, {Name, Session, #{place := Place} = Job}) ->
+    ok = meerkat_alloc_table:forget(Name, five_tuple(Place), Session),
+    ok = meerkat_alloc_table:leave(Name, Session, Session),
+    ok = meerkat_quota:release(Name, Session),
+    ok = meerkat_request:answer(Name, Job, none),
+    send_back_all();
 terminate(_Reason, _State, #data{over = true}) ->
     ok;
 terminate(_Reason, _State, #data{name = Name, job = Job, session = Session, wire = Wire} = Data) ->

@@ -80,8 +80,10 @@
     | {meet, place()}
     %% From here on this 5-tuple is free for another allocation.
     | {part, place()}
-    %% From here on all of them are, and tickets name nothing.
+    %% From here on all of them are, tickets name nothing, and another may have the place.
     | forget
+    %% The same where the place was given back when the relay told of the end (meerkat_grants).
+    | forgotten
     %% This user, and no other, may redeem the token for a port of that family.
     | {hold, Token :: pos_integer(), family()}
     %% Nobody may any more.
@@ -556,6 +558,8 @@ whole(Now, Alloc) ->
     Commands = meerkat_alloc_restore:commands(Now, Alloc),
     {Alloc, [{tell, Command} || Command <- Commands] ++ [{replayed, ok}]}.
 
+sum(Counters, Others) when map_size(Others) =:= 0 ->
+    Counters;
 sum(Counters, Others) ->
     maps:fold(fun(Name, N, Sum) -> maps:update_with(Name, fun(M) -> M + N end, N, Sum) end,
               Counters, Others).

@@ -30,7 +30,7 @@ granted(#{method := 4, lifetime_s := 0}, _At, #alloc{awaiting = Awaiting} = Allo
     %% The request it has in hand was answered along with a command whose reply does not come.
     {Alloc#alloc{awaiting = deleted},
      [{answer, none} || is_tuple(Awaiting), element(1, Awaiting) =/= replay]
-         ++ [forget | meerkat_alloc_core:release(Alloc)]};
+         ++ [forgotten | meerkat_alloc_core:release(Alloc)]};
 granted(Fields, At, #alloc{held = Held} = Alloc) ->
     {(outdated(Fields, Alloc))#alloc{held = meerkat_alloc_held:granted(Fields, At, Held)}, []}.
 
@@ -45,5 +45,9 @@ outdated(_Fields, Alloc) ->
 counted(#{counters := <<>>}, _At, Alloc) ->
     Alloc;
 counted(#{counters := Counters}, At, Alloc) ->
-    Seen = maps:from_list(lists:zip(meerkat_ctl:session_counters(), [N || <<N:64>> <= Counters])),
-    Alloc#alloc{seen = maps:filter(fun(_, N) -> N > 0 end, Seen), asked = At}.
+    Seen = maps:from_list(nonzero(meerkat_ctl:session_counters(), Counters)),
+    Alloc#alloc{seen = Seen, asked = At}.
+
+nonzero([_ | Names], <<0:64, Counters/binary>>) -> nonzero(Names, Counters);
+nonzero([Name | Names], <<N:64, Counters/binary>>) -> [{Name, N} | nonzero(Names, Counters)];
+nonzero([], <<>>) -> [].

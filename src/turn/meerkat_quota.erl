@@ -44,11 +44,11 @@
     source :: of_realm(),
     bucket :: pos_integer(),
     weight :: 1..2,             % for how many it counts
+    monitor = none :: none | reference(),
     until = none :: none | integer()    % a token's: when the relay has let go of the port, in ms
 }).
 -record(state, {
     name :: atom(),
-    monitors = #{} :: #{reference() => session(), session() => reference()},
     free = [] :: [pos_integer()],       % buckets that had a user
     next = 1 :: pos_integer(),          % and the first that had none
     held = queue:new() :: queue:queue({Until :: integer(), Token :: pos_integer()})
@@ -181,40 +181,40 @@ init(Name) ->
     Used = lists:usort([Bucket || {_, #place{bucket = Bucket}} <- Places]),
     Next = lists:max([0 | Used]) + 1,
     Held = lists:sort([{Until, Token} || {{token, Token}, #place{until = Until}} <- Places]),
-    State = lists:foldl(fun({Session, Pid}, S) -> watch(Session, Pid, S) end,
-                        #state{name = Name, next = Next, free = lists:seq(1, Next - 1) -- Used},
-                        [{Session, Pid} || {{session, Session}, #place{pid = Pid}} <- Places]),
+    true = ets:insert(Table, [{{session, Session}, watch(Session, Place)}
+                              || {{session, Session}, Place} <- Places]),
+    State = #state{name = Name, next = Next, free = lists:seq(1, Next - 1) -- Used},
     ok = meerkat_roles:take(Name, quota),
     {ok, lists:foldl(fun expect_end/2, State, Held)}.
 
 -spec handle_call(term(), gen_server:from(), #state{}) -> {reply, term(), #state{}}.
-handle_call({take, Session, Wanted, Token}, {Pid, _}, #state{name = Name} = State) ->
+handle_call({take, Session, Wanted, Token}, _From, #state{name = Name} = State) ->
     State0 = held(State),
     Table = meerkat_registry:table(Name, quota),
-    Redeemed = [Place || {_, Place} <- ets:lookup(Table, {token, Token})],
+    Redeemed = [Place || Token =/= 0, {_, Place} <- ets:lookup(Table, {token, Token})],
     case refusal(Table, Wanted, Redeemed, meerkat_registry:settings(Name)) of
         none ->
             {Bucket, State1} = bucket(Table, Wanted#place.user, State0),
-            Place = Wanted#place{bucket = Bucket},
+            Place = watch(Session, Wanted#place{bucket = Bucket}),
             true = ets:insert(Table, {{session, Session}, Place}),
             ok = add(Table, Place),
             ok = grow(Table, taken, Wanted#place.user),
-            {reply, {ok, Bucket}, watch(Session, Pid, token_back(Token, State1))};
+            {reply, {ok, Bucket}, token_back(Token, State1)};
         {Code, Keys} ->
             ok = grow(Table, refused, Wanted#place.user),
             {reply, {error, Code, Keys}, State0}
     end;
-handle_call({adopt, Session, Place}, {Pid, _}, #state{name = Name} = State) ->
+handle_call({adopt, Session, Place}, _From, #state{name = Name} = State) ->
     Table = meerkat_registry:table(Name, quota),
-    true = ets:insert(Table, {{session, Session}, Place}),
+    true = ets:insert(Table, {{session, Session}, watch(Session, Place)}),
     ok = add(Table, Place),
-    {reply, ok, watch(Session, Pid, used(Place#place.bucket, State))};
+    {reply, ok, used(Place#place.bucket, State)};
 handle_call({hold, Session, Token}, _From, #state{name = Name} = State) ->
     Table = meerkat_registry:table(Name, quota),
     Until = meerkat_clock:now_ms() + ?HELD_MS,
     _ = [true = ets:insert(Table, [{{session, Session}, Place#place{weight = 1}},
-                                   {{token, Token}, Place#place{pid = none, weight = 1,
-                                                                until = Until}}])
+                                   {{token, Token}, Place#place{pid = none, monitor = none,
+                                                                weight = 1, until = Until}}])
          || {_, #place{weight = 2} = Place} <- ets:lookup(Table, {session, Session})],
     {reply, ok, expect_end({Until, Token}, State)};
 handle_call(none_held, _From, State) ->
@@ -232,9 +232,7 @@ handle_cast(_Request, State) ->
 %% What is left in the relay of an allocation whose process was killed ends too: it would be one
 %% more than was counted.
 -spec handle_info(term(), #state{}) -> {noreply, #state{}}.
-handle_info({'DOWN', Monitor, process, _, _},
-            #state{name = Name, monitors = Monitors} = State) ->
-    #{Monitor := Session} = Monitors,
+handle_info({{'DOWN', Session}, _Monitor, process, _, _}, #state{name = Name} = State) ->
     Next = given_back(Session, State),
     ok = meerkat_alloc_table:bury(Name, Session),
     ok = meerkat_connections:bury(Name, Session),
@@ -290,13 +288,14 @@ fresh({user, _} = Key, Bucket) -> {Key, 0, Bucket};
 fresh(Key, _Bucket) -> {Key, 0}.
 
 given_back(Session, State) ->
-    unwatch(Session, give_back({session, Session}, State)).
+    give_back({session, Session}, State).
 
 %% The bucket is free with the last of its user's places.
 give_back(Holder, #state{name = Name, free = Free} = State) ->
     Table = meerkat_registry:table(Name, quota),
     case ets:take(Table, Holder) of
         [{_, #place{user = User, bucket = Bucket, weight = Weight} = Place}] ->
+            ok = unwatch(Place),
             Left = [{Key, remove(Table, Key, Weight)} || Key <- keys(Place)],
             Unused = [Bucket || lists:member({{user, User}, 0}, Left)],
             State#state{free = Unused ++ Free};
@@ -323,18 +322,15 @@ used(Bucket, #state{next = Next, free = Free} = State) when Bucket >= Next ->
 used(Bucket, #state{free = Free} = State) ->
     State#state{free = lists:delete(Bucket, Free)}.
 
-watch(Session, Pid, #state{monitors = Monitors} = State) ->
-    Monitor = erlang:monitor(process, Pid),
-    State#state{monitors = Monitors#{Monitor => Session, Session => Monitor}}.
+%% The word that its process is gone says which allocation it was.
+watch(Session, #place{pid = Pid} = Place) ->
+    Place#place{monitor = erlang:monitor(process, Pid, [{tag, {'DOWN', Session}}])}.
 
-unwatch(Session, #state{monitors = Monitors} = State) ->
-    case Monitors of
-        #{Session := Monitor} ->
-            true = erlang:demonitor(Monitor, [flush]),
-            State#state{monitors = maps:without([Session, Monitor], Monitors)};
-        #{} ->
-            State
-    end.
+unwatch(#place{monitor = none}) ->
+    ok;
+unwatch(#place{monitor = Monitor}) ->
+    true = erlang:demonitor(Monitor, [flush]),
+    ok.
 
 %%% Ports held in reserve
 
@@ -352,5 +348,7 @@ held(#state{held = Held} = State) ->
             State
     end.
 
+token_back(0, State) ->
+    State;
 token_back(Token, State) ->
     give_back({token, Token}, State).

@@ -534,10 +534,17 @@ create(Name, Plan, #{place := Place} = Job) ->
             ok
     end.
 
-start(Name, Plan, #{flow := Flow} = Job) ->
-    case meerkat_alloc_sup:start_alloc(Name, session(Name, Flow), Plan, Job) of
-        ok -> ok;
-        {error, Reason} -> error({no_process, Reason})
+%% The process is known by its 5-tuple before it has begun, so that the same request, sent again,
+%% finds it. Nobody waits until it has begun.
+start(Name, Plan, #{flow := Flow, place := Place} = Job) ->
+    Session = session(Name, Flow),
+    case meerkat_alloc_sup:start_alloc(Name, Session) of
+        {ok, Pid} ->
+            FiveTuple = meerkat_alloc_table:five_tuple(Place),
+            ok = meerkat_alloc_table:expect(Name, FiveTuple, Session, Pid),
+            meerkat_alloc:allocate(Pid, Plan, Job);
+        {error, Reason} ->
+            error({no_process, Reason})
     end.
 
 %% The worker's number, then how many VMs have had the relay before, then a number that this VM
