@@ -188,7 +188,8 @@ tell(#{title := Title}, #{server := Id, round := Round, figures := Figures}, Run
     io:format(standard_error, "~ts, round ~b, ~ts:~ts~n",
               [Title, Round, title(Id),
                [io_lib:format(" ~ts ~ts", [Name, bench_report:short(maps:get(Name, Figures))])
-                || Name <- [per_cpu, ns, delivered, rate, p99, rss], is_map_key(Name, Figures)]]),
+                || Name <- [per_cpu, requests_per_cpu, ns, delivered, rate, p99, rss],
+                   is_map_key(Name, Figures)]]),
     Run.
 
 %%% One measurement

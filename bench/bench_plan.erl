@@ -116,7 +116,7 @@ allocations(Id, Title, InFlight) ->
 
 relayed(Id, Title, Args) ->
     (row(relayed, Id, Title, ["--pairs", "--direction", "up" | Args]))
-        #{servers := [ours, ours_epoll, ours_long, coturn]}.
+        #{servers := [ours, ours_epoll, ours_long, coturn, floor, floor_batches]}.
 
 %% Of 2,000 allocations, each after all others.
 keepalives(Id, Title, InFlight) ->
@@ -225,6 +225,7 @@ requirements() ->
           coturn, 2.5),
      more("the same to its own way over both relayed addresses", relayed_paced, ours_long, 1.8),
      more("the same as much as each can, to coturn's", relayed, coturn, 5),
+     more("the same to the floor's, in batches", relayed, floor_batches, 0.9),
      within("cost of a packet, IPv6 to IPv4", ipv6, singles, 1.1),
      within("the same, IPv4 clients and IPv6 peers", mixed, singles, 1.1)]
         ++ [more("packets per CPU-second, " ++ Title ++ ", to " ++ Of, Id, To, 1)

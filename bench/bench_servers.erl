@@ -7,8 +7,8 @@
 -export_type([id/0, server/0]).
 
 -type id() :: ours | ours_epoll | ours_limits | ours_lists | ours_long | ours_six |
-              coturn | coturn_gso | p1 | floor | floor_tls | ours_streams | coturn_streams |
-              ours_path | coturn_path.
+              coturn | coturn_gso | p1 | floor | floor_batches | floor_tls | ours_streams |
+              coturn_streams | ours_path | coturn_path.
 -opaque server() :: #{id := id(), port := inet:port_number(), leash := port(), log := string(),
                       pids := [string()], relay := [string()]}.
 
@@ -32,6 +32,7 @@ table() ->
      {coturn, "coturn", "#c0562f"},
      {coturn_gso, "coturn, multiplex and GSO", "#e3a587"},
      {floor, "floor", "#8a8a8a"},
+     {floor_batches, "floor, in batches", "#bdbdbd"},
      {p1, "Erlang stun", "#8d5aa8"},
      {ours_limits, "Meerkat, bandwidth limits", "#2f6f4e"},
      {ours_lists, "Meerkat, lists", "#2f6f4e"},
@@ -177,6 +178,8 @@ command(floor, Port, _) ->
 command(floor_tls, Port, Dir) ->
     {Certificate, Key} = certificate(Dir),
     [filename:join(bench:build_dir(), "floor_tls"), Port, Certificate, Key];
+command(floor_batches, Port, Dir) ->
+    command(floor, Port, Dir) ++ ["batches"];
 command(ours_six, Port, Dir) ->
     Files = [file(Dir, "ours_six_" ++ Ip, configuration(Port, [Ip]))
              || Ip <- hosts(ours_six)],

@@ -4,13 +4,19 @@
  * table and written. No permission, no expiry, no limit, no counter, no authentication: who asks
  * is given. It is what others are measured against on a loopback, and no server for anybody.
  *
- *     floor PORT
+ *     floor PORT [batches]
  *
  * It listens on 127.0.0.1 and on ::1, and prints "ready" when it does. Allocations lie on
  * 127.0.0.1, or on ::1 for who asks for IPv6.
+ *
+ * Between two of its clients on IPv4 that have channels to each other a packet takes one hop: it
+ * leaves for the other client as it came, under the other's number. With `batches` clients' packets
+ * are read by recvmmsg and leave by sendmmsg, as runs where the kernel has joined them (UDP_GRO,
+ * UDP_SEGMENT): the least that such a packet can cost.
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/udp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -41,6 +47,8 @@ struct channel {
     uint16_t number;
     socklen_t len;
     union name peer;
+    uint16_t back; /* the number by which the peer, a client, has this one; 0: not looked for */
+    struct client *client;
 };
 
 struct client {
@@ -53,7 +61,8 @@ struct client {
 };
 
 static struct client *table[SLOTS];
-static int listeners[2], poller; /* IPv4, IPv6 */
+static struct client *by_relayed_port[1 << 16]; /* of 127.0.0.1 */
+static int listeners[2], poller;                /* IPv4, IPv6 */
 static uint8_t room[STUN_DATA_ROOM_V6 + DATAGRAM_MAX + STUN_DATA_TAIL];
 static uint8_t *const datagram = room + STUN_DATA_ROOM_V6;
 
@@ -153,12 +162,15 @@ static bool allocate(struct client *c, const struct stun_view *v)
     bool v6 = number_of(v, A_requested_address_family, 1) == 2;
     c->channels = 0;
     c->relayed = bound(v6 ? "::1" : "127.0.0.1", 0, RELAYED_BUFFER);
+    if (c->relayed >= 0 && !v6)
+        by_relayed_port[local_addr(c->relayed).port] = c;
     return c->relayed >= 0 && watch(c->relayed, c);
 }
 
 static void refresh(struct client *c, const struct stun_view *v)
 {
     if (number_of(v, A_lifetime, LIFETIME) == 0 && c->relayed >= 0) {
+        by_relayed_port[local_addr(c->relayed).port] = NULL;
         close(c->relayed);
         c->relayed = -1;
     }
@@ -177,6 +189,7 @@ static bool bind_channel(struct client *c, const struct stun_view *v)
         ch = &c->channel[c->channels++];
     ch->number = number;
     ch->len = addr_to_sockaddr(&peer, &ch->peer.room);
+    ch->back = 0;
     return true;
 }
 
@@ -255,6 +268,27 @@ static void message(size_t n, const union name *from, socklen_t len, int listene
 
 /* ---------------------------------------------------------------------------------- forwarding */
 
+/* The other client, if the channel leads to one that has a channel back. Nothing is looked at again
+ * once that is known: it holds for as long as clients change nothing. */
+static struct client *joined(struct client *c, struct channel *ch)
+{
+    union name relayed;
+    if (ch->back)
+        return ch->client;
+    struct client *other =
+        ch->peer.sa.sa_family == AF_INET ? by_relayed_port[ntohs(ch->peer.in.sin_port)] : NULL;
+    if (!other || ch->peer.in.sin_addr.s_addr != htonl(INADDR_LOOPBACK))
+        return NULL;
+    struct addr own = local_addr(c->relayed);
+    addr_to_sockaddr(&own, &relayed.room);
+    struct channel *back = channel_by_peer(other, &relayed);
+    if (!back)
+        return NULL;
+    ch->client = other;
+    ch->back = back->number;
+    return other;
+}
+
 static void channel_data(size_t n, const union name *from)
 {
     uint16_t number;
@@ -264,8 +298,15 @@ static void channel_data(size_t n, const union name *from)
     if (!c || !channel_parse(datagram, n, &number, &payload, &len))
         return;
     struct channel *ch = channel_by_number(c, number);
-    if (ch)
+    if (!ch)
+        return;
+    struct client *other = joined(c, ch);
+    if (other) {
+        store16(datagram, ch->back);
+        sendto(other->listener, datagram, n, 0, &other->name.sa, other->len);
+    } else {
         sendto(c->relayed, payload, len, 0, &ch->peer.sa, ch->len);
+    }
 }
 
 static void from_clients(int listener)
@@ -282,6 +323,103 @@ static void from_clients(int listener)
             message((size_t)n, &from, len, listener);
     }
 }
+
+/* ------------------------------------------------------------------------------------- batches */
+
+static struct mmsghdr come[AT_ONCE], go[AT_ONCE];
+static struct iovec come_iov[AT_ONCE], go_iov[AT_ONCE];
+static union name come_name[AT_ONCE];
+static union control {
+    struct cmsghdr align;
+    char room[CMSG_SPACE(sizeof(int))];
+} come_control[AT_ONCE], go_control[AT_ONCE];
+static uint8_t come_data[AT_ONCE][DATAGRAM_MAX];
+
+static bool take_runs(int fd)
+{
+    int on = 1;
+    return setsockopt(fd, SOL_UDP, UDP_GRO, &on, sizeof(on)) == 0;
+}
+
+/* How long each datagram of what came is, but the last. */
+static size_t run_of(struct mmsghdr *m)
+{
+    int size = (int)m->msg_len;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(&m->msg_hdr); c; c = CMSG_NXTHDR(&m->msg_hdr, c))
+        if (c->cmsg_level == SOL_UDP && c->cmsg_type == UDP_GRO)
+            memcpy(&size, CMSG_DATA(c), sizeof(size));
+    return (size_t)size;
+}
+
+/* All of one flow and, as here, of one channel: who joins does not ask. */
+static bool forward_run(const union name *from, uint8_t *data, size_t len, size_t each, unsigned at)
+{
+    struct client *c = *client_slot(from), *other;
+    struct channel *ch = c ? channel_by_number(c, load16(data)) : NULL;
+    if (!ch || !(other = joined(c, ch)))
+        return false;
+    for (size_t done = 0; done < len; done += each)
+        store16(data + done, ch->back);
+    go_iov[at] = (struct iovec){data, len};
+    struct msghdr *h = &go[at].msg_hdr;
+    *h = (struct msghdr){.msg_name = &other->name,
+                         .msg_namelen = other->len,
+                         .msg_iov = &go_iov[at],
+                         .msg_iovlen = 1};
+    if (each < len) {
+        h->msg_control = &go_control[at];
+        h->msg_controllen = CMSG_SPACE(sizeof(uint16_t));
+        struct cmsghdr *cm = CMSG_FIRSTHDR(h);
+        *cm = (struct cmsghdr){CMSG_LEN(sizeof(uint16_t)), SOL_UDP, UDP_SEGMENT};
+        *(uint16_t *)(void *)CMSG_DATA(cm) = (uint16_t)each;
+    }
+    return true;
+}
+
+static void each_by_itself(const uint8_t *data, size_t len, size_t each, const union name *from,
+                           socklen_t from_len, int listener)
+{
+    for (size_t done = 0; done < len; done += each) {
+        size_t n = MIN(each, len - done);
+        memcpy(datagram, data + done, n);
+        if (stun_demux(datagram[0]) == DEMUX_CHANNEL)
+            channel_data(n, from);
+        else
+            message(n, from, from_len, listener);
+    }
+}
+
+static void batch_from_clients(int listener)
+{
+    for (unsigned i = 0; i < AT_ONCE; i++) {
+        come_iov[i] = (struct iovec){come_data[i], DATAGRAM_MAX};
+        come[i].msg_hdr = (struct msghdr){.msg_name = &come_name[i],
+                                          .msg_namelen = sizeof(come_name[i]),
+                                          .msg_iov = &come_iov[i],
+                                          .msg_iovlen = 1,
+                                          .msg_control = &come_control[i],
+                                          .msg_controllen = sizeof(come_control[i])};
+    }
+    int n = recvmmsg(listener, come, AT_ONCE, 0, NULL);
+    unsigned send = 0, sent = 0;
+    for (int i = 0; i < n; i++) {
+        size_t len = come[i].msg_len, each = run_of(&come[i]);
+        if (len == 0)
+            continue;
+        if (stun_demux(come_data[i][0]) == DEMUX_CHANNEL &&
+            forward_run(&come_name[i], come_data[i], len, each, send))
+            send++;
+        else
+            each_by_itself(come_data[i], len, each, &come_name[i], come[i].msg_hdr.msg_namelen,
+                           listener);
+    }
+    while (sent < send) {
+        int did = sendmmsg(listener, go + sent, send - sent, 0);
+        sent += did > 0 ? (unsigned)did : 1u; /* what cannot be sent is lost */
+    }
+}
+
+/* ----------------------------------------------------------------------------------- from peers */
 
 static void indication(struct client *c, const union name *peer, socklen_t peer_len, size_t n)
 {
@@ -313,14 +451,17 @@ static void from_peer(struct client *c)
            &c->name.sa, c->len);
 }
 
-static void serve(void)
+static void serve(bool batches)
 {
     struct epoll_event events[EVENTS];
     for (;;) {
         int n = epoll_wait(poller, events, EVENTS, -1);
         for (int i = 0; i < n; i++) {
             void *what = events[i].data.ptr;
-            if (what == &listeners[0] || what == &listeners[1])
+            bool is_listener = what == &listeners[0] || what == &listeners[1];
+            if (is_listener && batches)
+                batch_from_clients(*(int *)what);
+            else if (is_listener)
                 from_clients(*(int *)what);
             else
                 from_peer(what);
@@ -331,8 +472,9 @@ static void serve(void)
 int main(int argc, char **argv)
 {
     struct rlimit files;
-    if (argc != 2) {
-        fprintf(stderr, "usage: floor PORT\n");
+    bool batches = argc == 3 && strcmp(argv[2], "batches") == 0;
+    if (argc != 2 + batches) {
+        fprintf(stderr, "usage: floor PORT [batches]\n");
         return 2;
     }
     if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
@@ -342,12 +484,13 @@ int main(int argc, char **argv)
     poller = epoll_create1(EPOLL_CLOEXEC);
     for (int i = 0; i < 2; i++) {
         listeners[i] = bound(i ? "::1" : "127.0.0.1", (uint16_t)atoi(argv[1]), LISTENER_BUFFER);
-        if (listeners[i] < 0 || !watch(listeners[i], &listeners[i])) {
+        if (listeners[i] < 0 || !watch(listeners[i], &listeners[i]) ||
+            (batches && !take_runs(listeners[i]))) {
             perror("floor");
             return 1;
         }
     }
     puts("ready");
     fflush(stdout);
-    serve();
+    serve(batches);
 }
