@@ -1,5 +1,5 @@
 #!/usr/bin/env escript
-%%! -env ERL_CRASH_DUMP_BYTES 0 +sbwt none +sbwtdcpu none +sbwtdio none
+%%! +pc unicode -env ERL_CRASH_DUMP_BYTES 0 +sbwt none +sbwtdcpu none +sbwtdio none
 %% A server, an allocation that relays a paced stream both ways, and a million Allocates without
 %% credentials from a hundred thousand tuples: what does the flood cost, and who feels it?
 %%
@@ -9,8 +9,8 @@
 %% With SECONDS: floods of other kinds, one after the other, on each backend and each for so long,
 %% through the one worker that the stream goes through.
 %%
-%% Run by `make flood` and `make floods`. The server is a real one on loopback in this node, its relay program a
-%% process of its own; so are the flood and, for the stream, the client and its peer.
+%% Run by `make flood` and `make floods`. The server is a real one on loopback in this node, its relay
+%% program a process of its own; so are the flood and, for the stream, the client and its peer.
 -mode(compile).
 
 -define(COUNT, 1000000).
@@ -21,9 +21,10 @@
 
 main([Flood, Rate, Seconds]) ->
     start(),
-    io:format("| flood | backend | a second | us of the relay for each | stream lost, to the peer "
-              "| and back | Allocates of others answered at once | not taken |~n"
-              "|---|---|---|---|---|---|---|---|~n"),
+    io:format("| flood | backend | a second | us of the relay for each | its system calls for each "
+              "| stream lost, to the peer | and back | Allocates of others answered at once "
+              "| not taken |~n"
+              "|---|---|---|---|---|---|---|---|---|~n"),
     [kind(Kind, Backend, Flood, list_to_integer(Rate), list_to_integer(Seconds))
      || Kind <- [none, 'Send', 'Send with DONT-FRAGMENT', 'Send to who cannot be reached',
                  'empty datagrams', 'one good nonce, wrong key'],
@@ -71,12 +72,12 @@ kind(Kind, Backend, Flood, Rate, Seconds) ->
     Stream = spawn_link(fun() -> stream(Port) end),
     timer:sleep(500),
     {Cpu0, Before} = {cpu_us(), figures()},
-    _ = timer:sleep(1000 * Seconds),
+    {_, Calls0} = counted(["sleep ", integer_to_list(Seconds)]),
     %% What the stream costs by itself, in as long.
     {Cpu1, Us} = {cpu_us(), erlang:monotonic_time(microsecond)},
     Others = spawn_link(fun() -> others(Port, {0, 0}) end),
-    Sent = case Kind of
-        none -> timer:sleep(1000 * Seconds), 0;
+    {Sent, Calls1} = case Kind of
+        none -> timer:sleep(1000 * Seconds), {0, none};
         _ -> sent(Flood, Port, From, Rate, Rate * Seconds, Payload)
     end,
     Took = erlang:monotonic_time(microsecond) - Us,
@@ -84,10 +85,14 @@ kind(Kind, Backend, Flood, Rate, Seconds) ->
     After = figures(),
     #{sent := Streamed, at_peer := AtPeer, back := Back} = ask(Stream, stop),
     {Answered, Tried} = ask(Others, stop),
-    Own = (Cpu1 - Cpu0) * Took / (1.0e6 * Seconds),
-    Each = case Sent of 0 -> 0.0; _ -> max(0.0, Cpu2 - Cpu1 - Own) / Sent end,
-    io:format("| ~ts | ~ts | ~b | ~.2f | ~b of ~b | ~b | ~b of ~b | ~ts |~n",
-              [Kind, Backend, round(Sent * 1.0e6 / Took), Each, Streamed - AtPeer, Streamed,
+    Longer = Took / (1.0e6 * Seconds),
+    Each = case Sent of 0 -> 0.0; _ -> max(0.0, Cpu2 - Cpu1 - (Cpu1 - Cpu0) * Longer) / Sent end,
+    Calls = case is_integer(Calls0) andalso is_integer(Calls1) of
+        true -> io_lib:format("~.2f", [(Calls1 - Calls0 * Longer) / Sent]);
+        false -> "–"
+    end,
+    io:format("| ~ts | ~ts | ~b | ~.2f | ~ts | ~b of ~b | ~b | ~b of ~b | ~ts |~n",
+              [Kind, Backend, round(Sent * 1.0e6 / Took), Each, Calls, Streamed - AtPeer, Streamed,
                AtPeer - Back, Answered, Tried, not_taken(Before, After)]),
     ok = Held(),
     ok = meerkat:stop_server(flood).
@@ -109,11 +114,27 @@ others(Port, {Answered, Tried}) ->
     end.
 
 sent(Flood, Port, From, Rate, Count, Payload) ->
-    Output = os:cmd(lists:join(" ", [Flood, "127.0.0.1", integer_to_list(Port),
-                                     integer_to_list(Count), integer_to_list(From),
-                                     integer_to_list(Rate), ["'", hex(Payload), "'"]])),
-    {match, [Sent]} = re:run(Output, "^([0-9]+) sent", [{capture, all_but_first, list}]),
-    list_to_integer(Sent).
+    {Output, Calls} = counted(lists:join(" ", [Flood, "127.0.0.1", integer_to_list(Port),
+                                               integer_to_list(Count), integer_to_list(From),
+                                               integer_to_list(Rate), ["'", hex(Payload), "'"]])),
+    {match, [Sent]} = re:run(Output, "^([0-9]+) sent", [multiline, {capture, all_but_first, list}]),
+    {list_to_integer(Sent), Calls}.
+
+%% What a command says, and the system calls of the relay program meanwhile; none where there is no
+%% perf to count them.
+counted(Command) ->
+    case os:find_executable("perf") of
+        false ->
+            {os:cmd(Command), none};
+        Perf ->
+            Output = os:cmd([Perf, " stat -x, -e raw_syscalls:sys_enter -p ", relay_pid(), " -- ",
+                             Command]),
+            case re:run(Output, "^([0-9]+),,raw_syscalls", [multiline,
+                                                           {capture, all_but_first, list}]) of
+                {match, [Calls]} -> {Output, list_to_integer(Calls)};
+                nomatch -> {Output, none}
+            end
+    end.
 
 hex(Bytes) -> [io_lib:format("~2.16.0b", [B]) || <<B>> <= Bytes].
 
