@@ -161,9 +161,10 @@ refuse(Code, Keys, #{place := Place} = Job, Name, Session) ->
 
 begin_with(#{bucket := Bucket, mobile := Mobile, realm := Realm, user := User} = Plan,
            #{wire := Wire, place := Place} = Job, Name, Session) ->
-    ok = meerkat_alloc_table:enter(Name, Session, User, self()),
+    FiveTuple = five_tuple(Place),
+    ok = meerkat_alloc_table:enter(Name, FiveTuple, Session, User, self()),
     %% A ticket names the session, so that it is found from another address too.
-    Keys = [five_tuple(Place) | [Session || Mobile]],
+    Keys = [FiveTuple | [Session || Mobile]],
     _ = Mobile andalso meerkat_alloc_table:claim(Name, Session, Session, self()),
     #{limits := Limits, bandwidth := #{allocation := OfOne, user := OfUser}} =
         meerkat_settings:tenant(Realm, meerkat_registry:settings(Name)),
@@ -184,9 +185,8 @@ adopted(Name, Session, {Wire, Commands, {Plan, _, _, _, _} = Kept, Began}) ->
     Tickets = maps:get(tickets, Limits, none),
     Core = meerkat_alloc_restore:adopted(Session, Kept, Commands, Tickets, Now),
     ok = meerkat_quota:adopt(Name, Session, Plan, Bucket),
-    ok = meerkat_alloc_table:enter(Name, Session, User, self()),
     [FiveTuple | Next] = [five_tuple(Place) || Place <- meerkat_alloc_restore:places(Core)],
-    ok = meerkat_alloc_table:expect(Name, FiveTuple, Session, self()),
+    ok = meerkat_alloc_table:enter(Name, FiveTuple, Session, User, self()),
     Others = Next ++ [Session || Mobile],
     _ = [meerkat_alloc_table:claim(Name, Key, Session, self()) || Key <- Others],
     Data = #data{name = Name, session = Session, keys = [FiveTuple | Others], wire = Wire,

@@ -4,7 +4,7 @@
 
 -export([count/1, sessions/1, server_ports/1]).
 -export([sessions_of/2, sessions_at/2, users/1]).
--export([five_tuple/1, expect/4, enter/4, claim/4, forget/3, leave/3, bury/2, find/2, pid/2]).
+-export([five_tuple/1, expect/4, enter/5, claim/4, forget/3, leave/3, bury/2, find/2, pid/2]).
 
 -export_type([five_tuple/0, key/0]).
 
@@ -72,18 +72,19 @@ five_tuple(#{transport := Transport, client := {ClientIp, ClientPort},
 ip({A, B, C, D}) -> <<A, B, C, D>>;
 ip({A, B, C, D, E, F, G, H}) -> <<A:16, B:16, C:16, D:16, E:16, F:16, G:16, H:16>>.
 
-%% Requests of that 5-tuple are for Pid, which is about to make an allocation, or has one.
+%% Requests of that 5-tuple are for Pid, which is about to make an allocation.
 -spec expect(Name :: atom(), five_tuple(), session(), pid()) -> ok.
 expect(Name, FiveTuple, Session, Pid) ->
     true = ets:insert(meerkat_registry:table(Name, tuples), {FiveTuple, Session, Pid}),
     ok.
 
 %% The allocation of User has its process in Pid from here on.
--spec enter(Name :: atom(), session(), User :: binary(), pid()) -> ok.
-enter(Name, Session, User, Pid) ->
+-spec enter(Name :: atom(), five_tuple(), session(), User :: binary(), pid()) -> ok.
+enter(Name, FiveTuple, Session, User, Pid) ->
     #{usernames := Order} = meerkat_registry:settings(Name),
     true = ets:insert(meerkat_registry:table(Name, sessions),
                       {Session, Pid, meerkat_quota:user_key(User, Order), User}),
+    true = ets:insert(meerkat_registry:table(Name, tuples), {FiveTuple, Session, Pid}),
     ok.
 
 %% By this key too, unless it is another's.
