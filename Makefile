@@ -7,7 +7,7 @@ SECONDS ?= 25
 WAY ?= messages
 NAMES ?= trixie sid
 
-.PHONY: all build help run test unit ct check fuzz asan tsan epoll instructions gen clean bench bench-streams bench-report flood floods image distributions tag package packages deb release newcomer docs demo
+.PHONY: all build help run test unit ct check fuzz asan tsan epoll mutants instructions gen clean bench bench-streams bench-report flood floods image distributions tag package packages deb release newcomer docs demo
 
 all: build
 
@@ -46,6 +46,10 @@ fuzz: test-deps
 ## make epoll          the suites that start a relay, with packets moved by epoll
 epoll: test-deps
 	@test/run.sh epoll
+
+## make mutants        faults put into the relay's answers by grant, each to be found by a test
+mutants: test-deps
+	@test/mutants.sh $(W)
 
 ## make instructions   accepts what the relay's code costs each packet now (bench/instructions.txt)
 instructions: test-deps

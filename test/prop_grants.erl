@@ -16,7 +16,8 @@ prop_same(With, Without) ->
                 Two = [turn_kit:allocated(Server, Families) || Server <- [With, Without]],
                 Same = lists:all(fun(Request) -> is_same(Request, Two) end, Requests)
                     andalso has_same(Two)
-                    andalso is_same({refresh, [{lifetime, 0}], #{}}, Two),
+                    andalso is_same({refresh, [{lifetime, 0}], #{}}, Two)
+                    andalso is_same({refresh, [], #{}}, Two),
                 _ = [turn_kit:close(Client) || Client <- Two],
                 Same
             end).
@@ -74,6 +75,7 @@ asked() ->
         {3, ?LET(Lifetime, oneof([1, 599, 600, 601, 1200, 1800, 1801, 4294967295]),
                  {refresh, [{lifetime, Lifetime}]})},
         {1, {refresh, []}},
+        {1, {create_permission, []}},
         {1, {channel_bind, oneof([[], [{channel_number, 16#4001}],
                                   [{xor_peer_address, {{127, 0, 0, 1}, 9}}]])}},
         {1, {refresh, [{bytes, <<16#000d:16, 2:16, 1, 2, 0, 0>>}]}},

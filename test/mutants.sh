@@ -1,0 +1,59 @@
+#!/bin/bash
+# Faults put into the relay's granted path one by one (test/data/mutants.txt), each of which the
+# tests of grants must find: the property, which compares with a server whose relay asks for every
+# request, or the case that the table names. One line for each; exit status 1 where one is not found.
+#
+#   test/mutants.sh [WORD]      only those with WORD in their name
+set -u
+cd "$(dirname "$0")/.." || exit 2
+table=test/data/mutants.txt
+build=$PWD/_build/mutants
+word=${1-}
+survived=0
+
+rm -rf "$build/c_src" && mkdir -p "$build" && cp -rp c_src "$build/c_src" || exit 2
+
+relay() { make -s -j2 -C "$build/c_src" BUILD="$build/c" PRIV="$build/priv" relay >"$build/make.log" 2>&1; }
+
+found() { # CASE
+    MEERKAT_RELAY_PROGRAM=$build/priv/meerkat_relay \
+        rebar3 ct --suite test/grants_SUITE --case "$1" --logdir "$build/logs" >"$build/ct.log" 2>&1
+    [ $? -ne 0 ] && grep -q 'Failed 1 test' "$build/ct.log"
+}
+
+# NAME CASE FILE OLD NEW: the file has OLD exactly once.
+mutant() {
+    local name=$1 case=$2 file=$build/c_src/$3
+    [[ $name == *$word* ]] || return 0
+    OLD=$4 NEW=$5 perl -0pi -e '$n = () = /\Q$ENV{OLD}\E/g; s/\Q$ENV{OLD}\E/$ENV{NEW}/;
+        END { exit($n == 1 ? 0 : 1) }' "$file" || { echo "no such place: $name"; survived=1; return; }
+    if ! relay; then
+        echo "does not compile: $name"
+        survived=1
+    elif found "$case"; then
+        echo "found by $case: $name"
+    else
+        echo "NOT FOUND by $case: $name"
+        survived=1
+    fi
+    cp -p "c_src/$3" "$file" && touch "$file"
+}
+
+relay || { cat "$build/make.log"; exit 2; }
+if found same_as_without; then
+    cat "$build/ct.log"
+    echo "the property fails without any fault"
+    exit 2
+fi
+name= case= file= old=
+while IFS= read -r line <&3; do
+    case $line in
+    '' | '#'*) ;;
+    'file '*) file=${line#file } ;;
+    '- '*) old=${line#- } ;;
+    '+ '*) mutant "$name" "$case" "$file" "$old" "${line#+ }" ;;
+    *' | '*) name=${line%% | *} case=${line##* | } ;;
+    *) name=$line case=same_as_without ;;
+    esac
+done 3<$table
+exit $survived
