@@ -8,7 +8,7 @@
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
 -export([from_the_first_allocate/1, says_what_is_lost/1, one_sided/1, of_a_client/1,
          not_by_shortcuts/1, over_with_the_allocation/1, has_bounds/1, lines_for_people/1,
-         explains/1, real_rtp_over_a_bad_way/1]).
+         explains/1, verdicts/1, real_rtp_over_a_bad_way/1]).
 
 -import(turn_kit, [doc/1, open/2, challenged/1, allocate/1, allocated/1, delete/1,
                    permit/2, bind/3, channel/3, peer/0, peer/2, peer_send/3, peer_next/1, call/4,
@@ -20,7 +20,7 @@
 all() ->
     [from_the_first_allocate, says_what_is_lost, one_sided, of_a_client, not_by_shortcuts,
      over_with_the_allocation, has_bounds, lines_for_people, explains,
-     real_rtp_over_a_bad_way].
+     verdicts, real_rtp_over_a_bad_way].
 
 -spec suite() -> [tuple()].
 suite() -> [{timetrap, {seconds, 120}}].
@@ -310,6 +310,48 @@ explains(Config) ->
     Text = unicode:characters_to_list(meerkat_show:explanations(Explained)),
     ?assertMatch({match, _}, re:run(Text, "^allocation [0-9-]+\n  Client 127.0.0.1:[0-9]+ of user "
                                           ".* allocated 127.0.0.1:")).
+
+-spec verdicts(turn_kit:config()) -> term().
+verdicts(_Config) ->
+    ok = doc("Which side is bad, of each kind of badness: loss, disorder, jitter, a cut, nobody who "
+             "answers ICE, DTLS or anything, the relay's own drops; and of nothing bad, or too "
+             "little to tell by"),
+    Peer = {{192, 0, 2, 9}, 5000},
+    Well = #{from => client, peer => Peer, packets => 1000, lost => 0, late => 0, jitter_us => 2000,
+             last_ms => 20, longest_burst => 0},
+    Side = #{first_ms => 5000, ice_requests => 0, dtls_said => []},
+    Both = #{peer => Peer, client => Side, from_peer => Side},
+    Hello = Side#{dtls_said := [client_hello]},
+    Rows = [{[], [Well], [Both], #{}},
+            {none, [Well#{packets := 20, lost := 20}], [Both], #{}},
+            {[{loss, client}], [Well#{lost := 100}], [Both], #{}},
+            {[{loss, client}, {loss, peer}],
+             [Well#{lost := 100}, Well#{from := peer, lost := 11}, Well], [Both], #{}},
+            {[], [Well#{lost := 9}], [Both], #{}},
+            {[{late, peer}], [Well#{from := peer, late := 10}], [Both], #{}},
+            {[{jitter, client}], [Well#{jitter_us := 30000}], [Both], #{}},
+            {[], [Well#{jitter_us := null}], [Both], #{}},
+            {[{silence, peer}], [Well, Well#{from := peer, last_ms := 3000}], [Both], #{}},
+            {[], [Well, Well#{last_ms := 9000}], [Both], #{}},
+            {[{one_way, peer}], [], [Both#{from_peer := null}], #{}},
+            {[{one_way, client}], [], [Both#{client := null}], #{}},
+            {[{ice, peer}], [], [Both#{client := Side#{ice_requests := 1}, from_peer := null}], #{}},
+            {none, [], [Both#{client := Side#{first_ms := 100}, from_peer := null}], #{}},
+            %% One of the pairs that ICE tries in vain, beside one that works.
+            {[], [Well], [Both, Both#{from_peer := null}], #{}},
+            {[{dtls, peer}], [Well], [Both#{client := Hello}], #{}},
+            {[{dtls, client}], [Well], [Both#{from_peer := Hello}], #{}},
+            {[{dropped, relay}], [Well], [Both], #{dropped => 100,
+                                                   drops => #{over_bandwidth => 100}}}],
+    [begin
+         Details = maps:merge(#{client_packets => 1000, peer_packets => 1000, dropped => 0,
+                                drops => #{}}, Counted),
+         Verdict = meerkat_media:verdict(#{streams => Streams, flows => Flows}, Details),
+         ?assertEqual({Streams, Flows, Bad}, {Streams, Flows, case Verdict of
+             none -> none;
+             #{bad := Found, text := <<_, _/binary>>} -> Found
+         end})
+     end || {Bad, Streams, Flows, Counted} <- Rows].
 
 -spec real_rtp_over_a_bad_way(turn_kit:config()) -> term().
 real_rtp_over_a_bad_way(Config) ->
