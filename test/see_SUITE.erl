@@ -8,7 +8,7 @@
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
 -export([from_the_first_allocate/1, says_what_is_lost/1, one_sided/1, of_a_client/1,
          not_by_shortcuts/1, over_with_the_allocation/1, has_bounds/1, lines_for_people/1,
-         explains/1, verdicts/1, real_rtp_over_a_bad_way/1]).
+         explains/1, verdicts/1, between_looks/1, real_rtp_over_a_bad_way/1]).
 
 -import(turn_kit, [doc/1, open/2, challenged/1, allocate/1, allocated/1, delete/1,
                    permit/2, bind/3, channel/3, peer/0, peer/2, peer_send/3, peer_next/1, call/4,
@@ -20,7 +20,7 @@
 all() ->
     [from_the_first_allocate, says_what_is_lost, one_sided, of_a_client, not_by_shortcuts,
      over_with_the_allocation, has_bounds, lines_for_people, explains,
-     verdicts, real_rtp_over_a_bad_way].
+     verdicts, between_looks, real_rtp_over_a_bad_way].
 
 -spec suite() -> [tuple()].
 suite() -> [{timetrap, {seconds, 120}}].
@@ -260,6 +260,8 @@ lines_for_people(_Config) ->
                jitter_us => 4500},
              "client to 192.0.2.9:5000, SSRC 0x00000001, type 111: 50 packets/s, 64.0 kbit/s, "
              "12.5 % lost before us, jitter 4.5 ms, 1 out of order"},
+            {#{event => unseen, reason => full},
+             "its packets are not looked at: so many allocations are already"},
             {#{event => over, reason => time}, "the time is over"}],
     [begin
          Line = unicode:characters_to_list(meerkat_watch_words:line(Event#{at => 0, session => 0})),
@@ -313,8 +315,8 @@ explains(Config) ->
 
 -spec verdicts(turn_kit:config()) -> term().
 verdicts(_Config) ->
-    ok = doc("Which side is bad, of each kind of badness: loss, disorder, jitter, a cut, nobody who "
-             "answers ICE, DTLS or anything, the relay's own drops; and of nothing bad, or too "
+    ok = doc("Which side is bad, of each kind of badness: loss, disorder, jitter, a cut, nobody "
+             "who answers ICE, DTLS or anything, the relay's own drops; and of nothing bad, or too "
              "little to tell by"),
     Peer = {{192, 0, 2, 9}, 5000},
     Well = #{from => client, peer => Peer, packets => 1000, lost => 0, late => 0, jitter_us => 2000,
@@ -335,7 +337,8 @@ verdicts(_Config) ->
             {[], [Well, Well#{last_ms := 9000}], [Both], #{}},
             {[{one_way, peer}], [], [Both#{from_peer := null}], #{}},
             {[{one_way, client}], [], [Both#{client := null}], #{}},
-            {[{ice, peer}], [], [Both#{client := Side#{ice_requests := 1}, from_peer := null}], #{}},
+            {[{ice, peer}], [], [Both#{client := Side#{ice_requests := 1}, from_peer := null}],
+             #{}},
             {none, [], [Both#{client := Side#{first_ms := 100}, from_peer := null}], #{}},
             %% One of the pairs that ICE tries in vain, beside one that works.
             {[], [Well], [Both, Both#{from_peer := null}], #{}},
@@ -352,6 +355,43 @@ verdicts(_Config) ->
              #{bad := Found, text := <<_, _/binary>>} -> Found
          end})
      end || {Bad, Streams, Flows, Counted} <- Rows].
+
+-spec between_looks(turn_kit:config()) -> term().
+between_looks(_Config) ->
+    ok = doc("Figures are those between two looks; of a look that began anew, by another relay "
+             "program, those since then; and where the relay does not look, why, once"),
+    Peer = {{192, 0, 2, 9}, 5000},
+    Details = #{user => <<"u">>, client => Peer, relayed => [Peer], age_ms => 1, permissions => [],
+                channels => [], drops => #{}, dropped => 0, client_packets => 0,
+                client_bytes => 0,
+                peer_packets => 0, peer_bytes => 0},
+    Looked = fun(Ms, Packets, Lost) ->
+        {ok, #{looking_ms => Ms, missed => 0, flows => [], drops => [],
+               streams => [#{from => client, peer => Peer, ssrc => 1, payload_type => 0,
+                             packets => Packets, bytes => Packets * 100, lost => Lost, late => 0,
+                             jitter_us => null, rtcp => 0, last_ms => 0, longest_burst => 0}]}}
+    end,
+    Step = fun(Answer, {_, Seen}) ->
+        #{at := At} = Seen,
+        meerkat_watch_changes:between(Seen, Details, Answer, At + 1000)
+    end,
+    Media = fun({Events, _}) ->
+        [{N, L} || #{event := media, packets_per_s := N, lost := L} <- Events]
+    end,
+    First = meerkat_watch_changes:between(none, Details, Looked(0, 0, 0), 0),
+    Second = Step(Looked(1000, 40, 10), First),
+    ?assertEqual([{40, 10}], Media(Second)),
+    ?assertMatch([#{loss := 0.2, bits_per_s := 32000}],
+                 [E || #{event := media} = E <- element(1, Second)]),
+    Third = Step(Looked(2000, 90, 10), Second),
+    ?assertEqual([{50, 0}], Media(Third)),
+    Anew = Step(Looked(500, 20, 0), Third),
+    ?assertEqual([], Media(Anew)),
+    ?assertEqual([{50, 0}], Media(Step(Looked(1500, 70, 0), Anew))),
+    Full = Step({error, full}, Anew),
+    ?assertEqual([full], [R || #{event := unseen, reason := R} <- element(1, Full)]),
+    {Again, _} = Step({error, full}, Full),
+    ?assertEqual([], [R || #{event := unseen, reason := R} <- Again]).
 
 -spec real_rtp_over_a_bad_way(turn_kit:config()) -> term().
 real_rtp_over_a_bad_way(Config) ->

@@ -32,6 +32,8 @@
 %%   rate       of the last second, where something was relayed: client_packets, client_bytes,
 %%              peer_packets, peer_bytes; dropped
 %%   media      of the last second, a source of RTP: meerkat_media:interval()
+%%   unseen     the relay does not look at its packets: reason full (it looks at so many already),
+%%              refused (it relays TCP), or that of meerkat_relay:failure()
 %%   verdict    which side is bad, where that has changed: text, bad
 %%   missed     events that were lost, for nobody fetched them: count
 %%   over       the last one: reason

@@ -5,9 +5,10 @@
 
 -export_type([seen/0]).
 
-%% meerkat_sessions:details/2, meerkat_look:look/3 where the relay looks, when, and what was bad
-%% then.
--type seen() :: #{details := map(), looked := none | meerkat_look:seen(), at := integer(),
+%% meerkat_sessions:details/2; meerkat_look:look/3, or why the relay does not look; when, and what
+%% was bad then.
+-type seen() :: #{details := map(), looked := none | meerkat_look:seen(),
+                  unseen := none | atom(), at := integer(),
                   verdict := none | [meerkat_media:trouble()]}.
 
 -spec between(none | seen(), Details :: map(), {ok, meerkat_look:seen()} | {error, term()},
@@ -16,17 +17,27 @@ between(none, Details, Looked, Now) ->
     First = maps:with([user, client, relayed, transport, age_ms, expires_ms], Details),
     Empty = #{details => #{permissions => [], channels => [], drops => #{},
                            client => maps:get(client, Details)},
-              looked => none, at => Now, verdict => none},
+              looked => none, unseen => none, at => Now, verdict => none},
     {Events, Seen} = between(Empty, Details, Looked, Now),
     {[First#{event => allocated} | Events], Seen};
-between(#{details := Before, looked := LookedBefore, at := At, verdict := Verdict}, Details, Answer,
-        Now) ->
-    Looked = case Answer of {ok, Seen} -> Seen; {error, _} -> none end,
+between(#{details := Before, looked := Last, unseen := UnseenBefore, at := At,
+          verdict := Verdict}, Details, Answer, Now) ->
+    {Looked, Unseen} = case Answer of
+        {ok, Seen} -> {Seen, none};
+        {error, Why} -> {none, Why}
+    end,
+    LookedBefore = same_look(Last, Looked),
     {Verdicts, NewVerdict} = verdict(Verdict, Details, Looked),
     {moved(Before, Details) ++ permissions(Before, Details) ++ channels(Before, Details)
          ++ flows(LookedBefore, Looked) ++ drops(Before, Details, Looked)
-         ++ rate(Before, Details, Now - At) ++ media(LookedBefore, Looked, Now - At) ++ Verdicts,
-     #{details => Details, looked => Looked, at => Now, verdict => NewVerdict}}.
+         ++ rate(Before, Details, Now - At) ++ media(LookedBefore, Looked, Now - At) ++ Verdicts
+         ++ [#{event => unseen, reason => Unseen} || Unseen =/= none, Unseen =/= UnseenBefore],
+     #{details => Details, looked => Looked, unseen => Unseen, at => Now,
+       verdict => NewVerdict}}.
+
+%% A look that began after the last one counts from 0: another relay program has the session.
+same_look(#{looking_ms := Before}, #{looking_ms := Now}) when Now < Before -> none;
+same_look(Last, _Looked) -> Last.
 
 moved(#{client := Client}, #{client := Client}) -> [];
 moved(#{client := Before}, #{client := Client}) ->

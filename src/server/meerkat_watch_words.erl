@@ -62,6 +62,13 @@ words(#{event := media, packets_per_s := Packets, bits_per_s := Bits, loss := Lo
     [source(Event), io_lib:format(": ~b packets/s, ~ts, ~.1f % lost before us, ",
                                   [Packets, bits(Bits), Loss * 100]), jitter(Jitter),
      [[", ", integer_to_list(Late), " out of order"] || Late > 0]];
+words(#{event := unseen, reason := Reason}) ->
+    ["its packets are not looked at: ", case Reason of
+        full -> "so many allocations are already";
+        refused -> "it relays TCP";
+        gone -> "it has just ended";
+        _ -> "the relay program does not answer"
+    end];
 words(#{event := verdict, text := Text}) ->
     Text;
 words(#{event := missed, count := Count}) ->
