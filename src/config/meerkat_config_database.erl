@@ -10,10 +10,12 @@
 %% `sql`: any of the first three.
 -type kind() :: sqlite | postgresql | mysql | redis | sql | ldap | http.
 -type type() :: {database, kind()}.
+%% As PostgreSQL names them: `require` encrypts and looks at no certificate.
+-type sslmode() :: disable | require | verify_ca | verify_full.
 -type connection() :: #{kind := sqlite, file := binary()}
                     | #{kind := postgresql | mysql | redis, host := binary(),
                         port := inet:port_number(), user => binary(), password => binary(),
-                        database => binary()}
+                        database => binary(), sslmode => sslmode(), sslrootcert => binary()}
                     | meerkat_config_ldap:connection() | meerkat_config_hook:connection().
 
 %% The keys for users, each for one kind of database.
@@ -86,8 +88,8 @@ words(_Kind, error) ->
 names(Kind) ->
     [<<"dbname">>, <<"user">>, <<"password">>, <<"port">>, <<"connect_timeout">>]
         ++ case Kind of
-               postgresql -> [<<"host">>, <<"hostaddr">>];
-               mysql -> [<<"host">>, <<"read_timeout">>];
+               postgresql -> [<<"host">>, <<"hostaddr">>, <<"sslmode">>, <<"sslrootcert">>];
+               mysql -> [<<"host">>, <<"read_timeout">>, <<"sslmode">>, <<"sslrootcert">>];
                redis -> [<<"ip">>, <<"host">>]
            end.
 
@@ -95,17 +97,21 @@ field(<<"dbname">>) -> database;
 field(<<"user">>) -> user;
 field(<<"password">>) -> password;
 field(<<"port">>) -> port;
+field(<<"sslmode">>) -> sslmode;
+field(<<"sslrootcert">>) -> sslrootcert;
 field(Where) when Where =:= <<"ip">>; Where =:= <<"host">>; Where =:= <<"hostaddr">> -> host;
 %% Timeouts too (connect_timeout, ...): how long a look-up may take is decided here.
 field(_) -> ignored.
 
 uri(Kind, #{scheme := Scheme, host := Host} = Uri) ->
-    case lists:member(Scheme, schemes(Kind)) andalso not is_map_key(query, Uri) of
+    Query = uri_string:dissect_query(maps:get(query, Uri, <<>>)),
+    case lists:member(Scheme, schemes(Kind)) andalso are_known(Kind, Query) of
         true ->
             {User, Password} = userinfo(maps:get(userinfo, Uri, <<>>)),
             Path = string:trim(maps:get(path, Uri, <<>>), leading, "/"),
             Given = [{host, string:trim(Host, both, "[]")}, {user, User}, {password, Password},
                      {database, decoded(Path)}]
+                ++ [{field(Name), Value} || {Name, Value} <- Query]
                 ++ [{port, integer_to_binary(Port)} || #{port := Port} <- [Uri],
                                                        is_integer(Port)],
             whole(Kind, maps:from_list([Field || {_, Value} = Field <- Given, Value =/= <<>>]));
@@ -114,6 +120,14 @@ uri(Kind, #{scheme := Scheme, host := Host} = Uri) ->
     end;
 uri(_Kind, _) ->
     error.
+
+%% Nothing but how to encrypt stands behind the question mark.
+are_known(_Kind, []) -> true;
+are_known(Kind, [_ | _] = Query) when Kind =/= redis ->
+    lists:all(fun({Name, Value}) ->
+        is_binary(Value) andalso lists:member(Name, [<<"sslmode">>, <<"sslrootcert">>])
+    end, Query);
+are_known(_Kind, _Query) -> false.
 
 schemes(postgresql) -> [<<"postgresql">>, <<"postgres">>];
 schemes(mysql) -> [<<"mysql">>, <<"mariadb">>];
@@ -147,6 +161,11 @@ whole_of(redis, #{database := Database} = All) ->
         match -> {ok, All#{kind => redis}};
         nomatch -> error
     end;
+whole_of(Kind, #{sslmode := <<_/binary>> = Given} = All) ->
+    case [Mode || {Name, Mode} <- sslmodes(Kind), Name =:= Given] of
+        [Mode] -> whole_of(Kind, All#{sslmode := Mode});
+        [] -> error
+    end;
 whole_of(Kind, #{user := _, database := Database} = All) ->
     %% A name of a database is part of a statement of the library for MySQL.
     case re:run(Database, "^[A-Za-z0-9_$.-]+$", [{capture, none}, dollar_endonly]) of
@@ -155,6 +174,11 @@ whole_of(Kind, #{user := _, database := Database} = All) ->
     end;
 whole_of(_Kind, _) ->
     error.
+
+%% The library for MySQL looks at the name in a certificate whenever it looks at who vouches for it.
+sslmodes(postgresql) -> [{<<"verify-ca">>, verify_ca} | sslmodes(mysql)];
+sslmodes(mysql) ->
+    [{<<"disable">>, disable}, {<<"require">>, require}, {<<"verify-full">>, verify_full}].
 
 defaults(postgresql) -> #{host => <<"localhost">>, port => 5432};
 defaults(mysql) -> #{host => <<"localhost">>, port => 3306};
@@ -186,7 +210,8 @@ allowed(Kind) ->
     [Scheme | _] = schemes(Kind),
     [<<"words like host=127.0.0.1 port=">>, integer_to_binary(maps:get(port, defaults(Kind))),
      <<" dbname=turn user=turn password=..., or ">>, Scheme,
-     <<"://USER:PASSWORD@HOST:PORT/DATABASE">>].
+     <<"://USER:PASSWORD@HOST:PORT/DATABASE, with sslmode=">>,
+     lists:join(", ", [Mode || {Mode, _} <- sslmodes(Kind)])].
 
 %% Which one it is; what it is opened with is not shown.
 -spec render(connection()) -> unicode:chardata().

@@ -6,6 +6,8 @@
 -export([connect/1, describe/1]).
 
 -define(CONNECT_MS, 3000).
+%% Where Debian and most others have the system's list.
+-define(AUTHORITIES, <<"/etc/ssl/certs/ca-certificates.crt">>).
 %% Its pool is less patient.
 -define(QUERY_MS, 60000).
 
@@ -15,14 +17,27 @@ describe(#{host := Host, port := Port}) ->
 
 %% The library tells why it failed by its log alone, in words that have no password in them.
 -spec connect(map()) -> {ok, meerkat_database:connection()} | meerkat_database:failure().
-connect(#{host := Host, port := Port, user := User, database := Database} = Options) ->
+connect(Options) ->
+    case meerkat_database_tls:options(Options) of
+        none -> connect(Options, []);
+        {ok, Tls} -> connect(Options, [ssl_required | known(Tls, Options)]);
+        {error, Why} -> {error, Why}
+    end.
+
+%% The library passes on these of the options of TLS, and no function: so the certificate has to
+%% name the server's address.
+known(Tls, Options) ->
+    [Option || {verify, _} = Option <- Tls]
+        ++ [{cacertfile, maps:get(sslrootcert, Options, ?AUTHORITIES)}].
+
+connect(#{host := Host, port := Port, user := User, database := Database} = Options, Tls) ->
     Self = self(),
     Ref = make_ref(),
     Log = fun(error, Format, Args) -> Self ! {Ref, Format, Args}, ok; (_, _, _) -> ok end,
     Password = maps:get(password, Options, <<>>),
     case p1_mysql_conn:start_link(binary_to_list(Host), Port, binary_to_list(User),
                                   binary_to_list(Password), binary_to_list(Database),
-                                  ?CONNECT_MS, Log) of
+                                  ?CONNECT_MS, Log, Tls) of
         {ok, Db} ->
             %% It ends as if all were well where the server closes the connection.
             _ = erlang:monitor(process, Db),

@@ -12,11 +12,19 @@ describe(#{host := Host, port := Port}) ->
     ["PostgreSQL at ", meerkat_text:escape(Host), $:, integer_to_list(Port)].
 
 -spec connect(map()) -> {ok, meerkat_database:connection()} | meerkat_database:failure().
-connect(#{host := Host, port := Port, user := User, database := Database} = Options) ->
+connect(Options) ->
+    case meerkat_database_tls:options(Options) of
+        none -> connect(Options, []);
+        {ok, Tls} -> connect(Options, [{transport, ssl} | Tls]);
+        {error, Why} -> {error, Why}
+    end.
+
+%% What the library does not know are options of TLS.
+connect(#{host := Host, port := Port, user := User, database := Database} = Options, Tls) ->
     Password = maps:get(password, Options, <<>>),
     Given = [{host, host(Host)}, {port, Port}, {as_binary, true},
              {user, binary_to_list(User)}, {password, binary_to_list(Password)},
-             {database, binary_to_list(Database)}, {connect_timeout, ?CONNECT_MS}],
+             {database, binary_to_list(Database)}, {connect_timeout, ?CONNECT_MS} | Tls],
     %% Passwords are prepared by it where the server asks for SCRAM.
     _ = application:ensure_all_started(stringprep),
     %% connect/1 of the library makes a process that would outlive this one.

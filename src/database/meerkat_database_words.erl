@@ -20,6 +20,12 @@ known(Posix) when is_atom(Posix) ->
         Words when Posix =:= timeout -> {ok, ["no answer in time (", Words, ")"]};
         Words -> {ok, Words}
     end;
+known({tls_alert, {unknown_ca, _}}) ->
+    {ok, "nobody whom this machine trusts vouches for its certificate"};
+known({tls_alert, {_, Said}}) ->
+    {ok, ["TLS failed: ", meerkat_text:printable(unicode:characters_to_binary(Said))]};
+known({starttls, denied}) ->
+    {ok, "it takes no TLS"};
 known([{Key, _} | _] = Fields) when Key =:= severity; is_integer(Key) ->
     {ok, of_server(Fields)};
 known(_) ->
