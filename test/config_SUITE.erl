@@ -277,6 +277,7 @@ in_file(ldap_userdb) -> "\"host=h base=dc=org key_attribute=k binddn=cn=t passwo
 in_file(http_userdb) -> "\"url=https://hooks.example.com/turn token=sesame\"";
 in_file(database_sha256) -> "true";
 in_file(database_pool) -> "5";
+in_file(database_refresh) -> "9";
 in_file(cache_lifetime) -> "20";
 in_file(cache_unknown_lifetime) -> "21";
 in_file(cache_grace) -> "23";

@@ -6,7 +6,8 @@
 -module(database_kit).
 
 -export([start/1, stop/1, kill/1, again/1, pause/1, resume/1, config/1, key/1, add/4, remove/3,
-         turnadmin/2, sql/2, entries/2, entry/3, authority/1, hook/2, asked/1, secrets/2]).
+         turnadmin/2, sql/2, entries/2, entry/3, authority/1, hook/2, asked/1, secrets/2,
+         peer/4, encrypted/1]).
 
 -export_type([database/0]).
 
@@ -35,17 +36,19 @@ new(sqlite, #{directory := Directory} = Database) ->
     "" = os:cmd("sqlite3 " ++ File ++ " < /usr/share/coturn/schema.sql"),
     Database#{config => #{kind => sqlite, file => list_to_binary(File)}, coturn => ["-b", File]};
 new(postgresql, #{directory := Directory} = Database) ->
-    "" = os:cmd("chown postgres " ++ Directory),
+    {Authority, Certificate, Key} = certificate(Directory),
+    "" = os:cmd("chown -R postgres " ++ Directory),
     [Data, File] = [filename:join(Directory, Name) || Name <- ["data", "password"]],
     ok = file:write_file(File, ?PASSWORD),
     {0, _} = run(as(postgres, [?BIN "initdb", "--auth-local=trust", "--auth-host=scram-sha-256",
                                "--pwfile=" ++ File, "--no-sync", "-E", "UTF8", "--locale=C",
                                "-D", Data])),
     Port = turn_kit:free_tcp_port(),
-    Running = again(Database#{port => Port, program =>
+    Running = again(Database#{port => Port, authority => Authority, program =>
         as(postgres, [?BIN "postgres", "-D", Data, "-k", Directory, "-p", integer_to_list(Port),
                       "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off",
-                      "-c", "shared_buffers=16MB"])}),
+                      "-c", "shared_buffers=16MB", "-c", "ssl=on",
+                      "-c", "ssl_cert_file=" ++ Certificate, "-c", "ssl_key_file=" ++ Key])}),
     _ = sql(Running, "CREATE DATABASE turn"),
     {0, _} = run(psql(Running, "turn", ["-f", "/usr/share/coturn/schema.sql"])),
     Running#{config => (connection(postgresql, Port, <<"turn">>))#{user := <<"postgres">>},
@@ -53,18 +56,20 @@ new(postgresql, #{directory := Directory} = Database) ->
                             " dbname=turn user=postgres password=" ?PASSWORD]};
 
 new(mysql, #{directory := Directory} = Database) ->
-    "" = os:cmd("chown mysql " ++ Directory),
+    {Authority, Certificate, Key} = certificate(Directory),
+    "" = os:cmd("chown -R mysql " ++ Directory),
     Data = "--datadir=" ++ filename:join(Directory, "data"),
     {0, _} = run(as(mysql, ["/usr/bin/mariadb-install-db", "--no-defaults", Data, "--skip-test-db",
                             "--auth-root-authentication-method=normal"])),
     Port = turn_kit:free_tcp_port(),
-    Running = again(Database#{port => Port, program =>
+    Running = again(Database#{port => Port, authority => Authority, program =>
         as(mysql, ["/usr/sbin/mariadbd", "--no-defaults", Data, "--bind-address=127.0.0.1",
                    "--port=" ++ integer_to_list(Port), "--skip-name-resolve",
                    "--socket=" ++ filename:join(Directory, "socket"),
                    "--pid-file=" ++ filename:join(Directory, "pid"),
                    "--character-set-server=utf8mb4", "--innodb-flush-log-at-trx-commit=2",
-                   "--innodb-buffer-pool-size=16M"])}),
+                   "--innodb-buffer-pool-size=16M",
+                   "--ssl-cert=" ++ Certificate, "--ssl-key=" ++ Key])}),
     _ = sql(Running, "CREATE DATABASE turn"),
     {0, _} = run(mariadb(Running, ["turn", "-e", "source /usr/share/coturn/schema.sql"])),
     _ = sql(Running, "GRANT ALL ON turn.* TO turn@127.0.0.1 IDENTIFIED BY '" ?PASSWORD "'"),
@@ -83,9 +88,7 @@ new(redis, #{directory := Directory} = Database) ->
 new(ldap, #{directory := Directory} = Database) ->
     Port = turn_kit:free_tcp_port(),
     Tls = turn_kit:free_tcp_port(),
-    Authority = certificate_kit:authority(Directory),
-    #{certificate := Certificate, key := Key} =
-        certificate_kit:issued(Authority, "IP:127.0.0.1,DNS:localhost"),
+    {Authority, Certificate, Key} = certificate(Directory),
     Data = filename:join(Directory, "data"),
     ok = file:make_dir(Data),
     File = filename:join(Directory, "slapd.conf"),
@@ -112,11 +115,16 @@ new(ldap, #{directory := Directory} = Database) ->
           password_attribute => <<"userPassword">>,
           binddn => <<"cn=turn,dc=example,dc=org">>, password => <<?PASSWORD>>}};
 new(https, #{directory := Directory} = Database) ->
-    Authority = certificate_kit:authority(Directory),
-    #{certificate := Certificate, key := Key} = certificate_kit:issued(Authority, "IP:127.0.0.1"),
+    {Authority, Certificate, Key} = certificate(Directory),
     web("https", [Certificate, Key], Database#{kind := http, authority => Authority});
 new(http, Database) ->
     web("http", [], Database).
+
+certificate(Directory) ->
+    Authority = certificate_kit:authority(Directory),
+    #{certificate := Certificate, key := Key} =
+        certificate_kit:issued(Authority, "IP:127.0.0.1,DNS:localhost"),
+    {Authority, Certificate, Key}.
 
 web(Scheme, Tls, #{directory := Directory} = Database) ->
     Port = turn_kit:free_tcp_port(),
@@ -373,6 +381,26 @@ sql(#{kind := mysql} = Database, Statement) ->
     Name = case Database of #{config := _} -> "turn"; #{} -> "mysql" end,
     {0, Text} = run(mariadb(Database, [Name, "-e", Statement])),
     Text.
+
+%% How many connections of others it has by TLS.
+-spec encrypted(database()) -> non_neg_integer().
+encrypted(#{kind := postgresql} = Database) ->
+    list_to_integer(string:trim(sql(Database, "SELECT count(*) FROM pg_stat_ssl WHERE ssl")));
+encrypted(#{kind := mysql} = Database) ->
+    ["Ssl_finished_accepts", N] = string:lexemes(sql(Database, "SHOW GLOBAL STATUS LIKE "
+                                                     "'Ssl_finished_accepts'"), "\t\n"),
+    list_to_integer(N).
+
+%% A row of coturn's with peers, as its administrators write it.
+-spec peer(database(), allowed | denied, Realm :: string(), Range :: string()) -> ok.
+peer(#{kind := redis} = Database, Kind, Realm, Range) ->
+    Key = lists:concat(["turn/realm/", Realm, "/", Kind, "-peer-ip"]),
+    {0, "1\n"} = run(redis(Database, ["SADD", Key, Range])),
+    ok;
+peer(Database, Kind, Realm, Range) ->
+    "" = sql(Database, lists:concat(["INSERT INTO ", Kind, "_peer_ip (realm, ip_range) VALUES ('",
+                                     Realm, "', '", Range, "')"])),
+    ok.
 
 %% A program to its end: its status and what it printed.
 run([Program | Args]) ->

@@ -9,6 +9,7 @@
 -export([all/0, groups/0, suite/0, init_per_group/2, end_per_group/2, init_per_testcase/2]).
 -export([users_of_coturn_come_in/1, secrets_of_coturn_come_in/1, hostile_names_are_names/1,
          keys_of_sha256_stand_beside/1, secrets_are_rotated/1, operators_add_and_remove/1,
+         peers_of_coturn_count/1, limits_of_coturn_count/1, origins_are_not_read/1, encrypted/1,
          realms_are_apart/1,
          nobody_waits_for_others/1, names_beyond_a_charset/1,
          known_users_outlive_the_database/1, allocations_keep_their_key/1, no_tables_no_401/1,
@@ -31,13 +32,15 @@ all() ->
 
 groups() ->
     Same = [users_of_coturn_come_in, secrets_of_coturn_come_in, hostile_names_are_names,
-            keys_of_sha256_stand_beside, secrets_are_rotated, operators_add_and_remove,
-            realms_are_apart,
+            keys_of_sha256_stand_beside, secrets_are_rotated, peers_of_coturn_count,
+            limits_of_coturn_count,
+            operators_add_and_remove, realms_are_apart,
             nobody_waits_for_others,
             known_users_outlive_the_database, allocations_keep_their_key, no_tables_no_401],
     Read = Same -- [secrets_of_coturn_come_in, keys_of_sha256_stand_beside, secrets_are_rotated,
-                    operators_add_and_remove],
-    [{sqlite, [], Same}, {postgresql, [], Same}, {mysql, [], [names_beyond_a_charset | Same]},
+                    peers_of_coturn_count, limits_of_coturn_count, operators_add_and_remove],
+    [{sqlite, [], Same ++ [origins_are_not_read]}, {postgresql, [], [encrypted | Same]},
+     {mysql, [], [encrypted, names_beyond_a_charset | Same]},
      %% It has no tables.
      {redis, [], Same -- [no_tables_no_401]},
      %% These have no secrets, and are only read.
@@ -194,6 +197,96 @@ secrets_are_rotated(_) ->
             meerkat_admin:handle({add_secret, [drawn, default]}, Name, node)
     end).
 
+%% Rows that coturn reads too, and `meerkatctl peers`: what is denied is cut, also where it was
+%% permitted. While the database is away, what it said last counts.
+peers_of_coturn_count(_) ->
+    More = #{database_refresh => 1, allowed_peers => [], realms => [#{name => <<"a.example">>}]},
+    with_database(More, fun(#{name := Name} = Server, Database) ->
+        Ask = fun(Verb, Args) -> meerkat_admin:handle({Verb, Args}, Name, node) end,
+        Peer = fun(Last) -> [{xor_peer_address, {{127, 0, 0, Last}, 5000}}] end,
+        Client = allocated(Server, [], as("carol", "sesame")),
+        _ = success(call(Client, create_permission, Peer(77))),
+        ok = database_kit:peer(Database, denied, "", "127.0.0.77-127.0.0.78"),
+        eventually(fun() -> is_refused(call(Client, create_permission, Peer(77))) end),
+        _ = success(call(Client, create_permission, Peer(76))),
+        {ok, _} = Ask(add_peer, [allowed, <<"127.0.0.78">>, default]),
+        _ = success(call(Client, create_permission, Peer(78))),
+        _ = expect(403, call(Client, create_permission, Peer(77))),
+        %% For one realm: what is denied is denied to all, what is allowed to none.
+        {ok, _} = Ask(add_peer, [denied, <<"127.0.0.80">>, <<"a.example">>]),
+        {ok, _} = Ask(add_peer, [allowed, <<"127.0.0.77/32">>, <<"a.example">>]),
+        [_ = expect(403, call(Client, create_permission, Peer(Last))) || Last <- [77, 80]],
+        {ok, Listed} = Ask(peers, []),
+        ?assertEqual([{<<"127.0.0.77-127.0.0.78">>, denied, <<>>, true},
+                      {<<"127.0.0.77/32">>, allowed, <<"a.example">>, false},
+                      {<<"127.0.0.78">>, allowed, <<>>, true},
+                      {<<"127.0.0.80">>, denied, <<"a.example">>, true}],
+                     lists:sort([{Range, Kind, Realm, InForce}
+                                 || #{range := Range, kind := Kind, realm := Realm,
+                                      in_force := InForce} <- Listed])),
+        {error, <<"\"'; --\" is no address", _/binary>>} =
+            Ask(add_peer, [denied, <<"'; --">>, default]),
+        {error, <<"there is no realm ", _/binary>>} =
+            Ask(add_peer, [denied, <<"127.0.0.1">>, <<"b.example">>]),
+        {error, <<"the database has no ", _/binary>>} =
+            Ask(remove_peer, [denied, <<"127.0.0.99">>, default]),
+        Paused = database_kit:pause(Database),
+        _ = expect(403, call(Client, create_permission, Peer(77))),
+        ok = database_kit:resume(Paused),
+        eventually(fun() -> element(1, Ask(peers, [])) =:= ok end),
+        [{ok, _} = Ask(remove_peer, [Kind, Range, case Realm of <<>> -> default; _ -> Realm end])
+         || #{range := Range, kind := Kind, realm := Realm} <- Listed],
+        _ = success(call(Client, create_permission, Peer(77)))
+    end).
+
+%% As turnadmin writes them, and `meerkatctl realms`.
+limits_of_coturn_count(_) ->
+    Other = #{name => <<"a.example">>, user_quota => 7},
+    More = #{database_refresh => 1, realms => [Other], user_quota => 9},
+    with_database(More, fun(#{name := Name} = Server, Database) ->
+        Ask = fun(Verb, Args) -> meerkat_admin:handle({Verb, Args}, Name, node) end,
+        Quota = fun(Owner) ->
+            #{quota := #{user := N}} =
+                meerkat_settings:tenant(Owner, meerkat_registry:settings(Name)),
+            N
+        end,
+        ok = database_kit:turnadmin(Database, ["-g", "-r", ?REALM, "--user-quota=1"]),
+        eventually(fun() -> Quota(default) =:= 1 end),
+        ?assertEqual(7, Quota(<<"a.example">>)),
+        _ = allocated(Server, [], as("carol", "sesame")),
+        _ = expect(486, allocate(challenged(open(Server, as("carol", "sesame"))))),
+        {ok, _} = Ask(set_realm, [default, #{user_quota => 2, max_bps => 100000}]),
+        _ = allocated(Server, [], as("carol", "sesame")),
+        {ok, _} = Ask(set_realm, [<<"a.example">>, #{user_quota => 3}]),
+        ?assertEqual({2, 3}, {Quota(default), Quota(<<"a.example">>)}),
+        {ok, Listed} = Ask(realms, []),
+        ?assertMatch([#{realm := <<?REALM>>, user_quota := 2, max_bps := 100000},
+                      #{realm := <<"a.example">>, user_quota := 3, max_bps := null}], Listed),
+        %% Also after a reload of what the configuration says.
+        ok = meerkat:reload(Name, meerkat_settings:config(meerkat_registry:settings(Name))),
+        ?assertEqual({2, 3}, {Quota(default), Quota(<<"a.example">>)}),
+        {error, <<"there is no realm ", _/binary>>} =
+            Ask(set_realm, [<<"b.example">>, #{user_quota => 3}]),
+        [{ok, _} = Ask(remove_realm, [Realm]) || Realm <- [default, <<"a.example">>]],
+        ?assertEqual({9, 7}, {Quota(default), Quota(<<"a.example">>)})
+    end).
+
+is_refused(#{class := success}) -> false;
+is_refused(Answer) -> expect(403, Answer) =/= false.
+
+%% A realm is a listener's, whatever a client says of where its page is from.
+origins_are_not_read(_) ->
+    with_database(#{realms => [#{name => <<"a.example">>}]}, fun(Server, Database) ->
+        "" = database_kit:sql(Database, "INSERT INTO turn_origin_to_realm (origin, realm) "
+                              "VALUES ('https://a.example', 'a.example')"),
+        Origin = {16#802F, <<"https://a.example">>},
+        Client = challenged(open(Server, as("carol", "sesame"))),
+        Items = [{requested_transport, 17}, Origin],
+        Challenge = turn_kit:ask(Client, turn_kit:request(allocate, Items)),
+        ?assertEqual(<<?REALM>>, turn_kit:get(realm, Challenge)),
+        _ = success(call(Client, allocate, Items))
+    end).
+
 %% What a client sends is a value and nothing else, whatever it looks like.
 hostile_names_are_names(_) ->
     All = [<<"'; DROP TABLE turnusers_lt; --">>, <<"x' OR '1'='1">>, <<"\"">>, <<"\\">>,
@@ -264,6 +357,28 @@ names_beyond_a_charset(_) ->
         _ = allocated(Server, [], as("carol", "sesame")),
         _ = database_kit:sql(Database, Table ++ "utf8mb4"),
         ?assertMatch(#{failed := 0}, counts(Server))
+    end).
+
+%% With a certificate that an authority of ours vouches for, unless nobody wants to know. The server
+%% says that the connections are encrypted.
+encrypted(_) ->
+    #{kind := Kind, config := Config} = Database = database(),
+    #{certificate := Ca} = database_kit:authority(Database),
+    Trusted = Config#{sslrootcert => list_to_binary(Ca)},
+    With = fun(Options, Fun) -> with_database(#{database_kit:key(Database) => Options}, Fun) end,
+    [With(Options, fun(Server, _) ->
+         ok = add(Database, "carol", "sesame"),
+         #{class := success} = persistent(Server, as("carol", "sesame")),
+         ?assert(database_kit:encrypted(Database) >= 1)
+     end) || Options <- [Trusted#{sslmode => verify_full}, Config#{sslmode => require}]
+                 ++ [Trusted#{sslmode => verify_ca} || Kind =:= postgresql]
+                 ++ [Trusted#{sslmode => verify_full, host := <<"localhost">>}
+                     || Kind =:= postgresql]],
+    With(Config#{sslmode => verify_full}, fun(#{name := Name}, _) ->
+        eventually(fun() ->
+            #{away := Away} = meerkat_lookups:info(Name),
+            Away =/= none andalso re:run(Away, "vouches|unknown_ca", [{capture, none}]) =:= match
+        end)
     end).
 
 %% Of our own, and only as long as the key of coturn's beside it is the one it was written with.
@@ -676,6 +791,16 @@ mistakes_are_named(_) ->
     {ok, Config, _} = meerkat_config:load(#{file => none, env => [{"PSQL_USERDB", Words}]}),
     ?assertMatch(#{psql_userdb := #{host := <<"127.0.0.1">>, port := 5432, user := <<"turn">>,
                                     password := <<"hunter2">>, database := <<"turn">>}}, Config),
+    {ok, #{psql_userdb := #{sslmode := verify_full, sslrootcert := <<"/ca">>}}, _} =
+        meerkat_config:load(#{file => none, env => [
+            {"PSQL_USERDB", "postgresql://u:p@h/turn?sslmode=verify-full&sslrootcert=/ca"}]}),
+    {ok, #{mysql_userdb := #{sslmode := require}}, _} =
+        meerkat_config:load(#{file => none, env => [
+            {"MYSQL_USERDB", "host=h dbname=turn user=u sslmode=require"}]}),
+    [Check([{Key, Value}]) || {Key, Value} <- [
+        {"PSQL_USERDB", "host=h dbname=turn user=u sslmode=prefer"},
+        {"MYSQL_USERDB", "host=h dbname=turn user=u sslmode=verify-ca"},
+        {"REDIS_USERDB", "rediss://h/0"}]],
     Quoted = "host=h dbname=turn user=turn password='a b \\' c='",
     {ok, #{psql_userdb := #{password := <<"a b ' c=">>}}, _} =
         meerkat_config:load(#{file => none, env => [{"PSQL_USERDB", Quoted}]}),

@@ -134,6 +134,33 @@ run("secrets", ["add"], Options) ->
     asked({add_secret, [Secret, realm(Options)]}, fun meerkat_show:secret/1, Options);
 run("secrets", ["remove", Id], Options) ->
     asked({remove_secret, [text(Id), realm(Options)]}, fun meerkat_show:secret/1, Options);
+run("peers", [], Options) ->
+    run("peers", ["list"], Options);
+run("peers", ["list"], Options) ->
+    asked({peers, []}, fun meerkat_show:peers/1, Options);
+run("peers", [Change, Range], Options) when Change =:= "add"; Change =:= "remove" ->
+    Verb = case Change of "add" -> add_peer; "remove" -> remove_peer end,
+    case maps:keys(maps:with([allowed, denied], Options)) of
+        [Kind] -> asked({Verb, [Kind, text(Range), realm(Options)]}, fun meerkat_show:stored/1,
+                        Options);
+        _ -> misused("--allowed or --denied says which peers these are", Options)
+    end;
+run("realms", [], Options) ->
+    run("realms", ["list"], Options);
+run("realms", ["list"], Options) ->
+    asked({realms, []}, fun meerkat_show:realms/1, Options);
+run("realms", ["set"], Options) ->
+    case maps:from_list([{Key, Number} || {Option, Key} <- [{'user-quota', user_quota},
+                                                            {'total-quota', total_quota},
+                                                            {'max-bps', max_bps}],
+                                          #{Option := Number} <- [Options]]) of
+        None when None =:= #{} ->
+            misused("--user-quota, --total-quota or --max-bps says what to set", Options);
+        Limits ->
+            asked({set_realm, [realm(Options), Limits]}, fun meerkat_show:stored/1, Options)
+    end;
+run("realms", ["remove"], Options) ->
+    asked({remove_realm, [realm(Options)]}, fun meerkat_show:stored/1, Options);
 run("drain", To, Options) ->
     Wanted = maps:with([deadline, stay], Options),
     All = maps:merge(Wanted, maps:from_list([{to, text(Servers)} || Servers <- To])),

@@ -11,7 +11,8 @@
 %% Positional arguments as typed, options by name without dashes, `json` where it was given.
 -type parsed() :: #{command := string(), args := [string()], options := #{atom() => value()}}.
 -type value() :: true | binary() | non_neg_integer() | infinity | tuple() | atom().
--type type() :: flag | text | seconds | time | positive | peer | servers | {choice, [atom()]}.
+-type type() :: flag | text | seconds | time | positive | number | peer | servers
+              | {choice, [atom()]}.
 %% As in meerkat_admin.
 -define(LEVELS, [debug, info, notice, warning, error, critical, alert, emergency]).
 %% Which server is meant; it may stand before a command or behind it.
@@ -81,6 +82,19 @@ rows() ->
        {realm, text, "REALM", "of this realm; without it all, for add and remove the server's"}],
       "the secrets that time-limited credentials are made from; all of them\n"
       "count, and a database keeps those that are added"},
+     {"peers", {0, 2}, "[list | add RANGE | remove RANGE]",
+      [{allowed, flag, "", "with add and remove: peers that may be reached"},
+       {denied, flag, "", "with add and remove: peers that may not"},
+       {realm, text, "REALM", "of this realm; without it of all"}],
+      "peers that a database allows and denies; RANGE is an address, a\n"
+      "network or FIRST-LAST"},
+     {"realms", {0, 1}, "[list | set | remove]",
+      [{'user-quota', number, "N", "with set: allocations of one user"},
+       {'total-quota', number, "N", "with set: allocations in all"},
+       {'max-bps', number, "N", "with set: bytes per second of one allocation"},
+       {realm, text, "REALM", "for set and remove; without it the server's"}],
+      "limits that a database has for realms, before those of the\n"
+      "configuration; 0 is no limit"},
      {"drain", {0, 1}, "[IP:PORT[,...]]",
       [{deadline, seconds, "TIME", "end after this time whatever is left; without it: when empty"},
        {stay, flag, "", "do not end; undrain takes allocations again"}],
@@ -236,6 +250,13 @@ value(text, "") ->
     {error, "text that is not empty"};
 value(text, Text) ->
     {ok, unicode:characters_to_binary(Text)};
+value(number, Text) ->
+    try list_to_integer(Text) of
+        N when N >= 0 -> {ok, N};
+        _ -> {error, "a number"}
+    catch
+        error:badarg -> {error, "a number"}
+    end;
 value(positive, Text) ->
     try list_to_integer(Text) of
         N when N > 0 -> {ok, N};

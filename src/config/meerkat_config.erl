@@ -83,12 +83,17 @@
     http_userdb := undefined | meerkat_config_database:connection(),
     database_sha256 := boolean(),
     database_pool := pos_integer(),
+    database_refresh := pos_integer(),
     cache_lifetime := pos_integer(),
     cache_unknown_lifetime := pos_integer(),
     cache_grace := non_neg_integer(),
     cache_size := pos_integer(),
     %% Those of users_file, where that is set.
     added_users => meerkat_config_users:added(),
+    %% Those of a database.
+    stored_realms => #{Realm :: binary() => #{user_quota | total_quota | max_bps =>
+                                                  non_neg_integer()}},
+    stored_peers => #{allowed | denied => [meerkat_policy:prefix()]},
     http_listen := undefined | {inet:ip_address(), inet:port_number()},
     http_token := undefined | binary(),
     acme_webroot := undefined | binary(),

@@ -47,6 +47,13 @@ is_made(added_users, Added) ->
     is_map(Added) andalso lists:all(fun({Realm, Users}) ->
         (Realm =:= default orelse is_binary(Realm)) andalso is_of(users, Users)
     end, maps:to_list(Added));
+is_made(stored_peers, #{allowed := Allowed, denied := Denied}) ->
+    is_of({list, peer}, Allowed) andalso is_of({list, network}, Denied);
+is_made(stored_realms, Realms) ->
+    is_map(Realms) andalso lists:all(fun({Realm, Limits}) ->
+        is_binary(Realm) andalso is_map(Limits)
+            andalso maps:keys(Limits) -- [user_quota, total_quota, max_bps] =:= []
+    end, maps:to_list(Realms));
 is_made(addresses, Resolved) ->
     is_map(Resolved);
 is_made(settings, _Shown) ->

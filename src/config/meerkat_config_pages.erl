@@ -49,6 +49,7 @@ groups() ->
        {http_userdb, "a web server that is asked about users"},
        {database_sha256, "whether its users have keys for SHA-256"},
        {database_pool, "connections to a database"},
+       {database_refresh, "how often its rules for peers are read"},
        {cache_lifetime, "how long what a database said is used without asking again"},
        {cache_unknown_lifetime, "the same for users that it does not have"},
        {cache_grace, "how long it is used while the database does not answer"},

@@ -2,7 +2,7 @@
 %% and nothing else. Pure.
 -module(meerkat_import_peers).
 
--export([networks/2]).
+-export([networks/2, range/1]).
 
 -define(IS_MAPPED(Ip), (element(1, Ip) =:= 0 andalso element(2, Ip) =:= 0
                         andalso element(3, Ip) =:= 0 andalso element(4, Ip) =:= 0
@@ -12,7 +12,7 @@
 -spec networks(Key :: binary(), [meerkat_import_lines:entry()]) ->
     {[{pos_integer(), unicode:chardata()}], [meerkat_import_lines:note()]}.
 networks(Key, Entries) ->
-    Read = [{Line, Text, range(binary:split(meerkat_import_lines:uncommented(Text), <<"-">>))}
+    Read = [{Line, Text, range(meerkat_import_lines:uncommented(Text))}
             || {Line, Text} <- meerkat_import_lines:all(Key, Entries)],
     {[{Line, meerkat_text:network(Network)} || {Line, _, {ok, Networks}} <- Read,
                                                Network <- Networks],
@@ -32,7 +32,12 @@ note(mapped, _) ->
 note(error, Text) ->
     [" is \"", meerkat_text:escape(Text), "\"; an address, a network or FIRST-LAST can be here"].
 
-range([First, Last]) ->
+%% What coturn takes for peers: an address, FIRST-LAST, or a network. `mapped`: there are none here.
+-spec range(binary()) -> {ok, [meerkat_policy:prefix()]} | mapped | error.
+range(Text) ->
+    between(binary:split(Text, <<"-">>)).
+
+between([First, Last]) ->
     case {ip(First), ip(Last)} of
         {{ok, A}, {ok, B}} when tuple_size(A) =:= 8, tuple_size(B) =:= 8,
                                 ?IS_MAPPED(A), ?IS_MAPPED(B) ->
@@ -43,7 +48,7 @@ range([First, Last]) ->
         _ ->
             error
     end;
-range([Network]) ->
+between([Network]) ->
     case {ip(hd(binary:split(Network, <<"/">>))),
           meerkat_config_value:parse_text(network, Network)} of
         {{ok, Ip}, _} when tuple_size(Ip) =:= 8, ?IS_MAPPED(Ip) -> mapped;

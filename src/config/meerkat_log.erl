@@ -234,18 +234,27 @@ way(_) -> "".
 %% What was done, and with what, in the order of this list.
 deed(#{action := Action} = Report) ->
     [verb(Action), [with(Name, maps:get(Name, Report))
-                    || Name <- [id, user, realm, proof, log_level, to, ttl_s, deadline_s, stay],
+                    || Name <- [id, user, range, kind, realm, user_quota, total_quota,
+                                max_bps, proof, log_level, to, ttl_s, deadline_s, stay],
                        is_map_key(Name, Report)]].
 
 verb(add_user) -> "add";
 verb(remove_user) -> "remove";
 verb(add_secret) -> "add secret";
 verb(remove_secret) -> "remove secret";
+verb(add_peer) -> "add peers";
+verb(remove_peer) -> "remove peers";
+verb(set_realm) -> "set limits";
+verb(remove_realm) -> "remove limits";
 verb(credentials) -> "credentials for";
 verb(Action) -> atom_to_list(Action).
 
 with(id, Id) -> [" ", meerkat_text:escape(Id)];
 with(user, User) -> [" user ", meerkat_text:escape(User)];
+with(range, Range) -> [" ", meerkat_text:escape(Range)];
+with(kind, Kind) -> [" (", atom_to_list(Kind), ")"];
+with(Limit, N) when Limit =:= user_quota; Limit =:= total_quota; Limit =:= max_bps ->
+    [" ", atom_to_list(Limit), " ", integer_to_list(N)];
 with(realm, Realm) -> [" of realm ", meerkat_text:escape(Realm)];
 with(proof, Proof) -> [" with a ", atom_to_list(Proof)];
 with(log_level, Level) -> [" ", meerkat_text:escape(Level)];

@@ -89,7 +89,7 @@
                       events := none | {module(), term()},
                       %% Where users are looked up, in a fun for its password, and how.
                       database := none | fun(() -> term()),
-                      lookups := #{pool | lifetime_s | unknown_s | grace_s | size =>
+                      lookups := #{pool | refresh_s | lifetime_s | unknown_s | grace_s | size =>
                                        non_neg_integer()},
                       relay_program := default | file:name_all(),
                       relay_config := map(),
@@ -141,6 +141,8 @@
                     bandwidth := #{allocation | user | total => non_neg_integer()},
                     _ => _}.
 
+%% What is put in force beside a file, and stays when that is read again.
+-define(KEPT, [added_users, stored_peers, stored_realms, run_dir]).
 %% Requests the relay may have waiting for us, per worker.
 -define(CREDITS, 1024).
 %% Of PBKDF2: about a tenth of a second, once at the start.
@@ -154,6 +156,8 @@
 %%   relay_program   path of another relay program than the one in priv
 %%   run_dir         a directory of ours, where another VM finds a relay that outlives this one
 %%   added_users     users as in `users` of each realm, added while the server runs (meerkat_users)
+%%   stored_peers    networks that a database allows and denies (meerkat_database_peers)
+%%   stored_realms   limits that a database has for realms (meerkat_database_realms)
 %% and a listener may have a `realm` of its own, and `other`: what RFC 5780 calls the alternate
 %% address, IP and port, where there is a listener for each combination of the two.
 -spec new(Name :: atom(), map()) -> {ok, settings()} | {error, string()}.
@@ -183,7 +187,7 @@ by_hand(_) -> [].
 -spec renew(map(), settings()) -> {ok, settings()} | {error, string()}.
 renew(Given, #{name := Name, config := OldConfig, is_drawn := WasDrawn} = Old) ->
     IsDrawn = is_drawn(Given),
-    Whole = maps:merge(maps:with([added_users, run_dir], OldConfig()), Given),
+    Whole = maps:merge(maps:with(?KEPT, OldConfig()), Given),
     Kept = case IsDrawn andalso WasDrawn of
         true -> Whole#{secrets => maps:get(secrets, OldConfig())};
         false -> Whole
@@ -271,7 +275,8 @@ changed(Old, New) ->
 %% The keys of the table, by the names they have in the map; what is not in it came by hand.
 is_reloadable(Made) when Made =:= settings; Made =:= addresses ->
     true;
-is_reloadable(added_users) ->
+is_reloadable(Added) when Added =:= added_users; Added =:= stored_peers;
+                          Added =:= stored_realms ->
     true;
 is_reloadable(Key) ->
     Rows = case meerkat_config_schema:made(Key) of
@@ -295,11 +300,13 @@ settings(Name, Config, IsDrawn, Kept) ->
     {Relays, Pool} = numbered(pool, fun is_same_relay/2,
                               maps:get(relays, Config), RelaysBefore ++ Retired, LastPool),
     Limits = limits(Config, TicketKey, Relays),
+    Stored = maps:remove(name, stored(Config#{name => Realm}, Config)),
     (as_they_are(Config))#{
       name => Name,
       auth => auth(Name, with_added(Config)),
       tenants => maps:from_list([{maps:get(name, R), tenant_of(R, Name, Config, Limits)}
-                                 || R <- maps:get(realms, Config)]),
+                                 || Given <- maps:get(realms, Config),
+                                    R <- [stored(Given, Config)]]),
       failures => meerkat_auth_failures:new(maps:get(failed_authentication_rate, Config)),
       refusals => meerkat_refusal_log:new(),
       denials => meerkat_refusal_log:new(),
@@ -320,11 +327,11 @@ settings(Name, Config, IsDrawn, Kept) ->
       last_pool => Pool,
       life => Life,
       run_dir => maps:get(run_dir, Config, none),
-      rules => meerkat_policy:rules(Config),
+      rules => meerkat_policy:rules(with_stored_peers(Config)),
       own_kinds => meerkat_policy:own_kinds(Relays),
       usernames => meerkat_auth_rest:order(Config),
-      quota => quota(Config),
-      bandwidth => part(bandwidth, Config),
+      quota => quota(Stored),
+      bandwidth => part(bandwidth, Stored),
       http => http(Config),
       xmpp => xmpp(Config),
       accounting => accounting(Config),
@@ -426,6 +433,25 @@ auth(Name, Config) ->
 %% Whether it makes a difference to a database where a client is.
 is_told(#{kind := http, address := Told}) -> Told;
 is_told(_) -> false.
+
+%% A realm with the limits that the database has for it.
+stored(#{name := Realm} = Given, #{stored_realms := Limits} = Config) ->
+    case meerkat_config_database:chosen(Config) of
+        none -> Given;
+        _ -> maps:merge(Given, maps:get(Realm, Limits, #{}))
+    end;
+stored(Given, _Config) ->
+    Given.
+
+%% What the database says of peers beside what the configuration does.
+with_stored_peers(#{stored_peers := #{allowed := Allowed, denied := Denied},
+                    allowed_peers := Here, denied_peers := NotHere} = Config) ->
+    case meerkat_config_database:chosen(Config) of
+        none -> Config;
+        _ -> Config#{allowed_peers := Here ++ Allowed, denied_peers := NotHere ++ Denied}
+    end;
+with_stored_peers(Config) ->
+    Config.
 
 database(none) -> none;
 database(Given) -> fun() -> Given end.

@@ -7,7 +7,7 @@
 -export([backend/1, ask/2, change/2, list/2, query/3, commands/2,
          describe/1, text_key/1, key_text/1]).
 
--export_type([backend/0, options/0, connection/0, question/0, answer/0, keys/0, change/0,
+-export_type([peers/0, backend/0, options/0, connection/0, question/0, answer/0, keys/0, change/0,
               listing/0, value/0, result/0, failure/0]).
 
 %% The module, and what it connects by, in a fun because of the password in there.
@@ -26,8 +26,15 @@
 -type answer() :: {user, keys() | none} | {secrets, [binary()]}.
 -type change() :: {add_user, Realm :: binary(), Name :: binary(), keys()}
                 | {remove_user, Realm :: binary(), Name :: binary()}
-                | {add_secret | remove_secret, Realm :: binary(), Secret :: binary()}.
--type listing() :: {users, Realm :: binary(), Max :: pos_integer()} | {secrets, Realm :: binary()}.
+                | {add_secret | remove_secret, Realm :: binary(), Secret :: binary()}
+                | {add_peer | remove_peer, peers(), Realm :: binary(), Range :: binary()}
+                | {set_option, Realm :: binary(), Option :: binary(), Value :: binary()}
+                | {unset_option, Realm :: binary(), Option :: binary()}.
+-type listing() :: {users, Realm :: binary(), Max :: pos_integer()} | {secrets, Realm :: binary()}
+                 | {peers, peers(), Realm :: binary()}
+                 | {option, Realm :: binary(), Option :: binary()}.
+%% Which peers may be reached, and which not. Those of no realm, <<>>, are everybody's.
+-type peers() :: allowed | denied.
 -type value() :: binary() | integer() | null.
 %% Rows of texts, or how many rows were changed.
 -type result() :: {rows, [[binary() | null]]} | {changed, non_neg_integer()}.
@@ -47,7 +54,7 @@
     {ok, answer()} | {ok, answer(), MaxAgeS :: non_neg_integer()} | failure().
 %% `none`: there was nothing to remove.
 -callback change(change(), Connection :: term()) -> ok | none | failure().
-%% The names of users, in order; or secrets.
+%% The names of users, in order; secrets; ranges of addresses; the value of an option, if it is set.
 -callback list(listing(), Connection :: term()) -> {ok, [binary()]} | failure().
 %% A statement of the database's own kind. In SQL its values are $1, $2, ..., each once and in
 %% this order; they are never pasted into it.

@@ -4,6 +4,9 @@
 %%   turn/realm/REALM/user/NAME/key         the key of a user, as `hmackey` of coturn's tables
 %%   turn/realm/REALM/user/NAME/sha256key   our own: that key again, and the one for SHA-256
 %%   turn/realm/REALM/secret                a set of secrets
+%%   turn/realm/REALM/allowed-peer-ip       sets of ranges of addresses, of no realm too
+%%   turn/realm/REALM/denied-peer-ip
+%%   turn/realm/REALM/OPTION                a number: max-bps, total-quota, user-quota
 -module(meerkat_database_redis).
 -behaviour(meerkat_database).
 
@@ -79,10 +82,23 @@ change({remove_user, Realm, Name}, Client) ->
         {ok, _} -> done(sent(Client, [<<"DEL">>, sha256key(Realm, Name)]));
         {error, Why} -> {error, Why}
     end;
-change({add_secret, Realm, Secret}, Client) ->
-    done(sent(Client, [<<"SADD">>, secrets(Realm), Secret]));
-change({remove_secret, Realm, Secret}, Client) ->
-    case sent(Client, [<<"SREM">>, secrets(Realm), Secret]) of
+change({add_secret, Realm, Secret}, Client) -> added(secrets(Realm), Secret, Client);
+change({remove_secret, Realm, Secret}, Client) -> removed(secrets(Realm), Secret, Client);
+change({add_peer, Kind, Realm, Range}, Client) -> added(peers(Kind, Realm), Range, Client);
+change({remove_peer, Kind, Realm, Range}, Client) -> removed(peers(Kind, Realm), Range, Client);
+change({set_option, Realm, Option, Value}, Client) ->
+    done(sent(Client, [<<"SET">>, option(Realm, Option), Value]));
+change({unset_option, Realm, Option}, Client) ->
+    case sent(Client, [<<"DEL">>, option(Realm, Option)]) of
+        {ok, <<"0">>} -> none;
+        {ok, _} -> ok;
+        {error, Why} -> {error, Why}
+    end.
+
+added(Set, Member, Client) -> done(sent(Client, [<<"SADD">>, Set, Member])).
+
+removed(Set, Member, Client) ->
+    case sent(Client, [<<"SREM">>, Set, Member]) of
         {ok, <<"0">>} -> none;
         {ok, _} -> ok;
         {error, Why} -> {error, Why}
@@ -98,7 +114,15 @@ list({users, Realm, Max}, Client) ->
     scan(Client, <<"0">>, {byte_size(Before), byte_size(After)},
          <<(literally(Before))/binary, "*", After/binary>>, Max, []);
 list({secrets, Realm}, Client) ->
-    sent(Client, [<<"SMEMBERS">>, secrets(Realm)]).
+    sent(Client, [<<"SMEMBERS">>, secrets(Realm)]);
+list({peers, Kind, Realm}, Client) ->
+    sent(Client, [<<"SMEMBERS">>, peers(Kind, Realm)]);
+list({option, Realm, Option}, Client) ->
+    case sent(Client, [<<"GET">>, option(Realm, Option)]) of
+        {ok, undefined} -> {ok, []};
+        {ok, Value} -> {ok, [Value]};
+        {error, Why} -> {error, Why}
+    end.
 
 scan(Client, Cursor, {Before, After} = Around, Pattern, Max, Found) ->
     case sent(Client, [<<"SCAN">>, Cursor, <<"MATCH">>, Pattern, <<"COUNT">>, <<"1000">>]) of
@@ -159,3 +183,8 @@ sha256key(Realm, Name) -> of_user(Realm, Name, <<"/sha256key">>).
 of_user(Realm, Name, What) -> <<"turn/realm/", Realm/binary, "/user/", Name/binary, What/binary>>.
 
 secrets(Realm) -> <<"turn/realm/", Realm/binary, "/secret">>.
+
+option(Realm, Option) -> <<"turn/realm/", Realm/binary, "/", Option/binary>>.
+
+peers(allowed, Realm) -> <<"turn/realm/", Realm/binary, "/allowed-peer-ip">>;
+peers(denied, Realm) -> <<"turn/realm/", Realm/binary, "/denied-peer-ip">>.

@@ -57,6 +57,11 @@
 -define(ADD_SECRET, "INSERT INTO turn_secret (realm,value) VALUES ($1,$2)").
 -define(REMOVE_SECRET, "DELETE FROM turn_secret WHERE realm=$1 AND value=$2").
 
+-define(OPTION, "SELECT value FROM turn_realm_option WHERE realm=$1 AND opt=$2").
+-define(ADD_OPTION, "INSERT INTO turn_realm_option (realm,opt,value) VALUES ($1,$2,$3)").
+-define(CHANGE_OPTION, "UPDATE turn_realm_option SET value=$1 WHERE realm=$2 AND opt=$3").
+-define(REMOVE_OPTION, "DELETE FROM turn_realm_option WHERE realm=$1 AND opt=$2").
+
 %% Statements that make what is not there.
 -spec schema() -> [string()].
 schema() -> ?SCHEMA ++ [?OWN].
@@ -140,23 +145,54 @@ change({remove_user, Realm, Name}, #sql{query = Query} = Sql) ->
         {error, Why} -> {error, Why}
     end;
 change({add_secret, Realm, Secret}, Sql) ->
-    case has_secret(Realm, Secret, Sql) of
-        {ok, true} -> ok;
-        {ok, false} -> all(Sql#sql.query, [{?ADD_SECRET, [Realm, Secret]}]);
+    added({secrets, Realm}, Secret, {?ADD_SECRET, [Realm, Secret]}, Sql);
+change({remove_secret, Realm, Secret}, Sql) ->
+    removed({secrets, Realm}, Secret, {?REMOVE_SECRET, [Realm, Secret]}, Sql);
+change({add_peer, Kind, Realm, Range}, Sql) ->
+    added({peers, Kind, Realm}, Range, {add_peer(Kind), [Realm, Range]}, Sql);
+change({remove_peer, Kind, Realm, Range}, Sql) ->
+    removed({peers, Kind, Realm}, Range, {remove_peer(Kind), [Realm, Range]}, Sql);
+change({set_option, Realm, Option, Value}, #sql{query = Query} = Sql) ->
+    case list({option, Realm, Option}, Sql) of
+        {ok, []} -> all(Query, [{?ADD_OPTION, [Realm, Option, Value]}]);
+        {ok, _} -> all(Query, [{?CHANGE_OPTION, [Value, Realm, Option]}]);
         {error, Why} -> {error, Why}
     end;
-change({remove_secret, Realm, Secret}, Sql) ->
-    case has_secret(Realm, Secret, Sql) of
-        {ok, true} -> all(Sql#sql.query, [{?REMOVE_SECRET, [Realm, Secret]}]);
+change({unset_option, Realm, Option}, #sql{query = Query} = Sql) ->
+    case list({option, Realm, Option}, Sql) of
+        {ok, []} -> none;
+        {ok, _} -> all(Query, [{?REMOVE_OPTION, [Realm, Option]}]);
+        {error, Why} -> {error, Why}
+    end.
+
+added(Listing, Member, Statement, #sql{query = Query} = Sql) ->
+    case has(Listing, Member, Sql) of
+        {ok, true} -> ok;
+        {ok, false} -> all(Query, [Statement]);
+        {error, Why} -> {error, Why}
+    end.
+
+removed(Listing, Member, Statement, #sql{query = Query} = Sql) ->
+    case has(Listing, Member, Sql) of
+        {ok, true} -> all(Query, [Statement]);
         {ok, false} -> none;
         {error, Why} -> {error, Why}
     end.
 
-has_secret(Realm, Secret, Sql) ->
-    case list({secrets, Realm}, Sql) of
-        {ok, Secrets} -> {ok, lists:member(Secret, Secrets)};
+has(Listing, Member, Sql) ->
+    case list(Listing, Sql) of
+        {ok, Members} -> {ok, lists:member(Member, Members)};
         {error, Why} -> {error, Why}
     end.
+
+add_peer(allowed) -> "INSERT INTO allowed_peer_ip (realm,ip_range) VALUES ($1,$2)";
+add_peer(denied) -> "INSERT INTO denied_peer_ip (realm,ip_range) VALUES ($1,$2)".
+
+remove_peer(allowed) -> "DELETE FROM allowed_peer_ip WHERE realm=$1 AND ip_range=$2";
+remove_peer(denied) -> "DELETE FROM denied_peer_ip WHERE realm=$1 AND ip_range=$2".
+
+peers(allowed) -> "SELECT ip_range FROM allowed_peer_ip WHERE realm=$1";
+peers(denied) -> "SELECT ip_range FROM denied_peer_ip WHERE realm=$1".
 
 own(Realm, Name, Hex, #{sha256 := Sha256}, Sql) ->
     HasOwn = has_own(Sql),
@@ -195,7 +231,11 @@ all(_Query, []) ->
 list({users, Realm, Max}, #sql{query = Query}) ->
     firsts(Query(io_lib:format(?USERS, [Max]), [Realm]));
 list({secrets, Realm}, #sql{query = Query}) ->
-    firsts(Query(?SECRETS, [Realm])).
+    firsts(Query(?SECRETS, [Realm]));
+list({peers, Kind, Realm}, #sql{query = Query}) ->
+    firsts(Query(peers(Kind), [Realm]));
+list({option, Realm, Option}, #sql{query = Query}) ->
+    firsts(Query(?OPTION, [Realm, Option])).
 
 firsts({ok, {rows, Rows}}) -> {ok, [First || [First | _] <- Rows]};
 firsts({error, Why}) -> {error, Why}.

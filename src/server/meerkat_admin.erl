@@ -32,6 +32,11 @@
 %% {secrets, []}, {secrets, [Realm]}   meerkat_secrets:list/2
 %% {add_secret, [Secret, Realm]}   meerkat_secrets:add/3; the server draws one where it is `drawn`
 %% {remove_secret, [Id, Realm]}   meerkat_secrets:remove/3
+%% {peers, []}                 meerkat_database_peers:list/1
+%% {add_peer, [Kind, Range, Realm]}, {remove_peer, [Kind, Range, Realm]}   that module's add/4 and
+%%                             remove/4; Kind is `allowed` or `denied`, Realm a name or `default`
+%% {realms, []}                meerkat_database_realms:list/1
+%% {set_realm, [Realm, Limits]}, {remove_realm, [Realm]}   that module's set/3 and remove/2
 %% {loglevel, []}, {loglevel, [Level]}   the level, Level as text
 %% {reload, []}                meerkat_reload:reload/2 with what file and environment say now:
 %%                             #{changes, warnings}
@@ -69,6 +74,11 @@ deed({add_user, [User, {Proof, _}, Realm]}) ->
 deed({remove_user, [User, Realm]}) -> {remove_user, in_realm(Realm, #{user => User})};
 deed({add_secret, [_, Realm]}) -> {add_secret, in_realm(Realm, #{})};
 deed({remove_secret, [Id, Realm]}) -> {remove_secret, in_realm(Realm, #{id => Id})};
+deed({Change, [Kind, Range, Realm]}) when Change =:= add_peer; Change =:= remove_peer ->
+    {Change, in_realm(Realm, #{kind => Kind, range => Range})};
+deed({set_realm, [Realm, #{} = Limits]}) ->
+    {set_realm, in_realm(Realm, maps:with([user_quota, total_quota, max_bps], Limits))};
+deed({remove_realm, [Realm]}) -> {remove_realm, in_realm(Realm, #{})};
 deed({loglevel, [Level]}) -> {loglevel, #{log_level => Level}};
 deed({credentials, [User, #{} = Options]}) ->
     {credentials, maps:merge(#{user => User}, meerkat_credentials:told(Options))};
@@ -152,6 +162,18 @@ handle({add_secret, [Secret, Realm]}, Server) ->
     sentence(meerkat_secrets:add(Server, Realm, Secret));
 handle({remove_secret, [Id, Realm]}, Server) ->
     sentence(meerkat_secrets:remove(Server, Realm, Id));
+handle({peers, []}, Server) ->
+    sentence(meerkat_database_peers:list(Server));
+handle({add_peer, [Kind, Range, Realm]}, Server) ->
+    sentence(meerkat_database_peers:add(Server, Kind, of_realm(Realm), Range));
+handle({remove_peer, [Kind, Range, Realm]}, Server) ->
+    sentence(meerkat_database_peers:remove(Server, Kind, of_realm(Realm), Range));
+handle({realms, []}, Server) ->
+    sentence(meerkat_database_realms:list(Server));
+handle({set_realm, [Realm, #{} = Limits]}, Server) ->
+    sentence(meerkat_database_realms:set(Server, Realm, Limits));
+handle({remove_realm, [Realm]}, Server) ->
+    sentence(meerkat_database_realms:remove(Server, Realm));
 handle({loglevel, []}, Server) ->
     {ok, case is_own_node(Server) of
         true -> meerkat:loglevel();
@@ -181,6 +203,9 @@ handle({undrain, []}, Server) ->
     {ok, done};
 handle(_, _) ->
     {error, <<"the server does not know this question; is it older than meerkatctl?">>}.
+
+of_realm(default) -> <<>>;
+of_realm(Realm) -> Realm.
 
 service(Server) ->
     #{listeners := Listeners} = meerkat_registry:settings(Server),

@@ -103,6 +103,8 @@ outcome({_, _}, {ok, {database, Where}}) ->
     {ok, #{}, ["done, and kept in ", Where]};
 outcome({_, _}, {ok, memory}) ->
     {ok, #{}, "done, until the server ends"};
+outcome({_, _}, {ok, #{kept := Where} = Done}) when map_size(Done) =:= 1 ->
+    {ok, #{}, ["done, and kept in ", Where]};
 outcome({Secret, _}, {ok, #{id := Id, kept := Where}})
   when Secret =:= add_secret; Secret =:= remove_secret ->
     {ok, #{id => Id}, ["done, and kept in ", Where]};

@@ -88,4 +88,6 @@ init(Name) ->
            #{id => meerkat_follow,
              start => {meerkat_follow, start_link, [Name]}},
            #{id => meerkat_certificate_watch,
-             start => {meerkat_certificate_watch, start_link, [Name]}}]}}.
+             start => {meerkat_certificate_watch, start_link, [Name]}},
+           #{id => meerkat_database_watch,
+             start => {meerkat_database_watch, start_link, [Name]}}]}}.

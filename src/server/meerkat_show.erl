@@ -4,6 +4,7 @@
 -module(meerkat_show).
 
 -export([status/1, allocations/1, allocation/1, users/1, secrets/1, secret/1]).
+-export([peers/1, realms/1, stored/1]).
 -export([drain/2, disconnected/1, revoked/1]).
 -export([explanations/1, settings/1, changes/2]).
 -export([kept/1, kept_text/1]).
@@ -222,6 +223,27 @@ secrets(Secrets) ->
 secret(#{id := Id, kept := Where} = Changed) ->
     ["secret ", Id, ": done, and kept in ", Where, $\n,
      [[Secret, $\n] || #{secret := Secret} <- [Changed]]].
+
+-spec peers([meerkat_database_peers:peer()]) -> unicode:chardata().
+peers([]) ->
+    "the database allows and denies no peers by itself\n";
+peers(Peers) ->
+    table([["PEERS", "ARE", "REALM", "IN FORCE"]
+           | [[name(Range), atom_to_list(Kind), case Realm of <<>> -> "all"; _ -> name(Realm) end,
+               case InForce of true -> "yes"; false -> "no" end]
+              || #{range := Range, kind := Kind, realm := Realm, in_force := InForce} <- Peers]]).
+
+-spec realms([meerkat_database_realms:realm()]) -> unicode:chardata().
+realms(Realms) ->
+    table([["REALM", "USER QUOTA", "TOTAL QUOTA", "BYTES PER SECOND"]
+           | [[name(Realm) | [case Limit of null -> "-"; _ -> integer_to_list(Limit) end
+                              || Limit <- [User, Total, Bps]]]
+              || #{realm := Realm, user_quota := User, total_quota := Total,
+                   max_bps := Bps} <- Realms]]).
+
+%% Where something was put that is nobody's secret.
+-spec stored(#{kept := binary()}) -> unicode:chardata().
+stored(#{kept := Where}) -> kept_text({database, Where}).
 
 %% How many allocations there are, and what was asked for.
 -spec drain(non_neg_integer(), map()) -> unicode:chardata().
