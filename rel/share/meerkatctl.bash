@@ -13,7 +13,7 @@ _meerkatctl() {
         compopt -o default
         return
     elif [ -z "$command" ]; then
-        words='foreground version status check allocations allocation watch explain disconnect revoke credentials users secrets drain undrain reload fleet loglevel doctor config import info help --version --json -s'
+        words='foreground version status check allocations allocation watch explain disconnect revoke credentials users secrets peers realms drain undrain reload fleet loglevel doctor config import info help --version --json -s'
     else
         case "$command $before" in
             'check --family') words='4 6' ;;
@@ -41,6 +41,11 @@ _meerkatctl() {
             'users --realm') return ;;
             'secrets --secret') return ;;
             'secrets --realm') return ;;
+            'peers --realm') return ;;
+            'realms --user-quota') return ;;
+            'realms --total-quota') return ;;
+            'realms --max-bps') return ;;
+            'realms --realm') return ;;
             'drain --deadline') return ;;
             'fleet --user') return ;;
             'fleet --peer') return ;;
@@ -58,7 +63,7 @@ _meerkatctl() {
             'doctor --cacert') compopt -o default; return ;;
             'config --realm') return ;;
             'config check' | 'config show' | import\ *) compopt -o default; return ;;
-            help\ *) words='foreground version status check allocations allocation watch explain disconnect revoke credentials users secrets drain undrain reload fleet loglevel doctor config import info help' ;;
+            help\ *) words='foreground version status check allocations allocation watch explain disconnect revoke credentials users secrets peers realms drain undrain reload fleet loglevel doctor config import info help' ;;
             *)
                 case $command in
                     foreground) words='-c --self-signed --json -s' ;;
@@ -74,6 +79,8 @@ _meerkatctl() {
                     credentials) words='--ttl --realm --json -s' ;;
                     users) words='list add remove --password --key --realm --json -s' ;;
                     secrets) words='list add remove --secret --realm --json -s' ;;
+                    peers) words='list add remove --allowed --denied --realm --json -s' ;;
+                    realms) words='list set remove --user-quota --total-quota --max-bps --realm --json -s' ;;
                     drain) words='--deadline --stay --json -s' ;;
                     undrain) words='--json -s' ;;
                     reload) words='--dry-run --json -s' ;;
