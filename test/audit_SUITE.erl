@@ -82,7 +82,9 @@ lines_are_for_people_too(Config) ->
                                             "meerkatctl: " ++ Wanted ++ "\n"))
      || Wanted <- ["add user carol with a password: done, until the server ends",
                    "remove user nobody: refused: there is no user of this name",
-                   "drain within 7200 s: 0 allocations left"]].
+                   "drain within 7200 s: 0 allocations left"]],
+    %% No report of OTP's says it again.
+    ?assertEqual(nomatch, string:find(Lines, "application: ")).
 
 signals_are_told(Config) ->
     File = filename:join(proplists:get_value(priv_dir, Config), "signals.cfg"),
@@ -95,8 +97,9 @@ signals_are_told(Config) ->
     ok = signal(Server, "TERM"),
     _ = until(Server, "audit: SIGTERM: drain within 600 s: 1 allocation left\n"),
     ok = signal(Server, "INT"),
-    ?assertMatch({match, _}, re:run(ctl_kit:ended(Server),
-                                    "audit: SIGQUIT: stop: the server ends")).
+    Rest = ctl_kit:ended(Server),
+    ?assertMatch({match, _}, re:run(Rest, "audit: SIGQUIT: stop: the server ends")),
+    ?assertEqual(nomatch, string:find(Rest, "application: ")).
 
 by_http(_Config) ->
     Overrides = #{http_listen => {{127, 0, 0, 1}, 0}, http_token => <<"the token">>},

@@ -183,8 +183,9 @@ check "SIGTERM ends it with status 0" stopped
 
 # Whatever database a key may name, its library is there; and users in one come in.
 libraries() {
-    [ "$(inside meerkat eval '[meerkat_libraries:for_database(Kind)
-        || Kind <- [sqlite, postgresql, mysql, redis]].')" = "[ok,ok,ok,ok]" ]
+    inside meerkat eval '[meerkat_libraries:for_database(Kind)
+        || Kind <- [sqlite, postgresql, mysql, redis]].' | tee "$work/libraries"
+    [ "$(tr -d ' \n' <"$work/libraries")" = "[ok,ok,ok,ok]" ]
 }
 user_added() { inside meerkatctl users add alice --password wonderland; }
 check "with users in a database it starts" serve RELAY_IP=203.0.113.5 REALM=myrelay \

@@ -127,14 +127,16 @@ symptoms() ->
       end},
      {"The client gets no answer", fun(_) ->
           with_server(#{authenticator => {?MODULE, none}},
-                      fun(#{name := Name} = Server) ->
-              Client = challenged(open(Server, #{user => <<"carol">>, password => <<"c">>})),
-              turn_kit:send(Client, turn_kit:signed(Client, allocate, [{requested_transport, 17}])),
+                      fun unanswered/1)
+      end},
+     {"The database does not answer", fun(_) ->
+          Redis = #{kind => redis, host => <<"127.0.0.1">>, port => turn_kit:free_ports(1),
+                    password => <<"p">>, database => <<"0">>},
+          with_server(#{redis_userdb => Redis}, fun(#{name := Name} = Server) ->
               turn_kit:eventually(fun() ->
-                  #{answers := #{unavailable := N}} = meerkat:info(Name),
-                  N > 0
+                  maps:get(away, meerkat_lookups:info(Name)) =/= none
               end),
-              []
+              unanswered(Server)
           end)
       end},
      {"There is an allocation, but no media", fun(Config) ->
@@ -161,6 +163,30 @@ symptoms() ->
               []
           end)
       end},
+     {"The node was killed", fun(Config) ->
+          Place = ctl_kit:prepare(Config),
+          {First, _} = ctl_kit:start(Place, [{"SURVIVE", "60"}]),
+          {0, #{<<"os_pid">> := Node}} = ctl_kit:json(Place, ["status"]),
+          "" = os:cmd("kill -KILL " ++ integer_to_list(Node)),
+          %% What it wrote to stays open as long as its relay program lives.
+          true = port_close(First),
+          {Next, Said} = ctl_kit:start(Place, [{"SURVIVE", "60"}]),
+          _ = ctl_kit:stop(Next, "TERM"),
+          ok = ctl_kit:clean(Place),
+          without_time(Said)
+      end},
+     {"Accounting records wait", fun(Config) ->
+          Url = ["http://127.0.0.1:", integer_to_list(turn_kit:free_ports(1)), "/records"],
+          Spool = filename:join(proplists:get_value(priv_dir, Config), "spool"),
+          with_server(#{accounting_url => iolist_to_binary(Url),
+                        accounting_spool => list_to_binary(Spool)}, fun(#{name := Name}) ->
+              turn_kit:eventually(fun() ->
+                  #{accounting := #{sinks := #{http := #{failures := N}}}} = meerkat:info(Name),
+                  N > 0
+              end),
+              []
+          end)
+      end},
      {"HTTP says 401", fun(_) ->
           with_server(#{http_listen => {{127, 0, 0, 1}, 0}, http_token => <<"a token">>},
                       fun(Server) ->
@@ -173,6 +199,16 @@ symptoms() ->
 refused(Code, Config, Ask) ->
     with_server(Config, fun(Server) -> _ = expect(Code, Ask(Server)), [] end).
 
+%% A request that nobody can tell about.
+unanswered(#{name := Name} = Server) ->
+    Client = challenged(open(Server, #{user => <<"carol">>, password => <<"c">>})),
+    turn_kit:send(Client, turn_kit:signed(Client, allocate, [{requested_transport, 17}])),
+    turn_kit:eventually(fun() ->
+        #{answers := #{unavailable := N}} = meerkat:info(Name),
+        N > 0
+    end),
+    [].
+
 file(Config, Text) ->
     File = filename:join(proplists:get_value(priv_dir, Config), "meerkat.cfg"),
     ok = file:write_file(File, Text),
@@ -183,6 +219,9 @@ not_started(Config, Args, Env) ->
     Place = ctl_kit:prepare(Config),
     {1, Said} = ctl_kit:run(Place, ["foreground" | Args], Env),
     ok = ctl_kit:clean(Place),
+    without_time(Said).
+
+without_time(Said) ->
     [re:replace(Line, "^[-0-9T:.+]+ ", "", [unicode, {return, list}])
      || Line <- string:lexemes(Said, "\n")].
 

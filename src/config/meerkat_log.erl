@@ -53,6 +53,12 @@ in_short(#{msg := {report, #{label := {supervisor, start_error}, report := Repor
         {shutdown, [C | _] = Sentence} when is_integer(C) -> Event#{msg := {"~ts", [Sentence]}};
         _ -> ignore
     end;
+%% That a node ends in order was said by whoever told it to.
+in_short(#{msg := {report, #{label := {application_controller, exit}, report := Report}}}, _) ->
+    case proplists:get_value(exited, Report) of
+        stopped -> stop;
+        _ -> ignore
+    end;
 in_short(_Event, _) ->
     ignore.
 
