@@ -10,6 +10,7 @@
 -export([erlang_is_not_asked/1, off_by_its_key/1, answers_as_ever/1, over_tcp/1, tcp_relayed/1,
          told_before_answered/1, counters_outlive_the_relay/1, shown_and_counted/1,
          taken_up_without_being_asked_for/1, processes_sleep_on/1,
+         a_refresh_keeps_both_addresses/1,
          the_end_is_granted/1, what_was_ended_is_free/1, what_was_reserved_is_not_granted/1,
          what_was_ended_is_not_replayed/1,
          erlang_refuses/1, erlang_has_what_has_no_rule/1, another_name_or_key/1,
@@ -27,12 +28,14 @@
                    counter/2, counted/4, eventually/1, with_server/2]).
 
 -define(NUMBER, 16#4001).
+-define(LOOPBACK_V6, {0, 0, 0, 0, 0, 0, 0, 1}).
 
 -spec all() -> [atom()].
 all() ->
     [erlang_is_not_asked, off_by_its_key, answers_as_ever, over_tcp, tcp_relayed,
      told_before_answered, counters_outlive_the_relay, shown_and_counted,
-     taken_up_without_being_asked_for, processes_sleep_on, the_end_is_granted,
+     taken_up_without_being_asked_for, processes_sleep_on, a_refresh_keeps_both_addresses,
+     the_end_is_granted,
      what_was_ended_is_free, what_was_reserved_is_not_granted,
      what_was_ended_is_not_replayed, erlang_refuses,
      erlang_has_what_has_no_rule, another_name_or_key,
@@ -269,6 +272,23 @@ processes_sleep_on(_Config) ->
     end).
 
 %% -------------------------------------------------------------------------------- the end of it
+
+-spec a_refresh_keeps_both_addresses(turn_kit:config()) -> _.
+a_refresh_keeps_both_addresses(_Config) ->
+    doc("a Refresh that the relay has answered prolongs both addresses of an allocation: data flows "
+        "by them when one that was made later, and not refreshed, has ended"),
+    with_server(#{default_lifetime => 3, max_lifetime => 60}, fun(Server) ->
+        Kept = allocated(Server, [{additional_address_family, 2}]),
+        ?BY(Server, 1, 0, success(call(Kept, refresh, [{lifetime, 60}]))),
+        Ends = monitor(process, pid(allocated(Server))),
+        Peers = [{?NUMBER, peer()}, {?NUMBER + 1, peer(?LOOPBACK_V6)}],
+        [success(bind(Kept, Number, Peer)) || {Number, Peer} <- Peers],
+        receive {'DOWN', Ends, _, _, _} -> ok end,
+        [begin
+             ok = channel(Kept, Number, <<"still">>),
+             ?assertMatch({_, <<"still">>}, peer_next(Peer))
+         end || {Number, Peer} <- Peers]
+    end).
 
 -spec the_end_is_granted(turn_kit:config()) -> _.
 the_end_is_granted(_Config) ->
