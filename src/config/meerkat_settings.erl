@@ -5,7 +5,7 @@
 -export([new/2, renew/2, config/1, owner/2, tenant/2]).
 -export([kept/1, adopted/2]).
 
--export_type([settings/0, listener/0, relay/0, owner/0, tenant/0, shown/0]).
+-export_type([settings/0, listener/0, relay/0, owner/0, tenant/0, shown/0, certificates/0]).
 
 -type listener() :: #{id := pos_integer(),
                       transport := byte(),
@@ -170,7 +170,7 @@ new(Name, Given, IsDrawn, Kept) ->
     Config = maps:merge(maps:without([settings | by_hand(Given)], Defaults), Given),
     case meerkat_config_map:wrong(Config) of
         [] ->
-            case with_certificate(prepared(Config), Kept) of
+            case meerkat_settings_certificates:with_own(prepared(Config), Kept) of
                 {ok, Whole} -> {ok, settings(Name, Whole, IsDrawn, Kept)};
                 {error, Sentence} -> {error, Sentence}
             end;
@@ -314,7 +314,7 @@ settings(Name, Config, IsDrawn, Kept) ->
       shortages => meerkat_shortage:new(),
       limits => Limits,
       listeners => Listeners,
-      certificates => certificates(Config),
+      certificates => meerkat_settings_certificates:all(Config),
       streams => part(streams, Config),
       front => part(front, Config),
       %% Allocations made through a listener that is gone still send requests by it.
@@ -343,7 +343,7 @@ settings(Name, Config, IsDrawn, Kept) ->
       relay_config => relay_config(Config, Limits, IsDrawn),
       nonce_key => NonceKey,
       ticket_key => TicketKey,
-      self_signed => self_signed(Config),
+      self_signed => meerkat_settings_certificates:self_signed(Config),
       secrets => fun() -> Secrets end,
       is_drawn => IsDrawn,
       config => fun() -> Config end}.
@@ -583,66 +583,7 @@ listeners(#{listeners := Listeners} = Config, Realm) ->
 shown(_, #{certificates := []}) -> none;
 shown(udp, #{dtls_enabled := false}) -> none;
 shown(_, #{certificates := Certificates} = Config) ->
-    erlang:phash2({Certificates, clients(Config)}).
-
-%% One of our own making, where the configuration wants that and has no other: for what clients are
-%% told, and for those on this machine. Other addresses need another one.
-with_certificate(#{tls_self_signed := true, certificates := Given} = Config,
-                 #{self_signed := Before}) ->
-    case [C || C <- Given, not is_map_key(self_signed, C)] of
-        [] ->
-            case meerkat_self_signed:certificate(own_ips(Config), made(Before)) of
-                {ok, Certificate} -> {ok, Config#{certificates := [Certificate]}};
-                {error, Sentence} -> {error, Sentence}
-            end;
-        _ ->
-            {ok, Config}
-    end;
-with_certificate(#{certificates := Given} = Config, _Kept) ->
-    {ok, Config#{certificates := [C || C <- Given, not is_map_key(self_signed, C)]}}.
-
-own_ips(#{relays := Relays, listeners := Listeners}) ->
-    lists:usort([Ip || #{advertised := Ip} <- Relays]
-                ++ [Ip || #{ip := Ip} <- Listeners, Ip =/= any]
-                ++ [{127, 0, 0, 1}, {0, 0, 0, 0, 0, 0, 0, 1}]).
-
-made(none) -> none;
-made(Certificate) -> Certificate().
-
-self_signed(#{certificates := [#{self_signed := true} = Certificate]}) -> fun() -> Certificate end;
-self_signed(_Config) -> none.
-
-%% What session tickets are sealed with follows from the secret, so that servers that share it open
-%% each other's.
-certificates(#{certificates := Certificates} = Config) ->
-    Pairs = [maps:with([chain, key], Certificate) || Certificate <- Certificates],
-    Secret = case Config of
-        #{secrets := [First | _]} -> crypto:mac(hmac, sha256, First, <<"meerkat TLS tickets">>);
-        #{} -> crypto:hash(sha256, term_to_binary(Pairs))
-    end,
-    #{pairs => fun() -> Pairs end,
-      clients => clients(Config),
-      shown => [described(Certificate) || Certificate <- Certificates],
-      vouching => [vouching(Authority) || Authority <- maps:get(client_authorities, Config)],
-      secret => fun() -> Secret end}.
-
-%% Whether clients are asked for a certificate.
-clients(#{client_authorities := Authorities, tls_client_verify := Verify}) ->
-    #{authorities => [maps:with([pem, file], Authority) || Authority <- Authorities],
-      required => Verify =:= required}.
-
-vouching(#{pem := Pem, file := File}) ->
-    case meerkat_certificate:in_pem(Pem) of
-        {ok, #{not_after := End}} -> #{file => File, not_after => End};
-        _ -> #{file => File}
-    end.
-
-described(#{chain := Pem, chain_file := File, key_file := KeyFile} = Certificate) ->
-    Known = case meerkat_certificate:in_pem(Pem) of
-        {ok, Described} -> Described;
-        none -> #{names => []}
-    end,
-    Known#{file => File, key_file => KeyFile, self_signed => is_map_key(self_signed, Certificate)}.
+    erlang:phash2({Certificates, meerkat_settings_certificates:clients(Config)}).
 
 ips(any) -> [{{0, 0, 0, 0}, false}, {{0, 0, 0, 0, 0, 0, 0, 0}, true}];
 ips(Ip) -> [{Ip, false}].
