@@ -275,8 +275,8 @@ processes_sleep_on(_Config) ->
 
 -spec a_refresh_keeps_both_addresses(turn_kit:config()) -> _.
 a_refresh_keeps_both_addresses(_Config) ->
-    doc("a Refresh that the relay has answered prolongs both addresses of an allocation: data flows "
-        "by them when one that was made later, and not refreshed, has ended"),
+    doc("a Refresh that the relay has answered prolongs both addresses of an allocation: data "
+        "flows by them when one that was made later, and not refreshed, has ended"),
     with_server(#{default_lifetime => 3, max_lifetime => 60}, fun(Server) ->
         Kept = allocated(Server, [{additional_address_family, 2}]),
         ?BY(Server, 1, 0, success(call(Kept, refresh, [{lifetime, 60}]))),
