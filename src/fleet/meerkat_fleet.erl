@@ -21,8 +21,8 @@
 -define(ANSWER_MS, 5000).
 %% Rows of each node, where the caller sets no limit.
 -define(ROWS, 1000).
-%% For how long it is remembered that a user was disconnected, in seconds.
--define(ENDED_S, 3600).
+%% For how long it is remembered that a user was disconnected.
+-define(ENDED_MS, 3600000).
 
 %% What each node answered, and those that did not: named ones that are not there, too.
 -type told(Answer) :: #{answers := [{node(), Answer}], silent := [node()]}.
@@ -33,7 +33,7 @@
     wanted = [] :: [node()],
     %% The others, each with its monitor.
     members = #{} :: #{pid() => reference()},
-    %% Users that were disconnected, and when (Unix time).
+    %% Users that were disconnected, and when (Unix time in ms).
     ended = #{} :: #{User :: binary() => At :: integer()}
 }).
 
@@ -82,7 +82,7 @@ loglevel(Name, Level) ->
 -spec disconnect(Name :: atom(), {user, binary()}, who()) ->
     told({ok, non_neg_integer()} | {error, binary()}).
 disconnect(Name, {user, User}, Who) ->
-    At = meerkat_clock:wall_s(),
+    At = meerkat_clock:wall_ms(),
     Told = ask(Name, all, {disconnect, [{user, User}]}, Who),
     ok = gen_server:cast(process(Name), {ended, User, At}),
     Told.
@@ -237,7 +237,7 @@ handle_info(_Other, State) ->
 %% Who joins is told what is in force, and tells it in turn when it sees this one.
 looked(#state{name = Name, members = Members, ended = Ended} = State) ->
     New = [Pid || Pid <- members(Name), Pid =/= self(), not is_map_key(Pid, Members)],
-    Since = meerkat_clock:wall_s() - ?ENDED_S,
+    Since = meerkat_clock:wall_ms() - ?ENDED_MS,
     Kept = maps:filter(fun(_, At) -> At > Since end, Ended),
     _ = [gen_server:cast(Pid, {known, meerkat_revoked:all(Name), Kept}) || Pid <- New],
     Monitors = maps:from_list([{Pid, erlang:monitor(process, Pid)} || Pid <- New]),
@@ -251,7 +251,7 @@ later(User, At, Ended) ->
 caught_up(Name, Revoked, Ended) ->
     lists:foreach(fun(User) -> meerkat_sessions:disconnect(Name, {user, User}) end,
                   meerkat_revoked:take(Name, Revoked)),
-    Now = meerkat_clock:wall_s(),
+    Now = meerkat_clock:wall_ms(),
     maps:foreach(fun(User, At) ->
-        meerkat_sessions:disconnect_older(Name, User, max(0, Now - At) * 1000)
+        meerkat_sessions:disconnect_older(Name, User, max(0, Now - At))
     end, Ended).
