@@ -117,7 +117,8 @@ tally(Counts) ->
     lists:join(", ", [io_lib:format("~tp ~b", [Name, N])
                       || {Name, N} <- lists:sort(maps:to_list(Counts))]).
 
--spec allocations(#{total := non_neg_integer(), allocations := [map()]}) -> unicode:chardata().
+-spec allocations(#{total := non_neg_integer(), allocations := [map()], _ => _}) ->
+    unicode:chardata().
 allocations(#{total := 0}) ->
     "no allocations\n";
 allocations(#{total := Total, allocations := Rows}) ->
