@@ -7,7 +7,7 @@
 FROM debian:bookworm-slim AS build
 RUN apt-get update \
  && apt-get install -y --no-install-recommends erlang-base erlang-crypto erlang-dev erlang-edoc \
-      erlang-inets erlang-jiffy erlang-p1-mysql erlang-p1-pgsql erlang-p1-sqlite3 \
+      erlang-eldap erlang-inets erlang-jiffy erlang-p1-mysql erlang-p1-pgsql erlang-p1-sqlite3 \
       erlang-p1-stringprep erlang-p1-xml erlang-redis-client erlang-ssl erlang-syntax-tools \
       erlang-tools gcc libc6-dev libconfig-dev liburing-dev libssl-dev make rebar3
 COPY . /src

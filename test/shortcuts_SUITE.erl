@@ -324,10 +324,10 @@ same_as_without(_Config) ->
                 true -> ok;
                 Counterexample -> ct:fail(Counterexample)
             end,
-            %% It was about something.
+            %% It was about something: a packet in each conversation, most have four.
             Short = counter(With, shortcut_packets),
             ct:comment("~b packets by a shortcut", [Short]),
-            ?assert(Short > 150),
+            ?assert(Short >= 60),
             ?assertEqual(0, counter(Without, shortcut_packets))
         end)
     end).
