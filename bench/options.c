@@ -95,7 +95,7 @@ static const char help[] =
     "\n"
     "exit status: 0 all is well; 1 more was lost than --max-loss, some request failed, or it was\n"
     "interrupted; 2 wrong usage, or something here failed; 3 no allocation could be made, or none\n"
-    "with a channel or permission\n";
+    "with a channel or permission, or nothing was answered as it should be\n";
 
 static const char *const modes[] = {"traffic", "allocations", "keepalives", "binding", "challenge",
                                     "idle",    "search",      "sink",       NULL};

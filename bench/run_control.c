@@ -178,7 +178,8 @@ static int measure_cycles(struct cycles *s, struct report *r)
     s->fleet.on_end = NULL;
     fleet_failures(&s->fleet);
     if (status == EXIT_WELL && s->well == 0) {
-        fprintf(stderr, "meerkat_bench: nothing was answered as it should be\n");
+        fprintf(stderr, "meerkat_bench: %s\n",
+                s->anew ? "no allocation could be made" : "nothing was answered as it should be");
         return EXIT_NOTHING;
     }
     if (status != EXIT_WELL)
