@@ -239,6 +239,10 @@ takes_another_configuration(Config) ->
     ok = file:write_file(File, "user_quoat = 3;\n"),
     {1, Wrong} = run(Config, ["reload"]),
     ?assertEqual(File ++ ":1: there is no key \"user_quoat\"; did you mean user_quota?\n", Wrong),
+    ok = file:write_file(File, "fleet = ( \"connected\" );\n"),
+    {1, Fleet} = run(Config, ["reload"]),
+    ?assertMatch({match, _}, re:run(Fleet, [File, ":1: fleet is for servers embedded"])),
+    {1, Fleet} = run(Config, ["config", "check", File]),
     {0, _} = run(Config, Check),
     stop(Server, "TERM").
 

@@ -53,14 +53,12 @@ restart() ->
             {error, "its relay program would end with it: see the key survive"}
     end.
 
-serve(Options, IfBad) ->
+serve(Given, IfBad) ->
+    Options = Given#{own_node => true},
     %% Not permanent: watch/0 says more clearly why it has ended.
     {ok, _} = application:ensure_all_started(meerkat),
     ok = meerkat_env:speak_utf8(),
     case meerkat_config:load(Options) of
-        {ok, #{fleet := [_ | _]}, _} ->
-            give_up(IfBad, ["fleet is for servers embedded in the nodes of a cluster: others "
-                            "cannot reach this node"]);
         {ok, Config, Warnings} -> serve(Options, Config, Warnings);
         {error, Mistakes} -> give_up(IfBad, Mistakes)
     end.

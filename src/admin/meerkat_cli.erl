@@ -54,7 +54,7 @@ run("check", Args, Options) ->
     end;
 run("config", ["check", File], Options) ->
     %% The file by itself, whatever this shell's environment says.
-    case meerkat_config:load(#{file => text(File), env => []}) of
+    case meerkat_config:load(#{file => text(File), env => [], own_node => true}) of
         {ok, _, Warnings} ->
             _ = warnings(Warnings),
             done(#{file => text(File), mistakes => [], warnings => [text(W) || W <- Warnings]},

@@ -136,12 +136,14 @@
     on_link => fun((inet:ip_address()) -> boolean())
 }.
 %% file: the default is what CONFIG_FILE of the environment says, if anything; env: the default is
-%% that of this process; terms: in place of a file.
+%% that of this process; terms: in place of a file; own_node: it is for a node of Meerkat's own,
+%% which some keys are not for.
 -type options() :: #{
     file => none | file:name_all(),
     terms => meerkat_config_terms:terms(),
     env => [{Name :: unicode:chardata(), Value :: unicode:chardata()}],
-    host => host()
+    host => host(),
+    own_node => true
 }.
 
 -define(MONGOOSEICE, "MONGOOSEICE_").
@@ -170,7 +172,9 @@ load(Options) ->
             {Leaves, FileErrors} = secret_files(Read),
             {Resolved, Errors} = resolve(WithSecrets, Leaves),
             case EnvErrors ++ FileErrors ++ Errors ++ unknown_keys(Leaves) ++
-                meerkat_config_rules:mistakes(Resolved) of
+                meerkat_config_rules:mistakes(Resolved) ++
+                [Mistake || is_map_key(own_node, Options),
+                            Mistake <- meerkat_config_rules:embedded_only(Resolved)] of
                 [] ->
                     Nobody = [Warning || not is_map_key(terms, Options),
                                          Warning <- meerkat_config_rules:nobody(Resolved)],

@@ -4,7 +4,7 @@
 
 -import(meerkat_config_origin, [at/1, named/2]).
 
--export([mistakes/1, warnings/1, nobody/1]).
+-export([mistakes/1, embedded_only/1, warnings/1, nobody/1]).
 
 %% As TLS_CLIENT_FILES_MAX of the relay program.
 -define(CLIENT_FILES_MAX, 16).
@@ -28,6 +28,12 @@ mistakes(Resolved) ->
         realms(Resolved) ++
         databases(Resolved) ++
         xmpp(Resolved).
+
+%% What else is wrong in a node of Meerkat's own, which other nodes cannot reach.
+-spec embedded_only(meerkat_config_origin:resolved()) -> [unicode:chardata()].
+embedded_only(Resolved) ->
+    [[named(fleet, Resolved), " is for servers embedded in the nodes of a cluster; nothing reaches "
+      "this node from another"] || is_set(fleet, Resolved)].
 
 too_large(Low, High, Resolved) ->
     case Resolved of

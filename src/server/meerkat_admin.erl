@@ -221,7 +221,7 @@ is_own_node(Server) ->
 
 %% What the server's configuration was loaded by; {reload, []} loads by it again. Only a node of
 %% Meerkat's own says that.
--spec loaded(Server :: atom(), #{file => file:name_all()}) -> ok.
+-spec loaded(Server :: atom(), meerkat_config:options()) -> ok.
 loaded(Server, Options) ->
     meerkat_store:put_lasting(Server, ?MODULE, loaded, Options).
 
