@@ -232,7 +232,7 @@ const struct ctl_reason_desc ctl_reasons[CTL_REASON_COUNT] = {
 #include "ctl.def"
 };
 
-static const struct ctl_message_desc *message_of(uint8_t code)
+const struct ctl_message_desc *ctl_message_of(uint8_t code)
 {
     for (size_t i = 0; i < CTL_MESSAGE_COUNT; i++)
         if (ctl_messages[i].code == code)
@@ -242,13 +242,13 @@ static const struct ctl_message_desc *message_of(uint8_t code)
 
 const char *ctl_code_name(uint8_t code)
 {
-    const struct ctl_message_desc *m = message_of(code);
+    const struct ctl_message_desc *m = ctl_message_of(code);
     return m ? m->name : "unknown";
 }
 
 enum ctl_way ctl_code_way(uint8_t code)
 {
-    const struct ctl_message_desc *m = message_of(code);
+    const struct ctl_message_desc *m = ctl_message_of(code);
     return m ? m->way : CTL_NOWHERE;
 }
 
@@ -309,7 +309,8 @@ void ctl_dump(FILE *out)
     fprintf(out, "version %d hash %016" PRIx64 "\n", CTL_VERSION, ctl_table_hash());
     for (size_t i = 0; i < CTL_MESSAGE_COUNT; i++) {
         const struct ctl_message_desc *m = &ctl_messages[i];
-        fprintf(out, "message %s 0x%02x %s", m->name, m->code, m->way == CTL_E2R ? "e2r" : "r2e");
+        static const char *const ways[] = {"nowhere", "e2r", "r2e", "r2r"};
+        fprintf(out, "message %s 0x%02x %s", m->name, m->code, ways[m->way]);
         for (const struct ctl_field_desc *f = m->fields; f->name; f++)
             fprintf(out, " %s:%s", f->name, f->type);
         putc('\n', out);

@@ -133,10 +133,15 @@ const char *ctl_code_name(uint8_t code);
 const char *ctl_status_name(uint16_t status);
 const char *ctl_err_name(enum ctl_err err);
 
-enum ctl_way { CTL_NOWHERE = 0, CTL_E2R, CTL_R2E };
+enum ctl_way { CTL_NOWHERE = 0, CTL_E2R, CTL_R2E, CTL_R2R };
 
-/* Which way a message travels: to the relay (E2R), to Erlang (R2E); CTL_NOWHERE if unknown. */
+/* Which way a message travels: to the relay (E2R), to Erlang (R2E), from one relay to the next (R2R);
+ * CTL_NOWHERE if unknown. */
 enum ctl_way ctl_code_way(uint8_t code);
+
+struct ctl_message_desc;
+/* Its row; NULL if unknown. */
+const struct ctl_message_desc *ctl_message_of(uint8_t code);
 
 /* CTR_client_packets, ...: index of a counter in STATS_REPLY's counters. */
 enum counter {

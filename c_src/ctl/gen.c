@@ -18,7 +18,14 @@
 
 static const char *way_name(enum ctl_way way)
 {
-    return way == CTL_E2R ? "e2r" : "r2e";
+    return way == CTL_E2R ? "e2r" : way == CTL_R2E ? "r2e" : "r2r";
+}
+
+static const char *way_words(enum ctl_way way)
+{
+    return way == CTL_E2R   ? "to the relay"
+           : way == CTL_R2E ? "to Erlang"
+                            : "from one relay to the next";
 }
 
 static bool is_status(const char *field)
@@ -47,7 +54,7 @@ static void print_cell(const char *text)
 static void print_message(const struct ctl_message_desc *m)
 {
     printf("\n### %s\n\n", m->name);
-    printf("Code 0x%02x, %s.\n\n", m->code, m->way == CTL_E2R ? "to the relay" : "to Erlang");
+    printf("Code 0x%02x, %s.\n\n", m->code, way_words(m->way));
     printf("%c%s.\n", toupper((unsigned char)m->meaning[0]), m->meaning + 1);
     if (!m->fields[0].name) {
         puts("\nNo fields.");
@@ -90,7 +97,7 @@ static void print_protocol(void)
     puts("## Messages\n\n| message | code | way |\n|---|---|---|");
     for (size_t i = 0; i < CTL_MESSAGE_COUNT; i++)
         printf("| [%s](#%s) | 0x%02x | %s |\n", ctl_messages[i].name, ctl_messages[i].name,
-               ctl_messages[i].code, ctl_messages[i].way == CTL_E2R ? "to the relay" : "to Erlang");
+               ctl_messages[i].code, way_words(ctl_messages[i].way));
     for (size_t i = 0; i < CTL_MESSAGE_COUNT; i++)
         print_message(&ctl_messages[i]);
 

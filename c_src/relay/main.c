@@ -64,9 +64,14 @@ int main(int argc, char **argv)
         print_clock(stdout);
         return 0;
     }
-    const char *path = argc == 3 && strcmp(argv[1], "--survive") == 0 ? argv[2] : NULL;
-    if (argc != 1 && !path) {
-        fprintf(stderr, "usage: %s [--survive SOCKET | --dump-protocol | --probe | --clock]\n",
+    struct tether_start start = {.socket = -1, .lock = -1, .from = -1};
+    bool survive = argc == 3 && strcmp(argv[1], "--survive") == 0;
+    start.replaces = argc == 3 && strcmp(argv[1], "--replace") == 0;
+    start.path = survive || start.replaces ? argv[2] : NULL;
+    if (argc != 1 && !start.path) {
+        fprintf(stderr,
+                "usage: %s [--survive SOCKET | --replace SOCKET | --dump-protocol | --probe | "
+                "--clock]\n",
                 argv[0]);
         return 64;
     }
@@ -76,7 +81,6 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     die_with_the_node();
     raise_descriptor_limit();
-    int socket = -1;
-    int ended = path ? tether_run(path, CONTROL_IN, CONTROL_OUT, &socket) : -1;
-    return ended >= 0 ? ended : control_run(CONTROL_IN, CONTROL_OUT, socket, path);
+    int ended = start.path ? tether_run(&start, CONTROL_IN, CONTROL_OUT) : -1;
+    return ended >= 0 ? ended : control_run(CONTROL_IN, CONTROL_OUT, &start);
 }

@@ -167,6 +167,8 @@ run("drain", To, Options) ->
     asked({drain, [All]}, fun(Count) -> meerkat_show:drain(Count, Wanted) end, Options);
 run("undrain", [], Options) ->
     asked({undrain, []}, fun(done) -> "allocations are taken again\n" end, Options);
+run("upgrade", [], Options) ->
+    asked({upgrade, []}, fun meerkat_show:upgraded/1, Options);
 run("reload", [], Options) ->
     How = [dry_run || is_map_key('dry-run', Options)],
     asked({reload, How}, fun(#{changes := Changes, warnings := Warnings}) ->

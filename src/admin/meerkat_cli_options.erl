@@ -101,6 +101,9 @@ rows() ->
       "no new allocations, and an end when the last is gone; clients are\n"
       "sent to the key alternate_server or to these servers"},
      {"undrain", {0, 0}, "", [], "take allocations again"},
+     {"upgrade", {0, 0}, "", [],
+      "replace the relay program by the one that is installed now, while\n"
+      "calls go on; UDP clients lose no packet"},
      {"reload", {0, 0}, "",
       [{'dry-run', flag, "", "say what would change or what is wrong, and change nothing"}],
       "read file and environment again and say what has changed; all of it\n"

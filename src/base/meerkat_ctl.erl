@@ -23,8 +23,8 @@
 -type address() :: undefined | {inet:ip_address(), inet:port_number()}.
 -type status() :: ok | gone | full | conflict | forbidden | family | no_ports | bad_token
                 | failed | refused.
-%% To the relay, to Erlang.
--type way() :: e2r | r2e.
+%% To the relay, to Erlang, from one relay to the next.
+-type way() :: e2r | r2e | r2r.
 -type type() :: u8 | u16 | u32 | u64 | addr | status | bytes.
 -type counter() :: {Name :: atom(), counter | drop, Help :: string()}.
 

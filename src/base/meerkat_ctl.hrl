@@ -3,7 +3,7 @@
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
--define(CTL_TABLE_HASH, 16#4da9bd3297d27247).
+-define(CTL_TABLE_HASH, 16#2ba0f71ce3a2d970).
 
 %% {Name, Code, Way, [{Field, Type}]}
 -define(CTL_MESSAGES, [
@@ -127,6 +127,22 @@
         {next, u64},
         {frames, bytes}]},
     {live, 16#3f, e2r, []},
+    {retire, 16#49, e2r, []},
+    {retired, 16#4a, r2e, []},
+    {taken, 16#4b, r2e, [
+        {gap_us, u32},
+        {listeners, u32},
+        {relayed, u32},
+        {closed, u32}]},
+    {left, 16#50, r2r, [
+        {held_ns, u64},
+        {sockets, u32}]},
+    {socket, 16#51, r2r, [
+        {kind, u8},
+        {local, addr},
+        {worker, u16},
+        {lost, u32},
+        {whole, u8}]},
     {note, 16#46, e2r, [
         {session, u64},
         {note, bytes}]},
@@ -899,6 +915,45 @@ put_fields(state, Ref, #{next := V_next,
         (put_size(V_frames)):32>>, V_frames];
 put_fields(live, Ref, #{} = M) when map_size(M) =:= 0 ->
     [<<16#3f, 0:24, Ref:32>>];
+put_fields(retire, Ref, #{} = M) when map_size(M) =:= 0 ->
+    [<<16#49, 0:24, Ref:32>>];
+put_fields(retired, Ref, #{} = M) when map_size(M) =:= 0 ->
+    [<<16#4a, 0:24, Ref:32>>];
+put_fields(taken, Ref, #{gap_us := V_gap_us,
+        listeners := V_listeners,
+        relayed := V_relayed,
+        closed := V_closed} = M) when map_size(M) =:= 4,
+        ?CTL_UINT(V_gap_us, 32),
+        ?CTL_UINT(V_listeners, 32),
+        ?CTL_UINT(V_relayed, 32),
+        ?CTL_UINT(V_closed, 32) ->
+    [<<16#4b, 0:24, Ref:32,
+        V_gap_us:32,
+        V_listeners:32,
+        V_relayed:32,
+        V_closed:32>>];
+put_fields(left, Ref, #{held_ns := V_held_ns,
+        sockets := V_sockets} = M) when map_size(M) =:= 2,
+        ?CTL_UINT(V_held_ns, 64),
+        ?CTL_UINT(V_sockets, 32) ->
+    [<<16#50, 0:24, Ref:32,
+        V_held_ns:64,
+        V_sockets:32>>];
+put_fields(socket, Ref, #{kind := V_kind,
+        local := V_local,
+        worker := V_worker,
+        lost := V_lost,
+        whole := V_whole} = M) when map_size(M) =:= 5,
+        ?CTL_UINT(V_kind, 8),
+        ?CTL_UINT(V_worker, 16),
+        ?CTL_UINT(V_lost, 32),
+        ?CTL_UINT(V_whole, 8) ->
+    [<<16#51, 0:24, Ref:32,
+        V_kind:8,
+        (put_addr(V_local))/binary,
+        V_worker:16,
+        V_lost:32,
+        V_whole:8>>];
 put_fields(note, Ref, #{session := V_session,
         note := V_note} = M) when map_size(M) =:= 2,
         ?CTL_UINT(V_session, 64) ->
@@ -1621,6 +1676,33 @@ get_fields(16#2f, <<V_next:64,
         frames => V_frames}};
 get_fields(16#3f, <<>>) ->
     {live, #{}};
+get_fields(16#49, <<>>) ->
+    {retire, #{}};
+get_fields(16#4a, <<>>) ->
+    {retired, #{}};
+get_fields(16#4b, <<V_gap_us:32,
+        V_listeners:32,
+        V_relayed:32,
+        V_closed:32>>) ->
+    {taken, #{gap_us => V_gap_us,
+        listeners => V_listeners,
+        relayed => V_relayed,
+        closed => V_closed}};
+get_fields(16#50, <<V_held_ns:64,
+        V_sockets:32>>) ->
+    {left, #{held_ns => V_held_ns,
+        sockets => V_sockets}};
+get_fields(16#51, <<V_kind:8,
+        Rest_local/binary>>) ->
+    case get_addr(Rest_local) of {V_local, <<V_worker:16,
+        V_lost:32,
+        V_whole:8>>} ->
+    {socket, #{kind => V_kind,
+        local => V_local,
+        worker => V_worker,
+        lost => V_lost,
+        whole => V_whole}};
+    _ -> error end;
 get_fields(16#46, <<V_session:64,
         L_note:32, V_note:L_note/binary>>) ->
     {note, #{session => V_session,

@@ -8,6 +8,7 @@
 -export([child_spec/1, start_link/1, start_link/2, configuration/1]).
 -export([child_spec/2, start_server/2, start_only_server/2, stop_server/1, reload/2,
          format_error/1]).
+-export([upgrade/0, upgrade/1]).
 -export([drain/0, drain/1, drain/2, drained/1, undrain/0, undrain/1, redirect/2, is_ready/0,
          is_ready/1]).
 -export([status/0, status/1, info/1]).
@@ -193,6 +194,18 @@ redirect(Name, [_ | _] = Servers) ->
 -spec undrain(name()) -> ok.
 undrain(Name) ->
     deed(undrain, #{}, fun() -> of_running(Name, fun() -> meerkat_drain:undrain(Name) end) end).
+
+%% Replaces the relay program by the one that is installed now, while calls go on: what came of it in
+%% figures (meerkat_upgrade), or why it was not begun or did not succeed. UDP clients lose no packet;
+%% allocations of clients over TCP, TLS and DTLS end. It takes a relay that outlives Erlang
+%% (`survive`). badarg if there is no server of that name.
+-spec upgrade(name()) -> {ok, meerkat_upgrade:figures()} | {error, string()}.
+upgrade(Name) ->
+    deed(upgrade, #{}, fun() -> of_running(Name, fun() -> meerkat_upgrade:run(Name) end) end).
+
+%% The same for the server `default`.
+-spec upgrade() -> {ok, meerkat_upgrade:figures()} | {error, string()}.
+upgrade() -> upgrade(?DEFAULT).
 
 %% The same for the server `default`.
 -spec undrain() -> ok.

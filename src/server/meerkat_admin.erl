@@ -45,6 +45,7 @@
 %%                             meerkat:redirect/2; unless `stay`, the node ends when it is empty
 %%                             or after `deadline` seconds; how many allocations there are
 %% {undrain, []}               meerkat:undrain/1; done
+%% {upgrade, []}               meerkat:upgrade/1
 %%
 %% What does something is told to the log, with Who did it. An answer with a fun: to be called when
 %% the answer is on its way.
@@ -65,6 +66,7 @@ deed({drain, [#{} = Options]}) ->
     {drain, maps:from_list([{maps:get(Key, Names), Value}
                             || {Key, Value} <- maps:to_list(Options), is_map_key(Key, Names)])};
 deed({undrain, []}) -> {undrain, #{}};
+deed({upgrade, []}) -> {upgrade, #{}};
 deed({disconnect, [{user, User}]}) -> {disconnect, #{user => User}};
 deed({disconnect, [Id]}) when is_binary(Id) -> {disconnect, #{id => Id}};
 deed({revoke, [User]}) -> {revoke, #{user => User}};
@@ -198,6 +200,8 @@ handle({reload, How}, Server) when How =:= []; How =:= [dry_run] ->
     end;
 handle({drain, [#{} = Options]}, Server) ->
     drain(Server, Options);
+handle({upgrade, []}, Server) ->
+    sentence(meerkat_upgrade:run(Server));
 handle({undrain, []}, Server) ->
     ok = meerkat:undrain(Server),
     {ok, done};

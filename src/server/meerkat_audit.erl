@@ -91,6 +91,10 @@ outcome({reload, _}, {ok, #{changes := Changes}}) ->
     changed([meerkat_config_changes:text(Change) || Change <- Changes]);
 outcome({drain, _}, {ok, N}) when is_integer(N) ->
     {ok, #{allocations => N}, [meerkat_text:allocations(N), " left"]};
+outcome({upgrade, _}, {ok, #{allocations := N, lost := Lost, gap_ms := Ms} = Figures}) ->
+    {ok, maps:with([allocations, lost, sockets, gap_ms], Figures),
+     io_lib:format("~ts go on, ~b lost, nothing read for ~.1f ms",
+                   [meerkat_text:allocations(N), Lost, Ms])};
 outcome({_Ends, _}, {ok, N}) when is_integer(N) ->
     {ok, #{ended => N}, [meerkat_text:allocations(N), " ended"]};
 outcome({disconnect, _}, 0) ->

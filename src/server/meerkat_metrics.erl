@@ -25,6 +25,8 @@
     database := none | map(),
     pools := [pool()],
     restarts := #{restarts | gap_ms | gap_total_ms | replayed | lost => non_neg_integer()},
+    survival := meerkat_survival:counts(),
+    upgrades := meerkat_upgrade:counts(),
     peer_connections := non_neg_integer(),
     queues := #{relay | request => non_neg_integer()},
     processes := #{erlang | relay => meerkat_proc:usage()},
@@ -172,7 +174,17 @@ rows() ->
       "time that the last of them was without Erlang, until it was taken over",
       fun(#{survival := #{gap_ms := Ms}}) -> one(Ms / 1000) end},
      {"relay_adoption_seconds", gauge, [], "time that taking it over took",
-      fun(#{survival := #{took_ms := Ms}}) -> one(Ms / 1000) end}]
+      fun(#{survival := #{took_ms := Ms}}) -> one(Ms / 1000) end},
+     {"relay_replacements_total", counter, [],
+      "relay programs that took over from another while calls went on",
+      fun(#{upgrades := #{replacements := N}}) -> one(N) end},
+     {"relay_replacement_lost_allocations_total", counter, [],
+      "allocations that ended with that: those of clients over TCP, TLS and DTLS",
+      fun(#{upgrades := #{lost := N}}) -> one(N) end},
+     {"relay_replacement_gap_seconds", gauge, [],
+      "time for which no datagram was read when it was done last; what a socket's buffer had no room "
+      "for meanwhile is among the drops receive_queue_full",
+      fun(#{upgrades := #{gap_ms := Ms}}) -> one(Ms / 1000) end}]
     ++ meerkat_database_metrics:rows() ++ meerkat_beside:metrics() ++
     [{"requests_waiting", gauge, [],
       "requests that the relay has passed to Erlang and that are not answered yet",
@@ -338,6 +350,7 @@ snapshot(Name) ->
           pools => [pool(R, Relay) || R <- Relays],
           restarts => meerkat_restarts:counts(Name),
           survival => meerkat_survival:counts(Name),
+          upgrades => meerkat_upgrade:counts(Name),
           peer_connections => meerkat_connections:total(Name),
           queues => #{relay => waiting([meerkat_roles:find(Name, relay),
                                          meerkat_roles:find(Name, wire)]),

@@ -5,7 +5,7 @@
 
 -export([status/1, allocations/1, allocation/1, users/1, secrets/1, secret/1]).
 -export([peers/1, realms/1, stored/1]).
--export([drain/2, disconnected/1, revoked/1]).
+-export([drain/2, disconnected/1, revoked/1, upgraded/1]).
 -export([explanations/1, settings/1, changes/2]).
 -export([kept/1, kept_text/1]).
 %% For meerkat_show_fleet.
@@ -257,6 +257,14 @@ then(#{stay := true}) -> "The server stays; undrain takes allocations again";
 then(#{deadline := Seconds}) ->
     ["The server ends when they have, or in ", span(Seconds * 1000)];
 then(#{}) -> "The server ends when they have".
+
+-spec upgraded(meerkat_upgrade:figures()) -> unicode:chardata().
+upgraded(#{allocations := N, lost := Lost, sockets := Sockets, closed := Closed, gap_ms := Gap,
+           took_ms := Took, pid := Pid, program := Program}) ->
+    io_lib:format("~ts is the relay now, process ~b, after ~b ms: ~ts go on, ~b lost.~n"
+                  "It has ~b sockets of the one before and closed ~b that nobody asked for; no "
+                  "datagram was read for ~.1f ms.~n",
+                  [Program, Pid, Took, meerkat_text:allocations(N), Lost, Sockets, Closed, Gap]).
 
 -spec revoked(non_neg_integer()) -> unicode:chardata().
 revoked(N) ->

@@ -29,7 +29,7 @@ frame(Frame, _Now, #{name := Server}) ->
         {ok, Ref, {Name, _} = Message} ->
             case meerkat_ctl:way(Name) of
                 r2e -> message(Ref, Message, Server);
-                e2r -> stop("the relay program sent ~ts, which is for it to hear", [Name])
+                _ -> stop("the relay program sent ~ts, which is for it to hear", [Name])
             end;
         {error, Reason} ->
             stop("the relay program sent a frame that is not in the protocol: ~ts", [Reason])

@@ -23,10 +23,21 @@
     io_backend = none :: none | 1 | 2,                  % what moves packets, once it was told
     calls = #{} :: #{meerkat_ctl:ref() => gen_server:from()},
     replay = none :: pid() | none,                      % at work
+    asking :: reference(),                              % the timer of `ask`
+    inherits = false :: boolean(),                      % it reads nothing before LIVE
+    upgrade = none :: upgrade(),
     retired :: [Listener :: pos_integer()],             % open for the replay
     later = [] :: [meerkat_request:job()],              % what waits for its end, latest first
     ref :: meerkat_ctl:ref()
 }).
+
+%% Who wants to hear of it, if anybody, and since when: the relay retires, its successor starts, and
+%% then is asked to read, when it has so much.
+-type upgrade() :: none
+                 | {retiring, meerkat_ctl:ref(), gen_server:from(), Began :: integer()}
+                 | {starting, gen_server:from() | none, Began :: integer()}
+                 | {taking, meerkat_ctl:ref(), meerkat_replay:outcome(), gen_server:from() | none,
+                    Began :: integer()}.
 
 %% Together less than a supervisor waits for its child.
 -define(STOP_MS, 3000).
@@ -53,12 +64,12 @@ init(Name) ->
     Settings = meerkat_registry:settings(Name),
     case meerkat_relay_start:start(Name, Settings) of
         {ok, Started} -> up(Name, Started);
-        {error, Sentence} -> down(Name, Sentence)
+        {error, Sentence} -> ok = meerkat_upgrade:failed(Name), down(Name, Sentence)
     end.
 
 %% From here on others find this process. A reload that came earlier could not tell it.
 up(Name, #{port := Port, os_pid := OsPid, wire := Wire, early := Early, begun := Begun, ref := Ref,
-           retired := Retired, adopted := Adopted, settings := Settings}) ->
+           retired := Retired, adopted := Adopted, inherits := Inherits, settings := Settings}) ->
     ok = meerkat_roles:take(Name, replaying),
     ok = meerkat_roles:give(Name, port, Port),
     ok = meerkat_roles:give(Name, wire, Wire),
@@ -68,10 +79,10 @@ up(Name, #{port := Port, os_pid := OsPid, wire := Wire, early := Early, begun :=
               granted_code => meerkat_relay:code(granted)},
     case meerkat_registry:settings(Name) of
         Settings ->
-            _ = ask_later(),
             ok = meerkat_drain:resume(Name),
+            Inherits orelse meerkat_upgrade:failed(Name),
             {ok, #state{name = Name, port = Port, os_pid = OsPid, wire = Wire, route = Route,
-                        early = Early,
+                        early = Early, asking = ask_later(), inherits = Inherits,
                         begun = Begun, ref = Ref, retired = Retired},
              {continue, {replay, to_replay(Name, Adopted)}}};
         _ ->
@@ -92,8 +103,14 @@ down(Name, Sentence) ->
 handle_continue({replay, Pids}, #state{wire = Wire, early = Early} = State) ->
     heard(Early, now_us(), State#state{replay = meerkat_replay:start_link(Wire, Pids), early = []}).
 
--spec handle_call({call, meerkat_ctl:message()}, gen_server:from(), #state{}) ->
-    {noreply, #state{}} | {reply, {error, busy | dead}, #state{}}.
+-spec handle_call(upgrade | {call, meerkat_ctl:message()}, gen_server:from(), #state{}) ->
+    {noreply, #state{}} | {reply, {error, busy | dead | string()}, #state{}}.
+handle_call(upgrade, From, #state{replay = none, upgrade = none, ref = Ref} = State) ->
+    _ = meerkat_relay:command(State#state.wire, Ref, {retire, #{}}),
+    Upgrade = {retiring, Ref, From, meerkat_clock:now_ms()},
+    {noreply, State#state{ref = meerkat_relay_start:next(Ref), upgrade = Upgrade}};
+handle_call(upgrade, _From, State) ->
+    {reply, {error, "the relay is being replaced, or replayed, just now"}, State};
 handle_call({call, Message}, From, #state{port = Port, ref = Ref, calls = Calls} = State) ->
     case meerkat_wire:send_at_once(Port, meerkat_ctl:encode(Ref, Message)) of
         ok ->
@@ -123,8 +140,7 @@ handle_info(ask, #state{silent = ?SILENT} = State) ->
 handle_info(ask, #state{port = Port, silent = Silent} = State) ->
     %% If it cannot be written that is as good as no answer: the relay does not read.
     _ = meerkat_wire:send_at_once(Port, meerkat_ctl:encode(0, {stats, #{}})),
-    _ = ask_later(),
-    {noreply, State#state{silent = Silent + 1}};
+    {noreply, State#state{silent = Silent + 1, asking = ask_later()}};
 handle_info({'EXIT', Port, _}, #state{port = Port, hung = [_ | _] = Why} = State) ->
     stop(Why, State);       % what was written to it came too late
 handle_info({'EXIT', Port, Reason}, #state{port = Port} = State) ->
@@ -140,7 +156,7 @@ handle_info({replay_over, Pid, Outcome}, #state{name = Name, replay = Pid} = Sta
     ok = meerkat_restarts:over(Name, Outcome),
     ok = meerkat_roles:leave(Name, replaying),
     ok = lists:foreach(fun meerkat_request:again/1, lists:reverse(State#state.later)),
-    {noreply, State#state{replay = none, later = []}};
+    {noreply, live(Outcome, State#state{replay = none, later = []})};
 handle_info({'EXIT', _Pid, normal}, State) ->
     {noreply, State};       % of the replay, whose word came before
 handle_info({'EXIT', _Parent, Reason}, State) ->
@@ -198,6 +214,7 @@ heard([Frame | Frames], Now, #state{route = Route} = State) ->
     case meerkat_relay_dispatch:frame(Frame, Now, Route) of
         done -> heard(Frames, Now, State);
         {io, Io} -> heard(Frames, Now, reported(Io, State));
+        {reply, Ref, {retired, _}} -> retired(Ref, State);
         {reply, 0, {stats_reply, Stats}} -> heard(Frames, Now, alive(Stats, State));
         {reply, Ref, Message} -> heard(Frames, Now, replied(Ref, Message, State));
         {stop, Sentence} -> stop(Sentence, State)
@@ -209,7 +226,62 @@ reported(#{io_backend := Backend} = Io, #state{name = Name, io_backend = Before}
     ok = meerkat_relay_report:io(Io, Before, meerkat_registry:settings(Name)),
     State#state{io_backend = Backend}.
 
+%% Another program takes the place of the one that has said its last word, in this process: nothing
+%% of what clients and peers send is read meanwhile, so nobody waits for it but in the kernel.
+retired(Ref, #state{name = Name, port = Port, wire = Wire, calls = Calls,
+                    upgrade = {retiring, Ref, From, Began}} = State) ->
+    ok = meerkat_upgrade:retired(Name),
+    true = unlink(Wire),
+    true = exit(Wire, kill),
+    _ = [gen_server:reply(Caller, {error, dead}) || Caller <- maps:values(Calls)],
+    _ = erlang:cancel_timer(State#state.asking),
+    true = unlink(Port),
+    _ = catch port_close(Port),
+    ok = forget(Port),
+    case meerkat_relay_start:start(Name, meerkat_registry:settings(Name)) of
+        {ok, Started} ->
+            case up(Name, Started) of
+                {ok, Up, Continue} ->
+                    {noreply, Up#state{upgrade = {starting, From, Began}}, Continue};
+                {stop, Reason} ->
+                    {stop, Reason, State}
+            end;
+        %% The one before waits still: the next start tries once more.
+        {error, Sentence} ->
+            stop("the relay was not replaced: " ++ Sentence, State)
+    end.
+
+%% What it had said still, and what was asked of it.
+forget(Port) ->
+    receive
+        {Port, _} -> forget(Port);
+        {'EXIT', Port, _} -> forget(Port);
+        ask -> forget(Port)
+    after 0 ->
+        ok
+    end.
+
+%% All is there that will be: it may read.
+live(_Outcome, #state{inherits = false} = State) ->
+    State;
+live(Outcome, #state{wire = Wire, ref = Ref, upgrade = Upgrade} = State) ->
+    _ = meerkat_relay:command(Wire, Ref, {live, #{}}),
+    {From, Began} = case Upgrade of
+        {starting, Caller, Since} -> {Caller, Since};
+        none -> {none, meerkat_clock:now_ms()}
+    end,
+    State#state{ref = meerkat_relay_start:next(Ref), inherits = false,
+                upgrade = {taking, Ref, Outcome, From, Began}}.
+
 %% To whoever waits for it here, or to the session's process.
+replied(Ref, {reply, #{detail := Detail}}, #state{upgrade = {retiring, Ref, From, _}} = State) ->
+    gen_server:reply(From, {error, binary_to_list(Detail)}),
+    State#state{upgrade = none};
+replied(Ref, {taken, Taken}, #state{name = Name,
+                                    upgrade = {taking, Ref, Outcome, From, Began}} = State) ->
+    Figures = meerkat_upgrade:taken(Name, Taken, Outcome, meerkat_clock:now_ms() - Began),
+    _ = From =/= none andalso gen_server:reply(From, {ok, Figures}),
+    State#state{upgrade = none};
 replied(Ref, {_, Fields} = Message, #state{name = Name, calls = Calls} = State) ->
     case Calls of
         #{Ref := From} ->

@@ -5,7 +5,7 @@
 
 -include_lib("kernel/include/logger.hrl").
 
--export([path/1, start/3, is/2, os_pid/1, kill/1, await_exit/2]).
+-export([path/1, start/4, is/2, os_pid/1, kill/1, await_exit/2]).
 
 %% What the system calls it, and when it started, for numbers are given again.
 -type id() :: {OsPid :: pos_integer(), Started :: term()}.
@@ -26,12 +26,18 @@ path(#{relay_program := Program}) ->
     Program.
 
 %% Its port, which the caller owns. The one before is gone when this returns. Socket: another VM
-%% finds it by that, so it may be there already; who it is then is/2 is told.
--spec start(Name :: atom(), file:name_all(), Socket :: file:filename() | none) ->
+%% finds it by that, so it may be there already; who it is then is/2 is told. Replaces: it takes over
+%% from the one before, which ends when it has.
+-spec start(Name :: atom(), file:name_all(), Socket :: file:filename() | none,
+            Replaces :: boolean()) ->
     {ok, port(), OsPid :: pos_integer() | none} | {error, Reason :: term()}.
-start(Name, Program, Socket) ->
-    ok = end_before(Name, Socket),
-    Args = case Socket of none -> []; _ -> ["--survive", Socket] end,
+start(Name, Program, Socket, Replaces) ->
+    Replaces orelse end_before(Name, Socket),
+    Args = case {Socket, Replaces} of
+        {none, false} -> [];
+        {_, false} -> ["--survive", Socket];
+        {_, true} -> ["--replace", Socket]
+    end,
     %% It has no use for secrets, and parses what comes from the network.
     Unset = [{binary_to_list(Variable), false}
              || Variable <- meerkat_config_secret:variables()],

@@ -11,11 +11,13 @@
 
 %% What the owner goes on with. `retired`: listeners that are there for the replay only. `early`:
 %% frames that came meanwhile and are nobody's reply; `begun`: the part there is of the one after
-%% them. `adopted`: another VM had it, and its allocations are here. `settings`: those in force,
+%% them. `adopted`: another VM had it, and its allocations are here. `inherits`: it
+%% has the sockets of another program, and reads them after LIVE. `settings`: those in force,
 %% which are made anew then.
 -type started() :: #{port := port(), os_pid := pos_integer() | none, wire := meerkat_wire:wire(),
                      early := [binary()], begun := binary(), ref := meerkat_ctl:ref(),
                      retired := [Listener :: pos_integer()], adopted := boolean(),
+                     inherits := boolean(),
                      settings := meerkat_settings:settings()}.
 
 -record(start, {
@@ -81,7 +83,7 @@ again(Result, _Name, _Socket, _Left, _Settings) ->
 opened(Name, #start{port = Port, os_pid = OsPid, socket = Socket} = Opened, Settings) ->
     try introduce(Name, Opened, Settings) of
         {new, State} -> new(Name, State, Settings);
-        {left, State} -> adopt(Name, State, Settings)
+        {What, State} -> found(What, has_served(Name), Name, State, Settings)
     catch
         throw:{ended, ?GOVERNED} when Socket =/= none ->
             governed;
@@ -90,6 +92,23 @@ opened(Name, #start{port = Port, os_pid = OsPid, socket = Socket} = Opened, Sett
             {error, thrown(Thrown)}
     end.
 
+%% What a server knows of its own allocations is more than a relay does: that is replayed, into
+%% the sockets of the program before or, where that has nobody to take over from it, into new ones.
+found(heir, true, Name, State, Settings) ->
+    inheriting(new(Name, State, Settings));
+found(left, true, _Name, State, _Settings) ->
+    ended_for("this server knows its allocations better", State);
+found(heir, false, Name, State, Settings) ->
+    adopt(fun inherited/3, Name, State, Settings);
+found(left, false, Name, State, Settings) ->
+    adopt(fun adopted/3, Name, State, Settings).
+
+inheriting({ok, Started}) -> {ok, Started#{inherits := true}};
+inheriting({error, Sentence}) -> {error, Sentence}.
+
+has_served(Name) ->
+    meerkat_roles:find(Name, port) =/= none.
+
 %% A new program: it is told the whole configuration.
 new(Name, #start{port = Port, os_pid = OsPid} = State, Settings) ->
     try
@@ -97,7 +116,7 @@ new(Name, #start{port = Port, os_pid = OsPid} = State, Settings) ->
         {Retired, Listening} = listen_retired(Name, listen(Name, Ready, Settings), Settings),
         Last = keep(Name, Listening, Settings),
         ok = meerkat_survival:began(Name),
-        {ok, (started(Last, Settings))#{retired => Retired, adopted => false}}
+        {ok, (started(Last, Settings))#{retired => Retired, adopted => false, inherits => false}}
     catch
         throw:Thrown ->
             _ = erlang:port_info(Port) =/= undefined andalso meerkat_relay_program:kill(OsPid),
@@ -142,7 +161,7 @@ open(Name, Socket, Settings) ->
     end.
 
 open(Name, Socket, Program, Now) ->
-    case meerkat_relay_program:start(Name, Program, Socket) of
+    case meerkat_relay_program:start(Name, Program, Socket, replaces(Name, Socket)) of
         {ok, Port, OsPid} ->
             {ok, #start{port = Port, os_pid = OsPid, wire = meerkat_wire:start_link(Port),
                         socket = Socket, began = Now, name = Name, ref = ?FIRST_REF}};
@@ -150,6 +169,10 @@ open(Name, Socket, Program, Now) ->
             {error, sentence("the relay program ~ts cannot be started: ~ts",
                              [Program, file:format_error(Reason)])}
     end.
+
+%% Is the program there was waiting for this one?
+replaces(Name, Socket) ->
+    Socket =/= none andalso meerkat_upgrade:is_retired(Name).
 
 %% Only the part of HELLO that every version has is read before the versions agree. Who it is it
 %% says itself: it may be another program's child that is at the end of the port.
@@ -166,7 +189,8 @@ introduce(Name, State, Settings) ->
             Known = Next#start{os_pid = OsPid},
             case Kept of
                 0 -> {new, Known};
-                1 -> {left, Known#start{granted = meerkat_relay:code(granted)}}
+                1 -> {left, Known#start{granted = meerkat_relay:code(granted)}};
+                2 -> {heir, Known}
             end;
         _ ->
             fail("~ts is not a Meerkat relay: it does not begin with HELLO", [Program])
@@ -244,20 +268,47 @@ keep(Name, State, Settings) ->
 %%% One that another VM left: first the allocations, with the numbers and keys that they know; then
 %%% what the configuration says now, as a reload would; then it may ask.
 
-adopt(Name, #start{port = Port} = State, Settings) ->
+adopt(How, Name, State, Settings) ->
     try
-        adopted(Name, State, Settings)
+        How(Name, State, Settings)
     catch
         throw:{refused, Why} ->
-            _ = meerkat_relay:command(State#start.wire, 0, {stop, #{}}),
-            _ = meerkat_relay_program:await_exit(Port, ?STOP_MS),
-            {again, Why};
+            ended_for(Why, State);
         throw:{ended, Status} ->
             {again, ended({exit_status, Status})};
         %% The relay of another VM goes on: it can be taken over once the configuration is right.
         throw:{sentence, Sentence} ->
             {error, Sentence}
     end.
+
+%% LIVE: one that has its sockets from another ends that one, too.
+ended_for(Why, #start{port = Port, wire = Wire}) ->
+    _ = meerkat_relay:command(Wire, 0, {live, #{}}),
+    _ = meerkat_relay:command(Wire, 0, {stop, #{}}),
+    _ = meerkat_relay_program:await_exit(Port, ?STOP_MS),
+    {again, Why}.
+
+%% Another program's, which has told this one all it had, in words that this one knows: processes are
+%% made as at an adoption, and what they have is made anew as after a death, with the sockets there
+%% were. A listener that is not configured any more takes its allocations along.
+inherited(Name, State0, Wanted) ->
+    {{kept, #{workers := Workers, epoch := Epoch, away_ms := Away} = Fields}, State1} =
+        ask(State0, {adopt, #{}}),
+    {ok, #{settings := #{listeners := Listeners, relays := Relays} = Settings, bound := Bound,
+           relays := Before}} = understood(Fields, Wanted),
+    ok = meerkat_registry:replace(Name, Settings),
+    ok = meerkat_listening:set(Name, maps:with([Id || #{id := Id} <- Listeners], Bound)),
+    ok = meerkat_grants:resume(Name, Epoch),
+    {Outcome, State2} =
+        meerkat_adoption:all(Name, Workers, State1#start.wire, fun ask/2, State1),
+    State3 = configure(Name, State2, meerkat_relay_setup:config(Settings), Settings),
+    Here = [Pool || #{pool := Pool} <- Relays],
+    State4 = lists:foldl(fun retired/2, State3,
+                         [R || #{pool := Pool} = R <- Before, not lists:member(Pool, Here)]),
+    State5 = keep(Name, listen(Name, State4, Settings), Settings),
+    Took = meerkat_clock:now_ms() - State5#start.began,
+    ok = meerkat_survival:adopted(Name, {Away + Took, Took}, Outcome),
+    {ok, (started(State5, Settings))#{retired => [], adopted => false, inherits => true}}.
 
 adopted(Name, State0, Wanted) ->
     {{kept, #{workers := Workers, epoch := Epoch, away_ms := Away} = Fields}, State1} =
@@ -278,7 +329,7 @@ adopted(Name, State0, Wanted) ->
     State5 = told(State4, {live, #{}}, "the relay is not taken over"),
     Took = meerkat_clock:now_ms() - State5#start.began,
     ok = meerkat_survival:adopted(Name, {Away + Took, Took}, Outcome),
-    {ok, (started(State5, Settings))#{retired => [], adopted => true}}.
+    {ok, (started(State5, Settings))#{retired => [], adopted => true, inherits => false}}.
 
 understood(Fields, Wanted) ->
     case meerkat_keep:read(Fields, Wanted) of

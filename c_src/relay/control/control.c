@@ -13,9 +13,11 @@
 #include "log.h"
 #include "order.h"
 #include "post_office.h"
+#include "retiring.h"
 #include "rules.h"
 #include "stalls.h"
 #include "survival.h"
+#include "takeover.h"
 #include "watch.h"
 #include "workers.h"
 
@@ -39,6 +41,7 @@ static int poll_timeout(struct control *c)
     if (work_left(c))
         return 0;
     uint64_t next = MIN(MIN(c->next_expiry, stalls_look_due(c)), survival_due(c));
+    next = MIN(next, MIN(retiring_due(c), takeover_due(c)));
     if (pipe_has_room(&c->pipe)) /* for what is to be told then */
         next = MIN(next, watch_next(c));
     return next <= c->time.now ? 0 : (int)(clock_wait(next - c->time.now) / NS_PER_MS) + 1;
@@ -54,6 +57,7 @@ static bool wait_and_read(struct control *c)
         {.fd = c->pipe.out_fd, .events = pipe_waiting(&c->pipe) ? POLLOUT : 0},
         {.fd = room ? watch_fd(c) : -1, .events = POLLIN},
         survival_poll(c),
+        retiring_poll(c),
     };
     int timeout = poll_timeout(c);
     pthread_mutex_unlock(&c->lock);
@@ -83,7 +87,9 @@ static void hello(struct control *c)
                                       .cpus = (uint16_t)cpus_usable(),
                                       .build = ctl_bytes_of(build, sizeof(build) - 1),
                                       .pid = (uint32_t)getpid(),
-                                      .kept = c->survival.away}};
+                                      .kept = c->takeover.pending  ? 2
+                                                    : c->survival.away ? 1
+                                                                       : 0}};
     pipe_send(&c->pipe, &f);
 }
 
@@ -106,6 +112,8 @@ static void turn(struct control *c)
     stalls_look(c);
     if (survival_turn(c))
         hello(c);
+    retiring_turn(c);
+    takeover_turn(c);
     office_wake(c);
     pipe_flush(&c->pipe);
     office_told(c);
@@ -133,7 +141,7 @@ static void serve(struct control *c)
     ports_destroy(&c->ports);
 }
 
-int control_run(int in_fd, int out_fd, int socket, const char *path)
+int control_run(int in_fd, int out_fd, struct tether_start *start)
 {
     static struct control c; /* too large for a stack; there is one in a process */
     c.doorbell = -1;
@@ -142,12 +150,16 @@ int control_run(int in_fd, int out_fd, int socket, const char *path)
     pthread_mutex_init(&c.lock, NULL);
     pthread_mutex_lock(&c.lock);
     bool open = open_ends(&c, in_fd, out_fd);
-    survival_open(&c, socket, path);
+    c.retiring.to = -1;
+    survival_open(&c, start);
+    takeover_open(&c, start);
     if (open)
         serve(&c);
     else
         c.pipe.exit_status = EXIT_SYSTEM;
     survival_close(&c);
+    retiring_close(&c);
+    takeover_close(&c);
     pthread_mutex_unlock(&c.lock);
     pthread_mutex_destroy(&c.lock);
     pipe_close(&c.pipe);

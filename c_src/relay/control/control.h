@@ -8,9 +8,11 @@
 
 enum { CONTROL_IN = 3, CONTROL_OUT = 4 };
 
+struct tether_start;
+
 /* Says HELLO, then serves until Erlang is gone (end of file on in_fd), or beyond that where there
- * is a socket, bound at that path, for the next one; -1 without. Returns the program's exit status:
+ * is a socket for the next one. Returns the program's exit status:
  * 0 then, 64 after a frame that is not in ctl.def, 71 when the system failed. */
-int control_run(int in_fd, int out_fd, int socket, const char *path);
+int control_run(int in_fd, int out_fd, struct tether_start *start);
 
 #endif

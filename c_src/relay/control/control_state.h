@@ -12,6 +12,7 @@
 
 #include <sys/types.h>
 
+#include "handing.h"
 #include "host.h"
 #include "pipe.h"
 #include "routes.h"
@@ -75,6 +76,35 @@ struct survival {
     unsigned forgetting; /* workers that have something of the last one's yet: post_office.c */
 };
 
+/* How it hands what it has to another program. */
+struct retiring {
+    bool held;       /* workers were told to receive no datagrams */
+    unsigned moving; /* those that have not said yet that none comes any more */
+    uint64_t held_ns;
+    bool asked;      /* RETIRED is to be said */
+    uint32_t ref;    /* with this */
+    bool parting;    /* it was, and may still be on its way */
+    int to;          /* who takes over; -1: nobody has come */
+    bool handing;    /* workers were asked for what they have */
+    struct handed *parts[WORKERS_MAX];
+    unsigned part_count;
+    bool given;      /* all of it was sent to who takes over */
+    uint64_t until;  /* nobody waits for that one any more */
+};
+
+/* What another program has handed to it. */
+struct takeover {
+    int from;     /* that program, until we read; -1: there is none */
+    int lock;     /* which that one has still; -1: it is ours, or there is none */
+    bool pending; /* LIVE was not said: that one may go on */
+    struct left left;
+    uint64_t held_ns; /* when it stopped reading, CLOCK_MONOTONIC */
+    uint8_t *kept;    /* a frame KEPT */
+    size_t kept_len;
+    uint8_t *frames; /* of sessions, each behind its length */
+    size_t frames_len, frames_cap;
+};
+
 enum { CERTS_MAX = 32 };
 
 struct control {
@@ -131,6 +161,9 @@ struct control {
 
     /* survival.c */
     struct survival survival;
+
+    struct retiring retiring; /* retiring.c */
+    struct takeover takeover; /* takeover.c */
 
     /* allocs.c */
     struct ports ports;

@@ -85,6 +85,16 @@ static void await_workers(struct control *c, int slot, uint32_t ref)
     c->listeners[slot].ref = ref;
 }
 
+/* What another program has left, or a new one. */
+static int open_group(struct control *c, int type, struct addr *local, int fds[],
+                      struct socket_past pasts[])
+{
+    enum left_kind kind = type == SOCK_DGRAM ? LEFT_DATAGRAMS : LEFT_STREAMS;
+    if (left_take_group(&c->takeover.left, kind, local, c->worker_count, fds, pasts))
+        return 0;
+    return socket_open_group(type, local, c->worker_count, &c->buffers, fds);
+}
+
 void listeners_open(struct control *c, const struct ctl_frame *f)
 {
     const struct ctl_listen *m = &f->u.listen;
@@ -105,7 +115,8 @@ void listeners_open(struct control *c, const struct ctl_frame *f)
         return;
     }
     int type = transport_of(m->transport)->datagrams ? SOCK_DGRAM : SOCK_STREAM;
-    int ret = socket_open_group(type, &local, c->worker_count, &c->buffers, fds);
+    struct socket_past pasts[WORKERS_MAX] = {{0}};
+    int ret = open_group(c, type, &local, fds, pasts);
     if (ret) {
         listening(c, f->ref, m->listener, CTL_FAILED, NULL, strerror(-ret));
         return;
@@ -117,6 +128,7 @@ void listeners_open(struct control *c, const struct ctl_frame *f)
     rules_spread(c); /* before the first packet: our own port is no peer */
     for (unsigned i = 0; i < c->worker_count; i++) {
         struct mail_listen ml = mail_of(c, m, &local, fds[i]);
+        ml.past = pasts[i];
         office_mail(c, i, MAIL_LISTEN, &ml, sizeof(ml));
     }
 }

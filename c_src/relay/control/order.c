@@ -6,9 +6,11 @@
 #include "listeners.h"
 #include "log.h"
 #include "post_office.h"
+#include "retiring.h"
 #include "rules.h"
 #include "stats.h"
 #include "survival.h"
+#include "takeover.h"
 #include "workers.h"
 
 /* The worker a command is for is the top byte of its session or flow, its first field. */
@@ -80,6 +82,15 @@ void order_frame(struct control *c, const uint8_t *frame, size_t len)
         break;
     case CTL_ADOPT:
         survival_adopt(c, &f);
+        break;
+    case CTL_STATES:
+        if (c->takeover.pending)
+            takeover_states(c, &f);
+        else
+            forward_to_worker(c, &f, frame, len);
+        break;
+    case CTL_RETIRE:
+        retiring_ask(c, &f);
         break;
     case CTL_LIVE:
         survival_live(c, &f);

@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <string.h>
 
+#include "retiring.h"
 #include "stalls.h"
 
 /* --------------------------------------------------------------------------- from workers */
@@ -71,6 +72,12 @@ static void take(struct control *c, struct mailbox *out, const uint8_t *record, 
         break;
     case MAIL_FORGOT:
         c->survival.forgetting--;
+        break;
+    case MAIL_STILL:
+        retiring_still(c);
+        break;
+    case MAIL_HANDED:
+        retiring_handed(c, record + 1);
         break;
     default:
         pipe_put(&c->pipe, record + 1, len - 1);

@@ -10,6 +10,8 @@
 
 #include "log.h"
 #include "post_office.h"
+#include "retiring.h"
+#include "takeover.h"
 #include "tether.h"
 #include "watch.h"
 #include "workers.h"
@@ -21,7 +23,6 @@ enum {
     LOOK_MS = 250,        /* between two looks whether it can be found */
     ENDED_BY_TIME = 0,
     ENDED_BY_NAME = 0,
-    ENDED_BY_ANOTHER = 0,
 };
 
 /* Is there neither an Erlang nor one that is coming in? */
@@ -47,14 +48,25 @@ static bool is_found(const struct survival *s)
     return now.there && now.dev == s->name.dev && now.ino == s->name.ino;
 }
 
-void survival_open(struct control *c, int socket, const char *path)
+void survival_place(struct control *c, int socket)
 {
-    c->survival = (struct survival){.socket = socket, .guest = -1, .tether = -1};
-    if (socket < 0)
+    c->survival.socket = socket;
+    c->survival.name = name_at(c->survival.path);
+}
+
+void survival_open(struct control *c, const struct tether_start *start)
+{
+    c->survival = (struct survival){.socket = start->socket, .guest = -1, .tether = -1};
+    if (start->socket < 0 && start->from < 0)
         return;
-    snprintf(c->survival.path, sizeof(c->survival.path), "%s", path);
-    c->survival.name = name_at(path);
+    snprintf(c->survival.path, sizeof(c->survival.path), "%s", start->path);
+    survival_place(c, start->socket);
     c->pipe.lasting = true;
+}
+
+bool survival_is_wanted(const struct control *c)
+{
+    return c->survival.survive_s && c->worker_count;
 }
 
 static void close_fd(int *fd)
@@ -109,7 +121,7 @@ static void begin_time(struct control *c)
     log_info("Erlang is gone: the relay goes on within grants for %u s at most", s->survive_s);
 }
 
-static void leave(struct control *c)
+void survival_leave(struct control *c)
 {
     pipe_leave(&c->pipe);
     close_fd(&c->survival.tether);
@@ -124,8 +136,8 @@ void survival_look(struct control *c)
 {
     if (!c->pipe.ended || pipe_has_frame(&c->pipe) || is_alone(c) || c->pipe.over)
         return;
-    if (c->survival.survive_s && c->worker_count)
-        leave(c);
+    if (survival_is_wanted(c) && !c->takeover.pending)
+        survival_leave(c);
     else
         c->pipe.over = true;
 }
@@ -135,7 +147,7 @@ void survival_look(struct control *c)
 /* May somebody come in: nobody is there, and nothing is left of who was. */
 static bool is_open(const struct control *c)
 {
-    return is_alone(c) && !c->survival.forgetting && !c->pipe.over;
+    return is_alone(c) && retiring_is_open(c) && !c->survival.forgetting && !c->pipe.over;
 }
 
 /* Those who come wait in the kernel while the last one is being forgotten, and while one of them is
@@ -156,7 +168,7 @@ uint64_t survival_due(const struct control *c)
 {
     const struct survival *s = &c->survival;
     uint64_t due = s->away ? s->until : UINT64_MAX;
-    if (s->away && is_alone(c))
+    if (s->away && is_alone(c) && s->socket >= 0)
         due = MIN(due, s->look_at);
     return s->guest >= 0 ? MIN(due, s->guest_until) : due;
 }
@@ -181,11 +193,11 @@ static void take_guest(struct control *c)
     s->guest_until = c->time.now + GUEST_S * NS_PER_S * CLOCK_SPEED;
 }
 
-/* Whoever has come starts a relay of its own once this one has ended. */
+/* Whoever has come is of another build, or wants another program: that one takes over. */
 static void make_way(struct control *c)
 {
-    log_error("an Erlang of another build has come: this relay ends with all its allocations");
-    pipe_end(&c->pipe, ENDED_BY_ANOTHER);
+    retiring_give(c, c->survival.guest);
+    c->survival.guest = -1;
 }
 
 /* It hands over the pipes of its Erlang, and where that one's log goes. */
@@ -198,8 +210,10 @@ static bool let_in(struct control *c)
     int ret = tether_take(s->guest, fds);
     if (ret == -EAGAIN && c->time.now < s->guest_until)
         return false;
-    if (ret == -EPROTONOSUPPORT)
+    if (ret == -EPROTONOSUPPORT) {
         make_way(c);
+        return false;
+    }
     if (ret < 0 || !pipe_enter(&c->pipe, fds[0], fds[1])) {
         for (int i = 0; ret == 0 && i < TETHER_FDS; i++)
             close(fds[i]);
@@ -218,7 +232,7 @@ static bool let_in(struct control *c)
 static bool is_lost(struct control *c)
 {
     struct survival *s = &c->survival;
-    if (!s->away || !is_alone(c) || c->time.now < s->look_at)
+    if (s->socket < 0 || !s->away || !is_alone(c) || c->time.now < s->look_at)
         return false;
     s->look_at = c->time.now + LOOK_MS * NS_PER_MS * CLOCK_SPEED;
     return !is_found(s);
@@ -253,7 +267,7 @@ void survival_keep(struct control *c, const struct ctl_frame *f)
     free(s->note);
     s->note = m->note.len <= NOTE_MAX ? malloc(m->note.len + 1) : NULL;
     s->note_len = s->note ? m->note.len : 0;
-    s->survive_s = s->note && s->socket >= 0 ? m->survive_s : 0;
+    s->survive_s = s->note && c->pipe.lasting ? m->survive_s : 0;
     if (s->note && m->note.len)
         memcpy(s->note, m->note.data, m->note.len);
     pipe_reply(&c->pipe, f, s->note ? CTL_OK : CTL_REFUSED, s->note ? "" : "note too long");
@@ -273,23 +287,39 @@ static size_t put_listeners(const struct control *c, uint8_t *out, size_t cap)
     return wbytes_len(&w);
 }
 
-void survival_adopt(struct control *c, const struct ctl_frame *f)
+/* Listeners lie in `room` then. */
+static struct ctl_kept kept(const struct control *c, uint8_t *room, size_t cap)
 {
     const struct survival *s = &c->survival;
+    size_t len = put_listeners(c, room, cap);
+    uint64_t away = (c->time.now - s->since) / NS_PER_MS;
+    return (struct ctl_kept){.workers = (uint16_t)c->worker_count,
+                             .epoch = atomic_load(&c->limits.grants_epoch),
+                             .away_ms = (uint32_t)MIN(away, (uint64_t)UINT32_MAX),
+                             .listeners = ctl_bytes_of(room, len),
+                             .note = ctl_bytes_of(s->note, s->note_len)};
+}
+
+void survival_put_kept(const struct control *c, struct handed *h)
+{
     uint8_t listeners[LISTENERS_MAX * LISTENER_ROW_MAX];
-    if (!s->away) {
+    handed_put(h, &(struct ctl_frame){.code = CTL_KEPT,
+                                      .u.kept = kept(c, listeners, sizeof(listeners))});
+}
+
+void survival_adopt(struct control *c, const struct ctl_frame *f)
+{
+    uint8_t listeners[LISTENERS_MAX * LISTENER_ROW_MAX];
+    if (c->takeover.pending) {
+        takeover_adopt(c, f);
+        return;
+    }
+    if (!c->survival.away) {
         pipe_reply(&c->pipe, f, CTL_REFUSED, "there was no other Erlang");
         return;
     }
-    size_t len = put_listeners(c, listeners, sizeof(listeners));
-    uint64_t away = (c->time.now - s->since) / NS_PER_MS;
-    struct ctl_frame out = {.code = CTL_KEPT,
-                            .ref = f->ref,
-                            .u.kept = {.workers = (uint16_t)c->worker_count,
-                                       .epoch = atomic_load(&c->limits.grants_epoch),
-                                       .away_ms = (uint32_t)MIN(away, (uint64_t)UINT32_MAX),
-                                       .listeners = ctl_bytes_of(listeners, len),
-                                       .note = ctl_bytes_of(s->note, s->note_len)}};
+    struct ctl_frame out = {
+        .code = CTL_KEPT, .ref = f->ref, .u.kept = kept(c, listeners, sizeof(listeners))};
     pipe_send(&c->pipe, &out);
     workers_report(c);
     watch_tell(c);
@@ -297,6 +327,10 @@ void survival_adopt(struct control *c, const struct ctl_frame *f)
 
 void survival_live(struct control *c, const struct ctl_frame *f)
 {
+    if (c->takeover.pending) {
+        takeover_live(c, f);
+        return;
+    }
     alarm(0);
     c->survival.away = false;
     atomic_store(&c->limits.away, false);

@@ -10,8 +10,11 @@
 
 #include "control_state.h"
 
-/* At the start: the next Erlang comes to that socket, bound at that path. -1: there is none. */
-void survival_open(struct control *c, int socket, const char *path);
+/* At the start: the next Erlang comes to that socket, bound at that path; or, where another program
+ * has it still, will. */
+void survival_open(struct control *c, const struct tether_start *start);
+/* The next Erlang comes to that socket, which is bound at the path. */
+void survival_place(struct control *c, int socket);
 /* At the end. */
 void survival_close(struct control *c);
 
@@ -25,6 +28,13 @@ void survival_look(struct control *c);
 /* Lets the next Erlang in, or ends the program when none has come. True when one has come: it is to
  * be greeted. */
 bool survival_turn(struct control *c);
+
+/* Does it go on when Erlang is gone? */
+bool survival_is_wanted(const struct control *c);
+/* It does from here on. */
+void survival_leave(struct control *c);
+/* What the next Erlang is to be told first, for another program to tell it. */
+void survival_put_kept(const struct control *c, struct handed *h);
 
 /* KEEP, ADOPT, LIVE */
 void survival_keep(struct control *c, const struct ctl_frame *f);

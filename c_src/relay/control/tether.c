@@ -68,9 +68,11 @@ union ancillary {
     char room[CMSG_SPACE(TETHER_FDS * sizeof(int))];
 };
 
-static bool hand_over(int fd, int in_fd, int out_fd)
+static bool hand_over(int fd, int in_fd, int out_fd, bool replaces)
 {
     struct greeting hello = greeting();
+    if (replaces) /* nobody's */
+        hello.table_hash = 0;
     const int fds[TETHER_FDS] = {in_fd, out_fd, STDERR_FILENO};
     struct iovec iov = {&hello, sizeof(hello)};
     union ancillary a = {0};
@@ -222,24 +224,44 @@ static void write_pid(int lock)
         log_info("the lock file does not say who has it: %s", strerror(errno));
 }
 
-/* The child keeps the lock, by a descriptor that it knows nothing of. */
-static int start_relay(const char *path, int lock, int out_fd, int *sock)
+/* -1 in the child. */
+static int fork_relay(struct tether_start *start, int lock, int out_fd)
 {
-    *sock = bind_socket(path);
-    if (*sock < 0)
-        return EXIT_SYSTEM;
     pid_t relay = fork();
     if (relay == 0) {
         become_relay();
-        write_pid(lock);
         return -1;
     }
     if (relay < 0)
         log_error("cannot start the relay: %s", strerror(errno));
-    close(*sock);
+    if (start->socket >= 0)
+        close(start->socket);
+    if (start->from >= 0)
+        close(start->from);
+    parcel_end(&start->parcel);
     close(lock);
     prctl(PR_SET_NAME, "meerkat_tether");
     return relay < 0 ? EXIT_SYSTEM : await_child(relay, out_fd);
+}
+
+/* The child keeps the lock, by a descriptor that it knows nothing of. */
+static int start_relay(struct tether_start *start, int lock, int out_fd)
+{
+    start->socket = bind_socket(start->path);
+    if (start->socket < 0)
+        return EXIT_SYSTEM;
+    int status = fork_relay(start, lock, out_fd);
+    if (status < 0)
+        write_pid(lock);
+    return status;
+}
+
+int tether_claim(const char *path, int lock)
+{
+    if (flock(lock, LOCK_EX | LOCK_NB) != 0)
+        return -1;
+    write_pid(lock);
+    return bind_socket(path);
 }
 
 static int connect_to(const char *path)
@@ -269,33 +291,60 @@ static int answer(int fd, uint64_t until)
     return -1;
 }
 
+/* Of the relay that has the lock; 0: it does not say. */
+static int holder(int lock)
+{
+    char text[16] = {0};
+    ssize_t n = pread(lock, text, sizeof(text) - 1, 0);
+    return n > 0 && atoi(text) > 1 ? atoi(text) : 0;
+}
+
 /* One that answers nobody would keep its ports for ever: the node that could have ended it is gone,
  * or it does so itself. */
 static void end_hung(int lock)
 {
-    char text[16] = {0};
-    if (pread(lock, text, sizeof(text) - 1, 0) <= 0 || atoi(text) <= 1)
+    if (!holder(lock))
         return;
-    log_error("the relay %d answers nobody: it is killed", atoi(text));
-    kill(atoi(text), SIGKILL);
+    log_error("the relay %d answers nobody: it is killed", holder(lock));
+    kill(holder(lock), SIGKILL);
 }
 
-enum { NOT_NOW = -1, KILLED = -2 };
+/* Was that relay started from another file than this program, an older one's perhaps? Where the
+ * system does not tell, the two go by their protocol alone. */
+static bool is_another_program(int lock)
+{
+    char name[32];
+    struct stat theirs, ours;
+    snprintf(name, sizeof(name), "/proc/%d/exe", holder(lock));
+    return holder(lock) && stat(name, &theirs) == 0 && stat("/proc/self/exe", &ours) == 0 &&
+           (theirs.st_dev != ours.st_dev || theirs.st_ino != ours.st_ino);
+}
+
+enum { NOT_NOW = -1, KILLED = -2, CHILD = -3 };
 
 /* As the relay ended; NOT_NOW when it is not, or not yet, one that could be joined; KILLED when it
- * answered nobody. Nothing is handed over before it is welcome:
- * what waits in a socket keeps Erlang's pipes open. */
-static int join_relay(const char *path, int lock, int in_fd, int out_fd)
+ * answered nobody; CHILD in the relay that takes over from it. Nothing is handed over before it is
+ * welcome: what waits in a socket keeps Erlang's pipes open. */
+static int join_relay(struct tether_start *start, int lock, int in_fd, int out_fd)
 {
-    int fd = connect_to(path);
+    int fd = connect_to(start->path);
     if (fd < 0)
         return NOT_NOW;
     int word = answer(fd, now_ms() + HUNG_MS);
     if (word < 0)
         end_hung(lock);
-    if (word == TETHER_WELCOME && hand_over(fd, in_fd, out_fd) &&
-        answer(fd, now_ms() + HUNG_MS) == TETHER_IN)
+    int next = 0;
+    if (word == TETHER_WELCOME &&
+        hand_over(fd, in_fd, out_fd, start->replaces || is_another_program(lock)))
+        next = answer(fd, now_ms() + HUNG_MS);
+    if (next == TETHER_IN)
         return await_other(fd, out_fd);
+    if (next == TETHER_TAKE && parcel_receive(fd, &start->parcel)) {
+        start->from = fd;
+        start->lock = lock;
+        int status = fork_relay(start, lock, out_fd);
+        return status < 0 ? CHILD : status;
+    }
     close(fd);
     return word < 0 ? KILLED : NOT_NOW;
 }
@@ -334,18 +383,19 @@ static int open_lock(const char *path)
     return -1;
 }
 
-int tether_run(const char *path, int in_fd, int out_fd, int *sock)
+int tether_run(struct tether_start *start, int in_fd, int out_fd)
 {
+    const char *path = start->path;
     int lock = is_private(path) ? open_lock(path) : -1;
     if (lock < 0)
         return EXIT_SYSTEM;
     uint64_t until = now_ms() + WAIT_MS;
     do {
         if (flock(lock, LOCK_EX | LOCK_NB) == 0)
-            return start_relay(path, lock, out_fd, sock);
-        int status = join_relay(path, lock, in_fd, out_fd);
-        if (status >= 0)
-            return status;
+            return start_relay(start, lock, out_fd);
+        int status = join_relay(start, lock, in_fd, out_fd);
+        if (status >= 0 || status == CHILD)
+            return MAX(status, -1);
         if (status == KILLED)
             until = now_ms() + WAIT_MS;
         nap(STEP_MS);

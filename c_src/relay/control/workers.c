@@ -93,6 +93,7 @@ static bool prepare(struct control *c, const struct ctl_config *m)
 {
     c->buffers = (struct socket_buffers){m->receive_buffer, m->send_buffer};
     ports_init(&c->ports, &c->buffers);
+    c->ports.left = &c->takeover.left;
     set_spread(m->nonce_key.data);
     ratelimit_init(&c->limits.unauthenticated, m->unauthenticated_rate, m->unauthenticated_burst);
     ratelimit_init(&c->limits.failures, m->unauthenticated_rate, m->unauthenticated_burst);
@@ -120,8 +121,11 @@ static int start(struct control *c, const struct ctl_config *m, unsigned n)
                               .limits = &c->limits,
                               .workers = n,
                               .neighbours = c->shards};
-    const struct worker_config wc = {
-        .doorbell = c->doorbell, .tell = office_tell, .tell_ctx = c, .backend = c->backend};
+    const struct worker_config wc = {.doorbell = c->doorbell,
+                                     .tell = office_tell,
+                                     .tell_ctx = c,
+                                     .backend = c->backend,
+                                     .held = c->takeover.pending};
     memcpy(sc.nonce_key, m->nonce_key.data, STUN_NONCE_KEY_LEN);
     c->handshake_threads = n > 2 ? 2 : 1;
     c->limits.streams.handshakes =

@@ -34,6 +34,11 @@ enum mail {
     MAIL_OVER,      /* to the worker: likewise, nor anywhere else */
     MAIL_FORGET,    /* to the worker: Erlang is gone, and all that it had in hand */
     MAIL_FORGOT,    /* to the control thread: done; whatever was posted before is for nobody */
+    MAIL_HOLD,      /* to the worker: no datagram is to be received */
+    MAIL_STILL,     /* to the control thread: none is, and all that were received are dealt with */
+    MAIL_GO_ON,     /* to the worker: they are again */
+    MAIL_HAND,      /* to the worker: another program is to get what it has */
+    MAIL_HANDED,    /* to the control thread: struct handed *, which is its own from then on */
     MAIL_JOIN,      /* from worker to worker: struct mail_join and what was read */
     MAIL_SEEK,      /* from worker to worker: struct mail_seek */
     MAIL_SHORTCUT,  /* from worker to worker: struct mail_shortcut, and a hold of its end */
@@ -42,6 +47,7 @@ enum mail {
 struct mail_listen {
     uint32_t id;
     int fd; /* -1: the listener is there, and takes realm and other */
+    struct socket_past past;
     uint8_t transport;
     struct addr local, other;
     struct tls_store *certs; /* held for the worker; NULL without TLS */

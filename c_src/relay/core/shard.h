@@ -89,6 +89,7 @@ struct shard {
     bool wrote[WORKERS_MAX]; /* to which neighbours in this turn: they are woken at its end */
     bool wrote_any;
     bool rang;        /* something was posted since the doorbell was last rung */
+    bool holding;     /* no datagram is to be received, and the control thread waits to hear so */
     bool calm;        /* something was posted without haste since then */
     uint64_t ring_at; /* when what was posted without haste is rung for, 0: nothing is */
     struct roamers roamers;

@@ -278,6 +278,22 @@ static void serve_ready(struct poller *p, uint32_t n)
     memmove(p->ready, p->ready + n, p->ready_count * sizeof(p->ready[0]));
 }
 
+/* What is ready waits on the list: the kernel tells it once. */
+static void epoll_hold(struct io *io)
+{
+    io->held = true;
+}
+
+static void epoll_go_on(struct io *io)
+{
+    io->held = false;
+}
+
+static bool epoll_is_still(struct io *io)
+{
+    return io->held;
+}
+
 static void epoll_dispatch(struct io *io)
 {
     struct poller *p = poller_of(io);
@@ -293,11 +309,15 @@ static void epoll_dispatch(struct io *io)
             continue;
         if (UNLIKELY(p->events[i].events & EPOLLERR) && s->wants_errors)
             reports_read(&p->reports, s, NULL);
-        serve(p, s);
+        if (UNLIKELY(io->held))
+            mark_ready(p, s);
+        else
+            serve(p, s);
     }
     p->event_count = 0;
-    serve_ready(p, ready);
-    while (p->ready_count && p->brought < PLENTY)
+    if (LIKELY(!io->held))
+        serve_ready(p, ready);
+    while (p->ready_count && !io->held && p->brought < PLENTY)
         serve_ready(p, p->ready_count);
     io_streams_dispatch(io);
     pace_note(&p->pace, clock_read().now / CLOCK_SPEED, p->brought);
@@ -319,7 +339,7 @@ static void wait_for_events(struct io *io, uint64_t timeout_ns)
     uint64_t timeout = clock_wait(timeout_ns);
     uint32_t sleep_ns = pace_next(&p->pace).sleep_ns;
     reuse_buffers(p);
-    if (p->ready_count || p->leaving_count || io_streams_hungry(io)) {
+    if ((p->ready_count && !io->held) || p->leaving_count || io_streams_hungry(io)) {
         timeout = 0;
     } else if (sleep_ns) {
         pace_sleep(sleep_ns, timeout);
@@ -375,6 +395,9 @@ static const struct io_ops epoll_ops = {
     .wait = wait_for_events,
     .dispatch = epoll_dispatch,
     .wake = epoll_wake,
+    .hold = epoll_hold,
+    .go_on = epoll_go_on,
+    .is_still = epoll_is_still,
 };
 
 static const struct io_dgram_ops epoll_dgram_ops = {

@@ -39,6 +39,9 @@ struct io_ops {
     void (*wait)(struct io *io, uint64_t timeout_ns);
     void (*dispatch)(struct io *io);
     void (*wake)(struct io *io);
+    void (*hold)(struct io *io);
+    void (*go_on)(struct io *io);
+    bool (*is_still)(struct io *io);
 };
 
 /* What a backend counts, from its start on. */
@@ -62,6 +65,7 @@ struct io {
     const struct io_dgram_ops *dgram;
     struct io_streams streams;
     struct io_events events;
+    bool held;               /* no datagram is received */
     uint32_t settled;        /* times that all that was sent from memory was over */
     struct io_counts counts; /* of its own thread; read between two turns */
 };
@@ -87,6 +91,24 @@ static inline void io_wait(struct io *io, uint64_t timeout_ns)
 static inline void io_dispatch(struct io *io)
 {
     io->ops->dispatch(io);
+}
+
+/* No datagram is received any more, from sockets there are and from those that are added, until
+ * io_go_on: they wait in the sockets' own buffers. What was received by then is delivered still;
+ * io_is_still says when that is over. Sending and streams go on. */
+static inline void io_hold(struct io *io)
+{
+    io->ops->hold(io);
+}
+
+static inline void io_go_on(struct io *io)
+{
+    io->ops->go_on(io);
+}
+
+static inline bool io_is_still(struct io *io)
+{
+    return io->ops->is_still(io);
 }
 
 /* Ends the io_wait that runs, or the next. From any thread. */

@@ -65,7 +65,7 @@ struct io_socket {
     bool whole;        /* what is sent may not be fragmented: how the option stands now */
     bool removing;
     bool armed;
-    uint32_t lost; /* datagrams its receive buffer had no room for, as last told */
+    uint32_t lost; /* datagrams its receive buffer had no room for, as last told: 0 for a new one */
 };
 
 enum io_send_flags { IO_DONT_FRAGMENT = 1 };
@@ -82,7 +82,6 @@ struct io_dgram_ops {
  * the caller's. */
 static inline int io_add(struct io *io, struct io_socket *s)
 {
-    s->lost = 0;
     return io->dgram->add(io, s);
 }
 

@@ -207,6 +207,9 @@ static const struct io_ops uring_ops = {
     .wait = uring_wait,
     .dispatch = uring_dispatch,
     .wake = uring_wake,
+    .hold = uring_hold,
+    .go_on = uring_go_on,
+    .is_still = uring_is_still,
 };
 
 static const struct io_dgram_ops uring_dgram_ops = {

@@ -38,8 +38,9 @@ int uring_add(struct io *io, struct io_socket *s)
     u->slots[index].socket = s;
     u->slots[index].refusals = 0;
     s->slot = index;
-    s->removing = false;
-    arm(u, index);
+    s->removing = s->armed = false;
+    if (!io->held)
+        arm(u, index);
     return 0;
 }
 
@@ -75,8 +76,43 @@ static void arm_again(struct uring *u, uint32_t index)
     struct slot *slot = &u->slots[index];
     struct io_socket *s = slot->socket;
     slot->waits = false;
-    if (s && !s->removing && !s->armed)
+    if (s && !s->removing && !s->armed && !u->io.held)
         arm(u, index);
+}
+
+/* A receive that has been given datagrams already delivers them before it ends. */
+void uring_hold(struct io *io)
+{
+    struct uring *u = uring_of(io);
+    io->held = true;
+    for (uint32_t i = 0; i < u->slots_used; i++) {
+        const struct slot *slot = &u->slots[i];
+        if (!slot->socket || !slot->socket->armed || slot->socket->removing)
+            continue;
+        struct io_uring_sqe *sqe = ring_sqe(u);
+        io_uring_prep_cancel64(sqe, tag(OP_RECV, slot->gen, i), 0);
+        sqe->user_data = tag(OP_NONE, 0, 0);
+    }
+}
+
+void uring_go_on(struct io *io)
+{
+    struct uring *u = uring_of(io);
+    io->held = false;
+    for (uint32_t i = 0; i < u->slots_used; i++)
+        if (!u->slots[i].waits)
+            arm_again(u, i);
+}
+
+bool uring_is_still(struct io *io)
+{
+    const struct uring *u = uring_of(io);
+    if (!io->held)
+        return false;
+    for (uint32_t i = 0; i < u->slots_used; i++)
+        if (u->slots[i].socket && u->slots[i].socket->armed)
+            return false;
+    return true;
 }
 
 void uring_rearm(struct uring *u)
@@ -145,6 +181,8 @@ static void ended(struct uring *u, uint32_t index, int res)
         closed(u, index);
         return;
     }
+    if (u->io.held)
+        return;
     if (res >= 0) {
         arm(u, index);
         return;

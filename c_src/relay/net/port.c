@@ -235,9 +235,14 @@ static int unless_kept_back(const struct ports *p, int fd)
     return -EMFILE;
 }
 
-static int bind_port(struct ports *p, const struct pool *pool, uint16_t port)
+static int bind_port(struct ports *p, const struct pool *pool, uint16_t port,
+                     struct socket_past *past)
 {
     struct addr a = with_port(pool, port);
+    *past = (struct socket_past){0};
+    int left = p->left ? left_take(p->left, &a, past) : -1;
+    if (left >= 0)
+        return left;
     return unless_kept_back(p, socket_open_relayed(&a, &p->buffers));
 }
 
@@ -280,12 +285,13 @@ int port_take(struct ports *p, struct pool *pool, uint16_t wanted, enum port_eve
         uint16_t port = wanted ? wanted : choose(pool, even);
         if (port == 0 || !is_free(pool, port))
             return -EADDRINUSE;
-        int fd = bind_port(p, pool, port);
-        int next_fd = fd >= 0 && r ? bind_port(p, pool, (uint16_t)(port + 1)) : fd;
+        struct socket_past past, of_next;
+        int fd = bind_port(p, pool, port, &past);
+        int next_fd = fd >= 0 && r ? bind_port(p, pool, (uint16_t)(port + 1), &of_next) : fd;
         if (fd >= 0 && next_fd >= 0) {
             pool->used = true;
             take_free(pool, port, PORT_LIVE);
-            *out = (struct port){pool, port, fd};
+            *out = (struct port){pool, port, fd, past};
             if (r) {
                 hold(p, r, pool, (uint16_t)(port + 1), next_fd, now);
                 *token = r->token;
@@ -350,7 +356,7 @@ static int take_stream(struct ports *p, struct pool *pool, uint16_t wanted, stru
         if (fd >= 0) {
             pool->used = true;
             take_free(pool, port, PORT_STREAM);
-            *out = (struct port){pool, port, fd};
+            *out = (struct port){.pool = pool, .port = port, .fd = fd};
         } else if (wanted) {
             return fd;
         }
@@ -381,7 +387,7 @@ bool port_redeem(struct ports *p, uint64_t token, uint64_t now, struct port *out
             continue;
         atomic_store_explicit(&r->pool->state[r->port - r->pool->min], PORT_LIVE,
                               memory_order_relaxed);
-        *out = (struct port){r->pool, r->port, r->fd};
+        *out = (struct port){.pool = r->pool, .port = r->port, .fd = r->fd};
         *r = (struct reservation){0};
         p->reserved--;
         return true;

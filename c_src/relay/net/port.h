@@ -8,6 +8,7 @@
 
 #include <stdatomic.h>
 
+#include "left.h"
 #include "socket.h"
 
 enum {
@@ -50,6 +51,7 @@ struct ports {
     struct reservation reservations[RESERVATIONS_MAX];
     uint32_t reserved;
     struct socket_buffers buffers; /* of relayed sockets */
+    struct left *left;             /* sockets of another program; NULL: there was none */
     int descriptors;               /* relayed sockets have lower numbers: the rest is kept back */
 };
 
@@ -58,6 +60,7 @@ struct port {
     struct pool *pool; /* NULL: none */
     uint16_t port;
     int fd;
+    struct socket_past past;
 };
 
 void ports_init(struct ports *p, const struct socket_buffers *buffers);

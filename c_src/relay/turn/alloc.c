@@ -124,7 +124,7 @@ void alloc_report_gone(struct shard *sh)
             struct relayed *r = &s->relayed[i];
             if (!r->pool || r->open)
                 continue;
-            post_port_free(sh, &(struct port){r->pool, r->port, -1});
+            post_port_free(sh, &(struct port){.pool = r->pool, .port = r->port, .fd = -1});
             r->pool = NULL;
         }
         if (s->dying && s->tcp && !s->tcp->open) {
@@ -171,7 +171,11 @@ static enum ctl_status open_relayed(struct shard *sh, struct session *s, int fam
     struct relayed *r = &s->relayed[family];
     r->pool = port->pool;
     r->port = port->port;
-    r->io = (struct io_socket){.fd = port->fd, .handler = &handler, .wants_errors = true};
+    r->io = (struct io_socket){.fd = port->fd,
+                               .handler = &handler,
+                               .wants_errors = true,
+                               .lost = port->past.lost,
+                               .whole = port->past.whole};
     if (io_add(sh->io, &r->io) != 0) {
         close(port->fd);
         post_port_free(sh, port);

@@ -26,8 +26,7 @@ void keep_note(struct shard *sh, const struct ctl_note *m)
 
 /* --------------------------------------------------------------------------- Erlang is gone */
 
-/* The session in that place of the slab; NULL where there is none that lives. */
-static struct session *session_at(const struct shard *sh, uint64_t at)
+struct session *keep_session_at(const struct shard *sh, uint64_t at)
 {
     struct session *s = slab_at(&sh->sessions.session_slab, (uint32_t)at);
     return s->id && session_by_id(&sh->sessions, s->id) == s ? s : NULL;
@@ -40,7 +39,7 @@ bool keep_forget(struct shard *sh)
     request_forget_all(sh);
     sh->promise.ref = 0;
     for (uint64_t i = 0; i < sh->sessions.session_slab.touched; i++) {
-        struct session *s = session_at(sh, i);
+        struct session *s = keep_session_at(sh, i);
         if (s && !s->note)
             alloc_end(sh, s, GONE_DELETED);
     }
@@ -192,7 +191,7 @@ static void put_note(const struct session *s, struct wbytes *w)
     put(w, &f);
 }
 
-static void put_session(const struct shard *sh, const struct session *s, struct wbytes *w)
+void keep_put_session(const struct shard *sh, const struct session *s, struct wbytes *w)
 {
     put_create(sh, s, w);
     put_refresh(sh, s, w);
@@ -215,9 +214,9 @@ bool keep_states(struct shard *sh, const struct ctl_frame *f)
     struct wbytes w = wbytes_of(page, page ? PAGE_MAX : 0);
     bool told = false;
     for (; page && frame && at < slab->touched && wbytes_len(&w) < PAGE; at++) {
-        const struct session *s = session_at(sh, at);
+        const struct session *s = keep_session_at(sh, at);
         if (s && s->note && session_alive(s, sh->time.now))
-            put_session(sh, s, &w);
+            keep_put_session(sh, s, &w);
     }
     if (page && frame && !w.overflow) {
         struct ctl_frame out = {.code = CTL_STATE,

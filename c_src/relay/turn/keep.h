@@ -14,6 +14,11 @@ void keep_note(struct shard *sh, const struct ctl_note *m);
  * not told of them end. False when it must wait for room to say so. */
 bool keep_forget(struct shard *sh);
 
+/* The session in that place of the slab; NULL where there is none that lives. */
+struct session *keep_session_at(const struct shard *sh, uint64_t at);
+/* The commands that would make it, each behind its length in 32 bits, and its note. */
+void keep_put_session(const struct shard *sh, const struct session *s, struct wbytes *w);
+
 /* STATES: some sessions, as the commands that would make them. False without room. */
 bool keep_states(struct shard *sh, const struct ctl_frame *f);
 

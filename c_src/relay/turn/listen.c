@@ -41,7 +41,7 @@ static int add(struct shard *sh, const struct mail_listen *m)
         .in_use = true,
         .transport = transport_of(m->transport),
         .local = m->local,
-        .io = {.fd = m->fd},
+        .io = {.fd = m->fd, .lost = m->past.lost, .whole = m->past.whole},
         .end = {.listener = l},
     };
     change(l, m);

@@ -380,7 +380,7 @@ void peer_tcp_close(struct shard *sh, struct session *s, bool all)
 
 struct port peer_tcp_release(struct shard *sh, struct session *s)
 {
-    struct port port = {s->tcp->pool, s->tcp->port, -1};
+    struct port port = {.pool = s->tcp->pool, .port = s->tcp->port, .fd = -1};
     slab_free(&sh->tcp.relays, s->tcp);
     s->tcp = NULL;
     return port;

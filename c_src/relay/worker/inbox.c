@@ -5,6 +5,7 @@
 #include "alloc.h"
 #include "command.h"
 #include "conn.h"
+#include "handing.h"
 #include "join.h"
 #include "judge.h"
 #include "keep.h"
@@ -175,6 +176,26 @@ static bool forget(struct shard *sh, const uint8_t *data, uint32_t len)
     return keep_forget(sh);
 }
 
+static bool hold(struct shard *sh, const uint8_t *data, uint32_t len)
+{
+    (void)data, (void)len;
+    handing_hold(sh);
+    return true;
+}
+
+static bool go_on(struct shard *sh, const uint8_t *data, uint32_t len)
+{
+    (void)data, (void)len;
+    handing_go_on(sh);
+    return true;
+}
+
+static bool hand(struct shard *sh, const uint8_t *data, uint32_t len)
+{
+    (void)data, (void)len;
+    return handing_hand(sh);
+}
+
 /* False when the mail must wait. */
 static bool (*const readers[])(struct shard *sh, const uint8_t *data, uint32_t len) = {
     [MAIL_FRAME] = frame,   [MAIL_LISTEN] = listener,   [MAIL_ALLOC] = alloc,
@@ -182,6 +203,7 @@ static bool (*const readers[])(struct shard *sh, const uint8_t *data, uint32_t l
     [MAIL_CARRY] = carry,   [MAIL_OVER] = over,         [MAIL_FRONT] = front,
     [MAIL_CONN] = conn,     [MAIL_PROXIED] = proxied,   [MAIL_JOIN] = join,
     [MAIL_SEEK] = seek,     [MAIL_SHORTCUT] = shortcut, [MAIL_FORGET] = forget,
+    [MAIL_HOLD] = hold,     [MAIL_GO_ON] = go_on,       [MAIL_HAND] = hand,
 };
 
 static bool read_box(struct shard *sh, struct mailbox *box)

@@ -10,6 +10,7 @@
 #include "conn.h"
 #include "count.h"
 #include "granted.h"
+#include "handing.h"
 #include "inbox.h"
 #include "judge.h"
 #include "listen.h"
@@ -133,6 +134,8 @@ void worker_turn(struct worker *w)
         peer_tcp_report(sh);
     alloc_report_gone(sh);
     listen_close(sh);
+    if (UNLIKELY(sh->holding))
+        handing_look(sh);
     publish(w, read_all);
     post_wake(sh);
     ring(w);
@@ -167,6 +170,8 @@ static void *run(void *arg)
     uint32_t sockets_max = 2 * sh->config.sessions_max + LISTENERS_MAX;
     prctl(PR_SET_TIMERSLACK, 1L, 0L, 0L, 0L); /* of this thread: a short sleep is to be short */
     int ret = backend_create(w->config.backend, &sh->io, &events, sockets_max);
+    if (ret == 0 && w->config.held)
+        io_hold(sh->io);
     start->result = ret;
     sem_post(&start->up); /* start is not ours any more */
     if (ret)

@@ -16,6 +16,7 @@ struct worker_config {
      * can. */
     bool (*tell)(void *ctx, unsigned index, bool now);
     void *tell_ctx;
+    bool held; /* receives no datagram before MAIL_GO_ON */
     enum backend backend;
 };
 
