@@ -135,8 +135,8 @@ const char *ctl_err_name(enum ctl_err err);
 
 enum ctl_way { CTL_NOWHERE = 0, CTL_E2R, CTL_R2E, CTL_R2R };
 
-/* Which way a message travels: to the relay (E2R), to Erlang (R2E), from one relay to the next (R2R);
- * CTL_NOWHERE if unknown. */
+/* Which way a message travels: to the relay (E2R), to Erlang (R2E), from one relay to the next
+ * (R2R); CTL_NOWHERE if unknown. */
 enum ctl_way ctl_code_way(uint8_t code);
 
 struct ctl_message_desc;

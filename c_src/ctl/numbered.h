@@ -1,7 +1,7 @@
 /*
  * Messages for a program of another build: each field comes with its number, which is its place in
- * the row of ctl.def from 1 on, and with its length. Who reads it skips what it does not know, be it
- * a field or a message, and takes 0, no address or no bytes for what is not there.
+ * the row of ctl.def from 1 on, and with its length. Who reads it skips what it does not know, be
+ * it a field or a message, and takes 0, no address or no bytes for what is not there.
  *
  *   message  u32 length of what follows, u8 code, then the fields
  *   field    u8 number, u32 length, so many bytes: an integer big endian, an address as in a frame,

@@ -182,8 +182,8 @@ rows() ->
       "allocations that ended with that: those of clients over TCP, TLS and DTLS",
       fun(#{upgrades := #{lost := N}}) -> one(N) end},
      {"relay_replacement_gap_seconds", gauge, [],
-      "time for which no datagram was read when it was done last; what a socket's buffer had no room "
-      "for meanwhile is among the drops receive_queue_full",
+      "time for which no datagram was read when it was done last; what a socket's buffer had no "
+      "room for meanwhile is among the drops receive_queue_full",
       fun(#{upgrades := #{gap_ms := Ms}}) -> one(Ms / 1000) end}]
     ++ meerkat_database_metrics:rows() ++ meerkat_beside:metrics() ++
     [{"requests_waiting", gauge, [],

@@ -5,6 +5,7 @@
 
 -include_lib("kernel/include/logger.hrl").
 
+-export([speaks/1]).
 -export([path/1, start/4, is/2, os_pid/1, kill/1, await_exit/2]).
 
 %% What the system calls it, and when it started, for numbers are given again.
@@ -13,6 +14,7 @@
 %% How long a program whose port is closed may take to end, and how often that is looked at.
 -define(END_MS, 1000).
 -define(LOOK_MS, 5).
+-define(SPEAK_MS, 5000).
 
 -spec path(meerkat_settings:settings()) -> file:name_all() | {error, string()}.
 path(#{relay_program := default}) ->
@@ -26,8 +28,8 @@ path(#{relay_program := Program}) ->
     Program.
 
 %% Its port, which the caller owns. The one before is gone when this returns. Socket: another VM
-%% finds it by that, so it may be there already; who it is then is/2 is told. Replaces: it takes over
-%% from the one before, which ends when it has.
+%% finds it by that, so it may be there already; who it is then is/2 is told. Replaces: it takes
+%% over from the one before, which ends when it has.
 -spec start(Name :: atom(), file:name_all(), Socket :: file:filename() | none,
             Replaces :: boolean()) ->
     {ok, port(), OsPid :: pos_integer() | none} | {error, Reason :: term()}.
@@ -52,6 +54,27 @@ start(Name, Program, Socket, Replaces) ->
             {ok, Port, OsPid}
     catch
         error:Reason -> {error, Reason}
+    end.
+
+%% What that program speaks: the first line that it has to say of its protocol.
+-spec speaks(file:name_all()) -> {ok, binary()} | error.
+speaks(Program) ->
+    try open_port({spawn_executable, Program},
+                  [{line, 256}, binary, exit_status, {args, ["--dump-protocol"]}]) of
+        Port -> first_line(Port, none)
+    catch
+        error:_ -> error
+    end.
+
+first_line(Port, Line) ->
+    receive
+        {Port, {data, {eol, First}}} when Line =:= none -> first_line(Port, First);
+        {Port, {data, _}} -> first_line(Port, Line);
+        {Port, {exit_status, 0}} when Line =/= none -> {ok, Line};
+        {Port, {exit_status, _}} -> error
+    after ?SPEAK_MS ->
+        true = port_close(Port),
+        error
     end.
 
 %% Remembers the process that the program's HELLO named.

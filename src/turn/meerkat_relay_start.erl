@@ -288,9 +288,9 @@ ended_for(Why, #start{port = Port, wire = Wire}) ->
     _ = meerkat_relay_program:await_exit(Port, ?STOP_MS),
     {again, Why}.
 
-%% Another program's, which has told this one all it had, in words that this one knows: processes are
-%% made as at an adoption, and what they have is made anew as after a death, with the sockets there
-%% were. A listener that is not configured any more takes its allocations along.
+%% Another program's, which has told this one all it had, in words that this one knows: processes
+%% are made as at an adoption, and what they have is made anew as after a death, with the sockets
+%% there were. A listener that is not configured any more takes its allocations along.
 inherited(Name, State0, Wanted) ->
     {{kept, #{workers := Workers, epoch := Epoch, away_ms := Away} = Fields}, State1} =
         ask(State0, {adopt, #{}}),

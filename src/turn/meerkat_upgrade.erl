@@ -8,18 +8,17 @@
 
 -export_type([figures/0, counts/0]).
 
-%% Allocations that go on and those that are lost; sockets that the new program has from the old one,
-%% and those of them that nobody asked for; for how long no datagram was read, and how long all of it
-%% took; the new program and its process.
+%% Allocations that go on and those that are lost; sockets that the new program has from the old
+%% one, and those of them that nobody asked for; for how long no datagram was read, and how long all
+%% of it took; the new program and its process.
 -type figures() :: #{allocations | lost | sockets | closed | took_ms | pid := non_neg_integer(),
                      gap_ms := float(), program := binary()}.
 %% Since the server started; the gap is the last one's.
 -type counts() :: #{replacements := non_neg_integer(), lost := non_neg_integer(),
                     gap_ms := number()}.
 
-%% All of it; and the new program's answer to what it is.
+%% All of it.
 -define(RUN_MS, 60000).
--define(LOOK_MS, 5000).
 
 %% Replaces the relay program by the one that is there now, be it another or the same.
 -spec run(Name :: atom()) -> {ok, figures()} | {error, string()}.
@@ -48,7 +47,7 @@ is_possible(Name, Program) ->
     case meerkat_keep:is_wanted(Name) of
         false -> {error, "the relay ends with this Erlang, so it cannot be replaced under calls: "
                          "that takes `survive` and a run directory"};
-        true -> understands(Program, speaks(Program))
+        true -> understands(Program, meerkat_relay_program:speaks(Program))
     end.
 
 understands(_Program, {ok, <<"version ", _/binary>> = Theirs}) ->
@@ -61,26 +60,6 @@ understands(_Program, {ok, <<"version ", _/binary>> = Theirs}) ->
     end;
 understands(Program, _) ->
     {error, lists:flatten(io_lib:format("~ts is not a relay program that runs here", [Program]))}.
-
-%% The first line of its protocol.
-speaks(Program) ->
-    try open_port({spawn_executable, Program},
-                  [{line, 256}, binary, exit_status, {args, ["--dump-protocol"]}]) of
-        Port -> first_line(Port, none)
-    catch
-        error:_ -> error
-    end.
-
-first_line(Port, Line) ->
-    receive
-        {Port, {data, {eol, First}}} when Line =:= none -> first_line(Port, First);
-        {Port, {data, _}} -> first_line(Port, Line);
-        {Port, {exit_status, 0}} when Line =/= none -> {ok, Line};
-        {Port, {exit_status, _}} -> error
-    after ?LOOK_MS ->
-        true = port_close(Port),
-        error
-    end.
 
 %%% By the relay's owner
 
@@ -99,8 +78,8 @@ failed(Name) ->
     meerkat_store:put(Name, ?MODULE, retired, false).
 
 %% Another one reads, and has all allocations that it will have.
--spec taken(Name :: atom(), Taken :: map(), meerkat_replay:outcome(), TookMs :: non_neg_integer()) ->
-    figures().
+-spec taken(Name :: atom(), Taken :: map(), meerkat_replay:outcome(),
+            TookMs :: non_neg_integer()) -> figures().
 taken(Name, #{gap_us := Us, listeners := Listeners, relayed := Relayed, closed := Closed},
       #{ok := Allocations, lost := Lost}, Took) ->
     ok = failed(Name),
@@ -108,9 +87,9 @@ taken(Name, #{gap_us := Us, listeners := Listeners, relayed := Relayed, closed :
     ok = meerkat_store:put(Name, ?MODULE, counts,
                            #{replacements => N + 1, lost => Before + Lost, gap_ms => Us / 1000}),
     {ok, Version} = application:get_key(meerkat, vsn),
-    ?LOG_NOTICE("another relay program has taken over: ~b allocations go on, ~b are lost; it has ~b "
-                "sockets of the one before, closed ~b that nobody asked for, and read no datagram "
-                "for ~.1f ms; release ~ts",
+    ?LOG_NOTICE("another relay program has taken over: ~b allocations go on, ~b are lost; it has "
+                "~b sockets of the one before, closed ~b that nobody asked for, and read no "
+                "datagram for ~.1f ms; release ~ts",
                 [Allocations, Lost, Listeners + Relayed, Closed, Us / 1000, Version]),
     #{allocations => Allocations, lost => Lost, sockets => Listeners + Relayed, closed => Closed,
       gap_ms => Us / 1000, took_ms => Took,

@@ -87,9 +87,9 @@ static void hello(struct control *c)
                                       .cpus = (uint16_t)cpus_usable(),
                                       .build = ctl_bytes_of(build, sizeof(build) - 1),
                                       .pid = (uint32_t)getpid(),
-                                      .kept = c->takeover.pending  ? 2
-                                                    : c->survival.away ? 1
-                                                                       : 0}};
+                                      .kept = c->takeover.pending ? 2
+                                              : c->survival.away  ? 1
+                                                                  : 0}};
     pipe_send(&c->pipe, &f);
 }
 

@@ -81,15 +81,15 @@ struct retiring {
     bool held;       /* workers were told to receive no datagrams */
     unsigned moving; /* those that have not said yet that none comes any more */
     uint64_t held_ns;
-    bool asked;      /* RETIRED is to be said */
-    uint32_t ref;    /* with this */
-    bool parting;    /* it was, and may still be on its way */
-    int to;          /* who takes over; -1: nobody has come */
-    bool handing;    /* workers were asked for what they have */
+    bool asked;   /* RETIRED is to be said */
+    uint32_t ref; /* with this */
+    bool parting; /* it was, and may still be on its way */
+    int to;       /* who takes over; -1: nobody has come */
+    bool handing; /* workers were asked for what they have */
     struct handed *parts[WORKERS_MAX];
     unsigned part_count;
-    bool given;      /* all of it was sent to who takes over */
-    uint64_t until;  /* nobody waits for that one any more */
+    bool given;     /* all of it was sent to who takes over */
+    uint64_t until; /* nobody waits for that one any more */
 };
 
 /* What another program has handed to it. */

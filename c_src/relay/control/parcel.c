@@ -177,8 +177,8 @@ bool parcel_receive(int fd, struct parcel *out)
     *out = (struct parcel){0};
     be_patient(fd);
     int n = receive_fds(fd, &head, sizeof(head), file);
-    bool good = n == 1 && head.magic == MAGIC && head.fds <= DESCRIPTORS_MAX &&
-                map_file(file[0], out);
+    bool good =
+        n == 1 && head.magic == MAGIC && head.fds <= DESCRIPTORS_MAX && map_file(file[0], out);
     close_all(file, n > 0 ? (size_t)n : 0);
     if (good)
         out->fds = malloc(MAX(head.fds, 1u) * sizeof(int));

@@ -101,9 +101,9 @@ static bool put_first(struct control *c, struct handed *h)
             return false;
         sockets += (uint32_t)part->fd_count;
     }
-    handed_put(h, &(struct ctl_frame){
-                      .code = CTL_LEFT,
-                      .u.left = {.held_ns = c->retiring.held_ns, .sockets = sockets}});
+    handed_put(h,
+               &(struct ctl_frame){.code = CTL_LEFT,
+                                   .u.left = {.held_ns = c->retiring.held_ns, .sockets = sockets}});
     survival_put_kept(c, h);
     return !h->failed;
 }

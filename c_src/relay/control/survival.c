@@ -303,8 +303,8 @@ static struct ctl_kept kept(const struct control *c, uint8_t *room, size_t cap)
 void survival_put_kept(const struct control *c, struct handed *h)
 {
     uint8_t listeners[LISTENERS_MAX * LISTENER_ROW_MAX];
-    handed_put(h, &(struct ctl_frame){.code = CTL_KEPT,
-                                      .u.kept = kept(c, listeners, sizeof(listeners))});
+    handed_put(
+        h, &(struct ctl_frame){.code = CTL_KEPT, .u.kept = kept(c, listeners, sizeof(listeners))});
 }
 
 void survival_adopt(struct control *c, const struct ctl_frame *f)

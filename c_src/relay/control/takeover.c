@@ -159,11 +159,10 @@ void takeover_states(struct control *c, const struct ctl_frame *f)
         from = to = t->frames_len;
     while (to < t->frames_len && (to - from < PAGE || !begins(t->frames + to)))
         to += 4 + load32(t->frames + to);
-    struct ctl_frame out = {
-        .code = CTL_STATE,
-        .ref = f->ref,
-        .u.state = {.next = to < t->frames_len ? to : 0,
-                    .frames = ctl_bytes_of(t->frames + from, to - from)}};
+    struct ctl_frame out = {.code = CTL_STATE,
+                            .ref = f->ref,
+                            .u.state = {.next = to < t->frames_len ? to : 0,
+                                        .frames = ctl_bytes_of(t->frames + from, to - from)}};
     uint8_t *frame = malloc(to - from + CTL_PLAIN_MAX);
     size_t len = frame ? ctl_encode(&out, frame, to - from + CTL_PLAIN_MAX) : 0;
     if (len)

@@ -44,8 +44,7 @@ static struct left_socket *find(struct left *l, enum left_kind kind, const struc
     if (!l->sorted)
         qsort(l->sockets, l->count, sizeof(*l->sockets), in_order);
     l->sorted = true;
-    struct left_socket *s =
-        bsearch(&wanted, l->sockets, l->count, sizeof(*l->sockets), in_order);
+    struct left_socket *s = bsearch(&wanted, l->sockets, l->count, sizeof(*l->sockets), in_order);
     return s && s->fd >= 0 ? s : NULL;
 }
 

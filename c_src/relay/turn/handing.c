@@ -117,8 +117,10 @@ static void put_relayed(const struct session *s, struct handed *h)
         const struct relayed *r = &s->relayed[i];
         if (!r->open || r->io.removing)
             continue;
-        struct ctl_socket m = {
-            .kind = LEFT_RELAYED, .local = r->pool->local, .lost = r->io.lost, .whole = r->io.whole};
+        struct ctl_socket m = {.kind = LEFT_RELAYED,
+                               .local = r->pool->local,
+                               .lost = r->io.lost,
+                               .whole = r->io.whole};
         m.local.port = r->port;
         put_socket(h, &m, r->io.fd);
     }
