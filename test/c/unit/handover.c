@@ -110,6 +110,40 @@ static void what_is_cut_off_is_no_message(void)
     }
 }
 
+/* What programs that are out there tell each other: more may come behind, nothing else changes. */
+static const struct told {
+    uint8_t code;
+    const char *fields;
+} told[] = {
+    {CTL_LEFT, "held_ns sockets "},
+    {CTL_SOCKET, "kind local worker lost whole "},
+    {CTL_KEPT, "workers epoch away_ms listeners note "},
+    {CTL_NOTE, "session note "},
+    {CTL_ALLOC_CREATE,
+     "session listener transport client server pool_v4 pool_v6 port_v4 port_v6 even "
+     "token lifetime_ms bytes_per_s bucket protocol connections_max "},
+    {CTL_ALLOC_REFRESH, "session family lifetime_ms "},
+    {CTL_ALLOC_MOVE, "session listener transport client server "},
+    {CTL_CHANNEL, "session number peer lifetime_ms permission_ms "},
+    {CTL_PERMIT, "session lifetime_ms peers "},
+    {CTL_CONNECTED, "session status incoming connection peer detail "},
+    {CTL_JOIN, "flow session connection "},
+};
+
+static void fields_keep_their_numbers(void)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(told); i++) {
+        const struct ctl_field_desc *f = ctl_message_of(told[i].code)->fields;
+        const char *at = told[i].fields;
+        for (; *at && f->name; f++) {
+            size_t len = strlen(f->name);
+            CHECK(strncmp(at, f->name, len) == 0 && at[len] == ' ');
+            at += MIN(len + 1, strlen(at));
+        }
+        CHECK_EQ(*at, 0);
+    }
+}
+
 /* --------------------------------------------------------------------------------------- parcel */
 
 static int open_fds(void)
@@ -232,6 +266,7 @@ int main(void)
     RUN(a_number_too_large_is_the_largest_there_is);
     RUN(an_unknown_message_is_skipped);
     RUN(what_is_cut_off_is_no_message);
+    RUN(fields_keep_their_numbers);
     RUN(more_descriptors_than_a_message_takes_arrive_in_order);
     RUN(a_parcel_that_ends_early_leaves_nothing);
     RUN(a_socket_is_taken_once_and_what_is_left_is_closed);
