@@ -3,6 +3,7 @@
  * more descriptors than one message takes; and sockets that are found by their addresses.
  */
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 
 #include "left.h"
