@@ -128,11 +128,13 @@ enum numbered numbered_get(struct bytes *b, struct wbytes *frame)
     if (!bytes_get32(b, &len) || !bytes_take(b, len, &data))
         return NUMBERED_BAD;
     struct bytes message = bytes_of(data, len);
-    if (!bytes_get8(&message, &code) || !read_parts(&message, parts))
+    if (!bytes_get8(&message, &code))
         return NUMBERED_BAD;
     const struct ctl_message_desc *m = ctl_message_of(code);
     if (!m)
         return NUMBERED_UNKNOWN;
+    if (!read_parts(&message, parts))
+        return NUMBERED_BAD;
     wbytes_put8(frame, code);
     wbytes_put8(frame, 0);
     wbytes_put16(frame, 0);

@@ -13,7 +13,7 @@ _meerkatctl() {
         compopt -o default
         return
     elif [ -z "$command" ]; then
-        words='foreground version status check allocations allocation watch explain disconnect revoke credentials users secrets peers realms drain undrain reload fleet loglevel doctor config import info help --version --json -s'
+        words='foreground version status check allocations allocation watch explain disconnect revoke credentials users secrets peers realms drain undrain upgrade reload fleet loglevel doctor config import info help --version --json -s'
     else
         case "$command $before" in
             'check --family') words='4 6' ;;
@@ -63,7 +63,7 @@ _meerkatctl() {
             'doctor --cacert') compopt -o default; return ;;
             'config --realm') return ;;
             'config check' | 'config show' | import\ *) compopt -o default; return ;;
-            help\ *) words='foreground version status check allocations allocation watch explain disconnect revoke credentials users secrets peers realms drain undrain reload fleet loglevel doctor config import info help' ;;
+            help\ *) words='foreground version status check allocations allocation watch explain disconnect revoke credentials users secrets peers realms drain undrain upgrade reload fleet loglevel doctor config import info help' ;;
             *)
                 case $command in
                     foreground) words='-c --self-signed --json -s' ;;
@@ -83,6 +83,7 @@ _meerkatctl() {
                     realms) words='list set remove --user-quota --total-quota --max-bps --realm --json -s' ;;
                     drain) words='--deadline --stay --json -s' ;;
                     undrain) words='--json -s' ;;
+                    upgrade) words='--json -s' ;;
                     reload) words='--dry-run --json -s' ;;
                     fleet) words='status allocations disconnect revoke drain undrain loglevel --user --peer --sort --limit --ttl --deadline --stay --json -s' ;;
                     loglevel) words='debug info notice warning error critical alert emergency --json -s' ;;

@@ -84,7 +84,8 @@ struct retiring {
     bool asked;   /* RETIRED is to be said */
     uint32_t ref; /* with this */
     bool parting; /* it was, and may still be on its way */
-    int to;       /* who takes over; -1: nobody has come */
+    int to;       /* who takes over, from survival.c; -1: nobody has come */
+    bool met;     /* it was heard of here */
     bool handing; /* workers were asked for what they have */
     struct handed *parts[WORKERS_MAX];
     unsigned part_count;

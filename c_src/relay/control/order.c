@@ -81,7 +81,10 @@ void order_frame(struct control *c, const uint8_t *frame, size_t len)
         survival_keep(c, &f);
         break;
     case CTL_ADOPT:
-        survival_adopt(c, &f);
+        if (c->takeover.pending)
+            takeover_adopt(c, &f);
+        else
+            survival_adopt(c, &f);
         break;
     case CTL_STATES:
         if (c->takeover.pending)
@@ -93,7 +96,10 @@ void order_frame(struct control *c, const uint8_t *frame, size_t len)
         retiring_ask(c, &f);
         break;
     case CTL_LIVE:
-        survival_live(c, &f);
+        if (c->takeover.pending)
+            takeover_live(c, &f);
+        else
+            survival_live(c, &f);
         break;
     case CTL_STOP:
         pipe_end(&c->pipe, 0);

@@ -3,7 +3,6 @@
 #include <poll.h>
 #include <string.h>
 
-#include "retiring.h"
 #include "stalls.h"
 
 /* --------------------------------------------------------------------------- from workers */
@@ -50,6 +49,14 @@ static void free_port(const uint8_t *data)
     port_release(port.pool, port.port);
 }
 
+/* retiring.c looks at them when all have come. */
+static void note_handed(struct control *c, const uint8_t *data)
+{
+    struct handed *h;
+    memcpy(&h, data, sizeof(h));
+    c->retiring.parts[c->retiring.part_count++] = h;
+}
+
 /* Takes the oldest mail of a worker. A roam leaves its box before it is passed on, for finding room
  * for it may lead back here. */
 static void take(struct control *c, struct mailbox *out, const uint8_t *record, uint32_t len)
@@ -74,10 +81,10 @@ static void take(struct control *c, struct mailbox *out, const uint8_t *record, 
         c->survival.forgetting--;
         break;
     case MAIL_STILL:
-        retiring_still(c);
+        c->retiring.moving--;
         break;
     case MAIL_HANDED:
-        retiring_handed(c, record + 1);
+        note_handed(c, record + 1);
         break;
     default:
         pipe_put(&c->pipe, record + 1, len - 1);

@@ -51,13 +51,6 @@ void retiring_ask(struct control *c, const struct ctl_frame *f)
     hold(c);
 }
 
-void retiring_give(struct control *c, int to)
-{
-    log_info("another relay program has come to take over");
-    c->retiring.to = to;
-    hold(c);
-}
-
 struct pollfd retiring_poll(const struct control *c)
 {
     return (struct pollfd){.fd = c->retiring.given ? c->retiring.to : -1, .events = POLLIN};
@@ -69,18 +62,6 @@ uint64_t retiring_due(const struct control *c)
 }
 
 /* ------------------------------------------------------------------------- what workers have */
-
-void retiring_still(struct control *c)
-{
-    c->retiring.moving--;
-}
-
-void retiring_handed(struct control *c, const uint8_t *data)
-{
-    struct handed *h;
-    memcpy(&h, data, sizeof(h));
-    c->retiring.parts[c->retiring.part_count++] = h;
-}
 
 static void forget_parts(struct control *c)
 {
@@ -135,7 +116,7 @@ static void nobody_takes(struct control *c, const char *why)
     log_error("the other relay program does not take over: %s", why);
     close(c->retiring.to);
     c->retiring.to = -1;
-    c->retiring.given = false;
+    c->retiring.given = c->retiring.met = false;
     wait_for_one(c);
 }
 
@@ -185,9 +166,29 @@ static void say_farewell(struct control *c)
     wait_for_one(c);
 }
 
+static void go_on(struct control *c)
+{
+    c->retiring.held = false;
+    office_mail_all(c, MAIL_GO_ON, NULL, 0);
+}
+
+/* Nobody has come. An Erlang that lives and wanted another program does not hear what this one
+ * would answer, so it answers nothing by itself any more. */
+static void give_up(struct control *c)
+{
+    log_error("no other relay program has taken over: this one goes on");
+    atomic_fetch_add(&c->limits.grants_epoch, 1);
+    go_on(c);
+}
+
 void retiring_turn(struct control *c)
 {
     struct retiring *r = &c->retiring;
+    if (r->to >= 0 && !r->met) {
+        log_info("another relay program has come to take over");
+        r->met = true;
+        hold(c);
+    }
     if (!r->held || r->moving || c->pipe.over)
         return;
     say_farewell(c);
@@ -195,11 +196,12 @@ void retiring_turn(struct control *c)
         hear(c);
     else if (r->to >= 0 && !c->survival.forgetting)
         hand(c);
-    else if (r->to < 0 && !r->parting && !r->handing && c->time.now >= r->until) {
-        log_error("no other relay program has taken over: this one goes on");
-        r->held = false;
-        office_mail_all(c, MAIL_GO_ON, NULL, 0);
-    }
+    else if (r->to >= 0 || r->parting || r->handing)
+        return;
+    else if (c->pipe.in_fd >= 0) /* one of the same program has come */
+        go_on(c);
+    else if (c->time.now >= r->until)
+        give_up(c);
 }
 
 void retiring_close(struct control *c)

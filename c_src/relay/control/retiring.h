@@ -12,22 +12,10 @@
 
 /* RETIRE */
 void retiring_ask(struct control *c, const struct ctl_frame *f);
-/* Whoever is at the other end of `to` wants all of it: the connection is ours from here on. */
-void retiring_give(struct control *c, int to);
-/* May somebody come for it? */
-static inline bool retiring_is_open(const struct control *c)
-{
-    return c->retiring.to < 0;
-}
-
 struct pollfd retiring_poll(const struct control *c);
 /* When there is something to do at the latest. */
 uint64_t retiring_due(const struct control *c);
 void retiring_turn(struct control *c);
-
-/* From post_office.c: MAIL_STILL, MAIL_HANDED. */
-void retiring_still(struct control *c);
-void retiring_handed(struct control *c, const uint8_t *data);
 
 /* At the end. */
 void retiring_close(struct control *c);

@@ -10,8 +10,6 @@
 
 #include "log.h"
 #include "post_office.h"
-#include "retiring.h"
-#include "takeover.h"
 #include "tether.h"
 #include "watch.h"
 #include "workers.h"
@@ -147,7 +145,7 @@ void survival_look(struct control *c)
 /* May somebody come in: nobody is there, and nothing is left of who was. */
 static bool is_open(const struct control *c)
 {
-    return is_alone(c) && retiring_is_open(c) && !c->survival.forgetting && !c->pipe.over;
+    return is_alone(c) && c->retiring.to < 0 && !c->survival.forgetting && !c->pipe.over;
 }
 
 /* Those who come wait in the kernel while the last one is being forgotten, and while one of them is
@@ -196,7 +194,7 @@ static void take_guest(struct control *c)
 /* Whoever has come is of another build, or wants another program: that one takes over. */
 static void make_way(struct control *c)
 {
-    retiring_give(c, c->survival.guest);
+    c->retiring.to = c->survival.guest;
     c->survival.guest = -1;
 }
 
@@ -310,10 +308,6 @@ void survival_put_kept(const struct control *c, struct handed *h)
 void survival_adopt(struct control *c, const struct ctl_frame *f)
 {
     uint8_t listeners[LISTENERS_MAX * LISTENER_ROW_MAX];
-    if (c->takeover.pending) {
-        takeover_adopt(c, f);
-        return;
-    }
     if (!c->survival.away) {
         pipe_reply(&c->pipe, f, CTL_REFUSED, "there was no other Erlang");
         return;
@@ -327,10 +321,6 @@ void survival_adopt(struct control *c, const struct ctl_frame *f)
 
 void survival_live(struct control *c, const struct ctl_frame *f)
 {
-    if (c->takeover.pending) {
-        takeover_live(c, f);
-        return;
-    }
     alarm(0);
     c->survival.away = false;
     atomic_store(&c->limits.away, false);
