@@ -95,9 +95,11 @@ struct retiring {
 
 /* What another program has handed to it. */
 struct takeover {
-    int from;     /* that program, until we read; -1: there is none */
-    int lock;     /* which that one has still; -1: it is ours, or there is none */
-    bool pending; /* LIVE was not said: that one may go on */
+    int from;      /* that program, until we read; -1: there is none */
+    int lock;      /* which that one has still; -1: it is ours, or there is none */
+    bool pending;  /* LIVE was not said: that one may go on */
+    bool settling; /* it was, and workers have mail from before that yet */
+    uint32_t ref;  /* of it */
     struct left left;
     uint64_t held_ns; /* when it stopped reading, CLOCK_MONOTONIC */
     uint8_t *kept;    /* a frame KEPT */

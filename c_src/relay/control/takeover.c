@@ -180,7 +180,8 @@ static uint64_t since_ns(uint64_t then)
     return now > then ? now - then : 0;
 }
 
-/* The other one is told first: from then on it never reads again. */
+/* The other one is told first: from then on it never reads again. What one worker has told another
+ * of clients that are about to move is to be there before the first datagram is read. */
 void takeover_live(struct control *c, const struct ctl_frame *f)
 {
     struct takeover *t = &c->takeover;
@@ -188,11 +189,21 @@ void takeover_live(struct control *c, const struct ctl_frame *f)
     close(t->from);
     t->from = -1;
     t->pending = false;
+    t->settling = true;
+    t->ref = f->ref;
+    c->retiring.moving = c->worker_count;
+    office_mail_all(c, MAIL_HOLD, NULL, 0);
+}
+
+static void read_on(struct control *c)
+{
+    struct takeover *t = &c->takeover;
+    t->settling = false;
     uint32_t closed = left_end(&t->left);
     office_mail_all(c, MAIL_GO_ON, NULL, 0);
     uint64_t gap = since_ns(t->held_ns) / 1000;
     struct ctl_frame out = {.code = CTL_TAKEN,
-                            .ref = f->ref,
+                            .ref = t->ref,
                             .u.taken = {.gap_us = (uint32_t)MIN(gap, (uint64_t)UINT32_MAX),
                                         .listeners = t->left.listeners,
                                         .relayed = t->left.relayed,
@@ -216,6 +227,8 @@ uint64_t takeover_due(const struct control *c)
 void takeover_turn(struct control *c)
 {
     struct takeover *t = &c->takeover;
+    if (t->settling && !c->retiring.moving)
+        read_on(c);
     if (!may_claim(c))
         return;
     int socket = tether_claim(c->survival.path, t->lock);
