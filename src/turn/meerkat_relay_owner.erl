@@ -35,7 +35,7 @@
 %% then is asked to read, when it has so much.
 -type upgrade() :: none
                  | {retiring, meerkat_ctl:ref(), gen_server:from(), Began :: integer()}
-                 | {starting, gen_server:from() | none, Began :: integer()}
+                 | {starting, gen_server:from(), Began :: integer()}
                  | {taking, meerkat_ctl:ref(), meerkat_replay:outcome(), gen_server:from() | none,
                     Began :: integer()}.
 
@@ -261,7 +261,11 @@ forget(Port) ->
         ok
     end.
 
-%% All is there that will be: it may read.
+%% All is there that will be: it may read. One that was to take over from a program that has died is
+%% new, and reads already.
+live(Outcome, #state{inherits = false, upgrade = {starting, From, _}} = State) ->
+    gen_server:reply(From, {error, meerkat_upgrade:begun_anew(Outcome)}),
+    State#state{upgrade = none};
 live(_Outcome, #state{inherits = false} = State) ->
     State;
 live(Outcome, #state{wire = Wire, ref = Ref, upgrade = Upgrade} = State) ->

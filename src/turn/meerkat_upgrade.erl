@@ -4,7 +4,7 @@
 
 -include_lib("kernel/include/logger.hrl").
 
--export([run/1, retired/1, is_retired/1, failed/1, taken/4, counts/1]).
+-export([run/1, retired/1, is_retired/1, failed/1, begun_anew/1, taken/4, counts/1]).
 
 -export_type([figures/0, counts/0]).
 
@@ -76,6 +76,13 @@ is_retired(Name) ->
 -spec failed(Name :: atom()) -> ok.
 failed(Name) ->
     meerkat_store:put(Name, ?MODULE, retired, false).
+
+%% The program before ended without having handed over anything.
+-spec begun_anew(meerkat_replay:outcome()) -> string().
+begun_anew(#{ok := Allocations, lost := Lost}) ->
+    lists:flatten(io_lib:format(
+        "the relay program ended before another had taken over, and one was started as after its "
+        "death: ~b allocations were made again, ~b are lost", [Allocations, Lost])).
 
 %% Another one reads, and has all allocations that it will have.
 -spec taken(Name :: atom(), Taken :: map(), meerkat_replay:outcome(),
