@@ -105,14 +105,14 @@ fuzz() {
 
 # Counts by what rebar3 says at the end; skipped for want of something is not passed, and skipped
 # because a suite could not be prepared has failed.
-# PROFILE names a build of their own for those that run beside others.
+# PROFILE names a build of their own for those that run beside others; RUN_BY is what runs them.
 common_test() { # TITLE, SUITES...
     local as=${PROFILE:+as $PROFILE} title=$1 name=${1// /-} log status
     log=$logs/ct-${name:0:100}
     shift
     say "Common Test: $title"
     # shellcheck disable=SC2086 # words, or none
-    rebar3 $as ct ${1:+--suite="$(IFS=,; echo "$*")"} 2>&1 | tee "$log"
+    ${RUN_BY-} rebar3 $as ct ${1:+--suite="$(IFS=,; echo "$*")"} 2>&1 | tee "$log"
     status=${PIPESTATUS[0]}
     awk -v title="$title" -v status="$status" '
         { gsub(/\033\[[0-9;]*m/, "") }
@@ -131,18 +131,15 @@ common_test() { # TITLE, SUITES...
         }' "$log" >>"$results"
 }
 
-# The suites marked so, with a relay built with a sanitizer.
+# The suites marked so, with a relay built with a sanitizer. It is the program itself and no script
+# that starts it, for relays tell each other apart by their files.
 sanitized_suites() { # VARIANT
-    local relay=$build/$1/meerkat_relay
+    local run_by=
     make -s -j2 -C c_src VARIANT="$1" relay || { failed "relay ($1): build"; return; }
-    if [ "$1" = tsan ] && setarch "$(uname -m)" -R true 2>/dev/null; then
-        printf '#!/bin/sh\nexec setarch %s -R %s "$@"\n' "$(uname -m)" "$relay" >"$logs/relay"
-        chmod +x "$logs/relay"
-        relay=$logs/relay
-    fi
-    export MEERKAT_RELAY_PROGRAM=$relay
+    [ "$1" = tsan ] && run_by=without_randomness
+    export MEERKAT_RELAY_PROGRAM=$build/$1/meerkat_relay
     # shellcheck disable=SC2046 # names
-    common_test "servers with $1" $(suites sanitizers)
+    RUN_BY=$run_by common_test "servers with $1" $(suites sanitizers)
     unset MEERKAT_RELAY_PROGRAM
     if no_reports "$1"; then passed "no report ($1)"; else failed "reports of the relay ($1)"; fi
 }
