@@ -40,7 +40,7 @@ end_relay(RunDir) ->
 relay(RunDir) ->
     case file:read_file(filename:join(RunDir, "relay-default.sock.lock")) of
         {ok, <<_, _/binary>> = Line} ->
-            Pid = string:trim(binary_to_list(Line)),
+            Pid = binary_to_list(hd(binary:split(Line, <<"\n">>))),
             case file:read_file(["/proc/", Pid, "/stat"]) of
                 {ok, Stat} when Stat =/= <<>> ->
                     case re:run(Stat, "\\) [ZX] ") of

@@ -217,10 +217,13 @@ static void become_relay(void)
         log_info("stays in the directory that it was started in: %s", strerror(errno));
 }
 
-/* For who wants to end it: `meerkat stop`. */
+/* For who wants to end it: `meerkat stop`. It is written over the last one's before what is left of
+ * that goes: whoever reads meanwhile finds one of them in the first line. */
 static void write_pid(int lock)
 {
-    if (ftruncate(lock, 0) != 0 || dprintf(lock, "%d\n", (int)getpid()) < 0)
+    char text[16];
+    int len = snprintf(text, sizeof(text), "%d\n", (int)getpid());
+    if (pwrite(lock, text, (size_t)len, 0) != len || ftruncate(lock, len) != 0)
         log_info("the lock file does not say who has it: %s", strerror(errno));
 }
 
