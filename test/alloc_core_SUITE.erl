@@ -74,7 +74,8 @@ groups() ->
         moved_while_another_is_asked_for, moved_to_nowhere_we_know, forgotten_with_all_places,
         tickets_count_round, ticket_texts, ticket_opens_with_its_key_alone]},
      {ending, [], [
-        gone_expired, gone_while_awaiting_437, gone_after_delete, disconnected,
+        gone_expired, gone_while_awaiting_437, gone_after_delete, disconnected, new_peers_are_paced,
+        bound_peers_are_known,
         delete_never_confirmed,
         relay_silent_leaves_unanswered, relay_down_while_making, token_released_with_allocation,
         info]},
@@ -727,13 +728,49 @@ gone_while_awaiting_437(_) ->
     {Alloc, _} = request_to(made(), permission([{8, 8, 8, 8}])),
     ?assertMatch({_, [forget, {answer, {error, 437, []}}, {stop, {expired, _}}]}, gone(Alloc, 1)).
 
-%% By an administrator: nobody is told, the 5-tuple is free at once, and the end says whose wish it
-%% was.
+%% A peer takes its part of a second, four seconds' worth may come at once, and what is known costs
+%% nothing.
+new_peers_are_paced(_) ->
+    Held = meerkat_alloc_held:relayed([4], ?NOW + 600000),
+    Ip = fun(N) -> {192, 0, 2, N} end,
+    Paced = fun(Numbers, At, H) ->
+        Ips = [Ip(N) || N <- Numbers],
+        case meerkat_alloc_held:paced(Ips, 5, At, H) of
+            {ok, Next} -> meerkat_alloc_held:permit(Ips, At, Next);
+            too_fast -> too_fast
+        end
+    end,
+    ?assertEqual(too_fast, Paced(lists:seq(1, 21), ?NOW, Held)),
+    Twenty = Paced(lists:seq(1, 20), ?NOW, Held),
+    ?assertEqual(too_fast, Paced([21], ?NOW, Twenty)),
+    ?assertEqual(too_fast, Paced([21], ?NOW + 199, Twenty)),
+    ?assertEqual(Twenty, Paced(lists:seq(1, 20), ?NOW, Twenty)),
+    More = Paced([21], ?NOW + 200, Twenty),
+    ?assertEqual(too_fast, Paced([22], ?NOW + 200, More)),
+    %% What was not used is not saved up for ever.
+    Late = ?NOW + 100000,
+    ?assertEqual(too_fast, Paced(lists:seq(30, 50), Late, More)),
+    _ = #{} = meerkat_alloc_held:view(Late, Paced(lists:seq(30, 49), Late, More)).
+
+%% Where a channel outlives its permission, its peer is no new one.
+bound_peers_are_known(_) ->
+    {Ip, _} = ?PEER,
+    Held = meerkat_alloc_held:bind(16#4000, ?PEER, ?NOW, meerkat_alloc_held:relayed([4], ?NOW)),
+    Later = ?NOW + 400000,
+    Pruned = meerkat_alloc_held:prune(Later, Held),
+    ?assertMatch(#{permissions := [], channels := [_]}, meerkat_alloc_held:view(Later, Pruned)),
+    ?assertEqual({ok, Pruned}, meerkat_alloc_held:paced([Ip], 1, Later, Pruned)).
+
+%% By an administrator, or for a newer one: nobody is told, the 5-tuple is free at once, and the end
+%% says whose wish it was.
 disconnected(_) ->
-    {Alloc, Effects} = meerkat_alloc_core:handle(disconnect, ?NOW, made()),
-    ?assertEqual([{tell, {alloc_delete, #{session => ?SESSION}}}, forget], Effects),
-    ?assertMatch({_, [{stop, {admin, #{client_bytes := 20}}}]}, gone(Alloc, 0)),
-    ?assertMatch({_, [{stop, {admin, _}}]}, meerkat_alloc_core:handle(relay_silent, ?NOW, Alloc)).
+    [begin
+         {Alloc, Effects} = meerkat_alloc_core:handle({disconnect, By}, ?NOW, made()),
+         ?assertEqual([{tell, {alloc_delete, #{session => ?SESSION}}}, forget], Effects),
+         ?assertMatch({_, [{stop, {By, #{client_bytes := 20}}}]}, gone(Alloc, 0)),
+         ?assertMatch({_, [{stop, {By, _}}]},
+                      meerkat_alloc_core:handle(relay_silent, ?NOW, Alloc))
+     end || By <- [admin, replaced]].
 
 %% The 5-tuple may be somebody else's by then: no second `forget`.
 gone_after_delete(_) ->

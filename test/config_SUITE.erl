@@ -262,6 +262,8 @@ in_file(accounting_file) -> "\"/nowhere/accounting.jsonl\"";
 in_file(accounting_url) -> "\"https://billing.example.com/records\"";
 in_file(accounting_token) -> "\"open sesame\"";
 in_file(accounting_ca_file) -> "\"/nowhere/ca.pem\"";
+in_file(new_peers_rate) -> "5";
+in_file(user_quota_replaces) -> "true";
 in_file(accounting_database) -> "\"mysql://u:sesame@h/turn\"";
 in_file(accounting_create_table) -> "true";
 in_file(redis_statsdb) -> "\"redis://:sesame@h:6380/3\"";
@@ -1009,7 +1011,8 @@ realms_that_cannot_be(Config) ->
         {"realms = ( { name = \"a\"; },\n{ name = \"a\"; } );",
          ["FILE:1: realms is \"a\" twice; it must be a list of groups { name = \"...\"; }, each "
           "name once, with any of these keys: secret, users, total_quota, user_quota, "
-          "max_allocations_per_address, max_bps, user_bps, default_lifetime, max_lifetime"]},
+          "user_quota_replaces, new_peers_rate, max_allocations_per_address, max_bps, user_bps, "
+          "default_lifetime, max_lifetime"]},
         {"realms = ( { name = \"a\";\nusers = ( { name = \"u\"; } ); } );",
          ["FILE:2: realms is a list where users is a group without password and key, or with both; "
           "it must be a list where users is a list of groups { name = \"...\"; password = "

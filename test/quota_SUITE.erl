@@ -18,8 +18,13 @@
          x44_who_a_username_is/1, x44_nobodys_expiries/1,
          x71_quota_of_an_address/1, x71_prefixes/1, x71_after_expiry/1,
          x71_after_508/1, x71_killed/1, x71_counter_killed/1, x71_relay_killed/1, x71_stampede/1,
-         x71_dual_is_one/1, x73_reserved_ports_count/1, x73_reserved_ports_of_one_user/1,
-         x73_reservations_outlive_no_relay/1, x77_peers_are_bounded/1, x83_of_an_allocation/1,
+         x71_dual_is_one/1, x71_the_newer_one_wins/1,
+         x71_the_newer_one_wins_once_each/1, x71_nothing_ends_in_vain/1,
+         x71_as_many_end_as_it_takes/1, x71_the_oldest_is_who_began_first/1,
+         x71_replaced_and_killed/1, x73_reserved_by_one_that_is_replaced/1,
+         x73_reserved_ports_count/1, x73_reserved_ports_of_one_user/1,
+         x73_reservations_outlive_no_relay/1, x77_peers_are_bounded/1,
+         x77_new_peers_are_paced/1, x83_of_an_allocation/1,
          x83_of_a_user/1, x83_of_all/1, x83_bucket_of_another_user/1]).
 
 -import(turn_kit, [doc/1, eventually/1, open/1, open/2, ask/2, await/2, request/2, challenged/1,
@@ -139,6 +144,195 @@ t23_retransmitted_when_full(_Config) ->
         #{bytes := Bytes} = success(ask(Client, Request)),
         ?assertMatch(#{bytes := Bytes}, ask(Client, Request)),
         ?assertEqual(1, count(Server, total))
+    end).
+
+-spec x71_the_newer_one_wins(turn_kit:config()) -> _.
+x71_the_newer_one_wins(_Config) ->
+    doc("user_quota_replaces: the oldest of the user's ends, nobody else's; its client finds 437"),
+    with_server(#{user_quota => 2, user_quota_replaces => true}, fun(#{name := Name} = Server) ->
+        Bob = allocated(Server, [], bob()),
+        First = allocated(Server),
+        Second = allocated(Server),
+        %% It is not the one that was used last.
+        success(call(First, refresh, [])),
+        ok = meerkat_watchers:enter(Name, {user, <<"alice">>}, [], self()),
+        Third = allocated(Server),
+        ?assertEqual({2, 3}, {count(Server, {user, <<"alice">>}), count(Server, total)}),
+        over_soon(First),
+        ?assertEqual(replaced, reason_of_the_next()),
+        ok = meerkat_watchers:leave(Name, self()),
+        [success(call(Client, refresh, [])) || Client <- [Bob, Second, Third]],
+        ok = ended(Third),
+        Fourth = allocated(Server),
+        [success(call(Client, refresh, [])) || Client <- [Second, Fourth]],
+        %% A retransmission is the same allocation.
+        Fifth = fresh(Server),
+        Request = signed(Fifth, allocate, [udp()]),
+        #{bytes := Bytes} = success(ask(Fifth, Request)),
+        ?assertMatch(#{bytes := Bytes}, ask(Fifth, Request)),
+        over_soon(Second),
+        [success(call(Client, refresh, [])) || Client <- [Bob, Fourth, Fifth]],
+        ?assertEqual(2, meerkat_quota:count(Name, {replaced, default})),
+        ?assertEqual(0, meerkat_quota:count(Name, {refused, default}))
+    end).
+
+%% Sooner or later, for nobody waits for it.
+over_soon(Client) ->
+    eventually(fun() -> code(call(Client, refresh, [])) =:= 437 end).
+
+%% Why the next allocation of whom is watched has ended.
+reason_of_the_next() ->
+    receive {told, #{event := ended, reason := Reason}} -> Reason
+    after ?TIMEOUT -> error(nothing_ended) end.
+
+%% By many at once, and while what counts them is killed.
+-spec x71_the_newer_one_wins_once_each(turn_kit:config()) -> _.
+x71_the_newer_one_wins_once_each(_Config) ->
+    doc("many Allocates of one user at once: each is answered, one allocation is left"),
+    with_server(#{user_quota => 1, user_quota_replaces => true}, fun(#{name := Name} = Server) ->
+        Clients = [fresh(Server) || _ <- lists:seq(1, 20)],
+        Requests = [{Client, signed(Client, allocate, [udp()])} || Client <- Clients],
+        [ok = send(Client, Request) || {Client, Request} <- Requests],
+        [begin
+             <<_:64, Id:12/binary, _/binary>> = Request,
+             {ok, #{class := success}} = stun_model:decode(await(Client, Id))
+         end || {Client, Request} <- Requests],
+        eventually(fun() -> count(Server, total) =:= 1 end),
+        ?assertEqual(19, meerkat_quota:count(Name, {replaced, default})),
+        Alive = fun() -> [C || C <- Clients, code(call(C, refresh, [])) =:= success] end,
+        eventually(fun() -> length(Alive()) =:= 1 end),
+        Counter = meerkat_roles:find(Name, quota),
+        true = exit(Counter, kill),
+        eventually(fun() -> meerkat_roles:find(Name, quota) =/= Counter end),
+        Last = allocated(Server),
+        eventually(fun() -> Alive() =:= [] end),
+        success(call(Last, refresh, []))
+    end).
+
+-spec x71_nothing_ends_in_vain(turn_kit:config()) -> _.
+x71_nothing_ends_in_vain(_Config) ->
+    doc("an Allocate that another bound refuses ends nothing; a reload turns it on and off"),
+    Options = #{user_quota => 1, total_quota => 2, user_quota_replaces => true},
+    with_server(Options, fun(#{name := Name} = Server) ->
+        One = allocated(Server),
+        _ = allocated(Server, [], bob()),
+        %% Both its ports would count.
+        expect(486, allocate(fresh(Server), [{even_port, true}])),
+        success(call(One, refresh, [])),
+        %% Its place is one of the two in all.
+        Two = allocated(Server),
+        over_soon(One),
+        #{config := Config} = meerkat_registry:settings(Name),
+        ok = meerkat:reload(Name, (Config())#{user_quota_replaces => false}),
+        expect(486, allocate(fresh(Server))),
+        success(call(Two, refresh, [])),
+        ok = meerkat:reload(Name, (Config())#{user_quota => 2, total_quota => 2}),
+        expect(508, allocate(fresh(Server))),
+        success(call(Two, refresh, []))
+    end).
+
+-spec x71_as_many_end_as_it_takes(turn_kit:config()) -> _.
+x71_as_many_end_as_it_takes(_Config) ->
+    doc("a reload lowers the bound: the next Allocate ends what is beyond it, the oldest first; "
+        "one that needs two places ends two"),
+    with_server(#{user_quota => 4, user_quota_replaces => true}, fun(#{name := Name} = Server) ->
+        Before = [allocated(Server) || _ <- lists:seq(1, 4)],
+        #{config := Config} = meerkat_registry:settings(Name),
+        ok = meerkat:reload(Name, (Config())#{user_quota => 2}),
+        New = allocated(Server),
+        ?assertEqual(2, count(Server, {user, <<"alice">>})),
+        {Ended, [Newest]} = lists:split(3, Before),
+        [over_soon(Client) || Client <- Ended],
+        [success(call(Client, refresh, [])) || Client <- [Newest, New]],
+        Pair = allocated(Server, [{even_port, true}], #{}),
+        ?assertEqual(2, count(Server, {user, <<"alice">>})),
+        [over_soon(Client) || Client <- [Newest, New]],
+        success(call(Pair, refresh, [])),
+        ?assertEqual(5, meerkat_quota:count(Name, {replaced, default}))
+    end).
+
+%% Stands for an allocation's process of alice's: does what it is told with its session, and says
+%% when a newer one has its place.
+holder(Session) ->
+    Self = self(),
+    spawn(fun() ->
+        _ = monitor(process, Self),
+        holder(Session, Self)
+    end).
+
+holder(Session, Owner) ->
+    receive
+        {do, Ref, Do} ->
+            Owner ! {Ref, Do(Session)},
+            holder(Session, Owner);
+        {'$gen_cast', replaced} ->
+            Owner ! {replaced, Session},
+            holder(Session, Owner);
+        {'DOWN', _, process, Owner, _} ->
+            ok
+    end.
+
+by(Holder, Do) ->
+    Ref = make_ref(),
+    Holder ! {do, Ref, Do},
+    receive {Ref, Result} -> Result after ?TIMEOUT -> error(no_answer) end.
+
+next_replaced() ->
+    receive {replaced, Session} -> Session after ?TIMEOUT -> error(none_replaced) end.
+
+plan(Even) ->
+    #{even => Even, token => 0, user => <<"alice">>, realm => default,
+      client => {{127, 0, 0, 1}, 9}}.
+
+-spec x71_the_oldest_is_who_began_first(turn_kit:config()) -> _.
+x71_the_oldest_is_who_began_first(_Config) ->
+    doc("allocations that another VM had are as old as they are, in whatever order they are taken "
+        "over; also for a process that counts anew"),
+    with_server(#{user_quota => 3, user_quota_replaces => true}, fun(#{name := Name} = Server) ->
+        Now = meerkat_clock:now_ms(),
+        [ok = by(holder(Session), fun(Id) ->
+             meerkat_quota:adopt(Name, Id, plan(0), 1, Now - Ago)
+         end) || {Session, Ago} <- [{1, 1000}, {2, 3000}, {3, 2000}]],
+        _ = allocated(Server),
+        ?assertEqual(2, next_replaced()),
+        Counter = meerkat_roles:find(Name, quota),
+        exit(Counter, kill),
+        eventually(fun() ->
+            not lists:member(meerkat_roles:find(Name, quota), [none, Counter])
+        end),
+        _ = allocated(Server),
+        ?assertEqual(3, next_replaced()),
+        ?assertEqual(3, count(Server, {user, <<"alice">>}))
+    end).
+
+-spec x71_replaced_and_killed(turn_kit:config()) -> _.
+x71_replaced_and_killed(_Config) ->
+    doc("one that is killed before it has ended what was replaced leaves nothing in the relay, and "
+        "its place is given back once; also where what counts is killed in between"),
+    with_server(#{user_quota => 1, user_quota_replaces => true}, fun(#{name := Name} = Server) ->
+        Sessions = fun() ->
+            #{relay := {ok, #{sessions := N}}} = meerkat:info(Name),
+            N
+        end,
+        [begin
+             Old = allocated(Server),
+             Pid = process_of(Old),
+             true = erlang:suspend_process(Pid),
+             New = allocated(Server),
+             ?assertEqual(2, Sessions()),
+             Counter = meerkat_roles:find(Name, quota),
+             true = exit(Counter, Signal),
+             eventually(fun() ->
+                 Next = meerkat_roles:find(Name, quota),
+                 Next =/= none andalso (Next =/= Counter) =:= (Signal =:= kill)
+             end),
+             true = exit(Pid, kill),
+             eventually(fun() -> Sessions() =:= 1 end),
+             eventually(fun() -> meerkat_alloc_table:count(Name) =:= 1 end),
+             ?assertEqual(1, count(Server, {user, <<"alice">>})),
+             ok = ended(New),
+             ?assertEqual(0, count(Server, total))
+         end || Signal <- [normal, kill]]
     end).
 
 -spec t23_total_508(turn_kit:config()) -> _.
@@ -386,6 +580,25 @@ x73_reserved_ports_of_one_user(_Config) ->
         success(allocate(fresh(Server, bob()), [{even_port, true}]))
     end).
 
+-spec x73_reserved_by_one_that_is_replaced(turn_kit:config()) -> _.
+x73_reserved_by_one_that_is_replaced(_Config) ->
+    doc("a port that was reserved while its allocation was replaced counts until the relay has "
+        "let go of it: one user cannot hold the ports of all"),
+    with_server(#{user_quota => 2, user_quota_replaces => true}, fun(#{name := Name} = Server) ->
+        Holder = holder(1),
+        {ok, _} = by(Holder, fun(Id) -> meerkat_quota:take(Name, Id, plan(2)) end),
+        Client = allocated(Server),
+        ?assertEqual(1, next_replaced()),
+        ?assertEqual(1, count(Server, {user, <<"alice">>})),
+        ok = by(Holder, fun(Id) -> meerkat_quota:hold(Name, Id, 77) end),
+        ok = by(Holder, fun(Id) -> meerkat_quota:release(Name, Id) end),
+        ?assertEqual([2, 2], [count(Server, K) || K <- [total, {user, <<"alice">>}]]),
+        ok = ended(Client),
+        ?assertEqual(1, count(Server, {user, <<"alice">>})),
+        ok = meerkat_quota:none_held(Name),
+        ?assertEqual([0, 0], [count(Server, K) || K <- [total, {user, <<"alice">>}]])
+    end).
+
 -spec x73_reservations_outlive_no_relay(turn_kit:config()) -> _.
 x73_reservations_outlive_no_relay(_Config) ->
     doc("a relay that dies holds no port any more, so none of them counts"),
@@ -462,6 +675,30 @@ pair(Server, Options) ->
     Peer = peer(),
     success(permit(Client, [Peer])),
     {Client, Peer}.
+
+%% The relay may answer by itself what was decided before: not this.
+-spec x77_new_peers_are_paced(turn_kit:config()) -> _.
+x77_new_peers_are_paced(_Config) ->
+    doc("new_peers_rate: 508 for a new peer too soon, known ones stay; later there may be more"),
+    with_server(#{new_peers_rate => 1}, fun(Server) ->
+        Client = allocated(Server),
+        Peer = fun(N) -> {{127, 0, 7, N}, 9} end,
+        expect(508, permit(Client, [Peer(N) || N <- lists:seq(1, 10)])),
+        [success(permit(Client, [Peer(N)])) || N <- [1, 2]],
+        success(bind(Client, 16#4000, Peer(3))),
+        Late = first(fun(N) -> code(permit(Client, [Peer(N)])) =:= 508 end, lists:seq(4, 250)),
+        expect(508, permit(Client, [Peer(1) | [Peer(N) || N <- lists:seq(Late, Late + 4)]])),
+        [success(permit(Client, [Peer(N)])) || N <- [1, 2, 3]],
+        success(bind(Client, 16#4000, Peer(3))),
+        success(bind(Client, 16#4002, Peer(2))),
+        expect(400, permit(Client, [])),
+        eventually(fun() -> code(bind(Client, 16#4003, Peer(Late))) =:= success end),
+        %% Another allocation has its own.
+        success(permit(allocated(Server, [], bob()), [Peer(5), Peer(6), Peer(7), Peer(8)]))
+    end).
+
+first(Is, [N | Others]) ->
+    case Is(N) of true -> N; false -> first(Is, Others) end.
 
 -spec x83_of_an_allocation(turn_kit:config()) -> _.
 x83_of_an_allocation(_Config) ->

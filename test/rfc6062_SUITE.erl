@@ -11,7 +11,8 @@
          c7_buffered/1, c8_incoming/1, c9_bind_refused/1, c9_bytes_behind/1, c10_credentials/1,
          c11_both_ends/1, c11_allocation_ends/1, c11_last_words/1, c12_back_pressure/1,
          c13_no_stun/1]).
--export([x15_filter/1, x16_rules_change/1, x100_uniform/1, x101_ids/1]).
+-export([x15_filter/1, x16_rules_change/1, x77_new_peers_are_paced/1, x100_uniform/1,
+         x101_ids/1]).
 -export([uclient/1, client/1, client_refused/1]).
 -export([quotas/1, many_workers/1, two_clients/1, families/1, bandwidth/1, same_bytes/1, shown/1,
          off_means_off/1]).
@@ -716,6 +717,24 @@ quotas(Config) ->
         eventually(fun() -> turn_kit:code(connect(Client, closed_port())) =:= 447 end),
         close_all([Client, Third]),
         eventually(fun() -> turn_kit:code(connect(Other, closed_port())) =:= 447 end)
+    end).
+
+%% A Connect needs no permission, and its answer tells whether the port is open.
+-spec x77_new_peers_are_paced(turn_kit:config()) -> _.
+x77_new_peers_are_paced(Config) ->
+    doc("new_peers_rate: 508 for a connection with a new peer too soon; later there may be more, "
+        "and whoever is permitted costs nothing"),
+    with_server((settings(Config))#{new_peers_rate => 1}, fun(Server) ->
+        Client = control(Server, over(Config)),
+        {_, Port} = closed_port(),
+        Asked = fun(N) -> turn_kit:code(connect(Client, {{127, 0, 8, N}, Port})) end,
+        [Late | _] = lists:dropwhile(fun(N) -> Asked(N) =/= 508 end, lists:seq(1, 250)),
+        ?assert(Late > 4),
+        expect(508, permit(Client, [{{127, 0, 8, N}, 0} || N <- lists:seq(251, 255)])),
+        Permitted = fun() -> turn_kit:code(permit(Client, [{{127, 0, 8, Late}, 0}])) end,
+        eventually(fun() -> Permitted() =:= success end),
+        [?assertEqual(447, Asked(Late)) || _ <- lists:seq(1, 10)],
+        eventually(fun() -> Asked(Late - 1) =:= 447 end)
     end).
 
 -spec many_workers(turn_kit:config()) -> _.

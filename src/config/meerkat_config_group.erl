@@ -47,6 +47,8 @@ fields(realms) ->
         {<<"users">>, users, optional},
         {<<"total_quota">>, {integer, 0, 131072}, optional},
         {<<"user_quota">>, {integer, 0, 131072}, optional},
+        {<<"user_quota_replaces">>, boolean, optional},
+        {<<"new_peers_rate">>, {integer, 0, 10000}, optional},
         {<<"max_allocations_per_address">>, {integer, 0, 131072}, optional},
         {<<"max_bps">>, {integer, 0, 1000000000000}, optional},
         {<<"user_bps">>, {integer, 0, 1000000000000}, optional},

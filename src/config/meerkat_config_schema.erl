@@ -211,10 +211,11 @@ rows() ->
             <<"( { name = \"a.example\"; secret = \"theirs\"; user_quota = 5; } )">>,
             "Realms with secrets, users and limits of their own, for the listeners that name them "
             "(extra_listeners). A realm may set secret, secret_file, users, user_quota, "
-            "total_quota (within that of the server), max_allocations_per_address, max_bps, "
-            "user_bps, default_lifetime and max_lifetime. What it does not set it has from the key "
-            "of the same name; `secret = ()` means none. In such a realm the REALM of a request "
-            "must be this one, and users of other realms are not known."),
+            "user_quota_replaces, new_peers_rate, total_quota (within that of the server), "
+            "max_allocations_per_address, max_bps, user_bps, default_lifetime and max_lifetime. "
+            "What it does not set it has from the key of the same name; `secret = ()` means none. "
+            "In such a realm the REALM of a request must be this one, and users of other realms "
+            "are not known."),
         row(strict_realm, boolean, false, ["STRICT_REALM"], yes, [config],
             "Refuse requests whose REALM is not ours. Off: a request is checked with the realm "
             "that it carries, as MongooseICE does."),
@@ -324,6 +325,11 @@ rows() ->
             "name. An expiry without a name, as prosody gives, counts for its source address "
             "(IPv4) or /64 network (IPv6). A port held in reserve (EVEN-PORT, half a minute) "
             "counts as one more allocation, here and in the other quotas."),
+        row(user_quota_replaces, boolean, false, ["USER_QUOTA_REPLACES"], yes,
+            [{quota, replaces}],
+            "With user_quota: whether an Allocate beyond it ends the user's oldest allocation, in "
+            "place of being answered 486. With user_quota = 1 a user has one allocation, and the "
+            "newer one wins. Not where everybody has the same name."),
         row(max_allocations_per_address, {integer, 0, 131072}, 0,
             ["MAX_ALLOCATIONS_PER_ADDRESS"], yes, [{quota, source}],
             "Most allocations from one source address (IPv4) or /64 network (IPv6), of all its "
@@ -361,6 +367,12 @@ rows() ->
             "this one then connects to; a DNS name for the nodes at its addresses, asked again "
             "every 10 s; or `connected` for whoever is connected anyway. docs/fleet.md has what "
             "they then have in common."),
+        row(new_peers_rate, {integer, 0, 10000}, 0, ["NEW_PEERS_RATE"], yes,
+            [{limits, new_peers}],
+            "New peers per second that an allocation may have (a permission, a channel or a "
+            "connection for an address that has none); four times as many may come at once. Beyond "
+            "it the request is answered 508. 0 means no limit. It keeps a client from looking for "
+            "open ports of many machines; 5 is enough for calls."),
         row(max_permissions, {integer, 1, 1024}, 64, ["MAX_PERMISSIONS"], yes,
             [{limits, max_peers}],
             "Most permissions of one allocation, and most channels. Memory for max_allocations "

@@ -470,7 +470,8 @@ tenant_of(#{name := Realm} = Given, Name, Config, Limits) ->
     WithAdded = with_added(Realm, case Given of #{users := _} -> Own; _ -> with_added(Own) end),
     #{secrets => fun() -> Secrets end,
       auth => auth(Name, WithAdded#{realm := Realm, listeners := [], strict_realm := true}),
-      limits => maps:merge(Limits, maps:with([default_lifetime, max_lifetime], Own)),
+      limits => maps:merge(Limits, (maps:with([default_lifetime, max_lifetime], Own))#{
+                                       new_peers => maps:get(new_peers_rate, Own)}),
       quota => quota(Own),
       bandwidth => part(bandwidth, Own)}.
 

@@ -41,6 +41,7 @@
 %% A realm of the configuration, or those beyond the first hundred together.
 -type realm() :: #{realm := binary(), allocations := non_neg_integer(), max := non_neg_integer(),
                    made := non_neg_integer(), refused := non_neg_integer(),
+                   replaced := non_neg_integer(),
                    unauthenticated := non_neg_integer()}.
 -type family() :: #{name := binary(), type := counter | gauge | histogram, labels := [atom()],
                     help := binary()}.
@@ -93,6 +94,9 @@ rows() ->
      {"realm_allocations_refused_total", counter, [realm],
       "allocations of a realm refused for a quota, of it, of its users or of their addresses",
       realms(refused)},
+     {"realm_allocations_replaced_total", counter, [realm],
+      "allocations of a realm ended by a newer one of their user (user_quota_replaces)",
+      realms(replaced)},
      {"realm_unauthenticated_total", counter, [realm],
       "requests of a realm whose user is unknown, or whose credentials are wrong, over or revoked "
       "(401)",
@@ -375,6 +379,7 @@ realm(Name, {Realm, Owner, Max}) ->
       allocations => meerkat_quota:count(Name, {realm, Owner}),
       made => meerkat_quota:count(Name, {taken, Owner}),
       refused => meerkat_quota:count(Name, {refused, Owner}),
+      replaced => meerkat_quota:count(Name, {replaced, Owner}),
       unauthenticated => meerkat_request:unauthenticated(Name, Owner)}.
 
 together(Realm, Sum) ->

@@ -12,7 +12,7 @@
 -include_lib("kernel/include/logger.hrl").
 
 -export([start_link/2, start_link/3, allocate/3]).
--export([info/1, infos/1, account/1, disconnect/1, replay/3, whole/3]).
+-export([info/1, infos/1, account/1, disconnect/1, replaced/1, replay/3, whole/3]).
 -export([callback_mode/0, init/1, terminate/3]).
 -export([beginning/3, awaiting/3, serving/3, leaving/3]).
 %% Internal: where a process begins.
@@ -108,6 +108,11 @@ disconnect(Pids) ->
     length([ok || Request <- Requests,
                   {reply, ok} <- [gen_statem:receive_response(Request, ?REPLY_MS)]]).
 
+%% A newer one of its user has its place. Nobody waits for its end.
+-spec replaced(pid()) -> ok.
+replaced(Pid) ->
+    gen_statem:cast(Pid, replaced).
+
 %% The wire to another relay: what the allocation had in the one before it is to have there. The
 %% caller hears {replayed, Pid, there | over | lost}, unless Pid ends.
 -spec replay(pid(), meerkat_wire:wire(), Caller :: pid()) -> ok.
@@ -184,14 +189,15 @@ adopted(Name, Session, {Wire, Commands, {Plan, _, _, _, _} = Kept, Began}) ->
     Now = meerkat_clock:now_ms(),
     Tickets = maps:get(tickets, Limits, none),
     Core = meerkat_alloc_restore:adopted(Session, Kept, Commands, Tickets, Now),
-    ok = meerkat_quota:adopt(Name, Session, Plan, Bucket),
+    Started = Now - (wall_ms() - Began),
+    ok = meerkat_quota:adopt(Name, Session, Plan, Bucket, Started),
     [FiveTuple | Next] = [five_tuple(Place) || Place <- meerkat_alloc_restore:places(Core)],
     ok = meerkat_alloc_table:enter(Name, FiveTuple, Session, User, self()),
     Others = Next ++ [Session || Mobile],
     _ = [meerkat_alloc_table:claim(Name, Key, Session, self()) || Key <- Others],
     Data = #data{name = Name, session = Session, keys = [FiveTuple | Others], wire = Wire,
                  core = Core, user = {Realm, meerkat_quota:person(User, Ip, Order)},
-                 started = Now - (wall_ms() - Began)},
+                 started = Started},
     {Waiting, Count} = meerkat_alloc_restore:waiting(Core),
     lists:foldl(fun effect/2, Data,
                 [{connections, Count} || Count > 0] ++ [{await, Id} || Id <- Waiting]).
@@ -203,6 +209,8 @@ wall_ms() ->
 awaiting(info, {request, _}, _Data) ->
     {keep_state_and_data, postpone};
 awaiting({call, _}, disconnect, _Data) ->
+    {keep_state_and_data, postpone};
+awaiting(cast, replaced, _Data) ->
     {keep_state_and_data, postpone};
 %% The relay may have sent the answer, and the client have it, before its reply is here.
 awaiting({call, _}, info, #data{promised = {_, _}}) ->
@@ -231,12 +239,18 @@ serving(info, {request, #{request := Request} = Job}, Data0) ->
             stay(serving, Data, [])
     end;
 serving({call, From}, disconnect, Data) ->
-    case caught_up(Data#data{awaited = [From]}) of
-        #data{keys = []} = Ended -> stay(serving, Ended, []);
-        Alive -> step(serving, disconnect, Alive)
-    end;
+    end_now(admin, Data#data{awaited = [From]});
+serving(cast, replaced, Data) ->
+    end_now(replaced, Data);
 serving(Type, Event, Data) ->
     common(serving, Type, Event, Data).
+
+%% Its client may have ended it just before.
+end_now(By, Data) ->
+    case caught_up(Data) of
+        #data{keys = []} = Ended -> stay(serving, Ended, []);
+        Alive -> step(serving, {disconnect, By}, Alive)
+    end.
 
 %% Requests that were on their way here are sent back, to find the process that has the 5-tuple now.
 -spec leaving(gen_statem:event_type(), term(), #data{}) -> gen_statem:event_handler_result(atom()).

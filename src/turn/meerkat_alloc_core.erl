@@ -25,6 +25,8 @@
 -type limits() :: #{default_lifetime := pos_integer(),
                     max_lifetime := pos_integer(),
                     max_peers := pos_integer(),
+                    %% New peers of an allocation per second; 0 is no limit.
+                    new_peers => non_neg_integer(),
                     channel_max := 16#4fff | 16#7fff,
                     pools := #{family() => [{Pool :: pos_integer(), inet:ip_address()}, ...]},
                     %% TCP relayed (RFC 6062) where it is allowed.
@@ -43,8 +45,9 @@
     %% From the relay: replies, SESSION_GONE, SESSION_STATS, SESSION_MOVED, DISCONNECTED; and
     %% CONNECTED, with in_use and limits as in meerkat_alloc_request:request().
     | {relay, meerkat_ctl:ref(), meerkat_ctl:message()}
-    %% An administrator ends it. As requests: never while a reply is awaited.
-    | disconnect
+    %% An administrator ends it, or a newer one of its user that takes its place. As requests: never
+    %% while a reply is awaited.
+    | {disconnect, admin | replaced}
     %% A reply did not come in time.
     | relay_silent
     %% The relay has died. Replies that are awaited will not come.
@@ -101,7 +104,7 @@
 -type attributes() :: [{meerkat_stun:attribute_name(), term()}].
 %% Why it is over, with the counters of all relays it had, as far as they are known. `never_made`:
 %% the relay could not make it. `not_replayed`: the new one could not make it again.
--type ending() :: {deleted | expired | socket_error | closed | admin, Counters :: map()}
+-type ending() :: {deleted | expired | socket_error | closed | admin | replaced, Counters :: map()}
                 | relay_down | relay_silent | {not_replayed, meerkat_ctl:status()}
                 | {never_made, meerkat_ctl:status(), Detail :: binary()}.
 
@@ -187,8 +190,8 @@ handle({relay, Ref, {reply, #{status := Status, detail := Detail}}}, Now,
        #alloc{awaiting = Awaiting, ref = Ref} = Alloc)
   when Awaiting =/= none, Awaiting =/= deleted, Awaiting =/= whole ->
     reply(Awaiting, Status, Detail, Now, Alloc#alloc{awaiting = none});
-handle(disconnect, _Now, #alloc{awaiting = none} = Alloc) ->
-    {Alloc#alloc{awaiting = deleted, ended_by = admin}, [delete(Alloc), forget] ++ release(Alloc)};
+handle({disconnect, By}, _Now, #alloc{awaiting = none} = Alloc) ->
+    {Alloc#alloc{awaiting = deleted, ended_by = By}, [delete(Alloc), forget] ++ release(Alloc)};
 handle({relay, _Ref, {session_moved, #{client := Client}}}, _Now, Alloc) ->
     arrived(Client, Alloc);
 handle({relay, _Ref, {session_gone, Gone}}, _Now, Alloc) ->
@@ -236,16 +239,32 @@ request(#{move := _} = Request, Now, Alloc) ->
     resume(Request, Now, Alloc);
 request(#{join := _} = Request, _Now, Alloc) ->
     join(Request, Alloc);
-request(#{message := #{method := connect}} = Request, _Now,
+request(#{message := #{method := connect}} = Request, Now,
         #alloc{plan = #{protocol := 6}} = Alloc) ->
-    connect(Request, Alloc);
-request(#{message := #{method := Method}} = Request, _Now, #alloc{plan = Plan} = Alloc) ->
+    paced(connect(Request, Alloc), Request, Now, Alloc);
+request(#{message := #{method := Method}} = Request, Now, #alloc{plan = Plan} = Alloc) ->
     case owner(Request) =:= owner(Plan) of
-        true -> owned(Method, Request, Alloc);
+        true -> paced(owned(Method, Request, Alloc), Request, Now, Alloc);
         %% RFC 8656 7.2, 2: the 5-tuple is in use, whoever asks; a client may try another port.
         false when Method =:= allocate -> {Alloc, [{answer, refused(437)}]};
         false -> {Alloc, [{answer, refused(441)}]}
     end.
+
+%% What was decided, unless it would be a new peer too soon after others: then nothing is done.
+paced({#alloc{held = Held} = Alloc, Effects}, #{limits := #{new_peers := N}}, Now,
+      #alloc{tcp = Tcp} = Before) when N > 0 ->
+    Ips = [Ip || Ip <- wanted(Alloc, Effects), not meerkat_alloc_tcp:has_peer(Ip, Tcp)],
+    case meerkat_alloc_held:paced(Ips, N, Now, Held) of
+        {ok, Paced} -> {Alloc#alloc{held = Paced}, Effects};
+        too_fast -> {Before, [{answer, refused(508)}]}
+    end;
+paced(Decided, _Request, _Now, _Before) ->
+    Decided.
+
+%% The peers that the relay is asked for.
+wanted(#alloc{awaiting = {permit, Ips}}, _Effects) -> Ips;
+wanted(#alloc{awaiting = {bind, _Number, {Ip, _Port}}}, _Effects) -> [Ip];
+wanted(#alloc{}, Effects) -> [Ip || {defer, {Ip, _Port}} <- Effects].
 
 owned(Method, #{message := Message, limits := Limits} = Request, Alloc) ->
     case {unknown(Message), malformed_fault(Method, Message)} of

@@ -6,7 +6,7 @@
 -import(meerkat_alloc_request, [refused/1, first_of/1, ip_family/1]).
 
 -export([none/0, relayed/2, families/1, last/1, has/2, extend/3, drop/2, prune/2]).
--export([permission_fault/3, permit/3, channel_fault/4, bind/4, granted/3]).
+-export([permission_fault/3, permit/3, channel_fault/4, bind/4, granted/3, paced/4]).
 -export([view/2, commands/3, adopted/3, peers/1]).
 
 -export_type([held/0]).
@@ -20,7 +20,9 @@
     expires = #{} :: #{family() => now()},      % families alive
     permissions = #{} :: #{inet:ip_address() => now()},
     channels = #{} :: #{char() => {address(), now()}},
-    peers = 0 :: non_neg_integer()              % how often a permission was new
+    peers = 0 :: non_neg_integer(),             % how often a permission was new
+    %% Until when the time of peers so far lasts, each of which takes its part of a second.
+    paced = none :: none | number()
 }).
 -opaque held() :: #held{}.
 
@@ -103,6 +105,29 @@ permit(Ips, Now, #held{permissions = Permissions, peers = Peers} = Held) ->
     Until = Now + meerkat_alloc_commands:permission_ms(),
     All = lists:foldl(fun(Ip, P) -> P#{Ip => Until} end, Permissions, Ips),
     Held#held{permissions = All, peers = Peers + map_size(All) - map_size(Permissions)}.
+
+%% So many new peers a second, and this many times as many at once.
+-define(AT_ONCE, 4).
+
+-spec paced([inet:ip_address()], PerSecond :: pos_integer(), now(), held()) ->
+    {ok, held()} | too_fast.
+paced(Ips, PerSecond, Now, #held{paced = Before} = Held) ->
+    case length([Ip || Ip <- Ips, not is_known(Ip, Held)]) of
+        0 ->
+            {ok, Held};
+        Fresh ->
+            From = case Before of none -> Now; _ -> max(Before, Now) end,
+            Until = From + Fresh * 1000 / PerSecond,
+            case Until - Now =< ?AT_ONCE * 1000 of
+                true -> {ok, Held#held{paced = Until}};
+                false -> too_fast
+            end
+    end.
+
+%% A channel may outlive its permission.
+is_known(Ip, #held{permissions = Permissions, channels = Channels}) ->
+    is_map_key(Ip, Permissions)
+        orelse lists:any(fun({{Bound, _}, _}) -> Bound =:= Ip end, maps:values(Channels)).
 
 %%% Channels (RFC 8656 12.2)
 

@@ -12,7 +12,7 @@
     token = 0 :: non_neg_integer(),             % reserved for a second allocation
     held = meerkat_alloc_held:none() :: meerkat_alloc_held:held(),
     tcp = meerkat_alloc_tcp:none() :: meerkat_alloc_tcp:tcp(),
-    ended_by = deleted :: deleted | admin,
+    ended_by = deleted :: deleted | admin | replaced,
     asked = 0 :: integer(),                         % when for what it has counted
     before = #{} :: meerkat_alloc_core:counters(),  % counted by relays that are no more
     seen = #{} :: meerkat_alloc_core:counters(),    % by this one, when it was last asked

@@ -7,7 +7,7 @@
                                 first_of/1, get/3, ip_family/1]).
 
 -export([none/0, limits/2, connect/5, connected/3, join_fault/3, joined/2, disconnected/2,
-         count/1, view/1]).
+         has_peer/2, count/1, view/1]).
 -export([adopted/1, waiting/1]).
 
 -export_type([tcp/0, limits/0, connection/0]).
@@ -133,6 +133,11 @@ joined(Id, #tcp{made = Made} = Tcp) ->
 -spec disconnected(connection(), tcp()) -> tcp().
 disconnected(Id, #tcp{made = Made} = Tcp) ->
     Tcp#tcp{made = maps:remove(Id, Made)}.
+
+%% Is there a connection with that peer, or is one being made?
+-spec has_peer(inet:ip_address(), tcp()) -> boolean().
+has_peer(Ip, Tcp) ->
+    lists:any(fun(#{peer := {Other, _Port}}) -> Other =:= Ip end, view(Tcp)).
 
 %% All of them.
 -spec count(tcp()) -> non_neg_integer().

@@ -72,9 +72,13 @@ limits(Name, Owner) ->
     Limits.
 
 grant(Session, {Epoch, Listener, _Names}, Granted,
-      #{default_lifetime := Default, max_lifetime := Max, max_peers := Peers}) ->
+      #{default_lifetime := Default, max_lifetime := Max} = Limits) ->
     {grant, Granted#{session => Session, epoch => Epoch, listener => Listener,
-                     default_s => Default, max_s => Max, max_peers => Peers}}.
+                     default_s => Default, max_s => Max, max_peers => peers(Limits)}}.
+
+%% Where it matters how soon a peer comes after others, all of them are judged here.
+peers(#{new_peers := N}) when N > 0 -> 0;
+peers(#{max_peers := Peers}) -> Peers.
 
 %%% What was answered
 

@@ -9,16 +9,18 @@
 %%
 %%   {{session, Id}, #place{}}     the places of allocations
 %%   {{token, Token}, #place{}}    and of ports held in reserve
+%%   {{ending, Id}, #place{}}      given back for a newer one; its process has yet to end it
 %%   {{user, Key}, N, Bucket}      Bucket: what the relay calls the user's bandwidth
 %%   {{source, Prefix}, N}         {{realm, Owner}, N}         {total, N}
 %%
-%% And, which only grow: {{taken, Owner}, N}, places taken, and {{refused, Owner}, N}.
+%% And, which only grow: {{taken, Owner}, N}, places taken, {{refused, Owner}, N}, and
+%% {{replaced, Owner}, N}, allocations that a newer one of their user has ended.
 %%
 %% Key and Prefix are pairs of their realm's owner (meerkat_settings:owner/2) and what they are.
 -module(meerkat_quota).
 -behaviour(gen_server).
 
--export([start_link/1, take/3, adopt/4, hold/3, release/2, ended/2, none_held/1, count/2]).
+-export([start_link/1, take/3, adopt/5, hold/3, release/2, ended/2, none_held/1, count/2]).
 -export([buckets/1, rates/2, rate/3]).
 -export([user_key/2, person/3]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
@@ -27,10 +29,12 @@
 
 %% What the configuration allows; 0 is no limit.
 -type limits() :: #{user := non_neg_integer(),
+                    %% Beyond that: whether the user's oldest one ends for the new one.
+                    replaces := boolean(),
                     source := non_neg_integer(),
                     total := pos_integer()}.
 -type counted() :: {user, of_realm()} | {source, of_realm()}
-                 | {realm | taken | refused, meerkat_settings:owner()}
+                 | {realm | taken | refused | replaced, meerkat_settings:owner()}
                  | total.
 %% A user's name; who has none is known by a source address.
 -type person() :: binary() | {source, binary()}.
@@ -45,13 +49,16 @@
     bucket :: pos_integer(),
     weight :: 1..2,             % for how many it counts
     monitor = none :: none | reference(),
+    since = 0 :: integer(),     % when it was taken, in ms
     until = none :: none | integer()    % a token's: when the relay has let go of the port, in ms
 }).
 -record(state, {
     name :: atom(),
     free = [] :: [pos_integer()],       % buckets that had a user
     next = 1 :: pos_integer(),          % and the first that had none
-    held = queue:new() :: queue:queue({Until :: integer(), Token :: pos_integer()})
+    held = queue:new() :: queue:queue({Until :: integer(), Token :: pos_integer()}),
+    %% {User, Since, Session} of each allocation, from when that is first asked for.
+    order = none :: none | ets:table()
 }).
 
 %% The relay holds a port for 30 s (port.h) from a moment before Erlang hears of it.
@@ -74,13 +81,16 @@ take(Name, Session, #{even := Even, token := Token} = Plan) ->
 
 place(Name, #{user := User, realm := Realm, client := {Ip, _}}) ->
     #{usernames := Order} = meerkat_registry:settings(Name),
-    #place{pid = self(), user = {Realm, person(User, Ip, Order)},
+    #place{pid = self(), since = meerkat_clock:now_ms(), user = {Realm, person(User, Ip, Order)},
            source = {Realm, meerkat_prefix:source(Ip)}, bucket = 1, weight = 1}.
 
-%% The place that the allocation had in another VM, whatever is allowed by now.
--spec adopt(Name :: atom(), session(), meerkat_alloc_admit:plan(), Bucket :: pos_integer()) -> ok.
-adopt(Name, Session, Plan, Bucket) ->
-    gen_server:call(process(Name), {adopt, Session, (place(Name, Plan))#place{bucket = Bucket}}).
+%% The place that the allocation had in another VM, where it had begun at Since (in milliseconds of
+%% meerkat_clock:now_ms/0), whatever is allowed by now.
+-spec adopt(Name :: atom(), session(), meerkat_alloc_admit:plan(), Bucket :: pos_integer(),
+            Since :: integer()) -> ok.
+adopt(Name, Session, Plan, Bucket, Since) ->
+    Place = (place(Name, Plan))#place{bucket = Bucket, since = Since},
+    gen_server:call(process(Name), {adopt, Session, Place}).
 
 %% The second place of the allocation is its reservation token's from now on, for as long as the
 %% relay holds the port: however soon the allocation ends.
@@ -108,8 +118,7 @@ told(Name, Request) ->
         gen_server:call(process(Name), Request)
     catch
         %% It may be restarting just now. It monitors the caller and ends reservations by their
-        %% time, so
-%% nothing is lost where this message is.
+        %% time, so nothing is lost where this message is.
         exit:_ -> ok
     end.
 
@@ -171,8 +180,8 @@ person(User, Ip, Order) ->
 -spec init(atom()) -> {ok, #state{}}.
 init(Name) ->
     Table = meerkat_registry:table(Name, quota),
-    Places = [Row || {{Kind, _}, #place{}} = Row <- ets:tab2list(Table),
-                     Kind =:= session orelse Kind =:= token],
+    {Ending, Places} = lists:partition(fun({{Kind, _}, _}) -> Kind =:= ending end,
+                                       [Row || {_, #place{}} = Row <- ets:tab2list(Table)]),
     _ = ets:select_delete(Table, [{{{user, '_'}, '_', '_'}, [], [true]},
                                   {{{source, '_'}, '_'}, [], [true]},
                                   {{{realm, '_'}, '_'}, [], [true]},
@@ -181,42 +190,49 @@ init(Name) ->
     Used = lists:usort([Bucket || {_, #place{bucket = Bucket}} <- Places]),
     Next = lists:max([0 | Used]) + 1,
     Held = lists:sort([{Until, Token} || {{token, Token}, #place{until = Until}} <- Places]),
-    true = ets:insert(Table, [{{session, Session}, watch(Session, Place)}
-                              || {{session, Session}, Place} <- Places]),
+    true = ets:insert(Table, [{Holder, watch(Session, Place)}
+                              || {{Kind, Session} = Holder, Place} <- Ending ++ Places,
+                                 Kind =/= token]),
     State = #state{name = Name, next = Next, free = lists:seq(1, Next - 1) -- Used},
     ok = meerkat_roles:take(Name, quota),
     {ok, lists:foldl(fun expect_end/2, State, Held)}.
 
 -spec handle_call(term(), gen_server:from(), #state{}) -> {reply, term(), #state{}}.
-handle_call({take, Session, Wanted, Token}, _From, #state{name = Name} = State) ->
+handle_call({take, Session, #place{user = User} = Wanted, Token}, _From,
+            #state{name = Name} = State) ->
     State0 = held(State),
     Table = meerkat_registry:table(Name, quota),
     Redeemed = [Place || Token =/= 0, {_, Place} <- ets:lookup(Table, {token, Token})],
-    case refusal(Table, Wanted, Redeemed, meerkat_registry:settings(Name)) of
-        none ->
-            {Bucket, State1} = bucket(Table, Wanted#place.user, State0),
-            Place = watch(Session, Wanted#place{bucket = Bucket}),
-            true = ets:insert(Table, {{session, Session}, Place}),
-            ok = add(Table, Place),
-            ok = grow(Table, taken, Wanted#place.user),
-            {reply, {ok, Bucket}, token_back(Token, State1)};
-        {Code, Keys} ->
-            ok = grow(Table, refused, Wanted#place.user),
-            {reply, {error, Code, Keys}, State0}
+    case admitted(Table, Wanted, Redeemed, State0) of
+        {none, State1} ->
+            {Bucket, State2} = bucket(Table, User, State1),
+            ok = enter(Table, Session, Wanted#place{bucket = Bucket}, State2),
+            ok = grow(Table, taken, User),
+            {reply, {ok, Bucket}, token_back(Token, State2)};
+        {{Code, Keys}, State1} ->
+            ok = grow(Table, refused, User),
+            {reply, {error, Code, Keys}, State1}
     end;
 handle_call({adopt, Session, Place}, _From, #state{name = Name} = State) ->
     Table = meerkat_registry:table(Name, quota),
-    true = ets:insert(Table, {{session, Session}, watch(Session, Place)}),
-    ok = add(Table, Place),
+    ok = enter(Table, Session, Place, State),
     {reply, ok, used(Place#place.bucket, State)};
 handle_call({hold, Session, Token}, _From, #state{name = Name} = State) ->
     Table = meerkat_registry:table(Name, quota),
     Until = meerkat_clock:now_ms() + ?HELD_MS,
-    _ = [true = ets:insert(Table, [{{session, Session}, Place#place{weight = 1}},
-                                   {{token, Token}, Place#place{pid = none, monitor = none,
-                                                                weight = 1, until = Until}}])
-         || {_, #place{weight = 2} = Place} <- ets:lookup(Table, {session, Session})],
-    {reply, ok, expect_end({Until, Token}, State)};
+    Next = case ets:lookup(Table, {session, Session}) ++ ets:lookup(Table, {ending, Session}) of
+        [{{Kind, _} = Holder, #place{weight = 2, user = User} = Place}] ->
+            {Bucket, State1} = bucket(Table, User, State),
+            Held = Place#place{pid = none, monitor = none, bucket = Bucket, weight = 1,
+                               until = Until},
+            true = ets:insert(Table, [{Holder, Place#place{weight = 1}}, {{token, Token}, Held}]),
+            %% Of one that is ending both places were given back.
+            _ = Kind =:= ending andalso add(Table, Held),
+            State1;
+        _ ->
+            State
+    end,
+    {reply, ok, expect_end({Until, Token}, Next)};
 handle_call(none_held, _From, State) ->
     Tokens = [Token || {_, Token} <- queue:to_list(State#state.held)],
     {reply, ok, lists:foldl(fun token_back/2, State#state{held = queue:new()}, Tokens)};
@@ -246,9 +262,76 @@ handle_info(_Other, State) ->
 
 %%% Places
 
-%% What a realm allows of its own, and what the server allows in all. What is redeemed is the same
-%% port, so it does not count beside the one that is wanted.
-refusal(Table, #place{user = {Realm, _} = User, source = Source, weight = Weight}, Redeemed,
+%% Why there is no place, if there is none; the user's oldest allocations may have to end for it.
+admitted(Table, #place{user = {Realm, _}} = Wanted, Redeemed, #state{name = Name} = State) ->
+    Settings = meerkat_registry:settings(Name),
+    case refusal(Table, Wanted, Redeemed, Settings) of
+        {486, "user_quota"} = Refusal ->
+            case meerkat_settings:tenant(Realm, Settings) of
+                #{quota := #{replaces := true, user := Max}} ->
+                    instead_of_older(Table, Wanted, Redeemed, Max, ordered(Table, State));
+                #{} ->
+                    {Refusal, State}
+            end;
+        Refusal ->
+            {Refusal, State}
+    end.
+
+%% As many end as it takes: more than one where a reload has made the bound lower.
+instead_of_older(Table, #place{user = User, weight = Weight} = Wanted, Redeemed, Max,
+                 #state{name = Name, order = Order} = State) ->
+    Excess = with_one_more(Table, {user, User}, Weight, Redeemed) - Max,
+    Older = oldest(Table, User, Excess, first(User), Order),
+    Free = [Place || {_, Place} <- Older] ++ Redeemed,
+    case refusal(Table, Wanted, Free, meerkat_registry:settings(Name)) of
+        none -> {none, lists:foldl(fun replace/2, State, Older)};
+        Refusal -> {Refusal, State}
+    end.
+
+%% No time is as early as this one.
+first(User) ->
+    {User, -(1 bsl 63), 0}.
+
+oldest(Table, User, Excess, After, Order) when Excess > 0 ->
+    case ets:next(Order, After) of
+        {User, _, Session} = Next ->
+            [{_, #place{weight = Weight}} = Row] = ets:lookup(Table, {session, Session}),
+            [Row | oldest(Table, User, Excess - Weight, Next, Order)];
+        _ ->
+            []
+    end;
+oldest(_Table, _User, _Excess, _After, _Order) ->
+    [].
+
+%% The place is free at once, for nobody waits until the relay has ended the allocation. Its process
+%% is watched until it has.
+replace({{session, Session}, #place{pid = Pid, user = User} = Place},
+        #state{name = Name} = State) ->
+    Table = meerkat_registry:table(Name, quota),
+    ok = meerkat_alloc:replaced(Pid),
+    ok = grow(Table, replaced, User),
+    true = ets:insert(Table, {{ending, Session}, Place}),
+    true = ets:delete(Table, {session, Session}),
+    left(Session, Place, State).
+
+enter(Table, Session, #place{user = User, since = Since} = Place, #state{order = Order}) ->
+    true = ets:insert(Table, {{session, Session}, watch(Session, Place)}),
+    _ = Order =/= none andalso ets:insert(Order, {{User, Since, Session}}),
+    add(Table, Place).
+
+%% Few servers need it, so it is made for the first who does.
+ordered(Table, #state{order = none} = State) ->
+    Order = ets:new(?MODULE, [ordered_set]),
+    true = ets:insert(Order, [{{User, Since, Session}}
+                              || {{session, Session}, #place{user = User, since = Since}}
+                                     <- ets:tab2list(Table)]),
+    State#state{order = Order};
+ordered(_Table, State) ->
+    State.
+
+%% What a realm allows of its own, and what the server allows in all. Places that are given back for
+%% the one that is wanted do not count beside it: what is redeemed is the same port.
+refusal(Table, #place{user = {Realm, _} = User, source = Source, weight = Weight}, Free,
         #{quota := #{total := Total}} = Settings) ->
     #{quota := #{user := OfUser, source := OfSource, total := OfRealm}} =
         meerkat_settings:tenant(Realm, Settings),
@@ -258,12 +341,15 @@ refusal(Table, #place{user = {Realm, _} = User, source = Source, weight = Weight
               {total, Total, 508, "total_quota and max_allocations"}],
     Full = [{Code, Keys}
             || {Key, Max, Code, Keys} <- Bounds, Max > 0,
-               Given <- [length([P || P <- Redeemed, lists:member(Key, keys(P))])],
-               counted(Table, Key) - Given + Weight > Max],
+               with_one_more(Table, Key, Weight, Free) > Max],
     case Full of
         [] -> none;
         [First | _] -> First
     end.
+
+with_one_more(Table, Key, Weight, Free) ->
+    Given = lists:sum([W || #place{weight = W} = Place <- Free, lists:member(Key, keys(Place))]),
+    counted(Table, Key) - Given + Weight.
 
 %% Everything it counts for.
 keys(#place{user = {Realm, _} = User, source = Source}) ->
@@ -287,21 +373,28 @@ add(Table, #place{bucket = Bucket, weight = Weight} = Place) ->
 fresh({user, _} = Key, Bucket) -> {Key, 0, Bucket};
 fresh(Key, _Bucket) -> {Key, 0}.
 
-given_back(Session, State) ->
-    give_back({session, Session}, State).
-
-%% The bucket is free with the last of its user's places.
-give_back(Holder, #state{name = Name, free = Free} = State) ->
+given_back(Session, #state{name = Name} = State) ->
     Table = meerkat_registry:table(Name, quota),
-    case ets:take(Table, Holder) of
-        [{_, #place{user = User, bucket = Bucket, weight = Weight} = Place}] ->
+    case ets:take(Table, {session, Session}) of
+        [{_, Place}] ->
             ok = unwatch(Place),
-            Left = [{Key, remove(Table, Key, Weight)} || Key <- keys(Place)],
-            Unused = [Bucket || lists:member({{user, User}, 0}, Left)],
-            State#state{free = Unused ++ Free};
+            left(Session, Place, State);
         [] ->
+            _ = [ok = unwatch(Place) || {_, Place} <- ets:take(Table, {ending, Session})],
             State
     end.
+
+left(Session, #place{user = User, since = Since} = Place, #state{order = Order} = State) ->
+    _ = Order =/= none andalso ets:delete(Order, {User, Since, Session}),
+    free(Place, State).
+
+%% The bucket is free with the last of its user's places.
+free(#place{user = User, bucket = Bucket, weight = Weight} = Place,
+     #state{name = Name, free = Free} = State) ->
+    Table = meerkat_registry:table(Name, quota),
+    Left = [{Key, remove(Table, Key, Weight)} || Key <- keys(Place)],
+    Unused = [Bucket || lists:member({{user, User}, 0}, Left)],
+    State#state{free = Unused ++ Free}.
 
 remove(Table, Key, Weight) ->
     Left = ets:update_counter(Table, Key, -Weight),
@@ -350,5 +443,8 @@ held(#state{held = Held} = State) ->
 
 token_back(0, State) ->
     State;
-token_back(Token, State) ->
-    give_back({token, Token}, State).
+token_back(Token, #state{name = Name} = State) ->
+    case ets:take(meerkat_registry:table(Name, quota), {token, Token}) of
+        [{_, Place}] -> free(Place, State);
+        [] -> State
+    end.

@@ -157,8 +157,8 @@ said(486, connect, _Message, _Cause, _Request, _Limits) ->
     {notice, "for more connections with peers than tcp_relay_user_connections allows"};
 said(508, connect, _Message, {relay, full, _}, _Request, _Limits) ->
     {notice, "for more connections with peers than tcp_relay_connections allows, or the relay"};
-said(508, connect, _Message, _Cause, _Request, _Limits) ->
-    {notice, "for more connections with peers than tcp_relay_connections allows"};
+said(508, connect, _Message, _Cause, _Request, Limits) ->
+    {notice, ["for more connections with peers than tcp_relay_connections allows" | pace(Limits)]};
 said(508, allocate, _Message, {relay, Status, Detail}, Request, _Limits) ->
     not_made(Status, Detail, Request);
 said(508, allocate, _Message, _Cause, _Request, _Limits) ->
@@ -166,13 +166,17 @@ said(508, allocate, _Message, _Cause, _Request, _Limits) ->
 said(508, _Method, _Message, {relay, full, _}, _Request, _Limits) ->
     {notice, "for the relay's table of permissions is full, which max_allocations and "
              "max_permissions size"};
-said(508, _Method, _Message, _Cause, _Request, _Limits) ->
-    {notice, "for more peers than max_permissions allows"};
+said(508, _Method, _Message, _Cause, _Request, Limits) ->
+    {notice, ["for more peers than max_permissions allows" | pace(Limits)]};
 %% The core has warned of it.
 said(500, _Method, _Message, {relay, Status, Detail}, _Request, _Limits) ->
     {debug, ["for the relay says ", status(Status, Detail)]};
 said(_Code, _Method, _Message, _Cause, _Request, _Limits) ->
     {debug, "for a reason it was not told"}.
+
+pace(Limits) ->
+    [", or more new peers per second than new_peers_rate does"
+     || maps:get(new_peers, Limits, 0) > 0].
 
 not_relayed(6, _Limits) ->
     {notice, "for transport 6, TCP, which the key tcp_relay would allow"};
