@@ -14,7 +14,7 @@
 -export_type([server/0]).
 
 -import(turn_kit, [open/1, challenged/1, signed/3, allocated/1, bind/3, channel/3, peer/0,
-                   peer_send/3, peer_next/1, get/2, success/1, send/2, eventually/1]).
+                   peer_send/3, peer_next/1, get/2, success/1, send/2]).
 
 %% As turn_kit has it, with its node, that one's process and, where the suite knows it, its relay.
 -type server() :: map().
