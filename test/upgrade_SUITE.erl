@@ -13,7 +13,7 @@
 -import(turn_kit, [doc/1, open/1, challenged/1, call/3, allocated/1, allocated/2, delete/1,
                    permit/2, bind/3, peer/0, peer/1, get/2, success/1, eventually/1]).
 -import(survival_kit, [run_dir/1, lock/1, start/2, in/4, kill/1, stop/1, relay/1, lives/1,
-                       descriptors/1, first/1, first/2, next_to/3, again/2, again/3, ports_free/1,
+                       descriptors/1, first/1, first/2, next_to/3, again/3, ports_free/1,
                        allocations/1, bound/1, both_ways/2, talk/1, hush/1, insist/3, busy/1,
                        finish/1]).
 
