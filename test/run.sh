@@ -18,6 +18,7 @@ root=$PWD
 build=$root/_build/c
 logs=$root/_build/test-logs
 results=$logs/results
+reasons=$logs/reasons
 table=$root/test/data/suites.txt
 rm -rf "$logs"
 mkdir -p "$logs"
@@ -114,9 +115,15 @@ common_test() { # TITLE, SUITES...
     # shellcheck disable=SC2086 # words, or none
     ${RUN_BY-} rebar3 $as ct ${1:+--suite="$(IFS=,; echo "$*")"} 2>&1 | tee "$log"
     status=${PIPESTATUS[0]}
-    awk -v title="$title" -v status="$status" '
+    awk -v title="$title" -v status="$status" -v reasons="$reasons" '
         { gsub(/\033\[[0-9;]*m/, "") }
-        /^%%% .* ==> .*: FAILED/ { sub(/^%%% /, ""); sub(/: FAILED.*/, ""); name[++named] = $0 }
+        /^%%% .* ==> .*: FAILED/ {
+            sub(/^%%% /, ""); sub(/: FAILED.*/, ""); name[++named] = $0; reading = 1
+            next
+        }
+        # What rebar3 says of it goes on to an empty line.
+        reading && /^$/ { reading = 0 }
+        reading { sub(/^%%% [^>]*> ?/, ""); reason[named] = reason[named] " " $0 }
         /^All [0-9]+ tests passed/ { pass = $2 }
         match($0, /Passed [0-9]+ tests/) { split(substr($0, RSTART, RLENGTH), w, " "); pass = w[2] }
         match($0, /Failed [0-9]+ tests/) { split(substr($0, RSTART, RLENGTH), w, " "); fail = w[2] }
@@ -128,6 +135,10 @@ common_test() { # TITLE, SUITES...
             for (i = 0; i < pass; i++) print "pass " title
             for (i = 1; i <= fail; i++) print "FAIL " title ": " (i in name ? name[i] : "see above")
             for (i = 0; i < skip; i++) print "skip " title ": see above"
+            for (i = 1; i <= named; i++) {
+                gsub(/  +/, " ", reason[i])
+                print name[i] ":" substr(reason[i], 1, 400) >>reasons
+            }
         }' "$log" >>"$results"
 }
 
@@ -278,6 +289,8 @@ while [ $# -gt 0 ]; do
 done
 
 say "Result"
+# Why, next to what: of a run elsewhere often no more is kept than its end.
+cat "$reasons" 2>/dev/null
 grep -E '^(FAIL|skip)' "$results" | sort | uniq -c
 pass=$(grep -c '^pass' "$results")
 fail=$(grep -c '^FAIL' "$results")
