@@ -115,7 +115,7 @@ a_web_server_that_is_stopped_and_killed(Config) ->
     with_server(to_web(Config, Consumer, #{}), fun(Server) ->
         ok = allocations(Server, 20),
         _ = stopped(Config, 20),
-        ok = signal(Consumer, "STOP"),
+        ok = process_kit:hold(maps:get(pid, Consumer)),
         %% Each is answered: turn_kit waits for that.
         ok = allocations(Server, 20),
         ok = killed(Consumer),
@@ -541,10 +541,6 @@ consumer(Config, Port, More) ->
         #{program => Opened, pid => Pid, port => list_to_integer(Line)}
     end.
 
-signal(#{pid := Pid}, Signal) ->
-    [] = os:cmd(["kill -", Signal, " ", integer_to_list(Pid)]),
-    ok.
-
-killed(#{program := Program} = Consumer) ->
-    ok = signal(Consumer, "KILL"),
+killed(#{program := Program, pid := Pid}) ->
+    [] = os:cmd("kill -KILL " ++ integer_to_list(Pid)),
     receive {Program, {exit_status, _}} -> ok end.

@@ -251,8 +251,8 @@ stop(#{directory := Directory} = Database) ->
 -spec kill(database()) -> ok.
 kill(#{kind := sqlite}) ->
     ok;
-kill(#{shell := Shell} = Database) ->
-    ok = signal("KILL", Database),
+kill(#{shell := Shell, pid := Pid} = Database) ->
+    _ = os:cmd("kill -KILL " ++ lists:append(lists:join(" ", [Pid | children(Pid)]))),
     ok = gone(Database),
     Shell ! stop,
     ok.
@@ -269,8 +269,10 @@ pause(#{kind := sqlite, config := #{file := File}} = Database) ->
     Lock = spawn(fun() -> locked(binary_to_list(File)) end),
     Lock ! {self(), locked},
     receive {Lock, locked} -> Database#{lock => Lock} after ?TIMEOUT -> error(not_locked) end;
-pause(Database) ->
-    ok = signal("STOP", Database),
+pause(#{pid := Pid} = Database) ->
+    %% First itself, which then makes no more of them.
+    ok = process_kit:hold(Pid),
+    _ = [ok = process_kit:hold(Child) || Child <- children(Pid)],
     Database.
 
 locked(File) ->
@@ -289,14 +291,12 @@ locked(File) ->
 resume(#{lock := Lock}) ->
     Lock ! {self(), resume},
     receive {Lock, free} -> ok after ?TIMEOUT -> error(still_locked) end;
-resume(Database) ->
-    signal("CONT", Database).
-
-%% To a server and the processes that it has made.
-signal(Signal, #{pid := Pid}) ->
-    Children = string:lexemes(os:cmd("pgrep -P " ++ Pid), "\n"),
-    _ = os:cmd("kill -" ++ Signal ++ " " ++ lists:append(lists:join(" ", [Pid | Children]))),
+resume(#{pid := Pid}) ->
+    _ = [ok = process_kit:let_go(Each) || Each <- children(Pid) ++ [Pid]],
     ok.
+
+%% The processes that a server has made.
+children(Pid) -> string:lexemes(os:cmd("pgrep -P " ++ Pid), "\n").
 
 %% What a server is configured with.
 -spec config(database()) -> map().

@@ -96,14 +96,14 @@ a_node_that_hangs_is_named(Config) ->
     doc("SIGSTOP of a node: within the time of an answer the others' answers are there, and it is "
         "named and counted"),
     [A, B, #{os_pid := OsPid} = C] = fleet(Config),
-    [] = os:cmd("kill -STOP " ++ OsPid),
+    ok = process_kit:hold(OsPid),
     try in(A, meerkat_fleet, status, [default]) of
         #{answers := Answers, silent := Silent} ->
             ?assertEqual(names([A, B]), [Node || {Node, {ok, _}} <- Answers]),
             ?assertEqual(names([C]), Silent),
             ?assertMatch(#{unanswered := 1}, in(A, meerkat_fleet, info, [default]))
     after
-        [] = os:cmd("kill -CONT " ++ OsPid)
+        ok = process_kit:let_go(OsPid)
     end.
 
 a_reload_joins_and_leaves(Config) ->

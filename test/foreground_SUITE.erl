@@ -99,7 +99,7 @@ hung_relay_ends_with_a_killed_node(Config) ->
     {match, [Pid]} = re:run(Said, "relay program is process ([0-9]+)",
                             [{capture, all_but_first, list}]),
     Node = parent(parent(Pid)),     % erl_child_setup is between them
-    "" = os:cmd("kill -STOP " ++ Pid),
+    ok = process_kit:hold(Pid),
     "" = os:cmd("kill -KILL " ++ Node),
     receive {Server, {exit_status, Status}} -> ?assertEqual(137, Status) end,
     Port = port(line("TURN", Block)),

@@ -176,9 +176,8 @@ what_is_too_long_for_its_header(_Config) ->
 %% Runs Fun while the relay program stands still.
 stopped(#{name := Name}, Fun) ->
     {os_pid, Pid} = erlang:port_info(meerkat_roles:find(Name, port), os_pid),
-    Signal = fun(S) -> "" = os:cmd("kill -" ++ S ++ " " ++ integer_to_list(Pid)) end,
-    Signal("STOP"),
-    try Fun() after Signal("CONT") end.
+    ok = process_kit:hold(Pid),
+    try Fun() after process_kit:let_go(Pid) end.
 
 %% Repeats Fun until the counter is no longer 0.
 counted_some(Server, Counter, Fun) ->

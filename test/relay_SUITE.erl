@@ -872,7 +872,7 @@ kill_until(Sup, Config) ->
 relay_dead(Config) ->
     _ = real(Config, #{}),
     {Owner, OsPid} = program(Config),
-    [] = os:cmd("kill -STOP " ++ integer_to_list(OsPid)),
+    ok = process_kit:hold(OsPid),
     Asker = asker(name(Config)),
     ok = kill_program(OsPid),
     ?assertEqual({error, dead}, asked(Asker)),
@@ -905,7 +905,7 @@ relay_busy(Config) ->
     Before = meerkat_registry:settings(Name),
     Policy = meerkat_relay_setup:policy(Before),
     Port = meerkat_roles:find(Name, port),
-    [] = os:cmd("kill -STOP " ++ integer_to_list(OsPid)),
+    ok = process_kit:hold(OsPid),
     _ = [ok = meerkat_relay:command(meerkat_roles:find(Name, wire), 0, Policy)
          || _ <- lists:seq(1, 1000)],
     turn_kit:eventually(fun() ->
@@ -917,7 +917,7 @@ relay_busy(Config) ->
     ?assertEqual({error, "the relay program is busy; nothing has changed"},
                  meerkat:reload(Name, real_config(#{denied_peers => [{{8, 8, 8, 8}, 32}]}))),
     ?assertEqual(Before, meerkat_registry:settings(Name)),
-    [] = os:cmd("kill -CONT " ++ integer_to_list(OsPid)),
+    ok = process_kit:let_go(OsPid),
     turn_kit:eventually(fun() -> element(1, meerkat_relay:call(Name, {stats, #{}})) =:= ok end),
     %% What waited for it may fill the pipe once more.
     turn_kit:eventually(fun() ->

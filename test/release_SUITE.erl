@@ -436,9 +436,9 @@ a_relay_that_hangs_is_not_alive_to_systemd(Config) ->
     {ok, _} = told(Socket),
     {ok, <<"WATCHDOG=1">>} = told(Socket),
     Relay = ctl_kit:relay(proplists:get_value(home, Config)),
-    "" = os:cmd("kill -STOP " ++ Relay),
+    ok = process_kit:hold(Relay),
     _ = gone_quiet(Socket),
-    "" = os:cmd("kill -CONT " ++ Relay),
+    ok = process_kit:let_go(Relay),
     {ok, <<"WATCHDOG=1">>} = told(Socket),
     kill(Server, "TERM"),
     {0, _} = ended(Server, <<>>).

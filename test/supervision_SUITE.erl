@@ -474,7 +474,7 @@ hung_worker_ends_with_its_server(_Config) ->
 stopped_relay(Server) ->
     {os_pid, OsPid} = erlang:port_info(relay_port(Server), os_pid),
     Text = integer_to_list(OsPid),
-    [] = os:cmd("kill -STOP " ++ Text),
+    ok = process_kit:hold(Text),
     Text.
 
 %% Holds the thread of a worker, as a debugger would, until it is killed: workers are started last.
