@@ -109,7 +109,8 @@ void allocs_create(struct control *c, const struct ctl_frame *f)
         refuse(c, f, CTL_REFUSED, &ma);
         return;
     }
-    /* What is replayed may have moved since its session got its worker. */
+    /* The client of one that is replayed may have moved, and its packets come to another worker
+     * than the session's number says. */
     ma.home = named ? socket_spread(&m->client, c->worker_count) : index;
     struct port held;
     if (m->token && !port_redeem(&c->ports, m->token, c->time.now, &held)) {

@@ -1,6 +1,6 @@
 /*
- * Allocations as far as they are no single worker's: the addresses and ports they relay from, and
- * which worker gets which. Ports are chosen and sockets bound here; the worker does the rest, and
+ * What allocations of all workers share: the addresses and ports they relay from, and which worker
+ * gets which allocation. Ports are chosen and sockets bound here; the worker does the rest, and
  * replies.
  */
 #ifndef MEERKAT_ALLOCS_H

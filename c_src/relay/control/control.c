@@ -30,7 +30,7 @@ static void read_frames(struct control *c)
         order_frame(c, frame, len);
 }
 
-/* Something read before still waits, though there would be room for it now. */
+/* Is there a frame that was read before and had to wait, and is there room for its reply now? */
 static bool work_left(struct control *c)
 {
     return pipe_has_room(&c->pipe) && (pipe_has_frame(&c->pipe) || office_has_mail(c));

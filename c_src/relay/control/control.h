@@ -10,9 +10,9 @@ enum { CONTROL_IN = 3, CONTROL_OUT = 4 };
 
 struct tether_start;
 
-/* Says HELLO, then serves until Erlang is gone (end of file on in_fd), or beyond that where there
- * is a socket for the next one. Returns the program's exit status:
- * 0 then, 64 after a frame that is not in ctl.def, 71 when the system failed. */
+/* Sends HELLO, then serves until Erlang is gone (end of file on in_fd), or longer if there is a
+ * socket for the next Erlang. Returns the program's exit status: 0 then, 64 after a frame that is
+ * not in ctl.def, 71 when the system failed. */
 int control_run(int in_fd, int out_fd, struct tether_start *start);
 
 #endif

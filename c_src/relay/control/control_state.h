@@ -19,7 +19,7 @@
 #include "tether.h"
 #include "worker.h"
 
-/* The rooms below know no frames: what they keep to is what Erlang is told. */
+/* The other rooms do not include ctl.def. Their limits must be those that ctl.def tells Erlang. */
 _Static_assert(WORKERS_MAX == (int)CTL_WORKERS_MAX &&
                    LISTENERS_MAX == TRANSPORTS * (int)CTL_LISTENERS_MAX &&
                    REALM_MAX == (int)CTL_REALM_BYTES_MAX + 1 && POOLS_MAX == (int)CTL_POOLS_MAX &&
@@ -31,49 +31,49 @@ _Static_assert(WORKERS_MAX == (int)CTL_WORKERS_MAX &&
                    GRANT_SOFTWARE_MAX == (int)CTL_SOFTWARE_BYTES_MAX,
                "limits are those of ctl.def");
 
-/* What Erlang says of peers. */
+/* The rules for peers, from Erlang. */
 struct rules {
-    uint8_t *bytes; /* as POLICY brought them; none denies all */
+    uint8_t *bytes; /* as POLICY brought them; without any, all peers are denied */
     size_t len;
     struct addr guarded[GUARDED_MAX];
     uint32_t guarded_count;
 };
 
-/* What is known of this host. */
+/* The addresses of this host. */
 struct watch {
     struct routes routes;
-    bool open;           /* routes are */
-    bool told;           /* the kernel has something to say */
-    bool changed;        /* it was that the addresses have, and they were not read yet */
+    bool open;           /* routes is open */
+    bool told;           /* the kernel's socket is readable */
+    bool changed;        /* the kernel has told of a change, and they were not read since */
     int err;             /* of the last reading */
-    unsigned torn;       /* readings in a row during which they changed */
-    struct host *host;   /* NULL while its addresses are not known */
-    uint64_t not_before; /* it is read again */
-    uint64_t due;        /* even if nothing is said to have changed */
+    unsigned torn;       /* readings in a row during which the addresses changed */
+    struct host *host;   /* what was read; NULL while the addresses are not known */
+    uint64_t not_before; /* the next reading is not earlier than this */
+    uint64_t due;        /* and not later, even if no change is told */
 };
 
-/* What stands at a path. */
+/* Which file a path names. */
 struct name {
     bool there;
     dev_t dev;
     ino_t ino;
 };
 
-/* How it outlives Erlang. */
+/* How the program outlives Erlang. */
 struct survival {
-    int socket; /* where the next one comes; -1: it does not */
+    int socket; /* where the next Erlang's tether connects; -1: the program ends with Erlang */
     char path[TETHER_PATH];
-    struct name name; /* the socket's, there */
-    uint64_t look_at; /* whether it is there still */
-    int guest;        /* has come there and not said what for; -1: nobody */
-    uint64_t guest_until;
-    int tether;         /* of the Erlang that another one has left room for; it waits for our end */
-    uint32_t survive_s; /* as KEEP says, with the note */
+    struct name name;     /* the socket's file, when it was bound */
+    uint64_t look_at;     /* when to look whether the path still names it */
+    int guest;            /* a tether that has connected and not sent its pipes yet; -1: none */
+    uint64_t guest_until; /* when it is no longer waited for */
+    int tether;           /* of the Erlang that is connected now: it waits until we end */
+    uint32_t survive_s;   /* from KEEP, like the note */
     uint8_t *note;
     uint32_t note_len;
-    bool away; /* nobody governs: none is there, or has said LIVE */
-    uint64_t since, until;
-    unsigned forgetting; /* workers that have something of the last one's yet: post_office.c */
+    bool away;             /* no Erlang governs: none is connected, or it has not said LIVE yet */
+    uint64_t since, until; /* while away: from when, and when the program ends */
+    unsigned forgetting;   /* workers that still forget the last Erlang's requests: post_office.c */
 };
 
 /* How it hands what it has to another program. */

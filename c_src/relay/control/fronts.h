@@ -1,6 +1,6 @@
 /*
- * FRONT, spread to the workers: proxies whose word counts, and web servers that get what is not for
- * us.
+ * FRONT, handed to every worker: proxies whose PROXY header is believed, and web servers that get
+ * the connections that are not TURN.
  */
 #ifndef MEERKAT_FRONTS_H
 #define MEERKAT_FRONTS_H

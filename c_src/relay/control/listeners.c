@@ -67,7 +67,7 @@ static int free_slot(const struct control *c)
     return -1;
 }
 
-/* Is it the one that was asked for? A port of 0 was the system's to choose. */
+/* Is it at the address that was asked for? With port 0 any port is. */
 static bool is_local(const struct addr *bound, const struct addr *asked)
 {
     return addr_ip_equal(bound, asked) && (asked->port == 0 || asked->port == bound->port);
@@ -145,7 +145,8 @@ void listeners_close(struct control *c, const struct ctl_frame *f, const uint8_t
     pipe_reply(&c->pipe, f, CTL_OK, "");
 }
 
-/* Where one worker does not listen none shall: what the kernel hands to that one would be lost. */
+/* If one worker cannot listen all of them stop: the kernel would give it its share of the packets,
+ * and they would be lost. */
 static void answer(struct control *c, size_t i)
 {
     char why[128];

@@ -1,5 +1,5 @@
 /*
- * Erlang's orders, by code: which file carries each out, or which worker.
+ * Commands of Erlang, by code: which file carries each out here, or which worker gets it.
  */
 #ifndef MEERKAT_ORDER_H
 #define MEERKAT_ORDER_H

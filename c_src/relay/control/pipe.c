@@ -162,7 +162,7 @@ int pipe_write(struct pipe *p)
     return 0;
 }
 
-/* Erlang is gone. What it said before may still be read. */
+/* Erlang reads no more. The commands that it has sent before may still be read. */
 static void nobody_reads(struct pipe *p)
 {
     if (!p->lasting) {

@@ -8,7 +8,7 @@
 #include "ctl.h"
 #include "log.h"
 
-enum { EXIT_PROTOCOL = 64 }; /* Erlang said what is not in ctl.def; or EXIT_SYSTEM (log.h) */
+enum { EXIT_PROTOCOL = 64 }; /* exit status when Erlang has sent a frame that is not in ctl.def */
 
 struct pipe {
     int in_fd, out_fd;
@@ -16,10 +16,10 @@ struct pipe {
     size_t in_len, in_taken; /* of those, taken by pipe_take */
     uint8_t *out;
     size_t out_len, out_sent;
-    bool over;    /* nothing more is read or carried out: the program ends */
-    bool lasting; /* it does not end with Erlang */
-    bool deaf;    /* Erlang reads no more: what is for it is dropped */
-    bool ended;   /* all that it said was read, and it says no more */
+    bool over;    /* the program ends: nothing more is read or carried out */
+    bool lasting; /* the program goes on when Erlang is gone */
+    bool deaf;    /* Erlang has closed its end: what is sent to it is dropped */
+    bool ended;   /* end of file from Erlang, and all before it was read */
     int exit_status;
 };
 
@@ -27,25 +27,26 @@ struct pipe {
 bool pipe_open(struct pipe *p, int in_fd, int out_fd);
 void pipe_close(struct pipe *p);
 
-/* Erlang is gone, and so is what was read of a frame or waited for it. Closes both descriptors. */
+/* Erlang is gone: closes both descriptors, and drops half a frame that was read and all that waits
+ * to be written. */
 void pipe_leave(struct pipe *p);
-/* Another has come. False when the descriptors cannot be used: they stay the caller's. */
+/* Takes the next Erlang's descriptors. False if they cannot be used: the caller still owns them. */
 bool pipe_enter(struct pipe *p, int in_fd, int out_fd);
 
 /* The program ends with this status. */
 void pipe_end(struct pipe *p, int exit_status);
 
-/* Reads what has come. When Erlang is gone the program ends: nothing is relayed that nobody decides
- * about. A pipe that is lasting says that it has ended. */
+/* Reads what has come. At end of file the program ends, for nobody decides about allocations any
+ * more; a pipe that is `lasting` sets `ended` instead. */
 void pipe_read(struct pipe *p);
 /* Is there room to read more? */
 bool pipe_may_read(const struct pipe *p);
-/* Has a whole frame come that was not taken? */
+/* Is there a whole frame that pipe_take has not returned yet? */
 bool pipe_has_frame(const struct pipe *p);
 /* The next whole frame, good until pipe_read; NULL without. */
 const uint8_t *pipe_take(struct pipe *p, size_t *len);
 
-/* Half the buffer out is kept for replies: nothing more is taken in below that. */
+/* Is half of the outgoing buffer free? It is kept for replies: below that no command is taken. */
 bool pipe_has_room(const struct pipe *p);
 /* Queues a frame that is encoded, or one that is not. */
 void pipe_put(struct pipe *p, const uint8_t *frame, size_t len);

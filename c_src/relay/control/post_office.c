@@ -7,7 +7,7 @@
 
 /* --------------------------------------------------------------------------- from workers */
 
-/* A mail for another worker, named first in it. */
+/* Mail from one worker to another, whose number is its first field. */
 static void pass_on(struct control *c, const uint8_t *record, uint32_t len)
 {
     unsigned to;
@@ -57,8 +57,8 @@ static void note_handed(struct control *c, const uint8_t *data)
     c->retiring.parts[c->retiring.part_count++] = h;
 }
 
-/* Takes the oldest mail of a worker. A roam leaves its box before it is passed on, for finding room
- * for it may lead back here. */
+/* Takes the oldest mail of a worker. Mail for another worker is taken out of the box before it is
+ * passed on: waiting for room in the other's box may call this function again. */
 static void take(struct control *c, struct mailbox *out, const uint8_t *record, uint32_t len)
 {
     uint8_t roam[1 + sizeof(struct mail_roam)];
@@ -136,15 +136,16 @@ bool office_has_mail(struct control *c)
 
 /* ----------------------------------------------------------------------------- to workers */
 
-/* Waits for the worker to make room. It may itself be waiting for room on its way out, so that way
- * is kept open meanwhile. The wait ends with Erlang, and with a worker that stands still. */
+/* Waits until the worker has made room in its box. The worker may itself wait for room in its box
+ * towards this thread, so that one is emptied meanwhile. The wait ends when Erlang is gone, and
+ * when a worker hangs (stalls.h). */
 static uint8_t *make_room(struct control *c, struct worker *w, uint32_t len)
 {
     uint8_t *record;
     while (!(record = mailbox_reserve(&w->shard.in, len))) {
         struct pollfd fds[2] = {
             {.fd = c->pipe.out_fd, .events = pipe_waiting(&c->pipe) ? POLLOUT : 0},
-            {.fd = c->pipe.in_fd, .events = 0}}; /* its end is told unasked */
+            {.fd = c->pipe.in_fd, .events = 0}}; /* POLLHUP comes without being asked for */
         worker_wake(w);
         poll(fds, 2, 1);
         c->time = clock_read();
@@ -189,7 +190,8 @@ void office_wake(struct control *c)
 
 /* -------------------------------------------------------------------- by a worker itself */
 
-/* Frames and ports; false where something is left, or for the control thread to do. */
+/* Takes frames and ports from the box. False when something is left in it, or is for the control
+ * thread. */
 static bool take_plain(struct control *c, struct worker *w)
 {
     uint32_t len;
@@ -202,7 +204,7 @@ static bool take_plain(struct control *c, struct worker *w)
     return true;
 }
 
-/* Errors of the pipe are left to the control thread, which finds them by itself. */
+/* If the pipe fails, the control thread finds that out by itself. */
 bool office_tell(void *ctx, unsigned worker, bool now)
 {
     struct control *c = ctx;

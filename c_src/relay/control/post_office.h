@@ -1,6 +1,6 @@
 /*
- * Mail between the control thread and the workers, and from one worker to another. Knows what each
- * kind asks of this thread, and nothing of commands.
+ * Mail between the control thread and the workers, and from one worker to another. What this thread
+ * does for each kind of mail is here; commands are order.c's.
  */
 #ifndef MEERKAT_POST_OFFICE_H
 #define MEERKAT_POST_OFFICE_H
@@ -17,14 +17,15 @@ void office_wake(struct control *c);
 
 /* Takes what the workers have posted, as far as the pipe has room. */
 void office_read(struct control *c);
-/* Lets answers leave that wait for what was taken to be in the pipe. */
+/* Lets the workers send the answers that wait until what was told to Erlang is in the pipe. */
 void office_told(struct control *c);
-/* Has a worker posted what was not taken? */
+/* Is there mail from a worker that was not taken yet? */
 bool office_has_mail(struct control *c);
 
-/* A worker's: ports in its way out are free at once, and frames are written, if it is to be now, or
- * with the next that are. False when it must ring the doorbell after all: another holds the pipe,
- * it is full, or some of the mail is for the control thread. ctx is the struct control. */
+/* Called by a worker, in place of waking the control thread: releases the ports in its box and puts
+ * its frames into the pipe; `now` says whether they are written at once or with the next ones.
+ * False when the worker must ring the doorbell after all: another thread holds the pipe, the pipe
+ * is full, or some of the mail is for the control thread. ctx is the struct control. */
 bool office_tell(void *ctx, unsigned worker, bool now);
 
 #endif

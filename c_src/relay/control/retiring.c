@@ -14,7 +14,7 @@
 #include "survival.h"
 #include "tether.h"
 
-enum { WAIT_S = 10 }; /* for whoever is to come, while datagrams wait */
+enum { WAIT_S = 10 }; /* for the other program to come, while datagrams wait in the sockets */
 
 static uint64_t monotonic_ns(void)
 {
@@ -134,7 +134,8 @@ static void hand(struct control *c)
     }
 }
 
-/* A word is that it reads from now on, and no word that it never will. */
+/* The other program says one word, TETHER_READS, when it reads. If it closes without, it has ended.
+ */
 static void hear(struct control *c)
 {
     char word;
@@ -149,7 +150,7 @@ static void hear(struct control *c)
     pipe_end(&c->pipe, 0);
 }
 
-/* RETIRED is the last that Erlang hears of this program. */
+/* Sends RETIRED if Erlang has asked, and leaves the pipes once all is written. */
 static void say_farewell(struct control *c)
 {
     struct retiring *r = &c->retiring;
@@ -172,8 +173,8 @@ static void go_on(struct control *c)
     office_mail_all(c, MAIL_GO_ON, NULL, 0);
 }
 
-/* Nobody has come. An Erlang that lives and wanted another program does not hear what this one
- * would answer, so it answers nothing by itself any more. */
+/* No other program has come. The Erlang that asked for it has closed the pipes, and would not hear
+ * which requests this relay answers by grants: so the grants end. */
 static void give_up(struct control *c)
 {
     log_error("no other relay program has taken over: this one goes on");

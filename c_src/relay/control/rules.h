@@ -1,6 +1,6 @@
 /*
- * The peer policy: Erlang's rules, together with what this machine must not be talked into. Every
- * change of either is a new policy for every worker.
+ * The peer policy: Erlang's rules, and what protects this host itself (its addresses, listeners and
+ * guarded ports). After a change of either every worker gets a new policy.
  */
 #ifndef MEERKAT_RULES_H
 #define MEERKAT_RULES_H

@@ -6,14 +6,14 @@
  */
 #define LOOK_NS (NS_PER_S * CLOCK_SPEED)
 
-enum { LOOKS_MAX = 20 }; /* Erlang, which says more, has killed the program by then if it can */
+enum { LOOKS_MAX = 20 }; /* later than Erlang, which kills the program and logs more about it */
 
 static uint64_t turned(const struct control *c, unsigned i)
 {
     return atomic_load_explicit(&c->workers[i].turned, memory_order_relaxed);
 }
 
-/* Of the one of them that turned least lately. */
+/* When the TLS handshake thread whose last turn is longest ago had it. */
 static uint64_t handshakes(const struct control *c)
 {
     struct handshakes *h = c->limits.streams.handshakes;

@@ -1,16 +1,16 @@
 /*
- * Workers that stand still: each turns at least once a second, whatever happens. One that does not
- * answers nobody, and whoever waits for it waits for ever; so the program ends, and Erlang starts
- * another and replays.
+ * Finds workers that hang. Each goes through its loop at least once a second, whatever happens. A
+ * worker that does not serves none of its clients, and who waits for its mail waits for ever. So
+ * the program ends, and Erlang starts another one and replays the allocations.
  */
 #ifndef MEERKAT_STALLS_H
 #define MEERKAT_STALLS_H
 
 #include "control_state.h"
 
-/* Looks at all of them, once a second however often it is called. Ends the program where one has
- * not turned between many looks in a row: looks and not time, for the program itself may have been
- * stopped. */
+/* Looks at all workers, once a second however often it is called. Ends the program if one has not
+ * turned during 20 looks in a row. Looks are counted and not time, because the whole program may
+ * have been stopped (SIGSTOP) for longer. */
 void stalls_look(struct control *c);
 
 /* When the next look is due. */

@@ -16,20 +16,20 @@
 
 enum {
     NOTE_MAX = 48 * 1024, /* KEPT is one frame */
-    GUEST_S = 1,          /* whoever connects has to say what for */
-    LATE_S = 2,           /* behind its time the kernel ends the program */
-    LOOK_MS = 250,        /* between two looks whether it can be found */
+    GUEST_S = 1,          /* that a tether has to hand over its pipes */
+    LATE_S = 2,           /* after survive_s, when the kernel's timer ends the program */
+    LOOK_MS = 250,        /* between two looks whether the socket still has its name */
     ENDED_BY_TIME = 0,
     ENDED_BY_NAME = 0,
 };
 
-/* Is there neither an Erlang nor one that is coming in? */
+/* True when no Erlang is connected. */
 static bool is_alone(const struct control *c)
 {
     return c->pipe.in_fd < 0;
 }
 
-/* The socket at that path, whoever has it. */
+/* Which file has that path now: perhaps another relay's socket. */
 static struct name name_at(const char *path)
 {
     struct stat st;
@@ -38,8 +38,8 @@ static struct name name_at(const char *path)
     return (struct name){.there = true, .dev = st.st_dev, .ino = st.st_ino};
 }
 
-/* Would the next Erlang find it? Whoever ends a service for good removes its run directory, as
- * systemd does; another relay may have its own there since. */
+/* Does the path still name our socket? systemd removes the run directory of a service that is
+ * stopped for good; and another relay may have made a socket there since. */
 static bool is_found(const struct survival *s)
 {
     struct name now = name_at(s->path);
@@ -74,8 +74,8 @@ static void close_fd(int *fd)
     *fd = -1;
 }
 
-/* The lock is this program's until it has ended, so the name is its own to take away, unless the
- * run directory is another one by now. */
+/* This program holds the lock until it ends, so nobody else has bound the path, and it may unlink
+ * it. If the run directory was made anew meanwhile, the path is not ours and stays. */
 void survival_close(struct control *c)
 {
     struct survival *s = &c->survival;
@@ -92,8 +92,8 @@ void survival_close(struct control *c)
 
 /* --------------------------------------------------------------------------- Erlang is gone */
 
-/* A pipe that nobody reads is closed by now, and whoever waits for its end is not to wait for us.
- * A terminal, a file and a journal take lines still. */
+/* If stderr is a pipe its reader has ended with Erlang, or waits for the pipe to be closed: then
+ * what is logged goes nowhere. A terminal, a file and the journal still take lines. */
 static void leave_stderr(void)
 {
     struct stat st;
@@ -106,7 +106,8 @@ static void leave_stderr(void)
     close(null);
 }
 
-/* From when Erlang was last there: who only came in does not prolong it. */
+/* The time begins when the last Erlang that has said LIVE is gone. One that connects and ends
+ * before LIVE does not start it again. */
 static void begin_time(struct control *c)
 {
     struct survival *s = &c->survival;
@@ -142,14 +143,15 @@ void survival_look(struct control *c)
 
 /* --------------------------------------------------------------------------- the next Erlang */
 
-/* May somebody come in: nobody is there, and nothing is left of who was. */
+/* May an Erlang be let in? Not while one is connected, and not before the workers have forgotten
+ * the requests that the last one had in hand. */
 static bool is_open(const struct control *c)
 {
     return is_alone(c) && c->retiring.to < 0 && !c->survival.forgetting && !c->pipe.over;
 }
 
-/* Those who come wait in the kernel while the last one is being forgotten, and while one of them is
- * asked what for. */
+/* Is the next connection accepted? While the workers forget the last Erlang's requests, and while
+ * one tether is being served, others wait in the socket's backlog. */
 static bool is_answering(const struct control *c)
 {
     return c->survival.guest < 0 && !c->survival.forgetting && !c->pipe.over;
@@ -171,7 +173,8 @@ uint64_t survival_due(const struct control *c)
     return s->guest >= 0 ? MIN(due, s->guest_until) : due;
 }
 
-/* One at a time. Whoever comes to a relay that has its Erlang is told so. */
+/* Accepts one tether at a time. If an Erlang is connected it is told so, and its connection is
+ * closed. */
 static void take_guest(struct control *c)
 {
     struct survival *s = &c->survival;
@@ -191,14 +194,14 @@ static void take_guest(struct control *c)
     s->guest_until = c->time.now + GUEST_S * NS_PER_S * CLOCK_SPEED;
 }
 
-/* Whoever has come is of another build, or wants another program: that one takes over. */
+/* The tether is of another build, or was told to replace this program: its relay takes over. */
 static void make_way(struct control *c)
 {
     c->retiring.to = c->survival.guest;
     c->survival.guest = -1;
 }
 
-/* It hands over the pipes of its Erlang, and where that one's log goes. */
+/* Takes the pipes of the next Erlang, and its stderr, from the tether. True when that is done. */
 static bool let_in(struct control *c)
 {
     struct survival *s = &c->survival;
@@ -226,7 +229,8 @@ static bool let_in(struct control *c)
     return true;
 }
 
-/* It would keep its ports from whoever is started next, and could never be taken over. */
+/* True when the socket has lost its name while no Erlang is connected: nobody can take this relay
+ * over any more, and it would keep its ports from the one that is started next. */
 static bool is_lost(struct control *c)
 {
     struct survival *s = &c->survival;
@@ -255,7 +259,8 @@ bool survival_turn(struct control *c)
 
 /* ---------------------------------------------------------------------------------- commands */
 
-/* The program ends with Erlang where the next one would not know what it needs. */
+/* Without the note the next Erlang could not take over: then survive_s is 0, and the program ends
+ * with Erlang. */
 void survival_keep(struct control *c, const struct ctl_frame *f)
 {
     const struct ctl_keep *m = &f->u.keep;
@@ -285,7 +290,7 @@ static size_t put_listeners(const struct control *c, uint8_t *out, size_t cap)
     return wbytes_len(&w);
 }
 
-/* Listeners lie in `room` then. */
+/* The frame points into `room`, where the listeners are written. */
 static struct ctl_kept kept(const struct control *c, uint8_t *room, size_t cap)
 {
     const struct survival *s = &c->survival;

@@ -10,30 +10,31 @@
 
 #include "control_state.h"
 
-/* At the start: the next Erlang comes to that socket, bound at that path; or, where another program
- * has it still, will. */
+/* At the start, with the socket where the next Erlang connects and its path. While another relay
+ * program still has the path there is no socket yet (survival_place). */
 void survival_open(struct control *c, const struct tether_start *start);
-/* The next Erlang comes to that socket, which is bound at the path. */
+/* The socket is bound at the path now: the next Erlang connects to it. */
 void survival_place(struct control *c, int socket);
 /* At the end. */
 void survival_close(struct control *c);
 
-/* Whoever may come next, for poll. */
+/* What to poll for a tether: the socket, or the connection of one that was accepted. */
 struct pollfd survival_poll(const struct control *c);
-/* When there is something to do at the latest. */
+/* When survival_turn is to be called at the latest. */
 uint64_t survival_due(const struct control *c);
 
-/* Erlang has said all that it will: once that is carried out the program is on its own, or ends. */
+/* After end of file from Erlang, and once all its commands are carried out: the program goes on by
+ * itself, or ends. */
 void survival_look(struct control *c);
-/* Lets the next Erlang in, or ends the program when none has come. True when one has come: it is to
- * be greeted. */
+/* Lets the next Erlang in, or ends the program when its time without one is over. True when one was
+ * let in: the caller sends HELLO. */
 bool survival_turn(struct control *c);
 
-/* Does it go on when Erlang is gone? */
+/* Does the program go on when Erlang is gone? */
 bool survival_is_wanted(const struct control *c);
-/* It does from here on. */
+/* Erlang is gone: goes on without it from here on. */
 void survival_leave(struct control *c);
-/* What the next Erlang is to be told first, for another program to tell it. */
+/* Puts KEPT into h, for the relay program that takes over: it answers the next Erlang's ADOPT. */
 void survival_put_kept(const struct control *c, struct handed *h);
 
 /* KEEP, ADOPT, LIVE */

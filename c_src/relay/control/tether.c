@@ -23,14 +23,15 @@
 #include "log.h"
 
 enum {
-    WAIT_MS = 3000, /* for a relay that ends, or whose Erlang has just died */
+    WAIT_MS = 3000, /* for a relay that is ending, or has not seen yet that its Erlang died */
     STEP_MS = 10,
-    HUNG_MS = 10000, /* as Erlang waits for one that hangs */
-    READ_MS = 1000,  /* that Erlang has to read what the relay wrote last */
+    HUNG_MS = 10000, /* for an answer of the relay; as long as Erlang waits for one that hangs */
+    READ_MS = 1000,  /* for Erlang to read what the relay wrote last */
     EXIT_UNKNOWN = 69,
 };
 
-/* The same in every version: whether they understand each other says the rest. */
+/* The layout is the same in every version. Tether and relay understand each other if version and
+ * table_hash are equal. */
 struct greeting {
     uint32_t magic, version;
     uint64_t table_hash;
@@ -71,7 +72,7 @@ union ancillary {
 static bool hand_over(int fd, int in_fd, int out_fd, bool replaces)
 {
     struct greeting hello = greeting();
-    if (replaces) /* nobody's */
+    if (replaces) /* the hash of no build, so that the relay makes way */
         hello.table_hash = 0;
     const int fds[TETHER_FDS] = {in_fd, out_fd, STDERR_FILENO};
     struct iovec iov = {&hello, sizeof(hello)};
@@ -86,7 +87,7 @@ static bool hand_over(int fd, int in_fd, int out_fd, bool replaces)
     return sendmsg(fd, &m, MSG_NOSIGNAL) == sizeof(hello);
 }
 
-/* Those that came, at most TETHER_FDS. */
+/* Copies the descriptors that came with the message; how many, at most TETHER_FDS. */
 static int received(struct msghdr *m, int fds[TETHER_FDS])
 {
     struct cmsghdr *head = CMSG_FIRSTHDR(m);
@@ -103,7 +104,7 @@ int tether_take(int fd, int fds[TETHER_FDS])
     struct greeting theirs = {0};
     struct iovec iov = {&theirs, sizeof(theirs)};
     union ancillary a;
-    /* The room is aligned, and would take one more than there is a place for. */
+    /* CMSG_LEN and not the whole of a.room, whose padding would let in a fourth descriptor. */
     struct msghdr m = {.msg_iov = &iov,
                        .msg_iovlen = 1,
                        .msg_control = a.room,
@@ -125,13 +126,13 @@ void tether_answer(int fd, enum tether_word word)
 {
     char byte = (char)word;
     ssize_t ignored = send(fd, &byte, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
-    (void)ignored; /* its pipes tell whether it is there */
+    (void)ignored; /* if the other end is gone, its pipes or this socket will say so */
 }
 
 /* ------------------------------------------------------------------------------------ the end */
 
-/* Erlang's port closes with what it has not read, when Erlang writes where nobody reads: so that
- * happens when it has read all. */
+/* When the relay is dead and Erlang writes to it, the port is closed at once, and Erlang loses what
+ * it has not read yet. The tether holds the pipe's other ends until Erlang has read all of it. */
 static void await_reader(int out_fd)
 {
     uint64_t until = now_ms() + READ_MS;
@@ -139,12 +140,12 @@ static void await_reader(int out_fd)
     while (now_ms() < until && ioctl(out_fd, FIONREAD, &left) == 0 && left > 0) {
         struct pollfd p = {.fd = out_fd};
         if (poll(&p, 1, 0) != 0)
-            return; /* it is gone, too */
+            return; /* Erlang has closed its end */
         nap(1);
     }
 }
 
-/* As the relay ended. */
+/* Ends by the same signal as the relay, or returns the relay's exit status. */
 static int end_as(int status)
 {
     if (!WIFSIGNALED(status))
@@ -164,7 +165,8 @@ static int await_child(pid_t relay, int out_fd)
     return end_as(status);
 }
 
-/* How another's child ended is not told. */
+/* Waits until the relay closes the connection. It is not our child, so its exit status is unknown.
+ */
 static int await_other(int fd, int out_fd)
 {
     char byte;
@@ -184,7 +186,8 @@ static struct sockaddr_un address(const char *path)
     return a;
 }
 
-/* By who has the lock: a name that is there is of a relay that is not. */
+/* The caller has the lock, so a socket that is still at the path belongs to a relay that is dead.
+ */
 static int bind_socket(const char *path)
 {
     const struct sockaddr_un a = address(path);
@@ -201,7 +204,8 @@ static int bind_socket(const char *path)
     return -1;
 }
 
-/* A session of its own, which no terminal ends; nobody waits for the end of what it has open. */
+/* Leaves the session of the terminal, whose end would end the relay, and the tether's stdin and
+ * stdout, whose readers wait until they are closed. */
 static void become_relay(void)
 {
     setsid();
@@ -217,8 +221,8 @@ static void become_relay(void)
         log_info("stays in the directory that it was started in: %s", strerror(errno));
 }
 
-/* For who wants to end it: `meerkat stop`. It is written over the last one's before what is left of
- * that goes: whoever reads meanwhile finds one of them in the first line. */
+/* `meerkat stop` reads the number. The new one is written over the old one before the file is cut
+ * to its length, so the first line is always one of the two. */
 static void write_pid(int lock)
 {
     char text[16];
@@ -227,7 +231,7 @@ static void write_pid(int lock)
         log_info("the lock file does not say who has it: %s", strerror(errno));
 }
 
-/* -1 in the child. */
+/* -1 in the child, the relay. In the tether: the status to exit with, once the relay has ended. */
 static int fork_relay(struct tether_start *start, int lock, int out_fd)
 {
     pid_t relay = fork();
@@ -247,7 +251,8 @@ static int fork_relay(struct tether_start *start, int lock, int out_fd)
     return relay < 0 ? EXIT_SYSTEM : await_child(relay, out_fd);
 }
 
-/* The child keeps the lock, by a descriptor that it knows nothing of. */
+/* The child inherits the lock's descriptor and never closes it: so it has the lock until it ends.
+ */
 static int start_relay(struct tether_start *start, int lock, int out_fd)
 {
     start->socket = bind_socket(start->path);
@@ -279,7 +284,7 @@ static int connect_to(const char *path)
     return -1;
 }
 
-/* What the relay says until then: a word, 0 when it has closed, -1 when it says nothing. */
+/* What the relay answers until then: a tether_word, 0 if it has closed, -1 if nothing came. */
 static int answer(int fd, uint64_t until)
 {
     struct pollfd p = {.fd = fd, .events = POLLIN};
@@ -294,7 +299,7 @@ static int answer(int fd, uint64_t until)
     return -1;
 }
 
-/* Of the relay that has the lock; 0: it does not say. */
+/* The process number of the relay that has the lock; 0 if the file does not say. */
 static int holder(int lock)
 {
     char text[16] = {0};
@@ -302,8 +307,8 @@ static int holder(int lock)
     return n > 0 && atoi(text) > 1 ? atoi(text) : 0;
 }
 
-/* One that answers nobody would keep its ports for ever: the node that could have ended it is gone,
- * or it does so itself. */
+/* A relay that does not answer would keep its ports for ever. Its node, which could have ended it,
+ * is gone. */
 static void end_hung(int lock)
 {
     if (!holder(lock))
@@ -312,8 +317,8 @@ static void end_hung(int lock)
     kill(holder(lock), SIGKILL);
 }
 
-/* Was that relay started from another file than this program, an older one's perhaps? Where the
- * system does not tell, the two go by their protocol alone. */
+/* Does the relay that has the lock run another file than this program, an older release's perhaps?
+ * If /proc does not tell, only the greeting decides whether it makes way. */
 static bool is_another_program(int lock)
 {
     char name[32];
@@ -325,9 +330,12 @@ static bool is_another_program(int lock)
 
 enum { NOT_NOW = -1, KILLED = -2, CHILD = -3 };
 
-/* As the relay ended; NOT_NOW when it is not, or not yet, one that could be joined; KILLED when it
- * answered nobody; CHILD in the relay that takes over from it. Nothing is handed over before it is
- * welcome: what waits in a socket keeps Erlang's pipes open. */
+/* Connects to the relay that has the lock, and hands it Erlang's pipes. Returns the exit status
+ * once that relay has ended; NOT_NOW if it lets nobody in now; KILLED if it did not answer and was
+ * killed; CHILD in the new relay that takes over from it.
+ *
+ * The pipes are sent only after TETHER_WELCOME: descriptors in a socket that nobody reads would
+ * keep Erlang's pipes open. */
 static int join_relay(struct tether_start *start, int lock, int in_fd, int out_fd)
 {
     int fd = connect_to(start->path);
@@ -354,7 +362,7 @@ static int join_relay(struct tether_start *start, int lock, int in_fd, int out_f
 
 /* ------------------------------------------------------------------------------ where it stands */
 
-/* Nobody else may have been there before us, or come in. */
+/* The directory is this user's alone: nobody else can have put a file there, or can enter. */
 static bool is_private(const char *path)
 {
     char dir[TETHER_PATH];

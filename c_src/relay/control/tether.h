@@ -1,10 +1,11 @@
 /*
- * The port program of an Erlang whose relay is to outlive it. It starts the relay, or finds the one
- * that is there and hands it its own pipes to Erlang; then it ends when, and as, the relay does.
+ * The port program that Erlang starts where the relay is to outlive it. It forks the relay; or, if
+ * one is there, connects to it and hands it its own pipes to Erlang. Then it waits until the relay
+ * ends, and ends with the same status.
  *
- * A lock file beside the socket decides who may start one, and who may bind and unlink the socket:
- * the relay has it for its life. Directory and socket are closed to other users, and both ends ask
- * the kernel who the other is.
+ * Whoever has the lock of the file beside the socket may start a relay, and bind and unlink the
+ * socket. A relay holds it until it ends. Other users can enter neither directory nor socket, and
+ * both ends ask the kernel for the other's user.
  */
 #ifndef MEERKAT_TETHER_H
 #define MEERKAT_TETHER_H
@@ -15,19 +16,19 @@
 #include "parcel.h"
 
 enum {
-    TETHER_FDS = 3,     /* in from Erlang, out to it, its stderr */
-    TETHER_PATH = 108,  /* of the socket, with the zero behind it */
-    EXIT_GOVERNED = 75, /* there is a relay, and it has its Erlang */
+    TETHER_FDS = 3,     /* descriptors: the pipe from Erlang, the pipe to it, its stderr */
+    TETHER_PATH = 108,  /* bytes of the socket's path with the zero, as in sockaddr_un */
+    EXIT_GOVERNED = 75, /* exit status: there is a relay, and another Erlang governs it */
 };
 
 /* What a relay begins with. */
 struct tether_start {
-    const char *path;     /* where the next Erlang finds it; NULL: it ends with Erlang */
-    bool replaces;        /* the relay that is there is to make way, whatever program it is */
-    int socket;           /* bound there; -1: another relay has it still, or there is none */
-    int lock;             /* of the socket, when that is so; else -1 */
-    int from;             /* that other relay, and */
-    struct parcel parcel; /* what it has left */
+    const char *path;     /* of the socket; NULL: the relay ends with Erlang */
+    bool replaces;        /* a relay that is there makes way, also if it is the same program */
+    int socket;           /* bound at path; -1: there is none, or another relay has it still */
+    int lock;             /* the lock file, to be claimed when that other relay ends; else -1 */
+    int from;             /* connection to the relay that this one takes over from; else -1 */
+    struct parcel parcel; /* the state and sockets that it has handed over */
 };
 
 /*
@@ -36,16 +37,17 @@ struct tether_start {
  */
 int tether_run(struct tether_start *start, int in_fd, int out_fd);
 
-/* The socket at the path, bound by who gets the lock now; -1 while another has it. */
+/* Tries to get the lock, and binds the socket. -1 while another relay has the lock. */
 int tether_claim(const char *path, int lock);
 
-/* For the relay. Is whoever has connected of our user, or root? */
+/* In the relay. Is the other end a process of our user, or of root? */
 bool tether_is_trusted(int fd);
-/* What it brings: 0, -EAGAIN before it has, -EPROTONOSUPPORT when it is of another build, or what
- * else is wrong. */
+/* Receives Erlang's pipes from the tether: 0; -EAGAIN if they have not come yet; -EPROTONOSUPPORT
+ * if the tether is of another build; or another -errno. */
 int tether_take(int fd, int fds[TETHER_FDS]);
-/* To who has connected: there is an Erlang; or it is welcome, and then: it is let in, or may take
- * over. From who does: it reads now. */
+/* What the relay answers a tether: GOVERNED, another Erlang is connected; WELCOME, it may send the
+ * pipes; then IN, they are in use, or TAKE, its own relay takes over. READS is what that new relay
+ * says when it begins to read datagrams. */
 enum tether_word {
     TETHER_GOVERNED = 'g',
     TETHER_WELCOME = 'w',

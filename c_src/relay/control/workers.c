@@ -17,7 +17,7 @@ enum { CONNECTIONS_EACH = 256 };
 enum { HANDSHAKES_MAX = 1024 };
 #define HANDSHAKE_NS (10 * NS_PER_S)
 
-enum { STOP_S = 2 }; /* that workers have to end, all together: less than Erlang waits */
+enum { STOP_S = 2 }; /* for all workers together to end: less than Erlang waits for the program */
 
 static void report_io(struct control *c, const char *why)
 {
@@ -30,7 +30,8 @@ static void report_io(struct control *c, const char *why)
     pipe_send(&c->pipe, &f);
 }
 
-/* The same for every relay that a server starts: whoever is replayed is found where he was. */
+/* Clients are spread over the workers by the same key in every relay that a server starts: so an
+ * allocation that is replayed is on the worker that its client's packets come to. */
 static void set_spread(const uint8_t *nonce_key)
 {
     uint8_t key[SHA256_LEN];
@@ -39,7 +40,7 @@ static void set_spread(const uint8_t *nonce_key)
     socket_spread_key(key);
 }
 
-/* A thread that stands still is no reason to stay: the kernel closes what it had. */
+/* A thread that hangs is not waited for: the kernel closes what it had. */
 static void leave_without(struct control *c, const char *thread)
 {
     log_error("%s does not end within %d s: the program ends without it", thread, STOP_S);

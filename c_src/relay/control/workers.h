@@ -1,6 +1,6 @@
 /*
- * The workers and what all of them go by: started by CONFIG, led to other values by TUNE, GRANTS
- * and STREAMS, limited together by BUCKET, stopped at the end.
+ * The workers and the values they share. CONFIG starts them, TUNE, GRANTS and STREAMS change the
+ * values, BUCKET limits what all of them send together. They are stopped at the end.
  */
 #ifndef MEERKAT_WORKERS_H
 #define MEERKAT_WORKERS_H
@@ -13,7 +13,7 @@ void workers_tune(struct control *c, const struct ctl_frame *f, const uint8_t *f
 void workers_grants(struct control *c, const struct ctl_frame *f, const uint8_t *frame, size_t len);
 void workers_streams(struct control *c, const struct ctl_frame *f);
 void workers_bucket(struct control *c, const struct ctl_frame *f);
-/* IO, for an Erlang that was not told yet. */
+/* Sends IO to an Erlang that has just connected. */
 void workers_report(struct control *c);
 /* Every socket is closed, every thread ended. */
 void workers_stop(struct control *c);
