@@ -1,5 +1,5 @@
-%% The public interface: servers come and go here, or stand in somebody else's supervision tree
-%% by child_spec/2. What a server is told and what it tells; how it works is not for here.
+%% The public interface: starts, changes, asks and stops servers. A server runs under the
+%% application (start_server/2), or in an embedder's supervision tree (child_spec/1, child_spec/2).
 %%
 %% In a shell the server of a node of its own is called `default`, and most functions know it
 %% without a name: meerkat:status(), meerkat:allocations(#{user => <<"alice">>}).
@@ -41,7 +41,7 @@
 -include_lib("kernel/include/logger.hrl").
 
 -define(DEFAULT, default).
-%% What makes a credential for a day at most.
+%% Credentials made here without another time are good for a day.
 -define(TTL_S, 86400).
 
 %% A server in a supervision tree of one's own:
@@ -95,10 +95,11 @@ to_map(Options) when is_map(Options) -> Options.
 
 name(Given) -> maps:get(name, Given, ?DEFAULT).
 
-%% The same with a configuration that is made. The start fails with {shutdown, Sentence} somewhere
-%% in the reason when a listener cannot be bound or the relay program does not fit. The server ends
-%% by itself only when its relay program dies again and again; started anew from this specification
-%% it has the configuration of its last reload, and the secret that was drawn.
+%% The same with a configuration that configuration/1 or meerkat_config:load/1 has made. The start
+%% fails with {shutdown, Sentence} somewhere in the reason when a listener cannot be bound, or when
+%% the relay program is of another version. The server ends by itself only when its relay program
+%% dies again and again. When its supervisor starts it again it has the configuration of its last
+%% reload, and the secret that was drawn.
 -spec child_spec(name(), config()) -> supervisor:child_spec().
 child_spec(Name, Config) ->
     #{id => {meerkat, Name},
@@ -106,8 +107,9 @@ child_spec(Name, Config) ->
                 [Name, make_ref(), fun() -> {ok, Config} end]},
       type => supervisor}.
 
-%% Starts a server under the application, which must be running. It serves when this returns. One
-%% that ends by itself three times within ten minutes is not started again, and the others go on.
+%% Starts a server under the application, which must be running. It serves when this returns. A
+%% server that ends by itself three times within ten minutes is not started again; other servers are
+%% not affected.
 -spec start_server(name(), config()) -> {ok, pid()} | {error, error()}.
 start_server(Name, Config) ->
     start_server(Name, Config, one_of_many).
@@ -133,11 +135,12 @@ stop_server(Name) ->
         {error, not_found} -> {error, not_found}
     end.
 
-%% Gives a running server another configuration, all of it or, with a sentence that names the key,
-%% nothing. Live allocations keep what they have but for peers that are forbidden now; users and
-%% secrets that are gone fail with their next request. Which keys may change docs/configuration.md
-%% tells; keys left out take their defaults, but a secret that was drawn stays. badarg if there is
-%% no server of that name. A supervisor that has to start it again uses this configuration.
+%% Gives a running server another configuration: all of it or nothing, and then the error is a
+%% sentence that names the key. Allocations keep what they have, except for peers that are forbidden
+%% now. The next request of a user who is gone, or by a secret that is gone, fails.
+%% docs/configuration.md tells which keys may change; keys left out take their defaults, but a
+%% secret that was drawn stays. badarg if there is no server of that name. When the supervisor
+%% starts the server again it has this configuration.
 -spec reload(name(), config()) -> ok | {error, error()}.
 reload(Name, Config) ->
     Reload = fun() -> meerkat_reload:reload(Name, Config) end,
@@ -155,7 +158,7 @@ changes(Reload) ->
     end.
 
 %% Takes no more allocations: clients are sent to the servers of the key alternate_server, if there
-%% are any. The allocations there are go on to their end, and the server does.
+%% are any. The allocations that exist go on until they end, and the server goes on running.
 -spec drain(name()) -> ok.
 drain(Name) ->
     deed(drain, #{}, fun() -> of_running(Name, fun() -> meerkat_drain:drain(Name) end) end).
@@ -164,8 +167,8 @@ drain(Name) ->
 -spec drain() -> ok.
 drain() -> drain(?DEFAULT).
 
-%% The same, and its end when the last allocation has ended or so many seconds are over: as by
-%% stop_server/1, or in a supervision tree of one's own as by supervisor:terminate_child/2.
+%% The same; and the server is stopped when its last allocation has ended, or after so many seconds:
+%% as by stop_server/1, or in an embedder's supervision tree as by supervisor:terminate_child/2.
 -spec drain(name(), Seconds :: non_neg_integer() | infinity) -> ok.
 drain(Name, Seconds) when Seconds =:= infinity; is_integer(Seconds), Seconds >= 0 ->
     deed(drain, maps:from_list([{deadline_s, Seconds} || is_integer(Seconds)]), fun() ->
@@ -173,7 +176,7 @@ drain(Name, Seconds) when Seconds =:= infinity; is_integer(Seconds), Seconds >= 
         meerkat_drain:end_after(Name, Seconds, operator, {?MODULE, drained, [Name]})
     end).
 
-%% Internal: the end that drain/2 promised.
+%% Internal: called by meerkat_drain_end when the time of drain/2 has come; stops the server.
 -spec drained(name()) -> ok.
 drained(Name) ->
     case stop_server(Name) of
@@ -219,11 +222,11 @@ is_ready(Name) ->
         stopped -> false
     end.
 
-%% What an operator may do in a shell, or a program in this node, is told like what meerkatctl does.
+%% What is done by a shell or a program in this node is logged like what meerkatctl does.
 deed(Action, Details, Fun) ->
     meerkat_audit:by(node, {Action, Details}, Fun).
 
-%% badarg where there is no server of that name, or where it ends just now.
+%% badarg if there is no server of that name, also if it ends while Fun runs.
 of_running(Name, Fun) ->
     case meerkat_registry:while_running(Name, Fun) of
         {ok, Said} -> Said;
@@ -250,7 +253,7 @@ sentence({shutdown, [C | _] = Sentence}) when is_integer(C) -> Sentence;
 sentence({already_started, _Pid}) -> "a server of this name is running";
 sentence(Reason) -> Reason.
 
-%% What a running server is up to; badarg if there is none of that name.
+%% The state of a running server; badarg if there is none of that name.
 %%   listeners     UDP addresses as bound; tcp_listeners, tls_listeners, dtls_listeners: the others
 %%   certificates  those that TLS clients are shown (meerkat_status:status/1 tells their members)
 %%   relays        what is bound, what is told to clients, and the range of ports
@@ -261,9 +264,9 @@ sentence(Reason) -> Reason.
 %%                 `throttled' had none, for failed_authentication_rate was used up, and
 %%                 `unavailable' had none, for it was not known who asked
 %%   relay_restarts  how many relay programs have died and been replaced since the start
-%%   relay_gap_ms  how long the server was without, the last time: to the last allocation replayed;
-%%                 relay_gap_total_ms: all times together
-%%   relay_replayed, relay_lost  allocations that the next relay got, and that it did not
+%%   relay_gap_ms  how long the server was without a relay program the last time, until the last
+%%                 allocation was replayed; relay_gap_total_ms: all times together
+%%   relay_replayed, relay_lost  allocations that the next relay program got, and did not get
 %%   xmpp          connections to XMPP servers, how many hear of changes, what was counted; or none
 %%   accounting    records: made, by type; lost: before they came into the spool; bytes and
 %%                 trouble: of the spool; sinks: by name, each with how many records were delivered,
@@ -372,10 +375,11 @@ whom(Id) -> #{id => unicode:characters_to_binary(io_lib:format("~ts", [Id]))}.
 -spec disconnect(meerkat_sessions:who()) -> non_neg_integer().
 disconnect(Who) -> disconnect(?DEFAULT, Who).
 
-%% Ends all allocations of a user, how many, and the time-limited credentials there are: those that
-%% expire within TtlS seconds are answered 401 from now on, until the server ends. TtlS is how long
-%% credentials are made for: then those that are made later are good, and who may have them is for
-%% whoever makes them. The default is what the component makes, xmpp_ttl, else a day.
+%% Ends all allocations of a user, returns how many, and revokes the user's time-limited
+%% credentials: those that expire within TtlS seconds are answered 401 from now on, until the server
+%% ends. TtlS is for how long credentials are made: so all that exist now are revoked, and those
+%% that are made later are good. Whoever makes credentials decides whether the user gets new ones.
+%% The default is xmpp_ttl where the component makes them, else a day.
 -spec revoke(name(), User :: binary()) -> {ok, non_neg_integer()} | {error, full}.
 revoke(Name, User) ->
     TtlS = case meerkat_registry:settings(Name) of
@@ -395,8 +399,7 @@ revoke(Name, User, TtlS) when is_binary(User), is_integer(TtlS), TtlS > 0 ->
         end
     end).
 
-%% The users that have a password of their own, of all realms: configured ones, and those that were
-%% added.
+%% The users with a password, of all realms: from the configuration, and those that were added.
 -spec users(name()) -> [meerkat_users:user()].
 users(Name) -> of_running(Name, fun() -> meerkat_users:list(Name) end).
 
@@ -404,7 +407,7 @@ users(Name) -> of_running(Name, fun() -> meerkat_users:list(Name) end).
 -spec users() -> [meerkat_users:user()].
 users() -> users(?DEFAULT).
 
-%% Adds a user, or gives one that was added another password; says where that is kept.
+%% Adds a user, or gives a user that was added another password. Returns where that is kept.
 -spec add_user(name(), User :: binary(), {password, binary()} | {key, <<_:128>>} | binary()) ->
     {ok, meerkat_users:kept()} | {error, error()}.
 add_user(Name, User, Proof) ->
@@ -423,7 +426,7 @@ add_user(Name, User, {Kind, _} = Proof, Realm) ->
 in_realm(default) -> #{};
 in_realm(Realm) -> #{realm => Realm}.
 
-%% Removes a user that was added; its allocations end when they would have, at the latest.
+%% Removes a user that was added. Its allocations cannot be refreshed, and end at their expiry.
 -spec remove_user(name(), User :: binary()) -> {ok, meerkat_users:kept()} | {error, error()}.
 remove_user(Name, User) ->
     remove_user(Name, User, default).
@@ -436,7 +439,7 @@ remove_user(Name, User, Realm) ->
         of_running(Name, fun() -> meerkat_users:remove(Name, Realm, User) end)
     end).
 
-%% Least severe lines this node logs.
+%% The least severe level of which this node logs lines.
 -spec loglevel() -> logger:level() | all | none.
 loglevel() -> meerkat_log:level().
 
@@ -459,8 +462,8 @@ credentials(User) ->
 %% Credentials that Name accepts for so many seconds, made of its first secret (REST credentials;
 %% what WebRTC clients take), the URIs (RFC 7065) to use them with, and both as iceServers for
 %% RTCPeerConnection. Options are a time in seconds, or ttl and realm: those of a realm of the key
-%% `realms` are made of its secret. badarg without a secret, with a realm there is not, or with a
-%% user too long to be a USERNAME (RFC 8489 14.3).
+%% `realms` are made of its secret. badarg if there is no secret or no such realm, or if the user is
+%% too long for a USERNAME (RFC 8489 14.3).
 -spec credentials(name(), User :: binary(), pos_integer() | meerkat_credentials:options()) ->
     meerkat_credentials:credentials().
 credentials(Name, User, TtlS) when is_integer(TtlS), TtlS > 0 ->

@@ -1,5 +1,5 @@
-%% What an administrator may ask of a running server: the verbs, their arguments and answers. How
-%% a question travels is for others (meerkat_admin_socket).
+%% What an administrator may ask of a running server: the verbs, their arguments and answers.
+%% meerkat_admin_socket carries questions and answers.
 -module(meerkat_admin).
 
 -export([handle/3, loaded/2, is_deed/1]).
@@ -13,8 +13,8 @@
 
 %% {ping, []}                  #{version, os_pid}: a binary, a number
 %% {credentials, [User, Options]}   meerkat_credentials:asked/3
-%% {service, []}               meerkat_services:uris/2 of the server's own realm; where no listener
-%%                             is of that, of another realm
+%% {service, []}               meerkat_services:uris/2 of the server's own realm, or, if that has no
+%%                             listener, of another one
 %% {info, []}, {status, []}    meerkat:info/1, meerkat:status/1, with the server's name as text
 %% {config, []}, {config, [Realm]}   meerkat_config:effective/1, effective/2 of what is in force
 %% {doctor, []}                what meerkat_doctor wants to know of the server
@@ -47,14 +47,14 @@
 %% {undrain, []}               meerkat:undrain/1; done
 %% {upgrade, []}               meerkat:upgrade/1
 %%
-%% What does something is told to the log, with Who did it. An answer with a fun: to be called when
-%% the answer is on its way.
+%% What changes something is logged, with Who did it (meerkat_audit). If the answer has a fun, the
+%% caller sends the answer and then calls it.
 -spec handle(question(), Server :: atom(), meerkat_audit:who()) ->
     answer() | {ok, term(), fun(() -> term())}.
 handle(Question, Server, Who) ->
     meerkat_audit:by(Who, deed(Question), fun() -> handle(Question, Server) end).
 
-%% Does it do something, or only look?
+%% Does the question change something? Otherwise it only looks.
 -spec is_deed(question()) -> boolean().
 is_deed(Question) ->
     deed(Question) =/= none.
@@ -218,18 +218,19 @@ service(Server) ->
                                           <- [meerkat_services:uris(Server, Realm)]],
     hd(Found ++ [#{stun => [], turn => []}]).
 
-%% In a node of somebody else's, who embeds the server, this one may not set what is the node's, nor
-%% end it.
+%% Is this node Meerkat's own? In an embedder's node the level of the log may not be set, and the
+%% node is not ended.
 is_own_node(Server) ->
     meerkat_store:get(Server, ?MODULE, loaded) =/= none.
 
-%% What the server's configuration was loaded by; {reload, []} loads by it again. Only a node of
-%% Meerkat's own says that.
+%% Remembers the options by which the configuration was loaded: {reload, []} loads it by them again.
+%% Only meerkat_boot calls this, in a node of Meerkat's own.
 -spec loaded(Server :: atom(), meerkat_config:options()) -> ok.
 loaded(Server, Options) ->
     meerkat_store:put_lasting(Server, ?MODULE, loaded, Options).
 
-%% What a check of the machine goes by, secrets left out: the limits that count are the relay's.
+%% What meerkatctl needs to examine the machine (meerkat_doctor), without secrets. The process
+%% number is the relay program's, because its limits (open files, memory) are what counts.
 doctor(Server) ->
     #{config := Config, relay_program := Program} = meerkat_registry:settings(Server),
     #{listeners := Udp, tcp_listeners := Tcp, tls_listeners := Tls} = meerkat:info(Server),

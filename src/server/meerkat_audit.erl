@@ -1,7 +1,7 @@
-%% What an operator does to a server, by whatever way: one line of the log for each thing, with who
-%% did it, what it was and what came of it. In JSON it is an event with the parts as members. It is
-%% written whatever the level of the log is (meerkat_log). What only looks leaves no line, and no
-%% secret is in any.
+%% Logs what operators do to a server, by whichever way they do it: one line for each action, with
+%% who did it, what it was and what came of it. In JSON the parts are members of an event. The lines
+%% are written whatever the level of the log is (meerkat_log). Looking leaves no line, and no line
+%% has a secret in it.
 -module(meerkat_audit).
 
 -export([by/3, ends/1]).
@@ -21,8 +21,8 @@
 %% What it is, as meerkat_admin names its verbs, and with what; none of it secret.
 -type deed() :: {Action :: atom(), #{atom() => term()}}.
 
-%% Runs Fun, which does it, and tells what came of it; what Fun calls in turn is part of that and
-%% told by nobody else. Where there is no deed, only Fun.
+%% Runs Fun, which does the deed, and logs what came of it. Deeds that Fun does in turn are part of
+%% this one and are not logged by themselves. For `none` Fun is run, and nothing is logged.
 -spec by(who(), deed() | none, fun(() -> Answer)) -> Answer.
 by(_Who, none, Fun) ->
     Fun();
@@ -45,7 +45,7 @@ outermost(Who, Deed, Fun) ->
         erase(?MODULE)
     end.
 
-%% That a node ends at once, which leaves no time for an outcome.
+%% Logs that the node is ended at once: there will be no outcome to log.
 -spec ends(who()) -> ok.
 ends(Who) ->
     tell(Who, {stop, #{}}, {ok, #{}, "the server ends"}).

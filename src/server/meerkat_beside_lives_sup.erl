@@ -1,5 +1,6 @@
 %% Starts meerkat_beside_sup again when it was killed, or when the server's tables are made anew.
-%% When it is killed again and again this ends normally, and the relay goes on without it.
+%% When it is killed again and again this supervisor ends normally, and the relay goes on without
+%% HTTP, XMPP and accounting.
 -module(meerkat_beside_lives_sup).
 -behaviour(supervisor).
 
@@ -9,8 +10,8 @@
 -define(DEATHS, 5).
 -define(SECONDS, 60).
 
-%% The child of a server's supervisor. Transient: one that ends in order takes nobody along and is
-%% not started again, and one that is ended with the tables is started with the next ones.
+%% The child of a server's supervisor. It is transient: when it ends normally it is not started
+%% again and the server goes on; when it is ended with the tables it is started with the next ones.
 -spec child_spec(Name :: atom()) -> supervisor:child_spec().
 child_spec(Name) ->
     #{id => ?MODULE,

@@ -1,7 +1,7 @@
 %% Supervises HTTP, the XMPP component and the accounting of a server (meerkat_beside), as far as
 %% they are configured. A reload starts and ends its children. They are temporary, and this
-%% supervisor is restarted by one of its own (meerkat_beside_lives_sup): if they die, the relay goes
-%% on, and if the relay dies, they go on.
+%% supervisor has a supervisor of its own (meerkat_beside_lives_sup). So the relay goes on when they
+%% die, and they go on when the relay dies.
 -module(meerkat_beside_sup).
 -behaviour(supervisor).
 
@@ -23,7 +23,7 @@ start_link(Name) ->
         {error, Reason} -> {error, Reason}
     end.
 
-%% Starts what the settings ask for by now; nothing if it runs.
+%% Starts the child, unless it runs.
 -spec start_child(Name :: atom(), supervisor:child_spec()) -> ok | {error, term()}.
 start_child(Name, Spec) ->
     try supervisor:start_child(meerkat_roles:find(Name, beside), Spec) of

@@ -1,7 +1,8 @@
-%% Looks again and again at the files that certificates came from, and puts in force what is new in
-%% them, as a reload would. It reads them, so that it makes no difference how they are changed:
-%% written over, renamed, or reached through a symbolic link that points elsewhere now. What is bad
-%% leaves in force what was there, and is told once and as long as it is so (refused/1).
+%% Looks again and again at the files that certificates came from, and puts new certificates in
+%% force, as a reload would. It reads the files, so it makes no difference how they are changed:
+%% written over, renamed, or reached through a symbolic link that points elsewhere now. If what they
+%% have is bad, the certificates before stay in force: that is logged once, and refused/1 says why
+%% for as long as it is so.
 -module(meerkat_certificate_watch).
 -behaviour(gen_server).
 
@@ -11,10 +12,11 @@
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
 -define(LOOK_MS, 2000).
-%% A certificate and its key are written one after the other: what has just changed may not be
-%% whole.
+%% A certificate and its key are written one after the other: a change is put in force only if the
+%% files are still the same after this time.
 -define(SETTLE_MS, 500).
-%% What is bad may be good later without a change of the files: one that is not valid yet.
+%% A bad certificate may become good without a change of the files, if it is not valid yet: it is
+%% tried again this often.
 -define(AGAIN_MS, 300000).
 
 %% `seen`: a hash of what the files had at the last look, where that is not in force. `refused`: the
@@ -92,7 +94,7 @@ take({ok, _}, #state{name = Name} = State) ->
             refuse(Sentence, State)
     end.
 
-%% Read once more, for a reload may have come first.
+%% The files are read again, because a reload may have put them in force meanwhile.
 changed(Config) ->
     case again(Config) of
         {ok, #{certificates := Certificates, client_authorities := Authorities} = Now} ->

@@ -1,6 +1,6 @@
-%% Time-limited credentials for whoever asks (draft-uberti-behave-turn-rest-00): made from the first
-%% secret of a realm, with the URIs where they are good, and both as browsers want it. The one place
-%% that meerkat:credentials/3, meerkatctl and HTTP have them from.
+%% Makes time-limited credentials (draft-uberti-behave-turn-rest-00) from the first secret of a
+%% realm, with the URIs where they are good, and both as browsers want them. meerkat:credentials/3,
+%% meerkatctl and HTTP all get them here.
 -module(meerkat_credentials).
 
 -export([make/3, asked/3, told/1]).
@@ -18,7 +18,7 @@
 -type options() :: #{ttl => pos_integer(), realm => binary()}.
 
 -define(TTL_S, 86400).
-%% The longest that is made for who asks from outside.
+%% The longest time for which asked/3 makes credentials.
 -define(TTL_MAX, 30 * 86400).
 %% USERNAME has at most 508 bytes (RFC 8489 14.3), the time before the name among them.
 -define(USER_MAX, 479).
@@ -74,7 +74,7 @@ sentence(Text) -> unicode:characters_to_binary(Text).
 told(Options) ->
     maps:merge(#{ttl_s => maps:get(ttl, Options, ?TTL_S)}, maps:with([realm], Options)).
 
-%% The same for who asks from outside: names and times within bounds.
+%% make/3 for a question by HTTP or meerkatctl, whose names and times are held to bounds.
 -spec asked(Name :: atom(), User :: binary(), #{ttl => integer(), realm => binary()}) ->
     {ok, credentials()} | {error, {user | ttl | realm | no_secret, binary()}}.
 asked(Name, User, Options) ->

@@ -1,7 +1,7 @@
-%% Peers that a database allows and denies (coturn's tables allowed_peer_ip and denied_peer_ip), as
-%% meerkat_database_watch has them read: permissions that are denied now end. The rules are the
-%% whole server's: a row of one realm that denies counts everywhere, one that allows counts where
-%% there is no other realm.
+%% Peers that a database allows and denies (coturn's tables allowed_peer_ip and denied_peer_ip).
+%% meerkat_database_watch has them read. Permissions for peers that are denied now end. The rules
+%% are the whole server's: a row of a realm that denies counts in all realms; a row of a realm that
+%% allows counts only if the server has no other realm.
 -module(meerkat_database_peers).
 
 -include_lib("kernel/include/logger.hrl").
@@ -14,7 +14,8 @@
 -type peer() :: #{range := binary(), kind := meerkat_database:peers(), realm := binary(),
                   in_force := boolean()}.
 
-%% Puts in force what is there now. The error says what is wrong with it; the rest counts.
+%% Reads the tables and puts the rules in force. The error says which rows are wrong; the others are
+%% in force.
 -spec look(Name :: atom()) -> ok | {error, unicode:chardata()}.
 look(Name) ->
     case list(Name) of
@@ -100,7 +101,7 @@ all(Connection, [{Kind, Realm} | Rest], Found) ->
 all(_Connection, [], Found) ->
     {ok, Found}.
 
-%% In the database and in force, or neither. Of realm <<>> it is for all.
+%% Puts the range into the database and in force, or does neither. With realm <<>> it is for all.
 -spec add(Name :: atom(), meerkat_database:peers(), Realm :: binary(), Range :: binary()) ->
     {ok, #{kept := binary()}} | {error, unicode:chardata()}.
 add(Name, Kind, Realm, Range) ->

@@ -17,7 +17,8 @@
 -define(OPTIONS, [{user_quota, <<"user-quota">>}, {total_quota, <<"total-quota">>},
                   {max_bps, <<"max-bps">>}]).
 
-%% Puts in force what is there now. The error says what is wrong with it; the rest counts.
+%% Reads the table and puts the limits in force. The error says which rows are wrong; the others are
+%% in force.
 -spec look(Name :: atom()) -> ok | {error, unicode:chardata()}.
 look(Name) ->
     case read(Name) of
@@ -102,7 +103,7 @@ set(Name, Realm, Limits) ->
          || {Key, Option} <- ?OPTIONS, #{Key := Number} <- [Limits]]
     end).
 
-%% What the configuration says counts for that realm again.
+%% Removes the realm's limits from the database: those of the configuration count again.
 -spec remove(Name :: atom(), Realm :: default | binary()) ->
     {ok, #{kept := binary()}} | {error, unicode:chardata()}.
 remove(Name, Realm) ->

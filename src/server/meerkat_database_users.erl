@@ -1,6 +1,6 @@
-%% What operators do to users and secrets in a database. What was changed counts at once here; other
-%% servers that read the same database know it when they ask again. Realms are the names that
-%% clients are told. Errors are sentences.
+%% What operators do to users and secrets in a database. A change counts at once in this server;
+%% other servers with the same database see it when they ask the database again. Realms are the
+%% names that clients are told. Errors are sentences.
 -module(meerkat_database_users).
 
 -export([is_there/1, list/2, add/4, remove/3, secrets/2, add_secret/3, remove_secret/3]).
@@ -35,7 +35,7 @@ add(Name, Realm, User, Proof) ->
             changed(Name, {add_user, Realm, User, Keys}, {user, Realm, User})
     end.
 
-%% Allocations end when they would have, and cannot be prolonged.
+%% The user's allocations cannot be refreshed any more, and end at their expiry.
 -spec remove(Name :: atom(), Realm :: binary(), User :: binary()) ->
     {ok, Where :: binary()} | {error, unicode:chardata()}.
 remove(Name, Realm, User) ->
@@ -70,7 +70,7 @@ said(none) -> {error, "no database is configured"}.
 what({secrets, _}) -> "secret";
 what({user, _, _}) -> "user".
 
-%% What is remembered, here and in the relay, is of before.
+%% Drops what is remembered of the database: the answers in Erlang, and the grants in the relay.
 changed(Name, Change, Question) ->
     case said(meerkat_lookups:call(Name, fun(Connection) ->
              meerkat_database:change(Change, Connection)

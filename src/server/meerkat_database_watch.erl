@@ -1,7 +1,7 @@
-%% Has read every database_refresh seconds what a database says beside users: peers that it allows
-%% and denies (meerkat_database_peers), limits of realms (meerkat_database_realms). What has changed
-%% is put in force as by a reload; while the database is away, what it said last counts. What is
-%% wrong is told once.
+%% Every database_refresh seconds, has the rules in a database read: peers that it allows and denies
+%% (meerkat_database_peers), limits of realms (meerkat_database_realms). Changes are put in force as
+%% by a reload. While the database does not answer, what it said last stays in force. What is wrong
+%% in it is logged once.
 -module(meerkat_database_watch).
 -behaviour(gen_server).
 
@@ -43,7 +43,8 @@ handle_info(look, #state{name = Name} = State) ->
 handle_info(_Other, State) ->
     {noreply, State}.
 
-%% Directories and web servers say nothing of that, nor do modules of an embedder.
+%% Does the database have such tables? Directories (LDAP), web servers and an embedder's module have
+%% none.
 -spec has_rules(Name :: atom()) -> boolean().
 has_rules(Name) ->
     #{config := Config} = meerkat_registry:settings(Name),
@@ -63,7 +64,7 @@ look({Module, What}, #state{name = Name, told = Told} = State) ->
             State#state{told = Told#{Module => Text}}
     end.
 
-%% Does a job with a connection; for who may wait.
+%% Runs a job with a connection to the database, and waits for its result.
 -spec asked(Name :: atom(),
             meerkat_database_connection:job({ok, Result} | ok | none | {error, Why})) ->
     {ok, Result} | ok | none | {error, Why | unicode:chardata()}.
@@ -79,7 +80,8 @@ asked(Name, Job) ->
             {error, "no database is configured that has this; it is in the configuration"}
     end.
 
-%% Puts in force a member of the configuration that is from no file; says whether it is another.
+%% Puts in force what the database says, as a member of the configuration. Says whether it differs
+%% from what was in force.
 -spec change(Name :: atom(), Key :: stored_peers | stored_realms, map()) ->
     changed | same | {error, unicode:chardata()}.
 change(Name, Key, Value) ->

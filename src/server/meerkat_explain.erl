@@ -1,6 +1,6 @@
-%% What became of an allocation, in sentences: what its client did, where that stopped, and the
-%% likely cause. Made of what is there anyway: the allocation's state, its counters and refusals,
-%% and, where it is watched, what was seen of its packets. Pure but for explain/2.
+%% Explains an allocation in sentences: what its client did, how far it came, and the likely cause
+%% why it came no farther. It goes by what is recorded of every allocation: its state, counters and
+%% refusals; and of one that is watched, what was seen of its packets. Pure but for explain/2.
 -module(meerkat_explain).
 
 -export([explain/2, sentences/2]).

@@ -1,6 +1,6 @@
-%% Follows the addresses of this machine: where the configuration leaves it to the machine what is
-%% relayed from (relay_ip, or the lack of it), it is looked at again whenever the relay says that
-%% they have changed, and what has become of it is put in force as a reload would.
+%% Follows the addresses of this machine, for configurations that do not name the addresses to relay
+%% from (relay_ip). Whenever the relay says that addresses have changed, the addresses to relay from
+%% are found anew, and put in force as by a reload.
 -module(meerkat_follow).
 -behaviour(gen_server).
 
@@ -11,7 +11,8 @@
 
 %% Changes come several at a time: an address, its routes, those of the other family.
 -define(SETTLE_MS, 300).
-%% The relay tells of addresses; a default route that leaves from another one is found by looking.
+%% The relay does not tell of changed routes. A default route that leaves from another address is
+%% found by looking this often.
 -define(LOOK_MS, 60000).
 
 -record(state, {name :: atom(), timer :: reference(), is_soon = true :: boolean()}).

@@ -1,5 +1,5 @@
-%% Is a server well, and would it take one more allocation? What /health, /ready and the metrics
-%% say; it asks and changes nothing.
+%% Is a server alive, and would it take one more allocation? For /health, /ready and the metrics. It
+%% changes nothing.
 -module(meerkat_health).
 
 -export([alive/1, not_ready/1, not_ready/2]).
@@ -17,7 +17,7 @@ alive(Name) ->
         {error, relay_down} -> false
     end.
 
-%% Why it would take no more allocations; nothing when it would.
+%% Why it would take no more allocations; [] if it would.
 -spec not_ready(Name :: atom()) -> [reason()].
 not_ready(Name) ->
     #{quota := #{total := Most}} = meerkat_registry:settings(Name),
@@ -26,7 +26,7 @@ not_ready(Name) ->
                       allocations_max => Most,
                       draining => meerkat_drain:is_draining(Name)}).
 
-%% The same, by what was gathered already.
+%% The same, by a snapshot that the caller has.
 -spec not_ready(Name :: atom(), #{relay := _, allocations := _, allocations_max := _,
                                   draining := _}) -> [reason()].
 not_ready(Name, #{relay := Relay, allocations := N, allocations_max := Most,

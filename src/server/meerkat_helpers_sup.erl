@@ -1,5 +1,6 @@
-%% What a node of its own has beside its server: the socket for meerkatctl, the way to systemd. They
-%% may fail often before they are given up, and no server falls with them.
+%% Supervises what a node of Meerkat's own has beside its server: the socket for meerkatctl, and the
+%% messages to systemd. They are restarted many times before they are given up, and the server goes
+%% on without them.
 -module(meerkat_helpers_sup).
 -behaviour(supervisor).
 

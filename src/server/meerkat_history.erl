@@ -14,7 +14,7 @@
 -type sample() :: [integer() | null].
 
 -define(EVERY_MS, 10000).
-%% While the relay program is away: when did it come back?
+%% How often to look while there is no relay program, for its return to be in the samples soon.
 -define(SOON_MS, 1000).
 -define(KEPT, 361).
 
@@ -59,7 +59,7 @@ handle_continue(sample, #state{name = Name, samples = Samples} = State) ->
     _ = erlang:send_after(Wait, self(), sample),
     {noreply, State#state{samples = kept(Sample, Samples)}}.
 
-%% Of a time without the relay program one sample is enough, and none of that before it came up.
+%% Of a time without a relay program one sample is kept, and none of the time before the first one.
 kept(Sample, Samples) ->
     case is_blank(Sample) andalso (queue:is_empty(Samples) orelse is_blank(queue:last(Samples))) of
         true -> Samples;

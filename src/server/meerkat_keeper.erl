@@ -1,6 +1,6 @@
 %% Deletes what is kept of a server for its next start (meerkat_registry:keep/3), secrets among it,
-%% once the supervisor that would start it has ended. A process for each child specification, asleep
-%% until then.
+%% once the supervisor that would start it has ended. There is one process for each child
+%% specification, which hibernates until then.
 -module(meerkat_keeper).
 
 -export([watch/2]).

@@ -1,6 +1,6 @@
-%% Starts a server of the application again that has given up on its relay: without its allocations,
-%% which may have been the reason, and twice within ten minutes at most. Each server is
-%% counted by itself.
+%% Starts a server of the application again when it has ended because its relay died again and
+%% again: without its allocations, which may have been the cause, and at most twice within ten
+%% minutes. Each server has a supervisor like this.
 -module(meerkat_lives_sup).
 -behaviour(supervisor).
 

@@ -1,6 +1,5 @@
 %% What a look at an allocation (meerkat_look) says of its media: figures of an interval, and in one
-%% sentence which side is bad. Of the way behind us, from here to who receives, nothing can be seen
-%% here. Pure.
+%% sentence which side is bad. Loss between us and the receiver cannot be seen here. Pure.
 -module(meerkat_media).
 
 -export([intervals/3, verdict/2, loss/1]).
@@ -17,7 +16,7 @@
                     client | peer | relay}.
 -type verdict() :: #{bad := [trouble()], text := binary()}.
 
-%% Less than that of a source tells nothing.
+%% Fewer packets of a source than this are not judged.
 -define(PACKETS_MIN, 50).
 -define(LOSS_BAD, 0.01).
 -define(LATE_BAD, 0.01).
@@ -55,7 +54,7 @@ share(N, All) -> N / All.
 -spec loss(meerkat_look:stream()) -> float().
 loss(#{lost := Lost, packets := Packets}) -> share(Lost, Packets + Lost).
 
-%% What is bad, and the sentence; none while there is too little to tell by.
+%% What is bad, and the sentence; none while too few packets have come to judge.
 -spec verdict(meerkat_look:seen(), Details :: map()) -> none | verdict().
 verdict(#{streams := Streams, flows := Flows}, Details) ->
     Enough = [Stream || #{packets := Packets, lost := Lost} = Stream <- Streams,

@@ -1,6 +1,6 @@
-%% What a running server can be measured by, gathered at one moment and told in Prometheus' text
-%% format. One table of metrics feeds the text, docs/monitoring.md and the tests. Nothing here
-%% names a user, a client or a peer, and nothing waits for an allocation to end.
+%% The metrics of a running server, gathered at one moment, in Prometheus' text format. The text,
+%% docs/monitoring.md and the tests are made from one table of metrics. No metric names a user, a
+%% client or a peer, and gathering asks no allocation's process.
 -module(meerkat_metrics).
 
 -export([snapshot/1, text/1, families/0, markdown/0]).
@@ -364,8 +364,8 @@ snapshot(Name) ->
           vm => virtual_machine(),
           build => build(Relay)}).
 
-%% The server's own first, then those of the key `realms`. Names of realms are an operator's, so
-%% there are as many as were wished for, within bounds.
+%% The server's own realm first, then those of the key `realms`. Operators name them, not clients,
+%% so they may be labels; beyond REALMS_MAX they are counted together.
 realms(Name, #{tenants := Tenants, config := Config, quota := #{total := Most}}) ->
     #{realm := Own} = Config(),
     Others = [{Realm, Realm, Total} || {Realm, #{quota := #{total := Total}}}

@@ -1,6 +1,6 @@
-%% Another configuration for a server that runs: all of it, or none. What the relay made its tables
-%% by at its start (workers, max_allocations, socket buffers) stays as it is, so a configuration
-%% that wants it otherwise is turned down. Allocations live on under the new rules.
+%% Gives a running server another configuration: all of it, or nothing. The relay makes its tables
+%% at its start, by workers and max_allocations for instance: a configuration that has another value
+%% of such a key is refused. Allocations live on under the new rules.
 -module(meerkat_reload).
 
 -include_lib("kernel/include/logger.hrl").
@@ -12,15 +12,15 @@
                  {Complaint :: unicode:chardata() | fun((Reply :: map()) -> unicode:chardata()),
                   needed | optional}}.
 
-%% What has changed by it. The error is a sentence. Reloads of one server wait for each other.
+%% Returns what has changed. The error is a sentence. Reloads of one server wait for each other.
 -spec reload(Name :: atom(), meerkat:config()) ->
     {ok, [meerkat_config_changes:change()]} | {error, string()}.
 reload(Name, Config) ->
     %% Only within this node.
     global:trans({{?MODULE, Name}, self()}, fun() -> renew(Name, Config) end, [node()]).
 
-%% What would change, or why reload/2 would fail, as far as that can be known without doing it:
-%% addresses that are to be listened on are tried, what the relay will say is not known.
+%% What would change, or why reload/2 would fail, as far as that can be known without doing it: new
+%% listen addresses are tried, but what the relay would refuse is not known.
 -spec try_out(Name :: atom(), meerkat:config()) ->
     {ok, [meerkat_config_changes:change()]} | {error, string()}.
 try_out(Name, Config) ->
@@ -39,7 +39,7 @@ cannot(New, Old) ->
     [Sentence || {error, Sentence} <- [meerkat_beside:try_out(New, Old)
                                        | [free(L) || L <- fresh(New, Old)]]].
 
-%% Those at an address where nothing of ours listens.
+%% The new listeners at addresses where we do not listen yet.
 fresh(#{listeners := Listeners}, #{listeners := Before}) ->
     Open = [{Transport, Port} || #{transport := Transport, local := {_, Port}} <- Before],
     [L || #{transport := Transport, local := {_, Port}, optional := false} = L <- Listeners,
@@ -56,8 +56,8 @@ free(#{transport := Code, local := {Ip, Port} = Local}) ->
 changes(#{config := New}, #{config := Old}) ->
     meerkat_config_changes:between(Old(), New()).
 
-%% The same with what Fun makes of the configuration there is, and no other change in between.
-%% Result, or why there is to be no change, is for the caller.
+%% A reload with the configuration that Fun makes of the present one; no other reload comes between.
+%% The caller gets Fun's Result, or Why Fun wants no change.
 -spec change(Name :: atom(), fun((meerkat:config()) -> {ok, meerkat:config(), Result} |
                                                        {error, Why})) ->
     {ok, Result} | {error, string() | Why}.
@@ -87,7 +87,8 @@ renew(Name, Config) ->
             {error, Sentence}
     end.
 
-%% Without the retired addresses that the relay no longer has: the last allocation there has ended.
+%% The settings without the retired addresses that the relay has closed, because the last allocation
+%% there has ended.
 in_use(Name, #{retired := [_ | _] = Retired} = Settings) ->
     case meerkat_relay:stats(Name) of
         {ok, #{pools := Known}} ->
@@ -98,7 +99,7 @@ in_use(Name, #{retired := [_ | _] = Retired} = Settings) ->
 in_use(_Name, Settings) ->
     Settings.
 
-%% Listeners that are, and that were, with where.
+%% The settings with the address that each listener has got, of present and of retired ones.
 with_places(Name, #{listeners := Listeners, retired_listeners := Retired} = Settings) ->
     Places = maps:merge(meerkat_listening:retired(Name), meerkat_listening:bound(Name)),
     At = fun(#{id := Id} = L) ->
@@ -135,7 +136,7 @@ refused(Name, Old, Sentence) ->
     ok = replace(Name, Old),
     {error, lists:flatten(Sentence)}.
 
-%% No answer by other settings after this.
+%% After this no request is answered by the settings before, by Erlang or by the relay's grants.
 replace(Name, Settings) ->
     ok = meerkat_registry:replace(Name, Settings),
     ok = meerkat_keep:renewed(Name),
@@ -147,11 +148,11 @@ follow(Name, New, Old, {ok, Replies}) ->
     rates(Name, New),
     note(Name, Replies, Closed, New, Old);
 follow(Name, New, Old, dead) ->
-    %% The next one begins with the new settings.
+    %% The next relay begins with the new settings.
     Gone = [Id || {unlisten, #{listener := Id}} <- closed(New, Old)],
     meerkat_listening:retire(Name, maps:with(Gone, meerkat_listening:bound(Name))).
 
-%% All else is in force by now, and this cannot be refused; it may only come late.
+%% Everything else is in force by now. The relay cannot refuse this; it may only do it late.
 close(Name, Message) ->
     case meerkat_relay:call(Name, Message) of
         {error, busy} -> late(meerkat_relay:tell(Name, Message));
@@ -193,7 +194,8 @@ front_steps(New, Old) ->
     {Front, Back} = {meerkat_relay_setup:front(New), meerkat_relay_setup:front(Old)},
     [{Front, [Back], {"the relay does not take the new values", needed}} || Front =/= Back].
 
-%% They count once listeners are told again, and those are told again: to them they are others.
+%% The relay uses them for a listener when it gets that listener's LISTEN again. listener_steps/2
+%% sends it, because other certificates make it another listener (meerkat_settings).
 certificate_steps(New, Old) ->
     Is = fun(#{certificates := #{pairs := Pairs, secret := Secret, clients := Clients}}) ->
         {Pairs(), Secret(), Clients}
@@ -220,7 +222,7 @@ back(#{id := Id}, Before, Old) ->
             [{unlisten, #{listener => Id}}]
     end.
 
-%% What was there and is no more.
+%% What closes listeners and relay addresses that the new settings do not have.
 closed(#{listeners := Listeners, relays := Relays},
        #{listeners := Before, relays := RelaysBefore}) ->
     [{unlisten, #{listener => Id}}
@@ -228,8 +230,8 @@ closed(#{listeners := Listeners, relays := Relays},
         ++ [{pool_close, #{pool => Pool}}
             || #{pool := Pool} = Relay <- RelaysBefore, not lists:member(Relay, Relays)].
 
-%% The replies to all steps. Where the relay refuses one, those before it are undone and a sentence
-%% says why. `dead` or `stopped` where there is no relay.
+%% Has the relay do the steps, and returns its replies. If it refuses one, those before it are
+%% undone and a sentence says why. `dead` or `stopped` if there is no relay.
 -spec take(Name :: atom(), [step()], Done :: list()) ->
     {ok, [{meerkat_ctl:message(), map()}]} | {error, unicode:chardata()} | dead | stopped.
 take(_Name, [], Done) ->
@@ -248,7 +250,7 @@ take(Name, [{Message, Back, {Complaint, Need}} | Steps], Done) ->
             ok = tell_all(Name, undoing(Done)),
             {error, "the relay program is busy; nothing has changed"};
         {error, slow} ->
-            %% It may do this step yet, and then what undoes it.
+            %% The relay may still do this step; then it does what undoes it afterwards.
             ok = tell_all(Name, Back ++ undoing(Done)),
             {error, "the relay program does not answer in time; the configuration before stays in "
                     "force"};
@@ -265,7 +267,7 @@ told(Complaint, #{status := Status, detail := Detail}) ->
 undoing(Done) ->
     lists:append([Back || {Back, _} <- Done]).
 
-%% One that is busy by now does it later.
+%% A relay that is busy gets the rest as messages that nobody waits for.
 undo(Name, [Undo | Undoing]) ->
     case meerkat_relay:call(Name, Undo) of
         {error, busy} -> tell_all(Name, [Undo | Undoing]);

@@ -1,15 +1,15 @@
 %% The secrets that time-limited credentials are made from: those of the configuration, and those of
-%% a database where one is configured, which come and go while a server runs. All of a realm count
-%% at once, so one is put in place of another without a gap: the new one is added, whoever makes
-%% credentials is given it, and the old one is removed when the last credentials made from it are
-%% over. Errors are sentences.
+%% a database, which can be added and removed while the server runs. All secrets of a realm are good
+%% at the same time. So one can be replaced without a gap: add the new one, give it to whoever makes
+%% credentials, and remove the old one when the last credentials made from it have expired. Errors
+%% are sentences.
 -module(meerkat_secrets).
 
 -export([list/2, add/3, remove/3]).
 
 -export_type([secret/0]).
 
-%% `id`: tells secrets apart without telling them, the beginning of its SHA-256.
+%% `id`: the beginning of its SHA-256, to name a secret without showing it.
 -type secret() :: #{id := binary(), realm := binary(), from := configuration | database,
                     characters := non_neg_integer()}.
 
@@ -51,7 +51,7 @@ secret(Secret, Realm, From) ->
 id(Secret) ->
     binary:part(meerkat_database:key_text(crypto:hash(sha256, Secret)), 0, ?ID_DIGITS).
 
-%% One that was drawn, for none was configured, is told nobody.
+%% A secret that was drawn because none was configured is not listed: nobody else knows it.
 configured(Name, Owner) ->
     #{is_drawn := IsDrawn} = Settings = meerkat_registry:settings(Name),
     #{secrets := Secrets} = meerkat_settings:tenant(Owner, Settings),
@@ -60,8 +60,8 @@ configured(Name, Owner) ->
         false -> Secrets()
     end.
 
-%% One more of a realm, kept in the database: this one, or one that is made here, which the answer
-%% tells.
+%% Adds a secret to a realm, in the database: this one, or for `drawn` one that is made here, which
+%% the answer has in it.
 -spec add(Name :: atom(), Realm :: default | binary(), drawn | binary()) ->
     {ok, #{id := binary(), kept := binary(), secret => binary()}} | {error, unicode:chardata()}.
 add(Name, Realm, drawn) ->
@@ -80,8 +80,8 @@ add(Name, Realm, Secret) ->
         end
     end).
 
-%% The one with this id: credentials made from it let nobody in any more. Allocations end when they
-%% would have.
+%% Removes the secret with this id: credentials made from it are refused from now on. Allocations
+%% cannot be refreshed with them, and end at their expiry.
 -spec remove(Name :: atom(), Realm :: default | binary(), Id :: binary()) ->
     {ok, #{id := binary(), kept := binary()}} | {error, unicode:chardata()}.
 remove(Name, Realm, Id) ->

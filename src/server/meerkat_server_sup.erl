@@ -1,6 +1,6 @@
-%% One server: its tables, its allocations, its request processes, and last the relay, which
-%% listens once all before it stands. A dead relay is replaced, and the next one is given the
-%% allocations; one that dies again and again takes the server down.
+%% Supervises one server: its tables, its allocations, its request processes, and last the relay,
+%% which listens when all the others run. A relay that dies is replaced, and the next one is given
+%% the allocations. If relays die again and again the server ends.
 -module(meerkat_server_sup).
 -behaviour(supervisor).
 
@@ -49,7 +49,8 @@ first(Name, Spec, {ok, Config}) ->
 first(_Name, _Spec, {error, Sentence}) ->
     {error, Sentence}.
 
-%% Has the supervisor above it end it, in order, and not start it again; what is kept of it goes.
+%% Has its supervisor end it in order, and not start it again; what is kept for its next start is
+%% deleted.
 -spec stop(Name :: atom()) -> ok.
 stop(Name) ->
     [Server | Above] = meerkat_registry:supervisors(Name),

@@ -1,4 +1,5 @@
-%% Where clients find a server's STUN and TURN: what it is bound to, as they are told.
+%% Where clients find a server's STUN and TURN: its listeners, at the addresses that clients are
+%% told.
 -module(meerkat_services).
 
 -export([services/1, services/2, uris/2]).
@@ -27,7 +28,7 @@ services(Name, Realm) ->
         {Host, Port} <- lists:usort([Place || Listener <- of_transport(Transport, Listeners),
                                               Place <- places(Transport, Listener, Settings)])].
 
-%% The same as URIs. STUN is for UDP: nothing else has a use for what it tells.
+%% The same as URIs. STUN is listed for UDP only: that is what clients want a mapped address for.
 -spec uris(Name :: atom(), Realm :: binary() | all) -> uris().
 uris(Name, Realm) ->
     Services = services(Name, Realm),

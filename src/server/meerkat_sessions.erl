@@ -1,5 +1,5 @@
-%% The allocations of a server as an operator looks for them: filtered, sorted, with what they have
-%% relayed, one of them in detail; and how they are ended by hand. Who may ask is decided elsewhere.
+%% The allocations of a server for an operator: lists, filtered and sorted, with what each has
+%% relayed; the details of one; and ending them. The callers decide who may ask.
 -module(meerkat_sessions).
 
 -export([list/2, details/2, seen/2, disconnect/2, disconnect_older/3, page/3]).
@@ -21,12 +21,13 @@
 -type counters() :: #{client_packets | client_bytes | peer_packets | peer_bytes | dropped =>
                           non_neg_integer()}.
 
-%% A page of the relay's rows has as many.
+%% So many sessions at most are asked for one by one; a page of the relay's rows has as many.
 -define(FEW, 64).
 
-%% How many match, and those of them the limit lets in. Each is what meerkat_alloc:info/1 says and
-%% client_packets, client_bytes, peer_packets, peer_bytes and dropped, which are left out for one
-%% that began or ended just now. Asks the relay for many at a time, and no process that need not be.
+%% How many match, and the first of them up to the limit. Each is what meerkat_alloc:info/1 says,
+%% with client_packets, client_bytes, peer_packets, peer_bytes and dropped; these are left out for
+%% an allocation that began or ended just now. The relay is asked for many at a time. Of the
+%% processes only those of the allocations that are returned are asked; all, to filter by a peer.
 -spec list(Name :: atom(), filter()) -> {Total :: non_neg_integer(), [map()]}.
 list(Name, Filter) ->
     Those = those(Name, Filter),
@@ -194,7 +195,7 @@ number(Id) ->
 plain(Digits) ->
     try list_to_integer(Digits) catch error:badarg -> error end.
 
-%% Ends one, or all of a user as filter() knows users; how many. Clients are not told.
+%% Ends one, or all of a user (as in filter()), and returns how many. Clients are not told.
 -spec disconnect(Name :: atom(), who()) -> non_neg_integer().
 disconnect(Name, {user, User}) ->
     meerkat_alloc:disconnect([Pid || {_, Pid} <- meerkat_alloc_table:sessions_of(Name, User)]);

@@ -13,7 +13,7 @@
 
 %% Characters of a name in a table.
 -define(NAME_MAX, 40).
-%% Where columns begin; what is longer moves the next on.
+%% Where the column of values begins; after a longer key it begins later.
 -define(KEY_WIDTH, 28).
 -define(VALUE_WIDTH, 32).
 

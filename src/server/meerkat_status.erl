@@ -1,4 +1,4 @@
-%% What a person, a probe or a page wants to know of a server at a glance. It only reads.
+%% The state of a server for people, probes and pages. It only reads.
 -module(meerkat_status).
 
 -export([info/1, status/1, certificates/1, client_authorities/1, is_ready/1]).

@@ -1,7 +1,7 @@
-%% Top of the application: the servers started with meerkat:start_server/2, side by side, each with
-%% lives of its own (meerkat_lives_sup), and what a node of its own has besides
-%% (meerkat_helpers_sup). None of them takes another along. The one server that the application is
-%% there for, where it was started so, takes the application along when it has given up.
+%% Top of the application. Its children are the servers started with meerkat:start_server/2, each
+%% under a supervisor of its own (meerkat_lives_sup), and meerkat_helpers_sup. None of them ends
+%% another when it gives up; except a server of meerkat:start_only_server/2, which ends the
+%% application.
 -module(meerkat_sup).
 -behaviour(supervisor).
 
@@ -44,7 +44,7 @@ server(Name) ->
         _ -> none
     end.
 
-%% Beside the servers, and without them if they die too often.
+%% Starts them beside the servers, which go on without them if they die too often.
 -spec start_helpers([supervisor:child_spec()]) -> ok.
 start_helpers(Helpers) ->
     {ok, _} = supervisor:start_child(?MODULE, #{id => helpers,

@@ -1,7 +1,7 @@
-%% Users that come and go while a server runs, beside those of its configuration. They are kept in
-%% the database where one is configured (meerkat_database_users), else in the file of the key
-%% `users_file` (meerkat_config_users), or until the server ends where there is none. Without a
-%% database a change is a reload of its own: it is in force with the next request, or not at all.
+%% Users that are added and removed while a server runs, beside those of its configuration. They are
+%% kept in the database if one is configured (meerkat_database_users), else in the file of the key
+%% `users_file` (meerkat_config_users), else in memory until the server ends. Without a database
+%% each change is a reload: it is in force for the next request, or nothing has changed.
 -module(meerkat_users).
 
 -export([list/1, list/2, all/1, add/4, remove/3, owner/2]).
@@ -18,8 +18,8 @@
 -type user() :: #{name := binary(), realm := binary(), from := configuration | added | database,
                   proof := password | key, allocations := non_neg_integer()}.
 
-%% Those there are, by name: of the server's realm first, then of each of the key `realms`. Those of
-%% a database, which may be many and away, are not among them.
+%% All users by name: of the server's realm first, then of each of the key `realms`. Users of a
+%% database are not among them: there may be many, and the database may not answer.
 -spec list(Name :: atom()) -> [user()].
 list(Name) ->
     Config = config(Name),
@@ -50,7 +50,7 @@ list(Name, Realm) ->
 
 owners(#{realms := Realms}) -> [default | [Realm || #{name := Realm} <- Realms]].
 
-%% Who is in the configuration or was added goes before.
+%% A user of the configuration, or one that was added, goes before one of that name in the database.
 with_database(Name, Owner, #{realm := Own} = Config) ->
     Here = of_realm(Name, Owner, Config),
     Realm = case Owner of default -> Own; _ -> Owner end,
@@ -119,7 +119,7 @@ add_here(Name, Realm, User, Proof) ->
         end
     end).
 
-%% By the rules of a file, so that a file can keep it.
+%% Checks the user by the rules for users_file, so that the file can keep it.
 checked(User, Proof) ->
     Place = #{file => <<>>, line => 1},
     {Member, Value} = case Proof of
@@ -136,7 +136,7 @@ checked(User, Proof) ->
                                                     || {{Shown, Allowed}, _} <- Failures]))}
     end.
 
-%% Takes one away that was added; its allocations end when they would have, at the latest.
+%% Removes a user that was added. Its allocations cannot be refreshed, and end at their expiry.
 -spec remove(Name :: atom(), Realm :: default | binary(), User :: binary()) ->
     {ok, kept()} | {error, string()}.
 remove(Name, Realm, User) ->
@@ -192,7 +192,8 @@ configured(Realm, #{realms := Realms}) ->
 added(Owner, Config) ->
     maps:get(Owner, maps:get(added_users, Config, #{}), #{}).
 
-%% In force and kept, or neither. Changes of users wait for each other, a reload may come between.
+%% A change is kept and in force, or neither. Changes of users wait for each other; a reload may
+%% come between them.
 change(Name, Realm, Fun) ->
     global:trans({{?MODULE, Name}, self()}, fun() -> changed(Name, Realm, Fun) end, [node()]).
 
