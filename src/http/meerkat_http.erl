@@ -1,9 +1,9 @@
-%% The HTTP listener of a server, and the places for its connections: so many for one source, so
-%% many in all. Where no place is left a new connection is taken all the same, and another one is
-%% closed: one of the same source where that has all it may have, otherwise one of the source that
-%% has most. Of these it is the oldest that has sent no request yet; where all have, the oldest. So
-%% nobody can keep others from /health and /ready, and a client that sends its request at once is
-%% not closed.
+%% The HTTP listener of a server. It bounds its connections: MAX_OF_A_SOURCE of one source, and
+%% MAX_CONNECTIONS in all. A new connection beyond a bound is accepted, and another one is closed:
+%% if the source has reached its bound, one of the same source, else one of the source that has
+%% most. Of that source's connections the oldest that has not sent its request yet is closed, or, if
+%% all have, the oldest. So nobody can keep others from /health and /ready, and a client that sends
+%% its request at once is not closed.
 -module(meerkat_http).
 -behaviour(gen_server).
 
@@ -36,8 +36,8 @@
 -define(BIND_AGAIN, 60).
 -define(BIND_AGAIN_MS, 100).
 
-%% Listens at Wanted, of the key http_listen, when this returns. {shutdown, Sentence} if that cannot
-%% be.
+%% Listens at Wanted, the value of http_listen, when this returns. The error is {shutdown,
+%% Sentence}.
 -spec start_link(Name :: atom(), Wanted :: address()) ->
     {ok, pid()} | {error, {shutdown, string()}}.
 start_link(Name, Wanted) ->
@@ -52,19 +52,19 @@ address(Name) ->
     #{http := #{listen := Wanted}} = meerkat_registry:settings(Name),
     bound(Name, Wanted).
 
-%% Where it listens, or did, for this value of http_listen. Where that has port 0 the system has
-%% chosen the port.
+%% Where it listens, or listened, for this value of http_listen; with port 0, at the port that the
+%% system has chosen.
 -spec bound(Name :: atom(), Wanted :: address() | undefined) -> address() | none.
 bound(Name, Wanted) ->
     meerkat_store:get(Name, ?MODULE, Wanted).
 
-%% That address is given up: a listener that is started for the same value later neither waits for
-%% it nor has its port.
+%% Forgets where it listened: a listener that is started for the same value later does not try to
+%% have the same port again.
 -spec forget(Name :: atom(), Wanted :: address()) -> ok.
 forget(Name, Wanted) ->
     meerkat_store:delete(Name, ?MODULE, Wanted).
 
-%% Could one listen here? Why not is a reason and a sentence.
+%% Can this address be listened on? The error is a reason and a sentence.
 -spec try_address(address()) -> ok | {error, {inet:posix(), string()}}.
 try_address(Address) ->
     case listen(Address) of
@@ -128,8 +128,8 @@ family(_Ip) -> inet6.
 
 %%% Connections
 
-%% The next connection is accepted when this one has its place. Those that come faster wait in the
-%% kernel.
+%% Accepts the next connection when this one has its process. Connections that come faster wait in
+%% the kernel.
 -spec accept(gen_tcp:socket(), Listener :: pid()) -> ok.
 accept(Socket, Listener) ->
     case gen_tcp:accept(Socket, ?ACCEPT_MS) of
@@ -222,7 +222,8 @@ greediest(Counts) ->
     {_, Source} = lists:max([{N, S} || {S, N} <- maps:to_list(Counts)]),
     Source.
 
-%% Those that have not asked come before those that have, and then the older ones.
+%% Closes a connection of this source: one that has not sent its request rather than one that has,
+%% and of these the oldest.
 give_way(Source, #state{connections = Connections} = State) ->
     {_, _, Pid} = lists:min([{Asked, Number, Pid}
                              || {Pid, #connection{source = S, number = Number, asked = Asked}}

@@ -121,8 +121,8 @@ bearer(_) ->
 is_same(Given, Token) ->
     crypto:hash_equals(crypto:hash(sha256, Given), crypto:hash(sha256, Token)).
 
-%% A parameter that is not ours is somebody else's, unless it is nearly one of ours: who asks for
-%% credentials of a name does not want another's.
+%% Unknown parameters are ignored, unless one is spelled nearly like one of ours: then the request
+%% is refused, because credentials for another name are not what was meant.
 made(Name, #{query := Query} = Request) ->
     Known = [<<"service">>, <<"username">>, <<"user">>, <<"key">>, <<"ttl">>, <<"realm">>],
     Near = fun(Given) -> meerkat_spelling:nearest(Given, Known, fun slip/1) end,

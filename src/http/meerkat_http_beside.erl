@@ -30,7 +30,7 @@ commit(Opening) ->
 rollback(Opening) ->
     meerkat_http_sup:undo(Opening).
 
-%% Nothing to do: each answer is made by the settings that are in force then.
+%% Nothing to do: each answer is made by the settings in force at that time.
 -spec changed(Name :: atom()) -> ok.
 changed(_Name) ->
     ok.

@@ -42,7 +42,7 @@ serve(Name, Socket, Peer, Asked) ->
     end,
     gen_tcp:close(Socket).
 
-%% The head is read from its beginning again with each piece that comes. That is bounded, for
+%% With each piece that comes the head is parsed from its beginning again. That is bounded, because
 %% meerkat_http_message refuses a head that is too long.
 received(Socket, Before, Deadline) ->
     case gen_tcp:recv(Socket, 0, max(0, Deadline - meerkat_clock:now_ms())) of
@@ -103,7 +103,8 @@ complain(Path, Class, Reason, Stack) ->
     ?LOG_ERROR("no answer to an HTTP request for ~ts: ~tp ~tp in ~tp",
                [meerkat_text:escape(Path), Class, meerkat_crash:reason(Reason), Where]).
 
-%% A query that is none is as good as empty. Bytes are taken for Latin-1: no page has another name.
+%% A query that cannot be parsed counts as empty. Bytes of the path are taken as Latin-1: our pages
+%% have ASCII names.
 split(Target) ->
     case string:split(unicode:characters_to_binary(Target, latin1), "?") of
         [Path] -> {Path, []};

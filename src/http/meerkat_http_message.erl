@@ -12,8 +12,8 @@
 -define(MAX_LINE, (?MAX_TARGET + 64)).
 -define(MAX_HEADERS, 8192).
 
-%% Reads what has come so far. `more`: the head of the request is not whole yet. error: the request
-%% is answered so.
+%% Parses what has come so far. `more`: the head of the request is not complete yet. error: the
+%% request is to be answered with this code and sentence.
 -spec request(binary()) -> {ok, head()} | more | {error, 400..599, Sentence :: string()}.
 request(Bytes) ->
     case erlang:decode_packet(http_bin, Bytes, []) of

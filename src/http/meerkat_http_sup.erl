@@ -1,6 +1,6 @@
-%% What serves HTTP for one server, where http_listen is set: an hour of history and the listener.
-%% If it cannot be kept alive, the server goes on without it. A reload that changes the address
-%% closes the old one only when the new one is served.
+%% Supervises HTTP for one server, if http_listen is set: the last hour's history and the listener.
+%% If they fail too often, the server goes on without them. A reload that changes the address opens
+%% the new one before it closes the old one.
 -module(meerkat_http_sup).
 -behaviour(supervisor).
 
@@ -11,14 +11,14 @@
 
 -export_type([opening/0]).
 
-%% A port that we close is free a moment later. Opening it is tried again after so many milliseconds
-%% each time, so often: OURS for a port that may be our own, BACK for one that was.
+%% A port that we have closed is free only a moment later, so opening it is tried again, AGAIN_MS
+%% apart: OURS times for a port that our own listener may have had, BACK times for one that it had.
 -define(AGAIN_MS, 10).
 -define(OURS, 50).
 -define(BACK, 300).
 
 -type address() :: undefined | {inet:ip_address(), inet:port_number()}.
-%% A change of address from Old to New. Over: both have one port and could not be open at the same
+%% A change of address from Old to New. Over: both are the same port and cannot be open at the same
 %% time, so Old is closed already.
 -opaque opening() :: same | {Name :: atom(), New :: address(), Old :: address(), Over :: boolean()}.
 
@@ -64,8 +64,8 @@ can_open(New, Old) ->
         _ -> ok
     end.
 
-%% Serves HTTP at New, of the settings in force, and at Old still: close/1 ends that, undo/1 this.
-%% The error is a sentence; then all is as it was.
+%% Serves HTTP at New, by the settings in force, beside Old. Afterwards close/1 closes Old, or
+%% undo/1 closes New. The error is a sentence, and then nothing has changed.
 -spec open(Name :: atom(), New :: address(), Old :: address()) ->
     {ok, opening()} | {error, unicode:chardata()}.
 open(_Name, undefined, undefined) ->
@@ -82,8 +82,8 @@ open(Name, New, Old) ->
         {error, {_, Sentence}} -> {error, Sentence}
     end.
 
-%% Both have one port, and one of them is a wildcard, say. Perhaps it is in use by our own listener
-%% at Old alone: that is closed, and opened again where New cannot be.
+%% Both are the same port, and one of them is a wildcard, say. If only our own listener at Old is in
+%% the way, closing it frees the port; if New still cannot be opened, Old is opened again.
 in_place(true, Name, New, Old, _Error) ->
     ok = stop(Name, Old),
     case start(Name, New, ?OURS) of
@@ -127,8 +127,8 @@ undo({Name, New, Old, Over}) ->
 
 back(Name, Old) -> warn(start(Name, Old, ?BACK)).
 
-%% Starts a listener, and its supervisor where that does not run. The address is tried first: where
-%% a child cannot start, a supervisor writes a long report.
+%% Starts a listener, and its supervisor if that does not run. The address is tried first, because a
+%% supervisor whose child cannot start logs a long report.
 start(Name, Listen) -> start(Name, Listen, 0).
 
 start(Name, Listen, Tries) ->

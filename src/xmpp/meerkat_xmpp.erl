@@ -1,7 +1,8 @@
-%% Meerkat as a component of XMPP servers (XEP-0114): tells users of its services with fresh
-%% credentials (XEP-0215), and administrators how it is (XEP-0050). This process keeps a connection
-%% to each server of xmpp_host (meerkat_xmpp_conn), has stanzas judged (meerkat_xmpp_core), and does
-%% what comes of it. Nothing that relays waits for it: it is only told that something has changed.
+%% Meerkat as a component of XMPP servers (XEP-0114): tells users its services with fresh
+%% credentials (XEP-0215), and runs commands of administrators (XEP-0050). This process keeps a
+%% connection to each server of xmpp_host (meerkat_xmpp_conn). What a stanza asks for is decided in
+%% meerkat_xmpp_core; this process does it. Relaying never waits for it: it is only told that
+%% something has changed.
 -module(meerkat_xmpp).
 -behaviour(gen_server).
 
@@ -12,7 +13,7 @@
 -export([init/1, handle_continue/2, handle_call/3, handle_cast/2, handle_info/2]).
 -export([format_status/1]).
 
-%% Stanzas per second from all together that are looked at.
+%% Stanzas per second, of all senders together, that are answered.
 -define(STANZAS_PER_S, 1000).
 %% Commands that run at a time.
 -define(COMMANDS_MAX, 4).
@@ -23,13 +24,13 @@
     name :: atom(),
     xmpp :: map(),
     counts :: meerkat_xmpp_counts:counts(),
-    %% Whose stanzas are too many: by bare JID, and all together.
+    %% Counts stanzas, by bare JID and all together, to find who sends too many.
     rates :: meerkat_auth_failures:failures(),
     flood :: meerkat_auth_failures:failures(),
     conns = #{} :: #{pid() => {meerkat_config_value:value(), connecting | up}},
     commands = #{} :: #{reference() => {pid(), meerkat_xmpp_xml:element(), binary()}},
     watchers = meerkat_xmpp_watchers:new() :: meerkat_xmpp_watchers:watchers(),
-    %% Services and a trace of the secret, as they were last told.
+    %% The services, and a digest of the secret, as watchers were told them last.
     told = {[], none} :: {[meerkat_xmpp_extdisco:service()], term()},
     key :: binary()
 }).
@@ -41,8 +42,8 @@ start_link(Name) ->
         {error, Reason} -> {error, Reason}
     end.
 
-%% The server's settings, listeners or readiness may have changed. For whoever changes them: it
-%% does not wait, and nobody has to be there.
+%% Says that the server's settings, listeners or readiness may have changed. It does not wait, and
+%% does nothing if there is no component.
 -spec changed(Name :: atom()) -> ok.
 changed(Name) ->
     case meerkat_roles:find(Name, xmpp) of
@@ -63,7 +64,7 @@ info(Name) ->
               counts => meerkat_xmpp_counts:all(Counts)}
     end.
 
-%% There is no component any more; the next one counts anew.
+%% Deletes the counts of a component that is gone: the next one begins at 0.
 -spec forget(Name :: atom()) -> ok.
 forget(Name) ->
     ok = meerkat_roles:leave(Name, xmpp),
@@ -71,8 +72,8 @@ forget(Name) ->
 
 %%% For connections
 
-%% A stanza has come; this answers what is to be sent back, so that a connection reads no faster
-%% than we think.
+%% Handles a stanza and returns the stanzas to send back. The connection waits for them, so it reads
+%% no faster than this process works.
 -spec stanza(Keeper :: pid(), meerkat_xmpp_xml:element()) -> [meerkat_xmpp_xml:element()].
 stanza(Keeper, Stanza) ->
     gen_server:call(Keeper, {stanza, Stanza}, infinity).
@@ -170,7 +171,7 @@ handle_cast({down, Pid}, #state{conns = Conns} = State) ->
             {noreply, State}
     end.
 
-%% Those who watched by this connection have to ask again.
+%% The connection is gone: those who watched by it have to ask again.
 forgotten(Pid, #state{watchers = Watchers} = State) ->
     State#state{watchers = meerkat_xmpp_watchers:lost(Pid, Watchers)}.
 
@@ -186,7 +187,7 @@ told_by({'EXIT', Pid, _Reason}, #state{conns = Conns, xmpp = Xmpp} = State) ->
         #{} ->
             {noreply, State}
     end;
-%% Unless all of them have begun afresh since.
+%% Starts a connection again, unless all were started again by other settings meanwhile.
 told_by({again, Server, Wire}, #state{xmpp = Xmpp} = State) ->
     case Wire =:= wire(Xmpp) of
         true -> {noreply, connected(Server, State)};
@@ -210,7 +211,8 @@ connected(Server, #state{name = Name, xmpp = Xmpp, conns = Conns} = State) ->
     {ok, Pid} = meerkat_xmpp_conn:start_link(self(), Name, Server, Xmpp),
     noted(State#state{conns = Conns#{Pid => {Server, connecting}}}).
 
-%% With other settings all of them begin afresh, unless it is only what the core goes by.
+%% After a change of what connections are made by, all connections are started again. Settings that
+%% only meerkat_xmpp_core uses need none of that.
 settled(#{rate := Rate} = New, #state{xmpp = Old, conns = Conns} = State) ->
     Changed = State#state{xmpp = New, rates = meerkat_auth_failures:new(Rate)},
     case wire(New) =:= wire(Old) of
@@ -232,7 +234,7 @@ bare(Text) ->
         error -> Text
     end.
 
-%% What connections are made by, to compare; a digest, for the secret is in it.
+%% A digest of what connections are made by, to compare: the secret is part of it.
 wire(#{secret := Secret} = Xmpp) ->
     Given = maps:with([servers, component, is_subdomain, ping_s], Xmpp),
     crypto:hash(sha256, term_to_binary({Given, Secret()}, [deterministic])).
@@ -291,7 +293,7 @@ spends(Rates, Bare) ->
 
 is_flood(#state{flood = Flood}) -> spends(Flood, <<>>).
 
-%% Tells those who watch what is not as it was.
+%% Tells the watchers which services have changed.
 told(#state{name = Name, told = Before, key = Key, counts = Counts} = State) ->
     #{secrets := Secrets} = meerkat_registry:settings(Name),
     Trace = crypto:mac(hmac, sha256, Key, [S || [S | _] <- [Secrets()]]),

@@ -1,6 +1,6 @@
 %% Ad-hoc commands (XEP-0050) of administrators: which there are, the form (XEP-0004) of each, and
-%% how an answer looks. What they do meerkat_admin does; whoever gets here may. A command is one
-%% stage, so nothing is kept between two of its stanzas. Pure.
+%% how an answer looks. meerkat_admin does what they ask for; the caller has checked that the sender
+%% is an administrator. A command has one stage, so nothing is kept between two stanzas. Pure.
 -module(meerkat_xmpp_adhoc).
 
 -export([commands/0, is_command/1, request/1, answer/3]).
@@ -12,7 +12,7 @@
 
 -define(NS, <<"http://jabber.org/protocol/commands">>).
 -define(FORM, <<"jabber:x:data">>).
-%% Rows of a list that fit a chat client's window, and its server's idea of a stanza.
+%% Rows of a list at most: more would not fit a chat client's window, or be too large a stanza.
 -define(ROWS_MAX, 100).
 
 %% Node, name, and the fields of its form: variable, type, label, whether it has to be there.
@@ -98,7 +98,7 @@ field({Var, Type, Label, Required}) ->
         [{<<"var">>, Var}, {<<"type">>, Type}, {<<"label">>, Label}],
         [meerkat_xmpp_xml:el(<<"required">>, []) || Required]).
 
-%% What the command came to, for the IQ that asked.
+%% The answer to the IQ: what the command has returned.
 -spec answer(Node :: binary(), Command :: meerkat_xmpp_xml:element(),
              {ok, term()} | {error, binary()}) -> meerkat_xmpp_xml:element().
 answer(Node, Command, {ok, Result}) ->

@@ -1,5 +1,5 @@
-%% The component of XMPP servers as a meerkat_beside. It starts, ends and takes new settings only
-%% when these are in force, and a server goes on without it: it never refuses a reload.
+%% The component of XMPP servers as a meerkat_beside. It never refuses a reload: a server goes on
+%% without it, and it starts, ends or takes new settings after they are in force.
 -module(meerkat_xmpp_beside).
 -behaviour(meerkat_beside).
 

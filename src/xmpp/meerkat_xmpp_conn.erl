@@ -1,6 +1,6 @@
 %% One connection of a component to one XMPP server (XEP-0114): connects, proves the secret, carries
-%% stanzas, notices silence, and comes back after a while when it ends, a little later each time.
-%% What stanzas say is for others (meerkat_xmpp).
+%% stanzas, and pings a silent server. When it ends it connects again after a while, a little later
+%% each time. meerkat_xmpp handles the stanzas.
 %%
 %%   connecting -> opening -> proving -> up
 %%        ^                               |  any of them fails
@@ -20,9 +20,9 @@
 -define(SEND_MS, 10000).
 -define(BACKOFF_MS, 500).
 -define(BACKOFF_MAX_MS, 60000).
-%% One that lasted so long ends the series of those before it.
+%% After a connection that lasted this long the next wait is short again.
 -define(STEADY_MS, 10000).
-%% Another component has our name. We wait long, or the two would evict each other all the time.
+%% Another component has our name. Without a long wait the two would evict each other all the time.
 -define(CONFLICT_MS, 300000).
 
 -record(data, {
@@ -47,7 +47,7 @@ start_link(Keeper, Name, Server, Xmpp) ->
         ignore -> {error, ignore}
     end.
 
-%% Sends stanzas if the connection is up; otherwise they are lost, as in XMPP they are.
+%% Sends stanzas if the connection is up; otherwise they are dropped.
 -spec send(pid(), [meerkat_xmpp_xml:element()]) -> ok.
 send(Pid, Stanzas) -> gen_statem:cast(Pid, {send, Stanzas}).
 
@@ -265,8 +265,8 @@ sent(Stanzas, State, #data{socket = Socket} = Data) ->
         {error, Reason} -> failed(inet:format_error(Reason), Data)
     end.
 
-%% Any answer will do, an error too. Without a domain to ask white space has to; where the
-%% connection is dead, the second is refused.
+%% Any answer shows that the server lives, an error too. Without a domain to ping white space is
+%% sent; if the connection is dead, sending the second one fails.
 pings(#data{xmpp = #{component := Component, is_subdomain := Sub, domains := Domains}}) ->
     Hosts = case Domains of
         [] -> [Parent || Parent <- [meerkat_xmpp_jid:parent(Component)], Parent =/= none];

@@ -1,6 +1,7 @@
-%% What a component does about a stanza: the stanza, what there is to tell and the book of watchers
-%% in; the book and actions out. Pure: who sends, counts and runs commands is meerkat_xmpp. It tells
-%% nobody anything whose domain is not allowed, and does not reply to results and errors.
+%% Decides what a component does about a stanza. In: the stanza, the services and settings, and the
+%% watchers; out: the watchers as they are now, and actions. Pure: meerkat_xmpp sends, counts and
+%% runs commands. Senders whose domain is not allowed are told nothing, and results and errors get
+%% no reply.
 -module(meerkat_xmpp_core).
 
 -export([handle/4, hostile/2, push/3]).
@@ -44,7 +45,7 @@ handle(Stanza, Via, Env, Watchers) ->
             {[{count, malformed}], Watchers}
     end.
 
-%% One that was too large or too deep to look at: whoever waits for an answer has one.
+%% A stanza that was too large or too deep to be parsed: an IQ is answered with an error.
 -spec hostile(meerkat_xmpp_xml:element(), env()) -> [action()].
 hostile(Envelope, Env) ->
     case {parties(Envelope, Env), asks(Envelope)} of
@@ -60,8 +61,7 @@ asks(Stanza) ->
         andalso meerkat_xmpp_xml:attr(<<"id">>, Stanza) =/= undefined
         andalso lists:member(meerkat_xmpp_xml:attr(<<"type">>, Stanza), [<<"get">>, <<"set">>]).
 
-%% The server stamps `from`; a server that does not is as wrong as one that sends us what is
-%% another's.
+%% The server must set `from`. A stanza without it is dropped, like one that is not to us.
 parties(Stanza, Env) ->
     case {meerkat_xmpp_jid:parse(meerkat_xmpp_xml:attr(<<"from">>, Stanza)),
           meerkat_xmpp_jid:parse(meerkat_xmpp_xml:attr(<<"to">>, Stanza))} of
@@ -242,6 +242,6 @@ push(Changes, #{mint := Mint}, Watchers) ->
         {ok, #{bare := Bare}} <- [meerkat_xmpp_jid:parse(Jid)],
         {ok, Services} <- [meerkat_xmpp_extdisco:push(Changes, Type, Bare, Mint)]].
 
-%% Never the same twice (RFC 6120 8.1.3). Answers tell by their sender whose they are.
+%% Never the same twice (RFC 6120 8.1.3). An answer is matched by its sender.
 id() ->
     <<"push-", (integer_to_binary(erlang:unique_integer([positive])))/binary>>.

@@ -1,6 +1,6 @@
-%% External Service Discovery (XEP-0215): which services are told of, to whom with which
-%% credentials, and what has become of them since. Pure; where services are and how credentials are
-%% made it is given.
+%% External Service Discovery (XEP-0215): which services a user is told, with which credentials, and
+%% which changes of them are pushed. Pure: the caller gives the services, and a fun that makes
+%% credentials.
 -module(meerkat_xmpp_extdisco).
 
 -export([services/1, answer/4, changes/2, push/4]).
@@ -90,7 +90,7 @@ fits(_Wanted, _Service) ->
 is_of(all, _) -> true;
 is_of(Type, #{type := Is}) -> Type =:= atom_to_binary(Is).
 
-%% Of other types there will never be a service.
+%% There will never be services of other types, so nobody watches them.
 watched(Type) ->
     case lists:member(Type, [all, <<"stun">>, <<"turn">>, <<"turns">>]) of
         true -> Type;
@@ -102,7 +102,8 @@ root(Name, all, Children) ->
 root(Name, Type, Children) ->
     meerkat_xmpp_xml:el(Name, [{<<"xmlns">>, ?NS}, {<<"type">>, Type}], Children).
 
-%% One pair of credentials serves all of them. Who can have none is not told of what needs them.
+%% One pair of credentials is good for all services. A user for whom none can be made is not told
+%% the services that need them.
 told(Services, Bare, Mint) ->
     Credentials = credentials(Services, Bare, Mint),
     [element_of(S, Credentials, []) || S <- Services, usable(S, Credentials)].
@@ -133,8 +134,8 @@ access(_, {ok, #{username := User, password := Password, expires_s := Expires}})
 access(_, none) ->
     [{<<"restricted">>, <<"1">>}].
 
-%% What became of services: of those that stay, those with credentials are others once the secret
-%% is (XEP-0215 3.4).
+%% Which services were added, removed or modified. Services with credentials are modified when the
+%% secret is another one (XEP-0215 3.4).
 -spec changes({[service()], Secret :: term()}, {[service()], Secret :: term()}) -> [change()].
 changes({Before, OldSecret}, {Now, NewSecret}) ->
     [{delete, S} || S <- Before, not lists:member(S, Now)]

@@ -1,7 +1,7 @@
-%% The bytes that an XMPP server sends, made into stanzas (RFC 6120 4) by fast_xml, which reads no
-%% document type and so no entities of anybody's making. Bounds what one stanza may cost: a larger
-%% or deeper one than any that we are asked is told of and not handed on; what no server lets
-%% through ends the stream. Knows nothing of what stanzas say.
+%% Parses the bytes of an XMPP server into stanzas (RFC 6120 4) with fast_xml, which accepts no
+%% document type, and so no entities. What one stanza may cost is bounded: of one that is larger or
+%% deeper than any request to us only the envelope is handed on; a still larger one, which no server
+%% lets through, ends the stream.
 -module(meerkat_xmpp_stream).
 
 -export([new/0, feed/2, close/1, header/2, closing/0]).
@@ -26,7 +26,7 @@
 -define(DEPTH_MAX, 16).
 %% More than servers let users send (ejabberd and prosody: 512 KiB from other servers).
 -define(STREAM_MAX, 1048576).
-%% The parser counts what it is given at a time as one stanza's.
+%% The parser counts all bytes of one call to the same stanza, so it is given so many at a time.
 -define(SLICE, 4096).
 
 %% The calling process must be the one to feed it.

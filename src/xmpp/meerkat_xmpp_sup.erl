@@ -1,6 +1,6 @@
-%% What makes one server a component of an XMPP server (XEP-0114), where xmpp_host is set. The relay
-%% goes on if it dies, and it goes on if the relay dies. When it cannot be kept alive the server
-%% goes on without it.
+%% Supervises the component of XMPP servers (XEP-0114), if xmpp_host is set. The relay goes on when
+%% the component dies, and the component when the relay dies. If it dies too often the server goes
+%% on without it.
 -module(meerkat_xmpp_sup).
 -behaviour(supervisor).
 
@@ -22,8 +22,8 @@ child_spec(Name) ->
       restart => temporary,
       type => supervisor}.
 
-%% Other settings are in force: the component begins or ends, if they want it otherwise. One that
-%% stays hears of them by meerkat_xmpp:changed/1.
+%% Other settings are in force: starts or ends the component if they ask for that. A component that
+%% stays is told of them by meerkat_xmpp:changed/1.
 -spec settle(Name :: atom()) -> ok.
 settle(Name) ->
     case meerkat_registry:settings(Name) of
@@ -44,7 +44,7 @@ start_link(Name) ->
         {error, Reason} -> {error, Reason}
     end.
 
-%% Connections that fail, meerkat_xmpp starts anew by itself; this is for faults of ours.
+%% meerkat_xmpp itself starts failed connections again; restarts here are for faults in our code.
 -spec init(atom()) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init(Name) ->
     {ok, {#{strategy => one_for_one, intensity => 20, period => 60},

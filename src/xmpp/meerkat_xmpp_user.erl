@@ -1,6 +1,6 @@
-%% A user's client of an XMPP server, as far as finding out what it tells its users of TURN servers:
-%% logs in (RFC 6120) with STARTTLS where that is offered and SCRAM or PLAIN, and asks (XEP-0215).
-%% One question at a time, in the calling process. No password goes in clear to another machine.
+%% A client of an XMPP server, for finding out which TURN servers that tells its users. It logs in
+%% (RFC 6120), with STARTTLS if that is offered and SCRAM or PLAIN, and asks (XEP-0215): one
+%% question at a time, in the calling process. No password is sent in clear to another machine.
 -module(meerkat_xmpp_user).
 
 -export([login/1, services/1, credentials/2, close/1]).
@@ -36,10 +36,11 @@
 -define(BIND, <<"urn:ietf:params:xml:ns:xmpp-bind">>).
 -define(SESSION, <<"urn:ietf:params:xml:ns:xmpp-session">>).
 -define(EXTDISCO, <<"urn:xmpp:extdisco:2">>).
-%% A server may ask for more work than any would (RFC 5802 5.1).
+%% A server that asks for more iterations than this is refused (RFC 5802 5.1): it would cost too
+%% much time.
 -define(ITERATIONS_MAX, 1000000).
 
-%% A session and how it came about, in words; or what is in its way, as a sentence.
+%% A session, and in words how it was made. The error is a sentence.
 -spec login(options()) -> {ok, user(), How :: unicode:chardata()} | {error, unicode:chardata()}.
 login(#{jid := Jid} = Options) ->
     Library = application:ensure_all_started(fast_xml),
@@ -123,7 +124,7 @@ logged_in(Options, User0) ->
             {bound(authenticated(Options, Offered, is_here(User1), User1)), false}
     end.
 
-%% Nothing between us and the server to hear a password.
+%% Is the server on this machine? Then nobody in between can read a password.
 is_here(#user{socket = Socket}) ->
     case inet:peername(Socket) of
         {ok, {Ip, _}} -> meerkat_policy:kind(Ip) =:= loopback;

@@ -1,6 +1,5 @@
-%% Who is to be told when services change (XEP-0215 3.4): those who asked for them and whose
-%% presence we have. A book of bounded size; where it is full, who asks is answered but not told
-%% later. Pure.
+%% Who is told when services change (XEP-0215 3.4): those who asked for them and whose presence we
+%% have. Their number is bounded: beyond it clients are answered, but not told of changes. Pure.
 -module(meerkat_xmpp_watchers).
 
 -export([new/0, asked/4, present/4, gone/2, lost/2, all/1, count/1]).
@@ -11,8 +10,8 @@
 %% The full JID, the name of ours that it knows us by, the connection it is reached by.
 -type watcher() :: #{jid := binary(), as := binary(), via := term(), types := [type()]}.
 
-%% Clients that are present, and those that asked and are not, twice: who asked longer ago than so
-%% many others is forgotten.
+%% Clients that are present, at most. Of those that have asked and are not present, two generations
+%% of so many are kept, and the older one is forgotten when the newer one is full.
 -define(MAX, 10000).
 
 -record(watchers, {
@@ -71,7 +70,7 @@ gone(Jid, #watchers{present = Present} = Book) ->
     {_, Rest} = taken(Jid, Book),
     changed(maps:get(Jid, Present, none), none, Rest#watchers{present = maps:remove(Jid, Present)}).
 
-%% A connection has ended: we will not hear when those who watched by it leave.
+%% A connection has ended: forgets those who watched by it, for we would not hear when they leave.
 -spec lost(Via :: term(), watchers()) -> watchers().
 lost(Via, #watchers{present = Present} = Book) ->
     Left = Book#watchers{present = maps:filter(fun(_, #{via := By}) -> By =/= Via end, Present)},
