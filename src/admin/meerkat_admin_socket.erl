@@ -1,11 +1,12 @@
-%% The way from meerkatctl to the server of its machine: a unix socket that only the server's own
-%% user can reach. Both ends are here; what is asked and answered is meerkat_admin's.
+%% The unix socket by which meerkatctl asks the server on its machine; only the server's own user
+%% can reach it. Both ends are here. meerkat_admin has the questions and answers.
 %%
 %% One question per connection: {packet, 4}, a meerkat_admin:question() in external term format,
 %% then the answer likewise.
 %%
-%% A node of Meerkat's own opens one by itself (meerkat_boot). Who embeds a server puts another
-%% child beside it, and meerkatctl is told where: `meerkatctl -s /run/app/calls/admin.sock status`.
+%% A node of Meerkat's own opens one by itself (meerkat_boot). An embedder starts one as another
+%% child beside the server, and tells meerkatctl where it is:
+%% `meerkatctl -s /run/app/calls/admin.sock status`.
 %%
 %%   [meerkat:child_spec(#{name => calls, ...}),
 %%    meerkat_admin_socket:child_spec("/run/app/calls", calls)]
@@ -26,11 +27,11 @@
 -define(QUESTION_MAX, 65536).
 %% An answer has some hundred bytes for each allocation.
 -define(ANSWER_MAX, 16#10000000).
-%% Milliseconds either end waits for the other's word, and the asker for an answer that may be long
-%% in the making: a hundred thousand allocations.
+%% Milliseconds that either end waits for the other to connect or to ask; and that meerkatctl waits
+%% for an answer, which takes long where there are a hundred thousand allocations.
 -define(PATIENCE, 5000).
 -define(ANSWER_MS, 60000).
-%% Before the next try where there are no descriptors now.
+%% Milliseconds until the next try to accept when there was no free descriptor.
 -define(AGAIN_MS, 100).
 %% sun_path of Linux has 108 bytes, the last of them zero.
 -define(PATH_MAX, 107).
@@ -38,14 +39,14 @@
 -type question() :: meerkat_admin:question() | meerkat_fleet_admin:question().
 %% Which server is meant: whatever runs here, or who listens on this socket.
 -type place() :: anywhere | {socket, file:filename()}.
-%% Whose server was asked, by the directory of its socket, and whether it is where one would be that
-%% is started here now by this user: otherwise another may have been meant.
+%% Which server was asked: its socket, and the user who owns the directory. is_expected: a server
+%% that this user starts here now would have that socket; otherwise another one may have been meant.
 -type asked() :: #{socket := file:filename(), uid := non_neg_integer(), is_expected := boolean()}.
 
 -record(state, {path :: file:filename(), socket :: gen_tcp:socket()}).
 
-%% Answers for Server on the socket admin.sock in Directory, which is made where it is missing, and
-%% which nobody else may enter.
+%% Answers for Server on the socket admin.sock in Directory. The directory is made if it is missing;
+%% nobody else may be able to enter it.
 -spec child_spec(Directory :: file:filename(), Server :: atom()) -> supervisor:child_spec().
 child_spec(Directory, Server) ->
     #{id => {?MODULE, Server}, start => {?MODULE, start_link, [Directory, Server]}}.
@@ -63,7 +64,8 @@ call(Question) ->
     {Answer, _} = call(anywhere, Question, fun(_) -> ok end),
     Answer.
 
-%% The same of one that is meant, and whose it is. Tell hears that too, before anything is asked.
+%% Asks the server of Place, and returns which one that was. Tell is called with that too, before
+%% anything is asked.
 -spec call(place(), question(), Tell :: fun((asked()) -> term())) ->
     {meerkat_admin:answer() | {error, no_server}, asked() | none}.
 call(Place, Question, Tell) ->
@@ -94,7 +96,8 @@ asked(Path, Place) ->
     #{socket => Path, uid => Uid,
       is_expected => Place =/= anywhere orelse Path =:= First andalso Uid =:= meerkat_unix:uid()}.
 
-%% Root may ask a service of less privilege: what that sends makes no atoms here but those of ours.
+%% Root may ask a service of less privilege. What that sends can create no atoms here: it is decoded
+%% into atoms of our own modules only.
 answered(Bytes) ->
     try
         binary_to_term(Bytes, [safe])
@@ -111,7 +114,7 @@ answered(Bytes) ->
             end
     end.
 
-%% Nobody can listen where the name is too long for a socket.
+%% No server listens at a path that is too long for a socket.
 ask(Path, _Question, _Tell) when length(Path) > ?PATH_MAX ->
     {error, no_server};
 ask(Path, Question, Tell) ->
@@ -128,7 +131,7 @@ ask(Path, Question, Tell) ->
             {error, no_server}
     end.
 
-%% Whatever else became of the connection, the other end is gone.
+%% Any error but a timeout means that the server has closed the connection.
 asked_and_heard(Socket, Question) ->
     case gen_tcp:send(Socket, Question) of
         ok ->
@@ -186,7 +189,8 @@ set(Name) ->
         Value -> {ok, Value}
     end.
 
-%% Closed to everybody but its owner, and not where anybody may put a directory of that name.
+%% May root ask a server there? Only if the directory is closed to everybody but its owner, and is
+%% not in /tmp, where anybody may make one of that name.
 is_for_root(Dir) ->
     Dir =/= private_directory() andalso meerkat_unix:uid() =:= 0 andalso
         case file:read_link_info(Dir) of
@@ -201,13 +205,13 @@ is_for_root(Dir) ->
 -spec init({file:filename(), atom()}) -> {ok, #state{}} | ignore.
 init({Directory, Server}) ->
     _ = process_flag(trap_exit, true),
-    %% Its atoms are the verbs; a question is not decoded into any that are not there.
+    %% These modules have the atoms of all questions. A question with other atoms is not decoded.
     _ = [{module, _} = code:ensure_loaded(M)
          || M <- [meerkat_admin, meerkat_sessions, meerkat_watch, meerkat_fleet_admin]],
     Path = filename:join(Directory, ?FILE_NAME),
     case listen(meerkat_private:make(Directory), Path) of
         {ok, Socket} ->
-            %% To be told apart in a listing; nobody else can enter the directory.
+            %% So that a listing shows it. Nobody else can enter the directory anyway.
             _ = file:change_mode(Path, 8#600),
             _ = spawn_link(fun() -> accept(Socket, Server) end),
             {ok, #state{path = Path, socket = Socket}};
@@ -229,7 +233,7 @@ listen(ok, Path) ->
         {error, Reason} -> {error, [Path, ": ", inet:format_error(Reason)]}
     end.
 
-%% A file nobody listens behind is what a server left that could not clean up.
+%% If nobody answers at the path, its file was left by a server that was killed: it is replaced.
 replace(Path, Options) ->
     case answers(Path) of
         true ->
@@ -262,8 +266,8 @@ terminate(_, #state{path = Path, socket = Socket}) ->
     _ = file:delete(Path),
     ok.
 
-%% Answers are given by a process of their own each, so that a slow or broken question holds up
-%% nobody and ends nothing.
+%% Each question is answered by a process of its own, so that a slow one delays no other, and a
+%% crash ends nothing else.
 -spec accept(gen_tcp:socket(), atom()) -> no_return().
 accept(Socket, Server) ->
     case gen_tcp:accept(Socket, ?PATIENCE) of
@@ -298,7 +302,7 @@ answer(Connection, Server) ->
             gen_tcp:close(Connection)
     end.
 
-%% One that is embedded may end and be started anew while its socket stays.
+%% An embedded server may be stopped and started again while its socket stays.
 handle(Question, Server, Who) ->
     case meerkat_registry:is_running(Server) of
         true -> answer(Question, Server, Who);

@@ -1,6 +1,6 @@
-%% A node that is Meerkat's own: reads the configuration, sets up the log, starts the one server and
-%% opens the socket for meerkatctl. In the foreground it also prints what a person needs to use the
-%% server; log lines go to stderr, this to stdout. Embedders have meerkat:child_spec/2.
+%% Starts a node of Meerkat's own: reads the configuration, sets up the log, starts the one server
+%% and opens the socket for meerkatctl. In the foreground it also prints to stdout what a person
+%% needs to use the server; log lines go to stderr. Embedders use meerkat:child_spec/1 instead.
 -module(meerkat_boot).
 
 -export([start/0, serve/0, stop/0, restart/0, credentials/1]).
@@ -27,8 +27,8 @@ start() ->
         error:terminated -> ok
     end.
 
-%% The same by what the environment says and without the banner, for a service (rel/bin/meerkat).
-%% What starts it again when it fails can tell a configuration that is wrong from the rest.
+%% The same for a service (rel/bin/meerkat): without arguments, and without the banner. The exit
+%% status of a wrong configuration is one of its own, so that systemd does not start it again.
 -spec serve() -> ok.
 serve() ->
     serve(#{}, ?BAD_CONFIGURATION).
@@ -39,8 +39,8 @@ stop() ->
     ok = meerkat_audit:ends({command, "meerkat stop"}),
     meerkat_drain:end_node().
 
-%% Ends the node at once and leaves its relay program to the next one, as rel/bin/meerkat is asked
-%% to. The status is one that systemd starts it again after.
+%% Ends the node at once and leaves its relay program to the next node, for `meerkat restart`. After
+%% this exit status systemd starts the service again.
 -spec restart() -> ok | {error, string()}.
 restart() ->
     #{survive := Seconds} = meerkat_registry:settings(?SERVER),
@@ -55,7 +55,7 @@ restart() ->
 
 serve(Given, IfBad) ->
     Options = Given#{own_node => true},
-    %% Not permanent: watch/0 says more clearly why it has ended.
+    %% Not as a permanent application: watch/0 says more clearly why it has ended.
     {ok, _} = application:ensure_all_started(meerkat),
     ok = meerkat_env:speak_utf8(),
     case meerkat_config:load(Options) of
@@ -67,7 +67,7 @@ options([]) ->
     #{};
 options(["-c", File | More]) ->
     (options(More))#{file => File};
-%% As the variable, for this process and all that reads its environment again.
+%% It is set as the variable, so that a reload, which reads the environment again, finds it too.
 options(["--self-signed" | More]) ->
     true = os:putenv("TLS_SELF_SIGNED", "true"),
     options(More);
@@ -93,12 +93,12 @@ serve(Options, Given, Warnings) ->
             not_started(meerkat:format_error(Reason))
     end.
 
-%% Where the next node finds the relay program. That there is none is said where meerkatctl would
-%% look, too.
+%% The run directory is where the next node finds the relay program. If there is none,
+%% admin_socket/0 logs why.
 with_run_dir({ok, Directory}, Config) -> Config#{run_dir => Directory};
 with_run_dir({error, _}, Config) -> Config.
 
-%% Once: as a line of the log, in its form, unless the level keeps errors out.
+%% Says why on stderr, once: as a line of the log, unless the level keeps errors out of it.
 -spec not_started(unicode:chardata()) -> no_return().
 not_started(Sentence) ->
     case logger:allow(error, ?MODULE) of
@@ -110,7 +110,7 @@ not_started(Sentence) ->
             give_up(1, [Sentence])
     end.
 
-%% The node is the server's: it ends with it, unless it is ending anyway.
+%% Ends the node when its server has ended, unless the node is ending anyway.
 watch() ->
     Monitor = erlang:monitor(process, meerkat_sup),
     receive {'DOWN', Monitor, process, _, _} -> ok end,
@@ -127,7 +127,7 @@ give_up(Status, Sentences) ->
     _ = [io:format(standard_error, "~ts~n", [Sentence]) || Sentence <- Sentences],
     halt(Status).
 
-%% The server serves without it; only meerkatctl cannot ask it then.
+%% Without a directory for the socket the server runs all the same, but meerkatctl cannot ask it.
 admin_socket() ->
     case meerkat_admin_socket:directory() of
         {ok, Directory} ->
@@ -137,7 +137,8 @@ admin_socket() ->
             []
     end.
 
-%% Where users are configured, a secret that was drawn is nobody's wish: they are who comes in.
+%% Credentials for the banner. If users are configured and no secret, there are none: the users have
+%% passwords, and nobody has asked for the secret that was drawn.
 credentials() ->
     #{is_drawn := IsDrawn} = meerkat_registry:settings(?SERVER),
     case IsDrawn andalso own_users() of
@@ -151,11 +152,11 @@ own_users() ->
     #{realm := Realm} = Config(),
     users_of(Realm).
 
-%% Those of a database are not among them: there may be many, and it may be away.
+%% Without those of a database: there may be many, and it may not answer.
 users_of(Realm) ->
     [User || #{realm := Of} = User <- meerkat_users:list(?SERVER), Of =:= Realm].
 
-%% Without a secret there are no credentials to be made: whoever comes in has a password.
+%% Without a secret no credentials can be made, and the banner shows the users instead.
 banner(Made) ->
     {ok, Version} = application:get_key(meerkat, vsn),
     Command = os:getenv("MEERKATCTL", "meerkatctl"),
@@ -163,7 +164,7 @@ banner(Made) ->
     ["\nMeerkat ", Version, " is serving.\n\n", Who, realms(), pages(), "\n", Tests,
      "  stop it     Ctrl-C\n\n"].
 
-%% Who may come in by the listeners of other realms.
+%% A line for each other realm: its first URI, and who may use it.
 realms() ->
     #{tenants := Tenants} = meerkat_registry:settings(?SERVER),
     [realm(Realm, Tenant) || {Realm, Tenant} <- lists:sort(maps:to_list(Tenants))].
@@ -199,14 +200,14 @@ told({error, {no_secret, _}}, Command) ->
     {[uris(Stun, Turn), "  users       ", users(Users), "\n",
       certificates(meerkat_status:certificates(?SERVER))], tests(Turn, Command, Who, Who)}.
 
-%% One that we made clients can know by nothing but this.
+%% Clients can recognise a self-signed certificate only by its fingerprint.
 certificates(Certificates) ->
     [["  certificate self-signed, ", File, "\n"
       "  fingerprint ", Fingerprint, "\n"]
      || #{self_signed := true, file := File, fingerprint := Fingerprint} <- Certificates].
 
-%% Where clients cannot be told an address there is nothing to test. By TLS too, where only a
-%% fingerprint tells that it is this server.
+%% Commands that test the server: none if clients cannot be told an address; and one for TLS if the
+%% certificate is self-signed, with its fingerprint.
 tests([Turn | _] = All, Command, Afar, Here) ->
     ["  test it     ", Command, " check", Here, "\n"
      "  from afar   ", Command, " check '", Turn, "'", Afar, "\n",
@@ -226,7 +227,7 @@ users([]) ->
 users(Users) ->
     [names(Users), ", each with a password of their own"].
 
-%% For a shell; a name with a quotation mark in it is left to whoever types.
+%% The user for a command line. A name with a quotation mark in it would need more than quotes.
 login([#{name := Name} | _]) ->
     case binary:match(Name, <<"'">>) of
         nomatch -> [$', meerkat_text:escape(Name), $'];

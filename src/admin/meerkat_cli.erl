@@ -1,15 +1,14 @@
-%% The commands of rel/bin/meerkatctl. It knows how to ask a server that runs here and how to read a
-%% configuration; it changes nothing by itself. What may be typed is meerkat_cli_options', what a
-%% person sees meerkat_show's.
+%% The commands of rel/bin/meerkatctl: asks a server that runs here, or reads a configuration. It
+%% changes nothing by itself. meerkat_cli_options parses the command line, and meerkat_show formats
+%% answers.
 -module(meerkat_cli).
 
 -export([main/1, run/1]).
 
 -export_type([status/0]).
 
-%% 2 where meerkatctl refuses what was typed by itself: nothing was asked, and the usage is on
-%% stderr. Otherwise 0 it is done; 1 it failed, or what was looked for is wrong; 3 no server was
-%% started here by this user.
+%% Exit status. 0: done. 1: it failed, or what was looked for is wrong. 2: the command line is
+%% wrong; nothing was asked, and the usage is on stderr. 3: no server was started here by this user.
 -type status() :: 0 | 1 | 2 | 3.
 
 %% What a shell says of a program whose reader is gone (128 + SIGPIPE).
@@ -25,8 +24,8 @@ main(Args) ->
     try run([meerkat_env:argument(Arg) || Arg <- Args]) of
         Status -> halt(Status)
     catch
-        %% Of `| head`, say: it has what it wanted, and there is nobody to tell more. With a trace
-        %% where another process of ours met with it.
+        %% The reader of our output has ended, `| head` say. The second form comes from another
+        %% process of ours.
         error:terminated -> halt(?NO_READER);
         error:{terminated, _} -> halt(?NO_READER)
     end.
@@ -195,8 +194,8 @@ run(Command, _Args, _Options) ->
 
 %%% Asking and answering
 
-%% Of the server that is meant. On stderr, where another might have been meant, whose it is: what is
-%% asked may end it.
+%% Asks the server that is meant. If another one may have been meant, stderr says whose server is
+%% asked: the question may end it.
 call(Options, Question) ->
     {Answer, _} = call_of(Options, Question),
     Answer.
@@ -232,11 +231,12 @@ asked(Question, Show, Options, Status) ->
             failed(Sentence, Options)
     end.
 
-%% How a server is belongs to the one that was asked.
+%% The status has the socket of the server that was asked.
 with_socket({status, []}, Status, #{socket := Path}) -> Status#{socket => text(Path)};
 with_socket(_Question, Answer, _Asked) -> Answer.
 
-%% JSON is an object, or a list of them: what is a single word or number to us has a name there.
+%% JSON output is an object or a list of objects: an answer that is a single word or number becomes
+%% a member.
 members({drain, _}, Allocations) -> #{allocations => Allocations};
 members({undrain, _}, done) -> #{draining => false};
 members({disconnect, _}, Allocations) -> #{ended => Allocations};
@@ -269,7 +269,7 @@ done(Answer, Text, Options) ->
     _ = said(Answer, fun(_) -> Text end, Options),
     0.
 
-%% In JSON too the sentence is on stderr, where scripts leave it to people.
+%% With --json the sentence is on stderr too, for people who run scripts.
 failed(Sentence, Options) ->
     io:format(standard_error, "~ts~n", [meerkat_text:printable(text(Sentence))]),
     _ = [said(#{error => unicode:characters_to_binary(Sentence)}, none, Options)
@@ -306,7 +306,7 @@ kept(Question, Options) ->
 
 realm(Options) -> maps:get(realm, Options, default).
 
-%% Of this machine; or of what an XMPP server tells, by one of two ways, each with all it needs.
+%% Examines this machine; or, with --xmpp or --graphql, what an XMPP server tells its users.
 doctor(Options) ->
     Ways = [{xmpp, [jid]}, {graphql, [user, domain]}],
     case [{Way, Needed} || {Way, Needed} <- Ways, is_map_key(Way, Options)] of
@@ -372,8 +372,9 @@ password(#{}) ->
 
 %%% Checking a server
 
-%% Without a URI the server that was started here is meant, if there is one; what is then not given
-%% it is asked for. With what is known of it besides, for who reads the outcome.
+%% The arguments of the check. Without a URI the server that was started here is checked, if there
+%% is one, and it is asked for what was not given. The third element is what else it says of itself,
+%% for the report.
 check(Args, Options) ->
     case names_server(Args) orelse call(Options, {service, []}) of
         {ok, #{turn := [Uri | _]}} -> check(Args, unicode:characters_to_list(Uri), Options);

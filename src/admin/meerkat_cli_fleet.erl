@@ -1,4 +1,4 @@
-%% The command `meerkatctl fleet`: what it asks, by what was typed. Pure.
+%% The command `meerkatctl fleet`: from what was typed to the question. Pure.
 -module(meerkat_cli_fleet).
 
 -export([question/3, status/1]).

@@ -1,4 +1,4 @@
-%% The command line of meerkatctl: which commands there are, what each takes, what is wrong with
+%% The command line of meerkatctl: the commands, their arguments and options, and what is wrong with
 %% what was typed. It runs none of them. Pure.
 -module(meerkat_cli_options).
 

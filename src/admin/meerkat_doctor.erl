@@ -1,6 +1,6 @@
-%% What of this machine could trouble a server: one check each, with a verdict, a sentence and,
-%% where something can be done, a remedy. It looks and asks; it changes nothing. Whether a server
-%% runs here makes a difference only to whose limits and ports are looked at.
+%% Examines this machine for what could trouble a server. Each check has a verdict, a sentence and,
+%% if something can be done, a remedy. It changes nothing. If a server runs here its limits and
+%% ports are examined, else those that it would have.
 -module(meerkat_doctor).
 
 -export([examine/1, format/1]).
@@ -12,9 +12,9 @@
 -type verdict() :: ok | warning | error | unknown.
 -type finding() :: #{name := atom(), verdict := verdict(), text := binary(), remedy => binary()}.
 
-%% stun: a server, "HOST[:PORT]", to ask which address we have out there. file: the configuration,
-%% where no server runs. ask: how a server is asked, if not the one that runs here; where that one
-%% must answer it is named in `socket`.
+%% stun: a STUN server, "HOST[:PORT]", to ask for our public address. file: the configuration, if no
+%% server runs. ask: a fun that asks a server, if not the one that runs here. socket: the server at
+%% that socket is examined, and must answer.
 -type options() :: #{
     stun => binary(),
     file => binary(),
@@ -31,7 +31,7 @@
     options :: options()
 }).
 
-%% In the order of what a packet meets.
+%% The checks, in the order in which a packet meets what they examine.
 -spec examine(options()) -> [finding()].
 examine(Options) ->
     case patient(Options) of
@@ -74,7 +74,7 @@ load(Options) ->
                             "`meerkatctl config check FILE` checks a file by itself")}
     end.
 
-%% Who stands beside a server on the way to clients.
+%% Proxies and web servers between clients and the server.
 beside(#case_{config = Config}) ->
     meerkat_doctor_beside:findings(Config).
 
@@ -90,7 +90,7 @@ addresses(#case_{config = #{relays := []}}) ->
 addresses(#case_{config = #{relays := Relays}}) ->
     [address(Relay) || Relay <- Relays] ++ families(Relays).
 
-%% Who names no family means IPv4 (RFC 8656 7.2).
+%% An Allocate that names no family asks for IPv4 (RFC 8656 7.2).
 families(Relays) ->
     case [Ip || #{advertised := Ip} <- Relays, tuple_size(Ip) =:= 4] of
         [] ->
@@ -189,7 +189,7 @@ http(#case_{running = false, config = #{http_listen := {_, _} = Listen}}) ->
 http(#case_{}) ->
     [].
 
-%% Ports of the ranges that other programs have: they are passed over, one by one.
+%% Ports of the ranges that other programs have in use. The relay passes over them, one by one.
 ports(#case_{running = true}) ->
     [];
 ports(#case_{config = #{relays := Relays}}) ->
@@ -245,7 +245,7 @@ firewall(#case_{config = #{relays := Relays}}) ->
             [finding(firewall, warning, "a firewall here drops what it does not know", Open)]
     end.
 
-%% Of the input hook; only root may look.
+%% The rules of the input hook; only root may read them.
 rules() ->
     case {os:cmd("PATH=$PATH:/usr/sbin:/sbin; nft list ruleset 2>&1"),
           os:cmd("PATH=$PATH:/usr/sbin:/sbin; iptables -S INPUT 2>&1")} of
@@ -306,7 +306,8 @@ outside(Server, #{local := Local, advertised := Advertised}) ->
 
 descriptors(#case_{config = #{max_allocations := Allocations, relays := Relays} = Config,
                    pid = Pid}) ->
-    %% A socket each, and some for itself. The relay program raises its limit as far as it may.
+    %% A socket for each allocation and family, and some for the program itself. The relay program
+    %% raises its soft limit to the hard one, so that is what counts.
     Families = length(lists:usort([tuple_size(Local) || #{local := Local} <- Relays])),
     {Peer, With} = peer_descriptors(Config),
     Need = Allocations * (Families + Peer) + 256,
@@ -377,7 +378,7 @@ io(#case_{program = Program, config = Config}) ->
     Wanted = maps:get(io_backend, Config, auto),
     [demanded(Wanted, Finding) || Finding <- meerkat_doctor_net:probe(Program)].
 
-%% Where the configuration leaves no choice there is nothing to fall back to.
+%% If the configuration demands io_uring, epoll is no way out: the warning becomes an error.
 demanded(io_uring, #{verdict := warning} = Finding) ->
     Finding#{verdict := error, remedy := <<"io_backend = \"auto\" falls back to epoll">>};
 demanded(_Wanted, Finding) ->

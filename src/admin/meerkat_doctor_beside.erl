@@ -1,5 +1,6 @@
-%% What meerkat_doctor says of those who stand beside a server on the way to clients: web servers
-%% behind, which must be there, and proxies in front, whose machines speak otherwise than others.
+%% What meerkat_doctor says of web servers behind the server (https_backend), which must answer, and
+%% of proxies in front of it (proxy_protocol_from), from whose addresses every connection must begin
+%% with a PROXY header.
 -module(meerkat_doctor_beside).
 
 -export([findings/1]).

@@ -4,7 +4,8 @@
 
 -export([examine/1]).
 
-%% Days before the end at which somebody should look; whoever renews by itself has done so by then.
+%% Days before the end of a certificate at which to warn. Whoever renews it automatically has done
+%% so before.
 -define(WARN_DAYS, 14).
 
 %% Of a configuration as it was read, or of what a running server says of itself.
@@ -42,7 +43,7 @@ certificate(#{file := File}) ->
     {unknown, [meerkat_text:printable(File), " cannot be read here"],
      "a PEM file, and the Erlang application public_key (Debian: erlang-public-key)"}.
 
-%% Nobody whose certificate it has issued can come in when it is over.
+%% When the certificate of an authority has expired, no client that it vouches for can connect.
 authority(#{file := File, days_left := Days}) when Days < 0 ->
     {error, [meerkat_text:printable(File),
              " is over: certificates of clients that it vouches for are refused"], remedy()};

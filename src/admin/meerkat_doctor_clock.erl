@@ -1,13 +1,13 @@
-%% Is this machine's clock right? Time-limited credentials go by it. Nobody in the network is asked,
-%% but who keeps the clock: chrony, which knows how far off it is; else systemd; else the kernel, by
-%% way of the relay program. The first that knows is believed, and named.
+%% Is this machine's clock right? Time-limited credentials depend on it. No time server is asked,
+%% but the program that keeps the clock: chrony, which knows how far off it is; else systemd; else
+%% the kernel, by way of the relay program. The first one that knows is believed, and named.
 -module(meerkat_doctor_clock).
 
 -export([examine/1, step/1]).
 
-%% Seconds off that credentials take notice of.
+%% Seconds that the clock may be off: more matters to credentials.
 -define(OFF_S, 1.0).
-%% Nobody is waited for longer.
+%% Seconds that chronyc or timedatectl may take.
 -define(PATIENCE_S, "3").
 
 -type state() :: {kept | not_kept | {off, Seconds :: float(), Way :: string()}, Asked :: string()}.
@@ -84,7 +84,8 @@ systemd() ->
         _ -> unknown
     end.
 
-%% Whoever sets the clock right tells the kernel, who forgets after some hours (adjtimex(2)).
+%% A program that keeps the clock right tells the kernel so; the kernel believes it for some hours
+%% (adjtimex(2)).
 -spec kernel(file:filename_all()) -> state() | unknown.
 kernel(Program) ->
     Quoted = ["'", string:replace(Program, "'", "'\\''", all), "'"],

@@ -68,8 +68,8 @@ answered(Bytes, Id) ->
             {error, "what came back is no answer"}
     end.
 
-%% The relay program's own word on io_uring (`meerkat_relay --probe`): what it takes instead is no
-%% mistake, so a refusal is a warning.
+%% What `meerkat_relay --probe` says of io_uring. If it is refused the relay uses epoll, so that is
+%% a warning only.
 -spec probe(file:filename_all()) -> [meerkat_doctor:finding()].
 probe(Program) ->
     Quoted = ["'", string:replace(Program, "'", "'\\''", all), "'"],

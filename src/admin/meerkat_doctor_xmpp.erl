@@ -1,6 +1,6 @@
-%% Does what an XMPP server tells its users of TURN servers lead them to one that takes them? Asks
-%% it as a user's client would, or MongooseIM's interface for administrators, and does with each
-%% service what a client does next. Its findings are of meerkat_doctor's kind. It changes nothing.
+%% Examines the TURN servers that an XMPP server tells its users. Asks the server as a user's client
+%% does, or MongooseIM's interface for administrators, and then uses each service as a client would.
+%% The findings are like meerkat_doctor's. It changes nothing.
 -module(meerkat_doctor_xmpp).
 
 -export([examine/1]).
@@ -27,7 +27,8 @@ examine(Options) ->
             [finding(asked, error, Sentence, Remedy)]
     end.
 
-%% Whoever writes http may mean it, but should know. XMPP's password is never sent so.
+%% A warning for a URL with http: the administrator's password is sent in clear. A user's password
+%% for XMPP is never sent so.
 in_clear(#{graphql := Url}) ->
     case uri_string:parse(Url) of
         #{scheme := <<"http">>, host := Host} ->

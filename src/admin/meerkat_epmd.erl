@@ -1,7 +1,7 @@
-%% Where the node of an installed Meerkat is to be found: its port is a line in the file `node` of
-%% the run directory, which only the server's user can enter. It stands in for epmd (-epmd_module,
-%% see rel/vm.args): no daemon is started, none is left behind, and no port tells strangers of the
-%% node. The functions are those of OTP's erl_epmd that the distribution calls.
+%% How the node of an installed Meerkat is found without epmd (-epmd_module, see rel/vm.args): its
+%% port is a line in the file `node` of the run directory, which only the server's user can enter.
+%% So no daemon is started or left behind, and no open port tells strangers of the node. The
+%% functions are those of OTP's erl_epmd that the distribution calls.
 -module(meerkat_epmd).
 
 -include_lib("kernel/include/logger.hrl").
@@ -15,8 +15,9 @@
 %% Of the distribution's protocol, as OTP 23 and newer speak it.
 -define(PROTOCOL, 6).
 
-%% Lets the node be found, where it was started for that; before its server opens meerkatctl's
-%% socket. The server serves without.
+%% Starts the distribution, if the node was started with this module for it. To be called before
+%% meerkatctl's socket is opened (register_node/3 looks at that). If it fails the server runs all
+%% the same.
 -spec start_node() -> ok.
 start_node() ->
     Found = init:get_argument(epmd_module) =:= {ok, [[atom_to_list(?MODULE)]]}
@@ -33,8 +34,8 @@ start_node() ->
 start_link() ->
     ignore.
 
-%% Writes the port down, unless another server is at home in the run directory: its node stays the
-%% one that is found. The number tells this life of the node from others of its name.
+%% Writes the port down, unless another server has its socket in the run directory: then that one's
+%% node stays the one that is found. The random number tells this node from others of its name.
 -spec register_node(Name :: term(), inet:port_number()) -> {ok, Creation :: pos_integer()}.
 register_node(Name, Port) ->
     register_node(Name, Port, inet).
@@ -79,7 +80,7 @@ directory() ->
 file() ->
     filename:join(directory(), ?FILE_NAME).
 
-%% Whole or not at all: who reads meanwhile finds the old port or the new one.
+%% By renaming a file, so that a reader finds the old port or the new one, and never a part.
 write(Port) ->
     New = file() ++ ".new",
     ok = file:write_file(New, [integer_to_list(Port), $\n]),

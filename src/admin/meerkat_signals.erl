@@ -1,10 +1,10 @@
-%% What signals do to a node that is Meerkat's own. It says when; how a server is drained and the
-%% node ended is for others.
+%% What signals do in a node of Meerkat's own. Draining the server and ending the node are
+%% meerkat_drain's.
 %%
 %%   SIGTERM   drain, then end: no new allocations, and the end when the last is gone or after the
 %%             key drain_deadline; the second one ends at once
-%%   SIGUSR2   SIGTERM as the shell in front of the node got it (rel/bin/meerkatctl). A signal to
-%%             the process group reaches both: the one that comes this way too is no second one
+%%   SIGUSR2   a SIGTERM that the shell in front of the node got and passes on (rel/bin/meerkatctl).
+%%             A SIGTERM to the process group reaches both, and counts once
 %%   SIGHUP    read file and environment again, as `meerkatctl reload` does
 %%   SIGQUIT   end at once, in order; Ctrl-C becomes this one (rel/bin/meerkatctl)
 -module(meerkat_signals).
@@ -15,7 +15,7 @@
 -export([take_over/1]).
 -export([init/1, handle_event/2, handle_call/2]).
 
-%% How often the wish to end came by either way.
+%% How many times the node was told to end, by SIGTERM and by SIGUSR2.
 -record(state, {name :: atom(),
                 sigterm = 0 :: non_neg_integer(),
                 sigusr2 = 0 :: non_neg_integer()}).
@@ -54,7 +54,8 @@ handle_event(_Other, State) ->
 handle_call(_Request, State) ->
     {ok, ok, State}.
 
-%% Each wish counts once, whichever way, or ways, it came.
+%% The larger of the two counts says how often we were told to end: a signal to the process group
+%% comes by both ways.
 terminate(Before, #state{name = Name} = Now) ->
     _ = wishes(Now) > wishes(Before) andalso terminate(Name),
     Now.
@@ -73,8 +74,8 @@ reload(Name) ->
             ?LOG_ERROR("SIGHUP: the configuration is as it was")
     end.
 
-%% One that is ending already was told so by a signal before, or by an operator, who may be
-%% overtaken.
+%% The first signal drains, also if an operator has begun that: from then on the key's deadline
+%% counts. If a signal has begun it, the node is ended at once.
 terminate(Name) ->
     case meerkat_registry:is_running(Name) andalso meerkat_drain:ending(Name) of
         none -> begin_drain(Name);

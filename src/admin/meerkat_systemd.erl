@@ -1,6 +1,6 @@
-%% Tells systemd how the service is: ready when its server stands, alive as long as the relay
-%% program answers, stopping. Only where systemd asked for it (Type=notify); see sd_notify(3). It
-%% decides nothing: whether and when to start again is systemd's.
+%% Tells systemd the state of the service: ready when its server runs, alive as long as the relay
+%% program answers, stopping. Only if systemd asks for it (Type=notify); see sd_notify(3). systemd
+%% decides whether and when to start the service again.
 -module(meerkat_systemd).
 -behaviour(gen_server).
 
@@ -33,7 +33,8 @@ child_spec(Server) ->
 start_link(Server) ->
     gen_server:start_link({local, ?MODULE}, ?MODULE, Server, []).
 
-%% It will take so many seconds to end, and some: longer than the unit's TimeoutStopSec, perhaps.
+%% Tells systemd that ending will take so many seconds and a little more, which may be longer than
+%% the unit's TimeoutStopSec.
 -spec draining(Seconds :: non_neg_integer()) -> ok.
 draining(Seconds) ->
     gen_server:cast(?MODULE, {draining, Seconds}).
@@ -58,8 +59,8 @@ init(Server) ->
 address([$@ | Name]) -> iolist_to_binary([0, Name]);
 address(Path) -> unicode:characters_to_binary(Path).
 
-%% Six times as often as it must be: a question may go without an answer for its 5 s
-%% (meerkat_relay), and the next ones come early enough still.
+%% Six times as often as systemd wants it: if one question to the relay gets no answer for its 5 s
+%% (meerkat_relay), the next ones are still in time.
 every() ->
     case string:to_integer(os:getenv("WATCHDOG_USEC", "")) of
         {Microseconds, []} when Microseconds > 6000 -> Microseconds div 6000;
@@ -97,8 +98,8 @@ handle_info({'DOWN', Monitor, process, Pid, Answer},
 handle_info(_Other, State) ->
     {noreply, State}.
 
-%% One that died is being replaced, and that it is not replaced for ever its supervisor sees to. One
-%% that hangs says nothing.
+%% Asks the relay, and exits with whether it is alive. A relay that died counts as alive too: it is
+%% being replaced, and its supervisor gives up when that happens too often. One that hangs does not.
 -spec say_alive(atom()) -> no_return().
 say_alive(Server) ->
     exit(is_alive(Server)).
@@ -114,7 +115,7 @@ is_alive(Server) ->
 terminate(_Reason, State) ->
     notify(State, "STOPPING=1").
 
-%% Nobody there is nobody's trouble.
+%% If systemd does not listen the message is dropped.
 notify(#state{socket = Socket, to = To}, Text) ->
     _ = gen_udp:send(Socket, {local, To}, 0, Text),
     ok.
