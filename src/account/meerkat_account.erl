@@ -1,7 +1,7 @@
-%% Keeps account of one server's allocations: hears of each that begins or ends (meerkat_ledger),
-%% asks the relay now and then what those that live have relayed, makes a record of each of these
-%% and appends it to the spool, from where sinks take it. Nobody waits for this process, and it
-%% waits for the disk and for the relay only.
+%% Writes the accounting records of one server's allocations. It is told of each allocation that
+%% begins or ends (meerkat_ledger), and asks the relay now and then what the others have relayed. It
+%% appends the records to the spool, from where sinks read them. Nobody waits for this process, and
+%% it waits only for the disk and the relay.
 -module(meerkat_account).
 -behaviour(gen_server).
 
@@ -18,7 +18,8 @@
     sinks = #{} :: #{meerkat_account_sink:id() => Settings :: term()},
     passed = #{} :: #{meerkat_account_sink:id() => meerkat_account_spool:place()},
     live :: meerkat_account_live:live(),
-    %% Lines that are not in the spool yet, newest first, and records lost before the oldest.
+    %% Lines that are not in the spool yet, newest first; and how many records were lost before
+    %% them.
     pending = [] :: [binary()],
     count = 0 :: non_neg_integer(),
     lost = 0 :: non_neg_integer(),
@@ -26,7 +27,7 @@
     id :: binary(),                             % before their numbers
     blocked = none :: none | reference(),       % the disk takes nothing until then
     unsynced = none :: none | reference(),
-    %% Of the allocations that lived when this began: those not asked yet.
+    %% Processes of allocations that existed when this process began, and that were not asked yet.
     unasked :: [pid()],
     round :: reference()
 }).
@@ -108,7 +109,7 @@ try_writing(Dir) ->
 unusable(Dir, Reason) ->
     {error, ["accounting_spool: ", Dir, ": ", file:format_error(Reason)]}.
 
-%% Of several servers of one node each has a directory of its own.
+%% Each server of a node has a directory of its own.
 directory(#{name := Name, accounting := #{spool := undefined}}) ->
     case meerkat_env:state_file(<<"accounting">>) of
         none -> none;
@@ -139,7 +140,7 @@ instance(Name) ->
             Known
     end.
 
-%% Later ones are greater. All servers of a fleet may begin at once: none has that of another.
+%% Grows with time, and is unique even if all servers of a fleet begin at the same moment.
 unique() ->
     <<Drawn:32>> = crypto:strong_rand_bytes(4),
     iolist_to_binary(io_lib:format("~11.16.0b~8.16.0b", [meerkat_clock:wall_ms(), Drawn])).
@@ -196,7 +197,7 @@ handle_cast({began, Sink}, #state{spool = Spool} = State) ->
     then(State);
 handle_cast({passed, Sink, Next}, #state{passed = Passed, sinks = Sinks} = State) ->
     Now = Passed#{Sink => Next},
-    %% Until all have said where they are nothing is known to be of no use.
+    %% Files of the spool are deleted only after all sinks have said which record they need next.
     Spool = case [S || S <- maps:keys(Sinks), not is_map_key(S, Now)] of
         [] -> meerkat_account_spool:trim(lists:min(maps:values(Now)), State#state.spool);
         _ -> State#state.spool
@@ -223,7 +224,7 @@ handle_info({timeout, Timer, sync}, #state{unsynced = Timer, spool = Spool} = St
 handle_info(_Other, State) ->
     then(State).
 
-%% What is pending is written once nothing else is to be done, or when it is much.
+%% Pending lines are written when no message waits, or when there are FLUSH of them.
 then(#state{blocked = none, count = Count} = State) when Count >= ?FLUSH ->
     then(flushed(State));
 then(#state{blocked = none, count = Count} = State) when Count > 0 ->
@@ -231,8 +232,8 @@ then(#state{blocked = none, count = Count} = State) when Count > 0 ->
 then(State) ->
     {noreply, State, infinity}.
 
-%% The allocations of a server that ends are over; those of one that is to keep no more account are
-%% not, but nobody will hear of their end.
+%% When the server ends, or a reload ends accounting, a record is written for each allocation that
+%% is left, because nobody will hear of its end. When this process is only restarted none is.
 -spec terminate(term(), #state{}) -> ok.
 terminate(shutdown, #state{name = Name} = State) ->
     Spool = case is_alive(meerkat_roles:find(Name, account_sinks)) of
@@ -259,7 +260,7 @@ ended(#state{name = Name, live = Live} = State0) ->
 
 is_alive(Pid) -> is_pid(Pid) andalso is_process_alive(Pid).
 
-%% What has been said and not been heard.
+%% Handles the messages of allocations that are in the mailbox.
 told(#state{name = Name} = State) ->
     receive
         {ledger, Event} ->
@@ -310,7 +311,7 @@ round_in(Ms) -> erlang:start_timer(Ms, self(), round).
 round_begins(State) ->
     page(0, 0, State).
 
-%% A relay that died while it was asked may not have been the one that answered.
+%% If the relay died meanwhile, another one may have answered: then the page is not used.
 page(Worker, From, #state{name = Name} = State) ->
     Relay = relay(State),
     case meerkat_sessions:page(Name, Worker, From) of
@@ -344,7 +345,7 @@ paged({Worker, From}, Rows, #state{live = Live} = State) ->
     Pause = round_ms(State) * Rows div (2 * max(1, meerkat_account_live:size(Live))),
     State#state{round = erlang:start_timer(Pause, self(), {page, Worker, From})}.
 
-%% The process of one that is over and has not said so was killed.
+%% An allocation that is gone without a message of its process: the process was killed.
 round_ends(#state{name = Name, live = Live} = State) ->
     Now = meerkat_clock:now_ms(),
     Gone = meerkat_account_live:missing(
@@ -371,7 +372,8 @@ bounded(#state{count = Count, pending = Pending, lost = Lost} = State)
 bounded(State) ->
     State.
 
-%% What was lost comes before what is pending: it was the oldest, or was never heard of.
+%% The record of lost ones comes before the pending lines, because the oldest lines are dropped
+%% first.
 flushed(#state{blocked = none} = State0) ->
     #state{pending = Pending, spool = Spool} = State = with_losses(State0),
     case Pending of
@@ -432,7 +434,7 @@ resized(#state{name = Name, spool = Spool} = State) ->
     #{accounting := #{spool_bytes := Max}} = meerkat_registry:settings(Name),
     State#state{spool = meerkat_account_spool:resize(Max, Spool)}.
 
-%% Sinks come, go, and begin anew where theirs are other settings.
+%% Starts and stops sinks as the settings say, and restarts those whose settings have changed.
 settled(#state{name = Name, dir = Dir, spool = Spool, sinks = Before} = State) ->
     Wanted = meerkat_account_sink:wanted(meerkat_registry:settings(Name)),
     Sup = meerkat_roles:find(Name, account_sinks),
@@ -448,7 +450,8 @@ settled(#state{name = Name, dir = Dir, spool = Spool, sinks = Before} = State) -
     end, maps:keys(Wanted) -- Kept),
     counted(State#state{sinks = Wanted, passed = maps:with(Kept, State#state.passed)}).
 
-%% Whoever took a sink out wants none of what still waits for it; how much that is, is told.
+%% A sink was taken out of the configuration: records that wait for it are dropped, and the log says
+%% how many.
 forget_others(Ids, #state{name = Name, dir = Dir, spool = Spool}) ->
     Next = meerkat_account_spool:next(Spool),
     lists:foreach(fun(Sink) ->

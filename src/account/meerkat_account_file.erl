@@ -1,5 +1,5 @@
-%% Accounting records as lines of a file (accounting_file). Whoever moves the file away finds a new
-%% one under its name with the next records.
+%% Accounting records as lines of a file (accounting_file). If the file is renamed or deleted, to
+%% rotate it, the next records go to a new file of that name.
 -module(meerkat_account_file).
 -behaviour(meerkat_account_sink).
 
@@ -53,7 +53,7 @@ deliver(Lines, #file{path = Path, inode = Inode} = File) ->
             end
     end.
 
-%% What was written in part is cut off: half a line is none.
+%% If a write fails in the middle the file is cut to its former length, so that no half line stays.
 write(Lines, #file{path = Path, fd = Fd, size = Size} = File) ->
     case file:write(Fd, [[Line, $\n] || Line <- Lines]) of
         ok ->

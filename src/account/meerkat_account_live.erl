@@ -1,5 +1,5 @@
-%% The allocations that live, each with what it has relayed so far: over all relay programs that it
-%% had, and never less than was said before. A table of the process that keeps account.
+%% The allocations that live, each with what it has relayed so far: the sum over all relay programs
+%% that it had, and never less than was recorded before. A table of meerkat_account's process.
 -module(meerkat_account_live).
 
 -export([new/0, size/1, enter/5, count/6, leave/4, missing/3, all/2]).
@@ -76,8 +76,8 @@ leave(Session, Counters, Facts, Live) ->
 
 start(#{told_ms := Told, age_ms := Age}) -> Told - Age.
 
-%% Those that are not there any more, found so for the second time: one that is over is gone a
-%% moment before it says so. They are forgotten.
+%% Those that were not there when looked for twice in a row, and forgets them. Twice, because an
+%% allocation that ends is gone a moment before its process says so.
 -spec missing(IsThere :: fun((session()) -> boolean()), ms(), live()) ->
     [told()].
 missing(IsThere, Now, Live) ->

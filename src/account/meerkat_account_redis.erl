@@ -5,7 +5,8 @@
 %%   .../traffic  .../traffic/peer                           channels: since the last time
 %%   .../total_traffic  .../total_traffic/peer               channels, when it has ended
 %%
-%% A key ends by itself if nobody prolongs it: a server that was killed leaves none behind.
+%% Each key expires by itself unless it is prolonged, so a server that was killed leaves none
+%% behind.
 -module(meerkat_account_redis).
 -behaviour(meerkat_account_sink).
 
@@ -33,7 +34,7 @@ open({Redis, Interval}) ->
         {error, Why} -> {error, Why}
     end.
 
-%% Without records in between nothing tells that it lives still.
+%% Without interim records nothing prolongs a key, so it does not expire.
 keep_s(0) -> none;
 keep_s(Interval) -> ?MISSED * Interval.
 

@@ -1,7 +1,6 @@
-%% Brings accounting records from the spool to one place where they are wanted, in batches and in
-%% order. Where a batch is not taken it is tried again, later and later up to half a minute. What
-%% the place is a module of this behaviour knows; a call of it may take as long as it takes, for
-%% nobody waits for this process.
+%% Delivers accounting records from the spool to one place, in batches and in order. A batch that is
+%% not taken is tried again, each time later, up to half a minute. A module of this behaviour knows
+%% the place; its calls may take long, because nobody waits for this process.
 -module(meerkat_account_sink).
 -behaviour(gen_server).
 
@@ -17,7 +16,7 @@
 -callback settings(Accounting :: map()) -> none | term().
 %% Called again, with the settings, after any failure.
 -callback open(Settings :: term()) -> {ok, Open :: term()} | {error, unicode:chardata()}.
-%% All of the lines are taken, or may have been in part and are to be sent again. The error is the
+%% ok: all lines are taken. Error: some may have been taken, and all will be sent again. It is the
 %% end of a sentence.
 -callback deliver([binary(), ...], Open :: term()) ->
     {ok, Open :: term()} | {error, unicode:chardata()}.
@@ -119,8 +118,8 @@ handle_info({timeout, Timer, again}, #state{timer = Timer} = State) ->
 handle_info(_Other, State) ->
     {noreply, State}.
 
-%% The end of a server; the last records have just been written. A place that takes none now has
-%% them from the next server.
+%% The server ends, and its last records have just been written. If the place takes none now, the
+%% next server delivers them.
 -spec terminate(term(), #state{}) -> ok.
 terminate(shutdown, #state{tries = 0} = State) ->
     Last = receive {written, Next} -> State#state{written = Next} after 0 -> State end,
@@ -169,7 +168,7 @@ deliver(Lines, Next, #state{name = Name, id = Id, module = Module, at = At,
             failed(Why, closed(State))
     end.
 
-%% A record of ours stands for those that are gone.
+%% Records that are not in the spool any more: one that says how many is delivered in their place.
 deliver_loss(N, Next, #state{name = Name, id = Id, module = Module, at = At,
                              open = {open, Open}} = State) ->
     %% Of another server, or of another run, it is another record.

@@ -53,7 +53,8 @@ open(Dir, Max) ->
 failed(Dir, Reason) ->
     {error, ["accounting records cannot be kept in ", Dir, ": ", file:format_error(Reason)]}.
 
-%% Two writers would mix their records up. The kernel lets go of such a name with its socket.
+%% Two writers would mix up their records, so the writer has a socket of that name in the abstract
+%% namespace. The kernel frees it when the process ends.
 lock(Dir) ->
     Hash = binary:encode_hex(crypto:hash(sha256, filename:absname(Dir))),
     gen_tcp:listen(0, [{ifaddr, {local, <<0, "meerkat-accounting-", Hash/binary>>}}]).
@@ -167,8 +168,8 @@ bytes(#spool{full = Full, bytes = Bytes}) ->
 resize(Max, Spool) ->
     bounded(Spool#spool{max = Max}).
 
-%% Nobody needs what comes before this record any more. The last file stays: its name says how far
-%% we are.
+%% Deletes the files whose records all come before this one: nobody needs them any more. The last
+%% file stays, because its name says the number of the next record.
 -spec trim(place(), spool()) -> spool().
 trim(Needed, #spool{dir = Dir, full = [{Oldest, _} | Rest], first = Last} = Spool) ->
     Behind = case Rest of [{First, _} | _] -> First; [] -> Last end,
@@ -272,7 +273,7 @@ cursor(Dir, Reader) ->
             none
     end.
 
-%% Whole or not at all. Where it fails a restart reads again what was read.
+%% Written whole or not at all. If it fails, records are read again after a restart.
 -spec keep_cursor(file:filename_all(), Reader :: string(), place()) -> ok | {error, term()}.
 keep_cursor(Dir, Reader, Next) ->
     Temporary = filename:join(Dir, Reader ++ ".new"),
@@ -281,8 +282,8 @@ keep_cursor(Dir, Reader, Next) ->
         {error, Reason} -> {error, Reason}
     end.
 
-%% Power that failed may have taken what a cursor says, or records that it stands behind: such a
-%% reader gets what is left again, or goes on at the next record.
+%% After a power failure a cursor may be lost, or records before it. A reader without a cursor gets
+%% all records that are left; one whose cursor is beyond the last record goes on at the next one.
 mend_cursors(#spool{dir = Dir, full = Full, first = Last, next = Next}) ->
     Oldest = case Full of [{First, _} | _] -> First; [] -> Last end,
     lists:foreach(fun(Reader) ->

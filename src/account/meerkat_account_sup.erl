@@ -1,6 +1,6 @@
-%% What keeps account of one server's allocations, where a key says where records go: the sinks, and
-%% behind them the process that writes records, so that at the end it can still give them its last.
-%% If it cannot be kept alive the server goes on without accounting.
+%% Supervises the accounting of one server, if a key says where records go: the sinks, and after
+%% them the process that writes records, which is so ended first and can still give them its last
+%% ones. If they fail too often the server goes on without accounting.
 -module(meerkat_account_sup).
 -behaviour(supervisor).
 

@@ -1,7 +1,6 @@
-%% A database: the behaviour of a module that talks to one kind of them, and which there are. A
-%% connection belongs to one process, which asks one thing at a time (meerkat_database_connection);
-%% several of them are a pool (meerkat_database_pool), which is what callers use. What coturn's
-%% tables mean, meerkat_database_sql knows.
+%% Databases: the behaviour of a module for one kind of them, and the list of kinds. A connection
+%% belongs to one process, which asks one thing at a time (meerkat_database_connection). Callers use
+%% a pool of connections (meerkat_database_pool). meerkat_database_sql knows coturn's tables.
 -module(meerkat_database).
 
 -export([backend/1, ask/2, change/2, list/2, query/3, commands/2,
@@ -33,7 +32,7 @@
 -type listing() :: {users, Realm :: binary(), Max :: pos_integer()} | {secrets, Realm :: binary()}
                  | {peers, peers(), Realm :: binary()}
                  | {option, Realm :: binary(), Option :: binary()}.
-%% Which peers may be reached, and which not. Those of no realm, <<>>, are everybody's.
+%% Peers that are allowed, or denied. Those of realm <<>> count for all realms.
 -type peers() :: allowed | denied.
 -type value() :: binary() | integer() | null.
 %% Rows of texts, or how many rows were changed.
@@ -41,14 +40,14 @@
 %% A sentence without a password.
 -type failure() :: {error, unicode:chardata()}.
 
-%% Connects the calling process, to which the connection is linked: it dies where the connection
-%% does. May take its time, and is killed when it takes too much.
+%% Connects the calling process, which is linked to the connection and dies with it. It may block;
+%% the pool kills the process if it takes too long.
 -callback connect(options()) -> {ok, connection()} | failure().
-%% For a person: which database it is. No password.
+%% Names the database for people, without its password.
 -callback describe(options()) -> unicode:chardata().
 
-%% Of the module in a connection. An error is one of this question: the connection is good for
-%% another. What ends the connection exits.
+%% Called with what connect/1 has returned. After an error the connection is good for another
+%% question; if the connection is lost, it exits.
 %% `MaxAgeS`: how long it says that its answer is good, where it says so.
 -callback ask(question(), Connection :: term()) ->
     {ok, answer()} | {ok, answer(), MaxAgeS :: non_neg_integer()} | failure().
@@ -65,8 +64,8 @@
 -callback commands([[binary(), ...]], Connection :: term()) -> {ok, done} | failure().
 -optional_callbacks([ask/2, change/2, list/2, query/3, commands/2]).
 
-%% For what the configuration says; an embedder gives a fun that sends a statement of SQL by a pool
-%% of its own, or a module of this behaviour.
+%% The backend for what the configuration says. An embedder gives a fun that sends a statement of
+%% SQL by a pool of its own, or a module of this behaviour.
 -spec backend(meerkat_database_sql:query() | {module(), options()} | map()) -> backend().
 backend(Query) when is_function(Query, 2) -> {meerkat_database_given, fun() -> Query end};
 backend({Module, Options}) -> {Module, fun() -> Options end};

@@ -1,5 +1,5 @@
 %% A process with one connection to a database: it connects, does jobs one after the other, and ends
-%% where the connection does. It is its pool's, to which it is linked, and which watches the time.
+%% when the connection does. It is linked to its pool, which bounds the time of each job.
 -module(meerkat_database_connection).
 
 -export([start_link/1, do/3]).
@@ -22,8 +22,8 @@ do(Pid, Ref, Job) ->
     Pid ! {do, Ref, Job},
     ok.
 
-%% What a library fails with may have a password in it: of that only the kind is told.
-%% What it prints goes nowhere.
+%% The reason why a library fails may have a password in it, so only its kind is told. What the
+%% library prints is discarded.
 connect(Pool, {Module, Options}) ->
     {ok, Nowhere} = file:open("/dev/null", [write]),
     true = group_leader(Nowhere, self()),

@@ -1,5 +1,5 @@
-%% A web server of an operator's that knows the users: each question is a POST with JSON, and so is
-%% its answer (docs/databases.md). What it says of a user is good for as long as it says.
+%% An operator's web server that knows the users: each question is a POST with JSON, and the answer
+%% is JSON too (docs/databases.md). The answer says for how long it may be remembered.
 -module(meerkat_database_http).
 -behaviour(meerkat_database).
 
@@ -7,7 +7,7 @@
 
 -define(PROFILE, meerkat_users).
 -define(CONNECT_MS, 3000).
-%% Its pool is less patient.
+%% The pool gives up sooner.
 -define(ANSWER_MS, 60000).
 %% An answer has a password or two keys.
 -define(BYTES_MAX, 65536).
@@ -23,7 +23,7 @@
 describe(#{url := Url}) ->
     ["the web server at ", meerkat_text:escape(Url)].
 
-%% There is nothing to log in to: whether somebody listens there is all that can be known.
+%% There is no login: it can only be tried whether somebody listens there.
 -spec connect(map()) -> {ok, meerkat_database:connection()} | meerkat_database:failure().
 connect(#{url := Url} = Options) ->
     case meerkat_web_client:is_there({?PROFILE, Url}) of
@@ -76,7 +76,7 @@ asked({user, Realm, Name}) ->
 asked({user, Realm, Name, Ip}) ->
     (asked({user, Realm, Name}))#{client => unicode:characters_to_binary(meerkat_text:ip(Ip))}.
 
-%% Whom it does not allow is nobody: the client learns no more than of a name that is not there.
+%% A user that is not allowed counts as unknown: the client gets the same answer for both.
 said({ok, #{<<"allow">> := false} = Said}, Headers) ->
     aged({user, none}, Said, Headers);
 said({ok, #{} = Said}, Headers) ->
@@ -99,7 +99,7 @@ keys(#{<<"password">> := <<_, _/binary>> = Password}) ->
 keys(#{}) ->
     none.
 
-%% By the answer, or by its header; by cache_lifetime where neither says.
+%% For how long to remember it: max_age of the answer, else its header, else cache_lifetime.
 aged(Answer, #{<<"max_age">> := Age}, _Headers) when is_integer(Age), Age >= 0 ->
     {ok, Answer, min(Age, ?AGE_MAX_S)};
 aged(Answer, _Said, Headers) ->

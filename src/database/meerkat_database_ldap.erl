@@ -1,14 +1,14 @@
-%% A directory, asked by LDAP with OTP's eldap: an attribute of a user's entry has the password, or
-%% the key that is made of it. It has to be read: MESSAGE-INTEGRITY is made with the password, which
-%% is never sent, so there is nothing that a bind as the user could be tried with. Filters are terms
-%% and no text, so a name is never anything but a value. The directory is only read.
+%% A directory, asked by LDAP with OTP's eldap. An attribute of a user's entry has the password, or
+%% the key that is made of it, and we must be able to read it: clients never send the password, only
+%% a MESSAGE-INTEGRITY made with it, so we cannot bind as the user instead. Filters are terms and
+%% not text, so a name in them is always a value. The directory is only read.
 -module(meerkat_database_ldap).
 -behaviour(meerkat_database).
 
 -export([connect/1, describe/1, ask/2, list/2]).
 
 -define(CONNECT_MS, 3000).
-%% Its pool is less patient.
+%% The pool gives up sooner.
 -define(ANSWER_MS, 60000).
 %% Entries of names that differ in case only, for all of them come.
 -define(ALIKE_MAX, 100).
@@ -16,8 +16,8 @@
 %% What is wrong with the server's certificate, told by the process that looks at it.
 -define(FAULT, '$meerkat_database_ldap_fault').
 
-%% Where the connection is, in the dictionary of the process that it belongs to. Directories close
-%% what is idle: it is made anew, once for a question.
+%% The key of the connection in the dictionary of its process. Directories close idle connections:
+%% then it is made anew, at most once for a question.
 -define(HANDLE, '$meerkat_database_ldap_handle').
 
 %% The options in a fun, because of the password in there.
@@ -142,7 +142,7 @@ user([Entry], Options) ->
 user([_ | _] = Entries, _Options) ->
     {error, ["there are ", integer_to_list(length(Entries)), " entries of one user's name"]}.
 
-%% The key before the password that it is made of.
+%% If the entry has both, the key is used and not the password.
 keys(Entry, Options) ->
     Of = fun(Key) -> [Value || #{Key := Attribute} <- [Options],
                                Value <- values(Attribute, Entry)] end,

@@ -8,7 +8,7 @@
 -define(CONNECT_MS, 3000).
 %% Where Debian and most others have the system's list.
 -define(AUTHORITIES, <<"/etc/ssl/certs/ca-certificates.crt">>).
-%% Its pool is less patient.
+%% The pool gives up sooner.
 -define(QUERY_MS, 60000).
 
 -spec describe(map()) -> unicode:chardata().
@@ -39,7 +39,7 @@ connect(#{host := Host, port := Port, user := User, database := Database} = Opti
                                   binary_to_list(Password), binary_to_list(Database),
                                   ?CONNECT_MS, Log, Tls) of
         {ok, Db} ->
-            %% It ends as if all were well where the server closes the connection.
+            %% The library's process ends with reason normal when the server closes the connection.
             _ = erlang:monitor(process, Db),
             Query = fun(Statement, Values) -> sent(Db, Statement, Values) end,
             case Query("SET NAMES utf8mb4", []) of
@@ -73,7 +73,7 @@ failed("p1_mysql_recv: socket was closed") ->
     exit({no_connection, "the server closed the connection"});
 failed(Reason) ->
     case message(Reason) of
-        %% A text that no column can hold is compared with one: there is no such row.
+        %% The value has characters that the column cannot have, so there is no such row.
         "Illegal mix of collations" ++ _ -> {ok, {rows, []}};
         Words -> {error, meerkat_text:printable(iolist_to_binary(Words))}
     end.

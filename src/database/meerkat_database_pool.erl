@@ -1,7 +1,7 @@
-%% A pool of connections to one database. Callers hand in jobs and do not wait; each job has an end
-%% of its time, after which whoever handed it in is told that it was too slow. What waits is
-%% bounded. A connection whose job is too slow is given up, for nothing else can be known of it.
-%% Lost ones are made anew: after 250 ms, then twice as long each time, up to 5 s.
+%% A pool of connections to one database. Callers hand in jobs and do not wait. A job that is not
+%% done in its time is answered `slow`, and its connection is closed, because it may hang. The
+%% number of waiting jobs is bounded. A lost connection is made anew: after 250 ms, then twice as
+%% long each time, up to 5 s.
 -module(meerkat_database_pool).
 -behaviour(gen_server).
 
@@ -28,8 +28,8 @@
 -record(job, {reply :: {pid() | reference(), term()},
               run :: meerkat_database_connection:job(term()),
               timer :: reference()}).
-%% Connections by process: one that connects has the timer of that, and how long to pause if it
-%% fails; one that works has its job.
+%% Connections by process. One that is connecting has the timer for that, and how long to wait
+%% before the next try if it fails; one that works has its job.
 -record(pool, {backend :: meerkat_database:backend(), options :: options(),
                connections = #{} :: #{pid() => {connecting, reference(), pos_integer()} | idle
                                                | {busy, reference(), #job{}}},
@@ -188,7 +188,7 @@ connected(Pid, #pool{connections = Connections, away = Away} = Pool) ->
             Pool
     end.
 
-%% What it knows is of no use to the next one, so nothing is waited for.
+%% Kills the connection's process without waiting for it: nothing of it is needed any more.
 give_up(Pid, Why, Pool) ->
     true = unlink(Pid),
     true = exit(Pid, kill),
@@ -203,7 +203,7 @@ ended(Pid, Why, #pool{connections = Connections, idle = Idle} = Pool) ->
     _ = erlang:start_timer(Pause, self(), {connect, min(2 * Pause, ?LAST_PAUSE_MS)}),
     without(Why, Pool#pool{connections = maps:remove(Pid, Connections), idle = Idle -- [Pid]}).
 
-%% Where none is left that works, nobody waits for the next.
+%% If no connection is left, all waiting jobs are refused.
 without(Why, #pool{connections = Connections, queue = Queue, away = Away} = Pool) ->
     case [up || State <- maps:values(Connections), not is_connecting(State)] of
         [] ->

@@ -13,7 +13,7 @@
 -export([connect/1, describe/1, ask/2, change/2, list/2, query/3, commands/2]).
 
 -define(CONNECT_MS, 3000).
-%% Its pool is less patient.
+%% The pool gives up sooner.
 -define(QUERY_MS, 60000).
 
 -spec describe(map()) -> unicode:chardata().
@@ -28,7 +28,7 @@ connect(#{host := Host, port := Port, database := Database} = Options) ->
         {ok, Client} ->
             %% Its state has the password, and would be printed where it fails.
             _ = sys:replace_state(Client, fun(State) -> setelement(4, State, <<>>) end),
-            %% It ends as if all were well where the server closes the connection.
+            %% The library's process ends with reason normal when the server closes the connection.
             _ = erlang:monitor(process, Client),
             {ok, {?MODULE, Client}};
         {error, Reason} ->
@@ -52,7 +52,8 @@ ask({secrets, Realm}, Client) ->
         {error, Why} -> {error, Why}
     end.
 
-%% One of SHA-256 counts beside the key that it was written with, and no other.
+%% A key of SHA-256 counts only with the MD5 key that it was written with: a program that knows only
+%% that key may have changed it since.
 keys(undefined, _Own) ->
     none;
 keys(Key, Own) ->
@@ -107,7 +108,7 @@ removed(Set, Member, Client) ->
 done({ok, _}) -> ok;
 done({error, Why}) -> {error, Why}.
 
-%% Some keys at a time, for KEYS would hold up all others.
+%% With SCAN, some keys at a time: KEYS would block the database for all others.
 -spec list(meerkat_database:listing(), pid()) -> {ok, [binary()]} | meerkat_database:failure().
 list({users, Realm, Max}, Client) ->
     [Before, After] = binary:split(key(Realm, <<0>>), <<0>>),

@@ -9,8 +9,8 @@
 %% What sends a statement. An embedder may give one of its own.
 -type query() :: fun((Statement :: iodata(), [meerkat_database:value()]) ->
                          {ok, meerkat_database:result()} | meerkat_database:failure()).
-%% `has_own`: a statement that counts tables of ours. A connection is one process's, in whose
-%% dictionary it stands whether there is one; where there was none it is asked now and then.
+%% `has_own`: a statement that tells whether our own table is there. The answer is kept in the
+%% dictionary of the connection's process; while there is none it is asked again now and then.
 -record(sql, {query :: query(), has_own :: string()}).
 
 %% As coturn's schema.sql has them, those that are asked here.
@@ -41,7 +41,8 @@
     "SELECT count(*) FROM information_schema.tables WHERE table_name='meerkat_user_key'").
 -define(LOOK_AGAIN_MS, 5000).
 -define(USER, "SELECT name, hmackey FROM turnusers_lt WHERE realm=$1 AND name=$2").
-%% A key of SHA-256 counts beside the hmackey that it was written with, and no other.
+%% A key of SHA-256 counts only with the hmackey that it was written with: a program that knows only
+%% hmackey may have changed it since.
 -define(USER_AND_OWN,
     "SELECT u.name, u.hmackey, k.sha256key FROM turnusers_lt u LEFT JOIN meerkat_user_key k "
     "ON k.realm=u.realm AND k.name=u.name AND k.hmackey=u.hmackey "
