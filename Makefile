@@ -5,6 +5,7 @@ SUITE ?=
 T ?= 60
 SECONDS ?= 25
 WAY ?= messages
+TRANSPORT ?= udp
 NAMES ?= trixie sid
 
 .PHONY: all build help run test unit ct check fuzz asan tsan epoll mutants instructions gen clean bench bench-streams bench-report flood floods image distributions tag package packages deb release newcomer docs demo
@@ -22,10 +23,10 @@ run: build
 	@exec rel/bin/meerkatctl foreground $(ARGS)
 
 ## make demo           a video through Meerkat from NAT to NAT, as root (examples/stream); SECONDS=N
-##                     (25), WAY=jingle
+##                     (25), WAY=jingle, TRANSPORT=tcp or tls
 demo: demo-deps
 	@cd examples/stream && rebar3 compile
-	@examples/stream/demo.sh --seconds $(SECONDS) --way $(WAY)
+	@examples/stream/demo.sh --seconds $(SECONDS) --transport $(TRANSPORT) --way $(WAY)
 
 ## make test           everything below; ends with the number of tests passed and failed
 test: test-deps

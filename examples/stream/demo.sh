@@ -2,26 +2,32 @@
 # A video from Alice to Bob, both behind symmetric NATs, through Meerkat: an XMPP server, the relay
 # and both homes on this machine, in network namespaces of its own (test/netns/homes.sh). What
 # stands in the way of a direct connection is cut on purpose, and the relay's program killed, while
-# the film runs; at the end stands what became of it. Needs root. Ctrl-C ends all of it.
+# the film runs; at the end stands what became of it. With tcp or tls both homes get no UDP out at
+# all; the relay lives then, for connections end with it. Needs root. Ctrl-C ends all of it.
 #
-#   demo.sh [--seconds N] [--way messages|jingle] [--keep DIR]
+#   demo.sh [--seconds N] [--transport udp|tcp|tls] [--way messages|jingle] [--keep DIR]
 #
 # DIR, kept at the end, has the film as sent and as received, all logs, and `result`: lines of
 # NAME=NUMBER.
 set -eu
 
-seconds=25 way=messages keep=
-usage() { echo "usage: demo.sh [--seconds N] [--way messages|jingle] [--keep DIR]" >&2; exit 2; }
+seconds=25 transport=udp way=messages keep=
+usage() {
+    echo "usage: demo.sh [--seconds N] [--transport udp|tcp|tls] [--way messages|jingle] [--keep DIR]" >&2
+    exit 2
+}
 while [ $# -gt 0 ]; do
     [ $# -ge 2 ] || usage
     case "$1" in
         --seconds) seconds=$2 ;;
+        --transport) transport=$2 ;;
         --way) way=$2 ;;
         --keep) keep=$2 ;;
         *) usage ;;
     esac
     shift 2
 done
+case "$transport" in udp | tcp | tls) ;; *) usage ;; esac
 case "$seconds $way" in *[!0-9]*" "* | " "*) usage ;; *" messages" | *" jingle") ;; *) usage ;; esac
 [ "$seconds" -ge 4 ] || { echo "demo.sh: less than 4 seconds show nothing" >&2; exit 2; }
 
@@ -112,7 +118,7 @@ make_film() {
 make_certificates() {
     local new=(openssl req -x509 -newkey rsa:2048 -nodes -days 2)
     "${new[@]}" -subj "/CN=The demo" -keyout "$dir/ca-key.pem" -out "$dir/ca.pem"
-    "${new[@]}" -subj "/CN=$domain" -addext "subjectAltName=DNS:$domain" \
+    "${new[@]}" -subj "/CN=$domain" -addext "subjectAltName=DNS:$domain,IP:$relay" \
         -addext basicConstraints=critical,CA:FALSE -CA "$dir/ca.pem" -CAkey "$dir/ca-key.pem" \
         -keyout "$dir/key.pem" -out "$dir/cert.pem"
 }
@@ -124,11 +130,16 @@ start_xmpp() {
 pidfile = "$dir/prosody.pid"; data_path = "$dir/prosody"; daemonize = false; run_as_root = true
 log = { info = "*console" }
 interfaces = { "$xmpp" }; c2s_ports = { 5222 }
-modules_enabled = { "roster", "saslauth", "tls", "disco", "turn_external" }
+modules_enabled = { "roster", "saslauth", "tls", "disco", "external_services" }
 modules_disabled = { "s2s" }
 c2s_require_encryption = true; authentication = "internal_hashed"
 ssl = { key = "$dir/key.pem"; certificate = "$dir/cert.pem" }
-turn_external_host = "$relay"; turn_external_port = 3478; turn_external_secret = "$secret"
+external_services = {
+    { type = "turn"; transport = "udp"; host = "$relay"; port = 3478; secret = "$secret" };
+    { type = "turn"; transport = "tcp"; host = "$relay"; port = 3478; secret = "$secret" };
+    { type = "turns"; transport = "tcp"; host = "$relay"; port = 5349; secret = "$secret";
+      algorithm = "turn" };
+}
 VirtualHost "$domain"
 CONFIG
     for user in alice bob; do
@@ -143,19 +154,26 @@ start_meerkat() {
     export MEERKAT_RUN_DIR=$dir/meerkat
     mkdir -m 700 "$MEERKAT_RUN_DIR"
     start relay relay.log env STUN_SECRET="$secret" RELAY_IP=$relay REALM=$domain \
+        TLS_CERT="$dir/cert.pem" TLS_KEY="$dir/key.pem" \
         "$ctl" foreground
     await relay.log "is serving" "${jobs[-1]}"
 }
 
 client() { # USER ARGUMENTS...
     STREAM_PASSWORD=$password start "$1" "$1.log" "$here/stream" "$2" --jid "$1@$domain/demo" \
-        --server $xmpp --ca "$dir/ca.pem" "${@:3}"
+        --server $xmpp --ca "$dir/ca.pem" --transport "$transport" "${@:3}"
 }
 
 # ------------------------------------------------------------------------------------ accidents
 
 cut_direct_way() {
     in_room core nft add rule ip direct cut counter name cut drop
+}
+
+# Nothing over UDP leaves the homes, wherever it is sent.
+cut_udp() {
+    in_room core nft add rule ip direct forward iifname '{ "a", "b" }' meta l4proto udp \
+        counter name cut drop
 }
 
 kill_relay() {
@@ -187,6 +205,10 @@ topology() {
   film.h264 goes as RTP from Alice through her relayed address to Bob's, and becomes received.h264.
 
 PICTURE
+    [ "$transport" = udp ] || cat <<PICTURE
+  Neither home gets UDP out: both reach Meerkat over ${transport^^}.
+
+PICTURE
 }
 
 progress() {
@@ -199,6 +221,8 @@ progress() {
 # What happens by the way, as soon as so many frames are sent.
 play() {
     local sent=0 told=0 next=cut
+    : >"$dir/before.json"
+    [ "$transport" = udp ] || next=nothing
     while alive "$alice"; do
         sent=$(value alice.log frames_sent)
         sent=${sent:-0}
@@ -252,12 +276,13 @@ results() {
     echo reports_received="$(value alice.log reports_received)"
     echo relayed_from_alice="$(relayed 12.0.0.2)"
     echo relayed_from_bob="$(relayed 13.0.0.2)"
+    echo longest_silence_ms="$(value bob.log longest_silence_ms)"
+    echo relay_restarts="$("$ctl" status --json | found '"relay_restarts":')"
+    [ "$transport" = udp ] || return 0
     echo direct_tried=$(($(value alice.log direct_sent) + $(value bob.log direct_sent)))
     echo direct_received=$(($(value alice.log direct_received) + $(value bob.log direct_received)))
     echo direct_cut="$(in_room core nft list counter ip direct cut | found 'packets ')"
-    echo relay_restarts="$("$ctl" status --json | found '"relay_restarts":')"
     echo relay_away_ms="$(found ' the relay is back after ' <"$dir/relay.log")"
-    echo longest_silence_ms="$(value bob.log longest_silence_ms)"
 }
 
 # shellcheck disable=SC2154 # the names in what results has written
@@ -273,11 +298,13 @@ table() {
   Bob's reports to Alice      $reports_sent sent, $reports_received received
   Relayed for Alice           $relayed_from_alice bytes, as Meerkat counts
   Relayed for Bob             $relayed_from_bob bytes
-  Relay program               killed, back after $relay_away_ms ms
   Bob's longest silence       $longest_silence_ms ms
-  Direct way tried            $direct_tried times, arrived $direct_received, met the cut $direct_cut
-
 TABLE
+    [ "$transport" = udp ] && cat <<TABLE
+  Relay program               killed, back after $relay_away_ms ms
+  Direct way tried            $direct_tried times, arrived $direct_received, met the cut $direct_cut
+TABLE
+    echo
 }
 
 failed=0
@@ -293,6 +320,10 @@ judge() {
     must "reports were to come back" "$reports_received" -gt 0
     must "Alice was to use the relay" "$relayed_from_alice" -gt 0
     must "Bob was to use the relay" "$relayed_from_bob" -gt 0
+    if [ "$transport" != udp ]; then
+        must "the relay program was to live" "$relay_restarts" -eq 0
+        return
+    fi
     must "a direct way was to be tried" "$direct_tried" -gt 0
     must "there was to be no direct way" "$direct_received" -eq 0
     must "what was cut was to be tried still" "$direct_cut" -gt 0
@@ -312,6 +343,7 @@ make_film
 "$root/test/netns/homes.sh" up "$rooms"
 start_xmpp
 start_meerkat
+[ "$transport" = udp ] || cut_udp
 
 client bob receive --from "alice@$domain" "$dir/received.h264"
 bob=${jobs[-1]}

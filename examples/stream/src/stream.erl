@@ -35,9 +35,9 @@ main() ->
     end.
 
 run(["send" | Args]) ->
-    send(options(Args, #{"way" => "messages", "fps" => "25"}));
+    send(options(Args, #{"transport" => "udp", "way" => "messages", "fps" => "25"}));
 run(["receive" | Args]) ->
-    receive_(options(Args, #{}));
+    receive_(options(Args, #{"transport" => "udp"}));
 run(_) ->
     throw({usage, "send or receive?"}).
 
@@ -55,30 +55,50 @@ option(Name, Options) ->
 
 %% Logs in, asks for a relay, allocates: `ours` is what the other side has to be told.
 online(Options) ->
+    Transport = transport(Options),
     Xmpp = ok(stream_xmpp:start_link(#{jid => option("jid", Options), password => password(),
                                        server => server(option("server", Options)),
                                        ca => option("ca", Options)})),
-    #{host := Host} = Relay = relay(ok(stream_xmpp:services(Xmpp))),
-    Address = {binary_to_list(Host), maps:get(port, Relay, 3478)},
-    Turn = turn(meerkat_client:start_link((maps:with([username, password], Relay))
-                                          #{server => Address})),
+    #{host := Host} = Relay = relay(Transport, ok(stream_xmpp:services(Xmpp))),
+    Trusted = maps:from_list([{cacertfile, option("ca", Options)} || Transport =:= tls]),
+    Turn = turn(meerkat_client:start_link(
+                  (maps:merge(maps:with([username, password], Relay), Trusted))
+                  #{server => {binary_to_list(Host), port(Transport, Relay)},
+                    transport => Transport})),
     #{relayed := Relayed, mapped := Mapped, server := At} = turn(meerkat_client:allocate(Turn)),
-    {Socket, Direct} = case stream_direct:open(At) of
-                           {ok, S, A} -> {S, A};
-                           {error, Sentence} -> throw(Sentence)
-                       end,
     say("online as ~ts; relayed address ~s, behind ~s",
         [option("jid", Options), meerkat_client:format_address(Relayed),
          meerkat_client:format_address(Mapped)]),
-    #{xmpp => Xmpp, turn => Turn, direct => Socket, probes => 0, direct_received => 0,
-      ours => #{relayed => Relayed, mapped => Mapped, direct => Direct}}.
+    direct_way(Transport, At, #{xmpp => Xmpp, turn => Turn,
+                                ours => #{relayed => Relayed, mapped => Mapped}}).
 
-relay(Services) ->
-    case [S || #{type := <<"turn">>} = S <- Services,
-               maps:get(transport, S, <<"udp">>) =:= <<"udp">>] of
+%% Who has to speak TCP to the relay gets no UDP through to anybody.
+direct_way(udp, At, #{ours := Ours} = S) ->
+    {Socket, Direct} = ok(stream_direct:open(At)),
+    S#{direct => Socket, probes => 0, direct_received => 0, ours := Ours#{direct => Direct}};
+direct_way(_, _, S) ->
+    S.
+
+transport(#{"transport" := "udp"}) -> udp;
+transport(#{"transport" := "tcp"}) -> tcp;
+transport(#{"transport" := "tls"}) -> tls;
+transport(_) -> throw({usage, "--transport is udp, tcp or tls"}).
+
+%% XEP-0215 knows TLS as the type `turns`, over TCP.
+relay(Transport, Services) ->
+    {Type, Over} = case Transport of
+                       udp -> {<<"turn">>, <<"udp">>};
+                       tcp -> {<<"turn">>, <<"tcp">>};
+                       tls -> {<<"turns">>, <<"tcp">>}
+                   end,
+    case [S || #{type := T} = S <- Services, T =:= Type,
+               maps:get(transport, S, Over) =:= Over] of
         [Relay | _] -> Relay;
-        [] -> throw("the XMPP server names no TURN server for UDP")
+        [] -> throw(["the XMPP server names no TURN server for ", atom_to_list(Transport)])
     end.
+
+port(tls, Relay) -> maps:get(port, Relay, 5349);
+port(_, Relay) -> maps:get(port, Relay, 3478).
 
 password() ->
     case os:getenv("STREAM_PASSWORD") of
@@ -102,10 +122,10 @@ connect(S, Call, #{relayed := Peer} = Theirs) ->
         [maps:get(peer, Call), meerkat_client:format_address(Peer), maps:get(way, Call)]),
     S#{call => Call, peer => Peer, theirs => Theirs, next_second => now_ms() + ?SECOND_MS}.
 
-leave(#{xmpp := Xmpp, turn := Turn, direct := Direct}) ->
+leave(#{xmpp := Xmpp, turn := Turn} = S) ->
     _ = meerkat_client:release(Turn),
     ok = meerkat_client:close(Turn),
-    ok = stream_direct:close(Direct),
+    _ = [ok = stream_direct:close(Direct) || #{direct := Direct} <- [S]],
     ok = stream_xmpp:stop(Xmpp).
 
 %% ------------------------------------------------------------------------------------- sending
@@ -246,14 +266,21 @@ media(Data, #{reports := N} = S) ->
         error -> S
     end.
 
-second(#{direct := Socket, theirs := #{direct := Direct}, probes := N} = S0) ->
-    ok = stream_direct:probe(Socket, Direct),
-    S = S0#{probes := N + 1},
+second(S0) ->
+    S = try_directly(S0),
     tell("progress", case S of #{jitter := _} -> received(S); _ -> sent(S) end),
     S.
 
+try_directly(#{direct := Socket, theirs := #{direct := Direct}, probes := N} = S) ->
+    ok = stream_direct:probe(Socket, Direct),
+    S#{probes := N + 1};
+try_directly(S) ->
+    S.
+
 direct(#{probes := Sent, direct_received := Received}) ->
-    [{direct_sent, Sent}, {direct_received, Received}].
+    [{direct_sent, Sent}, {direct_received, Received}];
+direct(_) ->
+    [].
 
 %% ------------------------------------------------------------------------------------ telling
 

@@ -12,8 +12,9 @@
 
 -type way() :: messages | jingle.
 %% `relayed` is where data is to be sent. `mapped` is the NAT's idea of the socket that speaks to
-%% the relay, `direct` that of another that only tries whether there is a direct way.
--type addresses() :: #{relayed | mapped | direct := meerkat_client:address()}.
+%% the relay, `direct` that of another that only tries whether there is a direct way, if any does.
+-type addresses() :: #{relayed | mapped := meerkat_client:address(),
+                       direct => meerkat_client:address()}.
 -type call() :: #{xmpp := pid(), way := way(), peer := binary(), sid := binary()}.
 
 -define(JINGLE, <<"urn:xmpp:jingle:1">>).
@@ -111,7 +112,7 @@ said(What, Sid, Words) ->
     Pairs = [{map_get(Name, Known), address(Text)}
              || Word <- Words, [Name, Text] <- [binary:split(Word, <<"=">>)],
                 is_map_key(Name, Known)],
-    complete(What, messages, Sid, maps:from_list([Pair || {_, {_, _}} = Pair <- Pairs])).
+    complete(What, messages, Sid, addresses(Pairs)).
 
 jingle(<<"session-initiate">>, Sid, Jingle) -> candidates(call, Sid, Jingle);
 jingle(<<"session-accept">>, Sid, Jingle) -> candidates(answer, Sid, Jingle);
@@ -122,7 +123,7 @@ candidates(What, Sid, Jingle) ->
     Transport = fxml:get_path_s(Jingle, [{elem, <<"content">>}, {elem, <<"transport">>}]),
     Found = [candidate(fxml:get_tag_attr_s(<<"type">>, El), El)
              || #xmlel{} <- [Transport], El <- fxml:get_subtags(Transport, <<"candidate">>)],
-    complete(What, jingle, Sid, maps:from_list(lists:append(Found))).
+    complete(What, jingle, Sid, addresses(lists:append(Found))).
 
 candidate(<<"relay">>, El) ->
     [{relayed, address(<<"ip">>, <<"port">>, El)},
@@ -130,17 +131,19 @@ candidate(<<"relay">>, El) ->
 candidate(<<"srflx">>, El) -> [{direct, address(<<"ip">>, <<"port">>, El)}];
 candidate(_, _) -> [].
 
-complete(What, Way, Sid, #{relayed := {_, _}, mapped := {_, _}, direct := {_, _}} = Theirs) ->
+%% Those that are addresses.
+addresses(Pairs) -> maps:from_list([Pair || {_, {_, _}} = Pair <- Pairs]).
+
+complete(What, Way, Sid, #{relayed := {_, _}, mapped := {_, _}} = Theirs) ->
     {What, Way, Sid, Theirs};
 complete(_, _, _, _) ->
     nothing.
 
 %% ----------------------------------------------------------------------------------- what we say
 
-words(#{relayed := Relayed, mapped := Mapped, direct := Direct}) ->
-    [["relayed=", meerkat_client:format_address(Relayed)],
-     [" mapped=", meerkat_client:format_address(Mapped)],
-     [" direct=", meerkat_client:format_address(Direct)]].
+words(Ours) ->
+    lists:join(" ", [[atom_to_list(Name), "=", meerkat_client:format_address(map_get(Name, Ours))]
+                     || Name <- [relayed, mapped, direct], is_map_key(Name, Ours)]).
 
 tell(#{xmpp := Xmpp, peer := Peer}, Text) ->
     stream_xmpp:send(Xmpp, el(<<"message">>, [{<<"to">>, Peer}, {<<"type">>, <<"normal">>}],
@@ -155,13 +158,14 @@ session(#{xmpp := Xmpp, peer := Peer, sid := Sid}, Action, Child) ->
     end.
 
 %% One video of H.264, as RFC 6184 and XEP-0167 describe it.
-content(#{relayed := Relayed, mapped := Mapped, direct := Direct}) ->
+content(#{relayed := Relayed, mapped := Mapped} = Ours) ->
     Codec = el(<<"payload-type">>, [{<<"id">>, <<"96">>}, {<<"name">>, <<"H264">>},
                                     {<<"clockrate">>, <<"90000">>}],
                [el(<<"parameter">>, [{<<"name">>, <<"packetization-mode">>},
                                      {<<"value">>, <<"1">>}], [])]),
-    Candidates = [candidate(<<"relay">>, <<"1">>, <<"16777215">>, Relayed, Mapped),
-                  candidate(<<"srflx">>, <<"2">>, <<"1694498815">>, Direct, Direct)],
+    Candidates = [candidate(<<"relay">>, <<"1">>, <<"16777215">>, Relayed, Mapped)
+                  | [candidate(<<"srflx">>, <<"2">>, <<"1694498815">>, Direct, Direct)
+                     || #{direct := Direct} <- [Ours]]],
     el(<<"content">>, [{<<"creator">>, <<"initiator">>}, {<<"name">>, <<"video">>}],
        [el(<<"description">>, [{<<"xmlns">>, ?RTP}, {<<"media">>, <<"video">>}],
            [Codec, el(<<"rtcp-mux">>, [], [])]),
