@@ -241,7 +241,8 @@ takes_another_configuration(Config) ->
     ?assertEqual(File ++ ":1: there is no key \"user_quoat\"; did you mean user_quota?\n", Wrong),
     ok = file:write_file(File, "fleet = ( \"connected\" );\n"),
     {1, Fleet} = run(Config, ["reload"]),
-    ?assertMatch({match, _}, re:run(Fleet, "\\Q" ++ File ++ "\\E:1: fleet is for servers embedded")),
+    ?assertMatch({match, _},
+                 re:run(Fleet, "\\Q" ++ File ++ "\\E:1: fleet is for servers embedded")),
     {1, Fleet} = run(Config, ["config", "check", File]),
     {0, _} = run(Config, Check),
     stop(Server, "TERM").

@@ -1,5 +1,5 @@
-%% Programs that a test holds up. SIGSTOP stops one thread after another, and kill(1) waits for none of
-%% them: what was sent before may still be answered by one that runs on.
+%% Programs that a test holds up. SIGSTOP stops one thread after another, and kill(1) waits for none
+%% of them: what was sent before may still be answered by one that runs on.
 -module(process_kit).
 
 -export([hold/1, let_go/1]).
