@@ -8,7 +8,7 @@
 
 -include_lib("stdlib/include/assert.hrl").
 
--export([cases/1, doc/1, eventually/1]).
+-export([cases/1, doc/1, eventually/1, eventually/2]).
 -export([relay_kind/0, start_server/0, start_server/1, stop_server/1, with_server/2, free_ports/1,
          free_tcp_port/0]).
 -export([kill_relay/1]).
@@ -65,15 +65,20 @@ doc(Text) -> ct:comment("~ts", [Text]).
 %% Sees that Fun says so sooner or later, where there is no event to wait for.
 -spec eventually(fun(() -> boolean())) -> ok.
 eventually(Fun) ->
-    eventually(Fun, erlang:monotonic_time(millisecond) + ?TIMEOUT).
+    eventually(Fun, ?TIMEOUT).
 
-eventually(Fun, Deadline) ->
+%% The same for what may take longer than other things do.
+-spec eventually(fun(() -> boolean()), Ms :: pos_integer()) -> ok.
+eventually(Fun, Ms) ->
+    until(Fun, erlang:monotonic_time(millisecond) + Ms).
+
+until(Fun, Deadline) ->
     case Fun() of
         true ->
             ok;
         false ->
             erlang:monotonic_time(millisecond) < Deadline orelse error(never),
-            receive after 5 -> eventually(Fun, Deadline) end
+            receive after 5 -> until(Fun, Deadline) end
     end.
 
 %% ---------------------------------------------------------------------------------- servers
@@ -157,13 +162,15 @@ kill_relay(#{name := Name}) ->
     after ?TIMEOUT -> error(relay_lives)
     end.
 
-%% One that the system hands out by itself.
+%% One outside of what the system hands out by itself: a server that is started on it again does not
+%% find a client's connection there, which may be one to that very port.
 -spec free_tcp_port() -> inet:port_number().
 free_tcp_port() ->
-    {ok, Socket} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}]),
-    {ok, Port} = inet:port(Socket),
-    ok = gen_tcp:close(Socket),
-    Port.
+    Port = 26000 + rand:uniform(6000),
+    case gen_tcp:listen(Port, [{ip, {127, 0, 0, 1}}]) of
+        {ok, Socket} -> ok = gen_tcp:close(Socket), Port;
+        {error, eaddrinuse} -> free_tcp_port()
+    end.
 
 %% The first of N neighbouring ports, starting at an even one, free on both loopback addresses and
 %% outside of what the system hands out by itself.
