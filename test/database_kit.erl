@@ -20,7 +20,6 @@
 -define(SHELL, "exec 3<&0 2>/dev/null; \"$@\" </dev/null >/dev/null 2>&1 3<&- & p=$!; echo $p; "
                "{ cat <&3 >/dev/null; kill -9 $p; } & c=$!; wait $p; kill $c").
 -define(PASSWORD, "s3cret=of-the-database").
--define(BIN, "/usr/lib/postgresql/15/bin/").
 
 %% Returns when it answers and has coturn's tables.
 -spec start(atom()) -> database().
@@ -40,12 +39,13 @@ new(postgresql, #{directory := Directory} = Database) ->
     "" = os:cmd("chown -R postgres " ++ Directory),
     [Data, File] = [filename:join(Directory, Name) || Name <- ["data", "password"]],
     ok = file:write_file(File, ?PASSWORD),
-    {0, _} = run(as(postgres, [?BIN "initdb", "--auth-local=trust", "--auth-host=scram-sha-256",
-                               "--pwfile=" ++ File, "--no-sync", "-E", "UTF8", "--locale=C",
-                               "-D", Data])),
+    {0, _} = run(as(postgres, [postgresql("initdb"), "--auth-local=trust",
+                               "--auth-host=scram-sha-256", "--pwfile=" ++ File, "--no-sync",
+                               "-E", "UTF8", "--locale=C", "-D", Data])),
     Port = turn_kit:free_tcp_port(),
     Running = again(Database#{port => Port, authority => Authority, program =>
-        as(postgres, [?BIN "postgres", "-D", Data, "-k", Directory, "-p", integer_to_list(Port),
+        as(postgres, [postgresql("postgres"), "-D", Data, "-k", Directory,
+                      "-p", integer_to_list(Port),
                       "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off",
                       "-c", "shared_buffers=16MB", "-c", "ssl=on",
                       "-c", "ssl_cert_file=" ++ Certificate, "-c", "ssl_key_file=" ++ Key])}),
@@ -159,8 +159,13 @@ connection(Kind, Port, Name) ->
     #{kind => Kind, host => <<"127.0.0.1">>, port => Port, user => <<"turn">>,
       password => <<?PASSWORD>>, database => Name}.
 
+%% Each Debian has one version of it, in a directory of that name.
+postgresql(Program) ->
+    lists:last(lists:sort(filelib:wildcard("/usr/lib/postgresql/*/bin/" ++ Program))).
+
+%% By its Unix socket and so without TLS: from 11.4 on the client would verify the certificate.
 mariadb(#{directory := Directory}, Args) ->
-    ["/usr/bin/mariadb", "--no-defaults", "-N", "-u", "root",
+    ["/usr/bin/mariadb", "--no-defaults", "--skip-ssl", "-N", "-u", "root",
      "--socket=" ++ filename:join(Directory, "socket") | Args].
 
 redis(#{port := Port}, Args) ->
