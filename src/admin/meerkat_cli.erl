@@ -20,6 +20,9 @@
 %% Runs a command and ends the node.
 -spec main([string()]) -> no_return().
 main(Args) ->
+    %% What a person is to know is printed here. From OTP 27 on the runtime would also log that the
+    %% reader of our output has ended.
+    ok = logger:set_primary_config(level, critical),
     ok = meerkat_env:speak_utf8(),
     try run([meerkat_env:argument(Arg) || Arg <- Args]) of
         Status -> halt(Status)
