@@ -50,7 +50,7 @@ none(Name, User) ->
       sentences => [text(["User ", meerkat_text:escape(User), " has no allocation."]), More]}.
 
 facts(Name) ->
-    #{relays := Relays} = meerkat:info(Name),
+    #{relays := Relays} = meerkat_status:info(Name),
     #{usernames := Order} = meerkat_registry:settings(Name),
     #{relayed_here => [Ip || #{local := Local, advertised := Told} <- Relays, Ip <- [Local, Told]],
       order => Order, now_s => meerkat_clock:wall_s()}.

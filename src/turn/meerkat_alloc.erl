@@ -11,8 +11,8 @@
 
 -include_lib("kernel/include/logger.hrl").
 
--export([start_link/2, start_link/3, allocate/3]).
--export([info/1, infos/1, account/1, disconnect/1, replaced/1, replay/3, whole/3]).
+-export([start_link/2, start_link/3]).
+-export([info/1, infos/1, account/1, disconnect/1, replay/3, whole/3]).
 -export([callback_mode/0, init/1, terminate/3]).
 -export([beginning/3, awaiting/3, serving/3, leaving/3]).
 %% Internal: where a process begins.
@@ -58,18 +58,11 @@
 %% Long enough for the requests that follow an Allocate, also where the server is busy.
 -define(HIBERNATE_MS, 250).
 
-%% The process of an allocation to be. There is nothing that could fail before allocate/3, so the
-%% supervisor, which all of them pass, need not wait for it.
+%% The process of an allocation to be. There is nothing that could fail before
+%% meerkat_alloc_sup:allocate/3, so the supervisor, which all of them pass, need not wait for it.
 -spec start_link(Name :: atom(), Session :: non_neg_integer()) -> {ok, pid()}.
 start_link(Name, Session) ->
     {ok, proc_lib:spawn_link(?MODULE, await, [Name, Session])}.
-
-%% It makes the allocation of Plan and answers the Allocate in Job; where there may be no more of
-%% them, it does no more than answer.
--spec allocate(pid(), meerkat_alloc_admit:plan(), meerkat_request:job()) -> ok.
-allocate(Pid, Plan, Job) ->
-    Pid ! {allocate, Plan, Job},
-    ok.
 
 %% The process of an allocation that the relay has and another VM has made (meerkat_adoption).
 -spec start_link(Name :: atom(), Session :: non_neg_integer(), adopted()) ->
@@ -107,11 +100,6 @@ disconnect(Pids) ->
     Requests = [gen_statem:send_request(Pid, disconnect) || Pid <- Pids],
     length([ok || Request <- Requests,
                   {reply, ok} <- [gen_statem:receive_response(Request, ?REPLY_MS)]]).
-
-%% A newer one of its user has its place. Nobody waits for its end.
--spec replaced(pid()) -> ok.
-replaced(Pid) ->
-    gen_statem:cast(Pid, replaced).
 
 %% The wire to another relay: what the allocation had in the one before it is to have there. The
 %% caller hears {replayed, Pid, there | over | lost}, unless Pid ends.

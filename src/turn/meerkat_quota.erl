@@ -308,7 +308,7 @@ oldest(_Table, _User, _Excess, _After, _Order) ->
 replace({{session, Session}, #place{pid = Pid, user = User} = Place},
         #state{name = Name} = State) ->
     Table = meerkat_registry:table(Name, quota),
-    ok = meerkat_alloc:replaced(Pid),
+    ok = meerkat_alloc_sup:replaced(Pid),
     ok = grow(Table, replaced, User),
     true = ets:insert(Table, {{ending, Session}, Place}),
     true = ets:delete(Table, {session, Session}),

@@ -542,7 +542,7 @@ start(Name, Plan, #{flow := Flow, place := Place} = Job) ->
         {ok, Pid} ->
             FiveTuple = meerkat_alloc_table:five_tuple(Place),
             ok = meerkat_alloc_table:expect(Name, FiveTuple, Session, Pid),
-            meerkat_alloc:allocate(Pid, Plan, Job);
+            meerkat_alloc_sup:allocate(Pid, Plan, Job);
         {error, Reason} ->
             error({no_process, Reason})
     end.
