@@ -10,9 +10,10 @@
 findings(#{accounting := undefined}) ->
     [];
 findings(#{accounting := #{lost := Lost, trouble := Trouble, sinks := Sinks}}) ->
-    [sink(atom_to_list(Id), Sink) || {Id, Sink} <- lists:sort(maps:to_list(Sinks))]
-        ++ [finding(error, Trouble, "the disk must have room for them (accounting_spool)")
-            || is_binary(Trouble)]
+    %% The spool comes first: if it cannot be written or read, sinks get no records either.
+    [finding(error, Trouble, "the disk must have room for them (accounting_spool)")
+     || is_binary(Trouble)]
+        ++ [sink(atom_to_list(Id), Sink) || {Id, Sink} <- lists:sort(maps:to_list(Sinks))]
         ++ [finding(warning, [integer_to_list(Lost), " records that could not be kept are lost"],
                     "the log tells when and why") || Lost > 0];
 findings(Config) ->
