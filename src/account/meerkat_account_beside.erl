@@ -3,7 +3,7 @@
 -module(meerkat_account_beside).
 -behaviour(meerkat_beside).
 
--export([child_specs/2, try_out/2, prepare/3, commit/1, rollback/1, changed/1, info/1, metrics/0]).
+-export([child_specs/2, try_out/2, prepare/3, commit/1, info/1, metrics/0]).
 
 -type prepared() :: Name :: atom().
 
@@ -31,14 +31,6 @@ prepare(Name, New, Old) ->
 -spec commit(prepared()) -> ok.
 commit(Name) ->
     meerkat_account_sup:settle(Name).
-
--spec rollback(prepared()) -> ok.
-rollback(_Name) ->
-    ok.
-
--spec changed(Name :: atom()) -> ok.
-changed(_Name) ->
-    ok.
 
 %% meerkat_account_counts:info/1 tells its members; none where no account is kept.
 -spec info(Name :: atom()) -> #{accounting := map() | none}.

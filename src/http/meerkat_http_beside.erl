@@ -1,9 +1,10 @@
 %% HTTP as a meerkat_beside: served at the address of http_listen. A new address is opened before a
-%% reload is in force, and the old one is closed afterwards.
+%% reload is in force, and the old one is closed afterwards. Each answer is made by the settings
+%% that are in force then.
 -module(meerkat_http_beside).
 -behaviour(meerkat_beside).
 
--export([child_specs/2, try_out/2, prepare/3, commit/1, rollback/1, changed/1, info/1, metrics/0]).
+-export([child_specs/2, try_out/2, prepare/3, commit/1, rollback/1, info/1, metrics/0]).
 
 -spec child_specs(Name :: atom(), meerkat_settings:settings()) -> [supervisor:child_spec()].
 child_specs(Name, Settings) ->
@@ -29,11 +30,6 @@ commit(Opening) ->
 -spec rollback(meerkat_http_sup:opening()) -> ok.
 rollback(Opening) ->
     meerkat_http_sup:undo(Opening).
-
-%% Nothing to do: each answer is made by the settings in force at that time.
--spec changed(Name :: atom()) -> ok.
-changed(_Name) ->
-    ok.
 
 -spec info(Name :: atom()) -> #{http := {inet:ip_address(), inet:port_number()} | undefined}.
 info(Name) ->

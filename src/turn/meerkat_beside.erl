@@ -1,7 +1,7 @@
-%% What a server has besides its relay: HTTP, the component of XMPP servers, accounting,
-%% the fleet. Each is a
-%% module of this behaviour and stands in the list below, by which they are called. Nothing here or
-%% in the folders that this one may call knows what they do. Another one is a line in that list.
+%% What a server has besides its relay: HTTP, the component of XMPP servers, accounting, the fleet.
+%% Each is a module of this behaviour and stands in the list below, by which they are called.
+%% Nothing here or in the folders that this one may call knows what they do. Another one is a line
+%% in that list. A module leaves out what it has nothing to do in.
 %%
 %% A reload asks all of them to prepare/3 first. If one cannot, or the relay refuses the new
 %% settings, those that have prepared are told rollback/1; otherwise commit/1, and at the end
@@ -25,7 +25,8 @@
 -callback try_out(New :: meerkat_settings:settings(), Old :: meerkat_settings:settings()) ->
     ok | {error, unicode:chardata()}.
 %% Other settings are in force, those before may be again: whatever can fail is done now. The error
-%% is a sentence, and then nothing was done.
+%% is a sentence, and then nothing was done. Who leaves this out is asked try_out/2, and has
+%% prepared the server's name.
 -callback prepare(name(), New :: meerkat_settings:settings(), Old :: meerkat_settings:settings()) ->
     {ok, Prepared :: term()} | {error, unicode:chardata()}.
 %% The new settings stay. Must not fail.
@@ -37,10 +38,10 @@
 -callback changed(name()) -> ok.
 %% A user's credentials were revoked here, up to that time (Unix). Must not wait either.
 -callback revoked(name(), User :: binary(), Until :: integer()) -> ok.
--optional_callbacks([revoked/3]).
 %% What there is to tell of it, under its key.
 -callback info(name()) -> #{Key :: atom() => term()}.
 -callback metrics() -> [row()].
+-optional_callbacks([try_out/2, prepare/3, rollback/1, changed/1, revoked/3]).
 
 -define(MODULES, [meerkat_http_beside, meerkat_xmpp_beside, meerkat_account_beside,
                   meerkat_fleet_beside]).
@@ -52,7 +53,10 @@ child_specs(Name, Settings) ->
 -spec try_out(meerkat_settings:settings(), meerkat_settings:settings()) ->
     ok | {error, unicode:chardata()}.
 try_out(New, Old) ->
-    hd([Error || {error, _} = Error <- [Module:try_out(New, Old) || Module <- ?MODULES]] ++ [ok]).
+    hd([Error || {error, _} = Error <- [try_out(Module, New, Old) || Module <- ?MODULES]] ++ [ok]).
+
+try_out(Module, New, Old) ->
+    asked(Module, try_out, [New, Old]).
 
 %% All of them, or none and a sentence.
 -spec prepare(name(), meerkat_settings:settings(), meerkat_settings:settings()) ->
@@ -61,7 +65,7 @@ prepare(Name, New, Old) ->
     prepare(?MODULES, Name, New, Old, []).
 
 prepare([Module | Modules], Name, New, Old, Done) ->
-    case Module:prepare(Name, New, Old) of
+    case prepared(Module, Name, New, Old) of
         {ok, Prepared} ->
             prepare(Modules, Name, New, Old, [{Module, Prepared} | Done]);
         {error, Sentence} ->
@@ -71,6 +75,25 @@ prepare([Module | Modules], Name, New, Old, Done) ->
 prepare([], _Name, _New, _Old, Done) ->
     {ok, Done}.
 
+prepared(Module, Name, New, Old) ->
+    case asked(Module, prepare, [Name, New, Old]) of
+        ok ->
+            case try_out(Module, New, Old) of
+                ok -> {ok, Name};
+                {error, Sentence} -> {error, Sentence}
+            end;
+        Answer ->
+            Answer
+    end.
+
+%% Its answer, or ok.
+asked(Module, Function, Args) ->
+    {module, Module} = code:ensure_loaded(Module),
+    case erlang:function_exported(Module, Function, length(Args)) of
+        true -> apply(Module, Function, Args);
+        false -> ok
+    end.
+
 -spec commit(prepared()) -> ok.
 commit(Done) ->
     lists:foreach(fun({Module, Prepared}) -> ok = Module:commit(Prepared) end, Done).
@@ -78,17 +101,15 @@ commit(Done) ->
 %% Latest first.
 -spec rollback(prepared()) -> ok.
 rollback(Done) ->
-    lists:foreach(fun({Module, Prepared}) -> ok = Module:rollback(Prepared) end, Done).
+    lists:foreach(fun({Module, Prepared}) -> ok = asked(Module, rollback, [Prepared]) end, Done).
 
 -spec changed(name()) -> ok.
 changed(Name) ->
-    lists:foreach(fun(Module) -> ok = Module:changed(Name) end, ?MODULES).
+    lists:foreach(fun(Module) -> ok = asked(Module, changed, [Name]) end, ?MODULES).
 
 -spec revoked(name(), User :: binary(), Until :: integer()) -> ok.
 revoked(Name, User, Until) ->
-    lists:foreach(fun(Module) -> ok = Module:revoked(Name, User, Until) end,
-                  [Module || Module <- ?MODULES, {module, Module} =:= code:ensure_loaded(Module),
-                             erlang:function_exported(Module, revoked, 3)]).
+    lists:foreach(fun(Module) -> ok = asked(Module, revoked, [Name, User, Until]) end, ?MODULES).
 
 -spec info(name()) -> #{atom() => term()}.
 info(Name) ->

@@ -3,30 +3,15 @@
 -module(meerkat_xmpp_beside).
 -behaviour(meerkat_beside).
 
--export([child_specs/2, try_out/2, prepare/3, commit/1, rollback/1, changed/1, info/1, metrics/0]).
-
--type prepared() :: Name :: atom().
+-export([child_specs/2, commit/1, changed/1, info/1, metrics/0]).
 
 -spec child_specs(Name :: atom(), meerkat_settings:settings()) -> [supervisor:child_spec()].
 child_specs(Name, Settings) ->
     meerkat_xmpp_sup:child_specs(Name, Settings).
 
--spec try_out(meerkat_settings:settings(), meerkat_settings:settings()) -> ok.
-try_out(_New, _Old) ->
-    ok.
-
--spec prepare(Name :: atom(), meerkat_settings:settings(), meerkat_settings:settings()) ->
-    {ok, prepared()}.
-prepare(Name, _New, _Old) ->
-    {ok, Name}.
-
--spec commit(prepared()) -> ok.
+-spec commit(Name :: atom()) -> ok.
 commit(Name) ->
     meerkat_xmpp_sup:settle(Name).
-
--spec rollback(prepared()) -> ok.
-rollback(_Name) ->
-    ok.
 
 -spec changed(Name :: atom()) -> ok.
 changed(Name) ->
