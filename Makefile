@@ -8,7 +8,7 @@ WAY ?= messages
 TRANSPORT ?= udp
 NAMES ?= trixie sid
 
-.PHONY: all build help run test unit ct check fuzz asan tsan epoll mutants instructions gen clean bench bench-streams bench-report flood floods image distributions tag package packages deb release newcomer docs demo
+.PHONY: all build help run test unit ct check fuzz asan tsan epoll mutants instructions gen clean bench bench-streams bench-report flood floods fleet fleet-simulation image distributions tag package packages deb release newcomer docs demo
 
 all: build
 
@@ -75,6 +75,14 @@ flood: build
 ## make floods         floods of other kinds against a server, as root (bench/README.md); RATE=N SECONDS=N
 floods: build
 	@$(MAKE) -s -C bench floods
+
+## make fleet          five nodes under traffic: cut, joined, drained, upgraded, killed
+fleet: test-deps
+	@rebar3 ct --suite test/fleet_SUITE --case five_nodes
+
+## make fleet-simulation  what a fleet of up to 1,000 nodes tells and remembers (docs/scaling.md)
+fleet-simulation: build
+	@escript test/fleet_simulation.escript _build/default/lib/meerkat/ebin 3 10 100 1000
 
 ## make release        a tarball with all of it, Erlang too, its checksum and its parts (rel/pack)
 release: build

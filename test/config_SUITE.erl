@@ -190,6 +190,8 @@ variable(listen_ip) -> "127.0.0.1,::1";
 variable(proxy_protocol_from) -> "10.0.0.0/8,::1";
 variable(https_backend) -> "127.0.0.1:8443, WWW.example.org=[::1]:443";
 variable(tls_names) -> "turn.example.org,*.Example.com";
+variable(anycast_ip) -> "198.51.100.1,2001:db8::1";
+variable(fleet) -> "app@10.0.0.1,connected";
 variable(alternate_server) -> "192.0.2.7:3478, [2001:db8::7]:3479";
 variable(secret) -> "sesame";
 variable(xmpp_domains) -> "example.com, Example.ORG";
@@ -236,6 +238,15 @@ in_file(Rate) when Rate =:= max_bps; Rate =:= user_bps; Rate =:= bps_capacity ->
 in_file(unauthenticated_rate) -> "11";
 in_file(unauthenticated_burst) -> "12";
 in_file(fleet) -> "( \"app@10.0.0.1\", \"connected\" )";
+in_file(fleet_ip) -> "\"10.0.0.1\"";
+in_file(fleet_port) -> "4371";
+in_file(fleet_secret) -> "\"open sesame\"";
+in_file(fleet_cert) -> "\"/nowhere/node.pem\"";
+in_file(fleet_key) -> "\"/nowhere/node.key\"";
+in_file(fleet_ca) -> "\"/nowhere/ca.pem\"";
+in_file(fleet_region) -> "\"eu\"";
+in_file(fleet_services) -> "3";
+in_file(anycast_ip) -> "( \"198.51.100.1\", \"2001:db8::1\" )";
 in_file(alternate_server) -> "( \"192.0.2.7:3478\", \"[2001:db8::7]:3479\" )";
 in_file(workers) -> "2";
 in_file(io_backend) -> "\"epoll\"";
@@ -313,11 +324,13 @@ shown(relay_ip) -> <<"198.51.100.9">>;
 shown(https_backend) -> <<"127.0.0.1:8443, www.example.org=[::1]:443">>;
 shown(tls_names) -> <<"turn.example.org, *.example.com">>;
 shown(fleet) -> <<"app@10.0.0.1, connected">>;
+shown(anycast_ip) -> <<"198.51.100.1, 2001:db8::1">>;
 shown(alternate_server) -> <<"192.0.2.7:3478, [2001:db8::7]:3479">>;
 shown(secret) -> <<"(1, not shown)">>;
 shown(xmpp_domains) -> <<"example.com, example.org">>;
 shown(xmpp_admins) -> <<"a@example.com, b@example.com">>;
-shown(Token) when Token =:= http_token; Token =:= xmpp_secret; Token =:= accounting_token ->
+shown(Token) when Token =:= http_token; Token =:= xmpp_secret; Token =:= accounting_token;
+                  Token =:= fleet_secret ->
     <<"(not shown)">>;
 shown(users) -> <<"\"alice\"">>;
 shown(psql_userdb) -> <<"postgresql://u:(not shown)@h:5433/turn">>;
@@ -331,7 +344,8 @@ shown(Key) when Key =:= allowed_peers; Key =:= denied_peers; Key =:= proxy_proto
     <<"10.0.0.0/8, ::1/128">>;
 shown(Key) when Key =:= realm; Key =:= software; Key =:= users_file; Key =:= userdb;
                 Key =:= acme_webroot; Key =:= accounting_file; Key =:= accounting_ca_file;
-                Key =:= accounting_spool ->
+                Key =:= accounting_spool; Key =:= fleet_cert; Key =:= fleet_key;
+                Key =:= fleet_ca; Key =:= fleet_region ->
     iolist_to_binary(in_file(Key));
 shown(Key) -> iolist_to_binary(string:trim(in_file(Key), both, "\"")).
 

@@ -43,6 +43,10 @@ reasons() ->
      {"minutes", "^make|^$"},
      %% It needs a cluster; fleet_SUITE has one and runs them.
      {"fleet", "^meerkatctl fleet "},
+     %% It needs a cluster of another kind; kubernetes_SUITE looks at what these apply.
+     {"kubernetes", "^kubectl |^ +--from-file"},
+     %% It makes files; release_SUITE does it, and nodes trust each other by them.
+     {"openssl", "^openssl |^ +-"},
      %% Somebody must type or look.
      {"person", "remote_console|iex"}].
 

@@ -1,5 +1,6 @@
 %% A fleet: three nodes of one distribution, each with a server and a relay of its own, that are
 %% asked together, keep at one about who may come in, and are cut from one another and joined again.
+%% five_nodes, which is run by `make fleet`, has all of it in one, under traffic.
 -module(fleet_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -11,9 +12,12 @@
          who_was_cut_off_hears_of_it/1, who_joins_later_hears_of_it/1,
          a_nonce_is_good_at_another_node/1, the_page_is_right/1, a_node_that_dies_is_named/1,
          a_node_that_hangs_is_named/1, a_reload_joins_and_leaves/1, alone_it_is_in_no_fleet/1,
-         nodes_by_name_and_by_part/1]).
+         nodes_by_name_and_by_part/1, one_quota_on_all_nodes/1, a_realm_has_one_quota/1,
+         a_quota_while_cut_off/1]).
+%% make fleet
+-export([five_nodes/1]).
 %% In the nodes.
--export([serve/1, log/2]).
+-export([serve/2, log/2]).
 
 -import(turn_kit, [doc/1, eventually/1, allocated/3, open/2, challenged/1, allocate/1, call/3,
                    expect/2, success/1, with_server/2]).
@@ -27,7 +31,8 @@ all() ->
      disconnected_everywhere, revoked_everywhere, who_was_cut_off_hears_of_it,
      who_joins_later_hears_of_it, a_nonce_is_good_at_another_node, the_page_is_right,
      a_node_that_dies_is_named, a_node_that_hangs_is_named, a_reload_joins_and_leaves,
-     alone_it_is_in_no_fleet, nodes_by_name_and_by_part].
+     alone_it_is_in_no_fleet, nodes_by_name_and_by_part, one_quota_on_all_nodes,
+     a_realm_has_one_quota, a_quota_while_cut_off].
 
 suite() -> [{timetrap, {minutes, 2}}].
 
@@ -42,8 +47,13 @@ end_per_suite(_Config) ->
 init_per_testcase(Case, Config) when Case =:= alone_it_is_in_no_fleet;
                                      Case =:= nodes_by_name_and_by_part ->
     Config;
-init_per_testcase(_Case, Config) ->
-    Fleet = [start(N, Config) || N <- ?NODES],
+init_per_testcase(Case, Given) ->
+    %% Its relays outlive their nodes.
+    Config = case Case of
+        five_nodes -> [{numbers, lists:seq(1, 5)}, {survive, 60} | Given];
+        _ -> Given
+    end,
+    Fleet = [start(N, Config) || N <- numbers(Config)],
     ok = together(Fleet),
     [{fleet, Fleet} | Config].
 
@@ -177,13 +187,20 @@ the_page_is_right(Config) ->
     end, string:lexemes(Text, "\n")).
 
 one_is_drained_by_its_name(Config) ->
-    doc("fleet drain takes one node out: it alone sends new clients away, its log says who asked "
-        "from where, and undrain takes it back"),
+    doc("fleet drain takes one node out: it alone sends new clients away, to another one where "
+        "what they have is good; its log says who asked from where, and undrain takes it back"),
     [A, B, C] = fleet(Config),
     Begun = allocated(B, [], #{user => <<"alice">>}),
     {0, Drained} = run(A, ["fleet", "drain", "127.0.0.12", "--stay"]),
     ?assertMatch(<<"n2@127.0.0.12: 1 allocation left", _/binary>>, Drained),
-    expect(508, allocate(challenged(open(B, #{user => <<"bob">>})))),
+    Client = challenged(open(B, #{user => <<"bob">>})),
+    To = turn_kit:get(alternate_server, expect(300, allocate(Client))),
+    success(allocate(Client#{to := To})),
+    ?assert(lists:member(To, [At || #{listeners := [At | _]} <- [A, C]])),
+    ?assertEqual([], [Uri || #{listeners := [{_, Port} | _]} <- [B],
+                             Uri <- maps:get(uris, in(B, meerkat, credentials,
+                                                      [default, <<"bob">>])),
+                             binary:match(Uri, integer_to_binary(Port)) =/= nomatch]),
     _ = [success(allocate(challenged(open(Node, #{user => <<"bob">>})))) || Node <- [A, C]],
     success(call(Begun, refresh, [{lifetime, 600}])),
     [#{way := meerkatctl, by := By}] = [Deed || #{action := drain} = Deed <- audited(B)],
@@ -272,7 +289,122 @@ a_nonce_is_good_at_another_node(Config) ->
         expect(438, allocate(Client#{to := {OtherIp, OtherPort}}))
     end).
 
+%%% Quotas
+
+one_quota_on_all_nodes(Config) ->
+    doc("user_quota is for all nodes together: whichever node is asked, one more than that is "
+        "answered 486 and counted as refused there, and there is room again when one has ended "
+        "anywhere; others have their own"),
+    [A, B, C] = fleet(Config),
+    ok = reload_all(Config, #{user_quota => 2}),
+    [First, _] = [allocated(Node, [], #{user => <<"alice">>}) || Node <- [A, B]],
+    Alices = [challenged(open(Node, #{user => <<"alice">>})) || Node <- [A, B, C]],
+    _ = [expect(486, allocate(Client)) || Client <- Alices],
+    ?assertEqual(1, in(C, meerkat_quota, count, [default, {refused, default}])),
+    _ = [allocated(C, [], #{user => <<"bob">>}) || _ <- [1, 2]],
+    success(call(First, refresh, [{lifetime, 0}])),
+    eventually(fun() -> known([A, B, C], <<"alice">>) =:= [1] end),
+    success(allocate(lists:last(Alices))),
+    expect(486, allocate(hd(Alices))).
+
+a_realm_has_one_quota(Config) ->
+    doc("total_quota of a realm is for all nodes together, as each has heard of the others"),
+    [A, B, C] = fleet(Config),
+    Client = fun(#{listeners := Listeners} = Node) ->
+        challenged(open(Node, #{user => <<"erin">>, password => <<"of a">>,
+                                to => lists:last(Listeners)}))
+    end,
+    _ = [success(allocate(Client(Node))) || Node <- [A, B]],
+    eventually(fun() -> in(C, meerkat_elsewhere, realm, [default, <<"a.example">>]) =:= 2 end),
+    expect(508, allocate(Client(C))),
+    success(allocate(challenged(open(C, #{user => <<"alice">>})))).
+
+a_quota_while_cut_off(Config) ->
+    doc("a node that is cut off has the whole quota for itself, which is the error; when it is "
+        "back nothing ends, and nobody gets more before what is too much is gone"),
+    [A, B, C] = Fleet = fleet(Config),
+    ok = reload_all(Config, #{user_quota => 2}),
+    [First, Second] = [allocated(Node, [], #{user => <<"alice">>}) || Node <- [A, B]],
+    ok = cut_off(C, [A, B]),
+    eventually(fun() -> known([C], <<"alice">>) =:= [0] end),
+    [Third, Fourth] = [allocated(C, [], #{user => <<"alice">>}) || _ <- [1, 2]],
+    expect(486, allocate(challenged(open(C, #{user => <<"alice">>})))),
+    ok = join(C, [A, B]),
+    ok = together(Fleet),
+    eventually(fun() -> known(Fleet, <<"alice">>) =:= [4] end),
+    _ = [success(call(Kept, refresh, [{lifetime, 0}])) || Kept <- [Second, Third]],
+    eventually(fun() -> known(Fleet, <<"alice">>) =:= [2] end),
+    _ = [success(call(Kept, refresh, [{lifetime, 600}])) || Kept <- [First, Fourth]],
+    _ = [expect(486, allocate(challenged(open(Node, #{user => <<"alice">>})))) || Node <- Fleet],
+    ok.
+
+%% By whoever keeps count of a user, as each of these nodes sees it.
+known(Nodes, User) ->
+    lists:usort([in(Node, meerkat_fleet_quota, total, [default, {default, User}])
+                 || Node <- Nodes]).
+
+reload_all(Config, Changes) ->
+    lists:foreach(fun(Node) ->
+        Was = in(Node, meerkat_settings, config, [in(Node, meerkat_registry, settings, [default])]),
+        ok = in(Node, meerkat, reload, [default, maps:merge(Was, Changes)])
+    end, fleet(Config)).
+
+%%% Under traffic
+
+five_nodes(Config) ->
+    doc("five nodes, a call on each that loses no packet while they are cut in halves and joined "
+        "again, one is drained, the relay programs of all are replaced one after the other, one "
+        "leaves and comes back, and one is killed, whose relay program goes on: what one half "
+        "decided the other knows afterwards, clients are sent to whom has room, and each node is "
+        "named that is not there"),
+    [A, B, C, D, E] = Fleet = fleet(Config),
+    Talkers = [survival_kit:talk(Node) || Node <- Fleet],
+    Carol = credentials(A, <<"carol">>),
+    %% In halves.
+    _ = [ok = part(Left, Right) || Left <- [A, B], Right <- [C, D, E]],
+    _ = [eventually(fun() -> members(Node) =:= names(Half) end)
+         || Half <- [[A, B], [C, D, E]], Node <- Half],
+    {ok, 0} = in(A, meerkat, revoke, [default, <<"carol">>]),
+    _ = allocated(E, [], Carol),
+    ok = join(A, [C, D, E]),
+    ok = join(B, [C, D, E]),
+    ok = together(Fleet),
+    eventually(fun() -> length(in(E, meerkat, allocations, [default])) =:= 1 end),
+    %% Drained.
+    {0, _} = run(A, ["fleet", "drain", "n5", "--stay"]),
+    Sent = challenged(open(E, #{user => <<"alice">>})),
+    To = turn_kit:get(alternate_server, expect(300, allocate(Sent))),
+    success(allocate(Sent#{to := To})),
+    {0, _} = run(A, ["fleet", "undrain", "n5"]),
+    success(allocate(challenged(open(E, #{user => <<"alice">>})))),
+    %% Replaced.
+    _ = [begin
+             Before = relay(Node),
+             {0, _} = run(Node, ["upgrade"]),
+             ?assertNotEqual(Before, relay(Node))
+         end || Node <- Fleet],
+    %% Left, and back.
+    Was = in(D, meerkat_settings, config, [in(D, meerkat_registry, settings, [default])]),
+    ok = in(D, meerkat, reload, [default, Was#{fleet := []}]),
+    eventually(fun() -> missing(A) =:= names([D]) end),
+    ok = in(D, meerkat, reload, [default, Was]),
+    ok = together(Fleet),
+    %% Killed.
+    ok = kill(C),
+    eventually(fun() -> missing(A) =:= names([C]) end),
+    #{silent := Silent} = in(B, meerkat_fleet, status, [default]),
+    ?assertEqual(names([C]), Silent),
+    _ = [survival_kit:hush(Talker) || Talker <- Talkers],
+    ok.
+
+relay(Node) ->
+    {os_pid, Pid} = in(Node, erlang, port_info, [in(Node, meerkat_roles, find, [default, port]),
+                                                 os_pid]),
+    Pid.
+
 %%% Nodes
+
+numbers(Config) -> proplists:get_value(numbers, Config, ?NODES).
 
 fleet(Config) -> proplists:get_value(fleet, Config).
 
@@ -295,20 +427,29 @@ start(N, Config) ->
                                  name => lists:concat(["n", N]), host => inet:ntoa(ip(N)),
                                  longnames => true, args => Args}),
     RunDir = lists:concat([proplists:get_value(run_dir, Config), "-", N]),
-    Served = peer:call(Node, ?MODULE, serve, [RunDir], ?TIMEOUT),
+    ok = filelib:ensure_dir(filename:join(RunDir, "admin.sock")),
+    ok = file:change_mode(RunDir, 8#700),
+    More = maps:from_list([{fleet, [atom_to_binary(node_of(M)) || M <- numbers(Config)]}
+                           | [Kept || {survive, S} <- Config,
+                                      Kept <- [{survive, S}, {run_dir, RunDir}]]]),
+    Served = peer:call(Node, ?MODULE, serve, [RunDir, More], ?TIMEOUT),
     Served#{node => Node, number => N, os_pid => peer:call(Node, os, getpid, []),
             run_dir => RunDir}.
 
 %% In that node.
--spec serve(file:filename()) -> turn_kit:server().
-serve(RunDir) ->
+-spec serve(file:filename(), map()) -> turn_kit:server().
+serve(RunDir, More) ->
     {ok, _} = application:ensure_all_started(meerkat),
     _ = ets:new(told, [named_table, public, ordered_set, {heir, whereis(init), none}]),
     _ = spawn(fun() -> true = ets:give_away(told, self(), none) end),
     ok = logger:remove_handler(default),
     ok = logger:add_handler(told, ?MODULE, #{}),
-    Server = turn_kit:start_server(#{name => default,
-                                     fleet => [atom_to_binary(node_of(N)) || N <- ?NODES]}),
+    Listener = #{transport => udp, ip => {127, 0, 0, 1}, port => 0},
+    Server = turn_kit:start_server(More#{name => default,
+                                         listeners => [Listener,
+                                                       Listener#{realm => <<"a.example">>}],
+                                         realms => [#{name => <<"a.example">>, total_quota => 2,
+                                                      secrets => [<<"of a">>]}]}),
     ok = meerkat_sup:start_helpers([meerkat_admin_socket:child_spec(RunDir, default)]),
     Server.
 
@@ -333,6 +474,7 @@ stop(#{node := Node, run_dir := RunDir}) ->
         false ->
             ok
     end,
+    ok = ctl_kit:end_relay(RunDir),
     file:del_dir_r(RunDir).
 
 kill(#{node := Node, os_pid := OsPid}) ->
@@ -343,8 +485,15 @@ kill(#{node := Node, os_pid := OsPid}) ->
 in(#{node := Node}, Module, Function, Args) ->
     peer:call(Node, Module, Function, Args, ?TIMEOUT).
 
+%% Each has heard of all others.
 together(Fleet) ->
-    lists:foreach(fun(Node) -> eventually(fun() -> members(Node) =:= names(Fleet) end) end, Fleet).
+    lists:foreach(fun(Node) ->
+        eventually(fun() -> members(Node) =:= names(Fleet) end),
+        eventually(fun() ->
+            lists:sort([N || #{node := N} <- in(Node, meerkat_elsewhere, places, [default])])
+                =:= names(Fleet) -- [name(Node)]
+        end)
+    end, Fleet).
 
 members(Node) ->
     #{members := Members} = in(Node, meerkat_fleet, info, [default]),
@@ -354,17 +503,19 @@ missing(Node) ->
     #{missing := Missing} = in(Node, meerkat_fleet, info, [default]),
     Missing.
 
-%% No more connections in either direction: another cookie is that of a stranger.
 cut_off(Node, Others) ->
-    lists:foreach(fun(Other) ->
-        true = in(Node, erlang, set_cookie, [name(Other), stranger]),
-        true = in(Other, erlang, set_cookie, [name(Node), enemy]),
-        _ = in(Node, erlang, disconnect_node, [name(Other)])
-    end, Others),
+    lists:foreach(fun(Other) -> ok = part(Node, Other) end, Others),
     eventually(fun() -> members(Node) =:= names([Node]) end),
     lists:foreach(fun(Other) ->
         eventually(fun() -> not lists:member(name(Node), members(Other)) end)
     end, Others).
+
+%% No more connections in either direction: another cookie is that of a stranger.
+part(Node, Other) ->
+    true = in(Node, erlang, set_cookie, [name(Other), stranger]),
+    true = in(Other, erlang, set_cookie, [name(Node), enemy]),
+    _ = in(Node, erlang, disconnect_node, [name(Other)]),
+    ok.
 
 join(Node, Others) ->
     lists:foreach(fun(Other) ->

@@ -242,7 +242,7 @@ takes_another_configuration(Config) ->
     ok = file:write_file(File, "fleet = ( \"connected\" );\n"),
     {1, Fleet} = run(Config, ["reload"]),
     ?assertMatch({match, _},
-                 re:run(Fleet, "\\Q" ++ File ++ "\\E:1: fleet is for servers embedded")),
+                 re:run(Fleet, "\\Q" ++ File ++ "\\E:1: fleet is set, but fleet_secret is not")),
     {1, Fleet} = run(Config, ["config", "check", File]),
     {0, _} = run(Config, Check),
     stop(Server, "TERM").

@@ -1,15 +1,16 @@
-%% Runs the properties of prop_stun, prop_frames, prop_request, prop_replay and prop_talk, many
-%% cases each, and shows the smallest case that fails. Knows nothing of what they say.
+%% Runs the properties of prop_stun, prop_frames, prop_request, prop_replay, prop_talk and
+%% prop_fleet, many cases each, and shows the smallest case that fails. Knows nothing of what they
+%% say.
 -module(prop_SUITE).
 
 -export([all/0, suite/0]).
 -export([encode/1, decode/1, mutated/1, noise/1, verify/1, keys/1, channel/1,
          frames/1, frames_refused/1, answered/1, replay_at_any_time/1,
-         transports_agree/1]).
+         transports_agree/1, quota_of_a_fleet/1]).
 
 -spec all() -> [atom()].
 all() -> [encode, decode, mutated, noise, verify, keys, channel, frames, frames_refused,
-          answered, replay_at_any_time, transports_agree].
+          answered, replay_at_any_time, transports_agree, quota_of_a_fleet].
 
 -spec suite() -> [tuple()].
 suite() -> [{timetrap, {minutes, 5}}].
@@ -53,6 +54,9 @@ answered(_Config) ->
 
 -spec replay_at_any_time(turn_kit:config()) -> ok.
 replay_at_any_time(_Config) -> holds(prop_replay:prop_replay_at_any_time(), 5000).
+
+-spec quota_of_a_fleet(turn_kit:config()) -> ok.
+quota_of_a_fleet(_Config) -> holds(prop_fleet:prop_quota(), 2000).
 
 -spec transports_agree(turn_kit:config()) -> ok.
 transports_agree(Config) ->

@@ -16,7 +16,8 @@
 -export([brings_all_it_needs/1, serves_in_the_foreground/1, serves_as_a_daemon/1,
          stop_ends_where_nobody_reaps/1, restart_keeps_the_relay_program/1,
          stop_ends_what_a_killed_node_left/1,
-         remote_console_has_the_interface/1, bad_configuration_ends_it/1, tells_systemd/1,
+         remote_console_has_the_interface/1, nodes_are_a_fleet/1, a_fleet_that_cannot_be/1,
+         bad_configuration_ends_it/1, tells_systemd/1,
          a_relay_that_hangs_is_not_alive_to_systemd/1, unit_is_what_systemd_understands/1,
          unit_allows_what_a_server_does/1]).
 
@@ -55,7 +56,10 @@ init_per_testcase(_, Config) ->
 
 %% A daemon is nobody's child and would outlive a case that failed.
 end_per_testcase(_, Config) ->
-    _ = proplists:get_value(tc_status, Config) =:= ok orelse kill_node(Config),
+    _ = proplists:get_value(tc_status, Config) =:= ok
+        orelse [kill_node(lists:keyreplace(home, 1, Config, {home, Dir}))
+                || Home <- [proplists:get_value(home, Config)],
+                   Dir <- [Home | filelib:wildcard(Home ++ "/[123]")]],
     _ = file:del_dir_r(proplists:get_value(home, Config)),
     ok.
 
@@ -340,6 +344,101 @@ serves_as_a_daemon(Config) ->
     {3, _} = release(Config, ["ping"], []),
     %% Of the user's, or of whoever built this; none that began with it.
     ?assertEqual("", os:cmd("pgrep -f '" ++ proplists:get_value(release, Config) ++ ".*epmd'")).
+
+%% Two nodes, started either way, with certificates of the fleet's own authority find each other and
+%% are asked and told as one; whoever has no such certificate is refused at the handshake: a node
+%% with one of another authority, and a stranger with none. What runs on this machine finds its node
+%% by the name that it has for the others.
+nodes_are_a_fleet(Config) ->
+    Dir = proplists:get_value(priv_dir, Config),
+    {Fleet, Node} = by_the_page(Dir),
+    Stranger = certificate_kit:issued(certificate_kit:authority(Dir), "DNS:fleet"),
+    Port = fleet_port(),
+    [A, B, C] = [at_home(N, Config) || N <- [1, 2, 3]],
+    {ServerA, _} = foreground(A, fleet_env(1, Port, Node, Fleet)),
+    {ServerB, _} = read(program(B, script(B, "meerkatctl"), ["foreground"],
+                                fleet_env(2, Port, Node, Fleet)), "packets move by .*\n"),
+    {ServerC, _} = foreground(C, fleet_env(3, Port, Stranger, Fleet)),
+    {1, Status} = sees(A, ["127.0.0.21 +[0-9]", "127.0.0.22 +[0-9]",
+                           "\nno answer from meerkat@127.0.0.23\n$"]),
+    ?assertEqual(nomatch, re:run(Status, "127.0.0.23 +[0-9]")),
+    {1, _} = sees(C, ["127.0.0.23 +[0-9]",
+                      "\nno answer from meerkat@127.0.0.21, meerkat@127.0.0.22\n$"]),
+    ?assertMatch({error, {tls_alert, _}}, ssl:connect({127, 0, 0, 21}, Port,
+                                                      [{verify, verify_none},
+                                                       {versions, ['tlsv1.2']}])),
+    {0, "'meerkat@127.0.0.21'"} = release(A, ["eval", "node()."], []),
+    {0, "['meerkat@127.0.0.22']"} = release(A, ["eval", "nodes()."], []),
+    {0, Drained} = ctl(A, ["fleet", "drain", "127.0.0.22", "--stay"], []),
+    ?assertMatch({match, _}, re:run(Drained, "^meerkat@127.0.0.22: ")),
+    {0, ""} = release(A, ["stop"], []),
+    {0, _} = ended(ServerA, <<>>),
+    {1, _} = sees(B, ["no answer from meerkat@127.0.0.21, meerkat@127.0.0.23\n$"]),
+    ?assertEqual([], [File || Home <- [A, B, C],
+                              File <- filelib:wildcard(proplists:get_value(home, Home)
+                                                           ++ "/fleet-tls*")]),
+    kill(ServerB, "INT"),
+    {0, _} = ended(ServerB, <<>>),
+    {0, ""} = release(C, ["stop"], []),
+    {0, _} = ended(ServerC, <<>>).
+
+%% Each in one sentence, before anything is served.
+a_fleet_that_cannot_be(Config) ->
+    Dir = proplists:get_value(priv_dir, Config),
+    #{certificate := File, key := Key} = Authority = certificate_kit:authority(Dir),
+    Good = fleet_env(1, fleet_port(), certificate_kit:issued(Authority, "DNS:fleet"), Authority),
+    Ended = fun(Env) -> release(at_home(1, Config), ["foreground"], Good ++ Env) end,
+    {78, Connected} = Ended([{"FLEET", "connected"}]),
+    ?assertMatch({match, _}, re:run(Connected, "FLEET has \"connected\", which is for")),
+    {78, Without} = Ended([{"FLEET_SECRET", ""}]),
+    ?assertMatch({match, _}, re:run(Without, "FLEET is set, but fleet_secret is not: .*openssl")),
+    {1, Elsewhere} = Ended([{"FLEET_IP", ""}, {"FLEET", "198.51.100.77"}]),
+    ?assertMatch({match, _}, re:run(Elsewhere, "no address of 198.51.100.77 is one of this machi")),
+    {1, NoKey} = Ended([{"FLEET_KEY", File}]),
+    ?assertMatch({match, _}, re:run(NoKey, "fleet_key: " ++ File ++ " has no private key")),
+    {1, NoFile} = Ended([{"FLEET_CA", Key ++ ".not"}]),
+    ?assertMatch({match, _}, re:run(NoFile, "fleet_ca: .* no such file or directory")),
+    {ok, Taken} = gen_tcp:listen(0, [{ip, {127, 0, 0, 21}}]),
+    {ok, Port} = inet:port(Taken),
+    {1, InUse} = Ended([{"FLEET_PORT", integer_to_list(Port)}]),
+    ?assertMatch({match, _}, re:run(InUse, "fleet: cannot listen on 127.0.0.21:")),
+    ok = gen_tcp:close(Taken).
+
+%% What docs/fleet.md says that makes an authority and a certificate.
+by_the_page(Dir) ->
+    [Commands] = [Text || #{words := ["openssl"], text := Text}
+                              <- docs_kit:blocks("docs/fleet.md")],
+    {0, _} = command("sh", ["-ec", Commands], [], [{cd, Dir}]),
+    [Authority, AuthorityKey, Node, Key] =
+        [filename:join(Dir, File) || File <- ["ca.pem", "ca.key", "node.pem", "node.key"]],
+    {#{certificate => Authority, key => AuthorityKey}, #{certificate => Node, key => Key}}.
+
+fleet_port() ->
+    {ok, Socket} = gen_tcp:listen(0, [{ip, {127, 0, 0, 21}}]),
+    {ok, Port} = inet:port(Socket),
+    ok = gen_tcp:close(Socket),
+    Port.
+
+fleet_env(N, Port, #{certificate := Certificate, key := Key}, #{certificate := Authority}) ->
+    Ip = "127.0.0.2" ++ integer_to_list(N),
+    [{"FLEET", "127.0.0.21,127.0.0.22,127.0.0.23"}, {"FLEET_IP", Ip}, {"LISTEN_IP", Ip},
+     {"RELAY_IP", Ip}, {"FLEET_PORT", integer_to_list(Port)}, {"FLEET_SECRET", "together"},
+     {"FLEET_CERT", Certificate}, {"FLEET_KEY", Key}, {"FLEET_CA", Authority}, {"SURVIVE", "0"}].
+
+%% A run directory of its own.
+at_home(N, Config) ->
+    Home = filename:join(proplists:get_value(home, Config), integer_to_list(N)),
+    ok = filelib:ensure_dir(filename:join(Home, "x")),
+    ok = file:change_mode(Home, 8#700),
+    lists:keyreplace(home, 1, Config, {home, Home}).
+
+%% Once all of it is in its status.
+sees(Config, Patterns) ->
+    {_, Text} = Status = ctl(Config, ["fleet", "status"], []),
+    case lists:all(fun(Pattern) -> re:run(Text, Pattern) =/= nomatch end, Patterns) of
+        true -> Status;
+        false -> sees(Config, Patterns)
+    end.
 
 %% A first process of a container may be one that waits for no child: here the node's parent is.
 stop_ends_where_nobody_reaps(Config) ->

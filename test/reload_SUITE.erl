@@ -576,6 +576,7 @@ changed(log_level) -> "error";
 changed(secret_as_password) -> "true";
 changed(accounting_file) -> "/dev/null";
 changed(alternate_server) -> "192.0.2.7:3478";
+changed(fleet) -> "127.0.0.9";
 changed(Key) ->
     {ok, #{type := Type, default := Default}} =
         meerkat_config_schema:find(atom_to_binary(Key)),
@@ -601,6 +602,8 @@ other(domain, _) -> "turn.example.com";
 other({list, domain}, _) -> "example.com";
 other({list, jid}, _) -> "admin@example.com";
 other({list, relay_address}, _) -> "127.0.0.3";
+other(own_address, _) -> "127.0.0.3";
+other({list, own_address}, _) -> "127.0.0.3";
 other({list, web_server}, _) -> "127.0.0.1:8443";
 other(url, _) -> "http://127.0.0.1:80/records";
 other({list, server_name}, _) -> "turn.example.com";

@@ -12,7 +12,9 @@
 
 suite() -> [{timetrap, {minutes, 1}}].
 
-all() -> [udp_only, each_lets_in, tls_by_names, tls_by_address, tls_on_the_tcp_port, no_udp, xmpp].
+all() -> [udp_only, each_lets_in, tls_by_names, tls_by_address, tls_on_the_tcp_port, no_udp, xmpp,
+          to_another_node, to_a_node_with_room, of_other_nodes, from_an_anycast_address,
+          dns_records].
 
 init_per_suite(Config) ->
     {ok, _} = application:ensure_all_started(ssl),
@@ -135,6 +137,120 @@ xmpp(Config) ->
 
 listeners(Transports) ->
     [#{transport => T, ip => {127, 0, 0, 1}, port => 0} || T <- Transports].
+
+%%% Other nodes of a fleet, as they have told of themselves; fleet_SUITE has some that do.
+
+to_another_node(Config) ->
+    doc("RFC 8489 10, 14.16: a drained server sends clients to a node that listens by the same "
+        "transport in their family; over TLS with the name that its certificate has; signed"),
+    Given = config(Config, [udp, tls], "DNS:localhost"),
+    with_server(Given, fun(#{name := Name} = Server) ->
+        Ways = [way(udp, {192, 0, 2, 7}), way(tls, <<"turn.example.org">>)],
+        ok = meerkat_elsewhere:put_places(Name, [place(n, 0.5, Ways)]),
+        ok = meerkat:drain(Name),
+        Udp = turn_kit:expect(300, asked(Server, #{})),
+        ?assertEqual([alternate_server, error_code, message_integrity], turn_kit:names(Udp)),
+        ?assertEqual({{192, 0, 2, 7}, 3478}, turn_kit:get(alternate_server, Udp)),
+        Tls = turn_kit:expect(300, asked(Server, #{transport => tls})),
+        ?assertEqual([alternate_domain, alternate_server, error_code, message_integrity],
+                     turn_kit:names(Tls)),
+        ?assertEqual(<<"turn.example.org">>, turn_kit:get(alternate_domain, Tls)),
+        turn_kit:expect(508, asked(Server, #{family => v6}))
+    end).
+
+to_a_node_with_room(_) ->
+    doc("a full server sends to nodes that have room, take allocations and serve the realm, and "
+        "the less loaded of two more often; without one it is 508; a user who has too many is told "
+        "486"),
+    with_server(#{total_quota => 1, user_quota => 1}, fun(#{name := Name} = Server) ->
+        Places = fun(List) -> ok = meerkat_elsewhere:put_places(Name, List) end,
+        _ = turn_kit:allocated(Server, [], #{user => <<"bob">>}),
+        turn_kit:expect(508, asked(Server, #{})),
+        Way = way(udp, {192, 0, 2, 1}),
+        Places([place(full, 1.0, [Way]), (place(drained, 0.0, [Way]))#{ready := false},
+                place(elsewhere, 0.0, [Way#{realm := <<"another">>}])]),
+        turn_kit:expect(508, asked(Server, #{})),
+        Places([place(light, 0.1, [way(udp, {192, 0, 2, 2})]),
+                place(heavy, 0.9, [way(udp, {192, 0, 2, 3})])]),
+        Sent = [turn_kit:get(alternate_server, turn_kit:expect(300, asked(Server, #{})))
+                || _ <- lists:seq(1, 24)],
+        {Light, Heavy} = lists:partition(fun({Ip, _}) -> Ip =:= {192, 0, 2, 2} end, Sent),
+        ?assert(length(Light) > length(Heavy)),
+        turn_kit:expect(486, asked(Server, #{user => <<"bob">>}))
+    end).
+
+of_other_nodes(_) ->
+    doc("credentials list the nodes of the region first, then by load, this one before others as "
+        "full, as many as fleet_services says; a drained node is in no list"),
+    with_server(#{fleet_region => <<"eu">>, fleet_services => 2}, fun(#{name := Name}) ->
+        [Own | _] = Alone = turn_uris(Name),
+        Near = (place(near, 0.0, [way(udp, {192, 0, 2, 1})]))#{region := <<"eu">>},
+        Light = place(light, 0.3, [way(udp, {192, 0, 2, 2})]),
+        Far = place(far, 0.4, [way(udp, {192, 0, 2, 3})]),
+        ok = meerkat_elsewhere:put_places(Name, [Far, Light]),
+        ?assertEqual(Alone ++ [<<"turn:192.0.2.2:3478?transport=udp">>], turn_uris(Name)),
+        ok = meerkat_elsewhere:put_places(Name, [Far, Light, Near]),
+        ?assertEqual([Own, <<"turn:192.0.2.1:3478?transport=udp">>],
+                     [Uri || Uri <- turn_uris(Name), not lists:member(Uri, tl(Alone))]),
+        ok = meerkat:drain(Name),
+        ?assertEqual([<<"turn:192.0.2.1:3478?transport=udp">>,
+                      <<"turn:192.0.2.2:3478?transport=udp">>], turn_uris(Name)),
+        ok = meerkat_elsewhere:put_places(Name, []),
+        ?assertEqual(Alone, turn_uris(Name))
+    end).
+
+from_an_anycast_address(_) ->
+    doc("RFC 8155 7.1: whoever asks at an address that other servers have too is sent to one that "
+        "this one has alone, by a signed 300, and may allocate there; Binding is answered"),
+    Listeners = [#{transport => udp, ip => Ip, port => 0}
+                 || Ip <- [{127, 0, 0, 6}, {127, 0, 0, 1}, {127, 0, 0, 7}]],
+    with_server(#{listeners => Listeners, anycast_ip => [{127, 0, 0, 6}, {127, 0, 0, 7}]},
+                fun(#{name := Name, listeners := [Shared, Own, _]} = Server) ->
+        Client = turn_kit:challenged(turn_kit:open(Server, #{to => Shared})),
+        Answer = turn_kit:expect(300, turn_kit:allocate(Client)),
+        ?assertEqual([alternate_server, error_code, message_integrity], turn_kit:names(Answer)),
+        ?assertEqual(Own, turn_kit:get(alternate_server, Answer)),
+        turn_kit:success(turn_kit:allocate(Client#{to := Own})),
+        Bound = turn_kit:ask(Client, turn_kit:request(binding, [])),
+        turn_kit:success(Bound),
+        #{ways := Ways} = meerkat_services:place(Name),
+        ?assertEqual([Own], [At || #{at := At} <- Ways])
+    end).
+
+dns_records(_) ->
+    doc("RFC 2782, RFC 5928 3: what a zone may have for a fleet; a certificate's name is a target "
+        "as it is, an address gets a name"),
+    Ways = [way(udp, {192, 0, 2, 1}), way(tls, <<"turn.example.org">>)],
+    Half = place(half, 0.5, Ways),
+    Full = place(full, 1.0, [way(udp, {192, 0, 2, 2}),
+                             way(tcp, {16#2001, 16#db8, 0, 0, 0, 0, 0, 1})]),
+    Drained = (place(drained, 0.0, [way(udp, {192, 0, 2, 3})]))#{ready := false},
+    ?assertEqual(
+        [{<<"_stun._udp.example.org.">>, <<"SRV">>, <<"10 1 3478 ip-192-0-2-2-x.example.org.">>},
+         {<<"_stun._udp.example.org.">>, <<"SRV">>, <<"10 50 3478 ip-192-0-2-1-x.example.org.">>},
+         {<<"_turn._tcp.example.org.">>, <<"SRV">>, <<"10 1 3478 ip-2001-db8--1-x.example.org.">>},
+         {<<"_turn._udp.example.org.">>, <<"SRV">>, <<"10 1 3478 ip-192-0-2-2-x.example.org.">>},
+         {<<"_turn._udp.example.org.">>, <<"SRV">>, <<"10 50 3478 ip-192-0-2-1-x.example.org.">>},
+         {<<"_turns._tcp.example.org.">>, <<"SRV">>, <<"10 50 3478 turn.example.org.">>},
+         {<<"ip-192-0-2-1-x.example.org.">>, <<"A">>, <<"192.0.2.1">>},
+         {<<"ip-192-0-2-2-x.example.org.">>, <<"A">>, <<"192.0.2.2">>},
+         {<<"ip-2001-db8--1-x.example.org.">>, <<"AAAA">>, <<"2001:db8::1">>}],
+        [{N, T, D} || #{name := N, ttl := 60, type := T, data := D}
+                          <- meerkat_fleet_dns:records(<<"example.org">>, 60,
+                                                       [Half, Full, Drained])]).
+
+place(Node, Load, Ways) ->
+    #{node => Node, load => Load, ready => true, region => undefined, ways => Ways}.
+
+way(Transport, Name) when is_binary(Name) ->
+    (way(Transport, {192, 0, 2, 9}))#{hosts := [Name]};
+way(Transport, Ip) ->
+    #{transport => Transport, realm => <<"example.org">>, at => {Ip, 3478}, hosts => [Ip]}.
+
+asked(Server, Options) ->
+    turn_kit:allocate(turn_kit:challenged(turn_kit:open(Server, Options))).
+
+turn_uris(Name) -> [Uri || <<"turn:", _/binary>> = Uri <- uris(Name)].
 
 config(Config, Transports, Names) ->
     #{certificate := File, key := KeyFile} =

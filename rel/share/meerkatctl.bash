@@ -85,7 +85,7 @@ _meerkatctl() {
                     undrain) words='--json -s' ;;
                     upgrade) words='--json -s' ;;
                     reload) words='--dry-run --json -s' ;;
-                    fleet) words='status allocations disconnect revoke drain undrain loglevel --user --peer --sort --limit --ttl --deadline --stay --json -s' ;;
+                    fleet) words='status allocations disconnect revoke drain undrain loglevel dns --user --peer --sort --limit --ttl --deadline --stay --json -s' ;;
                     loglevel) words='debug info notice warning error critical alert emergency --json -s' ;;
                     doctor) words='--stun --file --xmpp --jid --graphql --user --domain --password --cacert --json -s' ;;
                     config) words='check show --realm --json -s' ;;

@@ -79,13 +79,18 @@ serve(Options, Given, Warnings) ->
     Config = with_run_dir(meerkat_admin_socket:directory(), Given),
     _ = [logger:warning("~ts", [Warning]) || Warning <- Warnings],
     _ = [logger:notice("~ts", [Sentence]) || Sentence <- meerkat_config:what_secret_opens(Config)],
+    case meerkat_epmd:start_node(Config) of
+        ok -> start_server(Options, Config);
+        {error, Sentence} -> not_started(Sentence)
+    end.
+
+start_server(Options, Config) ->
     Start = fun() -> meerkat:start_only_server(?SERVER, Config) end,
     case meerkat_log:without_start_errors(Start) of
         {ok, _} ->
             ok = meerkat_admin:loaded(?SERVER, Options),
             ok = meerkat_signals:take_over(?SERVER),
             _ = spawn(fun watch/0),
-            ok = meerkat_epmd:start_node(),
             ok = meerkat_sup:start_helpers(admin_socket() ++ [meerkat_systemd:child_spec(?SERVER)]),
             _ = meerkat_log:flush(),
             ok;

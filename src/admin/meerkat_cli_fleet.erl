@@ -3,6 +3,9 @@
 
 -export([question/3, status/1]).
 
+%% For a client to hear soon of a node that is gone.
+-define(DNS_TTL, 60).
+
 %% error: that makes no sense, and the usage says what would.
 -spec question(Verb :: string(), Args :: [string()], Options :: #{atom() => term()}) ->
     {ok, meerkat_fleet_admin:question()} | error.
@@ -20,6 +23,8 @@ question("drain", [Node], Options) ->
     asked([drain, text(Node), maps:with(Taken, Options)], Taken, Options);
 question("undrain", [Node], Options) ->
     asked([undrain, text(Node)], [], Options);
+question("dns", [Domain], Options) ->
+    asked([dns, text(Domain), maps:get(ttl, Options, ?DNS_TTL)], [ttl], Options);
 question("loglevel", Level, Options) ->
     asked([loglevel | [text(Word) || Word <- Level]], [], Options);
 question(_Verb, _Args, _Options) ->

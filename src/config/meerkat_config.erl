@@ -56,6 +56,11 @@
     unauthenticated_burst := pos_integer(),
     alternate_server := [{inet:ip_address(), inet:port_number()}],
     fleet := [binary()],
+    fleet_ip := undefined | inet:ip_address(),
+    fleet_port := inet:port_number(),
+    fleet_secret | fleet_cert | fleet_key | fleet_ca | fleet_region := undefined | binary(),
+    fleet_services := pos_integer(),
+    anycast_ip := [inet:ip_address()],
     new_peers_rate := non_neg_integer(),
     max_permissions := pos_integer(),
     io_backend := auto | io_uring | epoll,
@@ -139,7 +144,7 @@
 }.
 %% file: the default is what CONFIG_FILE of the environment says, if anything; env: the default is
 %% that of this process; terms: in place of a file; own_node: it is for a node of Meerkat's own,
-%% which some keys are not for.
+%% which has to see itself to it that the others of its fleet can reach it.
 -type options() :: #{
     file => none | file:name_all(),
     terms => meerkat_config_terms:terms(),
@@ -176,7 +181,7 @@ load(Options) ->
             case EnvErrors ++ FileErrors ++ Errors ++ unknown_keys(Leaves) ++
                 meerkat_config_rules:mistakes(Resolved) ++
                 [Mistake || is_map_key(own_node, Options),
-                            Mistake <- meerkat_config_rules:embedded_only(Resolved)] of
+                            Mistake <- meerkat_config_fleet:mistakes(Resolved)] of
                 [] ->
                     Nobody = [Warning || not is_map_key(terms, Options),
                                          Warning <- meerkat_config_rules:nobody(Resolved)],

@@ -8,8 +8,8 @@
 %% The values: an IP address, of listen_address also the atom any, of relay_ip also {Advertised,
 %% Bound}; of network {Ip, Bits}; of peer that, or {Ip, {First, Last}} with ports; of server and
 %% http_address {Ip, Port}; of xmpp_server {Name or Ip, Port or the atom default}.
--type type() :: listen_address | relay_address | relay_ip | network | peer | server | http_address
-              | xmpp_server.
+-type type() :: listen_address | relay_address | own_address | relay_ip | network | peer | server
+              | http_address | xmpp_server.
 
 -define(HOST, "(?:\\[([0-9a-fA-F:.]+)\\]|([0-9.]+))").
 -define(PORT, "([0-9]{1,5})").
@@ -19,7 +19,7 @@ text(listen_address, <<"any">>) ->
     {ok, any};
 text(listen_address, Text) ->
     address(Text, fun(_) -> true end);
-text(relay_address, Text) ->
+text(Type, Text) when Type =:= relay_address; Type =:= own_address ->
     address(Text, fun relayable/1);
 text(relay_ip, Text) ->
     relay_ip(binary:split(Text, <<"/">>));
@@ -163,6 +163,7 @@ host_bits(Ip, Bits) ->
 %% Could this be a value of that type? Of networks there are as many as a relay has room for.
 -spec is_value(type() | {list, type()}, term()) -> boolean().
 is_value(listen_address, Ip) -> Ip =:= any orelse inet:is_ip_address(Ip);
+is_value(own_address, Ip) -> inet:is_ip_address(Ip);
 is_value(network, {Ip, Bits}) ->
     inet:is_ip_address(Ip) andalso is_between(0, Bits, width(Ip));
 is_value(server, {Ip, Port}) -> inet:is_ip_address(Ip) andalso is_between(1, Port, 65535);
@@ -195,6 +196,9 @@ allowed({list, listen_address}) ->
 allowed({list, relay_address}) ->
     <<"one IPv4 address, one IPv6 address or both (in a file a list of texts, in the environment "
       "separated by a comma)">>;
+allowed({list, own_address}) ->
+    <<"IP addresses of this machine (in a file a list of texts, in the environment separated by "
+      "commas)">>;
 allowed({list, relay_ip}) ->
     <<"IP addresses, or pairs ADVERTISED/BOUND of them (in a file a list of texts, in the "
       "environment separated by commas)">>;
@@ -215,6 +219,9 @@ allowed(listen_address) ->
 allowed(relay_address) ->
     <<"an IP address like 192.0.2.7 or 2001:db8::7 that clients and peers can reach: no name, "
       "wildcard, multicast or link-local address">>;
+allowed(own_address) ->
+    <<"an IP address of this machine like 10.0.0.1 or fd00::1: no name, wildcard, multicast or "
+      "link-local address">>;
 allowed(relay_ip) ->
     <<"an IP address like 192.0.2.7 or 2001:db8::7 that clients and peers can reach, or two of one "
       "family like 192.0.2.7/10.0.0.7, the advertised one first: no name, wildcard, multicast or "

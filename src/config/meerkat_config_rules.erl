@@ -4,7 +4,7 @@
 
 -import(meerkat_config_origin, [at/1, named/2]).
 
--export([mistakes/1, embedded_only/1, warnings/1, nobody/1]).
+-export([mistakes/1, warnings/1, nobody/1]).
 
 %% As TLS_CLIENT_FILES_MAX of the relay program.
 -define(CLIENT_FILES_MAX, 16).
@@ -28,12 +28,6 @@ mistakes(Resolved) ->
         realms(Resolved) ++
         databases(Resolved) ++
         xmpp(Resolved).
-
-%% What else is wrong in a node of Meerkat's own, which other nodes cannot reach.
--spec embedded_only(meerkat_config_origin:resolved()) -> [unicode:chardata()].
-embedded_only(Resolved) ->
-    [[named(fleet, Resolved), " is for servers embedded in the nodes of a cluster; nothing reaches "
-      "this node from another"] || is_set(fleet, Resolved)].
 
 too_large(Low, High, Resolved) ->
     case Resolved of
@@ -174,7 +168,8 @@ warnings(#{realms := {Realms, _}, extra_listeners := {Listeners, _}} = Resolved)
     [
         [realm(Realm), "no listener has this realm; extra_listeners gives it one"]
      || #{name := Name} = Realm <- Realms, not lists:member(Name, Named)
-    ] ++ alone(Resolved) ++ lists:usort([[Whose, Which, ", which counts"]
+    ] ++ alone(Resolved) ++ meerkat_config_fleet:warnings(Resolved)
+        ++ lists:usort([[Whose, Which, ", which counts"]
                       || {Whose, Secret} <- all_secrets(Resolved), Which <- unlikely(Secret)])
         ++ tcp_for_nobody(Resolved) ++ unread(databases_set(Resolved), Resolved).
 

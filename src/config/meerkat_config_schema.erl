@@ -324,7 +324,8 @@ rows() ->
             "user share one quota, and so do all users of a service that gives everybody the same "
             "name. An expiry without a name, as prosody gives, counts for its source address "
             "(IPv4) or /64 network (IPv6). A port held in reserve (EVEN-PORT, half a minute) "
-            "counts as one more allocation, here and in the other quotas."),
+            "counts as one more allocation, here and in the other quotas. In a fleet it is for all "
+            "nodes together."),
         row(user_quota_replaces, boolean, false, ["USER_QUOTA_REPLACES"], yes,
             [{quota, replaces}],
             "With user_quota: whether an Allocate beyond it ends the user's oldest allocation, in "
@@ -357,16 +358,55 @@ rows() ->
             "How many of those answers may be sent at once."),
         row(alternate_server, {list, server}, [], ["ALTERNATE_SERVER"], yes, [settings],
             <<"( \"192.0.2.7:3478\", \"[2001:db8::7]:3478\" )">>,
-            "Servers that clients are sent to (300) while this one is drained. Clients whose "
+            "Servers that clients are sent to (300) while this one is drained; without any, in a "
+            "fleet, to another node that has room. Clients whose "
             "address family none of them has are refused (508). Servers of one family share the "
             "clients."),
-        row(fleet, {list, fleet_member}, [], [], yes, [settings],
-            <<"( \"app@10.0.0.1\", \"app@10.0.0.2\" )">>,
-            "For servers embedded in the nodes of a cluster: which nodes form a fleet with this "
-            "one, where a server of the same name runs and has this key. Nodes by name, which "
-            "this one then connects to; a DNS name for the nodes at its addresses, asked again "
-            "every 10 s; or `connected` for whoever is connected anyway. docs/fleet.md has what "
-            "they then have in common."),
+        row(fleet, {list, fleet_member}, [], ["FLEET"], yes, [settings],
+            <<"\"turn.internal\"">>,
+            "Which nodes form one service with this one (docs/fleet.md). Addresses, or a DNS name "
+            "for the nodes at all its addresses, asked again every 10 s. Servers embedded in the "
+            "nodes of a cluster may name nodes as Erlang does, `app@10.0.0.1`, or `connected` for "
+            "whoever is connected anyway; the keys fleet_... are for Meerkat's own nodes, but "
+            "for fleet_secret."),
+        row(fleet_ip, own_address, undefined, ["FLEET_IP"], no, [config],
+            <<"\"10.0.0.1\"">>,
+            "The address of this machine at which the others of the fleet reach it; only there it "
+            "listens to them. Without it that one of the addresses which `fleet` means that this "
+            "machine has."),
+        row(fleet_port, {integer, 1, 65535}, 4370, ["FLEET_PORT"], no, [config],
+            "The TCP port for that, the same on all nodes. Nobody but them has to reach it."),
+        row(fleet_secret, secret, undefined, ["FLEET_SECRET"], no, [config],
+            <<"\"...\"">>,
+            "A secret of the nodes of a fleet, which nobody else has to know: the key of nonces is "
+            "made from it, and the cookie of Erlang's distribution. All nodes have the same. "
+            "It may lie in a file: `fleet_secret_file`, FLEET_SECRET_FILE."),
+        row(fleet_cert, {text, 1023}, undefined, ["FLEET_CERT"], no, [config],
+            <<"\"/etc/meerkat/fleet/node.pem\"">>,
+            "A PEM file with the certificate that this node shows the others of its fleet, issued "
+            "by fleet_ca; whose name it has does not matter, but it needs one (subjectAltName). "
+            "A newer one is read by itself within minutes."),
+        row(fleet_key, {text, 1023}, undefined, ["FLEET_KEY"], no, [config],
+            <<"\"/etc/meerkat/fleet/node.key\"">>,
+            "The PEM file with the key of fleet_cert, without passphrase."),
+        row(fleet_ca, {text, 1023}, undefined, ["FLEET_CA"], no, [config],
+            <<"\"/etc/meerkat/fleet/ca.pem\"">>,
+            "A PEM file with the certificate of the authority that issued those of all nodes. Who "
+            "has a certificate of it may do anything to them: it is the fleet's own, and issues "
+            "nothing else."),
+        row(fleet_region, {text, 63}, undefined, ["FLEET_REGION"], yes, [settings],
+            <<"\"eu\"">>,
+            "Where this node is, as any word. Clients that ask this node where to come in (XMPP, "
+            "GET /credentials) are told of nodes with the same word before others."),
+        row(fleet_services, {integer, 1, 16}, 2, ["FLEET_SERVICES"], yes, [settings],
+            "Of how many nodes of the fleet such clients are told, this one among them as a rule: "
+            "those of the region first, and the least loaded of them."),
+        row(anycast_ip, {list, own_address}, [], ["ANYCAST_IP"], yes, [settings],
+            <<"( \"198.51.100.1\" )">>,
+            "Addresses among those of listen_ip that other servers have too (RFC 8155). A client "
+            "that asks for an allocation there is sent (300) to an address that this server "
+            "listens on alone, in the same family and by the same transport, so name that in "
+            "listen_ip."),
         row(new_peers_rate, {integer, 0, 10000}, 0, ["NEW_PEERS_RATE"], yes,
             [{limits, new_peers}],
             "New peers per second that an allocation may have (a permission, a channel or a "

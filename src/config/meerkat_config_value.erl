@@ -44,8 +44,9 @@
              orelse Type =:= relays orelse Type =:= realms)).
 
 -define(IS_ADDRESS(Type),
-        (Type =:= listen_address orelse Type =:= relay_address orelse Type =:= relay_ip
-             orelse Type =:= network orelse Type =:= peer orelse Type =:= server
+        (Type =:= listen_address orelse Type =:= relay_address orelse Type =:= own_address
+             orelse Type =:= relay_ip orelse Type =:= network orelse Type =:= peer
+             orelse Type =:= server
              orelse Type =:= http_address orelse Type =:= xmpp_server)).
 
 -define(IS_WEB(Type), (Type =:= server_name orelse Type =:= web_server orelse Type =:= url)).

@@ -60,6 +60,9 @@
                       bandwidth := #{allocation | user | total => non_neg_integer()},
                       alternate_server := [{inet:ip_address(), inet:port_number()}],
                       fleet := [binary()],
+                      fleet_region := undefined | binary(),
+                      fleet_services := pos_integer(),
+                      anycast_ip := [inet:ip_address()],
                       http := #{listen := undefined | {inet:ip_address(), inet:port_number()},
                                 token := fun(() -> undefined | binary()),
                                 webroot := undefined | binary(),
@@ -225,10 +228,15 @@ fresh(Given, IsDrawn) ->
 
 %% Nodes of a fleet that have a secret in common take each other's nonces. Whoever asks is given a
 %% nonce, and may guess at what its key was made of: each guess is as dear as this.
+nonce_key(#{fleet := [_ | _], fleet_secret := Secret}, _IsDrawn) when is_binary(Secret) ->
+    nonce_key(Secret);
 nonce_key(#{fleet := [_ | _], secrets := [First | _]}, false) ->
-    crypto:pbkdf2_hmac(sha256, First, <<"meerkat nonces">>, ?KEY_ROUNDS, 32);
+    nonce_key(First);
 nonce_key(_Given, _IsDrawn) ->
     crypto:strong_rand_bytes(32).
+
+nonce_key(Secret) ->
+    crypto:pbkdf2_hmac(sha256, Secret, <<"meerkat nonces">>, ?KEY_ROUNDS, 32).
 
 %%% Another VM
 

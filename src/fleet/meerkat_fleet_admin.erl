@@ -16,6 +16,8 @@
 %%                                     #{ended, silent}: how many allocations
 %% {fleet, [drain, Node, Options]}     as meerkat_admin's drain, on that node: #{node, allocations}
 %% {fleet, [undrain, Node]}            #{node, draining}
+%% {fleet, [dns, Domain, TtlS]}        #{records}: meerkat_fleet_dns:records/3 of the nodes that are
+%%                                     known here, this one too
 %% {fleet, [loglevel]}, {fleet, [loglevel, Level]}   #{levels, silent}: node and level of each
 %%
 %% Who is named by its whole name, or by the part before or behind the `@` where that is one node's.
@@ -44,6 +46,9 @@ asked([drain, Node, #{} = Options], Server, Fleet, Who) when is_binary(Node) ->
     one(Node, {drain, [Options]}, Server, Fleet, Who, fun(N) -> #{allocations => N} end);
 asked([undrain, Node], Server, Fleet, Who) when is_binary(Node) ->
     one(Node, {undrain, []}, Server, Fleet, Who, fun(done) -> #{draining => false} end);
+asked([dns, Domain, Ttl], Server, _Fleet, _Who) when is_binary(Domain), is_integer(Ttl) ->
+    Places = [meerkat_services:place(Server) | meerkat_elsewhere:places(Server)],
+    {ok, #{records => meerkat_fleet_dns:records(Domain, Ttl, Places)}};
 asked([loglevel | Level], Server, _Fleet, Who) ->
     answers(all(Server, {loglevel, Level}, Who), fun(Answers) ->
         #{levels => [#{node => atom_to_binary(Node), level => L} || {Node, L} <- Answers]}

@@ -2,7 +2,7 @@
 %% node's name is made of the part before the `@`, which all have in common, and an address.
 -module(meerkat_fleet_nodes).
 
--export([wanted/1, find/2]).
+-export([wanted/1, addresses/1, find/2]).
 
 %% More than that many of a name are not looked at.
 -define(NODES_MAX, 1000).
@@ -22,10 +22,27 @@ names(Name) ->
         _ -> [binary_to_atom(Name)]
     end.
 
+%% A node that is called by an address of one family speaks to no other one.
 at_addresses(Host) ->
-    [Own | _] = string:split(atom_to_list(node()), "@"),
-    [list_to_atom(Own ++ "@" ++ inet:ntoa(Ip))
-     || Family <- [inet, inet6], {ok, Ips} <- [inet:getaddrs(Host, Family)], Ip <- Ips].
+    [Own, OwnHost] = string:split(atom_to_list(node()), "@"),
+    Families = case inet:parse_strict_address(OwnHost) of
+        {ok, Ip} -> [family(Ip)];
+        {error, _} -> [inet, inet6]
+    end,
+    [list_to_atom(Own ++ "@" ++ inet:ntoa(Ip)) || Ip <- resolved(Host, Families)].
+
+family(Ip) when tuple_size(Ip) =:= 4 -> inet;
+family(_Ip) -> inet6.
+
+resolved(Host, Families) ->
+    [Ip || Family <- Families, {ok, Ips} <- [inet:getaddrs(Host, Family)], Ip <- Ips].
+
+%% Where the others are, and this node too, if it is among them. Asks DNS.
+-spec addresses([binary()]) -> [inet:ip_address()].
+addresses(Members) ->
+    lists:append([resolved(binary_to_list(lists:last(binary:split(Member, <<"@">>))),
+                           [inet, inet6])
+                  || Member <- Members]).
 
 %% Of these the one that a person means: by its whole name, or by the part before or behind the `@`
 %% where no other has the same.

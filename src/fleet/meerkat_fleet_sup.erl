@@ -24,10 +24,14 @@ settle(Name) ->
     case child_specs(Name, meerkat_registry:settings(Name)) of
         [] ->
             ok = meerkat_beside_sup:stop_child(Name, ?MODULE),
+            ok = meerkat_fleet_quota:forget(Name),
+            ok = meerkat_fleet_load:forget(Name),
             meerkat_fleet:forget(Name);
         [Spec] ->
             _ = [?LOG_ERROR("no fleet: ~ts", [meerkat:format_error(Reason)])
                  || {error, Reason} <- [meerkat_beside_sup:start_child(Name, Spec)]],
+            ok = meerkat_fleet_quota:again(Name),
+            ok = meerkat_fleet_load:again(Name),
             meerkat_fleet_seeker:seek(Name)
     end.
 
@@ -44,4 +48,6 @@ init(Name) ->
     {ok, {#{strategy => rest_for_one, intensity => 20, period => 60},
           [#{id => pg, start => {pg, start_link, [meerkat_fleet:scope(Name)]}},
            #{id => meerkat_fleet, start => {meerkat_fleet, start_link, [Name]}},
+           #{id => meerkat_fleet_quota, start => {meerkat_fleet_quota, start_link, [Name]}},
+           #{id => meerkat_fleet_load, start => {meerkat_fleet_load, start_link, [Name]}},
            #{id => meerkat_fleet_seeker, start => {meerkat_fleet_seeker, start_link, [Name]}}]}}.

@@ -44,7 +44,7 @@ made(Name, User, Options, Realm, [Secret | _]) ->
     Ttl = maps:get(ttl, Options, ?TTL_S),
     {Username, Password} =
         meerkat_auth_rest:credentials(Secret, User, Ttl, meerkat_clock:wall_s()),
-    #{stun := Stun, turn := Turn} = meerkat_services:uris(Name, Realm),
+    #{stun := Stun, turn := Turn} = meerkat_services:uris_of_fleet(Name, Realm),
     {ok, #{username => Username, password => Password, ttl => Ttl, uris => Stun ++ Turn,
            iceServers => [#{urls => Stun} || Stun =/= []]
                ++ [#{urls => Turn, username => Username, credential => Password}

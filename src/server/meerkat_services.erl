@@ -3,7 +3,11 @@
 -module(meerkat_services).
 
 -export([services/1, services/2, uris/2]).
+-export([of_fleet/2, uris_of_fleet/2, place/1]).
 -export_type([service/0, uris/0]).
+
+%% In the order that clients should try them.
+-define(TRANSPORTS, [udp, tcp, tls, dtls]).
 
 %% One way to come in. `tls`: TLS over TCP.
 -type service() :: #{transport := udp | tcp | tls | dtls, host := inet:ip_address() | binary(),
@@ -24,14 +28,16 @@ services(Name, Realm) ->
     Settings = meerkat_registry:settings(Name),
     Listeners = open_listeners(Name, Realm, Settings),
     [#{transport => Transport, host => Host, port => Port}
-     || Transport <- [udp, tcp, tls, dtls],
+     || Transport <- ?TRANSPORTS,
         {Host, Port} <- lists:usort([Place || Listener <- of_transport(Transport, Listeners),
                                               Place <- places(Transport, Listener, Settings)])].
 
 %% The same as URIs. STUN is listed for UDP only: that is what clients want a mapped address for.
 -spec uris(Name :: atom(), Realm :: binary() | all) -> uris().
 uris(Name, Realm) ->
-    Services = services(Name, Realm),
+    as_uris(services(Name, Realm)).
+
+as_uris(Services) ->
     #{stun => [uri("stun:", S, "") || #{transport := udp} = S <- Services],
       turn => [turn_uri(S) || S <- Services]}.
 
@@ -45,12 +51,86 @@ uri(Scheme, #{host := Host, port := Port}, Query) when is_binary(Host) ->
 uri(Scheme, #{host := Ip, port := Port}, Query) ->
     iolist_to_binary([Scheme, meerkat_text:address({Ip, Port}), Query]).
 
+%%% Of a fleet
+
+%% Where clients may come in that ask this node, in the order they should try, of nodes that take
+%% allocations: those of this one's region first, then the least loaded, and this one where it is
+%% not fuller than another. As many nodes as the key fleet_services says. A server that is in no
+%% fleet tells of itself.
+-spec of_fleet(Name :: atom(), Realm :: binary() | all) -> [service()].
+of_fleet(Name, Realm) ->
+    case meerkat_elsewhere:places(Name) of
+        [] -> services(Name, Realm);
+        Others -> of_nodes(Name, Realm, Others)
+    end.
+
+-spec uris_of_fleet(Name :: atom(), Realm :: binary() | all) -> uris().
+uris_of_fleet(Name, Realm) ->
+    as_uris(of_fleet(Name, Realm)).
+
+of_nodes(Name, Realm, Others) ->
+    #{fleet_region := Region, fleet_services := Nodes} = Settings = meerkat_registry:settings(Name),
+    All = [place(Name) | Others],
+    Some = case [Place || #{ready := true} = Place <- All] of [] -> All; Ready -> Ready end,
+    Sorted = lists:sort([{rank(Place, Region), services_at(Place, Name, Realm, Settings)}
+                         || Place <- Some]),
+    unique(lists:append(lists:sublist([Services || {_, [_ | _] = Services} <- Sorted], Nodes))).
+
+%% Loads are told apart by tenths: small differences should change no list.
+rank(#{node := Node, region := Of, load := Load}, Region) ->
+    {Of =/= Region, trunc(Load * 10), Node =/= node(), Node}.
+
+services_at(#{node := Node}, Name, Realm, _Settings) when Node =:= node() ->
+    services(Name, Realm);
+services_at(#{ways := Ways}, _Name, Realm, Settings) ->
+    [#{transport => Transport, host => Host, port => Port}
+     || Transport <- ?TRANSPORTS,
+        #{transport := Of, realm := In, at := {_, Port}, hosts := Hosts} <- Ways,
+        Of =:= Transport, is_wanted(Realm, In, Settings), Host <- Hosts].
+
+%% Nodes may have one name.
+unique([Service | Services]) -> [Service | unique([S || S <- Services, S =/= Service])];
+unique([]) -> [].
+
+%% What other nodes are told of this one: how full it is, and each way in, but for addresses that
+%% are not its own alone.
+-spec place(Name :: atom()) -> meerkat_elsewhere:place().
+place(Name) ->
+    #{quota := #{total := Max}, fleet_region := Region} = meerkat_registry:settings(Name),
+    #{node => node(), region => Region,
+      load => meerkat_quota:count(Name, total) / Max,
+      ready => not meerkat_drain:is_draining(Name),
+      ways => ways(Name)}.
+
+ways(Name) ->
+    #{relays := Relays, anycast_ip := Anycast} = Settings = meerkat_registry:settings(Name),
+    Listeners = open_listeners(Name, Settings),
+    [#{transport => Transport, realm => Realm, at => {Ip, Port},
+       hosts => hosts(Transport, Ip, Settings)}
+     || Transport <- ?TRANSPORTS,
+        #{bound := {Local, Port}, realm := Realm} <- of_transport(Transport, Listeners),
+        Ip <- told(Local, Relays), not lists:member(Ip, Anycast), not lists:member(Local, Anycast)].
+
+hosts(Secure, Ip, #{certificates := #{shown := Shown}}) when Secure =:= tls; Secure =:= dtls ->
+    case lists:usort([Name || #{names := Names} <- Shown, {dns, Name} <- Names,
+                              binary:first(Name) =/= $*]) of
+        [] -> [Ip];
+        Names -> Names
+    end;
+hosts(_Transport, Ip, _Settings) ->
+    [Ip].
+
+%%% Listeners
+
+open_listeners(Name, Realm, Settings) ->
+    [Listener || #{realm := Of} = Listener <- open_listeners(Name, Settings),
+                 is_wanted(Realm, Of, Settings)].
+
 %% Those that are bound, with the address they got.
-open_listeners(Name, Realm, #{listeners := Listeners} = Settings) ->
+open_listeners(Name, #{listeners := Listeners}) ->
     Bound = meerkat_listening:bound(Name),
     [Listener#{bound => maps:get(Id, Bound)}
-     || #{id := Id, realm := Of} = Listener <- Listeners, is_map_key(Id, Bound),
-        is_wanted(Realm, Of, Settings)].
+     || #{id := Id} = Listener <- Listeners, is_map_key(Id, Bound)].
 
 %% A listener for TCP takes TLS too where it has a certificate, and one for UDP takes DTLS. Clients
 %% are told so where no listener is for that alone.

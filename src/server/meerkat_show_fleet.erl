@@ -22,6 +22,9 @@ show("drain", #{node := Node, allocations := N}, Options) ->
     [Node, ": ", meerkat_show:drain(N, maps:with([deadline, stay], Options))];
 show("undrain", #{node := Node}, _Options) ->
     [Node, ": allocations are taken again\n"];
+show("dns", #{records := Records}, _Options) ->
+    [io_lib:format("~ts ~b IN ~ts ~ts~n", [Name, Ttl, Type, Data])
+     || #{name := Name, ttl := Ttl, type := Type, data := Data} <- Records];
 show("loglevel", #{levels := Levels} = Answer, _Options) ->
     [meerkat_show:table([["NODE", "LEVEL"]
                          | [[Node, atom_to_list(Level)]

@@ -137,7 +137,7 @@ beginning(info, {allocate, Plan, Job}, {Name, Session}) ->
 beginning(internal, {take, Plan}, {Name, Session, Job}) ->
     case meerkat_quota:take(Name, Session, Plan) of
         {ok, Bucket} -> begin_with(Plan#{bucket => Bucket}, Job, Name, Session);
-        {error, Code, Keys} -> refuse(Code, Keys, Job, Name, Session)
+        {error, Code, Keys, Where} -> refuse(Code, Keys, Where, Job, Name, Session)
     end;
 %% Whoever started it was killed before it could say what for.
 beginning(state_timeout, forgotten, {_Name, _Session}) ->
@@ -146,9 +146,13 @@ beginning(_Type, _Event, _Data) ->
     {keep_state_and_data, postpone}.
 
 %% Without a place no allocation is made, and there is nothing to monitor.
-refuse(Code, Keys, #{place := Place} = Job, Name, Session) ->
+refuse(Code, Keys, Where, #{place := Place} = Job, Name, Session) ->
     ok = meerkat_alloc_table:forget(Name, five_tuple(Place), Session),
-    _ = meerkat_request:answer(Name, Job, {error, Code, []}, {quota, Keys}),
+    Response = case Where of
+        here -> meerkat_drain:full(Name, Place);
+        everywhere -> {error, Code, []}
+    end,
+    _ = meerkat_request:answer(Name, Job, Response, {quota, Keys}),
     send_back_all(),
     {stop, normal, {Name, Session}}.
 

@@ -4,7 +4,7 @@
 %% allocation is gone is the caller's to say (meerkat_drain_end waits for it).
 -module(meerkat_drain).
 
--export([drain/1, undrain/1, redirect/2, is_draining/1, verdict/2]).
+-export([drain/1, undrain/1, redirect/2, is_draining/1, verdict/2, full/2]).
 -export([end_after/4, resume/1, ending/1, end_node/0, end_node_now/1, is_node_ending/0]).
 
 %% How long a node that ends waits until its log is read.
@@ -12,7 +12,8 @@
 
 -type address() :: {inet:ip_address(), inet:port_number()}.
 
-%% From here on new allocations go to the servers of the key `alternate_server`, or nowhere.
+%% From here on new allocations go to the servers of the key `alternate_server`, or without that to
+%% other nodes of the fleet, or nowhere.
 -spec drain(Name :: atom()) -> ok.
 drain(Name) ->
     noted(Name, configured).
@@ -141,15 +142,35 @@ is_draining(Name) ->
 %% Whether an Allocate may begin an allocation, or is sent elsewhere or refused.
 -spec verdict(Name :: atom(), meerkat_alloc_core:place()) ->
     go_on | {answer, meerkat_alloc_core:response()}.
-verdict(Name, Place) ->
+verdict(Name, #{server := {Ip, _}} = Place) ->
+    #{alternate_server := Servers, anycast_ip := Anycast} = meerkat_registry:settings(Name),
     case meerkat_store:get(Name, ?MODULE, drain) of
         none ->
-            go_on;
-        configured ->
-            #{alternate_server := Servers} = meerkat_registry:settings(Name),
-            {answer, elsewhere(Servers, Name, Place)};
-        {to, Servers} ->
-            {answer, elsewhere(Servers, Name, Place)}
+            case lists:member(Ip, Anycast) of
+                true -> own_address(Name, Place);
+                false -> go_on
+            end;
+        configured when Servers =:= [] -> {answer, in_fleet(Name, Place)};
+        configured -> {answer, elsewhere(Servers, Name, Place)};
+        {to, Given} -> {answer, elsewhere(Given, Name, Place)}
+    end.
+
+%% The answer to an Allocate that there is no room for here.
+-spec full(Name :: atom(), meerkat_alloc_core:place()) -> meerkat_alloc_core:response().
+full(Name, Place) ->
+    in_fleet(Name, Place).
+
+%% RFC 8155 7.1: at an anycast address nothing may begin, for the next packet may reach another
+%% server. Whoever asks there is sent to this one's own address; without one, it has to do.
+own_address(Name, #{listener := Listener, transport := Transport, client := {Ip, _}}) ->
+    #{listeners := Listeners, realms := #{Listener := Realm}, anycast_ip := Anycast} =
+        meerkat_registry:settings(Name),
+    Bound = meerkat_listening:bound(Name),
+    case [{To, Port} || #{id := Id, transport := Of, realm := R} <- Listeners, Of =:= Transport,
+                        R =:= Realm, {To, Port} <- [maps:get(Id, Bound, {any, 0})],
+                        is_tuple(To), size(To) =:= size(Ip), not lists:member(To, Anycast)] of
+        [To | _] -> {answer, {error, 300, [{alternate_server, To}]}};
+        [] -> go_on
     end.
 
 %% One of the client's own family first, there must be one, then one of the other. Clients are
@@ -165,6 +186,26 @@ elsewhere(Servers, Name, #{client := {Ip, _} = Client, server := Asked}) ->
 
 one_of(Servers, Client) ->
     lists:nth(1 + erlang:phash2(Client, length(Servers)), Servers).
+
+%% A node of the fleet that has room and listens by the same transport, in the client's family and
+%% realm: of two that the client's address picks the less loaded one, or all would go to the same
+%% until that has told of it. Over TLS the client needs the name that the certificate there has.
+in_fleet(Name, #{listener := Listener, transport := Transport, client := {Ip, _} = Client}) ->
+    #{realms := #{Listener := Realm}} = meerkat_registry:settings(Name),
+    Fits = fun(#{transport := Of, realm := R, at := {To, _}}) ->
+        meerkat_ctl:transport(Of) =:= Transport andalso R =:= Realm andalso size(To) =:= size(Ip)
+    end,
+    case [{Load, Way} || #{load := Load, ready := true, ways := All}
+                             <- meerkat_elsewhere:places(Name), Load < 1.0,
+                         Way <- lists:sublist(lists:filter(Fits, All), 1)] of
+        [] ->
+            {error, 508, []};
+        Ways ->
+            {_, #{at := At, hosts := Hosts}} =
+                min(one_of(Ways, {Client, 1}), one_of(Ways, {Client, 2})),
+            {error, 300, [{alternate_server, At}
+                          | [{alternate_domain, hd(Hosts)} || is_binary(hd(Hosts))]]}
+    end.
 
 %% RFC 8489 10 knows of no server that sends to itself: a listener, by the address it is bound to
 %% or that clients are told.

@@ -20,7 +20,7 @@
 -module(meerkat_quota).
 -behaviour(gen_server).
 
--export([start_link/1, take/3, adopt/5, hold/3, release/2, ended/2, none_held/1, count/2]).
+-export([start_link/1, take/3, adopt/5, hold/3, release/2, ended/2, none_held/1, count/2, users/1]).
 -export([buckets/1, rates/2, rate/3]).
 -export([user_key/2, person/3]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
@@ -70,14 +70,47 @@ start_link(Name) ->
 
 %% A place for the allocation of the calling process, and another where a port is to be reserved
 %% with it; and the bucket its user's bandwidth comes from. Or the code of the answer and the keys
-%% that set the bound. 486 says that this client has too many, 508 that all have (RFC 8656 7.2, 19).
+%% that set the bound. 486 says that this client has too many, 508 that all have (RFC 8656 7.2, 19);
+%% `here`, that another node of a fleet may have room.
 %% An allocation that redeems a token takes over its place, even where the relay then refuses: a
 %% token is spent once it has been shown.
 -spec take(Name :: atom(), session(), meerkat_alloc_admit:plan()) ->
-    {ok, Bucket :: pos_integer()} | {error, 486 | 508, Keys :: string()}.
+    {ok, Bucket :: pos_integer()} | {error, 486 | 508, Keys :: string(), here | everywhere}.
 take(Name, Session, #{even := Even, token := Token} = Plan) ->
     Wanted = (place(Name, Plan))#place{weight = case Even of 2 -> 2; _ -> 1 end},
-    gen_server:call(process(Name), {take, Session, Wanted, Token}).
+    Take = fun() -> gen_server:call(process(Name), {take, Session, Wanted, Token}) end,
+    case fleet_wide(Name, Wanted, Token) of
+        none -> Take();
+        Max -> take_of_all(Name, Wanted, Max, Take)
+    end.
+
+%% The bound that holds over all nodes of a fleet, where the user may have one more here. A token
+%% brings its place along, and who replaces older ones goes by those of this node.
+fleet_wide(Name, #place{user = {Realm, _} = User}, 0) ->
+    Settings = meerkat_registry:settings(Name),
+    case meerkat_settings:tenant(Realm, Settings) of
+        #{quota := #{user := Max, replaces := false}} when Max > 0 ->
+            case count(Name, {user, User}) < Max of
+                true -> Max;
+                false -> none
+            end;
+        #{} ->
+            none
+    end;
+fleet_wide(_Name, _Wanted, _Token) ->
+    none.
+
+take_of_all(Name, #place{user = User, weight = Weight}, Max, Take) ->
+    Claim = meerkat_elsewhere:claim(Name, User, Weight, Max),
+    try Claim of
+        full ->
+            ok = gen_server:cast(process(Name), {refused, User}),
+            {error, 486, "user_quota", everywhere};
+        _ ->
+            Take()
+    after
+        Claim =:= alone orelse meerkat_elsewhere:settled(Name, User, Weight)
+    end.
 
 place(Name, #{user := User, realm := Realm, client := {Ip, _}}) ->
     #{usernames := Order} = meerkat_registry:settings(Name),
@@ -129,6 +162,11 @@ process(Name) ->
 -spec count(Name :: atom(), counted()) -> non_neg_integer().
 count(Name, Key) ->
     counted(meerkat_registry:table(Name, quota), Key).
+
+%% Who has any.
+-spec users(Name :: atom()) -> [of_realm()].
+users(Name) ->
+    ets:select(meerkat_registry:table(Name, quota), [{{{user, '$1'}, '_', '_'}, [], ['$1']}]).
 
 %% The buckets in use, and whose realm's users have them.
 -spec buckets(Name :: atom()) -> [{pos_integer(), meerkat_settings:owner()}].
@@ -209,9 +247,9 @@ handle_call({take, Session, #place{user = User} = Wanted, Token}, _From,
             ok = enter(Table, Session, Wanted#place{bucket = Bucket}, State2),
             ok = grow(Table, taken, User),
             {reply, {ok, Bucket}, token_back(Token, State2)};
-        {{Code, Keys}, State1} ->
+        {{Code, Keys, Where}, State1} ->
             ok = grow(Table, refused, User),
-            {reply, {error, Code, Keys}, State1}
+            {reply, {error, Code, Keys, Where}, State1}
     end;
 handle_call({adopt, Session, Place}, _From, #state{name = Name} = State) ->
     Table = meerkat_registry:table(Name, quota),
@@ -228,6 +266,7 @@ handle_call({hold, Session, Token}, _From, #state{name = Name} = State) ->
             true = ets:insert(Table, [{Holder, Place#place{weight = 1}}, {{token, Token}, Held}]),
             %% Of one that is ending both places were given back.
             _ = Kind =:= ending andalso add(Table, Held),
+            ok = meerkat_elsewhere:changed(Name, User),
             State1;
         _ ->
             State
@@ -242,6 +281,9 @@ handle_call({release, Session}, _From, State) ->
 -spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
 handle_cast({release, Session}, State) ->
     {noreply, given_back(Session, State)};
+handle_cast({refused, User}, #state{name = Name} = State) ->
+    ok = grow(meerkat_registry:table(Name, quota), refused, User),
+    {noreply, State};
 handle_cast(_Request, State) ->
     {noreply, State}.
 
@@ -266,7 +308,7 @@ handle_info(_Other, State) ->
 admitted(Table, #place{user = {Realm, _}} = Wanted, Redeemed, #state{name = Name} = State) ->
     Settings = meerkat_registry:settings(Name),
     case refusal(Table, Wanted, Redeemed, Settings) of
-        {486, "user_quota"} = Refusal ->
+        {486, "user_quota", _} = Refusal ->
             case meerkat_settings:tenant(Realm, Settings) of
                 #{quota := #{replaces := true, user := Max}} ->
                     instead_of_older(Table, Wanted, Redeemed, Max, ordered(Table, State));
@@ -314,10 +356,12 @@ replace({{session, Session}, #place{pid = Pid, user = User} = Place},
     true = ets:delete(Table, {session, Session}),
     left(Session, Place, State).
 
-enter(Table, Session, #place{user = User, since = Since} = Place, #state{order = Order}) ->
+enter(Table, Session, #place{user = User, since = Since} = Place,
+      #state{name = Name, order = Order}) ->
     true = ets:insert(Table, {{session, Session}, watch(Session, Place)}),
     _ = Order =/= none andalso ets:insert(Order, {{User, Since, Session}}),
-    add(Table, Place).
+    ok = add(Table, Place),
+    meerkat_elsewhere:changed(Name, User).
 
 %% Few servers need it, so it is made for the first who does.
 ordered(Table, #state{order = none} = State) ->
@@ -332,16 +376,18 @@ ordered(_Table, State) ->
 %% What a realm allows of its own, and what the server allows in all. Places that are given back for
 %% the one that is wanted do not count beside it: what is redeemed is the same port.
 refusal(Table, #place{user = {Realm, _} = User, source = Source, weight = Weight}, Free,
-        #{quota := #{total := Total}} = Settings) ->
+        #{name := Name, quota := #{total := Total}} = Settings) ->
     #{quota := #{user := OfUser, source := OfSource, total := OfRealm}} =
         meerkat_settings:tenant(Realm, Settings),
-    Bounds = [{{user, User}, OfUser, 486, "user_quota"},
-              {{source, Source}, OfSource, 486, "max_allocations_per_address"},
-              {{realm, Realm}, OfRealm, 508, "total_quota"},
-              {total, Total, 508, "total_quota and max_allocations"}],
-    Full = [{Code, Keys}
-            || {Key, Max, Code, Keys} <- Bounds, Max > 0,
-               with_one_more(Table, Key, Weight, Free) > Max],
+    WhereOfRealm = case Realm of default -> here; _ -> everywhere end,
+    Bounds = [{{user, User}, OfUser, 0, {486, "user_quota", everywhere}},
+              {{source, Source}, OfSource, 0, {486, "max_allocations_per_address", everywhere}},
+              {{realm, Realm}, OfRealm, meerkat_elsewhere:realm(Name, Realm),
+               {508, "total_quota", WhereOfRealm}},
+              {total, Total, 0, {508, "total_quota and max_allocations", here}}],
+    Full = [Refusal
+            || {Key, Max, Elsewhere, Refusal} <- Bounds, Max > 0,
+               with_one_more(Table, Key, Weight, Free) + Elsewhere > Max],
     case Full of
         [] -> none;
         [First | _] -> First
@@ -393,6 +439,7 @@ free(#place{user = User, bucket = Bucket, weight = Weight} = Place,
      #state{name = Name, free = Free} = State) ->
     Table = meerkat_registry:table(Name, quota),
     Left = [{Key, remove(Table, Key, Weight)} || Key <- keys(Place)],
+    ok = meerkat_elsewhere:changed(Name, User),
     Unused = [Bucket || lists:member({{user, User}, 0}, Left)],
     State#state{free = Unused ++ Free}.
 

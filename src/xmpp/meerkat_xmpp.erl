@@ -261,11 +261,11 @@ env(#state{name = Name, xmpp = Xmpp, rates = Rates}) ->
         mint => mint(Name, Xmpp),
         too_many => fun(Bare) -> spends(Rates, Bare) end}.
 
-%% A server that takes no more allocations has no services.
+%% A server that takes no more allocations has no services but those of other nodes.
 services(Name) ->
-    case meerkat_drain:is_draining(Name) of
-        true -> [];
-        false -> meerkat_xmpp_extdisco:services(meerkat_services:services(Name))
+    case meerkat_drain:is_draining(Name) andalso meerkat_elsewhere:places(Name) of
+        [] -> [];
+        _ -> meerkat_xmpp_extdisco:services(meerkat_services:of_fleet(Name, all))
     end.
 
 mint(Name, #{ttl := Ttl}) ->
