@@ -173,7 +173,7 @@ to_a_node_with_room(_) ->
         Places([place(light, 0.1, [way(udp, {192, 0, 2, 2})]),
                 place(heavy, 0.9, [way(udp, {192, 0, 2, 3})])]),
         Sent = [turn_kit:get(alternate_server, turn_kit:expect(300, asked(Server, #{})))
-                || _ <- lists:seq(1, 24)],
+                || _ <- lists:seq(1, 80)],
         {Light, Heavy} = lists:partition(fun({Ip, _}) -> Ip =:= {192, 0, 2, 2} end, Sent),
         ?assert(length(Light) > length(Heavy)),
         turn_kit:expect(486, asked(Server, #{user => <<"bob">>}))
