@@ -194,6 +194,7 @@ variable(anycast_ip) -> "198.51.100.1,2001:db8::1";
 variable(fleet) -> "app@10.0.0.1,connected";
 variable(alternate_server) -> "192.0.2.7:3478, [2001:db8::7]:3479";
 variable(secret) -> "sesame";
+variable(offload_interfaces) -> "eth0,eth1";
 variable(xmpp_domains) -> "example.com, Example.ORG";
 variable(xmpp_admins) -> "a@example.com,b@example.com";
 variable(Key) -> binary_to_list(iolist_to_binary(string:trim(in_file(Key), both, "\""))).
@@ -204,6 +205,8 @@ in_file(extra_listeners) -> "( { port = 1; }, { port = 2; ip = \"::1\"; realm = 
 in_file(udp_enabled) -> "false";
 in_file(grants) -> "false";
 in_file(shortcuts) -> "false";
+in_file(offload) -> "\"tc\"";
+in_file(offload_interfaces) -> "( \"eth0\", \"eth1\" )";
 in_file(tcp_enabled) -> "false";
 in_file(tls_self_signed) -> "true";
 in_file(tls_port) -> "443";
@@ -323,6 +326,7 @@ shown(relays) -> <<"203.0.113.5 (bound: 10.0.0.5) from port 50000">>;
 shown(relay_ip) -> <<"198.51.100.9">>;
 shown(https_backend) -> <<"127.0.0.1:8443, www.example.org=[::1]:443">>;
 shown(tls_names) -> <<"turn.example.org, *.example.com">>;
+shown(offload_interfaces) -> <<"\"eth0\", \"eth1\"">>;
 shown(fleet) -> <<"app@10.0.0.1, connected">>;
 shown(anycast_ip) -> <<"198.51.100.1, 2001:db8::1">>;
 shown(alternate_server) -> <<"192.0.2.7:3478, [2001:db8::7]:3479">>;

@@ -600,6 +600,7 @@ other({list, secret}, _) -> "sesame";
 other(secret, _) -> "sesame";
 other(domain, _) -> "turn.example.com";
 other({list, domain}, _) -> "example.com";
+other({list, {text, _}}, _) -> "other";
 other({list, jid}, _) -> "admin@example.com";
 other({list, relay_address}, _) -> "127.0.0.3";
 other(own_address, _) -> "127.0.0.3";

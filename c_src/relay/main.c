@@ -5,6 +5,7 @@
  *   meerkat_relay --survive SOCKET the same, and goes on for a while when the node dies (tether.h)
  *   meerkat_relay --dump-protocol  prints the words it speaks there
  *   meerkat_relay --probe          prints what this host lets it use (backend.h: backend_print)
+ *   meerkat_relay --offload        prints what each interface could do for it (kernel_path.h)
  *   meerkat_relay --clock          prints whether somebody keeps the kernel's clock
  *
  * It takes no configuration of its own: everything comes by command.
@@ -19,6 +20,7 @@
 #include "backend.h"
 #include "control.h"
 #include "ctl.h"
+#include "kernel_path.h"
 #include "tether.h"
 
 /* Each relayed address is a descriptor. */
@@ -60,6 +62,10 @@ int main(int argc, char **argv)
         backend_print(stdout);
         return 0;
     }
+    if (argc == 2 && strcmp(argv[1], "--offload") == 0) {
+        kernel_path_print(stdout);
+        return 0;
+    }
     if (argc == 2 && strcmp(argv[1], "--clock") == 0) {
         print_clock(stdout);
         return 0;
@@ -71,7 +77,7 @@ int main(int argc, char **argv)
     if (argc != 1 && !start.path) {
         fprintf(stderr,
                 "usage: %s [--survive SOCKET | --replace SOCKET | --dump-protocol | --probe | "
-                "--clock]\n",
+                "--offload | --clock]\n",
                 argv[0]);
         return 64;
     }

@@ -3,7 +3,7 @@
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
--define(CTL_TABLE_HASH, 16#2ba0f71ce3a2d970).
+-define(CTL_TABLE_HASH, 16#efd302fee14857b2).
 
 %% {Name, Code, Way, [{Field, Type}]}
 -define(CTL_MESSAGES, [
@@ -36,11 +36,16 @@
         {rfc3489, u8},
         {io_backend, u8},
         {send_buffer, u32},
-        {shortcuts, u8}]},
+        {shortcuts, u8},
+        {offload, u8},
+        {interfaces, bytes}]},
     {io, 16#1a, r2e, [
         {io_backend, u8},
         {receive_buffer, u32},
         {send_buffer, u32},
+        {detail, bytes}]},
+    {offload, 16#25, r2e, [
+        {offload, u8},
         {detail, bytes}]},
     {listen, 16#11, e2r, [
         {listener, u32},
@@ -470,6 +475,12 @@
         "shortcuts made"},
     {shortcuts_ended, counter,
         "of these, taken back before their time: what they were told does not hold any more"},
+    {offload_packets, counter,
+        "datagrams relayed on the kernel's own path (offload); each counts as received and as sent, too"},
+    {offload_entries, counter,
+        "entries made for that path: one for each direction of a channel"},
+    {offload_entries_ended, counter,
+        "of these, taken back"},
     {connections, counter,
         "connections of clients accepted (TCP and TLS)"},
     {connections_closed, counter,
@@ -688,7 +699,9 @@ put_fields(config, Ref, #{workers := V_workers,
         rfc3489 := V_rfc3489,
         io_backend := V_io_backend,
         send_buffer := V_send_buffer,
-        shortcuts := V_shortcuts} = M) when map_size(M) =:= 16,
+        shortcuts := V_shortcuts,
+        offload := V_offload,
+        interfaces := V_interfaces} = M) when map_size(M) =:= 18,
         ?CTL_UINT(V_workers, 16),
         ?CTL_UINT(V_sessions_max, 32),
         ?CTL_UINT(V_peers_max, 32),
@@ -703,7 +716,8 @@ put_fields(config, Ref, #{workers := V_workers,
         ?CTL_UINT(V_rfc3489, 8),
         ?CTL_UINT(V_io_backend, 8),
         ?CTL_UINT(V_send_buffer, 32),
-        ?CTL_UINT(V_shortcuts, 8) ->
+        ?CTL_UINT(V_shortcuts, 8),
+        ?CTL_UINT(V_offload, 8) ->
     [<<16#10, 0:24, Ref:32,
         V_workers:16,
         V_sessions_max:32,
@@ -719,7 +733,9 @@ put_fields(config, Ref, #{workers := V_workers,
         V_rfc3489:8,
         V_io_backend:8,
         V_send_buffer:32,
-        V_shortcuts:8>>];
+        V_shortcuts:8,
+        V_offload:8,
+        (put_size(V_interfaces)):32>>, V_interfaces];
 put_fields(io, Ref, #{io_backend := V_io_backend,
         receive_buffer := V_receive_buffer,
         send_buffer := V_send_buffer,
@@ -731,6 +747,12 @@ put_fields(io, Ref, #{io_backend := V_io_backend,
         V_io_backend:8,
         V_receive_buffer:32,
         V_send_buffer:32,
+        (put_size(V_detail)):32>>, V_detail];
+put_fields(offload, Ref, #{offload := V_offload,
+        detail := V_detail} = M) when map_size(M) =:= 2,
+        ?CTL_UINT(V_offload, 8) ->
+    [<<16#25, 0:24, Ref:32,
+        V_offload:8,
         (put_size(V_detail)):32>>, V_detail];
 put_fields(listen, Ref, #{listener := V_listener,
         transport := V_transport,
@@ -1510,7 +1532,9 @@ get_fields(16#10, <<V_workers:16,
         V_rfc3489:8,
         V_io_backend:8,
         V_send_buffer:32,
-        V_shortcuts:8>>) ->
+        V_shortcuts:8,
+        V_offload:8,
+        L_interfaces:32, V_interfaces:L_interfaces/binary>>) ->
     {config, #{workers => V_workers,
         sessions_max => V_sessions_max,
         peers_max => V_peers_max,
@@ -1526,7 +1550,9 @@ get_fields(16#10, <<V_workers:16,
         rfc3489 => V_rfc3489,
         io_backend => V_io_backend,
         send_buffer => V_send_buffer,
-        shortcuts => V_shortcuts}};
+        shortcuts => V_shortcuts,
+        offload => V_offload,
+        interfaces => V_interfaces}};
 get_fields(16#1a, <<V_io_backend:8,
         V_receive_buffer:32,
         V_send_buffer:32,
@@ -1534,6 +1560,10 @@ get_fields(16#1a, <<V_io_backend:8,
     {io, #{io_backend => V_io_backend,
         receive_buffer => V_receive_buffer,
         send_buffer => V_send_buffer,
+        detail => V_detail}};
+get_fields(16#25, <<V_offload:8,
+        L_detail:32, V_detail:L_detail/binary>>) ->
+    {offload, #{offload => V_offload,
         detail => V_detail}};
 get_fields(16#11, <<V_listener:32,
         V_transport:8,

@@ -77,6 +77,8 @@
     software := undefined | binary(),
     grants := boolean(),
     shortcuts := boolean(),
+    offload := off | auto | xdp | tc,
+    offload_interfaces := [binary()],
     log_level := logger:level(),
     log_format := meerkat_log:format(),
     survive := non_neg_integer(),

@@ -144,6 +144,8 @@ groups() ->
        {io_backend, "io_uring or epoll"},
        {grants, "whether the relay answers by itself what was decided before"},
        {shortcuts, "one hop between two clients of this server"},
+       {offload, "whether busy channels are relayed inside the kernel"},
+       {offload_interfaces, "where"},
        {receive_buffer, "bytes that may wait in a socket"},
        {send_buffer, "bytes that may wait to be sent"}]}].
 

@@ -47,6 +47,13 @@
     {<<"epoll">>, epoll}
 ]).
 
+-define(OFFLOADS, [
+    {<<"off">>, off},
+    {<<"auto">>, auto},
+    {<<"xdp">>, xdp},
+    {<<"tc">>, tc}
+]).
+
 -define(CLIENT_VERIFY, [
     {<<"required">>, required},
     {<<"optional">>, optional}
@@ -447,6 +454,18 @@ rows() ->
             "the other, instead of over both of their relayed addresses and the loopback "
             "interface. Checks, limits and counters are the same either way; with false each such "
             "packet costs twice the processor time, and can be seen on the loopback interface."),
+        row(offload, {choice, ?OFFLOADS}, off, ["OFFLOAD"], no, [{relay, offload}],
+            "Whether busy channels of UDP clients are relayed inside the kernel, for a fraction of "
+            "the processor time (docs/design/offload.md). `tc` works on every Ethernet interface; "
+            "`xdp` is cheaper, for what leaves by the interface it came by, where the driver can; "
+            "`auto` is `tc`. It needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN; the log says in one "
+            "line what became of it, and sockets serve whatever that is. With `off` nothing is "
+            "loaded. It is the default, for packets that are relayed so do not pass the firewall "
+            "of this host, nor does anybody who captures them above the interface see them."),
+        row(offload_interfaces, {list, {text, 15}}, [], ["OFFLOAD_INTERFACES"], no,
+            [{relay, interfaces}], <<"( \"eth0\" )">>,
+            "The interfaces on which `offload` takes packets, by name. Without it: all that have "
+            "Ethernet and an address when the server starts."),
         row(software, {text, 127}, undefined, ["SOFTWARE"], yes, [settings], <<"\"Meerkat\"">>,
             "Text of the SOFTWARE attribute in responses. Without it there is none."),
         row(http_listen, http_address, undefined, ["HTTP_LISTEN"], yes, [{http, listen}],

@@ -256,7 +256,8 @@ adopted(#{nonce_key := NonceKey, ticket_key := TicketKey, drawn := Drawn, life :
           relay_config := Was} = Kept,
         #{name := Name, config := Config, is_drawn := IsDrawn, relay_config := Wanted}) ->
     case [Key || {Field, Key} <- meerkat_config_schema:part(relay), not is_reloadable(Key),
-                 maps:get(Field, Was) =/= maps:get(Field, Wanted)] of
+                 %% A key that the VM before did not know is of a program that is replaced anyway.
+                 maps:get(Field, Was, maps:get(Field, Wanted)) =/= maps:get(Field, Wanted)] of
         [] ->
             Secrets = [{secrets, Drawn} || IsDrawn, Drawn =/= none],
             new(Name, maps:merge(Config(), maps:from_list(Secrets)), IsDrawn,
@@ -370,13 +371,17 @@ part(Part, Config) ->
 %% CONFIG of ctl.def, but for the key of nonces.
 relay_config(Config, #{channel_max := ChannelMax, max_peers := Permissions}, IsDrawn) ->
     #{sessions_max := Allocations} = Part = part(relay, Config),
-    (maps:map(fun(_Name, Value) -> number(Value) end, Part))#{
+    (maps:map(fun field/2, Part))#{
         peers_max => min(Allocations * Permissions, 16#ffffffff),
         credits => ?CREDITS,
         nonce_features => nonce_features(Config, IsDrawn),
         channel_max => ChannelMax}.
 
 %% As ctl.def has it.
+field(offload, Way) -> maps:get(Way, #{off => 0, auto => 1, xdp => 2, tc => 3});
+field(interfaces, Names) -> iolist_to_binary(lists:join(" ", Names));
+field(_Name, Value) -> number(Value).
+
 number(N) when is_integer(N) -> N;
 number(false) -> 0;
 number(true) -> 1;

@@ -4,7 +4,7 @@
 
 -include_lib("kernel/include/logger.hrl").
 
--export([start/2, io/3]).
+-export([start/2, io/3, offload/1]).
 
 %% The lines of a start, one for each address.
 -spec start(meerkat_listening:bound(), meerkat_settings:settings()) -> ok.
@@ -36,6 +36,15 @@ backend(#{io_backend := Backend, detail := <<>>}) ->
 backend(#{io_backend := Backend, detail := Why}) ->
     ?LOG_NOTICE("packets move by ~ts: io_uring is refused (~ts)",
                 [meerkat_relay:io_backend(Backend), meerkat_text:escape(Why)]).
+
+%% What became of `offload` (ctl.def, OFFLOAD).
+-spec offload(#{offload := 0 | 2 | 3, detail := binary()}) -> ok.
+offload(#{offload := 0, detail := Why}) ->
+    ?LOG_WARNING("offload: packets move by sockets alone, for nothing could be attached: ~ts",
+                 [meerkat_text:escape(Why)]);
+offload(#{offload := _, detail := Where}) ->
+    ?LOG_NOTICE("offload: busy channels are relayed in the kernel, on ~ts",
+                [meerkat_text:escape(Where)]).
 
 %% One warning for both. The buffers asked for are the default, if nobody said otherwise.
 buffers(Granted, Asked) ->

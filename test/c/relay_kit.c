@@ -7,6 +7,8 @@
 
 #include "alloc.h"
 
+const char *kit_home = "127.0.0.1";
+
 static void must(bool ok)
 {
     if (!ok)
@@ -67,10 +69,10 @@ static void start_kit(struct kit *k, uint16_t port, enum backend backend)
     must(letters_init(&k->neighbour.letters));
 
     struct addr v4, v6;
-    must(addr_parse(&v4, "127.0.0.1", 0) && addr_parse(&v6, "::1", 0));
+    must(addr_parse(&v4, kit_home, 0) && addr_parse(&v6, "::1", 0));
     must(ports_add(&k->ports, 1, &v4, &v4, 40000, 48999) == 0);
     must(ports_add(&k->ports, 2, &v6, &v6, 40000, 48999) == 0);
-    must(addr_parse(&k->server, "127.0.0.1", port));
+    must(addr_parse(&k->server, kit_home, port));
     place_clients(k);
     k->listener = kit_listen(k, 1, &k->server, NULL);
     kit_policy(k, NULL, 0);
@@ -225,7 +227,7 @@ static void own(struct host_list *l, enum host_kind kind, const char *ip)
 static struct host *kit_host(void)
 {
     struct host_list l = {0};
-    own(&l, HOST_LOCAL, "127.0.0.1");
+    own(&l, HOST_LOCAL, kit_home);
     own(&l, HOST_LOCAL, "203.0.113.5");
     own(&l, HOST_BROADCAST, "203.0.113.255");
     struct host *host = host_make(&l);

@@ -24,6 +24,9 @@ struct kit {
     uint32_t ref;
 };
 
+/* Its IPv4 address, 127.0.0.1 unless another is set before the start. */
+extern const char *kit_home;
+
 /* A worker with one listener at server (127.0.0.1:3478) and, in pools 1 and 2, relay addresses
  * 127.0.0.1 and ::1 of real ports; policy allows everything the relay itself does not forbid. */
 void kit_start(struct kit *k);

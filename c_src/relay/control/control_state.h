@@ -14,6 +14,7 @@
 
 #include "handing.h"
 #include "host.h"
+#include "offload.h"
 #include "pipe.h"
 #include "routes.h"
 #include "tether.h"
@@ -108,6 +109,13 @@ struct takeover {
     size_t frames_len, frames_cap;
 };
 
+/* The kernel's own path. */
+struct kernel_path {
+    enum offload_way wanted;
+    struct offload *offload; /* NULL: sockets serve alone */
+    char told[1024];         /* on which interfaces, or why not */
+};
+
 enum { CERTS_MAX = 32 };
 
 struct control {
@@ -165,8 +173,9 @@ struct control {
     /* survival.c */
     struct survival survival;
 
-    struct retiring retiring; /* retiring.c */
-    struct takeover takeover; /* takeover.c */
+    struct kernel_path kernel_path; /* kernel_path.c */
+    struct retiring retiring;       /* retiring.c */
+    struct takeover takeover;       /* takeover.c */
 
     /* allocs.c */
     struct ports ports;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "cpus.h"
+#include "kernel_path.h"
 #include "log.h"
 #include "post_office.h"
 #include "watch.h"
@@ -86,7 +87,7 @@ static bool is_valid(const struct ctl_config *m)
     return m->workers <= WORKERS_MAX && m->nonce_key.len == STUN_NONCE_KEY_LEN &&
            m->sessions_max > 0 && m->peers_max > 0 && m->credits > 0 &&
            m->channel_max >= CHANNEL_MIN && m->channel_max <= CHANNEL_MAX_WIDE &&
-           m->io_backend <= BACKEND_EPOLL;
+           m->io_backend <= BACKEND_EPOLL && m->offload <= OFFLOAD_TC;
 }
 
 /* What all workers take from. False without memory. */
@@ -119,6 +120,7 @@ static int start(struct control *c, const struct ctl_config *m, unsigned n)
                               .channel_max = m->channel_max,
                               .rfc3489 = m->rfc3489 != 0,
                               .shortcuts = m->shortcuts != 0,
+                              .offload = c->kernel_path.offload,
                               .limits = &c->limits,
                               .workers = n,
                               .neighbours = c->shards};
@@ -174,10 +176,13 @@ void workers_config(struct control *c, const struct ctl_frame *f)
     char why[BACKEND_WHY_MAX], detail[BACKEND_WHY_MAX + 64];
     int ret = backend_choose((enum backend)m->io_backend, &c->backend, why);
     if (ret == 0)
+        kernel_path_open(c, m);
+    if (ret == 0)
         ret = prepare(c, m) ? start_on(c, m, n, why) : -ENOMEM;
     if (ret == 0) {
         pipe_reply(&c->pipe, f, CTL_OK, "");
         report_io(c, why);
+        kernel_path_tell(c);
         watch_tell(c);
         return;
     }
@@ -254,6 +259,7 @@ void workers_report(struct control *c)
 void workers_stop(struct control *c)
 {
     end_all(c);
+    kernel_path_close(c);
     free(c->workers);
     memory_release(c->limits.users, c->limits.users_max * sizeof(*c->limits.users));
 }

@@ -2,8 +2,10 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "crypto.h"
+#include "hop.h"
 #include "mail.h"
 #include "tls.h"
 
@@ -18,6 +20,7 @@ int shard_init(struct shard *sh, const struct shard_config *config, struct clock
     memset(sh, 0, sizeof(*sh));
     sh->config = *config;
     sh->time = start;
+    sh->offloading.hops = -1;
     sh->policy = policy_make(NULL, 0, &(struct policy_facts){0});
     uint32_t streams = config->sessions_max + STREAMS_IDLE;
     uint32_t proxied = config->sessions_max + PROXIED_IDLE;
@@ -28,6 +31,7 @@ int shard_init(struct shard *sh, const struct shard_config *config, struct clock
         !associations_init(&sh->associations, streams, config->nonce_key, STUN_NONCE_KEY_LEN) ||
         !sessions_init(&sh->sessions, &sh->ways, config->sessions_max, config->peers_max,
                        start.now) ||
+        !offloads_init(&sh->sessions.offloads, config->offload, config->index, config->workers) ||
         !roamers_init(&sh->roamers, &sh->ways, config->sessions_max) ||
         !pendings_init(&sh->pending, &sh->ways, config->index, config->credits) ||
         !owed_init(&sh->owed, &sh->ways) || !mailbox_init(&sh->in, MAIL_SIZE) ||
@@ -35,6 +39,7 @@ int shard_init(struct shard *sh, const struct shard_config *config, struct clock
         shard_destroy(sh);
         return -ENOMEM;
     }
+    sh->offloading.hops = config->offload ? hop_open() : -1;
     sh->streams.home.wake = wake;
     sh->streams.home.ctx = sh;
     return 0;
@@ -71,6 +76,9 @@ void shard_destroy(struct shard *sh)
     mailbox_destroy(&sh->in);
     mailbox_destroy(&sh->out);
     letters_destroy(&sh->letters);
+    if (sh->offloading.hops >= 0)
+        close(sh->offloading.hops);
+    sh->offloading.hops = -1;
     policy_drop(sh->policy);
     sh->policy = NULL;
     front_drop(sh->front);

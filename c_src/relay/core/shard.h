@@ -52,7 +52,8 @@ struct shard_config {
     uint16_t channel_max;
     bool rfc3489;
     bool shortcuts;
-    uint32_t grants_epoch; /* as this worker was told it, with what follows */
+    struct offload *offload; /* the kernel's own path; NULL: there is none */
+    uint32_t grants_epoch;   /* as this worker was told it, with what follows */
     uint8_t software_len;
     char software[GRANT_SOFTWARE_MAX]; /* of answers within grants */
     struct limits *limits;
@@ -82,6 +83,13 @@ struct shard {
     struct policy *policy;          /* never NULL; before Erlang's nobody may be reached */
     _Atomic uint32_t policy_number; /* another with each policy; others look at it, too */
     uint32_t sweep_at, sweep_left;  /* places of permissions to hold against it (judge.c) */
+    struct offloading {
+        int hops;          /* a socket to ask the kernel for the next one with */
+        uint32_t at, left; /* places of sessions in this round */
+        uint64_t round;    /* when the next one begins */
+        unsigned asked;    /* the kernel, in this turn */
+        bool held;
+    } offloading; /* offloading.c */
     struct listener listeners[LISTENERS_MAX];
     unsigned listeners_used; /* the first so many are in use, or were */
     struct mailbox in, out;

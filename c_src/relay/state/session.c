@@ -48,6 +48,7 @@ void sessions_destroy(struct sessions *t)
     table_destroy(&t->channel_peers);
     shortcuts_destroy(&t->shortcuts);
     far_ends_destroy(&t->far_ends);
+    offloads_destroy(&t->offloads);
 }
 
 /* ------------------------------------------------------------------------------------ sessions */
@@ -137,6 +138,7 @@ void session_free(struct sessions *t, struct session *s)
     if (s->far)
         far_end_leave(&t->far_ends, s->far);
     session_let_go(t, s);
+    session_drop_offloaded(t, s, true);
     table_remove(&t->by_id, &s->by_id);
     flow_drop(t->ways, &s->flow);
     session_drop_move(t, s);
@@ -508,6 +510,22 @@ void channel_remove(struct sessions *t, struct channel *c)
     slab_free(&t->channel_slab, c);
 }
 
+/* --------------------------------------------------------------------------------- in the kernel
+ */
+
+void session_drop_offloaded(struct sessions *t, struct session *s, bool all)
+{
+    for (struct offloaded **link = &s->offloaded; *link;) {
+        struct offloaded *o = *link;
+        if (!all && !offloaded_is_void(o)) {
+            link = &o->next;
+            continue;
+        }
+        *link = o->next;
+        offloads_remove(&t->offloads, o);
+    }
+}
+
 /* ----------------------------------------------------------------------------------- shortcuts */
 
 static uint64_t taken(_Atomic uint64_t *n)
@@ -517,9 +535,22 @@ static uint64_t taken(_Atomic uint64_t *n)
                : 0;
 }
 
+/* What the kernel has relayed by itself. */
+static void collect_offloaded(struct session *s)
+{
+    for (struct offloaded *o = s->offloaded; o; o = o->next) {
+        uint64_t packets, bytes;
+        bool from_client = o->direction == TO_PEER;
+        offloaded_collect(o, &packets, &bytes);
+        *(from_client ? &s->client_packets : &s->peer_packets) += packets;
+        *(from_client ? &s->client_bytes : &s->peer_bytes) += bytes;
+    }
+}
+
 /* More may have been taken back than was added: the numbers wrap, and the sum is right. */
 void session_collect(struct session *s)
 {
+    collect_offloaded(s);
     if (!s->far)
         return;
     s->peer_packets += taken(&s->far->packets);

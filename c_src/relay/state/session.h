@@ -15,6 +15,7 @@
 #include "grant.h"
 #include "list.h"
 #include "look.h"
+#include "offloads.h"
 #include "policy.h"
 #include "shortcut.h"
 #include "slab.h"
@@ -78,15 +79,18 @@ struct session {
     struct timer timer; /* the next deadline of a family */
     uint64_t id;
     struct list permissions;
-    struct list in_gone;        /* a socket of it is closed, and that not reported yet; or ended */
-    struct move *move;          /* NULL: none is pending */
-    struct tcp_relay *tcp;      /* NULL: it relays UDP, at `relayed` */
-    struct grant *grant;        /* NULL: every request is Erlang's to answer */
-    struct far_end *far;        /* what shortcuts to it hold; NULL: there was none yet */
-    struct shortcut *shortcuts; /* of its client's packets */
-    struct session_note *note;  /* NULL: its client was told of nothing yet, or nobody wants any */
-    struct sight *look;         /* NULL: nobody looks at its packets */
-    uint64_t asked;             /* number of the request that Erlang was handed last (pending.h) */
+    struct list in_gone;         /* a socket of it is closed, and that not reported yet; or ended */
+    struct move *move;           /* NULL: none is pending */
+    struct tcp_relay *tcp;       /* NULL: it relays UDP, at `relayed` */
+    struct grant *grant;         /* NULL: every request is Erlang's to answer */
+    struct far_end *far;         /* what shortcuts to it hold; NULL: there was none yet */
+    struct shortcut *shortcuts;  /* of its client's packets */
+    struct session_note *note;   /* NULL: its client was told of nothing yet, or nobody wants any */
+    struct sight *look;          /* NULL: nobody looks at its packets */
+    struct offloaded *offloaded; /* what it has in the kernel */
+    uint64_t offload_seen;       /* packets both ways when it was looked at last: offloading.c */
+    uint64_t offload_again;      /* nothing more is put there before */
+    uint64_t asked;              /* number of the request that Erlang was handed last (pending.h) */
     uint32_t permission_count, channel_count; /* also those that are over and not swept yet */
     uint64_t drops[SESSION_DROPS];            /* by reason */
 };
@@ -118,6 +122,7 @@ struct sessions {
     struct table by_tuple, by_id, permissions, channel_numbers, channel_peers;
     struct shortcuts shortcuts;
     struct far_ends far_ends;
+    struct offloads offloads;
     struct timers timers;
     struct list gone;
     struct list ended; /* by in_gone */
@@ -197,11 +202,13 @@ static inline bool session_relays(struct session *s, uint8_t family, uint64_t no
 /* Sets what session_alive and the sweep go by, after a deadline of a family changed. */
 void session_set_timer(struct sessions *t, struct session *s);
 
-/* What a shortcut to it was told does not hold any more: something has ended, moved or become less
- * than it was. Whoever changes that here says so by himself. */
+/* What a shortcut to it was told, and what it has in the kernel, does not hold any more: something
+ * has ended, moved or become less than it was. Whoever changes that here says so by himself. */
 static inline void session_changed(struct session *s)
 {
     far_end_change(s->far);
+    if (UNLIKELY(s->offloaded != NULL))
+        offloads_void(s->offloaded);
 }
 
 /* Of a family; session_set_timer follows. */
@@ -216,6 +223,9 @@ static inline void session_set_deadline(struct session *s, struct relayed *r, ui
 void session_collect(struct session *s);
 /* For all reasons together. */
 uint64_t session_dropped(const struct session *s);
+
+/* Takes what it has in the kernel apart, or what of that is void; collected before. */
+void session_drop_offloaded(struct sessions *t, struct session *s, bool all);
 
 /* The end that shortcuts to it hold, made where there is none; NULL when the table is full. */
 struct far_end *session_far_end(struct sessions *t, struct session *s);

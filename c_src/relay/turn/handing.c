@@ -5,6 +5,7 @@
 
 #include "keep.h"
 #include "numbered.h"
+#include "offloading.h"
 #include "post.h"
 
 enum { ONE_MAX = 256 * 1024 }; /* of one session's messages */
@@ -15,11 +16,13 @@ void handing_hold(struct shard *sh)
 {
     io_hold(sh->io);
     sh->holding = true;
+    offloading_hold(sh, true);
 }
 
 void handing_go_on(struct shard *sh)
 {
     io_go_on(sh->io);
+    offloading_hold(sh, false);
     sh->holding = false;
 }
 

@@ -29,6 +29,7 @@ void judge_policy(struct shard *sh, struct policy *p)
     policy_drop(sh->policy);
     sh->policy = p;
     atomic_fetch_add_explicit(&sh->policy_number, 1, memory_order_release);
+    offloads_set_epoch(&sh->sessions.offloads, sh->policy_number);
     sh->sweep_left = sh->sessions.permission_slab.touched;
 }
 

@@ -14,6 +14,7 @@
 #include "inbox.h"
 #include "judge.h"
 #include "listen.h"
+#include "offloading.h"
 #include "peer_tcp.h"
 #include "post.h"
 #include "shake.h"
@@ -130,6 +131,7 @@ void worker_turn(struct worker *w)
     alloc_end_what_ended(sh);
     conn_flush_all(sh);
     judge_sweep(sh);
+    offloading_turn(sh);
     if (UNLIKELY(!list_empty(&sh->tcp.news)))
         peer_tcp_report(sh);
     alloc_report_gone(sh);
@@ -156,6 +158,8 @@ uint64_t worker_sleep_ns(const struct worker *w)
     if (sh->sweep_left)
         return 0;
     uint64_t sleep = MIN(timers_sleep(&sh->sessions.timers, sh->time.now), SLEEP_MAX_NS);
+    uint64_t due = offloading_due(sh);
+    sleep = MIN(sleep, due - MIN(due, sh->time.now));
     if (!sh->ring_at)
         return sleep;
     return sh->ring_at > sh->time.now ? MIN(sleep, sh->ring_at - sh->time.now) : 0;
