@@ -2,6 +2,9 @@
 # docker run --net=host -e RELAY_IP=... -e STUN_SECRET=... -e REALM=... meerkat
 # With --read-only: --tmpfs /run/meerkat:mode=700,uid=9000
 #
+# With OFFLOAD=auto (docs/design/offload.md): --user root --cap-add BPF --cap-add PERFMON
+# --cap-add NET_ADMIN, on a host whose seccomp profile allows bpf.
+#
 # Docker's default seccomp profile refuses io_uring; Meerkat then says so in one line and serves by
 # epoll. What io_uring needs is docs/installing.md's to tell.
 FROM debian:bookworm-slim AS build
@@ -9,7 +12,7 @@ RUN apt-get update \
  && apt-get install -y --no-install-recommends erlang-base erlang-crypto erlang-dev erlang-edoc \
       erlang-eldap erlang-inets erlang-jiffy erlang-p1-mysql erlang-p1-pgsql erlang-p1-sqlite3 \
       erlang-p1-stringprep erlang-p1-xml erlang-redis-client erlang-ssl erlang-syntax-tools \
-      erlang-tools gcc libc6-dev libconfig-dev liburing-dev libssl-dev make rebar3
+      erlang-tools gcc libbpf-dev libc6-dev libconfig-dev liburing-dev libssl-dev make rebar3
 COPY . /src
 WORKDIR /src
 RUN rebar3 release --output-dir /opt \
@@ -23,7 +26,7 @@ LABEL org.opencontainers.image.title="Meerkat" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="Apache-2.0"
 RUN apt-get update \
- && apt-get install -y --no-install-recommends libconfig9 libexpat1 libsqlite3-0 libssl3 libstdc++6 \
+ && apt-get install -y --no-install-recommends libbpf1 libconfig9 libexpat1 libsqlite3-0 libssl3 libstdc++6 \
       libsystemd0 libtinfo6 liburing2 zlib1g \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* \
  && useradd --system --uid 9000 --create-home --home-dir /var/lib/meerkat meerkat \

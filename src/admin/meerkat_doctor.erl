@@ -42,8 +42,8 @@ examine(Options) ->
 checks() ->
     [fun addresses/1, fun listening/1, fun certificates/1, fun database/1, fun http/1,
      fun ports/1, fun port_range/1, fun firewall/1, fun conntrack/1, fun outside/1,
-     fun descriptors/1, fun memlock/1, fun buffers/1, fun io/1, fun clock/1, fun beside/1,
-     fun accounting/1].
+     fun descriptors/1, fun memlock/1, fun buffers/1, fun io/1, fun offload/1,
+     fun clock/1, fun beside/1, fun accounting/1].
 
 patient(Options) ->
     Ask = maps:get(ask, Options, fun meerkat_admin_socket:call/1),
@@ -383,6 +383,14 @@ demanded(io_uring, #{verdict := warning} = Finding) ->
     Finding#{verdict := error, remedy := <<"io_backend = \"auto\" falls back to epoll">>};
 demanded(_Wanted, Finding) ->
     Finding.
+
+%% Of each interface; where it is not wanted nothing is wrong with one that could not.
+offload(#case_{program = Program, config = Config}) ->
+    Wanted = maps:get(offload, Config, off) =/= off,
+    [case Finding of
+         #{verdict := warning} when not Wanted -> maps:remove(remedy, Finding#{verdict := ok});
+         _ -> Finding
+     end || Finding <- meerkat_doctor_net:offload(Program)].
 
 clock(#case_{program = Program, config = Config}) ->
     [meerkat_doctor_clock:examine(Program)]

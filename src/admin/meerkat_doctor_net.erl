@@ -2,7 +2,7 @@
 %% sees, and what the relay program says of this kernel.
 -module(meerkat_doctor_net).
 
--export([mapped/2, probe/1]).
+-export([mapped/2, probe/1, offload/1]).
 
 -define(STUN_PORT, 3478).
 %% Milliseconds after each of the requests.
@@ -72,9 +72,7 @@ answered(Bytes, Id) ->
 %% a warning only.
 -spec probe(file:filename_all()) -> [meerkat_doctor:finding()].
 probe(Program) ->
-    Quoted = ["'", string:replace(Program, "'", "'\\''", all), "'"],
-    Output = os:cmd(unicode:characters_to_list([Quoted, " --probe 2>&1"])),
-    case meerkat_json:decode(unicode:characters_to_binary(Output)) of
+    case meerkat_json:decode(said(Program, "--probe")) of
         {ok, #{<<"io_uring">> := #{<<"available">> := Available} = Uring} = Probe} ->
             [probed(Available, Uring, Probe)];
         _ ->
@@ -91,6 +89,28 @@ probed(false, #{<<"reason">> := Reason}, Probe) ->
                                 "): ", meerkat_text:escape(Reason)]),
       remedy => <<"a seccomp profile that has io_uring, kernel.io_uring_disabled = 0; or leave it: "
                   "epoll serves in its place">>}.
+
+said(Program, Option) ->
+    Quoted = ["'", string:replace(Program, "'", "'\\''", all), "' "],
+    unicode:characters_to_binary(os:cmd(unicode:characters_to_list([Quoted, Option, " 2>&1"]))).
+
+%% Its word on what each interface could do for the key offload (`meerkat_relay --offload`): tried
+%% with the rights of whoever asks, which may be more or less than the server's.
+-spec offload(file:filename_all()) -> [meerkat_doctor:finding()].
+offload(Program) ->
+    [offloads(Said) || Line <- string:lexemes(said(Program, "--offload"), "\n"),
+                       {ok, #{<<"interface">> := _} = Said} <- [meerkat_json:decode(Line)]].
+
+offloads(#{<<"interface">> := Interface, <<"offload">> := How}) when is_binary(How) ->
+    #{name => offload, verdict => ok,
+      text => iolist_to_binary(["packets that come by ", meerkat_text:escape(Interface),
+                                " could be relayed in the kernel, by ", How])};
+offloads(#{<<"interface">> := Interface, <<"reason">> := Why}) ->
+    #{name => offload, verdict => warning,
+      text => iolist_to_binary(["packets that come by ", meerkat_text:escape(Interface),
+                                " cannot be relayed in the kernel: ", meerkat_text:escape(Why)]),
+      remedy => <<"CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN, and libbpf.so.1; or offload = \"off\": "
+                  "sockets serve">>}.
 
 kernel(#{<<"kernel">> := Kernel}) -> meerkat_text:escape(Kernel);
 kernel(#{}) -> "unknown".

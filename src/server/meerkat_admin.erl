@@ -239,8 +239,8 @@ doctor(Server) ->
         {ok, Number} -> integer_to_binary(Number);
         none -> list_to_binary(os:getpid())
     end,
-    Asked = [max_allocations, relays, receive_buffer, send_buffer, io_backend, https_backend,
-             proxy_protocol_from, tcp_relay],
+    Asked = [max_allocations, relays, receive_buffer, send_buffer, io_backend, offload,
+             https_backend, proxy_protocol_from, tcp_relay],
     (maps:merge(maps:with(Asked, Config()),
                 maps:with([certificates, client_authorities, certificates_refused, database,
                            accounting], Status)))#{
