@@ -162,7 +162,7 @@ put_back(undefined) -> application:unset_env(kernel, inet_dist_use_interface).
 
 -spec accept(Listener :: none | term()) -> pid().
 accept(none) ->
-    spawn_link(fun() -> receive after infinity -> ok end end);
+    spawn_link(timer, sleep, [infinity]);
 accept(Listener) ->
     (tls()):accept(Listener).
 
@@ -192,7 +192,7 @@ address() ->
 
 -spec is_node_name(node()) -> boolean().
 is_node_name(Node) ->
-    inet_tls_dist:is_node_name(Node).
+    inet_tls_dist:is_node_name(atom_to_list(Node)).
 
 tls() ->
     #{ip := Ip} = own(),
