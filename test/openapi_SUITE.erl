@@ -48,7 +48,17 @@ every_answer_is_as_described(Config) ->
         ?assertEqual([{"/credentials", 404}, {"/credentials", 429}, {"/health", 503}],
                      described(Description) -- (Seen ++ Draining))
     end),
+    with_server(http(#{fleet => [<<"app@10.0.0.9">>], fleet_region => <<"eu">>}), fun(Server) ->
+        turn_kit:eventually(fun() ->
+            {200, Json} = status(Server),
+            _ = fits(Description, Server, "/status.json", "", []),
+            [{Node, State} || #{<<"node">> := Node, <<"state">> := State}
+                                  <- maps:get(<<"fleet">>, Json)]
+                =:= [{atom_to_binary(node()), <<"ready">>}, {<<"app@10.0.0.9">>, <<"missing">>}]
+        end)
+    end),
     with_server(http(#{}), fun(Server) ->
+        {200, #{<<"fleet">> := null}} = status(Server),
         {_, 404} = fits(Description, Server, "/credentials", "", []),
         ok = turn_kit:kill_relay(Server),
         _ = fits(Description, Server, "/status.json", "", []),
@@ -120,6 +130,11 @@ fits(#{<<"paths">> := Paths} = Description, Server, Path, Query, Headers) ->
     end,
     ?assertEqual({Path, Code, []}, {Path, Code, wrong(Schema, Value, Path, Description)}),
     {Path, Code}.
+
+status(Server) ->
+    #{code := Code, body := Body} = http_kit:get(Server, "/status.json", []),
+    {ok, Json} = meerkat_json:decode(Body),
+    {Code, Json}.
 
 %%% The part of JSON Schema that the description uses
 

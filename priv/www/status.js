@@ -202,6 +202,11 @@ function show(status) {
   fill('ports', status.pools.map(({ address, free, ports }) =>
     row([address, free === null ? '' : `${count(free)} of ${count(ports)} free`])), 'none');
 
+  $('fleet-section').hidden = status.fleet === null;
+  fill('fleet', (status.fleet ?? []).map(({ node, region, state, load }) =>
+    row([node, region ?? '', state === 'missing' ? 'not there' : state,
+      load === null ? '' : `${load} % full`])), '');
+
   const about = [['Meerkat', status.version], ['Erlang/OTP', status.otp], ['I/O', status.io_backend ?? '–'],
     ['running for', duration(status.uptime_s)], ['listening on', listeners(status) || 'nothing'],
     ['restarts of the relay', count(status.relay_restarts)]];

@@ -12,6 +12,9 @@
 %%   pools         relay addresses: address, ports in all, and free (null likewise)
 %%   responses     method, code and count of those that were
 %%   durations     by method: [microseconds, so many took at most that], count, sum_us
+%%   fleet         each node: name, region, load in percent, and whether it takes allocations
+%%                 (ready), takes none (draining), has told nothing yet (silent) or is not there
+%%                 (missing); null in a server that is in no fleet
 %%   processes     meerkat_proc:usage() of `erlang` and `relay`
 %%   drop_help     what each reason for a drop means
 %%   history       meerkat_history:sample(), the last of them of this moment
@@ -19,7 +22,7 @@
     meerkat_json:value().
 status(Name, Snapshot, Now) ->
     #{relay := Relay, not_ready := Reasons, answers := Answers, durations := Durations,
-      pools := Pools, processes := Processes} = Snapshot,
+      pools := Pools, processes := Processes, fleet := Fleet} = Snapshot,
     #{stun := Stun, turn := Turn} = meerkat_services:uris(Name, all),
     maps:merge(meerkat_json:plain(meerkat_status:status(Name)), #{
         time => Now,
@@ -27,6 +30,7 @@ status(Name, Snapshot, Now) ->
         uris => Stun ++ Turn,
         permissions => stat(peers, Relay),
         pools => [pool(Pool) || Pool <- Pools],
+        fleet => fleet(Fleet, Name),
         responses => [#{method => Method, code => Outcome, count => N}
                       || {{Method, Outcome}, N} <- lists:sort(maps:to_list(Answers)), N > 0],
         durations => maps:map(fun(_, Duration) -> duration(Duration) end, Durations),
@@ -41,6 +45,22 @@ stat(_Key, {error, _}) -> null.
 pool(#{address := Ip, total := Total} = Pool) ->
     #{address => list_to_binary(meerkat_text:ip(Ip)), ports => Total,
       free => maps:get(free, Pool, null)}.
+
+fleet(none, _Name) ->
+    null;
+fleet(#{members := Members, missing := Missing}, Name) ->
+    Told = maps:from_list([{Node, Place}
+                           || #{node := Node} = Place <- meerkat_elsewhere:places(Name)]),
+    Places = Told#{node() => meerkat_services:place(Name)},
+    [of_node(Node, maps:get(Node, Places, silent)) || Node <- Members]
+        ++ [of_node(Node, missing) || Node <- Missing].
+
+of_node(Node, #{ready := Ready, load := Load, region := Region}) ->
+    #{node => atom_to_binary(Node), load => round(100 * Load),
+      region => case Region of undefined -> null; _ -> Region end,
+      state => case Ready of true -> ready; false -> draining end};
+of_node(Node, State) ->
+    #{node => atom_to_binary(Node), load => null, region => null, state => State}.
 
 duration(#{buckets := Buckets, count := Count, sum_us := Sum}) ->
     #{buckets => [[Us, N] || {Us, N} <- Buckets], count => Count, sum_us => Sum}.
