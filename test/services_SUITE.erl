@@ -192,6 +192,13 @@ of_other_nodes(_) ->
         ok = meerkat_elsewhere:put_places(Name, [Far, Light, Near]),
         ?assertEqual([Own, <<"turn:192.0.2.1:3478?transport=udp">>],
                      [Uri || Uri <- turn_uris(Name), not lists:member(Uri, tl(Alone))]),
+        %% Of a client who is elsewhere.
+        Asia = Far#{region := <<"asia">>},
+        ok = meerkat_elsewhere:put_places(Name, [Asia, Light, Near]),
+        {ok, #{uris := Uris}} = meerkat_credentials:asked(Name, <<"alice">>,
+                                                          #{region => <<"asia">>}),
+        ?assertMatch([<<"turn:192.0.2.3:", _/binary>> | _],
+                     [Uri || <<"turn:", _/binary>> = Uri <- Uris]),
         ok = meerkat:drain(Name),
         ?assertEqual([<<"turn:192.0.2.1:3478?transport=udp">>,
                       <<"turn:192.0.2.2:3478?transport=udp">>], turn_uris(Name)),

@@ -77,7 +77,8 @@ answer(credentials, Name, Request) ->
     credentials(Token(), Failures, Name, Request).
 
 %%% The form of draft-uberti-behave-turn-rest-00: `service` is turn, `username` (or `user`) is
-%%% anything, `key` the token, which may come as a header as well. `ttl` and `realm` are ours.
+%%% anything, `key` the token, which may come as a header as well. `ttl`, `realm` and `region` are
+%%% ours.
 
 credentials(undefined, _Failures, _Name, _Request) ->
     problem(404, <<"this server gives no credentials by HTTP: http_token is not set">>);
@@ -124,7 +125,8 @@ is_same(Given, Token) ->
 %% Unknown parameters are ignored, unless one is spelled nearly like one of ours: then the request
 %% is refused, because credentials for another name are not what was meant.
 made(Name, #{query := Query} = Request) ->
-    Known = [<<"service">>, <<"username">>, <<"user">>, <<"key">>, <<"ttl">>, <<"realm">>],
+    Known = [<<"service">>, <<"username">>, <<"user">>, <<"key">>, <<"ttl">>, <<"realm">>,
+             <<"region">>],
     Near = fun(Given) -> meerkat_spelling:nearest(Given, Known, fun slip/1) end,
     Slips = [{Given, Meant} || {Given, _} <- Query, not lists:member(Given, Known),
                                {ok, Meant} <- [Near(Given)]],
@@ -140,9 +142,10 @@ slip(Known) -> byte_size(Known) div 3.
 
 good(Name, #{query := Query, peer := Ip}) ->
     User = first([<<"username">>, <<"user">>], Query, <<"anonymous">>),
-    Realm = [{realm, Value} || {<<"realm">>, Value} <- Query],
+    Where = [{Key, Value} || {Word, Key} <- [{<<"realm">>, realm}, {<<"region">>, region}],
+                             {Given, Value} <- Query, Given =:= Word],
     case {first([<<"service">>], Query, <<"turn">>), ttl(Query)} of
-        {<<"turn">>, {ok, Ttl}} -> answered(Name, User, maps:from_list(Ttl ++ Realm), Ip);
+        {<<"turn">>, {ok, Ttl}} -> answered(Name, User, maps:from_list(Ttl ++ Where), Ip);
         {<<"turn">>, error} -> problem(400, <<"ttl is a number of seconds">>);
         {_, _} -> problem(400, <<"the only service is turn">>)
     end.

@@ -14,8 +14,9 @@
                          iceServers := [#{urls := [binary()], username => binary(),
                                           credential => binary()}]}.
 %% ttl: seconds, a day without. realm: one that a listener has, or the configuration under
-%% `realms`; without it the server's own.
--type options() :: #{ttl => pos_integer(), realm => binary()}.
+%% `realms`; without it the server's own. region: the one whose nodes of a fleet are listed first;
+%% without it this node's.
+-type options() :: #{ttl => pos_integer(), realm | region => binary()}.
 
 -define(TTL_S, 86400).
 %% The longest time for which asked/3 makes credentials.
@@ -44,7 +45,8 @@ made(Name, User, Options, Realm, [Secret | _]) ->
     Ttl = maps:get(ttl, Options, ?TTL_S),
     {Username, Password} =
         meerkat_auth_rest:credentials(Secret, User, Ttl, meerkat_clock:wall_s()),
-    #{stun := Stun, turn := Turn} = meerkat_services:uris_of_fleet(Name, Realm),
+    Region = maps:get(region, Options, own),
+    #{stun := Stun, turn := Turn} = meerkat_services:uris_of_fleet(Name, Realm, Region),
     {ok, #{username => Username, password => Password, ttl => Ttl, uris => Stun ++ Turn,
            iceServers => [#{urls => Stun} || Stun =/= []]
                ++ [#{urls => Turn, username => Username, credential => Password}
@@ -75,7 +77,7 @@ told(Options) ->
     maps:merge(#{ttl_s => maps:get(ttl, Options, ?TTL_S)}, maps:with([realm], Options)).
 
 %% make/3 for a question by HTTP or meerkatctl, whose names and times are held to bounds.
--spec asked(Name :: atom(), User :: binary(), #{ttl => integer(), realm => binary()}) ->
+-spec asked(Name :: atom(), User :: binary(), #{ttl => integer(), realm | region => binary()}) ->
     {ok, credentials()} | {error, {user | ttl | realm | no_secret, binary()}}.
 asked(Name, User, Options) ->
     Ttl = maps:get(ttl, Options, ?TTL_S),

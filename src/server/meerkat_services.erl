@@ -3,7 +3,7 @@
 -module(meerkat_services).
 
 -export([services/1, services/2, uris/2]).
--export([of_fleet/2, uris_of_fleet/2, place/1]).
+-export([of_fleet/2, uris_of_fleet/3, place/1]).
 -export_type([service/0, uris/0]).
 
 %% In the order that clients should try them.
@@ -59,17 +59,26 @@ uri(Scheme, #{host := Ip, port := Port}, Query) ->
 %% fleet tells of itself.
 -spec of_fleet(Name :: atom(), Realm :: binary() | all) -> [service()].
 of_fleet(Name, Realm) ->
-    case meerkat_elsewhere:places(Name) of
-        [] -> services(Name, Realm);
-        Others -> of_nodes(Name, Realm, Others)
+    of_fleet(Name, Realm, own).
+
+%% The same as URIs, for a client who is known to be in a region.
+-spec uris_of_fleet(Name :: atom(), Realm :: binary() | all, Region :: binary() | own) -> uris().
+uris_of_fleet(Name, Realm, Region) ->
+    as_uris(of_fleet(Name, Realm, Region)).
+
+of_fleet(Name, Realm, Region) ->
+    case {meerkat_elsewhere:places(Name), Region} of
+        {[], _} ->
+            services(Name, Realm);
+        {Others, own} ->
+            #{fleet_region := Own} = meerkat_registry:settings(Name),
+            of_nodes(Name, Realm, Own, Others);
+        {Others, _} ->
+            of_nodes(Name, Realm, Region, Others)
     end.
 
--spec uris_of_fleet(Name :: atom(), Realm :: binary() | all) -> uris().
-uris_of_fleet(Name, Realm) ->
-    as_uris(of_fleet(Name, Realm)).
-
-of_nodes(Name, Realm, Others) ->
-    #{fleet_region := Region, fleet_services := Nodes} = Settings = meerkat_registry:settings(Name),
+of_nodes(Name, Realm, Region, Others) ->
+    #{fleet_services := Nodes} = Settings = meerkat_registry:settings(Name),
     All = [place(Name) | Others],
     Some = case [Place || #{ready := true} = Place <- All] of [] -> All; Ready -> Ready end,
     Sorted = lists:sort([{rank(Place, Region), services_at(Place, Name, Realm, Settings)}
