@@ -305,7 +305,15 @@ one_quota_on_all_nodes(Config) ->
     success(call(First, refresh, [{lifetime, 0}])),
     eventually(fun() -> known([A, B, C], <<"alice">>) =:= [1] end),
     success(allocate(lists:last(Alices))),
-    expect(486, allocate(hd(Alices))).
+    expect(486, allocate(hd(Alices))),
+    %% The newer one wins.
+    ok = reload_all(Config, #{user_quota => 1, user_quota_replaces => true}),
+    Older = allocated(A, [], #{user => <<"erin">>}),
+    eventually(fun() -> in(A, meerkat_fleet_quota, total, [default, {default, <<"erin">>}]) =:= 1
+               end),
+    Newer = allocated(B, [], #{user => <<"erin">>}),
+    eventually(fun() -> turn_kit:code(call(Older, refresh, [{lifetime, 600}])) =:= 437 end),
+    success(call(Newer, refresh, [{lifetime, 600}])).
 
 a_realm_has_one_quota(Config) ->
     doc("total_quota of a realm is for all nodes together, as each has heard of the others"),

@@ -56,7 +56,9 @@ answered(_Config) ->
 replay_at_any_time(_Config) -> holds(prop_replay:prop_replay_at_any_time(), 5000).
 
 -spec quota_of_a_fleet(turn_kit:config()) -> ok.
-quota_of_a_fleet(_Config) -> holds(prop_fleet:prop_quota(), 2000).
+quota_of_a_fleet(_Config) ->
+    holds(prop_fleet:prop_quota(), 2000),
+    holds(prop_fleet:prop_newer_wins(), 2000).
 
 -spec transports_agree(turn_kit:config()) -> ok.
 transports_agree(Config) ->

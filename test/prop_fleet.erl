@@ -7,7 +7,7 @@
 %% what is too much is gone. And once all is told, keepers know what is.
 -module(prop_fleet).
 
--export([prop_quota/0]).
+-export([prop_quota/0, prop_newer_wins/0]).
 
 -define(FORALL(Var, Type, Property), proper:forall(Type, fun(Var) -> Property end)).
 
@@ -24,6 +24,8 @@
     parts = [?NODES] :: [[pos_integer()]],
     %% In order.
     mail = #{} :: #{{From :: pos_integer(), To :: pos_integer()} => [term()]},
+    %% Beyond the quota.
+    then = refuse :: refuse | replace,
     %% What nobody may have more of; it is more than the quota after a cut.
     most = #{} :: #{atom() => pos_integer()}
 }).
@@ -40,6 +42,23 @@ prop_quota() ->
             error:{badmatch, _}:Where ->
                 ct:pal("~tp", [hd(Where)]),
                 false
+        end).
+
+%% Where a new allocation ends the oldest ones: whatever was late, once all is told nobody has more
+%% than the quota, nor less than it where nobody has freed any.
+-spec prop_newer_wins() -> proper:test().
+prop_newer_wins() ->
+    ?FORALL(Steps, steps(),
+        begin
+            World = settled(run(Steps, (new())#world{then = replace})),
+            Asked = fun(User) -> length([1 || {allocate, _, Of} <- Steps, Of =:= User]) end,
+            Freed = fun(User) -> lists:any(fun({free, _, Of}) -> Of =:= User;
+                                              (_) -> false
+                                           end, Steps) end,
+            lists:all(fun(User) ->
+                Has = total(User, ?NODES, World),
+                Has =< ?MAX andalso (Freed(User) orelse Has =:= min(?MAX, Asked(User)))
+            end, ?USERS)
         end).
 
 steps() ->
@@ -59,6 +78,8 @@ run(Steps, World) ->
     lists:foldl(fun(Step, Before) -> right(step(Step, Before)) end, World, Steps).
 
 %% Each part by itself keeps to the quota, or to what it had when it came to be.
+right(#world{then = replace} = World) ->
+    World;
 right(#world{parts = Parts, most = Most} = World) ->
     [true = (total(User, Part, World) =< maps:get({User, Part}, Most, ?MAX))
      || User <- ?USERS, Part <- Parts],
@@ -68,8 +89,8 @@ total(User, Part, #world{has = Has}) ->
     lists:sum([maps:get({N, User}, Has, 0) || N <- Part]).
 
 %% A claim is made, as meerkat_quota does, by who may have one more by what this node has.
-step({allocate, N, User}, World) ->
-    case has(N, User, World) < ?MAX of
+step({allocate, N, User}, #world{then = Then} = World) ->
+    case Then =:= replace orelse has(N, User, World) < ?MAX of
         true ->
             {Keeper, Counts} = meerkat_fleet_counts:claim(User, 1, 0, node(N, World)),
             send(N, Keeper, {claim, N, User}, put_node(N, Counts, World));
@@ -94,6 +115,12 @@ step({deliver, From, To}, #world{mail = Mail} = World) ->
             World
     end.
 
+received(Keeper, {claim, N, User}, #world{then = replace} = World) ->
+    {Losses, Counts} = meerkat_fleet_counts:make_room(N, User, 1, ?MAX, node(Keeper, World)),
+    lists:foldl(fun({Loser, Loss}, W) -> send(Keeper, Loser, {lose, User, Loss}, W) end,
+                send(Keeper, N, {ok, User}, put_node(Keeper, Counts, World)), Losses);
+received(N, {lose, User, Loss}, World) ->
+    changed(N, User, put_has(N, User, max(0, has(N, User, World) - Loss), World));
 received(Keeper, {claim, N, User}, World) ->
     {Answer, Counts} = meerkat_fleet_counts:decide(N, User, 1, ?MAX, node(Keeper, World)),
     send(Keeper, N, {Answer, User}, put_node(Keeper, Counts, World));

@@ -7,7 +7,7 @@
 
 -export([new/1, members/2, keeper/2]).
 -export([claim/4, settled/3, changed/2, flush/3]).
--export([decide/5, told/3, total/2, kept/1]).
+-export([decide/5, make_room/5, told/3, total/2, kept/1]).
 
 -export_type([counts/0]).
 
@@ -102,6 +102,25 @@ decide(Node, User, Weight, Max, #counts{kept = Kept} = Counts) ->
         false ->
             {full, Counts}
     end.
+
+%% It may, and others lose as many as are then too many: which ones, and how many each. A node ends
+%% what it has beyond the bound itself, so no node counts for more.
+-spec make_room(id(), user(), Weight :: pos_integer(), Max :: pos_integer(), counts()) ->
+    {[{id(), pos_integer()}], counts()}.
+make_room(Node, User, Weight, Max, #counts{kept = Kept} = Counts) ->
+    Has = maps:get(User, Kept, []),
+    Own = min(Max, of_node(Node, Has) + Weight),
+    Others = [{Other, min(Max, N)} || {Other, N} <- Has, Other =/= Node],
+    Losses = losses(sum(Others) + Own - Max, Others),
+    Left = lists:foldl(fun({Other, N}, Of) -> put(Other, of_node(Other, Of) - N, Of) end,
+                       [{Node, Own} | Others], Losses),
+    {Losses, Counts#counts{kept = Kept#{User => Left}}}.
+
+losses(Excess, [{Node, N} | Others]) when Excess > 0 ->
+    Loss = min(N, Excess),
+    [{Node, Loss} | losses(Excess - Loss, Others)];
+losses(_Excess, _Others) ->
+    [].
 
 %% How many that node has.
 -spec told(id(), #{user() => non_neg_integer()}, counts()) -> counts().

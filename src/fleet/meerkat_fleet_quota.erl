@@ -65,9 +65,9 @@ init(Name) ->
 
 -spec handle_call(term(), gen_server:from(), #state{}) ->
     {reply, term(), #state{}} | {noreply, #state{}}.
-handle_call({claim, User, Weight, Max}, From, #state{counts = Counts} = State) ->
+handle_call({claim, User, Weight, Bound}, From, #state{counts = Counts} = State) ->
     {Keeper, Claimed} = meerkat_fleet_counts:claim(User, Weight, meerkat_clock:now_ms(), Counts),
-    ok = gen_server:cast(Keeper, {claim, From, self(), User, Weight, Max}),
+    ok = gen_server:cast(Keeper, {claim, From, self(), User, Weight, Bound}),
     {noreply, State#state{counts = Claimed}};
 handle_call({total, User}, From, #state{counts = Counts} = State) ->
     ok = gen_server:cast(meerkat_fleet_counts:keeper(User, Counts), {total, From, User}),
@@ -76,10 +76,18 @@ handle_call(_Request, _From, State) ->
     {noreply, State}.
 
 -spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
-handle_cast({claim, From, Node, User, Weight, Max}, #state{counts = Counts} = State) ->
+handle_cast({claim, From, Node, User, Weight, {refuse, Max}}, #state{counts = Counts} = State) ->
     {Answer, Next} = meerkat_fleet_counts:decide(Node, User, Weight, Max, Counts),
     ok = gen_server:reply(From, Answer),
     {noreply, State#state{counts = Next}};
+handle_cast({claim, From, Node, User, Weight, {replace, Max}}, #state{counts = Counts} = State) ->
+    {Losses, Next} = meerkat_fleet_counts:make_room(Node, User, Weight, Max, Counts),
+    ok = gen_server:reply(From, ok),
+    lists:foreach(fun({Loser, N}) -> gen_server:cast(Loser, {lose, User, N}) end, Losses),
+    {noreply, State#state{counts = Next}};
+handle_cast({lose, User, N}, #state{name = Name} = State) ->
+    ok = meerkat_quota:lose(Name, User, N),
+    {noreply, State};
 handle_cast({settled, User, Weight}, #state{counts = Counts} = State) ->
     {noreply, State#state{counts = meerkat_fleet_counts:settled(User, Weight, Counts)}};
 handle_cast({changed, User}, #state{counts = Counts} = State) ->

@@ -6,7 +6,7 @@
 -export([claim/4, settled/3, changed/2, realm/2, put_realms/2, unanswered/1]).
 -export([places/1, put_places/2]).
 
--export_type([place/0, way/0]).
+-export_type([place/0, way/0, bound/0]).
 
 %% A node as it tells of itself. `load`: of what it may have, how much it has; 1.0 is full. It takes
 %% clients if it is `ready`.
@@ -20,17 +20,20 @@
 %% Nobody is kept waiting longer: then the node's own counts decide.
 -define(ANSWER_MS, 500).
 
-%% May the user have so many more, of Max in all? Whatever the answer, settled/3 has to follow once
-%% they are counted here or will not be. `alone` where nobody is asked.
--spec claim(Name :: atom(), meerkat_quota:of_realm(), Weight :: pos_integer(),
-            Max :: pos_integer()) -> ok | full | alone.
-claim(Name, User, Weight, Max) ->
+%% So many of a user's in all; beyond that a new one is refused, or others' oldest end for it.
+-type bound() :: {refuse | replace, Max :: pos_integer()}.
+
+%% May the user have so many more? Whatever the answer, settled/3 has to follow once they are
+%% counted here or will not be. `alone` where nobody is asked.
+-spec claim(Name :: atom(), meerkat_quota:of_realm(), Weight :: pos_integer(), bound()) ->
+    ok | full | alone.
+claim(Name, User, Weight, Bound) ->
     case meerkat_roles:find(Name, fleet_quota) of
         none ->
             alone;
         Pid ->
             try
-                gen_server:call(Pid, {claim, User, Weight, Max}, ?ANSWER_MS)
+                gen_server:call(Pid, {claim, User, Weight, Bound}, ?ANSWER_MS)
             catch
                 exit:_ ->
                     _ = meerkat_store:count(Name, ?MODULE, unanswered),

@@ -20,7 +20,8 @@
 -module(meerkat_quota).
 -behaviour(gen_server).
 
--export([start_link/1, take/3, adopt/5, hold/3, release/2, ended/2, none_held/1, count/2, users/1]).
+-export([start_link/1, take/3, adopt/5, hold/3, release/2, ended/2, none_held/1, count/2,
+         users/1, lose/3]).
 -export([buckets/1, rates/2, rate/3]).
 -export([user_key/2, person/3]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
@@ -81,17 +82,19 @@ take(Name, Session, #{even := Even, token := Token} = Plan) ->
     Take = fun() -> gen_server:call(process(Name), {take, Session, Wanted, Token}) end,
     case fleet_wide(Name, Wanted, Token) of
         none -> Take();
-        Max -> take_of_all(Name, Wanted, Max, Take)
+        Bound -> take_of_all(Name, Wanted, Bound, Take)
     end.
 
-%% The bound that holds over all nodes of a fleet, where the user may have one more here. A token
-%% brings its place along, and who replaces older ones goes by those of this node.
+%% The bound that holds over all nodes of a fleet, where the user may have one more by what is here.
+%% A token brings its place along.
 fleet_wide(Name, #place{user = {Realm, _} = User}, 0) ->
     Settings = meerkat_registry:settings(Name),
     case meerkat_settings:tenant(Realm, Settings) of
+        #{quota := #{user := Max, replaces := true}} when Max > 0 ->
+            {replace, Max};
         #{quota := #{user := Max, replaces := false}} when Max > 0 ->
             case count(Name, {user, User}) < Max of
-                true -> Max;
+                true -> {refuse, Max};
                 false -> none
             end;
         #{} ->
@@ -100,8 +103,8 @@ fleet_wide(Name, #place{user = {Realm, _} = User}, 0) ->
 fleet_wide(_Name, _Wanted, _Token) ->
     none.
 
-take_of_all(Name, #place{user = User, weight = Weight}, Max, Take) ->
-    Claim = meerkat_elsewhere:claim(Name, User, Weight, Max),
+take_of_all(Name, #place{user = User, weight = Weight}, Bound, Take) ->
+    Claim = meerkat_elsewhere:claim(Name, User, Weight, Bound),
     try Claim of
         full ->
             ok = gen_server:cast(process(Name), {refused, User}),
@@ -162,6 +165,11 @@ process(Name) ->
 -spec count(Name :: atom(), counted()) -> non_neg_integer().
 count(Name, Key) ->
     counted(meerkat_registry:table(Name, quota), Key).
+
+%% The user has newer ones on another node: so many of the oldest here end for them.
+-spec lose(Name :: atom(), of_realm(), pos_integer()) -> ok.
+lose(Name, User, N) ->
+    gen_server:cast(process(Name), {lose, User, N}).
 
 %% Who has any.
 -spec users(Name :: atom()) -> [of_realm()].
@@ -284,6 +292,10 @@ handle_cast({release, Session}, State) ->
 handle_cast({refused, User}, #state{name = Name} = State) ->
     ok = grow(meerkat_registry:table(Name, quota), refused, User),
     {noreply, State};
+handle_cast({lose, User, N}, #state{name = Name} = State) ->
+    Table = meerkat_registry:table(Name, quota),
+    #state{order = Order} = Ordered = ordered(Table, State),
+    {noreply, lists:foldl(fun replace/2, Ordered, oldest(Table, User, N, first(User), Order))};
 handle_cast(_Request, State) ->
     {noreply, State}.
 
