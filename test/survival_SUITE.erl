@@ -21,7 +21,7 @@
 -import(survival_kit, [run_dir/1, lock/1, start/2, start_node/0, in/4, kill/1, stop/1, relay/1,
                        lives/1, descriptors/1, listeners/1, first/1, first/2, next_to/3, again/2,
                        again/3, counter/2, ports_free/1, allocations/1, bound/1, both_ways/2,
-                       talk/1, hush/1, insist/3, busy/1, finish/1]).
+                       over_tcp/3, talk/1, hush/1, insist/3, busy/1, finish/1]).
 
 -define(CHANNEL, 16#4000).
 
@@ -199,7 +199,7 @@ dual_and_tcp_allocations(Config) ->
     Server = first(Config),
     Dual = allocated(Server, [{additional_address_family, 2}]),
     success(call(Dual, refresh, [{requested_address_family, 2}, {lifetime, 1800}])),
-    Over = over_tcp(Server),
+    Over = over_tcp(Server, 17, #{}),
     {Peer, Six} = {peer(), peer({0, 0, 0, 0, 0, 0, 0, 1})},
     success(bind(Over, ?CHANNEL, Peer)),
     success(bind(Dual, ?CHANNEL, Peer)),
@@ -216,14 +216,6 @@ dual_and_tcp_allocations(Config) ->
     success(call(Dual, refresh, [{requested_address_family, 2}, {lifetime, 0}])),
     both_ways(Dual, Peer),
     ok = stop(Next).
-
-over_tcp(#{ip := Ip, port := Port, users := #{<<"alice">> := Password}} = Server) ->
-    Socket = stream_kit:open(tcp, {Ip, Port}, #{}),
-    Client = challenged(#{socket => Socket, server => Server, to => {Ip, Port},
-                          here => stream_kit:here(Socket), user => <<"alice">>,
-                          password => Password}),
-    Answer = success(allocate(Client)),
-    Client#{answer => Answer, relayed => get(xor_relayed_address, Answer)}.
 
 -spec a_relay_that_hangs_is_replaced(turn_kit:config()) -> _.
 a_relay_that_hangs_is_replaced(Config) ->

@@ -6,14 +6,14 @@
 
 -export([run_dir/1, lock/1, start/2, start_node/0, in/4, kill/1, stop/1, relay/1, lives/1,
          descriptors/1, listeners/1, first/1, first/2, next_to/3, again/2, again/3, counter/2,
-         ports_free/1, allocations/1, bound/1, both_ways/2, talk/1, hush/1, insist/3, busy/1,
-         finish/1, dir/1, end_dir/1]).
+         ports_free/1, allocations/1, bound/1, both_ways/2, over_tcp/3, talk/1, talk_over_tcp/1,
+         hush/1, insist/3, busy/1, finish/1, dir/1, end_dir/1]).
 %% In the node that is killed.
 -export([serve/2, told/2, log/2]).
 
 -export_type([server/0]).
 
--import(turn_kit, [open/1, challenged/1, signed/3, allocated/1, bind/3, channel/3, peer/0,
+-import(turn_kit, [open/1, challenged/1, signed/3, call/3, allocated/1, bind/3, channel/3, peer/0,
                    peer_send/3, peer_next/1, get/2, success/1, send/2]).
 
 %% As turn_kit has it, with its node, that one's process and, where the suite knows it, its relay.
@@ -191,12 +191,33 @@ next_data(#{socket := Socket}) ->
         ct:fail(no_data)
     end.
 
+%% A client over TCP with an allocation of that protocol. Options are those of stream_kit.
+-spec over_tcp(server(), 6 | 17, map()) -> map().
+over_tcp(#{ip := Ip, port := Port, users := #{<<"alice">> := Password}} = Server, Protocol,
+         Options) ->
+    Socket = stream_kit:open(tcp, {Ip, Port}, Options),
+    Client = challenged(#{socket => Socket, server => Server, to => {Ip, Port},
+                          here => stream_kit:here(Socket), user => <<"alice">>,
+                          password => Password}),
+    Answer = success(call(Client, allocate, [{requested_transport, Protocol}])),
+    Client#{answer => Answer, relayed => get(xor_relayed_address, Answer)}.
+
 %% A process with a client on a channel, and its peer: sends numbers both ways until it is hushed.
 -spec talk(server()) -> pid().
-talk(Server) ->
+talk(Server) -> talks(fun() -> bound(Server) end).
+
+-spec talk_over_tcp(server()) -> pid().
+talk_over_tcp(Server) ->
+    talks(fun() ->
+        {Client, Peer} = {over_tcp(Server, 17, #{}), peer()},
+        success(bind(Client, ?CHANNEL, Peer)),
+        {Client, Peer}
+    end).
+
+talks(Bound) ->
     Own = self(),
     Talker = spawn_link(fun() ->
-        {Client, Peer} = bound(Server),
+        {Client, Peer} = Bound(),
         Own ! {talks, self()},
         talking(Client, Peer, 0, #{})
     end),

@@ -5,23 +5,24 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([all/0, suite/0, init_per_testcase/2, end_per_testcase/2]).
--export([relay_is_replaced/1, another_program_takes_over/1, killed_while_it_is_replaced/1,
+-export([relay_is_replaced/1, clients_over_tcp_come_along/1, another_program_takes_over/1, killed_while_it_is_replaced/1,
          a_program_that_cannot_replace_it/1]).
 %% In the node.
 -export([upgraded/0]).
 
--import(turn_kit, [doc/1, open/1, challenged/1, call/3, allocated/1, allocated/2, delete/1,
-                   permit/2, bind/3, peer/0, peer/1, get/2, success/1, eventually/1]).
+-import(turn_kit, [doc/1, open/1, challenged/1, call/3, signed/3, request/2, next/1, allocated/1,
+                   allocated/2, delete/1, permit/2, bind/3, peer/0, peer/1, peer_send/3, get/2,
+                   success/1, eventually/1]).
 -import(survival_kit, [run_dir/1, lock/1, start/2, in/4, kill/1, stop/1, relay/1, lives/1,
                        descriptors/1, first/1, first/2, next_to/3, again/3, ports_free/1,
-                       allocations/1, bound/1, both_ways/2, talk/1, hush/1, insist/3, busy/1,
-                       finish/1]).
+                       allocations/1, bound/1, both_ways/2, over_tcp/3, talk/1, talk_over_tcp/1,
+                       hush/1, insist/3, busy/1, finish/1]).
 
 -define(CHANNEL, 16#4000).
 
 -spec all() -> [atom()].
 all() ->
-    [relay_is_replaced, another_program_takes_over, killed_while_it_is_replaced,
+    [relay_is_replaced, clients_over_tcp_come_along, another_program_takes_over, killed_while_it_is_replaced,
      a_program_that_cannot_replace_it].
 
 -spec suite() -> [tuple()].
@@ -86,6 +87,100 @@ holder(Config) ->
     {ok, Text} = file:read_file(lock(run_dir(Config))),
     [First | _] = binary:split(Text, <<"\n">>),
     binary_to_integer(First).
+
+-define(MORE, 20).
+
+-spec clients_over_tcp_come_along(turn_kit:config()) -> _.
+clients_over_tcp_come_along(Config) ->
+    doc("clients over TCP keep their connections and allocations: what they have half said, what "
+        "waits for one that does not read, and what has begun to go; so does an allocation that "
+        "relays TCP (RFC 6062), but for its connections with peers"),
+    #{relay := First} = Server = first(Config, #{tcp_relay => true, tcp_queue_ms => 10000}),
+    Free = ports_free(Server),
+    Descriptors = descriptors(First),
+    Talkers = [talk(Server), talk_over_tcp(Server), talk_over_tcp(Server)],
+    #{socket := Connection} = Half = over_tcp(Server, 17, #{}),
+    #{socket := Stranger} = Nobody = open_tcp(Server),
+    {Slow, Number} = slow(Server),
+    {Relaying, Data, Far} = relaying_tcp(Server),
+    Request = signed(Half, refresh, []),
+    <<Begun:30/binary, Rest/binary>> = Request,
+    <<_:64, Id:12/binary, _/binary>> = Asked = request(binding, []),
+    ok = stream_kit:raw(Connection, Begun),
+    ok = stream_kit:raw(Stranger, binary:part(Asked, 0, 7)),
+    [begin
+         {ok, #{lost := 0, connections := N}} = upgrade(Server),
+         ?assertEqual(length(Talkers) - 1 + 4, N)
+     end || _ <- [1, 2]],
+    ok = stream_kit:raw(Connection, Rest),
+    ?assertMatch({ok, #{class := success, method := refresh}}, stun_model:decode(next(Half))),
+    ok = stream_kit:raw(Stranger, binary:part(Asked, 7, byte_size(Asked) - 7)),
+    ?assertMatch({ok, #{class := success, transaction_id := Id}}, stun_model:decode(next(Nobody))),
+    ok = stream_kit:resume(maps:get(socket, Slow)),
+    ?assertEqual(lists:seq(1, Number), [number(next(Slow)) || _ <- lists:seq(1, Number)]),
+    ok = stream_kit:closed(Data),
+    ?assertEqual({error, closed}, gen_tcp:recv(Far, 0, 5000)),
+    {_, Again} = connected(Relaying),
+    ok = gen_tcp:close(Again),
+    _ = [hush(Talker) || Talker <- Talkers],
+    _ = in(Server, meerkat, disconnect, [default, {user, <<"alice">>}]),
+    eventually(fun() -> allocations(Server) =:= [] end),
+    _ = [stream_kit:closed(S) || #{socket := S} <- [Half, Slow, Relaying]],
+    ok = stream_kit:close(Stranger),
+    eventually(fun() -> ports_free(Server) =:= Free end),
+    eventually(fun() -> descriptors(relay(Server)) =< Descriptors end),
+    ok = stop(Server).
+
+open_tcp(#{ip := Ip, port := Port} = Server) ->
+    #{socket => stream_kit:open(tcp, {Ip, Port}, #{}), server => Server, to => {Ip, Port}}.
+
+%% One that reads nothing, while numbers wait for it in the relay: so many.
+slow(Server) ->
+    #{relayed := Relayed, socket := Connection} = Client = over_tcp(Server, 17, #{recbuf => 4096}),
+    Peer = peer(),
+    success(bind(Client, ?CHANNEL, Peer)),
+    ok = stream_kit:pause(Connection),
+    {Client, fill(Server, Peer, Relayed, 0)}.
+
+%% What waits is less than what would be dropped for it.
+fill(Server, Peer, Relayed, N) ->
+    More = N + ?MORE,
+    _ = [peer_send(Peer, Relayed, <<M:32, 0:1200/unit:8>>) || M <- lists:seq(N + 1, More)],
+    eventually(fun() -> relayed(Server, Relayed) =:= More end),
+    case in(Server, meerkat_relay, stats, [default]) of
+        {ok, #{queued := Bytes}} when Bytes > 1204 * ?MORE -> More;
+        {ok, _} -> fill(Server, Peer, Relayed, More)
+    end.
+
+relayed(Server, Relayed) ->
+    [Session] = [S || #{session := S, relayed := [R]} <- in(Server, meerkat, allocations, [default]),
+                      R =:= Relayed],
+    {ok, #{peer_packets := N}} = in(Server, meerkat, allocation, [default, Session]),
+    N.
+
+number(Message) ->
+    {ok, ?CHANNEL, <<N:32, _/binary>>} = stun_model:decode_channel(Message),
+    N.
+
+%% A client that relays TCP, a connection of its own that is joined to a peer's, and that one.
+relaying_tcp(#{ip := Ip, port := Port} = Server) ->
+    Client = over_tcp(Server, 6, #{}),
+    {Id, Far} = connected(Client),
+    Socket = stream_kit:open(tcp, {Ip, Port}, #{}),
+    Data = challenged(Client#{socket := Socket, here := stream_kit:here(Socket)}),
+    success(call(Data, connection_bind, [{connection_id, Id}])),
+    ok = stream_kit:raw(Socket, <<"joined">>),
+    {ok, <<"joined">>} = gen_tcp:recv(Far, 6, 5000),
+    {Client, Socket, Far}.
+
+%% To a peer that listens: the number of the connection, and the peer's end.
+connected(Client) ->
+    {ok, Listening} = gen_tcp:listen(0, [binary, {ip, {127, 0, 0, 1}}, {active, false}]),
+    {ok, Address} = inet:sockname(Listening),
+    Id = get(connection_id, success(call(Client, connect, [{xor_peer_address, Address}]))),
+    {ok, Far} = gen_tcp:accept(Listening, 5000),
+    ok = gen_tcp:close(Listening),
+    {Id, Far}.
 
 -spec another_program_takes_over(turn_kit:config()) -> _.
 another_program_takes_over(Config) ->

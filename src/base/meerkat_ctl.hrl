@@ -3,7 +3,7 @@
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
--define(CTL_TABLE_HASH, 16#efd302fee14857b2).
+-define(CTL_TABLE_HASH, 16#7c8bb02c9c4349bc).
 
 %% {Name, Code, Way, [{Field, Type}]}
 -define(CTL_MESSAGES, [
@@ -138,7 +138,8 @@
         {gap_us, u32},
         {listeners, u32},
         {relayed, u32},
-        {closed, u32}]},
+        {closed, u32},
+        {connections, u32}]},
     {left, 16#50, r2r, [
         {held_ns, u64},
         {sockets, u32}]},
@@ -147,7 +148,17 @@
         {local, addr},
         {worker, u16},
         {lost, u32},
-        {whole, u8}]},
+        {whole, u8},
+        {listener, u32},
+        {client, addr},
+        {spoken, u8},
+        {answered, u8},
+        {crowded, u8},
+        {silent_ms, u32}]},
+    {waiting, 16#52, r2r, [
+        {what, u8},
+        {age_ms, u32},
+        {bytes, bytes}]},
     {note, 16#46, e2r, [
         {session, u64},
         {note, bytes}]},
@@ -944,16 +955,19 @@ put_fields(retired, Ref, #{} = M) when map_size(M) =:= 0 ->
 put_fields(taken, Ref, #{gap_us := V_gap_us,
         listeners := V_listeners,
         relayed := V_relayed,
-        closed := V_closed} = M) when map_size(M) =:= 4,
+        closed := V_closed,
+        connections := V_connections} = M) when map_size(M) =:= 5,
         ?CTL_UINT(V_gap_us, 32),
         ?CTL_UINT(V_listeners, 32),
         ?CTL_UINT(V_relayed, 32),
-        ?CTL_UINT(V_closed, 32) ->
+        ?CTL_UINT(V_closed, 32),
+        ?CTL_UINT(V_connections, 32) ->
     [<<16#4b, 0:24, Ref:32,
         V_gap_us:32,
         V_listeners:32,
         V_relayed:32,
-        V_closed:32>>];
+        V_closed:32,
+        V_connections:32>>];
 put_fields(left, Ref, #{held_ns := V_held_ns,
         sockets := V_sockets} = M) when map_size(M) =:= 2,
         ?CTL_UINT(V_held_ns, 64),
@@ -965,17 +979,43 @@ put_fields(socket, Ref, #{kind := V_kind,
         local := V_local,
         worker := V_worker,
         lost := V_lost,
-        whole := V_whole} = M) when map_size(M) =:= 5,
+        whole := V_whole,
+        listener := V_listener,
+        client := V_client,
+        spoken := V_spoken,
+        answered := V_answered,
+        crowded := V_crowded,
+        silent_ms := V_silent_ms} = M) when map_size(M) =:= 11,
         ?CTL_UINT(V_kind, 8),
         ?CTL_UINT(V_worker, 16),
         ?CTL_UINT(V_lost, 32),
-        ?CTL_UINT(V_whole, 8) ->
+        ?CTL_UINT(V_whole, 8),
+        ?CTL_UINT(V_listener, 32),
+        ?CTL_UINT(V_spoken, 8),
+        ?CTL_UINT(V_answered, 8),
+        ?CTL_UINT(V_crowded, 8),
+        ?CTL_UINT(V_silent_ms, 32) ->
     [<<16#51, 0:24, Ref:32,
         V_kind:8,
         (put_addr(V_local))/binary,
         V_worker:16,
         V_lost:32,
-        V_whole:8>>];
+        V_whole:8,
+        V_listener:32,
+        (put_addr(V_client))/binary,
+        V_spoken:8,
+        V_answered:8,
+        V_crowded:8,
+        V_silent_ms:32>>];
+put_fields(waiting, Ref, #{what := V_what,
+        age_ms := V_age_ms,
+        bytes := V_bytes} = M) when map_size(M) =:= 3,
+        ?CTL_UINT(V_what, 8),
+        ?CTL_UINT(V_age_ms, 32) ->
+    [<<16#52, 0:24, Ref:32,
+        V_what:8,
+        V_age_ms:32,
+        (put_size(V_bytes)):32>>, V_bytes];
 put_fields(note, Ref, #{session := V_session,
         note := V_note} = M) when map_size(M) =:= 2,
         ?CTL_UINT(V_session, 64) ->
@@ -1713,11 +1753,13 @@ get_fields(16#4a, <<>>) ->
 get_fields(16#4b, <<V_gap_us:32,
         V_listeners:32,
         V_relayed:32,
-        V_closed:32>>) ->
+        V_closed:32,
+        V_connections:32>>) ->
     {taken, #{gap_us => V_gap_us,
         listeners => V_listeners,
         relayed => V_relayed,
-        closed => V_closed}};
+        closed => V_closed,
+        connections => V_connections}};
 get_fields(16#50, <<V_held_ns:64,
         V_sockets:32>>) ->
     {left, #{held_ns => V_held_ns,
@@ -1726,13 +1768,32 @@ get_fields(16#51, <<V_kind:8,
         Rest_local/binary>>) ->
     case get_addr(Rest_local) of {V_local, <<V_worker:16,
         V_lost:32,
-        V_whole:8>>} ->
+        V_whole:8,
+        V_listener:32,
+        Rest_client/binary>>} ->
+    case get_addr(Rest_client) of {V_client, <<V_spoken:8,
+        V_answered:8,
+        V_crowded:8,
+        V_silent_ms:32>>} ->
     {socket, #{kind => V_kind,
         local => V_local,
         worker => V_worker,
         lost => V_lost,
-        whole => V_whole}};
+        whole => V_whole,
+        listener => V_listener,
+        client => V_client,
+        spoken => V_spoken,
+        answered => V_answered,
+        crowded => V_crowded,
+        silent_ms => V_silent_ms}};
     _ -> error end;
+    _ -> error end;
+get_fields(16#52, <<V_what:8,
+        V_age_ms:32,
+        L_bytes:32, V_bytes:L_bytes/binary>>) ->
+    {waiting, #{what => V_what,
+        age_ms => V_age_ms,
+        bytes => V_bytes}};
 get_fields(16#46, <<V_session:64,
         L_note:32, V_note:L_note/binary>>) ->
     {note, #{session => V_session,

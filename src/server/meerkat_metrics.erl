@@ -183,10 +183,10 @@ rows() ->
       "relay programs that took over from another while calls went on",
       fun(#{upgrades := #{replacements := N}}) -> one(N) end},
      {"relay_replacement_lost_allocations_total", counter, [],
-      "allocations that ended with that: those of clients over TCP, TLS and DTLS",
+      "allocations that ended with that: those of clients over TLS and DTLS",
       fun(#{upgrades := #{lost := N}}) -> one(N) end},
      {"relay_replacement_gap_seconds", gauge, [],
-      "time for which no datagram was read when it was done last; what a socket's buffer had no "
+      "time for which nothing was read when it was done last; what a socket's buffer had no "
       "room for meanwhile is among the drops receive_queue_full",
       fun(#{upgrades := #{gap_ms := Ms}}) -> one(Ms / 1000) end}]
     ++ meerkat_database_metrics:rows() ++ meerkat_beside:metrics() ++

@@ -259,12 +259,13 @@ then(#{deadline := Seconds}) ->
 then(#{}) -> "The server ends when they have".
 
 -spec upgraded(meerkat_upgrade:figures()) -> unicode:chardata().
-upgraded(#{allocations := N, lost := Lost, sockets := Sockets, closed := Closed, gap_ms := Gap,
-           took_ms := Took, pid := Pid, program := Program}) ->
+upgraded(#{allocations := N, lost := Lost, sockets := Sockets, connections := Connections,
+           closed := Closed, gap_ms := Gap, took_ms := Took, pid := Pid, program := Program}) ->
     io_lib:format("~ts is the relay now, process ~b, after ~b ms: ~ts go on, ~b lost.~n"
-                  "It has ~b sockets of the one before and closed ~b that nobody asked for; no "
-                  "datagram was read for ~.1f ms.~n",
-                  [Program, Pid, Took, meerkat_text:allocations(N), Lost, Sockets, Closed, Gap]).
+                  "It has ~b sockets of the one before, ~b of them clients' connections, and closed "
+                  "~b that nobody asked for; nothing was read for ~.1f ms.~n",
+                  [Program, Pid, Took, meerkat_text:allocations(N), Lost, Sockets, Connections,
+                   Closed, Gap]).
 
 -spec revoked(non_neg_integer()) -> unicode:chardata().
 revoked(N) ->

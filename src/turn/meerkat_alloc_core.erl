@@ -480,6 +480,11 @@ connected(Fields, #alloc{session = Session, tcp = Tcp0} = Alloc) ->
 connections(Tcp) ->
     {connections, meerkat_alloc_tcp:count(Tcp)}.
 
+%% Its connections with peers were another relay's.
+forsaken(Tcp) ->
+    [{unawait, Id} || Id <- meerkat_alloc_tcp:waiting(Tcp)]
+        ++ [connections(meerkat_alloc_tcp:none()) || meerkat_alloc_tcp:count(Tcp) > 0].
+
 join(#{join := #{connection := Id, flow := Flow}} = Request,
      #alloc{plan = Plan, session = Session, tcp = Tcp} = Alloc) ->
     case meerkat_alloc_tcp:join_fault(Request, owner(Request) =:= owner(Plan), Tcp) of
@@ -564,8 +569,9 @@ replay(Until, Now, #alloc{before = Before} = Alloc) ->
         Command -> ask(Command, {replay, Until}, Alloc)
     end.
 
-recreated(ok, _Until, _Now, Alloc) ->
-    {Alloc#alloc{awaiting = whole}, [{replayed, there}]};
+recreated(ok, _Until, _Now, #alloc{tcp = Tcp} = Alloc) ->
+    {Alloc#alloc{awaiting = whole, tcp = meerkat_alloc_tcp:none()},
+     forsaken(Tcp) ++ [{replayed, there}]};
 %% Only a port may become free a moment later.
 recreated(no_ports, Until, Now, Alloc) when Now < Until ->
     {Alloc, [{later, ?AGAIN_MS}]};

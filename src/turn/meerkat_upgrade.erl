@@ -9,9 +9,10 @@
 -export_type([figures/0, counts/0]).
 
 %% Allocations that go on and those that are lost; sockets that the new program has from the old
-%% one, and those of them that nobody asked for; for how long no datagram was read, and how long all
-%% of it took; the new program and its process.
--type figures() :: #{allocations | lost | sockets | closed | took_ms | pid := non_neg_integer(),
+%% one, connections of clients among them, and others that nobody asked for; for how long nothing
+%% was read, and how long all of it took; the new program and its process.
+-type figures() :: #{allocations | lost | sockets | connections | closed | took_ms | pid
+                     := non_neg_integer(),
                      gap_ms := float(), program := binary()}.
 %% Since the server started; the gap is the last one's.
 -type counts() :: #{replacements := non_neg_integer(), lost := non_neg_integer(),
@@ -87,18 +88,21 @@ begun_anew(#{ok := Allocations, lost := Lost}) ->
 %% Another one reads, and has all allocations that it will have.
 -spec taken(Name :: atom(), Taken :: map(), meerkat_replay:outcome(),
             TookMs :: non_neg_integer()) -> figures().
-taken(Name, #{gap_us := Us, listeners := Listeners, relayed := Relayed, closed := Closed},
+taken(Name, #{gap_us := Us, listeners := Listeners, relayed := Relayed, closed := Closed,
+              connections := Connections},
       #{ok := Allocations, lost := Lost}, Took) ->
     ok = failed(Name),
     #{replacements := N, lost := Before} = counts(Name),
     ok = meerkat_store:put(Name, ?MODULE, counts,
                            #{replacements => N + 1, lost => Before + Lost, gap_ms => Us / 1000}),
     {ok, Version} = application:get_key(meerkat, vsn),
+    Sockets = Listeners + Relayed + Connections,
     ?LOG_NOTICE("another relay program has taken over: ~b allocations go on, ~b are lost; it has "
-                "~b sockets of the one before, closed ~b that nobody asked for, and read no "
-                "datagram for ~.1f ms; release ~ts",
-                [Allocations, Lost, Listeners + Relayed, Closed, Us / 1000, Version]),
-    #{allocations => Allocations, lost => Lost, sockets => Listeners + Relayed, closed => Closed,
+                "~b sockets of the one before, ~b of them clients' connections, closed ~b that "
+                "nobody asked for, and read nothing for ~.1f ms; release ~ts",
+                [Allocations, Lost, Sockets, Connections, Closed, Us / 1000, Version]),
+    #{allocations => Allocations, lost => Lost, sockets => Sockets, connections => Connections,
+      closed => Closed,
       gap_ms => Us / 1000, took_ms => Took,
       program => unicode:characters_to_binary(
                      meerkat_relay_program:path(meerkat_registry:settings(Name)))}.

@@ -15,6 +15,7 @@
 #include "handing.h"
 #include "host.h"
 #include "offload.h"
+#include "left_conns.h"
 #include "pipe.h"
 #include "routes.h"
 #include "tether.h"
@@ -102,11 +103,11 @@ struct takeover {
     bool settling; /* it was, and workers have mail from before that yet */
     uint32_t ref;  /* of it */
     struct left left;
+    struct left_conns conns;
     uint64_t held_ns; /* when it stopped reading, CLOCK_MONOTONIC */
     uint8_t *kept;    /* a frame KEPT */
     size_t kept_len;
-    uint8_t *frames; /* of sessions, each behind its length */
-    size_t frames_len, frames_cap;
+    struct frames frames; /* of sessions */
 };
 
 /* The kernel's own path. */

@@ -6,6 +6,7 @@
 #include "certificates.h"
 #include "post_office.h"
 #include "rules.h"
+#include "takeover.h"
 #include "transports.h"
 
 static void listening(struct control *c, uint32_t ref, uint32_t id, enum ctl_status status,
@@ -153,6 +154,7 @@ static void answer(struct control *c, size_t i)
     uint32_t id = c->listeners[i].id, ref = c->listeners[i].ref;
     c->listeners[i].opening = false;
     if (!c->listeners[i].err) {
+        takeover_listens(c, id);
         listening(c, ref, id, CTL_OK, &c->listeners[i].local, "");
         return;
     }

@@ -18,22 +18,6 @@ enum {
 
 /* ----------------------------------------------------------------------------- what it was left */
 
-static bool append(struct takeover *t, const uint8_t *frame, size_t len)
-{
-    if (t->frames_len + 4 + len > t->frames_cap) {
-        size_t cap = 2 * t->frames_cap + 4 + len;
-        uint8_t *more = realloc(t->frames, cap);
-        if (!more)
-            return false;
-        t->frames = more;
-        t->frames_cap = cap;
-    }
-    store32(t->frames + t->frames_len, (uint32_t)len);
-    memcpy(t->frames + t->frames_len + 4, frame, len);
-    t->frames_len += 4 + len;
-    return true;
-}
-
 static bool keep_frame(struct takeover *t, const uint8_t *frame, size_t len)
 {
     t->kept = malloc(len);
@@ -50,12 +34,14 @@ static bool take_socket(struct takeover *t, const struct ctl_socket *m, struct p
 {
     if (*next >= p->fd_count)
         return false;
+    int fd = p->fds[*next];
+    bool listens = m->kind == LEFT_DATAGRAMS || m->kind == LEFT_STREAMS;
     const struct left_socket s = {.kind = m->kind,
                                   .local = m->local,
-                                  .worker = m->kind == LEFT_RELAYED ? 0 : m->worker,
+                                  .worker = listens ? m->worker : 0,
                                   .past = {.lost = m->lost, .whole = m->whole != 0},
-                                  .fd = p->fds[*next]};
-    if (!left_add(&t->left, &s))
+                                  .fd = fd};
+    if (m->kind == LEFT_CONNECTION ? !left_conns_add(&t->conns, m, fd) : !left_add(&t->left, &s))
         return false;
     p->fds[(*next)++] = -1;
     return true;
@@ -75,8 +61,10 @@ static bool take_frame(struct takeover *t, const uint8_t *frame, size_t len, str
         return take_socket(t, &f.u.socket, p, next);
     case CTL_KEPT:
         return keep_frame(t, frame, len);
+    case CTL_WAITING:
+        return left_conns_wait(&t->conns, frame, len);
     default:
-        return append(t, frame, len);
+        return frames_add(&t->frames, frame, len);
     }
 }
 
@@ -119,9 +107,8 @@ static void forget(struct takeover *t)
     if (t->kept)
         crypto_zero(t->kept, t->kept_len);
     free(t->kept);
-    free(t->frames);
-    t->kept = t->frames = NULL;
-    t->frames_len = 0;
+    t->kept = NULL;
+    frames_drop(&t->frames);
 }
 
 void takeover_close(struct control *c)
@@ -129,6 +116,7 @@ void takeover_close(struct control *c)
     struct takeover *t = &c->takeover;
     forget(t);
     left_end(&t->left);
+    left_conns_end(&t->conns);
     if (t->from >= 0)
         close(t->from);
 }
@@ -144,25 +132,28 @@ void takeover_adopt(struct control *c, const struct ctl_frame *f)
     pipe_send(&c->pipe, &out);
 }
 
-/* Is a frame the first of a session? */
-static bool begins(const uint8_t *at)
+/* Behind the frames from there on that fill a page, with the session that begins within it. */
+static size_t page_end(const struct frames *f, size_t from)
 {
-    return at[4] == CTL_ALLOC_CREATE;
+    struct ctl_bytes frame;
+    size_t to = from, next = from;
+    while (frames_next(f->bytes, f->len, &next, &frame)) {
+        if (to - from >= PAGE && frame.data[0] == CTL_ALLOC_CREATE)
+            break;
+        to = next;
+    }
+    return to;
 }
 
 /* All of them are told as the first worker's. */
 void takeover_states(struct control *c, const struct ctl_frame *f)
 {
-    const struct takeover *t = &c->takeover;
-    size_t from = f->u.states.from, to = from;
-    if (from >> 56 || from > t->frames_len)
-        from = to = t->frames_len;
-    while (to < t->frames_len && (to - from < PAGE || !begins(t->frames + to)))
-        to += 4 + load32(t->frames + to);
+    const struct frames *all = &c->takeover.frames;
+    size_t from = MIN((size_t)f->u.states.from, all->len), to = page_end(all, from);
     struct ctl_frame out = {.code = CTL_STATE,
                             .ref = f->ref,
-                            .u.state = {.next = to < t->frames_len ? to : 0,
-                                        .frames = ctl_bytes_of(t->frames + from, to - from)}};
+                            .u.state = {.next = to < all->len ? to : 0,
+                                        .frames = ctl_bytes_of(all->bytes + from, to - from)}};
     uint8_t *frame = malloc(to - from + CTL_PLAIN_MAX);
     size_t len = frame ? ctl_encode(&out, frame, to - from + CTL_PLAIN_MAX) : 0;
     if (len)
@@ -199,7 +190,7 @@ static void read_on(struct control *c)
 {
     struct takeover *t = &c->takeover;
     t->settling = false;
-    uint32_t closed = left_end(&t->left);
+    uint32_t closed = left_end(&t->left) + left_conns_end(&t->conns);
     office_mail_all(c, MAIL_GO_ON, NULL, 0);
     uint64_t gap = since_ns(t->held_ns) / 1000;
     struct ctl_frame out = {.code = CTL_TAKEN,
@@ -207,9 +198,26 @@ static void read_on(struct control *c)
                             .u.taken = {.gap_us = (uint32_t)MIN(gap, (uint64_t)UINT32_MAX),
                                         .listeners = t->left.listeners,
                                         .relayed = t->left.relayed,
-                                        .closed = closed}};
+                                        .closed = closed,
+                                        .connections = t->conns.taken}};
     pipe_send(&c->pipe, &out);
     forget(t);
+}
+
+/* ------------------------------------------------------------------------------- connections */
+
+/* They are there before anything that is made for them. One of a worker that is none is closed in
+ * the end. */
+void takeover_listens(struct control *c, uint32_t listener)
+{
+    struct left_conn *conn;
+    size_t at = 0;
+    while ((conn = left_conns_take(&c->takeover.conns, listener, &at))) {
+        if (conn->told.worker < c->worker_count)
+            office_mail(c, conn->told.worker, MAIL_LEFT, &conn, sizeof(conn));
+        else
+            left_conn_end(conn);
+    }
 }
 
 /* --------------------------------------------------------------------------------- the place */

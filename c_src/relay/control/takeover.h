@@ -17,6 +17,9 @@ uint64_t takeover_due(const struct control *c);
 /* Takes the lock and the socket once the other one has ended. */
 void takeover_turn(struct control *c);
 
+/* That listener is open: the connections that came by it and were left go to their workers. */
+void takeover_listens(struct control *c, uint32_t listener);
+
 /* ADOPT, STATES and LIVE while the other one may go on. */
 void takeover_adopt(struct control *c, const struct ctl_frame *f);
 void takeover_states(struct control *c, const struct ctl_frame *f);

@@ -38,6 +38,7 @@ enum mail {
     MAIL_STILL,     /* to the control thread: none is, and all that were received are dealt with */
     MAIL_GO_ON,     /* to the worker: they are again */
     MAIL_HAND,      /* to the worker: another program is to get what it has */
+    MAIL_LEFT,      /* to the worker: struct left_conn *, which is its own from then on */
     MAIL_HANDED,    /* to the control thread: struct handed *, which is its own from then on */
     MAIL_JOIN,      /* from worker to worker: struct mail_join and what was read */
     MAIL_SEEK,      /* from worker to worker: struct mail_seek */

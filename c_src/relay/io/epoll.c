@@ -278,15 +278,24 @@ static void serve_ready(struct poller *p, uint32_t n)
     memmove(p->ready, p->ready + n, p->ready_count * sizeof(p->ready[0]));
 }
 
+/* Streams that are ready would be told of all the time. */
+static void watch_streams(struct io *io, uint32_t events)
+{
+    struct epoll_event e = {.events = events, .data.ptr = &io->streams};
+    epoll_ctl(poller_of(io)->epoll_fd, EPOLL_CTL_MOD, io->streams.fd, &e);
+}
+
 /* What is ready waits on the list: the kernel tells it once. */
 static void epoll_hold(struct io *io)
 {
     io->held = true;
+    watch_streams(io, 0);
 }
 
 static void epoll_go_on(struct io *io)
 {
     io->held = false;
+    watch_streams(io, EPOLLIN);
 }
 
 static bool epoll_is_still(struct io *io)

@@ -65,7 +65,7 @@ struct io {
     const struct io_dgram_ops *dgram;
     struct io_streams streams;
     struct io_events events;
-    bool held;               /* no datagram is received */
+    bool held;               /* nothing is received */
     uint32_t settled;        /* times that all that was sent from memory was over */
     struct io_counts counts; /* of its own thread; read between two turns */
 };
@@ -93,9 +93,9 @@ static inline void io_dispatch(struct io *io)
     io->ops->dispatch(io);
 }
 
-/* No datagram is received any more, from sockets there are and from those that are added, until
- * io_go_on: they wait in the sockets' own buffers. What was received by then is delivered still;
- * io_is_still says when that is over. Sending and streams go on. */
+/* No datagram is received any more, and nobody is told of a stream, of those there are and those
+ * that are added, until io_go_on: what comes waits in the sockets' own buffers. What was received by
+ * then is delivered still; io_is_still says when that is over. Datagrams are sent as before. */
 static inline void io_hold(struct io *io)
 {
     io->ops->hold(io);

@@ -43,14 +43,14 @@ void io_streams_close(struct io *io);
 /* Is somebody to be told of though nothing happens? Then the wait must not sleep. */
 static inline bool io_streams_hungry(const struct io *io)
 {
-    return !list_empty(&io->streams.again);
+    return !io->held && !list_empty(&io->streams.again);
 }
 /* Tells of all that are ready. The backend has set io->streams.ready where the descriptor has
  * become readable. */
 void io_streams_tell(struct io *io);
 static inline void io_streams_dispatch(struct io *io)
 {
-    if (UNLIKELY(io->streams.ready || io_streams_hungry(io)))
+    if (UNLIKELY((io->streams.ready && !io->held) || io_streams_hungry(io)))
         io_streams_tell(io);
 }
 

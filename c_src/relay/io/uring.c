@@ -67,7 +67,7 @@ static void uring_wait(struct io *io, uint64_t timeout_ns)
     struct uring *u = uring_of(io);
     if (!u->wake_armed)
         arm_wake(u);
-    if (UNLIKELY(!u->streams_armed))
+    if (UNLIKELY(!u->streams_armed && !io->held)) /* what is ready stays so */
         arm_streams(u);
     if (u->rearm_count) {
         uring_flush(u, 0); /* buffers back first, or the receive would end again at once */

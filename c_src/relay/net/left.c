@@ -56,9 +56,10 @@ static int take(struct left_socket *s, struct socket_past *past)
     return fd;
 }
 
-int left_take(struct left *l, const struct addr *local, struct socket_past *past)
+int left_take(struct left *l, enum left_kind kind, const struct addr *local,
+              struct socket_past *past)
 {
-    struct left_socket *s = find(l, LEFT_RELAYED, local, 0);
+    struct left_socket *s = find(l, kind, local, 0);
     *past = (struct socket_past){0};
     l->relayed += s != NULL;
     return s ? take(s, past) : -1;

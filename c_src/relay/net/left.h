@@ -8,7 +8,13 @@
 #include "addr.h"
 
 /* As the field of SOCKET says. */
-enum left_kind { LEFT_DATAGRAMS = 1, LEFT_STREAMS = 2, LEFT_RELAYED = 3 };
+enum left_kind {
+    LEFT_DATAGRAMS = 1,
+    LEFT_STREAMS = 2,
+    LEFT_RELAYED = 3,
+    LEFT_RELAYED_STREAM = 4,
+    LEFT_CONNECTION = 5, /* left_conns.h has those */
+};
 
 /* How it stands, where a new one has nothing. */
 struct socket_past {
@@ -35,7 +41,8 @@ struct left {
 bool left_add(struct left *l, const struct left_socket *s);
 
 /* The one of a relayed address, -1: there is none. */
-int left_take(struct left *l, const struct addr *local, struct socket_past *past);
+int left_take(struct left *l, enum left_kind kind, const struct addr *local,
+              struct socket_past *past);
 
 /* Those of a listener, one for each of n workers; false where they are not so many: then those that
  * there are are closed, and the address is free. */

@@ -240,7 +240,7 @@ static int bind_port(struct ports *p, const struct pool *pool, uint16_t port,
 {
     struct addr a = with_port(pool, port);
     *past = (struct socket_past){0};
-    int left = p->left ? left_take(p->left, &a, past) : -1;
+    int left = p->left ? left_take(p->left, LEFT_RELAYED, &a, past) : -1;
     if (left >= 0)
         return left;
     return unless_kept_back(p, socket_open_relayed(&a, &p->buffers));
@@ -249,6 +249,10 @@ static int bind_port(struct ports *p, const struct pool *pool, uint16_t port,
 static int bind_stream(struct ports *p, const struct pool *pool, uint16_t port)
 {
     struct addr a = with_port(pool, port);
+    struct socket_past none;
+    int left = p->left ? left_take(p->left, LEFT_RELAYED_STREAM, &a, &none) : -1;
+    if (left >= 0)
+        return left;
     return unless_kept_back(p, socket_open_relayed_stream(&a));
 }
 

@@ -149,6 +149,23 @@ size_t queue_take(struct cells *c, struct queue *q, uint8_t *out, size_t cap)
     return n;
 }
 
+bool queue_copy(const struct cell **at, struct queue_frame *f, uint8_t *out, size_t cap)
+{
+    const struct cell *cell = *at;
+    *f = (struct queue_frame){.whole = cell->kind & KIND_FIRST,
+                              .kind = cell->kind & KIND_MEDIA ? QUEUE_MEDIA : QUEUE_ANSWER,
+                              .since = cell->since};
+    do {
+        if (cell->len > cap - f->len)
+            return false;
+        memcpy(out + f->len, cell->data, cell->len);
+        f->len += cell->len;
+        cell = cell->next;
+    } while (cell && !(cell->kind & KIND_FIRST));
+    *at = cell;
+    return true;
+}
+
 void queue_clear(struct cells *c, struct queue *q)
 {
     while (q->first) {

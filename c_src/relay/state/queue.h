@@ -48,6 +48,17 @@ static inline uint64_t queue_since(const struct queue *q, uint64_t now)
 /* The media that waits and of which nothing has gone yet. */
 struct queue_dropped queue_media(const struct queue *q);
 
+/* A frame that waits, or the rest of one that has begun to go: that comes first, and `whole` is
+ * false. */
+struct queue_frame {
+    bool whole;
+    enum queue_kind kind;
+    uint64_t since;
+    size_t len;
+};
+/* Copies the one at *at, which is behind it then; NULL at the end. False where that has no room. */
+bool queue_copy(const struct cell **at, struct queue_frame *f, uint8_t *out, size_t cap);
+
 void queue_clear(struct cells *c, struct queue *q);
 
 #endif

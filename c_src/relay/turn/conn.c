@@ -101,8 +101,11 @@ static void discard(struct shard *sh, struct stream *s)
         conn_close(sh, s);
 }
 
+/* While another program is to take over, what goes out waits for it as what comes in does. */
 void conn_flush_all(struct shard *sh)
 {
+    if (UNLIKELY(sh->io->held))
+        return;
     while (!list_empty(&sh->streams.dirty)) {
         struct stream *s = container_of(sh->streams.dirty.next, struct stream, dirty);
         list_del(&s->dirty);
@@ -499,6 +502,22 @@ bool conn_answer(struct shard *sh, struct stream *s, const uint8_t *packet, size
     conn_touch(sh, s);
     return queue_put(&sh->streams.cells, &s->queue, QUEUE_ANSWER, sh->time.now, NULL, 0, packet,
                      len);
+}
+
+/* It was counted before, so it is now, however many there are. */
+struct stream *conn_resume(struct shard *sh, struct listener *l, int fd, const struct flow *f,
+                           bool crowded, uint64_t heard)
+{
+    close_former(sh, &f->client, &f->server);
+    struct stream *s = make(sh, l, fd, f);
+    if (!s)
+        return NULL;
+    timer_set(&sh->sessions.timers, &s->timer, sh->time.now + LOOK_NS);
+    s->heard = heard;
+    s->crowded = crowded;
+    if (crowded)
+        crowd_return(crowd_of(sh), &f->client);
+    return s;
 }
 
 void conn_join(struct shard *sh, struct stream *s, struct peer_stream *p)

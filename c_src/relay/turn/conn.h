@@ -36,6 +36,10 @@ bool conn_hand_over(struct shard *sh, struct stream *s, struct mail_join *m);
 struct stream *conn_adopt(struct shard *sh, const struct mail_join *m, const uint8_t *bytes);
 /* The answer that came with it, which the other worker has counted. False without memory. */
 bool conn_answer(struct shard *sh, struct stream *s, const uint8_t *packet, size_t len);
+/* One that another program had, of a client that has an allocation or (crowded) not; it is silent
+ * since `heard`. NULL, and the descriptor is the caller's, where there are too many. */
+struct stream *conn_resume(struct shard *sh, struct listener *l, int fd, const struct flow *f,
+                           bool crowded, uint64_t heard);
 /* Ends one, behind what waits for its client. */
 void conn_leave(struct shard *sh, struct stream *s);
 

@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "conn_left.h"
 #include "keep.h"
-#include "numbered.h"
 #include "offloading.h"
 #include "post.h"
 
@@ -34,72 +34,6 @@ void handing_look(struct shard *sh)
 
 /* -------------------------------------------------------------------------------- what there is */
 
-void handed_free(struct handed *h)
-{
-    if (!h)
-        return;
-    free(h->bytes);
-    free(h->fds);
-    free(h);
-}
-
-/* Twice as much, when it is needed. */
-static bool grow(void **base, size_t *cap, size_t wanted, size_t each)
-{
-    size_t next = MAX(*cap, (size_t)1024);
-    while (next < wanted)
-        next *= 2;
-    if (next == *cap)
-        return true;
-    void *more = realloc(*base, next * each);
-    if (!more)
-        return false;
-    *base = more;
-    *cap = next;
-    return true;
-}
-
-static void put_frame(struct handed *h, const uint8_t *frame, size_t len)
-{
-    void *bytes = h->bytes;
-    size_t most = 5 + 6 * len; /* each byte may be a field */
-    if (!grow(&bytes, &h->cap, h->len + most, 1)) {
-        h->failed = true;
-        return;
-    }
-    h->bytes = bytes;
-    struct wbytes w = wbytes_of(h->bytes + h->len, h->cap - h->len);
-    numbered_put(&w, frame, len);
-    h->failed |= w.overflow;
-    h->len += w.overflow ? 0 : wbytes_len(&w);
-}
-
-void handed_put(struct handed *h, const struct ctl_frame *f)
-{
-    uint8_t small[CTL_PLAIN_MAX];
-    size_t len = ctl_encode(f, small, sizeof(small));
-    uint8_t *large = NULL;
-    if (!len && (large = malloc(ONE_MAX)))
-        len = ctl_encode(f, large, ONE_MAX);
-    if (len)
-        put_frame(h, large ? large : small, len);
-    else
-        h->failed = true;
-    free(large);
-}
-
-static void put_socket(struct handed *h, const struct ctl_socket *m, int fd)
-{
-    void *fds = h->fds;
-    if (!grow(&fds, &h->fd_cap, h->fd_count + 1, sizeof(int))) {
-        h->failed = true;
-        return;
-    }
-    h->fds = fds;
-    h->fds[h->fd_count++] = fd;
-    handed_put(h, &(struct ctl_frame){.code = CTL_SOCKET, .u.socket = *m});
-}
-
 static void put_listeners(const struct shard *sh, struct handed *h)
 {
     for (size_t i = 0; i < sh->listeners_used; i++) {
@@ -110,7 +44,7 @@ static void put_listeners(const struct shard *sh, struct handed *h)
         m.kind = l->transport->datagrams ? LEFT_DATAGRAMS : LEFT_STREAMS;
         m.lost = l->io.lost;
         m.whole = l->io.whole;
-        put_socket(h, &m, l->io.fd);
+        handed_put_socket(h, &m, l->io.fd);
     }
 }
 
@@ -125,15 +59,22 @@ static void put_relayed(const struct session *s, struct handed *h)
                                .lost = r->io.lost,
                                .whole = r->io.whole};
         m.local.port = r->port;
-        put_socket(h, &m, r->io.fd);
+        handed_put_socket(h, &m, r->io.fd);
+    }
+    if (s->tcp && s->tcp->open) {
+        struct ctl_socket m = {.kind = LEFT_RELAYED_STREAM, .local = s->tcp->pool->local};
+        m.local.port = s->tcp->port;
+        handed_put_socket(h, &m, s->tcp->io.fd);
     }
 }
 
-/* The frames of a session, each behind its length. */
-static void put_frames(struct handed *h, const uint8_t *frames, size_t len)
+static void put_connections(const struct shard *sh, struct handed *h)
 {
-    for (size_t at = 0; at + 4 <= len; at += 4 + load32(frames + at))
-        put_frame(h, frames + at + 4, load32(frames + at));
+    for (uint32_t i = 0; i < sh->streams.slab.touched; i++) {
+        const struct stream *s = slab_at(&sh->streams.slab, i);
+        if (s->by_tuple.link && conn_left_goes(s))
+            conn_left_put(sh, s, h);
+    }
 }
 
 static void put_sessions(const struct shard *sh, struct handed *h)
@@ -148,7 +89,7 @@ static void put_sessions(const struct shard *sh, struct handed *h)
         put_relayed(s, h);
         keep_put_session(sh, s, &w);
         h->failed |= w.overflow;
-        put_frames(h, one, wbytes_len(&w));
+        handed_put_frames(h, one, wbytes_len(&w));
     }
     free(one);
 }
@@ -161,6 +102,7 @@ bool handing_hand(struct shard *sh)
     h = calloc(1, sizeof(*h));
     if (h) {
         put_listeners(sh, h);
+        put_connections(sh, h);
         put_sessions(sh, h);
     }
     return post_mail(sh, MAIL_HANDED, &h, sizeof(h), NULL, 0, 0);

@@ -5,6 +5,7 @@
 #include "alloc.h"
 #include "command.h"
 #include "conn.h"
+#include "conn_left.h"
 #include "handing.h"
 #include "join.h"
 #include "judge.h"
@@ -201,6 +202,20 @@ static bool hand(struct shard *sh, const uint8_t *data, uint32_t len)
     return handing_hand(sh);
 }
 
+static struct left_conn *left_in(const uint8_t *data)
+{
+    struct left_conn *c;
+    memcpy(&c, data, sizeof(c));
+    return c;
+}
+
+static bool left(struct shard *sh, const uint8_t *data, uint32_t len)
+{
+    (void)len;
+    conn_left_take(sh, left_in(data));
+    return true;
+}
+
 /* False when the mail must wait. */
 static bool (*const readers[])(struct shard *sh, const uint8_t *data, uint32_t len) = {
     [MAIL_FRAME] = frame,   [MAIL_LISTEN] = listener,   [MAIL_ALLOC] = alloc,
@@ -209,6 +224,7 @@ static bool (*const readers[])(struct shard *sh, const uint8_t *data, uint32_t l
     [MAIL_CONN] = conn,     [MAIL_PROXIED] = proxied,   [MAIL_JOIN] = join,
     [MAIL_SEEK] = seek,     [MAIL_SHORTCUT] = shortcut, [MAIL_FORGET] = forget,
     [MAIL_HOLD] = hold,     [MAIL_GO_ON] = go_on,       [MAIL_HAND] = hand,
+    [MAIL_LEFT] = left,
 };
 
 static bool read_box(struct shard *sh, struct mailbox *box)
@@ -231,8 +247,8 @@ bool inbox_read(struct shard *sh)
     return read_box(sh, &sh->in);
 }
 
-/* A policy, a front, certificates and a session of TLS that are still in a mailbox have no other
- * owner: they are freed here. Descriptors end with the program. */
+/* A policy, a front, certificates, a session of TLS and a connection that are still in a mailbox
+ * have no other owner: they are freed here. Other descriptors end with the program. */
 void inbox_discard(struct shard *sh)
 {
     const uint8_t *record;
@@ -244,6 +260,8 @@ void inbox_discard(struct shard *sh)
             front_drop(front_in(record + 1));
         if (record[0] == MAIL_LISTEN)
             tls_store_release(listen_in(record + 1).certs);
+        if (record[0] == MAIL_LEFT)
+            left_conn_end(left_in(record + 1));
         mailbox_consume(&sh->in);
     }
     while (sh->letters.box.buf && (record = mailbox_peek(&sh->letters.box, &len))) {

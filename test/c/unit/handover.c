@@ -117,7 +117,8 @@ static const struct told {
     const char *fields;
 } told[] = {
     {CTL_LEFT, "held_ns sockets "},
-    {CTL_SOCKET, "kind local worker lost whole "},
+    {CTL_SOCKET, "kind local worker lost whole listener client spoken answered crowded silent_ms "},
+    {CTL_WAITING, "what age_ms bytes "},
     {CTL_KEPT, "workers epoch away_ms listeners note "},
     {CTL_NOTE, "session note "},
     {CTL_ALLOC_CREATE,
@@ -228,11 +229,11 @@ static void a_socket_is_taken_once_and_what_is_left_is_closed(void)
     for (uint16_t port = 5000; port > 4900; port--)
         leave(&l, LEFT_RELAYED, port, 0);
     struct addr a = at(4950), none = at(4900);
-    int fd = left_take(&l, &a, &past);
+    int fd = left_take(&l, LEFT_RELAYED, &a, &past);
     CHECK(fd >= 0);
     CHECK(past.lost == 4950 && past.whole);
-    CHECK_EQ(left_take(&l, &a, &past), -1);
-    CHECK_EQ(left_take(&l, &none, &past), -1);
+    CHECK_EQ(left_take(&l, LEFT_RELAYED, &a, &past), -1);
+    CHECK_EQ(left_take(&l, LEFT_RELAYED, &none, &past), -1);
     CHECK_EQ(left_end(&l), 99);
     CHECK_EQ(l.relayed, 1);
     close(fd);

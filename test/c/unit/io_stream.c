@@ -73,10 +73,35 @@ static void streams_are_told_of_when_they_are_ready(void)
     io_destroy(io);
 }
 
+/* Not while it is held, and then of what has come meanwhile; nothing spins. */
+static void what_comes_while_it_is_held_is_told_of_later(void)
+{
+    int a[2];
+    start();
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, a), 0);
+    add_stream(&told[0], a[0]);
+    turn_until(&told[0].times, 1);
+    io_hold(io);
+    told[0].asks = true;
+    io_stream_again(io, &told[0].io);
+    CHECK(write(a[1], "x", 1) == 1);
+    for (int i = 0; i < 3; i++)
+        turn();
+    CHECK_EQ(told[0].times, 1);
+    io_go_on(io);
+    turn_until(&told[0].times, 3);
+    io_stream_remove(io, &told[0].io);
+    close(a[0]);
+    close(a[1]);
+    io_stop(io);
+    io_destroy(io);
+}
+
 static void all_on(int (*backend)(struct io **, const struct io_events *, uint32_t))
 {
     create = backend;
     RUN(streams_are_told_of_when_they_are_ready);
+    RUN(what_comes_while_it_is_held_is_told_of_later);
 }
 
 int main(void)

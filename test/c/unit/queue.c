@@ -164,6 +164,34 @@ static void what_goes_is_told(void)
     queue_clear(&cells, &q);
 }
 
+static void another_has_the_same(void)
+{
+    test_begin("another queue gets the rest of what has begun, and then frames as they came");
+    static uint8_t one[8192];
+    struct queue q = {0}, other = {0};
+    put(&q, QUEUE_MEDIA, 1, 5000);
+    put(&q, QUEUE_ANSWER, 2, 101);
+    put(&q, QUEUE_MEDIA, 3, 3000);
+    CHECK_EQ(queue_take(&cells, &q, got, CELL_ROOM), CELL_ROOM);
+    struct queue_frame f;
+    const struct cell *at = q.first;
+    CHECK(!queue_copy(&at, &f, one, CELL_ROOM) && at == q.first);
+    CHECK(queue_copy(&at, &f, one, sizeof(one)));
+    CHECK(!f.whole && f.since == 1 && f.len == 5004 - CELL_ROOM);
+    CHECK_MEM(one, data + CELL_ROOM - 4, f.len);
+    for (unsigned n = 0; at; n++) {
+        CHECK(queue_copy(&at, &f, one, sizeof(one)));
+        CHECK(f.whole && f.since == 2 + n);
+        CHECK_EQ(f.kind, n ? QUEUE_MEDIA : QUEUE_ANSWER);
+        CHECK(queue_put(&cells, &other, f.kind, f.since, NULL, 0, one, f.len));
+    }
+    CHECK_EQ(other.bytes, 108 + 3004);
+    CHECK_EQ(other.answers, 108);
+    CHECK_EQ(take_all(&other, 4096), 108 + 3004);
+    queue_clear(&cells, &q);
+    CHECK_EQ(cells.live, 0);
+}
+
 int main(void)
 {
     CHECK(cells_init(&cells, CELLS));
@@ -172,6 +200,7 @@ int main(void)
     frames();
     what_is_late();
     what_goes_is_told();
+    another_has_the_same();
     cells_destroy(&cells);
     return test_end("queue");
 }
