@@ -8,7 +8,7 @@ WAY ?= messages
 TRANSPORT ?= udp
 NAMES ?= trixie sid
 
-.PHONY: all build help run test unit ct check fuzz asan tsan epoll mutants instructions gen clean bench bench-streams bench-report flood floods fleet fleet-simulation image distributions tag package packages deb release newcomer docs demo
+.PHONY: all build help run test unit ct check fuzz asan tsan epoll mutants another-release instructions gen clean bench bench-streams bench-report flood floods fleet fleet-simulation image distributions tag package packages deb release newcomer docs demo
 
 all: build
 
@@ -51,6 +51,10 @@ epoll: test-deps
 ## make mutants        faults put into the relay's answers by grant, each to be found by a test
 mutants: test-deps
 	@test/mutants.sh $(W)
+
+## make another-release   another release takes over under calls, with its own protocol, and back
+another-release: test-deps
+	@rebar3 ct --suite test/upgrade_SUITE --case another_release_and_back
 
 ## make instructions   accepts what the relay's code costs each packet now (bench/instructions.txt)
 instructions: test-deps

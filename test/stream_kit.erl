@@ -9,7 +9,7 @@
 
 -export([open/3, refused/3, send/2, raw/2, pause/1, resume/1, shutdown/1, close/1, closed/1,
          here/1, info/1]).
--export([certificate/3, config/1, fast_relay/1]).
+-export([certificate/3, config/1, fast_relay/1, root/1]).
 
 -type connection() :: pid().
 -type transport() :: tcp | tls | dtls.
@@ -251,6 +251,8 @@ fast_relay(Dir) ->
     {_, "built"} = {Built, lists:last(string:lexemes("no\n" ++ Built, "\n"))},
     #{relay_program => filename:join(Root, "_build/c/fast/meerkat_relay")}.
 
+%% Of the source tree that Dir is in.
+-spec root(file:name_all()) -> file:filename().
 root("/") -> error(no_source_tree);
 root(Dir) ->
     case filelib:is_regular(filename:join(Dir, "c_src/Makefile")) of

@@ -88,14 +88,15 @@ calls_go_on_without_erlang(Config) ->
 
 -spec killed_at_any_moment(turn_kit:config()) -> _.
 killed_at_any_moment(Config) ->
-    doc("Erlang is killed at random moments, also while it takes over, with allocations made, "
-        "refreshed, bound and ended: what clients were told is there, all else is not; no packet "
+    doc("Erlang is killed at random moments, also while it takes over and while it reloads, with "
+        "allocations made, refreshed, bound and ended: what clients were told is there, all else is not; no packet "
         "of a call is lost"),
     Server = first(Config),
     Talker = talk(Server),
     Busy = [busy(Server) || _ <- lists:seq(1, 6)],
     Last = lists:foldl(fun(Round, Before) ->
         receive after rand:uniform(300) -> ok end,
+        _ = Round =:= 3 andalso reloads(Config, Before),
         kill(Before),
         %% One that is killed in the middle of its start.
         _ = Round =:= 2 andalso begun_and_killed(Config, Before),
@@ -107,6 +108,15 @@ killed_at_any_moment(Config) ->
     eventually(fun() -> length(Known()) =:= length(Told) + 1 end),
     ?assertEqual([], Told -- Known()),
     ok = stop(Last).
+
+%% And may have got anywhere with it: another listener, other rules and limits.
+reloads(Config, Server) ->
+    [#{ip := Ip} | _] = Here = listeners(Server),
+    Other = #{transport => udp, ip => Ip, port => turn_kit:free_ports(1)},
+    Changed = next_to(Config, Server, #{listeners => [Other | Here], user_quota => 50,
+                                        denied_peers => [{{192, 0, 2, 0}, 24}]}),
+    ok = peer:cast(maps:get(node, Server), survival_kit, reload, [default, Changed]),
+    receive after rand:uniform(40) -> ok end.
 
 %% It may have got anywhere.
 begun_and_killed(Config, Server) ->

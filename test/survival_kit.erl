@@ -4,12 +4,12 @@
 
 -include_lib("stdlib/include/assert.hrl").
 
--export([run_dir/1, lock/1, start/2, start_node/0, in/4, kill/1, stop/1, relay/1, lives/1,
+-export([run_dir/1, lock/1, start/2, start/3, start_node/0, in/4, kill/1, stop/1, relay/1, lives/1,
          descriptors/1, listeners/1, first/1, first/2, next_to/3, again/2, again/3, counter/2,
          ports_free/1, allocations/1, bound/1, both_ways/2, over_tcp/3, talk/1, talk_over_tcp/1,
          hush/1, insist/3, busy/1, finish/1, dir/1, end_dir/1]).
 %% In the node that is killed.
--export([serve/2, told/2, log/2]).
+-export([serve/2, reload/2, told/2, log/2]).
 
 -export_type([server/0]).
 
@@ -43,7 +43,12 @@ lock(Dir) -> filename:join(Dir, "relay-default.sock.lock").
 %% had it, if there was one.
 -spec start(turn_kit:config(), map()) -> server().
 start(Config, Overrides) ->
-    {ok, Node, _} = start_node(),
+    start(Config, Overrides, []).
+
+%% The same, with code of these folders before that of all others.
+-spec start(turn_kit:config(), map(), [file:filename()]) -> server().
+start(Config, Overrides, Folders) ->
+    {ok, Node, _} = start_node(Folders),
     OsPid = peer:call(Node, os, getpid, []),
     Own = #{run_dir => run_dir(Config), survive => 60},
     try peer:call(Node, ?MODULE, serve, [default, maps:merge(Own, Overrides)], 60000) of
@@ -56,8 +61,11 @@ start(Config, Overrides) ->
 
 -spec start_node() -> {ok, pid(), node()}.
 start_node() ->
+    start_node([]).
+
+start_node(Folders) ->
     peer:start_link(#{connection => standard_io, wait_boot => 60000,
-                      args => ["-pa" | code:get_path()]}).
+                      args => ["-pa" | Folders ++ code:get_path()]}).
 
 %% In that node.
 -spec serve(atom(), map()) -> turn_kit:server().
@@ -69,6 +77,10 @@ serve(Name, Overrides) ->
     Lines = ets:new(told, [named_table, public, ordered_set, {heir, whereis(init), none}]),
     _ = spawn(fun() -> true = ets:give_away(Lines, self(), none) end),
     turn_kit:start_server(Overrides#{name => Name}).
+
+%% Likewise; Overrides are of what serve/2 has, too.
+-spec reload(atom(), map()) -> ok | {error, term()}.
+reload(Name, Overrides) -> meerkat:reload(Name, maps:merge(turn_kit:config(), Overrides)).
 
 -spec log(logger:log_event(), term()) -> _.
 log(#{msg := {string, Line}}, _) -> ets:insert(told, {erlang:monotonic_time(), Line});

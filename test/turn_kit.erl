@@ -9,8 +9,8 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([cases/1, doc/1, eventually/1, eventually/2]).
--export([relay_kind/0, start_server/0, start_server/1, stop_server/1, with_server/2, free_ports/1,
-         free_tcp_port/0]).
+-export([relay_kind/0, config/0, start_server/0, start_server/1, stop_server/1, with_server/2,
+         free_ports/1, free_tcp_port/0]).
 -export([kill_relay/1]).
 -export([is_foreign/1, counter/2, counted/3, counted/4, no_drops/0]).
 -export([open/1, open/2, close/1, send/2, next/1, ask/2, ask/3, await/2, fence/1]).
@@ -96,7 +96,8 @@ start_server(Overrides) ->
         _ -> throw({skip, "needs a configuration of its own"})
     end.
 
-%% A relay program built otherwise (sanitizers) and what moves packets come in by the environment.
+%% What start_server/1 begins with. A relay program built otherwise (sanitizers) and what moves packets come in by the environment.
+-spec config() -> map().
 config() ->
     Relays = [#{local => Ip, advertised => Ip, min_port => 49152, max_port => 65535}
               || Ip <- [{127, 0, 0, 1}, ?V6_LOOPBACK]],

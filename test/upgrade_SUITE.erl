@@ -7,13 +7,15 @@
 -export([all/0, suite/0, init_per_testcase/2, end_per_testcase/2]).
 -export([relay_is_replaced/1, clients_over_tcp_come_along/1, another_program_takes_over/1, killed_while_it_is_replaced/1,
          a_program_that_cannot_replace_it/1]).
+%% Takes a build of its own: `make another-release` runs it.
+-export([another_release_and_back/1]).
 %% In the node.
--export([upgraded/0]).
+-export([upgraded/0, table_hash/0]).
 
 -import(turn_kit, [doc/1, open/1, challenged/1, call/3, signed/3, request/2, next/1, allocated/1,
                    allocated/2, delete/1, permit/2, bind/3, peer/0, peer/1, peer_send/3, get/2,
                    success/1, eventually/1]).
--import(survival_kit, [run_dir/1, lock/1, start/2, in/4, kill/1, stop/1, relay/1, lives/1,
+-import(survival_kit, [run_dir/1, lock/1, start/2, start/3, in/4, kill/1, stop/1, relay/1, lives/1,
                        descriptors/1, first/1, first/2, next_to/3, again/3, ports_free/1,
                        allocations/1, bound/1, both_ways/2, over_tcp/3, talk/1, talk_over_tcp/1,
                        hush/1, insist/3, busy/1, finish/1]).
@@ -277,6 +279,52 @@ next_program(Server, Old, Left) ->
         Pid when is_integer(Pid), Pid =/= Old -> Pid;
         _ when Left > 0 -> receive after 2 -> next_program(Server, Old, Left - 1) end
     end.
+
+-spec another_release_and_back(turn_kit:config()) -> _.
+another_release_and_back(Config) ->
+    doc("a node of another release, whose protocol has one message and one field more in what a "
+        "relay hands to the next, takes over with its own relay program under calls; then one of "
+        "this release does: no packet is lost, and what clients were told is there"),
+    Dir = filename:join(proplists:get_value(priv_dir, Config), "another"),
+    Root = stream_kit:root(proplists:get_value(data_dir, Config)),
+    Built = os:cmd("env -u MAKEFLAGS '" ++ Root ++ "/test/another_build.sh' '" ++ Dir ++ "' 2>&1"),
+    Program = filename:join(Dir, "priv/meerkat_relay"),
+    {true, _} = {filelib:is_regular(Program), Built},
+    #{relay := Relay} = Server = first(Config),
+    Free = ports_free(Server),
+    Talkers = [talk(Server), talk_over_tcp(Server)],
+    {Client, Peer} = bound(Server),
+    Busy = [busy(Server) || _ <- [1, 2, 3]],
+    kill(Server),
+    Other = start(Config, next_to(Config, Server, #{relay_program => Program}),
+                  [filename:join(Dir, "ebin")]),
+    ?assertNotEqual(table_hash(), in(Other, ?MODULE, table_hash, [])),
+    taken_over(Relay, Other),
+    both_ways(Client, Peer),
+    success(call(Client, refresh, [])),
+    {ok, #{lost := 0}} = upgrade(Other),
+    After = Other#{relay => relay(Other)},
+    kill(After),
+    Last = start(Config, next_to(Config, After, #{})),
+    ?assertEqual(table_hash(), in(Last, ?MODULE, table_hash, [])),
+    taken_over(maps:get(relay, After), Last),
+    Told = finish(Busy),
+    _ = [hush(Talker) || Talker <- Talkers],
+    both_ways(Client, Peer),
+    ?assertEqual([], Told -- [R || {[R], _, _} <- allocations(Last)]),
+    _ = in(Last, meerkat, disconnect, [default, {user, maps:get(user, Client)}]),
+    eventually(fun() -> allocations(Last) =:= [] end),
+    eventually(fun() -> ports_free(Last) =:= Free end),
+    ok = stop(Last).
+
+taken_over(Before, Server) ->
+    ?assertNotEqual(Before, relay(Server)),
+    ?assert(in(Server, survival_kit, told, [told, "taken over with .* allocations, 0 lost"])),
+    eventually(fun() -> in(Server, survival_kit, told, [told, "go on, 0 are lost"]) end),
+    eventually(fun() -> not lives(Before) end).
+
+-spec table_hash() -> non_neg_integer().
+table_hash() -> meerkat_ctl:table_hash().
 
 -spec a_program_that_cannot_replace_it(turn_kit:config()) -> _.
 a_program_that_cannot_replace_it(Config) ->

@@ -94,8 +94,8 @@ static inline void io_dispatch(struct io *io)
 }
 
 /* No datagram is received any more, and nobody is told of a stream, of those there are and those
- * that are added, until io_go_on: what comes waits in the sockets' own buffers. What was received by
- * then is delivered still; io_is_still says when that is over. Datagrams are sent as before. */
+ * that are added, until io_go_on: what comes waits in the sockets' own buffers. What was received
+ * by then is delivered still; io_is_still says when that is over. Datagrams are sent as before. */
 static inline void io_hold(struct io *io)
 {
     io->ops->hold(io);

@@ -1,7 +1,7 @@
 /*
- * What a worker has, for another relay program that takes its place: its sockets, what
- * was read of connections and waits for them, and its sessions as the commands that would make them. They stay the
- * worker's own as well, until this program ends.
+ * What a worker has, for another relay program that takes its place: its sockets, what was read of
+ * connections and waits for them, and its sessions as the commands that would make them. They stay
+ * the worker's own as well, until this program ends.
  */
 #ifndef MEERKAT_HANDING_H
 #define MEERKAT_HANDING_H
