@@ -89,8 +89,8 @@ calls_go_on_without_erlang(Config) ->
 -spec killed_at_any_moment(turn_kit:config()) -> _.
 killed_at_any_moment(Config) ->
     doc("Erlang is killed at random moments, also while it takes over and while it reloads, with "
-        "allocations made, refreshed, bound and ended: what clients were told is there, all else is not; no packet "
-        "of a call is lost"),
+        "allocations made, refreshed, bound and ended: what clients were told is there, all else "
+        "is not; no packet of a call is lost"),
     Server = first(Config),
     Talker = talk(Server),
     Busy = [busy(Server) || _ <- lists:seq(1, 6)],

@@ -96,7 +96,8 @@ start_server(Overrides) ->
         _ -> throw({skip, "needs a configuration of its own"})
     end.
 
-%% What start_server/1 begins with. A relay program built otherwise (sanitizers) and what moves packets come in by the environment.
+%% What start_server/1 begins with. A relay program built otherwise (sanitizers) and what moves
+%% packets come in by the environment.
 -spec config() -> map().
 config() ->
     Relays = [#{local => Ip, advertised => Ip, min_port => 49152, max_port => 65535}

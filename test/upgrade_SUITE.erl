@@ -5,8 +5,8 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([all/0, suite/0, init_per_testcase/2, end_per_testcase/2]).
--export([relay_is_replaced/1, clients_over_tcp_come_along/1, another_program_takes_over/1, killed_while_it_is_replaced/1,
-         a_program_that_cannot_replace_it/1]).
+-export([relay_is_replaced/1, clients_over_tcp_come_along/1, another_program_takes_over/1,
+         killed_while_it_is_replaced/1, a_program_that_cannot_replace_it/1]).
 %% Takes a build of its own: `make another-release` runs it.
 -export([another_release_and_back/1]).
 %% In the node.
@@ -24,8 +24,8 @@
 
 -spec all() -> [atom()].
 all() ->
-    [relay_is_replaced, clients_over_tcp_come_along, another_program_takes_over, killed_while_it_is_replaced,
-     a_program_that_cannot_replace_it].
+    [relay_is_replaced, clients_over_tcp_come_along, another_program_takes_over,
+     killed_while_it_is_replaced, a_program_that_cannot_replace_it].
 
 -spec suite() -> [tuple()].
 suite() -> [{timetrap, {seconds, 90}}].
@@ -37,6 +37,8 @@ init_per_testcase(_Case, Config) -> survival_kit:dir(Config).
 end_per_testcase(_Case, Config) -> survival_kit:end_dir(Config).
 
 upgrade(Server) -> in(Server, meerkat, upgrade, [default]).
+
+status(Server) -> in(Server, meerkat, status, [default]).
 
 -spec relay_is_replaced(turn_kit:config()) -> _.
 relay_is_replaced(Config) ->
@@ -65,6 +67,8 @@ relay_is_replaced(Config) ->
      end || _ <- [1, 2]],
     Last = relay(Server),
     ?assertNotEqual(First, Last),
+    ?assertMatch(#{relay_pid := Last, relay_replacements := 2, relay_outdated := false},
+                 status(Server)),
     eventually(fun() -> not lives(First) end),
     %% It speaks from where it was about to move to.
     both_ways(Moving#{relayed => maps:get(relayed, Client)}, Peer),
@@ -155,8 +159,8 @@ fill(Server, Peer, Relayed, N) ->
     end.
 
 relayed(Server, Relayed) ->
-    [Session] = [S || #{session := S, relayed := [R]} <- in(Server, meerkat, allocations, [default]),
-                      R =:= Relayed],
+    [Session] = [S || #{session := S, relayed := [R]}
+                          <- in(Server, meerkat, allocations, [default]), R =:= Relayed],
     {ok, #{peer_packets := N}} = in(Server, meerkat, allocation, [default, Session]),
     N.
 
@@ -345,7 +349,13 @@ a_program_that_cannot_replace_it(Config) ->
     ?assertEqual(Relay, relay(Server)),
     both_ways(Client, Peer),
     ok = file:rename(Copy ++ ".before", Copy),
+    false = maps:get(relay_outdated, status(Server)),
+    ok = file:delete(Copy),
+    Copy = another_program(Config),
+    true = maps:get(relay_outdated, status(Server)),
     {ok, #{lost := 0}} = upgrade(Server),
+    #{relay_outdated := false, relay_program := Program} = status(Server),
+    ?assertEqual(unicode:characters_to_binary(Copy), Program),
     both_ways(Client, Peer),
     ok = stop(Server),
     ok = file:del_dir_r(Dir),

@@ -200,8 +200,8 @@ undrain(Name) ->
 
 %% Replaces the relay program by the one that is installed now, while calls go on: what came of it
 %% in figures (meerkat_upgrade), or why it was not begun or did not succeed. Clients over
-%% UDP and TCP lose no packet; allocations of those over TLS and DTLS end. It takes a relay that outlives Erlang
-%% (`survive`). badarg if there is no server of that name.
+%% UDP and TCP lose no packet; allocations of those over TLS and DTLS end. It takes a relay that
+%% outlives Erlang (`survive`). badarg if there is no server of that name.
 -spec upgrade(name()) -> {ok, meerkat_upgrade:figures()} | {error, string()}.
 upgrade(Name) ->
     deed(upgrade, #{}, fun() -> of_running(Name, fun() -> meerkat_upgrade:run(Name) end) end).

@@ -45,6 +45,13 @@ status(#{version := Version, otp := Otp, os_pid := Pid, uptime_s := Uptime} = St
       || #{proxied := N} <- [Status], N > 0],
      [row("relay died", [integer_to_list(N), " times, and was replaced"])
       || #{relay_restarts := N} <- [Status], N > 0],
+     [row("relay", [io_lib:format("process ~b", [RelayPid]),
+                    [[", ", meerkat_text:printable(Program)] || is_binary(Program)],
+                    [io_lib:format(", replaced ~b times under calls", [N]) || N > 0]])
+      || #{relay_pid := RelayPid, relay_program := Program, relay_replacements := N} <- [Status],
+         is_integer(RelayPid)],
+     [row("newer relay", "is installed; meerkatctl upgrade has it take over")
+      || #{relay_outdated := true} <- [Status]],
      [row("taken over", [calendar:system_time_to_rfc3339(Since, [{offset, "Z"}]),
                          io_lib:format(", with ~b allocations of the node before", [N])])
       || #{governed_since := Since, adopted := N} <- [Status], is_integer(N)],
@@ -262,8 +269,8 @@ then(#{}) -> "The server ends when they have".
 upgraded(#{allocations := N, lost := Lost, sockets := Sockets, connections := Connections,
            closed := Closed, gap_ms := Gap, took_ms := Took, pid := Pid, program := Program}) ->
     io_lib:format("~ts is the relay now, process ~b, after ~b ms: ~ts go on, ~b lost.~n"
-                  "It has ~b sockets of the one before, ~b of them clients' connections, and closed "
-                  "~b that nobody asked for; nothing was read for ~.1f ms.~n",
+                  "It has ~b sockets of the one before, ~b of them clients' connections, and "
+                  "closed ~b that nobody asked for; nothing was read for ~.1f ms.~n",
                   [Program, Pid, Took, meerkat_text:allocations(N), Lost, Sockets, Connections,
                    Closed, Gap]).
 

@@ -49,6 +49,10 @@ info(Name) ->
 %%   governed_since   Unix time at which this node started its relay program, or took it over
 %%   adopted       allocations that it took over with it from the node before, or null if it started
 %%                 it
+%%   relay_pid     the relay program's process, or null; relay_program: the file that it runs, or
+%%                 null
+%%   relay_outdated   another file is there by now, which meerkat:upgrade/1 would have take over
+%%   relay_replacements   times that another program took over while calls went on, since the start
 %%   relay         up | down; the rest is only there when it is up:
 %%   connections   of clients over TCP and TLS, open; dtls_sessions: of those over DTLS
 %%   peer_connections   with peers over TCP (RFC 6062), those that are being made included
@@ -68,7 +72,7 @@ status(Name) ->
     Survival = meerkat_survival:counts(Name),
     Common = maps:with([listeners, tcp_listeners, tls_listeners, dtls_listeners, certificates,
                         relays, allocations, draining, relay_restarts], Info),
-    maps:merge(relay(Relay), Common#{
+    maps:merge(maps:merge(relay(Relay), program(Name)), Common#{
         server => Name,
         version => list_to_binary(Version),
         otp => list_to_binary(erlang:system_info(otp_release)),
@@ -93,6 +97,18 @@ status(Name) ->
         ends_in_s => case meerkat_drain:ending(Name) of none -> null; {Seconds, _} -> Seconds end,
         max_allocations => Max,
         answers => maps:filter(fun(_, N) -> N > 0 end, Answers)}).
+
+program(Name) ->
+    #{replacements := N} = meerkat_upgrade:counts(Name),
+    Running = case meerkat_relay:os_pid(Name) of
+        {ok, OsPid} ->
+            #{program := Program, outdated := IsOutdated} =
+                meerkat_relay_program:running(OsPid, meerkat_registry:settings(Name)),
+            #{relay_pid => OsPid, relay_program => Program, relay_outdated => IsOutdated};
+        none ->
+            #{relay_pid => null, relay_program => null, relay_outdated => false}
+    end,
+    Running#{relay_replacements => N}.
 
 accounting(none) ->
     undefined;

@@ -4,9 +4,10 @@
 -module(meerkat_relay_program).
 
 -include_lib("kernel/include/logger.hrl").
+-include_lib("kernel/include/file.hrl").
 
 -export([speaks/1]).
--export([path/1, start/4, is/2, os_pid/1, kill/1, await_exit/2]).
+-export([path/1, start/4, is/2, os_pid/1, running/2, kill/1, await_exit/2]).
 
 %% What the system calls it, and when it started, for numbers are given again.
 -type id() :: {OsPid :: pos_integer(), Started :: term()}.
@@ -88,6 +89,32 @@ os_pid(Name) ->
     case meerkat_store:get(Name, ?MODULE, last) of
         {OsPid, _} -> OsPid;
         none -> none
+    end.
+
+%% The file that such a process runs, and whether that is not what is there for these settings now.
+-spec running(OsPid :: pos_integer(), meerkat_settings:settings()) ->
+    #{program := binary() | null, outdated := boolean()}.
+running(OsPid, Settings) ->
+    Exe = "/proc/" ++ integer_to_list(OsPid) ++ "/exe",
+    Program = case file:read_link_all(Exe) of
+        {ok, Path} -> unicode:characters_to_binary(Path);
+        {error, _} -> null
+    end,
+    #{program => Program, outdated => is_other(identity(Exe), path(Settings))}.
+
+is_other(none, _Installed) -> false;
+is_other(_Running, {error, _}) -> false;
+is_other(Running, Installed) ->
+    case identity(Installed) of
+        none -> false;
+        Identity -> Identity =/= Running
+    end.
+
+%% What tells files apart, of whatever a name leads to.
+identity(File) ->
+    case file:read_file_info(File, [raw]) of
+        {ok, #file_info{major_device = Device, inode = Inode}} -> {Device, Inode};
+        {error, _} -> none
     end.
 
 %% At once. To be called only while its port is open: the system has not given its number to another

@@ -129,8 +129,7 @@ void conn_left_take(struct shard *sh, struct left_conn *c)
     struct flow f = {.client = m->client, .server = m->local};
     if (l)
         f.transport = l->transport;
-    struct stream *s =
-        l ? conn_resume(sh, l, c->fd, &f, m->crowded, ago(sh, m->silent_ms)) : NULL;
+    struct stream *s = l ? conn_resume(sh, l, c->fd, &f, m->crowded, ago(sh, m->silent_ms)) : NULL;
     if (s) {
         c->fd = -1;
         count(sh, CTR_connections);
