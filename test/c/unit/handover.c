@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include "left.h"
+#include "left_conns.h"
 #include "numbered.h"
 #include "parcel.h"
 #include "test.h"
@@ -259,6 +260,42 @@ static void a_group_is_taken_whole_or_its_address_is_free(void)
     CHECK_EQ(open_fds(), before);
 }
 
+static void leave_conn(struct left_conns *l, uint32_t listener, unsigned worker)
+{
+    const struct ctl_socket m = {.listener = listener, .worker = (uint16_t)worker};
+    CHECK(left_conns_add(l, &m, open("/dev/null", O_RDONLY)));
+}
+
+static void connections_go_with_what_waits_for_them(void)
+{
+    struct left_conns l = {0};
+    struct left_conn *c;
+    size_t at = 0, next = 0;
+    int before = open_fds();
+    CHECK(left_conns_wait(&l, (const uint8_t *)"lost", 4)); /* of nobody */
+    for (unsigned i = 0; i < 100; i++)
+        leave_conn(&l, i % 2, i);
+    CHECK(left_conns_wait(&l, (const uint8_t *)"one", 3));
+    CHECK(left_conns_wait(&l, (const uint8_t *)"other", 5));
+    for (unsigned i = 0; (c = left_conns_take(&l, 1, &at)); i++) {
+        CHECK_EQ(c->told.worker, 2 * i + 1);
+        if (c->told.worker == 99) {
+            struct ctl_bytes b;
+            CHECK(frames_next(c->waiting.bytes, c->waiting.len, &next, &b));
+            CHECK_BYTES(b.data, b.len, "one", 3);
+            CHECK(frames_next(c->waiting.bytes, c->waiting.len, &next, &b));
+            CHECK_BYTES(b.data, b.len, "other", 5);
+            CHECK(!frames_next(c->waiting.bytes, c->waiting.len, &next, &b));
+        }
+        left_conn_end(c);
+    }
+    at = 0;
+    CHECK(!left_conns_take(&l, 1, &at));
+    CHECK_EQ(l.taken, 50);
+    CHECK_EQ(left_conns_end(&l), 50);
+    CHECK_EQ(open_fds(), before);
+}
+
 #define RUN(f) (test_begin(#f), f())
 
 int main(void)
@@ -273,5 +310,6 @@ int main(void)
     RUN(a_parcel_that_ends_early_leaves_nothing);
     RUN(a_socket_is_taken_once_and_what_is_left_is_closed);
     RUN(a_group_is_taken_whole_or_its_address_is_free);
+    RUN(connections_go_with_what_waits_for_them);
     return test_end("handover");
 }
