@@ -48,7 +48,8 @@ start(Config, Overrides) ->
 %% The same, with code of these folders before that of all others.
 -spec start(turn_kit:config(), map(), [file:filename()]) -> server().
 start(Config, Overrides, Folders) ->
-    {ok, Node, _} = start_node(Folders),
+    {ok, Node, _} = start_node(),
+    ok = peer:call(Node, code, add_pathsa, [Folders]),
     OsPid = peer:call(Node, os, getpid, []),
     Own = #{run_dir => run_dir(Config), survive => 60},
     try peer:call(Node, ?MODULE, serve, [default, maps:merge(Own, Overrides)], 60000) of
@@ -61,11 +62,8 @@ start(Config, Overrides, Folders) ->
 
 -spec start_node() -> {ok, pid(), node()}.
 start_node() ->
-    start_node([]).
-
-start_node(Folders) ->
     peer:start_link(#{connection => standard_io, wait_boot => 60000,
-                      args => ["-pa" | Folders ++ code:get_path()]}).
+                      args => ["-pa" | code:get_path()]}).
 
 %% In that node.
 -spec serve(atom(), map()) -> turn_kit:server().
