@@ -12,7 +12,7 @@
          end_per_testcase/2]).
 -export([busy_channels/1, families_mixed/1, icmp_comes_back/1, reload_in_mid_flow/1,
          forbidden_at_once/1, deleted_at_once/1, relay_killed/1, relay_hangs/1, by_xdp/1,
-         without_rights/1, bytecode_is_of_the_source/1]).
+         gives_rights_back/1, without_rights/1, bytecode_is_of_the_source/1]).
 
 -import(turn_kit, [doc/1, open/2, challenged/1, allocate/2, success/1, bind/3, channel/3, next/1,
                    peer/2, peer_send/3, peer_next/1, get/2, counter/2, delete/1, eventually/1,
@@ -35,7 +35,7 @@ suite() -> [{timetrap, {seconds, 90}}].
 -spec all() -> [atom()].
 all() ->
     [busy_channels, families_mixed, icmp_comes_back, reload_in_mid_flow, forbidden_at_once,
-     deleted_at_once, relay_killed, relay_hangs, by_xdp, without_rights,
+     deleted_at_once, relay_killed, relay_hangs, gives_rights_back, by_xdp, without_rights,
      bytecode_is_of_the_source].
 
 -spec init_per_suite(turn_kit:config()) -> turn_kit:config() | {skip, string()}.
@@ -281,6 +281,19 @@ over(Client, #{socket := Socket} = Peer, N) ->
         {udp, Socket, _, _, Said} -> over(Client, Peer, N + 1)
     after 500 -> Said
     end.
+
+-spec gives_rights_back(turn_kit:config()) -> _.
+gives_rights_back(Config) ->
+    doc("once the program is attached no thread of the relay has CAP_BPF or CAP_PERFMON"),
+    #{name := Name} = server(Config),
+    {os_pid, Pid} = erlang:port_info(meerkat_roles:find(Name, port), os_pid),
+    Threads = filelib:wildcard(lists:concat(["/proc/", Pid, "/task/*/status"])),
+    ?assert(length(Threads) >= 2),
+    [begin
+         {ok, Status} = file:read_file(File),
+         {match, [Hex]} = re:run(Status, "CapPrm:\\s*([0-9a-f]+)", [{capture, [1], binary}]),
+         ?assertEqual(0, binary_to_integer(Hex, 16) band (3 bsl 38))
+     end || File <- Threads].
 
 -spec by_xdp(turn_kit:config()) -> _.
 by_xdp(Config) ->

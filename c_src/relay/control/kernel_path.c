@@ -8,6 +8,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "rights.h"
+
 enum { NAMES_MAX = OFFLOAD_INTERFACES };
 
 struct names {
@@ -111,8 +113,10 @@ void kernel_path_open(struct control *c, const struct ctl_config *m)
     k->offload = offload_open(offload_chosen(k->wanted), k->told);
     if (!k->offload)
         return;
-    if (attach_all(k->offload, &names, k->told, sizeof(k->told)) > 0)
+    if (attach_all(k->offload, &names, k->told, sizeof(k->told)) > 0) {
+        rights_drop();
         return;
+    }
     if (!k->told[0])
         snprintf(k->told, sizeof(k->told), "no interface has Ethernet and an address");
     offload_close(k->offload);
