@@ -19,7 +19,9 @@
                    close/1]).
 
 -define(CLIENT, {11, 0, 0, 2}).
+-define(CLIENT6, {16#2a0a, 1, 0, 0, 0, 0, 0, 2}).
 -define(SERVER, {11, 0, 0, 1}).
+-define(SERVER6, {16#2a0a, 1, 0, 0, 0, 0, 0, 1}).
 -define(PEER, {12, 0, 0, 2}).
 -define(PEER6, {16#2a0a, 2, 0, 0, 0, 0, 0, 2}).
 -define(RELAY, {12, 0, 0, 1}).
@@ -102,7 +104,7 @@ start(Config, Name, Before, Overrides) ->
     ok = file:change_mode(Program, 8#755),
     turn_kit:start_server(maps:merge(#{
         relay_program => Program, allowed_peers => [], workers => 1,
-        listeners => [#{transport => udp, ip => ?SERVER, port => ?PORT}],
+        listeners => [#{transport => udp, ip => Ip, port => ?PORT} || Ip <- [?SERVER, ?SERVER6]],
         relays => [#{local => Ip, advertised => Ip, min_port => 49152, max_port => 65535}
                    || Ip <- [?RELAY, ?RELAY6]]}, Overrides)).
 
@@ -111,14 +113,18 @@ server(Config) -> proplists:get_value(server, Config).
 %% ------------------------------------------------------------------------------------ the flow
 
 %% A client with a channel to a peer.
-flow(Server) -> flow(Server, ?PEER, "peer", []).
+flow(Server) -> flow(Server, ?CLIENT, ?PEER, "peer").
 
-flow(Server, Ip, Room, Items) ->
-    Client = challenged(open(Server, #{netns => netns("client"), ip => ?CLIENT})),
+flow(Server, From, Ip, Room) ->
+    Client = challenged(open(Server, #{netns => netns("client"), ip => From,
+                                       family => family(From)})),
+    Items = [{requested_address_family, 2} || family(Ip) =:= v6],
     Relayed = get(xor_relayed_address, success(allocate(Client, Items))),
     Peer = peer(Ip, #{netns => netns(Room)}),
     success(bind(Client, ?CHANNEL, Peer)),
     {Client#{relayed => Relayed}, Peer}.
+
+family(Ip) -> case tuple_size(Ip) of 4 -> v4; 8 -> v6 end.
 
 close_flow({Client, Peer}) ->
     _ = delete(Client),
@@ -171,11 +177,13 @@ busy_channels(Config) ->
 
 -spec families_mixed(turn_kit:config()) -> _.
 families_mixed(Config) ->
-    doc("a client over IPv4, a peer over IPv6"),
+    doc("clients and peers over IPv4 and IPv6, in each way but the one of all other cases"),
     Server = server(Config),
-    Flow = flow(Server, ?PEER6, "peer", [{requested_address_family, 2}]),
-    ok = hot(Server, Flow),
-    close_flow(Flow).
+    [begin
+         Flow = flow(Server, Client, Peer, "peer"),
+         ok = hot(Server, Flow),
+         close_flow(Flow)
+     end || {Client, Peer} <- [{?CLIENT, ?PEER6}, {?CLIENT6, ?PEER}, {?CLIENT6, ?PEER6}]].
 
 -spec icmp_comes_back(turn_kit:config()) -> _.
 icmp_comes_back(Config) ->
@@ -303,7 +311,7 @@ by_xdp(Config) ->
         listeners => [#{transport => udp, ip => ?SERVER, port => ?PORT + 1}],
         relays => [#{local => ?SERVER, advertised => ?SERVER, min_port => 49152,
                      max_port => 65535}]}),
-    Flow = flow(Server, ?CLIENT, "client", []),
+    Flow = flow(Server, ?CLIENT, ?CLIENT, "client"),
     ok = hot(Server, Flow),
     close_flow(Flow),
     turn_kit:stop_server(Server).
