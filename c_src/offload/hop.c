@@ -17,7 +17,7 @@ enum { ANSWER_MAX = 4096, ANSWER_S = 1 };
 /* One question and its answer: neither is larger. */
 struct talk {
     alignas(8) uint8_t bytes[ANSWER_MAX];
-    const struct nlmsghdr *answer;
+    struct nlmsghdr *answer;
 };
 
 struct link {
@@ -92,7 +92,7 @@ static bool ask(int fd, struct talk *t, uint16_t wanted)
 /* -------------------------------------------------------------------------------- what it answers
  */
 
-static uint32_t number_in(const struct rtattr *a)
+static uint32_t number_in(struct rtattr *a)
 {
     uint32_t value = 0;
     if (RTA_PAYLOAD(a) >= sizeof(value))
@@ -100,10 +100,10 @@ static uint32_t number_in(const struct rtattr *a)
     return value;
 }
 
-static uint32_t mtu_in(const struct rtattr *metrics)
+static uint32_t mtu_in(struct rtattr *metrics)
 {
     size_t len = RTA_PAYLOAD(metrics);
-    for (const struct rtattr *a = RTA_DATA(metrics); RTA_OK(a, len); a = RTA_NEXT(a, len))
+    for (struct rtattr *a = RTA_DATA(metrics); RTA_OK(a, len); a = RTA_NEXT(a, len))
         if (a->rta_type == RTAX_MTU)
             return number_in(a);
     return 0;
@@ -124,7 +124,7 @@ static bool ask_route(int fd, const struct addr *from, const struct addr *to, st
     m = NLMSG_DATA(t.answer);
     *out = (struct link){.next = *to};
     size_t len = RTM_PAYLOAD(t.answer);
-    for (const struct rtattr *a = RTM_RTA(m); RTA_OK(a, len); a = RTA_NEXT(a, len)) {
+    for (struct rtattr *a = RTM_RTA(m); RTA_OK(a, len); a = RTA_NEXT(a, len)) {
         if (a->rta_type == RTA_OIF)
             out->interface = number_in(a);
         else if (a->rta_type == RTA_METRICS)
@@ -150,7 +150,7 @@ static bool ask_neighbour(int fd, const struct link *l, uint8_t mac[6])
     if (!(m->ndm_state & (NUD_PERMANENT | NUD_REACHABLE | NUD_STALE | NUD_DELAY | NUD_PROBE)))
         return false;
     size_t len = NLMSG_PAYLOAD(t.answer, sizeof(*m));
-    const struct rtattr *a = (const void *)((const uint8_t *)m + NLMSG_ALIGN(sizeof(*m)));
+    struct rtattr *a = (void *)((uint8_t *)m + NLMSG_ALIGN(sizeof(*m)));
     for (; RTA_OK(a, len); a = RTA_NEXT(a, len))
         if (a->rta_type == NDA_LLADDR && RTA_PAYLOAD(a) == 6) {
             memcpy(mac, RTA_DATA(a), 6);
