@@ -10,6 +10,7 @@
 -export([erlang_is_not_asked/1, off_by_its_key/1, answers_as_ever/1, over_tcp/1, tcp_relayed/1,
          told_before_answered/1, counters_outlive_the_relay/1, shown_and_counted/1,
          taken_up_without_being_asked_for/1, processes_sleep_on/1,
+         nobody_is_woken/1,
          a_refresh_keeps_both_addresses/1,
          the_end_is_granted/1, what_was_ended_is_free/1, what_was_reserved_is_not_granted/1,
          what_was_ended_is_not_replayed/1,
@@ -34,8 +35,8 @@
 all() ->
     [erlang_is_not_asked, off_by_its_key, answers_as_ever, over_tcp, tcp_relayed,
      told_before_answered, counters_outlive_the_relay, shown_and_counted,
-     taken_up_without_being_asked_for, processes_sleep_on, a_refresh_keeps_both_addresses,
-     the_end_is_granted,
+     taken_up_without_being_asked_for, processes_sleep_on, nobody_is_woken,
+     a_refresh_keeps_both_addresses, the_end_is_granted,
      what_was_ended_is_free, what_was_reserved_is_not_granted,
      what_was_ended_is_not_replayed, erlang_refuses,
      erlang_has_what_has_no_rule, another_name_or_key,
@@ -269,6 +270,23 @@ processes_sleep_on(_Config) ->
         {reductions, Before} = process_info(Pid, reductions),
         ?BY(Server, 3, 0, [success(refresh(Client)) || _ <- [1, 2, 3]]),
         ?assertEqual({reductions, Before}, process_info(Pid, reductions))
+    end).
+
+-spec nobody_is_woken(turn_kit:config()) -> _.
+nobody_is_woken(_Config) ->
+    doc("nor is whoever reads what the relay says: answers are noted, and found when somebody "
+        "asks"),
+    with_server(#{}, fun(#{name := Name} = Server) ->
+        {Client, Peer} = {allocated(Server), peer()},
+        Owner = meerkat_roles:find(Name, relay),
+        %% Now and then it looks by itself.
+        eventually(fun() ->
+            {reductions, Before} = process_info(Owner, reductions),
+            [success(refresh(Client)) || _ <- [1, 2, 3]],
+            success(bind(Client, ?NUMBER, Peer)),
+            {reductions, Before} =:= process_info(Owner, reductions)
+        end),
+        ?assertMatch(#{channels := [#{number := ?NUMBER}]}, info(Client))
     end).
 
 %% -------------------------------------------------------------------------------- the end of it

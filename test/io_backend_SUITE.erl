@@ -10,6 +10,7 @@
          refused_for_want_of_memory/1, a_ring_for_one_worker_only/1, demanded_and_refused/1,
          demanded_and_allowed/1,
          probe_tells/1, buffers_cut/1, buffers_granted/1, a_full_receive_buffer_is_counted/1,
+         no_memory_that_both_have/1,
          what_is_not_sent_is_not_relayed/1, what_is_too_long_for_its_header/1]).
 
 -import(turn_kit, [doc/1, allocated/1, channel/3, bind/3, success/1, data/1, permit/2, peer/0,
@@ -19,7 +20,7 @@ all() ->
     [allowed, forced_epoll, refused_by_a_profile, refused_by_an_old_kernel,
      refused_for_want_of_memory, a_ring_for_one_worker_only, demanded_and_refused,
      demanded_and_allowed, probe_tells,
-     buffers_cut, buffers_granted, a_full_receive_buffer_is_counted,
+     buffers_cut, buffers_granted, a_full_receive_buffer_is_counted, no_memory_that_both_have,
      what_is_not_sent_is_not_relayed, what_is_too_long_for_its_header].
 
 suite() -> [{timetrap, {seconds, 60}}].
@@ -129,6 +130,21 @@ a_full_receive_buffer_is_counted(_Config) ->
          %% The kernel tells with the next datagram that there is room for.
          counted_some(Server, receive_queue_full, Send)
      end) || Backend <- [io_uring, epoll]].
+
+no_memory_that_both_have(Config) ->
+    doc("where there is none, what the relay answers within grants goes by the pipe, and a line "
+        "says so"),
+    Program = without(Config, "fallocate EPERM"),
+    Lines = log_kit:logged(fun() -> turn_kit:with_server(#{relay_program => Program}, fun(Server) ->
+        #{name := Name} = Server,
+        Client = allocated(Server),
+        Granted = turn_kit:counter(Server, granted),
+        success(bind(Client, 16#4001, peer())),
+        ?assertEqual(Granted + 1, turn_kit:counter(Server, granted)),
+        ?assertMatch([#{channels := [#{number := 16#4001}]}], meerkat:allocations(Name))
+    end) end),
+    ?assertMatch([_], [L || L <- Lines, string:find(L, "no memory that both programs have: "
+                                                       "Operation not permitted") =/= nomatch]).
 
 what_is_not_sent_is_not_relayed(_Config) ->
     doc("what the kernel refuses to send, alone and in a run, counts as dropped by the server and "

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Faults put into the relay's granted path one by one (test/data/mutants.txt), each of which the
 # tests of grants must find: the property, which compares with a server whose relay asks for every
-# request, or the case that the table names. One line for each; exit status 1 where one is not found.
+# request, or the case that the table names, or the unit test (unit/NAME). One line for each; exit status 1 where one is not found.
 #
 #   test/mutants.sh [WORD]      only those with WORD in their name
 set -u
@@ -15,7 +15,14 @@ rm -rf "$build/c_src" && mkdir -p "$build" && cp -rp c_src "$build/c_src" || exi
 
 relay() { make -s -j2 -C "$build/c_src" BUILD="$build/c" PRIV="$build/priv" relay >"$build/make.log" 2>&1; }
 
+unit() { # NAME
+    make -s -j2 -C "$build/c_src" BUILD="$build/c" PRIV="$build/priv" TEST="$PWD/test/c" \
+        "$build/c/release/unit/$1" >"$build/make.log" 2>&1 || { cat "$build/make.log"; exit 2; }
+    "$build/c/release/unit/$1" >"$build/unit.log" 2>&1
+}
+
 found() { # CASE
+    case $1 in unit/*) ! unit "${1#unit/}"; return ;; esac
     MEERKAT_RELAY_PROGRAM=$build/priv/meerkat_relay \
         rebar3 ct --suite test/grants_SUITE --case "$1" --logdir "$build/logs" >"$build/ct.log" 2>&1
     [ $? -ne 0 ] && grep -q 'Failed 1 test' "$build/ct.log"
@@ -40,11 +47,13 @@ mutant() {
 }
 
 relay || { cat "$build/make.log"; exit 2; }
-if found same_as_without; then
-    cat "$build/ct.log"
-    echo "the property fails without any fault"
-    exit 2
-fi
+for case in same_as_without unit/granted; do
+    if found $case; then
+        cat "$build"/*.log
+        echo "$case fails without any fault"
+        exit 2
+    fi
+done
 name= case= file= old=
 while IFS= read -r line <&3; do
     case $line in

@@ -122,10 +122,12 @@ setup_in_order(Config) ->
     reply(Bridge, Ref5, ok),
     {Ref6, {grants, #{software := <<>>}}} = command(Bridge),
     reply(Bridge, Ref6, ok),
-    {Ref7, {listen, Listen}} = command(Bridge),
+    {Ref7, {journal, #{path := <<"/proc/", _/binary>>}}} = command(Bridge),
+    reply(Bridge, Ref7, ok),
+    {Ref8, {listen, Listen}} = command(Bridge),
     ?assertMatch(#{transport := ?UDP, certificates := 0, local := {{127, 0, 0, 1}, 0},
                    realm := ?REALM}, Listen),
-    listening(Bridge, Ref7, Listen, {{127, 0, 0, 1}, 3478}),
+    listening(Bridge, Ref8, Listen, {{127, 0, 0, 1}, 3478}),
     ?assertMatch({ok, _}, started(Bridge)).
 
 config_refused(Config) ->
@@ -586,6 +588,8 @@ next_bridge_is_told_all(Config) ->
     reply(Again, Front, ok),
     {Grants, {grants, _}} = any_command(Again),
     reply(Again, Grants, ok),
+    {Journal, {journal, _}} = any_command(Again),
+    reply(Again, Journal, ok),
     {Ref4, {listen, Listen}} = any_command(Again),
     listening(Again, Ref4, Listen, {{127, 0, 0, 1}, 3478}),
     {Ref5, {alloc_create, #{session := Session, bucket := Bucket, port_v4 := 50000}}} =
@@ -1098,7 +1102,7 @@ until_listen(Bridge) ->
     [begin
          {Ref, {Name, _}} = command(Bridge),
          reply(Bridge, Ref, ok)
-     end || Name <- [config, relay_address, policy, streams, front, grants]].
+     end || Name <- [config, relay_address, policy, streams, front, grants, journal]].
 
 served(Bridge) ->
     until_listen(Bridge),

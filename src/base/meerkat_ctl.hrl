@@ -3,7 +3,7 @@
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
--define(CTL_TABLE_HASH, 16#7c8bb02c9c4349bc).
+-define(CTL_TABLE_HASH, 16#97b144c4ad5c582b).
 
 %% {Name, Code, Way, [{Field, Type}]}
 -define(CTL_MESSAGES, [
@@ -111,7 +111,11 @@
         {tells, u8}]},
     {grants, 16#28, e2r, [
         {epoch, u32},
-        {software, bytes}]},
+        {software, bytes},
+        {prompt, u8}]},
+    {journal, 16#4c, e2r, [
+        {path, bytes}]},
+    {noted, 16#4d, r2e, []},
     {bucket, 16#16, e2r, [
         {bucket, u32},
         {bytes_per_s, u64}]},
@@ -901,11 +905,18 @@ put_fields(front, Ref, #{proxies := V_proxies,
         (put_size(V_proxies)):32>>, V_proxies, <<V_datagrams:8,
         (put_size(V_names)):32>>, V_names, <<V_tells:8>>];
 put_fields(grants, Ref, #{epoch := V_epoch,
-        software := V_software} = M) when map_size(M) =:= 2,
-        ?CTL_UINT(V_epoch, 32) ->
+        software := V_software,
+        prompt := V_prompt} = M) when map_size(M) =:= 3,
+        ?CTL_UINT(V_epoch, 32),
+        ?CTL_UINT(V_prompt, 8) ->
     [<<16#28, 0:24, Ref:32,
         V_epoch:32,
-        (put_size(V_software)):32>>, V_software];
+        (put_size(V_software)):32>>, V_software, <<V_prompt:8>>];
+put_fields(journal, Ref, #{path := V_path} = M) when map_size(M) =:= 1 ->
+    [<<16#4c, 0:24, Ref:32,
+        (put_size(V_path)):32>>, V_path];
+put_fields(noted, Ref, #{} = M) when map_size(M) =:= 0 ->
+    [<<16#4d, 0:24, Ref:32>>];
 put_fields(bucket, Ref, #{bucket := V_bucket,
         bytes_per_s := V_bytes_per_s} = M) when map_size(M) =:= 2,
         ?CTL_UINT(V_bucket, 32),
@@ -1713,9 +1724,15 @@ get_fields(16#1f, <<L_proxies:32, V_proxies:L_proxies/binary,
         names => V_names,
         tells => V_tells}};
 get_fields(16#28, <<V_epoch:32,
-        L_software:32, V_software:L_software/binary>>) ->
+        L_software:32, V_software:L_software/binary,
+        V_prompt:8>>) ->
     {grants, #{epoch => V_epoch,
-        software => V_software}};
+        software => V_software,
+        prompt => V_prompt}};
+get_fields(16#4c, <<L_path:32, V_path:L_path/binary>>) ->
+    {journal, #{path => V_path}};
+get_fields(16#4d, <<>>) ->
+    {noted, #{}};
 get_fields(16#16, <<V_bucket:32,
         V_bytes_per_s:64>>) ->
     {bucket, #{bucket => V_bucket,

@@ -8,6 +8,7 @@
 info(Name) ->
     #{relays := Relays, own_kinds := Kinds} = meerkat_registry:settings(Name),
     #{xmpp := Xmpp, accounting := Accounting} = meerkat_beside:info(Name),
+    Stats = meerkat_relay:stats(Name),  % before what it has answered is counted
     #{restarts := Restarts, gap_ms := Gap, gap_total_ms := GapTotal, replayed := Replayed,
       lost := Lost} = meerkat_restarts:counts(Name),
     #{listeners => meerkat_listening:bound(Name, udp),
@@ -27,7 +28,7 @@ info(Name) ->
       answers => meerkat_answers:outcomes(meerkat_registry:answers(Name)),
       xmpp => Xmpp,
       accounting => Accounting,
-      relay => meerkat_relay:stats(Name)}.
+      relay => Stats}.
 
 %% meerkat:status/1. Members:
 %%   server, version, otp, os_pid, uptime_s (of the node)

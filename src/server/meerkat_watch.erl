@@ -123,6 +123,7 @@ start_link(Name, Id, Who, Seconds) ->
 -spec init({atom(), id(), meerkat_watchers:who(), pos_integer()}) -> {ok, #state{}}.
 init({Name, Id, Who, Seconds}) ->
     ok = meerkat_watchers:enter(Name, Who, [], self()),
+    ok = meerkat_grants:told(Name),
     ok = meerkat_store:put(Name, ?MODULE, {watch, Id}, self()),
     self() ! look,
     Now = meerkat_clock:now_ms(),
@@ -182,6 +183,7 @@ handle_info(_Other, State) ->
 -spec terminate(term(), #state{}) -> ok.
 terminate(_Reason, #state{name = Name, id = Id}) ->
     ok = meerkat_watchers:leave(Name, self()),
+    ok = meerkat_relay:tell(Name, meerkat_grants:message(Name)),
     meerkat_store:delete(Name, ?MODULE, {watch, Id}).
 
 %% Whoever waits gets what there is; with the last of it this process ends.

@@ -238,7 +238,8 @@ serving(Type, Event, Data) ->
     common(serving, Type, Event, Data).
 
 %% Its client may have ended it just before.
-end_now(By, Data) ->
+end_now(By, #data{name = Name} = Data) ->
+    ok = meerkat_grants:await(Name),
     case caught_up(Data) of
         #data{keys = []} = Ended -> stay(serving, Ended, []);
         Alive -> step(serving, {disconnect, By}, Alive)
@@ -300,7 +301,8 @@ common(_State, info, {unproven, Unproven}, #data{core = Core, proof = Proof}) ->
     #{user := User} = meerkat_alloc_facts:details(Core, meerkat_clock:now_ms()),
     ok = meerkat_request:judged(Unproven, User, Proof),
     keep_state_and_data;
-common(State, {call, From}, info, Data0) ->
+common(State, {call, From}, info, #data{name = Name} = Data0) ->
+    ok = meerkat_grants:await(Name),
     #data{core = Core, session = Session} = Data = caught_up(Data0),
     Now = meerkat_clock:now_ms(),
     Details = meerkat_alloc_facts:details(Core, Now),

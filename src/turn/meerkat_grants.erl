@@ -2,10 +2,15 @@
 %% before an answer of success. Until the epoch ends the relay then answers requests of that session
 %% that are signed with the same key, have the same USERNAME, REALM and so on, and would succeed.
 %% What it did is kept in a table until the allocation's process needs it; the process is not woken.
+%%
+%% The relay notes it in a journal (meerkat_journal), and nobody here is woken for that either: the
+%% relay's owner reads it before whatever the relay says, now and then, and when somebody asks for
+%% what there is.
 -module(meerkat_grants).
 
--export([epoch/1, resume/2, withdraw/1, message/1]).
+-export([epoch/1, resume/2, withdraw/1, told/1, message/1]).
 -export([give/4]).
+-export([journal/1, no_journal/1, read/1, await/1]).
 -export([heard/2, take/2, has_ended/2, forget/2]).
 
 -export_type([epoch/0, given/0, granted/0]).
@@ -35,18 +40,24 @@ resume(Name, Epoch) ->
 -spec withdraw(Name :: atom()) -> ok.
 withdraw(Name) ->
     _ = meerkat_store:count(Name, ?MODULE, epoch),
+    told(Name).
+
+%% The relay has the epoch when this returns, and knows whether somebody watches.
+-spec told(Name :: atom()) -> ok.
+told(Name) ->
     Message = message(Name),
     case meerkat_relay:call(Name, Message) of
         {error, busy} -> meerkat_relay:tell(Name, Message);
         _ -> ok
     end.
 
-%% The epoch, as a relay is told it.
+%% The epoch, as a relay is told it; and whether it tells of each answer at once.
 -spec message(Name :: atom()) -> meerkat_ctl:message().
 message(Name) ->
     #{software := Software} = meerkat_registry:settings(Name),
     {grants, #{epoch => epoch(Name),
-               software => case Software of undefined -> <<>>; Text -> Text end}}.
+               software => case Software of undefined -> <<>>; Text -> Text end,
+               prompt => min(1, meerkat_watchers:count(Name))}}.
 
 %%% Giving
 
@@ -82,21 +93,68 @@ peers(#{max_peers := Peers}) -> Peers.
 
 %%% What was answered
 
-%% A GRANTED frame, by whoever reads the pipe. Frames of one session are kept in their order.
+%% For a relay that is being started: a journal of its own, after the one before was read to its
+%% end. Without one it sends what it would note.
+-spec journal(Name :: atom()) -> {ok, meerkat_ctl:message()} | {error, binary()}.
+journal(Name) ->
+    ok = read(Name),
+    case meerkat_journal:make(meerkat_ctl:limit(workers_max)) of
+        {ok, Journal, Path} ->
+            ok = meerkat_store:put(Name, ?MODULE, journal, Journal),
+            {ok, {journal, #{path => Path}}};
+        {error, Why} ->
+            ok = no_journal(Name),
+            {error, Why}
+    end.
+
+%% The relay cannot open it.
+-spec no_journal(Name :: atom()) -> ok.
+no_journal(Name) ->
+    meerkat_store:delete(Name, ?MODULE, journal).
+
+%% By the relay's owner alone: what was noted is in the table when this returns.
+-spec read(Name :: atom()) -> ok | malformed.
+read(Name) ->
+    case meerkat_store:get(Name, ?MODULE, journal) of
+        none -> ok;
+        Journal -> noted(Name, Journal, meerkat_journal:read(Journal))
+    end.
+
+noted(_Name, _Journal, []) ->
+    ok;
+noted(_Name, _Journal, malformed) ->
+    malformed;
+noted(Name, Journal, Notes) ->
+    Now = meerkat_clock:now_ms(),
+    ok = lists:foreach(fun({AgeMs, Frame}) -> heard(Name, Now - AgeMs, Frame) end, Notes),
+    meerkat_journal:taken(Journal).
+
+%% By any other process: whatever the relay has answered by now is in the table when this returns.
+-spec await(Name :: atom()) -> ok.
+await(Name) ->
+    case meerkat_store:get(Name, ?MODULE, journal) of
+        none -> ok;
+        Journal -> meerkat_journal:is_taken(Journal) orelse meerkat_relay:read(Name), ok
+    end.
+
+%% A GRANTED frame from the pipe, by whoever reads that.
 -spec heard(Name :: atom(), Frame :: binary()) -> ok.
-heard(Name, <<_:64, Session:64, Method, Us:32, Due, _Number:16, Lifetime:32, _/binary>> = Frame) ->
+heard(Name, Frame) ->
+    heard(Name, meerkat_clock:now_ms(), binary:copy(Frame)).
+
+%% Frames of one session are kept in their order.
+heard(Name, AtMs,
+      <<_:64, Session:64, Method, Us:32, Due, _Number:16, Lifetime:32, _/binary>> = Frame) ->
     ok = meerkat_answers:count(meerkat_registry:answers(Name), method(Method), success, Us),
     %% Before anybody finds what came of it.
     ok = meerkat_watchers:asked(Name, #{session => Session}, fun() -> asked(Frame) end,
                                 {relay, success}),
-    Row = {Session, meerkat_clock:now_ms(), binary:copy(Frame)},
-    true = ets:insert(meerkat_registry:table(Name, granted), Row),
+    true = ets:insert(meerkat_registry:table(Name, granted), {Session, AtMs, Frame}),
     %% The allocation has ended with this Refresh: what the next frame asks for finds its place
     %% free.
     _ = is_end(Method, Lifetime) andalso meerkat_quota:ended(Name, Session),
     %% The process deletes its frames after it has left the table of sessions. So either this sees
-    %% that
-%% it has left, or it sees this frame.
+    %% that it has left, or it sees this frame.
     case meerkat_alloc_table:pid(Name, Session) of
         none -> forget(Name, Session);
         Pid when Due =:= 1 -> Pid ! granted, ok;
@@ -118,20 +176,27 @@ method(4) -> refresh;
 method(8) -> create_permission;
 method(9) -> channel_bind.
 
-%% All that came since the last time, oldest first; it is the caller's from now on.
+%% All that came since the last time, oldest first; it is the caller's from now on. Of an allocation
+%% that has ended nobody needs more than the end, which has its counters.
 -spec take(Name :: atom(), Session :: non_neg_integer()) -> [granted()].
 take(Name, Session) ->
-    [begin
-         {ok, 0, {granted, Fields}} = meerkat_ctl:decode(Frame),
-         {AtMs, Fields}
-     end || {_, AtMs, Frame} <- ets:take(meerkat_registry:table(Name, granted), Session)].
+    Rows = ets:take(meerkat_registry:table(Name, granted), Session),
+    case lists:filter(fun is_end/1, Rows) of
+        [] -> lists:map(fun granted/1, Rows);
+        Ended -> lists:map(fun granted/1, Ended)
+    end.
+
+granted({_Session, AtMs, Frame}) ->
+    {ok, 0, {granted, Fields}} = meerkat_ctl:decode(Frame),
+    {AtMs, Fields}.
 
 %% Has the relay answered the Refresh that ends it, and its process not taken that up yet?
 -spec has_ended(Name :: atom(), Session :: non_neg_integer()) -> boolean().
 has_ended(Name, Session) ->
-    lists:any(fun({_, _, <<_:64, _:64, Method, _:32, _, _:16, Lifetime:32, _/binary>>}) ->
-        is_end(Method, Lifetime)
-    end, ets:lookup(meerkat_registry:table(Name, granted), Session)).
+    lists:any(fun is_end/1, ets:lookup(meerkat_registry:table(Name, granted), Session)).
+
+is_end({_Session, _AtMs, <<_:64, _:64, Method, _:32, _, _:16, Lifetime:32, _/binary>>}) ->
+    is_end(Method, Lifetime).
 
 is_end(Method, LifetimeS) -> method(Method) =:= refresh andalso LifetimeS =:= 0.
 

@@ -2,8 +2,8 @@
 %% wait for the reply. The port to it belongs to meerkat_relay_owner, the bytes go by meerkat_wire.
 -module(meerkat_relay).
 
--export([command/3, command/4, call/2, tell/2, stats/1, is_stalled/1, os_pid/1, admits/2, code/1,
-         io_backend/1]).
+-export([command/3, command/4, call/2, tell/2, read/1, stats/1, is_stalled/1, os_pid/1, admits/2,
+         code/1, io_backend/1]).
 
 -export_type([failure/0]).
 
@@ -62,6 +62,15 @@ tell(Name, Message) ->
         Owner -> gen_server:cast(Owner, {tell, Message})
     catch
         error:badarg -> ok
+    end.
+
+%% What the relay has noted by now has been read when this returns (meerkat_grants), unless there is
+%% none; the next one's owner reads it first of all.
+-spec read(Name :: atom()) -> ok.
+read(Name) ->
+    case meerkat_roles:find(Name, relay) of
+        none -> ok;
+        Owner -> try gen_server:call(Owner, read, ?CALL_MS) catch exit:_ -> ok end
     end.
 
 %% The relay's counters and tables: workers, what moves packets, sessions, peers (permissions),

@@ -103,8 +103,11 @@ down(Name, Sentence) ->
 handle_continue({replay, Pids}, #state{wire = Wire, early = Early} = State) ->
     heard(Early, now_us(), State#state{replay = meerkat_replay:start_link(Wire, Pids), early = []}).
 
--spec handle_call(upgrade | {call, meerkat_ctl:message()}, gen_server:from(), #state{}) ->
-    {noreply, #state{}} | {reply, {error, busy | dead | string()}, #state{}}.
+-spec handle_call(read | upgrade | {call, meerkat_ctl:message()}, gen_server:from(), #state{}) ->
+    {noreply, #state{}} | {reply, ok | {error, busy | dead | string()}, #state{}}.
+handle_call(read, _From, #state{name = Name} = State) ->
+    _ = meerkat_grants:read(Name),
+    {reply, ok, State};
 handle_call(upgrade, From, #state{replay = none, upgrade = none, ref = Ref} = State) ->
     _ = meerkat_relay:command(State#state.wire, Ref, {retire, #{}}),
     Upgrade = {retiring, Ref, From, meerkat_clock:now_ms()},
@@ -126,9 +129,13 @@ handle_cast({tell, Message}, #state{wire = Wire} = State) ->
     {noreply, State}.
 
 -spec handle_info(term(), #state{}) -> {noreply, #state{}} | {stop, term(), #state{}}.
-handle_info({Port, {data, Bytes}}, #state{port = Port, begun = Begun} = State) ->
+%% What was noted is older than what is said, or does not matter to it.
+handle_info({Port, {data, Bytes}}, #state{name = Name, port = Port, begun = Begun} = State) ->
     {Frames, Next} = meerkat_wire:split(Begun, Bytes),
-    heard(Frames, now_us(), State#state{begun = Next, silent = 0});
+    case meerkat_grants:read(Name) of
+        ok -> heard(Frames, now_us(), State#state{begun = Next, silent = 0});
+        malformed -> stop("the relay program noted what is no note", State)
+    end;
 handle_info({Port, {exit_status, _}}, #state{port = Port, hung = [_ | _] = Why} = State) ->
     stop(Why, State);
 handle_info({Port, {exit_status, Status}}, #state{port = Port} = State) ->
@@ -137,7 +144,8 @@ handle_info(ask, #state{hung = [_ | _]} = State) ->
     {noreply, State};
 handle_info(ask, #state{silent = ?SILENT} = State) ->
     {noreply, kill("it has not answered for ~b s", [?SILENT * ?ASK_MS div 1000], State)};
-handle_info(ask, #state{port = Port, silent = Silent} = State) ->
+handle_info(ask, #state{name = Name, port = Port, silent = Silent} = State) ->
+    _ = meerkat_grants:read(Name),
     %% If it cannot be written that is as good as no answer: the relay does not read.
     _ = meerkat_wire:send_at_once(Port, meerkat_ctl:encode(0, {stats, #{}})),
     {noreply, State#state{silent = Silent + 1, asking = ask_later()}};
@@ -181,6 +189,7 @@ terminate(_Reason, #state{port = Port, os_pid = OsPid, wire = Wire, ref = Ref}) 
 
 %% The supervisor starts another.
 stop(Sentence, #state{name = Name} = State) ->
+    _ = meerkat_grants:read(Name),
     ok = meerkat_restarts:died(Name, Sentence),
     {stop, {shutdown, Sentence}, State}.
 

@@ -229,8 +229,9 @@ configure(Name, State0, First, #{relays := Relays} = Settings) ->
     State5 = told(State4, meerkat_relay_setup:streams(Settings), "connections are refused"),
     State6 = told(State5, meerkat_relay_setup:front(Settings), "proxies or names are refused"),
     State7 = told(State6, meerkat_grants:message(Name), "grants are refused"),
+    State8 = journal(Name, State7),
     Were = case Served of true -> in_force; false -> new end,
-    lists:foldl(fun(Message, State) -> certificates(Message, Settings, State) end, State7,
+    lists:foldl(fun(Message, State) -> certificates(Message, Settings, State) end, State8,
                 meerkat_relay_setup:certificates(Were, Settings)).
 
 certificates(Message, Settings, State) ->
@@ -238,6 +239,24 @@ certificates(Message, Settings, State) ->
         {{certified, #{status := ok}}, Next} -> Next;
         {{certified, Refused}, _} -> fail("~ts", [meerkat_relay_setup:complaint(Refused, Settings)])
     end.
+
+%% Without one grants cost more, and mean the same.
+journal(Name, State) ->
+    case meerkat_grants:journal(Name) of
+        {ok, Message} ->
+            case ask(State, Message) of
+                {{reply, #{status := ok}}, Next} -> Next;
+                {{reply, #{detail := Detail}}, Next} -> no_journal(Name, Detail, Next)
+            end;
+        {error, Why} ->
+            no_journal(Name, Why, State)
+    end.
+
+no_journal(Name, Why, State) ->
+    ok = meerkat_grants:no_journal(Name),
+    ?LOG_INFO("the relay tells of each answer within a grant by itself, for there is no memory "
+              "that both programs have: ~ts", [meerkat_text:escape(Why)]),
+    State.
 
 relay_address(#{local := Local} = Relay, State) ->
     told(State, meerkat_relay_setup:relay_address(Relay),

@@ -53,6 +53,9 @@ void order_frame(struct control *c, const uint8_t *frame, size_t len)
     case CTL_GRANTS:
         workers_grants(c, &f, frame, len);
         break;
+    case CTL_JOURNAL:
+        workers_journal(c, &f, frame, len);
+        break;
     case CTL_POOL_CLOSE:
         allocs_pool_close(c, &f);
         break;

@@ -228,6 +228,24 @@ void workers_grants(struct control *c, const struct ctl_frame *f, const uint8_t 
     pipe_reply(&c->pipe, f, CTL_OK, "");
 }
 
+/* Each worker opens its ring when it gets the frame; here is seen whether it can. */
+void workers_journal(struct control *c, const struct ctl_frame *f, const uint8_t *frame, size_t len)
+{
+    const struct ctl_bytes *path = &f->u.journal.path;
+    char name[JOURNAL_PATH_MAX] = {0};
+    struct journal j = {0};
+    if (!c->workers || path->len >= sizeof(name)) {
+        pipe_reply(&c->pipe, f, CTL_REFUSED, c->workers ? "path too long" : "no CONFIG yet");
+        return;
+    }
+    memcpy(name, path->data, path->len);
+    int ret = journal_open(&j, name, c->worker_count - 1);
+    journal_close(&j);
+    if (ret == 0)
+        office_mail_all(c, MAIL_FRAME, frame, len);
+    pipe_reply(&c->pipe, f, ret ? CTL_FAILED : CTL_OK, ret ? strerror(-ret) : "");
+}
+
 void workers_streams(struct control *c, const struct ctl_frame *f)
 {
     const struct ctl_streams *m = &f->u.streams;

@@ -72,6 +72,7 @@ void shard_destroy(struct shard *sh)
     roamers_destroy(&sh->roamers);
     pendings_destroy(&sh->pending);
     ways_destroy(&sh->ways);
+    journal_close(&sh->journal);
     owed_destroy(&sh->owed);
     mailbox_destroy(&sh->in);
     mailbox_destroy(&sh->out);

@@ -13,6 +13,7 @@
 #include "clock.h"
 #include "ctl.h"
 #include "front.h"
+#include "journal.h"
 #include "letters.h"
 #include "mailbox.h"
 #include "owed.h"
@@ -54,6 +55,7 @@ struct shard_config {
     bool shortcuts;
     struct offload *offload; /* the kernel's own path; NULL: there is none */
     uint32_t grants_epoch;   /* as this worker was told it, with what follows */
+    bool prompt;             /* Erlang wants to hear of each answer within a grant at once */
     uint8_t software_len;
     char software[GRANT_SOFTWARE_MAX]; /* of answers within grants */
     struct limits *limits;
@@ -103,7 +105,9 @@ struct shard {
     struct roamers roamers;
     struct pendings pending;
     struct promise promise;
-    struct owed owed;
+    struct journal journal; /* of answers within grants; not open: they go by the way out */
+    bool knocked;           /* Erlang was told that there is much in it */
+    struct owed owed;       /* where it is not open */
     struct {
         uint64_t next, told; /* notice.c: when Erlang may hear again; how many when it did last */
     } over_rate, closed_port;

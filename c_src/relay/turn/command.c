@@ -56,6 +56,9 @@ bool command_frame(struct shard *sh, const uint8_t *data, size_t len)
     case CTL_GRANTS: /* the control thread has replied */
         granted_epoch(sh, &f.u.grants);
         return true;
+    case CTL_JOURNAL: /* likewise */
+        granted_journal(sh, &f.u.journal);
+        return true;
     case CTL_NOTE:
         keep_note(sh, &f.u.note);
         return true;

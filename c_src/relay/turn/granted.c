@@ -4,15 +4,17 @@
  * session that Erlang still has in hand. So Erlang alone refuses, and each refusal is counted and
  * throttled in one place.
  *
- * What was done is posted before the answer is owed, and the answer leaves when that is in the pipe
- * (owed.h).
+ * What was done is noted in the journal before the answer leaves. Without a journal it is posted
+ * before the answer is owed, and the answer leaves when that is in the pipe (owed.h).
  */
 #include "granted.h"
 
 #include <string.h>
 
+#include "answer.h"
 #include "count.h"
 #include "crypto.h"
+#include "log.h"
 #include "peers.h"
 #include "post.h"
 
@@ -218,13 +220,11 @@ static void put_counters(struct session *s, uint8_t out[COUNTERS * 8])
         store64(out + i * 8, i < ARRAY_SIZE(first) ? first[i] : s->drops[i - ARRAY_SIZE(first)]);
 }
 
-static void owe(struct shard *sh, const struct flow *f, const struct stun_view *v,
-                const struct session *s, const struct ctl_granted *told)
+static size_t build(const struct shard *sh, const struct stun_view *v, const struct grant *g,
+                    const struct ctl_granted *told, uint8_t packet[OWED_PACKET_MAX])
 {
-    const struct grant *g = s->grant;
-    struct owed_answer *a = owed_add(&sh->owed, f, mailbox_posted(&sh->out));
     struct stun_builder b;
-    stun_build_response(&b, a->packet, sizeof(a->packet), STUN_SUCCESS, v);
+    stun_build_response(&b, packet, OWED_PACKET_MAX, STUN_SUCCESS, v);
     if (v->method == STUN_REFRESH)
         stun_put_uint(&b, A_lifetime, told->lifetime_s);
     if (sh->config.software_len)
@@ -235,10 +235,53 @@ static void owe(struct shard *sh, const struct flow *f, const struct stun_view *
         stun_put_integrity(&b, g->key, g->key_len);
     if (v->has_fingerprint)
         stun_put_fingerprint(&b);
-    a->len = (uint32_t)stun_build_end(&b);
+    return stun_build_end(&b);
 }
 _Static_assert(STUN_HEADER_LEN + 8 + 4 + GRANT_SOFTWARE_MAX + 1 + 36 + 8 <= OWED_PACKET_MAX,
                "every answer fits");
+
+static void answer_now(struct shard *sh, const struct flow *f, const struct stun_view *v,
+                       const struct grant *g, const struct ctl_granted *told)
+{
+    uint8_t packet[OWED_PACKET_MAX];
+    answer_send(sh, f, packet, build(sh, v, g, told, packet));
+    count(sh, CTR_granted);
+}
+
+static void owe(struct shard *sh, const struct flow *f, const struct stun_view *v,
+                const struct grant *g, const struct ctl_granted *told)
+{
+    struct owed_answer *a = owed_add(&sh->owed, f, mailbox_posted(&sh->out));
+    a->len = (uint32_t)build(sh, v, g, told, a->packet);
+}
+
+/* --------------------------------------------------------------------------- Erlang is told of it
+ */
+
+enum { FRAME_MAX = CTL_PLAIN_MAX + 256 };
+_Static_assert(FRAME_MAX <= (int)JOURNAL_NOTE_MAX, "every frame is a note");
+
+static bool may_tell(struct shard *sh)
+{
+    if (journal_is_open(&sh->journal))
+        return journal_has_room(&sh->journal, FRAME_MAX);
+    return owed_has_room(&sh->owed) && post_may_ask(sh);
+}
+
+/* Whoever reads the journal now and then is told once that it is time. */
+static void knock(struct shard *sh)
+{
+    bool much = journal_waiting(&sh->journal) > JOURNAL_RING / 2;
+    if (sh->config.prompt || (much && !sh->knocked))
+        post_frame(sh, &(struct ctl_frame){.code = CTL_NOTED});
+    sh->knocked = much;
+}
+
+static void note(struct shard *sh, const struct ctl_frame *f)
+{
+    uint8_t frame[FRAME_MAX];
+    journal_note(&sh->journal, frame, (uint32_t)ctl_encode(f, frame, sizeof(frame)));
+}
 
 static bool is_due(struct grant *g)
 {
@@ -250,7 +293,7 @@ bool granted_request(struct shard *sh, const struct listener *l, const struct fl
                      const struct stun_view *v)
 {
     struct session *s = session_find(&sh->sessions, f);
-    if (!s || !is_within(sh, l, s, v) || !owed_has_room(&sh->owed) || !post_may_ask(sh))
+    if (!s || !is_within(sh, l, s, v) || !may_tell(sh))
         return false;
     uint8_t peers[PEERS_MAX * PEER_BYTES_MAX], counters[COUNTERS * 8];
     struct ctl_frame frame = {.code = CTL_GRANTED,
@@ -268,8 +311,14 @@ bool granted_request(struct shard *sh, const struct listener *l, const struct fl
     }
     told->us = (uint32_t)((clock_read().now - sh->time.now) / 1000);
     told->due = is_due(s->grant);
-    post_frame(sh, &frame);
-    owe(sh, f, v, s, told);
+    if (journal_is_open(&sh->journal)) {
+        note(sh, &frame);
+        answer_now(sh, f, v, s->grant, told);
+        knock(sh);
+    } else {
+        post_frame(sh, &frame);
+        owe(sh, f, v, s->grant, told);
+    }
     if (v->method == STUN_REFRESH && told->lifetime_s == 0)
         session_ended(&sh->sessions, s);
     return true;
@@ -316,6 +365,19 @@ void granted_give(struct shard *sh, const struct ctl_grant *m)
 void granted_epoch(struct shard *sh, const struct ctl_grants *m)
 {
     sh->config.grants_epoch = m->epoch;
+    sh->config.prompt = m->prompt != 0;
     sh->config.software_len = (uint8_t)MIN(m->software.len, (size_t)GRANT_SOFTWARE_MAX);
     memcpy(sh->config.software, m->software.data, sh->config.software_len);
+    if (sh->config.prompt && journal_is_open(&sh->journal) && journal_waiting(&sh->journal))
+        post_frame(sh, &(struct ctl_frame){.code = CTL_NOTED});
+}
+
+void granted_journal(struct shard *sh, const struct ctl_journal *m)
+{
+    char path[JOURNAL_PATH_MAX] = {0};
+    memcpy(path, m->path.data, MIN(m->path.len, sizeof(path) - 1));
+    int ret = journal_open(&sh->journal, path, sh->config.index);
+    if (ret)
+        log_error("journal of worker %u: %s", sh->config.index, strerror(-ret));
+    sh->knocked = false;
 }

@@ -11,9 +11,11 @@
 void granted_give(struct shard *sh, const struct ctl_grant *m);
 /* GRANTS. */
 void granted_epoch(struct shard *sh, const struct ctl_grants *m);
+/* JOURNAL. Where it cannot be opened Erlang is told by frames. */
+void granted_journal(struct shard *sh, const struct ctl_journal *m);
 
-/* Does what a request with a good nonce asks for and owes it its answer. False, and nothing has
- * happened, where it is Erlang's to answer. */
+/* Does what a request with a good nonce asks for and answers it, or owes it its answer. False, and
+ * nothing has happened, where it is Erlang's to answer. */
 bool granted_request(struct shard *sh, const struct listener *l, const struct flow *f,
                      const struct stun_view *v);
 

@@ -37,6 +37,7 @@ bool keep_forget(struct shard *sh)
     if (!post_mail(sh, MAIL_FORGOT, NULL, 0, NULL, 0, 0))
         return false;
     request_forget_all(sh);
+    journal_close(&sh->journal);
     sh->promise.ref = 0;
     for (uint64_t i = 0; i < sh->sessions.session_slab.touched; i++) {
         struct session *s = keep_session_at(sh, i);

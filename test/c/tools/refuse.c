@@ -5,6 +5,7 @@
  *   refuse io_uring EPERM|ENOSYS|ENOMEM PROGRAM [ARGUMENT...]   io_uring_setup fails so
  *   refuse io_uring_after:N ENOMEM      PROGRAM [ARGUMENT...]   likewise, but the first N times
  *   refuse buffers  EPERM               PROGRAM [ARGUMENT...]   no socket buffer over the limits
+ *   refuse fallocate EPERM              PROGRAM [ARGUMENT...]   no memory before it is written to
  *   refuse all_but:N[,N...] EPERM       PROGRAM [ARGUMENT...]   no system calls but these
  */
 #include <errno.h>
@@ -90,6 +91,12 @@ static int refuse_buffers(int err)
     return install(filter, sizeof(filter) / sizeof(filter[0]));
 }
 
+static int refuse_fallocate(int err)
+{
+    struct sock_filter filter[] = {LOAD(nr), SKIP_UNLESS(__NR_fallocate, 1), FAIL(err), ALLOW};
+    return install(filter, sizeof(filter) / sizeof(filter[0]));
+}
+
 /* As many comparisons as there are numbers, then the refusal. */
 static int refuse_all_but(const char *numbers, int err)
 {
@@ -126,6 +133,8 @@ int main(int argc, char **argv)
         ret = refuse_io_uring_after((unsigned)strtoul(argv[1] + 15, NULL, 10), err);
     else if (err && strcmp(argv[1], "buffers") == 0)
         ret = refuse_buffers(err);
+    else if (err && strcmp(argv[1], "fallocate") == 0)
+        ret = refuse_fallocate(err);
     else if (err && strncmp(argv[1], "all_but:", 8) == 0)
         ret = refuse_all_but(argv[1] + 8, err);
     if (ret == 0) {
