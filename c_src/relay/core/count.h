@@ -29,7 +29,7 @@ _Static_assert(CTR_send_failed - CTR_no_channel + 1 == SESSION_DROPS,
 /* So many of a session, for one of the reasons it counts. */
 static inline void count_drops(struct shard *sh, struct session *s, enum counter reason, uint64_t n)
 {
-    s->drops[reason - CTR_no_channel] += n;
+    session_drop(&sh->sessions, s, reason - CTR_no_channel, n);
     count_n(sh, reason, n);
 }
 

@@ -10,16 +10,16 @@
 
 enum {
     GRANT_KEY_MAX = 32,
-    GRANT_NAMES_LEN = 32,
+    GRANT_NAMES_LEN = 16,
     GRANT_SOFTWARE_MAX = 127,
     GRANT_DUE = 16, /* so many answers may pile up before Erlang takes them up */
 };
 
 struct grant {
     uint8_t key[GRANT_KEY_MAX]; /* of the HMAC that signs requests and answers */
-    /* SHA-256 over USERNAME, USERHASH, REALM, PASSWORD-ALGORITHM and PASSWORD-ALGORITHMS, in this
-     * order: of each a byte 0 where the request has none; else a byte 1, the length in two bytes,
-     * the value. */
+    /* The first half of SHA-256 over USERNAME, USERHASH, REALM, PASSWORD-ALGORITHM and
+     * PASSWORD-ALGORITHMS, in this order: of each a byte 0 where the request has none; else a byte
+     * 1, the length in two bytes, the value. */
     uint8_t names[GRANT_NAMES_LEN];
     uint64_t until_s; /* Unix time; the last second in which it holds */
     uint32_t epoch;   /* of the configuration it was made under */

@@ -17,6 +17,7 @@ bool sessions_init(struct sessions *t, const struct ways *ways, uint32_t session
     return slab_init(&t->session_slab, sizeof(struct session), sessions_max) &&
            slab_init(&t->move_slab, sizeof(struct move), sessions_max) &&
            slab_init(&t->grant_slab, sizeof(struct grant), sessions_max) &&
+           slab_init(&t->drops_slab, SESSION_DROPS * sizeof(uint64_t), sessions_max) &&
            slab_init(&t->permission_slab, sizeof(struct permission), peers_max) &&
            slab_init(&t->channel_slab, sizeof(struct channel), peers_max) &&
            table_init(&t->by_tuple, sessions_max) && table_init(&t->by_id, sessions_max) &&
@@ -39,6 +40,7 @@ void sessions_destroy(struct sessions *t)
     slab_destroy(&t->session_slab);
     slab_destroy(&t->move_slab);
     slab_destroy(&t->grant_slab);
+    slab_destroy(&t->drops_slab);
     slab_destroy(&t->permission_slab);
     slab_destroy(&t->channel_slab);
     table_destroy(&t->by_tuple);
@@ -142,6 +144,8 @@ void session_free(struct sessions *t, struct session *s)
     table_remove(&t->by_id, &s->by_id);
     flow_drop(t->ways, &s->flow);
     session_drop_move(t, s);
+    if (s->drops)
+        slab_free(&t->drops_slab, s->drops);
     slab_free(&t->session_slab, s);
 }
 
@@ -548,22 +552,31 @@ static void collect_offloaded(struct session *s)
 }
 
 /* More may have been taken back than was added: the numbers wrap, and the sum is right. */
-void session_collect(struct session *s)
+void session_collect(struct sessions *t, struct session *s)
 {
     collect_offloaded(s);
     if (!s->far)
         return;
     s->peer_packets += taken(&s->far->packets);
     s->peer_bytes += taken(&s->far->bytes);
-    for (size_t i = 0; i < SESSION_DROPS; i++)
-        s->drops[i] += taken(&s->far->drops[i]);
+    for (unsigned i = 0; i < SESSION_DROPS; i++)
+        session_drop(t, s, i, taken(&s->far->drops[i]));
+}
+
+/* As many as there are sessions; only a system without memory has none left. */
+void session_drop(struct sessions *t, struct session *s, unsigned reason, uint64_t n)
+{
+    if (n && !s->drops)
+        s->drops = slab_alloc(&t->drops_slab);
+    if (s->drops)
+        s->drops[reason] += n;
 }
 
 uint64_t session_dropped(const struct session *s)
 {
     uint64_t sum = 0;
-    for (size_t i = 0; i < SESSION_DROPS; i++)
-        sum += s->drops[i];
+    for (unsigned i = 0; i < SESSION_DROPS; i++)
+        sum += session_drops_for(s, i);
     return sum;
 }
 

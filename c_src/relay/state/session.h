@@ -90,9 +90,9 @@ struct session {
     struct offloaded *offloaded; /* what it has in the kernel */
     uint64_t offload_seen;       /* packets both ways when it was looked at last: offloading.c */
     uint64_t offload_again;      /* nothing more is put there before */
+    uint64_t *drops;             /* by reason; NULL: there was none yet */
     uint64_t asked;              /* number of the request that Erlang was handed last (pending.h) */
     uint32_t permission_count, channel_count; /* also those that are over and not swept yet */
-    uint64_t drops[SESSION_DROPS];            /* by reason */
 };
 
 struct permission {
@@ -118,7 +118,7 @@ struct channel {
 };
 
 struct sessions {
-    struct slab session_slab, move_slab, grant_slab, permission_slab, channel_slab;
+    struct slab session_slab, move_slab, grant_slab, drops_slab, permission_slab, channel_slab;
     struct table by_tuple, by_id, permissions, channel_numbers, channel_peers;
     struct shortcuts shortcuts;
     struct far_ends far_ends;
@@ -219,8 +219,16 @@ static inline void session_set_deadline(struct session *s, struct relayed *r, ui
     r->deadline = deadline;
 }
 
+/* Counts so many for a reason, by its place. Most sessions never drop any. */
+void session_drop(struct sessions *t, struct session *s, unsigned reason, uint64_t n);
+/* How many there were. */
+static inline uint64_t session_drops_for(const struct session *s, unsigned reason)
+{
+    return s->drops ? s->drops[reason] : 0;
+}
+
 /* Adds what others have counted for it to what is counted here. Before anybody is told. */
-void session_collect(struct session *s);
+void session_collect(struct sessions *t, struct session *s);
 /* For all reasons together. */
 uint64_t session_dropped(const struct session *s);
 

@@ -93,7 +93,7 @@ static void on_due(struct timers *t, struct timer *timer)
 }
 
 /* What a session has counted, as SESSION_GONE and SESSION_STATS have it. */
-#define DROPPED(s, name) .name = (s)->drops[CTR_##name - CTR_no_channel]
+#define DROPPED(s, name) .name = session_drops_for(s, CTR_##name - CTR_no_channel)
 #define COUNTS(s)                                                                                  \
     .client_packets = (s)->client_packets, .client_bytes = (s)->client_bytes,                      \
     .peer_packets = (s)->peer_packets, .peer_bytes = (s)->peer_bytes,                              \
@@ -105,7 +105,7 @@ static void on_due(struct timers *t, struct timer *timer)
 
 static void post_gone(struct shard *sh, struct session *s)
 {
-    session_collect(s);
+    session_collect(&sh->sessions, s);
     struct ctl_frame f = {.code = CTL_SESSION_GONE,
                           .u.session_gone = {.session = s->id, .reason = s->reason, COUNTS(s)}};
     post_frame(sh, &f);
@@ -311,7 +311,7 @@ bool alloc_info(struct shard *sh, const struct ctl_frame *f)
         reply(sh, f, f->u.session_info.session, CTL_GONE, "");
         return true;
     }
-    session_collect(s);
+    session_collect(&sh->sessions, s);
     size_t len = peer_tcp_rows(s, rows, sizeof(rows));
     struct ctl_frame out = {.code = CTL_SESSION_STATS,
                             .ref = f->ref,
@@ -325,9 +325,9 @@ bool alloc_info(struct shard *sh, const struct ctl_frame *f)
     return true;
 }
 
-static void put_row(uint8_t *out, struct session *s)
+static void put_row(struct sessions *t, uint8_t *out, struct session *s)
 {
-    session_collect(s);
+    session_collect(t, s);
     const uint64_t row[] = {s->id,           s->client_packets, s->client_bytes,
                             s->peer_packets, s->peer_bytes,     session_dropped(s)};
     _Static_assert(sizeof(row) == SESSION_ROW, "as SESSION_ROWS has it");
@@ -347,7 +347,7 @@ bool alloc_list(struct shard *sh, const struct ctl_frame *f)
     for (; at < slab->touched && n < SESSION_ROWS_MAX; at++) {
         struct session *s = slab_at(slab, (uint32_t)at);
         if (s->id && session_by_id(&sh->sessions, s->id) == s)
-            put_row(rows + n++ * SESSION_ROW, s);
+            put_row(&sh->sessions, rows + n++ * SESSION_ROW, s);
     }
     struct ctl_frame out = {.code = CTL_SESSION_ROWS,
                             .ref = f->ref,

@@ -100,7 +100,7 @@ static bool is_within(const struct shard *sh, const struct listener *l, const st
     const struct grant *g = s->grant;
     return g && is_in_force(sh, l, g) && session_alive(s, sh->time.now) &&
            !pending_find(&sh->pending, s->asked) && every_attribute_has_a_rule(v) &&
-           names_of(v, names) && crypto_equal(names, g->names, sizeof(names)) && is_signed(v, g);
+           names_of(v, names) && crypto_equal(names, g->names, GRANT_NAMES_LEN) && is_signed(v, g);
 }
 
 /* ----------------------------------------------------------------------------- what is asked for
@@ -211,13 +211,14 @@ static bool bind_channel(struct shard *sh, struct session *s, const struct stun_
  */
 
 /* What a session has counted goes with each Refresh: it shall not die with this program. */
-static void put_counters(struct session *s, uint8_t out[COUNTERS * 8])
+static void put_counters(struct sessions *t, struct session *s, uint8_t out[COUNTERS * 8])
 {
-    session_collect(s);
+    session_collect(t, s);
     const uint64_t first[] = {s->client_packets, s->client_bytes, s->peer_packets, s->peer_bytes,
                               session_dropped(s)};
-    for (size_t i = 0; i < COUNTERS; i++)
-        store64(out + i * 8, i < ARRAY_SIZE(first) ? first[i] : s->drops[i - ARRAY_SIZE(first)]);
+    for (unsigned i = 0; i < COUNTERS; i++)
+        store64(out + i * 8,
+                i < ARRAY_SIZE(first) ? first[i] : session_drops_for(s, i - ARRAY_SIZE(first)));
 }
 
 static size_t build(const struct shard *sh, const struct stun_view *v, const struct grant *g,
@@ -306,7 +307,7 @@ bool granted_request(struct shard *sh, const struct listener *l, const struct fl
     if (!done)
         return false;
     if (v->method == STUN_REFRESH) {
-        put_counters(s, counters);
+        put_counters(&sh->sessions, s, counters);
         told->counters = ctl_bytes_of(counters, sizeof(counters));
     }
     told->us = (uint32_t)((clock_read().now - sh->time.now) / 1000);
@@ -345,7 +346,7 @@ bool granted_pay(struct shard *sh, uint32_t told)
 void granted_give(struct shard *sh, const struct ctl_grant *m)
 {
     struct session *s = session_by_id(&sh->sessions, m->session);
-    if (!s || m->key.len > GRANT_KEY_MAX || m->names.len != GRANT_NAMES_LEN)
+    if (!s || m->key.len > GRANT_KEY_MAX || m->names.len != SHA256_LEN)
         return;
     struct grant g = {.until_s = m->until_s ? m->until_s : UINT64_MAX,
                       .epoch = m->epoch,

@@ -49,7 +49,7 @@ void unsent_media(struct shard *sh, const struct flow *f, enum counter reason, u
             count_n(sh, reason, n);
         return;
     }
-    session_collect(s);
+    session_collect(&sh->sessions, s);
     s->peer_packets -= MIN(n, s->peer_packets);
     s->peer_bytes -= MIN(payload, s->peer_bytes);
     count_drops(sh, s, reason, n);

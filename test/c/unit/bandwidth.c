@@ -38,7 +38,8 @@ static void x83_icmp_indications_are_within_the_limit(void)
     unsigned n = told(s, &icmp, EACH), bytes = n * HEADERS;
     CHECK(bytes >= RATE * (MS / 1000) * 95 / 100 && bytes <= RATE * (MS / 1000) * 105 / 100);
     CHECK_EQ(kit_count(&k, CTR_over_bandwidth) - before, EACH * MS - n);
-    CHECK_EQ(s->drops[CTR_over_bandwidth - CTR_no_channel], kit_count(&k, CTR_over_bandwidth));
+    CHECK_EQ(session_drops_for(s, CTR_over_bandwidth - CTR_no_channel),
+             kit_count(&k, CTR_over_bandwidth));
     kit_stop(&k);
 }
 

@@ -16,7 +16,7 @@ static size_t nonce_len;
 static uint8_t tries;
 
 /* As grant.h says: of USERNAME and REALM alone. */
-static void names_of(uint8_t out[GRANT_NAMES_LEN])
+static void names_of(uint8_t out[SHA256_LEN])
 {
     static const uint8_t user[] = {1, 0, 1, 'u'}, none[] = {0};
     static const uint8_t realm[] = {1,   0,   11,  'e', 'x', 'a', 'm',
@@ -28,7 +28,7 @@ static void names_of(uint8_t out[GRANT_NAMES_LEN])
 
 static void give(void)
 {
-    uint8_t names[GRANT_NAMES_LEN];
+    uint8_t names[SHA256_LEN];
     names_of(names);
     struct ctl_frame f = {.code = CTL_GRANT,
                           .u.grant = {.session = ID,

@@ -573,7 +573,7 @@ static void limited_a(bool apart)
     session_set_detour(a);
     CHECK_EQ(let_through(), BURST);
     CHECK_EQ(counted(CTR_over_bandwidth), 1);
-    CHECK_EQ(a->drops[CTR_over_bandwidth - CTR_no_channel], 1);
+    CHECK_EQ(session_drops_for(a, CTR_over_bandwidth - CTR_no_channel), 1);
     stop();
 }
 
@@ -587,8 +587,8 @@ static void limited_b(bool apart)
     join();
     CHECK_EQ(let_through(), BURST);
     CHECK_EQ(counted(CTR_over_bandwidth), 1);
-    session_collect(b);
-    CHECK_EQ(b->drops[CTR_over_bandwidth - CTR_no_channel], 1);
+    session_collect(&bs->worker.shard.sessions, b);
+    CHECK_EQ(session_drops_for(b, CTR_over_bandwidth - CTR_no_channel), 1);
     CHECK_EQ(session_dropped(b), 1);
     /* What comes the long way finds the same bucket empty. */
     CHECK(!bucket_has(session_bucket(b, TO_CLIENT), b->rate, bs->worker.shard.time.now, 1028));

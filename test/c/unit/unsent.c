@@ -24,7 +24,7 @@ static void expect_counts(const struct session *s, uint64_t to_peer, uint64_t to
 
 static uint64_t session_drops(const struct session *s, enum counter reason)
 {
-    return s->drops[reason - CTR_no_channel];
+    return session_drops_for(s, reason - CTR_no_channel);
 }
 
 static struct session *start(void)
