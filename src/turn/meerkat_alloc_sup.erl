@@ -7,6 +7,9 @@
 -export([start_link/1, start_alloc/2, allocate/3, adopt/3, replaced/1]).
 -export([init/1]).
 
+%% Words, as in meerkat_request: all allocations pass here.
+-define(HEAP, 16384).
+
 -spec start_link(Name :: atom()) -> {ok, pid()} | {error, term()}.
 start_link(Name) ->
     case supervisor:start_link(?MODULE, Name) of
@@ -44,6 +47,7 @@ started({error, Reason}) -> {error, Reason}.
 -spec init(atom()) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init(Name) ->
     ok = meerkat_roles:take(Name, alloc_sup),
+    _ = process_flag(min_heap_size, ?HEAP),
     {ok, {#{strategy => simple_one_for_one, intensity => 1, period => 1},
           [#{id => alloc,
              start => {meerkat_alloc, start_link, [Name]},

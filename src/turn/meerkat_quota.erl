@@ -64,10 +64,12 @@
 
 %% The relay holds a port for 30 s (port.h) from a moment before Erlang hears of it.
 -define(HELD_MS, 30000).
+%% Words, as in meerkat_request: all allocations pass here.
+-define(HEAP, 16384).
 
 -spec start_link(Name :: atom()) -> {ok, pid()} | {error, term()}.
 start_link(Name) ->
-    gen_server:start_link(?MODULE, Name, []).
+    gen_server:start_link(?MODULE, Name, [{spawn_opt, [{min_heap_size, ?HEAP}]}]).
 
 %% A place for the allocation of the calling process, and another where a port is to be reserved
 %% with it; and the bucket its user's bandwidth comes from. Or the code of the answer and the keys
