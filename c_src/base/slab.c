@@ -4,7 +4,7 @@
 
 bool slab_init(struct slab *s, size_t object_size, uint32_t max)
 {
-    *s = (struct slab){.stride = (object_size + 15) & ~(size_t)15, .max = max};
+    *s = (struct slab){.stride = (object_size + 7) & ~(size_t)7, .max = max};
     if (!memory_plan(&s->memory, s->stride * MAX(max, 1u)))
         return false;
     s->base = s->memory.base;

@@ -21,15 +21,16 @@ struct grant {
      * PASSWORD-ALGORITHMS, in this order: of each a byte 0 where the request has none; else a byte
      * 1, the length in two bytes, the value. */
     uint8_t names[GRANT_NAMES_LEN];
-    uint64_t until_s; /* Unix time; the last second in which it holds */
+    uint32_t until_s; /* Unix time; the last second in which it holds */
     uint32_t epoch;   /* of the configuration it was made under */
     uint32_t listener;
     uint32_t default_s, max_s; /* lifetimes of a Refresh */
-    uint32_t max_peers;        /* permissions, and channels */
+    uint16_t max_peers;        /* permissions, and channels */
     uint8_t key_len;
-    uint8_t answered; /* since Erlang was told that it is time to take them up */
-    bool sha256;      /* answers bear MESSAGE-INTEGRITY-SHA256 */
-    bool ends;        /* no lifetime reaches beyond until_s */
+    uint8_t answered : 6; /* since Erlang was told that it is time to take them up */
+    bool sha256 : 1;      /* answers bear MESSAGE-INTEGRITY-SHA256 */
+    bool ends : 1;        /* no lifetime reaches beyond until_s */
 };
+_Static_assert(sizeof(struct grant) == 72, "each session has one");
 
 #endif

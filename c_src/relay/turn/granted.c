@@ -286,7 +286,7 @@ static void note(struct shard *sh, const struct ctl_frame *f)
 
 static bool is_due(struct grant *g)
 {
-    g->answered = (uint8_t)((g->answered + 1) % GRANT_DUE);
+    g->answered = (g->answered + 1u) % GRANT_DUE;
     return g->answered == 0;
 }
 
@@ -348,12 +348,12 @@ void granted_give(struct shard *sh, const struct ctl_grant *m)
     struct session *s = session_by_id(&sh->sessions, m->session);
     if (!s || m->key.len > GRANT_KEY_MAX || m->names.len != SHA256_LEN)
         return;
-    struct grant g = {.until_s = m->until_s ? m->until_s : UINT64_MAX,
+    struct grant g = {.until_s = m->until_s ? (uint32_t)MIN(m->until_s, UINT32_MAX) : UINT32_MAX,
                       .epoch = m->epoch,
                       .listener = m->listener,
                       .default_s = m->default_s,
                       .max_s = m->max_s,
-                      .max_peers = m->max_peers,
+                      .max_peers = (uint16_t)MIN(m->max_peers, UINT16_MAX),
                       .key_len = (uint8_t)m->key.len,
                       .sha256 = m->sha256 != 0,
                       .ends = m->ends != 0};
