@@ -3,12 +3,12 @@
 # tests of grants must find: the property, which compares with a server whose relay asks for every
 # request, or the case that the table names, or the unit test (unit/NAME). One line for each; exit status 1 where one is not found.
 #
-#   test/mutants.sh [WORD]      only those with WORD in their name
+#   test/mutants.sh [WORDS...]      only those with one of them in their name
 set -u
 cd "$(dirname "$0")/.." || exit 2
 table=test/data/mutants.txt
 build=$PWD/_build/mutants
-word=${1-}
+words=("${@-}")
 survived=0
 
 rm -rf "$build/c_src" && mkdir -p "$build" && cp -rp c_src "$build/c_src" || exit 2
@@ -28,10 +28,16 @@ found() { # CASE
     [ $? -ne 0 ] && grep -q 'Failed 1 test' "$build/ct.log"
 }
 
+is_wanted() { # NAME
+    local word
+    for word in "${words[@]}"; do [[ $1 == *$word* ]] && return 0; done
+    return 1
+}
+
 # NAME CASE FILE OLD NEW: the file has OLD exactly once.
 mutant() {
     local name=$1 case=$2 file=$build/c_src/$3
-    [[ $name == *$word* ]] || return 0
+    is_wanted "$name" || return 0
     OLD=$4 NEW=$5 perl -0pi -e '$n = () = /\Q$ENV{OLD}\E/g; s/\Q$ENV{OLD}\E/$ENV{NEW}/;
         END { exit($n == 1 ? 0 : 1) }' "$file" || { echo "no such place: $name"; survived=1; return; }
     if ! relay; then
