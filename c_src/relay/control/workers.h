@@ -1,6 +1,6 @@
 /*
- * The workers and the values they share. CONFIG starts them, TUNE, GRANTS, JOURNAL and STREAMS change
- * the values, BUCKET limits what all of them send together. They are stopped at the end.
+ * The workers and the values they share. CONFIG starts them, TUNE, GRANTS, JOURNAL and STREAMS
+ * change the values, BUCKET limits what all of them send together. They are stopped at the end.
  */
 #ifndef MEERKAT_WORKERS_H
 #define MEERKAT_WORKERS_H
