@@ -216,7 +216,7 @@ static void review(struct shard *sh, struct session *s, bool may)
     for (struct offloaded *o = s->offloaded; o; o = o->next)
         if (!may || !renew(sh, s, o))
             OFFLOAD_SET(o->entry->number, 0);
-    session_collect(s); /* what went by these until now */
+    session_collect(&sh->sessions, s); /* what went by these until now */
     session_drop_offloaded(&sh->sessions, s, false);
     count_n(sh, CTR_offload_entries_ended, before - sh->sessions.offloads.live);
 }
@@ -226,7 +226,7 @@ static void look_at(struct shard *sh, struct session *s)
     bool may = session_may(sh, s);
     if (LIKELY(!may && !s->offloaded))
         return;
-    session_collect(s);
+    session_collect(&sh->sessions, s);
     review(sh, s, may);
     uint64_t seen = s->client_packets + s->peer_packets;
     uint64_t grown = seen - MIN(s->offload_seen, seen);

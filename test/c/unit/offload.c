@@ -359,12 +359,12 @@ static void hot_again(void)
 
 static void counters_are_those_of_sockets(void)
 {
-    session_collect(s);
+    session_collect(&k.worker.shard.sessions, s);
     uint64_t packets = s->client_packets, bytes = s->client_bytes;
     uint64_t all = kit_count(&k, CTR_peer_sent_packets);
     for (unsigned i = 0; i < 10; i++)
         CHECK(passes());
-    session_collect(s);
+    session_collect(&k.worker.shard.sessions, s);
     CHECK_EQ(s->client_packets, packets + 10);
     CHECK_EQ(s->client_bytes, bytes + 50);
     kit_turn(&k, 1000);
