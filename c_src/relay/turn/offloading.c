@@ -267,8 +267,6 @@ static void begin_round(struct shard *sh)
 void offloading_turn(struct shard *sh)
 {
     struct offloads *t = &sh->sessions.offloads;
-    if (LIKELY(!t->kernel))
-        return;
     t->now = sh->time.now;
     OFFLOAD_SET(t->governor->until, clock_wait(sh->time.now + ALIVE_NS));
     if (!sh->offloading.left && sh->offloading.round <= sh->time.now)

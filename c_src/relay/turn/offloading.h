@@ -9,15 +9,21 @@
 
 #include "shard.h"
 
+/* Is there a kernel's path at all? Asked by whoever calls the next two, so that nobody else pays
+ * for more than the question. */
+static inline bool offloading_is_on(const struct shard *sh)
+{
+    return UNLIKELY(sh->sessions.offloads.kernel != NULL);
+}
+
 /* A part of the round that is due each second. */
 void offloading_turn(struct shard *sh);
 
-/* When the next part is due; UINT64_MAX: never. */
-static inline uint64_t offloading_due(const struct shard *sh)
+/* So long until the next part is due. */
+static inline uint64_t offloading_sleep(const struct shard *sh)
 {
-    if (LIKELY(!sh->sessions.offloads.kernel))
-        return UINT64_MAX;
-    return sh->offloading.left ? 0 : sh->offloading.round;
+    uint64_t due = sh->offloading.left ? 0 : sh->offloading.round;
+    return due - MIN(due, sh->time.now);
 }
 
 /* No packet of this worker's sessions goes by the kernel's path from here on; or again. */

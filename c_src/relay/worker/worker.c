@@ -131,7 +131,8 @@ void worker_turn(struct worker *w)
     alloc_end_what_ended(sh);
     conn_flush_all(sh);
     judge_sweep(sh);
-    offloading_turn(sh);
+    if (offloading_is_on(sh))
+        offloading_turn(sh);
     if (UNLIKELY(!list_empty(&sh->tcp.news)))
         peer_tcp_report(sh);
     alloc_report_gone(sh);
@@ -158,8 +159,8 @@ uint64_t worker_sleep_ns(const struct worker *w)
     if (sh->sweep_left)
         return 0;
     uint64_t sleep = MIN(timers_sleep(&sh->sessions.timers, sh->time.now), SLEEP_MAX_NS);
-    uint64_t due = offloading_due(sh);
-    sleep = MIN(sleep, due - MIN(due, sh->time.now));
+    if (offloading_is_on(sh))
+        sleep = MIN(sleep, offloading_sleep(sh));
     if (!sh->ring_at)
         return sleep;
     return sh->ring_at > sh->time.now ? MIN(sleep, sh->ring_at - sh->time.now) : 0;
