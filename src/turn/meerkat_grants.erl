@@ -134,8 +134,13 @@ noted(Name, Journal, Notes) ->
 -spec await(Name :: atom()) -> ok.
 await(Name) ->
     case meerkat_store:get(Name, ?MODULE, journal) of
-        none -> ok;
-        Journal -> meerkat_journal:is_taken(Journal) orelse meerkat_relay:read(Name), ok
+        none ->
+            ok;
+        Journal ->
+            case meerkat_journal:is_taken(Journal) of
+                true -> ok;
+                false -> meerkat_relay:read(Name)
+            end
     end.
 
 %% A GRANTED frame from the pipe, by whoever reads that.
