@@ -10,9 +10,10 @@
 FROM debian:bookworm-slim AS build
 RUN apt-get update \
  && apt-get install -y --no-install-recommends erlang-base erlang-crypto erlang-dev erlang-edoc \
-      erlang-eldap erlang-inets erlang-jiffy erlang-p1-mysql erlang-p1-pgsql erlang-p1-sqlite3 \
-      erlang-p1-stringprep erlang-p1-xml erlang-redis-client erlang-ssl erlang-syntax-tools \
-      erlang-tools gcc libbpf-dev libc6-dev libconfig-dev liburing-dev libssl-dev make rebar3
+      erlang-eldap erlang-inets erlang-jiffy erlang-jose erlang-p1-mysql erlang-p1-pgsql \
+      erlang-p1-sqlite3 erlang-p1-stringprep erlang-p1-xml erlang-redis-client erlang-ssl \
+      erlang-syntax-tools erlang-tools gcc libbpf-dev libc6-dev libconfig-dev liburing-dev \
+      libssl-dev make rebar3
 COPY . /src
 WORKDIR /src
 RUN rebar3 release --output-dir /opt \

@@ -64,7 +64,8 @@ defaults(_) ->
                    password_algorithms := true, require_sha256 := false,
                    username_anonymity := true, credential_leeway := 0,
                    credential_sha256 := false, credential_name_first := false,
-                   expire_with_credentials := false,
+                   token_keys := [], jwt_audience := undefined, jwt_issuer := undefined,
+                   jwt_required := false, expire_with_credentials := false,
                    failed_authentication_rate := 10,
                    software := undefined, log_level := info, log_format := human,
                    survive := 120, drain_deadline := 8, users_file := undefined,
@@ -304,6 +305,10 @@ in_file(credential_leeway) -> "15";
 in_file(credential_sha256) -> "true";
 in_file(credential_name_first) -> "true";
 in_file(expire_with_credentials) -> "true";
+in_file(jwt_keys) -> [$", filename:join(docs_kit:root(), "test/data/jwks.json"), $"];
+in_file(jwt_audience) -> "\"turn.example.com\"";
+in_file(jwt_issuer) -> "\"https://login.example.com\"";
+in_file(jwt_required) -> "true";
 in_file(require_sha256) -> "true";
 in_file(failed_authentication_rate) -> "13";
 in_file(strict_realm) -> "true";
@@ -349,7 +354,8 @@ shown(Key) when Key =:= allowed_peers; Key =:= denied_peers; Key =:= proxy_proto
 shown(Key) when Key =:= realm; Key =:= software; Key =:= users_file; Key =:= userdb;
                 Key =:= acme_webroot; Key =:= accounting_file; Key =:= accounting_ca_file;
                 Key =:= accounting_spool; Key =:= fleet_cert; Key =:= fleet_key;
-                Key =:= fleet_ca; Key =:= fleet_region ->
+                Key =:= fleet_ca; Key =:= fleet_region; Key =:= jwt_keys;
+                Key =:= jwt_audience; Key =:= jwt_issuer ->
     iolist_to_binary(in_file(Key));
 shown(Key) -> iolist_to_binary(string:trim(in_file(Key), both, "\"")).
 

@@ -360,6 +360,9 @@ read_configuration(Config, Text, Env) ->
          || {match, Found} <- [re:run(Text, "/run/secrets/([a-z]+)",
                                       [global, {capture, all_but_first, list}])], [Name] <- Found],
     _ = [certificate(Dir, Text) || string:find(Text, "tls_cert") =/= nomatch],
+    _ = [{ok, _} = file:copy(filename:join(root(), "test/data/jwks.json"),
+                             filename:join(Dir, "jwks.json"))
+         || string:find(Text, "jwt_keys") =/= nomatch],
     Here = re:replace(Text, "/run/secrets|/etc/meerkat", Dir, [global, unicode]),
     ok = file:write_file(Files, Here),
     Host = #{route => fun(inet) -> {ok, {20, 0, 0, 7}}; (inet6) -> none end,

@@ -575,6 +575,7 @@ changed(relay_ip) -> "127.0.0.2";
 changed(log_level) -> "error";
 changed(secret_as_password) -> "true";
 changed(accounting_file) -> "/dev/null";
+changed(jwt_keys) -> filename:join(docs_kit:root(), "test/data/jwks.json");
 changed(alternate_server) -> "192.0.2.7:3478";
 changed(fleet) -> "127.0.0.9";
 changed(Key) ->

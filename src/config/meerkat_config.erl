@@ -43,6 +43,10 @@
     credential_leeway := non_neg_integer(),
     credential_sha256 := boolean(),
     credential_name_first := boolean(),
+    token_keys := [meerkat_auth_token:key()],
+    jwt_audience := undefined | binary(),
+    jwt_issuer := undefined | binary(),
+    jwt_required := boolean(),
     expire_with_credentials := boolean(),
     failed_authentication_rate := non_neg_integer(),
     total_quota := non_neg_integer(),
@@ -492,11 +496,11 @@ derive(Resolved, Host, Warnings) ->
 
 derived(Resolved, Host, Warnings) ->
     case {meerkat_config_relays:relays(Resolved, Host),
-          meerkat_config_certificates:read(Resolved)} of
-        {{ok, Relays, RelayWarnings}, {ok, Pem}} ->
+          meerkat_config_certificates:read(Resolved), meerkat_config_tokens:read(Resolved)} of
+        {{ok, Relays, RelayWarnings}, {ok, Pem}, {ok, Tokens}} ->
             {Secrets, SecretWarnings} = secrets(Resolved),
             Plain = maps:with(meerkat_config_schema:plain(), values(Resolved)),
-            Config = maps:merge(maps:merge(Plain, Pem), #{
+            Config = maps:merge(maps:merge(maps:merge(Plain, Pem), Tokens), #{
                 secrets => Secrets,
                 listeners => meerkat_config_listeners:listeners(Resolved),
                 realms => [realm(Realm) || Realm <- maps:get(realms, values(Resolved))],
@@ -505,8 +509,8 @@ derived(Resolved, Host, Warnings) ->
                 settings => settings(Resolved, Relays)
             }),
             {ok, Config, Warnings ++ RelayWarnings ++ SecretWarnings};
-        {NoRelays, NoCertificates} ->
-            {error, lists:append([Mistakes || {error, Mistakes} <- [NoRelays, NoCertificates]])}
+        Read ->
+            {error, lists:append([Mistakes || {error, Mistakes} <- tuple_to_list(Read)])}
     end.
 
 %% The same configuration with the addresses to relay from as this machine has them now; `same`

@@ -36,6 +36,8 @@ is_made(certificates, Certificates) ->
 is_made(client_authorities, Authorities) ->
     is_list(Authorities)
         andalso lists:all(fun meerkat_config_certificates:is_authority/1, Authorities);
+is_made(token_keys, Keys) ->
+    meerkat_auth_token:is_keys(Keys);
 is_made(relays, Relays) ->
     is_list(Relays) andalso length(Relays) =< ?RELAYS_MAX
         andalso lists:all(fun is_relay/1, Relays)

@@ -27,6 +27,7 @@ mistakes(Resolved) ->
         clients(Resolved) ++
         realms(Resolved) ++
         databases(Resolved) ++
+        meerkat_config_tokens:mistakes(Resolved) ++
         xmpp(Resolved).
 
 too_large(Low, High, Resolved) ->
@@ -171,6 +172,7 @@ warnings(#{realms := {Realms, _}, extra_listeners := {Listeners, _}} = Resolved)
     ] ++ alone(Resolved) ++ meerkat_config_fleet:warnings(Resolved)
         ++ lists:usort([[Whose, Which, ", which counts"]
                       || {Whose, Secret} <- all_secrets(Resolved), Which <- unlikely(Secret)])
+        ++ meerkat_config_tokens:warnings(Resolved)
         ++ tcp_for_nobody(Resolved) ++ unread(databases_set(Resolved), Resolved).
 
 %% Users are looked up in one database.

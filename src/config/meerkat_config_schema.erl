@@ -16,8 +16,8 @@
                      | settings
                       | {relay | streams | front | limits | tcp | quota | bandwidth | http | xmpp
                          | accounting | lookups, atom()}
-                      | {made, listeners | certificates | client_authorities | relays | realms
-                                   | secrets}.
+                      | {made, listeners | certificates | client_authorities | token_keys | relays
+                                   | realms | secrets}.
 
 %% A reloadable key may take a new value while allocations live.
 %% `example` stands in the example file, in libconfig syntax, where the default cannot be written.
@@ -242,6 +242,21 @@ rows() ->
             "Accept also time-limited usernames in the order `name:expiry`, as coturn does: the "
             "name up to the first colon, unless that is all digits, then the expiry. Off: such a "
             "username is one without a time limit."),
+        row(jwt_keys, {text, 1023}, undefined, ["JWT_KEYS"], yes, [{made, token_keys}],
+            <<"\"/etc/meerkat/jwks.json\"">>,
+            "A file with the keys that sign JSON Web Tokens: public keys in PEM, a JSON Web Key or "
+            "a set of them. A token may then be a username: its password is made with the secret, "
+            "as that of any time-limited username, its `sub` is the user and its `exp` the expiry. "
+            "Each reload reads the file again. docs/databases.md tells more."),
+        row(jwt_audience, {text, 255}, undefined, ["JWT_AUDIENCE"], yes, [config],
+            <<"\"turn.example.com\"">>,
+            "What the `aud` of a token must be, or have among others."),
+        row(jwt_issuer, {text, 255}, undefined, ["JWT_ISSUER"], yes, [config],
+            <<"\"https://login.example.com\"">>,
+            "What the `iss` of a token must be."),
+        row(jwt_required, boolean, false, ["JWT_REQUIRED"], yes, [config],
+            "Refuse time-limited usernames that are no tokens. Users with passwords of their own "
+            "come in as before."),
         row(expire_with_credentials, boolean, false, ["EXPIRE_WITH_CREDENTIALS"], yes, [config],
             "End an allocation when the time-limited credentials that it was made with expire, "
             "even before default_lifetime. Off: the allocation cannot be refreshed any more, and "

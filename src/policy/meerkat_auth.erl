@@ -15,7 +15,9 @@
 %% by algorithm; in clear and good up to and including a second of Unix time.
 -type candidate() :: {password, binary()} | {key, <<_:128>>}
                    | {keys, #{md5 => <<_:128>>, sha256 => <<_:256>>}}
-                   | {password, binary(), UntilS :: integer()}.
+                   | {password, binary(), UntilS :: integer()}
+                   %% Whether the user is let in by it is seen to once it fits.
+                   | {judged, candidate(), IsGood :: fun(() -> boolean())}.
 %% `only`: no other backend has a say on this username. `asked`: the same, of one that may be
 %% unavailable when it is asked again.
 %% `unavailable`: this backend cannot tell now; others may know the user.
@@ -72,7 +74,7 @@
 %% For a log: what is to be said of a user whose signature fits nothing.
 -callback why(User :: binary(), NowS :: integer(), State :: term()) ->
     wrong_password | {expired, AgoS :: pos_integer()} | {foreign, Secrets :: pos_integer()}
-    | name_first | no_expiry | signs_only | unknown.
+    | name_first | no_expiry | signs_only | unknown | {token, unicode:chardata()}.
 -optional_callbacks([asked_by/2, username/2]).
 
 %% Stands for the name behind an unknown USERHASH: nobody has it, for USERNAME is never empty.
@@ -96,7 +98,7 @@
 
 %% The pipeline for an instance's configuration: keys `secrets`, `secret_as_password`, `users`,
 %% `realm`, `listeners` (for their realms), `strict_realm`, `password_algorithms` (offer them?),
-%% `require_sha256`, `expire_with_credentials`, `credential_leeway` and `credential_sha256`.
+%% `require_sha256`, `expire_with_credentials`, and those of meerkat_auth_rest.
 -spec new(map()) -> auth().
 new(Config) ->
     Backends = [{Backend, State} || Backend <- ?BACKENDS, {ok, State} <- [Backend:init(Config)]],
@@ -252,12 +254,17 @@ is_strong(Algorithm, #auth{require_sha256 = Required}) ->
 %% The first key that fits; a request that fits none has cost making and trying all of them.
 fitting(Packet, Make, [Candidate | Candidates]) ->
     Key = Make(Candidate),
-    case meerkat_stun:verify(Packet, Key) of
-        ok -> {ok, Key, Candidate};
-        {error, _} -> fitting(Packet, Make, Candidates)
+    case meerkat_stun:verify(Packet, Key) =:= ok andalso judged(Candidate) of
+        {ok, Judged} -> {ok, Key, Judged};
+        _ -> fitting(Packet, Make, Candidates)
     end;
 fitting(_Packet, _Make, []) ->
     error.
+
+judged({judged, Candidate, IsGood}) ->
+    case IsGood() of true -> {ok, Candidate}; false -> error end;
+judged(Candidate) ->
+    {ok, Candidate}.
 
 %% Once a backend is the only one to decide, the others' candidates are replaced by as many that
 %% fit nothing: a name that is known here costs what an unknown one costs.
@@ -292,6 +299,8 @@ key(Algorithm, User, Realm, {password, Password}, _Auth) ->
     meerkat_stun:key(Algorithm, User, Realm, Password);
 key(Algorithm, User, Realm, {password, Password, _}, _Auth) ->
     meerkat_stun:key(Algorithm, User, Realm, Password);
+key(Algorithm, User, Realm, {judged, Candidate, _}, Auth) ->
+    key(Algorithm, User, Realm, Candidate, Auth);
 key(md5, _User, _Realm, {key, Key}, _Auth) ->
     Key;
 key(Algorithm, _User, _Realm, {keys, Keys}, _Auth) when is_map_key(Algorithm, Keys) ->
@@ -410,6 +419,8 @@ why(_Algorithm, User, [], signs_only) ->
 why(_Algorithm, User, [], name_first) ->
     [wrong_password(User), ", a name with its expiry behind it, which credential_name_first would "
      "let in"];
+why(_Algorithm, User, [], {token, Why}) ->
+    ["the username ", quoted(User), " ", Why];
 why(_Algorithm, User, [], {foreign, 1}) ->
     ["wrong password of user ", quoted(User), ": it was not made with the secret"];
 why(_Algorithm, User, [], {foreign, N}) ->

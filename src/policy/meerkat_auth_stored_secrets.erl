@@ -11,7 +11,8 @@
 init(#{realm := Realm} = Config) ->
     case meerkat_auth_stored:new(Config) of
         {ok, Look} ->
-            Rest = maps:with([credential_leeway, credential_sha256, credential_name_first], Config),
+            Rest = maps:with([credential_leeway, credential_sha256, credential_name_first,
+                              token_keys, jwt_audience, jwt_issuer, jwt_required], Config),
             Stored = #stored{realm = Realm, config = Rest, look = Look},
             {ok, fun() -> Stored end};
         ignore ->
