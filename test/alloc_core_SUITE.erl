@@ -96,6 +96,7 @@ rfc8656_7_2_plain(_) ->
                               client => ?CLIENT, server => ?SERVER, pool_v4 => 40, pool_v6 => 0,
                               port_v4 => 0, port_v6 => 0, even => 0, token => 0,
                               lifetime_ms => 600000, bytes_per_s => 0, bucket => 0,
+                              packets_per_s => 0,
                               protocol => 17, connections_max => 0}}}],
                  Effects).
 
@@ -818,6 +819,7 @@ all_of_it_for_the_time_left(_) ->
                                   client => ?CLIENT, server => ?SERVER, pool_v4 => 40,
                                   pool_v6 => 0, port_v4 => 50000, port_v6 => 0, even => 0,
                                   token => 0, lifetime_ms => 500000, bytes_per_s => 0,
+                                  packets_per_s => 0,
                                   bucket => 0, protocol => 17, connections_max => 0}}, Create),
     {Back, Effects} = back_at(100010, Asked, Ref, created(#{})),
     ?assertEqual([{tell, {channel, #{session => ?SESSION, number => 16#4001, peer => ?PEER,

@@ -59,8 +59,9 @@ defaults(_) ->
                    rfc5766_channel_numbers := false, rfc3489_compatibility := false,
                    mobility := false, allowed_peers := [], denied_peers := [],
                    total_quota := 0, user_quota := 0, max_allocations_per_address := 0,
-                   max_bps := 0, user_bps := 0, bps_capacity := 0, unauthenticated_rate := 100,
-                   unauthenticated_burst := 1000, alternate_server := [], fleet := [],
+                   max_bps := 0, max_pps := 0, user_bps := 0, bps_capacity := 0,
+                   unauthenticated_rate := 100, unauthenticated_burst := 1000,
+                   alternate_server := [], fleet := [],
                    password_algorithms := true, require_sha256 := false,
                    username_anonymity := true, credential_leeway := 0,
                    credential_sha256 := false, credential_name_first := false,
@@ -238,6 +239,7 @@ in_file(max_allocations) -> "7";
 in_file(max_permissions) -> "8";
 in_file(Quota) when Quota =:= total_quota; Quota =:= user_quota;
                     Quota =:= max_allocations_per_address -> "9";
+in_file(max_pps) -> "5000";
 in_file(Rate) when Rate =:= max_bps; Rate =:= user_bps; Rate =:= bps_capacity -> "1000000";
 in_file(unauthenticated_rate) -> "11";
 in_file(unauthenticated_burst) -> "12";
@@ -1035,8 +1037,8 @@ realms_that_cannot_be(Config) ->
         {"realms = ( { name = \"a\"; },\n{ name = \"a\"; } );",
          ["FILE:1: realms is \"a\" twice; it must be a list of groups { name = \"...\"; }, each "
           "name once, with any of these keys: secret, users, total_quota, user_quota, "
-          "user_quota_replaces, new_peers_rate, max_allocations_per_address, max_bps, user_bps, "
-          "default_lifetime, max_lifetime"]},
+          "user_quota_replaces, new_peers_rate, max_allocations_per_address, max_bps, max_pps, "
+          "user_bps, default_lifetime, max_lifetime"]},
         {"realms = ( { name = \"a\";\nusers = ( { name = \"u\"; } ); } );",
          ["FILE:2: realms is a list where users is a group without password and key, or with both; "
           "it must be a list where users is a list of groups { name = \"...\"; password = "
@@ -1450,7 +1452,8 @@ example_can_be_uncommented(Config) ->
                        lists:join("\n", [uncommented(Line) || Line <- Lines]),
                        [{"/etc/letsencrypt/live/turn.example.com/fullchain.pem", ChainFile},
                         {"/etc/letsencrypt/live/turn.example.com/privkey.pem", KeyFile},
-                        {"/etc/meerkat/clients-ca.pem", ChainFile}]),
+                        {"/etc/meerkat/clients-ca.pem", ChainFile},
+                        {"/etc/meerkat/jwks.json", path("test/data/jwks.json")}]),
     File = file(Config, Text),
     {ok, Loaded, _} = load(File, []),
     {ok, Defaults, _} = load([]),

@@ -250,7 +250,8 @@ authority(#{authority := Authority}) -> Authority.
 -spec stop(database()) -> ok.
 stop(#{directory := Directory} = Database) ->
     ok = kill(Database),
-    ok = file:del_dir_r(Directory).
+    %% Who had a file of SQLite open closes it a moment after the end of its connection.
+    turn_kit:eventually(fun() -> file:del_dir_r(Directory) =:= ok end).
 
 %% As a machine that fails; returns when it is gone.
 -spec kill(database()) -> ok.

@@ -10,7 +10,7 @@
 -export([users_of_coturn_come_in/1, secrets_of_coturn_come_in/1, hostile_names_are_names/1,
          keys_of_sha256_stand_beside/1, secrets_are_rotated/1, operators_add_and_remove/1,
          peers_of_coturn_count/1, limits_of_coturn_count/1, origins_are_not_read/1, encrypted/1,
-         realms_are_apart/1,
+         realms_are_apart/1, what_it_has_is_carried_over/1,
          nobody_waits_for_others/1, names_beyond_a_charset/1,
          known_users_outlive_the_database/1, allocations_keep_their_key/1, no_tables_no_401/1,
          what_an_attribute_has/1, directories_by_tls/1, directories_close_what_is_idle/1,
@@ -33,12 +33,13 @@ all() ->
 groups() ->
     Same = [users_of_coturn_come_in, secrets_of_coturn_come_in, hostile_names_are_names,
             keys_of_sha256_stand_beside, secrets_are_rotated, peers_of_coturn_count,
-            limits_of_coturn_count,
+            limits_of_coturn_count, what_it_has_is_carried_over,
             operators_add_and_remove, realms_are_apart,
             nobody_waits_for_others,
             known_users_outlive_the_database, allocations_keep_their_key, no_tables_no_401],
     Read = Same -- [secrets_of_coturn_come_in, keys_of_sha256_stand_beside, secrets_are_rotated,
-                    peers_of_coturn_count, limits_of_coturn_count, operators_add_and_remove],
+                    peers_of_coturn_count, limits_of_coturn_count, what_it_has_is_carried_over,
+                    operators_add_and_remove],
     [{sqlite, [], Same ++ [origins_are_not_read]}, {postgresql, [], [encrypted | Same]},
      {mysql, [], [encrypted, names_beyond_a_charset | Same]},
      %% It has no tables.
@@ -257,11 +258,15 @@ limits_of_coturn_count(_) ->
         _ = expect(486, allocate(challenged(open(Server, as("carol", "sesame"))))),
         {ok, _} = Ask(set_realm, [default, #{user_quota => 2, max_bps => 100000}]),
         _ = allocated(Server, [], as("carol", "sesame")),
-        {ok, _} = Ask(set_realm, [<<"a.example">>, #{user_quota => 3}]),
+        {ok, _} = Ask(set_realm, [<<"a.example">>,
+                                  #{user_quota => 3, max_pps => 5000, new_peers_rate => 5}]),
+        #{bandwidth := #{packets := 5000}, limits := #{new_peers := 5}} =
+            meerkat_settings:tenant(<<"a.example">>, meerkat_registry:settings(Name)),
         ?assertEqual({2, 3}, {Quota(default), Quota(<<"a.example">>)}),
         {ok, Listed} = Ask(realms, []),
         ?assertMatch([#{realm := <<?REALM>>, user_quota := 2, max_bps := 100000},
-                      #{realm := <<"a.example">>, user_quota := 3, max_bps := null}], Listed),
+                      #{realm := <<"a.example">>, user_quota := 3, max_bps := null,
+                        max_pps := 5000, new_peers_rate := 5}], Listed),
         %% Also after a reload of what the configuration says.
         ok = meerkat:reload(Name, meerkat_settings:config(meerkat_registry:settings(Name))),
         ?assertEqual({2, 3}, {Quota(default), Quota(<<"a.example">>)}),
@@ -270,6 +275,52 @@ limits_of_coturn_count(_) ->
         [{ok, _} = Ask(remove_realm, [Realm]) || Realm <- [default, <<"a.example">>]],
         ?assertEqual({9, 7}, {Quota(default), Quota(<<"a.example">>)})
     end).
+
+%% Into a file of SQLite and back again: what turnadmin wrote is there, in each realm, and once.
+what_it_has_is_carried_over(_) ->
+    #{config := Config} = Database = database(),
+    #{config := Other} = Between = database_kit:start(sqlite),
+    try
+        Uri = fun(Connection) -> list_to_binary(uri(Connection)) end,
+        [ok = database_kit:turnadmin(Database, Args)
+         || Args <- [["-a", "-u", "zoe", "-r", "carried.example", "-p", "sesame"],
+                     ["-s", "carried-secret", "-r", "carried.example"],
+                     ["-g", "-r", "carried.example", "--user-quota=17"]]],
+        ok = database_kit:peer(Database, denied, "carried.example", "192.0.2.0-192.0.2.9"),
+        Counts = [users, secrets, peers, limits, refused],
+        {ok, There} = meerkat_database_import:copy(Uri(Config), Uri(Other)),
+        %% As `meerkatctl import` does it.
+        0 = meerkat_cli:run(["import", binary_to_list(Uri(Other)),
+                             "--into", binary_to_list(Uri(Config))]),
+        {ok, Again} = meerkat_database_import:copy(Uri(Config), Uri(Other)),
+        ?assertEqual(maps:with(Counts, There), maps:with(Counts, Again)),
+        ?assertEqual([], maps:get(refused, There)),
+        [?assert(maps:get(Count, There) > 0, Count) || Count <- Counts -- [refused]],
+        with_server(maps:merge(#{secrets => [], secret_as_password => false,
+                                 realm => <<"carried.example">>}, database_kit:config(Between)),
+                    fun(#{name := Name} = Server) ->
+            _ = allocated(Server, [], as("zoe", "sesame")),
+            _ = allocated(Server, [], rest(<<"carol">>, "carried-secret")),
+            _ = refused(Server, as("zoe", "another")),
+            {ok, [#{user_quota := 17}]} = meerkat_admin:handle({realms, []}, Name, node),
+            {ok, Peers} = meerkat_admin:handle({peers, []}, Name, node),
+            ?assertMatch([#{kind := denied, range := <<"192.0.2.0-192.0.2.9">>}],
+                         [Peer || #{realm := <<"carried.example">>} = Peer <- Peers])
+        end),
+        %% A password is not said again.
+        {error, Mistake} = meerkat_database_import:copy(Uri(Config), <<"mongodb://u:hunter2@h/t">>),
+        ?assertEqual(nomatch, string:find(Mistake, "hunter2")),
+        {error, _} = meerkat_database_import:copy(<<"sqlite:///nowhere/turndb">>, Uri(Config)),
+        {error, _} = meerkat_database_import:copy(Uri(Config), Uri(Config))
+    after
+        ok = database_kit:stop(Between)
+    end.
+
+uri(#{kind := sqlite, file := File}) -> ["sqlite://", File];
+uri(#{kind := Kind, host := Host, port := Port, password := Password, database := Name} = Of) ->
+    lists:concat([Kind, "://", binary_to_list(maps:get(user, Of, <<>>)), ":",
+                  uri_string:quote(binary_to_list(Password)), "@", binary_to_list(Host), ":", Port,
+                  "/", binary_to_list(Name)]).
 
 is_refused(#{class := success}) -> false;
 is_refused(Answer) -> expect(403, Answer) =/= false.
@@ -631,7 +682,9 @@ what_a_hook_says(_) ->
         <<"mia">> => Password#{only_from => <<"127.0.0.1">>, max_age => 3600},
         <<"noa">> => Password#{cache_control => <<"private, max-age=0">>},
         <<"oda">> => Password#{allow => false},
-        <<"pia">> => #{key => <<"no key">>}}}}),
+        <<"pia">> => #{key => <<"no key">>},
+        <<"quinn">> => Password#{user_quota => 1, max_pps => 1, max_bps => 500000},
+        <<"rosa">> => Password#{max_pps => <<"few">>}}}}),
     More = #{http_userdb => Config#{address => true}, database_sha256 => true},
     with_database(More, fun(#{name := Name} = Server, _) ->
         Client = challenged(open(Server, as("kim", "sesame"))),
@@ -641,6 +694,7 @@ what_a_hook_says(_) ->
         Pia = challenged(open(Server, as("pia", "sesame"))),
         unanswered(Pia, signed(Pia, allocate, [{requested_transport, 17}])),
         ?assertMatch(#{failed := 1, away := 0}, counts(Server)),
+        ok = limits_of_a_hook(Server),
         Of = fun(User) -> meerkat_lookups:look(Name, {user, <<?REALM>>, User, {127, 0, 0, 1}}) end,
         ?assertMatch({fresh, {user, #{password := <<"sesame">>}}}, Of(<<"mia">>)),
         ?assertMatch({stale, {user, #{password := <<"sesame">>}}}, Of(<<"noa">>)),
@@ -659,6 +713,20 @@ what_a_hook_says(_) ->
         unanswered(Client, signed(Client, allocate, [{requested_transport, 17}])),
         ?assertMatch(#{failed := N} when N > 0, counts(Server))
     end).
+
+%% Those of one user, whatever there is for others; none is let in where a limit is no number.
+limits_of_a_hook(Server) ->
+    #{relayed := _} = Client = allocated(Server, [], as("quinn", "sesame")),
+    _ = expect(486, allocate(challenged(open(Server, as("quinn", "sesame"))))),
+    #{address := Address} = Peer = turn_kit:peer(),
+    _ = success(turn_kit:permit(Client, [Address])),
+    _ = turn_kit:send_to(Client, Address, <<"first">>),
+    _ = turn_kit:peer_next(Peer),
+    Before = turn_kit:counter(Server, over_packet_rate),
+    [_ = turn_kit:send_to(Client, Address, <<N>>) || N <- lists:seq(1, 100)],
+    eventually(fun() -> turn_kit:counter(Server, over_packet_rate) > Before end),
+    Rosa = challenged(open(Server, as("rosa", "sesame"))),
+    unanswered(Rosa, signed(Rosa, allocate, [{requested_transport, 17}])).
 
 %% With a certificate that an authority of ours vouches for, and no other.
 hooks_by_tls(_) ->

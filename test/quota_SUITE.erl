@@ -25,7 +25,8 @@
          x73_reserved_ports_count/1, x73_reserved_ports_of_one_user/1,
          x73_reservations_outlive_no_relay/1, x77_peers_are_bounded/1,
          x77_new_peers_are_paced/1, x83_of_an_allocation/1,
-         x83_of_a_user/1, x83_of_all/1, x83_bucket_of_another_user/1]).
+         x83_packets_of_an_allocation/1, x83_of_a_user/1, x83_of_all/1,
+         x83_bucket_of_another_user/1]).
 
 -import(turn_kit, [doc/1, eventually/1, open/1, open/2, ask/2, await/2, request/2, challenged/1,
                    signed/3,
@@ -714,6 +715,38 @@ x83_of_an_allocation(_Config) ->
         ?assertEqual(Up, passed(Server, Other, OtherPeer)),
         success(call(Client, refresh, []))
     end).
+
+-spec x83_packets_of_an_allocation(turn_kit:config()) -> _.
+x83_packets_of_an_allocation(_Config) ->
+    doc("max_pps: however small they are, each direction by itself; the next one unharmed"),
+    with_server(#{max_pps => 1}, fun(Server) ->
+        [{Client, Peer}, {Other, OtherPeer}] = [pair(Server, #{}) || _ <- [1, 2]],
+        ok = paced(Server, fun() -> send_all(Client, Peer) end, fun() -> peer_next(Peer) end),
+        ok = paced(Server, fun() ->
+            Before = counter(Server, peer_packets),
+            [peer_send(Peer, maps:get(relayed, Client), <<N>>) || N <- lists:seq(1, 100)],
+            eventually(fun() -> counter(Server, peer_packets) =:= Before + 100 end)
+        end, fun() -> turn_kit:data(Client) end),
+        ok = paced(Server, fun() -> send_all(Other, OtherPeer) end,
+                   fun() -> peer_next(OtherPeer) end),
+        ?assertEqual(0, counter(Server, over_bandwidth)),
+        success(call(Client, refresh, []))
+    end).
+
+send_all(Client, Peer) ->
+    [send_to(Client, Peer, <<N>>) || N <- lists:seq(1, 100)],
+    fence(Client).
+
+%% Of 100 datagrams 64 pass, and one more for each second that it takes; the others are counted.
+paced(Server, Send, Receive) ->
+    Before = counter(Server, over_packet_rate),
+    Began = erlang:monotonic_time(millisecond),
+    _ = Send(),
+    Passed = 100 - (counter(Server, over_packet_rate) - Before),
+    Seconds = (erlang:monotonic_time(millisecond) - Began) div 1000 + 1,
+    ?assert(Passed >= 64 andalso Passed =< 64 + Seconds, Passed),
+    _ = [Receive() || _ <- lists:seq(1, Passed)],
+    ok.
 
 -spec x83_of_a_user(turn_kit:config()) -> _.
 x83_of_a_user(_Config) ->

@@ -45,6 +45,8 @@ _meerkatctl() {
             'realms --user-quota') return ;;
             'realms --total-quota') return ;;
             'realms --max-bps') return ;;
+            'realms --max-pps') return ;;
+            'realms --new-peers-rate') return ;;
             'realms --realm') return ;;
             'drain --deadline') return ;;
             'fleet --user') return ;;
@@ -62,6 +64,7 @@ _meerkatctl() {
             'doctor --password') return ;;
             'doctor --cacert') compopt -o default; return ;;
             'config --realm') return ;;
+            'import --into') return ;;
             'config check' | 'config show' | import\ *) compopt -o default; return ;;
             help\ *) words='foreground version status check allocations allocation watch explain disconnect revoke credentials users secrets peers realms drain undrain upgrade reload fleet loglevel doctor config import info help' ;;
             *)
@@ -80,7 +83,7 @@ _meerkatctl() {
                     users) words='list add remove --password --key --realm --json -s' ;;
                     secrets) words='list add remove --secret --realm --json -s' ;;
                     peers) words='list add remove --allowed --denied --realm --json -s' ;;
-                    realms) words='list set remove --user-quota --total-quota --max-bps --realm --json -s' ;;
+                    realms) words='list set remove --user-quota --total-quota --max-bps --max-pps --new-peers-rate --realm --json -s' ;;
                     drain) words='--deadline --stay --json -s' ;;
                     undrain) words='--json -s' ;;
                     upgrade) words='--json -s' ;;
@@ -89,7 +92,7 @@ _meerkatctl() {
                     loglevel) words='debug info notice warning error critical alert emergency --json -s' ;;
                     doctor) words='--stun --file --xmpp --jid --graphql --user --domain --password --cacert --json -s' ;;
                     config) words='check show --realm --json -s' ;;
-                    import) words='--json -s' ;;
+                    import) words='--into --json -s' ;;
                     info) words='--json -s' ;;
                     help) words='--json -s' ;;
                 esac ;;

@@ -74,6 +74,15 @@ run("config", ["show"], Options) ->
     end;
 run("config", ["show", File], Options) ->
     show(#{file => text(File)}, Options);
+run("import", [From], #{into := Into} = Options) ->
+    case meerkat_database_import:copy(text(From), text(Into)) of
+        {ok, #{refused := Refused} = Copied} ->
+            _ = [io:format(standard_error, "~ts~n", [Line]) || Line <- Refused],
+            _ = done(Copied, meerkat_database_import:shown(Copied), Options),
+            case Refused of [] -> 0; _ -> 1 end;
+        {error, Sentence} ->
+            failed(Sentence, Options)
+    end;
 run("import", [File], Options) ->
     imported(file:read_file(text(File)), File, Options);
 run("status", [], Options) ->
@@ -154,10 +163,14 @@ run("realms", ["list"], Options) ->
 run("realms", ["set"], Options) ->
     case maps:from_list([{Key, Number} || {Option, Key} <- [{'user-quota', user_quota},
                                                             {'total-quota', total_quota},
-                                                            {'max-bps', max_bps}],
+                                                            {'max-bps', max_bps},
+                                                            {'max-pps', max_pps},
+                                                            {'new-peers-rate',
+                                                             new_peers_rate}],
                                           #{Option := Number} <- [Options]]) of
         None when None =:= #{} ->
-            misused("--user-quota, --total-quota or --max-bps says what to set", Options);
+            misused("--user-quota, --total-quota, --max-bps, --max-pps or --new-peers-rate says "
+                    "what to set", Options);
         Limits ->
             asked({set_realm, [realm(Options), Limits]}, fun meerkat_show:stored/1, Options)
     end;

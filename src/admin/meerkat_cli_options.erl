@@ -92,6 +92,8 @@ rows() ->
       [{'user-quota', number, "N", "with set: allocations of one user"},
        {'total-quota', number, "N", "with set: allocations in all"},
        {'max-bps', number, "N", "with set: bytes per second of one allocation"},
+       {'max-pps', number, "N", "with set: packets per second of one allocation"},
+       {'new-peers-rate', number, "N", "with set: new peers per second of one allocation"},
        {realm, text, "REALM", "for set and remove; without it the server's"}],
       "limits that a database has for realms, before those of the\n"
       "configuration; 0 is no limit"},
@@ -136,8 +138,9 @@ rows() ->
      {"config", {1, 2}, "check FILE | show [FILE]",
       [{realm, text, "REALM", "with show: what counts in this realm"}],
       "what is wrong with a file; the value of each key and where it is from"},
-     {"import", {1, 1}, "turnserver.conf", [],
-      "coturn's configuration as one of ours; what has no counterpart is listed"},
+     {"import", {1, 1}, "turnserver.conf | DATABASE",
+      [{into, text, "DATABASE", "users, secrets, peers and limits of the first database go there"}],
+      "coturn's configuration as one of ours; what has no counterpart is listed; or a database"},
      {"info", {0, 0}, "", [], "all counters, as Erlang has them"},
      {"help", {0, 1}, "[COMMAND]", [], "this, or more on a command"}].
 

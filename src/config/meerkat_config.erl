@@ -54,6 +54,7 @@
     user_quota_replaces := boolean(),
     max_allocations_per_address := non_neg_integer(),
     max_bps := non_neg_integer(),
+    max_pps := non_neg_integer(),
     user_bps := non_neg_integer(),
     bps_capacity := non_neg_integer(),
     unauthenticated_rate := non_neg_integer(),
@@ -104,7 +105,7 @@
     %% Those of users_file, where that is set.
     added_users => meerkat_config_users:added(),
     %% Those of a database.
-    stored_realms => #{Realm :: binary() => #{user_quota | total_quota | max_bps =>
+    stored_realms => #{Realm :: binary() => #{meerkat_config_group:stored() =>
                                                   non_neg_integer()}},
     stored_peers => #{allowed | denied => [meerkat_policy:prefix()]},
     http_listen := undefined | {inet:ip_address(), inet:port_number()},

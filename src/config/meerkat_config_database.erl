@@ -3,7 +3,7 @@
 -module(meerkat_config_database).
 
 -export([text/2, is_value/2, allowed/1, render/1]).
--export([keys/0, account_keys/0, chosen/1, passwords/1]).
+-export([keys/0, account_keys/0, chosen/1, passwords/1, uri/1]).
 
 -export_type([kind/0, type/0, connection/0]).
 
@@ -45,6 +45,16 @@ chosen(Config) ->
 passwords(Config) ->
     [Password || {Key, _} <- keys() ++ account_keys(), #{Key := #{} = Connection} <- [Config],
                  Password <- maps:values(maps:with([password, token], Connection))].
+
+%% One with coturn's tables or keys, of whatever kind its URI says; `error` where it is no URI.
+-spec uri(binary()) -> {ok, connection()} | error.
+uri(Text) ->
+    case re:run(Text, "^[a-z0-9]+:", [{capture, none}]) of
+        match ->
+            hd([Read || Kind <- [sql, redis], {ok, _} = Read <- [text(Kind, Text)]] ++ [error]);
+        nomatch ->
+            error
+    end.
 
 -spec text(kind(), binary()) -> {ok, connection()} | error.
 text(sqlite, Text) ->

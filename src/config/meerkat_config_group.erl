@@ -3,8 +3,8 @@
 %% reads the fields; what must hold between groups and other keys is for others.
 -module(meerkat_config_group).
 
--export([parse/2, allowed/1, render/2, secret_fields/1, types/1]).
--export_type([type/0, user/0, realm/0]).
+-export([parse/2, allowed/1, render/2, secret_fields/1, types/1, stored/0]).
+-export_type([type/0, user/0, realm/0, stored/0]).
 
 %% users      a map of name => user()
 %% added_users  what a users_file has: a map of realm() => what `users` is
@@ -16,6 +16,11 @@
 %% One of the key `realms`; the server's own is `default`.
 -type realm() :: default | binary().
 -type user() :: {password, binary()} | {key, <<_:128>>}.
+%% Fields of a realm that a database may have too.
+-type stored() :: user_quota | total_quota | max_bps | max_pps | new_peers_rate.
+
+-spec stored() -> [stored()].
+stored() -> [user_quota, total_quota, max_bps, max_pps, new_peers_rate].
 
 %% Field, its type, whether a group must have it.
 fields(users) ->
@@ -51,6 +56,7 @@ fields(realms) ->
         {<<"new_peers_rate">>, {integer, 0, 10000}, optional},
         {<<"max_allocations_per_address">>, {integer, 0, 131072}, optional},
         {<<"max_bps">>, {integer, 0, 1000000000000}, optional},
+        {<<"max_pps">>, {integer, 0, 100000000}, optional},
         {<<"user_bps">>, {integer, 0, 1000000000000}, optional},
         {<<"default_lifetime">>, {integer, 60, 86400}, optional},
         {<<"max_lifetime">>, {integer, 600, 86400}, optional}

@@ -54,7 +54,7 @@ is_made(stored_peers, #{allowed := Allowed, denied := Denied}) ->
 is_made(stored_realms, Realms) ->
     is_map(Realms) andalso lists:all(fun({Realm, Limits}) ->
         is_binary(Realm) andalso is_map(Limits)
-            andalso maps:keys(Limits) -- [user_quota, total_quota, max_bps] =:= []
+            andalso maps:keys(Limits) -- meerkat_config_group:stored() =:= []
     end, maps:to_list(Realms));
 is_made(addresses, Resolved) ->
     is_map(Resolved);

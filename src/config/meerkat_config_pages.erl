@@ -84,6 +84,7 @@ groups() ->
        {default_lifetime, "lifetime of an allocation"},
        {max_lifetime, "the longest that a client may ask for"},
        {max_bps, "bytes per second of one allocation"},
+       {max_pps, "packets per second of one allocation"},
        {user_bps, "bytes per second of one user"},
        {bps_capacity, "bytes per second of all"},
        {unauthenticated_rate, "answers per second to one stranger"},

@@ -219,7 +219,8 @@ rows() ->
             "Realms with secrets, users and limits of their own, for the listeners that name them "
             "(extra_listeners). A realm may set secret, secret_file, users, user_quota, "
             "user_quota_replaces, new_peers_rate, total_quota (within that of the server), "
-            "max_allocations_per_address, max_bps, user_bps, default_lifetime and max_lifetime. "
+            "max_allocations_per_address, max_bps, max_pps, user_bps, default_lifetime and "
+            "max_lifetime. "
             "What it does not set it has from the key of the same name; `secret = ()` means none. "
             "In such a realm the REALM of a request must be this one, and users of other realms "
             "are not known."),
@@ -362,6 +363,11 @@ rows() ->
             "Bytes per second that one allocation may relay, in each direction; what is more is "
             "dropped. A datagram counts with its headers of IP and UDP: 28 bytes over IPv4, 48 "
             "over IPv6. 0 means no limit. A new value holds for new allocations."),
+        row(max_pps, {integer, 0, 100000000}, 0, ["MAX_PPS"], yes, [{bandwidth, packets}],
+            "Packets per second that one allocation may relay, in each direction; what is more is "
+            "dropped (over_packet_rate). A quarter of a second's may come at once, or 64. 0 means "
+            "no limit; a video call in high definition has some 500. A new value holds for new "
+            "allocations. Not for connections with peers over TCP (tcp_relay)."),
         row(user_bps, {integer, 0, 1000000000000}, 0, ["USER_BPS"], yes, [{bandwidth, user}],
             "Bytes per second that all allocations of one user (see user_quota) may relay "
             "together, in each direction. 0 means no limit."),

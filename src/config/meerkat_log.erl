@@ -241,7 +241,8 @@ way(_) -> "".
 deed(#{action := Action} = Report) ->
     [verb(Action), [with(Name, maps:get(Name, Report))
                     || Name <- [id, user, range, kind, realm, user_quota, total_quota,
-                                max_bps, proof, log_level, to, ttl_s, deadline_s, stay],
+                                max_bps, max_pps, new_peers_rate, proof, log_level, to, ttl_s,
+                                deadline_s, stay],
                        is_map_key(Name, Report)]].
 
 verb(add_user) -> "add";
@@ -259,7 +260,8 @@ with(id, Id) -> [" ", meerkat_text:escape(Id)];
 with(user, User) -> [" user ", meerkat_text:escape(User)];
 with(range, Range) -> [" ", meerkat_text:escape(Range)];
 with(kind, Kind) -> [" (", atom_to_list(Kind), ")"];
-with(Limit, N) when Limit =:= user_quota; Limit =:= total_quota; Limit =:= max_bps ->
+with(Limit, N) when Limit =:= user_quota; Limit =:= total_quota; Limit =:= max_bps;
+                    Limit =:= max_pps; Limit =:= new_peers_rate ->
     [" ", atom_to_list(Limit), " ", integer_to_list(N)];
 with(realm, Realm) -> [" of realm ", meerkat_text:escape(Realm)];
 with(proof, Proof) -> [" with a ", atom_to_list(Proof)];

@@ -57,7 +57,7 @@
                       tls_client_user := meerkat_client_certificate:rule(),
                       quota := meerkat_quota:limits(),
                       %% Bytes per second in each direction.
-                      bandwidth := #{allocation | user | total => non_neg_integer()},
+                      bandwidth := #{allocation | packets | user | total => non_neg_integer()},
                       alternate_server := [{inet:ip_address(), inet:port_number()}],
                       fleet := [binary()],
                       fleet_region := undefined | binary(),
@@ -141,7 +141,7 @@
                     secrets := fun(() -> [binary()]),
                     limits := meerkat_alloc_core:limits(),
                     quota := meerkat_quota:limits(),
-                    bandwidth := #{allocation | user | total => non_neg_integer()},
+                    bandwidth := #{allocation | packets | user | total => non_neg_integer()},
                     _ => _}.
 
 %% What is put in force beside a file, and stays when that is read again.
@@ -321,7 +321,7 @@ settings(Name, Config, IsDrawn, Kept) ->
       denials => meerkat_refusal_log:new(),
       notices => meerkat_refusal_log:new(),
       shortages => meerkat_shortage:new(),
-      limits => Limits,
+      limits => Limits#{new_peers := maps:get(new_peers_rate, Stored)},
       listeners => Listeners,
       certificates => meerkat_settings_certificates:all(Config),
       streams => part(streams, Config),

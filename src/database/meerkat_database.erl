@@ -4,7 +4,7 @@
 -module(meerkat_database).
 
 -export([backend/1, ask/2, change/2, list/2, query/3, commands/2,
-         describe/1, text_key/1, key_text/1]).
+         describe/1, text_key/1, key_text/1, limits/0]).
 
 -export_type([peers/0, backend/0, options/0, connection/0, question/0, answer/0, keys/0, change/0,
               listing/0, value/0, result/0, failure/0]).
@@ -29,7 +29,9 @@
                 | {add_peer | remove_peer, peers(), Realm :: binary(), Range :: binary()}
                 | {set_option, Realm :: binary(), Option :: binary(), Value :: binary()}
                 | {unset_option, Realm :: binary(), Option :: binary()}.
--type listing() :: {users, Realm :: binary(), Max :: pos_integer()} | {secrets, Realm :: binary()}
+%% `realms`: those of which anything is there; <<>> is that of no realm.
+-type listing() :: realms | {users, Realm :: binary(), Max :: pos_integer()}
+                 | {secrets, Realm :: binary()}
                  | {peers, peers(), Realm :: binary()}
                  | {option, Realm :: binary(), Option :: binary()}.
 %% Peers that are allowed, or denied. Those of realm <<>> count for all realms.
@@ -110,6 +112,13 @@ able(Module, Function, Args) ->
 -spec describe(backend()) -> unicode:chardata().
 describe({Module, Options}) ->
     Module:describe(Options()).
+
+%% The limits that a realm may have, each with the name of its key: coturn's, then ours, which
+%% coturn does not ask for.
+-spec limits() -> [{Key :: atom(), Option :: binary()}].
+limits() ->
+    [{user_quota, <<"user-quota">>}, {total_quota, <<"total-quota">>}, {max_bps, <<"max-bps">>},
+     {max_pps, <<"max-pps">>}, {new_peers_rate, <<"new-peers-rate">>}].
 
 %% A key as coturn's tables have it, hexadecimal text, which a column of fixed width pads.
 -spec text_key(binary()) -> {md5, <<_:128>>} | {sha256, <<_:256>>} | error.

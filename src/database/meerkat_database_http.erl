@@ -15,6 +15,9 @@
 -define(IDLE_MS, 60000).
 -define(SESSIONS_MAX, 64).
 -define(AGE_MAX_S, 86400).
+%% As the keys of the configuration.
+-define(LIMITS, [{user_quota, <<"user_quota">>, 131072}, {max_bps, <<"max_bps">>, 1000000000000},
+                 {max_pps, <<"max_pps">>, 100000000}]).
 
 %% The options in a fun, because of the token in there.
 -type hook() :: fun(() -> map()).
@@ -80,9 +83,10 @@ asked({user, Realm, Name, Ip}) ->
 said({ok, #{<<"allow">> := false} = Said}, Headers) ->
     aged({user, none}, Said, Headers);
 said({ok, #{} = Said}, Headers) ->
-    case keys(Said) of
-        none -> {error, "its answer has neither a password nor a key, and allow is not false"};
-        Keys -> aged({user, Keys}, Said, Headers)
+    case {keys(Said), limits(Said)} of
+        {none, _} -> {error, "its answer has neither a password nor a key, and allow is not false"};
+        {_, {error, Why}} -> {error, Why};
+        {Keys, {ok, Limits}} -> aged({user, maps:merge(Keys, Limits)}, Said, Headers)
     end;
 said(_, _Headers) ->
     {error, "its answer is not a JSON object"}.
@@ -98,6 +102,18 @@ keys(#{<<"password">> := <<_, _/binary>> = Password}) ->
     #{password => Password};
 keys(#{}) ->
     none.
+
+%% A limit that is wrong may be meant to be a low one, so the user is not let in without it.
+limits(Said) ->
+    Given = [{Key, Member, Value, Max}
+             || {Key, Member, Max} <- ?LIMITS, #{Member := Value} <- [Said]],
+    case [Wrong || {_, _, Value, Max} = Wrong <- Given,
+                   not (is_integer(Value) andalso Value >= 0 andalso Value =< Max)] of
+        [] when Given =:= [] -> {ok, #{}};
+        [] -> {ok, #{limits => maps:from_list([{Key, Value} || {Key, _, Value, _} <- Given])}};
+        [{_, Member, _, Max} | _] -> {error, ["its answer has \"", Member, "\", which must be a "
+                                              "whole number from 0 to ", integer_to_list(Max)]}
+    end.
 
 %% For how long to remember it: max_age of the answer, else its header, else cache_lifetime.
 aged(Answer, #{<<"max_age">> := Age}, _Headers) when is_integer(Age), Age >= 0 ->

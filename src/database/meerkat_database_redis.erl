@@ -13,6 +13,8 @@
 -export([connect/1, describe/1, ask/2, change/2, list/2, query/3, commands/2]).
 
 -define(CONNECT_MS, 3000).
+%% More keys than any has.
+-define(ALL, 1000000000).
 %% The pool gives up sooner.
 -define(QUERY_MS, 60000).
 
@@ -110,6 +112,11 @@ done({error, Why}) -> {error, Why}.
 
 %% With SCAN, some keys at a time: KEYS would block the database for all others.
 -spec list(meerkat_database:listing(), pid()) -> {ok, [binary()]} | meerkat_database:failure().
+list(realms, Client) ->
+    case scan(Client, <<"0">>, {0, 0}, <<"turn/realm/*">>, ?ALL, []) of
+        {ok, Keys} -> {ok, lists:usort(lists:append([realm_of(Key) || Key <- Keys]))};
+        {error, Why} -> {error, Why}
+    end;
 list({users, Realm, Max}, Client) ->
     [Before, After] = binary:split(key(Realm, <<0>>), <<0>>),
     scan(Client, <<"0">>, {byte_size(Before), byte_size(After)},
@@ -123,6 +130,17 @@ list({option, Realm, Option}, Client) ->
         {ok, undefined} -> {ok, []};
         {ok, Value} -> {ok, [Value]};
         {error, Why} -> {error, Why}
+    end.
+
+%% Of a key that is read here.
+realm_of(Key) ->
+    Options = [Option || {_, Option} <- meerkat_database:limits()],
+    Ends = lists:join($|, [<<"user/.*/key">>, <<"secret">>, <<"allowed-peer-ip">>,
+                           <<"denied-peer-ip">> | Options]),
+    case re:run(Key, ["^turn/realm/(.*?)/(?:", Ends, ")$"],
+                [dotall, dollar_endonly, {capture, all_but_first, binary}]) of
+        {match, [Realm]} -> [Realm];
+        nomatch -> []
     end.
 
 scan(Client, Cursor, {Before, After} = Around, Pattern, Max, Found) ->

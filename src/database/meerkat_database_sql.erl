@@ -40,6 +40,8 @@
 -define(HAS_OWN,
     "SELECT count(*) FROM information_schema.tables WHERE table_name='meerkat_user_key'").
 -define(LOOK_AGAIN_MS, 5000).
+-define(WITH_REALM, ["turnusers_lt", "turn_secret", "allowed_peer_ip", "denied_peer_ip",
+                     "turn_realm_option"]).
 -define(USER, "SELECT name, hmackey FROM turnusers_lt WHERE realm=$1 AND name=$2").
 %% A key of SHA-256 counts only with the hmackey that it was written with: a program that knows only
 %% hmackey may have changed it since.
@@ -229,6 +231,9 @@ all(_Query, []) ->
 
 -spec list(meerkat_database:listing(), #sql{}) ->
     {ok, [binary()]} | meerkat_database:failure().
+list(realms, #sql{query = Query}) ->
+    firsts(Query(lists:join(" UNION ", ["SELECT realm FROM " ++ Table || Table <- ?WITH_REALM]),
+                 []));
 list({users, Realm, Max}, #sql{query = Query}) ->
     firsts(Query(io_lib:format(?USERS, [Max]), [Realm]));
 list({secrets, Realm}, #sql{query = Query}) ->
@@ -238,5 +243,5 @@ list({peers, Kind, Realm}, #sql{query = Query}) ->
 list({option, Realm, Option}, #sql{query = Query}) ->
     firsts(Query(?OPTION, [Realm, Option])).
 
-firsts({ok, {rows, Rows}}) -> {ok, [First || [First | _] <- Rows]};
+firsts({ok, {rows, Rows}}) -> {ok, [First || [First | _] <- Rows, First =/= null]};
 firsts({error, Why}) -> {error, Why}.

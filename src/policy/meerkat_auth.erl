@@ -9,7 +9,7 @@
 -export([new/1, asked_by/2, authenticate/4, authenticate/5, algorithms/1, name/1, why/3]).
 
 -export_type([auth/0, asker/0, identity/0, candidate/0, verdict/0, seal/0, proof/0, grant/0,
-              question/0, answer/0]).
+              question/0, answer/0, limits/0]).
 
 %% What a username's password may be: in clear, or as the key MD5(user:realm:password), or as keys
 %% by algorithm; in clear and good up to and including a second of Unix time.
@@ -17,7 +17,11 @@
                    | {keys, #{md5 => <<_:128>>, sha256 => <<_:256>>}}
                    | {password, binary(), UntilS :: integer()}
                    %% Whether the user is let in by it is seen to once it fits.
-                   | {judged, candidate(), IsGood :: fun(() -> boolean())}.
+                   | {judged, candidate(), IsGood :: fun(() -> boolean())}
+                   %% With limits of this user's own.
+                   | {limited, candidate(), limits()}.
+%% By the names of the keys whose values they are in place of.
+-type limits() :: #{user_quota | max_bps | max_pps => non_neg_integer()}.
 %% `only`: no other backend has a say on this username. `asked`: the same, of one that may be
 %% unavailable when it is asked again.
 %% `unavailable`: this backend cannot tell now; others may know the user.
@@ -38,9 +42,9 @@
 -type proof() :: fun((Packet :: binary(), meerkat_stun:message()) -> {ok, seal()} | error).
 %% Who asked: the username as sent (for USERHASH, the one it stands for). `left`: seconds that its
 %% credentials are good for, where allocations are to end with them. `proof`: where whoever knows
-%% the user may be unavailable next time.
+%% the user may be unavailable next time. `own`: limits of this user.
 -type identity() :: #{user := binary(), seal := seal(), grant := grant(), left => pos_integer(),
-                      proof => proof()}.
+                      proof => proof(), own => limits()}.
 %% How a request like this one can be known again without asking here, as GRANT of ctl.def has it.
 -type grant() :: fun(() -> #{key := binary(), names := <<_:256>>, sha256 := 0 | 1,
                              until_s := non_neg_integer(), ends := 0 | 1}).
@@ -187,9 +191,10 @@ judge(Packet, Message, Algorithm, {User, Realm, Allowed}, Asked, Auth) ->
     Make = fun(Candidate) -> key(Algorithm, User, Realm, Candidate, Auth) end,
     {Known, Questions, Candidates} = candidates(User, Now, Asked, Auth),
     case fitting(Packet, Make, Candidates) of
-        {ok, Key, Candidate} when Allowed, User =/= ?NOBODY ->
-            Identity = #{user => binary:copy(User), seal => seal(integrity(Message), Key),
-                         grant => grant(Message, Key, until(Known, Candidate, Now), Auth)},
+        {ok, Key, Fitting} when Allowed, User =/= ?NOBODY ->
+            {Candidate, Own} = own(Fitting),
+            Identity = Own#{user => binary:copy(User), seal => seal(integrity(Message), Key),
+                            grant => grant(Message, Key, until(Known, Candidate, Now), Auth)},
             Proof = maps:from_list([{proof, proof(Key, Candidate)} || may_be_away(Known, Auth)]),
             {ok, maps:merge(maps:merge(Identity, Proof), left(Candidate, Now, Auth))};
         error when Questions =/= [], Allowed, User =/= ?NOBODY ->
@@ -199,6 +204,9 @@ judge(Packet, Message, Algorithm, {User, Realm, Allowed}, Asked, Auth) ->
         _ ->
             {error, 401}
     end.
+
+own({limited, Candidate, Limits}) -> {Candidate, #{own => Limits}};
+own(Candidate) -> {Candidate, #{}}.
 
 %% Until when the relay may answer requests of this user by itself, in Unix time; 0: no end. A
 %% backend that can be asked anew is asked again after a while: the user may have been removed.
@@ -299,7 +307,7 @@ key(Algorithm, User, Realm, {password, Password}, _Auth) ->
     meerkat_stun:key(Algorithm, User, Realm, Password);
 key(Algorithm, User, Realm, {password, Password, _}, _Auth) ->
     meerkat_stun:key(Algorithm, User, Realm, Password);
-key(Algorithm, User, Realm, {judged, Candidate, _}, Auth) ->
+key(Algorithm, User, Realm, {Kind, Candidate, _}, Auth) when Kind =:= judged; Kind =:= limited ->
     key(Algorithm, User, Realm, Candidate, Auth);
 key(md5, _User, _Realm, {key, Key}, _Auth) ->
     Key;
@@ -399,9 +407,11 @@ why(Algorithm, User, [{Backend, State} | Backends], Otherwise) ->
     Now = meerkat_clock:wall_s(),
     {Told, _} = asking(Backend:candidates(User, Now, State), #{}),
     case {Backend:why(User, Now, State), Told} of
+        {wrong_password, {Weight, [{limited, Proof, _}]}}
+          when Weight =/= also, Algorithm =:= sha256, ?IS_MD5_ONLY(Proof) -> md5_only(User);
         {wrong_password, {Weight, [Proof]}} when Weight =/= also, Algorithm =:= sha256,
                                                  ?IS_MD5_ONLY(Proof) ->
-            ["user ", quoted(User), " is known by an MD5 key, which SHA-256 cannot use"];
+            md5_only(User);
         {wrong_password, {Weight, _}} when Weight =/= also -> wrong_password(User);
         {unknown, _} -> why(Algorithm, User, Backends, Otherwise);
         {Reason, _} when Otherwise =:= none -> why(Algorithm, User, Backends, Reason);
@@ -428,6 +438,9 @@ why(_Algorithm, User, [], {foreign, N}) ->
      integer_to_list(N), " secrets"];
 why(_Algorithm, User, [], {expired, AgoS}) ->
     ["the credentials of ", quoted(User), " expired ", integer_to_list(AgoS), " s ago"].
+
+md5_only(User) ->
+    ["user ", quoted(User), " is known by an MD5 key, which SHA-256 cannot use"].
 
 wrong_password(User) ->
     ["wrong password of user ", quoted(User)].

@@ -73,8 +73,10 @@ is_token(User, Tokens) ->
 %% What a token says counts once the password is right and its signature as well.
 judged(User, NowS, Password, #rest{tokens = Tokens}) ->
     case is_token(User, Tokens) of
-        true -> {judged, Password, fun() -> meerkat_auth_token:judge(User, NowS, Tokens) =:= ok end};
-        false -> Password
+        true ->
+            {judged, Password, fun() -> meerkat_auth_token:judge(User, NowS, Tokens) =:= ok end};
+        false ->
+            Password
     end.
 
 -spec why(binary(), integer(), state()) ->

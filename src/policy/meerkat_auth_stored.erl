@@ -12,7 +12,8 @@
 %% What is known of a question. `fresh`: it need not be asked again. `old`: it was good a moment
 %% ago, and is worth asking again if it does not fit. `stale`: good only where there is no answer.
 -type known() :: {fresh | old | stale, answer()} | unknown.
--type answer() :: {user, none | #{md5 => <<_:128>>, sha256 => <<_:256>>, password => binary()}}
+-type answer() :: {user, none | #{md5 => <<_:128>>, sha256 => <<_:256>>, password => binary(),
+                                  limits => meerkat_auth:limits()}}
                 | {secrets, [binary()]}.
 
 -callback look(Arg :: term(), meerkat_auth:question()) -> known().
@@ -83,6 +84,9 @@ told(Otherwise, Dummy) ->
     end.
 
 judged(none, Dummy) -> {also, [Dummy]};
+judged(#{limits := Limits} = User, Dummy) ->
+    {asked, [Candidate]} = judged(maps:remove(limits, User), Dummy),
+    {asked, [{limited, Candidate, Limits}]};
 judged(#{password := Password}, _Dummy) -> {asked, [{password, Password}]};
 judged(Keys, _Dummy) -> {asked, [{keys, Keys}]}.
 

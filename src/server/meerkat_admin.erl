@@ -79,7 +79,7 @@ deed({remove_secret, [Id, Realm]}) -> {remove_secret, in_realm(Realm, #{id => Id
 deed({Change, [Kind, Range, Realm]}) when Change =:= add_peer; Change =:= remove_peer ->
     {Change, in_realm(Realm, #{kind => Kind, range => Range})};
 deed({set_realm, [Realm, #{} = Limits]}) ->
-    {set_realm, in_realm(Realm, maps:with([user_quota, total_quota, max_bps], Limits))};
+    {set_realm, in_realm(Realm, maps:with(meerkat_config_group:stored(), Limits))};
 deed({remove_realm, [Realm]}) -> {remove_realm, in_realm(Realm, #{})};
 deed({loglevel, [Level]}) -> {loglevel, #{log_level => Level}};
 deed({credentials, [User, #{} = Options]}) ->

@@ -10,12 +10,9 @@
 -export_type([realm/0]).
 
 %% By the names of the keys.
--type limits() :: #{user_quota | total_quota | max_bps => non_neg_integer()}.
--type realm() :: #{realm := binary(), user_quota := null | non_neg_integer(),
-                   total_quota := null | non_neg_integer(), max_bps := null | non_neg_integer()}.
-
--define(OPTIONS, [{user_quota, <<"user-quota">>}, {total_quota, <<"total-quota">>},
-                  {max_bps, <<"max-bps">>}]).
+-type limits() :: #{meerkat_config_group:stored() => non_neg_integer()}.
+-type realm() :: #{realm := binary(),
+                   meerkat_config_group:stored() := null | non_neg_integer()}.
 
 %% Reads the table and puts the limits in force. The error says which rows are wrong; the others are
 %% in force.
@@ -48,7 +45,7 @@ value({_Realm, Key, Text}) ->
     end.
 
 described({Realm, Key, Text}) ->
-    {_, Option} = lists:keyfind(Key, 1, ?OPTIONS),
+    {_, Option} = lists:keyfind(Key, 1, meerkat_database:limits()),
     [Option, " = ", meerkat_config_value:quote(Text), " of realm ",
      meerkat_config_value:quote(Realm)].
 
@@ -66,7 +63,8 @@ names(Name) ->
     [Own | [Realm || #{name := Realm} <- Realms]].
 
 read(Name) ->
-    Wanted = [{Realm, Key, Option} || Realm <- names(Name), {Key, Option} <- ?OPTIONS],
+    Wanted = [{Realm, Key, Option}
+              || Realm <- names(Name), {Key, Option} <- meerkat_database:limits()],
     meerkat_database_watch:asked(Name, fun(Connection) -> all(Connection, Wanted, []) end).
 
 all(Connection, [{Realm, Key, Option} | Wanted], Found) ->
@@ -87,7 +85,7 @@ list(Name) ->
             Numbers = [{Realm, Key, Number} || {Realm, Key, _} = Row <- Rows,
                                                {ok, Number} <- [value(Row)]],
             Limits = lists:foldl(fun limited/2, #{}, Numbers),
-            Nothing = maps:from_list([{Key, null} || {Key, _} <- ?OPTIONS]),
+            Nothing = maps:from_list([{Key, null} || {Key, _} <- meerkat_database:limits()]),
             {ok, [maps:merge(Nothing#{realm => Realm}, maps:get(Realm, Limits, #{}))
                   || Realm <- names(Name)]};
         {error, Why} ->
@@ -100,7 +98,7 @@ list(Name) ->
 set(Name, Realm, Limits) ->
     changed(Name, Realm, fun(Told) ->
         [{set_option, Told, Option, integer_to_binary(Number)}
-         || {Key, Option} <- ?OPTIONS, #{Key := Number} <- [Limits]]
+         || {Key, Option} <- meerkat_database:limits(), #{Key := Number} <- [Limits]]
     end).
 
 %% Removes the realm's limits from the database: those of the configuration count again.
@@ -108,7 +106,7 @@ set(Name, Realm, Limits) ->
     {ok, #{kept := binary()}} | {error, unicode:chardata()}.
 remove(Name, Realm) ->
     changed(Name, Realm, fun(Told) ->
-        [{unset_option, Told, Option} || {_, Option} <- ?OPTIONS]
+        [{unset_option, Told, Option} || {_, Option} <- meerkat_database:limits()]
     end).
 
 changed(Name, Realm, Changes) ->

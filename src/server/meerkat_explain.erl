@@ -14,11 +14,11 @@
 %% idle: it has asked for no peer. refused: the last request was. silent: it sends nothing.
 %% unheard: nothing comes back: a firewall, or nobody there. wrong_relay_address: peers cannot reach
 %% what clients are told. no_permission: peers speak that it has not permitted.
-%% no_channel: it speaks on numbers that are not bound. forbidden_peer, over_bandwidth: drops.
+%% no_channel: it speaks on numbers that are not bound. forbidden_peer, over_...: drops.
 %% hairpin: its peer is relayed here too. tcp: it comes over TCP. expired: its credentials have.
 -type cause() :: works | no_allocation | revoked | idle | refused | silent | unheard
                | wrong_relay_address | no_permission | no_channel | forbidden_peer
-               | over_bandwidth | hairpin | tcp | expired | media.
+               | over_bandwidth | over_packet_rate | hairpin | tcp | expired | media.
 
 %% Of one, by its ID; or of a user's, oldest first, and of one without any.
 -spec explain(Name :: atom(), meerkat_sessions:id() | {user, binary()}) ->
@@ -125,7 +125,8 @@ drops(Details, _Facts) ->
                                        "bound no more."},
                           {forbidden_peer, "denied_peers, or what is denied without it, forbids "
                                            "their peer."},
-                          {over_bandwidth, "they are beyond a limit of bandwidth."}],
+                          {over_bandwidth, "they are beyond a limit of bandwidth."},
+                          {over_packet_rate, "they are more per second than max_pps allows."}],
         N <- [dropped(Reason, Details)], N > 0].
 
 dropped(Reason, Details) ->

@@ -243,11 +243,12 @@ peers(Peers) ->
 
 -spec realms([meerkat_database_realms:realm()]) -> unicode:chardata().
 realms(Realms) ->
-    table([["REALM", "USER QUOTA", "TOTAL QUOTA", "BYTES PER SECOND"]
-           | [[name(Realm) | [case Limit of null -> "-"; _ -> integer_to_list(Limit) end
-                              || Limit <- [User, Total, Bps]]]
-              || #{realm := Realm, user_quota := User, total_quota := Total,
-                   max_bps := Bps} <- Realms]]).
+    table([["REALM", "USER QUOTA", "TOTAL QUOTA", "BYTES/S", "PACKETS/S", "NEW PEERS/S"]
+           | [[name(Realm) | [case maps:get(Limit, Limits) of
+                                  null -> "-";
+                                  N -> integer_to_list(N)
+                              end || Limit <- meerkat_config_group:stored()]]
+              || #{realm := Realm} = Limits <- Realms]]).
 
 %% Where something was put that is nobody's secret.
 -spec stored(#{kept := binary()}) -> unicode:chardata().

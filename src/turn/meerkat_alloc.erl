@@ -163,10 +163,13 @@ begin_with(#{bucket := Bucket, mobile := Mobile, realm := Realm, user := User} =
     %% A ticket names the session, so that it is found from another address too.
     Keys = [FiveTuple | [Session || Mobile]],
     _ = Mobile andalso meerkat_alloc_table:claim(Name, Session, Session, self()),
-    #{limits := Limits, bandwidth := #{allocation := OfOne, user := OfUser}} =
+    #{limits := Limits,
+      bandwidth := #{allocation := OfOne, packets := Packets, user := OfUser}} =
         meerkat_settings:tenant(Realm, meerkat_registry:settings(Name)),
-    {Core, Effects} =
-        meerkat_alloc_core:new(Plan#{bytes_per_s => OfOne}, Session, Place, Limits),
+    Own = maps:get(own, Plan, #{}),
+    Within = Plan#{bytes_per_s => maps:get(max_bps, Own, OfOne),
+                   packets_per_s => maps:get(max_pps, Own, Packets)},
+    {Core, Effects} = meerkat_alloc_core:new(Within, Session, Place, Limits),
     Rate = [{tell, Message} || Message <- meerkat_quota:rate(Name, Bucket, OfUser)],
     Data = #data{name = Name, session = Session, keys = Keys, wire = Wire, core = Core,
                  user = meerkat_alloc_request:holder(maps:get(request, Job)),

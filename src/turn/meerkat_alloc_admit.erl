@@ -22,10 +22,12 @@
                   token := non_neg_integer(),
                   mobile := boolean(),
                   lifetime := pos_integer(),
+                  own => meerkat_auth:limits(),
                   %% As ctl.def has them in ALLOC_CREATE.
                   protocol := 17 | 6,
                   connections_max := non_neg_integer(),
                   bytes_per_s => non_neg_integer(),
+                  packets_per_s => non_neg_integer(),
                   bucket => pos_integer()}.
 
 %% What is relayed, by its number in IP.
@@ -147,7 +149,8 @@ family_fault(Message, #{pools := Pools}) ->
 plan(#{message := Message, user := User, client := Client} = Request, Limits) ->
     Additional = has(additional_address_family, Message),
     {Families, Errors} = families(Request, Additional, Limits),
-    #{user => User,
+    (maps:with([own], Request))#{
+      user => User,
       realm => maps:get(realm, Request, default),
       client => Client,
       transaction_id => binary:copy(maps:get(transaction_id, Message)),

@@ -23,6 +23,7 @@ create(Session, Plan, Place, Fields) ->
     {alloc_create, maps:merge(Fields, (at(Place))#{
         session => Session,
         bytes_per_s => maps:get(bytes_per_s, Plan, 0),
+        packets_per_s => maps:get(packets_per_s, Plan, 0),
         protocol => maps:get(protocol, Plan, 17),
         connections_max => maps:get(connections_max, Plan, 0),
         bucket => maps:get(bucket, Plan, 0)})}.

@@ -10,7 +10,8 @@
 -define(FORMAT, 1).
 %% Of a plan, in this order: their names are not repeated in each note.
 -define(PLAN, [user, realm, client, transaction_id, families, address_errors, additional, even,
-               token, mobile, lifetime, protocol, connections_max, bytes_per_s, bucket]).
+               token, mobile, lifetime, protocol, connections_max, bytes_per_s, bucket,
+               packets_per_s]).
 
 -spec message(Session :: non_neg_integer(), meerkat_alloc_restore:kept(), began()) ->
     meerkat_ctl:message().

@@ -17,6 +17,7 @@
 -type holder() :: {default | Realm :: binary(), meerkat_quota:person()}.
 %% `realm`: where realms have users of their own, whose this one is (meerkat_settings:owner/2).
 %% `left`: seconds after which the allocation is to end, for its user's credentials do.
+%% `own`: limits of its user in place of the configuration's, for a new allocation.
 %% `person`: whose it is, by whichever credentials. `held`: who reserved the port behind the
 %% request's RESERVATION-TOKEN, and its family. `move`: the request names its allocation by a
 %% ticket. `transport`: how it came, as the relay numbers them. `in_use`: connections over TCP that
@@ -28,6 +29,7 @@
                      realm => default | binary(),
                      person => meerkat_quota:person(),
                      left => pos_integer(),
+                     own => meerkat_auth:limits(),
                      limits => meerkat_alloc_core:limits(),
                      held => {holder(), family()},
                      transport => byte(),

@@ -49,6 +49,7 @@
     source :: of_realm(),
     bucket :: pos_integer(),
     weight :: 1..2,             % for how many it counts
+    quota = none :: none | non_neg_integer(),   % its user's own, in place of user_quota
     monitor = none :: none | reference(),
     since = 0 :: integer(),     % when it was taken, in ms
     until = none :: none | integer()    % a token's: when the relay has let go of the port, in ms
@@ -117,9 +118,10 @@ take_of_all(Name, #place{user = User, weight = Weight}, Bound, Take) ->
         Claim =:= alone orelse meerkat_elsewhere:settled(Name, User, Weight)
     end.
 
-place(Name, #{user := User, realm := Realm, client := {Ip, _}}) ->
+place(Name, #{user := User, realm := Realm, client := {Ip, _}} = Plan) ->
     #{usernames := Order} = meerkat_registry:settings(Name),
     #place{pid = self(), since = meerkat_clock:now_ms(), user = {Realm, person(User, Ip, Order)},
+           quota = maps:get(user_quota, maps:get(own, Plan, #{}), none),
            source = {Realm, meerkat_prefix:source(Ip)}, bucket = 1, weight = 1}.
 
 %% The place that the allocation had in another VM, where it had begun at Since (in milliseconds of
@@ -325,7 +327,8 @@ admitted(Table, #place{user = {Realm, _}} = Wanted, Redeemed, #state{name = Name
         {486, "user_quota", _} = Refusal ->
             case meerkat_settings:tenant(Realm, Settings) of
                 #{quota := #{replaces := true, user := Max}} ->
-                    instead_of_older(Table, Wanted, Redeemed, Max, ordered(Table, State));
+                    instead_of_older(Table, Wanted, Redeemed, of_user(Wanted, Max),
+                                     ordered(Table, State));
                 #{} ->
                     {Refusal, State}
             end;
@@ -389,12 +392,12 @@ ordered(_Table, State) ->
 
 %% What a realm allows of its own, and what the server allows in all. Places that are given back for
 %% the one that is wanted do not count beside it: what is redeemed is the same port.
-refusal(Table, #place{user = {Realm, _} = User, source = Source, weight = Weight}, Free,
-        #{name := Name, quota := #{total := Total}} = Settings) ->
+refusal(Table, #place{user = {Realm, _} = User, source = Source, weight = Weight} = Wanted,
+        Free, #{name := Name, quota := #{total := Total}} = Settings) ->
     #{quota := #{user := OfUser, source := OfSource, total := OfRealm}} =
         meerkat_settings:tenant(Realm, Settings),
     WhereOfRealm = case Realm of default -> here; _ -> everywhere end,
-    Bounds = [{{user, User}, OfUser, 0, {486, "user_quota", everywhere}},
+    Bounds = [{{user, User}, of_user(Wanted, OfUser), 0, {486, "user_quota", everywhere}},
               {{source, Source}, OfSource, 0, {486, "max_allocations_per_address", everywhere}},
               {{realm, Realm}, OfRealm, meerkat_elsewhere:realm(Name, Realm),
                {508, "total_quota", WhereOfRealm}},
@@ -406,6 +409,9 @@ refusal(Table, #place{user = {Realm, _} = User, source = Source, weight = Weight
         [] -> none;
         [First | _] -> First
     end.
+
+of_user(#place{quota = none}, OfAll) -> OfAll;
+of_user(#place{quota = Own}, _OfAll) -> Own.
 
 with_one_more(Table, Key, Weight, Free) ->
     Given = lists:sum([W || #place{weight = W} = Place <- Free, lists:member(Key, keys(Place))]),

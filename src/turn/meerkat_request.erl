@@ -392,7 +392,7 @@ job(Name, Asker, #{client := {Ip, _} = Client, session := Session} = Fields, Mes
     Asked = #{message => Message, user => User, realm => Owner, client => Client,
               transport => maps:get(transport, Fields),
               person => meerkat_quota:person(User, Ip, Order)},
-    Request = maps:merge(Asked, maps:with([left, certificate], Identity)),
+    Request = maps:merge(Asked, maps:with([left, own, certificate], Identity)),
     #{listener := Listener, transport := Transport, server := Server} = Fields,
     Given = maps:merge(Asker, maps:with([seal, proof, grant], Identity)),
     Given#{from => self(),

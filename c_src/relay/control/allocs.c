@@ -98,6 +98,7 @@ void allocs_create(struct control *c, const struct ctl_frame *f)
                             .server = m->server,
                             .lifetime_ms = m->lifetime_ms,
                             .bytes_per_s = m->bytes_per_s,
+                            .packets_per_s = m->packets_per_s,
                             .bucket = m->bucket,
                             .protocol = m->protocol,
                             .connections_max = m->connections_max};

@@ -74,6 +74,7 @@ struct mail_alloc {
     uint64_t token;
     uint32_t lifetime_ms;
     uint64_t bytes_per_s;
+    uint32_t packets_per_s;
     uint32_t bucket;
     uint8_t protocol;
     uint16_t connections_max;

@@ -65,6 +65,14 @@ static inline struct rate bandwidth(uint64_t bytes_per_s)
     return rate_of(bytes_per_s, burst > 2 * 65536 ? burst : 2 * 65536);
 }
 
+/* Packets per second with a burst of a quarter second, or of a video frame's packets. */
+static inline struct rate packet_rate(uint32_t packets_per_s)
+{
+    enum { FRAME = 64 };
+    uint32_t burst = packets_per_s / 4;
+    return rate_of(packets_per_s, burst > FRAME ? burst : FRAME);
+}
+
 /* A rate that may be changed while others take from it, in two directions. */
 struct shared_bucket {
     _Atomic uint64_t unit, burst;

@@ -16,12 +16,12 @@
 #include "list.h"
 #include "slab.h"
 
-enum { SESSION_DROPS = 13 }; /* no_channel to send_failed of counters.def */
+enum { SESSION_DROPS = 14 }; /* no_channel to send_failed of counters.def */
 
 struct far_end {
     alignas(64) _Atomic uint64_t number; /* another after each change of what was said */
     _Atomic uint64_t packets, bytes;     /* to the session's client; since they were added to it */
-    struct bucket bucket;                /* what limits the session towards its client */
+    struct bucket bucket, paced;         /* what limits the session towards its client */
     _Atomic uint32_t holds;
     _Atomic uint64_t drops[SESSION_DROPS];
     struct list in_left;

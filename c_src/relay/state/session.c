@@ -585,8 +585,10 @@ struct far_end *session_far_end(struct sessions *t, struct session *s)
     if (s->far)
         return s->far;
     s->far = far_end_open(&t->far_ends);
-    if (s->far)
+    if (s->far) {
         atomic_store(&s->far->bucket.full, atomic_load(&s->own[TO_CLIENT].full));
+        atomic_store(&s->far->paced.full, atomic_load(&s->paced[TO_CLIENT].full));
+    }
     return s->far;
 }
 

@@ -65,11 +65,13 @@ struct session {
     uint8_t shortcut_count; /* those that know nothing included */
     unsigned flow_home;     /* the worker its client's datagrams come to */
     struct rate rate;       /* of this allocation alone */
+    struct rate pace;       /* likewise, in packets */
     struct shared_bucket *user;
 
     uint64_t client_packets, client_bytes; /* from the client, relayed */
     uint64_t peer_packets, peer_bytes;     /* from peers, relayed */
     struct bucket own[2];                  /* by direction; see session_bucket */
+    struct bucket paced[2];                /* likewise; see session_paced */
     struct list channels;
 
     struct channel *recent_number[RECENT_CHANNELS], *recent_peer[RECENT_CHANNELS];
@@ -244,6 +246,11 @@ static inline struct bucket *session_bucket(struct session *s, enum direction d)
     return UNLIKELY(s->far && d == TO_CLIENT) ? &s->far->bucket : &s->own[d];
 }
 
+static inline struct bucket *session_paced(struct session *s, enum direction d)
+{
+    return UNLIKELY(s->far && d == TO_CLIENT) ? &s->far->paced : &s->paced[d];
+}
+
 /* The shortcut to that peer, perhaps a new one that knows nothing; NULL when the session has as
  * many as it may, or the table is full. */
 struct shortcut *session_shortcut(struct sessions *t, struct session *s, const struct addr *peer);
@@ -273,7 +280,7 @@ void session_set_note(struct session *s, const uint8_t *bytes, uint32_t len);
  * them has changed. */
 static inline void session_set_detour(struct session *s)
 {
-    s->detour = s->rate.unit || s->user || s->look;
+    s->detour = s->rate.unit || s->pace.unit || s->user || s->look;
 }
 
 /* Somebody looks at it from here on; false where too many are looked at already, or without

@@ -23,7 +23,7 @@ struct shortcut_end {
     const _Atomic uint32_t *policy; /* the number of that worker's policy ... */
     uint32_t policy_number;         /* ... when this was told */
     uint16_t channel;               /* 0: a Data indication */
-    struct rate rate;               /* of that allocation alone, taken from the end's bucket */
+    struct rate rate, pace;         /* of that allocation alone, taken from the end's buckets */
     struct shared_bucket *user;     /* likewise of its user; NULL without limit */
     struct addr from;               /* our session's relayed address, as that client knows it */
 };

@@ -100,8 +100,8 @@ static void on_due(struct timers *t, struct timer *timer)
     .dropped = session_dropped(s), DROPPED(s, no_channel), DROPPED(s, bad_channel),                \
     DROPPED(s, bad_indication), DROPPED(s, no_permission), DROPPED(s, forbidden_peer),             \
     DROPPED(s, peer_family), DROPPED(s, truncated), DROPPED(s, over_bandwidth),                    \
-    DROPPED(s, media_first), DROPPED(s, queue_late), DROPPED(s, queue_full),                       \
-    DROPPED(s, send_queue_full), DROPPED(s, send_failed)
+    DROPPED(s, over_packet_rate), DROPPED(s, media_first), DROPPED(s, queue_late),                 \
+    DROPPED(s, queue_full), DROPPED(s, send_queue_full), DROPPED(s, send_failed)
 
 static void post_gone(struct shard *sh, struct session *s)
 {
@@ -220,6 +220,7 @@ static enum ctl_status make_session(struct shard *sh, const struct mail_alloc *m
     flow_kept(sh, &f, true);
     move_settle(sh, s, m->home);
     s->rate = bandwidth(m->bytes_per_s);
+    s->pace = packet_rate(m->packets_per_s);
     if (m->bucket && m->bucket < sh->config.limits->users_max)
         s->user = &sh->config.limits->users[m->bucket];
     session_set_detour(s);

@@ -35,20 +35,23 @@ static void drop(struct shard *sh, struct session *s, enum counter reason, const
 }
 
 /* Apart, so that those that nobody limits or looks at do not pay for it. */
-__attribute__((noinline)) static bool detour(struct shard *sh, struct session *s, enum direction d,
-                                             const struct addr *peer, const uint8_t *data,
-                                             size_t len)
+__attribute__((noinline)) static enum counter detour(struct shard *sh, struct session *s,
+                                                     enum direction d, const struct addr *peer,
+                                                     const uint8_t *data, size_t len)
 {
     if (s->look && data)
         looking_packet(sh, s, d, peer, data, len);
-    return meter_take(sh, s, d, meter_units(peer, len));
+    enum counter over = meter_packet(sh, s, d, meter_units(peer, len));
+    if (over != METER_PASSES)
+        drop(sh, s, over, peer, 0);
+    return over;
 }
 
-/* Is there bandwidth left? */
-static inline bool has_bandwidth(struct shard *sh, struct session *s, enum direction d,
+/* Is it within all limits? Dropped where it is not. */
+static inline bool within_limits(struct shard *sh, struct session *s, enum direction d,
                                  const struct addr *peer, const uint8_t *data, size_t len)
 {
-    return LIKELY(!meter_limits(sh, s)) || detour(sh, s, d, peer, data, len);
+    return LIKELY(!meter_limits(sh, s)) || detour(sh, s, d, peer, data, len) == METER_PASSES;
 }
 
 /* By a shortcut to the client that is relayed there, if there is one. */
@@ -87,10 +90,8 @@ static void to_peer(struct shard *sh, struct session *s, const struct permission
             return;
         }
     }
-    if (!has_bandwidth(sh, s, TO_PEER, peer, payload, len)) {
-        drop(sh, s, CTR_over_bandwidth, peer, 0);
+    if (!within_limits(sh, s, TO_PEER, peer, payload, len))
         return;
-    }
     s->client_packets++;
     s->client_bytes += len;
     count(sh, CTR_peer_sent_packets);
@@ -175,10 +176,8 @@ void forward_peer(struct shard *sh, struct relayed *r, struct io_packet *p)
         drop(sh, s, CTR_truncated, &p->from, 0);
         return;
     }
-    if (!has_bandwidth(sh, s, TO_CLIENT, &p->from, p->data, p->len)) {
-        drop(sh, s, CTR_over_bandwidth, &p->from, 0);
+    if (!within_limits(sh, s, TO_CLIENT, &p->from, p->data, p->len))
         return;
-    }
     s->peer_packets++;
     s->peer_bytes += p->len;
     hand_over(sh, &s->flow, c ? c->number : 0, &p->from, p);
@@ -198,10 +197,8 @@ void forward_icmp(struct shard *sh, struct relayed *r, const struct io_icmp *icm
         drop(sh, s, CTR_no_permission, &peer, 0);
         return;
     }
-    if (!has_bandwidth(sh, s, TO_CLIENT, &peer, NULL, 0)) {
-        drop(sh, s, CTR_over_bandwidth, &peer, 0);
+    if (!within_limits(sh, s, TO_CLIENT, &peer, NULL, 0))
         return;
-    }
     uint8_t txid[STUN_TXID_LEN], value[8] = {0, 0, icmp->type, icmp->code};
     store32(value + 4, icmp->mtu);
     shard_random(sh, txid, sizeof(txid));

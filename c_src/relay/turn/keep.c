@@ -73,7 +73,7 @@ static uint32_t listener_of(const struct shard *sh, const struct flow *f)
     return l ? l->id : 0;
 }
 
-static uint64_t bytes_per_s(const struct rate *r)
+static uint64_t per_second(const struct rate *r)
 {
     return r->unit ? (NS_PER_S << 16) / r->unit : 0;
 }
@@ -87,7 +87,8 @@ static void put_create(const struct shard *sh, const struct session *s, struct w
                                              .client = s->flow.client,
                                              .server = s->flow.server,
                                              .lifetime_ms = left_ms(sh, s->expires),
-                                             .bytes_per_s = bytes_per_s(&s->rate),
+                                             .bytes_per_s = per_second(&s->rate),
+                                             .packets_per_s = (uint32_t)per_second(&s->pace),
                                              .protocol = s->tcp ? IPPROTO_TCP : IPPROTO_UDP}};
     struct ctl_alloc_create *m = &f.u.alloc_create;
     if (s->user)

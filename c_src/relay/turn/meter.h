@@ -1,5 +1,5 @@
 /*
- * The bandwidth of a session: its own, its user's and the server's.
+ * The bandwidth of a session: its own, its user's and the server's. And its own packets.
  */
 #ifndef MEERKAT_METER_H
 #define MEERKAT_METER_H
@@ -41,6 +41,18 @@ static inline bool meter_take_of(struct shard *sh, struct bucket *own, struct ra
 static inline bool meter_take(struct shard *sh, struct session *s, enum direction d, uint32_t units)
 {
     return meter_take_of(sh, session_bucket(s, d), s->rate, s->user, d, units);
+}
+
+/* In place of the reason that a packet is dropped for: no such reason has this number. */
+#define METER_PASSES ((enum counter)0)
+
+/* The packet, then its bytes: those that are too many take no bandwidth from others. */
+static inline enum counter meter_packet(struct shard *sh, struct session *s, enum direction d,
+                                        uint32_t units)
+{
+    if (!bucket_take(session_paced(s, d), s->pace, sh->time.now, 1))
+        return CTR_over_packet_rate;
+    return meter_take(sh, s, d, units) ? METER_PASSES : CTR_over_bandwidth;
 }
 
 #endif

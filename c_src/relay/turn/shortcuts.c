@@ -83,6 +83,7 @@ static bool describe(struct shard *sh, struct session *s, const struct mail_seek
     out->policy_number = sh->policy_number;
     out->channel = c ? c->number : 0;
     out->rate = s->rate;
+    out->pace = s->pace;
     out->user = s->user;
     return true;
 }
@@ -150,11 +151,14 @@ static struct shortcut *find(struct shard *sh, const struct outbound *o)
 }
 
 /* As the other's worker would. */
-static bool has_bandwidth(struct shard *sh, const struct shortcut_end *to, size_t len)
+static enum counter beyond(struct shard *sh, const struct shortcut_end *to, size_t len)
 {
-    return LIKELY(!meter_limits_any(sh, to->rate, to->user)) ||
-           meter_take_of(sh, &to->end->bucket, to->rate, to->user, TO_CLIENT,
-                         meter_units(&to->from, len));
+    if (UNLIKELY(!bucket_take(&to->end->paced, to->pace, sh->time.now, 1)))
+        return CTR_over_packet_rate;
+    bool has_bandwidth = LIKELY(!meter_limits_any(sh, to->rate, to->user)) ||
+                         meter_take_of(sh, &to->end->bucket, to->rate, to->user, TO_CLIENT,
+                                       meter_units(&to->from, len));
+    return has_bandwidth ? METER_PASSES : CTR_over_bandwidth;
 }
 
 static void drop(struct shard *sh, struct far_end *end, enum counter reason, uint64_t n)
@@ -174,8 +178,9 @@ bool shortcut_take(struct shard *sh, const struct outbound *o)
     count(sh, CTR_peer_packets);
     count_n(sh, CTR_peer_bytes, o->len);
     count(sh, CTR_shortcut_packets);
-    if (!has_bandwidth(sh, to, o->len)) {
-        drop(sh, to->end, CTR_over_bandwidth, 1);
+    enum counter over = beyond(sh, to, o->len);
+    if (UNLIKELY(over != METER_PASSES)) {
+        drop(sh, to->end, over, 1);
         return true;
     }
     far_end_count(to->end, 1, o->len);

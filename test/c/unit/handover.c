@@ -124,7 +124,7 @@ static const struct told {
     {CTL_NOTE, "session note "},
     {CTL_ALLOC_CREATE,
      "session listener transport client server pool_v4 pool_v6 port_v4 port_v6 even "
-     "token lifetime_ms bytes_per_s bucket protocol connections_max "},
+     "token lifetime_ms bytes_per_s bucket protocol connections_max packets_per_s "},
     {CTL_ALLOC_REFRESH, "session family lifetime_ms "},
     {CTL_ALLOC_MOVE, "session listener transport client server "},
     {CTL_CHANNEL, "session number peer lifetime_ms permission_ms "},

@@ -595,6 +595,24 @@ static void limited_b(bool apart)
     stop();
 }
 
+/* However a packet comes, by a shortcut or the long way, it is one of the same. */
+static void paced_b(bool apart)
+{
+    start(apart);
+    allocate(60 * MINUTE, false);
+    b->pace = packet_rate(1);
+    session_set_detour(b);
+    bind_both(60 * MINUTE, 60 * MINUTE);
+    join();
+    CHECK(let_through() > 0);
+    CHECK_EQ(counted(CTR_over_packet_rate), 1);
+    CHECK_EQ(counted(CTR_over_bandwidth), 0);
+    session_collect(b);
+    CHECK_EQ(b->peer_packets, 64);
+    CHECK_EQ(b->drops[CTR_over_packet_rate - CTR_no_channel], 1);
+    stop();
+}
+
 static void limited_user_and_server(bool apart)
 {
     start(apart);
@@ -738,6 +756,7 @@ int main(void)
     RUN(turned_off);
     RUN(limited_a);
     RUN(limited_b);
+    RUN(paced_b);
     RUN(limited_user_and_server);
     RUN(bounded);
     RUN(far_ends_are_freed);
