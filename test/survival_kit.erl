@@ -96,10 +96,10 @@ in(#{node := Node}, Module, Function, Args) -> peer:call(Node, Module, Function,
 
 -spec kill(server()) -> ok.
 kill(#{node := Node, os_pid := OsPid}) ->
-    Monitor = monitor(process, Node),
     unlink(Node),
     [] = os:cmd("kill -KILL " ++ OsPid),
-    receive {'DOWN', Monitor, process, Node, _} -> ok end.
+    %% Not the end of its process here: that waits for its stderr, which a relay has too.
+    turn_kit:eventually(fun() -> not lives(list_to_integer(OsPid)) end).
 
 %% In order.
 -spec stop(server()) -> ok.
