@@ -125,8 +125,10 @@ openssl_shows_one(Config) ->
             os:cmd(["timeout 30 openssl s_client -connect ", inet:ntoa(Ip), $:,
                     integer_to_list(Port), " -cert ", File, " -key ", Key, " </dev/null 2>&1"])
         end),
-        [?assertNotEqual({Said, nomatch}, {Said, string:find(Said, Part)})
-         || Part <- ["Acceptable client certificate CA names", "CN = An authority"]]
+        %% Newer versions write names without blanks.
+        Packed = lists:append(string:replace(Said, " = ", "=", all)),
+        [?assertNotEqual({Said, nomatch}, {Said, string:find(Packed, Part)})
+         || Part <- ["Acceptable client certificate CA names", "CN=An authority"]]
     end).
 
 %%% Who the client is taken for
