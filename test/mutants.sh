@@ -1,7 +1,8 @@
 #!/bin/bash
 # Faults put into the relay's granted path one by one (test/data/mutants.txt), each of which the
 # tests of grants must find: the property, which compares with a server whose relay asks for every
-# request, or the case that the table names, or the unit test (unit/NAME). One line for each; exit status 1 where one is not found.
+# request, or the case that the table names, or the unit test (unit/NAME). One line for each; exit
+# status 1 where one is not found.
 #
 #   test/mutants.sh [WORDS...]      only those with one of them in their name
 set -u
