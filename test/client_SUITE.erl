@@ -7,7 +7,7 @@
 
 -compile([export_all, nowarn_export_all]).
 
--import(turn_kit, [doc/1]).
+-import(turn_kit, [doc/1, eventually/1]).
 -import(client_kit, [check/1, words/1]).
 
 -define(MAPPED, {{203, 0, 113, 9}, 40000}).
@@ -325,13 +325,13 @@ close_gives_back(Config) ->
     {Client, #{relayed := {Ip, Port}}} = with_allocation(Config),
     ok = meerkat_client:close(Client),
     %% Another client on the same server is answered after the Refresh that close/1 sent.
-    until(fun() ->
-                  _ = meerkat_client:binding(client(Config)),
-                  case gen_udp:open(Port, [{ip, Ip}, binary | family_options(Config)]) of
-                      {ok, Socket} -> gen_udp:close(Socket), true;
-                      {error, eaddrinuse} -> false
-                  end
-          end).
+    eventually(fun() ->
+        _ = meerkat_client:binding(client(Config)),
+        case gen_udp:open(Port, [{ip, Ip}, binary | family_options(Config)]) of
+            {ok, Socket} -> gen_udp:close(Socket), true;
+            {error, eaddrinuse} -> false
+        end
+    end).
 
 owner_ends(Config) ->
     doc("the client ends with its owner, and gives the allocation back"),
@@ -728,13 +728,6 @@ lost(Client, Peer) ->
     ok = meerkat_client:send(Client, Peer, <<"anybody?">>),
     receive {meerkat_client, Client, {lost, Lost}} -> Lost
     after 100 -> lost(Client, Peer)
-    end.
-
-%% For what happens elsewhere without telling us: asks again until it has.
-until(Fun) ->
-    case Fun() of
-        true -> ok;
-        false -> until(Fun)
     end.
 
 uri(Address) -> "turn:" ++ meerkat_client:format_address(Address).

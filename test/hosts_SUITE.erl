@@ -17,8 +17,8 @@
          ipv6_only/1, without_ipv6/1, without_any_address/1, address_that_changes/1,
          addresses_that_change_for_ever/1]).
 
--import(turn_kit, [doc/1, open/2, challenged/1, allocate/1, allocate/2, permit/2, bind/3,
-                   send_to/3, data/1, get/2, code/1, success/1, expect/2]).
+-import(turn_kit, [doc/1, eventually/1, open/2, challenged/1, allocate/1, allocate/2, permit/2,
+                   bind/3, send_to/3, data/1, get/2, code/1, success/1, expect/2]).
 
 -define(RAF6, {requested_address_family, 2}).
 -define(CLIENT, {11, 0, 0, 2}).
@@ -151,13 +151,6 @@ logged(Fun) -> lists:flatten(lists:join("\n", log_kit:logged(Fun))).
 
 not_ready(#{name := Name}) -> meerkat_health:not_ready(Name).
 
-%% Each look is a question to the relay, and so waits for it.
-until(Fun) ->
-    case Fun() of
-        true -> ok;
-        false -> until(Fun)
-    end.
-
 %% ------------------------------------------------------------------------- what is an own address
 
 -spec address_of_32_bits(turn_kit:config()) -> _.
@@ -239,11 +232,11 @@ address_that_comes_is_own_at_once(Config) ->
         Later = {{9, 9, 7, 1}, ?SERVICE},
         _ = success(permit(Client, [Later])),
         ip("address add 9.9.7.1/32 dev r"),
-        until(fun() -> code(permit(Client, [Later])) =:= 403 end),
+        eventually(fun() -> code(permit(Client, [Later])) =:= 403 end),
         send_to(Client, Later, ?NEVER),
         reaches(Client, Service),
         ip("address del 9.9.7.1/32 dev r"),
-        until(fun() -> code(permit(Client, [Later])) =/= 403 end)
+        eventually(fun() -> code(permit(Client, [Later])) =/= 403 end)
     end).
 
 %% -------------------------------------------------------------------------- addresses that change
@@ -256,7 +249,7 @@ relay_address_that_comes_later(Config) ->
         Client = challenged(client(Server)),
         expect(508, allocate(Client)),
         ip("address add 20.0.0.5/32 dev r"),
-        until(fun() -> not_ready(Server) =:= [] end),
+        eventually(fun() -> not_ready(Server) =:= [] end),
         call_each_other(Server)
     end).
 
@@ -265,12 +258,12 @@ relay_address_that_goes_and_comes_back(Config) ->
     doc("while the address is gone the server is not ready and says which it is"),
     ip("address add 20.0.0.5/32 dev r"),
     with(Config, #{relays => [relay({20, 0, 0, 5})]}, fun(Server) ->
-        until(fun() -> not_ready(Server) =:= [] end),
+        eventually(fun() -> not_ready(Server) =:= [] end),
         Logged = logged(fun() ->
             ip("address del 20.0.0.5/32 dev r"),
-            until(fun() -> lists:member(no_address, not_ready(Server)) end),
+            eventually(fun() -> lists:member(no_address, not_ready(Server)) end),
             ip("address add 20.0.0.5/32 dev r"),
-            until(fun() -> not_ready(Server) =:= [] end)
+            eventually(fun() -> not_ready(Server) =:= [] end)
         end),
         ?assertMatch({match, _}, re:run(Logged, "20.0.0.5 is no address of this machine now")),
         ?assertMatch({match, _}, re:run(Logged, "20.0.0.5 is an address of this machine again")),
@@ -286,7 +279,7 @@ one_address_of_several_goes(Config) ->
         Logged = logged(fun() ->
             ip("address del 20.0.0.5/32 dev r"),
             ip("address del 11.0.0.3/24 dev s"),
-            until(fun() -> are_gone(Server) end)
+            eventually(fun() -> are_gone(Server) end)
         end),
         [?assertMatch({match, _}, re:run(Logged, Ip ++ " is no address of this machine now"))
          || Ip <- ["20.0.0.5", "11.0.0.3"]],
@@ -307,7 +300,7 @@ ipv6_address_that_is_tentative(Config) ->
     setting("net.ipv6.conf.all.accept_dad", "1"),
     ip("address add 2a00:1:2:3::5/64 dev r"),
     with(Config, #{relays => [(relay(parsed("2a00:1:2:3::5")))#{awaited => true}]}, fun(Server) ->
-        until(fun() -> not_ready(Server) =:= [] end),
+        eventually(fun() -> not_ready(Server) =:= [] end),
         ?assertMatch(#{relayed := {{16#2a00, 1, 2, 3, 0, 0, 0, 5}, _}}, allocated6(Server))
     end).
 

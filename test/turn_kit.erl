@@ -223,7 +223,7 @@ reached(Server, Counter, Wanted, Deadline) ->
         Value when Value >= Wanted -> Value;
         Value ->
             case erlang:monotonic_time(millisecond) < Deadline of
-                true -> reached(Server, Counter, Wanted, Deadline);
+                true -> receive after 5 -> reached(Server, Counter, Wanted, Deadline) end;
                 false -> Value
             end
     end.
