@@ -13,7 +13,7 @@ _meerkatctl() {
         compopt -o default
         return
     elif [ -z "$command" ]; then
-        words='foreground version status check allocations allocation watch explain disconnect revoke credentials users secrets peers realms drain undrain upgrade reload fleet loglevel doctor config import info help --version --json -s'
+        words='foreground version status check allocations allocation watch capture explain disconnect revoke credentials users secrets peers realms drain undrain upgrade reload fleet loglevel doctor config import info help --version --json -s'
     else
         case "$command $before" in
             'check --family') words='4 6' ;;
@@ -31,6 +31,9 @@ _meerkatctl() {
             'watch --user') return ;;
             'watch --client') return ;;
             'watch --seconds') return ;;
+            'capture -o') return ;;
+            'capture --seconds') return ;;
+            'capture --max-bytes') return ;;
             'explain --user') return ;;
             'disconnect --user') return ;;
             'revoke --ttl') return ;;
@@ -66,7 +69,7 @@ _meerkatctl() {
             'config --realm') return ;;
             'import --into') return ;;
             'config check' | 'config show' | import\ *) compopt -o default; return ;;
-            help\ *) words='foreground version status check allocations allocation watch explain disconnect revoke credentials users secrets peers realms drain undrain upgrade reload fleet loglevel doctor config import info help' ;;
+            help\ *) words='foreground version status check allocations allocation watch capture explain disconnect revoke credentials users secrets peers realms drain undrain upgrade reload fleet loglevel doctor config import info help' ;;
             *)
                 case $command in
                     foreground) words='-c --self-signed --json -s' ;;
@@ -76,6 +79,7 @@ _meerkatctl() {
                     allocations) words='--user --peer --sort --limit --json -s' ;;
                     allocation) words='--json -s' ;;
                     watch) words='--user --client --seconds --json -s' ;;
+                    capture) words='-o --seconds --max-bytes --payload --json -s' ;;
                     explain) words='--user --json -s' ;;
                     disconnect) words='--user --json -s' ;;
                     revoke) words='--ttl --json -s' ;;

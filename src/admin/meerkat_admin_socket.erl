@@ -207,7 +207,8 @@ init({Directory, Server}) ->
     _ = process_flag(trap_exit, true),
     %% These modules have the atoms of all questions. A question with other atoms is not decoded.
     _ = [{module, _} = code:ensure_loaded(M)
-         || M <- [meerkat_admin, meerkat_sessions, meerkat_watch, meerkat_fleet_admin]],
+         || M <- [meerkat_admin, meerkat_sessions, meerkat_watch, meerkat_capture,
+                   meerkat_fleet_admin]],
     Path = filename:join(Directory, ?FILE_NAME),
     case listen(meerkat_private:make(Directory), Path) of
         {ok, Socket} ->

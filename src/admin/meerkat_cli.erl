@@ -108,6 +108,10 @@ run("watch", Ids, Options) ->
         [Who] -> watch(Who, Options);
         _ -> misused("watch needs one of ID, --user NAME and --client IP[:PORT]", Options)
     end;
+run("capture", [Id], #{o := File} = Options) ->
+    capture(text(Id), File, Options);
+run("capture", _, Options) ->
+    misused("capture needs ID and -o FILE", Options);
 run("explain", [Id], Options) when not is_map_key(user, Options) ->
     asked({explain, [text(Id)]}, fun meerkat_show:explanations/1, Options);
 run("explain", [], #{user := User} = Options) ->
@@ -305,6 +309,18 @@ watched(Id, Options) ->
         {ok, #{events := Events, state := State}} ->
             _ = [said(Event, fun meerkat_watch_words:line/1, Options) || Event <- Events],
             case State of going -> watched(Id, Options); over -> 0 end;
+        {error, no_server} -> nobody(Options);
+        {error, Sentence} -> failed(Sentence, Options)
+    end.
+
+%% What stands on stdout is the file, where it goes there.
+capture(Id, File, Options) ->
+    case meerkat_cli_capture:run(Id, Options, fun(Question) -> call_of(Options, Question) end) of
+        {ok, State} when File =:= <<"-">> ->
+            io:put_chars(standard_error, meerkat_cli_capture:show(State, File)),
+            0;
+        {ok, State} ->
+            done(State, meerkat_cli_capture:show(State, File), Options);
         {error, no_server} -> nobody(Options);
         {error, Sentence} -> failed(Sentence, Options)
     end.

@@ -59,6 +59,13 @@ rows() ->
        {seconds, time, "TIME", "for so long; a minute without it, an hour at most"}],
       "what happens to an allocation, a user or a client, as it happens, and how\n"
       "media comes here; reads headers of packets meanwhile"},
+     {"capture", {1, 1}, "ID",
+      [{o, text, "FILE", "where it goes; - is standard output, for Wireshark behind a pipe"},
+       {seconds, time, "TIME", "for so long; a minute without it, an hour at most"},
+       {'max-bytes', positive, "N", "up to so many bytes; 64 MiB without it"},
+       {payload, flag, "", "all of each packet; without it headers only"}],
+      "what an allocation relays, on both sides, and its requests and answers, as\n"
+      "a pcapng file that Wireshark reads"},
      {"explain", {0, 1}, "[ID]",
       [{user, text, "NAME", "all allocations of this user, or why there is none"}],
       "what the client of an allocation did, where that stopped, the likely cause"},
@@ -200,6 +207,14 @@ parse(["--json" | Args], Row, Given, Options) ->
     parse(Args, Row, Given, Options#{json => true});
 parse([Option, Path | Args], Row, Given, Options) when ?IS_SOCKET(Option) ->
     parse(Args, Row, Given, Options#{socket => Path});
+parse([[$-, Letter] = Option | Args], {_, _, _, Known, _} = Row, Given, Options)
+  when Letter =/= $- ->
+    case [{Key, Type} || {Key, Type, _, _} <- Known, atom_to_list(Key) =:= [Letter]] of
+        [{Key, _}] when is_map_key(Key, Options) ->
+            {error, [Option, " is given twice\n"]};
+        [{Key, Type}] -> option(Key, Type, Option, Args, Row, Given, Options);
+        [] -> parse(Args, Row, [Option | Given], Options)
+    end;
 parse(["--" ++ _ = Option | Args], Row, Given, Options) ->
     case string:split(Option, "=") of
         [Long, Value] -> long([Long, Value | Args], Row, Given, Options);

@@ -3,7 +3,7 @@
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
--define(CTL_TABLE_HASH, 16#19270944b2268598).
+-define(CTL_TABLE_HASH, 16#1acaa34ef1fe1899).
 
 %% {Name, Code, Way, [{Field, Type}]}
 -define(CTL_MESSAGES, [
@@ -372,7 +372,21 @@
         {missed, u64},
         {flows, bytes},
         {streams, bytes},
-        {drops, bytes}]}
+        {drops, bytes}]},
+    {capture, 16#4c, e2r, [
+        {session, u64},
+        {lifetime_ms, u32},
+        {payload, u8},
+        {bytes, u64},
+        {bytes_max, u64},
+        {path, bytes}]},
+    {captured, 16#4d, r2e, [
+        {session, u64},
+        {packets, u64},
+        {missed, u64},
+        {bytes, u64},
+        {full, u8},
+        {error, u16}]}
 ]).
 
 %% {Status, Code}
@@ -1554,7 +1568,44 @@ put_fields(looked, Ref, #{session := V_session,
         V_session:64,
         V_looking_ms:32,
         V_missed:64,
-        (put_size(V_flows)):32>>, V_flows, <<(put_size(V_streams)):32>>, V_streams, <<(put_size(V_drops)):32>>, V_drops]
+        (put_size(V_flows)):32>>, V_flows, <<(put_size(V_streams)):32>>, V_streams, <<(put_size(V_drops)):32>>, V_drops];
+put_fields(capture, Ref, #{session := V_session,
+        lifetime_ms := V_lifetime_ms,
+        payload := V_payload,
+        bytes := V_bytes,
+        bytes_max := V_bytes_max,
+        path := V_path} = M) when map_size(M) =:= 6,
+        ?CTL_UINT(V_session, 64),
+        ?CTL_UINT(V_lifetime_ms, 32),
+        ?CTL_UINT(V_payload, 8),
+        ?CTL_UINT(V_bytes, 64),
+        ?CTL_UINT(V_bytes_max, 64) ->
+    [<<16#4c, 0:24, Ref:32,
+        V_session:64,
+        V_lifetime_ms:32,
+        V_payload:8,
+        V_bytes:64,
+        V_bytes_max:64,
+        (put_size(V_path)):32>>, V_path];
+put_fields(captured, Ref, #{session := V_session,
+        packets := V_packets,
+        missed := V_missed,
+        bytes := V_bytes,
+        full := V_full,
+        error := V_error} = M) when map_size(M) =:= 6,
+        ?CTL_UINT(V_session, 64),
+        ?CTL_UINT(V_packets, 64),
+        ?CTL_UINT(V_missed, 64),
+        ?CTL_UINT(V_bytes, 64),
+        ?CTL_UINT(V_full, 8),
+        ?CTL_UINT(V_error, 16) ->
+    [<<16#4d, 0:24, Ref:32,
+        V_session:64,
+        V_packets:64,
+        V_missed:64,
+        V_bytes:64,
+        V_full:8,
+        V_error:16>>]
 ).
 
 %% get_fields(Code, Binary) -> {Name, Fields} | error
@@ -2205,5 +2256,29 @@ get_fields(16#48, <<V_session:64,
         missed => V_missed,
         flows => V_flows,
         streams => V_streams,
-        drops => V_drops}}
+        drops => V_drops}};
+get_fields(16#4c, <<V_session:64,
+        V_lifetime_ms:32,
+        V_payload:8,
+        V_bytes:64,
+        V_bytes_max:64,
+        L_path:32, V_path:L_path/binary>>) ->
+    {capture, #{session => V_session,
+        lifetime_ms => V_lifetime_ms,
+        payload => V_payload,
+        bytes => V_bytes,
+        bytes_max => V_bytes_max,
+        path => V_path}};
+get_fields(16#4d, <<V_session:64,
+        V_packets:64,
+        V_missed:64,
+        V_bytes:64,
+        V_full:8,
+        V_error:16>>) ->
+    {captured, #{session => V_session,
+        packets => V_packets,
+        missed => V_missed,
+        bytes => V_bytes,
+        full => V_full,
+        error => V_error}}
 ).

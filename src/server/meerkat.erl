@@ -14,6 +14,7 @@
 -export([status/0, status/1, info/1]).
 -export([allocations/0, allocations/1, allocations/2, allocation/1, allocation/2]).
 -export([watch/2, watch/3, watched/2, unwatch/2, explain/2]).
+-export([capture/3, captured/2, uncapture/2]).
 -export([disconnect/1, disconnect/2, revoke/2, revoke/3]).
 -export([users/0, users/1, add_user/3, add_user/4, remove_user/2, remove_user/3]).
 -export([credentials/1, credentials/2, credentials/3]).
@@ -323,7 +324,7 @@ allocations(Name, Filter) ->
 %% client sends takes one (docs/design/shortcuts.md). Of one that is watched, also how media comes
 %% to us: `media` and `verdict`.
 -spec allocation(name(), meerkat_sessions:id()) -> {ok, map()} | {error, not_found}.
-allocation(Name, Id) -> of_running(Name, fun() -> meerkat_sessions:seen(Name, Id) end).
+allocation(Name, Id) -> of_running(Name, fun() -> meerkat_sessions:seen(Name, Id, 0) end).
 
 %% One of the server `default`.
 -spec allocation(meerkat_sessions:id()) -> {ok, map()} | {error, not_found}.
@@ -358,6 +359,27 @@ unwatch(Name, Id) -> of_running(Name, fun() -> meerkat_watch:stop(Name, Id) end)
 -spec explain(name(), meerkat_sessions:who()) ->
     {ok, [meerkat_explain:explanation(), ...]} | {error, not_found}.
 explain(Name, Who) -> of_running(Name, fun() -> meerkat_explain:explain(Name, Who) end).
+
+%% Captures what an allocation relays, on both sides, and its requests and answers, as a pcapng file
+%% that Wireshark reads: for so many `seconds` (60; an hour at most), up to `max_bytes` (64 MiB),
+%% headers only unless `payload` is true. `file` is the whole path of a file that is not there yet;
+%% the relay writes it, for nobody else to read. Who does not ask by captured/2 for a quarter of a
+%% minute ends the capture. too_many: four at a time are what a server has.
+-spec capture(name(), meerkat_sessions:id(), meerkat_capture:options()) ->
+    {ok, meerkat_capture:id()} | {error, meerkat_capture:refusal()}.
+capture(Name, Allocation, Options) ->
+    deed(capture, maps:merge(whom(Allocation), meerkat_capture:told(Options)), fun() ->
+        of_running(Name, fun() -> meerkat_capture:start(Name, Allocation, Options) end)
+    end).
+
+%% How it goes on, after up to a second; `over` once, with the reason.
+-spec captured(name(), meerkat_capture:id()) -> {ok, meerkat_capture:state()} | {error, not_found}.
+captured(Name, Id) -> of_running(Name, fun() -> meerkat_capture:state(Name, Id) end).
+
+%% Ends a capture before its time, and says how it was.
+-spec uncapture(name(), meerkat_capture:id()) ->
+    {ok, meerkat_capture:state()} | {error, not_found}.
+uncapture(Name, Id) -> of_running(Name, fun() -> meerkat_capture:stop(Name, Id) end).
 
 %% Ends an allocation, or all of {user, User}; how many. Clients are not told: their next request
 %% is answered 437, and whoever has credentials may allocate again.

@@ -21,6 +21,9 @@
 %% {allocations, [Filter]}     #{total, allocations}: meerkat_sessions:list/2
 %% {allocation, [Id]}          meerkat:allocation/2
 %% {watch, [Who, Options]}     meerkat:watch/3: #{watch := Id}; Who as there, an id as text
+%% {capture, [Id, Options]}    meerkat:capture/3: #{capture := Id}
+%% {captured, [Id]}            meerkat:captured/2
+%% {uncapture, [Id]}           meerkat:uncapture/2
 %% {explain, [Who]}            meerkat:explain/2; Who an id as text, or {user, User}
 %% {watched, [Id]}             meerkat:watched/2: #{events, state}
 %% {unwatch, [Id]}             meerkat:unwatch/2; done
@@ -67,6 +70,8 @@ deed({drain, [#{} = Options]}) ->
                             || {Key, Value} <- maps:to_list(Options), is_map_key(Key, Names)])};
 deed({undrain, []}) -> {undrain, #{}};
 deed({upgrade, []}) -> {upgrade, #{}};
+deed({capture, [Id, #{} = Options]}) ->
+    {capture, maps:merge(#{id => Id}, meerkat_capture:told(Options))};
 deed({disconnect, [{user, User}]}) -> {disconnect, #{user => User}};
 deed({disconnect, [Id]}) when is_binary(Id) -> {disconnect, #{id => Id}};
 deed({revoke, [User]}) -> {revoke, #{user => User}};
@@ -125,6 +130,16 @@ handle({watch, [Who, #{} = Options]}, Server) ->
                                        "by itself when its time is over">>};
         {error, seconds} -> {error, <<"a watch lasts from 1 to 3600 seconds">>}
     end;
+handle({capture, [Id, #{file := _} = Options]}, Server) when is_binary(Id) ->
+    case meerkat:capture(Server, Id, Options) of
+        {ok, Capture} -> {ok, #{capture => Capture}};
+        {error, not_found} -> {error, no_such(Id)};
+        {error, Refusal} -> {error, meerkat_capture:words(Refusal)}
+    end;
+handle({captured, [Id]}, Server) when is_binary(Id) ->
+    capture(meerkat:captured(Server, Id));
+handle({uncapture, [Id]}, Server) when is_binary(Id) ->
+    capture(meerkat:uncapture(Server, Id));
 handle({explain, [Who]}, Server) ->
     case meerkat:explain(Server, Who) of
         {ok, Explanations} -> {ok, #{explanations => Explanations}};
@@ -299,6 +314,9 @@ drained(Server, Options) ->
     {ok, meerkat_alloc_table:count(Server), fun() ->
         meerkat_drain:end_after(Server, Deadline, operator, End)
     end}.
+
+capture({ok, State}) -> {ok, State};
+capture({error, not_found}) -> {error, <<"this capture is over">>}.
 
 revoked({ok, N}) -> {ok, N};
 revoked({error, full}) -> {error, <<"too many users are revoked already">>}.

@@ -32,7 +32,7 @@ explain(Name, {user, User}) ->
                                {ok, [Explained]} <- [explain(Name, Session)]]}
     end;
 explain(Name, Id) ->
-    case meerkat_sessions:seen(Name, Id) of
+    case meerkat_sessions:seen(Name, Id, 0) of
         {ok, #{session := Session} = Details} ->
             {ok, [(sentences(Details, facts(Name)))#{session => Session}]};
         {error, not_found} ->
@@ -55,7 +55,7 @@ facts(Name) ->
     #{relayed_here => [Ip || #{local := Local, advertised := Told} <- Relays, Ip <- [Local, Told]],
       order => Order, now_s => meerkat_clock:wall_s()}.
 
-%% Of meerkat_sessions:seen/2, and what is to be known of the server.
+%% Of meerkat_sessions:seen/3, and what is to be known of the server.
 -spec sentences(Details :: map(), #{relayed_here := [inet:ip_address()], now_s := integer(),
                                     order := meerkat_auth_rest:order()}) ->
     #{causes := [cause()], sentences := [binary()]}.

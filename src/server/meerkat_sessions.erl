@@ -2,7 +2,7 @@
 %% relayed; the details of one; and ending them. The callers decide who may ask.
 -module(meerkat_sessions).
 
--export([list/2, details/2, seen/2, disconnect/2, disconnect_older/3, page/3]).
+-export([list/2, details/2, seen/3, disconnect/2, disconnect_older/3, page/3]).
 
 -export_type([filter/0, id/0, who/0, counters/0]).
 
@@ -133,13 +133,13 @@ details(Name, Id) ->
             {error, not_found}
     end.
 
-%% The same of one whose packets somebody looks at (meerkat_watch), or the sampler does, with
-%% `media` and `verdict`: what the relay has seen of them so far, and what that means.
--spec seen(Name :: atom(), id()) -> {ok, map()} | {error, not_found}.
-seen(Name, Id) ->
+%% The same with `media` and `verdict`: what the relay has seen of its packets since somebody looks,
+%% and what that means. It goes on looking for LookMs; 0: both are there only where others look.
+-spec seen(Name :: atom(), id(), LookMs :: non_neg_integer()) -> {ok, map()} | {error, not_found}.
+seen(Name, Id, LookMs) ->
     case details(Name, Id) of
         {ok, #{session := Session} = Details} ->
-            {ok, maps:merge(Details, media(meerkat_look:look(Name, Session, 0), Details))};
+            {ok, maps:merge(Details, media(meerkat_look:look(Name, Session, LookMs), Details))};
         {error, not_found} ->
             {error, not_found}
     end.

@@ -64,6 +64,7 @@
                 found = [] :: [non_neg_integer()],
                 seen = #{} :: #{non_neg_integer() => meerkat_watch_changes:seen()},
                 events = queue:new() :: queue:queue(event()),
+                kept = 0 :: non_neg_integer(),          % so many
                 missed = 0 :: non_neg_integer(),
                 waiting = none :: none | {gen_server:from(), reference()},
                 is_over = false :: boolean()}).
@@ -80,7 +81,7 @@ start(Name, Who, Options) ->
             case meerkat_watchers:count(Name) < ?WATCHES_MAX of
                 true ->
                     Id = binary:encode_hex(crypto:strong_rand_bytes(8)),
-                    {ok, _} = meerkat_watch_sup:start_watch(Name, Id, Whom, Seconds),
+                    {ok, _} = meerkat_watch_sup:start_one(Name, ?MODULE, [Id, Whom, Seconds]),
                     {ok, Id};
                 false ->
                     {error, too_many}
@@ -156,7 +157,7 @@ fetched(From, State) ->
 taken(#state{events = Events, missed = Missed, is_over = IsOver} = State) ->
     Lost = [event(#{event => missed, count => Missed}) || Missed > 0],
     {{ok, Lost ++ queue:to_list(Events), case IsOver of true -> over; false -> going end},
-     State#state{events = queue:new(), missed = 0}}.
+     State#state{events = queue:new(), kept = 0, missed = 0}}.
 
 -spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
 handle_cast(_Request, State) ->
@@ -268,15 +269,12 @@ begun(#{event := allocated} = Event, Is) -> Event#{found => Is =:= found};
 begun(Event, _Is) -> Event.
 
 add(Events, State) ->
-    lists:foldl(fun(Event, #state{events = Queue} = S) ->
-        bounded(S#state{events = queue:in(event(Event), Queue)})
-    end, State, Events).
+    lists:foldl(fun(Event, S) -> added(event(Event), S) end, State, Events).
 
-bounded(#state{events = Queue, missed = Missed} = State) ->
-    case queue:len(Queue) > ?EVENTS_MAX of
-        true -> State#state{events = queue:drop(Queue), missed = Missed + 1};
-        false -> State
-    end.
+added(Event, #state{events = Queue, kept = ?EVENTS_MAX, missed = Missed} = State) ->
+    State#state{events = queue:in(Event, queue:drop(Queue)), missed = Missed + 1};
+added(Event, #state{events = Queue, kept = Kept} = State) ->
+    State#state{events = queue:in(Event, Queue), kept = Kept + 1}.
 
 event(Event) ->
     Event#{at => meerkat_clock:wall_ms()}.

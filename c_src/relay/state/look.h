@@ -9,6 +9,7 @@
 #define MEERKAT_LOOK_H
 
 #include "addr.h"
+#include "capture.h"
 #include "far_end.h"
 #include "media.h"
 
@@ -48,6 +49,7 @@ struct look_drop {
 struct sight {
     uint64_t until; /* whoever looks says again that he does, or it ends */
     uint64_t began;
+    struct capture *capture; /* NULL: nobody keeps its packets */
     unsigned flow_count, stream_count;
     uint64_t flows_missed, streams_missed; /* packets for which there was no place */
     struct look_flow flows[LOOK_FLOWS];

@@ -11,6 +11,7 @@ enum {
     RTCP_HEADER = 8,
     WINDOW = 64,
     DTLS_RECORD_HEADER = 13,
+    DTLS_MESSAGE_HEADER = 12,
 };
 
 #define SILENCE_NS  NS_PER_S
@@ -33,6 +34,22 @@ enum media_kind media_kind(const uint8_t *data, size_t len)
     if (len >= RTCP_HEADER && data[1] >= 192 && data[1] <= 223)
         return MEDIA_RTCP;
     return len >= RTP_HEADER ? MEDIA_RTP : MEDIA_OTHER;
+}
+
+size_t media_header_len(const uint8_t *data, size_t len)
+{
+    switch (media_kind(data, len)) {
+    case MEDIA_STUN:
+        return len;
+    case MEDIA_RTP:
+        return MIN(len, (size_t)RTP_HEADER + 4 * (data[0] & 0x0f));
+    case MEDIA_RTCP:
+        return RTCP_HEADER;
+    case MEDIA_DTLS:
+        return MIN(len, (size_t)DTLS_RECORD_HEADER + (data[0] == 22 ? DTLS_MESSAGE_HEADER : 0));
+    default:
+        return 0;
+    }
 }
 
 enum ice_check media_ice(const uint8_t *data, size_t len)

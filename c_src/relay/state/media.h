@@ -17,6 +17,12 @@ enum media_kind { MEDIA_STUN, MEDIA_DTLS, MEDIA_RTP, MEDIA_RTCP, MEDIA_OTHER, ME
 /* By the first bytes. What begins as RTP or RTCP and is too short for a header is MEDIA_OTHER. */
 enum media_kind media_kind(const uint8_t *data, size_t len);
 
+/* So many bytes of a datagram are headers: all of STUN, which is nothing else; of RTP its header
+ * with the sources, but not the extension, which may tell how loud somebody speaks; of RTCP what
+ * SRTCP leaves in clear; of DTLS the headers of a record and of a message of a handshake; of others
+ * none. */
+size_t media_header_len(const uint8_t *data, size_t len);
+
 /* Of a datagram that is MEDIA_STUN: the answers and questions of ICE (RFC 8445), else 0. */
 enum ice_check { ICE_NONE, ICE_REQUEST, ICE_SUCCESS, ICE_ERROR };
 enum ice_check media_ice(const uint8_t *data, size_t len);

@@ -246,10 +246,31 @@ void session_end_look(struct sessions *t, struct session *s)
 {
     if (!s->look)
         return;
+    session_end_capture(t, s);
     look_free(s->look);
     s->look = NULL;
     t->looks--;
     session_set_detour(s);
+}
+
+bool session_begin_capture(struct sessions *t, struct session *s, struct capture *c)
+{
+    if (c && t->captures == CAPTURES_MAX) {
+        capture_end(c);
+        return false;
+    }
+    s->look->capture = c;
+    t->captures += c != NULL;
+    return c != NULL;
+}
+
+void session_end_capture(struct sessions *t, struct session *s)
+{
+    if (!s->look || !s->look->capture)
+        return;
+    capture_end(s->look->capture);
+    s->look->capture = NULL;
+    t->captures--;
 }
 
 void session_forget_family(struct sessions *t, struct session *s, uint8_t family)

@@ -128,7 +128,8 @@ struct sessions {
     struct timers timers;
     struct list gone;
     struct list ended; /* by in_gone */
-    uint32_t looks;    /* so many sessions are looked at */
+    uint32_t looks;    /* so many sessions are looked at ... */
+    uint32_t captures; /* ... and so many captured */
     const struct ways *ways;
     struct session *recent[RECENT_SESSIONS]; /* perhaps gone since */
 };
@@ -288,6 +289,12 @@ static inline void session_set_detour(struct session *s)
 bool session_begin_look(struct sessions *t, struct session *s, uint64_t now);
 /* Harmless where nobody does. */
 void session_end_look(struct sessions *t, struct session *s);
+
+/* One that is looked at is captured as well, with what capture_begin has made (NULL: nothing);
+ * false where too many are captured already, and then that has ended. */
+bool session_begin_capture(struct sessions *t, struct session *s, struct capture *c);
+/* Harmless where it is not. */
+void session_end_capture(struct sessions *t, struct session *s);
 
 /* Permissions and channels of a family, gone with its relayed address. */
 void session_forget_family(struct sessions *t, struct session *s, uint8_t family);

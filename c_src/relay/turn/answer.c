@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "capturing.h"
 #include "count.h"
 #include "notice.h"
 
@@ -37,6 +38,7 @@ void answer_send(struct shard *sh, const struct flow *f, const uint8_t *packet, 
 {
     uint8_t *copy = io_scratch(sh->io, len);
     memcpy(copy, packet, len);
+    capturing_message(sh, f, false, packet, len);
     f->transport->send(sh, f, copy, len);
     count(sh, CTR_answers);
 }

@@ -11,6 +11,7 @@
 #include "challenge.h"
 
 #include "answer.h"
+#include "capturing.h"
 #include "count.h"
 
 /* SHA-256, then MD5, none with parameters: the order of preference (RFC 8489 9.2.4, 18.5.1).
@@ -42,8 +43,10 @@ static void challenge(struct shard *sh, const struct listener *l, const struct f
     if (v->has_fingerprint)
         stun_put_fingerprint(&b);
     size_t len = stun_build_end(&b);
-    if (len)
-        f->transport->send(sh, f, buf, len);
+    if (!len)
+        return;
+    capturing_message(sh, f, false, buf, len);
+    f->transport->send(sh, f, buf, len);
 }
 
 static bool has_text(const struct stun_view *v, enum stun_attr_id id)
@@ -56,6 +59,7 @@ static bool has_text(const struct stun_view *v, enum stun_attr_id id)
 bool challenge_passed(struct shard *sh, const struct listener *l, const struct flow *f,
                       const struct stun_view *v)
 {
+    capturing_message(sh, f, true, v->data, v->len);
     if (!stun_has(v, A_message_integrity) && !stun_has(v, A_message_integrity_sha256)) {
         challenge(sh, l, f, v, 401);
         return false;

@@ -9,6 +9,7 @@
 #include "join.h"
 #include "keep.h"
 #include "listen.h"
+#include "capturing.h"
 #include "looking.h"
 #include "peer_tcp.h"
 #include "peers.h"
@@ -96,6 +97,8 @@ bool command_frame(struct shard *sh, const uint8_t *data, size_t len)
         return alloc_list(sh, &f);
     case CTL_LOOK:
         return looking_ask(sh, &f);
+    case CTL_CAPTURE:
+        return capturing_ask(sh, &f);
     case CTL_STATES:
         return keep_states(sh, &f);
     case CTL_UNLISTEN:

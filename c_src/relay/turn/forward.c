@@ -6,6 +6,7 @@
  */
 #include "forward.h"
 
+#include "capturing.h"
 #include "count.h"
 #include "hand_over.h"
 #include "judge.h"
@@ -27,31 +28,58 @@ static void note_drop(struct shard *sh, struct session *s, enum counter reason,
         looking_drop(sh, s, reason, peer, channel);
 }
 
-static void drop(struct shard *sh, struct session *s, enum counter reason, const struct addr *peer,
-                 uint16_t channel)
+COLD static void drop(struct shard *sh, struct session *s, enum counter reason,
+                      const struct addr *peer, uint16_t channel)
 {
     count_drops(sh, s, reason, 1);
     note_drop(sh, s, reason, peer, channel);
 }
 
-/* Apart, so that those that nobody limits or looks at do not pay for it. */
-__attribute__((noinline)) static enum counter detour(struct shard *sh, struct session *s,
-                                                     enum direction d, const struct addr *peer,
-                                                     const uint8_t *data, size_t len)
+/* Is it within all limits? Dropped where it is not. */
+static bool within_limits(struct shard *sh, struct session *s, enum direction d,
+                          const struct addr *peer, size_t len)
 {
-    if (s->look && data)
-        looking_packet(sh, s, d, peer, data, len);
     enum counter over = meter_packet(sh, s, d, meter_units(peer, len));
-    if (over != METER_PASSES)
-        drop(sh, s, over, peer, 0);
-    return over;
+    if (over == METER_PASSES)
+        return true;
+    drop(sh, s, over, peer, 0);
+    return false;
 }
 
-/* Is it within all limits? Dropped where it is not. */
-static inline bool within_limits(struct shard *sh, struct session *s, enum direction d,
-                                 const struct addr *peer, const uint8_t *data, size_t len)
+/* Apart, so that those that nobody limits or looks at do not pay for it. False: it goes no
+ * further. */
+__attribute__((noinline)) static bool
+detour_to_peer(struct shard *sh, struct session *s, const struct relayed *r,
+               const struct channel *c, const struct addr *peer, const uint8_t *payload, size_t len)
 {
-    return LIKELY(!meter_limits(sh, s)) || detour(sh, s, d, peer, data, len) == METER_PASSES;
+    if (s->look) {
+        looking_packet(sh, s, TO_PEER, peer, payload, len);
+        capturing_from_client(sh, s, c, payload, len);
+    }
+    if (!within_limits(sh, s, TO_PEER, peer, len))
+        return false;
+    if (s->look)
+        capturing_to_peer(sh, s, r, peer, payload, len);
+    return true;
+}
+
+/* Likewise; false also where it has been handed over here. */
+__attribute__((noinline)) static bool detour_to_client(struct shard *sh, struct session *s,
+                                                       const struct relayed *r,
+                                                       const struct channel *c,
+                                                       const struct io_packet *p)
+{
+    if (s->look) {
+        looking_packet(sh, s, TO_CLIENT, &p->from, p->data, p->len);
+        capturing_from_peer(sh, s, r, p);
+    }
+    if (!within_limits(sh, s, TO_CLIENT, &p->from, p->len))
+        return false;
+    if (!s->look || !capturing_hand_over(sh, s, c, p))
+        return true;
+    s->peer_packets++;
+    s->peer_bytes += p->len;
+    return false;
 }
 
 /* By a shortcut to the client that is relayed there, if there is one. */
@@ -90,7 +118,7 @@ static void to_peer(struct shard *sh, struct session *s, const struct permission
             return;
         }
     }
-    if (!within_limits(sh, s, TO_PEER, peer, payload, len))
+    if (UNLIKELY(meter_limits(sh, s)) && !detour_to_peer(sh, s, r, c, peer, payload, len))
         return;
     s->client_packets++;
     s->client_bytes += len;
@@ -145,6 +173,8 @@ void forward_send(struct shard *sh, struct session *s, const struct stun_view *v
         drop(sh, s, CTR_no_permission, &peer, 0);
         return;
     }
+    if (UNLIKELY(s->detour && s->look))
+        capturing_send(sh, s, v);
     /* Between IPv4 and IPv4 alone: elsewhere DONT-FRAGMENT MUST be ignored (RFC 8656 13). */
     bool whole =
         stun_has(v, A_dont_fragment) && peer.family == ADDR_V4 && s->flow.client.family == ADDR_V4;
@@ -176,7 +206,7 @@ void forward_peer(struct shard *sh, struct relayed *r, struct io_packet *p)
         drop(sh, s, CTR_truncated, &p->from, 0);
         return;
     }
-    if (!within_limits(sh, s, TO_CLIENT, &p->from, p->data, p->len))
+    if (UNLIKELY(meter_limits(sh, s)) && !detour_to_client(sh, s, r, c, p))
         return;
     s->peer_packets++;
     s->peer_bytes += p->len;
@@ -197,7 +227,7 @@ void forward_icmp(struct shard *sh, struct relayed *r, const struct io_icmp *icm
         drop(sh, s, CTR_no_permission, &peer, 0);
         return;
     }
-    if (!within_limits(sh, s, TO_CLIENT, &peer, NULL, 0))
+    if (!within_limits(sh, s, TO_CLIENT, &peer, 0))
         return;
     uint8_t txid[STUN_TXID_LEN], value[8] = {0, 0, icmp->type, icmp->code};
     store32(value + 4, icmp->mtu);

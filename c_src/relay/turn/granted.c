@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "answer.h"
+#include "capturing.h"
 #include "count.h"
 #include "crypto.h"
 #include "log.h"
@@ -332,6 +333,7 @@ bool granted_pay(struct shard *sh, uint32_t told)
     while ((a = owed_next(&sh->owed, told))) {
         uint8_t *copy = io_scratch(sh->io, a->len);
         memcpy(copy, a->packet, a->len);
+        capturing_message(sh, &a->flow, false, a->packet, a->len);
         a->flow.transport->send(sh, &a->flow, copy, a->len);
         count(sh, CTR_granted);
         owed_remove(&sh->owed);

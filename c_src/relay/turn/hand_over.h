@@ -7,6 +7,9 @@
 #include "shard.h"
 
 /* A Data indication around the payload where it lies, or around a copy where it has no room. */
+const uint8_t *hand_over_wrap(struct shard *sh, const struct addr *from, const struct io_packet *p,
+                              size_t *len);
+/* The same, sent. */
 void hand_over_data(struct shard *sh, const struct flow *f, const struct addr *from,
                     const struct io_packet *p);
 

@@ -87,6 +87,27 @@ static void recognises_checks_and_handshakes(void)
     CHECK_EQ(media_dtls(record, 1), DTLS_SAID_FINISHED);
 }
 
+static void keeps_headers(void)
+{
+    uint8_t d[64] = {0};
+    CHECK_EQ(media_header_len(d, 0), 0);
+    CHECK_EQ(media_header_len(d, 40), 40); /* STUN */
+    d[0] = 0x92;                           /* RTP with two sources and an extension */
+    CHECK_EQ(media_header_len(d, 64), 12 + 2 * 4);
+    d[0] = 0x8f; /* which says that it has more than there is */
+    CHECK_EQ(media_header_len(d, 20), 20);
+    d[0] = 0x80;
+    d[1] = 200;
+    CHECK_EQ(media_header_len(d, 64), 8);
+    d[0] = 22;
+    CHECK_EQ(media_header_len(d, 64), 13 + 12);
+    CHECK_EQ(media_header_len(d, 20), 20);
+    d[0] = 23;
+    CHECK_EQ(media_header_len(d, 64), 13);
+    d[0] = 'x';
+    CHECK_EQ(media_header_len(d, 64), 0);
+}
+
 static void reads_whole_headers_only(void)
 {
     struct rtp_header h;
@@ -291,6 +312,7 @@ int main(void)
 {
     RUN(demultiplexes);
     RUN(recognises_checks_and_handshakes);
+    RUN(keeps_headers);
     RUN(reads_whole_headers_only);
     RUN(two_in_sequence_make_a_source);
     RUN(counts_what_is_lost);
