@@ -284,6 +284,7 @@ in_file(user_quota_replaces) -> "true";
 in_file(accounting_database) -> "\"mysql://u:sesame@h/turn\"";
 in_file(accounting_create_table) -> "true";
 in_file(redis_statsdb) -> "\"redis://:sesame@h:6380/3\"";
+in_file(media_sample) -> "64";
 in_file(accounting_interval) -> "60";
 in_file(accounting_spool) -> "\"/nowhere/accounting\"";
 in_file(accounting_spool_bytes) -> "2000000";

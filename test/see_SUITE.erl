@@ -8,7 +8,7 @@
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
 -export([from_the_first_allocate/1, says_what_is_lost/1, one_sided/1, of_a_client/1,
          not_by_shortcuts/1, over_with_the_allocation/1, has_bounds/1, lines_for_people/1,
-         explains/1, verdicts/1, between_looks/1, real_rtp_over_a_bad_way/1]).
+         explains/1, verdicts/1, between_looks/1, a_sample/1]).
 
 -import(turn_kit, [doc/1, open/2, challenged/1, allocate/1, allocated/1, delete/1,
                    permit/2, bind/3, channel/3, peer/0, peer/2, peer_send/3, peer_next/1, call/4,
@@ -20,7 +20,7 @@
 all() ->
     [from_the_first_allocate, says_what_is_lost, one_sided, of_a_client, not_by_shortcuts,
      over_with_the_allocation, has_bounds, lines_for_people, explains,
-     verdicts, between_looks, real_rtp_over_a_bad_way].
+     verdicts, between_looks, a_sample].
 
 -spec suite() -> [tuple()].
 suite() -> [{timetrap, {seconds, 120}}].
@@ -393,84 +393,45 @@ between_looks(_Config) ->
     {Again, _} = Step({error, full}, Full),
     ?assertEqual([], [R || #{event := unseen, reason := R} <- Again]).
 
--spec real_rtp_over_a_bad_way(turn_kit:config()) -> term().
-real_rtp_over_a_bad_way(Config) ->
-    ok = doc("ffmpeg speaks for four seconds over a way that loses every tenth packet and holds "
-             "every fourth back for 30 ms: exactly what was lost is found, and what was late, and "
-             "that it comes unevenly; and that it is the peer's side"),
-    case os:find_executable("ffmpeg") of
-        false -> {skip, "needs ffmpeg"};
-        _ -> spoken(server(Config))
-    end.
-
-spoken(#{name := Name} = Server) ->
-    Client = #{relayed := Relayed} = allocated(Server),
-    success(permit(Client, [{{127, 0, 0, 1}, 1}])),
-    Session = session(Server, Client),
-    Id = watch(Server, Session),
-    until(Server, Id, is(#{event => allocated})),
-    {Way, Port} = bad_way(Relayed),
-    Said = os:cmd(lists:flatten(io_lib:format(
-        "ffmpeg -v error -re -f lavfi -i sine=duration=4 -c:a pcm_mulaw -ar 8000 -f rtp "
-        "'rtp://127.0.0.1:~b?pkt_size=172&rtcpport=~b' 2>&1 >/dev/null", [Port, Port]))),
-    ?assertEqual("", Said),
-    Way ! {over, self()},
-    #{lost := Made, sent := Sent} = receive {over, Way, Counts} -> Counts end,
-    %% The first of a source only shows that there may be one (RFC 3550 A.1).
-    eventually(fun() ->
-        {ok, #{media := #{streams := [#{packets := N}]}}} = meerkat:allocation(Name, Session),
-        N >= Sent - 1
-    end),
-    {ok, #{media := #{streams := [Source], flows := [#{from_peer := #{rtcp := Rtcp}}]},
-           verdict := Verdict}} = meerkat:allocation(Name, Session),
-    #{lost := Lost, late := Late, jitter_us := Jitter} = Source,
-    ?assertMatch(#{from := peer, payload_type := 0, clock_rate := 8000, twice := 0}, Source),
-    ?assert(Made > 15), % of some 200
-    ?assertEqual(Made, Lost),
-    ?assert(Late >= Made),
-    ?assert(Jitter > 5000),
-    ?assert(Rtcp > 0),
-    ?assertMatch({match, _}, re:run(Verdict, "% of peer 127.0.0.1:[0-9]+'s packets are lost")),
-    until(Server, Id, fun
-        (#{event := verdict, bad := Bad}) -> [{loss, peer}, {late, peer}] -- Bad =:= [];
-        (#{}) -> false
-    end),
-    ok = meerkat:unwatch(Name, Id).
-
-%% Between a speaker and a relayed address; RTCP passes. Beginning and end come through, for what is
-%% lost there nobody can know of.
-bad_way(Relayed) ->
-    Test = self(),
-    Pid = spawn_link(fun() ->
-        {ok, Socket} = gen_udp:open(0, [binary, {ip, {127, 0, 0, 1}}, {active, true}]),
-        {ok, Port} = inet:port(Socket),
-        Peer = peer(),
-        Test ! {way, self(), Port},
-        carry(0, #{lost => 0, sent => 0}, Socket, fun(Data) -> peer_send(Peer, Relayed, Data) end)
-    end),
-    receive {way, Pid, Port} -> {Pid, Port} end.
-
-carry(N, #{lost := Lost, sent := Sent} = Counts, Socket, Say) ->
-    receive
-        {udp, Socket, _, _, <<2:2, _:6, Type, _/binary>> = Data} when Type >= 192, Type =< 223 ->
-            ok = Say(Data),
-            carry(N, Counts, Socket, Say);
-        {udp, Socket, _, _, _} when N rem 10 =:= 3, N < 180 ->
-            carry(N + 1, Counts#{lost := Lost + 1}, Socket, Say);
-        {udp, Socket, _, _, Data} when N rem 4 =:= 2 ->
-            _ = erlang:send_after(30, self(), {held, Data}),
-            carry(N + 1, Counts#{sent := Sent + 1}, Socket, Say);
-        {udp, Socket, _, _, Data} ->
-            ok = Say(Data),
-            carry(N + 1, Counts#{sent := Sent + 1}, Socket, Say);
-        {held, Data} ->
-            ok = Say(Data),
-            carry(N, Counts, Socket, Say);
-        {over, Test} ->
-            Test ! {over, self(), Counts},
-            drained(Say)
-    end.
-
-%% What is held back is said nevertheless.
-drained(Say) ->
-    receive {held, Data} -> ok = Say(Data), drained(Say); _ -> drained(Say) after 1000 -> ok end.
+-spec a_sample(turn_kit:config()) -> term().
+a_sample(_Config) ->
+    ok = doc("With media_sample one allocation in so many is looked at, and /metrics has how media "
+             "of all of them comes; without it none is"),
+    turn_kit:with_server(#{}, fun(#{name := Name} = Server) ->
+        Talkers = [{Client, session(Server, Client)}
+                   || _ <- lists:seq(1, 8), Client <- [allocated(Server)]],
+        [success(bind(Client, ?CHANNEL, peer())) || {Client, _} <- Talkers],
+        Look = fun() ->
+            Sampler = meerkat_roles:find(Name, sampler),
+            Sampler ! look,
+            _ = sys:get_state(Sampler), % it has looked
+            meerkat_sampler:info(Name)
+        end,
+        Speak = fun(Numbers) ->
+            [speak(fun(P) -> channel(Client, ?CHANNEL, P) end, 16#a11ce, Numbers)
+             || {Client, _} <- Talkers],
+            [turn_kit:fence(Client) || {Client, _} <- Talkers]
+        end,
+        ?assertMatch(#{allocations := 0}, Look()),
+        ok = meerkat:reload(Name, (meerkat_settings:config(meerkat_registry:settings(Name)))#{
+            media_sample := 2}),
+        Sampled = length([x || {_, Session} <- Talkers, erlang:phash2(Session) rem 2 =:= 0]),
+        ?assertMatch(#{allocations := Sampled}, Look()),
+        Speak(lists:seq(1, 20)),
+        _ = Look(),
+        Speak([N || N <- lists:seq(21, 120), N rem 10 =/= 0, N rem 20 =/= 5]),
+        #{histograms := #{{loss, client} := Loss, {jitter, client} := Jitter,
+                          {loss, peer} := Peers}} = Look(),
+        %% 15 of 100, of each source.
+        ?assertMatch(#{count := Sampled}, Loss),
+        ?assertEqual([0, Sampled], [maps:get(Bound, maps:from_list(maps:get(buckets, Loss)))
+                                    || Bound <- [100000, 200000]]),
+        ?assertMatch(#{count := Sampled}, Jitter),
+        ?assertMatch(#{count := 0}, Peers),
+        Text = iolist_to_binary(meerkat_metrics:text(meerkat_metrics:snapshot(Name))),
+        [?assertMatch({_, _}, binary:match(Text, iolist_to_binary(Line)))
+         || Line <- [["meerkat_media_sampled_allocations ", integer_to_list(Sampled), "\n"],
+                     ["meerkat_media_loss_ratio_bucket{from=\"client\",le=\"0.1\"} 0\n"],
+                     ["meerkat_media_loss_ratio_count{from=\"client\"} ",
+                      integer_to_list(Sampled), "\n"]]]
+    end).

@@ -128,6 +128,7 @@
     accounting_database := undefined | meerkat_config_database:connection(),
     accounting_create_table := boolean(),
     redis_statsdb := undefined | meerkat_config_database:connection(),
+    media_sample := non_neg_integer(),
     accounting_interval := non_neg_integer(),
     accounting_spool := undefined | binary(),
     accounting_spool_bytes := pos_integer(),

@@ -130,6 +130,7 @@ groups() ->
      {"Log and end",
       [{log_level, "the least severe lines"},
        {log_format, "text or JSON"},
+       {media_sample, "of how many allocations one is looked at"},
        {survive, "how long the relay goes on without Erlang"},
        {drain_deadline, "how long allocations have after SIGTERM"},
        {alternate_server, "where clients are sent while it drains"}]},

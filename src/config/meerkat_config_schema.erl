@@ -588,6 +588,11 @@ rows() ->
         row(log_format, {choice, [{<<"human">>, human}, {<<"json">>, json}]}, human,
             ["LOG_FORMAT"], yes, [config],
             "What a line of the log looks like: text for people, or a JSON object."),
+        row(media_sample, {integer, 0, 1000000}, 0, ["MEDIA_SAMPLE"], yes, [settings],
+            "Of so many allocations one is looked at: the headers of its media tell how many "
+            "packets are lost before they reach the server, and their jitter, which the metrics "
+            "have of all that are looked at together (docs/monitoring.md). 64 costs less than 2 % "
+            "of a processor; 0 means none."),
         row(survive, {integer, 0, 86400}, 120, ["SURVIVE"], no, [settings],
             "Seconds that the relay program goes on when Erlang is killed, crashes or is "
             "restarted: media, and what was decided before, go on, and nobody new comes in. An "

@@ -53,6 +53,8 @@
                       software := undefined | binary(),
                       %% May the relay answer what was decided before?
                       grants := boolean(),
+                      %% Of so many allocations one is looked at; 0: of none.
+                      media_sample := non_neg_integer(),
                       usernames := meerkat_auth_rest:order(),
                       tls_client_user := meerkat_client_certificate:rule(),
                       quota := meerkat_quota:limits(),

@@ -62,5 +62,5 @@ of_node(Node, #{ready := Ready, load := Load, region := Region}) ->
 of_node(Node, State) ->
     #{node => atom_to_binary(Node), load => null, region => null, state => State}.
 
-duration(#{buckets := Buckets, count := Count, sum_us := Sum}) ->
+duration(#{buckets := Buckets, count := Count, sum := Sum}) ->
     #{buckets => [[Us, N] || {Us, N} <- Buckets], count => Count, sum_us => Sum}.

@@ -9,6 +9,7 @@
 %% Of one source between two looks. loss: a share of what was sent, 0.0 to 1.0, before us.
 -type interval() :: #{from := client | peer, peer := {inet:ip_address(), inet:port_number()},
                       ssrc := non_neg_integer(), payload_type := byte(),
+                      packets := non_neg_integer(),
                       packets_per_s := non_neg_integer(), bits_per_s := non_neg_integer(),
                       lost := non_neg_integer(), loss := float(), late := non_neg_integer(),
                       jitter_us := non_neg_integer() | null, rtcp := non_neg_integer()}.
@@ -40,7 +41,8 @@ interval(Before, Stream, Ms) ->
     Packets = Since(packets),
     Lost = Since(lost),
     (maps:with([from, peer, ssrc, payload_type, jitter_us], Stream))#{
-        packets_per_s => round(Packets * 1000 / Ms), bits_per_s => round(Since(bytes) * 8000 / Ms),
+        packets => Packets, packets_per_s => round(Packets * 1000 / Ms),
+        bits_per_s => round(Since(bytes) * 8000 / Ms),
         lost => Lost, loss => share(Lost, Packets + Lost), late => Since(late),
         rtcp => Since(rtcp)}.
 

@@ -22,6 +22,7 @@
     client_authorities := [map()],
     answers := #{{meerkat_answers:method(), meerkat_answers:outcome()} => non_neg_integer()},
     durations := #{meerkat_answers:method() => meerkat_answers:durations()},
+    sampled := meerkat_sampler:info(),
     database := none | map(),
     pools := [pool()],
     restarts := #{restarts | gap_ms | gap_total_ms | replayed | lost => non_neg_integer()},
@@ -123,6 +124,17 @@ rows() ->
           [{[{method, atom_to_binary(Method)}], Duration}
            || {Method, Duration} <- sorted(Durations)]
       end},
+     {"media_sampled_allocations", gauge, [],
+      "allocations that are looked at as a sample (media_sample)",
+      fun(#{sampled := #{allocations := Allocations}}) -> [{[], Allocations}] end},
+     {"media_loss_ratio", histogram, [from],
+      "share of the packets of a source of RTP that were lost before they reached the server, in "
+      "ten seconds, of the allocations in the sample",
+      media(loss)},
+     {"media_late_ratio", histogram, [from],
+      "share of them that came out of order", media(late)},
+     {"media_jitter_seconds", histogram, [from],
+      "their jitter (RFC 3550 6.4.1)", media(jitter)},
      {"received_packets_total", counter, [side], "datagrams received from clients and from peers",
       traffic([{"client", client_packets}, {"peer", peer_packets}])},
      {"received_bytes_total", counter, [side], "bytes of datagrams received",
@@ -289,6 +301,13 @@ families() ->
        help => list_to_binary(Help)}
      || {Name, Type, Labels, Help, _} <- rows()].
 
+%% From the client or from a peer.
+media(What) ->
+    fun(#{sampled := #{histograms := Histograms}}) ->
+        [{[{from, atom_to_binary(From)}], Histogram}
+         || {{Of, From}, Histogram} <- sorted(Histograms), Of =:= What]
+    end.
+
 %%% The text
 
 %% Version 0.0.4 of the format. A family without a sample is left out.
@@ -301,9 +320,11 @@ family(Name, Type, Help, Samples) ->
     [["# HELP ", Name, " ", help(Help), "\n# TYPE ", Name, " ", atom_to_list(Type), "\n"]
      | [sample(Type, Name, Sample) || Sample <- Samples]].
 
--spec sample(atom(), string(), sample() | {list(), meerkat_answers:durations()}) -> iodata().
-sample(histogram, Name, {Labels, #{buckets := Buckets, count := Count, sum_us := Sum}}) ->
-    [[line(Name ++ "_bucket", Labels ++ [{le, seconds(Us)}], N) || {Us, N} <- Buckets],
+%% What is counted in millionths (meerkat_histogram) is told in whole ones.
+-spec sample(atom(), string(), sample() | {list(), meerkat_histogram:read()}) -> iodata().
+sample(histogram, Name, {Labels, #{buckets := Buckets, count := Count, sum := Sum}}) ->
+    [[line(Name ++ "_bucket", Labels ++ [{le, value(Bound / 1000000)}], N)
+      || {Bound, N} <- Buckets],
      line(Name ++ "_bucket", Labels ++ [{le, "+Inf"}], Count),
      line(Name ++ "_sum", Labels, Sum / 1000000),
      line(Name ++ "_count", Labels, Count)];
@@ -321,8 +342,6 @@ labels(Labels) ->
 
 value(N) when is_integer(N) -> integer_to_list(N);
 value(F) -> float_to_binary(F, [{decimals, 6}, compact]).
-
-seconds(Us) -> float_to_binary(Us / 1000000, [{decimals, 6}, compact]).
 
 escape(Value) ->
     [case C of $\\ -> "\\\\"; $" -> "\\\""; $\n -> "\\n"; _ -> <<C/utf8>> end
@@ -350,6 +369,7 @@ snapshot(Name) ->
           client_authorities => meerkat_status:client_authorities(Name),
           answers => meerkat_answers:by_method(Answers),
           durations => meerkat_answers:durations(Answers),
+          sampled => meerkat_sampler:info(Name),
           database => meerkat_lookups:info(Name),
           pools => [pool(R, Relay) || R <- Relays],
           restarts => meerkat_restarts:counts(Name),

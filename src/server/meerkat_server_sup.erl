@@ -86,6 +86,8 @@ init(Name) ->
            #{id => meerkat_watch_sup,
              start => {meerkat_watch_sup, start_link, [Name]},
              type => supervisor},
+           #{id => meerkat_sampler,
+             start => {meerkat_sampler, start_link, [Name]}},
            #{id => meerkat_follow,
              start => {meerkat_follow, start_link, [Name]}},
            #{id => meerkat_certificate_watch,

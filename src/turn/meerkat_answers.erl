@@ -14,11 +14,8 @@
 %% authenticator could not tell about. Codes that only an embedder's authorizer gives are
 %% counted together, as `other`.
 -type outcome() :: success | none | throttled | unavailable | other | 300 | 400..599.
-%% How many took at most so many microseconds, each bound including those before it; then all of
-%% them, and the sum of their microseconds.
--type durations() :: #{buckets := [{Us :: pos_integer(), non_neg_integer()}],
-                       count := non_neg_integer(),
-                       sum_us := non_neg_integer()}.
+%% Of microseconds.
+-type durations() :: meerkat_histogram:read().
 
 %% A connect takes as long as its peer.
 -define(METHODS, [allocate, refresh, create_permission, channel_bind, connect, connection_bind,
@@ -29,8 +26,7 @@
 -define(BOUNDS, [100, 250, 500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000,
                  1000000, 5000000]).
 
-%% Per method: a counter for each outcome, one for each bound and one for what is beyond them, the
-%% sum.
+%% Per method: a counter for each outcome, then the histogram.
 -define(ROW, (length(?OUTCOMES) + length(?BOUNDS) + 2)).
 
 -spec new() -> answers().
@@ -43,8 +39,7 @@ count(Answers, Method, Outcome, Us) ->
     Row = row(Method),
     Known = case lists:member(Outcome, ?OUTCOMES) of true -> Outcome; false -> other end,
     ok = counters:add(Answers, Row + position(Known, ?OUTCOMES, 1), 1),
-    ok = counters:add(Answers, Row + length(?OUTCOMES) + bucket(Us, ?BOUNDS, 1), 1),
-    counters:add(Answers, Row + ?ROW, Us).
+    meerkat_histogram:add(Answers, Row + length(?OUTCOMES), ?BOUNDS, Us).
 
 row(Method) ->
     Known = case lists:member(Method, ?METHODS) of true -> Method; false -> other end,
@@ -52,9 +47,6 @@ row(Method) ->
 
 position(Item, [Item | _], N) -> N;
 position(Item, [_ | Items], N) -> position(Item, Items, N + 1).
-
-bucket(Us, [Bound | Bounds], N) when Us > Bound -> bucket(Us, Bounds, N + 1);
-bucket(_Us, _Bounds, N) -> N.
 
 %% All methods together.
 -spec outcomes(answers()) -> #{outcome() => non_neg_integer()}.
@@ -70,17 +62,8 @@ by_method(Answers) ->
                      counters:get(Answers, row(Method) + position(Outcome, ?OUTCOMES, 1))}
                     || Method <- ?METHODS, Outcome <- ?OUTCOMES]).
 
-%% The count is that of the buckets read: a request that ends meanwhile is in both or in neither.
+%% Of each method.
 -spec durations(answers()) -> #{method() => durations()}.
 durations(Answers) ->
-    maps:from_list([{Method, duration(Answers, row(Method))} || Method <- ?METHODS]).
-
-duration(Answers, Row) ->
-    First = Row + length(?OUTCOMES),
-    {Buckets, Sum} = lists:mapfoldl(fun({N, Bound}, Sum0) ->
-        Sum = Sum0 + counters:get(Answers, First + N),
-        {{Bound, Sum}, Sum}
-    end, 0, lists:zip(lists:seq(1, length(?BOUNDS)), ?BOUNDS)),
-    #{buckets => Buckets,
-      count => Sum + counters:get(Answers, First + length(?BOUNDS) + 1),
-      sum_us => counters:get(Answers, Row + ?ROW)}.
+    maps:from_list([{Method, meerkat_histogram:read(Answers, row(Method) + length(?OUTCOMES),
+                                                    ?BOUNDS)} || Method <- ?METHODS]).

@@ -13,10 +13,11 @@
 %%   follower     meerkat_follow
 %%   lookups      meerkat_lookups
 %%   watch_sup    meerkat_watch_sup
+%%   sampler      meerkat_sampler
 %%   beside       meerkat_beside_sup; what stands there has roles of its own
 -type role() :: relay | port | wire | replaying | {request, non_neg_integer()} | quota | alloc_sup
-              | lookups | follower | watch_sup | beside | http_sup | history | xmpp | account
-              | account_sinks | fleet | fleet_seeker | fleet_quota | fleet_load.
+              | lookups | follower | watch_sup | sampler | beside | http_sup | history | xmpp
+              | account | account_sinks | fleet | fleet_seeker | fleet_quota | fleet_load.
 
 %% The caller has that role from here on.
 -spec take(Name :: atom(), role()) -> ok.
