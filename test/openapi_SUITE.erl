@@ -40,12 +40,17 @@ every_answer_is_as_described(Config) ->
                         {"/credentials", "?realm=nowhere", token(?TOKEN)},
                         {"/credentials", "", []},
                         {"/credentials", "", token("another")},
+                        {"/call.json", "", token(?TOKEN)}, {"/call.json", "", []},
+                        {"/call.json", "?id=9-9", token(?TOKEN)},
                         {"/openapi.json", "", []}, {"/metrics", "", []},
                         {"/health", "", []}, {"/ready", "", []}, {"/status.json", "", []}]],
+        {_, 200} = fits(Description, Server, "/call.json", "?id=" ++ one_of(Server), token(?TOKEN)),
         {_, 429} = limited(Description, Server),
+        {_, 429} = fits(Description, Server, "/call.json", "", token("another")),
         ok = meerkat:drain(Name),
         Draining = [fits(Description, Server, Path, "", []) || Path <- ["/ready", "/status.json"]],
-        ?assertEqual([{"/credentials", 404}, {"/credentials", 429}, {"/health", 503}],
+        ?assertEqual([{"/call.json", 429}, {"/credentials", 404}, {"/credentials", 429},
+                      {"/health", 503}],
                      described(Description) -- (Seen ++ Draining))
     end),
     with_server(http(#{fleet => [<<"app@10.0.0.9">>], fleet_region => <<"eu">>}), fun(Server) ->
@@ -64,6 +69,10 @@ every_answer_is_as_described(Config) ->
         _ = fits(Description, Server, "/status.json", "", []),
         _ = fits(Description, Server, "/health", "", [])
     end).
+
+one_of(#{name := Name}) ->
+    [#{session := Session}] = meerkat:allocations(Name),
+    meerkat_text:session(Session).
 
 %% Guesses until nobody listens any more.
 limited(Description, Server) ->

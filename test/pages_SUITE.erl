@@ -1,4 +1,4 @@
-%% The two pages that a server serves by HTTP, looked at in Chromium: test/interop/browser/pages.mjs
+%% The pages that a server serves by HTTP, looked at in Chromium: test/interop/browser/pages.mjs
 %% does what a person would, and judges what is there.
 -module(pages_SUITE).
 
@@ -6,7 +6,7 @@
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
 -export([status_page/1, status_page_of_an_idle_server/1, status_page_of_many_listeners/1,
-         ice_page/1]).
+         call_page/1, ice_page/1]).
 
 -import(turn_kit, [doc/1, allocated/1, bind/3, channel/3, delete/1, peer/0, with_server/2]).
 
@@ -17,7 +17,8 @@
 suite() -> [{timetrap, {minutes, 3}}].
 
 all() ->
-    [status_page, status_page_of_an_idle_server, status_page_of_many_listeners, ice_page].
+    [status_page, status_page_of_an_idle_server, status_page_of_many_listeners, call_page,
+     ice_page].
 
 init_per_suite(Config) ->
     {0, _} = interop_SUITE:npm_ci(),
@@ -64,6 +65,24 @@ talk(Client, Peer, Size) ->
     ok = channel(Client, ?CHANNEL, binary:copy(<<"x">>, Size)),
     ok = channel(Client, ?CHANNEL + 1, <<"nowhere">>),
     receive after 20 -> talk(Client, Peer, min(1200, Size + 1)) end.
+
+call_page(Config) ->
+    doc("a browser shows how media of one allocation comes, for whoever has the token"),
+    with_server(http(), fun(Server) ->
+        Client = allocated(Server),
+        _ = turn_kit:success(bind(Client, ?CHANNEL, peer())),
+        Talker = spawn_link(fun() -> speak(Client, 1) end),
+        browse(Config, ["call", http_kit:url(Server), binary_to_list(?TOKEN)]),
+        true = unlink(Talker),
+        true = exit(Talker, kill),
+        ok = delete(Client)
+    end).
+
+%% Media of which every tenth packet is lost, until it is stopped.
+speak(Client, N) ->
+    _ = N rem 10 =:= 0 orelse
+        channel(Client, ?CHANNEL, <<2:2, 0:6, 0:8, N:16, (N * 160):32, 16#a11ce:32, 0:1280>>),
+    receive after 5 -> speak(Client, N + 1) end.
 
 ice_page(Config) ->
     doc("a browser gets credentials and a relayed candidate, and says so; a wrong password too"),

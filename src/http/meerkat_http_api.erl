@@ -30,9 +30,12 @@ handle(_Name, _Request) ->
 
 %% All routes. No other file is ever read, except for the challenges of meerkat_http_acme.
 route(<<"/">>) -> {page, "status.html", "text/html; charset=utf-8"};
+route(<<"/plot.js">>) -> {page, "plot.js", "text/javascript; charset=utf-8"};
 route(<<"/status.js">>) -> {page, "status.js", "text/javascript; charset=utf-8"};
 route(<<"/ice">>) -> {page, "ice.html", "text/html; charset=utf-8"};
 route(<<"/ice.js">>) -> {page, "ice.js", "text/javascript; charset=utf-8"};
+route(<<"/call">>) -> {page, "call.html", "text/html; charset=utf-8"};
+route(<<"/call.js">>) -> {page, "call.js", "text/javascript; charset=utf-8"};
 route(<<"/style.css">>) -> {page, "style.css", "text/css; charset=utf-8"};
 route(<<"/openapi.json">>) -> {page, "openapi.json", "application/json"};
 route(<<"/metrics">>) -> metrics;
@@ -40,6 +43,7 @@ route(<<"/status.json">>) -> status;
 route(<<"/health">>) -> health;
 route(<<"/ready">>) -> ready;
 route(<<"/credentials">>) -> credentials;
+route(<<"/call.json">>) -> call;
 route(Path) ->
     case meerkat_http_acme:challenge(Path) of
         {ok, Token} -> {challenge, Token};
@@ -73,16 +77,24 @@ answer({challenge, Token}, Name, _Request) ->
         none -> nothing()
     end;
 answer(credentials, Name, Request) ->
+    with_token("/credentials", Name, Request, fun() -> made(Name, Request) end);
+answer(call, Name, #{query := Query} = Request) ->
+    with_token("/call.json", Name, Request, fun() ->
+        case meerkat_http_call:answer(Name, Query) of
+            {ok, Answer} -> json(200, Answer);
+            {error, Sentence} -> problem(404, Sentence)
+        end
+    end).
+
+%%% Who has the token
+
+with_token(Path, Name, Request, Answer) ->
     #{http := #{token := Token, failures := Failures}} = meerkat_registry:settings(Name),
-    credentials(Token(), Failures, Name, Request).
+    with_token(Token(), Failures, Path, Request, Answer).
 
-%%% The form of draft-uberti-behave-turn-rest-00: `service` is turn, `username` (or `user`) is
-%%% anything, `key` the token, which may come as a header as well. `ttl`, `realm` and `region` are
-%%% ours.
-
-credentials(undefined, _Failures, _Name, _Request) ->
-    problem(404, <<"this server gives no credentials by HTTP: http_token is not set">>);
-credentials(Token, Failures, Name, #{peer := Ip} = Request) ->
+with_token(undefined, _Failures, Path, _Request, _Answer) ->
+    problem(404, list_to_binary(["this server has no ", Path, ": http_token is not set"]));
+with_token(Token, Failures, Path, #{peer := Ip} = Request, Answer) ->
     Now = meerkat_auth_failures:now_us(),
     Given = given(Request),
     case meerkat_auth_failures:too_many(Failures, Ip, <<>>, Now) of
@@ -93,10 +105,10 @@ credentials(Token, Failures, Name, #{peer := Ip} = Request) ->
         false ->
             case is_same(Given, Token) of
                 true ->
-                    made(Name, Request);
+                    Answer();
                 false ->
                     ok = meerkat_auth_failures:count(Failures, Ip, <<>>, Now),
-                    ?LOG_WARNING("a wrong token for /credentials from ~ts", [meerkat_text:ip(Ip)]),
+                    ?LOG_WARNING("a wrong token for ~ts from ~ts", [Path, meerkat_text:ip(Ip)]),
                     unauthorized(<<"this is not the token">>)
             end
     end.
@@ -121,6 +133,10 @@ bearer(_) ->
 %% Takes as long for any guess.
 is_same(Given, Token) ->
     crypto:hash_equals(crypto:hash(sha256, Given), crypto:hash(sha256, Token)).
+
+%%% The form of draft-uberti-behave-turn-rest-00: `service` is turn, `username` (or `user`) is
+%%% anything, `key` the token, which may come as a header as well. `ttl`, `realm` and `region` are
+%%% ours.
 
 %% Unknown parameters are ignored, unless one is spelled nearly like one of ours: then the request
 %% is refused, because credentials for another name are not what was meant.

@@ -3,6 +3,8 @@
 //
 //   pages.mjs status URL SCREENSHOT         one allocation and traffic are shown, and drops
 //   pages.mjs idle URL LISTENERS SCREENSHOT a server without traffic, with so many listeners
+//   pages.mjs call URL TOKEN SCREENSHOT     of the one allocation there is, whose client loses a tenth
+//                                           of its media, the loss is drawn and said
 //   pages.mjs ice URL TOKEN SCREENSHOT      credentials are fetched, a relayed candidate is found;
 //                                           with a wrong password it says what is wrong
 //
@@ -98,6 +100,29 @@ async function idle(page, url, listeners, screenshot) {
   return `${listeners} listeners`;
 }
 
+async function call(page, url, token, screenshot) {
+  await page.goto(`${url}/call`);
+  await page.locator('#token').fill('no token of ours');
+  await page.locator('#list').click();
+  await appears(page, '#said:has-text("not the token")');
+  await page.locator('#token').fill(token);
+  await page.locator('#list').click();
+  await appears(page, '#allocations button');
+  await page.locator('#allocations button').click();
+  await appears(page, '#loss path.in:not([data-points="0"]):not([data-points="1"])');
+  await appears(page, '#verdict:has-text("packets are lost before they reach us")');
+  await fits(page, screenshot);
+  const said = await text(page, '#verdict');
+  demand(/^(9|1[01])\.\d % of the client's packets/.test(said), `the verdict is: ${said}`);
+  demand((await text(page, '#about')).includes('alice'), `the call is ${await text(page, '#about')}`);
+  const sources = await text(page, '#sources');
+  demand(/SSRC 0x000a11ce, type 0/.test(sources) && /% lost/.test(sources), `the sources are: ${sources}`);
+  await page.locator('#id').fill('9-9');
+  await page.locator('#look').click();
+  await appears(page, '#said:has-text("no such allocation")');
+  return said;
+}
+
 async function gather(page) {
   await page.locator('#gather').click();
   await appears(page, 'body[data-done=yes]');
@@ -158,13 +183,13 @@ async function main([what, url, ...rest]) {
     const faults = [];
     page.on('pageerror', (error) => faults.push(error.message));
     page.on('console', (message) => {
-      // Chromium reports any answer that is an error, as the one to a wrong token is.
-      if (message.type() === 'error' && !message.text().includes('status of 401')) faults.push(message.text());
+      // Chromium reports any answer that is an error, as those to a wrong token or name are.
+      if (message.type() === 'error' && !/status of 40[14]/.test(message.text())) faults.push(message.text());
     });
     page.on('request', (request) => {
       if (!request.url().startsWith(url) && !request.url().startsWith('data:')) faults.push(`asks for ${request.url()}`);
     });
-    const said = await { status, idle, ice }[what](page, url, ...rest);
+    const said = await { status, idle, call, ice }[what](page, url, ...rest);
     demand(faults.length === 0, faults.join('; '));
     return `${what} page: ok, ${said}`;
   } finally {
@@ -173,8 +198,8 @@ async function main([what, url, ...rest]) {
 }
 
 const args = process.argv.slice(2);
-if (args.length !== { status: 3, idle: 4, ice: 4 }[args[0]]) {
-  console.error('usage: pages.mjs status URL SCREENSHOT | idle URL LISTENERS SCREENSHOT | ice URL TOKEN SCREENSHOT');
+if (args.length !== { status: 3, idle: 4, call: 4, ice: 4 }[args[0]]) {
+  console.error('usage: pages.mjs status URL SCREENSHOT | idle URL LISTENERS SCREENSHOT | call|ice URL TOKEN SCREENSHOT');
   process.exit(2);
 }
 try {
