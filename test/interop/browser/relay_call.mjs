@@ -5,8 +5,9 @@
 //   relay_call.mjs HOST PORT USER PASSWORD [udp|tcp|tls [AUTHORITY]]
 //
 // Then the transport between browser and server, and for TLS a PEM file with who
-// vouches for the server.  BROWSER is chromium, the default, or firefox.  Ends
-// with one line of figures and status 0, or with a sentence and status 1.
+// vouches for the server.  BROWSER is chromium, the default, or firefox; FRAMES
+// how many frames are to be decoded at least, 30.  Ends with one line of figures
+// and status 0, or with a sentence and status 1.
 import { createServer } from 'node:http';
 import { readFile } from 'node:fs/promises';
 
@@ -15,7 +16,7 @@ const { launch } = await import(`./${BROWSER}.mjs`);
 
 const LIMIT = 60_000;
 const CLOSE_LIMIT = 5_000;
-const WANTED_FRAMES = 30;
+const WANTED_FRAMES = Number(process.env.FRAMES ?? 30);
 
 const PAGES = {
   '/call.html': 'text/html; charset=utf-8',
