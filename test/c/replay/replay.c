@@ -146,6 +146,31 @@ static void binding(size_t len)
     send_to(&client, &k.server, buf, stun_build_end(&b));
 }
 
+/* One source of RTP each way, for sessions that are looked at. */
+static size_t media(uint8_t *out, size_t len)
+{
+    static uint16_t sequence;
+    memset(out, 0, len);
+    store16(out, 0x8000);
+    store16(out + 2, ++sequence);
+    store32(out + 4, sequence * 160u);
+    return len;
+}
+
+static void media_up(size_t len)
+{
+    uint8_t buf[2048];
+    channel_put_header(buf + 4, CHANNEL, media(buf + 4, len));
+    send_to(&client, &k.server, buf, len + 4);
+}
+
+static void media_down(size_t len)
+{
+    uint8_t buf[2048];
+    struct addr to = relayed();
+    send_to(&peer, &to, buf, media(buf, len));
+}
+
 struct kind {
     const char *name;
     void (*play)(size_t len);
@@ -157,6 +182,10 @@ static const struct kind kinds[] = {{"channel-up", channel_up, &peer},
                                     {"send-up", send_up, &stranger},
                                     {"data-down", data_down, &client},
                                     {"binding", binding, &client}};
+
+/* Of a session that somebody looks at (docs/design/seeing.md). */
+static const struct kind looked[] = {{"looked-up", media_up, &peer},
+                                     {"looked-down", media_down, &client}};
 
 /* Last of all: it takes another session. Each counts as a client's and as a peer's. */
 static const struct kind to_mate = {"shortcut", shortcut, &mate};
@@ -223,6 +252,17 @@ static void allocate_mate(bool v6)
     must(kit_channel(&k, SESSION + v6, TO_MATE, &address, MS, MS) == CTL_OK, "its channel");
 }
 
+static void play_looked(const char *family)
+{
+    struct ctl_frame out,
+        f = {.code = CTL_LOOK, .u.look = {.session = session->id, .lifetime_ms = MS}};
+    kit_command(&k, &f);
+    must(kit_frame(&k, &out) && out.code == CTL_LOOKED, "look");
+    for (size_t i = 0; i < ARRAY_SIZE(looked); i++)
+        for (size_t j = 0; j < ARRAY_SIZE(shapes); j++)
+            play(&looked[i], &shapes[j], family);
+}
+
 static void play_family(const char *family, const char *peer_ip)
 {
     bool v6 = strcmp(family, "v6") == 0;
@@ -242,6 +282,8 @@ static void play_family(const char *family, const char *peer_ip)
     for (size_t j = 0; j < ARRAY_SIZE(shapes); j++)
         play(&to_mate, &shapes[j], family);
     must(kit_count(&k, CTR_shortcut_packets) > 0, "none took a shortcut");
+    if (!v6)
+        play_looked(family);
 }
 
 int main(int argc, char **argv)
