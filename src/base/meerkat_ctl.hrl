@@ -3,7 +3,7 @@
 
 -define(CTL_MAGIC, 16#4d4b5254).
 -define(CTL_VERSION, 1).
--define(CTL_TABLE_HASH, 16#1acaa34ef1fe1899).
+-define(CTL_TABLE_HASH, 16#b35024e53700a345).
 
 %% {Name, Code, Way, [{Field, Type}]}
 -define(CTL_MESSAGES, [
@@ -373,14 +373,14 @@
         {flows, bytes},
         {streams, bytes},
         {drops, bytes}]},
-    {capture, 16#4c, e2r, [
+    {capture, 16#4e, e2r, [
         {session, u64},
         {lifetime_ms, u32},
         {payload, u8},
         {bytes, u64},
         {bytes_max, u64},
         {path, bytes}]},
-    {captured, 16#4d, r2e, [
+    {captured, 16#4f, r2e, [
         {session, u64},
         {packets, u64},
         {missed, u64},
@@ -1580,7 +1580,7 @@ put_fields(capture, Ref, #{session := V_session,
         ?CTL_UINT(V_payload, 8),
         ?CTL_UINT(V_bytes, 64),
         ?CTL_UINT(V_bytes_max, 64) ->
-    [<<16#4c, 0:24, Ref:32,
+    [<<16#4e, 0:24, Ref:32,
         V_session:64,
         V_lifetime_ms:32,
         V_payload:8,
@@ -1599,7 +1599,7 @@ put_fields(captured, Ref, #{session := V_session,
         ?CTL_UINT(V_bytes, 64),
         ?CTL_UINT(V_full, 8),
         ?CTL_UINT(V_error, 16) ->
-    [<<16#4d, 0:24, Ref:32,
+    [<<16#4f, 0:24, Ref:32,
         V_session:64,
         V_packets:64,
         V_missed:64,
@@ -2257,7 +2257,7 @@ get_fields(16#48, <<V_session:64,
         flows => V_flows,
         streams => V_streams,
         drops => V_drops}};
-get_fields(16#4c, <<V_session:64,
+get_fields(16#4e, <<V_session:64,
         V_lifetime_ms:32,
         V_payload:8,
         V_bytes:64,
@@ -2269,7 +2269,7 @@ get_fields(16#4c, <<V_session:64,
         bytes => V_bytes,
         bytes_max => V_bytes_max,
         path => V_path}};
-get_fields(16#4d, <<V_session:64,
+get_fields(16#4f, <<V_session:64,
         V_packets:64,
         V_missed:64,
         V_bytes:64,
