@@ -1,79 +1,18 @@
 #include "capturing.h"
 
 #include <stdio.h>
-#include <string.h>
 
 #include "hand_over.h"
-#include "post.h"
-#include "reply.h"
 
-enum { COMMENT = 3 * ADDR_TEXT_MAX + 64, PATH_LEN = 1024 };
+enum { COMMENT = 3 * ADDR_TEXT_MAX + 64 };
 
-/* NULL unless it is captured. One that nobody has asked for again ends with whatever finds that out
- * first. */
-static struct capture *capture_of(struct shard *sh, struct session *s)
+struct capture *capturing_of(struct shard *sh, struct session *s)
 {
     struct capture *c = s->look ? s->look->capture : NULL;
     if (!c || c->until > sh->time.now)
         return c;
     session_end_capture(&sh->sessions, s);
     return NULL;
-}
-
-/* ----------------------------------------------------------------------------------- the asker */
-
-static enum ctl_status begin(struct shard *sh, struct session *s, const struct ctl_capture *m)
-{
-    char path[PATH_LEN];
-    if (s->tcp || m->lifetime_ms == 0 || m->path.len == 0 || m->path.len >= sizeof(path))
-        return CTL_REFUSED;
-    memcpy(path, m->path.data, m->path.len);
-    path[m->path.len] = '\0';
-    if (!s->look && !session_begin_look(&sh->sessions, s, sh->time.now))
-        return CTL_FULL;
-    return session_begin_capture(&sh->sessions, s,
-                                 capture_begin(path, m->bytes, m->bytes_max, m->payload != 0))
-               ? CTL_OK
-               : CTL_FULL;
-}
-
-static bool tell(struct shard *sh, const struct ctl_frame *f, const struct session *s)
-{
-    const struct capture *c = s->look->capture;
-    struct ctl_frame out = {.code = CTL_CAPTURED,
-                            .ref = f->ref,
-                            .u.captured = {.session = s->id,
-                                           .packets = c->packets,
-                                           .missed = c->missed,
-                                           .bytes = c->bytes,
-                                           .full = c->full,
-                                           .error = (uint16_t)spool_error(c->spool)}};
-    return post_request(sh, &out);
-}
-
-bool capturing_ask(struct shard *sh, const struct ctl_frame *f)
-{
-    const struct ctl_capture *m = &f->u.capture;
-    struct session *s = session_by_id(&sh->sessions, m->session);
-    enum ctl_status status = !s                  ? CTL_GONE
-                             : capture_of(sh, s) ? (m->path.len ? CTL_CONFLICT : CTL_OK)
-                                                 : begin(sh, s, m);
-    if (status != CTL_OK) {
-        reply(sh, f, m->session, status,
-              status == CTL_REFUSED    ? "it relays TCP, or nobody captures it"
-              : status == CTL_CONFLICT ? "it is captured already"
-              : status == CTL_FULL     ? "so many are captured already"
-                                       : "");
-        return true;
-    }
-    uint64_t until = shard_in_ms(sh, m->lifetime_ms);
-    s->look->capture->until = until;
-    s->look->until = MAX(s->look->until, until);
-    if (!tell(sh, f, s))
-        return false;
-    if (m->lifetime_ms == 0)
-        session_end_capture(&sh->sessions, s);
-    return true;
 }
 
 /* -------------------------------------------------------------------------------- what is kept */
@@ -153,7 +92,7 @@ static void put_peer_side(struct capture *c, const struct session *s, const stru
 void capturing_from_client(struct shard *sh, struct session *s, const struct channel *c,
                            const uint8_t *payload, size_t len)
 {
-    struct capture *capture = capture_of(sh, s);
+    struct capture *capture = capturing_of(sh, s);
     if (!capture || !c)
         return;
     struct capture_packet p = {.inbound = true,
@@ -167,7 +106,7 @@ void capturing_from_client(struct shard *sh, struct session *s, const struct cha
 
 void capturing_send(struct shard *sh, struct session *s, const struct stun_view *v)
 {
-    struct capture *capture = capture_of(sh, s);
+    struct capture *capture = capturing_of(sh, s);
     struct addr peer;
     if (!capture || stun_get_addr(v, A_xor_peer_address, &peer) != STUN_OK)
         return;
@@ -181,7 +120,7 @@ void capturing_send(struct shard *sh, struct session *s, const struct stun_view 
 void capturing_to_peer(struct shard *sh, struct session *s, const struct relayed *r,
                        const struct addr *peer, const uint8_t *payload, size_t len)
 {
-    struct capture *capture = capture_of(sh, s);
+    struct capture *capture = capturing_of(sh, s);
     if (capture)
         put_peer_side(capture, s, r, peer, false, payload, len);
 }
@@ -189,7 +128,7 @@ void capturing_to_peer(struct shard *sh, struct session *s, const struct relayed
 void capturing_from_peer(struct shard *sh, struct session *s, const struct relayed *r,
                          const struct io_packet *p)
 {
-    struct capture *capture = capture_of(sh, s);
+    struct capture *capture = capturing_of(sh, s);
     if (capture)
         put_peer_side(capture, s, r, &p->from, true, p->data, p->len);
 }
@@ -197,7 +136,7 @@ void capturing_from_peer(struct shard *sh, struct session *s, const struct relay
 bool capturing_hand_over(struct shard *sh, struct session *s, const struct channel *c,
                          const struct io_packet *p)
 {
-    struct capture *capture = capture_of(sh, s);
+    struct capture *capture = capturing_of(sh, s);
     if (!capture)
         return false;
     if (!c) {
@@ -226,7 +165,7 @@ COLD void capturing_message_of(struct shard *sh, const struct flow *f, bool inbo
                                const uint8_t *data, size_t len)
 {
     struct session *s = session_find(&sh->sessions, f);
-    struct capture *capture = s ? capture_of(sh, s) : NULL;
+    struct capture *capture = s ? capturing_of(sh, s) : NULL;
     if (!capture)
         return;
     struct capture_packet p = {.inbound = inbound, .data = data, .len = len, .kept = len};

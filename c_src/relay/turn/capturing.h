@@ -6,11 +6,11 @@
 #ifndef MEERKAT_CAPTURING_H
 #define MEERKAT_CAPTURING_H
 
-#include "ctl.h"
 #include "shard.h"
 
-/* CAPTURE. False without room for the reply. */
-bool capturing_ask(struct shard *sh, const struct ctl_frame *f);
+/* NULL unless it is captured. One that nobody has asked for again ends with whatever finds that out
+ * first. */
+struct capture *capturing_of(struct shard *sh, struct session *s);
 
 /* Of a session that is looked at, a packet to a peer: as it came, by a channel or (NULL) in a Send
  * indication, which capturing_send has seen; and as it goes on. */

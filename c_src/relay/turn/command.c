@@ -9,7 +9,7 @@
 #include "join.h"
 #include "keep.h"
 #include "listen.h"
-#include "capturing.h"
+#include "capture_order.h"
 #include "looking.h"
 #include "peer_tcp.h"
 #include "peers.h"
@@ -98,7 +98,7 @@ bool command_frame(struct shard *sh, const uint8_t *data, size_t len)
     case CTL_LOOK:
         return looking_ask(sh, &f);
     case CTL_CAPTURE:
-        return capturing_ask(sh, &f);
+        return capture_order(sh, &f);
     case CTL_STATES:
         return keep_states(sh, &f);
     case CTL_UNLISTEN:
