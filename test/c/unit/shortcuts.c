@@ -607,9 +607,9 @@ static void paced_b(bool apart)
     CHECK(let_through() > 0);
     CHECK_EQ(counted(CTR_over_packet_rate), 1);
     CHECK_EQ(counted(CTR_over_bandwidth), 0);
-    session_collect(b);
+    session_collect(&bs->worker.shard.sessions, b);
     CHECK_EQ(b->peer_packets, 64);
-    CHECK_EQ(b->drops[CTR_over_packet_rate - CTR_no_channel], 1);
+    CHECK_EQ(session_drops_for(b, CTR_over_packet_rate - CTR_no_channel), 1);
     stop();
 }
 
