@@ -323,6 +323,8 @@ nobody_else_may_come_in(Config) ->
     ?assertEqual({8#600, 8#600, 8#700},
                  {Mode band 8#777, LockMode band 8#777, DirMode band 8#777}),
     kill(Server),
+    %% A moment passes until the relay knows that nobody governs it.
+    eventually(fun() -> said_to(Path) =:= <<"w">> end),
     [begin
          {ok, Socket} = gen_tcp:connect({local, Path}, 0, [local, binary, {active, false}]),
          ok = gen_tcp:send(Socket, Nonsense),
@@ -333,6 +335,13 @@ nobody_else_may_come_in(Config) ->
      end || Nonsense <- [<<>>, <<"let me in">>, binary:copy(<<0>>, 64)]],
     both_ways(Client, Peer),
     ok = stop(again(Config, Server)).
+
+%% The relay's first word to one who comes and says nothing.
+said_to(Path) ->
+    {ok, Socket} = gen_tcp:connect({local, Path}, 0, [local, binary, {active, false}]),
+    {ok, Word} = gen_tcp:recv(Socket, 1, 10000),
+    ok = gen_tcp:close(Socket),
+    Word.
 
 -spec without_survive_it_ends_with_erlang(turn_kit:config()) -> _.
 without_survive_it_ends_with_erlang(Config) ->
