@@ -182,15 +182,10 @@ method(4) -> refresh;
 method(8) -> create_permission;
 method(9) -> channel_bind.
 
-%% All that came since the last time, oldest first; it is the caller's from now on. Of an allocation
-%% that has ended nobody needs more than the end, which has its counters.
+%% All that came since the last time, oldest first; it is the caller's from now on.
 -spec take(Name :: atom(), Session :: non_neg_integer()) -> [granted()].
 take(Name, Session) ->
-    Rows = ets:take(meerkat_registry:table(Name, granted), Session),
-    case lists:filter(fun is_end/1, Rows) of
-        [] -> lists:map(fun granted/1, Rows);
-        Ended -> lists:map(fun granted/1, Ended)
-    end.
+    [granted(Row) || Row <- ets:take(meerkat_registry:table(Name, granted), Session)].
 
 granted({_Session, AtMs, Frame}) ->
     {ok, 0, {granted, Fields}} = meerkat_ctl:decode(Frame),
