@@ -20,7 +20,8 @@ void kit_mail(struct kit *k, enum mail kind, const void *data, size_t len)
     uint8_t *record = mailbox_reserve(&k->worker.shard.in, (uint32_t)(1 + len));
     must(record);
     record[0] = (uint8_t)kind;
-    memcpy(record + 1, data, len);
+    if (len)
+        memcpy(record + 1, data, len);
     mailbox_commit(&k->worker.shard.in, record, (uint32_t)(1 + len));
 }
 
