@@ -2,22 +2,23 @@
 %% of them: what was sent before may still be answered by one that runs on.
 -module(process_kit).
 
--export([hold/1, let_go/1]).
+-export([hold/1, let_go/1, is_held/1]).
 
 %% Returns when none of the program's threads runs any more, as when it has ended.
 -spec hold(OsPid :: pos_integer() | string()) -> ok.
 hold(OsPid) ->
     Pid = text(OsPid),
     _ = os:cmd("kill -STOP " ++ Pid),
-    turn_kit:eventually(fun() ->
-        Threads = filelib:wildcard("/proc/" ++ Pid ++ "/task/*/stat"),
-        lists:all(fun stands/1, Threads)
-    end).
+    turn_kit:eventually(fun() -> is_held(Pid) end).
 
 -spec let_go(OsPid :: pos_integer() | string()) -> ok.
 let_go(OsPid) ->
     _ = os:cmd("kill -CONT " ++ text(OsPid)),
     ok.
+
+-spec is_held(OsPid :: pos_integer() | string()) -> boolean().
+is_held(OsPid) ->
+    lists:all(fun stands/1, filelib:wildcard("/proc/" ++ text(OsPid) ++ "/task/*/stat")).
 
 %% One that has ended meanwhile stands too. The state is what follows the name, proc(5).
 stands(Thread) ->

@@ -94,12 +94,17 @@ told(Lines, Pattern) ->
 -spec in(server(), module(), atom(), [term()]) -> term().
 in(#{node := Node}, Module, Function, Args) -> peer:call(Node, Module, Function, Args, 60000).
 
+%% Returns when its relay knows: the node's process here ends with its stderr, which the relay leaves
+%% then. One that is held up knows nothing.
 -spec kill(server()) -> ok.
-kill(#{node := Node, os_pid := OsPid}) ->
+kill(#{node := Node, os_pid := OsPid} = Server) ->
+    Monitor = monitor(process, Node),
     unlink(Node),
     [] = os:cmd("kill -KILL " ++ OsPid),
-    %% Not the end of its process here: that waits for its stderr, which a relay has too.
-    turn_kit:eventually(fun() -> not lives(list_to_integer(OsPid)) end).
+    case [held || #{relay := Relay} <- [Server], process_kit:is_held(Relay)] of
+        [held] -> turn_kit:eventually(fun() -> not lives(list_to_integer(OsPid)) end);
+        [] -> receive {'DOWN', Monitor, process, Node, _} -> ok end
+    end.
 
 %% In order.
 -spec stop(server()) -> ok.
