@@ -94,8 +94,8 @@ told(Lines, Pattern) ->
 -spec in(server(), module(), atom(), [term()]) -> term().
 in(#{node := Node}, Module, Function, Args) -> peer:call(Node, Module, Function, Args, 60000).
 
-%% Returns when its relay knows: the node's process here ends with its stderr, which the relay leaves
-%% then. One that is held up knows nothing.
+%% Returns when its relay knows: the node's process here ends with its stderr, which the relay
+%% leaves then. One that is held up knows nothing.
 -spec kill(server()) -> ok.
 kill(#{node := Node, os_pid := OsPid} = Server) ->
     Monitor = monitor(process, Node),
